@@ -1,0 +1,56 @@
+"""Every error that psistream raises on purpose.
+
+PsistreamError
+├── InvalidInput        a message, flag, file or field is wrong; names the field and the fix
+├── UnknownSession      no session has this id
+├── Full                no room for another session; says when to try again
+├── Forbidden           the caller may not do this
+├── ModelFilesError     weights or graphs are missing, corrupt or of another version
+├── BackendError        the device or the inference library failed while running
+└── Unavailable         a part that is needed (port, broker, worker) cannot be had
+
+`code` is stable and goes over the wire; `message` is for people.
+"""
+
+
+class PsistreamError(Exception):
+    """Base of all errors here. `code` is stable, `field` names the culprit where there is one."""
+
+    code = "error"
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class InvalidInput(PsistreamError):
+    code = "invalid"
+
+
+class UnknownSession(PsistreamError):
+    code = "unknown_session"
+
+
+class Full(PsistreamError):
+    code = "full"
+
+    def __init__(self, message: str, *, retry_after_s: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Forbidden(PsistreamError):
+    code = "forbidden"
+
+
+class ModelFilesError(PsistreamError):
+    code = "model_files"
+
+
+class BackendError(PsistreamError):
+    code = "backend"
+
+
+class Unavailable(PsistreamError):
+    code = "unavailable"

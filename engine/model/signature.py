@@ -1,0 +1,136 @@
+"""The step contract: names, shapes and dtypes of every model function. The one place that states them.
+
+PyTorch, ONNX Runtime and TensorRT have the same signature; an export's manifest repeats it and a backend
+refuses a mismatch. This module imports no torch, so that serving can read it.
+
+Legend: B batch, W latent frames of a segment, C latent channels, h w latent size, L text ids, N text tokens,
+I image tokens, M = N + I memory tokens, D width, K history frames, A actions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from engine.errors import ModelFilesError
+
+Dtype = Literal["float32", "int64", "uint8"]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What the world outside needs to know of a model; a part of its manifest."""
+
+    name: str
+    height: int
+    width: int
+    fps: int
+    latent_channels: int
+    latent_height: int
+    latent_width: int
+    frames_per_latent: int
+    segment: int  # W
+    history: tuple[int, int, int]  # frames at 4x, 2x, 1x, oldest first
+    text_length: int  # L
+    text_tokens: int  # N
+    image_tokens: int  # I
+    model_dim: int  # D
+    decoder_state: tuple[int, ...]  # shape without batch
+    actions: tuple[str, ...]
+    steps: int  # denoise steps of a segment
+    first_steps: int  # of the first segment of a scene
+    memory_ring: int = 8  # memorize outputs kept for recondition
+
+    @property
+    def memory_tokens(self) -> int:
+        return self.text_tokens + self.image_tokens
+
+    @property
+    def history_frames(self) -> int:
+        return sum(self.history)
+
+    @property
+    def frames_per_segment(self) -> int:
+        return self.segment * self.frames_per_latent
+
+    @property
+    def segment_s(self) -> float:
+        return self.frames_per_segment / self.fps
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> ModelSpec:
+        """Raises ModelFilesError for a missing or unknown key."""
+        names = {f.name for f in fields(cls)}
+        unknown, missing = set(data) - names, names - set(data) - {"memory_ring"}
+        if unknown or missing:
+            raise ModelFilesError(
+                f"manifest: spec has unknown keys {sorted(unknown)} and lacks {sorted(missing)}; "
+                "export the model again with this version",
+                field="spec",
+            )
+        tuples = {"history", "decoder_state", "actions"}
+        return cls(**{k: tuple(v) if k in tuples else v for k, v in data.items()})
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input or output; shape without the batch axis, which always comes first."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: Dtype = "float32"
+
+
+@dataclass(frozen=True)
+class Role:
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+def signature(s: ModelSpec) -> dict[str, Role]:
+    """Role name → its inputs and outputs for this model."""
+    frame = (s.latent_channels, s.latent_height, s.latent_width)
+    segment = Tensor("segment", (s.segment, *frame))
+    anchor = Tensor("anchor", (1, *frame))
+    context = Tensor("context", ())  # 1 where anchor and history hold a scene, 0 at the start of one
+    text = Tensor("text", (s.text_tokens, s.model_dim))
+    pooled = Tensor("pooled", (s.model_dim,))
+    image = Tensor("image", (s.image_tokens, s.model_dim))
+    psi = Tensor("psi", (s.memory_tokens, s.model_dim))
+    memory = Tensor("memory", (s.memory_tokens, s.model_dim))
+    state = Tensor("state", s.decoder_state)
+    return {
+        "encode_text": Role(
+            (Tensor("ids", (s.text_length,), "int64"), Tensor("mask", (s.text_length,))),
+            (text, pooled, Tensor("motion", (len(s.actions) + 1,))),  # motion: unsaid, then actions
+        ),
+        "encode_image": Role((Tensor("pixels", (3, s.height, s.width), "uint8"),), (anchor,)),
+        "embed_image": Role((anchor, context), (image,)),
+        "memorize": Role((segment,), (memory,)),
+        "squeeze": Role((psi, memory), (Tensor("psi_next", psi.shape),)),
+        "denoise": Role(
+            (
+                Tensor("x", segment.shape),
+                Tensor("t", ()),  # 0 noise, 1 data
+                Tensor("d", ()),  # jump length of few-step sampling
+                psi,
+                text,
+                pooled,
+                image,
+                Tensor("history", (s.history_frames, *frame)),
+                anchor,
+                context,
+                Tensor("sigma", ()),  # noise level of the history
+                Tensor("actions", (s.segment,), "int64"),
+                Tensor("index", ()),  # number of the segment within its scene
+            ),
+            (Tensor("velocity", segment.shape),),
+        ),
+        "decode": Role(
+            (Tensor("latents", segment.shape), state),
+            (Tensor("frames", (s.frames_per_segment, 3, s.height, s.width), "uint8"), Tensor("state_next", state.shape)),
+        ),
+    }

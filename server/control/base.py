@@ -1,0 +1,31 @@
+"""What a control channel (HTTP, data channel, MQTT) needs of the gateway: the seam between the two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from engine.types import Control, Receipt, SegmentStats, SessionClosed, SessionInfo
+
+SessionEvent = Receipt | SegmentStats | SessionInfo | SessionClosed
+Listener = Callable[[SessionEvent], None]  # called on the event loop; must not block
+
+
+class Steering(Protocol):
+    """The gateway, as a control channel sees it."""
+
+    def session_ids(self) -> list[str]: ...
+
+    def info(self, session_id: str) -> SessionInfo:
+        """Raises UnknownSession."""
+        ...
+
+    def submit(self, session_id: str, control: Control) -> Receipt:
+        """Queue a validated control; the receipt says `received` or `rejected`. `applied` follows through
+        the listeners. An id seen before gets its earlier receipt again and has no second effect.
+        Raises UnknownSession."""
+        ...
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Hear the events of all sessions (each names its session); the result stops it."""
+        ...
