@@ -1,0 +1,272 @@
+"""A deterministic stand-in for a model: cheap arithmetic behind the whole step contract.
+
+For tests and demos. It honours names, shapes and dtypes strictly, and its pictures show what went in:
+the background has the colour of the prompt, stripes shift with the camera (left, right), a block jumps,
+the band on top is ψ, the ground's texture is the noise. ψ and history are order-sensitive: a runtime that
+mixes up steps or sessions is seen. Each row of a batch is computed alone, so results never depend on
+company. It knows nothing of sessions or time.
+
+Legend: B batch, W latent frames, C channels, h w latent size, F pixel frames per latent, H W pixels, D width.
+Latent channels: 0-2 colour, 3 camera (periods), 4 jump, 5 ψ, 7 history, 8 index, 9 sigma, 10 anchor, the rest
+is noise.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.backends.base import Arrays
+from engine.errors import BackendError
+from engine.model.signature import ModelSpec, Tensor, signature
+from engine.types import ByteArray, FloatArray, IntArray
+
+FAKE_SPEC = ModelSpec(
+    name="fake",
+    height=96,
+    width=160,
+    fps=16,
+    latent_channels=16,
+    latent_height=12,
+    latent_width=20,
+    frames_per_latent=4,
+    segment=2,
+    history=(16, 2, 1),
+    text_length=16,
+    text_tokens=8,
+    image_tokens=8,
+    model_dim=32,
+    decoder_state=(16, 12, 20),
+    actions=("idle", "left", "right", "jump"),
+    steps=2,
+    first_steps=4,
+)
+COLOURS = {
+    "red": (200, 40, 40),
+    "green": (40, 160, 60),
+    "blue": (40, 70, 200),
+    "yellow": (220, 200, 60),
+    "white": (235, 235, 235),
+    "black": (20, 20, 20),
+    "night": (20, 25, 70),
+    "snowy": (215, 225, 240),
+}
+FAIL_WORD, NAN_WORD = "boom", "nan"  # a prompt with one of these makes `denoise` fail, or return NaN
+STRIPE_PX, STEP_PX, JUMP_PX = 32, 8, 24  # stripe period, camera px per latent frame, height of a jump
+_WORDS = 1024
+_SPECIAL = [*COLOURS, FAIL_WORD, NAN_WORD]
+_NOISY = (6, 11, 12, 13, 14, 15)
+
+Row = dict[str, npt.NDArray[Any]]
+
+
+class FakeBackend:
+    """`delay_s` is slept in each `denoise`; from call number `fail_after` of `denoise` on, each one fails."""
+
+    name = "fake"
+
+    def __init__(
+        self, spec: ModelSpec | None = None, *, delay_s: float = 0.0, fail_after: int | None = None
+    ) -> None:
+        self.spec = spec or FAKE_SPEC
+        s = self.spec
+        if s.decoder_state != (s.latent_channels, s.latent_height, s.latent_width) or s.latent_channels < 16:
+            raise ValueError(
+                "the fake needs at least 16 latent channels and one latent frame as decoder state"
+            )
+        self.delay_s = delay_s
+        self.fail_after = fail_after
+        self.calls: dict[str, int] = {}
+        self.batches: list[int] = []  # size of the latest `denoise` batches
+        self.closed = False
+        self._roles = signature(s)
+        self._rows: dict[str, Callable[[Row], Row]] = {
+            "encode_text": self._encode_text,
+            "encode_image": self._encode_image,
+            "embed_image": self._embed_image,
+            "memorize": self._memorize,
+            "squeeze": self._squeeze,
+            "denoise": self._denoise,
+            "decode": self._decode,
+        }
+        self._table = self._word_table()
+
+    def run(self, role: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        if role not in self._roles:
+            raise BackendError(f"unknown role {role!r}; known are {sorted(self._roles)}", field=role)
+        batch = _check(role, "input", self._roles[role].inputs, inputs)
+        self.calls[role] = self.calls.get(role, 0) + 1
+        if role == "denoise":
+            self.batches = [*self.batches[-999:], batch]
+            if self.delay_s:
+                time.sleep(self.delay_s)
+            if self.fail_after is not None and self.calls[role] > self.fail_after:
+                raise BackendError(f"the fake backend was told to fail after {self.fail_after} steps")
+        rows = [self._rows[role]({k: v[b] for k, v in inputs.items()}) for b in range(batch)]
+        outputs = {k: np.stack([row[k] for row in rows]) for k in rows[0]}
+        _check(role, "output", self._roles[role].outputs, outputs)
+        return outputs
+
+    def tokenize(self, text: str) -> tuple[IntArray, FloatArray]:
+        """One id per word, after a start token; colours, actions and faults have ids of their own."""
+        special = [*_SPECIAL, *self.spec.actions]
+        ids, mask = np.zeros(self.spec.text_length, np.int64), np.zeros(self.spec.text_length, np.float32)
+        mask[0] = 1.0
+        words = re.findall(r"\w+", text.lower())[: self.spec.text_length - 1]
+        for i, word in enumerate(words, start=1):
+            free = 1 + len(special)
+            hashed = free + zlib.crc32(word.encode()) % (_WORDS - free)
+            ids[i] = 1 + special.index(word) if word in special else hashed
+            mask[i] = 1.0
+        return ids, mask
+
+    def close(self) -> None:
+        self.closed = True
+
+    # ---- the roles, one row of a batch each ----
+
+    def _word_table(self) -> FloatArray:
+        """(words, D): colour times weight, weight, fail, nan, then plain features."""
+        table = np.random.Generator(np.random.Philox(7)).random((_WORDS, self.spec.model_dim), np.float32)
+        table[:, 3] = 0.02
+        table[:, 4:6] = 0.0
+        table[:, :3] = (0.2 + 0.6 * table[:, :3]) * 0.02
+        for i, rgb in enumerate(COLOURS.values(), start=1):
+            table[i, :3], table[i, 3] = np.array(rgb, np.float32) / 255, 1.0
+        table[1 + _SPECIAL.index(FAIL_WORD), 4] = table[1 + _SPECIAL.index(NAN_WORD), 5] = 1.0
+        return table
+
+    def _encode_text(self, row: Row) -> Row:
+        s, words = self.spec, [int(i) for i, m in zip(row["ids"], row["mask"], strict=True) if m > 0]
+        motion = np.zeros(len(s.actions) + 1, np.float32)
+        motion[0] = 0.5
+        for word in words:
+            action = word - 1 - len(_SPECIAL)
+            if 0 <= action < len(s.actions):
+                motion[action + 1] += 1.0
+        text = np.zeros((s.text_tokens, s.model_dim), np.float32)
+        pooled = np.zeros(s.model_dim, np.float32)
+        for i, word in enumerate(words):
+            text[i % s.text_tokens] += self._table[word % _WORDS] * np.float32(1 + i)
+            pooled += self._table[word % _WORDS] / np.float32(max(1, len(words)))
+        return {"text": text, "pooled": pooled, "motion": motion}
+
+    def _encode_image(self, row: Row) -> Row:
+        s = self.spec
+        sy, sx = s.height // s.latent_height, s.width // s.latent_width
+        pixels = row["pixels"][:, : sy * s.latent_height, : sx * s.latent_width].astype(np.float32) / 255
+        anchor = np.zeros((1, s.latent_channels, s.latent_height, s.latent_width), np.float32)
+        anchor[0, :3] = pixels.reshape(3, s.latent_height, sy, s.latent_width, sx).mean((2, 4))
+        return {"anchor": anchor}
+
+    def _embed_image(self, row: Row) -> Row:
+        s, a = self.spec, row["anchor"][0]
+        tokens = np.resize(a[:, ::4, ::4], (s.image_tokens, s.model_dim))
+        return {"image": (tokens * row["context"]).astype(np.float32)}
+
+    def _memorize(self, row: Row) -> Row:
+        s, m = self.spec, np.zeros((self.spec.memory_tokens, self.spec.model_dim), np.float32)
+        for i, latent in enumerate(row["segment"]):  # later frames count more
+            m += np.resize(latent[:, ::3, ::5], m.shape) * np.float32((i + 1) / s.segment)
+        return {"memory": m}
+
+    def _squeeze(self, row: Row) -> Row:
+        return {"psi_next": np.float32(0.75) * np.roll(row["psi"], 1, 0) + np.float32(0.25) * row["memory"]}
+
+    def _denoise(self, row: Row) -> Row:
+        x, context, pooled, history = row["x"], row["context"], row["pooled"], row["history"]
+        if pooled[4] > 0:
+            raise BackendError(f"the fake backend fails on the word {FAIL_WORD!r}")
+        target = x + np.float32(0.1) * (history[-1] - x)  # (W, C, h, w): noise, with a little of the past
+        colour = pooled[:3] / pooled[3]
+        keep = np.float32(0.3) * context
+        target[:, :3] = keep * row["anchor"][:, :3] + (1 - keep) * colour[:, None, None]
+        camera = float(history[-1, 3, 0, 0])
+        for i, action in enumerate(row["actions"]):
+            name = self.spec.actions[int(action)]
+            camera += {"left": -STEP_PX, "right": STEP_PX}.get(name, 0) / STRIPE_PX
+            target[i, 3] = camera = camera % 1.0
+            target[i, 4] = name == "jump"
+        weights = np.arange(1, len(history) + 1, dtype=np.float32)
+        target[:, 5] = row["psi"][:, 5:].mean() + row["image"].mean() + np.float32(0.01) * row["text"].mean()
+        target[:, 7] = (history[:, 6, 0, 0] * weights).sum() / weights.sum()
+        target[:, 8], target[:, 9], target[:, 10] = (
+            row["index"] % 256 / 256,
+            row["sigma"],
+            row["anchor"].mean(),
+        )
+        velocity = (target - x) / np.maximum(1 - row["t"], row["d"])
+        velocity[:, _NOISY] = (target - x)[:, _NOISY]
+        if pooled[5] > 0:
+            velocity[:] = np.nan
+        return {"velocity": velocity.astype(np.float32)}
+
+    def _decode(self, row: Row) -> Row:
+        frames, last = [], row["state"]
+        for latent in row["latents"]:
+            frames.append(self._draw(last, latent))
+            last = latent
+        return {"frames": np.concatenate(frames), "state_next": last.copy()}
+
+    def _draw(self, last: FloatArray, latent: FloatArray) -> ByteArray:
+        """(F, 3, H, W) from the latent frame before to this one."""
+        s, n = self.spec, self.spec.frames_per_latent
+        level = np.nan_to_num(latent)
+        rows = np.arange(s.height) * s.latent_height // s.height
+        columns = np.arange(s.width) * s.latent_width // s.width
+        big = level[:, rows][:, :, columns]  # (C, H, W)
+        ground, band = s.height * 3 // 4, s.height // 12
+        picture = big[:3] * 255
+        picture[:, ground:] = picture[:, ground:] * 0.5 + 12 * np.clip(big[6, ground:], -2, 2)
+        picture[:, :band] = 128 + 64 * np.clip(big[5, :band], -2, 2)
+        frames = np.empty((n, 3, s.height, s.width), np.float32)
+        moved = (level[3, 0, 0] - np.nan_to_num(last)[3, 0, 0] + 0.5) % 1.0 - 0.5
+        high, wide, left = s.height // 5, s.width // 12, s.width * 11 // 24
+        for f in range(n):
+            back = 1 - (f + 1) / n
+            camera = level[3, 0, 0] - moved * back
+            light = ((np.arange(s.width) / STRIPE_PX + camera) % 1.0 < 0.5).astype(np.float32)
+            frames[f] = picture * (0.75 + 0.25 * light)
+            up = round(
+                float(np.clip(level[4, 0, 0] + (last[4, 0, 0] - level[4, 0, 0]) * back, 0, 1)) * JUMP_PX
+            )
+            frames[f, :, max(0, ground - high - up) : ground - up, left : left + wide] = [
+                [[250]],
+                [[120]],
+                [[20]],
+            ]
+        return np.clip(np.rint(frames), 0, 255).astype(np.uint8)
+
+
+def load(path: Path | None = None) -> FakeBackend:
+    """Like the other backends' `load`; there are no files to read."""
+    return FakeBackend()
+
+
+def _check(role: str, kind: str, tensors: tuple[Tensor, ...], arrays: Arrays) -> int:
+    """The batch size; raises BackendError where names, shapes or dtypes break the contract."""
+    if {t.name for t in tensors} != set(arrays):
+        raise BackendError(
+            f"{role}: {kind}s are {sorted(arrays)}, must be {[t.name for t in tensors]}", field=role
+        )
+    batches = set()
+    for t in tensors:
+        a = arrays[t.name]
+        if a.ndim == 0 or a.shape[1:] != t.shape or a.dtype != np.dtype(t.dtype):
+            raise BackendError(
+                f"{role}: {kind} {t.name!r} is {a.dtype}{a.shape}, must be {t.dtype}(B, *{t.shape})",
+                field=t.name,
+            )
+        batches.add(a.shape[0])
+    if len(batches) != 1 or 0 in batches:
+        raise BackendError(
+            f"{role}: {kind}s differ in batch size or are empty: {sorted(batches)}", field=role
+        )
+    return int(batches.pop())

@@ -1,0 +1,50 @@
+"""Settings of the runtime: plain frozen dataclasses, checked when they are made. No files, no environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from engine.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class RuntimeConfig:
+    """Raises InvalidInput where a value is out of range; the message names the field."""
+
+    max_sessions: int = 4
+    max_batch: int = 4  # sessions that share one call of the backend
+    inbox: int = 64  # controls of one session that wait for a segment boundary
+    remembered_ids: int = 256  # ids of controls that are answered once
+    lead_margin: float = 1.5  # lead over playout, in measured segment times
+    lead_min_s: float = 0.05
+    lead_max_s: float = 2.0
+    late_margin_s: float = 0.03  # a late segment is shown this long after it is ready
+    idle_grace_s: float = 10.0  # an unwatched session goes on for so long
+    context_noise: float = 0.0  # noise level of the history, as told to the model
+
+    def __post_init__(self) -> None:
+        for name in ("max_sessions", "max_batch", "inbox", "remembered_ids"):
+            _require(
+                isinstance(getattr(self, name), int) and getattr(self, name) >= 1,
+                name,
+                "an integer from 1 up",
+            )
+        for name in ("lead_margin", "lead_min_s", "lead_max_s", "late_margin_s", "idle_grace_s"):
+            _require(getattr(self, name) >= 0, name, "a number from 0 up")
+        _require(self.lead_max_s >= self.lead_min_s, "lead_max_s", "at least lead_min_s")
+        _require(0 <= self.context_noise <= 1, "context_noise", "between 0 and 1")
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RuntimeConfig:
+        """Unknown keys are an error."""
+        names = {f.name for f in fields(cls)}
+        for key in data:
+            _require(key in names, key, f"one of {', '.join(sorted(names))}", what="setting")
+        return cls(**data)
+
+
+def _require(ok: bool, name: str, rule: str, what: str = "value of") -> None:
+    if not ok:
+        raise InvalidInput(f"runtime config: {what} {name!r} must be {rule}", field=name)
