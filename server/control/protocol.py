@@ -1,0 +1,310 @@
+"""The one message schema: bytes from the data channel, HTTP or MQTT → engine.types.Control; events → JSON.
+
+It knows what a valid message looks like and how to say in plain words what is wrong with one. It does not
+know sessions, sockets, topics or pictures: an image control's pixels come from the `decode_image` hook.
+docs/protocol.md tells the same to people; a test keeps the two in agreement.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+import unicodedata
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
+
+from engine import types as nouns
+from engine.errors import InvalidInput
+from engine.types import ByteArray, Control, ControlBody, Receipt
+from server.control.base import SessionEvent
+from server.control.strictjson import finite, load_object, printable
+
+MAX_TEXT_BYTES = 2048
+MAX_IMAGE_BYTES = 2 * 1024 * 1024
+MAX_MESSAGE_BYTES = 16 * 1024  # data channel and MQTT: a prompt whose every byte is a \u escape still fits
+MAX_HTTP_MESSAGE_BYTES = 4 * ((MAX_IMAGE_BYTES + 2) // 3) + MAX_MESSAGE_BYTES
+MAX_SEED = 2**32 - 1
+
+ImageDecoder = Callable[
+    [bytes], ByteArray
+]  # PNG/JPEG/WebP → (3, H, W) uint8 at the model's size, or InvalidInput
+
+
+def clean_text(text: str) -> str:
+    """NFC, one line, no control or direction-override characters; raises if too long or nothing is left."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > MAX_TEXT_BYTES:  # before any Unicode work, whose cost grows faster than the text
+        raise PydanticCustomError(
+            "plain", f"is {size} bytes long, at most {MAX_TEXT_BYTES} are allowed: shorten it"
+        )
+    words = unicodedata.normalize("NFC", "".join(map(_plain_character, text))).split()
+    cleaned = " ".join(words)
+    if not any(character.isprintable() and not character.isspace() for character in cleaned):
+        raise PydanticCustomError("plain", "is empty: write what the video is to show")
+    if len(cleaned.encode("utf-8")) > MAX_TEXT_BYTES:
+        raise PydanticCustomError("plain", f"is over {MAX_TEXT_BYTES} bytes after normalisation: shorten it")
+    return cleaned
+
+
+def _plain_character(character: str) -> str:
+    if character.isspace():
+        return " "
+    category = unicodedata.category(character)
+    override = "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"
+    return "" if category in ("Cc", "Cs") or override else character
+
+
+def _printable_id(value: str) -> str:
+    if not value.isprintable():
+        raise PydanticCustomError(
+            "plain", "must not contain control characters: use letters, digits and dashes"
+        )
+    return value
+
+
+def _image_bytes(data: str) -> str:
+    if len(data) > 4 * ((MAX_IMAGE_BYTES + 2) // 3):
+        raise PydanticCustomError(
+            "plain", f"is too large: a picture may have {MAX_IMAGE_BYTES} bytes, make it smaller"
+        )
+    try:
+        size = len(base64.b64decode(data, validate=True))
+    except (binascii.Error, ValueError):
+        raise PydanticCustomError(
+            "plain",
+            "is not base64: send the bytes of a PNG, JPEG or WebP file in standard base64, with padding",
+        ) from None
+    if not 0 < size <= MAX_IMAGE_BYTES:
+        raise PydanticCustomError("plain", f"must hold 1 to {MAX_IMAGE_BYTES} bytes of picture, not {size}")
+    return data
+
+
+_ID_RULE = "a string of 1 to 64 characters"
+_SEED_RULE = f"a whole number from 0 to {MAX_SEED}"
+# A field's description ends the sentence "<field> must be …" in error messages and in docs/protocol.md.
+MessageId = Annotated[
+    str,
+    Field(min_length=1, max_length=64, description=_ID_RULE),
+    AfterValidator(_printable_id),
+]
+Text = Annotated[
+    str, Field(description=f"a string of at most {MAX_TEXT_BYTES} bytes in UTF-8"), AfterValidator(clean_text)
+]
+How = Annotated[
+    Literal["recondition", "cut"], Field(description='"recondition" (keep the scene) or "cut" (new scene)')
+]
+ActionName = Literal["left", "right", "jump", "idle"]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description=_SEED_RULE)]
+ImageData = Annotated[
+    str, Field(description="a string: a PNG, JPEG or WebP file in base64"), AfterValidator(_image_bytes)
+]
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _ControlMessage(_Message):
+    id: MessageId | None = Field(default=None, description=_ID_RULE)
+
+
+class PromptMessage(_ControlMessage):
+    """A new text. `recondition` keeps the scene, `cut` starts a new one."""
+
+    type: Literal["prompt"]
+    text: Text
+    how: How = "recondition"
+
+    def body(self, decode_image: ImageDecoder | None) -> ControlBody:
+        return nouns.Prompt(text=self.text, how=self.how)
+
+
+class ActionMessage(_ControlMessage):
+    """The action held from now on; null lets go."""
+
+    type: Literal["action"]
+    action: ActionName | None = Field(description='"left", "right", "jump", "idle" or null')
+
+    def body(self, decode_image: ImageDecoder | None) -> ControlBody:
+        return nouns.Action(action=self.action)
+
+
+class PauseMessage(_ControlMessage):
+    """Stop the video where it is."""
+
+    type: Literal["pause"]
+
+    def body(self, decode_image: ImageDecoder | None) -> ControlBody:
+        return nouns.Pause()
+
+
+class ResumeMessage(_ControlMessage):
+    """Go on after a pause."""
+
+    type: Literal["resume"]
+
+    def body(self, decode_image: ImageDecoder | None) -> ControlBody:
+        return nouns.Resume()
+
+
+class ResetMessage(_ControlMessage):
+    """Start again from the current prompt; another seed gives another world."""
+
+    type: Literal["reset"]
+    seed: Seed | None = Field(default=None, description=_SEED_RULE)
+
+    def body(self, decode_image: ImageDecoder | None) -> ControlBody:
+        return nouns.Reset(seed=self.seed)
+
+
+class ImageMessage(_ControlMessage):
+    """Cut to a scene that starts from this picture. HTTP only."""
+
+    type: Literal["image"]
+    data: ImageData
+
+    def body(self, decode_image: ImageDecoder | None) -> ControlBody:
+        return nouns.Image(pixels=_pixels(self.data, decode_image, field="data"))
+
+
+class NewSession(_Message):
+    """Body of POST /v1/sessions; `image` is base64 like `data` of an image control."""
+
+    prompt: Text
+    seed: Seed | None = Field(default=None, description=_SEED_RULE)
+    image: ImageData | None = Field(default=None, description="a PNG, JPEG or WebP file in base64")
+
+
+ControlMessage = PromptMessage | ActionMessage | PauseMessage | ResumeMessage | ResetMessage | ImageMessage
+CONTROL_MODELS: dict[str, type[ControlMessage]] = {
+    "prompt": PromptMessage,
+    "action": ActionMessage,
+    "pause": PauseMessage,
+    "resume": ResumeMessage,
+    "reset": ResetMessage,
+    "image": ImageMessage,
+}
+_CONTROLS: TypeAdapter[ControlMessage] = TypeAdapter(Annotated[ControlMessage, Field(discriminator="type")])
+
+
+# ---- in ----
+
+
+def parse_control(
+    raw: bytes | str | dict[str, Any],
+    *,
+    max_bytes: int = MAX_MESSAGE_BYTES,
+    decode_image: ImageDecoder | None = None,
+) -> Control:
+    """One valid Control, or InvalidInput that names the field and the fix. A missing id is made here.
+
+    Without `decode_image` (data channel, MQTT) image controls are refused. Decoding a picture costs
+    milliseconds: where it is given, call this in a thread (asyncio.to_thread)."""
+    message = load_object(raw, max_bytes)
+    try:
+        valid = _CONTROLS.validate_python(message)
+    except ValidationError as error:
+        raise _plain_error(error, message, CONTROL_MODELS.get(str(message.get("type")))) from None
+    return Control(id=valid.id or make_id(), body=valid.body(decode_image))
+
+
+def parse_new_session(
+    raw: bytes | str | dict[str, Any],
+    *,
+    max_bytes: int = MAX_HTTP_MESSAGE_BYTES,
+    decode_image: ImageDecoder | None = None,
+) -> tuple[NewSession, ByteArray | None]:
+    """The request of POST /v1/sessions and the pixels of its image, if it has one."""
+    message = load_object(raw, max_bytes)
+    try:
+        valid = NewSession.model_validate(message)
+    except ValidationError as error:
+        raise _plain_error(error, message, NewSession) from None
+    return valid, None if valid.image is None else _pixels(valid.image, decode_image, field="image")
+
+
+def make_id() -> str:
+    return secrets.token_hex(8)
+
+
+def salvage_id(raw: bytes | str | dict[str, Any], *, max_bytes: int = MAX_MESSAGE_BYTES) -> str | None:
+    """The id of a message that was refused, so that its sender can tell which one; None if it has none."""
+    try:
+        candidate = load_object(raw, max_bytes).get("id")
+    except InvalidInput:
+        return None
+    return (
+        candidate
+        if isinstance(candidate, str) and 0 < len(candidate) <= 64 and candidate.isprintable()
+        else None
+    )
+
+
+def _pixels(data: str, decode_image: ImageDecoder | None, *, field: str) -> ByteArray:
+    if decode_image is None:
+        raise InvalidInput("image controls go over HTTP only: POST /v1/sessions/{id}/controls", field="type")
+    try:
+        return decode_image(base64.b64decode(data))
+    except InvalidInput as error:
+        raise InvalidInput(error.message, field=error.field or field) from None
+
+
+def _plain_error(
+    error: ValidationError, message: dict[str, Any], model: type[BaseModel] | None
+) -> InvalidInput:
+    """The first fault, in words a person can act on; never more of the message than a field's name."""
+    fault = error.errors(include_url=False, include_input=False)[0]
+    kind, path = fault["type"], fault["loc"]
+    if path and path[0] in CONTROL_MODELS and model is not NewSession:  # pydantic puts the union's tag first
+        path = path[1:]
+    if kind.startswith("union_tag") or model is None:
+        known = ", ".join(f'"{name}"' for name in CONTROL_MODELS)
+        absent = "type is missing: it" if "type" not in message else "type"
+        return InvalidInput(f"{absent} must be one of {known}", field="type")
+    name = str(path[0]) if path else "message"
+    shown = printable(name)
+    fields = model.model_fields
+    if kind == "extra_forbidden":
+        return InvalidInput(
+            f"{shown} is not a known field: remove it (known: {', '.join(fields)})", field=shown
+        )
+    if kind == "plain":
+        return InvalidInput(f"{shown} {fault['msg']}", field=shown)
+    rule = fields[name].description if name in fields else None
+    start = f"{shown} is missing: it" if kind == "missing" else shown
+    return InvalidInput(f"{start} must be {rule or 'as docs/protocol.md says'}", field=shown)
+
+
+# ---- out ----
+
+
+def receipt_json(receipt: Receipt, *, field: str | None = None, pts_90k: int | None = None) -> dict[str, Any]:
+    """`field` is the culprit of a rejection, `pts_90k` the time of the first frame that shows the control."""
+    message: dict[str, Any] = {"type": "receipt", **asdict(receipt)}
+    if field is not None:
+        message["field"] = field
+    if pts_90k is not None:
+        message["pts_90k"] = pts_90k
+    return message
+
+
+def error_json(code: str, text: str, *, field: str | None = None) -> dict[str, Any]:
+    return {"type": "error", "code": code, "message": text, "field": field}
+
+
+def event_json(event: SessionEvent, *, pts_90k: int | None = None) -> dict[str, Any]:
+    """The wire form of whatever a Steering listener hears."""
+    match event:
+        case Receipt():
+            return receipt_json(event, pts_90k=pts_90k)
+        case nouns.SegmentStats():
+            return {"type": "segment", **finite(asdict(event))}
+        case nouns.SessionInfo():
+            return {"type": "session", **asdict(event)}
+        case nouns.SessionClosed():
+            return {"type": "closed", **asdict(event)}
