@@ -8,6 +8,9 @@ from typing import Any
 
 from engine.errors import InvalidInput
 
+MAX_PROMPT_BYTES = 2048  # UTF-8
+MAX_SEED = 2**32 - 1
+
 
 @dataclass(frozen=True)
 class RuntimeConfig:
@@ -17,7 +20,7 @@ class RuntimeConfig:
     max_batch: int = 4  # sessions that share one call of the backend
     inbox: int = 64  # controls of one session that wait for a segment boundary
     remembered_ids: int = 256  # ids of controls that are answered once
-    lead_margin: float = 1.5  # lead over playout, in measured segment times
+    lead_margin: float = 1.25  # lead over playout, in measured segment times
     lead_min_s: float = 0.05
     lead_max_s: float = 2.0
     late_margin_s: float = 0.03  # a late segment is shown this long after it is ready

@@ -1,0 +1,280 @@
+"""Many sessions on one device: one thread that schedules, runs and publishes, turn by turn.
+
+Clients' threads only leave messages (open, submit, set_watched, close_session); everything that happened
+goes to the sink, on the device thread. It knows no sockets, codecs or event loops, and the model only as a
+Backend.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from engine.backends.base import Backend
+from engine.config import RuntimeConfig
+from engine.errors import BackendError, Full, InvalidInput, PsistreamError, Unavailable, UnknownSession
+from engine.runtime.generator import Clock, Generator, Segment
+from engine.runtime.scheduler import next_wake, pick
+from engine.runtime.session import Session
+from engine.runtime.state import SessionState
+from engine.types import Control, OpenSession, Receipt, RuntimeEvent, SegmentReady, SessionClosed
+
+log = logging.getLogger(__name__)
+JOIN_S = 5.0  # a device call that hangs longer is left behind
+
+
+class Done(NamedTuple):
+    session: Session
+    segment: Segment
+    started_s: float
+    timings_ms: dict[str, float]
+
+
+class Engine:
+    """`start` runs it in a thread of its own; tests and offline use call `step` instead. Closing it does not
+    close the backend, which belongs to the caller."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        config: RuntimeConfig,
+        sink: Callable[[RuntimeEvent], None],
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.backend = backend
+        self.config = config
+        self._sink = sink
+        self._clock = clock
+        self._generator = Generator(backend, config.context_noise, clock)
+        self._changed = threading.Condition()  # guards all below, and what sessions share: inbox, watched
+        self._sessions: dict[str, Session] = {}
+        self._outbox: deque[RuntimeEvent] = deque()  # to be said on the device thread
+        self._news = False
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    # ---- life ----
+
+    def warm_up(self) -> float:
+        """Seconds of one segment of a scratch session, once warm. Before `start`; raises BackendError."""
+        scratch = Session(OpenSession("warm-up", "", 0), self.backend.spec, self.config, self._clock())
+        start_s = self._clock()
+        for _ in range(3):
+            start_s = self._clock()
+            scratch.prepare(self._generator)
+            latents = self._generator.denoise([scratch.job()])
+            assert latents is not None
+            self._generator.finish([scratch.job()], latents)
+        return self._clock() - start_s
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._loop, name="psistream-device", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End all sessions and the thread, in mid-segment if need be. Idempotent; never from the sink."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread is None:
+            self._end_all()
+        elif self._thread.is_alive():
+            self._thread.join(JOIN_S)
+            if self._thread.is_alive():
+                log.error("the device thread hangs in the backend; it is left behind")
+
+    # ---- messages from any thread ----
+
+    def open(self, command: OpenSession) -> None:
+        """Raises Full, InvalidInput, Unavailable."""
+        with self._changed:
+            if self._stopping:
+                raise Unavailable("the engine is closing")
+            if command.session in self._sessions:
+                raise InvalidInput(f"session {command.session!r} is open already", field="session")
+            if len(self._sessions) >= self.config.max_sessions:
+                raise Full(f"all {self.config.max_sessions} sessions are taken: try again later")
+            session = Session(command, self.backend.spec, self.config, self._clock())
+            self._sessions[session.id] = session
+            self._outbox.append(session.info())
+            self._notify()
+
+    def submit(self, session: str, control: Control) -> None:
+        """Queue a control; its receipt comes through the sink. Overflow: see Inbox. Raises UnknownSession."""
+        with self._changed:
+            if session not in self._sessions:
+                raise UnknownSession(f"no session {session!r}", field="session")
+            answers = self._sessions[session].inbox.offer(control)
+            if len(self._outbox) < 4 * self.config.inbox * self.config.max_sessions:
+                self._outbox.extend(answers)
+            elif answers:  # who floods faster than the device thread can answer goes without
+                log.warning("session %s: receipts dropped, its client floods", session)
+            self._notify()
+
+    def set_watched(self, session: str, watched: bool) -> None:
+        """Nobody watching: generation stops after a grace period. A session that is gone is ignored."""
+        with self._changed:
+            found = self._sessions.get(session)
+            if found is not None and found.watched != watched:
+                found.watched, found.unwatched_since_s = watched, self._clock()
+                self._notify()
+
+    def close_session(self, session: str) -> None:
+        """Its place is free at once, work in flight is dropped. A session that is gone is ignored."""
+        with self._changed:
+            if session in self._sessions:
+                self._remove(self._sessions[session], "closed", "the session was closed")
+                self._notify()
+
+    @property
+    def state_bytes(self) -> int:
+        """What any session remembers, in bytes."""
+        return SessionState.zeros(self.backend.spec).nbytes
+
+    # ---- the device thread ----
+
+    def step(self) -> float | None:
+        """One turn: schedule → run → publish. When to take the next one; None: when something changes."""
+        now_s = self._clock()
+        sessions = self._apply_controls()
+        candidates = [c for s in sessions.values() if (c := s.candidate(now_s)) is not None]
+        batch = [sessions[name] for name in pick(candidates, now_s, self.config.max_batch)]
+        for done in self._run(batch):
+            self._publish(done)
+        self._flush()
+        return now_s if batch else next_wake(candidates)
+
+    def _loop(self) -> None:
+        try:
+            while not self._stopping:
+                wake_s = self.step()
+                with self._changed:
+                    if not self._news and not self._stopping:
+                        self._changed.wait(None if wake_s is None else max(0.0, wake_s - self._clock()))
+        except Exception:  # a fault of ours: say so to everybody instead of falling silent
+            log.exception("the device thread failed")
+            self._end_all("internal", "internal error, see the server's log")
+        self._end_all()
+
+    def _apply_controls(self) -> dict[str, Session]:
+        """All sessions, after what waited in their inboxes."""
+        with self._changed:
+            self._news = False
+            for session in self._sessions.values():
+                controls = session.inbox.take()
+                self._outbox.extend(session.inbox.answer(session.apply(c)) for c in controls)
+                if controls:
+                    self._outbox.append(session.info())
+            sessions = dict(self._sessions)
+        self._flush()
+        return sessions
+
+    def _run(self, batch: Sequence[Session]) -> list[Done]:
+        """The next segment of each. Where a batch fails, each is tried alone: only the culprit ends."""
+        if not batch:
+            return []
+        try:
+            return self._generate(batch)
+        except Exception as error:  # whatever a backend raises, the other sessions go on
+            if len(batch) > 1:
+                log.warning("a batch of %d failed, each is tried alone: %s", len(batch), error)
+                return [done for session in batch for done in self._run([session])]
+            log.exception("session %s: the backend failed", batch[0].id)
+            self._fail(batch[0], error)
+            return []
+
+    def _generate(self, batch: Sequence[Session]) -> list[Done]:
+        started_s = self._clock()
+        for session in batch:
+            session.prepare(self._generator)
+        prepared_s = self._clock()
+        jobs = [session.job() for session in batch]
+        latents = self._generator.denoise(jobs, lambda: not any(map(self._is_open, batch)))
+        if latents is None:
+            return []
+        denoised_s = self._clock()
+        segments, timings_ms = self._generator.finish(jobs, latents)
+        timings_ms = {
+            "prepare": (prepared_s - started_s) * 1e3,
+            "denoise": (denoised_s - prepared_s) * 1e3,
+            **timings_ms,
+            "total": (self._clock() - started_s) * 1e3,
+        }
+        return [Done(s, x, started_s, timings_ms) for s, x in zip(batch, segments, strict=True)]
+
+    def _publish(self, done: Done) -> None:
+        session, frames = done.session, done.segment.frames
+        if not self._is_open(session):
+            return
+        if frames is None:
+            self._fail(session, NotFinite("the model's numbers ran away: open a new session"))
+            return
+        number, first_frame = session.segment, session.frame
+        shown = session.advance(self._clock(), done.started_s)
+        self._emit(
+            SegmentReady(
+                session=session.id,
+                epoch=session.epoch,
+                segment=number,
+                first_frame=first_frame,
+                due_s=shown.due_s,
+                frames=frames,
+                timings_ms=done.timings_ms,
+                lead_s=shown.ahead_s,
+                late_total=session.playout.late_total,
+            )
+        )
+
+    # ---- helpers ----
+
+    def _is_open(self, session: Session) -> bool:
+        return not self._stopping and self._sessions.get(session.id) is session
+
+    def _fail(self, session: Session, error: Exception) -> None:
+        code, message = "internal", "internal error, see the server's log"
+        if isinstance(error, PsistreamError):
+            code, message = error.code, error.message
+        with self._changed:
+            if self._sessions.get(session.id) is session:
+                self._remove(session, code, message)
+
+    def _remove(self, session: Session, code: str, message: str) -> None:
+        """With the lock held."""
+        del self._sessions[session.id]
+        for control in session.inbox.take():
+            text = "the session ended before this took effect"
+            self._outbox.append(Receipt(session.id, control.id, "rejected", code="closed", message=text))
+        self._outbox.append(SessionClosed(session.id, code, message))
+
+    def _end_all(self, code: str = "closed", message: str = "the engine was closed") -> None:
+        with self._changed:
+            self._stopping = True
+            for session in list(self._sessions.values()):
+                self._remove(session, code, message)
+        self._flush()
+
+    def _notify(self) -> None:
+        self._news = True
+        self._changed.notify_all()
+
+    def _flush(self) -> None:
+        while True:
+            with self._changed:
+                if not self._outbox:
+                    return
+                event = self._outbox.popleft()
+            self._emit(event)
+
+    def _emit(self, event: RuntimeEvent) -> None:
+        try:
+            self._sink(event)
+        except Exception:  # a listener's fault must not stop the device
+            log.exception("the sink failed on %s", type(event).__name__)
+
+
+class NotFinite(BackendError):
+    code = "not_finite"

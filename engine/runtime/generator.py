@@ -1,0 +1,204 @@
+"""Segments for a batch of sessions: the step contract's functions in the right order, on session states.
+
+The sampler of rectified flow: x starts as noise at t = 0 and takes `steps` equal Euler steps to t = 1. A
+state changes only in `start_scene`, `recondition` and at the end of `finish`, so whatever fails can be tried
+again. It knows no clients, no schedule, and of prompts no more than their text.
+
+Legend: B batch, W latent frames of a segment, C channels, h w latent size, T history frames, F pixel frames.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.backends.base import Backend
+from engine.runtime.noise import CONTEXT, gaussian
+from engine.runtime.state import SessionState
+from engine.types import ByteArray, FloatArray
+
+Clock = Callable[[], float]
+
+
+class Job(NamedTuple):
+    """One segment to make: for which state, under which action of the spec."""
+
+    state: SessionState
+    action: int
+
+
+@dataclass(frozen=True)
+class Segment:
+    """`frames` is None where the latents were not finite; the state is then left as it was."""
+
+    latents: FloatArray  # (W, C, h, w)
+    frames: ByteArray | None  # (F, H, W, 3) RGB
+
+
+class Generator:
+    """For one thread at a time, as its backend. `context_noise` is the noise level of the history."""
+
+    def __init__(self, backend: Backend, context_noise: float = 0.0, clock: Clock = time.monotonic) -> None:
+        self.backend = backend
+        self.spec = backend.spec
+        self.context_noise = context_noise
+        self._clock = clock
+
+    # ---- between segments ----
+
+    def start_scene(
+        self,
+        state: SessionState,
+        text: str,
+        *,
+        seed: int,
+        scene: int,
+        image: ByteArray | None = None,
+        keep_anchor: bool = False,
+    ) -> None:
+        """A new scene from `text`, and from a picture (3, H, W) or the anchor there is, if wanted."""
+        state.clear_scene()
+        state.seed, state.scene = seed, scene
+        self._encode_text(state, text)
+        if image is not None:
+            state.anchor[:] = self._one("encode_image", pixels=image)["anchor"]
+        elif not keep_anchor:
+            state.anchor[:] = 0
+        state.from_image = state.context = int(image is not None or keep_anchor)
+        if state.context:
+            state.history[-1] = state.anchor[0]
+        state.image[:] = self._one("embed_image", anchor=state.anchor, context=_scalar(state.context))[
+            "image"
+        ]
+        state.psi[:] = _first_psi(state)
+
+    def recondition(self, state: SessionState, text: str) -> None:
+        """The scene stays; ψ is squeezed again under the new text from the memory that is kept."""
+        self._encode_text(state, text)
+        psi = _first_psi(state)
+        for memory in state.ring[len(state.ring) - state.remembered :]:
+            psi = self._one("squeeze", psi=psi, memory=memory)["psi_next"]
+        state.psi[:] = psi
+
+    def steps(self, index: int) -> int:
+        """Denoise steps of a scene's segment number `index`."""
+        return self.spec.first_steps if index == 0 else self.spec.steps
+
+    # ---- a segment ----
+
+    def denoise(self, jobs: Sequence[Job], aborted: Callable[[], bool] = lambda: False) -> FloatArray | None:
+        """(B, W, C, h, w) clean latents, or None once `aborted`. All jobs need the same number of steps."""
+        steps = self.steps(jobs[0].state.index)
+        given = self._conditions(jobs)
+        x, dt = given["x"], np.full(len(jobs), 1 / steps, np.float32)
+        for k in range(steps):
+            if aborted():
+                return None
+            t = np.full(len(jobs), k / steps, np.float32)
+            velocity = self.backend.run("denoise", {**given, "x": x, "t": t, "d": dt})["velocity"]
+            x = x + np.float32(1 / steps) * velocity
+        return x
+
+    def finish(self, jobs: Sequence[Job], latents: FloatArray) -> tuple[list[Segment], dict[str, float]]:
+        """Pictures, and the states moved on by one segment. Also how long decode and memory took, in ms."""
+        finite = [bool(np.isfinite(x).all()) for x in latents]
+        good = [i for i, ok in enumerate(finite) if ok]
+        segments = [Segment(x, None) for x in latents]
+        if not good:
+            return segments, {}
+        start_s = self._clock()
+        states = [jobs[i].state for i in good]
+        clean = latents[good]
+        decoder = np.stack([s.decoder for s in states])
+        decoded = self.backend.run("decode", {"latents": clean, "state": decoder})
+        decoded_s = self._clock()
+        anchors = [s.anchor if s.context else x[:1] for s, x in zip(states, clean, strict=True)]
+        first = self._first_images(states, anchors)
+        psi = np.stack([s.psi if j is None else _psi(s.text, j) for s, j in zip(states, first, strict=True)])
+        memory = self.backend.run("memorize", {"segment": clean})["memory"]
+        psi = self.backend.run("squeeze", {"psi": psi, "memory": memory})["psi_next"]
+        for b, state in enumerate(states):  # nothing fails from here on
+            image = first[b]
+            if image is not None:
+                state.anchor[:], state.image[:], state.context = anchors[b], image, 1
+            _shift_in(state.history, clean[b])
+            _shift_in(state.ring, memory[b : b + 1])
+            state.psi[:], state.decoder[:] = psi[b], decoded["state_next"][b]
+            state.remembered = min(state.remembered + 1, len(state.ring))
+            state.index += 1
+            frames = np.ascontiguousarray(decoded["frames"][b].transpose(0, 2, 3, 1))
+            segments[good[b]] = Segment(clean[b], frames)
+        memory_ms = (self._clock() - decoded_s) * 1e3
+        return segments, {"decode": (decoded_s - start_s) * 1e3, "memory": memory_ms}
+
+    # ---- helpers ----
+
+    def _conditions(self, jobs: Sequence[Job]) -> dict[str, npt.NDArray[Any]]:
+        """What stays the same over the steps of a segment; and x at t = 0."""
+        states = [job.state for job in jobs]
+        latents = (self.spec.segment, *states[0].anchor.shape[1:])
+        return {
+            "x": np.stack([gaussian(s.seed, s.scene, s.index, latents) for s in states]),
+            "psi": np.stack([s.psi for s in states]),
+            "text": np.stack([s.text for s in states]),
+            "pooled": np.stack([s.pooled for s in states]),
+            "image": np.stack([s.image for s in states]),
+            "history": np.stack([self._history(s) for s in states]),
+            "anchor": np.stack([s.anchor for s in states]),
+            "context": np.array([s.context for s in states], np.float32),
+            "sigma": np.full(len(jobs), self.context_noise, np.float32),
+            "actions": np.array([[job.action] * self.spec.segment for job in jobs], np.int64),
+            "index": np.array([s.index for s in states], np.float32),
+        }
+
+    def _history(self, s: SessionState) -> FloatArray:
+        """(T, C, h, w), with as much noise as the model is told of."""
+        if not self.context_noise or not s.context:
+            return s.history
+        noise = gaussian(s.seed, s.scene, s.index, s.history.shape, CONTEXT)
+        return s.history + np.float32(self.context_noise) * noise
+
+    def _first_images(self, states: list[SessionState], anchors: list[FloatArray]) -> list[FloatArray | None]:
+        """Image tokens of the new anchors, for the scenes that just got one."""
+        new = [i for i, s in enumerate(states) if not s.context]
+        images: list[FloatArray | None] = [None] * len(states)
+        if new:
+            given = {"anchor": np.stack([anchors[i] for i in new]), "context": np.ones(len(new), np.float32)}
+            for i, image in zip(new, self.backend.run("embed_image", given)["image"], strict=True):
+                images[i] = image
+        return images
+
+    def _encode_text(self, state: SessionState, text: str) -> None:
+        ids, mask = self.backend.tokenize(text)
+        features = self._one("encode_text", ids=ids, mask=mask)
+        state.text[:], state.pooled[:] = features["text"], features["pooled"]
+        state.motion[:] = features["motion"]
+
+    def _one(self, role: str, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+        """Run a role for a batch of one."""
+        outputs = self.backend.run(role, {name: array[None] for name, array in inputs.items()})
+        return {name: array[0] for name, array in outputs.items()}
+
+
+def _psi(text: FloatArray, image: FloatArray) -> FloatArray:
+    return np.concatenate([text, image])
+
+
+def _first_psi(state: SessionState) -> FloatArray:
+    return _psi(state.text, state.image)
+
+
+def _scalar(value: float) -> FloatArray:
+    return np.array(value, np.float32)
+
+
+def _shift_in(frames: FloatArray, new: FloatArray) -> None:
+    """Drop the oldest, append the newest, in place."""
+    n = min(len(new), len(frames))
+    frames[: len(frames) - n] = frames[n:].copy()
+    frames[len(frames) - n :] = new[-n:]
