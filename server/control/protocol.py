@@ -8,101 +8,36 @@ docs/protocol.md tells the same to people; a test keeps the two in agreement.
 from __future__ import annotations
 
 import base64
-import binascii
 import secrets
-import unicodedata
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from engine import types as nouns
 from engine.errors import InvalidInput
 from engine.types import ByteArray, Control, ControlBody, Receipt
 from server.control.base import SessionEvent
+from server.control.fields import (
+    ID_RULE,
+    MAX_IMAGE_BYTES,
+    SEED_RULE,
+    ActionName,
+    How,
+    ImageData,
+    MessageId,
+    Seed,
+    Text,
+)
 from server.control.strictjson import finite, load_object, printable
 
-MAX_TEXT_BYTES = 2048
-MAX_IMAGE_BYTES = 2 * 1024 * 1024
 MAX_MESSAGE_BYTES = 16 * 1024  # data channel and MQTT: a prompt whose every byte is a \u escape still fits
 MAX_HTTP_MESSAGE_BYTES = 4 * ((MAX_IMAGE_BYTES + 2) // 3) + MAX_MESSAGE_BYTES
-MAX_SEED = 2**32 - 1
 
 ImageDecoder = Callable[
     [bytes], ByteArray
 ]  # PNG/JPEG/WebP → (3, H, W) uint8 at the model's size, or InvalidInput
-
-
-def clean_text(text: str) -> str:
-    """NFC, one line, no control or direction-override characters; raises if too long or nothing is left."""
-    size = len(text.encode("utf-8", "surrogatepass"))
-    if size > MAX_TEXT_BYTES:  # before any Unicode work, whose cost grows faster than the text
-        raise PydanticCustomError(
-            "plain", f"is {size} bytes long, at most {MAX_TEXT_BYTES} are allowed: shorten it"
-        )
-    words = unicodedata.normalize("NFC", "".join(map(_plain_character, text))).split()
-    cleaned = " ".join(words)
-    if not any(character.isprintable() and not character.isspace() for character in cleaned):
-        raise PydanticCustomError("plain", "is empty: write what the video is to show")
-    if len(cleaned.encode("utf-8")) > MAX_TEXT_BYTES:
-        raise PydanticCustomError("plain", f"is over {MAX_TEXT_BYTES} bytes after normalisation: shorten it")
-    return cleaned
-
-
-def _plain_character(character: str) -> str:
-    if character.isspace():
-        return " "
-    category = unicodedata.category(character)
-    override = "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"
-    return "" if category in ("Cc", "Cs") or override else character
-
-
-def _printable_id(value: str) -> str:
-    if not value.isprintable():
-        raise PydanticCustomError(
-            "plain", "must not contain control characters: use letters, digits and dashes"
-        )
-    return value
-
-
-def _image_bytes(data: str) -> str:
-    if len(data) > 4 * ((MAX_IMAGE_BYTES + 2) // 3):
-        raise PydanticCustomError(
-            "plain", f"is too large: a picture may have {MAX_IMAGE_BYTES} bytes, make it smaller"
-        )
-    try:
-        size = len(base64.b64decode(data, validate=True))
-    except (binascii.Error, ValueError):
-        raise PydanticCustomError(
-            "plain",
-            "is not base64: send the bytes of a PNG, JPEG or WebP file in standard base64, with padding",
-        ) from None
-    if not 0 < size <= MAX_IMAGE_BYTES:
-        raise PydanticCustomError("plain", f"must hold 1 to {MAX_IMAGE_BYTES} bytes of picture, not {size}")
-    return data
-
-
-_ID_RULE = "a string of 1 to 64 characters"
-_SEED_RULE = f"a whole number from 0 to {MAX_SEED}"
-# A field's description ends the sentence "<field> must be …" in error messages and in docs/protocol.md.
-MessageId = Annotated[
-    str,
-    Field(min_length=1, max_length=64, description=_ID_RULE),
-    AfterValidator(_printable_id),
-]
-Text = Annotated[
-    str, Field(description=f"a string of at most {MAX_TEXT_BYTES} bytes in UTF-8"), AfterValidator(clean_text)
-]
-How = Annotated[
-    Literal["recondition", "cut"], Field(description='"recondition" (keep the scene) or "cut" (new scene)')
-]
-ActionName = Literal["left", "right", "jump", "idle"]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description=_SEED_RULE)]
-ImageData = Annotated[
-    str, Field(description="a string: a PNG, JPEG or WebP file in base64"), AfterValidator(_image_bytes)
-]
 
 
 class _Message(BaseModel):
@@ -110,7 +45,7 @@ class _Message(BaseModel):
 
 
 class _ControlMessage(_Message):
-    id: MessageId | None = Field(default=None, description=_ID_RULE)
+    id: MessageId | None = Field(default=None, description=ID_RULE)
 
 
 class PromptMessage(_ControlMessage):
@@ -156,7 +91,7 @@ class ResetMessage(_ControlMessage):
     """Start again from the current prompt; another seed gives another world."""
 
     type: Literal["reset"]
-    seed: Seed | None = Field(default=None, description=_SEED_RULE)
+    seed: Seed | None = Field(default=None, description=SEED_RULE)
 
     def body(self, decode_image: ImageDecoder | None) -> ControlBody:
         return nouns.Reset(seed=self.seed)
@@ -172,11 +107,17 @@ class ImageMessage(_ControlMessage):
         return nouns.Image(pixels=_pixels(self.data, decode_image, field="data"))
 
 
+class PingMessage(_ControlMessage):
+    """Data channel only: answered by a pong with the same id, to measure the way there and back."""
+
+    type: Literal["ping"]
+
+
 class NewSession(_Message):
     """Body of POST /v1/sessions; `image` is base64 like `data` of an image control."""
 
     prompt: Text
-    seed: Seed | None = Field(default=None, description=_SEED_RULE)
+    seed: Seed | None = Field(default=None, description=SEED_RULE)
     image: ImageData | None = Field(default=None, description="a PNG, JPEG or WebP file in base64")
 
 
@@ -211,6 +152,15 @@ def parse_control(
     except ValidationError as error:
         raise _plain_error(error, message, CONTROL_MODELS.get(str(message.get("type")))) from None
     return Control(id=valid.id or make_id(), body=valid.body(decode_image))
+
+
+def parse_ping(message: dict[str, Any]) -> dict[str, Any]:
+    """The pong for a message of type ping."""
+    try:
+        ping = PingMessage.model_validate(message)
+    except ValidationError as error:
+        raise _plain_error(error, message, PingMessage) from None
+    return {"type": "pong", "id": ping.id}
 
 
 def parse_new_session(
@@ -260,8 +210,8 @@ def _plain_error(
     """The first fault, in words a person can act on; never more of the message than a field's name."""
     fault = error.errors(include_url=False, include_input=False)[0]
     kind, path = fault["type"], fault["loc"]
-    if path and path[0] in CONTROL_MODELS and model is not NewSession:  # pydantic puts the union's tag first
-        path = path[1:]
+    if path and path[0] in CONTROL_MODELS and model in CONTROL_MODELS.values():
+        path = path[1:]  # pydantic puts the union's tag first
     if kind.startswith("union_tag") or model is None:
         known = ", ".join(f'"{name}"' for name in CONTROL_MODELS)
         absent = "type is missing: it" if "type" not in message else "type"

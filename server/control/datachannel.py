@@ -1,0 +1,175 @@
+"""The JSON protocol of one viewer over one WebRTC data channel: controls in; receipts and events out.
+
+It doesn't know aiortc, only the few members of RTCDataChannel in `Channel`; and it knows the gateway only as
+Steering. Nothing that a client sends raises out of a callback here.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from engine.errors import InvalidInput, PsistreamError, UnknownSession
+from engine.types import Receipt, SegmentStats, SessionClosed
+from server.control.base import SessionEvent, Steering
+from server.control.protocol import (
+    MAX_MESSAGE_BYTES,
+    error_json,
+    event_json,
+    parse_control,
+    parse_ping,
+    receipt_json,
+    salvage_id,
+)
+from server.control.ratelimit import TokenBucket
+from server.control.strictjson import dump, load_object
+
+log = logging.getLogger(__name__)
+
+RATE_HZ, BURST = 60.0, 120
+REFUSALS_HZ, REFUSALS_BURST = 5.0, 10  # a flood isn't answered message by message
+FIGURES_BUFFER_BYTES = 64 * 1024  # above it segment figures are left out
+BUFFER_BYTES = 1024 * 1024  # above it nothing is sent: the viewer doesn't read
+
+PtsOf = Callable[[int], int | None]  # frame number → pts_90k, where it is known by now
+
+
+class Channel(Protocol):
+    """What is used of aiortc.RTCDataChannel."""
+
+    @property
+    def readyState(self) -> str: ...
+
+    @property
+    def bufferedAmount(self) -> int: ...
+
+    def send(self, data: str) -> None: ...
+
+    def on(self, event: str, f: Callable[..., Any]) -> Any: ...
+
+
+class DataChannelControl:
+    """Make one when the channel is open; `close()` when the viewer leaves (the channel's closing does it too).
+
+    Overflow: segment figures are left out first, then everything, and both are counted in `dropped_total`."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        steering: Steering,
+        session: str,
+        *,
+        may_steer: bool,
+        pts_of: PtsOf | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.dropped_total = 0
+        self._channel = channel
+        self._steering = steering
+        self._session = session
+        self._may_steer = may_steer
+        self._pts_of = pts_of
+        self._clock = clock
+        self._bucket = TokenBucket(RATE_HZ, BURST, clock())
+        self._refusals = TokenBucket(REFUSALS_HZ, REFUSALS_BURST, clock())
+        self._stop_listening: Callable[[], None] | None = steering.listen(self._on_event)
+        channel.on("message", self._on_message)
+        channel.on("close", self.close)
+        try:
+            self._send(event_json(steering.info(session)))
+        except UnknownSession as error:
+            self._send({"type": "closed", "session": session, "code": error.code, "message": error.message})
+            self.close()
+
+    def send_clock(self, rtp_offset: int, clock_rate: int = 90_000) -> None:
+        """Tell how this viewer's RTP timestamps relate to pts_90k."""
+        self._send({"type": "clock", "rtp_offset": rtp_offset, "clock_rate": clock_rate})
+
+    def close(self) -> None:
+        """Stop listening. Idempotent; the channel itself belongs to its peer connection."""
+        if self._stop_listening is not None:
+            self._stop_listening()
+            self._stop_listening = None
+
+    # ---- in ----
+
+    def _on_message(self, raw: Any) -> None:
+        try:
+            self._answer(raw)
+        except Exception:  # outermost: a fault of ours must not end the viewer's connection
+            log.exception("session %s: a data channel message could not be handled", self._session)
+            self._send(error_json("internal", "the server failed to handle this message; it goes on"))
+
+    def _answer(self, raw: Any) -> None:
+        now_s = self._clock()
+        if not self._bucket.allow(now_s):
+            if self._refusals.allow(now_s):
+                self._refuse(raw, "rate_limited", f"too many messages: send at most {RATE_HZ:.0f} per second")
+            return
+        if not isinstance(raw, str):
+            self._refuse(None, "invalid", "send JSON as a text message, not as bytes", field="message")
+            return
+        try:
+            message = load_object(raw, MAX_MESSAGE_BYTES)
+            if message.get("type") == "ping":
+                self._send(parse_ping(message))
+            elif not self._may_steer:
+                self._refuse(
+                    raw, "forbidden", "this token may only watch: steer with the session's own token"
+                )
+            else:
+                receipt = self._steering.submit(self._session, parse_control(message))
+                self._send(self._with_pts(receipt))
+        except InvalidInput as error:
+            self._refuse(raw, error.code, error.message, field=error.field)
+        except PsistreamError as error:
+            self._refuse(raw, error.code, error.message)
+
+    def _refuse(self, raw: Any, code: str, text: str, *, field: str | None = None) -> None:
+        """A rejected receipt where the message has an id to answer to, else an error."""
+        id_ = salvage_id(raw) if isinstance(raw, str) else None
+        if id_ is None:
+            self._send(error_json(code, text, field=field))
+        else:
+            receipt = Receipt(session=self._session, id=id_, status="rejected", code=code, message=text)
+            self._send(receipt_json(receipt, field=field))
+
+    # ---- out ----
+
+    def _on_event(self, event: SessionEvent) -> None:
+        try:
+            self._forward(event)
+        except Exception:  # outermost, as above
+            log.exception("session %s: an event could not be sent", self._session)
+
+    def _forward(self, event: SessionEvent) -> None:
+        session = event.id if not isinstance(event, Receipt | SegmentStats | SessionClosed) else event.session
+        if session != self._session:
+            return
+        if isinstance(event, Receipt):
+            if event.status != "received":  # that one is the answer to its sender alone
+                self._send(self._with_pts(event))
+        elif isinstance(event, SegmentStats):
+            self._send(event_json(event), room=FIGURES_BUFFER_BYTES)
+        else:
+            self._send(event_json(event))
+        if isinstance(event, SessionClosed):
+            self.close()
+
+    def _with_pts(self, receipt: Receipt) -> dict[str, Any]:
+        pts_90k = None
+        if self._pts_of is not None and receipt.status == "applied" and receipt.frame is not None:
+            pts_90k = self._pts_of(receipt.frame)
+        return receipt_json(receipt, pts_90k=pts_90k)
+
+    def _send(self, message: dict[str, Any], *, room: int = BUFFER_BYTES) -> None:
+        if self._channel.readyState != "open" or self._channel.bufferedAmount > room:
+            self.dropped_total += 1
+            return
+        try:
+            self._channel.send(dump(message))
+        except Exception as error:  # the transport may close between the check and the call
+            self.dropped_total += 1
+            log.debug("session %s: data channel: %s", self._session, error)

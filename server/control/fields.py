@@ -1,0 +1,88 @@
+"""The field types of the control schema: text, ids, seeds and picture data, each with its rule in words.
+
+It doesn't know which message a field belongs to.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import unicodedata
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+MAX_TEXT_BYTES = 2048
+MAX_IMAGE_BYTES = 2 * 1024 * 1024
+MAX_SEED = 2**32 - 1
+
+
+def clean_text(text: str) -> str:
+    """NFC, one line, no control or direction-override characters; raises if too long or nothing is left."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > MAX_TEXT_BYTES:  # before any Unicode work, whose cost grows faster than the text
+        raise PydanticCustomError(
+            "plain", f"is {size} bytes long, at most {MAX_TEXT_BYTES} are allowed: shorten it"
+        )
+    words = unicodedata.normalize("NFC", "".join(map(_plain_character, text))).split()
+    cleaned = " ".join(words)
+    if not any(character.isprintable() and not character.isspace() for character in cleaned):
+        raise PydanticCustomError("plain", "is empty: write what the video is to show")
+    if len(cleaned.encode("utf-8")) > MAX_TEXT_BYTES:
+        raise PydanticCustomError("plain", f"is over {MAX_TEXT_BYTES} bytes after normalisation: shorten it")
+    return cleaned
+
+
+def _plain_character(character: str) -> str:
+    if character.isspace():
+        return " "
+    category = unicodedata.category(character)
+    override = "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"
+    return "" if category in ("Cc", "Cs") or override else character
+
+
+def _printable_id(value: str) -> str:
+    if not value.isprintable():
+        raise PydanticCustomError(
+            "plain", "must not contain control characters: use letters, digits and dashes"
+        )
+    return value
+
+
+def _image_bytes(data: str) -> str:
+    if len(data) > 4 * ((MAX_IMAGE_BYTES + 2) // 3):
+        raise PydanticCustomError(
+            "plain", f"is too large: a picture may have {MAX_IMAGE_BYTES} bytes, make it smaller"
+        )
+    try:
+        size = len(base64.b64decode(data, validate=True))
+    except (binascii.Error, ValueError):
+        raise PydanticCustomError(
+            "plain",
+            "is not base64: send the bytes of a PNG, JPEG or WebP file in standard base64, with padding",
+        ) from None
+    if not 0 < size <= MAX_IMAGE_BYTES:
+        raise PydanticCustomError("plain", f"must hold 1 to {MAX_IMAGE_BYTES} bytes of picture, not {size}")
+    return data
+
+
+ID_RULE = "a string of 1 to 64 characters"
+SEED_RULE = f"a whole number from 0 to {MAX_SEED}"
+# A field's description ends the sentence "<field> must be …" in error messages and in docs/protocol.md.
+MessageId = Annotated[
+    str,
+    Field(min_length=1, max_length=64, description=ID_RULE),
+    AfterValidator(_printable_id),
+]
+Text = Annotated[
+    str, Field(description=f"a string of at most {MAX_TEXT_BYTES} bytes in UTF-8"), AfterValidator(clean_text)
+]
+How = Annotated[
+    Literal["recondition", "cut"], Field(description='"recondition" (keep the scene) or "cut" (new scene)')
+]
+ActionName = Literal["left", "right", "jump", "idle"]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description=SEED_RULE)]
+ImageData = Annotated[
+    str, Field(description="a string: a PNG, JPEG or WebP file in base64"), AfterValidator(_image_bytes)
+]
