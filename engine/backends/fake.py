@@ -60,7 +60,7 @@ COLOURS = {
 }
 FAIL_WORD, NAN_WORD = "boom", "nan"  # a prompt with one of these makes `denoise` fail, or return NaN
 STRIPE_PX, STEP_PX, JUMP_PX = 32, 8, 24  # stripe period, camera px per latent frame, height of a jump
-_WORDS = 1024
+_WORDS, _FAULT = 1024, 100.0
 _SPECIAL = [*COLOURS, FAIL_WORD, NAN_WORD]
 _NOISY = (6, 11, 12, 13, 14, 15)
 
@@ -68,12 +68,17 @@ Row = dict[str, npt.NDArray[Any]]
 
 
 class FakeBackend:
-    """`delay_s` is slept in each `denoise`; from call number `fail_after` of `denoise` on, each one fails."""
+    """`delay_s` is slept in each `denoise`; after `fail_after` calls of `denoise` each one fails."""
 
     name = "fake"
 
     def __init__(
-        self, spec: ModelSpec | None = None, *, delay_s: float = 0.0, fail_after: int | None = None
+        self,
+        spec: ModelSpec | None = None,
+        *,
+        delay_s: float = 0.0,
+        fail_after: int | None = None,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.spec = spec or FAKE_SPEC
         s = self.spec
@@ -83,6 +88,7 @@ class FakeBackend:
             )
         self.delay_s = delay_s
         self.fail_after = fail_after
+        self._sleep = sleep
         self.calls: dict[str, int] = {}
         self.batches: list[int] = []  # size of the latest `denoise` batches
         self.closed = False
@@ -106,7 +112,7 @@ class FakeBackend:
         if role == "denoise":
             self.batches = [*self.batches[-999:], batch]
             if self.delay_s:
-                time.sleep(self.delay_s)
+                self._sleep(self.delay_s)
             if self.fail_after is not None and self.calls[role] > self.fail_after:
                 raise BackendError(f"the fake backend was told to fail after {self.fail_after} steps")
         rows = [self._rows[role]({k: v[b] for k, v in inputs.items()}) for b in range(batch)]
@@ -140,7 +146,7 @@ class FakeBackend:
         table[:, :3] = (0.2 + 0.6 * table[:, :3]) * 0.02
         for i, rgb in enumerate(COLOURS.values(), start=1):
             table[i, :3], table[i, 3] = np.array(rgb, np.float32) / 255, 1.0
-        table[1 + _SPECIAL.index(FAIL_WORD), 4] = table[1 + _SPECIAL.index(NAN_WORD), 5] = 1.0
+        table[1 + _SPECIAL.index(FAIL_WORD), 4] = table[1 + _SPECIAL.index(NAN_WORD), 5] = 100 * _FAULT
         return table
 
     def _encode_text(self, row: Row) -> Row:
@@ -182,10 +188,10 @@ class FakeBackend:
 
     def _denoise(self, row: Row) -> Row:
         x, context, pooled, history = row["x"], row["context"], row["pooled"], row["history"]
-        if pooled[4] > 0:
+        if pooled[4] > _FAULT:
             raise BackendError(f"the fake backend fails on the word {FAIL_WORD!r}")
         target = x + np.float32(0.1) * (history[-1] - x)  # (W, C, h, w): noise, with a little of the past
-        colour = pooled[:3] / pooled[3]
+        colour = pooled[:3] / np.maximum(pooled[3], 1e-3)
         keep = np.float32(0.3) * context
         target[:, :3] = keep * row["anchor"][:, :3] + (1 - keep) * colour[:, None, None]
         camera = float(history[-1, 3, 0, 0])
@@ -204,7 +210,7 @@ class FakeBackend:
         )
         velocity = (target - x) / np.maximum(1 - row["t"], row["d"])
         velocity[:, _NOISY] = (target - x)[:, _NOISY]
-        if pooled[5] > 0:
+        if pooled[5] > _FAULT:
             velocity[:] = np.nan
         return {"velocity": velocity.astype(np.float32)}
 
