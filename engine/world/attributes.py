@@ -5,8 +5,9 @@ No torch here and no behaviour, so that captions, servers and tools can import i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, Mapping
+from typing import Final
 
 PLACES: Final = ("meadow", "forest", "desert", "snowfield", "beach", "city", "volcano", "moon")
 TIMES: Final = ("dawn", "noon", "dusk", "night")

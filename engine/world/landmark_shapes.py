@@ -1,14 +1,16 @@
 """Drawings of the eight kinds of landmark as stacks of painted shapes.
 
-x to the right of the middle and y up from the foot, in px at size 1; at most 27 px to each side and 50 px high.
+x to the right of the middle and y up from the foot, in px at size 1; at most 27 px to each side
+and 50 px high.
 Knows nothing about where a landmark stands. Shapes: N sprites, R rows, W columns.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable, Final
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -31,7 +33,9 @@ class Site:
     lit: Paint  # (colour (N, 3), emission) -> (N, 3)
     tone: Paint  # (RGB, emission) -> (N, 3)
 
-    def part(self, distance: Tensor, colour: Tensor, softness: float = 1.0, opacity: Tensor | float = 1.0) -> Part:
+    def part(
+        self, distance: Tensor, colour: Tensor, softness: float = 1.0, opacity: Tensor | float = 1.0
+    ) -> Part:
         """Distances are taken at size 1; edges are sharp on the screen."""
         return Part(distance * self.scale, colour, softness, opacity)
 
@@ -55,7 +59,10 @@ class Site:
 
 
 def tree(s: Site) -> list[Part]:
-    trunk = union(torch.maximum(s.x.abs() - 2.4 - 8 / (s.y.abs() + 3), (s.y - 9).abs() - 9), capsule(s.x, s.y, 0, 13, 7, 21, 1.2))
+    trunk = union(
+        torch.maximum(s.x.abs() - 2.4 - 8 / (s.y.abs() + 3), (s.y - 9).abs() - 9),
+        capsule(s.x, s.y, 0, 13, 7, 21, 1.2),
+    )
     crown = union(circle(s.x, s.y - 31, 11), circle(s.x + 9, s.y - 24, 8), circle(s.x - 9, s.y - 25, 8.5))
     light = union(circle(s.x + 3, s.y - 34, 6.5), circle(s.x + 10, s.y - 26, 4.5))
     return [
@@ -100,14 +107,16 @@ def tower(s: Site) -> list[Part]:
 
 
 def windmill(s: Site) -> list[Part]:
-    mill = torch.maximum(s.x.abs() - 9 + 0.13 * s.y, (s.y - 15) .abs() - 16)
+    mill = torch.maximum(s.x.abs() - 9 + 0.13 * s.y, (s.y - 15).abs() - 16)
     cap = torch.maximum(ellipse(s.x, s.y - 30, 6.8, 6), 30 - s.y)
     angle = s.turn * (math.pi / 2)
     c, n = torch.cos(angle), torch.sin(angle)
     x, y = s.x, s.y - 31
     u, v = x * c + y * n, y * c - x * n
     spar = union(box(u, v, 18, 0.7), box(u, v, 0.7, 18))
-    cloth = union(box(u - 11, v - 2, 7, 2), box(u + 11, v + 2, 7, 2), box(u + 2, v - 11, 2, 7), box(u - 2, v + 11, 2, 7))
+    cloth = union(
+        box(u - 11, v - 2, 7, 2), box(u + 11, v + 2, 7, 2), box(u + 2, v - 11, 2, 7), box(u - 2, v + 11, 2, 7)
+    )
     return [
         s.part(mill, s.tone((0.92, 0.88, 0.82))),
         s.part(torch.maximum(mill, 2.6 - s.x), s.tone((0.80, 0.75, 0.70))),
@@ -122,7 +131,9 @@ def windmill(s: Site) -> list[Part]:
 
 
 def rock(s: Site) -> list[Part]:
-    big = torch.maximum(torch.maximum(triangle(s.x + 2, s.y + 1, 20, 34), s.y - 22 + 0.25 * s.x), 0.55 * s.x + 0.35 * s.y - 11)
+    big = torch.maximum(
+        torch.maximum(triangle(s.x + 2, s.y + 1, 20, 34), s.y - 22 + 0.25 * s.x), 0.55 * s.x + 0.35 * s.y - 11
+    )
     small = torch.maximum(triangle(s.x - 13, s.y + 1, 11, 17), s.y - 9.5 - 0.2 * (s.x - 13))
     lit = torch.maximum(big, 0.9 * s.x + 0.28 * s.y - 0.5)
     return [
@@ -155,7 +166,10 @@ def lamp(s: Site) -> list[Part]:
 def sign(s: Site) -> list[Part]:
     wood = s.tone((0.46, 0.32, 0.20))
     post = box(s.x, s.y - 14, 1.7, 16)
-    board = union(box(s.x + 1, s.y - 24, 12, 5.4), torch.maximum((s.y - 24).abs() * 0.7 + (s.x - 12.5) * 0.72 - 3.9, 10 - s.x))
+    board = union(
+        box(s.x + 1, s.y - 24, 12, 5.4),
+        torch.maximum((s.y - 24).abs() * 0.7 + (s.x - 12.5) * 0.72 - 3.9, 10 - s.x),
+    )
     text = union(box(s.x + 1.5, s.y - 26, 8, 0.9), box(s.x + 3.5, s.y - 22.4, 6, 0.9))
     return [
         s.part(post, wood),

@@ -32,7 +32,7 @@ PALETTE: Final = (
 
 
 class Landmarks(NamedTuple):
-    index: Tensor  # (N, S) int64
+    number: Tensor  # (N, S) int64, counted along the line
     world_x: Tensor  # (N, S) px
     screen_x: Tensor  # (N, S) px
     kind: Tensor  # (N, S) index into LANDMARKS
@@ -43,15 +43,17 @@ class Landmarks(NamedTuple):
 def survey(camera: Tensor, seed: Tensor) -> Landmarks:
     """The landmarks around the screen: camera (N,), seed (N, 1)."""
     first = ((camera - HERO_X - SPRITE / 2) / SPACING).floor().long()
-    index = first[:, None] + torch.arange(SLOTS, device=camera.device)
-    world_x = (index * SPACING + SPACING // 2).float() + (hash01(seed, index, 301) * (2 * JITTER) - JITTER).round()
+    number = first[:, None] + torch.arange(SLOTS, device=camera.device)
+    world_x = (number * SPACING + SPACING // 2).float() + (
+        hash01(seed, number, 301) * (2 * JITTER) - JITTER
+    ).round()
     return Landmarks(
-        index=index,
+        number=number,
         world_x=world_x,
         screen_x=world_x - camera[:, None] + HERO_X,
-        kind=pick(seed, index, 302, len(LANDMARKS)),
-        colour=pick(seed, index, 303, len(COLOURS)),
-        size=0.82 + 0.34 * hash01(seed, index, 304),
+        kind=pick(seed, number, 302, len(LANDMARKS)),
+        colour=pick(seed, number, 303, len(COLOURS)),
+        size=0.82 + 0.34 * hash01(seed, number, 304),
     )
 
 
@@ -79,7 +81,9 @@ def paint_landmarks(image: Tensor, light: Light, camera: Tensor, seed: Tensor, c
     over(image[:, :, ROWS], band[:, :3], band[:, 3:])
 
 
-def draw_sprites(light: Light, marks: Landmarks, frame: Tensor, slot: Tensor, seed: Tensor, clock: Tensor) -> Tensor:
+def draw_sprites(
+    light: Light, marks: Landmarks, frame: Tensor, slot: Tensor, seed: Tensor, clock: Tensor
+) -> Tensor:
     """One sprite per visible landmark -> (M, columns, 4 * rows), premultiplied colour and alpha."""
     kind, size = marks.kind[frame, slot], marks.size[frame, slot]
     ground = terrain(marks.world_x[frame, slot][:, None], seed[frame])[:, 0]
@@ -98,7 +102,13 @@ def draw_sprites(light: Light, marks: Landmarks, frame: Tensor, slot: Tensor, se
         tint = 0.22 + 0.78 * mix(light.tint, light.tint.mean(1, keepdim=True).expand(-1, 3), 0.35)[at]
         scale = size[who][:, None, None]
 
-        def lit(colour: Tensor, emission: Tensor | float = 0.0, at: Tensor = at, tint: Tensor = tint, mist: Tensor = mist) -> Tensor:
+        def lit(
+            colour: Tensor,
+            emission: Tensor | float = 0.0,
+            at: Tensor = at,
+            tint: Tensor = tint,
+            mist: Tensor = mist,
+        ) -> Tensor:
             return mix(mix(colour * tint, colour.expand(len(at), 3), emission), mist, 0.28 * light.fog[at])
 
         site = Site(

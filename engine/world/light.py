@@ -81,7 +81,9 @@ class Light:
 
 def light(climate: Climate, time: Tensor, weather: Tensor) -> Light:
     """time (N, 4) and weather (N, 4) as soft one-hots -> the light of N frames."""
-    table = torch.tensor([[*h.tint, *h.top, *h.middle, *h.low, *h.sun, *h[5:]] for h in HOURS], device=time.device)
+    table = torch.tensor(
+        [[*h.tint, *h.top, *h.middle, *h.low, *h.sun, *h[5:]] for h in HOURS], device=time.device
+    )
     # Not a matmul: its order of summation may depend on the batch, and pictures must not.
     row = (time[:, :, None] * table[None]).sum(1)
     tint, top, middle, low, sun = (row[:, i : i + 3] for i in range(0, 15, 3))

@@ -45,7 +45,9 @@ def wave(x: Tensor, period: float, seed: Tensor, salt: int, *, smooth: bool = Tr
     return torch.lerp(hash01(seed, index, salt), hash01(seed, index + 1, salt), f) * 2 - 1
 
 
-def ridge(x: Tensor, period: float, seed: Tensor, salt: int, *, octaves: int = 3, smooth: bool = True) -> Tensor:
+def ridge(
+    x: Tensor, period: float, seed: Tensor, salt: int, *, octaves: int = 3, smooth: bool = True
+) -> Tensor:
     """Octaves of `wave`, each half as high and a bit more than twice as dense; within [-1, 1]."""
     total = torch.zeros_like(x)
     weight = 0.0
@@ -60,7 +62,7 @@ class Cells(NamedTuple):
     """For every position the one scattered item it belongs to."""
 
     local: Tensor  # (N, W) signed distance to the item's middle, px
-    index: Tensor  # (N, W) int64
+    number: Tensor  # (N, W) int64
 
 
 def cells(x: Tensor, spacing: float, seed: Tensor, salt: int, *, jitter: float = 0.0) -> Cells:

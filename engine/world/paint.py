@@ -7,7 +7,8 @@ Shapes: N frames, R rows, W columns; a mask is (N, R, W), a colour (N, 3) or (N,
 
 from __future__ import annotations
 
-from typing import NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,8 +35,8 @@ def cover(distance: Tensor, softness: float = 1.0) -> Tensor:
 def below(top: Tensor, rows: Tensor, *, crisp: bool = False) -> Tensor:
     """Coverage of what lies under a profile: top (N, W) in screen rows, rows (R,) -> (N, R, W).
 
-    The vertical distance is shortened on slopes so that steep edges are as sharp as flat ones; `crisp` profiles
-    have vertical walls on pixel boundaries and want none of that.
+    The vertical distance is shortened on slopes so that steep edges are as sharp as flat ones; `crisp`
+    profiles have vertical walls on pixel boundaries and want none of that.
     """
     distance = rows[:, None] - top[:, None, :]
     if not crisp:
@@ -66,7 +67,9 @@ def ellipse(x: Tensor, y: Tensor, rx: float | Tensor, ry: float | Tensor) -> Ten
     return k0 * (k0 - 1) / k1
 
 
-def box(x: Tensor, y: Tensor, half_width: float | Tensor, half_height: float | Tensor, round_: float = 0.0) -> Tensor:
+def box(
+    x: Tensor, y: Tensor, half_width: float | Tensor, half_height: float | Tensor, round_: float = 0.0
+) -> Tensor:
     dx, dy = x.abs() - half_width + round_, y.abs() - half_height + round_
     if not round_:
         return torch.maximum(dx, dy)

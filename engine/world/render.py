@@ -14,6 +14,7 @@ from torch import Tensor
 from engine.world.attributes import HEIGHT, WIDTH
 from engine.world.episodes import Episodes, Frames
 from engine.world.heroes import paint_heroes
+from engine.world.labels import Labels, labels
 from engine.world.landmarks import paint_landmarks
 from engine.world.light import Light, light
 from engine.world.places import BACKDROPS
@@ -21,10 +22,15 @@ from engine.world.scene import Scene, terrain
 from engine.world.sky import paint_sky
 from engine.world.weather import Patterns, paint_weather
 
+__all__ = ["Labels", "labels", "paint", "render"]
+
 
 @torch.no_grad()
 def render(episodes: Episodes, start: int = 0, stop: int | None = None, *, chunk: int = 32) -> Tensor:
-    """Pixel frames [start, stop) -> (B, T, 3, 96, 160) uint8, `chunk` frames at a time: small ones fit the cache."""
+    """Pixel frames [start, stop) -> (B, T, 3, 96, 160) uint8.
+
+    `chunk` frames are painted at a time: a small chunk fits the caches of a CPU, a GPU wants hundreds.
+    """
     frames = episodes.frames(start, stop)
     device = frames.camera.device
     patterns = Patterns.on(device)

@@ -39,7 +39,7 @@ class Scene:
         self.ground = terrain(self.x(1.0), self.seed)
 
     def x(self, parallax: float) -> Tensor:
-        """World coordinate of every column in the layer that moves at this share of the camera's speed (N, W)."""
+        """Where every column is in the layer that moves at this share of the camera's speed (N, W)."""
         columns = torch.arange(WIDTH, device=self.camera.device, dtype=torch.float32) - HERO_X
         return self.camera[:, None] * parallax + columns
 
@@ -55,7 +55,14 @@ class Scene:
         blend(self.image[:, :, rows], mask, colour)
 
     def hill(
-        self, top: Tensor, upper: Tensor, lower: Tensor, rows: slice, *, fade: float | None = None, crisp: bool = False
+        self,
+        top: Tensor,
+        upper: Tensor,
+        lower: Tensor,
+        rows: slice,
+        *,
+        fade: float | None = None,
+        crisp: bool = False,
     ) -> Tensor:
         """Fill everything below a profile with a gradient; returns the mask for what lies on the hill."""
         mask = below(top, self.y(rows), crisp=crisp)
@@ -75,14 +82,20 @@ class Scene:
         top = self.ground if edge is None else self.ground - edge
         mask = self.hill(top, self.light.lit(upper), self.light.lit(lower), GROUND_ROWS, fade=76)
         rim = mask * cover((self.y(GROUND_ROWS)[:, None] - self.ground[:, None] - 1.5) / 1.5)
-        self.blend(rim * 0.30, mix(self.light.lit(upper), rgb((1, 1, 1), self.camera) * self.light.tint, 0.6), GROUND_ROWS)
+        self.blend(
+            rim * 0.30,
+            mix(self.light.lit(upper), rgb((1, 1, 1), self.camera) * self.light.tint, 0.6),
+            GROUND_ROWS,
+        )
         return mask
 
-    def spots(self, spacing: float, salt: int, *, depth: float, rx: float, ry: float, jitter: float) -> tuple[Tensor, Cells]:
-        """Flat ellipses on the ground, `depth` px below its edge on average -> mask (N, R, W) and their cells."""
+    def spots(
+        self, spacing: float, salt: int, *, depth: float, rx: float, ry: float, jitter: float
+    ) -> tuple[Tensor, Cells]:
+        """Flat ellipses, `depth` px below the ground's edge on average -> mask (N, R, W), their cells."""
         where = cells(self.x(1.0), spacing, self.seed, salt, jitter=jitter)
-        size = 0.7 + 0.6 * hash01(self.seed, where.index, salt + 1)
-        down = self.ground + depth + 5 * (hash01(self.seed, where.index, salt + 2) - 0.5)
+        size = 0.7 + 0.6 * hash01(self.seed, where.number, salt + 1)
+        down = self.ground + depth + 5 * (hash01(self.seed, where.number, salt + 2) - 0.5)
         y = self.y(GROUND_ROWS)[:, None] - down[:, None]
         # A first-order ellipse without the root: its tips are a little soft, as spots on the ground may be.
         square = (where.local / (rx * size))[:, None] ** 2 + (y / (ry * size)[:, None]) ** 2

@@ -57,15 +57,19 @@ def paint_sun(scene: Scene) -> None:
     disc = cover(circle(x, y, radius))
     # At night a bite makes it a moon.
     bite = cover(circle(x - 4.0, y + 2.5, radius * 0.85)) * light.night[:, :, None]
-    scene.blend(disc * (1 - 0.85 * bite) * light.sun_alpha[:, :, None], mix(light.sun, torch.ones_like(light.sun), 0.25), SKY)
+    scene.blend(
+        disc * (1 - 0.85 * bite) * light.sun_alpha[:, :, None],
+        mix(light.sun, torch.ones_like(light.sun), 0.25),
+        SKY,
+    )
 
 
 def paint_clouds(scene: Scene, *, amount: float = 0.85, spacing: float = 74.0) -> None:
     """Flat-bottomed heaps, drifting with the far layer."""
     seed = scene.seed
     where = cells(scene.x(0.25), spacing, seed, 31, jitter=8)
-    size = 0.75 + 0.5 * hash01(seed, where.index, 32)
-    base = (16 + 16 * hash01(seed, where.index, 33)).round() + 6
+    size = 0.75 + 0.5 * hash01(seed, where.number, 32)
+    base = (16 + 16 * hash01(seed, where.number, 33)).round() + 6
     heap = torch.zeros_like(base)
     for offset, reach in ((-11.0, 7.0), (0.0, 11.0), (11.0, 8.0), (-19.0, 4.0), (19.0, 4.5)):
         u = where.local - offset * size
@@ -73,7 +77,9 @@ def paint_clouds(scene: Scene, *, amount: float = 0.85, spacing: float = 74.0) -
         heap = torch.maximum(heap, (r * r - u * u).clamp(min=0).sqrt())
     y = scene.y(CLOUD_ROWS)[None, :, None]
     top = (base - heap)[:, None]
-    mask = (y - top + 0.5).clamp(0, 1) * (base[:, None] - y + 0.5).clamp(0, 1) * (heap[:, None] / 2).clamp(0, 1)
+    mask = (
+        (y - top + 0.5).clamp(0, 1) * (base[:, None] - y + 0.5).clamp(0, 1) * (heap[:, None] / 2).clamp(0, 1)
+    )
     light = scene.light
     lit = mix(light.lit((1.0, 1.0, 1.0)), light.low, 0.30)
     shade = mix(lit, light.middle, 0.45)

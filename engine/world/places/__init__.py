@@ -6,7 +6,8 @@ A place paints far layer (a quarter of the camera's speed), middle layer (half) 
 
 from __future__ import annotations
 
-from typing import Callable, Final, NamedTuple
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from engine.world.light import Climate
 from engine.world.places import beach, city, desert, forest, meadow, moon, snowfield, volcano

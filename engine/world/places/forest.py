@@ -17,7 +17,7 @@ def firs(x: Tensor, spacing: float, low: float, high: float, seed: Tensor, salt:
     height = torch.zeros_like(x)
     for row, shift in enumerate((0.0, spacing * 0.5)):
         where = cells(x + shift, spacing, seed, salt + 2 * row, jitter=spacing * 0.08)
-        tall = low + (high - low) * hash01(seed, where.index, salt + 2 * row + 1)
+        tall = low + (high - low) * hash01(seed, where.number, salt + 2 * row + 1)
         inside = (1 - where.local.abs() / (spacing * 0.5)).clamp(min=0)
         tiers = torch.ceil(inside * 4) / 4 * (inside > 0)
         height = torch.maximum(height, tall * (0.62 * inside + 0.38 * tiers))

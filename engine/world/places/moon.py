@@ -9,7 +9,9 @@ from engine.world.noise import cells, hash01, ridge
 from engine.world.paint import circle, cover, ellipse, mix, rgb
 from engine.world.scene import GROUND_ROWS, Scene
 
-CLIMATE = Climate(top=(0.01, 0.01, 0.03), low=(0.07, 0.08, 0.13), own=0.86, overcast=0.45, stars=0.9, sun=0.55, moon=0.0)
+CLIMATE = Climate(
+    top=(0.01, 0.01, 0.03), low=(0.07, 0.08, 0.13), own=0.86, overcast=0.45, stars=0.9, sun=0.55, moon=0.0
+)
 EARTH = slice(0, 60)
 MID = slice(52, 86)
 
@@ -20,7 +22,11 @@ def paint_earth(scene: Scene) -> None:
     ball = cover(circle(x, y, 11.0))[None]
     n = len(scene.camera)
     white = rgb((1, 1, 1), scene.camera).expand(n, 3)
-    scene.blend((torch.exp(-(x * x + y * y) / 260) * 0.30)[None].expand(n, -1, -1), rgb((0.35, 0.60, 1.0), scene.camera).expand(n, 3), EARTH)
+    scene.blend(
+        (torch.exp(-(x * x + y * y) / 260) * 0.30)[None].expand(n, -1, -1),
+        rgb((0.35, 0.60, 1.0), scene.camera).expand(n, 3),
+        EARTH,
+    )
     scene.blend(ball.expand(n, -1, -1), rgb((0.16, 0.42, 0.86), scene.camera).expand(n, 3), EARTH)
     land = torch.maximum(cover(ellipse(x + 3.5, y + 2, 4.5, 5.0)), cover(ellipse(x - 4.5, y - 4, 4.0, 3.0)))
     scene.blend((land * ball).expand(n, -1, -1), rgb((0.26, 0.64, 0.34), scene.camera).expand(n, 3), EARTH)
@@ -34,14 +40,14 @@ def paint(scene: Scene) -> None:
     far, mid = scene.x(0.25), scene.x(0.5)
     paint_earth(scene)
     rim = cells(far, 62, seed, 261, jitter=8)
-    wall = torch.exp(-(((rim.local.abs() - 15) / 6) ** 2)) * (4 + 6 * hash01(seed, rim.index, 262))
+    wall = torch.exp(-(((rim.local.abs() - 15) / 6) ** 2)) * (4 + 6 * hash01(seed, rim.number, 262))
     scene.hill(57 - wall - 3.5 * ridge(far, 70, seed, 264, octaves=2), light.hazy((0.50, 0.51, 0.58), 0.12),
                light.hazy((0.36, 0.37, 0.44), 0.12), slice(34, 84))  # fmt: skip
     scene.veil(0.55)
     body = scene.hill(66 - 3.5 * ridge(mid, 96, seed, 267, octaves=2), light.hazy((0.66, 0.67, 0.72), 0.04),
                       light.hazy((0.48, 0.49, 0.55), 0.04), MID)  # fmt: skip
     pit = cells(mid, 52, seed, 270, jitter=10)
-    size = 0.7 + 0.6 * hash01(seed, pit.index, 271)[:, None]
+    size = 0.7 + 0.6 * hash01(seed, pit.number, 271)[:, None]
     y = scene.y(MID)[None, :, None] - 72
     hollow = ellipse(pit.local[:, None], y, 14 * size, 3.2 * size)
     scene.blend(cover(hollow) * body, light.lit((0.34, 0.35, 0.42)), MID)
@@ -50,7 +56,9 @@ def paint(scene: Scene) -> None:
     scene.floor((0.80, 0.80, 0.84), (0.46, 0.46, 0.53))
     for spacing, salt, depth, rx, ry in ((32.0, 274, 10.0, 7.5, 2.6), (16.0, 278, 6.5, 2.6, 1.1)):
         crater, _ = scene.spots(spacing, salt, depth=depth, rx=rx, ry=ry, jitter=spacing * 0.2)
-        inner, _ = scene.spots(spacing, salt, depth=depth + 0.9, rx=rx * 0.86, ry=ry * 0.78, jitter=spacing * 0.2)
+        inner, _ = scene.spots(
+            spacing, salt, depth=depth + 0.9, rx=rx * 0.86, ry=ry * 0.78, jitter=spacing * 0.2
+        )
         scene.blend(crater * 0.9, mix(light.lit((0.40, 0.40, 0.47)), light.tint, 0.0), GROUND_ROWS)
         scene.blend(inner * 0.8, light.lit((0.60, 0.60, 0.66)), GROUND_ROWS)
     scene.veil(0.12)

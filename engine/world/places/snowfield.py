@@ -20,7 +20,7 @@ def peaks(x: Tensor, seed: Tensor) -> Tensor:
     height = torch.zeros_like(x)
     for row, shift in enumerate((0.0, 27.0)):
         where = cells(x + shift, 54, seed, 133 + 2 * row, jitter=7)
-        tall = 17 + 19 * hash01(seed, where.index, 134 + 2 * row)
+        tall = 17 + 19 * hash01(seed, where.number, 134 + 2 * row)
         height = torch.maximum(height, tall - where.local.abs() * 0.95)
     return height
 
@@ -37,15 +37,25 @@ def paint(scene: Scene) -> None:
     scene.veil(0.62)
 
     drift = 66 - 5 * ridge(mid, 90, seed, 148, octaves=2)
-    scene.hill(drift, light.hazy((0.93, 0.96, 1.0), 0.05), light.hazy((0.70, 0.80, 0.94), 0.10), slice(54, 84))
+    scene.hill(
+        drift, light.hazy((0.93, 0.96, 1.0), 0.05), light.hazy((0.70, 0.80, 0.94), 0.10), slice(54, 84)
+    )
     where = cells(mid, 30, seed, 151, jitter=8)
-    size = 0.75 + 0.5 * hash01(seed, where.index, 152)[:, None]
+    size = 0.75 + 0.5 * hash01(seed, where.number, 152)[:, None]
     x = where.local[:, None] / size
     y = (71 - scene.y(FIR_ROWS)[:, None]) / size
-    there = (hash01(seed, where.index, 153) < 0.7)[:, None]
+    there = (hash01(seed, where.number, 153) < 0.7)[:, None]
     for base, width in ((2.0, 6.0), (7.0, 4.6), (12.0, 3.2)):
-        scene.blend(cover(triangle(x, y - base, width, 8.0) * size) * there, light.hazy((0.28, 0.46, 0.46), 0.1), FIR_ROWS)
-        scene.blend(cover(triangle(x, y - base - 3.6, width * 0.55, 4.4) * size) * there, light.hazy((0.97, 0.99, 1.0), 0.05), FIR_ROWS)
+        scene.blend(
+            cover(triangle(x, y - base, width, 8.0) * size) * there,
+            light.hazy((0.28, 0.46, 0.46), 0.1),
+            FIR_ROWS,
+        )
+        scene.blend(
+            cover(triangle(x, y - base - 3.6, width * 0.55, 4.4) * size) * there,
+            light.hazy((0.97, 0.99, 1.0), 0.05),
+            FIR_ROWS,
+        )
     scene.veil(0.42)
 
     scene.floor((0.98, 0.99, 1.0), (0.66, 0.78, 0.93))

@@ -21,7 +21,7 @@ def paint(scene: Scene) -> None:
     hot = rgb((1.0, 0.80, 0.25), scene.camera).expand_as(light.tint)
 
     where = cells(far, 128, seed, 231, jitter=10)
-    peak = 31 + 6 * (hash01(seed, where.index, 232) * 2 - 1)
+    peak = 31 + 6 * (hash01(seed, where.number, 232) * 2 - 1)
     u = where.local
     y = scene.y(CONE)[:, None]
     for dx, dy, r in ((3.0, -7.0, 6.0), (9.0, -13.0, 8.0), (18.0, -18.0, 9.0)):
@@ -29,7 +29,9 @@ def paint(scene: Scene) -> None:
         scene.blend(puff * 0.5, light.hazy((0.34, 0.26, 0.30), 0.25), CONE)
     halo = torch.exp(-(u * u) / 260)[:, None] * torch.exp(-((y - peak[:, None]) ** 2) / 220)
     scene.blend(halo * 0.55, lava, CONE)
-    slope = peak + 42 * (1 - torch.exp(-(u.abs() - 7).clamp(min=0) / 27)) + 2 * (1 - (u / 7) ** 2).clamp(min=0)
+    slope = (
+        peak + 42 * (1 - torch.exp(-(u.abs() - 7).clamp(min=0) / 27)) + 2 * (1 - (u / 7) ** 2).clamp(min=0)
+    )
     top = torch.minimum(slope + 1.2 * ridge(far, 11, seed, 234), 61 - 4 * ridge(far, 46, seed, 237))
     body = scene.hill(top, light.hazy((0.34, 0.20, 0.22), 0.12), light.hazy((0.52, 0.28, 0.26), 0.28), CONE)
     down = y - peak[:, None]
@@ -49,10 +51,16 @@ def paint(scene: Scene) -> None:
     scene.blend(river, mix(lava, hot, 0.45), MID)
     scene.veil(0.40)
 
-    scene.floor((0.30, 0.23, 0.24), (0.10, 0.07, 0.09), edge=0.9 * ridge(scene.x(1.0), 9, seed, 246, smooth=False))
+    scene.floor(
+        (0.30, 0.23, 0.24), (0.10, 0.07, 0.09), edge=0.9 * ridge(scene.x(1.0), 9, seed, 246, smooth=False)
+    )
     depth = scene.y(GROUND_ROWS)[None, :, None] - scene.ground[:, None]
     crack = cells(scene.x(1.0), 32, seed, 250, jitter=6)
-    zigzag = crack.local[:, None] - (depth - 9) * 0.9 - 2.2 * ((depth * 0.5 + hash01(seed, crack.index, 251)[:, None]) % 2 - 1).abs()
+    zigzag = (
+        crack.local[:, None]
+        - (depth - 9) * 0.9
+        - 2.2 * ((depth * 0.5 + hash01(seed, crack.number, 251)[:, None]) % 2 - 1).abs()
+    )
     line = zigzag.abs() * 0.75
     span = cover(3.5 - depth) * cover(depth - 15)
     scene.blend(cover(line - 2.2, 3) * span * 0.35, lava, GROUND_ROWS)
