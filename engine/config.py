@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -35,9 +36,10 @@ class RuntimeConfig:
                 "an integer from 1 up",
             )
         for name in ("lead_margin", "lead_min_s", "lead_max_s", "late_margin_s", "idle_grace_s"):
-            _require(getattr(self, name) >= 0, name, "a number from 0 up")
+            _require(_number(getattr(self, name)), name, "a number from 0 up")
         _require(self.lead_max_s >= self.lead_min_s, "lead_max_s", "at least lead_min_s")
-        _require(0 <= self.context_noise <= 1, "context_noise", "between 0 and 1")
+        noise = self.context_noise
+        _require(_number(noise) and noise <= 1, "context_noise", "a number between 0 and 1")
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RuntimeConfig:
@@ -46,6 +48,11 @@ class RuntimeConfig:
         for key in data:
             _require(key in names, key, f"one of {', '.join(sorted(names))}", what="setting")
         return cls(**data)
+
+
+def _number(value: object) -> bool:
+    """A finite number, not negative."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def _require(ok: bool, name: str, rule: str, what: str = "value of") -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.runtime.inbox import Inbox
-from engine.types import Action, Control, Pause, Prompt, Receipt
+from engine.types import Action, Control, ControlBody, Pause, Prompt, Receipt
 
 
 def applied(inbox: Inbox) -> list[str]:
@@ -16,7 +16,8 @@ def applied(inbox: Inbox) -> list[str]:
 
 def test_controls_come_out_in_the_order_they_came_in() -> None:
     inbox = Inbox("s", 8, 16)
-    for i, body in enumerate([Prompt("a"), Action("left"), Pause(), Prompt("b")]):
+    bodies: list[ControlBody] = [Prompt("a"), Action("left"), Pause(), Prompt("b")]
+    for i, body in enumerate(bodies):
         assert inbox.offer(Control(str(i), body)) == []
     assert applied(inbox) == ["0", "1", "2", "3"]
     assert len(inbox) == 0
@@ -24,8 +25,8 @@ def test_controls_come_out_in_the_order_they_came_in() -> None:
 
 def test_a_full_inbox_drops_the_oldest_action_and_says_so() -> None:
     inbox = Inbox("s", 3, 16)
-    for id, body in (("p", Prompt("a")), ("a1", Action("left")), ("a2", Action("right"))):
-        inbox.offer(Control(id, body))
+    for control in (Control("p", Prompt("a")), Control("a1", Action("left")), Control("a2", Action("right"))):
+        inbox.offer(control)
     answers = inbox.offer(Control("p2", Prompt("b")))
     assert [(a.id, a.status, a.code) for a in answers] == [("a1", "rejected", "superseded")]
     assert applied(inbox) == ["p", "a2", "p2"]

@@ -40,8 +40,8 @@ def test_the_state_has_the_same_size_after_thousands_of_segments() -> None:
     generator, state = started()
     before, arrays = state.nbytes, [id(getattr(state, f.name)) for f in fields(state)[:9]]
     saved = len(state.save(TINY_SPEC))
-    advance(generator, state, 2500)
-    assert state.index == 2500
+    advance(generator, state, 2000)
+    assert state.index == 2000
     assert state.nbytes == before
     assert [id(getattr(state, f.name)) for f in fields(state)[:9]] == arrays  # nothing was reallocated
     assert abs(len(state.save(TINY_SPEC)) - saved) < 16

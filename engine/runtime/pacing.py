@@ -32,21 +32,22 @@ class Took:
         return self.mean_s + 2 * self.deviation_s
 
 
-def learned(took: Took, sample_s: float, weight: float = 0.125) -> Took:
-    """`took` with one more sample; old ones fade, as in TCP's round-trip estimate (RFC 6298)."""
+def learned(took: Took, sample_s: float, weight: float = 0.2) -> Took:
+    """`took` with one more sample; old ones fade, much as in TCP's round-trip estimate (RFC 6298)."""
     if took.samples == 0:
         return Took(sample_s, sample_s / 4, 1)
     off = abs(sample_s - took.mean_s)
     return Took(
         took.mean_s + weight * (sample_s - took.mean_s),
-        took.deviation_s + 2 * weight * (off - took.deviation_s),
+        took.deviation_s + weight * (off - took.deviation_s),
         took.samples + 1,
     )
 
 
-def lead_s(took: Took, *, margin: float, least_s: float, most_s: float) -> float:
-    """How long before the playout end the next segment should start: late enough to be steered."""
-    return min(max(margin * took.high_s, least_s), most_s)
+def lead_s(took: Took, *, share: float = 1.0, margin: float, least_s: float, most_s: float) -> float:
+    """How long before the playout end the next segment should start: late enough to be steered.
+    `share` is its cost in usual segments."""
+    return min(max(share * margin * took.high_s, least_s), most_s)
 
 
 def wanted_s(playout: Playout, lead_s: float) -> float:

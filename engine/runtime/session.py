@@ -62,6 +62,8 @@ class Session:
         self.playout = pacing.Playout(now_s)
         self.took = pacing.Took()
         self._active = True
+        self._wanted_s = now_s  # as of the latest `candidate`
+        self._share = 1.0  # cost of the next segment, in usual ones
         self._scene = 0
         self._new_scene: NewScene | None = NewScene(command.image)
         self._new_text = False
@@ -144,11 +146,9 @@ class Session:
 
     def advance(self, ready_s: float, started_s: float) -> pacing.Shown:
         """Count a finished segment and queue it for playout."""
-        waited_from_s = (
-            started_s if self.playout.end_s is None else pacing.wanted_s(self.playout, self.lead_s)
-        )
+        waited_from_s = started_s if self.playout.end_s is None else self._wanted_s
         shown = pacing.shown(self.playout, ready_s, self._spec.segment_s, self._config.late_margin_s)
-        self.took = pacing.learned(self.took, ready_s - waited_from_s)
+        self.took = pacing.learned(self.took, (ready_s - waited_from_s) / self._share)
         self.playout = shown.playout
         self.segment += 1
         return shown
@@ -164,16 +164,15 @@ class Session:
         self._active = active
         if not active:
             return None
-        lead_s, steps = self.lead_s, self._spec.steps
+        c, steps = self._config, self._spec.steps
         if self._new_scene is not None or self.state.index == 0:
             steps = self._spec.first_steps
-        wanted_s, deadline_s = pacing.wanted_s(self.playout, lead_s), pacing.deadline_s(self.playout, lead_s)
-        return Candidate(self.id, wanted_s, deadline_s, steps)
-
-    @property
-    def lead_s(self) -> float:
-        c = self._config
-        return pacing.lead_s(self.took, margin=c.lead_margin, least_s=c.lead_min_s, most_s=c.lead_max_s)
+        self._share = steps / self._spec.steps
+        lead_s = pacing.lead_s(
+            self.took, share=self._share, margin=c.lead_margin, least_s=c.lead_min_s, most_s=c.lead_max_s
+        )
+        self._wanted_s = pacing.wanted_s(self.playout, lead_s)
+        return Candidate(self.id, self._wanted_s, pacing.deadline_s(self.playout, lead_s), steps)
 
     # ---- for onlookers ----
 
