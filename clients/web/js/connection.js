@@ -1,0 +1,158 @@
+/**
+ * Keeps one session connected: connect, watch the pulse, reconnect with a growing pause.
+ *
+ * Phases: connecting → waiting (connected, no picture yet) → live; reconnecting, gone (nobody answers),
+ * full, unknown, refused, ended, unsupported. It knows no page; listeners hear "phase", "stream", "control".
+ */
+
+import { ControlChannel } from "./control.js";
+import { HttpError, WhepClient } from "./whep.js";
+
+const SILENT_MS = 4000; // no message for so long, not even a pong: the server is gone
+const CHECK_MS = 500;
+const GONE_AFTER = 2; // attempts without any answer, until the page says that the server is gone
+
+/** Phases that wait for a person, not for time. */
+export const FINAL = new Set(["unknown", "refused", "ended", "unsupported"]);
+
+/** The pause before the next attempt. What the server asks for counts, within a minute. */
+export function retryDelayMs(attempt, retryAfterS = null, random = Math.random()) {
+  if (retryAfterS !== null) return Math.min(Math.max(retryAfterS, 1), 60) * 1000;
+  return Math.min(500 * 2 ** Math.min(attempt, 5), 8000) * (0.8 + 0.4 * random);
+}
+
+/** What a failed attempt means: the phase to show. */
+export function phaseOf(error, hadPicture, attempt) {
+  if (error instanceof HttpError) {
+    if (error.status === 404 || error.status === 410) return "unknown";
+    if (error.status === 401 || error.status === 403) return "refused";
+    if (error.code === "full" || error.status === 429) return "full";
+    if (error.status === 400 || error.status === 406 || error.status === 415) return "unsupported";
+    if (error.status === 0 && attempt >= GONE_AFTER) return "gone";
+  }
+  return hadPicture ? "reconnecting" : attempt >= GONE_AFTER ? "gone" : "connecting";
+}
+
+export class Connection extends EventTarget {
+  constructor() {
+    super();
+    this.session = null;
+    this.client = null;
+    this.former = null; // the last connection: what it showed stays up until there is something new
+    this.control = null;
+    this.phase = "connecting";
+    this.hadPicture = false;
+    this.attempt = 0;
+    setInterval(() => this.#check(), CHECK_MS);
+  }
+
+  get pc() {
+    return this.client?.pc ?? null;
+  }
+
+  /** Show this session from now on. */
+  start(session) {
+    this.session = session;
+    this.hadPicture = false;
+    this.attempt = 0;
+    this.#connect();
+  }
+
+  retry() {
+    this.attempt = 0;
+    this.#connect();
+  }
+
+  /** The first picture of this connection is on screen. */
+  picture() {
+    if (this.phase !== "waiting") return;
+    this.hadPicture = this.client.shown = true;
+    this.attempt = 0;
+    this.#enter("live");
+  }
+
+  /** Leave, for good or until start(). */
+  stop() {
+    clearTimeout(this.timer);
+    this.#drop();
+    this.#forget();
+  }
+
+  /** The server said goodbye. */
+  ended(message) {
+    this.stop();
+    this.#enter("ended", { message });
+  }
+
+  async #connect() {
+    clearTimeout(this.timer);
+    this.#drop();
+    if (typeof RTCPeerConnection === "undefined") return this.#enter("unsupported", { message: "This browser has no WebRTC." });
+    if (this.phase !== "gone") this.#enter(this.hadPicture ? "reconnecting" : "connecting");
+    const client = new WhepClient({
+      url: this.session.whep,
+      token: this.session.token,
+      onTrack: (stream) => {
+        this.dispatchEvent(new CustomEvent("stream", { detail: stream }));
+        this.#forget();
+      },
+      onChannel: (channel) => this.#listen(channel),
+      onLost: () => this.#again(new HttpError(0, "lost", "The connection was lost.")),
+    });
+    this.client = client;
+    try {
+      await client.open();
+      this.startedAt = performance.now();
+      if (this.client === client) this.#enter("waiting");
+    } catch (error) {
+      if (this.client === client) this.#again(error);
+    }
+  }
+
+  #listen(channel) {
+    this.control = new ControlChannel(channel);
+    this.control.addEventListener("closed", ({ detail }) => {
+      if (detail.code === "closed") this.ended(detail.message);
+      else this.#again(new HttpError(0, detail.code, detail.message));
+    });
+    this.dispatchEvent(new CustomEvent("control", { detail: this.control }));
+  }
+
+  #again(error) {
+    this.#drop();
+    const phase = phaseOf(error, this.hadPicture, this.attempt);
+    if (FINAL.has(phase)) return this.#enter(phase, { message: error.message });
+    const pauseMs = retryDelayMs(this.attempt, error.retryAfterS ?? null);
+    this.attempt += 1;
+    this.#enter(phase, { message: error.message, retryAtMs: performance.now() + pauseMs });
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.#connect(), pauseMs);
+  }
+
+  #drop() {
+    this.control?.close();
+    this.control = null;
+    const { client } = this;
+    this.client = null;
+    if (!client?.shown) return client?.close();
+    client.leave();
+    this.#forget();
+    this.former = client;
+  }
+
+  #forget() {
+    this.former?.close();
+    this.former = null;
+  }
+
+  #check() {
+    if (!this.client || !["waiting", "live"].includes(this.phase)) return;
+    const heardAt = this.control?.heardAt ?? this.startedAt;
+    if (performance.now() - heardAt > SILENT_MS) this.#again(new HttpError(0, "silent", "The server went silent."));
+  }
+
+  #enter(phase, { message = "", retryAtMs = null } = {}) {
+    this.phase = phase;
+    this.dispatchEvent(new CustomEvent("phase", { detail: { phase, message, retryAtMs } }));
+  }
+}

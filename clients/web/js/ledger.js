@@ -1,0 +1,84 @@
+/**
+ * What became of every control: sent → received → applied → on screen, each in milliseconds since sending.
+ *
+ * "On screen" is measured: the receipt names its first frame's place on the media clock (pts_90k), the clock
+ * message says where that clock starts, and every shown frame tells its RTP timestamp. Browsers that hide the
+ * timestamp get no figure rather than a guess. It knows no page.
+ */
+
+const KEEP = 40;
+
+/** Has the 32-bit clock `now` reached `target`? They are never half the range apart. */
+export function reached(now, target) {
+  return ((now - target) >>> 0) < 0x8000_0000;
+}
+
+export class Ledger extends EventTarget {
+  /** "change" carries the entry that moved on. */
+  constructor() {
+    super();
+    this.entries = new Map();
+    this.offset = null;
+  }
+
+  /** The newest entry of a kind ("prompt", "action", …), or null. */
+  last(kind) {
+    return [...this.entries.values()].reverse().find((entry) => entry.kind === kind) ?? null;
+  }
+
+  recent(kind) {
+    return [...this.entries.values()].filter((entry) => entry.kind === kind).reverse();
+  }
+
+  /** Milliseconds from sending to the picture, of those of a kind that arrived. */
+  latencies(kind) {
+    return this.recent(kind).map((entry) => entry.onScreenMs).filter((ms) => ms !== null);
+  }
+
+  sent(id, control) {
+    const entry = {
+      id, kind: control.type, text: control.text ?? "", how: control.how ?? null, sentAt: performance.now(), status: "sent",
+      receivedMs: null, appliedMs: null, onScreenMs: null, segment: null, frame: null, due: null, message: null,
+    };
+    this.entries.set(id, entry);
+    if (this.entries.size > KEEP) this.entries.delete(this.entries.keys().next().value);
+    this.#tell(entry);
+    return entry;
+  }
+
+  receipt({ id, status, segment, frame, pts_90k: pts, code, message }) {
+    const entry = this.entries.get(id);
+    if (!entry) return null;
+    const ms = performance.now() - entry.sentAt;
+    if (status === "received") entry.receivedMs ??= ms;
+    if (status === "applied") {
+      Object.assign(entry, { appliedMs: ms, segment, frame, due: Number.isFinite(pts) ? pts : null });
+      entry.receivedMs ??= ms;
+    }
+    if (status === "rejected") Object.assign(entry, { code, message });
+    if (entry.status !== "applied") entry.status = status;
+    this.#tell(entry);
+    return entry;
+  }
+
+  /** A frame with this RTP timestamp is seen at `atMs` (performance.now() scale). */
+  shown(rtpTimestamp, atMs) {
+    if (this.offset === null || rtpTimestamp === undefined) return;
+    for (const entry of this.entries.values()) {
+      if (entry.due === null || entry.onScreenMs !== null) continue;
+      if (!reached(rtpTimestamp, (entry.due + this.offset) >>> 0)) continue;
+      entry.onScreenMs = atMs - entry.sentAt;
+      this.#tell(entry);
+    }
+  }
+
+  /** A new connection has a new media clock; what was not seen yet will not be measured. */
+  clock(offset) {
+    this.offset = offset;
+    for (const entry of this.entries.values()) if (entry.onScreenMs === null) entry.due = null;
+  }
+
+  #tell(entry) {
+    this.dispatchEvent(new CustomEvent("change", { detail: entry }));
+  }
+}

@@ -1,0 +1,49 @@
+/** A picture of the user's own: chosen or dropped, made small enough to send, as base64. Sends nothing itself. */
+
+const LONGEST = 960; // pixels; the model's own picture is smaller
+
+/** Base64 JPEG of any image that the browser can read. Throws an Error with a text for people. */
+export async function prepare(file) {
+  if (!file.type.startsWith("image/")) throw new Error(`“${file.name}” is not a picture. PNG, JPEG and WebP work.`);
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(file);
+  } catch {
+    throw new Error(`“${file.name}” cannot be read as a picture. Is the file whole?`);
+  }
+  const scale = Math.min(1, LONGEST / Math.max(bitmap.width, bitmap.height));
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, Math.round(bitmap.width * scale));
+  canvas.height = Math.max(1, Math.round(bitmap.height * scale));
+  const context = canvas.getContext("2d", { alpha: false });
+  context.imageSmoothingQuality = "high";
+  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  bitmap.close();
+  return canvas.toDataURL("image/jpeg", 0.92).split(",")[1];
+}
+
+/** `take(file)` for every picture chosen in `input` or dropped on the page; `enabled()` says whether to listen. */
+export function accept({ input, button, veil, enabled, take }) {
+  button.addEventListener("click", () => input.click());
+  input.addEventListener("change", () => {
+    if (input.files[0]) take(input.files[0]);
+    input.value = "";
+  });
+  let depth = 0;
+  const carries = (event) => enabled() && [...(event.dataTransfer?.types ?? [])].includes("Files");
+  const show = (on) => veil.classList.toggle("on", on);
+  window.addEventListener("dragenter", (event) => {
+    if (carries(event)) show((depth += 1) > 0);
+  });
+  window.addEventListener("dragleave", (event) => {
+    if (carries(event)) show((depth = Math.max(0, depth - 1)) > 0);
+  });
+  window.addEventListener("dragover", (event) => carries(event) && event.preventDefault());
+  window.addEventListener("drop", (event) => {
+    if (!carries(event)) return;
+    event.preventDefault();
+    show((depth = 0) > 0);
+    const [file] = event.dataTransfer.files;
+    if (file) take(file);
+  });
+}

@@ -1,0 +1,82 @@
+/**
+ * The picture: plays the stream, draws it crisp, counts what was really shown.
+ * It knows no session; listeners hear "frame" ({rtpTimestamp, atMs}) and "first".
+ */
+
+import { Upscaler } from "./upscale.js";
+
+const GLOW_EVERY = 4; // frames
+
+export class Screen extends EventTarget {
+  /** `mode`: "auto", "webgl" (even in software) or "video". */
+  constructor({ video, canvas, glow, mode = "auto" }) {
+    super();
+    this.video = video;
+    this.canvas = canvas;
+    this.framesShown = 0;
+    this.lastFrameAt = null;
+    this.times = []; // of the frames of the last two seconds
+    this.waiting = true;
+    this.upscaler = mode === "video" ? null : Upscaler.create(canvas, { force: mode === "webgl" });
+    // Where drawing is done in software, a soft glow costs more than it gives.
+    this.glow = this.upscaler ? glow.getContext("2d", { alpha: false }) : null;
+    this.#choose();
+    canvas.addEventListener("webglcontextlost", () => {
+      this.upscaler = null;
+      this.#choose();
+    });
+    new ResizeObserver(() => this.#draw()).observe(canvas);
+    this.#next();
+  }
+
+  get fps() {
+    const now = performance.now();
+    this.times = this.times.filter((at) => now - at < 2000);
+    const span = this.times.length > 1 ? this.times.at(-1) - this.times[0] : 0;
+    return span > 0 ? ((this.times.length - 1) * 1000) / span : 0;
+  }
+
+  /** How long ago the last frame was seen; null before the first. */
+  get ageMs() {
+    return this.lastFrameAt === null ? null : performance.now() - this.lastFrameAt;
+  }
+
+  show(stream) {
+    this.waiting = true;
+    this.video.srcObject = stream;
+    this.video.play().catch(() => {}); // a muted video may play; if not, the first gesture starts it
+  }
+
+  resume() {
+    if (this.video.paused && this.video.srcObject) this.video.play().catch(() => {});
+  }
+
+  #choose() {
+    document.body.dataset.render = this.upscaler ? "webgl" : "video";
+  }
+
+  #next() {
+    if ("requestVideoFrameCallback" in this.video) this.video.requestVideoFrameCallback((now, meta) => this.#frame(now, meta));
+    else this.video.addEventListener("timeupdate", () => this.#frame(performance.now(), {}, false));
+  }
+
+  #frame(now, meta, again = true) {
+    this.framesShown += 1;
+    this.lastFrameAt = performance.now();
+    this.times.push(this.lastFrameAt);
+    if (this.times.length > 240) this.times.shift();
+    this.#draw();
+    if (this.glow && this.framesShown % GLOW_EVERY === 1) this.glow.drawImage(this.video, 0, 0, 20, 12);
+    const atMs = Math.max(meta.expectedDisplayTime ?? now, now);
+    this.dispatchEvent(new CustomEvent("frame", { detail: { rtpTimestamp: meta.rtpTimestamp, atMs } }));
+    if (this.waiting) {
+      this.waiting = false;
+      this.dispatchEvent(new CustomEvent("first", { detail: { width: this.video.videoWidth, height: this.video.videoHeight } }));
+    }
+    if (again) this.#next();
+  }
+
+  #draw() {
+    if (this.upscaler && this.video.readyState >= 2) this.upscaler.draw(this.video);
+  }
+}

@@ -1,0 +1,18 @@
+/** What the page says in each phase, in words for people. Data, no behaviour. */
+
+export const STATES = {
+  connecting: { pill: "Connecting", title: "Connecting", text: "Finding the way to the video." },
+  waiting: { pill: "Waiting for the picture", title: "Waiting for the first frame", text: "Connected. The world is being drawn." },
+  live: { pill: "Live" },
+  reconnecting: { pill: "Reconnecting", title: "Reconnecting", text: "The connection was lost. The video goes on where it is as soon as the server answers.", retry: "Try now" },
+  gone: { pill: "Server gone", title: "The server does not answer", text: "It may have been stopped. Start it with “psistream serve”; this page keeps trying.", retry: "Try now" },
+  full: { pill: "Full", title: "All places are taken", text: "The server runs as many sessions as it can. This page keeps trying.", retry: "Try now", main: "Watch the shared video" },
+  unknown: { pill: "Not there", title: "This session is not there", text: "It has ended, or the link is incomplete.", main: "Watch the shared video", create: "Start a new one" },
+  refused: { pill: "Not allowed", title: "This link does not open the session", text: "Its token is missing or no longer valid. Ask for a new link.", main: "Watch the shared video" },
+  ended: { pill: "Ended", title: "This session has ended", text: "", main: "Watch the shared video", create: "Start a new one" },
+  unsupported: { pill: "Cannot play", title: "This browser cannot play the video", text: "It needs WebRTC with VP8 or H.264.", retry: "Try again" },
+};
+
+export const HINT = "Enter blends it into this scene, Shift + Enter starts a new one. Arrow keys walk and jump.";
+export const TOUCH_HINT = "Blend changes this scene into what you say. New scene starts another.";
+export const WATCHING = "You are watching. Somebody else steers.";

@@ -1,0 +1,93 @@
+/**
+ * The words that the built-in world knows, how a sentence is made of them and read back.
+ * Any other sentence may be typed as well; this is only what chips and "surprise me" are made of.
+ */
+
+const an = (word) => (/^[aeiou]/.test(word) ? `an ${word}` : `a ${word}`);
+
+/** Field → word → how the word stands in a sentence. */
+export const WORDS = {
+  colour: Object.fromEntries(["red", "orange", "yellow", "green", "blue", "purple", "white", "black"].map((c) => [c, c])),
+  hero: Object.fromEntries(["ball", "cube", "fox", "robot", "bird", "balloon"].map((h) => [h, h])),
+  move: { "walks left": "walks left", "walks right": "walks right", jumps: "jumps", stands: "stands still" },
+  place: {
+    meadow: "in a meadow", forest: "in a forest", desert: "in the desert", snowfield: "in a snowfield",
+    beach: "on a beach", city: "in a city", volcano: "by a volcano", moon: "on the moon",
+  },
+  time: { dawn: "at dawn", noon: "at noon", dusk: "at dusk", night: "at night" },
+  weather: { clear: "under a clear sky", rain: "in the rain", snow: "while it snows", fog: "in thick fog" },
+};
+
+export const TITLES = { place: "Place", time: "Time", weather: "Weather", hero: "Hero", colour: "Colour", move: "Does" };
+
+const PATTERNS = {
+  place: {
+    meadow: /\b(meadows?|grass\w*|fields? of grass|pasture)\b/, forest: /\b(forests?|woods?|woodland)\b/, desert: /\b(deserts?|dunes?)\b/,
+    snowfield: /\b(snow ?fields?|tundra|snowy (plain|land)\w*)\b/, beach: /\b(beach\w*|shore|seaside|coast)\b/,
+    city: /\b(city|cities|town|streets?|skyline)\b/, volcano: /\b(volcano\w*|volcanic|lava)\b/, moon: /\b(moon|lunar)\b/,
+  },
+  time: {
+    dawn: /\b(dawn|sunrise|daybreak|early morning)\b/, noon: /\b(noon|midday|daylight|day)\b/,
+    dusk: /\b(dusk|sunset|evening|twilight)\b/, night: /\b(night\w*|midnight)\b/,
+  },
+  weather: {
+    clear: /\b(clear|cloudless|sunny)\b/, rain: /\b(rain\w*|downpour|drizzle)\b/, snow: /\b(snow(s|ing|fall|y|flakes)?|blizzard)\b/, fog: /\b(fog\w*|mist\w*|haze)\b/,
+  },
+  hero: { balloon: /\bballoons?\b/, ball: /\bballs?\b/, cube: /\b(cubes?|box)\b/, fox: /\bfox(es)?\b/, robot: /\brobots?\b/, bird: /\bbirds?\b/ },
+  move: {
+    "walks left": /\b(left|west)\b/, "walks right": /\b(right|east)\b/, jumps: /\b(jump\w*|hop\w*|leap\w*)\b/, stands: /\b(stand\w*|still|rests?|waits?)\b/,
+  },
+};
+
+/** The attributes that a sentence names: {place: "forest", …}. */
+export function read(sentence) {
+  const text = sentence.toLowerCase();
+  const scene = {};
+  for (const [field, patterns] of Object.entries(PATTERNS)) {
+    for (const [word, pattern] of Object.entries(patterns)) {
+      if (pattern.test(text)) {
+        scene[field] = word;
+        break;
+      }
+    }
+  }
+  const colour = text.match(/\b(red|orange|yellow|green|blue|purple|white|black)\b/);
+  if (colour) scene.colour = colour[1];
+  return scene;
+}
+
+/** A sentence that names these attributes. Without a hero the picture is only a place. */
+export function say({ place, time, weather, hero, colour, move }) {
+  const who = hero || colour || move ? an([colour, hero ?? "ball"].filter(Boolean).join(" ")) : "";
+  const where = [WORDS.place[place], WORDS.time[time], WORDS.weather[weather]].filter(Boolean).join(" ");
+  return [who, who && WORDS.move[move], where].filter(Boolean).join(" ");
+}
+
+const pick = (list, random) => list[Math.floor(random() * list.length)];
+
+/** A whole scene at random, without the oddest combinations. */
+export function surprise(random = Math.random) {
+  const place = pick(Object.keys(WORDS.place), random);
+  const skies = { moon: ["clear"], desert: ["clear", "fog"], volcano: ["clear", "fog"], snowfield: ["clear", "snow", "snow", "fog"], beach: ["clear", "rain", "fog"] };
+  return {
+    place,
+    time: pick(Object.keys(WORDS.time), random),
+    weather: pick(skies[place] ?? ["clear", "clear", "rain", "fog", "snow"], random),
+    hero: pick(Object.keys(WORDS.hero), random),
+    colour: pick(Object.keys(WORDS.colour), random),
+    move: pick(["walks left", "walks right", "walks right", "stands"], random),
+  };
+}
+
+/** A few ways on from here: each changes one thing of the scene. [{field, word, label, scene}] */
+export function suggestions(scene, random = Math.random) {
+  const other = (field) => pick(Object.keys(WORDS[field]).filter((word) => word !== scene[field]), random);
+  const fields = ["time", "place", "weather", "hero", "colour"];
+  return fields.map((field) => {
+    const word = other(field);
+    const next = { ...scene, [field]: word };
+    if (field === "colour") next.hero ??= "ball";
+    const label = { hero: () => an(word), colour: () => `make it ${word}` }[field]?.() ?? WORDS[field][word];
+    return { field, word, label, scene: next };
+  });
+}
