@@ -1,0 +1,59 @@
+"""The ASGI application: routes, guard, error answers and the page, around the services of one server.
+
+Nothing happens at import, and nothing before the lifespan begins.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
+
+from engine.errors import PsistreamError
+from server.auth import Access
+from server.config import ServerConfig
+from server.guard import Guard
+from server.problems import on_error
+from server.services import Services, running, worker_maker
+from server.sessions import session_routes
+from server.system import system_routes
+from server.version import VERSION
+from server.whep import whep_routes
+from server.worker.base import MakeWorker
+
+
+def create_app(config: ServerConfig, make_worker: MakeWorker | None = None) -> FastAPI:
+    """Its lifespan loads the model and opens the session `main`; `app.state.services` is set from then on."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with running(config, access, make_worker or worker_maker(config)) as services:
+            app.state.services = services
+            add_routes(app, services)
+            yield
+
+    access = Access(config)
+    app = FastAPI(title="psistream", version=VERSION, lifespan=lifespan, openapi_url=None)
+    app.add_middleware(Guard, access=access)
+    app.add_exception_handler(PsistreamError, on_error)
+    app.add_exception_handler(HTTPException, on_error)
+    app.add_exception_handler(Exception, on_error)
+    return app
+
+
+def add_routes(app: FastAPI, services: Services) -> None:
+    for router in (session_routes(services), whep_routes(services), system_routes(services)):
+        app.include_router(router)
+    page = web_folder()
+    if page.is_dir():
+        app.mount("/", StaticFiles(directory=page, html=True), name="page")
+
+
+def web_folder() -> Path:
+    """The page of the clients package; it is data to us, not code."""
+    return Path(str(importlib.resources.files("clients"))) / "web"

@@ -1,0 +1,115 @@
+"""Settings of the server, of its worker and of its media: frozen dataclasses, checked when they are made.
+
+They are picklable, since the worker may be another process. No files, no environment, no argparse here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from engine.config import RuntimeConfig
+from engine.errors import InvalidInput
+
+Placement = Literal["process", "thread"]
+SMALL_PIXELS = 200 * 200  # below this a picture is doubled before it is encoded
+BITS_PER_PIXEL = 0.12
+MIN_BITRATE_BPS, MAX_BITRATE_BPS = 900_000, 4_000_000
+
+
+@dataclass(frozen=True)
+class MediaConfig:
+    """How frames become packets. 0 means: chosen by the size of the picture."""
+
+    bitrate_bps: int = 0
+    upscale: int = 0
+    keyframe_gap_s: float = 0.4  # requests closer than this share one keyframe
+    still_after_s: float = 1.0  # with nothing new to show, the last frame is sent again after this long
+    late_limit_s: float = 0.25  # a frame that is later than this is dropped
+    queue_segments: int = 8  # per session; overflow drops the oldest segment
+
+    def __post_init__(self) -> None:
+        if self.bitrate_bps and not 50_000 <= self.bitrate_bps <= 50_000_000:
+            raise InvalidInput("bitrate must be between 50 and 50000 kb/s", field="bitrate")
+        if self.upscale not in (0, 1, 2, 3, 4):
+            raise InvalidInput("upscale must be 1 to 4, or 0 to let psistream choose", field="upscale")
+
+    def scale(self, width: int, height: int) -> int:
+        """Both codecs halve the resolution of colour: at 160x96 that shows, so small pictures are doubled."""
+        return self.upscale or (2 if width * height < SMALL_PIXELS else 1)
+
+    def bitrate(self, width: int, height: int, fps: int) -> int:
+        """Of a picture that is encoded at this size. Generous: small pictures come out nearly lossless."""
+        wanted = int(width * height * fps * BITS_PER_PIXEL)
+        return self.bitrate_bps or max(MIN_BITRATE_BPS, min(MAX_BITRATE_BPS, wanted))
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """What a worker needs to know to load its model and run."""
+
+    backend: str = "onnxruntime"
+    model: Path | None = None  # None: the one that comes with psistream
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    media: MediaConfig = field(default_factory=MediaConfig)
+
+
+@dataclass(frozen=True)
+class IceServer:
+    """A STUN or TURN server as --ice-server gives it: [user:password@]scheme:host:port."""
+
+    url: str
+    username: str | None = None
+    credential: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> IceServer:
+        scheme, colon, rest = text.partition(":")
+        if scheme not in ("stun", "turn", "turns") or not colon or not rest:
+            raise InvalidInput(
+                "--ice-server must look like stun:host:3478 or turn:user:password@host:3478",
+                field="ice_server",
+            )
+        credentials, at, address = rest.rpartition("@")
+        if not at:
+            return cls(url=text)
+        username, _, password = credentials.partition(":")
+        return cls(url=f"{scheme}:{address}", username=username, credential=password)
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Everything that `psistream serve` can be told."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    worker: WorkerConfig = field(default_factory=WorkerConfig)
+    placement: Placement = "process"
+    mqtt: str = "embedded"  # embedded | off | mqtt://user:password@host:1883
+    prompt: str = "a blue robot walks right through a sunny meadow"  # of the session `main`
+    seed: int | None = None
+    api_key: str | None = None  # None: needed only where others can reach the server, and made there
+    origins: tuple[str, ...] = ()  # other sites whose pages may call; "*" is any
+    ice_servers: tuple[IceServer, ...] = ()
+    max_viewers: int = 64
+    viewer_timeout_s: float = 10.0  # a viewer that is silent for so long is gone
+    controls_per_s: float = 60.0  # of one session, whatever channel they come by
+    restart_limit: int = 5  # worker restarts in a row before the server gives up
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise InvalidInput(f"--port must be between 0 and 65535, not {self.port}", field="port")
+        if self.max_viewers < 1:
+            raise InvalidInput("--max-viewers must be at least 1", field="max_viewers")
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False

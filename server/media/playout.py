@@ -1,0 +1,277 @@
+"""Shows each frame at its time: one thread of the worker that turns segments into packets.
+
+It encodes a frame once per codec that somebody watches, repeats the last frame where nothing new comes (a
+paused session, a viewer who joins an idle one), and drops what is stale or too late, counting it. It knows
+nothing of models or connections.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import av
+
+from engine.types import ByteArray, Packet, SegmentReady, SegmentStats
+from server.config import MediaConfig
+from server.media.encoder import CLOCK_RATE, Encoder, to_yuv
+
+log = logging.getLogger(__name__)
+
+Clock = Callable[[], float]
+Emit = Callable[[Packet | SegmentStats], None]
+
+
+@dataclass
+class Rendition:
+    """One codec of a session while somebody watches it."""
+
+    encoder: Encoder
+    key_wanted: bool = True
+    last_key_s: float = float("-inf")
+
+    def key_due(self, now_s: float, gap_s: float) -> bool:
+        return self.key_wanted and now_s - self.last_key_s >= gap_s
+
+
+@dataclass
+class Cue:
+    """One frame and when it is to be shown."""
+
+    due_s: float
+    index: int  # within its segment
+    segment: SegmentReady
+
+    @property
+    def picture(self) -> ByteArray:
+        picture: ByteArray = self.segment.frames[self.index]
+        return picture
+
+
+@dataclass
+class Stream:
+    """What playout keeps of one session. Bounded: at most `queue_segments` segments wait, the oldest go."""
+
+    fps: int
+    cues: list[Cue] = field(default_factory=list)
+    viewers: dict[str, int] = field(default_factory=dict)
+    renditions: dict[str, Rendition] = field(default_factory=dict)
+    shown: Cue | None = None
+    shown_s: float = float("-inf")  # when a frame was last sent
+    base_s: float | None = None  # media time 0
+    last_pts: int = -1
+    dropped: int = 0
+    encode_ms: float = 0.0
+    encode_s: list[float] = field(default_factory=list)
+    state_bytes: int = 0
+
+    def media_time(self, at_s: float) -> int:
+        """Continuous, follows the wall clock: what a receiver's jitter buffer expects."""
+        if self.base_s is None:
+            self.base_s = at_s
+        return round((at_s - self.base_s) * CLOCK_RATE)
+
+    def next_pts(self, at_s: float) -> int:
+        self.last_pts = max(self.media_time(at_s), self.last_pts + 1)
+        return self.last_pts
+
+
+def schedule(cues: list[Cue], segment: SegmentReady, fps: int, limit: int) -> tuple[list[Cue], int]:
+    """The queue with this segment in it, and how many frames were dropped for it. Pure.
+
+    A new epoch replaces what was to be shown from its first frame on; an old one comes too late for good.
+    """
+    if cues and segment.epoch < cues[-1].segment.epoch:
+        return cues, len(segment.frames)
+    kept = [c for c in cues if c.segment.epoch == segment.epoch or c.due_s < segment.due_s]
+    new = [Cue(segment.due_s + i / fps, i, segment) for i in range(len(segment.frames))]
+    waiting = [*kept, *new]
+    excess = max(0, len(waiting) - limit * len(segment.frames))
+    return waiting[excess:], len(cues) - len(kept) + excess
+
+
+class Playout:
+    """Thread-safe. `emit` is called on the playout thread and must not block for long."""
+
+    def __init__(
+        self, config: MediaConfig, width: int, height: int, fps: int, emit: Emit, clock: Clock
+    ) -> None:
+        self.config, self.fps, self._emit, self._clock = config, fps, emit, clock
+        self.scale = config.scale(width, height)
+        self.width, self.height = width * self.scale, height * self.scale
+        self.bitrate_bps = config.bitrate(self.width, self.height, fps)
+        self._streams: dict[str, Stream] = {}
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="playout", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(timeout=2)
+
+    # ---- from the worker ----
+
+    def open(self, session: str) -> None:
+        with self._changed:
+            self._streams.setdefault(session, Stream(self.fps))
+
+    def forget(self, session: str) -> None:
+        with self._changed:
+            self._streams.pop(session, None)
+
+    def add(self, segment: SegmentReady) -> None:
+        with self._changed:
+            stream = self._streams.get(segment.session)
+            if stream is None:
+                return
+            if stream.shown is not None and segment.epoch < stream.shown.segment.epoch:
+                stream.dropped += len(segment.frames)
+                return
+            stream.cues, dropped = schedule(stream.cues, segment, self.fps, self.config.queue_segments)
+            stream.dropped += dropped
+            self._changed.notify()
+
+    def media_time(self, session: str, at_s: float) -> int:
+        with self._changed:
+            stream = self._streams.get(session)
+            return stream.media_time(at_s) if stream else 0
+
+    def set_state_bytes(self, session: str, size: int) -> None:
+        with self._changed:
+            if stream := self._streams.get(session):
+                stream.state_bytes = size
+
+    def set_viewers(self, session: str, viewers: dict[str, int]) -> None:
+        with self._changed:
+            if stream := self._streams.get(session):
+                stream.viewers = {codec: n for codec, n in viewers.items() if n > 0}
+                self._changed.notify()
+
+    def request_keyframe(self, session: str, codec: str) -> None:
+        with self._changed:
+            stream = self._streams.get(session)
+            if stream and (rendition := stream.renditions.get(codec)):
+                rendition.key_wanted = True
+                self._changed.notify()
+
+    # ---- the thread ----
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                now_s = self._clock()
+                turn = next((t for s in self._streams.items() if (t := self._turn(*s, now_s))), None)
+                if self._stopping:
+                    return
+                if turn is None:
+                    self._changed.wait(self._pause(now_s))
+                    continue
+            session, stream, cue, repeat = turn
+            try:
+                self._show(session, stream, cue, repeat)
+            except av.FFmpegError:
+                log.exception("session %s: a frame could not be encoded", session)
+                stream.renditions.clear()  # a fresh encoder begins with a keyframe
+
+    def _turn(self, session: str, stream: Stream, now_s: float) -> tuple[str, Stream, Cue, bool] | None:
+        """What this session has to show now, if anything."""
+        while stream.cues and now_s - stream.cues[0].due_s > self.config.late_limit_s:
+            stream.dropped += 1
+            late = stream.cues.pop(0)
+            if not stream.cues and stream.shown is None:
+                return session, stream, late, False
+        if stream.cues and stream.cues[0].due_s <= now_s:
+            return session, stream, stream.cues.pop(0), False
+        if stream.shown is not None and now_s >= self._still_at(stream, now_s):
+            return session, stream, stream.shown, True
+        return None
+
+    def _still_at(self, stream: Stream, now_s: float) -> float:
+        """When the last frame is to be sent again: soon for who waits for a keyframe, else now and then."""
+        if not stream.viewers or stream.shown is None:
+            return float("inf")
+        if stream.cues and stream.cues[0].due_s - now_s < 2 / stream.fps:
+            return float("inf")  # a new frame is about to come
+        at_s = stream.shown_s + self.config.still_after_s
+        for codec in stream.viewers:
+            rendition = stream.renditions.get(codec)
+            if rendition is None:
+                at_s = min(at_s, stream.shown_s + 1 / stream.fps)
+            elif rendition.key_wanted:
+                at_s = min(at_s, rendition.last_key_s + self.config.keyframe_gap_s)
+        return at_s
+
+    def _pause(self, now_s: float) -> float | None:
+        """How long there is nothing to do; None until something changes."""
+        times = [s.cues[0].due_s for s in self._streams.values() if s.cues]
+        times += [self._still_at(s, now_s) for s in self._streams.values()]
+        soonest = min(times, default=float("inf"))
+        return None if soonest == float("inf") else max(0.0005, soonest - now_s)
+
+    def _show(self, session: str, stream: Stream, cue: Cue, repeat: bool) -> None:
+        started_s = self._clock()
+        pts = stream.next_pts(started_s if repeat else cue.due_s)
+        stream.shown, stream.shown_s = cue, started_s
+        self._encode(session, stream, cue, pts, started_s)
+        if repeat:
+            return
+        stream.encode_s.append(self._clock() - started_s)
+        if cue.index == 0:
+            stream.encode_ms = 1000 * sum(stream.encode_s) / len(stream.encode_s)
+            stream.encode_s.clear()
+            self._emit(_stats(stream, cue.segment))
+
+    def _encode(self, session: str, stream: Stream, cue: Cue, pts: int, now_s: float) -> None:
+        viewers = stream.viewers  # replaced as a whole, never changed
+        for codec in [c for c in stream.renditions if c not in viewers]:
+            stream.renditions.pop(codec).encoder.close()
+        if not viewers:
+            return
+        frame = to_yuv(cue.picture, self.scale)
+        for codec in viewers:
+            rendition = stream.renditions.get(codec)
+            if rendition is None:
+                encoder = Encoder(codec, self.width, self.height, self.fps, self.bitrate_bps)
+                rendition = stream.renditions[codec] = Rendition(encoder)
+            wanted = rendition.key_due(now_s, self.config.keyframe_gap_s)
+            encoded = rendition.encoder.encode(frame, pts, keyframe=wanted)
+            if encoded is None:
+                continue
+            if encoded.keyframe:
+                rendition.last_key_s, rendition.key_wanted = now_s, False
+            segment = cue.segment
+            self._emit(
+                Packet(
+                    session=session,
+                    codec=codec,
+                    epoch=segment.epoch,
+                    segment=segment.segment,
+                    frame=segment.first_frame + cue.index,
+                    pts_90k=pts,
+                    keyframe=encoded.keyframe,
+                    data=encoded.data,
+                )
+            )
+
+
+def _stats(stream: Stream, segment: SegmentReady) -> SegmentStats:
+    return SegmentStats(
+        session=segment.session,
+        epoch=segment.epoch,
+        segment=segment.segment,
+        frame=segment.first_frame,
+        timings_ms=segment.timings_ms,
+        lead_ms=1000 * segment.lead_s,
+        late_total=segment.late_total,
+        dropped_frames_total=stream.dropped,
+        state_bytes=stream.state_bytes,
+        encode_ms=stream.encode_ms,
+    )

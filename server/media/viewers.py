@@ -1,0 +1,148 @@
+"""All viewers of this server: lets them in up to a limit, notices who is gone, closes whose session ends.
+
+It knows viewers by their secret ids and nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from engine.errors import Full, UnknownSession
+from engine.types import SessionClosed
+from server.config import ServerConfig
+from server.control.base import SessionEvent, Steering
+from server.media.offer import Offer
+from server.media.viewer import Seat, Viewer
+from server.metrics import Metrics
+from server.tasks import Tasks
+
+CHECK_S = 1.0
+QUALITY_EVERY = 5  # checks
+CONNECT_TIMEOUT_S = 15.0
+FAREWELL_S = 0.3  # for the last message on the data channel
+GRAVES = 512
+
+
+class Viewers:
+    """`async with Viewers(…)`. A closed viewer is remembered for a while: leaving twice is no error."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        steering: Steering,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config, self._metrics, self._clock = config, metrics, clock
+        self._viewers: dict[str, Viewer] = {}
+        self._graves: OrderedDict[str, None] = OrderedDict()
+        self._tasks = Tasks()
+        self._stop_listening = steering.listen(self._heard)
+
+    def __len__(self) -> int:
+        return len(self._viewers)
+
+    async def __aenter__(self) -> Self:
+        self._tasks.spawn(self._watch(), "watch-viewers")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop_listening()
+        await self._tasks.close()
+        await asyncio.gather(*(self.close(v.id) for v in list(self._viewers.values())))
+
+    async def open(self, seat: Seat, offer: Offer, codec: str) -> tuple[Viewer, str]:
+        """The viewer and the SDP answer. Raises Full, InvalidInput."""
+        if len(self._viewers) >= self._config.max_viewers:
+            self._metrics.refused.labels("viewers").inc()
+            raise Full(f"all {self._config.max_viewers} places for viewers are taken: try again later")
+        viewer = Viewer(
+            secrets.token_urlsafe(18), seat, codec, self._config.ice_servers, self._gone, self._clock
+        )
+        viewer.on_picture = lambda: self._metrics.first_frame_s.observe(self._clock() - viewer.opened_s)
+        viewer.on_keyframe = self._metrics.plis.inc
+        self._viewers[viewer.id] = viewer
+        self._count()
+        try:
+            answer = await viewer.answer(offer)
+        except BaseException:
+            await self.close(viewer.id)
+            raise
+        return viewer, answer
+
+    def get(self, viewer_id: str, session: str) -> Viewer:
+        """Raises UnknownSession."""
+        viewer = self._viewers.get(viewer_id)
+        if viewer is None or viewer.seat.session != session:
+            raise UnknownSession("no viewer has this address; it may have ended")
+        return viewer
+
+    def was_here(self, viewer_id: str) -> bool:
+        return viewer_id in self._graves
+
+    async def close(self, viewer_id: str) -> None:
+        """Idempotent."""
+        viewer = self._viewers.pop(viewer_id, None)
+        if viewer is None:
+            return
+        self._graves[viewer_id] = None
+        if len(self._graves) > GRAVES:
+            self._graves.popitem(last=False)
+        self._metrics.dropped.labels("slow_viewer").inc(viewer.track.dropped)
+        self._metrics.stray.inc(viewer.dropped_datagrams)
+        self._count()
+        await viewer.close()
+
+    def _gone(self, viewer: Viewer, why: str) -> None:
+        """Its connection ended by itself."""
+        self._tasks.spawn(self.close(viewer.id), f"close-viewer-{why}")
+
+    def _heard(self, event: SessionEvent) -> None:
+        if not isinstance(event, SessionClosed):
+            return
+        for viewer in list(self._viewers.values()):
+            if viewer.seat.session == event.session:
+                self._tasks.spawn(self._close_later(viewer.id), "close-viewer-session-ended")
+
+    async def _close_later(self, viewer_id: str) -> None:
+        await asyncio.sleep(FAREWELL_S)
+        await self.close(viewer_id)
+
+    async def _watch(self) -> None:
+        """aiortc takes 30 s to notice that a viewer is gone; a browser says something every second."""
+        checks = 0
+        while True:
+            await asyncio.sleep(CHECK_S)
+            checks += 1
+            now_s = self._clock()
+            for viewer in list(self._viewers.values()):
+                if self._lost(viewer, now_s):
+                    self._tasks.spawn(self.close(viewer.id), "close-viewer-silent")
+                elif checks % QUALITY_EVERY == 0:
+                    await self._measure(viewer)
+            self._count()
+
+    def _lost(self, viewer: Viewer, now_s: float) -> bool:
+        if viewer.connected:
+            return now_s - viewer.heard_s > self._config.viewer_timeout_s
+        return now_s - viewer.opened_s > CONNECT_TIMEOUT_S
+
+    async def _measure(self, viewer: Viewer) -> None:
+        quality = await viewer.quality()
+        if quality is not None:
+            self._metrics.loss.observe(quality.loss)
+            if quality.rtt_s is not None:
+                self._metrics.rtt_s.observe(quality.rtt_s)
+
+    def _count(self) -> None:
+        connected = sum(viewer.connected for viewer in self._viewers.values())
+        self._metrics.viewers.labels("connected").set(connected)
+        self._metrics.viewers.labels("connecting").set(len(self._viewers) - connected)

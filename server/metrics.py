@@ -1,0 +1,81 @@
+"""The figures of /metrics: prefix psistream_, base units, no label that grows with clients.
+
+It only counts; who calls it knows what happened. Each server has its own registry: tests run many at once.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from engine.types import Receipt, SegmentStats, WorkerReady
+from server.version import VERSION
+
+SECONDS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+RATIO = (0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0)
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.sessions = self._gauge("sessions", "Open sessions")
+        self.slots_free = self._gauge("session_slots_free", "Sessions that may still be opened")
+        self.refused = self._counter("admission_rejected_total", "Refused sessions and viewers", "reason")
+        self.segments = self._counter("segments_generated_total", "Segments that were played")
+        self.segment_s = self._histogram("segment_generate_seconds", "Device time of one segment", SECONDS)
+        self.missed = self._counter("segment_deadline_missed_total", "Segments that were late for playout")
+        self.lead_s = self._histogram("segment_lead_seconds", "How early a segment was ready", SECONDS)
+        self.encode_s = self._histogram(
+            "frame_encode_seconds", "Encoding of one frame", (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
+        )
+        self.state_bytes = self._gauge("session_state_bytes", "What one session remembers")
+        self.encoded = self._counter("frames_encoded_total", "Encoded frames", "codec")
+        self.sent = self._counter("frames_sent_total", "Frames handed to viewers")
+        self.dropped = self._counter("frames_dropped_total", "Frames that were not shown", "reason")
+        self.first_frame_s = self._histogram(
+            "time_to_first_frame_seconds", "From a viewer's offer to its first frame leaving", SECONDS
+        )
+        self.viewers = self._gauge("webrtc_peers", "Viewers", "state")
+        self.rtt_s = self._histogram("webrtc_rtt_seconds", "Round trip to viewers, as they report", SECONDS)
+        self.loss = self._histogram("webrtc_packet_loss_ratio", "Loss that viewers report", RATIO)
+        self.plis = self._counter("webrtc_pli_total", "Keyframes that viewers asked for")
+        self.stray = self._counter("webrtc_dropped_datagrams_total", "Datagrams from unknown senders")
+        self.controls = self._counter("controls_total", "Final receipts", "status", "code")
+        self.apply_s = self._histogram("control_apply_seconds", "From received to applied", SECONDS)
+        self.worker_up = self._gauge("worker_up", "1 while the worker runs")
+        self.restarts = self._counter("worker_restarts_total", "Times that a dead worker was replaced")
+        self.loop_lag_s = self._gauge("event_loop_lag_seconds", "How late the event loop ran last")
+        self.build = self._gauge("build_info", "Versions; always 1", "version", "model", "backend")
+
+    def render(self) -> bytes:
+        return generate_latest(self.registry)
+
+    def segment(self, stats: SegmentStats, late: int, dropped: int) -> None:
+        """`late` and `dropped` are what came since the session's last segment."""
+        self.segments.inc()
+        self.segment_s.observe(stats.timings_ms.get("total", 0.0) / 1000)
+        self.lead_s.observe(max(0.0, stats.lead_ms / 1000))
+        if stats.encode_ms:
+            self.encode_s.observe(stats.encode_ms / 1000)
+        self.state_bytes.set(stats.state_bytes)
+        self.missed.inc(max(0, late))
+        self.dropped.labels("late").inc(max(0, dropped))
+
+    def receipt(self, receipt: Receipt, since_received_s: float | None) -> None:
+        self.controls.labels(receipt.status, receipt.code or "").inc()
+        if receipt.status == "applied" and since_received_s is not None:
+            self.apply_s.observe(since_received_s)
+
+    def worker(self, ready: WorkerReady) -> None:
+        self.worker_up.set(1)
+        self.build.labels(VERSION, ready.model, ready.backend).set(1)
+
+    def _gauge(self, name: str, about: str, *labels: str) -> Gauge:
+        return Gauge(f"psistream_{name}", about, labels, registry=self.registry)
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(f"psistream_{name}", about, labels, registry=self.registry)
+
+    def _histogram(self, name: str, about: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"psistream_{name}", about, buckets=buckets, registry=self.registry)

@@ -1,0 +1,103 @@
+"""Errors as HTTP tells them: problem JSON (RFC 9457) with a stable `code`, a `message` and the `field`.
+
+The one place that maps exceptions to statuses. It shows nothing of the inside.
+"""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from engine.errors import (
+    Forbidden,
+    Full,
+    InvalidInput,
+    PsistreamError,
+    Unavailable,
+    UnknownSession,
+)
+from server.auth import Unauthorized
+from server.media.offer import NotAcceptable
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_UNAVAILABLE_S = 2
+
+
+class TooLarge(InvalidInput):
+    code = "too_large"
+
+
+class WrongType(InvalidInput):
+    code = "unsupported_type"
+
+
+class NoRestart(InvalidInput):
+    """An ICE restart, which aiortc cannot do."""
+
+    code = "no_ice_restart"
+
+
+class RateLimited(InvalidInput):
+    code = "rate_limited"
+
+
+STATUS: tuple[tuple[type[PsistreamError], int], ...] = (  # the first that fits
+    (TooLarge, 413),
+    (WrongType, 415),
+    (NoRestart, 422),
+    (RateLimited, 429),
+    (NotAcceptable, 406),
+    (InvalidInput, 400),
+    (Unauthorized, 401),
+    (Forbidden, 403),
+    (UnknownSession, 404),
+    (Full, 503),
+    (Unavailable, 503),
+)
+HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+def status_of(error: PsistreamError) -> int:
+    return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
+
+
+def problem(
+    status: int, code: str, message: str, field: str | None = None, headers: dict[str, str] | None = None
+) -> Response:
+    body = {
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "message": message,
+        "field": field,
+    }
+    return JSONResponse(body, status, headers, MEDIA_TYPE)
+
+
+def of_error(error: PsistreamError) -> Response:
+    status = status_of(error)
+    headers = {}
+    if isinstance(error, Full):
+        headers["Retry-After"] = str(error.retry_after_s)
+    elif status == 503:
+        headers["Retry-After"] = str(RETRY_UNAVAILABLE_S)
+    elif status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="psistream"'
+    return problem(status, error.code, error.message, error.field, headers)
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, PsistreamError):
+        return of_error(error)
+    if isinstance(error, HTTPException):
+        code = HTTP_CODES.get(error.status_code, f"http_{error.status_code}")
+        message = f"{request.method} {request.url.path[:200]}: {error.detail}"
+        return problem(error.status_code, code, message, headers=dict(error.headers or {}))
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return problem(500, "internal", "internal error, see the server's log")

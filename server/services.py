@@ -1,0 +1,118 @@
+"""The parts of a running server that its routes need, and how they start and stop together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+from starlette.requests import Request
+
+from engine.types import ByteArray
+from server.auth import Access
+from server.config import ServerConfig
+from server.control.mqtt import MqttBridge, open_mqtt
+from server.control.ratelimit import TokenBucket
+from server.gateway import Gateway
+from server.images import decode_image
+from server.media.viewers import Viewers
+from server.metrics import Metrics
+from server.problems import RateLimited, TooLarge
+from server.session import Session
+from server.tasks import Tasks
+from server.worker.base import MakeWorker
+
+LAG_EVERY_S = 0.5
+PICTURES_AT_ONCE = 2
+NEW_PER_S, NEW_BURST = 1.0, 20  # sessions opened over HTTP
+MAX_BODY_BYTES = 64 * 1024
+
+
+@dataclass
+class Services:
+    config: ServerConfig
+    access: Access
+    metrics: Metrics
+    gateway: Gateway
+    viewers: Viewers
+    mqtt: MqttBridge | None = None
+    decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PICTURES_AT_ONCE))
+    openings: TokenBucket = field(default_factory=lambda: TokenBucket(NEW_PER_S, NEW_BURST, time.monotonic()))
+    http_controls: TokenBucket = field(init=False)
+
+    def __post_init__(self) -> None:
+        rate = self.config.controls_per_s
+        self.http_controls = TokenBucket(rate, int(2 * rate), time.monotonic())
+
+    def driven(self, request: Request, session_id: str) -> Session:
+        """The session, if this caller may steer it. Raises UnknownSession, Unauthorized, Forbidden."""
+        session = self.gateway.session(session_id)
+        self.access.steer(session, request.headers.get("authorization"))
+        return session
+
+    def watched(self, request: Request, session_id: str) -> Session:
+        """The session, if this caller may watch it. Raises UnknownSession, Unauthorized."""
+        session = self.gateway.session(session_id)
+        self.access.role(session, request.headers.get("authorization"))
+        return session
+
+    def decode_image(self, data: bytes) -> ByteArray:
+        """At the model's size. Raises InvalidInput. To be called in a thread."""
+        ready = self.gateway.ready
+        return decode_image(data, ready.width, ready.height) if ready else decode_image(data, 8, 8)
+
+    def slow_down(self, bucket: TokenBucket) -> None:
+        """Raises RateLimited."""
+        if not bucket.allow(time.monotonic()):
+            raise RateLimited("too many requests: wait a moment")
+
+
+async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
+    """Never holds more than the limit. Raises TooLarge."""
+    too_large = TooLarge(f"the body may have at most {limit} bytes", field="body")
+    declared = request.headers.get("content-length", "0")
+    if not (declared.isascii() and declared.isdigit()) or int(declared) > limit:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise too_large
+    return bytes(body)
+
+
+@asynccontextmanager
+async def running(config: ServerConfig, access: Access, make_worker: MakeWorker) -> AsyncIterator[Services]:
+    """Everything behind the routes, from loading the model to the last farewell."""
+    metrics = Metrics()
+    tasks = Tasks()
+    async with Gateway(config, make_worker, metrics) as gateway, Viewers(config, gateway, metrics) as viewers:
+        services = Services(config, access, metrics, gateway, viewers)
+        async with open_mqtt(config.mqtt, gateway) as services.mqtt:
+            tasks.spawn(_measure_lag(metrics), "measure-lag")
+            try:
+                yield services
+            finally:
+                await tasks.close()
+
+
+async def _measure_lag(metrics: Metrics) -> None:
+    clock = time.monotonic
+    while True:
+        due_s = clock() + LAG_EVERY_S
+        await asyncio.sleep(LAG_EVERY_S)
+        metrics.loop_lag_s.set(max(0.0, clock() - due_s))
+
+
+def worker_maker(config: ServerConfig) -> MakeWorker:
+    """The placement that the settings ask for."""
+    if config.placement == "thread":
+        from server.worker.inprocess import InProcessWorker
+
+        return partial(InProcessWorker, config.worker)
+    from server.worker.process import ProcessWorker
+
+    return partial(ProcessWorker, config.worker)

@@ -1,0 +1,163 @@
+"""HTTP routes of sessions: open, look, change, steer, close. Requests become calls of the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from engine.errors import InvalidInput
+from engine.types import Control, Receipt
+from server.control.protocol import (
+    MAX_HTTP_MESSAGE_BYTES,
+    make_id,
+    parse_control,
+    parse_new_session,
+    receipt_json,
+)
+from server.control.strictjson import finite, load_object
+from server.problems import WrongType, status_of
+from server.services import Services, read_body
+from server.session import Session
+from server.worker.base import as_error
+
+MQTT_TOPIC = "psistream/v1/session"
+PATCHABLE = ("prompt", "how", "action", "paused", "seed")
+
+
+def session_routes(services: Services) -> APIRouter:
+    router = APIRouter(prefix="/v1/sessions")
+
+    @router.post("")
+    async def open_session(request: Request) -> Response:
+        services.access.admit(request.headers.get("authorization"))
+        services.slow_down(services.openings)
+        body = await read_json(request, MAX_HTTP_MESSAGE_BYTES)
+        async with services.decoding:
+            wanted, image = await asyncio.to_thread(
+                partial(parse_new_session, body, decode_image=services.decode_image)
+            )
+        session = await services.gateway.open(wanted.prompt, wanted.seed, image)
+        answer = {**described(services, session), **secrets_of(request, session)}
+        return JSONResponse(answer, 201, {"Location": f"/v1/sessions/{session.id}"})
+
+    @router.get("")
+    async def list_sessions(request: Request) -> Response:
+        services.access.admit(request.headers.get("authorization"))
+        ids = services.gateway.session_ids()
+        return JSONResponse({"sessions": [asdict(services.gateway.info(i)) for i in ids]})
+
+    @router.get("/{session_id}")
+    async def look(request: Request, session_id: str) -> Response:
+        return JSONResponse(described(services, services.watched(request, session_id)))
+
+    @router.patch("/{session_id}")
+    async def change(request: Request, session_id: str) -> Response:
+        """Several things at once, as a desired state; each becomes a control with a receipt."""
+        session = services.driven(request, session_id)
+        services.slow_down(services.http_controls)
+        controls = patched(load_object(await read_json(request), 64 * 1024))
+        receipts = [services.gateway.submit(session.id, control) for control in controls]
+        answer = {**described(services, session), "receipts": [receipt_json(r) for r in receipts]}
+        return JSONResponse(answer, status_for(receipts, good=202))
+
+    @router.delete("/{session_id}")
+    async def close(request: Request, session_id: str) -> Response:
+        await services.gateway.close_session(services.driven(request, session_id).id)
+        return Response(status_code=204)
+
+    @router.post("/{session_id}/controls")
+    async def steer(request: Request, session_id: str) -> Response:
+        session = services.driven(request, session_id)
+        services.slow_down(services.http_controls)
+        body = await read_json(request, MAX_HTTP_MESSAGE_BYTES)
+        parse = partial(
+            parse_control, body, max_bytes=MAX_HTTP_MESSAGE_BYTES, decode_image=services.decode_image
+        )
+        if len(body) < 32 * 1024:  # no picture that would take a while
+            control = parse()
+        else:
+            async with services.decoding:
+                control = await asyncio.to_thread(parse)
+        receipt = services.gateway.submit(session.id, control)
+        return JSONResponse(receipt_json(receipt), status_for([receipt], good=202))
+
+    return router
+
+
+async def read_json(request: Request, limit: int = 64 * 1024) -> bytes:
+    """The body of a request that says it is JSON, or says nothing. Raises WrongType, TooLarge."""
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind not in ("application/json", "text/plain", ""):
+        raise WrongType(f"send application/json, not {kind[:60]}", field="Content-Type")
+    return await read_body(request, limit)
+
+
+def described(services: Services, session: Session) -> dict[str, Any]:
+    """What anybody who may watch may know."""
+    ready, mqtt = services.gateway.ready, services.mqtt
+    answer: dict[str, Any] = asdict(session.current())
+    answer["whep"] = f"/v1/sessions/{session.id}/whep"
+    answer["controls"] = f"/v1/sessions/{session.id}/controls"
+    answer["mqtt"] = {"url": mqtt.url, "topic": f"{MQTT_TOPIC}/{session.id}"} if mqtt else None
+    answer["model"] = (
+        {
+            "name": ready.model,
+            "backend": ready.backend,
+            "width": ready.width,
+            "height": ready.height,
+            "fps": ready.fps,
+            "frames_per_segment": ready.frames_per_segment,
+            "actions": list(ready.actions),
+            "segment_ms": round(ready.segment_ms, 3),
+        }
+        if ready
+        else None
+    )
+    answer["stats"] = finite(asdict(session.stats)) if session.stats else None
+    return answer
+
+
+def secrets_of(request: Request, session: Session) -> dict[str, Any]:
+    """Told once, to who opened the session."""
+    page = f"{request.base_url}?session={quote(session.id)}"
+    if session.token:
+        page += f"#token={quote(session.token)}"
+    return {"token": session.token, "view_token": session.view_token, "page": page}
+
+
+def patched(wanted: dict[str, Any]) -> list[Control]:
+    """The controls that bring a session to this state. Raises InvalidInput."""
+    unknown = [name for name in wanted if name not in PATCHABLE]
+    if unknown or not wanted:
+        raise InvalidInput(
+            f"PATCH takes {', '.join(PATCHABLE)}", field=str(unknown[0])[:40] if unknown else "body"
+        )
+    messages: list[dict[str, Any]] = []
+    if "paused" in wanted and not isinstance(wanted["paused"], bool):
+        raise InvalidInput("paused must be true or false", field="paused")
+    if "how" in wanted and "prompt" not in wanted:
+        raise InvalidInput("how says how a prompt is to take hold: send prompt as well", field="how")
+    if "prompt" in wanted:
+        messages.append({"type": "prompt", "text": wanted["prompt"], "how": wanted.get("how", "recondition")})
+    if "seed" in wanted:
+        messages.append({"type": "reset", "seed": wanted["seed"]})
+    if "action" in wanted:
+        messages.append({"type": "action", "action": wanted["action"]})
+    if "paused" in wanted:
+        messages.append({"type": "pause" if wanted["paused"] else "resume"})
+    try:
+        return [parse_control({"id": make_id(), **message}) for message in messages]
+    except InvalidInput as error:
+        raise InvalidInput(error.message, field="prompt" if error.field == "text" else error.field) from None
+
+
+def status_for(receipts: list[Receipt], *, good: int) -> int:
+    """Of an answer that consists of receipts: a rejected one gives the status of its error."""
+    refused = next((r for r in receipts if r.status == "rejected"), None)
+    return good if refused is None else status_of(as_error(refused.code or "", refused.message or ""))

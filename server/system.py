@@ -1,0 +1,43 @@
+"""Routes for who runs the server: is it alive, is it ready, how is it doing."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, Response
+
+from server.metrics import CONTENT_TYPE
+from server.services import Services
+
+
+def system_routes(services: Services) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/livez")
+    async def alive() -> Response:
+        """The event loop answers; that is all this says."""
+        return JSONResponse({"alive": True})
+
+    @router.get("/readyz")
+    @router.get("/healthz")
+    async def ready() -> Response:
+        """Whether a viewer who comes now gets a picture. A broker that is away is no reason to say no."""
+        gateway, mqtt = services.gateway, services.mqtt
+        reasons = [gateway.fault] if gateway.fault else []
+        reasons += [f"session {name}: no segment for a while" for name in gateway.stalled()]
+        status = mqtt.status if mqtt else None
+        answer = {
+            "ready": not reasons,
+            "reasons": reasons,
+            "model": gateway.ready.model if gateway.ready else None,
+            "backend": gateway.ready.backend if gateway.ready else None,
+            "sessions": len(gateway.session_ids()),
+            "viewers": len(services.viewers),
+            "mqtt": {"state": status.state, "detail": status.detail} if status else None,
+        }
+        return JSONResponse(answer, 503 if reasons else 200)
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        return Response(services.metrics.render(), media_type=CONTENT_TYPE)
+
+    return router

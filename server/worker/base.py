@@ -1,0 +1,72 @@
+"""What a worker is to the gateway: something that takes commands and says what happened. The one boundary.
+
+Whether it is a thread of this process or another process is not visible here; a worker knows nothing of
+HTTP, viewers or tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from engine.errors import (
+    BackendError,
+    Full,
+    InvalidInput,
+    ModelFilesError,
+    PsistreamError,
+    Unavailable,
+    UnknownSession,
+)
+from engine.types import Command, Receipt, WorkerEvent, WorkerFailed, WorkerReady
+
+
+@dataclass(frozen=True)
+class Applied:
+    """An `applied` receipt and the media time of the first frame that shows the control."""
+
+    receipt: Receipt
+    pts_90k: int
+
+
+@dataclass(frozen=True)
+class WorkerLost:
+    """The worker is gone without having been told to; its sessions are gone with it."""
+
+    message: str
+
+
+Event = WorkerEvent | Applied | WorkerLost
+OnEvent = Callable[[Event], None]  # called on the event loop; must not block
+
+
+class Worker(Protocol):
+    async def start(self) -> WorkerReady:
+        """Load the model and run one segment. Raises the PsistreamError that stopped it."""
+        ...
+
+    def send(self, command: Command) -> None:
+        """Never blocks. Raises Unavailable when the worker is gone or has too much to do."""
+        ...
+
+    async def close(self) -> None:
+        """Stop and free the device, by force if it takes more than a second. Idempotent."""
+        ...
+
+
+MakeWorker = Callable[[OnEvent], Worker]
+
+_BY_CODE: dict[str, type[PsistreamError]] = {
+    kind.code: kind
+    for kind in (InvalidInput, UnknownSession, Full, ModelFilesError, BackendError, Unavailable)
+}
+
+
+def as_error(code: str, message: str) -> PsistreamError:
+    """The exception that a code from the other side of the boundary stands for."""
+    return _BY_CODE.get(code, BackendError)(message)
+
+
+def as_failure(error: PsistreamError) -> WorkerFailed:
+    return WorkerFailed(code=error.code, message=error.message)

@@ -1,0 +1,129 @@
+"""What runs inside a worker, wherever that is: the backend, the engine on its device thread, and playout.
+
+Commands come in by `handle`, events go out by `emit`, which is called from several threads. It knows
+nothing of processes, event loops, viewers' names or tokens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from engine.backends.registry import load_backend
+from engine.errors import PsistreamError
+from engine.runtime.engine import Engine
+from engine.types import (
+    CloseSession,
+    Command,
+    OpenSession,
+    Receipt,
+    RequestKeyframe,
+    RuntimeEvent,
+    SegmentReady,
+    SessionClosed,
+    SessionInfo,
+    SetViewers,
+    Stop,
+    SubmitControl,
+    WorkerReady,
+)
+from server.config import WorkerConfig
+from server.media.playout import Playout
+from server.worker.base import Applied, Event
+from server.worker.timing import Timing
+
+Emit = Callable[[Event], None]
+
+
+class Device:
+    """Loads when it is made: raises ModelFilesError, InvalidInput or BackendError. `close` is idempotent."""
+
+    def __init__(self, config: WorkerConfig, emit: Emit, clock: Callable[[], float] = time.monotonic) -> None:
+        self._emit = emit
+        self._backend = load_backend(config.backend, config.model)
+        spec = self._backend.spec
+        try:
+            self._engine = Engine(self._backend, config.runtime, self._heard, clock)
+            segment_s = self._engine.warm_up()
+            self._playout = Playout(config.media, spec.width, spec.height, spec.fps, emit, clock)
+        except BaseException:
+            self._backend.close()
+            raise
+        self._timing = Timing(spec.fps)
+        self._engine.start()
+        self._playout.start()
+        self.ready = WorkerReady(
+            model=spec.name,
+            backend=self._backend.name,
+            height=spec.height,
+            width=spec.width,
+            fps=spec.fps,
+            frames_per_segment=spec.frames_per_segment,
+            actions=spec.actions,
+            state_bytes=self._engine.state_bytes,
+            max_sessions=config.runtime.max_sessions,
+            segment_ms=1000 * segment_s,
+        )
+
+    def handle(self, command: Command) -> None:
+        """Never raises for what a client may have caused: the answer is an event."""
+        match command:
+            case OpenSession(session):
+                self._playout.open(session)
+                try:
+                    self._engine.open(command)
+                except PsistreamError as error:
+                    self._playout.forget(session)
+                    self._emit(SessionClosed(session, error.code, error.message))
+            case SubmitControl(session, control):
+                try:
+                    self._engine.submit(session, control)
+                except PsistreamError as error:
+                    self._emit(
+                        Receipt(session, control.id, "rejected", code=error.code, message=error.message)
+                    )
+            case SetViewers(session, viewers):
+                watched = any(viewers.values())
+                self._playout.set_viewers(session, viewers)
+                self._engine.set_watched(session, watched)
+                self._tell(self._timing.set_running(session, watched=watched))
+            case RequestKeyframe(session, codec):
+                self._playout.request_keyframe(session, codec)
+            case CloseSession(session):
+                self._engine.close_session(session)
+            case Stop():
+                self.close()
+
+    def close(self) -> None:
+        self._engine.close()
+        self._playout.close()
+        self._backend.close()
+
+    def _heard(self, event: RuntimeEvent) -> None:
+        """From the engine, on the device thread."""
+        match event:
+            case SegmentReady():
+                self._playout.add(event)
+                self._tell(self._timing.segment(event))
+                return
+            case Receipt(status="applied"):
+                self._tell(self._timing.applied(event))
+                return
+            case SessionInfo(session):
+                self._playout.set_state_bytes(session, event.state_bytes)
+                self._tell(self._timing.set_running(session, paused=event.paused))
+            case SessionClosed(session):
+                self._playout.forget(session)
+                self._tell(self._timing.forget(session))
+            case _:
+                pass
+        self._emit(event)
+
+    def _tell(self, receipts: list[Receipt]) -> None:
+        """Applied receipts, with the media time of their frame where that is known."""
+        for receipt in receipts:
+            due_s = self._timing.due_s(receipt)
+            if due_s is None:
+                self._emit(receipt)
+            else:
+                self._emit(Applied(receipt, self._playout.media_time(receipt.session, due_s)))

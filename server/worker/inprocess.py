@@ -1,0 +1,64 @@
+"""A worker in threads of this process: for tests, and where one process is wanted (`--worker thread`)."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+
+from engine.errors import PsistreamError, Unavailable
+from engine.types import Command, Stop, WorkerReady
+from server.config import WorkerConfig
+from server.worker.base import Event, OnEvent
+from server.worker.device import Device
+
+OUTBOX = 512  # commands; when full, `send` refuses
+
+
+class InProcessWorker:
+    """Same contract as ProcessWorker. Commands run on a thread of their own: they may wait for the device."""
+
+    def __init__(self, config: WorkerConfig, on_event: OnEvent) -> None:
+        self._config, self._on_event = config, on_event
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._device: Device | None = None
+        self._commands: queue.Queue[Command] = queue.Queue(OUTBOX)
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    async def start(self) -> WorkerReady:
+        self._loop = asyncio.get_running_loop()
+        self._device = await asyncio.to_thread(Device, self._config, self._emit)
+        self._thread = threading.Thread(target=self._run, args=(self._device,), name="worker", daemon=True)
+        self._thread.start()
+        return self._device.ready
+
+    def send(self, command: Command) -> None:
+        if self._thread is None or self._closed:
+            raise Unavailable("the worker is not running; try again in a moment")
+        try:
+            self._commands.put_nowait(command)
+        except queue.Full:
+            raise Unavailable("the worker has too much to do; try again in a moment") from None
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._thread is not None:
+            await asyncio.to_thread(self._commands.put, Stop())
+            await asyncio.to_thread(self._thread.join, 2.0)
+
+    def _run(self, device: Device) -> None:
+        while True:
+            command = self._commands.get()
+            try:
+                device.handle(command)
+            except PsistreamError:  # the engine is closed or broken: nothing more to do here
+                continue
+            if isinstance(command, Stop):
+                return
+
+    def _emit(self, event: Event) -> None:
+        if self._loop is not None and not self._loop.is_closed() and not self._closed:
+            self._loop.call_soon_threadsafe(self._on_event, event)

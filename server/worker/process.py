@@ -1,0 +1,187 @@
+"""A worker in a child process: its Python never delays ours, and if it dies only its sessions go with it.
+
+Both ends talk pickled dataclasses over a pipe. The child ends when the pipe does, so it never outlives
+its parent; the parent hears of a child's death as the end of the pipe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from multiprocessing.connection import Connection
+
+from engine.errors import PsistreamError, Unavailable
+from engine.types import Command, Stop, WorkerFailed, WorkerReady
+from server.config import WorkerConfig
+from server.worker.base import Event, OnEvent, WorkerLost, as_error, as_failure
+from server.worker.device import Device
+
+log = logging.getLogger(__name__)
+
+OUTBOX = 512  # commands that wait for the pipe; when full, `send` refuses
+GRACE_S = 1.0  # to stop in good order
+
+
+class ProcessWorker:
+    """Started by spawn: the child shares nothing. Threads read and write the pipe, the loop never waits."""
+
+    def __init__(self, config: WorkerConfig, on_event: OnEvent) -> None:
+        self._config, self._on_event = config, on_event
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready: asyncio.Future[WorkerReady] | None = None
+        self._commands: queue.Queue[Command | None] = queue.Queue(OUTBOX)
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._pipe: Connection | None = None
+        self._closing = self._lost = False
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    async def start(self) -> WorkerReady:
+        self._loop = asyncio.get_running_loop()
+        self._ready = self._loop.create_future()
+        await asyncio.to_thread(self._spawn)
+        try:
+            return await self._ready
+        except BaseException:
+            await self.close()
+            raise
+
+    def send(self, command: Command) -> None:
+        if self._lost or self._closing or self._process is None:
+            raise Unavailable("the worker is not running; try again in a moment")
+        try:
+            self._commands.put_nowait(command)
+        except queue.Full:
+            raise Unavailable("the worker has too much to do; try again in a moment") from None
+
+    async def close(self) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        if self._process is not None:
+            await asyncio.to_thread(self._stop, self._process)
+
+    # ---- threads ----
+
+    def _spawn(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        self._pipe = ours
+        self._process = context.Process(
+            target=child_main, args=(theirs, self._config), name="psistream-worker", daemon=True
+        )
+        self._process.start()
+        theirs.close()  # or the end of the child would not be the end of the pipe
+        for target, name in ((self._read, "worker-read"), (self._write, "worker-write")):
+            threading.Thread(target=target, args=(self._pipe,), name=name, daemon=True).start()
+
+    def _read(self, pipe: Connection) -> None:
+        while True:
+            try:
+                event = pipe.recv()
+            except (EOFError, OSError):
+                break
+            self._post(event)
+        self._lost = True
+        with contextlib.suppress(queue.Full):
+            self._commands.put_nowait(None)
+        if not self._closing and self._process is not None:
+            self._process.join(GRACE_S)
+            self._post(WorkerLost(_obituary(self._process.exitcode)))
+
+    def _write(self, pipe: Connection) -> None:
+        while (command := self._commands.get()) is not None:
+            try:
+                pipe.send(command)
+            except (OSError, ValueError):  # the reader notices as well, and tells
+                return
+
+    def _stop(self, process: multiprocessing.process.BaseProcess) -> None:
+        for last in (Stop(), None):
+            with contextlib.suppress(queue.Full):
+                self._commands.put_nowait(last)
+        process.join(GRACE_S)
+        if process.is_alive():
+            log.warning("the worker did not stop in %.0f s and is killed", GRACE_S)
+            process.kill()
+            process.join(GRACE_S)
+        if self._pipe is not None:
+            self._pipe.close()
+
+    def _post(self, event: Event) -> None:
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+                self._loop.call_soon_threadsafe(self._deliver, event)
+
+    def _deliver(self, event: Event) -> None:
+        """On the event loop."""
+        if self._ready is not None and not self._ready.done():
+            match event:
+                case WorkerReady():
+                    self._ready.set_result(event)
+                case WorkerFailed(code, message):
+                    self._ready.set_exception(as_error(code, message))
+                case WorkerLost(message):
+                    self._ready.set_exception(Unavailable(message))
+                case _:
+                    self._on_event(event)
+            return
+        if not self._closing:
+            self._on_event(event)
+
+
+def _obituary(exitcode: int | None) -> str:
+    if exitcode is None:
+        return "the worker closed its pipe but is still running"
+    if exitcode < 0:
+        return f"the worker was killed by signal {-exitcode} ({signal.strsignal(-exitcode)})"
+    return f"the worker ended with exit code {exitcode}"
+
+
+# ---- in the child ----
+
+
+def child_main(pipe: Connection, config: WorkerConfig) -> None:
+    """Load, say so, and obey until told to stop or the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    lock = threading.Lock()
+
+    def emit(event: Event) -> None:
+        with lock, contextlib.suppress(OSError, ValueError):  # the parent is gone: `_obey` notices
+            pipe.send(event)
+
+    try:
+        device = Device(config, emit)
+    except PsistreamError as error:
+        emit(as_failure(error))
+        return
+    emit(device.ready)
+    exitcode = 1
+    try:
+        _obey(device, pipe)
+        exitcode = 0
+    except Exception:  # the outermost loop: nobody above would write it down
+        log.exception("the worker failed")
+    finally:
+        threading.Timer(GRACE_S, os._exit, (exitcode,)).start()  # a device that hangs must not keep us alive
+        device.close()
+        os._exit(exitcode)
+
+
+def _obey(device: Device, pipe: Connection) -> None:
+    while True:
+        try:
+            command = pipe.recv()
+        except (EOFError, OSError):
+            return
+        if isinstance(command, Stop):
+            return
+        device.handle(command)
