@@ -183,7 +183,14 @@ class Engine:
             if len(batch) > 1:
                 log.warning("a batch of %d failed, each is tried alone: %s", len(batch), error)
                 return [done for session in batch for done in self._run([session])]
-            log.exception("session %s: the backend failed", batch[0].id)
+            expected = isinstance(error, PsistreamError)
+            log.log(
+                logging.WARNING if expected else logging.ERROR,
+                "session %s: the backend failed: %s",
+                batch[0].id,
+                error,
+                exc_info=not expected,
+            )
             self._fail(batch[0], error)
             return []
 

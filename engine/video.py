@@ -1,0 +1,78 @@
+"""Writing frames into an MP4 file (H.264, yuv420p). It knows no models and no sessions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+import av
+import numpy as np
+from PIL import Image
+
+from engine.errors import InvalidInput, Unavailable
+from engine.types import ByteArray
+
+OPTIONS = {"crf": "18", "preset": "veryfast"}
+
+
+class Mp4Writer:
+    """A context manager; whatever ends it, the file is playable, and gone if no frame came.
+
+    Raises InvalidInput where the file cannot be made, Unavailable where it cannot be written on."""
+
+    def __init__(
+        self, path: Path, *, width: int, height: int, fps: int, scale: int = 1, smooth: bool = False
+    ):
+        self.path = path
+        self.size = (width * scale, height * scale)
+        self.frames = 0
+        self._scale, self._smooth = scale, smooth
+        if path.suffix.lower() != ".mp4":
+            raise InvalidInput(f"out: {path} must end in .mp4", field="out")
+        try:
+            self._container = av.open(str(path), "w", format="mp4")
+            self._stream = self._container.add_stream("libx264", rate=fps, options=dict(OPTIONS))
+            self._stream.width, self._stream.height = self.size
+            self._stream.pix_fmt = "yuv420p"
+            self._container.start_encoding()  # only this opens the file
+        except (OSError, av.FFmpegError) as error:
+            raise InvalidInput(f"out: cannot write {path}: {error.strerror or error}", field="out") from None
+
+    def __enter__(self) -> Mp4Writer:
+        return self
+
+    def add(self, frame: ByteArray) -> None:
+        """One (H, W, 3) RGB picture."""
+        if self._smooth:
+            big = np.asarray(Image.fromarray(frame).resize(self.size, Image.Resampling.LANCZOS))
+        else:
+            big = frame.repeat(self._scale, 0).repeat(self._scale, 1)
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(big), format="rgb24")
+        picture.pts = self.frames
+        self.frames += 1
+        self._write(picture)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self.frames and not isinstance(error, Unavailable):
+                self._write(None)
+        finally:
+            try:
+                self._container.close()
+            except (OSError, av.FFmpegError) as failed:
+                if error is None:
+                    raise Unavailable(
+                        f"out: cannot finish {self.path}: {failed.strerror or failed}"
+                    ) from None
+            if not self.frames and self.path.is_file():
+                self.path.unlink()
+
+    def _write(self, picture: av.VideoFrame | None) -> None:
+        try:
+            self._container.mux(self._stream.encode(picture))
+        except (OSError, av.FFmpegError) as error:
+            raise Unavailable(
+                f"out: cannot write {self.path}: {error.strerror or error}", field="out"
+            ) from None
