@@ -1,0 +1,192 @@
+"""`psistream serve`: options → settings, one port, one line to click, and a clean end.
+
+It imports the application only after the options are understood and the port is ours: mistakes are told at
+once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from engine.backends.registry import DEFAULT_BACKEND, MODULES
+from engine.config import RuntimeConfig
+from engine.errors import InvalidInput, PsistreamError, Unavailable
+from server.config import IceServer, MediaConfig, Placement, ServerConfig, WorkerConfig
+
+if TYPE_CHECKING:
+    from server.services import Services
+
+KEY_VARIABLE = "PSISTREAM_API_KEY"
+QUIET = ("aiortc", "aioice", "amqtt", "aiomqtt", "uvicorn", "transitions", "libav")
+defaults = ServerConfig()
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser("psistream serve", description="Run the server and open its page.")
+    add = p.add_argument
+    add("--host", default=defaults.host, help="address to listen on (default: only this machine)")
+    add("--port", type=int, default=defaults.port, help="HTTP port (default: %(default)s)")
+    add("--backend", choices=sorted(MODULES), default=DEFAULT_BACKEND, help="what runs the model")
+    add("--model", type=Path, metavar="DIR", help="an exported model (default: the built-in one)")
+    add("--prompt", default=defaults.prompt, help="what the shared session begins with")
+    add("--seed", type=int, help="its seed (default: random)")
+    add("--mqtt", default=defaults.mqtt, metavar="WHERE", help="embedded, off, or mqtt://user:pass@host:1883")
+    add("--worker", choices=("process", "thread"), default=defaults.placement, help="where the model runs")
+    add("--max-sessions", type=int, default=RuntimeConfig().max_sessions, metavar="N")
+    add("--max-viewers", type=int, default=defaults.max_viewers, metavar="N")
+    add("--bitrate", type=int, default=0, metavar="KBPS", help="of the video (default: by its size)")
+    add(
+        "--ice-server", action="append", default=[], metavar="URL", help="stun:host:port, turn:user:pass@host"
+    )
+    add("--allow-origin", action="append", default=[], metavar="URL", help="another site that may call")
+    add("--api-key", default=os.environ.get(KEY_VARIABLE), help=f"needed to open sessions (${KEY_VARIABLE})")
+    add("--log-level", choices=("debug", "info", "warning", "error"), default="warning")
+    return p
+
+
+def settings(args: argparse.Namespace) -> ServerConfig:
+    """Raises InvalidInput."""
+    return ServerConfig(
+        host=args.host,
+        port=args.port,
+        worker=WorkerConfig(
+            backend=args.backend,
+            model=args.model,
+            runtime=RuntimeConfig(max_sessions=args.max_sessions),
+            media=MediaConfig(bitrate_bps=1000 * args.bitrate),
+        ),
+        placement=cast(Placement, args.worker),
+        mqtt=args.mqtt,
+        prompt=args.prompt,
+        seed=args.seed,
+        api_key=args.api_key or None,
+        origins=tuple(args.allow_origin),
+        ice_servers=tuple(IceServer.parse(url) for url in args.ice_server),
+        max_viewers=args.max_viewers,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    level = args.log_level.upper()
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if level not in ("DEBUG", "INFO"):
+        for name in QUIET:
+            logging.getLogger(name).setLevel("ERROR")
+    try:
+        config = settings(args)
+        with bound(config.host, config.port) as listener, contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(serve(config, listener, args.log_level))
+    except PsistreamError as error:
+        print(f"psistream: {error.message}", file=sys.stderr)
+        return 2 if isinstance(error, InvalidInput) else 1
+    return 0
+
+
+@contextlib.contextmanager
+def bound(host: str, port: int) -> Iterator[socket.socket]:
+    """The listening socket's place, taken before anything costly begins. Raises Unavailable."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+            listener.listen(128)  # or a second server could still bind it
+        except OSError as error:
+            raise Unavailable(_why_not(error, host, port), field="port") from None
+        yield listener
+
+
+def _why_not(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} is taken by another program; choose one with --port, such as --port {port + 1}"
+    if error.errno == errno.EACCES:
+        return f"port {port} needs special rights; choose one above 1023 with --port"
+    return f"cannot listen on {host}, port {port}: {error.strerror or error}; check --host and --port"
+
+
+async def serve(config: ServerConfig, listener: socket.socket, log_level: str) -> None:
+    """Until SIGINT or SIGTERM. Raises PsistreamError where the server cannot start."""
+    import uvicorn
+
+    from server.app import create_app
+
+    class Server(uvicorn.Server):
+        """uvicorn would raise the signal again at its end, in the middle of ours."""
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    app = create_app(config)
+    server = Server(
+        uvicorn.Config(
+            app,
+            lifespan="off",  # it is entered here: a failing start is one line, not a traceback
+            log_level=log_level,
+            access_log=log_level == "debug",
+            timeout_graceful_shutdown=1,
+            ws="none",
+            loop="asyncio",
+            server_header=False,
+        )
+    )
+    with stopping(server):
+        try:
+            async with app.router.lifespan_context(app):
+                print(greeting(app.state.services, listener.getsockname()[1]), flush=True)
+                await server.serve(sockets=[listener])
+        except asyncio.CancelledError:  # stopped while the model was being loaded
+            return
+
+
+@contextlib.contextmanager
+def stopping(server: object) -> Iterator[None]:
+    """The first signal ends the server in good order, another one at once."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def stop() -> None:
+        import uvicorn
+
+        assert isinstance(server, uvicorn.Server)
+        if not server.started and task is not None:
+            task.cancel()
+        server.force_exit = server.should_exit
+        server.should_exit = True
+
+    signals = (signal.SIGINT, signal.SIGTERM)
+    for number in signals:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+def greeting(services: Services, port: int) -> str:
+    """What to click, and at most two lines on what else there is."""
+    config, access = services.config, services.access
+    host = "localhost" if config.loopback or config.host in ("0.0.0.0", "::") else config.host
+    main = services.gateway.session("main")
+    where = f"http://{host}:{port}" + (f"/#token={main.token}" if main.token else "")
+    lines = [f"psistream is live at {where}"]
+    if access.api_key is not None and config.api_key is None:
+        lines.append(f"  sessions of your own: Authorization: Bearer {access.api_key}")
+    if services.mqtt is not None:
+        topic = "psistream/v1/session/main/cmd/prompt"
+        lines.append(f"  MQTT at {services.mqtt.url}, topic {topic}")
+    other = "" if port == defaults.port else f" {where}"
+    lines.append(f"  steer from another terminal: psistream play{other}")
+    return "\n".join(lines[:3])
