@@ -51,7 +51,7 @@ class Channel(Protocol):
 
 
 class DataChannelControl:
-    """Make one when the channel is open; `close()` when the viewer leaves (the channel's closing does it too).
+    """Make one when the channel is open; `close()` when the viewer leaves (the channel's end does it too).
 
     Overflow: segment figures are left out first, then everything, and both are counted in `dropped_total`."""
 

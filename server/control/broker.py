@@ -1,0 +1,166 @@
+"""The embedded MQTT broker: amqtt behind a listener of our own, on loopback only, without passwords.
+
+For one machine: MQTT 3.1.1, nothing kept over a restart. amqtt sets no limits of its own, so the listener
+does: connections, packet size, silence before CONNECT, subscribers that don't read. It doesn't know topics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any, Self
+
+from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter  # type: ignore[import-untyped]
+from amqtt.broker import Broker  # type: ignore[import-untyped]
+
+from engine.errors import Unavailable
+
+log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+PORT = 1883
+MAX_CONNECTIONS = 64
+MAX_PACKET_BYTES = (
+    4 * 1024 * 1024
+)  # a prompt of 1 MB still gets its answer; 256 MB (the protocol's limit) doesn't
+CONNECT_TIMEOUT_S = 5.0
+WRITE_TIMEOUT_S = 10.0
+
+_CONFIG = {
+    "listeners": {"default": {"type": "external"}},
+    "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+}
+
+
+class _Reader(StreamReaderAdapter):  # type: ignore[misc]
+    """Ends the connection at a packet that is too large, or when nothing comes at first."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        super().__init__(reader)
+        self._silent = True
+        self._ended = False
+
+    async def read(self, n: int = -1) -> bytes:
+        if self._ended or n > MAX_PACKET_BYTES:
+            self._ended = True
+            raise asyncio.IncompleteReadError(b"", n)
+        if not self._silent:
+            return bytes(await super().read(n))
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                data = bytes(await super().read(n))
+        except TimeoutError:
+            self._ended = True
+            raise asyncio.IncompleteReadError(b"", n) from None
+        self._silent = False
+        return data
+
+
+class _Writer(StreamWriterAdapter):  # type: ignore[misc]
+    """Drops a client that doesn't read, instead of queueing for it without end."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        super().__init__(writer)
+        self._transport = writer.transport
+
+    async def drain(self) -> None:
+        try:
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
+                await super().drain()
+        except TimeoutError:
+            self._transport.abort()
+            raise ConnectionResetError("the client does not read") from None
+
+
+class EmbeddedBroker:
+    """`async with EmbeddedBroker() as broker: broker.url`. Takes any free port if `port` is occupied."""
+
+    def __init__(self, port: int = PORT) -> None:
+        self.port = port
+        self._wanted = port
+        self._broker: Any = None
+        self._server: asyncio.Server | None = None
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._quiet = _quiet_logs()
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://{HOST}:{self.port}"
+
+    async def __aenter__(self) -> Self:
+        self._quiet.__enter__()
+        try:
+            self._broker = Broker(_CONFIG)
+            await self._broker.start()
+            self._server = await self._listen()
+        except BaseException:
+            await self._close()
+            raise
+        self.port = self._server.sockets[0].getsockname()[1]
+        if self._wanted not in (0, self.port):
+            log.warning("port %d is occupied: the MQTT broker listens on %s", self._wanted, self.url)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    async def _listen(self) -> asyncio.Server:
+        try:
+            return await asyncio.start_server(self._serve, HOST, self._wanted)
+        except OverflowError:
+            raise Unavailable(f"port {self._wanted} is not a port: use 0 to 65535", field="mqtt") from None
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES) or self._wanted == 0:
+                raise Unavailable(
+                    f"the MQTT broker cannot listen on {HOST}: {error.strerror}", field="mqtt"
+                ) from None
+            return await asyncio.start_server(self._serve, HOST, 0)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or len(self._connections) >= MAX_CONNECTIONS:
+            writer.transport.abort()
+            return
+        self._connections[task] = writer
+        try:
+            await self._broker.external_connected(_Reader(reader), _Writer(writer), "default")
+        except Exception as error:  # outermost: amqtt lets client errors through
+            log.debug("MQTT client dropped: %r", error)
+        finally:
+            del self._connections[task]
+            writer.close()
+
+    async def _close(self) -> None:
+        """Idempotent; amqtt's own shutdown closes the clients it knows, the rest is closed here."""
+        server, self._server = self._server, None
+        broker, self._broker = self._broker, None
+        if server is not None:
+            server.close()
+        if broker is not None:
+            with suppress(Exception):
+                await broker.shutdown()
+        for writer in list(self._connections.values()):
+            writer.transport.abort()
+        if self._connections:
+            await asyncio.wait(list(self._connections), timeout=1.0)
+        self._quiet.__exit__(None, None, None)
+
+
+@contextmanager
+def _quiet_logs() -> Iterator[None]:
+    """amqtt logs every client error, thousands of lines under abuse; none of them asks anybody to act."""
+    loggers = [logging.getLogger(name) for name in ("amqtt", "transitions")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,238 @@
+"""aiomqtt behind one adapter: its traps are dealt with here, so that the bridge can trust what it gets.
+
+Hooks into aiomqtt's private parts stand in `MqttClient` only (aiomqtt is pinned below 3) and are tested one
+by one in tests/test_control_mqttclient.py. It doesn't know topics or sessions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+import aiomqtt
+from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from engine.errors import InvalidInput
+from server.control.outbox import Outgoing
+
+CONNECT_TIMEOUT_S = 3.0
+PUBLISH_TIMEOUT_S = 5.0
+KEEPALIVE_S = 10  # a broker that hangs is noticed within twice this, sooner when something is published
+_WRONG_PROTOCOL = (1, 132)  # CONNACK codes of 3.1.1 and 5
+_NOT_ALLOWED = (4, 5, 134, 135)
+
+
+@dataclass(frozen=True)
+class BrokerUrl:
+    """Where a broker is. `shown` is for people and logs: it has no password."""
+
+    host: str
+    port: int
+    tls: bool = False
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    @property
+    def shown(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
+
+
+def parse_url(url: str) -> BrokerUrl:
+    """mqtt://user:password@host:1883 or mqtts://…:8883. Raises InvalidInput; never shows the password."""
+    example = "write it like mqtt://user:password@host:1883 or mqtts://host:8883"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise InvalidInput(f"the MQTT URL has no valid host and port: {example}", field="mqtt") from None
+    if parts.scheme not in ("mqtt", "mqtts") or not host:
+        raise InvalidInput(f"the MQTT URL needs a scheme and a host: {example}", field="mqtt")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise InvalidInput(f"the MQTT URL must end after the port: {example}", field="mqtt")
+    tls = parts.scheme == "mqtts"
+    username = unquote(parts.username) if parts.username is not None else None
+    password = unquote(parts.password) if parts.password is not None else None
+    return BrokerUrl(host, port or (8883 if tls else 1883), tls, username or None, password)
+
+
+def backoff_s(attempt: int, roll: Callable[[], float] = random.random) -> float:
+    """How long to wait before attempt n = 0, 1, …: doubling from 0.25 s to 2 s, half of it by chance.
+
+    The most is small on purpose: a game should be steered again soon after its broker is back."""
+    most = min(2.0, 0.25 * 2.0 ** min(attempt, 10))
+    return most * (0.5 + 0.5 * roll())
+
+
+class LatestQueue(asyncio.Queue[aiomqtt.Message]):
+    """Bounded, drops the oldest and counts it: of controls the latest counts. (aiomqtt drops the newest.)"""
+
+    dropped_total = 0
+
+    def put_nowait(self, item: aiomqtt.Message) -> None:
+        while self.full():
+            self.get_nowait()
+            self.dropped_total += 1
+        super().put_nowait(item)
+
+
+class MqttClient(aiomqtt.Client):
+    """One connection; use a new one for each. Raises aiomqtt.MqttError only.
+
+    Against aiomqtt 2.5.1: a failed or cancelled connect leaks a socket, a reader and a task; a broker that
+    hangs up before CONNACK is noticed by timeout only; a socket that closes early makes add_writer log an
+    OSError; a disconnect error is reported as never retrieved; warnings flood above 10 calls in flight."""
+
+    def __init__(self, url: BrokerUrl, *, v5: bool, queue: int, will: aiomqtt.Will | None = None) -> None:
+        quiet = logging.getLogger("psistream.paho")
+        quiet.setLevel(logging.CRITICAL)
+        super().__init__(
+            url.host,
+            url.port,
+            username=url.username,
+            password=url.password,
+            logger=quiet,
+            protocol=aiomqtt.ProtocolVersion.V5 if v5 else aiomqtt.ProtocolVersion.V311,
+            will=will,
+            clean_session=None if v5 else True,
+            clean_start=v5 or MQTT_CLEAN_START_FIRST_ONLY,
+            timeout=CONNECT_TIMEOUT_S,
+            keepalive=KEEPALIVE_S,
+            queue_type=LatestQueue,
+            max_queued_incoming_messages=queue,
+            tls_context=ssl.create_default_context() if url.tls else None,
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+        )
+        self.v5 = v5
+        self.pending_calls_threshold = 10_000
+        self._abandoned = False
+
+    @property
+    def incoming_dropped_total(self) -> int:
+        return self._queue.dropped_total if isinstance(self._queue, LatestQueue) else 0
+
+    async def listen_to(self, topic_filter: str) -> None:
+        """Subscribe with QoS 1; raises MqttError also when the broker says no.
+
+        In MQTT 5 messages retained before aren't sent, and the retain flag of those that pass is kept."""
+        if self.v5:
+            never = SubscribeOptions.RETAIN_DO_NOT_SEND
+            options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=never)
+            granted = await self.subscribe(topic_filter, options=options, timeout=PUBLISH_TIMEOUT_S)
+        else:
+            granted = await self.subscribe(topic_filter, qos=1, timeout=PUBLISH_TIMEOUT_S)
+        if any((code if isinstance(code, int) else code.value) >= 128 for code in granted):
+            raise aiomqtt.MqttError(f"the broker doesn't let us subscribe to {topic_filter}: check its ACL")
+
+    async def send(self, message: Outgoing) -> None:
+        """Written before the first wait, so concurrent calls keep order. Raises MqttError, ValueError."""
+        properties = None
+        if self.v5:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            if message.correlation is not None:
+                properties.CorrelationData = message.correlation
+            if message.expiry_s is not None:
+                properties.MessageExpiryInterval = message.expiry_s
+        await self.publish(
+            message.topic,
+            message.payload,
+            qos=message.qos,
+            retain=message.retain,
+            properties=properties,
+            timeout=PUBLISH_TIMEOUT_S,
+        )
+
+    async def __aenter__(self) -> Self:
+        try:
+            return await super().__aenter__()
+        except BaseException as error:
+            self._drop()
+            if isinstance(error, aiomqtt.MqttError | asyncio.CancelledError):
+                raise
+            raise aiomqtt.MqttError(str(error)) from error  # paho's own ValueError and the like
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            with suppress(aiomqtt.MqttError):  # it is closed either way, and the caller knows why
+                await super().__aexit__(kind, error, trace)
+        finally:
+            self._drop()
+
+    def _drop(self) -> None:
+        """Close whatever is still open. Idempotent."""
+        self._abandoned = True
+        self._client.disconnect()
+        for _ in range(3):  # DISCONNECT is written, or the write fails; both close the socket
+            if self._client.socket() is None or self._client.loop_write() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                break
+        if (open_socket := self._client.socket()) is not None:
+            self._loop.remove_reader(open_socket.fileno())
+            self._loop.remove_writer(open_socket.fileno())
+            open_socket.close()
+        if self._misc_task is not None:
+            self._misc_task.cancel()
+        for future in (self._connected, self._disconnected):
+            if future.done() and not future.cancelled():
+                future.exception()
+
+    def _client_connect(self) -> None:
+        """On aiomqtt's executor thread: it can't be cancelled, so clean up if nobody waits for it now."""
+        super()._client_connect()
+        if self._abandoned:
+            self._loop.call_soon_threadsafe(self._drop)
+
+    def _on_disconnect(
+        self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None
+    ) -> None:
+        if not self._connected.done():
+            self._connected.set_exception(
+                aiomqtt.MqttError("the broker hung up before it accepted the connection")
+            )
+            return
+        super()._on_disconnect(client, userdata, flags, reason_code, properties)
+
+    def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
+        def write() -> None:
+            try:
+                client.loop_write()
+            except Exception as error:
+                if not self._disconnected.done():
+                    self._disconnected.set_exception(error)
+
+        def register() -> None:
+            with suppress(OSError, ValueError):  # closed in the meantime
+                self._loop.add_writer(sock.fileno(), write)
+
+        self._loop.call_soon_threadsafe(register)
+
+
+def code_of(error: BaseException) -> int | None:
+    """The MQTT reason code in an aiomqtt error."""
+    code = getattr(error, "rc", None)
+    return getattr(code, "value", code)
+
+
+def is_wrong_protocol(error: BaseException) -> bool:
+    return isinstance(error, aiomqtt.exceptions.MqttConnectError) and code_of(error) in _WRONG_PROTOCOL
+
+
+def why(error: BaseException) -> str:
+    """One line for people."""
+    if isinstance(error, aiomqtt.exceptions.MqttConnectError) and code_of(error) in _NOT_ALLOWED:
+        return "the broker refused the user name or password: check the mqtt:// URL"
+    return str(error) or type(error).__name__
