@@ -161,8 +161,10 @@ def _generate(args: argparse.Namespace, console: Console) -> int:
 def _read_image(path: Path, height: int, width: int) -> ByteArray:
     try:
         if path.stat().st_size > MAX_IMAGE_BYTES:
-            raise InvalidInput(f"image: {path} is larger than {MAX_IMAGE_BYTES >> 20} MiB", field="image")
-        return decode_image(path.read_bytes(), height, width)
+            raise InvalidInput(f"it is larger than {MAX_IMAGE_BYTES >> 20} MiB")
+        return decode_image(path.read_bytes(), width, height)
+    except InvalidInput as error:
+        raise InvalidInput(f"image: {path}: {error.message}", field="image") from None
     except OSError as error:
         raise InvalidInput(f"image: cannot read {path}: {error.strerror}", field="image") from None
 

@@ -1,4 +1,7 @@
-"""A picture that somebody sent → pixels of the model's size. It knows no sessions and no channels."""
+"""A picture that somebody sent → pixels of the model's size. Pillow with a tight list of formats and limits.
+
+It doesn't know what the picture is for or where it came from.
+"""
 
 from __future__ import annotations
 
@@ -11,28 +14,34 @@ from engine.errors import InvalidInput
 from engine.types import ByteArray
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-MAX_PIXELS = 40_000_000  # a bomb is refused by its header, before anything is unpacked
+MAX_PIXELS = 32_000_000  # a bomb is refused by its header, before anything is unpacked
 
 
-def decode_image(data: bytes, height: int, width: int, field: str = "image") -> ByteArray:
-    """(3, height, width) uint8 RGB: turned upright, cropped around the middle to the aspect, scaled.
+def decode_image(data: bytes, width: int, height: int) -> ByteArray:
+    """(3, H, W) uint8 RGB: turned upright, on white, cut at its middle to the aspect, scaled.
 
-    Raises InvalidInput."""
+    Raises InvalidInput. Costs milliseconds to tenths of a second."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
                 raise InvalidInput(
-                    f"{field}: {opened.width}x{opened.height} is too large, at most {MAX_PIXELS // 10**6} "
-                    "megapixels are allowed: make it smaller",
-                    field=field,
+                    f"the picture has {image.width}x{image.height} pixels, at most {MAX_PIXELS} are allowed: "
+                    "make it smaller"
                 )
-            opened.draft("RGB", (2 * width, 2 * height))
-            upright = ImageOps.exif_transpose(opened).convert("RGBA")
+            image.draft("RGB", (2 * width, 2 * height))  # JPEG: decode it small at once
+            picture = _flat(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
-        raise InvalidInput(f"{field}: not a PNG, JPEG or WebP picture", field=field) from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InvalidInput(f"{field}: the picture is damaged or cut short", field=field) from None
-    flat = Image.new("RGB", upright.size, "white")
-    flat.paste(upright, mask=upright.getchannel("A"))
-    fitted = ImageOps.fit(flat, (width, height), Image.Resampling.LANCZOS)
+        raise InvalidInput("the data is not a picture: use PNG, JPEG or WebP") from None
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, Warning) as error:
+        raise InvalidInput(f"the picture cannot be read ({type(error).__name__}): is it complete?") from None
+    fitted = ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
     return np.ascontiguousarray(np.asarray(fitted, np.uint8).transpose(2, 0, 1))
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    """RGB, transparent parts on white."""
+    if image.mode.startswith("I"):  # 16 bits, which convert() would clip at 255
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    layer = image.convert("RGBA")
+    white = Image.new("RGBA", layer.size, "white")
+    return Image.alpha_composite(white, layer).convert("RGB")

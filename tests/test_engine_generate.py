@@ -105,7 +105,10 @@ def test_a_picture_can_start_the_video(tmp_path: Path) -> None:
         (["--prompt", "x", "--out", "x.mp4", "--backend", "tpu"], "choose from"),
         (["--prompt", "x", "--out", "x.mp4", "--model", "nowhere"], "model: nowhere is not a folder"),
         (["--prompt", "x", "--out", "x.mp4", "--image", "nowhere.png"], "cannot read nowhere.png"),
-        (["--prompt", "x", "--out", "x.mp4", "--image", "bad.png"], "not a PNG, JPEG or WebP"),
+        (
+            ["--prompt", "x", "--out", "x.mp4", "--image", "bad.png"],
+            "bad.png: the data is not a picture: use PNG",
+        ),
         (["--prompt", "x", "--out", "x.mp4", "--script", "2s:fly"], "'fly' is unknown; use one of idle"),
         (["--prompt", "x", "--out", "x.mp4", "--script", "right"], "is not TIME:WHAT"),
         (["--prompt", "x" * 3000, "--out", "x.mp4"], "prompt is 3000 bytes long"),
@@ -206,7 +209,7 @@ def encoded(image: Image.Image, format: str = "PNG") -> bytes:
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
 @pytest.mark.parametrize("size", [(1, 1), (7, 900), (1000, 300)])
 def test_a_picture_of_any_size_is_cropped_and_scaled(format: str, size: tuple[int, int]) -> None:
-    pixels = decode_image(encoded(Image.new("RGB", size, (10, 200, 30)), format), 96, 160)
+    pixels = decode_image(encoded(Image.new("RGB", size, (10, 200, 30)), format), 160, 96)
     assert pixels.shape == (3, 96, 160)
     assert pixels.dtype == np.uint8
     np.testing.assert_allclose(pixels.mean((1, 2)), (10, 200, 30), atol=3)
@@ -217,6 +220,7 @@ def test_grey_palette_and_transparent_pictures_are_understood() -> None:
     assert decode_image(encoded(Image.new("1", (20, 20), 1)), 8, 8).min() == 255
     assert decode_image(encoded(Image.new("RGBA", (20, 20), (0, 0, 0, 0))), 8, 8).min() == 255
     assert decode_image(encoded(Image.new("P", (20, 20), 0)), 8, 8).shape == (3, 8, 8)
+    assert decode_image(encoded(Image.new("I;16", (20, 20), 0x80FF)), 8, 8).max() == 0x80
 
 
 def test_what_is_no_picture_or_a_bomb_is_refused() -> None:
@@ -224,16 +228,15 @@ def test_what_is_no_picture_or_a_bomb_is_refused() -> None:
     bomb = encoded(Image.new("1", (8000, 6000)))
     gif = encoded(Image.new("P", (20, 20)), "GIF")
     for data, says in (
-        (b"", "not a PNG"),
-        (b"<svg/>", "not a PNG"),
-        (gif, "not a PNG"),
-        (good[: len(good) // 2], "damaged"),
-        (good[:60] + bytes(200) + good[260:], "damaged"),
-        (bomb, "8000x6000 is too large"),
+        (b"", "not a picture"),
+        (b"<svg/>", "not a picture"),
+        (gif, "not a picture"),
+        (good[: len(good) // 2], "cannot be read"),
+        (good[:60] + bytes(200) + good[260:], "cannot be read"),
+        (bomb, "8000x6000 pixels, at most"),
     ):
-        with pytest.raises(InvalidInput, match=says) as caught:
-            decode_image(data, 96, 160, field="data")
-        assert caught.value.field == "data"
+        with pytest.raises(InvalidInput, match=says):
+            decode_image(data, 160, 96)
 
 
 def test_the_writer_needs_no_frame_and_says_where_it_cannot_write(tmp_path: Path) -> None:

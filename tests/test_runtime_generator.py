@@ -212,8 +212,12 @@ def test_context_noise_is_told_to_the_model_and_put_on_the_history() -> None:
     state = start(generator)
     advance(generator, state)
     advance(generator, state)
-    first, second = backend.of("denoise")[0], backend.of("denoise")[-1]
+    advance(generator, state)
+    first, second, third = backend.of("denoise")[0], *backend.of("denoise")[-4::2]
     assert first["sigma"] == np.float32(0.1)
     assert not first["history"].any()
-    noise = second["history"][0, :15]  # zeros, but for the noise
-    assert 0.05 < float(noise.std()) < 0.15
+    for call, inside in ((second, 2), (third, 4)):  # frames before the scene stay as they are
+        assert not call["history"][0, :-inside].any()
+    clean = state.history[-6:-2]
+    np.testing.assert_allclose(third["history"][0, -4:] - 0.9 * clean, 0, atol=0.6)
+    assert not np.array_equal(third["history"][0, -4:], clean)

@@ -157,11 +157,12 @@ class Generator:
         }
 
     def _history(self, s: SessionState) -> FloatArray:
-        """(T, C, h, w), with as much noise as the model is told of."""
-        if not self.context_noise or not s.context:
+        """(T, C, h, w), with as much noise as the model is told of; frames before the scene stay zero."""
+        if not self.context_noise:
             return s.history
         noise = gaussian(s.seed, s.scene, s.index, s.history.shape, CONTEXT)
-        return s.history + np.float32(self.context_noise) * noise
+        mixed = s.history + np.float32(self.context_noise) * (noise - s.history)
+        return np.where(s.history.any((1, 2, 3), keepdims=True), mixed, s.history)
 
     def _first_images(self, states: list[SessionState], anchors: list[FloatArray]) -> list[FloatArray | None]:
         """Image tokens of the new anchors, for the scenes that just got one."""
