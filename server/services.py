@@ -11,13 +11,14 @@ from functools import partial
 
 from starlette.requests import Request
 
+from engine.errors import Unavailable
+from engine.images import decode_image
 from engine.types import ByteArray
 from server.auth import Access
 from server.config import ServerConfig
 from server.control.mqtt import MqttBridge, open_mqtt
 from server.control.ratelimit import TokenBucket
 from server.gateway import Gateway
-from server.images import decode_image
 from server.media.viewers import Viewers
 from server.metrics import Metrics
 from server.problems import RateLimited, TooLarge
@@ -60,9 +61,11 @@ class Services:
         return session
 
     def decode_image(self, data: bytes) -> ByteArray:
-        """At the model's size. Raises InvalidInput. To be called in a thread."""
+        """At the model's size. Raises InvalidInput, Unavailable. To be called in a thread."""
         ready = self.gateway.ready
-        return decode_image(data, ready.width, ready.height) if ready else decode_image(data, 8, 8)
+        if ready is None:
+            raise Unavailable(self.gateway.fault or "the worker is not running; try again in a moment")
+        return decode_image(data, ready.width, ready.height)
 
     def slow_down(self, bucket: TokenBucket) -> None:
         """Raises RateLimited."""

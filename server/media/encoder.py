@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, cast
 import av
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 
 from engine.errors import InvalidInput
 from engine.types import ByteArray
@@ -33,16 +33,24 @@ class Encoded(NamedTuple):
     keyframe: bool
 
 
-def to_yuv(picture: ByteArray, scale: int) -> av.VideoFrame:
-    """(H, W, 3) RGB → a planar frame that both codecs take; shared by them, so that it is made once."""
-    height, width, _ = picture.shape
-    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-    return frame.reformat(
-        width=width * scale,
-        height=height * scale,
-        format="yuv420p",
-        interpolation=Interpolation.LANCZOS if scale > 1 else Interpolation.BICUBIC,
-    )
+class ToYuv:
+    """(H, W, 3) RGB → a planar frame that both codecs take, so that it is made once. Not thread-safe.
+
+    Keeps its reformatter: `VideoFrame.reformat` sets up a new one at each call, the costliest part by far."""
+
+    def __init__(self, scale: int) -> None:
+        self.scale = scale
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, picture: ByteArray) -> av.VideoFrame:
+        height, width, _ = picture.shape
+        return self._reformatter.reformat(
+            av.VideoFrame.from_ndarray(picture, format="rgb24"),
+            width=width * self.scale,
+            height=height * self.scale,
+            format="yuv420p",
+            interpolation=Interpolation.LANCZOS if self.scale > 1 else Interpolation.BICUBIC,
+        )
 
 
 class Encoder:

@@ -16,7 +16,7 @@ import av
 
 from engine.types import ByteArray, Packet, SegmentReady, SegmentStats
 from server.config import MediaConfig
-from server.media.encoder import CLOCK_RATE, Encoder, to_yuv
+from server.media.encoder import CLOCK_RATE, Encoder, ToYuv
 
 log = logging.getLogger(__name__)
 
@@ -99,8 +99,9 @@ class Playout:
         self, config: MediaConfig, width: int, height: int, fps: int, emit: Emit, clock: Clock
     ) -> None:
         self.config, self.fps, self._emit, self._clock = config, fps, emit, clock
-        self.scale = config.scale(width, height)
-        self.width, self.height = width * self.scale, height * self.scale
+        scale = config.scale(width, height)
+        self.width, self.height = width * scale, height * scale
+        self._to_yuv = ToYuv(scale)
         self.bitrate_bps = config.bitrate(self.width, self.height, fps)
         self._streams: dict[str, Stream] = {}
         self._changed = threading.Condition()
@@ -235,7 +236,7 @@ class Playout:
             stream.renditions.pop(codec).encoder.close()
         if not viewers:
             return
-        frame = to_yuv(cue.picture, self.scale)
+        frame = self._to_yuv(cue.picture)
         for codec in viewers:
             rendition = stream.renditions.get(codec)
             if rendition is None:
