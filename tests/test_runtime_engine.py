@@ -375,22 +375,33 @@ def test_an_unknown_session_is_an_error_for_controls_and_ignored_by_the_rest() -
     assert rig.engine.step() is None
 
 
+@pytest.mark.parametrize("bad", ["a", "z"])  # first in the batch, or last
 @pytest.mark.parametrize(("word", "code"), [(FAIL_WORD, "backend"), (NAN_WORD, "not_finite")])
-def test_what_breaks_one_session_ends_it_and_no_other(word: str, code: str) -> None:
+def test_what_breaks_one_session_ends_it_and_no_other(bad: str, word: str, code: str) -> None:
     rig, undisturbed = Rig(), Rig()
     for r in (rig, undisturbed):
         r.open("good", "a red fox", seed=3)
-        r.open("bad", "a blue fox", seed=4)
+        r.open(bad, "a blue fox", seed=4)
         r.run_segments(2, "good")
-    rig.submit(Prompt(f"a {word}"), session="bad")
+    rig.submit(Prompt(f"a {word}"), session=bad)
     after = rig.run_segments(5, "good")
     assert frames(after) == frames(undisturbed.run_segments(5, "good"))
     assert after[-1].late_total == 0
-    assert [(e.session, e.code) for e in rig.closed()] == [("bad", code)]
+    assert [(e.session, e.code) for e in rig.closed()] == [(bad, code)]
     with pytest.raises(UnknownSession):
-        rig.submit(Pause(), session="bad")
-    rig.open("bad", "a fresh start")
-    assert rig.run_segments(1, "bad")
+        rig.submit(Pause(), session=bad)
+    rig.open(bad, "a fresh start")
+    assert rig.run_segments(1, bad)
+
+
+def test_a_session_closed_in_mid_segment_is_dropped_from_its_batch() -> None:
+    rig = Rig(FakeBackend(delay_s=1.0, sleep=lambda _: rig.engine.close_session("gone")))
+    rig.open("gone")
+    rig.open("stays")
+    assert rig.run_segments(2, "stays")
+    assert rig.backend.batches[0] == 2
+    assert not rig.segments("gone")
+    assert [e.session for e in rig.closed()] == ["gone"]
 
 
 def test_a_backend_that_is_gone_ends_every_session_with_a_reason_and_the_engine_lives() -> None:

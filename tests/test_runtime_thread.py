@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -13,7 +13,16 @@ from engine.backends.fake import FakeBackend
 from engine.config import RuntimeConfig
 from engine.errors import Unavailable
 from engine.runtime.engine import Engine
-from engine.types import Control, OpenSession, Pause, Receipt, RuntimeEvent, SegmentReady, SessionClosed
+from engine.types import (
+    Control,
+    OpenSession,
+    Pause,
+    Receipt,
+    Resume,
+    RuntimeEvent,
+    SegmentReady,
+    SessionClosed,
+)
 from tests.fakes import TINY_SPEC
 
 WAIT_S = 5.0
@@ -35,9 +44,11 @@ class Heard:
     def __init__(self) -> None:
         self.events: list[RuntimeEvent] = []
         self.threads: set[str] = set()
+        self.then: Callable[[RuntimeEvent], None] = lambda event: None
         self._changed = threading.Condition()
 
     def __call__(self, event: RuntimeEvent) -> None:
+        self.then(event)
         with self._changed:
             self.events.append(event)
             self.threads.add(threading.current_thread().name)
@@ -74,6 +85,20 @@ def test_everything_is_said_on_the_device_thread_and_controls_wake_it() -> None:
         heard.wait(SessionClosed)
         assert sum(isinstance(e, SegmentReady) for e in heard.events) == made
     assert heard.threads == {"psistream-device"}
+
+
+def test_a_control_that_comes_while_a_turn_ends_is_not_slept_over() -> None:
+    with running(FakeBackend(TINY_SPEC)) as (engine, heard):
+
+        def resume_at_once(event: RuntimeEvent) -> None:
+            if isinstance(event, Receipt) and event.id == "pause":
+                engine.submit("s", Control("resume", Resume()))
+
+        heard.then = resume_at_once
+        engine.open(OpenSession("s", "a fox", 1))
+        engine.submit("s", Control("pause", Pause()))
+        heard.wait(Receipt, 2)
+        heard.wait(SegmentReady)
 
 
 def test_it_closes_at_once_in_mid_segment_and_can_be_closed_again() -> None:
