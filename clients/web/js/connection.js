@@ -26,7 +26,7 @@ export function phaseOf(error, hadPicture, attempt) {
   if (error instanceof HttpError) {
     if (error.status === 404 || error.status === 410) return "unknown";
     if (error.status === 401 || error.status === 403) return "refused";
-    if (error.code === "full" || error.status === 429) return "full";
+    if (error.code === "full") return "full";
     if (error.status === 400 || error.status === 406 || error.status === 415) return "unsupported";
     if (error.status === 0 && attempt >= GONE_AFTER) return "gone";
   }

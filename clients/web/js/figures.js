@@ -20,12 +20,13 @@ export class Figures {
   /** Another session: nothing of the last one counts. */
   reset() {
     this.segments = []; // total ms
-    this.arrivals = []; // [frame, performance.now()] of the same
+    this.heardAt = null;
     this.latest = null;
     this.stateBytes = null;
     this.stateSince = 0; // segments in a row with the same size
     this.stateGrew = false;
     this.viewers = null;
+    this.model = null; // as the server describes it
     this.media = { codec: null, kbps: null, dropped: 0, lost: 0, jitterMs: null, size: null };
     this.previous = null;
   }
@@ -35,11 +36,8 @@ export class Figures {
     const { timings_ms: timings, state_bytes: bytes } = message;
     const total = timings?.total ?? Object.values(timings ?? {}).reduce((a, b) => a + b, 0);
     this.segments.push(total);
-    this.arrivals.push([message.frame, performance.now()]);
-    if (this.segments.length > SEGMENTS) {
-      this.segments.shift();
-      this.arrivals.shift();
-    }
+    this.heardAt = performance.now();
+    if (this.segments.length > SEGMENTS) this.segments.shift();
     this.stateGrew ||= this.stateBytes !== null && bytes !== this.stateBytes;
     this.stateSince = bytes === this.stateBytes ? this.stateSince + 1 : 1;
     this.stateBytes = bytes;
@@ -50,10 +48,14 @@ export class Figures {
     this.viewers = message.viewers;
   }
 
-  /** How long a segment plays, from how they came in. */
+  /** How long a segment plays. */
   get playbackMs() {
-    const steps = this.arrivals.slice(1).map(([, at], i) => at - this.arrivals[i][1]);
-    return median(steps);
+    return this.model ? (1000 * this.model.frames_per_segment) / this.model.fps : null;
+  }
+
+  /** For how long no segment was made; 0 before the first. */
+  get silentMs() {
+    return this.heardAt === null ? 0 : performance.now() - this.heardAt;
   }
 
   /** Generation speed over playback speed. */

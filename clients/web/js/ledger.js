@@ -74,6 +74,7 @@ export class Ledger extends EventTarget {
 
   /** A new connection has a new media clock; what was not seen yet will not be measured. */
   clock(offset) {
+    if (offset === this.offset) return; // the server may say it again
     this.offset = offset;
     for (const entry of this.entries.values()) if (entry.onScreenMs === null) entry.due = null;
   }

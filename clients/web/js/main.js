@@ -111,7 +111,10 @@ connection.addEventListener("phase", ({ detail }) => {
   notices.phase(detail, { retry: () => connection.retry(), main: () => go(new Session()), create });
   if (FINAL.has(detail.phase) || detail.phase === "gone") walker.releaseAll();
 });
-connection.addEventListener("stream", ({ detail }) => screen.show(detail));
+connection.addEventListener("stream", ({ detail }) => {
+  screen.show(detail);
+  learn(session);
+});
 connection.addEventListener("control", ({ detail: control }) => {
   const on = (type, handler) => control.addEventListener(type, ({ detail }) => handler(detail));
   on("clock", ({ rtp_offset: offset }) => ledger.clock(offset));
@@ -124,6 +127,13 @@ connection.addEventListener("control", ({ detail: control }) => {
   });
   on("error", ({ message }) => notices.toast(message));
 });
+
+async function learn(of) {
+  const { model = null } = await of.look().catch(() => ({}));
+  if (of !== session || !model) return;
+  screen.native = model.width;
+  figures.model = model;
+}
 
 function follow(info) {
   figures.session(info);
@@ -151,7 +161,7 @@ walker.addEventListener("change", ({ detail: action }) => {
 });
 setInterval(() => {
   if (connection.phase !== "live" || document.hidden) return;
-  const stalled = !paused && (screen.ageMs ?? 0) > STALLED_MS;
+  const stalled = !paused && Math.max(screen.ageMs ?? 0, figures.silentMs) > STALLED_MS;
   notices.live(paused ? "Paused" : stalled ? "No new frames" : "Live", stalled);
 }, 500);
 

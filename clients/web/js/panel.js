@@ -14,7 +14,7 @@ const ms = (n) => (n === null || n === undefined || Number.isNaN(n) ? "–" : n 
 
 const ROWS = [
   ["Picture", [["fps", "Frames shown"], ["dropped", "Dropped"], ["codec", "Codec"], ["rate", "Bit rate"], ["buffer", "Waits in the player"], ["rtt", "Round trip"], ["viewers", "Viewers"]]],
-  ["Generation", [["spark", ""], ["segment", "Segment"], ["speed", "Speed over playback"], ["lead", "Ready ahead by"], ["late", "Came late"], ["number", "Segment number"]]],
+  ["Generation", [["spark", ""], ["segment", "Segment"], ["speed", "Speed over playback"], ["lead", "Ready ahead by"], ["late", "Came late"], ["number", "Segment number"], ["model", "Model"]]],
 ];
 
 export class Panel {
@@ -112,6 +112,7 @@ export class Panel {
     put("lead", ms(latest?.lead_ms));
     put("late", latest ? spaced(latest.late_total) : "–");
     put("number", latest ? spaced(latest.segment) : "–");
+    put("model", figures.model ? `${figures.model.name} on ${figures.model.backend}` : "–");
     this.#plot(figures.segments, played);
     this.#list(ledger.recent("prompt").slice(0, 5));
   }

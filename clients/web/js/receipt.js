@@ -5,13 +5,16 @@ import { element } from "./dom.js";
 const ms = (n) => `${n < 10 ? n.toFixed(1) : Math.round(n)} ms`;
 const NAMES = { pause: "Pause", resume: "Go on", reset: "New world", image: "Your picture" };
 
+const STILL = new Set(["pause", "resume"]); // they bring no new picture
+
 /** The steps of an entry: [{label, detail, done}]. */
 export function steps(entry) {
   const applied = entry.appliedMs !== null;
+  const seen = { label: "on screen", detail: entry.onScreenMs === null ? "" : ms(entry.onScreenMs), done: entry.onScreenMs !== null };
   return [
     { label: "received", detail: entry.receivedMs === null ? "" : ms(entry.receivedMs), done: entry.receivedMs !== null },
     { label: "applied", detail: applied ? ["segment ", entry.segment, `, frame ${entry.frame}`] : "", done: applied },
-    { label: "on screen", detail: entry.onScreenMs === null ? "" : ms(entry.onScreenMs), done: entry.onScreenMs !== null },
+    ...(STILL.has(entry.kind) ? [] : [seen]),
   ];
 }
 

@@ -17,6 +17,7 @@ export class Screen extends EventTarget {
     this.lastFrameAt = null;
     this.times = []; // of the frames of the last two seconds
     this.waiting = true;
+    this.native = undefined; // how wide the picture was made, if that is known
     this.upscaler = mode === "video" ? null : Upscaler.create(canvas, { force: mode === "webgl" });
     // Where drawing is done in software, a soft glow costs more than it gives.
     this.glow = this.upscaler ? glow.getContext("2d", { alpha: false }) : null;
@@ -77,6 +78,6 @@ export class Screen extends EventTarget {
   }
 
   #draw() {
-    if (this.upscaler && this.video.readyState >= 2) this.upscaler.draw(this.video);
+    if (this.upscaler && this.video.readyState >= 2) this.upscaler.draw(this.video, this.native);
   }
 }

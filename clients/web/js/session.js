@@ -48,11 +48,16 @@ export class Session {
     if (watch) url.searchParams.set("watch", "1");
     const secret = new URLSearchParams();
     const token = watch ? (this.watch ? this.token : this.viewToken) : this.token;
-    if (watch && !this.shared && !token) return null;
+    if (watch && !token && (this.token || !this.shared)) return null;
     if (token) secret.set("token", token);
     if (!watch && this.viewToken) secret.set("view", this.viewToken);
     url.hash = secret.toString();
     return url.href.replace("watch=1", "watch");
+  }
+
+  /** What the server knows of it: the session's state and its model. */
+  async look() {
+    return (await request(this.base, { token: this.token })).json();
   }
 
   async control(body) {

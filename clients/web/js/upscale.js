@@ -143,8 +143,11 @@ export class Upscaler {
     return this.gl.isContextLost();
   }
 
-  /** Draw the video's current frame at the canvas's size in device pixels. */
-  draw(video) {
+  /**
+   * Draw the video's current frame at the canvas's size in device pixels. `native` is how wide the picture was
+   * made, which is less than the video's width where the server doubled it for the codec's sake.
+   */
+  draw(video, native = video.videoWidth) {
     const { gl, canvas } = this;
     const [w, h] = [video.videoWidth, video.videoHeight];
     if (!w || !h || this.lost) return;
@@ -158,7 +161,7 @@ export class Upscaler {
     this.#pass(this.bicubic, this.large.sized(wide, tall).frame, wide, tall, (to) => gl.uniform2f(to.size, w, h));
     gl.bindTexture(gl.TEXTURE_2D, this.large.texture);
     this.#pass(this.warp, null, wide, tall, (to) => {
-      gl.uniform2f(to.step, 0.5 / w, 0.5 / h);
+      gl.uniform2f(to.step, 0.5 / native, (0.5 * w) / (h * native));
       gl.uniform1f(to.strength, STRENGTH);
     });
   }
