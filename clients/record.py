@@ -1,0 +1,170 @@
+"""Writes received frames into a file: as they came where the container takes them, else encoded again.
+
+MP4, MOV take H.264; WebM takes VP8; Matroska both. It doesn't know where the frames come from. Recording
+starts at the first keyframe; time is the stream's own 90 kHz clock, so a file is as long as what was seen.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import av
+from av.video.stream import VideoStream
+
+CONTAINERS: dict[str, tuple[str, ...]] = {
+    ".mp4": ("H264",),
+    ".mov": ("H264",),
+    ".mkv": ("H264", "VP8"),
+    ".webm": ("VP8",),
+}
+CLOCK = Fraction(1, 90_000)
+_RANGE = 1 << 32
+_DEMUXERS = {"H264": "h264"}
+Mode = Literal["copied", "encoded again"]
+
+
+class RecordError(Exception):
+    """Why nothing can be recorded, in one line for people."""
+
+
+def preferred_codecs(path: Path) -> tuple[str, ...]:
+    """What to ask the server for, so that the frames can be kept as they are. Raises RecordError."""
+    suffix = path.suffix.lower()
+    if suffix not in CONTAINERS:
+        raise RecordError(f"--record: {path.name!r} must end in one of {', '.join(CONTAINERS)}")
+    if not path.parent.is_dir():
+        raise RecordError(f"--record: the folder {str(path.parent)!r} does not exist")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise RecordError(f"--record: {str(path)!r} cannot be written")
+    first = CONTAINERS[suffix]
+    return first + tuple(name for name in ("H264", "VP8") if name not in first)
+
+
+def is_keyframe(codec: str, data: bytes) -> bool:
+    if codec == "VP8":
+        return bool(data) and not data[0] & 1
+    if codec == "H264":
+        units = data.replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1")
+        return any(unit and unit[0] & 0x1F == 5 for unit in units)
+    return False
+
+
+class Recorder:
+    """`write` every frame in order, then `close`; `seconds` limits the file's length exactly."""
+
+    def __init__(self, path: Path, seconds: float | None = None) -> None:
+        preferred_codecs(path)
+        self.path = path
+        self.frames = 0
+        self.full = False
+        self.mode: Mode | None = None
+        self._limit = None if seconds is None else round(seconds * 90_000)
+        self._container: av.container.OutputContainer | None = None
+        self._stream: VideoStream | None = None
+        self._decoder: av.VideoCodecContext | None = None
+        self._codec = ""
+        self._pending: tuple[int, bytes, bool] | None = None  # waits until it is known how long it shows
+        self._first = 0
+        self._last = 0
+        self._step = 0
+        self._pts = 0
+
+    @property
+    def seconds(self) -> float:
+        """How long what is in the file plays."""
+        return (self._pts + self._step) / 90_000 if self.frames else 0.0
+
+    def write(self, codec: str, data: bytes, rtp_timestamp: int) -> None:
+        if self.full:
+            return
+        key = is_keyframe(codec, data)
+        if self._container is None:
+            if not key:
+                return
+            self._open(codec, data)
+            self._first = self._last = rtp_timestamp
+        if codec != self._codec:
+            return
+        ahead = (rtp_timestamp - self._last) % _RANGE
+        if ahead >= _RANGE // 2 or (not ahead and self.frames):
+            return  # older than what was written
+        self._last = rtp_timestamp
+        pts = self._pts + ahead
+        if self._limit is not None and pts >= self._limit:
+            self._flush(self._limit)
+            self.full = True
+            return
+        if self._pending is not None:
+            self._step = ahead
+            self._flush(pts)
+        self._pts = pts
+        self.frames += 1
+        self._pending = (pts, data, key)
+
+    def close(self) -> None:
+        """Finish the file. Idempotent."""
+        if self._container is None or self._stream is None:
+            return
+        self._flush(self._pts + self._step)
+        if self._decoder is not None:
+            self._container.mux(self._stream.encode(None))
+        container, self._container = self._container, None
+        container.close()
+
+    def _open(self, codec: str, keyframe: bytes) -> None:
+        copied = codec in CONTAINERS[self.path.suffix.lower()]
+        width, height = _size(codec, keyframe)
+        try:
+            self._container = av.open(str(self.path), "w")
+        except (OSError, av.FFmpegError) as error:
+            raise RecordError(f"--record: {str(self.path)!r} cannot be written: {error}") from error
+        self._codec, self.mode = codec, "copied" if copied else "encoded again"
+        if copied and codec in _DEMUXERS:
+            with av.open(io.BytesIO(keyframe), format=_DEMUXERS[codec]) as source:
+                self._stream = self._container.add_stream_from_template(source.streams.video[0])
+        elif copied:
+            stream = self._container.add_mux_stream(codec.lower(), width=width, height=height)
+            assert isinstance(stream, VideoStream)
+            self._stream = stream
+        else:
+            self._stream = self._container.add_stream("libx264", options={"preset": "veryfast", "crf": "20"})
+            self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+            self._decoder = _decoder(codec)
+        self._stream.time_base = CLOCK
+
+    def _flush(self, until: int) -> None:
+        """Write the frame that waits; it shows until `until`."""
+        if self._pending is None or self._container is None or self._stream is None:
+            return
+        (pts, data, key), self._pending = self._pending, None
+        packet = av.Packet(data)
+        packet.pts = packet.dts = pts
+        packet.time_base = CLOCK
+        if self._decoder is None:
+            packet.duration = max(until - pts, 1)
+            packet.is_keyframe = key
+            packet.stream = self._stream
+            self._container.mux(packet)
+            return
+        for frame in self._decoder.decode(packet):
+            frame.pts, frame.time_base = pts, CLOCK
+            frame.duration = max(until - pts, 1)
+            self._container.mux(self._stream.encode(frame))
+
+
+def _decoder(codec: str) -> av.VideoCodecContext:
+    context = av.CodecContext.create(codec.lower(), "r")
+    assert isinstance(context, av.VideoCodecContext)
+    return context
+
+
+def _size(codec: str, keyframe: bytes) -> tuple[int, int]:
+    decoder = _decoder(codec)
+    frames = decoder.decode(av.Packet(keyframe)) + decoder.decode(None)
+    if not frames:
+        raise RecordError("--record: the first keyframe cannot be decoded")
+    return frames[0].width, frames[0].height

@@ -1,0 +1,284 @@
+"""A WHEP viewer without a browser: frames, receipts and figures of one session, and controls to it.
+
+It speaks the wire protocol only and imports nothing of the engine or the server. `view` and the benchmarks
+are built on it. All callbacks run on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+from urllib.parse import parse_qs, quote, urljoin, urlsplit, urlunsplit
+
+import av
+import httpx
+from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
+from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
+
+from clients.receiver import Encoded, allow_loopback, tap
+
+HTTP_TIMEOUT_S = 15.0
+CODECS = ("H264", "VP8")
+_CLOCK_RANGE = 1 << 32
+
+
+class ViewError(Exception):
+    """Why there is no video, in one line for people."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to watch: `base` is the server, the rest as in a link to its page."""
+
+    base: str
+    session: str
+    token: str | None
+
+    @classmethod
+    def parse(cls, url: str, session: str | None = None, token: str | None = None) -> Target:
+        """Read a server's address or a page's link; explicit arguments win. Raises ViewError."""
+        parts = urlsplit(url if "//" in url else f"http://{url}")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ViewError(f"URL: {url!r} is not an address like http://localhost:8080")
+        query, secret = parse_qs(parts.query), parse_qs(parts.fragment)
+        named = session or (query.get("session") or ["main"])[0]
+        found = token or (secret.get("token") or query.get("token") or [None])[0]  # type: ignore[list-item]
+        path = parts.path if parts.path.endswith("/") else parts.path.rsplit("/", 1)[0] + "/"
+        return cls(urlunsplit((parts.scheme, parts.netloc, path, "", "")), named, found)
+
+    @property
+    def path(self) -> str:
+        return urljoin(self.base, f"v1/sessions/{quote(self.session, safe='')}")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One decoded frame. `at_s`: when it was there (time.perf_counter); `rtp_timestamp`: its 90 kHz clock."""
+
+    frame: av.VideoFrame
+    rtp_timestamp: int
+    at_s: float
+
+
+def _ignore(*_: Any) -> None: ...
+
+
+class Viewer:
+    """Use as `async with Viewer(target) as viewer`. Set the callbacks before entering."""
+
+    def __init__(self, target: Target, *, codecs: tuple[str, ...] = CODECS) -> None:
+        self.target = target
+        self.codecs = codecs
+        self.on_picture: Callable[[Picture], None] = _ignore
+        self.on_encoded: Callable[[str, Encoded], None] = _ignore  # codec name, frame
+        self.on_message: Callable[[dict[str, Any]], None] = _ignore
+        self.rtp_offset: int | None = None  # frame's RTP timestamp = rtp_offset + pts_90k
+        self.started_s = 0.0
+        self.first_picture_s: float | None = None
+        self.rtt_s: float | None = None
+        self.ended = asyncio.Event()
+        self.end_reason = ""
+        self._origin: int | None = None
+        self._first = asyncio.Event()
+        self._opened = asyncio.Event()
+        self._pings: dict[str, float] = {}
+        self._names: dict[int, str] = {}
+        self._resource: str | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._pc: RTCPeerConnection | None = None
+        self._channel: RTCDataChannel | None = None
+
+    async def __aenter__(self) -> Viewer:
+        try:
+            await self._connect()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Leave the session and free everything. Idempotent."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._resource is not None:
+            resource, self._resource = self._resource, None
+            with contextlib.suppress(httpx.HTTPError):
+                async with httpx.AsyncClient(timeout=2.0) as http:
+                    await http.delete(resource, headers=self.target.headers)
+        if self._pc is not None:
+            pc, self._pc = self._pc, None
+            await pc.close()
+
+    # ---- out ----
+
+    async def ready(self, timeout_s: float = 10.0) -> None:
+        """Wait for the first picture and the control channel. Raises ViewError."""
+        for event, what in ((self._first, "no frame arrived"), (self._opened, "no control channel opened")):
+            if not await self._wait(event, timeout_s):
+                raise ViewError(
+                    f"connected to session {self.target.session!r}, but {what} in {timeout_s:g} s"
+                )
+
+    def send(self, control: dict[str, Any]) -> str:
+        """Send a control over the data channel; its id. Raises ViewError where the channel is closed."""
+        if self._channel is None or self._channel.readyState != "open":
+            raise ViewError("the control channel is not open")
+        id_ = str(control.get("id") or f"py-{uuid.uuid4().hex[:12]}")
+        self._channel.send(json.dumps({**control, "id": id_}))
+        return id_
+
+    def shows(self, picture: Picture, pts_90k: int) -> bool:
+        """Is this picture the frame at `pts_90k`, or a later one?"""
+        if self.rtp_offset is None:
+            return False
+        return (picture.rtp_timestamp - self.rtp_offset - pts_90k) % _CLOCK_RANGE < _CLOCK_RANGE // 2
+
+    # ---- in ----
+
+    async def _wait(self, event: asyncio.Event, timeout_s: float) -> bool:
+        waits = [asyncio.create_task(e.wait()) for e in (event, self.ended)]
+        try:
+            await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in waits:
+                task.cancel()
+        if self.ended.is_set():
+            raise ViewError(self.end_reason)
+        return event.is_set()
+
+    async def _connect(self) -> None:
+        self.started_s = time.perf_counter()
+        allow_loopback()
+        pc = self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        transceiver = pc.addTransceiver("video", direction="recvonly")
+        wanted = [c.lower() for c in self.codecs]
+        known = RTCRtpReceiver.getCapabilities("video")
+        by_name = [(c.mimeType.split("/")[1].lower(), c) for c in (known.codecs if known else [])]
+        chosen = [c for name in wanted for found, c in by_name if found == name]
+        transceiver.setCodecPreferences(chosen + [c for found, c in by_name if found == "rtx"])
+        tap(transceiver.receiver, self._encoded)
+        self._channel = channel = pc.createDataChannel("control")
+        channel.on("open", self._open)
+        channel.on("message", self._message)
+        channel.on("close", lambda: self._end("the server closed the connection"))
+        pc.on("connectionstatechange", self._state)
+        pc.on("track", lambda track: self._tasks.append(asyncio.create_task(self._play(track))))
+        await pc.setLocalDescription(await pc.createOffer())
+        answer = await self._post(pc.localDescription.sdp)
+        self._names = _payload_names(answer)
+        await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+
+    async def _post(self, offer: str) -> str:
+        url, base = f"{self.target.path}/whep", self.target.base
+        headers = {"Content-Type": "application/sdp", **self.target.headers}
+        try:
+            async with httpx.AsyncClient(timeout=HTTP_TIMEOUT_S) as http:
+                response = await http.post(url, content=offer, headers=headers)
+        except httpx.TimeoutException as error:
+            raise ViewError(f"{base} did not answer in {HTTP_TIMEOUT_S:g} s") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise ViewError(f"cannot reach {base}: is `psistream serve` running there? ({error})") from error
+        if response.status_code != 201:
+            raise ViewError(_refusal(response, self.target))
+        if location := response.headers.get("location"):
+            self._resource = urljoin(str(response.url), location)
+        return response.text
+
+    def _encoded(self, encoded: Encoded) -> None:
+        if self._origin is None:
+            self._origin = encoded.rtp_timestamp
+        self.on_encoded(self._names.get(encoded.payload_type, "?"), encoded)
+
+    async def _play(self, track: MediaStreamTrack) -> None:
+        try:
+            while True:
+                frame = await track.recv()
+                now_s = time.perf_counter()
+                if not isinstance(frame, av.VideoFrame):
+                    continue
+                if self.first_picture_s is None:
+                    self.first_picture_s = now_s
+                    self._first.set()
+                rtp = ((self._origin or 0) + (frame.pts or 0)) % _CLOCK_RANGE
+                self.on_picture(Picture(frame, rtp, now_s))
+        except MediaStreamError:
+            self._end("the video ended")
+
+    def _open(self) -> None:
+        self._opened.set()
+        self._tasks.append(asyncio.create_task(self._ping()))
+
+    async def _ping(self) -> None:
+        while self._channel is not None and self._channel.readyState == "open":
+            id_ = uuid.uuid4().hex[:8]
+            self._pings = {id_: time.perf_counter()}
+            self._channel.send(json.dumps({"type": "ping", "id": id_}))
+            await asyncio.sleep(1.0)
+
+    def _message(self, raw: str | bytes) -> None:
+        try:
+            message = json.loads(raw)
+        except ValueError:
+            return
+        if not isinstance(message, dict):
+            return
+        kind = message.get("type")
+        if kind == "pong" and (sent_s := self._pings.pop(str(message.get("id")), None)) is not None:
+            self.rtt_s = time.perf_counter() - sent_s
+        elif kind == "clock":
+            self.rtp_offset = int(message["rtp_offset"])
+        elif kind == "closed":
+            self._end(f"the session ended: {message.get('message') or message.get('code')}")
+        self.on_message(message)
+
+    def _state(self) -> None:
+        if self._pc is not None and self._pc.connectionState in ("failed", "closed"):
+            self._end("the connection was lost")
+
+    def _end(self, reason: str) -> None:
+        if not self.ended.is_set():
+            self.end_reason = reason
+            self.ended.set()
+
+
+def _payload_names(sdp: str) -> dict[int, str]:
+    """RTP payload type → codec name, from an answer."""
+    names = {}
+    for line in sdp.splitlines():
+        if line.startswith("a=rtpmap:"):
+            number, _, name = line[len("a=rtpmap:") :].partition(" ")
+            if number.isdigit():
+                names[int(number)] = name.split("/")[0].upper()
+    return names
+
+
+def _refusal(response: httpx.Response, target: Target) -> str:
+    try:
+        body = response.json()
+    except ValueError:
+        body = {}
+    body = body.get("error", body) if isinstance(body, dict) else {}
+    said = body.get("message") or body.get("detail") if isinstance(body, dict) else None
+    if response.status_code == 404 and not said:
+        return f"{target.base} has no session {target.session!r}"
+    if response.status_code == 401 and not said:
+        return f"session {target.session!r} wants a token: --token …"
+    return str(said or f"{target.base} answered {response.status_code} to the offer")
