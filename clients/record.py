@@ -68,7 +68,6 @@ class Recorder:
         self._decoder: av.VideoCodecContext | None = None
         self._codec = ""
         self._pending: tuple[int, bytes, bool] | None = None  # waits until it is known how long it shows
-        self._first = 0
         self._last = 0
         self._step = 0
         self._pts = 0
@@ -76,7 +75,8 @@ class Recorder:
     @property
     def seconds(self) -> float:
         """How long what is in the file plays."""
-        return (self._pts + self._step) / 90_000 if self.frames else 0.0
+        end = self._limit if self.full and self._limit else self._pts + self._step
+        return end / 90_000 if self.frames else 0.0
 
     def write(self, codec: str, data: bytes, rtp_timestamp: int) -> None:
         if self.full:
@@ -86,7 +86,7 @@ class Recorder:
             if not key:
                 return
             self._open(codec, data)
-            self._first = self._last = rtp_timestamp
+            self._last = rtp_timestamp
         if codec != self._codec:
             return
         ahead = (rtp_timestamp - self._last) % _RANGE

@@ -1,0 +1,198 @@
+"""`psistream view`: watch a session's figures in the terminal and, with --record, keep its video in a file.
+
+It knows arguments and how things look; the connection is clients.whep, the file is clients.record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import math
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from clients.record import Recorder, RecordError, preferred_codecs
+from clients.whep import CODECS, Picture, Target, Viewer, ViewError
+
+EVERY_S = 0.25
+WINDOW_S = 5.0
+FIRST_FRAME_S = 15.0
+SILENCE_S = 20.0
+
+
+class Figures:
+    """What was seen in the last seconds. Knows no terminal."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.size = ""
+        self.codec = ""
+        self.segment: dict[str, Any] = {}
+        self.session: dict[str, Any] = {}
+        self.last_s = time.perf_counter()
+        self._arrivals: deque[float] = deque(maxlen=2000)
+        self._bytes: deque[tuple[float, int]] = deque(maxlen=2000)
+
+    def picture(self, picture: Picture) -> None:
+        self.frames += 1
+        self.size = f"{picture.frame.width} × {picture.frame.height}"
+        self.last_s = picture.at_s
+        self._arrivals.append(picture.at_s)
+
+    def encoded(self, codec: str, size: int) -> None:
+        self.codec = codec
+        self._bytes.append((time.perf_counter(), size))
+
+    def message(self, message: dict[str, Any]) -> None:
+        if message.get("type") == "segment":
+            self.segment = message
+        elif message.get("type") == "session":
+            self.session = message
+
+    @property
+    def fps(self) -> float:
+        recent = self._recent()
+        return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0
+
+    @property
+    def kbps(self) -> float:
+        since = time.perf_counter() - WINDOW_S
+        recent = [(at, size) for at, size in self._bytes if at >= since]
+        if len(recent) < 2:
+            return 0.0
+        return sum(size for _, size in recent[1:]) * 8 / 1000 / (recent[-1][0] - recent[0][0])
+
+    def interval_ms(self, share: float) -> float:
+        recent = self._recent()
+        steps = sorted(1000 * (b - a) for a, b in pairwise(recent))
+        return steps[min(int(share * len(steps)), len(steps) - 1)] if steps else math.nan
+
+    def _recent(self) -> list[float]:
+        since = time.perf_counter() - WINDOW_S
+        return [at for at in self._arrivals if at >= since]
+
+
+def table(figures: Figures, viewer: Viewer, recorder: Recorder | None) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column()
+
+    def row(name: str, text: str) -> None:
+        grid.add_row(
+            name, Text("".join(c if c.isprintable() else " " for c in text))
+        )  # others' words: no markup
+
+    row("session", f"{viewer.target.session} at {viewer.target.base}")
+    if session := figures.session:
+        row("prompt", f"{session.get('prompt', '')}{' (paused)' if session.get('paused') else ''}")
+    p50, p95 = figures.interval_ms(0.5), figures.interval_ms(0.95)
+    row(
+        "frames",
+        f"{figures.fps:.1f} fps, interval p50 {p50:.0f} ms, p95 {p95:.0f} ms, {figures.frames} so far",
+    )
+    row("video", f"{figures.codec} {figures.size}, {figures.kbps:.0f} kbit/s")
+    if viewer.first_picture_s is not None:
+        row("first frame", f"{1000 * (viewer.first_picture_s - viewer.started_s):.0f} ms after asking")
+    if viewer.rtt_s is not None:
+        row("round trip", f"{1000 * viewer.rtt_s:.1f} ms")
+    if segment := figures.segment:
+        total, lead = segment.get("timings_ms", {}).get("total", math.nan), segment.get("lead_ms", math.nan)
+        row("segment", f"{total:.0f} ms to make, ready {lead:.0f} ms ahead")
+        row("state", f"{segment.get('state_bytes', 0):,} bytes".replace(",", " "))
+    if recorder is not None:
+        how = recorder.mode or "waiting for a keyframe"
+        row("recording", f"{recorder.path}: {recorder.seconds:.1f} s, {how}")
+    return grid
+
+
+async def watch(
+    target: Target, recorder: Recorder | None, seconds: float | None, console: Console
+) -> Figures:
+    """Until the time is over, the file is full, the session ends (ViewError) or somebody presses Ctrl+C."""
+    figures = Figures()
+    codecs = CODECS if recorder is None else preferred_codecs(recorder.path)
+    viewer = Viewer(target, codecs=codecs)
+    viewer.on_picture, viewer.on_message = figures.picture, figures.message
+    stop = asyncio.Event()
+    try:
+        async with viewer:
+            # Only now: what came before the answer has no codec name yet.
+            def keep(codec: str, encoded: Any) -> None:
+                figures.encoded(codec, len(encoded.data))
+                if recorder is not None:
+                    recorder.write(codec, encoded.data, encoded.rtp_timestamp)
+
+            viewer.on_encoded = keep
+            await viewer.ready(FIRST_FRAME_S)
+            with contextlib.suppress(NotImplementedError):  # from here on Ctrl+C finishes the file
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            begun_s = time.perf_counter()
+            with Live(console=console, refresh_per_second=4) as live:
+                while not stop.is_set():
+                    live.update(table(figures, viewer, recorder))
+                    now_s = time.perf_counter()
+                    if viewer.ended.is_set():
+                        raise ViewError(viewer.end_reason)
+                    if now_s - figures.last_s > SILENCE_S:
+                        raise ViewError(f"no frame for {SILENCE_S:g} s; is the server still making video?")
+                    if recorder is not None and recorder.full:
+                        break
+                    if seconds is not None and recorder is None and now_s - begun_s >= seconds:
+                        break
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(stop.wait(), EVERY_S)
+                live.update(table(figures, viewer, recorder))
+    finally:
+        if recorder is not None:
+            recorder.close()
+    return figures
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser("psistream view", description="Watch or record a running session.")
+    p.add_argument("url", metavar="URL", help="http://localhost:8080, or a link to a session's page")
+    p.add_argument("--session", help="which session (default: main, or the one in the link)")
+    p.add_argument("--token", help="its token (default: the one in the link)")
+    p.add_argument("--record", type=Path, metavar="FILE", help="keep the video: .mp4, .mov, .mkv or .webm")
+    p.add_argument("--seconds", type=float, help="stop after so much video (default: at Ctrl+C)")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    console = Console()
+    try:
+        if args.seconds is not None and not (0 < args.seconds < math.inf):
+            raise ViewError("--seconds must be more than 0")
+        target = Target.parse(args.url, args.session, args.token)
+        recorder = None if args.record is None else Recorder(args.record, args.seconds)
+        asyncio.run(watch(target, recorder, args.seconds, console))
+    except (ViewError, RecordError) as error:
+        print(f"psistream view: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    if recorder is not None:
+        if not recorder.frames:
+            print("psistream view: nothing was recorded: no keyframe arrived", file=sys.stderr)
+            return 1
+        size = recorder.path.stat().st_size
+        console.print(f"{recorder.path}: {recorder.seconds:.2f} s, {recorder.frames} frames, {size} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
