@@ -72,7 +72,8 @@ class ModelSpec:
                 field="spec",
             )
         tuples = {"history", "decoder_state", "actions"}
-        return cls(**{k: tuple(v) if k in tuples else v for k, v in data.items()})
+        values: dict[str, Any] = {k: tuple(v) if k in tuples else v for k, v in data.items()}
+        return cls(**values)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,56 @@
+"""PyTorch, eager: the reference that every other backend is compared with. Slow to import, exact to read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file
+
+from engine.backends.artifact import EMBEDDINGS, TOKENIZER, WEIGHTS, Artifact, open_artifact
+from engine.backends.base import Arrays
+from engine.backends.tokens import PromptTokenizer
+from engine.errors import BackendError, ModelFilesError
+from engine.model.roles import WorldModel, WorldModelConfig
+from engine.model.signature import signature
+
+
+def load_model(artifact: Artifact) -> WorldModel:
+    """The artifact's weights in fp32. Raises ModelFilesError where they don't fit its config."""
+    model = WorldModel(WorldModelConfig.from_json(artifact.config))
+    state = {k: v.float() for k, v in load_file(artifact.file(WEIGHTS)).items()}
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as e:
+        raise ModelFilesError(f"{artifact.file(WEIGHTS)} does not fit the manifest's config: {e}", field=WEIGHTS) from e
+    model.embeddings.copy_(load_file(artifact.file(EMBEDDINGS))["embeddings"])
+    return model.eval().requires_grad_(False)
+
+
+class ReferenceBackend:
+    name = "reference"
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.spec = artifact.spec
+        self.tokenize = PromptTokenizer(artifact.file(TOKENIZER), self.spec.text_length)
+        self._roles = load_model(artifact).roles()
+        self._signature = signature(self.spec)
+
+    @torch.inference_mode()
+    def run(self, role: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        names = self._signature[role]
+        try:
+            out = self._roles[role](*(torch.from_numpy(inputs[i.name]) for i in names.inputs))
+        except RuntimeError as e:
+            raise BackendError(f"{role}: {e}") from e
+        outputs = out if isinstance(out, tuple) else (out,)
+        return {o.name: x.numpy() for o, x in zip(names.outputs, outputs, strict=True)}
+
+    def close(self) -> None:
+        self._roles = {}
+
+
+def load(path: Path | None) -> ReferenceBackend:
+    return ReferenceBackend(open_artifact(path))

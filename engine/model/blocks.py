@@ -1,0 +1,136 @@
+"""HunyuanVideo's MM-DiT blocks: double-stream (own weights for video and text) and single-stream (shared).
+
+Names are those of the public checkpoints. Legend: B batch, V visual tokens, Y condition tokens, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.model.rope import rotate
+
+Rope = tuple[Tensor, Tensor]
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """LayerNorm without affine, then (1 + scale) x + shift. x (B, N, D), shift and scale (B, D)."""
+    return F.layer_norm(x, x.shape[-1:], eps=1e-6) * (1 + scale[:, None]) + shift[:, None]
+
+
+class Modulation(nn.Module):
+    """SiLU, Linear → `count` vectors of width D: shift, scale, gate (attention), shift, scale, gate (MLP)."""
+
+    def __init__(self, dim: int, count: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, count * dim)
+        self.count = count
+
+    def forward(self, temb: Tensor) -> tuple[Tensor, ...]:
+        out: tuple[Tensor, ...] = self.linear(F.silu(temb)).chunk(self.count, -1)
+        return out
+
+
+class FeedForward(nn.Module):
+    """Linear, GELU (tanh), Linear."""
+
+    def __init__(self, dim: int, ratio: int) -> None:
+        super().__init__()
+        up = nn.Module()
+        up.proj = nn.Linear(dim, ratio * dim)
+        self.net = nn.ModuleList([up, nn.Identity(), nn.Linear(ratio * dim, dim)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.net[2](F.gelu(self.net[0].proj(x), approximate="tanh"))
+        return out
+
+
+class RmsNorm(nn.Module):
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, (x.shape[-1],), self.weight, 1e-6)
+
+
+class Attention(nn.Module):
+    """Projections of joint attention with RMSNorm on queries and keys. `added`: a second stream with own weights."""
+
+    def __init__(self, dim: int, heads: int, *, added: bool = False, out: bool = True) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q, self.to_k, self.to_v = (nn.Linear(dim, dim) for _ in range(3))
+        self.norm_q, self.norm_k = RmsNorm(dim // heads), RmsNorm(dim // heads)
+        if out:
+            self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
+        if added:
+            self.add_q_proj, self.add_k_proj, self.add_v_proj = (nn.Linear(dim, dim) for _ in range(3))
+            self.norm_added_q, self.norm_added_k = RmsNorm(dim // heads), RmsNorm(dim // heads)
+            self.to_add_out = nn.Linear(dim, dim)
+
+    def split(self, x: Tensor) -> Tensor:
+        """(B, N, D) → (B, heads, N, head_dim)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = (self.split(f(x)) for f in (self.to_q, self.to_k, self.to_v))
+        return self.norm_q(q), self.norm_k(k), v
+
+    def added_qkv(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = (self.split(f(y)) for f in (self.add_q_proj, self.add_k_proj, self.add_v_proj))
+        return self.norm_added_q(q), self.norm_added_k(k), v
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Full attention over (B, heads, N, head_dim) → (B, N, D)."""
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+class DoubleBlock(nn.Module):
+    """Video x and condition y have own weights and meet in one attention; RoPE turns video only."""
+
+    def __init__(self, dim: int, heads: int, ratio: int) -> None:
+        super().__init__()
+        self.norm1, self.norm1_context = Modulation(dim, 6), Modulation(dim, 6)
+        self.attn = Attention(dim, heads, added=True)
+        self.ff, self.ff_context = FeedForward(dim, ratio), FeedForward(dim, ratio)
+
+    def forward(self, x: Tensor, y: Tensor, temb: Tensor, rope: Rope) -> tuple[Tensor, Tensor]:
+        shift_x, scale_x, gate_x, shift_x2, scale_x2, gate_x2 = self.norm1(temb)
+        shift_y, scale_y, gate_y, shift_y2, scale_y2, gate_y2 = self.norm1_context(temb)
+        qx, kx, vx = self.attn.qkv(modulate(x, shift_x, scale_x))
+        qy, ky, vy = self.attn.added_qkv(modulate(y, shift_y, scale_y))
+        q = torch.cat([rotate(qx, *rope), qy], 2)
+        k = torch.cat([rotate(kx, *rope), ky], 2)
+        out = attend(q, k, torch.cat([vx, vy], 2))
+        out_x, out_y = out[:, : x.shape[1]], out[:, x.shape[1] :]
+        x = x + gate_x[:, None] * self.attn.to_out[0](out_x)
+        y = y + gate_y[:, None] * self.attn.to_add_out(out_y)
+        x = x + gate_x2[:, None] * self.ff(modulate(x, shift_x2, scale_x2))
+        y = y + gate_y2[:, None] * self.ff_context(modulate(y, shift_y2, scale_y2))
+        return x, y
+
+
+class SingleBlock(nn.Module):
+    """Attention and MLP side by side on [video; condition], weights shared by all tokens."""
+
+    def __init__(self, dim: int, heads: int, ratio: int) -> None:
+        super().__init__()
+        self.norm = Modulation(dim, 3)
+        self.attn = Attention(dim, heads, out=False)
+        self.proj_mlp = nn.Linear(dim, ratio * dim)
+        self.proj_out = nn.Linear((1 + ratio) * dim, dim)
+
+    def forward(self, x: Tensor, y: Tensor, temb: Tensor, rope: Rope) -> tuple[Tensor, Tensor]:
+        shift, scale, gate = self.norm(temb)
+        both = torch.cat([x, y], 1)
+        h = modulate(both, shift, scale)
+        q, k, v = self.attn.qkv(h)
+        n = x.shape[1]
+        q = torch.cat([rotate(q[:, :, :n], *rope), q[:, :, n:]], 2)
+        k = torch.cat([rotate(k[:, :, :n], *rope), k[:, :, n:]], 2)
+        out = torch.cat([attend(q, k, v), F.gelu(self.proj_mlp(h), approximate="tanh")], -1)
+        both = both + gate[:, None] * self.proj_out(out)
+        return both[:, :n], both[:, n:]

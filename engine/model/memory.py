@@ -1,0 +1,93 @@
+"""SemanticPack (arXiv 2510.01784, section 3.2): a long-term memory ψ of constant size.
+
+ψₙ₊₁ = Squeeze(ψₙ, Memorize(xⁿ)). Memorize is self-attention in windows over a segment, compacted to M tokens;
+Squeeze is cross-attention with Q from Memorize and K, V = ψ (structure A), so ψ has M tokens from the first update
+on, and ψ₀ = [text; image]. The paper gives neither depth, window, token count nor positions: those are ours.
+
+Legend: B batch, W latent frames, C channels, h w latent size, N tokens of a segment, M memory tokens, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.model.blocks import Attention, FeedForward, attend
+from engine.model.config import ModelConfig
+from engine.model.packing import KERNELS, PatchEmbed
+
+
+class CrossAttention(nn.Module):
+    """Pre-norm attention of queries to a source, with a residual on the queries and a feed-forward."""
+
+    def __init__(self, dim: int, heads: int, ratio: int = 2) -> None:
+        super().__init__()
+        self.norm, self.norm_source, self.norm_ff = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.attn = Attention(dim, heads)
+        self.ff = FeedForward(dim, ratio)
+
+    def forward(self, x: Tensor, source: Tensor) -> Tensor:
+        """(B, N, D) attends to (B, S, D)."""
+        a, source = self.attn, self.norm_source(source)
+        q = a.norm_q(a.split(a.to_q(self.norm(x))))
+        k, v = a.norm_k(a.split(a.to_k(source))), a.split(a.to_v(source))
+        x = x + a.to_out[0](attend(q, k, v))
+        out: Tensor = x + self.ff(self.norm_ff(x))
+        return out
+
+
+class Memorize(nn.Module):
+    """A segment's latents → (B, M, D). Prompt-free, so its outputs can be kept and squeezed again."""
+
+    def __init__(self, c: ModelConfig) -> None:
+        super().__init__()
+        self.shape = (c.segment, c.latent_height // 2, c.latent_width // 2)
+        self.window = c.memory.window
+        self.embed = PatchEmbed(c.channels, c.dim, KERNELS["1x"])
+        self.position = nn.Parameter(0.1 * torch.randn(1, self.shape[0] * self.shape[1] * self.shape[2], c.dim))
+        self.layers = nn.ModuleList([CrossAttention(c.dim, c.heads) for _ in range(c.memory.layers)])
+        self.queries = nn.Parameter(0.5 * torch.randn(1, c.memory.tokens, c.dim))
+        self.compact = CrossAttention(c.dim, c.heads)
+
+    def forward(self, segment: Tensor) -> Tensor:
+        """(B, W, C, h, w) → (B, M, D)."""
+        b, (t, h, w), (wt, wh, ww) = segment.shape[0], self.shape, self.window
+        x = self.embed(segment) + self.position
+        d = x.shape[-1]
+        x = x.reshape(b, t // wt, wt, h // wh, wh, w // ww, ww, d).permute(0, 1, 3, 5, 2, 4, 6, 7)
+        x = x.reshape(-1, wt * wh * ww, d)
+        for layer in self.layers:
+            x = layer(x, x)
+        out: Tensor = self.compact(self.queries.expand(b, -1, -1), x.reshape(b, -1, d))
+        return out
+
+
+class Squeeze(nn.Module):
+    """Q = Memorize(xⁿ), K = V = ψₙ → ψₙ₊₁, normalised so that no number of updates lets it grow."""
+
+    def __init__(self, c: ModelConfig) -> None:
+        super().__init__()
+        self.cross = CrossAttention(c.dim, c.heads)
+        self.norm = nn.LayerNorm(c.dim)
+
+    def forward(self, psi: Tensor, memory: Tensor) -> Tensor:
+        """(B, M, D), (B, M, D) → (B, M, D)."""
+        out: Tensor = self.norm(self.cross(memory, psi))
+        return out
+
+
+class ImageTokens(nn.Module):
+    """The anchor's latent → I image tokens for the condition stream and ψ₀; a learned stand-in where there is none."""
+
+    def __init__(self, c: ModelConfig) -> None:
+        super().__init__()
+        rows, columns = c.memory.image_tokens
+        self.embed = PatchEmbed(c.channels, c.dim, (1, c.latent_height // rows, c.latent_width // columns))
+        self.position = nn.Parameter(0.1 * torch.randn(1, rows * columns, c.dim))
+        self.absent = nn.Parameter(0.1 * torch.randn(1, rows * columns, c.dim))
+
+    def forward(self, anchor: Tensor, context: Tensor) -> Tensor:
+        """(B, 1, C, h, w), (B,) 1 where there is an anchor → (B, I, D)."""
+        x = F.layer_norm(self.embed(anchor) + self.position, (self.position.shape[-1],))
+        return torch.where(context[:, None, None] > 0.5, x, self.absent)

@@ -1,0 +1,42 @@
+"""Rotary position embedding over (time, height, width), and its pooled form for packed history.
+
+Interleaved pairs, theta 256, as HunyuanVideo; FramePack averages cos and sin over each kernel and does not
+renormalise. Attention depends on differences of indices only, so the anchor carries minus its distance instead of
+everything else carrying plus it: the paper's RoPE consistency (start image at index 0 of the whole video).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def angles(index: Tensor, dim: int, theta: float) -> Tensor:
+    """Positions (...) → angles (..., dim / 2), fp32."""
+    frequency = theta ** (-torch.arange(0, dim, 2, dtype=torch.float32, device=index.device) / dim)
+    return index.float()[..., None] * frequency
+
+
+def grid(times: Sequence[int], height: int, width: int, axes: tuple[int, int, int], theta: float) -> Tensor:
+    """Complex rotations as (2, T, H, W, head_dim / 2): cos, sin of every position of a token grid."""
+    sides = (torch.tensor(times), torch.arange(height), torch.arange(width))
+    t, y, x = torch.meshgrid(*(s.float() for s in sides), indexing="ij")
+    phase = torch.cat([angles(a, d, theta) for a, d in zip((t, y, x), axes, strict=True)], -1)
+    return torch.stack([phase.cos(), phase.sin()])
+
+
+def pool(rotations: Tensor, kernel: int) -> Tensor:
+    """Average cos and sin over cubes of `kernel`, replicating at the far ends where they do not fit."""
+    r = rotations.permute(0, 4, 1, 2, 3)  # (2, D/2, T, H, W)
+    pad = [n for size in reversed(r.shape[2:]) for n in (0, -size % kernel)]
+    r = F.avg_pool3d(F.pad(r, pad, mode="replicate"), kernel)
+    return r.permute(0, 2, 3, 4, 1)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """(B, heads, N, head_dim) rotated by (B or 1, 1, N, head_dim / 2) in interleaved pairs."""
+    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
