@@ -1,0 +1,211 @@
+"""`psistream play`: steer a session from the terminal, over MQTT. Arrow keys walk and jump, / types a prompt.
+
+It joins keys (play_keys), wire (play_wire) and screen (play_screen), and gives the terminal back as it was.
+It knows nothing of the server's code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+import termios
+import time
+import tty
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+
+from clients.play_keys import HeldAction, Keys
+from clients.play_screen import Screen, printable
+from clients.play_wire import Broker, PlayError, Wire
+
+ACTIONS = {"left": "left", "right": "right", "up": "jump", " ": "jump", "down": "idle"}
+MAX_PROMPT_BYTES = 2048
+TICK_S = 0.05
+ESCAPE_S = 0.05  # after which a lone ESC is the key
+
+
+class Game:
+    """One session, one terminal. `run` returns when the player quits, or raises PlayError."""
+
+    def __init__(self, broker: Broker, session: str) -> None:
+        self.screen = Screen(session, broker.shown)
+        self._wire = Wire(broker, session, self._hear, self._set_online)
+        self._keys = Keys()
+        self._held = HeldAction()
+        self._quit = asyncio.Event()
+        self._ended: str | None = None
+        self._dirty = True
+
+    async def run(self, console: Console) -> None:
+        talk = asyncio.create_task(self._wire.run(), name="talk")
+        try:
+            await self._wire.wait_there(talk)
+            terminal = sys.stdin.fileno()
+            loop = asyncio.get_running_loop()
+            for signal_ in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                loop.add_signal_handler(signal_, self._quit.set)
+            with raw_terminal(terminal), Live(screen=True, auto_refresh=False, console=console) as live:
+                loop.add_reader(terminal, self._read_keys, terminal)
+                try:
+                    await self._play(live, talk)
+                finally:
+                    loop.remove_reader(terminal)
+        finally:
+            talk.cancel()
+            with suppress(asyncio.CancelledError, PlayError):
+                await talk
+        if self._ended is not None:
+            raise PlayError(self._ended)
+
+    async def _play(self, live: Live, talk: asyncio.Task[None]) -> None:
+        while not self._quit.is_set():
+            if talk.done():
+                await talk
+            if self._held.expire(time.monotonic()):
+                self._send("action", {"action": None}, "let go")
+            if self._dirty:
+                self._dirty = False
+                live.update(self.screen.render(), refresh=True)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._quit.wait()
+        if self._held.current is not None:  # nobody is there to walk on
+            self._send("action", {"action": None}, "let go")
+            await asyncio.sleep(2 * TICK_S)
+
+    # ---- keys ----
+
+    def _read_keys(self, terminal: int) -> None:
+        try:
+            data = os.read(terminal, 1024)
+        except OSError:
+            data = b""
+        if not data:  # the terminal is gone
+            self._quit.set()
+            return
+        self._press(self._keys.feed(data))
+        if self._keys.waiting:
+            asyncio.get_running_loop().call_later(ESCAPE_S, lambda: self._press(self._keys.flush()))
+
+    def _press(self, keys: list[str]) -> None:
+        for key in keys:
+            self._dirty = True
+            if key == "quit":
+                self._quit.set()
+            elif self.screen.editing is not None:
+                self._edit(key, self.screen.editing)
+            else:
+                self._command(key)
+
+    def _command(self, key: str) -> None:
+        if key in ACTIONS:
+            if self._held.press(ACTIONS[key], time.monotonic()):
+                self._send("action", {"action": ACTIONS[key]}, ACTIONS[key])
+        elif key == "/":
+            self.screen.editing, self.screen.notice = "", ""
+        elif key == "p":
+            verb = "resume" if self.screen.info.get("paused") else "pause"
+            self._send(verb, {}, verb)
+        elif key == "r":
+            self._send("reset", {}, "reset")
+        elif key == "q":
+            self._quit.set()
+
+    def _edit(self, key: str, text: str) -> None:
+        if key == "escape":
+            self.screen.editing = None
+        elif key == "tab":
+            self.screen.how = "cut" if self.screen.how == "recondition" else "recondition"
+        elif key == "backspace":
+            self.screen.editing = text[:-1]
+        elif key == "enter":
+            self.screen.editing = None
+            if text.strip():
+                self._send("prompt", {"text": text, "how": self.screen.how}, text)
+        elif len(key) == 1 and len((text + key).encode()) <= MAX_PROMPT_BYTES:
+            self.screen.editing = text + key
+
+    # ---- the wire ----
+
+    def _send(self, verb: str, body: dict[str, Any], label: str) -> None:
+        self.screen.remember(self._wire.send(verb, body), label, time.monotonic())
+        self._dirty = True
+
+    def _set_online(self, online: bool) -> None:
+        self.screen.online, self._dirty = online, True
+
+    def _hear(self, kind: str, message: dict[str, Any]) -> None:
+        screen = self.screen
+        self._dirty = True
+        if kind == "ack":
+            screen.hear(message, time.monotonic())
+        elif kind == "status":
+            screen.engine = str(message.get("status", "online"))
+        elif kind == "state" and message:
+            screen.info = message
+        elif message.get("type") == "segment":
+            screen.stats = message
+            screen.info = {**screen.info, "segment": message.get("segment"), "frame": message.get("frame")}
+        elif message.get("type") == "closed":
+            self._ended = f"the session {screen.session} ended: {printable(message.get('message', ''))}"
+            self._quit.set()
+
+
+@contextmanager
+def raw_terminal(terminal: int) -> Iterator[None]:
+    """Keys come one by one and unseen; whatever happens, the terminal is as before afterwards."""
+    before = termios.tcgetattr(terminal)
+    try:
+        tty.setcbreak(terminal)
+        changed = termios.tcgetattr(terminal)
+        changed[
+            3
+        ] &= ~termios.ISIG  # Ctrl-C comes as a key; Ctrl-Z would leave the shell a terminal like this
+        termios.tcsetattr(terminal, termios.TCSANOW, changed)
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSAFLUSH, before)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="psistream play",
+        description="Steer a session from the terminal: arrow keys, and / to type a prompt.",
+    )
+    made.add_argument(
+        "--mqtt", default="mqtt://127.0.0.1:1883", metavar="URL", help="the broker (default: %(default)s)"
+    )
+    made.add_argument("--session", default="main", metavar="ID", help="the session (default: %(default)s)")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    for name in ("asyncio", "mqtt"):  # a reconnect is shown on the screen; a log line would spoil it
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            raise PlayError("this needs a terminal; to steer from a script use mosquitto_pub or HTTP")
+        asyncio.run(play(Broker.parse(args.mqtt), args.session))
+    except PlayError as error:
+        print(f"psistream play: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+async def play(broker: Broker, session: str) -> None:
+    await Game(broker, session).run(Console())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

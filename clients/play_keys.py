@@ -1,0 +1,91 @@
+"""The terminal's bytes → keys, and keys → held actions. Pure: no terminal, no clock of its own.
+
+Terminals tell when a key goes down and then repeat it, but never when it goes up. So a key is held until a
+while after its last repeat. The first while is longer: keyboards wait before they begin to repeat.
+"""
+
+from __future__ import annotations
+
+import codecs
+
+FIRST_HOLD_S = 0.55
+HOLD_S = 0.35
+
+_SEQUENCES = {"A": "up", "B": "down", "C": "right", "D": "left"}
+_CONTROLS = {
+    "\r": "enter",
+    "\n": "enter",
+    "\t": "tab",
+    "\x7f": "backspace",
+    "\x08": "backspace",
+    "\x03": "quit",
+}
+
+
+class Keys:
+    """Decodes what a terminal sends: arrows, a few named keys, and characters in UTF-8."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._sequence = ""  # an escape sequence that isn't complete yet
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an escape is pending: the key itself, or the beginning of a sequence. See `flush`."""
+        return bool(self._sequence)
+
+    def feed(self, data: bytes) -> list[str]:
+        """The keys in `data`: "left", "enter", … or one character each."""
+        keys = [key for character in self._decoder.decode(data) for key in self._take(character)]
+        return [key for key in keys if key]
+
+    def flush(self) -> list[str]:
+        """To be called when nothing followed for a moment: then it was the key Esc."""
+        pending, self._sequence = self._sequence, ""
+        return ["escape"] if pending else []
+
+    def _take(self, character: str) -> list[str]:
+        if self._sequence:
+            return self._continue(character)
+        if character == "\x1b":
+            self._sequence = character
+            return []
+        if character in _CONTROLS:
+            return [_CONTROLS[character]]
+        return [character] if character.isprintable() else []
+
+    def _continue(self, character: str) -> list[str]:
+        """CSI is ESC [ parameters letter, SS3 is ESC O letter. Unknown sequences are swallowed whole."""
+        if self._sequence == "\x1b":
+            if character in "[O":
+                self._sequence += character
+                return []
+            self._sequence = ""
+            return ["escape", *self._take(character)]
+        if "\x20" <= character <= "\x3f" and len(self._sequence) < 16:
+            self._sequence += character
+            return []
+        self._sequence = ""
+        return [_SEQUENCES.get(character, "")]
+
+
+class HeldAction:
+    """The action that is held, as the server should know it."""
+
+    def __init__(self) -> None:
+        self.current: str | None = None
+        self._until_s = 0.0
+
+    def press(self, action: str, now_s: float) -> bool:
+        """A key went down, or repeats; whether the action changes by it."""
+        changed = action != self.current
+        self.current = action
+        self._until_s = max(0.0 if changed else self._until_s, now_s + (FIRST_HOLD_S if changed else HOLD_S))
+        return changed
+
+    def expire(self, now_s: float) -> bool:
+        """Whether the key has gone up by now; then `current` is None."""
+        if self.current is None or now_s < self._until_s:
+            return False
+        self.current = None
+        return True

@@ -1,0 +1,147 @@
+"""What the terminal game client knows and shows: one screen of text. It knows neither MQTT nor keys.
+
+Everything that comes over the wire is shown as printable text only: no escape sequence gets to the terminal.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+RECEIPTS = 9
+HELP = "←/→ walk   ↑/space jump   ↓ stand   / prompt   p pause   r reset   q quit"
+EDIT_HELP = "Enter send   Tab keep scene / new scene   Esc leave"
+
+
+@dataclass
+class Sent:
+    """One control of ours and what became of it."""
+
+    label: str
+    sent_s: float
+    received_ms: float | None = None
+    applied_ms: float | None = None
+    segment: int | None = None
+    frame: int | None = None
+    fault: str | None = None
+
+
+@dataclass
+class Screen:
+    session: str
+    broker: str
+    online: bool = True
+    engine: str = "online"
+    info: dict[str, Any] = field(default_factory=dict)
+    stats: dict[str, Any] = field(default_factory=dict)
+    sent: OrderedDict[str, Sent] = field(default_factory=OrderedDict)
+    editing: str | None = None  # the prompt being typed
+    how: str = "recondition"
+    notice: str = ""
+
+    def remember(self, id_: str, label: str, now_s: float) -> None:
+        self.sent[id_] = Sent(printable(label), now_s)
+        while len(self.sent) > RECEIPTS:
+            self.sent.popitem(last=False)
+
+    def hear(self, receipt: dict[str, Any], now_s: float) -> None:
+        """A receipt for one of our controls."""
+        sent = self.sent.get(str(receipt.get("id")))
+        if sent is None:
+            return
+        elapsed_ms = (now_s - sent.sent_s) * 1000
+        match receipt.get("status"):
+            case "received":
+                sent.received_ms = elapsed_ms
+            case "applied":
+                sent.applied_ms = elapsed_ms
+                sent.segment, sent.frame = receipt.get("segment"), receipt.get("frame")
+            case "rejected":
+                sent.fault = printable(f"{receipt.get('code')}: {receipt.get('message')}")
+
+    def render(self) -> Group:
+        return Group(
+            self._title(),
+            Text(),
+            *self._state(),
+            Text(),
+            self._receipts(),
+            Text(),
+            self._editor(),
+            self._help(),
+        )
+
+    def _title(self) -> Text:
+        title = Text(
+            f"psistream · {self.session} · {self.broker}  ", style="bold", no_wrap=True, overflow="ellipsis"
+        )
+        if not self.online:
+            title.append("no broker, trying again", style="bold red")
+        elif self.engine != "online":
+            title.append(f"the server is {printable(self.engine)}", style="bold yellow")
+        else:
+            title.append("connected", style="green")
+        return title
+
+    def _state(self) -> list[Text]:
+        info, stats = self.info, self.stats
+        timings = stats.get("timings_ms")
+        total = timings.get("total") if isinstance(timings, dict) else None
+        lines = [
+            f"prompt   {printable(info.get('prompt', '…'))}",
+            f"state    {'paused' if info.get('paused') else 'playing'}, "
+            f"action {printable(info.get('action') or 'none')}, segment {number(info.get('segment'))}, "
+            f"frame {number(info.get('frame'))}, "
+            f"seed {number(info.get('seed'))}, viewers {number(info.get('viewers'))}",
+            f"figures  segment {number(total, 'ms')}, lead {number(stats.get('lead_ms'), 'ms')}, "
+            f"encode {number(stats.get('encode_ms'), 'ms')}, late {number(stats.get('late_total'))}, "
+            f"state {number(info.get('state_bytes'), 'bytes')}",
+        ]
+        return [Text(line, no_wrap=True, overflow="ellipsis") for line in lines]
+
+    def _receipts(self) -> Table:
+        table = Table(box=None, padding=(0, 2, 0, 0), expand=True, show_edge=False)
+        table.add_column("sent", ratio=1, no_wrap=True, overflow="ellipsis")
+        for name in ("received", "applied", "segment", "frame"):
+            table.add_column(name, justify="right", no_wrap=True, min_width=8)
+        for sent in list(self.sent.values()):
+            if sent.fault is not None:
+                table.add_row(Text(f"{sent.label}: {sent.fault}", style="red"))
+                continue
+            table.add_row(
+                Text(sent.label),
+                number(sent.received_ms, "ms"),
+                number(sent.applied_ms, "ms"),
+                number(sent.segment),
+                number(sent.frame),
+            )
+        for _ in range(RECEIPTS - len(self.sent)):
+            table.add_row("")
+        return table
+
+    def _editor(self) -> Text:
+        if self.editing is None:
+            return Text(printable(self.notice), style="yellow", no_wrap=True, overflow="ellipsis")
+        scene = "new scene" if self.how == "cut" else "keep scene"
+        return Text(f"{scene} / {printable(self.editing)[-60:]}▏", style="bold")
+
+    def _help(self) -> Text:
+        return Text(
+            HELP if self.editing is None else EDIT_HELP, style="dim", no_wrap=True, overflow="ellipsis"
+        )
+
+
+def printable(value: object) -> str:
+    return "".join(character if character.isprintable() else " " for character in str(value))
+
+
+def number(value: object, unit: str = "") -> str:
+    """A figure from the wire, or … where there is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e15:
+        return "…"
+    return f"{value:,.0f} {unit}".strip()
