@@ -1,0 +1,76 @@
+"""`psistream bench soak`: does anything grow or slow down while a session runs and is watched?
+
+One viewer, a prompt now and then; compares the first tenth with the last: time of a segment, memory, frames.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from itertools import pairwise
+
+from benchmarks.latency import WARM_UP_S
+from benchmarks.machine import cpu_seconds, description, resident_bytes
+from benchmarks.probe import PATIENCE_S, PROMPTS, Probe, model_of, total_ms
+from benchmarks.report import Report, percentile
+from benchmarks.server import Subject
+from clients.whep import Viewer, ViewError
+
+PROMPT_EVERY_S = 20.0
+MEMORY_EVERY_S = 2.0
+
+
+async def soak(subject: Subject, minutes: float) -> Report:
+    """Raises BenchError, ViewError."""
+    viewer = Viewer(subject.target)
+    probe = Probe(viewer)
+    memory: list[float] = []
+    async with viewer:
+        await viewer.ready(PATIENCE_S)
+        await asyncio.sleep(WARM_UP_S)
+        probe.forget()
+        begun_s = time.perf_counter()
+        cpu_s = cpu_seconds(subject.pid) if subject.pid else None
+        prompted = 0
+        while (passed_s := time.perf_counter() - begun_s) < 60 * minutes:
+            if viewer.ended.is_set():
+                raise ViewError(viewer.end_reason)
+            if passed_s >= PROMPT_EVERY_S * prompted:
+                text, how = PROMPTS[prompted % len(PROMPTS)], ("recondition", "cut")[prompted // 2 % 2]
+                viewer.send({"type": "prompt", "text": text, "how": how})
+                prompted += 1
+            if subject.pid and (size := resident_bytes(subject.pid)):
+                memory.append(size / 2**20)
+            await asyncio.sleep(min(MEMORY_EVERY_S, 60 * minutes))
+        used_s = None if cpu_s is None or subject.pid is None else (cpu_seconds(subject.pid) or 0) - cpu_s
+        model = await model_of(subject)
+
+    settings = {"minutes": minutes, "model": model["name"], "backend": model["backend"], "prompts": prompted}
+    report = Report("soak", description(), settings)
+    made = [total_ms(s) for s in probe.segments]
+    tenth = max(1, len(made) // 10)
+    report.series = {"segment, first tenth": made[:tenth], "segment, last tenth": made[-tenth:]}
+    playback_ms = 1000 * model["frames_per_segment"] / model["fps"]
+    one = report.singles
+    one["segment, to play"] = (round(playback_ms, 1), "ms")
+    if made and (middle := percentile(made, 0.5)):
+        one["generation speed over playback"] = (round(playback_ms / middle, 2), "×")
+    if len(probe.arrivals) > 1:
+        span_s = probe.arrivals[-1] - probe.arrivals[0]
+        one["frames received"] = (round((len(probe.arrivals) - 1) / span_s, 2), "per second")
+        gap_ms = 1000 * max(b - a for a, b in pairwise(probe.arrivals))
+        one["longest gap between frames"] = (round(gap_ms, 1), "ms")
+    if probe.segments:
+        first, last = probe.segments[0], probe.segments[-1]
+        one["state at the start"] = (first["state_bytes"], "bytes")
+        one["state at the end"] = (last["state_bytes"], "bytes")
+        one["segments late"] = (last["late_total"] - first["late_total"], f"of {len(made)}")
+        dropped = last["dropped_frames_total"] - first["dropped_frames_total"]
+        one["frames dropped by the server"] = (dropped, f"of {last['frame'] - first['frame']}")
+    if memory:
+        some = max(1, len(memory) // 10)
+        one["resident memory at the start"] = (round(percentile(memory[:some], 0.5), 1), "MiB")
+        one["resident memory at the end"] = (round(percentile(memory[-some:], 0.5), 1), "MiB")
+    if used_s is not None:
+        one["processor of the server"] = (round(100 * used_s / (60 * minutes), 1), "% of one core")
+    return report
