@@ -96,6 +96,9 @@ class ServerConfig:
     max_viewers: int = 64
     viewer_timeout_s: float = 10.0  # a viewer that is silent for so long is gone
     controls_per_s: float = 60.0  # of one session, whatever channel they come by
+    session_idle_s: float = (
+        900.0  # a session of one's own that nobody watches or steers for so long is closed
+    )
     restart_limit: int = 5  # worker restarts in a row before the server gives up
 
     def __post_init__(self) -> None:

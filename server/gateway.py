@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from engine.errors import Full, PsistreamError, Unavailable, UnknownSession
+from engine.errors import Forbidden, Full, PsistreamError, Unavailable, UnknownSession
 from engine.types import (
     ByteArray,
     CloseSession,
@@ -30,31 +30,25 @@ from engine.types import (
     SessionInfo,
     SetViewers,
     SubmitControl,
-    WorkerFailed,
     WorkerReady,
 )
 from server.config import ServerConfig
-from server.control.base import Listener, SessionEvent
+from server.control.base import Listener
+from server.listeners import Listeners
 from server.media.fanout import Fanout
 from server.metrics import Metrics
-from server.session import Session
+from server.session import Session, new_session
+from server.supervisor import Supervisor
 from server.tasks import Tasks
-from server.worker.base import Applied, Event, MakeWorker, Worker, WorkerLost, as_error
+from server.worker.base import Applied, Event, MakeWorker, as_error
 
 log = logging.getLogger(__name__)
 
 MAIN = "main"
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 5.0
-STALLED_S = 10.0
+EXPIRE_EVERY_S = 5.0
 REOPEN_S = 0.5
-RESTART_FIRST_S, RESTART_MOST_S = 0.1, 5.0
-HEALTHY_S = 30.0  # a worker that lived so long starts the count of restarts anew
-
-
-def restart_delay_s(attempt: int) -> float:
-    """How long to wait before restart number `attempt` (from 0) in a row."""
-    return min(RESTART_MOST_S, RESTART_FIRST_S * 2.0**attempt)
 
 
 class Gateway:
@@ -68,20 +62,19 @@ class Gateway:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config, self.metrics = config, metrics
-        self.ready: WorkerReady | None = None
-        self.fault: str | None = "the model is being loaded"  # why the server is not ready
-        self._make_worker, self._clock = make_worker, clock
-        self._worker: Worker | None = None
+        self._supervisor = Supervisor(
+            make_worker, self._heard, self._open_main, self._lost, metrics, config.restart_limit, clock
+        )
+        self._clock = clock
         self._sessions: dict[str, Session] = {}
-        self._listeners: list[Listener] = []
+        self._listeners = Listeners()
         self._tasks = Tasks()
         self._closing = False
-        self._restarts, self._restarting = 0, False
-        self._started_s = 0.0
 
     async def __aenter__(self) -> Self:
         try:
-            await self._start_worker()
+            await self._supervisor.start()
+            self._tasks.spawn(self._expire(), "expire-sessions")
         except BaseException:
             await self.close()
             raise
@@ -95,12 +88,20 @@ class Gateway:
     async def close(self) -> None:
         """Idempotent."""
         self._closing = True
-        self.fault = "the server is stopping"
         for session in list(self._sessions.values()):
             self._end(session, "closed", "the server is stopping")
         await self._tasks.close()
-        if self._worker is not None:
-            await self._worker.close()
+        await self._supervisor.close()
+
+    @property
+    def ready(self) -> WorkerReady | None:
+        """What the worker is, while one runs."""
+        return self._supervisor.ready
+
+    @property
+    def fault(self) -> str | None:
+        """Why none runs."""
+        return self._supervisor.fault
 
     # ---- sessions ----
 
@@ -113,13 +114,16 @@ class Gateway:
         if len(self._sessions) >= self.ready.max_sessions:
             self.metrics.refused.labels("sessions").inc()
             raise Full(f"all {self.ready.max_sessions} sessions are taken: try again later, or close one")
-        session = self._enter(name or secrets.token_urlsafe(9), prompt, seed, is_main=name is not None)
-        command = OpenSession(session.id, prompt, session.info.seed, image)
+        seed = secrets.randbits(32) if seed is None else seed
+        shared = name is not None and self.config.loopback
+        session = self._enter(name or secrets.token_urlsafe(9), prompt, seed, shared=shared)
+        command = OpenSession(session.id, prompt, seed, image)
         try:
-            self._send(command)
+            self._supervisor.send(command)
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 await session.opened
         except TimeoutError:
+            self._try(CloseSession(session.id))
             self._end(session, "unavailable", "the worker did not answer")
             raise Unavailable("the worker did not answer; try again in a moment") from None
         except PsistreamError as error:
@@ -127,34 +131,39 @@ class Gateway:
             raise
         return session
 
-    def _enter(self, session_id: str, prompt: str, seed: int | None, *, is_main: bool) -> Session:
-        shared = is_main and self.config.loopback
-        seed = secrets.randbits(32) if seed is None else seed
+    def _enter(self, session_id: str, prompt: str, seed: int, *, shared: bool) -> Session:
         fanout = Fanout(
             on_change=lambda viewers: self._viewers_changed(session_id, viewers),
             on_keyframe=lambda codec: self._try(RequestKeyframe(session_id, codec)),
         )
-        assert self.ready is not None
-        session = self._sessions[session_id] = Session(
-            id=session_id,
-            token=None if shared else secrets.token_urlsafe(24),
-            view_token=None if shared else secrets.token_urlsafe(24),
-            fanout=fanout,
-            info=SessionInfo(session_id, prompt, seed, False, None, 0, 0, 0, self.ready.state_bytes),
-            opened=asyncio.get_running_loop().create_future(),
-        )
+        size = self.ready.state_bytes if self.ready else 0
+        info = SessionInfo(session_id, prompt, seed, False, None, 0, 0, 0, size)
+        session = new_session(info, fanout, shared=shared, now_s=self._clock())
+        self._sessions[session_id] = session
         self._count()
         return session
 
     async def close_session(self, session_id: str) -> None:
-        """Returns when its place is free again. Raises UnknownSession."""
+        """Returns when its place is free again. Raises UnknownSession, Forbidden for `main`."""
         session = self.session(session_id)
+        if session.id == MAIN:
+            raise Forbidden("main is everybody's and stays; reset it, or open a session of your own")
         self._try(CloseSession(session_id))
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await session.closed.wait()
         except TimeoutError:
             self._end(session, "closed", "the session was closed")
+
+    async def _expire(self) -> None:
+        """Sessions that were forgotten must not keep others out."""
+        while True:
+            await asyncio.sleep(EXPIRE_EVERY_S)
+            oldest_s = self._clock() - self.config.session_idle_s
+            for session in list(self._sessions.values()):
+                if session.id != MAIN and not session.fanout.count and session.used_s < oldest_s:
+                    self._try(CloseSession(session.id))
+                    self._end(session, "idle", "nobody watched or steered it any more")
 
     def session(self, session_id: str) -> Session:
         """Raises UnknownSession."""
@@ -166,11 +175,7 @@ class Gateway:
     def stalled(self) -> list[str]:
         """Sessions that are watched and should move, but have not for long: the device hangs."""
         now_s = self._clock()
-        return [
-            s.id
-            for s in self._sessions.values()
-            if s.fanout.count and not s.info.paused and now_s - s.moved_s > STALLED_S
-        ]
+        return [s.id for s in self._sessions.values() if s.stalled(now_s)]
 
     # ---- Steering ----
 
@@ -186,38 +191,21 @@ class Gateway:
         if known is not None:
             return known
         try:
-            self._send(SubmitControl(session_id, control))
+            self._supervisor.send(SubmitControl(session_id, control))
         except Unavailable as error:  # not remembered: the same id may be tried again
             return Receipt(session_id, control.id, "rejected", code=error.code, message=error.message)
         receipt = Receipt(session_id, control.id, "received")
         session.remember(receipt)
-        session.received_s[control.id] = self._clock()
+        session.received_s[control.id] = session.used_s = self._clock()
         return receipt
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        self._listeners.append(listener)
-
-        def stop() -> None:
-            with contextlib.suppress(ValueError):
-                self._listeners.remove(listener)
-
-        return stop
-
-    def _notify(self, event: SessionEvent) -> None:
-        for listener in list(self._listeners):
-            try:
-                listener(event)
-            except Exception:  # one channel's fault is not the others'
-                log.exception("a listener failed on %s", type(event).__name__)
+        return self._listeners.add(listener)
 
     # ---- from the worker ----
 
     def _heard(self, event: Event) -> None:
         match event:
-            case WorkerLost(message):
-                self._lost(message)
-            case WorkerReady() | WorkerFailed():
-                pass
             case Applied(receipt, pts_90k):
                 self._receipt(receipt, pts_90k)
             case Receipt():
@@ -243,7 +231,7 @@ class Gateway:
             session.remember_time(receipt.frame, pts_90k)
         since_s = session.received_s.pop(receipt.id, None)
         self.metrics.receipt(receipt, None if since_s is None else self._clock() - since_s)
-        self._notify(receipt)
+        self._listeners.tell(receipt)
 
     def _told(self, info: SessionInfo) -> None:
         session = self._sessions.get(info.id)
@@ -252,7 +240,7 @@ class Gateway:
         session.info, session.moved_s = info, self._clock()
         if not session.opened.done():
             session.opened.set_result(None)
-        self._notify(session.current())
+        self._listeners.tell(session.current())
 
     def _played(self, stats: SegmentStats) -> None:
         session = self._sessions.get(stats.session)
@@ -263,14 +251,15 @@ class Gateway:
         dropped = stats.dropped_frames_total - (before.dropped_frames_total if before else 0)
         self.metrics.segment(stats, late, dropped)
         session.stats, session.moved_s = stats, self._clock()
-        self._notify(stats)
+        self._listeners.tell(stats)
 
     def _viewers_changed(self, session_id: str, viewers: dict[str, int]) -> None:
         self._try(SetViewers(session_id, viewers))
         if session := self._sessions.get(session_id):
+            session.used_s = self._clock()
             if session.fanout.count == 1:  # the first one: generation begins again
                 session.moved_s = self._clock()
-            self._notify(session.current())
+            self._listeners.tell(session.current())
 
     def _end(self, session: Session, code: str, message: str) -> None:
         """Whatever ended it. Its viewers hear why through the listeners."""
@@ -280,22 +269,13 @@ class Gateway:
             session.opened.set_exception(as_error(code, message))
             session.opened.exception()  # retrieved, should nobody wait any more
         session.closed.set()
-        self._notify(SessionClosed(session.id, code, message))
+        self._listeners.tell(SessionClosed(session.id, code, message))
         session.fanout.close()
         self._count()
         if session.id == MAIN and code not in ("closed", "worker_lost") and not self._closing:
             self._tasks.spawn(self._reopen_main(), "reopen-main")
 
     # ---- the worker's life ----
-
-    async def _start_worker(self) -> None:
-        self._worker = self._make_worker(self._heard)
-        self.ready = await self._worker.start()
-        self._started_s = self._clock()
-        self.fault = None
-        self.metrics.worker(self.ready)
-        self._count()
-        await self._open_main()
 
     async def _open_main(self) -> None:
         if MAIN not in self._sessions:
@@ -308,51 +288,13 @@ class Gateway:
             await self._open_main()
 
     def _lost(self, message: str) -> None:
-        log.error("%s; its sessions are lost", message)
-        self.ready, self.fault = None, message
-        self.metrics.worker_up.set(0)
         for session in list(self._sessions.values()):
             self._end(session, "worker_lost", "the worker that made this video is gone; open it again")
-        if self._clock() - self._started_s > HEALTHY_S:
-            self._restarts = 0
-        if not self._closing and not self._restarting:
-            self._restarting = True
-            self._tasks.spawn(self._restart(), "restart-worker")
-
-    async def _restart(self) -> None:
-        try:
-            await self._try_restarts()
-        finally:
-            self._restarting = False
-
-    async def _try_restarts(self) -> None:
-        while self._restarts < self.config.restart_limit:
-            await asyncio.sleep(restart_delay_s(self._restarts))
-            self._restarts += 1
-            self.metrics.restarts.inc()
-            if self._worker is not None:
-                await self._worker.close()
-            try:
-                await self._start_worker()
-            except PsistreamError as error:
-                self.fault = f"the worker could not be restarted: {error.message}"
-                log.error("%s", self.fault)
-                continue
-            log.warning("the worker runs again")
-            return
-        self.fault = f"the worker failed {self._restarts} times in a row; start psistream again"
-        log.error("%s", self.fault)
-
-    def _send(self, command: Command) -> None:
-        """Raises Unavailable."""
-        if self._worker is None or self.ready is None:
-            raise Unavailable(self.fault or "the worker is not running; try again in a moment")
-        self._worker.send(command)
 
     def _try(self, command: Command) -> None:
         """Where nobody can be told: a worker that is gone takes its sessions with it anyway."""
         with contextlib.suppress(Unavailable):
-            self._send(command)
+            self._supervisor.send(command)
 
     def _count(self) -> None:
         slots = self.ready.max_sessions if self.ready else 0

@@ -33,6 +33,10 @@ class TooLarge(InvalidInput):
     code = "too_large"
 
 
+class TooSlow(InvalidInput):
+    code = "timeout"
+
+
 class WrongType(InvalidInput):
     code = "unsupported_type"
 
@@ -48,6 +52,7 @@ class RateLimited(InvalidInput):
 
 
 STATUS: tuple[tuple[type[PsistreamError], int], ...] = (  # the first that fits
+    (TooSlow, 408),
     (TooLarge, 413),
     (WrongType, 415),
     (NoRestart, 422),

@@ -137,6 +137,7 @@ async def serve(config: ServerConfig, listener: socket.socket, log_level: str) -
             log_level=log_level,
             access_log=log_level == "debug",
             timeout_graceful_shutdown=1,
+            limit_concurrency=256,
             ws="none",
             loop="asyncio",
             server_header=False,

@@ -21,7 +21,7 @@ from server.control.ratelimit import TokenBucket
 from server.gateway import Gateway
 from server.media.viewers import Viewers
 from server.metrics import Metrics
-from server.problems import RateLimited, TooLarge
+from server.problems import RateLimited, TooLarge, TooSlow
 from server.session import Session
 from server.tasks import Tasks
 from server.worker.base import MakeWorker
@@ -30,6 +30,7 @@ LAG_EVERY_S = 0.5
 PICTURES_AT_ONCE = 2
 NEW_PER_S, NEW_BURST = 1.0, 20  # sessions opened over HTTP
 MAX_BODY_BYTES = 64 * 1024
+BODY_TIMEOUT_S = 20.0
 
 
 @dataclass
@@ -74,16 +75,20 @@ class Services:
 
 
 async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
-    """Never holds more than the limit. Raises TooLarge."""
+    """Never holds more than the limit, never waits for ever. Raises TooLarge, TooSlow."""
     too_large = TooLarge(f"the body may have at most {limit} bytes", field="body")
     declared = request.headers.get("content-length", "0")
     if not (declared.isascii() and declared.isdigit()) or int(declared) > limit:
         raise too_large
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise too_large
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise too_large
+    except TimeoutError:
+        raise TooSlow(f"the body did not come within {BODY_TIMEOUT_S:.0f} s", field="body") from None
     return bytes(body)
 
 

@@ -6,6 +6,7 @@ The video itself, its prompt and its state are the worker's; this is bounded in 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
@@ -14,6 +15,7 @@ from server.media.fanout import Fanout
 
 REMEMBERED_ANSWERS = 1024
 REMEMBERED_TIMES = 256
+STALLED_S = 10.0
 
 
 @dataclass
@@ -29,9 +31,14 @@ class Session:
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     stats: SegmentStats | None = None
     moved_s: float = 0.0  # when a segment was played, or playing began
+    used_s: float = 0.0  # when it was last steered, or watched
     answers: OrderedDict[str, Receipt] = field(default_factory=OrderedDict)
     received_s: dict[str, float] = field(default_factory=dict)  # of controls that wait
     times: OrderedDict[int, int] = field(default_factory=OrderedDict)  # frame → pts_90k
+
+    def stalled(self, now_s: float) -> bool:
+        """Watched and not paused, but nothing new for long."""
+        return bool(self.fanout.count) and not self.info.paused and now_s - self.moved_s > STALLED_S
 
     def current(self) -> SessionInfo:
         """As of the segment on screen."""
@@ -54,3 +61,17 @@ class Session:
 
     def pts_of(self, frame: int) -> int | None:
         return self.times.get(frame)
+
+
+def new_session(info: SessionInfo, fanout: Fanout, *, shared: bool, now_s: float) -> Session:
+    """`shared`: without tokens."""
+    return Session(
+        id=info.id,
+        token=None if shared else secrets.token_urlsafe(24),
+        view_token=None if shared else secrets.token_urlsafe(24),
+        fanout=fanout,
+        info=info,
+        opened=asyncio.get_running_loop().create_future(),
+        moved_s=now_s,
+        used_s=now_s,
+    )

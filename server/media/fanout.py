@@ -90,6 +90,7 @@ class Fanout:
         self._on_change, self._on_keyframe = on_change, on_keyframe
         self._tracks: dict[str, list[PacketTrack]] = {}
         self._picture_id: dict[str, int] = {}
+        self.closed = False
 
     @property
     def viewers(self) -> dict[str, int]:
@@ -110,6 +111,9 @@ class Fanout:
         self._on_keyframe(codec)
 
     def _join(self, codec: str, track: PacketTrack) -> None:
+        if self.closed:
+            track.stop()
+            return
         self._tracks.setdefault(codec, []).append(track)
         self._on_change(self.viewers)
         self._on_keyframe(codec)
@@ -135,6 +139,8 @@ class Fanout:
         return len(tracks)
 
     def close(self) -> None:
+        """The session has ended: all tracks end, and so does whoever comes late."""
+        self.closed = True
         for tracks in self._tracks.values():
             for track in tracks:
                 track.stop()

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from aiortc import RTCIceCandidate
 from aiortc.rtcrtpparameters import RTCRtpHeaderExtensionParameters
-from aiortc.sdp import MediaDescription, candidate_from_sdp
+from aiortc.sdp import GroupDescription, MediaDescription, candidate_from_sdp
 
 from engine.errors import InvalidInput
+from server.control.strictjson import printable
 from server.media.adapter import parse_sdp
 from server.media.encoder import CODECS
 
@@ -61,8 +62,10 @@ def read_offer(body: bytes) -> Offer:
     sdp = "\r\n".join(bare) + "\r\n"
     if sum(line.startswith("m=") for line in bare) > MAX_PARTS:
         raise InvalidInput(f"the offer has more than {MAX_PARTS} m= parts", field="sdp")
-    parts = parse_sdp(sdp).media
+    description = parse_sdp(sdp)
+    parts = description.media
     video = _check_parts(parts)
+    _check_bundle([str(part.rtp.muxId) for part in parts], description.group)
     return Offer(
         sdp=sdp,
         candidates=read_candidates(lines, parts[0].rtp.muxId),
@@ -114,7 +117,7 @@ def _check_parts(parts: list[MediaDescription]) -> MediaDescription:
     if not all(mids) or len(set(mids)) != len(mids):
         raise InvalidInput("each m= part of the offer needs an a=mid of its own", field="sdp")
     for part in parts:
-        where = f"the {part.kind} part of the offer"
+        where = f"the {printable(part.kind)} part of the offer"
         if part.kind not in ("audio", "video", "application"):
             raise InvalidInput(f"{where} is not known here: offer video and a data channel", field="sdp")
         if part.ice is None or not part.ice.usernameFragment or not part.ice.password:
@@ -130,6 +133,16 @@ def _check_parts(parts: list[MediaDescription]) -> MediaDescription:
     if video is None:
         raise InvalidInput("the offer has no video part that receives: add one with recvonly", field="sdp")
     return video
+
+
+def _check_bundle(mids: list[str], groups: list[GroupDescription]) -> None:
+    """aiortc takes the first name for the transport that all share, and fails much later if it is another."""
+    bundles = [group.items for group in groups if group.semantic == "BUNDLE"]
+    if bundles != [mids] and (bundles or len(mids) > 1):
+        raise InvalidInput(
+            "a=group:BUNDLE must name the a=mid of all parts, in their order: use bundlePolicy max-bundle",
+            field="sdp",
+        )
 
 
 def _codecs(video: MediaDescription) -> tuple[str, ...]:

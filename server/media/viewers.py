@@ -42,6 +42,7 @@ class Viewers:
         self._config, self._metrics, self._clock = config, metrics, clock
         self._viewers: dict[str, Viewer] = {}
         self._graves: OrderedDict[str, None] = OrderedDict()
+        self._leaving: set[str] = set()
         self._tasks = Tasks()
         self._stop_listening = steering.listen(self._heard)
 
@@ -93,6 +94,7 @@ class Viewers:
         viewer = self._viewers.pop(viewer_id, None)
         if viewer is None:
             return
+        self._leaving.discard(viewer_id)
         self._graves[viewer_id] = None
         if len(self._graves) > GRAVES:
             self._graves.popitem(last=False)
@@ -110,6 +112,7 @@ class Viewers:
             return
         for viewer in list(self._viewers.values()):
             if viewer.seat.session == event.session:
+                self._leaving.add(viewer.id)
                 self._tasks.spawn(self._close_later(viewer.id), "close-viewer-session-ended")
 
     async def _close_later(self, viewer_id: str) -> None:
@@ -131,6 +134,8 @@ class Viewers:
             self._count()
 
     def _lost(self, viewer: Viewer, now_s: float) -> bool:
+        if viewer.seat.fanout.closed and viewer.id not in self._leaving:  # it came while its session ended
+            return True
         if viewer.connected:
             return now_s - viewer.heard_s > self._config.viewer_timeout_s
         return now_s - viewer.opened_s > CONNECT_TIMEOUT_S

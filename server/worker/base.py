@@ -61,6 +61,7 @@ _BY_CODE: dict[str, type[PsistreamError]] = {
     kind.code: kind
     for kind in (InvalidInput, UnknownSession, Full, ModelFilesError, BackendError, Unavailable)
 }
+_BY_CODE["worker_lost"] = Unavailable
 
 
 def as_error(code: str, message: str) -> PsistreamError:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from engine.backends.registry import load_backend
-from engine.errors import PsistreamError
+from engine.errors import PsistreamError, Unavailable
 from engine.runtime.engine import Engine
 from engine.types import (
     CloseSession,
@@ -66,7 +66,8 @@ class Device:
         )
 
     def handle(self, command: Command) -> None:
-        """Never raises for what a client may have caused: the answer is an event."""
+        """Never raises for what a client may have caused: the answer is an event. Raises Unavailable when the
+        device is broken for good."""
         match command:
             case OpenSession(session):
                 self._playout.open(session)
@@ -75,6 +76,8 @@ class Device:
                 except PsistreamError as error:
                     self._playout.forget(session)
                     self._emit(SessionClosed(session, error.code, error.message))
+                    if isinstance(error, Unavailable):
+                        raise
             case SubmitControl(session, control):
                 try:
                     self._engine.submit(session, control)

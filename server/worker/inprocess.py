@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 
-from engine.errors import PsistreamError, Unavailable
+from engine.errors import Unavailable
 from engine.types import Command, Stop, WorkerReady
 from server.config import WorkerConfig
-from server.worker.base import Event, OnEvent
+from server.worker.base import Event, OnEvent, WorkerLost
 from server.worker.device import Device
 
 OUTBOX = 512  # commands; when full, `send` refuses
+GRACE_S = 2.0
 
 
 class InProcessWorker:
@@ -46,16 +48,19 @@ class InProcessWorker:
             return
         self._closed = True
         if self._thread is not None:
-            await asyncio.to_thread(self._commands.put, Stop())
-            await asyncio.to_thread(self._thread.join, 2.0)
+            with contextlib.suppress(queue.Full):
+                self._commands.put_nowait(Stop())
+            await asyncio.to_thread(self._thread.join, GRACE_S)
 
     def _run(self, device: Device) -> None:
         while True:
             command = self._commands.get()
             try:
                 device.handle(command)
-            except PsistreamError:  # the engine is closed or broken: nothing more to do here
-                continue
+            except Unavailable as error:
+                self._emit(WorkerLost(f"the worker is broken: {error.message}"))
+                device.close()
+                return
             if isinstance(command, Stop):
                 return
 

@@ -1,0 +1,223 @@
+"""What the server's tests share: a whole server in this process, a viewer, a worker without a device."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import numpy as np
+import numpy.typing as npt
+from aiortc import (
+    MediaStreamTrack,
+    RTCConfiguration,
+    RTCDataChannel,
+    RTCPeerConnection,
+    RTCRtpSender,
+    RTCSessionDescription,
+)
+from av import VideoFrame
+from fastapi import FastAPI
+
+from engine.config import RuntimeConfig
+from engine.types import (
+    CloseSession,
+    Command,
+    Control,
+    OpenSession,
+    Packet,
+    Receipt,
+    SessionClosed,
+    SessionInfo,
+    SubmitControl,
+    WorkerReady,
+)
+from server.app import create_app
+from server.config import ServerConfig, WorkerConfig
+from server.media import adapter
+from server.services import Services
+from server.worker.base import Event, MakeWorker, OnEvent, WorkerLost
+
+READY = WorkerReady("fake", "fake", 96, 160, 16, 8, ("idle", "left", "right", "jump"), 1000, 3, 5.0)
+SDP = {"Content-Type": "application/sdp"}
+
+
+def config(**changes: Any) -> ServerConfig:
+    """The fake backend in threads, no MQTT."""
+    given: dict[str, Any] = {
+        "worker": WorkerConfig(backend="fake", runtime=RuntimeConfig(max_sessions=3)),
+        "placement": "thread",
+        "mqtt": "off",
+        "prompt": "a red cat",
+        "seed": 7,
+    }
+    return ServerConfig(**{**given, **changes})
+
+
+class Live:
+    """A running server and an HTTP client of it."""
+
+    def __init__(self, app: FastAPI, http: httpx.AsyncClient) -> None:
+        self.app, self.http = app, http
+        self.services: Services = app.state.services
+
+    async def control(self, body: dict[str, Any], session: str = "main", **headers: str) -> httpx.Response:
+        return await self.http.post(f"/v1/sessions/{session}/controls", json=body, headers=headers)
+
+    async def figure(self, line: str) -> float:
+        """The value of one line of /metrics."""
+        for text in (await self.http.get("/metrics")).text.splitlines():
+            if text.startswith(line + " "):
+                return float(text.rsplit(" ", 1)[1])
+        raise AssertionError(f"/metrics has no {line}")
+
+
+@asynccontextmanager
+async def live(
+    settings: ServerConfig | None = None, make_worker: MakeWorker | None = None, host: str = "localhost"
+) -> AsyncIterator[Live]:
+    app = create_app(settings or config(), make_worker)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as http:
+            yield Live(app, http)
+
+
+async def until(true: Callable[[], Any], what: str, within_s: float = 5.0) -> None:
+    """Wait for a condition; tests name what they wait for."""
+    try:
+        async with asyncio.timeout(within_s):
+            while not true():  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        raise AssertionError(f"in {within_s} s there was no {what}") from None
+
+
+class Watcher:
+    """A viewer of aiortc's, as independent of the server as a browser."""
+
+    def __init__(self, pc: RTCPeerConnection, channel: RTCDataChannel | None) -> None:
+        self.pc, self.channel = pc, channel
+        self.messages: list[dict[str, Any]] = []
+        self.track: MediaStreamTrack | None = None
+        self.location = ""
+        pc.on("track", self._on_track)
+        if channel is not None:
+            channel.on("message", lambda text: self.messages.append(json.loads(text)))
+
+    def _on_track(self, track: MediaStreamTrack) -> None:
+        self.track = track
+
+    async def offer(self) -> str:
+        await self.pc.setLocalDescription(await self.pc.createOffer())
+        return str(self.pc.localDescription.sdp)
+
+    async def accept(self, response: httpx.Response) -> None:
+        assert response.status_code == 201, response.text
+        self.location = response.headers["Location"]
+        await self.pc.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
+
+    async def frame(self, within_s: float = 5.0) -> VideoFrame:
+        assert self.track is not None
+        frame = await asyncio.wait_for(self.track.recv(), within_s)
+        assert isinstance(frame, VideoFrame)
+        return frame
+
+    async def picture(self) -> npt.NDArray[np.uint8]:
+        """(H, W, 3) of the next frame."""
+        return (await self.frame()).to_ndarray(format="rgb24").astype(np.uint8)
+
+    def send(self, message: dict[str, Any]) -> None:
+        assert self.channel is not None
+        self.channel.send(json.dumps(message))
+
+    def heard(self, kind: str, **fields: Any) -> list[dict[str, Any]]:
+        """The messages of this type whose fields are as given."""
+        wanted = {"type": kind, **fields}
+        return [m for m in self.messages if all(m.get(k) == v for k, v in wanted.items())]
+
+    @property
+    def codec(self) -> str:
+        """What the answer agreed on."""
+        return str(self.pc.getTransceivers()[0]._codecs[0].mimeType).partition("/")[2].lower()
+
+
+@asynccontextmanager
+async def watcher(*, channel: bool = True, codecs: tuple[str, ...] = ()) -> AsyncIterator[Watcher]:
+    """`codecs`: what to offer, in this order; empty for aiortc's own choice."""
+    pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    transceiver = pc.addTransceiver("video", direction="recvonly")
+    adapter.own_addresses(adapter.ice_connection(transceiver))
+    if codecs:
+        known = RTCRtpSender.getCapabilities("video").codecs
+        wanted = [c for name in codecs for c in known if c.mimeType.lower() == f"video/{name}"]
+        transceiver.setCodecPreferences(wanted)
+    data = pc.createDataChannel("control") if channel else None
+    try:
+        yield Watcher(pc, data)
+    finally:
+        await pc.close()
+
+
+@asynccontextmanager
+async def watching(
+    server: Live, session: str = "main", query: str = "", token: str | None = None, **options: Any
+) -> AsyncIterator[Watcher]:
+    """A viewer that is connected."""
+    headers = SDP | ({"Authorization": f"Bearer {token}"} if token else {})
+    async with watcher(**options) as viewer:
+        sdp = await viewer.offer()
+        url = f"/v1/sessions/{session}/whep{query}"
+        await viewer.accept(await server.http.post(url, content=sdp, headers=headers))
+        yield viewer
+
+
+class FakeWorker:
+    """Answers at once and remembers what it was told; `tell` says whatever a test wants it to say."""
+
+    def __init__(self, on_event: OnEvent, log: list[FakeWorker] | None = None) -> None:
+        self.tell: Callable[[Event], None] = on_event
+        self.commands: list[Command] = []
+        self.closed = False
+        self.mute = False
+        self.open_answer: Callable[[OpenSession], Event] = opened
+        if log is not None:
+            log.append(self)
+
+    async def start(self) -> WorkerReady:
+        return READY
+
+    def send(self, command: Command) -> None:
+        self.commands.append(command)
+        if self.mute:
+            return
+        loop = asyncio.get_running_loop()
+        match command:
+            case OpenSession():
+                loop.call_soon(self.tell, self.open_answer(command))
+            case CloseSession(session):
+                loop.call_soon(self.tell, SessionClosed(session, "closed", "the session was closed"))
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def die(self) -> None:
+        self.tell(WorkerLost("the worker was killed by signal 9 (Killed)"))
+
+    def submitted(self) -> list[Control]:
+        return [c.control for c in self.commands if isinstance(c, SubmitControl)]
+
+
+def opened(command: OpenSession) -> SessionInfo:
+    return SessionInfo(command.session, command.prompt, command.seed, False, None, 0, 0, 0, 1000)
+
+
+def applied(session: str, control_id: str, segment: int = 3, frame: int = 24) -> Receipt:
+    return Receipt(session, control_id, "applied", segment, frame)
+
+
+def packet(frame: int = 0, *, keyframe: bool = False, session: str = "main", codec: str = "vp8") -> Packet:
+    return Packet(session, codec, 0, frame // 8, frame, frame * 5625, keyframe, b"\x10" * 40)

@@ -1,0 +1,123 @@
+"""Encoders: near lossless on flat pictures, no delay, keyframes when asked for and only then."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import cast
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pytest
+from av.video.codeccontext import VideoCodecContext
+
+from engine.errors import InvalidInput
+from engine.types import ByteArray
+from server.config import MediaConfig
+from server.media.encoder import CODECS, Encoded, Encoder, ToYuv
+
+
+def drawing(shift: int = 0) -> ByteArray:
+    """Flat shapes with hard, saturated edges, which is what video codecs like least."""
+    picture = np.empty((96, 160, 3), np.uint8)
+    picture[:64], picture[64:] = (90, 160, 240), (60, 160, 70)
+    picture[30:70, 20 + shift : 44 + shift] = (200, 40, 40)
+    picture[60:76, 90 - shift : 106 - shift] = (240, 220, 60)
+    return picture
+
+
+def encode(codec: str, count: int, keyframes: tuple[int, ...] = ()) -> list[Encoded]:
+    to_yuv, encoder = ToYuv(2), Encoder(codec, 320, 192, 16, 900_000)
+    encoded = [encoder.encode(to_yuv(drawing(i)), i * 5625, keyframe=i in keyframes) for i in range(count)]
+    assert all(encoded), "an encoder held a frame back"
+    return [e for e in encoded if e is not None]
+
+
+def decode(codec: str, encoded: list[Encoded]) -> list[npt.NDArray[np.float64]]:
+    decoder = cast(VideoCodecContext, av.CodecContext.create(codec, "r"))
+    frames = [frame for e in encoded for frame in decoder.decode(av.Packet(e.data))]
+    return [f.reformat(160, 96, "rgb24").to_ndarray().astype(np.float64) for f in frames]
+
+
+def psnr(a: npt.NDArray[np.float64], b: ByteArray) -> float:
+    return float(10 * np.log10(255**2 / max(1e-9, ((a - b) ** 2).mean())))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_flat_art_comes_out_nearly_as_it_went_in(codec: str) -> None:
+    pictures = decode(codec, encode(codec, 16))
+    assert len(pictures) == 16
+    quality = [psnr(picture, drawing(i)) for i, picture in enumerate(pictures)]
+    assert min(quality) > 30, quality  # 4:2:0 at the model's own size can't reach this with hard edges
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_keyframes_come_at_first_and_when_asked_for(codec: str) -> None:
+    keys = [i for i, e in enumerate(encode(codec, 24, keyframes=(9, 10))) if e.keyframe]
+    assert keys == [0, 9, 10]
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_stream_can_be_entered_at_a_forced_keyframe(codec: str) -> None:
+    encoded = encode(codec, 14, keyframes=(8,))
+    pictures = decode(codec, encoded[8:])
+    assert len(pictures) == 6
+    assert psnr(pictures[-1], drawing(13)) > 30
+
+
+def test_one_frame_serves_both_codecs() -> None:
+    """They share the conversion; the second must not see what the first one asked of the frame."""
+    frame = ToYuv(2)(drawing())
+    vp8, h264 = (Encoder(codec, 320, 192, 16, 900_000) for codec in CODECS)
+    for i in range(3):
+        first = vp8.encode(frame, i * 5625, keyframe=True)
+        second = h264.encode(frame, i * 5625, keyframe=False)
+        assert first is not None
+        assert second is not None
+        assert (first.keyframe, second.keyframe) == (True, i == 0)
+
+
+def test_colour_keeps_its_edges_when_small_pictures_are_doubled() -> None:
+    def error(scale: int) -> float:
+        frame = ToYuv(scale)(drawing())
+        back = frame.reformat(160, 96, "rgb24").to_ndarray().astype(np.float64)
+        return float(np.abs(back - drawing()).mean())
+
+    assert error(2) < 0.8 * error(1)
+
+
+def test_small_pictures_are_doubled_and_large_ones_are_not() -> None:
+    assert MediaConfig().scale(160, 96) == 2
+    assert MediaConfig().scale(848, 480) == 1
+    assert MediaConfig(upscale=1).scale(160, 96) == 1
+
+
+def test_the_bitrate_follows_the_size_within_limits() -> None:
+    media = MediaConfig()
+    assert media.bitrate(320, 192, 16) == 900_000
+    assert 1_000_000 < media.bitrate(848, 480, 24) < 1_500_000
+    assert media.bitrate(3840, 2160, 60) == 4_000_000
+    assert MediaConfig(bitrate_bps=200_000).bitrate(848, 480, 24) == 200_000
+
+
+@pytest.mark.parametrize(("field", "value"), [("bitrate_bps", 7), ("upscale", 9)])
+def test_settings_out_of_range_are_refused(field: str, value: int) -> None:
+    with pytest.raises(InvalidInput, match="must be"):
+        MediaConfig(**{field: value})
+
+
+def test_an_unknown_codec_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="vp8, h264"):
+        Encoder("av1", 320, 192, 16, 900_000)
+
+
+def test_a_closed_encoder_gives_nothing() -> None:
+    encoder = Encoder("vp8", 320, 192, 16, 900_000)
+    encoder.close()
+    assert encoder.encode(ToYuv(2)(drawing()), 0, keyframe=False) is None
+
+
+def test_timestamps_are_of_the_rtp_clock() -> None:
+    frame = ToYuv(2)(drawing())
+    Encoder("vp8", 320, 192, 16, 900_000).encode(frame, 5625, keyframe=False)
+    assert (frame.pts, frame.time_base) == (5625, Fraction(1, 90_000))
