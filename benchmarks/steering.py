@@ -1,8 +1,9 @@
 """`psistream bench steering`: does the video do what the prompt says, and how soon?
 
-Each try opens a scene with a full prompt (as a `cut` does), walks and idles, then reconditions to another prompt with
-another place and time. A probe reads the attributes back from the pixels. Tries are independent seeds; captions come
-from the world's grammar, `--held-out` uses words that training never saw. Needs torch for the probe.
+Each try opens a scene with a full prompt (as a `cut` does), walks and idles, then reconditions to another
+prompt with another place and time. A probe reads the attributes back from the pixels. Tries are independent
+seeds; captions come from the world's grammar, `--held-out` uses words that training never saw. Needs torch
+for the probe.
 """
 
 from __future__ import annotations

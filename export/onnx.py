@@ -1,10 +1,11 @@
 """PyTorch modules → ONNX graphs whose weights lie in the one safetensors file that PyTorch reads too.
 
 Every role of the step contract becomes a graph with a free batch axis. Its parameters are stored as fp16 in
-`model.safetensors`; the graph points at them by offset and casts them to fp32, which ONNX Runtime does once, when it
-makes a session. It knows nothing of training.
+`model.safetensors`; the graph points at them by offset and casts them to fp32, which ONNX Runtime does once,
+when it makes a session. It knows nothing of training.
 
-Exporter: torch.export (dynamo), opset 23: Attention, RMSNormalization and LayerNormalization are single nodes.
+Exporter: torch.export (dynamo), opset 23: Attention, RMSNormalization and LayerNormalization are single
+nodes.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -47,7 +50,11 @@ def stored_tensors(path: Path) -> dict[str, Stored]:
     start = 8 + size
     return {
         name: Stored(
-            path.name, start + t["data_offsets"][0], t["data_offsets"][1] - t["data_offsets"][0], t["dtype"], tuple(t["shape"])
+            path.name,
+            start + t["data_offsets"][0],
+            t["data_offsets"][1] - t["data_offsets"][0],
+            t["dtype"],
+            tuple(t["shape"]),
         )
         for name, t in header.items()
         if name != "__metadata__"
@@ -80,8 +87,8 @@ def export_role(module: nn.Module, role: Role) -> onnx.ModelProto:
 
 
 def share_weights(model: onnx.ModelProto, places: Mapping[bytes, Stored]) -> int:
-    """Let initialisers point into the weights file; Cast and Transpose behind them restore what the graph had (the
-    exporter folds a Linear's transpose into its weight). Returns how many are shared.
+    """Let initialisers point into the weights file; Cast and Transpose behind them restore what the graph had
+    (the exporter folds a Linear's transpose into its weight). Returns how many are shared.
 
     `places` maps the content of a tensor, in the graph's dtype, to where it is stored."""
     graph, restore, shared = model.graph, [], 0
@@ -94,9 +101,10 @@ def share_weights(model: onnx.ModelProto, places: Mapping[bytes, Stored]) -> int
             place, turned = places.get(content(array.T)), True
         if place is None:
             continue
-        name, chain = initializer.name, []
+        name = initializer.name
+        chain: list[tuple[str, dict[str, Any]]] = []
         if place.dtype == "F16" and array.dtype == np.float32:
-            chain.append(("Cast", {"to": TensorProto.FLOAT}))
+            chain.append(("Cast", {"to": int(TensorProto.FLOAT)}))
             initializer.data_type = TensorProto.FLOAT16
         if turned:
             chain.append(("Transpose", {"perm": [1, 0]}))
@@ -122,6 +130,6 @@ def share_weights(model: onnx.ModelProto, places: Mapping[bytes, Stored]) -> int
     return shared
 
 
-def content(array: np.ndarray) -> bytes:  # type: ignore[type-arg]
+def content(array: npt.NDArray[Any]) -> bytes:
     """A key for equal tensors: dtype, shape and bytes."""
     return f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes()

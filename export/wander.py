@@ -39,7 +39,14 @@ def collect(run: Path) -> WorldModel:
 
 
 def export_onnx(
-    model: WorldModel, out: Path, *, name: str, fps: int = 16, steps: int = 4, first_steps: int = 8, text: Path = BUILT_IN
+    model: WorldModel,
+    out: Path,
+    *,
+    name: str,
+    fps: int = 16,
+    steps: int = 4,
+    first_steps: int = 8,
+    text: Path = BUILT_IN,
 ) -> ModelSpec:
     """Write a complete artifact to `out`; `text` is where embeddings and tokenizer come from."""
     out.mkdir(parents=True, exist_ok=True)
@@ -60,6 +67,9 @@ def export_onnx(
         share_weights(graph, places)
         onnx.save(graph, out / f"{role}.onnx")
         graphs[role] = f"{role}.onnx"
-        print(f"{role}: {len(graph.graph.node)} nodes, {(out / graphs[role]).stat().st_size / 1024:.0f} KiB", flush=True)
+        print(
+            f"{role}: {len(graph.graph.node)} nodes, {(out / graphs[role]).stat().st_size / 1024:.0f} KiB",
+            flush=True,
+        )
     write_manifest(out, spec, model.config.to_json(), graphs)
     return spec

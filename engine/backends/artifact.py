@@ -1,7 +1,8 @@
-"""A model on disk: a folder with `manifest.json`, graphs and weights, checked byte for byte before anything is loaded.
+"""A model on disk: a folder with `manifest.json`, graphs and weights, checked byte for byte before anything
+is loaded.
 
-manifest.json: {"format": 1, "spec": ModelSpec, "config": {...}, "files": {name: sha256}, "roles": {role: graph file}}.
-Files are plain names inside the folder; nothing outside it is ever opened. No torch here.
+manifest.json: {"format": 1, "spec": ModelSpec, "config": {...}, "files": {name: sha256}, "roles": {role:
+graph file}}. Files are plain names inside the folder; nothing outside it is ever opened. No torch here.
 """
 
 from __future__ import annotations
@@ -61,12 +62,15 @@ def open_artifact(path: Path | None) -> Artifact:
         ) from e
     if version != FORMAT:
         raise ModelFilesError(
-            f"{manifest} has format {version}, this version reads {FORMAT}; export the model again", field="format"
+            f"{manifest} has format {version}, this version reads {FORMAT}; export the model again",
+            field="format",
         )
     for name, expected in files.items():
         file = folder / name
         if Path(name).name != name or file.is_symlink():
-            raise ModelFilesError(f"{manifest}: file {name!r} must be a plain name in the folder", field="files")
+            raise ModelFilesError(
+                f"{manifest}: file {name!r} must be a plain name in the folder", field="files"
+            )
         if not file.is_file():
             raise ModelFilesError(f"{file} is missing; restore it (git checkout) or export again", field=name)
         if sha256(file) != expected:
@@ -77,7 +81,9 @@ def open_artifact(path: Path | None) -> Artifact:
             )
     for role, name in roles.items():
         if name not in files:
-            raise ModelFilesError(f"{manifest}: role {role!r} names {name!r}, which is not among its files", field="roles")
+            raise ModelFilesError(
+                f"{manifest}: role {role!r} names {name!r}, which is not among its files", field="roles"
+            )
     return Artifact(folder, spec, config, files, roles)
 
 

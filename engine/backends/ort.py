@@ -36,7 +36,9 @@ class OrtBackend:
         self._sessions: dict[str, ort.InferenceSession] = {}
         for role, expected in signature(self.spec).items():
             if role not in artifact.roles:
-                raise ModelFilesError(f"manifest: no graph for role {role!r}; export the model again", field="roles")
+                raise ModelFilesError(
+                    f"manifest: no graph for role {role!r}; export the model again", field="roles"
+                )
             file = artifact.file(artifact.roles[role])
             try:
                 session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])

@@ -24,7 +24,9 @@ def load_model(artifact: Artifact) -> WorldModel:
     try:
         model.load_state_dict(state)
     except RuntimeError as e:
-        raise ModelFilesError(f"{artifact.file(WEIGHTS)} does not fit the manifest's config: {e}", field=WEIGHTS) from e
+        raise ModelFilesError(
+            f"{artifact.file(WEIGHTS)} does not fit the manifest's config: {e}", field=WEIGHTS
+        ) from e
     model.embeddings.copy_(load_file(artifact.file(EMBEDDINGS))["embeddings"])
     return model.eval().requires_grad_(False)
 

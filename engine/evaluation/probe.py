@@ -1,13 +1,15 @@
-"""The instrument of every adherence figure: a small network that reads the world's attributes back from pixels.
+"""The instrument of every adherence figure: a small network that reads the world's attributes back from
+pixels.
 
-Trained on rendered frames, half of them sent through the autoencoder, so that its softness is not mistaken for a wrong
-attribute. Its own error on held-out renders is printed beside every figure made with it.
+Trained on rendered frames, half of them sent through the autoencoder, so that its softness is not mistaken
+for a wrong attribute. Its own error on held-out renders is printed beside every figure made with it.
 
 Legend: N frames, H W pixels.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -28,8 +30,14 @@ class Probe(nn.Module):
         super().__init__()
         widths = (12, 48, 96, 128)
         layers: list[nn.Module] = [nn.PixelUnshuffle(2)]
-        for a, b in zip(widths, widths[1:], strict=False):
-            layers += [nn.Conv2d(a, b, 3, 2, 1), nn.GroupNorm(8, b), nn.SiLU(), nn.Conv2d(b, b, 3, padding=1), nn.SiLU()]
+        for a, b in pairwise(widths):
+            layers += [
+                nn.Conv2d(a, b, 3, 2, 1),
+                nn.GroupNorm(8, b),
+                nn.SiLU(),
+                nn.Conv2d(b, b, 3, padding=1),
+                nn.SiLU(),
+            ]
         self.body = nn.Sequential(*layers)  # (N, 128, 6, 10)
         self.head = nn.Linear(128 * 6 * 10, sum(SIZES))
 
@@ -73,7 +81,9 @@ def train_probe(folder: Path, autoencoder: Autoencoder, *, minutes: float, seed:
             frames, said = torch.cat([new[0], frames])[:6000], torch.cat([new[1], said])[:6000]
         pick = torch.randint(0, len(frames), (64,))
         run.schedule(optimizer)
-        loss = torch.stack([F.cross_entropy(p, said[pick, i]) for i, p in enumerate(model(frames[pick]))]).sum()
+        loss = torch.stack(
+            [F.cross_entropy(p, said[pick, i]) for i, p in enumerate(model(frames[pick]))]
+        ).sum()
         loss.backward()
         clip_and_step(optimizer, model.parameters())
         run.note(loss)

@@ -1,10 +1,10 @@
-"""Causal video autoencoder: f8 in space, t4 in time, 16 channels, no convolution above a quarter of the height.
+"""Causal video autoencoder: f8 in space, t4 in time, 16 channels, no convolution above H/4.
 
 Four pixel frames become one latent frame. The decoder sees the current and the previous latent, so streaming
 needs one latent of state, and decoding in pieces equals decoding at once. It knows nothing of the DiT.
 
 Legend: B batch, L latent frames, T = 4 L pixel frames, C latent channels, H W pixels, h = H/8, w = W/8.
-The layout (spatial /8, temporal /4, 16 channels) is HunyuanVideo's, so every FramePack kernel and index holds.
+The layout (f8, t4, 16 channels) is HunyuanVideo's, so every FramePack kernel and index holds.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Residual(nn.Module):
         self.conv2.weight.data *= 0.1
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.silu(self.conv1(F.silu(x))))
+        out: Tensor = x + self.conv2(F.silu(self.conv1(F.silu(x))))
+        return out
 
 
 class Autoencoder(nn.Module):
@@ -69,7 +70,9 @@ class Autoencoder(nn.Module):
             nn.Conv2d(fine, pixels, 3, padding=1),
             nn.PixelShuffle(SHUFFLE),
         )
-        self.encoder[-1].weight.data *= 4  # else training noise drowns the first latents
+        last = self.encoder[-1]
+        assert isinstance(last, nn.Conv2d)
+        last.weight.data *= 4  # else training noise drowns the first latents
         self.register_buffer("mean", torch.zeros(c))
         self.register_buffer("std", torch.ones(c))
 
@@ -78,7 +81,8 @@ class Autoencoder(nn.Module):
         b, t, _, height, width = pixels.shape
         x = F.pixel_unshuffle(pixels.reshape(b * t // FRAMES, FRAMES * 3, height, width), SHUFFLE)
         z = self.encoder(x).unflatten(0, (b, t // FRAMES))
-        return (z - self.mean[:, None, None]) / self.std[:, None, None]
+        latents: Tensor = (z - self.mean[:, None, None]) / self.std[:, None, None]
+        return latents
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] → (B, 1, C, h, w): the latent of a still of four frames."""

@@ -32,17 +32,27 @@ class Modulation(nn.Module):
         return out
 
 
+class Up(nn.Module):
+    """A Linear one level down, where the public checkpoints have it."""
+
+    def __init__(self, dim: int, out: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(dim, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.proj(x)
+        return h
+
+
 class FeedForward(nn.Module):
     """Linear, GELU (tanh), Linear."""
 
     def __init__(self, dim: int, ratio: int) -> None:
         super().__init__()
-        up = nn.Module()
-        up.proj = nn.Linear(dim, ratio * dim)
-        self.net = nn.ModuleList([up, nn.Identity(), nn.Linear(ratio * dim, dim)])
+        self.net = nn.ModuleList([Up(dim, ratio * dim), nn.Identity(), nn.Linear(ratio * dim, dim)])
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.net[2](F.gelu(self.net[0].proj(x), approximate="tanh"))
+        out: Tensor = self.net[2](F.gelu(self.net[0](x), approximate="tanh"))
         return out
 
 
@@ -56,7 +66,8 @@ class RmsNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Projections of joint attention with RMSNorm on queries and keys. `added`: a second stream with own weights."""
+    """Projections of joint attention with RMSNorm on queries and keys. `added`: own weights for a second
+    stream."""
 
     def __init__(self, dim: int, heads: int, *, added: bool = False, out: bool = True) -> None:
         super().__init__()
@@ -72,7 +83,8 @@ class Attention(nn.Module):
 
     def split(self, x: Tensor) -> Tensor:
         """(B, N, D) → (B, heads, N, head_dim)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        heads: Tensor = x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return heads
 
     def qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = (self.split(f(x)) for f in (self.to_q, self.to_k, self.to_v))

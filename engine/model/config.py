@@ -1,4 +1,5 @@
-"""Configurations of the model: frozen dataclasses, one above each module it configures, unknown keys refused."""
+"""Configurations of the model: frozen dataclasses, one above each module it configures, unknown keys are
+refused."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ class PackingConfig:
 
 @dataclass(frozen=True)
 class MemoryConfig:
-    """SemanticPack (arXiv 2510.01784, Eq. 2). Depth, window and token count are ours: the paper names none."""
+    """SemanticPack (arXiv 2510.01784, Eq. 2). The paper names neither depth nor window nor token count."""
 
     text_tokens: int = 6
     image_tokens: tuple[int, int] = (2, 5)  # rows, columns: the anchor is cut into that many pieces
@@ -71,7 +72,7 @@ def build(cls: type[T], data: Mapping[str, Any], where: str = "config") -> T:
 
     def value(key: str, v: Any) -> Any:
         if is_dataclass(hints[key]) and isinstance(v, Mapping):
-            return build(hints[key], v, f"{where}.{key}")  # type: ignore[arg-type]
+            return build(hints[key], v, f"{where}.{key}")
         return tuple(v) if isinstance(v, list) else v
 
     return cls(**{k: value(k, v) for k, v in data.items()})

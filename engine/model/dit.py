@@ -1,7 +1,8 @@
 """The MemoryPack DiT: FramePack-F1 backbone, SemanticPack memory, actions, rectified flow.
 
-Condition tokens are [image | text | ψ]; visual tokens are [4x | 2x | anchor, 1x | noisy], of which the noisy ones
-come out. t = 0 is noise, t = 1 is data (the paper's convention), the network's answer is a velocity x − ε.
+Condition tokens are [image | text | ψ]; visual tokens are [4x | 2x | anchor, 1x | noisy], of which the noisy
+ones come out. t = 0 is noise, t = 1 is data (the paper's convention), the network's answer is the velocity
+x − ε.
 
 Legend: B batch, W latent frames of the segment, C channels, h w latent size, D width, M memory tokens.
 """
@@ -87,7 +88,7 @@ class MemoryPackDiT(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Small modulations with gates at one half: at small budgets zero gates cost a third of the training."""
+        """Small modulations with gates at one half: zero gates cost a third of a short training."""
         blocks = [*self.transformer_blocks, *self.single_transformer_blocks]
         for module in [m for b in blocks for m in b.modules() if isinstance(m, Modulation)] + [self.norm_out]:
             nn.init.normal_(module.linear.weight, std=0.01)
@@ -157,4 +158,5 @@ class MemoryPackDiT(nn.Module):
         scale, shift = self.norm_out(temb)
         out = self.proj_out(modulate(visual[:, -tokens.shape[1] * tokens.shape[2] :], shift, scale))
         out = out.reshape(b, w, c.latent_height // 2, c.latent_width // 2, c.channels, 2, 2)
-        return out.permute(0, 1, 4, 2, 5, 3, 6).reshape(x.shape)
+        answer: Tensor = out.permute(0, 1, 4, 2, 5, 3, 6).reshape(x.shape)
+        return answer

@@ -1,10 +1,11 @@
 """SemanticPack (arXiv 2510.01784, section 3.2): a long-term memory ψ of constant size.
 
 ψₙ₊₁ = Squeeze(ψₙ, Memorize(xⁿ)). Memorize is self-attention in windows over a segment, compacted to M tokens;
-Squeeze is cross-attention with Q from Memorize and K, V = ψ (structure A), so ψ has M tokens from the first update
-on, and ψ₀ = [text; image]. The paper gives neither depth, window, token count nor positions: those are ours.
+Squeeze is cross-attention with Q from Memorize and K, V = ψ (structure A), so ψ has M tokens from the first
+update on, and ψ₀ = [text; image]. Depth, window, token count and positions are ours: the paper
+gives none.
 
-Legend: B batch, W latent frames, C channels, h w latent size, N tokens of a segment, M memory tokens, D width.
+Legend: B batch, W latent frames, C channels, h w latent size, N tokens of a segment, M memory, D width.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class Memorize(nn.Module):
         self.shape = (c.segment, c.latent_height // 2, c.latent_width // 2)
         self.window = c.memory.window
         self.embed = PatchEmbed(c.channels, c.dim, KERNELS["1x"])
-        self.position = nn.Parameter(0.1 * torch.randn(1, self.shape[0] * self.shape[1] * self.shape[2], c.dim))
+        self.position = nn.Parameter(
+            0.1 * torch.randn(1, self.shape[0] * self.shape[1] * self.shape[2], c.dim)
+        )
         self.layers = nn.ModuleList([CrossAttention(c.dim, c.heads) for _ in range(c.memory.layers)])
         self.queries = nn.Parameter(0.5 * torch.randn(1, c.memory.tokens, c.dim))
         self.compact = CrossAttention(c.dim, c.heads)
@@ -78,7 +81,7 @@ class Squeeze(nn.Module):
 
 
 class ImageTokens(nn.Module):
-    """The anchor's latent → I image tokens for the condition stream and ψ₀; a learned stand-in where there is none."""
+    """The anchor's latent → I image tokens for the condition stream and ψ₀; learned ones without it."""
 
     def __init__(self, c: ModelConfig) -> None:
         super().__init__()

@@ -19,8 +19,9 @@ KERNELS = {"1x": (1, 2, 2), "2x": (2, 4, 4), "4x": (4, 8, 8)}
 
 
 class PatchEmbed(nn.Module):
-    """Non-overlapping 3-D patches → tokens. The weight has a Conv3d's shape, as in public checkpoints, but runs as
-    one matrix product, which is what it is. Inputs that don't fit are replicate-padded at the far ends."""
+    """Non-overlapping 3-D patches → tokens. The weight has a Conv3d's shape, as in public checkpoints, but
+    runs as one matrix product, which is what it is. Inputs that don't fit are replicate-padded at the far
+    ends."""
 
     def __init__(self, channels: int, dim: int, kernel: tuple[int, int, int]) -> None:
         super().__init__()
@@ -68,8 +69,12 @@ class Positions(nn.Module):
             return pool(r, kernel).flatten(1, 3)
 
         last = 1 + n4 + n2
-        self.register_buffer("before", torch.cat([piece(1, n4, 4), piece(1 + n4, n2, 2)], 1), persistent=False)
-        self.register_buffer("anchor", piece(0, 1, 2 if c.packing.anchor_kernel == "2x" else 1), persistent=False)
+        self.register_buffer(
+            "before", torch.cat([piece(1, n4, 4), piece(1 + n4, n2, 2)], 1), persistent=False
+        )
+        self.register_buffer(
+            "anchor", piece(0, 1, 2 if c.packing.anchor_kernel == "2x" else 1), persistent=False
+        )
         self.register_buffer("after", piece(last, n1 + c.segment), persistent=False)
 
     def forward(self, index: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,10 @@
 """An exact reparametrisation of rectified flow around the last clean latent, for small models and budgets.
 
-A plain network must learn to carry an unchanged picture through six blocks before it learns anything else. Here it
-answers a target of unit variance at every t, given the prior x ~ N(base, S): with r = ((1 − t)/t)², K = S/(S + r),
-x̂ = base + K (x_t/t − base) + √(S (1 − K)) · net, velocity = (x̂ − x_t)/(1 − t). S = 0 turns it off: the network
-answers the velocity, as public checkpoints do. Ours, not the paper's.
+A plain network must learn to carry an unchanged picture through six blocks before it learns anything else.
+Here it answers a target of unit variance at every t, given the prior x ~ N(base, S):
+with r = ((1 − t)/t)² and K = S/(S + r), x̂ = base + K (x_t/t − base) + √(S (1 − K)) · net and
+velocity = (x̂ − x_t)/(1 − t). S = 0 turns it off: the network answers the velocity, as public checkpoints do.
+Ours, not the paper's.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ class Precondition(nn.Module):
 def shifted(base: Tensor, actions: Tensor, c: ModelConfig) -> Tensor:
     """The last clean latent moved by the camera motion that the actions ask for, once per parallax layer.
 
-    base (B, 1, C, h, w), actions (B, W) → (B, W, layers · C, h, w). A hint that only a world with known camera
-    speed can give; the network decides which layer a token belongs to, and draws what comes in at the edge.
+    base (B, 1, C, h, w), actions (B, W) → (B, W, layers · C, h, w). A hint that only a world with known
+    camera speed can give; the network decides which layer a token belongs to, and draws what comes in at the
+    edge.
     """
     b, w = actions.shape
     _, _, channels, height, width = base.shape

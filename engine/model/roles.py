@@ -1,4 +1,4 @@
-"""The whole model and its roles: one module per function of the step contract, as exported and as run by PyTorch.
+"""The whole model and its roles: one module per function of the step contract.
 
 It holds the DiT with its memory, the autoencoder, the text encoder and the frozen token embeddings.
 """
@@ -43,7 +43,9 @@ class WorldModel(nn.Module):
         self.autoencoder = Autoencoder(config.autoencoder)
         self.text = TextEncoder(config.text)
         self.register_buffer(
-            "embeddings", torch.zeros(config.text.vocabulary, config.text.embedding, dtype=torch.float16), persistent=False
+            "embeddings",
+            torch.zeros(config.text.vocabulary, config.text.embedding, dtype=torch.float16),
+            persistent=False,
         )
 
     def spec(self, *, name: str, fps: int, steps: int, first_steps: int) -> ModelSpec:
@@ -83,7 +85,7 @@ class WorldModel(nn.Module):
 
 
 class EncodeText(nn.Module):
-    """Token ids → text tokens, pooled vector, and how likely the prompt asks for each motion (0: says nothing)."""
+    """Token ids → text tokens, pooled vector, and how likely the prompt asks for each motion (0: unsaid)."""
 
     def __init__(self, model: WorldModel) -> None:
         super().__init__()

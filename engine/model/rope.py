@@ -1,8 +1,9 @@
 """Rotary position embedding over (time, height, width), and its pooled form for packed history.
 
 Interleaved pairs, theta 256, as HunyuanVideo; FramePack averages cos and sin over each kernel and does not
-renormalise. Attention depends on differences of indices only, so the anchor carries minus its distance instead of
-everything else carrying plus it: the paper's RoPE consistency (start image at index 0 of the whole video).
+renormalise. Attention depends on differences of indices only, so the anchor carries minus its distance
+instead of everything else carrying plus it: the paper's RoPE consistency (start image at index 0 of the whole
+video).
 """
 
 from __future__ import annotations

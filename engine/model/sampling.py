@@ -1,5 +1,5 @@
-"""Few-step Euler sampling of one segment, in torch: what training and evaluation use. Serving has its own on arrays
-(engine.runtime.generator) with the same arithmetic.
+"""Few-step Euler sampling of one segment, in torch: what training and evaluation use. Serving has its own on
+arrays (engine.runtime.generator) with the same arithmetic.
 """
 
 from __future__ import annotations

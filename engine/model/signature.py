@@ -132,6 +132,9 @@ def signature(s: ModelSpec) -> dict[str, Role]:
         ),
         "decode": Role(
             (Tensor("latents", segment.shape), state),
-            (Tensor("frames", (s.frames_per_segment, 3, s.height, s.width), "uint8"), Tensor("state_next", state.shape)),
+            (
+                Tensor("frames", (s.frames_per_segment, 3, s.height, s.width), "uint8"),
+                Tensor("state_next", state.shape),
+            ),
         ),
     }

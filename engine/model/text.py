@@ -1,8 +1,9 @@
 """Prompts → what they say: a probability per class of every attribute, class 0 meaning "unsaid".
 
-Token embeddings of all-MiniLM-L6-v2 (Apache-2.0), frozen, carry the meaning of words that were never trained on;
-two small attention layers and one query per attribute read them. The DiT sees the probabilities through its own
-tables, so a prompt's weight can be interpolated. The paper uses LLaMA and CLIP here; those come with the full size.
+Token embeddings of all-MiniLM-L6-v2 (Apache-2.0), frozen, carry the meaning of words that were never trained
+on; two small attention layers and one query per attribute read them. The DiT sees the probabilities through
+its own tables, so a prompt's weight can be interpolated. The paper uses LLaMA and CLIP here; those come with
+the full size.
 
 Legend: B batch, L token ids, E width of the embeddings, D width here, N attributes.
 """
@@ -38,7 +39,8 @@ class MaskedLayer(nn.Module):
         self.ff = FeedForward(dim, 2)
 
     def forward(self, x: Tensor, source: Tensor, bias: Tensor) -> Tensor:
-        """(B, Q, D) attends to (B, L, D); bias (B, 1, 1, L) is 0 for real tokens, very negative for padding."""
+        """(B, Q, D) attends to (B, L, D); bias (B, 1, 1, L) is 0 for real tokens, very negative for
+        padding."""
         a, source = self.attn, self.norm_source(source)
         q = a.norm_q(a.split(a.to_q(self.norm(x))))
         k, v = a.norm_k(a.split(a.to_k(source))), a.split(a.to_v(source))

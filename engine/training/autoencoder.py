@@ -1,4 +1,5 @@
-"""Stage one: train the video autoencoder on rendered clips, then store its latents' mean and deviation with it."""
+"""Stage one: train the video autoencoder on rendered clips, then store its latents' mean and deviation with
+it."""
 
 from __future__ import annotations
 
@@ -48,11 +49,13 @@ def fit_statistics(model: Autoencoder, clips: Tensor) -> None:
     model.std.copy_(z.std((0, 1, 3, 4)))
 
 
-def train_autoencoder(folder: Path, *, minutes: float, lr: float = 2e-3, batch: int = 4, seed: int = 0) -> Autoencoder:
+def train_autoencoder(
+    folder: Path, *, minutes: float, lr: float = 2e-3, batch: int = 4, seed: int = 0
+) -> Autoencoder:
     """Train for `minutes` in all (resuming), return the averaged model, also saved as `autoencoder.pt`."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed + 1)
-    model = Autoencoder(AutoencoderConfig()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model: Autoencoder = Autoencoder(AutoencoderConfig()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-3)
     ema = Ema(model, 0.999)
     run = Run(folder, "autoencoder", minutes * 60, lr=lr, warmup=50, hold=0.4)
@@ -66,7 +69,12 @@ def train_autoencoder(folder: Path, *, minutes: float, lr: float = 2e-3, batch: 
 
     def checkpoint(**rules: float) -> None:
         run.save(
-            {"live": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.shadow, "config": vars(model.config)},
+            {
+                "live": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "ema": ema.shadow,
+                "config": vars(model.config),
+            },
             **rules,
         )
 
@@ -106,4 +114,5 @@ def load_autoencoder(folder: Path) -> Autoencoder:
     data = torch.load(folder / "autoencoder.final.pt", weights_only=True)
     model = Autoencoder(AutoencoderConfig(**data["config"]))
     model.load_state_dict(data["state"])
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    return model

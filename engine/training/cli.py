@@ -1,7 +1,8 @@
 """`psistream train STAGE`: each stage of the built-in model, from nothing but this repository.
 
-Order: autoencoder, then text and dit (they need not wait for each other), then `psistream export onnx`. Every stage
-resumes where its run folder left off; `--minutes` is the whole budget of the stage, earlier sittings included.
+Order: autoencoder, then text and dit (they need not wait for each other), then `psistream export onnx`. Every
+stage resumes where its run folder left off; `--minutes` is the whole budget of the stage, earlier sittings
+included.
 """
 
 from __future__ import annotations
@@ -43,8 +44,12 @@ def stage(name: str) -> Callable[[argparse.Namespace], object]:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="psistream train", description=__doc__.split("\n")[0])
     parser.add_argument("stage", choices=STAGES)
-    parser.add_argument("--run", type=Path, default=Path("runs/wander"), help="folder of checkpoints and curves")
-    parser.add_argument("--minutes", type=float, required=True, help="budget of the stage, all sittings together")
+    parser.add_argument(
+        "--run", type=Path, default=Path("runs/wander"), help="folder of checkpoints and curves"
+    )
+    parser.add_argument(
+        "--minutes", type=float, required=True, help="budget of the stage, all sittings together"
+    )
     parser.add_argument("--lr", type=float, help="peak learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")

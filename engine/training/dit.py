@@ -1,8 +1,9 @@
 """Stage two: teach the MemoryPack DiT by teacher forcing over chains of segments, gradients through ψ.
 
-A chain is `segments` whole segments in a row of one scene. Each is denoised from the true history; with probability
-`forcing` the history of the next one holds this one's one-step estimate instead (Direct Forcing, arXiv 2510.01784,
-Eq. 7), so that the model meets its own mistakes. ψ runs through the chain and carries gradients.
+A chain is `segments` whole segments in a row of one scene. Each is denoised from the true history; with
+probability `forcing` the history of the next one holds this one's one-step estimate instead (Direct Forcing,
+arXiv 2510.01784, Eq. 7), so that the model meets its own mistakes. ψ runs through the chain and carries
+gradients.
 
 Legend: B batch, W latent frames of a segment, C h w latent, K history frames.
 """
@@ -35,12 +36,14 @@ class Objective:
 def prompt(pool: Pool, windows: Windows, at: Tensor, c: ModelConfig) -> Tensor:
     """What a user would have said of the segment that ends at latent frame `at`: (B, sum of classes).
 
-    Fields that changed lately, or all of a fresh scene mostly, are said; the others now and then. Slightly soft, as
-    the text encoder's answers are."""
+    Fields that changed lately, or all of a fresh scene mostly, are said; the others now and then. Slightly
+    soft, as the text encoder's answers are."""
     attributes = pool.attributes[windows.episode]  # (B, L, 5)
     b = attributes.shape[0]
     rows = torch.arange(b)
-    ages = torch.stack([change_age(attributes[:, :, f : f + 1])[rows, at] for f in range(attributes.shape[2])], 1)
+    ages = torch.stack(
+        [change_age(attributes[:, :, f : f + 1])[rows, at] for f in range(attributes.shape[2])], 1
+    )
     fresh = (at - windows.scene < 4)[:, None]
     said = (ages < 9) | (torch.rand(ages.shape) < torch.where(fresh, 0.85, 0.6))
     values = torch.where(said, attributes[rows, at] + 1, 0)
@@ -114,11 +117,9 @@ def chain_loss(model: MemoryPackDiT, pool: Pool, o: Objective) -> Tensor:
     return total / o.segments
 
 
-def _prefix(
-    model: MemoryPackDiT, pool: Pool, windows: Windows, count: int
-) -> list[tuple[Tensor, Tensor]]:
-    """Memorize outputs of up to `count` segments before the chain, oldest first, each with who has it (B, 1, 1).
-    Gradients flow through the last two."""
+def _prefix(model: MemoryPackDiT, pool: Pool, windows: Windows, count: int) -> list[tuple[Tensor, Tensor]]:
+    """Memorize outputs of up to `count` segments before the chain, oldest first, each with who has it (B, 1,
+    1). Gradients flow through the last two."""
     w = model.config.segment
     out = []
     for j in range(count, 0, -1):

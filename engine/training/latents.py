@@ -28,11 +28,17 @@ class Pool:
     def replace(self, at: int, other: Pool) -> None:
         """Overwrite episodes from `at` on, wrapping round."""
         rows = (at + torch.arange(len(other))) % len(self)
-        self.latents[rows], self.attributes[rows], self.actions[rows] = other.latents, other.attributes, other.actions
+        self.latents[rows], self.attributes[rows], self.actions[rows] = (
+            other.latents,
+            other.attributes,
+            other.actions,
+        )
 
 
 @torch.no_grad()
-def encode_episodes(model: Autoencoder, count: int, length: int, generator: torch.Generator, changes: float) -> Pool:
+def encode_episodes(
+    model: Autoencoder, count: int, length: int, generator: torch.Generator, changes: float
+) -> Pool:
     """Render `count` episodes and encode them."""
     episodes = sample_episodes(count, length, generator, changes=changes)
     frames = render(episodes)
@@ -58,7 +64,8 @@ def join(parts: list[Pool]) -> Pool:
 
 @dataclass(frozen=True)
 class Windows:
-    """Where segments lie in the pool: `segments` whole segments in a row, the first at latent frame `start`."""
+    """Where segments lie in the pool: `segments` whole segments in a row, the first at latent frame
+    `start`."""
 
     episode: Tensor  # (B,)
     start: Tensor  # (B,) latent frame
@@ -66,7 +73,8 @@ class Windows:
 
 
 def change_age(attributes: Tensor) -> Tensor:
-    """(E, L, 5) → (E, L): latent frames since the last change of any attribute, large where there was none."""
+    """(E, L, 5) → (E, L): latent frames since the last change of any attribute, large where there was
+    none."""
     changed = (attributes[:, 1:] != attributes[:, :-1]).any(-1)
     age = torch.full(attributes.shape[:2], 1000)
     for i in range(1, attributes.shape[1]):
@@ -79,7 +87,8 @@ def sample_windows(
 ) -> Windows:
     """Segments to train on: half of them in or just after a change, `fresh` of them the first of a scene.
 
-    A change begins at a segment's first frame, as it does in a live session, never inside the first segment."""
+    A change begins at a segment's first frame, as it does in a live session, never inside the first
+    segment."""
     count, length = pool.actions.shape
     last = length - segment * segments
     rows = torch.randint(0, count, (4 * batch,))

@@ -1,7 +1,7 @@
 """What every training stage shares: a time budget, learning-rate schedule, EMA, checkpoints and curves.
 
-A run is a folder: `STAGE.pt` (latest checkpoint), `STAGE.jsonl` (curve). It resumes where it was and says where it
-is. It does not know models or data.
+A run is a folder: `STAGE.pt` (latest checkpoint), `STAGE.jsonl` (curve). It resumes where it was and says
+where it is. It does not know models or data.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class Ema:
 class Run:
     """One stage under a budget of seconds, resumable; seconds of earlier sittings count."""
 
-    def __init__(self, folder: Path, stage: str, budget_s: float, *, lr: float, warmup: int, hold: float) -> None:
+    def __init__(
+        self, folder: Path, stage: str, budget_s: float, *, lr: float, warmup: int, hold: float
+    ) -> None:
         self.folder, self.stage, self.budget_s = folder, stage, budget_s
         self.lr, self.warmup, self.hold = lr, warmup, hold
         self.step, self.spent_s = 0, 0.0
@@ -76,7 +78,11 @@ class Run:
     def schedule(self, optimizer: torch.optim.Optimizer) -> None:
         """Linear warm-up, then flat up to `hold` of the budget, then cosine to 3 %."""
         after = max(0.0, (self.progress - self.hold) / (1 - self.hold))
-        lr = self.lr * min(1.0, (self.step + 1) / self.warmup) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * after)))
+        lr = (
+            self.lr
+            * min(1.0, (self.step + 1) / self.warmup)
+            * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * after)))
+        )
         for group in optimizer.param_groups:
             group["lr"] = lr * group.get("scale", 1.0)
 
@@ -84,7 +90,9 @@ class Run:
         """Count a step; keep running means; say and log them about every 20 s. Raises NotFinite."""
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise NotFinite(f"{self.stage}: loss is {value} at step {self.step}; resume with a lower --lr", field="lr")
+            raise NotFinite(
+                f"{self.stage}: loss is {value} at step {self.step}; resume with a lower --lr", field="lr"
+            )
         self.step += 1
         for name, figure in {"loss": value, **figures}.items():
             self._mean[name] = 0.97 * self._mean.get(name, figure) + 0.03 * figure
@@ -119,7 +127,9 @@ class Run:
         return state
 
 
-def clip_and_step(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], norm: float = 1.0) -> float:
+def clip_and_step(
+    optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], norm: float = 1.0
+) -> float:
     """Clip gradients to `norm`, step, zero. Returns the norm before clipping."""
     before = float(nn.utils.clip_grad_norm_(parameters, norm))
     optimizer.step()

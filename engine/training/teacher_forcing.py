@@ -1,8 +1,9 @@
 """The loop around `chain_loss`: one budget, two parts.
 
-The first part sees single segments with a short ψ prefix, many fresh scenes and many changes; the second sees chains
-with gradients through ψ and its own one-step estimates as history. The pool of episodes grows and is renewed all the
-while. Judge by `sample_error` (a few-step sample against the truth) and the contact sheets, not by the loss.
+The first part sees single segments with a short ψ prefix, many fresh scenes and many changes; the second sees
+chains with gradients through ψ and its own one-step estimates as history. The pool of episodes grows and is
+renewed all the while. Judge by `sample_error` (a few-step sample against the truth) and the contact sheets,
+not by the loss.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ from engine.model.dit import MemoryPackDiT
 from engine.model.sampling import sample_segment
 from engine.training.autoencoder import load_autoencoder
 from engine.training.dit import Objective, chain_loss, prompt
-from engine.training.latents import Pool, encode_episodes, fill_pool, frames_before, frames_from, join, sample_windows
+from engine.training.latents import (
+    Pool,
+    encode_episodes,
+    fill_pool,
+    frames_before,
+    frames_from,
+    join,
+    sample_windows,
+)
 from engine.training.run import Ema, Run, clip_and_step
 
 EPISODE = 28  # latent frames
@@ -30,7 +39,8 @@ CHAIN = Objective(batch=5, segments=3, prefix=5, fresh=0.15, forcing=0.5)
 
 @torch.no_grad()
 def sample_error(model: MemoryPackDiT, pool: Pool, *, steps: int = 4, count: int = 32) -> tuple[float, float]:
-    """Mean squared error of few-step samples of the next segment, and of repeating the last latent instead."""
+    """Mean squared error of few-step samples of the next segment, and of repeating the last latent
+    instead."""
     c = model.config
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
@@ -38,14 +48,23 @@ def sample_error(model: MemoryPackDiT, pool: Pool, *, steps: int = 4, count: int
         x1, actions, _ = frames_from(pool, windows, windows.start, c.segment)
         context = (windows.start > windows.scene).float()
         history = frames_before(pool, windows, windows.start, sum(c.packing.history))
-        anchor = pool.latents[windows.episode, windows.scene].float()[:, None] * context[:, None, None, None, None]
+        anchor = (
+            pool.latents[windows.episode, windows.scene].float()[:, None] * context[:, None, None, None, None]
+        )
         text, pooled = model.text_slots(prompt(pool, windows, windows.start + c.segment - 1, c))
         image = model.image_tokens(anchor, context)
         inputs: dict[str, Tensor] = {
-            "psi": torch.cat([text, image], 1), "text": text, "pooled": pooled, "image": image, "history": history,
-            "anchor": anchor, "context": context, "sigma": torch.zeros(count), "actions": actions,
+            "psi": torch.cat([text, image], 1),
+            "text": text,
+            "pooled": pooled,
+            "image": image,
+            "history": history,
+            "anchor": anchor,
+            "context": context,
+            "sigma": torch.zeros(count),
+            "actions": actions,
             "index": (windows.start - windows.scene).float() / c.segment,
-        }  # fmt: skip
+        }
         x = sample_segment(model, torch.randn_like(x1), steps, inputs)
     return float((x - x1).pow(2).mean()), float((history[:, -1:] - x1).pow(2).mean())
 
@@ -59,7 +78,14 @@ def grow(pool: Pool, more: Pool, at: int, limit: int) -> tuple[Pool, int]:
 
 
 def train_dit(
-    folder: Path, config: ModelConfig, *, minutes: float, lr: float = 1e-3, seed: int = 0, start: int = 192, limit: int = 1200
+    folder: Path,
+    config: ModelConfig,
+    *,
+    minutes: float,
+    lr: float = 1e-3,
+    seed: int = 0,
+    start: int = 192,
+    limit: int = 1200,
 ) -> MemoryPackDiT:
     """Train for `minutes` in all (resuming), return the averaged model, also saved as `dit.final.pt`."""
     torch.manual_seed(seed)
@@ -83,7 +109,12 @@ def train_dit(
 
     def checkpoint(**rules: float) -> None:
         run.save(
-            {"live": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.shadow, "config": asdict(config)},
+            {
+                "live": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "ema": ema.shadow,
+                "config": asdict(config),
+            },
             **rules,
         )
 
@@ -97,7 +128,9 @@ def train_dit(
         loss.backward()
         clip_and_step(optimizer, model.parameters())
         ema.update()
-        run.note(loss, samples_per_s=objective.batch * objective.segments * run.step / max(run.elapsed_s, 1.0))
+        run.note(
+            loss, samples_per_s=objective.batch * objective.segments * run.step / max(run.elapsed_s, 1.0)
+        )
         if run.step % 250 == 0:
             ema.swap()
             error, copying = sample_error(model, held_out)

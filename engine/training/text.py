@@ -1,7 +1,7 @@
 """Teach the text encoder to read prompts: captions of the world in, what they say out.
 
-Needs no pictures. Noise on the embeddings, dropped and foreign words stand in for the words of real users; held-out
-synonyms and templates measure how far that carries.
+Needs no pictures. Noise on the embeddings, dropped and foreign words stand in for the words of real users;
+held-out synonyms and templates measure how far that carries.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def batch_of_captions(
 
 
 def roughen(ids: Tensor, mask: Tensor, vocabulary: int) -> tuple[Tensor, Tensor]:
-    """Replace a few padding places by foreign words and hide a few real ones: users don't talk in templates."""
+    """Replace a few padding places by foreign words and hide a few real ones: users don't talk in
+    templates."""
     foreign = (torch.rand(ids.shape) < 0.05) & (mask == 0)
     ids = torch.where(foreign, torch.randint(1000, vocabulary, ids.shape), ids)
     return ids, torch.where(foreign, 1.0, mask)
@@ -49,7 +50,9 @@ def roughen(ids: Tensor, mask: Tensor, vocabulary: int) -> tuple[Tensor, Tensor]
 
 def loss_of(model: TextEncoder, logits: Tensor, said: Tensor) -> Tensor:
     parts = logits.split(list(model.config.slots), -1)
-    return torch.stack([F.cross_entropy(p, said[:, i], label_smoothing=0.01) for i, p in enumerate(parts)]).mean()
+    return torch.stack(
+        [F.cross_entropy(p, said[:, i], label_smoothing=0.01) for i, p in enumerate(parts)]
+    ).mean()
 
 
 @torch.no_grad()
@@ -59,7 +62,9 @@ def accuracy(model: TextEncoder, embedded: Tensor, mask: Tensor, said: Tensor) -
     return torch.stack([(p.argmax(-1) == said[:, i]).float().mean() for i, p in enumerate(parts)])
 
 
-def train_text(folder: Path, *, minutes: float, lr: float = 1e-3, batch: int = 128, seed: int = 0) -> TextEncoder:
+def train_text(
+    folder: Path, *, minutes: float, lr: float = 1e-3, batch: int = 128, seed: int = 0
+) -> TextEncoder:
     """Train for `minutes` in all (resuming), return the averaged model, also saved as `text.final.pt`."""
     torch.manual_seed(seed)
     config = TextConfig()
@@ -80,7 +85,9 @@ def train_text(folder: Path, *, minutes: float, lr: float = 1e-3, batch: int = 1
         ids, mask, said = batch_of_captions(tokenizer, rng, batch)
         ids, mask = roughen(ids, mask, config.vocabulary)
         hidden = (torch.rand(mask.shape) < 0.02) & (mask.sum(1, keepdim=True) > 8)
-        embedded = table[ids] + 0.5 * scale * torch.rand(batch, 1, 1) * torch.randn(*ids.shape, config.embedding)
+        embedded = table[ids] + 0.5 * scale * torch.rand(batch, 1, 1) * torch.randn(
+            *ids.shape, config.embedding
+        )
         run.schedule(optimizer)
         loss = loss_of(model, model(embedded, mask * ~hidden), said)
         loss.backward()
@@ -92,7 +99,9 @@ def train_text(folder: Path, *, minutes: float, lr: float = 1e-3, batch: int = 1
             right = accuracy(model, table[held_out[0]], held_out[1], held_out[2])
             ema.swap()
             run.log(**{f"held_out_{n}": float(a) for n, a in zip(NAMES, right, strict=True)})
-        run.save({"live": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.shadow}, every_s=60)
+        run.save(
+            {"live": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.shadow}, every_s=60
+        )
     run.save({"live": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.shadow})
     ema.swap()
     torch.save({"config": vars(config), "state": model.state_dict()}, folder / "text.final.pt")
