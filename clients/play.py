@@ -24,8 +24,10 @@ from rich.live import Live
 
 from clients.play_keys import HeldAction, Keys
 from clients.play_screen import Screen, printable
-from clients.play_wire import Broker, PlayError, Wire
+from clients.play_wire import Broker, PlayError, Wire, broker_of, check_session
 
+SERVER = "http://127.0.0.1:8080"
+BROKER = "mqtt://127.0.0.1:1883"
 ACTIONS = {"left": "left", "right": "right", "up": "jump", " ": "jump", "down": "idle"}
 MAX_PROMPT_BYTES = 2048
 TICK_S = 0.05
@@ -180,8 +182,9 @@ def parser() -> argparse.ArgumentParser:
         prog="psistream play",
         description="Steer a session from the terminal: arrow keys, and / to type a prompt.",
     )
+    made.add_argument("server", nargs="?", metavar="URL", help=f"the server (default: {SERVER})")
     made.add_argument(
-        "--mqtt", default="mqtt://127.0.0.1:1883", metavar="URL", help="the broker (default: %(default)s)"
+        "--mqtt", metavar="URL", help=f"its broker (default: what the server says, else {BROKER})"
     )
     made.add_argument("--session", default="main", metavar="ID", help="the session (default: %(default)s)")
     return made
@@ -192,9 +195,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("asyncio", "mqtt"):  # a reconnect is shown on the screen; a log line would spoil it
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
+        check_session(args.session)
+        if args.mqtt is not None:
+            Broker.parse(args.mqtt)
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise PlayError("this needs a terminal; to steer from a script use mosquitto_pub or HTTP")
-        asyncio.run(play(Broker.parse(args.mqtt), args.session))
+        asyncio.run(play(args.server, args.mqtt, args.session))
     except PlayError as error:
         print(f"psistream play: {error}", file=sys.stderr)
         return 1
@@ -203,8 +209,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def play(broker: Broker, session: str) -> None:
-    await Game(broker, session).run(Console())
+async def play(server: str | None, mqtt: str | None, session: str) -> None:
+    if mqtt is None:
+        try:
+            mqtt = await broker_of(server or SERVER, session)
+        except PlayError:
+            if server is not None:
+                raise
+            mqtt = BROKER
+    await Game(Broker.parse(mqtt), session).run(Console())
 
 
 if __name__ == "__main__":

@@ -69,6 +69,31 @@ class Broker:
         )
 
 
+def check_session(session: str) -> None:
+    """It becomes part of topics and URLs. Raises PlayError."""
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", session) is None:
+        raise PlayError("--session must be a session's id: letters, digits, dots, dashes, underscores")
+
+
+async def broker_of(server: str, session: str) -> str:
+    """The MQTT URL that a server gives for a session. Raises PlayError."""
+    import httpx  # takes a while to import, and --mqtt does without
+
+    try:
+        async with httpx.AsyncClient(timeout=CONNECT_TIMEOUT_S) as client:
+            answer = await client.get(f"{server.rstrip('/')}/v1/sessions/{session}")
+            content = answer.json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise PlayError(f"no psistream server at {server} ({error or type(error).__name__})") from None
+    if answer.status_code == 404:
+        raise PlayError(f"no session {session} at {server}")
+    if answer.status_code != 200 or not isinstance(content, dict) or "mqtt" not in content:
+        raise PlayError(f"{server} does not tell its broker (HTTP {answer.status_code}): say it with --mqtt")
+    if not isinstance(content["mqtt"], dict):
+        raise PlayError(f"{server} runs without MQTT: start it with --mqtt embedded")
+    return str(content["mqtt"].get("url"))
+
+
 class Wire:
     """`hear(kind, message)` gets "ack", "state", "event" and "status"; `online(bool)` the connection's state.
 
@@ -81,8 +106,6 @@ class Wire:
         hear: Callable[[str, dict[str, Any]], None],
         online: Callable[[bool], None],
     ) -> None:
-        if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", session) is None:
-            raise PlayError("--session must be a session's id: letters, digits, dots, dashes, underscores")
         self.name = f"play-{secrets.token_hex(3)}"
         self._broker = broker
         self._session = session

@@ -251,11 +251,19 @@ class Relay:
 
 
 def need_mosquitto() -> None:
-    """Skip without mosquitto, but never in CI: there its absence is a fault."""
-    if not os.path.exists(MOSQUITTO):
+    _need(os.path.exists(MOSQUITTO), "mosquitto")
+
+
+def need_mosquitto_pub() -> None:
+    _need(shutil.which("mosquitto_pub") is not None, "mosquitto-clients")
+
+
+def _need(found: bool, package: str) -> None:
+    """Skip without it, but never in CI: there its absence is a fault."""
+    if not found:
         if os.environ.get("CI"):
-            pytest.fail("mosquitto is not installed: apt-get install mosquitto")
-        pytest.skip("mosquitto is not installed: apt-get install mosquitto")
+            pytest.fail(f"{package} is not installed: apt-get install {package}")
+        pytest.skip(f"{package} is not installed: apt-get install {package}")
 
 
 class Onlooker:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import io
+import json
 import os
 import pty
 import signal
@@ -17,6 +18,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from rich.console import Console
 
+from clients.play import main
 from clients.play_keys import FIRST_HOLD_S, HOLD_S, HeldAction, Keys
 from clients.play_screen import RECEIPTS, Screen
 from clients.play_wire import Broker, PlayError
@@ -154,7 +156,7 @@ async def test_receipts_are_shown_with_their_times() -> None:
         assert await terminal.ends() == 0
 
 
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "SIGHUP", "ctrl-c"])
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGHUP", "ctrl-c"])
 async def test_the_terminal_is_given_back_however_it_ends(how: str) -> None:
     async with playing() as (steering, _, terminal):
         terminal.type(LEFT)
@@ -218,11 +220,49 @@ async def test_no_session_is_one_clear_line() -> None:
 
 
 @pytest.mark.parametrize("args", [["--session", "a/b"], ["--mqtt", "http://x"], ["--mqtt", "mqtt://x:99999"]])
-async def test_wrong_arguments_are_one_clear_line(args: list[str]) -> None:
-    async with Terminal(*args) as terminal:
+def test_wrong_arguments_are_one_clear_line(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(args) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"psistream play: {args[0]} must")
+    assert errors.count("\n") == 1
+
+
+def test_without_a_terminal_it_says_what_else_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--mqtt", "mqtt://127.0.0.1:1"]) == 1
+    assert "mosquitto_pub" in capsys.readouterr().err
+
+
+async def test_the_server_says_where_its_broker_is() -> None:
+    told: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = (await reader.readuntil(b"\r\n\r\n")).split(b" ")[1].decode()
+        told.append(request)
+        known = request == "/v1/sessions/main"
+        body = json.dumps({"mqtt": {"url": url}} if known else {"code": "unknown_session"}).encode()
+        status = b"200 OK" if known else b"404 Not Found"
+        writer.write(
+            b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body
+        )
+        writer.close()
+
+    steering = FakeSteering()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, EmbeddedBroker(0) as broker, MqttBridge(steering, broker.url) as bridge:
+        url = broker.url
+        assert await bridge.wait_connected(5)
+        async with Terminal(address) as terminal:
+            await terminal.shows("connected")
+            terminal.type("q")
+            assert await terminal.ends() == 0
+        async with Terminal(address, "--session", "nobody") as terminal:
+            assert await terminal.ends() == 1
+            assert terminal.errors.decode() == f"psistream play: no session nobody at {address}\n"
+    assert told == ["/v1/sessions/main", "/v1/sessions/nobody"]
+    async with Terminal(address) as terminal:
         assert await terminal.ends() == 1
-        assert terminal.errors.decode().startswith(f"psistream play: {args[0]} must")
-        assert terminal.errors.count(b"\n") == 1
+        assert terminal.errors.decode().startswith(f"psistream play: no psistream server at {address} (")
 
 
 # ---- by themselves ----

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiomqtt
 import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -23,6 +24,7 @@ from tests.control_fakes import (
     Onlooker,
     Relay,
     need_mosquitto,
+    need_mosquitto_pub,
     onlooker,
     segment_stats,
     session_info,
@@ -84,6 +86,32 @@ async def test_mosquitto_pub_habits_work(bridged: Bridged) -> None:
     ids = {control.id for _, control in steering.controls}
     assert len(ids) == 6
     assert {answer["id"] for answer in looker.heard("/ack/all")} == ids  # made here, and told
+
+
+async def test_mosquitto_pub_itself_works_while_others_listen(bridged: Bridged) -> None:
+    """It hangs up the moment it has written. amqtt sent every new client the retained states that anybody
+    had subscribed to; nobody was there any more to take them, and with the broken pipe went the command."""
+    need_mosquitto_pub()
+    steering, bridge, looker = bridged
+    await until(lambda: looker.heard("main/state"), "the onlooker has retained states")
+    for number in range(5):
+        pub = await asyncio.create_subprocess_exec(
+            "mosquitto_pub",
+            *("-p", bridge.url.rsplit(":", 1)[1], "-t", "psistream/v1/session/main/cmd/prompt"),
+            *("-m", f"fox number {number}"),
+        )
+        assert await pub.wait() == 0
+    await until(lambda: len(steering.controls) == 5, "five prompts")
+    await looker.answer("applied")
+
+
+async def test_nobody_is_sent_what_others_subscribed_to(bridged: Bridged) -> None:
+    _, bridge, looker = bridged
+    await until(lambda: looker.heard("main/state"), "the onlooker has retained states")
+    async with aiomqtt.Client("127.0.0.1", int(bridge.url.rsplit(":", 1)[1])) as stranger:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await anext(stranger.messages)
 
 
 async def test_state_is_retained_for_those_who_come_later(bridged: Bridged) -> None:

@@ -76,6 +76,16 @@ class _Writer(StreamWriterAdapter):  # type: ignore[misc]
             raise ConnectionResetError("the client does not read") from None
 
 
+class _Broker(Broker):  # type: ignore[misc]
+    async def _publish_retained_messages_for_subscription(
+        self, subscription: tuple[str, int], session: Any
+    ) -> None:
+        """amqtt 0.12.1 sends every client that connects what is retained for anybody's subscriptions. That
+        leaks; and it breaks mosquitto_pub, which is gone by then: the write fails and its message is lost."""
+        if any(subscriber is session for subscriber, _ in self._subscriptions.get(subscription[0], ())):
+            await super()._publish_retained_messages_for_subscription(subscription, session)
+
+
 class EmbeddedBroker:
     """`async with EmbeddedBroker() as broker: broker.url`. Takes any free port if `port` is occupied."""
 
@@ -94,7 +104,7 @@ class EmbeddedBroker:
     async def __aenter__(self) -> Self:
         self._quiet.__enter__()
         try:
-            self._broker = Broker(_CONFIG)
+            self._broker = _Broker(_CONFIG)
             await self._broker.start()
             self._server = await self._listen()
         except BaseException:
