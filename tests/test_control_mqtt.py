@@ -23,10 +23,12 @@ from tests.control_fakes import (
     Mosquitto,
     Onlooker,
     Relay,
+    mosquitto_hash,
     need_mosquitto,
     need_mosquitto_pub,
     onlooker,
     segment_stats,
+    self_signed,
     session_info,
     until,
 )
@@ -351,6 +353,30 @@ async def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path) -> None:
             await until(lambda: bridge.status.state == "degraded", "degraded")
             assert "user name or password" in bridge.status.detail
             assert "sesame" not in f"{bridge.status}{bridge.url}{bridge._url!r}"
+
+
+async def test_a_password_opens_the_door(tmp_path: Path) -> None:
+    need_mosquitto()
+    users = tmp_path / "users"
+    users.write_text(f"user:{mosquitto_hash('s:same@')}\n")
+    users.chmod(0o644)
+    with Mosquitto(tmp_path, f"password_file {users}", "user root", anonymous=False) as broker:
+        async with MqttBridge(FakeSteering(), broker.url.replace("//", "//user:s%3Asame%40@")) as bridge:
+            assert await bridge.wait_connected(5)
+
+
+async def test_mqtts_checks_the_broker_s_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need_mosquitto()
+    certificate, key = self_signed(tmp_path)
+    config = (f"cafile {certificate}", f"certfile {certificate}", f"keyfile {key}", "user root")
+    with Mosquitto(tmp_path, *config) as broker:
+        url = broker.url.replace("mqtt:", "mqtts:")
+        async with MqttBridge(FakeSteering(), url) as stranger:
+            await until(lambda: stranger.status.state == "degraded", "an unknown certificate")
+            assert "certificate" in stranger.status.detail
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        async with MqttBridge(FakeSteering(), url) as bridge:
+            assert await bridge.wait_connected(5)
 
 
 # ---- settings ----

@@ -13,11 +13,11 @@ import aiomqtt
 import pytest
 
 from engine.errors import InvalidInput
-from server.control import mqttclient
+from server.control import broker, mqttclient
 from server.control.broker import EmbeddedBroker
 from server.control.mqttclient import BrokerUrl, LatestQueue, MqttClient, backoff_s, parse_url, why
 from server.control.outbox import Outgoing
-from tests.control_fakes import free_port
+from tests.control_fakes import free_port, until
 
 CONNACK, SUBACK = b"\x20\x02\x00\x00", b"\x90\x03\x00\x01\x01"
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -142,8 +142,8 @@ async def test_a_broker_that_never_acknowledges_ends_in_an_error(monkeypatch: py
 async def test_many_publishes_at_once_keep_their_order_and_log_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with EmbeddedBroker(0) as broker:
-        url = parse_url(broker.url)
+    async with EmbeddedBroker(0) as embedded:
+        url = parse_url(embedded.url)
         async with (
             MqttClient(url, v5=False, queue=500) as sender,
             MqttClient(url, v5=False, queue=500) as hearer,
@@ -162,16 +162,16 @@ async def test_many_publishes_at_once_keep_their_order_and_log_nothing(
 
 
 async def test_the_embedded_broker_speaks_3_1_1_only_and_says_so() -> None:
-    async with EmbeddedBroker(0) as broker:
+    async with EmbeddedBroker(0) as embedded:
         with pytest.raises(aiomqtt.MqttError) as caught:
-            async with MqttClient(parse_url(broker.url), v5=True, queue=4):
+            async with MqttClient(parse_url(embedded.url), v5=True, queue=4):
                 pass
         assert mqttclient.is_wrong_protocol(caught.value)
 
 
 async def test_the_embedded_broker_outlives_rude_clients() -> None:
     """Silence, noise, a packet of 200 MB announced, a client that goes in the middle of one."""
-    async with EmbeddedBroker(0) as broker:
+    async with EmbeddedBroker(0) as embedded:
         for noise in (
             b"",
             b"\x00" * 50,
@@ -180,11 +180,11 @@ async def test_the_embedded_broker_outlives_rude_clients() -> None:
             b"\x10\x20\x00\x04MQ",
             b"GET / HTTP/1.1\r\n",
         ):
-            _, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+            _, writer = await asyncio.open_connection("127.0.0.1", embedded.port)
             writer.write(noise)
             await writer.drain()
             writer.close()
-        async with MqttClient(parse_url(broker.url), v5=False, queue=4) as client:
+        async with MqttClient(parse_url(embedded.url), v5=False, queue=4) as client:
             await client.listen_to("a")
             await client.send(Outgoing("a", b"still here", qos=1))
             message = await anext(client.messages)
@@ -192,14 +192,33 @@ async def test_the_embedded_broker_outlives_rude_clients() -> None:
 
 
 async def test_the_embedded_broker_refuses_the_65th_client() -> None:
-    async with EmbeddedBroker(0) as broker:
-        writers = [(await asyncio.open_connection("127.0.0.1", broker.port))[1] for _ in range(64)]
+    async with EmbeddedBroker(0) as embedded:
+        writers = [(await asyncio.open_connection("127.0.0.1", embedded.port))[1] for _ in range(64)]
         await asyncio.sleep(0.05)
-        reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", embedded.port)
         with suppress(ConnectionResetError):
             assert await asyncio.wait_for(reader.read(1), 2) == b""
         for each in [*writers, writer]:
             each.close()
+
+
+async def test_the_embedded_broker_drops_a_subscriber_that_does_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """amqtt would queue for it without end."""
+    monkeypatch.setattr(broker, "WRITE_TIMEOUT_S", 0.2)
+    async with EmbeddedBroker(0) as embedded:
+        reader, writer = await asyncio.open_connection("127.0.0.1", embedded.port, limit=1)
+        writer.write(b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01z")  # CONNECT as z
+        assert await reader.readexactly(4) == CONNACK
+        writer.write(b"\x82\x06\x00\x01\x00\x01a\x00")  # SUBSCRIBE to a
+        async with MqttClient(parse_url(embedded.url), v5=False, queue=4) as client:
+            for _ in range(400):  # more than sockets' buffers hold
+                await client.send(Outgoing("a", b"x" * 30_000, qos=1))
+                if embedded.connections == 1:
+                    break
+            await until(lambda: embedded.connections == 1, "dropped")
+        writer.close()
 
 
 async def test_the_queue_keeps_the_latest() -> None:

@@ -98,6 +98,10 @@ class EmbeddedBroker:
         self._quiet = _quiet_logs()
 
     @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    @property
     def url(self) -> str:
         return f"mqtt://{HOST}:{self.port}"
 

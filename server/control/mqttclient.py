@@ -89,6 +89,24 @@ class LatestQueue(asyncio.Queue[aiomqtt.Message]):
         super().put_nowait(item)
 
 
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself when the handshake fails; paho would leave that to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
+def _tls_context() -> ssl.SSLContext:
+    """The system's certificates, or those that SSL_CERT_FILE names."""
+    context = ssl.create_default_context()
+    context.sslsocket_class = _TlsSocket
+    return context
+
+
 class MqttClient(aiomqtt.Client):
     """One connection; use a new one for each. Raises aiomqtt.MqttError only.
 
@@ -113,7 +131,7 @@ class MqttClient(aiomqtt.Client):
             keepalive=KEEPALIVE_S,
             queue_type=LatestQueue,
             max_queued_incoming_messages=queue,
-            tls_context=ssl.create_default_context() if url.tls else None,
+            tls_context=_tls_context() if url.tls else None,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
         self.v5 = v5
