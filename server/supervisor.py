@@ -100,7 +100,7 @@ class Supervisor:
                 except PsistreamError as error:
                     self.ready, self.fault = None, f"the worker could not be restarted: {error.message}"
                     log.error("%s", self.fault)
-            self.fault = f"the worker failed {self._attempts} times in a row; start psistream again"
+            self.fault = f"{self.fault}; given up after {self._attempts} restarts: start psistream again"
             log.error("%s", self.fault)
         finally:
             self._restarting = False

@@ -30,6 +30,11 @@ class Tasks:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("task %s failed", task.get_name(), exc_info=error)
 
+    async def drain(self, within_s: float) -> None:
+        """Let them come to their own end, for so long."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=within_s)
+
     async def close(self) -> None:
         self._closed = True
         tasks = list(self._tasks)

@@ -25,6 +25,7 @@ from server.tasks import Tasks
 CHECK_S = 1.0
 QUALITY_EVERY = 5  # checks
 CONNECT_TIMEOUT_S = 15.0
+CLOSE_TIMEOUT_S = 1.0
 FAREWELL_S = 0.3  # for the last message on the data channel
 GRAVES = 512
 
@@ -43,7 +44,7 @@ class Viewers:
         self._viewers: dict[str, Viewer] = {}
         self._graves: OrderedDict[str, None] = OrderedDict()
         self._leaving: set[str] = set()
-        self._tasks = Tasks()
+        self._tasks, self._closings = Tasks(), Tasks()
         self._stop_listening = steering.listen(self._heard)
 
     def __len__(self) -> int:
@@ -57,8 +58,11 @@ class Viewers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop_listening()
+        for viewer in list(self._viewers.values()):
+            self._gone(viewer, "server-stops")
+        await self._closings.drain(CLOSE_TIMEOUT_S)  # cancelling aiortc's close breaks it
+        await self._closings.close()
         await self._tasks.close()
-        await asyncio.gather(*(self.close(v.id) for v in list(self._viewers.values())))
 
     async def open(self, seat: Seat, offer: Offer, codec: str) -> tuple[Viewer, str]:
         """The viewer and the SDP answer. Raises Full, InvalidInput."""
@@ -104,8 +108,7 @@ class Viewers:
         await viewer.close()
 
     def _gone(self, viewer: Viewer, why: str) -> None:
-        """Its connection ended by itself."""
-        self._tasks.spawn(self.close(viewer.id), f"close-viewer-{why}")
+        self._closings.spawn(self.close(viewer.id), f"close-viewer-{why}")
 
     def _heard(self, event: SessionEvent) -> None:
         if not isinstance(event, SessionClosed):
@@ -113,7 +116,7 @@ class Viewers:
         for viewer in list(self._viewers.values()):
             if viewer.seat.session == event.session:
                 self._leaving.add(viewer.id)
-                self._tasks.spawn(self._close_later(viewer.id), "close-viewer-session-ended")
+                self._closings.spawn(self._close_later(viewer.id), "close-viewer-session-ended")
 
     async def _close_later(self, viewer_id: str) -> None:
         await asyncio.sleep(FAREWELL_S)
@@ -128,7 +131,7 @@ class Viewers:
             now_s = self._clock()
             for viewer in list(self._viewers.values()):
                 if self._lost(viewer, now_s):
-                    self._tasks.spawn(self.close(viewer.id), "close-viewer-silent")
+                    self._gone(viewer, "silent")
                 elif checks % QUALITY_EVERY == 0:
                     await self._measure(viewer)
             self._count()

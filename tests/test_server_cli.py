@@ -1,0 +1,249 @@
+"""The command: what it prints, what it refuses, how it ends, and what it doesn't import."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from engine.errors import InvalidInput, Unavailable
+from server import cli, serve
+from server.config import IceServer, ServerConfig
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+
+
+def psistream(*args: str, timeout_s: float = 20) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "server.cli", *args]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, timeout=timeout_s, check=False
+    )
+
+
+@contextmanager
+def serving(*args: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """A server of its own process that is up, and the lines it printed."""
+    command = [sys.executable, "-m", "server.cli", "serve", "--backend", "fake", "--port", "0", *args]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=ENVIRONMENT
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process, [process.stdout.readline().rstrip() for _ in range(3)]
+        finally:
+            process.kill()
+
+
+# ---- dispatch ----
+
+
+def test_help_names_every_command_and_is_short(capsys: pytest.CaptureFixture[str]) -> None:
+    for args in ([], ["--help"], ["-h"], ["help"]):
+        assert cli.main(args) == 0
+        shown = capsys.readouterr().out
+        assert all(f"  {name} " in shown for name in cli.COMMANDS)
+        assert len(shown.splitlines()) < 20
+        assert max(map(len, shown.splitlines())) < 80
+
+
+def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("psistream ")
+
+
+def test_a_mistyped_command_is_met_with_the_near_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["srve"]) == 2
+    assert "did you mean serve?" in capsys.readouterr().err
+    assert cli.main(["dance"]) == 2
+    assert "known are serve, play" in capsys.readouterr().err
+
+
+def test_a_command_is_imported_only_when_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "late_command.py").write_text("def main(argv):\n    print(argv)\n    return 7\n")
+    (tmp_path / "needy_command.py").write_text("import a_library_that_nobody_has\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(cli.COMMANDS, "train", cli.Command("late_command:main", ""))
+    assert cli.main(["train", "--steps", "3"]) == 7
+    assert capsys.readouterr().out == "['--steps', '3']\n"
+    monkeypatch.setitem(cli.COMMANDS, "train", cli.Command("needy_command:main", ""))
+    assert cli.main(["train"]) == 1
+    assert "pip install 'psistream[train]'" in capsys.readouterr().err
+    monkeypatch.setitem(cli.COMMANDS, "train", cli.Command("server.nowhere:main", ""))
+    assert cli.main(["train"]) == 1
+    assert "not part of this installation" in capsys.readouterr().err
+
+
+def test_errors_of_ours_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "failing_command.py").write_text(
+        "from engine.errors import Unavailable\ndef main(argv):\n    raise Unavailable('no camera')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(cli.COMMANDS, "view", cli.Command("failing_command:main", ""))
+    assert cli.main(["view"]) == 1
+    assert capsys.readouterr().err == "psistream: no camera\n"
+
+
+# ---- serve ----
+
+
+def test_settings_come_from_options() -> None:
+    options = """
+        --host 0.0.0.0 --port 9 --backend fake --worker thread --mqtt off --max-sessions 2 --bitrate 700
+        --ice-server stun:a:1 --ice-server turn:u:p@b:2 --allow-origin https://x.example --seed 3
+    """
+    config = serve.settings(serve.parser().parse_args(options.split()))
+    assert (config.host, config.port, config.placement, config.mqtt) == ("0.0.0.0", 9, "thread", "off")
+    assert (config.worker.backend, config.worker.runtime.max_sessions) == ("fake", 2)
+    assert config.ice_servers == (IceServer("stun:a:1"), IceServer("turn:b:2", "u", "p"))
+    assert config.worker.media.bitrate_bps == 700_000
+    assert not config.loopback
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--port 99999", "--port must be between"),
+        ("--max-sessions 0", "max_sessions"),
+        ("--ice-server http://x", "--ice-server must look like"),
+        ("--bitrate 3", "bitrate must be between"),
+        ("--max-viewers 0", "--max-viewers"),
+    ],
+)
+def test_options_out_of_range_are_named(options: str, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        serve.settings(serve.parser().parse_args(options.split()))
+
+
+def test_what_is_loopback() -> None:
+    hosts = {"127.0.0.1": True, "localhost": True, "::1": True, "0.0.0.0": False, "example.org": False}
+    assert {host: ServerConfig(host=host).loopback for host in hosts} == hosts
+
+
+def test_an_occupied_port_is_one_line_that_names_it() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with (
+            pytest.raises(Unavailable, match=rf"port {port} is taken.*--port {port + 1}"),
+            serve.bound("127.0.0.1", port),
+        ):
+            pass
+        result = psistream("serve", "--backend", "fake", "--port", str(port))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1
+    assert str(port) in result.stderr
+
+
+def test_an_address_that_is_not_ours_is_one_line() -> None:
+    with pytest.raises(Unavailable, match=r"192\.0\.2\.77"), serve.bound("192.0.2.77", 0):
+        pass
+
+
+def test_missing_weights_are_one_line(tmp_path: Path) -> None:
+    result = psistream("serve", "--backend", "onnxruntime", "--model", str(tmp_path / "none"), "--port", "0")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert str(tmp_path) in result.stderr
+
+
+def test_corrupt_weights_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{ not json")
+    result = psistream(
+        "serve", "--backend", "onnxruntime", "--model", str(tmp_path), "--port", "0", "--worker", "thread"
+    )
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert "manifest" in result.stderr
+
+
+def test_an_unknown_mqtt_setting_is_one_line() -> None:
+    result = psistream("serve", "--backend", "fake", "--mqtt", "pigeon", "--port", "0", "--worker", "thread")
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
+    assert "--mqtt must be" in result.stderr
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_serve_says_where_to_click_and_ends_cleanly_with_a_viewer_on_the_line(stop: signal.Signals) -> None:
+    with serving("--mqtt", "embedded:0") as (process, lines):
+        assert lines[0].startswith("psistream is live at http://localhost:")
+        assert "mqtt://127.0.0.1:" in lines[1]
+        assert "psistream play http" in lines[2]
+        port = int(lines[0].rpartition(":")[2])
+        line = http.client.HTTPConnection("localhost", port)
+        line.request("GET", "/readyz")  # kept open: it must not hold up the end
+        assert line.getresponse().status == 200
+        process.send_signal(stop)
+        start_s = time.monotonic()
+        out, err = process.communicate(timeout=5)
+        assert time.monotonic() - start_s < 2.0
+        assert (process.returncode, out, err) == (0, "", "")
+        line.close()
+
+
+def test_serve_beyond_loopback_shows_the_secrets_that_are_needed() -> None:
+    with serving("--host", "0.0.0.0", "--mqtt", "off", "--worker", "thread") as (_, lines):
+        assert "/#token=" in lines[0]
+        assert "Authorization: Bearer " in lines[1]
+
+
+def test_an_interrupt_while_the_model_loads_ends_without_a_traceback() -> None:
+    with serving_slowly() as process:
+        time.sleep(1.2)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=5)
+        assert (process.returncode, err) == (0, "")
+
+
+@contextmanager
+def serving_slowly() -> Iterator[subprocess.Popen[str]]:
+    """A server whose worker never gets ready."""
+    code = (
+        "import asyncio, server.worker.process as p, server.serve as s, sys\n"
+        "async def start(self): await asyncio.sleep(60)\n"
+        "p.ProcessWorker.start = start\n"
+        "sys.exit(s.main(['--backend', 'fake', '--port', '0', '--mqtt', 'off']))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, cwd=ROOT, env=ENVIRONMENT
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+SERVED = """
+import asyncio, sys
+from server.config import ServerConfig, WorkerConfig
+from server.app import create_app
+async def main():
+    app = create_app(ServerConfig(worker=WorkerConfig(backend="fake"), placement="thread"))
+    async with app.router.lifespan_context(app):
+        import server.serve, server.worker.process, engine.backends.ort
+        heavy = ("torch", "transformers", "onnx", "scipy", "matplotlib")
+        print([name for name in heavy if name in sys.modules])
+asyncio.run(main())
+"""
+
+
+def test_serving_never_imports_torch() -> None:
+    """It would cost seconds of every start and gigabytes of every installation."""
+    result = subprocess.run(
+        [sys.executable, "-c", SERVED], capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, check=True
+    )
+    assert result.stdout == "[]\n"

@@ -1,0 +1,253 @@
+"""The gateway without a device: who is answered what, what a dead worker means, what is forgotten when."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from engine.errors import Forbidden, Full, InvalidInput, ModelFilesError, Unavailable, UnknownSession
+from engine.types import (
+    Control,
+    OpenSession,
+    Pause,
+    Prompt,
+    Receipt,
+    SegmentStats,
+    SessionClosed,
+    SessionInfo,
+    WorkerReady,
+)
+from server.control.base import SessionEvent
+from server.gateway import Gateway
+from server.metrics import Metrics
+from server.supervisor import restart_delay_s
+from server.worker.base import Applied, Event
+from tests.server_rig import FakeWorker, applied, config, until
+
+PAUSE = Control("c1", Pause())
+
+
+@asynccontextmanager
+async def gateway(**changes: object) -> AsyncIterator[tuple[Gateway, list[FakeWorker], list[SessionEvent]]]:
+    """With the workers that it made, and all that its listeners heard."""
+    workers: list[FakeWorker] = []
+    heard: list[SessionEvent] = []
+    async with Gateway(
+        config(**changes), lambda on_event: FakeWorker(on_event, workers), Metrics()
+    ) as gateway:
+        gateway.listen(heard.append)
+        yield gateway, workers, heard
+
+
+async def test_the_shared_session_is_open_from_the_start_and_needs_no_token_on_loopback() -> None:
+    async with gateway() as (gate, workers, _):
+        assert gate.session_ids() == ["main"]
+        assert gate.session("main").token is None
+        assert workers[0].commands == [OpenSession("main", "a red cat", 7, None)]
+
+
+async def test_where_others_can_come_in_even_the_shared_session_has_tokens() -> None:
+    async with gateway(host="0.0.0.0") as (gate, _, _):
+        session = gate.session("main")
+        assert session.token
+        assert session.view_token
+        assert session.token != session.view_token
+
+
+async def test_a_control_is_received_then_applied() -> None:
+    async with gateway() as (gate, workers, heard):
+        assert gate.submit("main", PAUSE) == Receipt("main", "c1", "received")
+        workers[0].tell(applied("main", "c1"))
+        assert heard == [applied("main", "c1")]
+
+
+async def test_an_id_is_answered_once_and_has_one_effect() -> None:
+    """MQTT delivers at least once, and people press twice."""
+    async with gateway() as (gate, workers, _):
+        gate.submit("main", PAUSE)
+        assert gate.submit("main", PAUSE).status == "received"
+        workers[0].tell(applied("main", "c1"))
+        again = gate.submit("main", Control("c1", Prompt("something else")))
+        assert again == applied("main", "c1")
+        assert workers[0].submitted() == [PAUSE]
+
+
+async def test_what_the_worker_could_not_take_may_be_tried_again() -> None:
+    async with gateway(restart_limit=0) as (gate, workers, _):
+        session = gate.session("main")
+        workers[0].die()
+        gate._sessions["main"] = session  # as if the loss were not noticed yet
+        assert gate.submit("main", PAUSE).code == "unavailable"
+        assert "c1" not in session.answers
+
+
+async def test_answers_are_remembered_for_a_bounded_number_of_ids() -> None:
+    async with gateway() as (gate, _, _):
+        for i in range(1500):
+            gate.submit("main", Control(f"c{i}", Pause()))
+        session = gate.session("main")
+        assert len(session.answers) == 1024
+        assert len(session.received_s) == 1024
+        assert "c1499" in session.answers
+
+
+async def test_an_applied_receipt_brings_the_media_time_of_its_frame() -> None:
+    async with gateway() as (gate, workers, heard):
+        workers[0].tell(Applied(applied("main", "c1", frame=24), 135_000))
+        assert gate.session("main").pts_of(24) == 135_000
+        assert gate.session("main").pts_of(25) is None
+        assert heard == [applied("main", "c1", frame=24)]
+
+
+async def test_sessions_have_secrets_of_their_own_and_there_is_a_last_place() -> None:
+    async with gateway() as (gate, _, _):
+        one, two = await gate.open("one"), await gate.open("two", seed=5)
+        assert len({one.id, two.id, one.token, two.token, one.view_token, two.view_token}) == 6
+        assert two.info.seed == 5
+        with pytest.raises(Full, match="all 3 sessions"):
+            await gate.open("three")
+        await gate.close_session(one.id)
+        await gate.open("four")
+
+
+async def test_what_the_worker_refuses_is_refused() -> None:
+    async with gateway() as (gate, workers, _):
+        workers[0].open_answer = lambda command: SessionClosed(command.session, "invalid", "too odd")
+        with pytest.raises(InvalidInput, match="too odd"):
+            await gate.open("odd")
+        assert gate.session_ids() == ["main"]
+
+
+async def test_a_worker_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.gateway.OPEN_TIMEOUT_S", 0.02)
+    async with gateway() as (gate, workers, _):
+        workers[0].mute = True
+        with pytest.raises(Unavailable, match="did not answer"):
+            await gate.open("patience")
+        assert gate.session_ids() == ["main"]
+
+
+async def test_the_shared_session_cannot_be_closed_by_one_for_all() -> None:
+    async with gateway() as (gate, _, _):
+        with pytest.raises(Forbidden, match="everybody"):
+            await gate.close_session("main")
+        with pytest.raises(UnknownSession):
+            await gate.close_session("nobody")
+
+
+async def test_a_shared_session_that_breaks_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.gateway.REOPEN_S", 0.0)
+    async with gateway() as (gate, workers, heard):
+        workers[0].tell(SessionClosed("main", "backend", "the model's numbers ran away"))
+        assert gate.session_ids() == []
+        await until(lambda: gate.session_ids() == ["main"], "shared session")
+        assert heard[0] == SessionClosed("main", "backend", "the model's numbers ran away")
+
+
+async def test_a_dead_worker_ends_its_sessions_and_is_replaced() -> None:
+    async with gateway() as (gate, workers, heard):
+        mine = await gate.open("mine")
+        heard.clear()
+        workers[0].die()
+        assert {(e.session, e.code) for e in heard if isinstance(e, SessionClosed)} == {
+            ("main", "worker_lost"),
+            (mine.id, "worker_lost"),
+        }
+        assert gate.ready is None
+        assert "signal 9" in (gate.fault or "")
+        with pytest.raises(Unavailable):
+            await gate.open("now")
+        await until(lambda: gate.session_ids() == ["main"], "replacement")
+        assert (len(workers), workers[0].closed, gate.fault) == (2, True, None)
+        assert b"psistream_worker_restarts_total 1.0" in gate.metrics.render()
+
+
+async def test_a_worker_that_keeps_dying_is_given_up() -> None:
+    async with gateway(restart_limit=2) as (gate, workers, _):
+        for number in (1, 2):
+            workers[-1].die()
+            await until(lambda n=number: len(workers) == n + 1 and gate.ready, "replacement")  # type: ignore[misc]
+        workers[-1].die()
+        await until(lambda: "given up after 2 restarts" in (gate.fault or ""), "resignation")
+        assert len(workers) == 3
+
+
+def test_restarts_wait_longer_each_time_within_a_limit() -> None:
+    assert [restart_delay_s(i) for i in range(8)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+
+
+async def test_a_server_whose_model_cannot_be_loaded_does_not_start() -> None:
+    class Broken(FakeWorker):
+        async def start(self) -> WorkerReady:
+            raise ModelFilesError("model.onnx is missing")
+
+    made: list[FakeWorker] = []
+    with pytest.raises(ModelFilesError, match=r"model\.onnx"):
+        async with Gateway(config(), lambda on_event: Broken(on_event, made), Metrics()):
+            raise AssertionError("it started")
+    assert made[0].closed
+
+
+async def test_a_listener_that_fails_does_not_keep_others_from_hearing() -> None:
+    async with gateway() as (gate, workers, heard):
+
+        def bad(event: SessionEvent) -> None:
+            raise ValueError("mine")
+
+        gate.listen(bad)
+        late: list[SessionEvent] = []
+        stop = gate.listen(late.append)
+        workers[0].tell(applied("main", "c1"))
+        stop()
+        stop()
+        workers[0].tell(applied("main", "c2"))
+        assert [e.id for e in late if isinstance(e, Receipt)] == ["c1"]
+        assert len(heard) == 2
+
+
+async def test_info_follows_the_segments_that_are_shown() -> None:
+    async with gateway() as (gate, workers, _):
+        workers[0].tell(SegmentStats("main", 1, 9, 72, {"total": 5.0}, 10.0, 1, 0, 1000, 0.5))
+        info = gate.info("main")
+        assert (info.segment, info.frame, info.epoch, info.viewers) == (9, 72, 1, 0)
+
+
+async def test_events_of_sessions_that_are_gone_are_ignored() -> None:
+    async with gateway() as (_, workers, heard):
+        ghost = "ghost"
+        events: list[Event] = [
+            applied(ghost, "c"),
+            SessionInfo(ghost, "", 0, False, None, 0, 0, 0, 0),
+            SegmentStats(ghost, 0, 0, 0, {}, 0.0, 0, 0, 0, 0.0),
+            SessionClosed(ghost, "closed", ""),
+        ]
+        for event in events:
+            workers[0].tell(event)
+        assert heard == []
+
+
+async def test_forgotten_sessions_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.gateway.EXPIRE_EVERY_S", 0.02)
+    async with gateway(session_idle_s=0.05) as (gate, _, heard):
+        mine = await gate.open("mine")
+        await until(lambda: gate.session_ids() == ["main"], "end of a forgotten session")
+        assert SessionClosed(mine.id, "idle", "nobody watched or steered it any more") in heard
+
+
+async def test_a_watched_session_that_stands_still_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.session.STALLED_S", -1.0)
+    async with gateway() as (gate, workers, _):
+        assert gate.stalled() == []
+        gate.session("main").fanout._join("vp8", gate.session("main").fanout.track("vp8"))
+        assert gate.stalled() == ["main"]
+        workers[0].tell(SessionInfo("main", "", 0, True, None, 0, 0, 0, 0))
+        assert gate.stalled() == []  # paused
+
+
+async def test_stopping_tells_everybody() -> None:
+    async with gateway() as (_, workers, heard):
+        pass
+    assert heard == [SessionClosed("main", "closed", "the server is stopping")]
+    assert workers[0].closed

@@ -1,0 +1,239 @@
+"""The whole path: a fake model, encoder, fan-out, WebRTC, data channel, against a viewer of aiortc's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from itertools import pairwise
+
+import aiomqtt
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from server.media.adapter import Payloads
+from server.worker.process import ProcessWorker
+from tests.server_rig import Live, Watcher, config, live, until, watching
+
+PROCESS = config(placement="process")
+
+
+def colour(picture: npt.NDArray[np.uint8]) -> str:
+    """Which of red, green and blue the sky has most of; the fake paints it in the prompt's colour."""
+    return ("red", "green", "blue")[int(picture[20:60].mean((0, 1)).argmax())]
+
+
+async def shows(viewer: Watcher, wanted: str, frames: int = 60) -> int:
+    """Watch until the picture has this colour; how many frames that took."""
+    for count in range(frames):
+        if colour(await viewer.picture()) == wanted:
+            return count
+    raise AssertionError(f"{frames} frames and none was {wanted}")
+
+
+def steady(times: list[int]) -> bool:
+    """No frame is missing; a segment that was late on a busy machine may have moved playout by a little."""
+    steps = sorted(b - a for a, b in pairwise(times))
+    return steps[0] >= 5600 and steps[len(steps) // 2] < 5650 and steps[-1] < 4 * 5625
+
+
+async def connected(viewer: Watcher) -> None:
+    """Its data channel is open."""
+    await until(lambda: viewer.heard("session"), "session message")
+
+
+@pytest.mark.parametrize("settings", [config(), PROCESS], ids=["threads", "process"])
+async def test_frames_arrive_and_advance_and_a_prompt_changes_them(settings: object) -> None:
+    async with live(settings) as server, watching(server) as viewer:  # type: ignore[arg-type]
+        frames = [await viewer.frame() for _ in range(6)]
+        assert {(f.width, f.height) for f in frames} == {(320, 192)}
+        times = [f.pts or 0 for f in frames]
+        assert steady(times), times
+        assert colour(frames[-1].to_ndarray(format="rgb24").astype(np.uint8)) == "red"
+        await connected(viewer)
+        viewer.send({"type": "prompt", "id": "p1", "text": "a green hill", "how": "cut"})
+        await until(lambda: viewer.heard("receipt", id="p1", status="received"), "received")
+        await until(lambda: viewer.heard("receipt", id="p1", status="applied"), "applied")
+        await shows(viewer, "green", 20)
+        receipt = viewer.heard("receipt", id="p1", status="applied")[0]
+        assert receipt["segment"] * 8 == receipt["frame"]
+        assert receipt["pts_90k"] > 0
+        clock = viewer.heard("clock")[0]
+        assert (clock["clock_rate"], 0 <= clock["rtp_offset"] < 2**32) == (90_000, True)
+        assert any(s["segment"] >= receipt["segment"] - 1 for s in viewer.heard("segment"))
+
+
+async def test_the_applied_time_is_that_of_the_first_frame_that_shows_it() -> None:
+    """What a page computes prompt-to-picture from; one frame off would be a lie of 60 ms."""
+    async with live() as server, watching(server) as viewer:
+        await viewer.frame()
+        await connected(viewer)
+        first = server.services.gateway.session("main").fanout._tracks["vp8"][0]
+        viewer.send({"type": "prompt", "id": "p1", "text": "a green hill", "how": "cut"})
+        origin = first._timestamp - ((await viewer.frame()).pts or 0)  # within the frames that are under way
+        for _ in range(40):
+            frame = await viewer.frame()
+            if colour(frame.to_ndarray(format="rgb24").astype(np.uint8)) == "green":
+                break
+        pts_90k = viewer.heard("receipt", status="applied")[0]["pts_90k"]
+        assert abs((frame.pts or 0) + origin - pts_90k) <= 3 * 5625
+
+
+async def test_h264_plays_as_well() -> None:
+    async with live() as server, watching(server, codecs=("h264",)) as viewer:
+        assert await shows(viewer, "red", 3) == 0
+        await connected(viewer)
+        viewer.send({"type": "prompt", "text": "a blue lake", "how": "cut"})
+        await shows(viewer, "blue", 30)
+
+
+async def test_viewers_share_one_encode_and_a_late_one_begins_at_a_keyframe() -> None:
+    async with live() as server, watching(server) as first:
+        for _ in range(4):
+            await first.frame()
+        async with watching(server) as late:
+            assert await shows(late, "red", 3) == 0  # decoded from its first packet on
+            for _ in range(8):
+                await asyncio.gather(first.frame(), late.frame())
+            track = server.services.gateway.session("main").fanout._tracks["vp8"][1]
+            encoded = await server.figure('psistream_frames_encoded_total{codec="vp8"}')
+            sent = await server.figure("psistream_frames_sent_total")
+            assert track.dropped == 0
+            assert sent > encoded + 6
+            assert await server.figure('psistream_webrtc_peers{state="connected"}') == 2
+
+
+async def test_a_viewer_that_lost_the_picture_gets_a_keyframe() -> None:
+    async with live() as server, watching(server) as viewer:
+        await viewer.frame()
+        keys: list[int] = []
+        fanout = server.services.gateway.session("main").fanout
+        track = fanout._tracks["vp8"][0]
+        offer = track.offer
+
+        def spy(packet: Payloads) -> None:
+            if packet.keyframe:
+                keys.append(packet.timestamp)
+            offer(packet)
+
+        track.offer = spy  # type: ignore[method-assign]
+        await asyncio.sleep(0.45)  # the last one must be long enough ago
+        receiver = viewer.pc.getReceivers()[0]
+        ssrc = next(iter(receiver._RTCRtpReceiver__active_ssrc))  # type: ignore[attr-defined]
+        for _ in range(3):
+            await receiver._send_rtcp_pli(ssrc)
+        await until(lambda: keys, "keyframe")
+        assert await server.figure("psistream_webrtc_pli_total") == 3
+        await asyncio.sleep(0.2)
+        assert len(keys) == 1
+
+
+async def test_a_slow_viewer_loses_frames_and_slows_nobody() -> None:
+    async with live() as server, watching(server) as fast, watching(server) as slow:
+        await asyncio.gather(fast.frame(), slow.frame())
+        viewers = {v.id: v for v in server.services.viewers._viewers.values()}
+        stuck = viewers[slow.location.rpartition("/")[2]]
+        transport = stuck.pc.getSenders()[0].transport
+
+        async def crawl(data: bytes) -> None:
+            await asyncio.sleep(0.7)
+
+        transport._send_rtp = crawl  # type: ignore[method-assign]
+        times = [(await fast.frame()).pts or 0 for _ in range(20)]
+        assert steady(times), times
+        assert stuck.track.dropped > 0
+        assert len(stuck.track._queue) <= 8
+
+
+async def test_sessions_are_isolated_and_one_that_fails_takes_nobody_along() -> None:
+    async with live() as server:
+        mine = (await server.http.post("/v1/sessions", json={"prompt": "a blue lake"})).json()
+        async with (
+            watching(server) as shared,
+            watching(server, mine["id"], token=mine["token"]) as own,
+        ):
+            assert await shows(own, "blue", 3) == 0
+            assert await shows(shared, "red", 3) == 0
+            await connected(own)
+            own.send({"type": "prompt", "id": "x", "text": "boom"})
+            await until(lambda: own.heard("closed"), "end of the session that failed")
+            assert own.heard("closed")[0]["code"] == "backend"
+            await until(lambda: len(server.services.viewers) == 1, "departure of its viewer")
+            for _ in range(4):
+                assert colour(await shared.picture()) == "red"
+            assert not shared.heard("closed")
+            assert (await server.http.get("/readyz")).status_code == 200
+
+
+async def test_who_may_only_watch_cannot_steer_over_the_data_channel() -> None:
+    async with live() as server:
+        mine = (await server.http.post("/v1/sessions", json={"prompt": "a blue lake"})).json()
+        async with watching(server, mine["id"], token=mine["view_token"]) as onlooker:
+            await connected(onlooker)
+            onlooker.send({"type": "prompt", "id": "x", "text": "a red sea"})
+            await until(lambda: onlooker.heard("receipt", id="x"), "answer")
+            assert onlooker.heard("receipt", id="x")[0]["code"] == "forbidden"
+            onlooker.send({"type": "ping", "id": "1"})
+            await until(lambda: onlooker.heard("pong", id="1"), "pong")
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [("{", "invalid"), ("x" * 100_000, "invalid"), ('{"type":"fly"}', "invalid"), (b"\x00\xff", "invalid")],
+    ids=["broken", "huge", "unknown", "bytes"],
+)
+async def test_nonsense_on_the_data_channel_is_answered_and_the_video_goes_on(
+    message: str | bytes, code: str
+) -> None:
+    async with live() as server, watching(server) as viewer:
+        await viewer.frame()
+        await connected(viewer)
+        assert viewer.channel is not None
+        viewer.channel.send(message)
+        await until(lambda: viewer.heard("error"), "error")
+        assert viewer.heard("error")[0]["code"] == code
+        await viewer.frame()
+
+
+async def test_a_paused_session_shows_its_picture_to_who_comes_late() -> None:
+    async with live() as server, watching(server) as first:
+        await first.frame()
+        await server.control({"type": "pause"})
+        await until(lambda: server.services.gateway.info("main").paused, "pause")
+        await asyncio.sleep(0.7)  # what was queued has played
+        async with watching(server) as late:
+            assert colour(await late.picture()) == "red"
+
+
+async def kill_worker(server: Live) -> None:
+    worker = server.services.gateway._supervisor._worker
+    assert isinstance(worker, ProcessWorker)
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+
+
+async def test_a_dead_worker_is_told_to_viewers_and_replaced() -> None:
+    async with live(PROCESS) as server, watching(server) as viewer:
+        await viewer.frame()
+        await connected(viewer)
+        await kill_worker(server)
+        await until(lambda: viewer.heard("closed", code="worker_lost"), "word of the loss")
+        assert (await server.http.get("/readyz")).status_code == 503
+        assert (await server.http.get("/livez")).status_code == 200
+        await until(lambda: server.services.gateway.session_ids() == ["main"], "replacement", 10.0)
+        assert (await server.http.get("/readyz")).status_code == 200
+        assert await server.figure("psistream_worker_restarts_total") == 1
+        async with watching(server) as again:
+            assert await shows(again, "red", 3) == 0
+
+
+async def test_mqtt_steers_the_same_video() -> None:
+    async with live(config(mqtt="embedded:0")) as server, watching(server) as viewer:
+        await viewer.frame()
+        mqtt = (await server.http.get("/v1/sessions/main")).json()["mqtt"]
+        port = int(mqtt["url"].rpartition(":")[2])
+        async with aiomqtt.Client("127.0.0.1", port) as client:
+            await client.publish(f"{mqtt['topic']}/cmd/prompt", "a green hill", qos=1)
+            await shows(viewer, "green", 120)
+        assert (await server.http.get("/readyz")).json()["mqtt"]["state"] == "connected"
