@@ -6,6 +6,8 @@
 import { Upscaler } from "./upscale.js";
 
 const GLOW_EVERY = 4; // frames
+const JUDGE_EVERY = 64; // frames that came
+const TOO_MANY_MISSED = 0.35; // of them; twice in a row and drawing is given up for the plain video
 
 export class Screen extends EventTarget {
   /** `mode`: "auto", "webgl" (even in software) or "video". */
@@ -16,16 +18,17 @@ export class Screen extends EventTarget {
     this.framesShown = 0;
     this.lastFrameAt = null;
     this.times = []; // of the frames of the last two seconds
+    this.force = mode === "webgl";
     this.waiting = true;
+    this.came = null; // frames that came until the last judgement, and those that were seen of them
+    this.misses = 0;
     this.native = undefined; // how wide the picture was made, if that is known
-    this.upscaler = mode === "video" ? null : Upscaler.create(canvas, { force: mode === "webgl" });
+    this.upscaler = mode === "video" ? null : Upscaler.create(canvas, { force: this.force });
     // Where drawing is done in software, a soft glow costs more than it gives.
     this.glow = this.upscaler ? glow.getContext("2d", { alpha: false }) : null;
     this.#choose();
-    canvas.addEventListener("webglcontextlost", () => {
-      this.upscaler = null;
-      this.#choose();
-    });
+    canvas.addEventListener("webglcontextlost", () => this.#plain());
+    document.addEventListener("visibilitychange", () => (this.came = null));
     new ResizeObserver(() => this.#draw()).observe(canvas);
     this.#next();
   }
@@ -44,12 +47,30 @@ export class Screen extends EventTarget {
 
   show(stream) {
     this.waiting = true;
+    this.came = null;
     this.video.srcObject = stream;
     this.video.play().catch(() => {}); // a muted video may play; if not, the first gesture starts it
   }
 
   resume() {
     if (this.video.paused && this.video.srcObject) this.video.play().catch(() => {});
+  }
+
+  #plain() {
+    this.upscaler = this.glow = null;
+    this.#choose();
+  }
+
+  /** Drawing that cannot keep up costs frames: better all of them, less crisp. */
+  #judge(presented) {
+    if (!this.upscaler || this.force || presented === undefined) return;
+    this.came ??= { presented, shown: this.framesShown };
+    const came = presented - this.came.presented;
+    if (came < JUDGE_EVERY) return;
+    const missed = 1 - (this.framesShown - this.came.shown) / came;
+    this.misses = missed > TOO_MANY_MISSED ? this.misses + 1 : 0;
+    this.came = null;
+    if (this.misses >= 2) this.#plain();
   }
 
   #choose() {
@@ -66,6 +87,7 @@ export class Screen extends EventTarget {
     this.lastFrameAt = performance.now();
     this.times.push(this.lastFrameAt);
     if (this.times.length > 240) this.times.shift();
+    this.#judge(meta.presentedFrames);
     this.#draw();
     if (this.glow && this.framesShown % GLOW_EVERY === 1) this.glow.drawImage(this.video, 0, 0, 20, 12);
     const atMs = Math.max(meta.expectedDisplayTime ?? now, now);

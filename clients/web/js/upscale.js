@@ -117,7 +117,7 @@ export class Upscaler {
       powerPreference: "low-power",
       failIfMajorPerformanceCaveat: !force,
     });
-    if (!gl) return null;
+    if (!gl || (!force && inSoftware(gl))) return null;
     try {
       return new Upscaler(canvas, gl);
     } catch (error) {
@@ -206,6 +206,13 @@ class Target {
     gl.bindTexture(gl.TEXTURE_2D, source);
     return this;
   }
+}
+
+/** Browsers do not always count software as a "major performance caveat"; the renderer's name tells. */
+function inSoftware(gl) {
+  const info = gl.getExtension("WEBGL_debug_renderer_info");
+  const name = gl.getParameter(info ? info.UNMASKED_RENDERER_WEBGL : gl.RENDERER);
+  return /swiftshader|llvmpipe|softpipe|software|basic render/i.test(name);
 }
 
 function program(gl, fragment, uniforms) {

@@ -1,0 +1,217 @@
+"""A real headless Chromium plays the page of a real server process with the fake backend."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from PIL import Image
+
+from benchmarks.server import Subject, free_port, own_server
+
+pytest.importorskip("playwright", reason="pip install playwright")
+from playwright.async_api import Browser, Page
+
+from tests.browser_rig import chromium, distance, live, opened, reads, shown, sky, still, stripes, until
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
+FAKE = ["--backend", "fake", "--prompt", "a red ball stands still"]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Subject]:
+    with own_server(FAKE) as subject:
+        yield subject
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as started:
+        yield started
+
+
+async def say(page: Page, text: str, key: str = "Enter") -> dict[str, Any]:
+    """Type a prompt; its receipt once the picture is on screen."""
+    await page.fill("#prompt", text)
+    await page.press("#prompt", key)
+    receipt = await until(
+        page,
+        "psistream.lastReceipt",
+        lambda r: r and r["text"] == text and r["onScreenMs"] is not None,
+        f"receipt of {text!r}",
+    )
+    assert isinstance(receipt, dict)
+    return receipt
+
+
+async def test_frames_advance_and_a_prompt_changes_the_picture(
+    browser: Browser, server: Subject, tmp_path: Path
+) -> None:
+    async with opened(browser, server.target.base) as page:
+        await live(page)
+        await shown(page, 10)
+        red = await sky(page)
+        assert red[0] > 2 * red[2], red
+
+        receipt = await say(page, "a blue ball stands still")
+        assert receipt["status"] == "applied"
+        assert 0 <= receipt["receivedMs"] <= receipt["appliedMs"]
+        assert receipt["receivedMs"] < receipt["onScreenMs"] < 5000
+        assert receipt["frame"] > 0
+        line = await page.inner_text("#receipt")
+        assert "received" in line
+        assert f"segment {receipt['segment']}, frame {receipt['frame']}" in line.replace("\n", " ")
+        assert "on screen" in line
+        assert await page.inner_text("#caption") == "a blue ball stands still"
+        await shown(page, 10)  # a blend takes a moment
+        blue = await sky(page)
+        assert blue[2] > 1.4 * blue[0], blue
+
+        cut = await say(page, "a green ball stands still", "Shift+Enter")
+        assert cut["how"] == "cut"
+        await page.screenshot(path=tmp_path / "page.png")
+        with Image.open(tmp_path / "page.png") as shot:
+            assert shot.size == (1280, 800)
+
+
+async def test_keys_walk_until_released_and_not_while_typing(browser: Browser, server: Subject) -> None:
+    async with opened(browser, server.target.base) as page:
+        await live(page)
+        await say(page, "a white ball stands still", "Shift+Enter")
+        await shown(page, 10)
+        assert await still(page)
+
+        await page.keyboard.down("ArrowRight")
+        await until(page, "document.querySelectorAll('.down').length", lambda n: n > 0, "a key lit up")
+        assert not await still(page)
+        await page.keyboard.up("ArrowRight")
+        await shown(page, 18)
+        assert await still(page), "the hero stands again once the key is up"
+
+        await page.keyboard.press("/")
+        assert await page.evaluate("() => document.activeElement.id") == "prompt"
+        await page.keyboard.down("ArrowRight")
+        await page.keyboard.type("wasd")
+        await shown(page, 10)
+        assert await still(page), "keys in the prompt box are text"
+        await page.keyboard.up("ArrowRight")
+        assert await page.input_value("#prompt") == "wasd"
+        await page.keyboard.press("Escape")
+
+        phase = await stripes(page)
+        await page.keyboard.press("d")  # shorter than a segment, and yet it counts
+        await shown(page, 18)
+        assert distance(phase, await stripes(page)) > 0.1
+        assert await still(page)
+
+
+async def test_the_panel_shows_a_state_that_never_grows(browser: Browser, server: Subject) -> None:
+    async with opened(browser, server.target.base) as page:
+        await live(page)
+        await page.keyboard.press("i")
+        await reads(page, "#panel", "never grows")
+        seen = set()
+        for _ in range(4):
+            seen.add(await page.inner_text("#panel .panel-hero:nth-of-type(3) .panel-big"))
+            await shown(page, 10)
+        assert len(seen) == 1, seen
+        assert seen.pop().endswith("bytes")
+        text = await reads(page, "#panel", "320 × 192")
+        assert "VP8" in text or "H264" in text
+        assert "fake on fake" in text
+        await until(page, "document.querySelector('.spark-line').getAttribute('points')", bool, "a sparkline")
+
+
+async def test_pause_and_resume_and_a_picture_of_ones_own(
+    browser: Browser, server: Subject, tmp_path: Path
+) -> None:
+    Image.new("RGB", (1600, 900), (250, 240, 20)).save(tmp_path / "mine.png")
+    async with opened(browser, server.target.base) as page:
+        await live(page)
+        await page.keyboard.press("p")
+        await reads(page, "#status-text", "Paused")
+        await page.click("#pause")
+        await reads(page, "#status-text", "Live")
+        await page.set_input_files("#file", tmp_path / "mine.png")
+        await reads(page, "#receipt", "Your picture")
+        await until(page, "document.querySelectorAll('.step.done').length", lambda n: n == 3, "on screen")
+        yellow = await sky(page)
+        assert yellow[0] > yellow[2] + 30, yellow
+        await page.set_input_files("#file", {"name": "x.png", "mimeType": "image/png", "buffer": b"no"})
+        await reads(page, "#toast", "x.png")
+
+
+async def test_a_private_session_its_watch_link_and_its_end(browser: Browser, server: Subject) -> None:
+    async with opened(browser, server.target.base) as page:
+        await live(page)
+        await page.click("#new-private")
+        await until(page, "location.search", lambda s: "session=" in s, "a link of its own")
+        await live(page)
+        await say(page, "a yellow cube")
+        await page.click("#share")
+        link = await page.input_value("#share-link")
+        token = await page.evaluate("() => new URLSearchParams(location.hash.slice(1)).get('token')")
+        assert token
+        assert token not in link
+        async with opened(browser, link, phone=True) as onlooker:
+            await live(onlooker)
+            assert "watching" in await onlooker.inner_text("#receipt")
+            assert not await onlooker.is_visible("#prompt")
+            await page.click("#end-private")
+            await until(
+                onlooker, "psistream.state", lambda s: s in ("ended", "unknown"), "told that it ended"
+            )
+            assert "ended" in await onlooker.inner_text("#curtain-title")
+        await live(page)
+        assert await page.evaluate("() => location.search") == ""
+
+
+async def test_a_phone_fits_and_its_buttons_walk(browser: Browser, server: Subject, tmp_path: Path) -> None:
+    async with opened(browser, server.target.base, phone=True) as page:
+        await live(page)
+        await say(page, "a white ball stands still", "Shift+Enter")
+        await shown(page, 10)
+        size = await page.evaluate("() => [document.documentElement.scrollWidth, innerWidth]")
+        assert size[0] <= size[1]
+        for selector in ("#frame", "#prompt", ".pad", "#receipt"):
+            box = await page.locator(selector).bounding_box()
+            assert box is not None
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= 390.5
+            assert box["y"] + box["height"] <= 844.5, selector
+        await page.dispatch_event(".pad [data-action=right]", "pointerdown", {"pointerId": 1})
+        await shown(page, 10)
+        assert not await still(page)
+        await page.dispatch_event(".pad [data-action=right]", "pointerup", {"pointerId": 1})
+        await shown(page, 18)
+        assert await still(page)
+        await page.screenshot(path=tmp_path / "phone.png")
+
+
+async def test_an_unknown_session_is_told_in_words(browser: Browser, server: Subject) -> None:
+    async with opened(browser, f"{server.target.base}?session=nobody") as page:
+        await until(page, "psistream.state", lambda s: s == "unknown", "unknown")
+        assert "not there" in await page.inner_text("#curtain-title")
+        await page.click("#curtain-actions >> text=shared")
+        await live(page)
+
+
+async def test_the_page_comes_back_when_the_server_does(browser: Browser) -> None:
+    port = free_port()
+    with own_server(FAKE, port) as first:
+        context = opened(browser, first.target.base)
+        page = await context.__aenter__()
+        await live(page)
+        await shown(page, 5)
+    try:
+        await until(page, "psistream.state", lambda s: s in ("reconnecting", "gone"), "noticed", 20)
+        assert await page.is_visible("#curtain-title")
+        with own_server(FAKE, port):
+            await live(page, 30)
+            await shown(page, 5)
+            await say(page, "a yellow ball stands still")
+    finally:
+        await context.__aexit__(None, None, None)
