@@ -142,7 +142,7 @@ class Wire:
             except aiomqtt.MqttError as error:
                 if not self._there.is_set():
                     raise PlayError(
-                        f"no MQTT broker at {self._broker.shown} ({error}): start `psistream serve`, "
+                        f"no MQTT broker answers at {self._broker.shown} ({error}): start `psistream serve`, "
                         "or say with --mqtt where one is"
                     ) from None
             self._online(False)

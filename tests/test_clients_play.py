@@ -203,7 +203,7 @@ async def test_no_broker_is_one_clear_line() -> None:
     async with Terminal("--mqtt", f"mqtt://u:secret@127.0.0.1:{free_port()}") as terminal:
         assert await terminal.ends() == 1
         line = terminal.errors.decode()
-        assert line.startswith("psistream play: no MQTT broker at mqtt://127.0.0.1:")
+        assert line.startswith("psistream play: no MQTT broker answers at mqtt://127.0.0.1:")
         assert line.count("\n") == 1
         assert "psistream serve" in line
         assert "secret" not in line

@@ -33,6 +33,10 @@ PUBLISH_TIMEOUT_S = 5.0
 KEEPALIVE_S = 10  # a broker that hangs is noticed within twice this, sooner when something is published
 _WRONG_PROTOCOL = (1, 132)  # CONNACK codes of 3.1.1 and 5
 _NOT_ALLOWED = (4, 5, 134, 135)
+_PLAIN = {  # aiomqtt's words → ours
+    "Disconnected during message iteration": "the connection was lost",
+    "Operation timed out": "the broker does not answer",
+}
 
 
 @dataclass(frozen=True)
@@ -253,4 +257,5 @@ def why(error: BaseException) -> str:
     """One line for people."""
     if isinstance(error, aiomqtt.exceptions.MqttConnectError) and code_of(error) in _NOT_ALLOWED:
         return "the broker refused the user name or password: check the mqtt:// URL"
-    return str(error) or type(error).__name__
+    text = str(error) or type(error).__name__
+    return _PLAIN.get(text, text)

@@ -46,10 +46,12 @@ def dump(message: dict[str, Any]) -> str:
 
 
 def finite(value: Any) -> Any:
-    """The same value with null for every non-finite number, which JSON can't say."""
+    """The same value with three decimals, and null for a non-finite number, which JSON can't say."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float):
+        return round(value, 3) if math.isfinite(value) else None
+    return value
 
 
 def printable(name: str, limit: int = 40) -> str:
