@@ -97,7 +97,7 @@ class Screen:
             f"state    {'paused' if info.get('paused') else 'playing'}, "
             f"action {printable(info.get('action') or 'none')}, segment {number(info.get('segment'))}, "
             f"frame {number(info.get('frame'))}, "
-            f"seed {number(info.get('seed'))}, viewers {number(info.get('viewers'))}",
+            f"viewers {number(info.get('viewers'))}",
             f"figures  segment {number(total, 'ms')}, lead {number(stats.get('lead_ms'), 'ms')}, "
             f"encode {number(stats.get('encode_ms'), 'ms')}, late {number(stats.get('late_total'))}, "
             f"state {number(info.get('state_bytes'), 'bytes')}",
