@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import pytest
 from engine.errors import InvalidInput, Unavailable
 from server import cli, serve
 from server.config import IceServer, ServerConfig
+from tests.server_rig import config, live
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
@@ -105,12 +106,17 @@ def test_settings_come_from_options() -> None:
         --host 0.0.0.0 --port 9 --backend fake --worker thread --mqtt off --max-sessions 2 --bitrate 700
         --ice-server stun:a:1 --ice-server turn:u:p@b:2 --allow-origin https://x.example --seed 3
     """
-    config = serve.settings(serve.parser().parse_args(options.split()))
-    assert (config.host, config.port, config.placement, config.mqtt) == ("0.0.0.0", 9, "thread", "off")
-    assert (config.worker.backend, config.worker.runtime.max_sessions) == ("fake", 2)
-    assert config.ice_servers == (IceServer("stun:a:1"), IceServer("turn:b:2", "u", "p"))
-    assert config.worker.media.bitrate_bps == 700_000
-    assert not config.loopback
+    settings = serve.settings(serve.parser().parse_args(options.split()))
+    assert (settings.host, settings.port, settings.placement, settings.mqtt) == (
+        "0.0.0.0",
+        9,
+        "thread",
+        "off",
+    )
+    assert (settings.worker.backend, settings.worker.runtime.max_sessions) == ("fake", 2)
+    assert settings.ice_servers == (IceServer("stun:a:1"), IceServer("turn:b:2", "u", "p"))
+    assert settings.worker.media.bitrate_bps == 700_000
+    assert not settings.loopback
 
 
 @pytest.mark.parametrize(
@@ -154,31 +160,43 @@ def test_an_address_that_is_not_ours_is_one_line() -> None:
         pass
 
 
-def test_missing_weights_are_one_line(tmp_path: Path) -> None:
-    result = psistream("serve", "--backend", "onnxruntime", "--model", str(tmp_path / "none"), "--port", "0")
-    assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.count("\n") == 1, result.stderr
-    assert str(tmp_path) in result.stderr
+@pytest.fixture
+def served(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str]]:
+    """`psistream serve` in this process, where it fails: exit status and what it said. Spares the imports."""
+    monkeypatch.setattr("logging.basicConfig", lambda **options: None)
+    monkeypatch.setattr(serve, "QUIET", ())
+
+    def run(*args: str) -> tuple[int, str]:
+        status = serve.main(["--port", "0", "--worker", "thread", *args])
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        return status, shown.err
+
+    return run
 
 
-def test_corrupt_weights_are_one_line(tmp_path: Path) -> None:
+def test_missing_weights_are_one_line(served: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    status, told = served("--backend", "onnxruntime", "--model", str(tmp_path / "none"))
+    assert (status, told.count("\n")) == (1, 1)
+    assert str(tmp_path) in told
+
+
+def test_corrupt_weights_are_one_line(served: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{ not json")
-    result = psistream(
-        "serve", "--backend", "onnxruntime", "--model", str(tmp_path), "--port", "0", "--worker", "thread"
-    )
-    assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.count("\n") == 1, result.stderr
-    assert "manifest" in result.stderr
+    status, told = served("--backend", "onnxruntime", "--model", str(tmp_path))
+    assert (status, told.count("\n")) == (1, 1)
+    assert "manifest" in told
 
 
-def test_an_unknown_mqtt_setting_is_one_line() -> None:
-    result = psistream("serve", "--backend", "fake", "--mqtt", "pigeon", "--port", "0", "--worker", "thread")
-    assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
-    assert "--mqtt must be" in result.stderr
+def test_an_unknown_mqtt_setting_is_one_line(served: Callable[..., tuple[int, str]]) -> None:
+    status, told = served("--backend", "fake", "--mqtt", "pigeon")
+    assert (status, told.count("\n")) == (2, 1)
+    assert "--mqtt must be" in told
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_serve_says_where_to_click_and_ends_cleanly_with_a_viewer_on_the_line(stop: signal.Signals) -> None:
+def test_serve_says_where_to_click_and_ends_cleanly_with_a_client_on_the_line() -> None:
     with serving("--mqtt", "embedded:0") as (process, lines):
         assert lines[0].startswith("psistream is live at http://localhost:")
         assert "mqtt://127.0.0.1:" in lines[1]
@@ -187,44 +205,48 @@ def test_serve_says_where_to_click_and_ends_cleanly_with_a_viewer_on_the_line(st
         line = http.client.HTTPConnection("localhost", port)
         line.request("GET", "/readyz")  # kept open: it must not hold up the end
         assert line.getresponse().status == 200
-        process.send_signal(stop)
+        process.send_signal(signal.SIGINT)
         start_s = time.monotonic()
-        out, err = process.communicate(timeout=5)
+        out, err = process.communicate(timeout=10)
         assert time.monotonic() - start_s < 2.0
         assert (process.returncode, out, err) == (0, "", "")
         line.close()
 
 
-def test_serve_beyond_loopback_shows_the_secrets_that_are_needed() -> None:
-    with serving("--host", "0.0.0.0", "--mqtt", "off", "--worker", "thread") as (_, lines):
-        assert "/#token=" in lines[0]
-        assert "Authorization: Bearer " in lines[1]
+async def test_where_others_can_come_in_the_greeting_shows_the_secrets_that_are_needed() -> None:
+    async with live(config(host="0.0.0.0")) as server:
+        lines = serve.greeting(server.services, 8080).split("\n")
+        main = server.services.gateway.session("main")
+        assert lines[0] == f"psistream is live at http://localhost:8080/#token={main.token}"
+        assert f"Authorization: Bearer {server.services.access.api_key}" in lines[1]
+        assert len(lines) <= 3
 
 
-def test_an_interrupt_while_the_model_loads_ends_without_a_traceback() -> None:
-    with serving_slowly() as process:
-        time.sleep(1.2)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=5)
-        assert (process.returncode, err) == (0, "")
+SLOW = """
+import asyncio, sys
+import server.app, server.worker.process, server.serve
+async def start(self):
+    print("loading", flush=True)
+    await asyncio.sleep(60)
+server.worker.process.ProcessWorker.start = start
+sys.exit(server.serve.main(["--backend", "fake", "--port", "0", "--mqtt", "off"]))
+"""
 
 
-@contextmanager
-def serving_slowly() -> Iterator[subprocess.Popen[str]]:
-    """A server whose worker never gets ready."""
-    code = (
-        "import asyncio, server.worker.process as p, server.serve as s, sys\n"
-        "async def start(self): await asyncio.sleep(60)\n"
-        "p.ProcessWorker.start = start\n"
-        "sys.exit(s.main(['--backend', 'fake', '--port', '0', '--mqtt', 'off']))\n"
-    )
+def test_a_signal_while_the_model_loads_ends_without_a_traceback() -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, cwd=ROOT, env=ENVIRONMENT
+        [sys.executable, "-c", SLOW],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=ENVIRONMENT,
     ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=10)
+        assert (process.returncode, err) == (0, "")
 
 
 SERVED = """
