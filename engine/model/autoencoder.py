@@ -22,8 +22,11 @@ SHUFFLE = 4  # pixels folded into channels before the first convolution
 @dataclass(frozen=True)
 class AutoencoderConfig:
     channels: int = 16
-    fine: int = 64  # width at a quarter of the resolution
-    coarse: int = 128  # width at an eighth
+    fine: int = 64  # encoder's width at a quarter of the resolution
+    coarse: int = 128  # and at an eighth
+    decoder_fine: int = 64
+    decoder_coarse: int = 128
+    decoder_blocks: int = 2  # at either resolution
 
 
 class Residual(nn.Module):
@@ -59,14 +62,13 @@ class Autoencoder(nn.Module):
             Residual(coarse),
             nn.Conv2d(coarse, c, 1),
         )
+        fine, coarse, blocks = config.decoder_fine, config.decoder_coarse, config.decoder_blocks
         self.decoder = nn.Sequential(
             nn.Conv2d(2 * c, coarse, 3, padding=1),
-            Residual(coarse),
-            Residual(coarse),
+            *(Residual(coarse) for _ in range(blocks)),
             nn.Conv2d(coarse, 4 * fine, 1),
             nn.PixelShuffle(2),
-            Residual(fine),
-            Residual(fine),
+            *(Residual(fine) for _ in range(blocks)),
             nn.Conv2d(fine, pixels, 3, padding=1),
             nn.PixelShuffle(SHUFFLE),
         )

@@ -14,19 +14,24 @@ from pathlib import Path
 
 from engine.errors import PsistreamError
 
-STAGES = ("autoencoder", "text", "dit", "probe")
+STAGES = ("autoencoder", "text", "dit", "decoder", "probe")
 
 
 def stage(name: str) -> Callable[[argparse.Namespace], object]:
     """The stage's work; torch is imported only here."""
+    from engine.model.autoencoder import AutoencoderConfig
     from engine.model.config import ModelConfig, PackingConfig
-    from engine.training.autoencoder import load_autoencoder, train_autoencoder
+    from engine.training.autoencoder import load_autoencoder, train_autoencoder, train_decoder
     from engine.training.teacher_forcing import train_dit
     from engine.training.text import train_text
 
     def dit(a: argparse.Namespace) -> object:
         config = ModelConfig(packing=PackingConfig(anchor_kernel="2x"))
         return train_dit(a.run, config, minutes=a.minutes, seed=a.seed, lr=a.lr or 1e-3)
+
+    def decoder(a: argparse.Namespace) -> object:
+        config = AutoencoderConfig(decoder_fine=96, decoder_coarse=160, decoder_blocks=3)
+        return train_decoder(a.run, config, minutes=a.minutes, seed=a.seed, lr=a.lr or 1.5e-3)
 
     def probe(a: argparse.Namespace) -> object:
         from engine.evaluation.probe import train_probe
@@ -37,6 +42,7 @@ def stage(name: str) -> Callable[[argparse.Namespace], object]:
         "autoencoder": lambda a: train_autoencoder(a.run, minutes=a.minutes, seed=a.seed, lr=a.lr or 1.5e-3),
         "text": lambda a: train_text(a.run, minutes=a.minutes, seed=a.seed, lr=a.lr or 1e-3),
         "dit": dit,
+        "decoder": decoder,
         "probe": probe,
     }[name]
 
