@@ -24,6 +24,10 @@ CONTAINERS: dict[str, tuple[str, ...]] = {
 CLOCK = Fraction(1, 90_000)
 _RANGE = 1 << 32
 _DEMUXERS = {"H264": "h264"}
+_ENCODERS = {
+    "H264": ("libx264", {"preset": "veryfast", "crf": "20"}),
+    "VP8": ("libvpx", {"deadline": "realtime", "lag-in-frames": "0", "crf": "10", "b": "2M"}),
+}
 Mode = Literal["copied", "encoded again"]
 
 
@@ -131,8 +135,11 @@ class Recorder:
             assert isinstance(stream, VideoStream)
             self._stream = stream
         else:
-            self._stream = self._container.add_stream("libx264", options={"preset": "veryfast", "crf": "20"})
-            self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
+            name, options = _ENCODERS[CONTAINERS[self.path.suffix.lower()][0]]
+            encoder = self._container.add_stream(name, options=options)
+            assert isinstance(encoder, VideoStream)
+            encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+            self._stream = encoder
             self._decoder = _decoder(codec)
         self._stream.time_base = CLOCK
 

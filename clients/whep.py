@@ -45,7 +45,11 @@ class Target:
     def parse(cls, url: str, session: str | None = None, token: str | None = None) -> Target:
         """Read a server's address or a page's link; explicit arguments win. Raises ViewError."""
         parts = urlsplit(url if "//" in url else f"http://{url}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # a port that is no number
+            known = False
+        if not known:
             raise ViewError(f"URL: {url!r} is not an address like http://localhost:8080")
         query, secret = parse_qs(parts.query), parse_qs(parts.fragment)
         named = session or (query.get("session") or ["main"])[0]

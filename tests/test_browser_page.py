@@ -11,6 +11,8 @@ import pytest_asyncio
 from PIL import Image
 
 from benchmarks.server import Subject, free_port, own_server
+from engine.world import verbs, words
+from engine.world.attributes import HEROES, VALUES
 
 pytest.importorskip("playwright", reason="pip install playwright")
 from playwright.async_api import Browser, Page
@@ -161,10 +163,7 @@ async def test_a_private_session_its_watch_link_and_its_end(browser: Browser, se
             assert "watching" in await onlooker.inner_text("#receipt")
             assert not await onlooker.is_visible("#prompt")
             await page.click("#end-private")
-            await until(
-                onlooker, "psistream.state", lambda s: s in ("ended", "unknown"), "told that it ended"
-            )
-            assert "ended" in await onlooker.inner_text("#curtain-title")
+            await reads(onlooker, "#curtain-title", "has ended")
         await live(page)
         assert await page.evaluate("() => location.search") == ""
 
@@ -215,3 +214,34 @@ async def test_the_page_comes_back_when_the_server_does(browser: Browser) -> Non
             await say(page, "a yellow ball stands still")
     finally:
         await context.__aexit__(None, None, None)
+
+
+async def test_chips_speak_the_words_that_the_model_was_trained_on(browser: Browser, server: Subject) -> None:
+    async with opened(browser, server.target.base) as page:
+        spoken = await page.evaluate(
+            """async () => {
+              const {say, WORDS} = await import('/js/vocabulary.js');
+              const all = (field) => Object.keys(WORDS[field]);
+              const doing = (hero) => all('move').map((move) => [hero, move, say({hero, move})]);
+              const heroes = all('hero').flatMap(doing);
+              const fields = Object.keys(WORDS);
+              return {heroes, places: WORDS.place, times: WORDS.time, weathers: WORDS.weather,
+                      names: Object.fromEntries(fields.map((f) => [f, all(f)]))};
+            }"""
+        )
+        await page.click("#chips .chip:first-child")
+        surprise = await until(page, "psistream.lastReceipt", lambda r: r is not None, "surprise me")
+    for field in ("place", "time", "weather", "hero", "colour"):
+        assert tuple(spoken["names"][field]) == VALUES[field]
+    for phrase, time in zip(spoken["times"].values(), words.TIMES, strict=True):
+        assert phrase in time.phrases.train
+    for phrase, weather in zip(spoken["weathers"].values(), words.WEATHERS, strict=True):
+        assert phrase in weather.phrases.train
+    for phrase, place in zip(spoken["places"].values(), words.PLACES, strict=True):
+        assert phrase in [noun.replace("|", " ") for noun in place.nouns.train]
+    for hero, move, sentence in spoken["heroes"]:
+        kinds = verbs.VERBS[HEROES.index(hero)]
+        known_verbs = {"jumps": kinds.jump, "waits": kinds.wait}.get(move, kinds.go).train
+        said = sentence.partition(f"{hero} ")[2].removesuffix(" left").removesuffix(" right")
+        assert said in [pair.split("/")[0] for pair in known_verbs], sentence
+    assert surprise["how"] == "cut"

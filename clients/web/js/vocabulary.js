@@ -9,13 +9,20 @@ const an = (word) => (/^[aeiou]/.test(word) ? `an ${word}` : `a ${word}`);
 export const WORDS = {
   colour: Object.fromEntries(["red", "orange", "yellow", "green", "blue", "purple", "white", "black"].map((c) => [c, c])),
   hero: Object.fromEntries(["ball", "cube", "fox", "robot", "bird", "balloon"].map((h) => [h, h])),
-  move: { "walks left": "walks left", "walks right": "walks right", jumps: "jumps", stands: "stands still" },
+  move: { "goes left": "left", "goes right": "right", jumps: "jumps", waits: "" },
   place: {
-    meadow: "in a meadow", forest: "in a forest", desert: "in the desert", snowfield: "in a snowfield",
-    beach: "on a beach", city: "in a city", volcano: "by a volcano", moon: "on the moon",
+    meadow: "in a meadow", forest: "through the forest", desert: "through the dunes", snowfield: "on a snowfield",
+    beach: "along the beach", city: "through the city", volcano: "past the volcanoes", moon: "on the moon",
   },
   time: { dawn: "at dawn", noon: "at noon", dusk: "at dusk", night: "at night" },
-  weather: { clear: "under a clear sky", rain: "in the rain", snow: "while it snows", fog: "in thick fog" },
+  weather: { clear: "under a clear sky", rain: "in the rain", snow: "in falling snow", fog: "in thick fog" },
+};
+
+/** How a hero goes and how it waits. */
+const MANNERS = {
+  ball: ["rolls", "lies still"], cube: ["walks", "stands still"], fox: ["trots", "stands still"],
+  robot: ["walks", "stands still"], bird: ["flies", "hovers in place"], balloon: ["floats", "hovers in place"],
+  figure: ["walks", "stands still"],
 };
 
 export const TITLES = { place: "Place", time: "Time", weather: "Weather", hero: "Hero", colour: "Colour", move: "Does" };
@@ -33,9 +40,9 @@ const PATTERNS = {
   weather: {
     clear: /\b(clear|cloudless|sunny)\b/, rain: /\b(rain\w*|downpour|drizzle)\b/, snow: /\b(snow(s|ing|fall|y|flakes)?|blizzard)\b/, fog: /\b(fog\w*|mist\w*|haze)\b/,
   },
-  hero: { balloon: /\bballoons?\b/, ball: /\bballs?\b/, cube: /\b(cubes?|box)\b/, fox: /\bfox(es)?\b/, robot: /\brobots?\b/, bird: /\bbirds?\b/ },
+  hero: { balloon: /\bballoon/, ball: /\b(ball|sphere)/, cube: /\b(cube|box|block)/, fox: /\bfox/, robot: /\b(ro)?bot|\b(andr|dr)oid/, bird: /\b(song)?bird/ },
   move: {
-    "walks left": /\b(left|west)\b/, "walks right": /\b(right|east)\b/, jumps: /\b(jump\w*|hop\w*|leap\w*)\b/, stands: /\b(stand\w*|still|rests?|waits?)\b/,
+    "goes left": /\bleft(wards)?\b/, "goes right": /\bright(wards)?\b/, jumps: /\b(jump|hop|leap|bounc|spring)\w*/, waits: /\b(stand|stay|rest|wait|paus|hover)\w*|\bstill\b/,
   },
 };
 
@@ -56,11 +63,18 @@ export function read(sentence) {
   return scene;
 }
 
-/** A sentence that names these attributes. Without a hero the picture is only a place. */
+/** A sentence that names these attributes, in words that the built-in model was trained on. */
 export function say({ place, time, weather, hero, colour, move }) {
-  const who = hero || colour || move ? an([colour, hero ?? "ball"].filter(Boolean).join(" ")) : "";
-  const where = [WORDS.place[place], WORDS.time[time], WORDS.weather[weather]].filter(Boolean).join(" ");
-  return [who, who && WORDS.move[move], where].filter(Boolean).join(" ");
+  const somebody = hero ?? (colour || move ? "figure" : null);
+  const who = somebody && an([colour, somebody].filter(Boolean).join(" "));
+  return [who, doing(somebody, move), WORDS.place[place], WORDS.time[time], WORDS.weather[weather]].filter(Boolean).join(" ");
+}
+
+function doing(hero, move) {
+  if (!hero || !move) return "";
+  const [go, wait] = MANNERS[hero];
+  if (move === "waits") return wait;
+  return move === "jumps" ? "jumps" : `${go} ${WORDS.move[move]}`;
 }
 
 const pick = (list, random) => list[Math.floor(random() * list.length)];
@@ -75,7 +89,7 @@ export function surprise(random = Math.random) {
     weather: pick(skies[place] ?? ["clear", "clear", "rain", "fog", "snow"], random),
     hero: pick(Object.keys(WORDS.hero), random),
     colour: pick(Object.keys(WORDS.colour), random),
-    move: pick(["walks left", "walks right", "walks right", "stands"], random),
+    move: pick(["goes left", "goes right", "goes right", "waits"], random),
   };
 }
 
@@ -86,7 +100,6 @@ export function suggestions(scene, random = Math.random) {
   return fields.map((field) => {
     const word = other(field);
     const next = { ...scene, [field]: word };
-    if (field === "colour") next.hero ??= "ball";
     const label = { hero: () => an(word), colour: () => `make it ${word}` }[field]?.() ?? WORDS[field][word];
     return { field, word, label, scene: next };
   });

@@ -1,0 +1,85 @@
+"""`psistream bench` against the fake backend: figures that make sense, JSON last, plain errors."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+
+import httpx
+import pytest
+
+from benchmarks.cli import main
+from benchmarks.machine import cpu_seconds, description, resident_bytes, tree
+from benchmarks.report import percentile, summary
+from benchmarks.server import free_port, own_server
+
+
+def test_percentiles_lie_between_neighbours() -> None:
+    assert percentile([4, 1, 3, 2], 0.5) == 2.5
+    assert percentile([7], 0.99) == 7
+    assert math.isnan(percentile([], 0.5))
+    assert summary(list(range(101))) == {"n": 101, "p50": 50, "p95": 95, "p99": 99, "max": 100}
+
+
+def test_the_machine_is_named_and_a_process_has_memory() -> None:
+    machine = description()
+    assert machine["cpu"]
+    assert machine["cores"] >= 1
+    assert os.getpid() in tree(os.getpid())
+    assert (resident_bytes(os.getpid()) or 0) > 2**20
+    assert (cpu_seconds(os.getpid()) or 0) > 0
+
+
+def test_latency_starts_a_server_and_ends_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "latency.json"
+    assert main(["latency", "--backend", "fake", "--n", "1", "--joins", "1", "--json", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "p95" in out
+    report = json.loads(out.strip().splitlines()[-1])
+    assert report == json.loads(path.read_text())
+    assert report["settings"]["backend"] == "fake"
+    for name in ("prompt to photon, blend", "prompt to photon, new scene", "action to photon"):
+        assert 0 < report["ms"][name]["p50"] < 5000
+    assert 20 < report["ms"]["frame interval"]["p50"] < 125
+    assert report["ms"]["receipt of a control"]["p50"] < report["ms"]["prompt to photon, blend"]["p50"]
+    figures = report["figures"]
+    assert figures["state of the session"]["value"] > 1000
+    assert figures["start-up, to ready"]["value"] > 0
+    assert figures["resident memory, end"]["value"] > 10
+    assert figures["generation speed over playback, one viewer"]["value"] > 1
+
+
+def test_soak_of_a_server_that_runs_leaves_it_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    with own_server(["--backend", "fake"]) as subject:
+        assert main(["soak", "--minutes", "0.02", "--url", subject.target.base]) == 0
+        left = httpx.get(f"{subject.target.base}v1/sessions").json()["sessions"]
+    assert [session["id"] for session in left] == ["main"], "its own session is closed again"
+    report = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    figures = report["figures"]
+    assert figures["state at the start"] == figures["state at the end"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["latency", "--n", "0"], "--n"),
+        (["soak", "--minutes", "-1"], "--minutes"),
+        (["latency", "--json", "/nowhere/at/all.json"], "--json"),
+        (["latency", "--url", "http://127.0.0.1:9", "--backend", "fake"], "--backend"),
+        (["latency", "--model", "/nowhere"], "the server did not start"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_a_server_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["latency", "--url", f"http://127.0.0.1:{free_port()}"]) == 1
+    assert "cannot reach" in capsys.readouterr().err

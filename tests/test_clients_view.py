@@ -1,0 +1,187 @@
+"""`psistream view` against a real server process with the fake backend: figures, recordings, plain errors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from benchmarks.server import Subject, free_port, own_server
+from clients.receiver import Encoded, tap
+from clients.record import CONTAINERS, Recorder, RecordError, is_keyframe, preferred_codecs
+from clients.view import main
+from clients.whep import Target, Viewer, ViewError
+
+STEP = 90_000 // 16
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Subject]:
+    with own_server(["--backend", "fake", "--prompt", "a red ball rolls right"]) as subject:
+        yield subject
+
+
+def encoded(codec: str, frames: int = 24) -> list[bytes]:
+    """A little video, a keyframe first."""
+    name = {"H264": "libx264", "VP8": "libvpx"}[codec]
+    context = av.CodecContext.create(name, "w")
+    assert isinstance(context, av.VideoCodecContext)
+    context.width, context.height, context.pix_fmt = 160, 96, "yuv420p"
+    context.time_base, context.framerate = Fraction(1, 90_000), Fraction(16)
+    context.options = (
+        {"tune": "zerolatency"} if codec == "H264" else {"deadline": "realtime", "lag-in-frames": "0"}
+    )
+    packets: list[bytes] = []
+    for i in range(frames):
+        frame = av.VideoFrame.from_ndarray(np.full((96, 160, 3), 8 * i % 256, np.uint8), format="rgb24")
+        frame.pts = i * STEP
+        packets += [bytes(p) for p in context.encode(frame)]
+    return packets
+
+
+def look(path: Path) -> tuple[float, int, str]:
+    """Duration, decoded frames and codec of a file."""
+    with av.open(str(path)) as container:
+        frames = sum(1 for _ in container.decode(video=0))
+        assert container.duration is not None
+        return container.duration / av.time_base, frames, container.streams.video[0].codec_context.name
+
+
+@pytest.mark.parametrize("codec", ["H264", "VP8"])
+@pytest.mark.parametrize("suffix", list(CONTAINERS))
+def test_every_container_plays_and_has_the_right_duration(tmp_path: Path, codec: str, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    packets = encoded(codec)
+    assert is_keyframe(codec, packets[0])
+    assert not is_keyframe(codec, packets[1])
+    recorder = Recorder(path)
+    start = 2**32 - 3 * STEP  # the 32-bit clock wraps on the way
+    for i, data in enumerate([packets[1], *packets]):  # the first can't be shown: no keyframe came yet
+        recorder.write(codec, data, (start + (i - 1) * STEP) % 2**32)
+    recorder.close()
+    recorder.close()
+    copied = codec in CONTAINERS[suffix]
+    assert recorder.mode == ("copied" if copied else "encoded again")
+    duration, frames, _ = look(path)
+    assert frames == len(packets) == recorder.frames
+    assert duration == pytest.approx(len(packets) / 16, abs=0.02)
+    if copied:
+        with av.open(str(path)) as container:
+            sizes = [packet.size for packet in container.demux(video=0) if packet.size]
+        assert sum(sizes) <= sum(map(len, packets)) + 8 * len(packets)
+
+
+def test_a_recording_is_as_long_as_asked_even_over_a_gap(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "out.mp4", seconds=1.0)
+    for i, data in enumerate(encoded("H264")):
+        recorder.write("H264", data, (i if i < 4 else i + 4) * STEP)  # a quarter of a second is lost
+        if recorder.full:
+            break
+    recorder.close()
+    assert recorder.seconds == 1.0
+    assert look(tmp_path / "out.mp4")[0] == pytest.approx(1.0, abs=0.005)
+
+
+def test_mp4_has_its_parameter_sets_where_players_look_for_them(tmp_path: Path) -> None:
+    """A file whose avcC box is empty plays in ffmpeg only."""
+    recorder = Recorder(tmp_path / "out.mp4")
+    for i, data in enumerate(encoded("H264")):
+        recorder.write("H264", data, i * STEP)
+    recorder.close()
+    box = (tmp_path / "out.mp4").read_bytes().partition(b"avcC")[2]
+    assert box[0] == 1
+    assert box[5] & 0x1F == 1, "one SPS"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("out.avi", ".mp4"), ("nowhere/out.mp4", "does not exist"), ("folder.mp4", "cannot be written")],
+)
+def test_a_bad_file_name_is_refused_before_anything_is_opened(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises(RecordError, match=said):
+        preferred_codecs(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("localhost:8080", Target("http://localhost:8080/", "main", None)),
+        ("http://h:1/?session=a%20b#token=t&view=v", Target("http://h:1/", "a b", "t")),
+        ("https://h/live/index.html", Target("https://h/live/", "main", None)),
+    ],
+)
+def test_urls_and_page_links_say_what_to_watch(url: str, expected: Target) -> None:
+    assert Target.parse(url) == expected
+    assert Target.parse(url, "other", "tok") == Target(expected.base, "other", "tok")
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "http://", "", "http://h:port"])
+def test_what_is_no_address_is_told(url: str) -> None:
+    with pytest.raises(ViewError, match="is not an address"):
+        Target.parse(url)
+
+
+def test_records_an_mp4_of_the_right_length(
+    server: Subject, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "out.mp4"
+    assert main([server.target.base, "--record", str(path), "--seconds", "2"]) == 0
+    duration, frames, codec = look(path)
+    assert codec == "h264"
+    assert duration == pytest.approx(2.0, abs=0.05)
+    assert 28 <= frames <= 32
+    said = capsys.readouterr().out
+    assert "2.00 s" in said
+    assert "copied" in said
+    assert "a red ball rolls right" in said
+
+
+def test_watches_without_a_file_and_ends_by_itself(
+    server: Subject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([server.target.base, "--seconds", "0.8"]) == 0
+    said = capsys.readouterr().out
+    assert "fps" in said
+    assert "bytes" in said
+
+
+async def test_frames_are_complete_at_their_marker(server: Subject) -> None:
+    """Stock aiortc gives a frame out when the next one begins: 62 ms late at 16 fps."""
+    viewer = Viewer(server.target, codecs=("VP8",))
+    came: list[tuple[str, Encoded]] = []
+    shown: list[int] = []
+    viewer.on_encoded = lambda codec, frame: came.append((codec, frame))
+    viewer.on_picture = lambda picture: shown.append(picture.rtp_timestamp)
+    async with viewer:
+        await viewer.ready()
+        viewer.send({"type": "ping", "id": "x"})
+    assert {codec for codec, _ in came} == {"VP8"}
+    assert shown[0] == came[0][1].rtp_timestamp
+    with pytest.raises(RuntimeError, match="aiortc"):
+        tap(object(), lambda _: None)  # type: ignore[arg-type]
+
+
+def test_mistakes_are_told_in_one_line(server: Subject, tmp_path: Path) -> None:
+    closed = f"http://127.0.0.1:{free_port()}"
+    for arguments, said in (
+        ([closed], "cannot reach"),
+        ([server.target.base, "--session", "nobody"], "no session"),
+        ([server.target.base, "--seconds", "0"], "--seconds"),
+        ([server.target.base, "--record", str(tmp_path / "a.gif")], ".mp4"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "server.cli", "view", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 1
+        assert said in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1, done.stderr
