@@ -68,6 +68,22 @@ STATUS: tuple[tuple[type[PsistreamError], int], ...] = (  # the first that fits
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
+RECEIPT_STATUS = {  # of a rejected receipt; its code came from the runtime, where there is no HTTP
+    "invalid": 400,
+    "unknown_session": 404,
+    "closed": 404,
+    "superseded": 409,
+    "busy": 429,
+    "unavailable": 503,
+    "worker_lost": 503,
+}
+RETRY_RATE_S = 1
+
+
+def status_of_code(code: str | None) -> int:
+    return RECEIPT_STATUS.get(code or "", 500)
+
+
 def status_of(error: PsistreamError) -> int:
     return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
 
@@ -92,6 +108,8 @@ def of_error(error: PsistreamError) -> Response:
         headers["Retry-After"] = str(error.retry_after_s)
     elif status == 503:
         headers["Retry-After"] = str(RETRY_UNAVAILABLE_S)
+    elif status == 429:
+        headers["Retry-After"] = str(RETRY_RATE_S)
     elif status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="psistream"'
     return problem(status, error.code, error.message, error.field, headers)

@@ -21,10 +21,9 @@ from server.control.protocol import (
     receipt_json,
 )
 from server.control.strictjson import finite, load_object
-from server.problems import WrongType, status_of
+from server.problems import WrongType, status_of_code
 from server.services import Services, read_body
 from server.session import Session
-from server.worker.base import as_error
 
 MQTT_TOPIC = "psistream/v1/session"
 PATCHABLE = ("prompt", "how", "action", "paused", "seed")
@@ -160,4 +159,4 @@ def patched(wanted: dict[str, Any]) -> list[Control]:
 def status_for(receipts: list[Receipt], *, good: int) -> int:
     """Of an answer that consists of receipts: a rejected one gives the status of its error."""
     refused = next((r for r in receipts if r.status == "rejected"), None)
-    return good if refused is None else status_of(as_error(refused.code or "", refused.message or ""))
+    return good if refused is None else status_of_code(refused.code)

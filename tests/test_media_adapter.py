@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.codecs.h264 import H264Encoder, h264_depayload
 from aiortc.codecs.vpx import vp8_depayload
+from aiortc.rtcdtlstransport import RTCCertificate
 from aiortc.rtcrtpparameters import (
     RTCRtpCodecParameters,
     RTCRtpHeaderExtensionParameters,
@@ -26,6 +28,9 @@ from aiortc.rtp import (
     RtpPacket,
     unpack_header_extensions,
 )
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from engine.errors import InvalidInput
 from server.media import adapter
@@ -219,6 +224,34 @@ async def test_the_video_part_that_receives_is_found_among_others() -> None:
         assert found is not None
         assert found.mid == "2"
     await pc.close()
+
+
+async def test_players_with_an_rsa_certificate_can_shake_hands() -> None:
+    """GStreamer's webrtcbin has one; aiortc alone offers it no suite."""
+    rsa, ours = (
+        RTCPeerConnection(RTCConfiguration(iceServers=[])),
+        RTCPeerConnection(RTCConfiguration(iceServers=[])),
+    )
+    private = generate_private_key(public_exponent=65537, key_size=2048)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "player")])
+    start = datetime.datetime.now(tz=datetime.UTC) - datetime.timedelta(days=1)
+    builder = x509.CertificateBuilder(
+        name, name, private.public_key(), 1, start, start + datetime.timedelta(9)
+    )
+    certificate = RTCCertificate(private, builder.sign(private, SHA256()))  # type: ignore[arg-type]
+    rsa._RTCPeerConnection__certificates = [certificate]  # type: ignore[attr-defined]
+    adapter.accept_rsa(rsa)
+    adapter.accept_rsa(ours)
+    adapter.own_addresses(adapter.ice_connection(rsa.addTransceiver("video", direction="recvonly")))
+    await rsa.setLocalDescription(await rsa.createOffer())
+    await ours.setRemoteDescription(RTCSessionDescription(rsa.localDescription.sdp, "offer"))
+    adapter.own_addresses(adapter.ice_connection(ours.getTransceivers()[0]))
+    await ours.setLocalDescription(await ours.createAnswer())
+    await rsa.setRemoteDescription(RTCSessionDescription(ours.localDescription.sdp, "answer"))
+    try:
+        await until(lambda: "connected" == rsa.connectionState == ours.connectionState, "connection")
+    finally:
+        await asyncio.gather(rsa.close(), ours.close())
 
 
 @pytest.mark.parametrize("text", ["v=0\r\nm=video", "v=0\r\nc=x", "v=0\r\na=setup:"])

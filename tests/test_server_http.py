@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.types import OpenSession, SubmitControl
+from engine.types import OpenSession, Receipt, SubmitControl
 from server.config import ServerConfig
 from tests.server_rig import FakeWorker, Live, config, live, until
 
@@ -91,6 +91,16 @@ async def test_the_same_id_is_answered_with_the_latest_receipt() -> None:
         await until(lambda: answers["x"].status == "applied", "applied")
         again = await server.control({"type": "prompt", "text": "a blue dog", "id": "x"})
         assert again.json()["status"] == "applied"
+
+
+async def test_a_refused_control_has_the_status_of_its_reason() -> None:
+    workers: list[FakeWorker] = []
+    async with live(make_worker=lambda on_event: FakeWorker(on_event, workers)) as server:
+        for code, status in (("busy", 429), ("superseded", 409), ("invalid", 400), ("odd", 500)):
+            await server.control({"type": "pause", "id": code})
+            workers[0].tell(Receipt("main", code, "rejected", code=code, message="no"))
+            again = await server.control({"type": "pause", "id": code})
+            assert (again.status_code, again.json()["code"]) == (status, code)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])

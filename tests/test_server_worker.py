@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.backends import registry
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput, ModelFilesError, Unavailable
 from engine.types import (
@@ -114,6 +115,12 @@ async def test_missing_weights_are_told_in_one_line(make: Make, tmp_path: Path) 
         await worker.start()
     assert "\n" not in refused.value.message
     await worker.close()
+
+
+async def test_a_library_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.MODULES, "reference", "a_library_that_nobody_has")
+    with pytest.raises(Unavailable, match="needs a_library_that_nobody_has"):
+        await InProcessWorker(WorkerConfig(backend="reference"), lambda event: None).start()
 
 
 async def test_an_unknown_backend_is_told() -> None:

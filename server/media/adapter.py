@@ -24,6 +24,17 @@ PLAYOUT_DELAY_URI = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
 LOOPBACK = "127.0.0.1"
 STUN_FIRST_BYTE_MAX = 3  # RFC 7983
 PICTURE_IDS = 1 << 15
+SUITES = b":".join(
+    b"ECDHE-%s-%s" % (kind, cipher)
+    for cipher in (
+        b"AES128-GCM-SHA256",
+        b"CHACHA20-POLY1305",
+        b"AES256-GCM-SHA384",
+        b"AES128-SHA",
+        b"AES256-SHA",
+    )
+    for kind in (b"ECDSA", b"RSA")
+)
 
 
 # ---- sending packets that are encoded already ----
@@ -132,6 +143,22 @@ def choose_codec(transceiver: RTCRtpTransceiver, codec: str) -> None:
     transceiver._codecs = [
         c for c in transceiver._codecs if c.payloadType == first or c.parameters.get("apt") == first
     ]
+
+
+def accept_rsa(pc: RTCPeerConnection) -> None:
+    """Shake hands with players whose certificate is RSA (GStreamer's webrtcbin) too. Before the offer is set.
+
+    aiortc names ECDSA suites only; wraps `RTCCertificate._create_ssl_context` of
+    `RTCPeerConnection.__certificates`, and adds the same suites for RSA."""
+    for certificate in pc._RTCPeerConnection__certificates:  # type: ignore[attr-defined]
+        make = certificate._create_ssl_context
+
+        def make_for_both(*args: Any, make: Callable[..., Any] = make, **kwargs: Any) -> Any:
+            context = make(*args, **kwargs)
+            context.set_cipher_list(SUITES)
+            return context
+
+        certificate._create_ssl_context = make_for_both
 
 
 # ---- offers ----

@@ -75,6 +75,7 @@ class Viewer:
         self.pc = RTCPeerConnection(
             RTCConfiguration(iceServers=servers, bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
         )
+        adapter.accept_rsa(self.pc)
         self.track = seat.fanout.track(codec)
         self.mid = self.ufrag = ""  # of the offer
         self._sender: RTCRtpSender | None = None

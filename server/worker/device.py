@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from engine.backends.base import Backend
 from engine.backends.registry import load_backend
 from engine.errors import PsistreamError, Unavailable
 from engine.runtime.engine import Engine
@@ -40,7 +41,7 @@ class Device:
 
     def __init__(self, config: WorkerConfig, emit: Emit, clock: Callable[[], float] = time.monotonic) -> None:
         self._emit = emit
-        self._backend = load_backend(config.backend, config.model)
+        self._backend = _load(config)
         spec = self._backend.spec
         try:
             self._engine = Engine(self._backend, config.runtime, self._heard, clock)
@@ -130,3 +131,15 @@ class Device:
                 self._emit(receipt)
             else:
                 self._emit(Applied(receipt, self._playout.media_time(receipt.session, due_s)))
+
+
+def _load(config: WorkerConfig) -> Backend:
+    """As load_backend, and a library that is not installed is told as well."""
+    try:
+        return load_backend(config.backend, config.model)
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            f"the backend {config.backend} needs {error.name}, which is not installed; "
+            "pip install 'psistream[torch]' has it",
+            field="backend",
+        ) from None
