@@ -60,7 +60,7 @@ class Metrics:
             self.encode_s.observe(stats.encode_ms / 1000)
         self.state_bytes.set(stats.state_bytes)
         self.missed.inc(max(0, late))
-        self.dropped.labels("late").inc(max(0, dropped))
+        self.dropped.labels("stale").inc(max(0, dropped))
 
     def receipt(self, receipt: Receipt, since_received_s: float | None) -> None:
         self.controls.labels(receipt.status, receipt.code or "").inc()

@@ -29,6 +29,7 @@ from server.worker.base import MakeWorker
 LAG_EVERY_S = 0.5
 PICTURES_AT_ONCE = 2
 NEW_PER_S, NEW_BURST = 1.0, 20  # sessions opened over HTTP
+JOIN_PER_S, JOIN_BURST = 10.0, 64  # viewers: each costs a certificate and sockets
 MAX_BODY_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 20.0
 
@@ -43,6 +44,9 @@ class Services:
     mqtt: MqttBridge | None = None
     decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PICTURES_AT_ONCE))
     openings: TokenBucket = field(default_factory=lambda: TokenBucket(NEW_PER_S, NEW_BURST, time.monotonic()))
+    joinings: TokenBucket = field(
+        default_factory=lambda: TokenBucket(JOIN_PER_S, JOIN_BURST, time.monotonic())
+    )
     http_controls: TokenBucket = field(init=False)
 
     def __post_init__(self) -> None:

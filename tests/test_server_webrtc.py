@@ -144,6 +144,8 @@ async def test_a_slow_viewer_loses_frames_and_slows_nobody() -> None:
         assert steady(times), times
         assert stuck.track.dropped > 0
         assert len(stuck.track._queue) <= 8
+        await until(lambda: stuck.losses() == (0, 0), "account of the losses")
+        assert await server.figure('psistream_frames_dropped_total{reason="slow_viewer"}') > 0
 
 
 async def test_sessions_are_isolated_and_one_that_fails_takes_nobody_along() -> None:

@@ -200,6 +200,13 @@ async def test_the_places_of_viewers_are_limited() -> None:
         assert (await post(server, second.pc.localDescription.sdp)).status_code == 201
 
 
+async def test_a_flood_of_offers_is_slowed_down() -> None:
+    async with live() as server:
+        statuses = [(await post(server, "garbage")).status_code for _ in range(70)]
+        assert statuses[:64] == [400] * 64
+        assert statuses[-1] == 429
+
+
 async def test_a_token_is_needed_to_watch_a_session_of_ones_own() -> None:
     async with live() as server, watcher() as viewer:
         mine = (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).json()

@@ -82,6 +82,7 @@ class Viewer:
         self._filter: adapter.SourceFilter | None = None
         self._control: DataChannelControl | None = None
         self._rtp_offset: int | None = None
+        self._told = (0, 0)
         self._closed = False
         self.pc.on("connectionstatechange", self._state_changed)
         self.pc.on("datachannel", self._channel_opened)
@@ -94,9 +95,12 @@ class Viewer:
     def heard_s(self) -> float:
         return self._filter.heard_s if self._filter else self.opened_s
 
-    @property
-    def dropped_datagrams(self) -> int:
-        return self._filter.dropped if self._filter else 0
+    def losses(self) -> tuple[int, int]:
+        """Frames that it was too slow for, and datagrams from strangers, since this was last asked."""
+        now = (self.track.dropped, self._filter.dropped if self._filter else 0)
+        frames, datagrams = now[0] - self._told[0], now[1] - self._told[1]
+        self._told = now
+        return frames, datagrams
 
     async def answer(self, offer: Offer) -> str:
         """The SDP answer. Raises InvalidInput; close the viewer then."""

@@ -102,8 +102,7 @@ class Viewers:
         self._graves[viewer_id] = None
         if len(self._graves) > GRAVES:
             self._graves.popitem(last=False)
-        self._metrics.dropped.labels("slow_viewer").inc(viewer.track.dropped)
-        self._metrics.stray.inc(viewer.dropped_datagrams)
+        self._account(viewer)
         self._count()
         await viewer.close()
 
@@ -130,6 +129,7 @@ class Viewers:
             checks += 1
             now_s = self._clock()
             for viewer in list(self._viewers.values()):
+                self._account(viewer)
                 if self._lost(viewer, now_s):
                     self._gone(viewer, "silent")
                 elif checks % QUALITY_EVERY == 0:
@@ -149,6 +149,11 @@ class Viewers:
             self._metrics.loss.observe(quality.loss)
             if quality.rtt_s is not None:
                 self._metrics.rtt_s.observe(quality.rtt_s)
+
+    def _account(self, viewer: Viewer) -> None:
+        frames, datagrams = viewer.losses()
+        self._metrics.dropped.labels("slow_viewer").inc(frames)
+        self._metrics.stray.inc(datagrams)
 
     def _count(self) -> None:
         connected = sum(viewer.connected for viewer in self._viewers.values())

@@ -151,7 +151,8 @@ def _obituary(exitcode: int | None) -> str:
 
 def child_main(pipe: Connection, config: WorkerConfig) -> None:
     """Load, say so, and obey until told to stop or the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    for number in (signal.SIGINT, signal.SIGTERM):  # they go to the whole group; the parent decides
+        signal.signal(number, signal.SIG_IGN)
     lock = threading.Lock()
 
     def emit(event: Event) -> None:
