@@ -11,8 +11,11 @@ nodes.
 from __future__ import annotations
 
 import json
+import logging
 import struct
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,19 +74,45 @@ def example(tensor: Tensor, batch: int = 2) -> torch.Tensor:
 def export_role(module: nn.Module, role: Role) -> onnx.ModelProto:
     """One graph, weights inside, inputs and outputs named as in the contract, batch free."""
     batch = torch.export.Dim("batch", min=1, max=64)
-    program = torch.onnx.export(
-        module.eval(),
-        tuple(example(t) for t in role.inputs),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=[t.name for t in role.inputs],
-        output_names=[t.name for t in role.outputs],
-        dynamic_shapes=tuple({0: batch} for _ in role.inputs),
-        verbose=False,
-    )
+    with quiet():
+        program = torch.onnx.export(
+            module.eval(),
+            tuple(example(t) for t in role.inputs),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[t.name for t in role.inputs],
+            output_names=[t.name for t in role.outputs],
+            dynamic_shapes=tuple({0: batch} for _ in role.inputs),
+            verbose=False,
+        )
     assert program is not None
     model: onnx.ModelProto = program.model_proto
+    strip(model)
     return model
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what the exporter says each time: three notes that no user can act on."""
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registration.level
+    registration.setLevel(logging.ERROR)  # torchvision is not installed
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r".*LeafSpec", FutureWarning)
+            warnings.filterwarnings("ignore", r"# The axis name: batch", UserWarning)
+            yield
+    finally:
+        registration.setLevel(level)
+
+
+def strip(model: onnx.ModelProto) -> None:
+    """Drop the exporter's notes on every node: stack traces with local paths, most of the file."""
+    graph, inside = model.graph, [node for function in model.functions for node in function.node]
+    tensors = (*graph.initializer, *graph.input, *graph.output)
+    for part in (model, graph, *graph.node, *tensors, *model.functions, *inside):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
 
 
 def share_weights(model: onnx.ModelProto, places: Mapping[bytes, Stored]) -> int:

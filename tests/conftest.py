@@ -1,7 +1,6 @@
-"""Rules for all tests: one thread for numerics, and on the project's own machine a skipped test is a failed one.
+"""Rules for all tests: one thread for numerics, and where every tool is installed no test may skip itself.
 
-PSISTREAM_NO_SKIPS=1 (set by .ci/run) is for machines that have every tool: there, a test that skips itself for want
-of one would go unnoticed.
+PSISTREAM_NO_SKIPS=1, set by .ci/run, makes a skipped test a failed one: it would go unnoticed for ever.
 """
 
 from __future__ import annotations
@@ -11,9 +10,7 @@ from collections.abc import Generator
 
 import pytest
 
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # before numpy, torch or ONNX Runtime read it: tests share cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy or torch read it
 
 NO_SKIPS = os.environ.get("PSISTREAM_NO_SKIPS") == "1"
 

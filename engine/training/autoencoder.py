@@ -152,7 +152,7 @@ def train_decoder(
             z = model.encode(target)
         out, _ = model.decode(z + Z_NOISE * torch.randn_like(z), torch.zeros_like(z[:, 0]))
         loss = reconstruction_loss(out, target)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         clip_and_step(optimizer, model.decoder.parameters())
         ema.update()
         run.note(loss)

@@ -1,0 +1,104 @@
+"""A world model so small that a test can build, run and export it; random weights.
+
+Latents of 6 x 10 fit none of the larger kernels, so every padding is exercised.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from torch import Tensor
+
+from engine.backends.artifact import EMBEDDINGS, TOKENIZER
+from engine.model.autoencoder import AutoencoderConfig
+from engine.model.config import MemoryConfig, ModelConfig, PackingConfig
+from engine.model.dit import MemoryPackDiT
+from engine.model.roles import WorldModel, WorldModelConfig
+from engine.model.text import TextConfig
+
+WORDS = "[UNK] a red blue fox robot walks left right snow night".split()
+
+DIT = ModelConfig(
+    latent_height=6,
+    latent_width=10,
+    dim=32,
+    heads=2,
+    double_blocks=1,
+    single_blocks=1,
+    mlp_ratio=2,
+    rope_axes=(4, 6, 6),
+    slots=(3, 3, 3, 3, 3, 5),
+    packing=PackingConfig(anchor_kernel="2x", anchor_cap=12),
+    memory=MemoryConfig(image_tokens=(2, 2), window=(2, 3, 5)),
+)
+CONFIG = WorldModelConfig(
+    DIT,
+    AutoencoderConfig(fine=8, coarse=12, decoder_fine=8, decoder_coarse=12, decoder_blocks=1),
+    TextConfig(vocabulary=16, embedding=8, length=6, dim=16, heads=2, layers=1, slots=DIT.slots),
+)
+
+
+def frozen(module: torch.nn.Module) -> None:
+    """For inference, with weights that fp16 holds exactly."""
+    module.eval().requires_grad_(False)
+    for p in module.parameters():
+        p.copy_(p.half().float())
+
+
+def dit(config: ModelConfig = DIT, *, seed: int = 0) -> MemoryPackDiT:
+    torch.manual_seed(seed)
+    model = MemoryPackDiT(config)
+    frozen(model)
+    return model
+
+
+def world_model(*, seed: int = 0) -> WorldModel:
+    torch.manual_seed(seed)
+    model = WorldModel(CONFIG)
+    frozen(model)
+    model.autoencoder.mean.copy_(torch.linspace(-0.5, 0.5, CONFIG.dit.channels))
+    model.autoencoder.std.fill_(1.5)
+    return model
+
+
+def inputs(c: ModelConfig = DIT, *, batch: int = 2, seed: int = 1) -> dict[str, Tensor]:
+    """Random inputs of `denoise`, all sessions in mid-scene at their own t."""
+    g = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(batch, *shape, generator=g)
+
+    frame = (c.channels, c.latent_height, c.latent_width)
+    pictures = c.memory.tokens - c.memory.text_tokens
+    return {
+        "x": normal(c.segment, *frame),
+        "t": torch.linspace(0.2, 0.7, batch),
+        "d": torch.full((batch,), 0.25),
+        "psi": normal(c.memory.tokens, c.dim),
+        "text": normal(c.memory.text_tokens, c.dim),
+        "pooled": normal(c.dim),
+        "image": normal(pictures, c.dim),
+        "history": normal(sum(c.packing.history), *frame),
+        "anchor": normal(1, *frame),
+        "context": torch.ones(batch),
+        "sigma": torch.zeros(batch),
+        "actions": torch.ones(batch, c.segment, dtype=torch.int64),
+        "index": torch.arange(1.0, 1.0 + batch),
+    }
+
+
+def write_text_files(folder: Path) -> None:
+    """Token embeddings and a tokenizer of a dozen words, as an export takes them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table = torch.randn(
+        CONFIG.text.vocabulary, CONFIG.text.embedding, generator=torch.Generator().manual_seed(3)
+    )
+    save_file({"embeddings": table.half()}, folder / EMBEDDINGS)
+    vocabulary = {word: i for i, word in enumerate(WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / TOKENIZER))
