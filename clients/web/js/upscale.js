@@ -11,7 +11,7 @@
  * It knows no network and no clock: whoever owns the video says when to draw.
  */
 
-const STRENGTH = 0.85; // of the warp; above 1 edges begin to wobble
+const STRENGTH = 0.6; // of the warp: towards 1 edges begin to wobble and corners to round
 
 const CORNERS = `#version 300 es
 out vec2 uv;
@@ -39,7 +39,7 @@ void main() {
       vec3 c = texelFetch(source, clamp(at + ivec2(i, j), ivec2(0), last), 0).rgb;
       float b = bright(c), apart = b - here;
       float near = exp(-float(i * i + j * j) * 0.22);
-      float wy = near * exp(-apart * apart * 1800.0), wc = near * exp(-apart * apart * 500.0);
+      float wy = near * exp(-apart * apart * 5000.0), wc = near * exp(-apart * apart * 900.0);
       y += wy * b;
       ys += wy;
       chroma += wc * (c.rb - b);
