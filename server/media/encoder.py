@@ -49,7 +49,7 @@ class ToYuv:
             width=width * self.scale,
             height=height * self.scale,
             format="yuv420p",
-            interpolation=Interpolation.LANCZOS if self.scale > 1 else Interpolation.BICUBIC,
+            interpolation=Interpolation.BICUBIC,  # Lanczos draws halos around flat shapes
         )
 
 
