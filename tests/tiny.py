@@ -19,7 +19,7 @@ from engine.model.dit import MemoryPackDiT
 from engine.model.roles import WorldModel, WorldModelConfig
 from engine.model.text import TextConfig
 
-WORDS = "[UNK] a red blue fox robot walks left right snow night".split()
+WORDS = ["[UNK]", "a", "red", "blue", "fox", "robot", "walks", "left", "right", "snow", "night"]
 
 DIT = ModelConfig(
     latent_height=6,
