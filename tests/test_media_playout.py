@@ -193,13 +193,21 @@ def test_a_still_picture_is_repeated_now_and_then() -> None:
 def test_frames_that_are_too_late_are_dropped_and_counted() -> None:
     with staged(late_limit_s=0.5) as stage:
         stage.playout.set_viewers("s", {"vp8": 1})
-        now_s = time.monotonic()
-        stage.playout.add(segment(0, now_s - 2.0))
-        stage.playout.add(segment(1, now_s + 0.05))
-        stage.playout.add(segment(2, now_s + 0.05 + 4 / FPS))
-        stage.wait(lambda: stage.stats() and stage.stats()[-1].segment == 2)
+        stage.playout.add(segment(0, time.monotonic()))
+        stage.wait(lambda: len(stage.packets()) == 4)
+        stage.playout.add(segment(1, time.monotonic() - 2.0))
+        stage.playout.add(segment(2, time.monotonic() + 0.05))
+        stage.wait(lambda: stage.stats()[-1].segment == 2)
         assert stage.stats()[-1].dropped_frames_total == 4
-        assert stage.packets()[0].frame == 4
+        assert not [p for p in stage.packets() if p.segment == 1]
+
+
+def test_a_frame_that_is_late_is_better_than_none() -> None:
+    with staged(late_limit_s=0.5) as stage:
+        stage.playout.set_viewers("s", {"vp8": 1})
+        stage.playout.add(segment(0, time.monotonic() - 2.0))
+        stage.wait(stage.packets)
+        assert stage.packets()[0].frame == 3
 
 
 def test_a_session_that_is_gone_is_silent(stage: Stage) -> None:

@@ -33,9 +33,9 @@ async def shows(viewer: Watcher, wanted: str, frames: int = 60) -> int:
 
 
 def steady(times: list[int]) -> bool:
-    """No frame is missing; a segment that was late on a busy machine may have moved playout by a little."""
+    """In real time; on a busy machine a segment may have been late, which moves playout."""
     steps = sorted(b - a for a, b in pairwise(times))
-    return steps[0] >= 5600 and steps[len(steps) // 2] < 5650 and steps[-1] < 4 * 5625
+    return steps[0] >= 5600 and steps[len(steps) // 2] < 5650
 
 
 async def connected(viewer: Watcher) -> None:
@@ -133,7 +133,7 @@ async def test_a_slow_viewer_loses_frames_and_slows_nobody() -> None:
     async with live() as server, watching(server) as fast, watching(server) as slow:
         await asyncio.gather(fast.frame(), slow.frame())
         viewers = {v.id: v for v in server.services.viewers._viewers.values()}
-        stuck = viewers[slow.location.rpartition("/")[2]]
+        stuck, free = (viewers[v.location.rpartition("/")[2]] for v in (slow, fast))
         transport = stuck.pc.getSenders()[0].transport
 
         async def crawl(data: bytes) -> None:
@@ -142,6 +142,7 @@ async def test_a_slow_viewer_loses_frames_and_slows_nobody() -> None:
         transport._send_rtp = crawl  # type: ignore[method-assign]
         times = [(await fast.frame()).pts or 0 for _ in range(20)]
         assert steady(times), times
+        assert free.track.dropped == 0
         assert stuck.track.dropped > 0
         assert len(stuck.track._queue) <= 8
         await until(lambda: stuck.losses() == (0, 0), "account of the losses")
