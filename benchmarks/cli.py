@@ -30,6 +30,9 @@ def parser() -> argparse.ArgumentParser:
     soak = what.add_parser("soak", help="segment time and memory at the start and at the end")
     soak.add_argument("--minutes", type=float, default=10.0, help="how long (default: %(default)s)")
     for each in (latency, soak):
+        each.add_argument(
+            "--warm-up", type=float, default=2.0, metavar="S", help="seconds that don't count (2)"
+        )
         each.add_argument("--url", help="a server that runs (default: start one, stop it afterwards)")
         each.add_argument("--session", help="with --url: which session (default: a new one)")
         each.add_argument("--token", help="with --url: its token")
@@ -53,6 +56,8 @@ def check(args: argparse.Namespace) -> None:
         raise BenchError("--n and --joins must be at least 1")
     if args.what == "soak" and not 0 < args.minutes <= 60 * 24 * 7:
         raise BenchError("--minutes must be more than 0 and at most a week")
+    if not 0 <= args.warm_up <= 600:
+        raise BenchError("--warm-up must be 0 to 600 seconds")
     if args.json is not None and not args.json.absolute().parent.is_dir():
         raise BenchError(f"--json: the folder {str(args.json.parent)!r} does not exist")
     if args.url is not None and (args.backend or args.model):
@@ -63,10 +68,10 @@ async def run(args: argparse.Namespace, subject: Subject) -> Report:
     if args.what == "latency":
         from benchmarks.latency import measure
 
-        return await measure(subject, args.n, args.joins)
+        return await measure(subject, args.n, args.joins, args.warm_up)
     from benchmarks.soak import soak
 
-    return await soak(subject, args.minutes)
+    return await soak(subject, args.minutes, args.warm_up)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

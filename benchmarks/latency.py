@@ -1,7 +1,7 @@
 """`psistream bench latency`: what a viewer feels, measured by a WebRTC client that decodes every frame.
 
 prompt to photon: from sending a prompt to holding the first decoded frame of the segment that obeys it.
-A frame is complete at its RTP marker, as in a browser; a screen adds its own refresh. Warm-up is excluded.
+A frame is complete at its RTP marker, as in a browser; a screen adds its refresh. The warm-up is left out.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from benchmarks.report import Report, percentile
 from benchmarks.server import Subject
 from clients.whep import Viewer, ViewError
 
-WARM_UP_S = 2.0
 PAUSE_S = (0.35, 1.15)  # between two controls, so that they fall anywhere within a segment
 
 
-async def measure(subject: Subject, n: int, joins: int) -> Report:
+async def measure(subject: Subject, n: int, joins: int, warm_up_s: float) -> Report:
     """Raises BenchError, ViewError."""
     rng = random.Random(1)
     memory = {"start": resident_bytes(subject.pid) if subject.pid else None}
@@ -33,7 +32,7 @@ async def measure(subject: Subject, n: int, joins: int) -> Report:
     probe = Probe(viewer)
     async with viewer:
         await viewer.ready(PATIENCE_S)
-        await asyncio.sleep(WARM_UP_S)
+        await asyncio.sleep(warm_up_s)
         probe.forget()
         controls: dict[str, list[dict[str, Any]]] = {
             "prompt to photon, blend": [_prompt(i, "recondition") for i in range(n)],

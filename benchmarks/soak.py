@@ -9,7 +9,6 @@ import asyncio
 import time
 from itertools import pairwise
 
-from benchmarks.latency import WARM_UP_S
 from benchmarks.machine import cpu_seconds, description, resident_bytes
 from benchmarks.probe import PATIENCE_S, PROMPTS, Probe, model_of, total_ms
 from benchmarks.report import Report, percentile
@@ -20,14 +19,14 @@ PROMPT_EVERY_S = 20.0
 MEMORY_EVERY_S = 2.0
 
 
-async def soak(subject: Subject, minutes: float) -> Report:
+async def soak(subject: Subject, minutes: float, warm_up_s: float) -> Report:
     """Raises BenchError, ViewError."""
     viewer = Viewer(subject.target)
     probe = Probe(viewer)
     memory: list[float] = []
     async with viewer:
         await viewer.ready(PATIENCE_S)
-        await asyncio.sleep(WARM_UP_S)
+        await asyncio.sleep(warm_up_s)
         probe.forget()
         begun_s = time.perf_counter()
         cpu_s = cpu_seconds(subject.pid) if subject.pid else None

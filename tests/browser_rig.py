@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from playwright.async_api import Browser, Page, ViewportSize, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -49,11 +49,17 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 @asynccontextmanager
-async def opened(browser: Browser, url: str, *, phone: bool = False) -> AsyncIterator[Page]:
-    """The page, as one who was never there before. What it logs as an error or throws fails the test."""
+async def opened(
+    browser: Browser, url: str, *, phone: bool = False, large: bool = False
+) -> AsyncIterator[Page]:
+    """The page, as one who was never there before. What it logs as an error or throws fails the test.
+
+    Every pixel is drawn by the processor here, so the window is small unless it is to be looked at."""
     faults: list[str] = []
-    size: ViewportSize = {"width": 390, "height": 844} if phone else {"width": 1280, "height": 800}
-    context = await browser.new_context(viewport=size, has_touch=phone, is_mobile=phone)
+    width, height = (390, 844) if phone else (1280, 800) if large else (760, 560)
+    context = await browser.new_context(
+        viewport={"width": width, "height": height}, has_touch=phone, is_mobile=phone
+    )
     page = await context.new_page()
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("console", lambda line: faults.append(line.text) if line.type == "error" else None)

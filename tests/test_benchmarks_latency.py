@@ -34,7 +34,24 @@ def test_the_machine_is_named_and_a_process_has_memory() -> None:
 
 def test_latency_starts_a_server_and_ends_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "latency.json"
-    assert main(["latency", "--backend", "fake", "--n", "1", "--joins", "1", "--json", str(path)]) == 0
+    assert (
+        main(
+            [
+                "latency",
+                "--backend",
+                "fake",
+                "--n",
+                "1",
+                "--joins",
+                "1",
+                "--warm-up",
+                "0.3",
+                "--json",
+                str(path),
+            ]
+        )
+        == 0
+    )
     out = capsys.readouterr().out
     assert "p95" in out
     report = json.loads(out.strip().splitlines()[-1])
@@ -53,7 +70,7 @@ def test_latency_starts_a_server_and_ends_it(tmp_path: Path, capsys: pytest.Capt
 
 def test_soak_of_a_server_that_runs_leaves_it_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
     with own_server(["--backend", "fake"]) as subject:
-        assert main(["soak", "--minutes", "0.02", "--url", subject.target.base]) == 0
+        assert main(["soak", "--minutes", "0.02", "--warm-up", "0", "--url", subject.target.base]) == 0
         left = httpx.get(f"{subject.target.base}v1/sessions").json()["sessions"]
     assert [session["id"] for session in left] == ["main"], "its own session is closed again"
     report = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
@@ -66,6 +83,7 @@ def test_soak_of_a_server_that_runs_leaves_it_as_it_was(capsys: pytest.CaptureFi
     [
         (["latency", "--n", "0"], "--n"),
         (["soak", "--minutes", "-1"], "--minutes"),
+        (["soak", "--warm-up", "nan"], "--warm-up"),
         (["latency", "--json", "/nowhere/at/all.json"], "--json"),
         (["latency", "--url", "http://127.0.0.1:9", "--backend", "fake"], "--backend"),
         (["latency", "--model", "/nowhere"], "the server did not start"),

@@ -52,7 +52,7 @@ async def say(page: Page, text: str, key: str = "Enter") -> dict[str, Any]:
 async def test_frames_advance_and_a_prompt_changes_the_picture(
     browser: Browser, server: Subject, tmp_path: Path
 ) -> None:
-    async with opened(browser, server.target.base) as page:
+    async with opened(browser, server.target.base, large=True) as page:
         await live(page)
         await shown(page, 10)
         red = await sky(page)

@@ -18,7 +18,8 @@ export class Walker extends EventTarget {
     super();
     this.send = send;
     this.held = []; // [source, action], oldest first
-    this.current = null; // {action, id, applied}
+    this.current = null; // {action, id, applied, leaving}
+    this.owed = false; // the last word did not get through
     this.enabled = true;
   }
 
@@ -42,6 +43,11 @@ export class Walker extends EventTarget {
     if (!this.held.length) return;
     this.held = [];
     this.#settle();
+  }
+
+  /** There is a new connection: what is held now is said again, and a release that found none is made up for. */
+  resync() {
+    if (this.owed || this.current) this.#say(this.action);
   }
 
   /** A receipt of a control that this walker sent. */
@@ -70,9 +76,14 @@ export class Walker extends EventTarget {
       this.current.leaving = false; // pressed again before the release went out
       return;
     }
-    const id = this.send(action);
-    this.current = action === null ? null : { action, id, applied: false, leaving: false };
+    this.#say(action);
     this.dispatchEvent(new CustomEvent("change", { detail: action }));
+  }
+
+  #say(action) {
+    const id = this.send(action);
+    this.owed = id === null;
+    this.current = action === null ? null : { action, id, applied: false, leaving: false };
   }
 }
 

@@ -6,7 +6,7 @@
  * timestamp get no figure rather than a guess. It knows no page.
  */
 
-const KEEP = 40;
+const KEEP = 40; // of each kind
 
 /** Has the 32-bit clock `now` reached `target`? They are never half the range apart. */
 export function reached(now, target) {
@@ -41,7 +41,8 @@ export class Ledger extends EventTarget {
       receivedMs: null, appliedMs: null, onScreenMs: null, segment: null, frame: null, due: null, message: null,
     };
     this.entries.set(id, entry);
-    if (this.entries.size > KEEP) this.entries.delete(this.entries.keys().next().value);
+    const same = this.recent(entry.kind);
+    if (same.length > KEEP) this.entries.delete(same.at(-1).id);
     this.#tell(entry);
     return entry;
   }

@@ -126,6 +126,7 @@ connection.addEventListener("control", ({ detail: control }) => {
     if (entry && receipt.status === "rejected" && receipt.code === "forbidden") watchOnly(true);
   });
   on("error", ({ message }) => notices.toast(message));
+  walker.resync();
 });
 
 async function learn(of) {
@@ -191,7 +192,10 @@ window.addEventListener("keydown", (event) => {
 });
 window.addEventListener("pointerdown", () => screen.resume());
 window.addEventListener("popstate", () => go(Session.fromLocation(window.location), { push: false }));
-window.addEventListener("pagehide", () => connection.stop());
+window.addEventListener("pagehide", () => {
+  if (walker.action) session.control({ type: "action", action: null }, { keepalive: true }).catch(() => {});
+  connection.stop();
+});
 window.addEventListener("pageshow", ({ persisted }) => persisted && connection.retry());
 window.addEventListener("online", () => connection.phase !== "live" && connection.retry());
 

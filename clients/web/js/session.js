@@ -60,9 +60,10 @@ export class Session {
     return (await request(this.base, { token: this.token })).json();
   }
 
-  async control(body) {
+  async control(body, { keepalive = false } = {}) {
     const response = await request(`${this.base}/controls`, {
       method: "POST",
+      keepalive,
       token: this.token,
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(body),
