@@ -1,0 +1,125 @@
+"""What every stage shares: its schedule, its checkpoints, resuming, and an end at the first bad number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from engine.training.run import Ema, NotFinite, Run, clip_and_step
+
+BUDGET_S = 1e6  # so long that the clock's own progress does not show
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path / "deep" / "run", "stage", BUDGET_S, lr=0.1, warmup=10, hold=0.5)
+
+
+@pytest.fixture
+def optimizer() -> torch.optim.Optimizer:
+    return torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0)
+
+
+Rate = Callable[[int, float], float]
+
+
+@pytest.fixture
+def rate(run: Run, optimizer: torch.optim.Optimizer) -> Rate:
+    """The learning rate at a step and a share of the budget."""
+
+    def at(step: int, progress: float) -> float:
+        run.step, run.spent_s = step, progress * BUDGET_S
+        run.schedule(optimizer)
+        return float(optimizer.param_groups[0]["lr"])
+
+    return at
+
+
+def test_the_rate_warms_up_holds_and_falls_to_three_percent(rate: Rate) -> None:
+    assert rate(0, 0) == pytest.approx(0.01)
+    assert rate(4, 0) == pytest.approx(0.05)
+    assert rate(9, 0) == rate(1000, 0.49) == pytest.approx(0.1)
+    assert rate(1000, 0.75) == pytest.approx(0.1 * (0.03 + 0.97 / 2), rel=1e-4)
+    assert rate(1000, 1.0) == rate(1000, 2.0) == pytest.approx(0.003, rel=1e-4)
+
+
+def test_a_groups_scale_multiplies_its_rate(run: Run) -> None:
+    p = nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([{"params": [p], "scale": 0.5}], lr=1.0)
+    run.step = 100
+    run.schedule(optimizer)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
+
+
+def test_a_run_resumes_where_it_was(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    run.step, run.spent_s = 42, 1234.0
+    run.save({"weights": torch.arange(3)})
+    later = Run(run.folder, "stage", BUDGET_S, lr=0.1, warmup=10, hold=0.5)
+    state = later.resume()
+    assert state is not None
+    assert state["weights"].tolist() == [0, 1, 2]
+    assert later.step == 42
+    assert later.elapsed_s == pytest.approx(1234, abs=5)
+    assert Run(run.folder, "other", BUDGET_S, lr=0.1, warmup=10, hold=0.5).resume() is None
+
+
+def test_checkpoints_are_written_whole_and_not_too_often(run: Run) -> None:
+    run.save({"n": 1}, every_s=60)
+    run.save({"n": 2}, every_s=60)
+    state = run.resume()
+    assert state is not None
+    assert state["n"] == 1
+    run.save({"n": 3})
+    state = run.resume()
+    assert state is not None
+    assert state["n"] == 3
+    assert [f.name for f in run.folder.iterdir()] == ["stage.pt"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_ends_training_and_counts_as_no_step(run: Run, value: float) -> None:
+    run.note(torch.tensor(1.0))
+    with pytest.raises(NotFinite, match=r"stage: loss is (nan|inf) at step 1; resume with a lower --lr") as e:
+        run.note(torch.tensor(value))
+    assert e.value.field == "lr"
+    assert run.step == 1
+
+
+def test_figures_go_to_the_curve_and_to_the_screen(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    run.note(torch.tensor(0.5), samples_per_s=7.0)
+    run.log(psnr_db=34.5)
+    rows = [json.loads(line) for line in (run.folder / "stage.jsonl").read_text().splitlines()]
+    assert rows[0] | {"elapsed_s": 0} == {"step": 1, "elapsed_s": 0, "loss": 0.5, "samples_per_s": 7.0}
+    assert rows[1]["psnr_db"] == 34.5
+    assert "psnr_db 34.5" in capsys.readouterr().out
+
+
+def test_the_average_follows_and_swapping_twice_changes_nothing() -> None:
+    module = nn.Linear(2, 2, bias=False)
+    ema = Ema(module, 0.9)
+    start = module.weight.detach().clone()
+    with torch.no_grad():
+        module.weight += 1
+    for _ in range(200):
+        ema.update()
+    torch.testing.assert_close(ema.shadow[0], start + 1, atol=1e-6, rtol=0)
+    with torch.no_grad():
+        module.weight += 1
+    ema.swap()
+    torch.testing.assert_close(module.weight.detach(), start + 1)
+    ema.swap()
+    torch.testing.assert_close(module.weight.detach(), start + 2)
+
+
+def test_gradients_are_clipped_and_cleared() -> None:
+    p = nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.SGD([p], lr=1.0)
+    p.grad = torch.tensor([30.0, 40.0])
+    assert clip_and_step(optimizer, [p]) == pytest.approx(50)
+    torch.testing.assert_close(p.detach(), -torch.tensor([0.6, 0.8]))
+    assert p.grad is None
