@@ -226,3 +226,15 @@ def test_sessions_do_not_mix(stage: Stage) -> None:
     stage.wait(stage.stats)
     time.sleep(0.05)
     assert not stage.packets()
+
+
+def test_a_frame_that_cannot_be_encoded_does_not_end_playout(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.playout.open("t")
+    stage.playout.set_viewers("s", {"abacus": 1})
+    stage.playout.set_viewers("t", {"vp8": 1})
+    stage.playout.add(segment(0, time.monotonic()))
+    stage.playout.add(replace(segment(0, time.monotonic() + 0.05), session="t"))
+    stage.wait(lambda: len(stage.packets()) == 4)
+    assert "session s: a frame could not be encoded" in caplog.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 from itertools import pairwise
 
@@ -240,3 +241,24 @@ async def test_mqtt_steers_the_same_video() -> None:
             await client.publish(f"{mqtt['topic']}/cmd/prompt", "a green hill", qos=1)
             await shows(viewer, "green", 120)
         assert (await server.http.get("/readyz")).json()["mqtt"]["state"] == "connected"
+
+
+async def test_a_line_that_loses_packets_still_plays() -> None:
+    """Lost packets are asked for and sent again."""
+    async with live() as server, watching(server) as viewer:
+        await viewer.frame()
+        stage = next(iter(server.services.viewers._viewers.values()))
+        ice = stage.pc.getSenders()[0].transport.transport
+        send, dice, lost = ice._send, random.Random(1), []
+
+        async def lossy(data: bytes) -> None:
+            if dice.random() < 0.1:
+                lost.append(data)
+            else:
+                await send(data)
+
+        ice._send = lossy
+        for _ in range(30):
+            await viewer.frame(within_s=3.0)
+        assert lost
+        assert colour(await viewer.picture()) == "red"

@@ -12,8 +12,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import av
-
 from engine.types import ByteArray, Packet, SegmentReady, SegmentStats
 from server.config import MediaConfig
 from server.media.encoder import CLOCK_RATE, Encoder, ToYuv
@@ -178,7 +176,7 @@ class Playout:
             session, stream, cue, repeat = turn
             try:
                 self._show(session, stream, cue, repeat)
-            except av.FFmpegError:
+            except Exception:  # the outermost loop: the other sessions go on
                 log.exception("session %s: a frame could not be encoded", session)
                 stream.renditions.clear()  # a fresh encoder begins with a keyframe
 

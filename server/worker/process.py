@@ -47,8 +47,8 @@ class ProcessWorker:
     async def start(self) -> WorkerReady:
         self._loop = asyncio.get_running_loop()
         self._ready = self._loop.create_future()
-        await asyncio.to_thread(self._spawn)
         try:
+            await asyncio.to_thread(self._spawn)
             return await self._ready
         except BaseException:
             await self.close()
