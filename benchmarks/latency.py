@@ -23,6 +23,7 @@ PAUSE_S = (0.35, 1.15)  # between two controls, so that they fall anywhere withi
 
 async def measure(subject: Subject, n: int, joins: int, warm_up_s: float) -> Report:
     """Raises BenchError, ViewError."""
+    machine = description()
     rng = random.Random(1)
     memory = {"start": resident_bytes(subject.pid) if subject.pid else None}
     first = [await _join(subject) for _ in range(joins)]
@@ -58,7 +59,7 @@ async def measure(subject: Subject, n: int, joins: int, warm_up_s: float) -> Rep
     settings = {"n": n, "model": model["name"], "backend": model["backend"]}
     settings["picture"] = f"{model['width']}x{model['height']} at {model['fps']} fps"
     settings["server"] = "its own, on this machine" if subject.pid else subject.target.base
-    report = Report("latency", description(), settings, series)
+    report = Report("latency", machine, settings, series)
     report.singles = _singles(subject, probe, model, memory)
     return report
 
@@ -82,8 +83,10 @@ def _singles(
     if probe.segments:
         last, begin = probe.segments[-1], probe.segments[0]
         singles["state of the session"] = (last["state_bytes"], "bytes")
-        for name, key in (("segments late", "late_total"), ("frames dropped", "dropped_frames_total")):
-            singles[name] = (last[key] - begin[key], f"of {len(probe.segments)} segments")
+        singles["segments late"] = (last["late_total"] - begin["late_total"], f"of {len(probe.segments)}")
+        dropped = last["dropped_frames_total"] - begin["dropped_frames_total"]
+        frames = model["frames_per_segment"] * len(probe.segments)
+        singles["frames dropped by the server"] = (dropped, f"of {frames}")
     if subject.start_s is not None:
         singles["start-up, to ready"] = (round(subject.start_s, 2), "s")
     for when, size in memory.items():

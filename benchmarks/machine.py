@@ -23,6 +23,7 @@ def description() -> dict[str, Any]:
         "memory_gib": _memory_gib(),
         "system": platform.platform(),
         "python": platform.python_version(),
+        "load": round(os.getloadavg()[0], 1),  # other work on the machine, before this one
         "commit": _commit(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }
@@ -30,9 +31,10 @@ def description() -> dict[str, Any]:
 
 def one_line(machine: dict[str, Any]) -> str:
     packages = ", ".join(f"{k} {v}" for k, v in machine["packages"].items())
+    load = f", load {machine['load']} when it began" if machine["load"] >= 0.3 else ""
     commit = f", commit {machine['commit']}" if machine["commit"] else ""
     return (
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB; "
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB{load}; "
         f"Python {machine['python']}, {packages}{commit}"
     )
 

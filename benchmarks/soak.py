@@ -21,6 +21,7 @@ MEMORY_EVERY_S = 2.0
 
 async def soak(subject: Subject, minutes: float, warm_up_s: float) -> Report:
     """Raises BenchError, ViewError."""
+    machine = description()
     viewer = Viewer(subject.target)
     probe = Probe(viewer)
     memory: list[float] = []
@@ -45,7 +46,7 @@ async def soak(subject: Subject, minutes: float, warm_up_s: float) -> Report:
         model = await model_of(subject)
 
     settings = {"minutes": minutes, "model": model["name"], "backend": model["backend"], "prompts": prompted}
-    report = Report("soak", description(), settings)
+    report = Report("soak", machine, settings)
     made = [total_ms(s) for s in probe.segments]
     tenth = max(1, len(made) // 10)
     report.series = {"segment, first tenth": made[:tenth], "segment, last tenth": made[-tenth:]}
@@ -65,7 +66,7 @@ async def soak(subject: Subject, minutes: float, warm_up_s: float) -> Report:
         one["state at the end"] = (last["state_bytes"], "bytes")
         one["segments late"] = (last["late_total"] - first["late_total"], f"of {len(made)}")
         dropped = last["dropped_frames_total"] - first["dropped_frames_total"]
-        one["frames dropped by the server"] = (dropped, f"of {last['frame'] - first['frame']}")
+        one["frames dropped by the server"] = (dropped, f"of {model['frames_per_segment'] * len(made)}")
     if memory:
         some = max(1, len(memory) // 10)
         one["resident memory at the start"] = (round(percentile(memory[:some], 0.5), 1), "MiB")
