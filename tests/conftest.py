@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
@@ -22,3 +23,17 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         report.outcome = "failed"
         report.longrepr = f"skipped, but nothing may be skipped here: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session")
+def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny world model, exported once for all tests (half a minute); they copy what they spoil."""
+    from export.wander import export_onnx
+    from tests import tiny
+
+    folder = tmp_path_factory.mktemp("tiny")
+    tiny.write_text_files(folder / "text")
+    export_onnx(
+        tiny.world_model(), folder / "model", name="tiny", steps=2, first_steps=3, text=folder / "text"
+    )
+    return folder / "model"

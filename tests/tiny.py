@@ -59,7 +59,7 @@ def world_model(*, seed: int = 0) -> WorldModel:
     torch.manual_seed(seed)
     model = WorldModel(CONFIG)
     frozen(model)
-    model.autoencoder.mean.copy_(torch.linspace(-0.5, 0.5, CONFIG.dit.channels))
+    model.autoencoder.mean.copy_(torch.linspace(-0.5, 0.5, CONFIG.dit.channels).half())
     model.autoencoder.std.fill_(1.5)
     return model
 

@@ -65,9 +65,12 @@ def open_artifact(path: Path | None) -> Artifact:
             f"{manifest} has format {version}, this version reads {FORMAT}; export the model again",
             field="format",
         )
+    for name in (WEIGHTS, EMBEDDINGS, TOKENIZER):
+        if name not in files:
+            raise ModelFilesError(f"{manifest} does not list {name}; export the model again", field="files")
     for name, expected in files.items():
         file = folder / name
-        if Path(name).name != name or file.is_symlink():
+        if Path(name).name != name or name == ".." or file.is_symlink():
             raise ModelFilesError(
                 f"{manifest}: file {name!r} must be a plain name in the folder", field="files"
             )

@@ -12,14 +12,19 @@ from safetensors.torch import load_file
 from engine.backends.artifact import EMBEDDINGS, TOKENIZER, WEIGHTS, Artifact, open_artifact
 from engine.backends.base import Arrays
 from engine.backends.tokens import PromptTokenizer
-from engine.errors import BackendError, ModelFilesError
+from engine.errors import BackendError, InvalidInput, ModelFilesError
 from engine.model.roles import WorldModel, WorldModelConfig
 from engine.model.signature import signature
 
 
 def load_model(artifact: Artifact) -> WorldModel:
     """The artifact's weights in fp32. Raises ModelFilesError where they don't fit its config."""
-    model = WorldModel(WorldModelConfig.from_json(artifact.config))
+    try:
+        model = WorldModel(WorldModelConfig.from_json(artifact.config))
+    except (InvalidInput, AttributeError, TypeError, ValueError) as e:
+        raise ModelFilesError(
+            f"manifest: its config makes no model ({e}); export the model again", field="config"
+        ) from e
     state = {k: v.float() for k, v in load_file(artifact.file(WEIGHTS)).items()}
     try:
         model.load_state_dict(state)

@@ -62,7 +62,7 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> ModelSpec:
-        """Raises ModelFilesError for a missing or unknown key."""
+        """Raises ModelFilesError for a missing or unknown key, or a value of the wrong kind."""
         names = {f.name for f in fields(cls)}
         unknown, missing = set(data) - names, names - set(data) - {"memory_ring"}
         if unknown or missing:
@@ -71,9 +71,27 @@ class ModelSpec:
                 "export the model again with this version",
                 field="spec",
             )
-        tuples = {"history", "decoder_state", "actions"}
-        values: dict[str, Any] = {k: tuple(v) if k in tuples else v for k, v in data.items()}
+        kinds = {f.name: str(f.type) for f in fields(cls)}
+        for key, value in data.items():
+            if not _fits(kinds[key], value):
+                raise ModelFilesError(
+                    f"manifest: spec: {key} is {value!r}, should be {kinds[key]}; export the model again",
+                    field="spec",
+                )
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
         return cls(**values)
+
+
+def _fits(kind: str, value: object) -> bool:
+    """Is it a string, a number from 1 up, or a tuple of these, as `kind` is written above?"""
+    if kind == "str":
+        return isinstance(value, str)
+    if kind == "int":
+        return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    inner = kind.removeprefix("tuple[").removesuffix("]").split(", ")
+    if not isinstance(value, list | tuple) or not value or (inner[-1] != "..." and len(value) != len(inner)):
+        return False
+    return all(_fits(inner[0], v) for v in value)
 
 
 @dataclass(frozen=True)

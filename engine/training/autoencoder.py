@@ -120,8 +120,8 @@ def train_decoder(
 ) -> Autoencoder:
     """A better decoder for latents that stay as they are: the DiT and its cached latents remain valid.
 
-    `config` differs from the trained autoencoder's only in its decoder. Overwrites `autoencoder.final.pt` when done;
-    raises RuntimeError where the encoder doesn't fit."""
+    `config` differs from the trained autoencoder's only in its decoder. Overwrites `autoencoder.final.pt`
+    when done; raises RuntimeError where the encoder doesn't fit."""
     torch.manual_seed(seed)
     old = load_autoencoder(folder)
     model = Autoencoder(config)
