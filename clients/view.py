@@ -155,6 +155,8 @@ async def watch(
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(stop.wait(), EVERY_S)
                 live.update(table(figures, viewer, recorder))
+            if not console.is_terminal:  # there the last table has no line end
+                console.print()
     finally:
         if recorder is not None:
             recorder.close()
