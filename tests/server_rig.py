@@ -86,7 +86,7 @@ async def live(
             yield Live(app, http)
 
 
-async def until(true: Callable[[], Any], what: str, within_s: float = 5.0) -> None:
+async def until(true: Callable[[], Any], what: str, within_s: float = 20.0) -> None:
     """Wait for a condition; tests name what they wait for."""
     try:
         async with asyncio.timeout(within_s):
@@ -120,7 +120,7 @@ class Watcher:
         self.location = response.headers["Location"]
         await self.pc.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
 
-    async def frame(self, within_s: float = 5.0) -> VideoFrame:
+    async def frame(self, within_s: float = 20.0) -> VideoFrame:
         assert self.track is not None
         frame = await asyncio.wait_for(self.track.recv(), within_s)
         assert isinstance(frame, VideoFrame)

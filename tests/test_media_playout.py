@@ -94,7 +94,7 @@ class Stage:
     def stats(self) -> list[SegmentStats]:
         return [e for e in self.events if isinstance(e, SegmentStats)]
 
-    def wait(self, true: Callable[[], object], within_s: float = 3.0) -> None:
+    def wait(self, true: Callable[[], object], within_s: float = 20.0) -> None:
         with self.came:
             assert self.came.wait_for(true, within_s), self.events
 
@@ -202,11 +202,11 @@ def test_a_still_picture_is_repeated_now_and_then() -> None:
 
 
 def test_frames_that_are_too_late_are_dropped_and_counted() -> None:
-    with staged(late_limit_s=0.5) as stage:
+    with staged(late_limit_s=10.0) as stage:
         stage.playout.set_viewers("s", {"vp8": 1})
         stage.playout.add(segment(0, time.monotonic()))
         stage.wait(lambda: len(stage.packets()) == 4)
-        stage.playout.add(segment(1, time.monotonic() - 2.0))
+        stage.playout.add(segment(1, time.monotonic() - 60.0))
         stage.playout.add(segment(2, time.monotonic() + 0.05))
         stage.wait(lambda: stage.stats()[-1].segment == 2)
         assert stage.stats()[-1].dropped_frames_total == 4
@@ -214,9 +214,9 @@ def test_frames_that_are_too_late_are_dropped_and_counted() -> None:
 
 
 def test_a_frame_that_is_late_is_better_than_none() -> None:
-    with staged(late_limit_s=0.5) as stage:
+    with staged(late_limit_s=10.0) as stage:
         stage.playout.set_viewers("s", {"vp8": 1})
-        stage.playout.add(segment(0, time.monotonic() - 2.0))
+        stage.playout.add(segment(0, time.monotonic() - 60.0))
         stage.wait(stage.packets)
         assert stage.packets()[0].frame == 3
 

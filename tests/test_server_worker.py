@@ -143,7 +143,7 @@ async def test_a_killed_process_is_noticed_at_once() -> None:
     await worker.start()
     assert worker.pid is not None
     os.kill(worker.pid, signal.SIGKILL)
-    await until(lambda: heard, "obituary", 2.0)
+    await until(lambda: heard, "obituary")
     assert heard == [WorkerLost("the worker was killed by signal 9 (Killed)")]
     with pytest.raises(Unavailable):
         worker.send(CloseSession("s"))
@@ -184,7 +184,7 @@ def test_a_worker_does_not_outlive_its_parent(tmp_path: Path) -> None:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         parent.kill()
-    end_s = time.monotonic() + 5
+    end_s = time.monotonic() + 20
     while alive(child) and time.monotonic() < end_s:
         time.sleep(0.02)
     assert not alive(child)
