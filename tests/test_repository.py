@@ -101,10 +101,12 @@ def test_commands_that_the_documents_name_exist(tracked: list[str]) -> None:
     targets = set(re.findall(r"^([a-z]+):", read("Makefile"), re.M))
     for name in documents(tracked):
         text = read(name)
-        assert set(re.findall(r"`make ([a-z]+)", text)) <= targets, name
-        assert set(re.findall(r"^make ([a-z]+)", text, re.M)) <= targets, name
-        said = set(re.findall(r"(?:^|`)psistream ([a-z]+)", text, re.M))
-        assert said <= set(COMMANDS), name
+        shell = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S))
+        made = re.findall(r"`make ([a-z]+)", text) + re.findall(r"^make ([a-z]+)", shell, re.M)
+        said = re.findall(r"`psistream ([a-z]+)", text)
+        said += re.findall(r"^(?:\.venv/bin/)?psistream ([a-z]+)", shell, re.M)
+        assert set(made) <= targets, name
+        assert set(said) <= set(COMMANDS), name
 
 
 def test_links_between_documents_lead_somewhere(tracked: list[str]) -> None:
