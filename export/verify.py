@@ -21,7 +21,7 @@ PROMPTS = ("a blue robot walks right through a snowy city at night", "a red fox 
 def compare(folder: Path | None, *, segments: int) -> dict[str, float]:
     """Largest absolute differences over `segments` segments with a recondition in the middle.
 
-    `frames` is the difference of decoded pixels as a share of 255, beyond the one level that rounding may cost."""
+    `frames`: of decoded pixels, as a share of 255, beyond the one level that rounding may cost."""
     artifact = open_artifact(folder)
     spec = artifact.spec
     players = [Generator(backend) for backend in (OrtBackend(artifact), ReferenceBackend(artifact))]
