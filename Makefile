@@ -46,6 +46,6 @@ $(VENV)/.serve: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the server, PyTorch and the tools into $(VENV), once ..."
 	@extra=$$($(BIN)/python -m pip config get global.extra-index-url 2>/dev/null || true); \
-	  PIP_EXTRA_INDEX_URL="$$extra $(TORCH_INDEX)" $(PIP) --retries 1 torch
+	  PIP_EXTRA_INDEX_URL="$$extra $(TORCH_INDEX)" $(PIP) --retries 1 --no-deps torch
 	@$(PIP) -e ".[dev]"
 	@touch $@ $(VENV)/.serve
