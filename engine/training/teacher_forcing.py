@@ -119,6 +119,7 @@ def train_dit(
         )
 
     run.begin()
+    seen, begun_s = 0, run.elapsed_s
     while run.progress < 1:
         if run.step % 40 == 39:
             pool, at = grow(pool, encode_episodes(autoencoder, 4, EPISODE, generator, 3.0), at, limit)
@@ -128,9 +129,8 @@ def train_dit(
         loss.backward()
         clip_and_step(optimizer, model.parameters())
         ema.update()
-        run.note(
-            loss, samples_per_s=objective.batch * objective.segments * run.step / max(run.elapsed_s, 1.0)
-        )
+        seen += objective.batch * objective.segments
+        run.note(loss, samples_per_s=seen / (run.elapsed_s - begun_s))
         if run.step % 250 == 0:
             ema.swap()
             error, copying = sample_error(model, held_out)
