@@ -73,7 +73,7 @@ async def opened(
 
 
 async def until(
-    page: Page, expression: str, good: Callable[[Any], bool], what: str, timeout_s: float = 15
+    page: Page, expression: str, good: Callable[[Any], bool], what: str, timeout_s: float = 40
 ) -> Any:
     """Ask the page again and again (its policy forbids Playwright's own waiting, which needs eval)."""
     deadline_s = time.monotonic() + timeout_s
@@ -92,7 +92,7 @@ async def reads(page: Page, selector: str, part: str, what: str = "") -> str:
     return str(await until(page, text, lambda found: part in found, what or part))
 
 
-async def live(page: Page, timeout_s: float = 15) -> None:
+async def live(page: Page, timeout_s: float = 40) -> None:
     await until(page, "window.psistream?.state", lambda state: state == "live", "live", timeout_s)
 
 
@@ -124,6 +124,15 @@ async def still(page: Page) -> bool:
     before = await stripes(page)
     await shown(page, 9)
     return distance(before, await stripes(page)) < 0.04
+
+
+async def moved(page: Page, start: float, timeout_s: float = 40) -> None:
+    """Wait until the camera is seen away from `start`."""
+    deadline_s = time.monotonic() + timeout_s
+    while distance(start, await stripes(page)) < 0.1:
+        if time.monotonic() > deadline_s:
+            raise AssertionError(f"nothing moved in {timeout_s} s")
+        await asyncio.sleep(0.03)
 
 
 def distance(a: float, b: float) -> float:

@@ -24,6 +24,7 @@ const hint = window.matchMedia("(hover: none)").matches ? TOUCH_HINT : HINT;
 
 let session = Session.fromLocation(window.location);
 let paused = false;
+let waiting = null; // a prompt for which there was no connection yet; the latest wins
 
 const notices = new Notices({ pill: $("status-text"), curtain: $("curtain"), title: $("curtain-title"), text: $("curtain-text"), actions: $("curtain-actions"), toast: $("toast") });
 const mode = new URLSearchParams(window.location.search).get("render") ?? "auto";
@@ -43,16 +44,16 @@ const ask = new Ask({ form: $("ask"), input: $("prompt"), modes: $("ask").queryS
 function send(control) {
   if (session.watch) return null;
   const id = connection.control?.send(control) ?? null;
-  if (id === null) {
-    if (control.type !== "action") notices.toast("Not connected: nothing was sent.");
-    return null;
+  if (id !== null) ledger.sent(id, control);
+  else if (control.type === "prompt" && !FINAL.has(connection.phase)) waiting = control;
+  if (id === null && control.type !== "action") {
+    notices.toast(waiting === control ? "Not connected yet. It will be sent as soon as it can be." : "Not connected: nothing was sent.");
   }
-  ledger.sent(id, control);
   return id;
 }
 
 function prompt(text, how) {
-  return send({ type: "prompt", text, how }) !== null;
+  return send({ type: "prompt", text, how }) !== null || waiting?.text === text;
 }
 
 async function sendImage(file) {
@@ -71,6 +72,7 @@ async function sendImage(file) {
 
 function go(next, { push = true } = {}) {
   session = next;
+  waiting = null;
   if (push) window.history.pushState(null, "", session.link({ watch: session.watch }) ?? window.location.href);
   figures.reset();
   line.entry = null;
@@ -127,6 +129,9 @@ connection.addEventListener("control", ({ detail: control }) => {
   });
   on("error", ({ message }) => notices.toast(message));
   walker.resync();
+  const held = waiting;
+  waiting = null;
+  if (held) send(held);
 });
 
 async function learn(of) {
