@@ -55,6 +55,7 @@ def export_onnx(
             shutil.copyfile(text / file, out / file)
     state = model.state_dict()
     save_file({k: v.half().contiguous() for k, v in state.items()}, out / WEIGHTS)
+    (out / WEIGHTS).chmod(0o644)  # the library writes 0600
     stored = stored_tensors(out / WEIGHTS)
     places: dict[bytes, Stored] = {content(v.numpy()): stored[k] for k, v in state.items()}
     embeddings = stored_tensors(out / EMBEDDINGS)["embeddings"]

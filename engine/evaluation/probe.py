@@ -54,7 +54,7 @@ class Probe(nn.Module):
 @torch.no_grad()
 def examples(autoencoder: Autoencoder, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Frames (N, 3, H, W) uint8 of moments where nothing changes, and their attributes (N, 5)."""
-    length = 4
+    length = 2
     episodes = sample_episodes(count, length, generator, changes=0.0)
     clips = render(episodes)
     z = autoencoder.encode(to_unit(clips))
@@ -72,11 +72,11 @@ def train_probe(folder: Path, autoencoder: Autoencoder, *, minutes: float, seed:
     model = Probe()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.02)
     run = Run(folder, "probe", minutes * 60, lr=2e-3, warmup=30, hold=0.2)
-    frames, said = examples(autoencoder, 64, generator)
+    frames, said = examples(autoencoder, 256, generator)
     held_out = examples(autoencoder, 192, torch.Generator().manual_seed(99))
     run.begin()
     while run.progress < 1:
-        if run.step % 4 == 0:
+        if run.step % 6 == 0:
             new = examples(autoencoder, 24, generator)
             frames, said = torch.cat([new[0], frames])[:6000], torch.cat([new[1], said])[:6000]
         pick = torch.randint(0, len(frames), (64,))

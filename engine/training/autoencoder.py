@@ -65,6 +65,8 @@ def train_autoencoder(
         optimizer.load_state_dict(state["optimizer"])
         ema.shadow, ema.steps = state["ema"], run.step
         generator.manual_seed(seed + 1 + run.step)
+        model.mean.zero_()  # a finished run has fitted them; training is on raw latents
+        model.std.fill_(1)
     clips = render_clips(640, generator)
 
     def checkpoint(**rules: float) -> None:

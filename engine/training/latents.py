@@ -98,7 +98,7 @@ def sample_windows(
         [(attributes[:, i] == attributes[:, i + segment - 1]).all(-1) for i in range(last + 1)], 1
     )  # no change inside the first segment
     weight = (0.25 + 3.0 * (age < 6)) * whole
-    weight[:, 0] = 0.5
+    weight[:, 0] = 0.5 * whole[:, 0]
     start = torch.multinomial(weight.float(), 1)[:, 0]
     young = (age.gather(1, start[:, None])[:, 0] < 6).float()
     keep = torch.multinomial(0.35 + young, batch)  # changes are rare in the data, not in the batch
