@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from engine.types import Receipt, SegmentStats, WorkerReady
+from server.control.mqtt import MqttBridge
 from server.version import VERSION
 
 SECONDS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
@@ -45,11 +46,22 @@ class Metrics:
         self.apply_s = self._histogram("control_apply_seconds", "From received to applied", SECONDS)
         self.worker_up = self._gauge("worker_up", "1 while the worker runs")
         self.restarts = self._counter("worker_restarts_total", "Times that a dead worker was replaced")
+        self.mqtt_connected = self._gauge("mqtt_connected", "1 while the broker is there; -1 without MQTT")
+        self.mqtt_connected.set(-1)
+        self.mqtt_messages = self._gauge("mqtt_messages", "MQTT messages since the start", "result")
         self.loop_lag_s = self._gauge("event_loop_lag_seconds", "How late the event loop ran last")
         self.build = self._gauge("build_info", "Versions; always 1", "version", "model", "backend")
 
     def render(self) -> bytes:
         return generate_latest(self.registry)
+
+    def mqtt(self, bridge: MqttBridge) -> None:
+        """Read the bridge's own counts whenever somebody asks for the metrics."""
+        self.mqtt_connected.set_function(lambda: float(bridge.status.state == "connected"))
+        for result in ("received", "rejected", "dropped"):
+            self.mqtt_messages.labels(result).set_function(
+                lambda name=f"{result}_total": float(getattr(bridge.status, name))  # type: ignore[misc]
+            )
 
     def segment(self, stats: SegmentStats, late: int, dropped: int) -> None:
         """`late` and `dropped` are what came since the session's last segment."""

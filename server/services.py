@@ -104,6 +104,8 @@ async def running(config: ServerConfig, access: Access, make_worker: MakeWorker)
     async with Gateway(config, make_worker, metrics) as gateway, Viewers(config, gateway, metrics) as viewers:
         services = Services(config, access, metrics, gateway, viewers)
         async with open_mqtt(config.mqtt, gateway) as services.mqtt:
+            if services.mqtt is not None:
+                metrics.mqtt(services.mqtt)
             tasks.spawn(_measure_lag(metrics), "measure-lag")
             try:
                 yield services

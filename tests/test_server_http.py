@@ -283,6 +283,7 @@ async def test_metrics_have_one_prefix_and_base_units() -> None:
         assert not any("_ms" in name for name in names)
         assert await server.figure("psistream_sessions") == 1
         assert await server.figure("psistream_session_slots_free") == 2
+        assert await server.figure("psistream_mqtt_connected") == -1  # off in this test
 
 
 async def test_the_page_and_its_files_are_served_with_a_strict_policy() -> None:
