@@ -215,3 +215,21 @@ async def test_over_a_real_connection() -> None:
     finally:
         await asyncio.gather(server.close(), viewer.close())
     await until(lambda: steering.listeners == 0, "the listener is gone")
+
+
+async def test_a_viewer_who_vanishes_lets_go_of_its_key() -> None:
+    """Else the hero would walk on for ever, and nobody knew why."""
+    seat = Seat()
+    seat.channel.say({"id": "1", "type": "action", "action": "right"})
+    seat.channel.end()
+    assert [control.body for _, control in seat.steering.controls] == [Action("right"), Action(None)]
+    seat.channel.end()
+    assert len(seat.steering.controls) == 2
+
+
+async def test_a_viewer_who_held_nothing_leaves_the_hero_alone() -> None:
+    seat = Seat()
+    seat.channel.say({"id": "1", "type": "action", "action": "right"})
+    seat.channel.say({"id": "2", "type": "action", "action": None})
+    seat.channel.end()
+    assert len(seat.steering.controls) == 2

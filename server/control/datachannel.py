@@ -9,15 +9,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from engine.errors import InvalidInput, PsistreamError, UnknownSession
-from engine.types import Receipt, SegmentStats, SessionClosed
+from engine.types import Action, Control, Receipt, SegmentStats, SessionClosed
 from server.control.base import SessionEvent, Steering
 from server.control.protocol import (
     MAX_MESSAGE_BYTES,
     error_json,
     event_json,
+    make_id,
     parse_control,
     parse_ping,
     receipt_json,
@@ -74,6 +76,7 @@ class DataChannelControl:
         self._clock = clock
         self._bucket = TokenBucket(RATE_HZ, BURST, clock())
         self._refusals = TokenBucket(REFUSALS_HZ, REFUSALS_BURST, clock())
+        self._holding = False  # this viewer's last action is still held
         self._stop_listening: Callable[[], None] | None = steering.listen(self._on_event)
         channel.on("message", self._on_message)
         channel.on("close", self.close)
@@ -88,10 +91,15 @@ class DataChannelControl:
         self._send({"type": "clock", "rtp_offset": rtp_offset, "clock_rate": clock_rate})
 
     def close(self) -> None:
-        """Stop listening. Idempotent; the channel itself belongs to its peer connection."""
-        if self._stop_listening is not None:
-            self._stop_listening()
-            self._stop_listening = None
+        """Stop listening and let go of the key that this viewer held, or the hero would walk on for ever.
+        Idempotent; the channel itself belongs to its peer connection."""
+        if self._stop_listening is None:
+            return
+        self._stop_listening()
+        self._stop_listening = None
+        if self._holding:
+            with suppress(UnknownSession):  # the session may be what ended
+                self._steering.submit(self._session, Control(make_id(), Action(None)))
 
     # ---- in ----
 
@@ -120,7 +128,10 @@ class DataChannelControl:
                     raw, "forbidden", "this token may only watch: steer with the session's own token"
                 )
             else:
-                receipt = self._steering.submit(self._session, parse_control(message))
+                control = parse_control(message)
+                receipt = self._steering.submit(self._session, control)
+                if isinstance(control.body, Action) and receipt.status != "rejected":
+                    self._holding = control.body.action is not None
                 self._send(self._with_pts(receipt))
         except InvalidInput as error:
             self._refuse(raw, error.code, error.message, field=error.field)
