@@ -26,7 +26,7 @@ class RuntimeConfig:
     lead_max_s: float = 2.0
     late_margin_s: float = 0.03  # a late segment is shown this long after it is ready
     idle_grace_s: float = 10.0  # an unwatched session goes on for so long
-    context_noise: float = 0.0  # noise level of the history, as told to the model
+    context_noise: float | None = None  # noise level of the history; None: as the model wants it
 
     def __post_init__(self) -> None:
         for name in ("max_sessions", "max_batch", "inbox", "remembered_ids"):
@@ -39,7 +39,9 @@ class RuntimeConfig:
             _require(_number(getattr(self, name)), name, "a number from 0 up")
         _require(self.lead_max_s >= self.lead_min_s, "lead_max_s", "at least lead_min_s")
         noise = self.context_noise
-        _require(_number(noise) and noise <= 1, "context_noise", "a number between 0 and 1")
+        _require(
+            noise is None or (_number(noise) and noise <= 1), "context_noise", "a number between 0 and 1"
+        )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RuntimeConfig:

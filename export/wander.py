@@ -46,6 +46,7 @@ def export_onnx(
     fps: int = 16,
     steps: int = 4,
     first_steps: int = 8,
+    context_noise: float = 0.1,
     text: Path = BUILT_IN,
 ) -> ModelSpec:
     """Write a complete artifact to `out`; `text` is where embeddings and tokenizer come from."""
@@ -61,7 +62,7 @@ def export_onnx(
     embeddings = stored_tensors(out / EMBEDDINGS)["embeddings"]
     model.embeddings.copy_(load_file(out / EMBEDDINGS)["embeddings"])
     places[content(model.embeddings.numpy())] = embeddings
-    spec = model.spec(name=name, fps=fps, steps=steps, first_steps=first_steps)
+    spec = model.spec(name=name, fps=fps, steps=steps, first_steps=first_steps, context_noise=context_noise)
     graphs = {}
     for role, module in model.roles().items():
         graph = export_role(module, signature(spec)[role])

@@ -48,7 +48,9 @@ class WorldModel(nn.Module):
             persistent=False,
         )
 
-    def spec(self, *, name: str, fps: int, steps: int, first_steps: int) -> ModelSpec:
+    def spec(
+        self, *, name: str, fps: int, steps: int, first_steps: int, context_noise: float = 0.0
+    ) -> ModelSpec:
         c, t = self.config.dit, self.config.text
         return ModelSpec(
             name=name,
@@ -69,6 +71,7 @@ class WorldModel(nn.Module):
             actions=c.actions,
             steps=steps,
             first_steps=first_steps,
+            context_noise=context_noise,
         )
 
     def roles(self) -> dict[str, nn.Module]:

@@ -40,6 +40,7 @@ class ModelSpec:
     steps: int  # denoise steps of a segment
     first_steps: int  # of the first segment of a scene
     memory_ring: int = 8  # memorize outputs kept for recondition
+    context_noise: float = 0.0  # history noise that keeps long videos stable; the model is told of it
 
     @property
     def memory_tokens(self) -> int:
@@ -64,7 +65,7 @@ class ModelSpec:
     def from_json(cls, data: dict[str, Any]) -> ModelSpec:
         """Raises ModelFilesError for a missing or unknown key, or a value of the wrong kind."""
         names = {f.name for f in fields(cls)}
-        unknown, missing = set(data) - names, names - set(data) - {"memory_ring"}
+        unknown, missing = set(data) - names, names - set(data) - {"memory_ring", "context_noise"}
         if unknown or missing:
             raise ModelFilesError(
                 f"manifest: spec has unknown keys {sorted(unknown)} and lacks {sorted(missing)}; "
@@ -83,11 +84,13 @@ class ModelSpec:
 
 
 def _fits(kind: str, value: object) -> bool:
-    """Is it a string, a number from 1 up, or a tuple of these, as `kind` is written above?"""
+    """Is it a string, a whole number from 1 up, a share, or a tuple of these, as `kind` is written above?"""
     if kind == "str":
         return isinstance(value, str)
     if kind == "int":
         return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if kind == "float":
+        return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
     inner = kind.removeprefix("tuple[").removesuffix("]").split(", ")
     if not isinstance(value, list | tuple) or not value or (inner[-1] != "..." and len(value) != len(inner)):
         return False
