@@ -49,8 +49,7 @@ class Engine:
         self.config = config
         self._sink = sink
         self._clock = clock
-        noise = backend.spec.context_noise if config.context_noise is None else config.context_noise
-        self._generator = Generator(backend, noise, clock)
+        self._generator = Generator(backend, config.context_noise, clock)
         self._changed = threading.Condition()  # guards all below, and what sessions share: inbox, watched
         self._sessions: dict[str, Session] = {}
         self._outbox: deque[RuntimeEvent] = deque()  # to be said on the device thread

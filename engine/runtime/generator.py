@@ -41,12 +41,15 @@ class Segment:
 
 
 class Generator:
-    """For one thread at a time, as its backend. `context_noise` is the noise level of the history."""
+    """For one thread at a time, as its backend. `context_noise` is the noise level of the history;
+    None is what the model wants."""
 
-    def __init__(self, backend: Backend, context_noise: float = 0.0, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, backend: Backend, context_noise: float | None = None, clock: Clock = time.monotonic
+    ) -> None:
         self.backend = backend
         self.spec = backend.spec
-        self.context_noise = context_noise
+        self.context_noise = self.spec.context_noise if context_noise is None else context_noise
         self._clock = clock
 
     # ---- between segments ----
