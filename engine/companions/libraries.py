@@ -1,0 +1,65 @@
+"""transformers and diffusers: imported when a full-size companion is loaded, never before, and read strictly.
+
+It doesn't know what is loaded; a checkpoint that does not fit its config is an error that names the tensors.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from engine.companions.files import PARTS, fetch
+from engine.errors import ModelFilesError, Unavailable
+
+EXTRA = "full"
+SHOWN = 6  # names of tensors in a message
+
+
+def library(name: str) -> Any:
+    """The module `name`. Raises Unavailable, one line, where it is not installed.
+
+    Untyped on purpose: checking against transformers' own annotations takes minutes."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as e:
+        raise Unavailable(
+            f"the full-size model needs {name}, which is not there ({e}): pip install 'psistream[{EXTRA}]'"
+        ) from e
+
+
+def load_pretrained(cls: Any, folder: Path, part: str, *, dtype: torch.dtype, device: torch.device) -> Any:
+    """A frozen model of `cls` from `folder`/`part`, safetensors only, every tensor accounted for.
+
+    Raises ModelFilesError for files that are corrupt, or lack a tensor, or hold one of another shape."""
+    path = folder / part
+    try:
+        model, info = cls.from_pretrained(
+            str(path),
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=dtype,
+            low_cpu_mem_usage=False,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as e:
+        raise ModelFilesError(
+            f"{path} cannot be read as {PARTS[part].what} ({first_line(e)}); "
+            f"fetch it again: {fetch(part, folder)}",
+            field=part,
+        ) from e
+    lacks = sorted(str(key) for key in info["missing_keys"])
+    if lacks:
+        names = ", ".join(lacks[:SHOWN]) + (f" and {len(lacks) - SHOWN} more" if len(lacks) > SHOWN else "")
+        raise ModelFilesError(
+            f"{path} lacks {names}: not {PARTS[part].what}; fetch it again: {fetch(part, folder)}", field=part
+        )
+    return model.to(device).eval().requires_grad_(False)
+
+
+def first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return text[0].strip() if text else type(error).__name__
