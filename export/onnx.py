@@ -10,6 +10,7 @@ nodes.
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import struct
@@ -74,6 +75,9 @@ def example(tensor: Tensor, batch: int = 2) -> torch.Tensor:
 def export_role(module: nn.Module, role: Role) -> onnx.ModelProto:
     """One graph, weights inside, inputs and outputs named as in the contract, batch free."""
     batch = torch.export.Dim("batch", min=1, max=64)
+    shapes: tuple[Any, ...] = tuple({0: batch} for _ in role.inputs)
+    if any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(module.forward).parameters.values()):
+        shapes = (shapes,)  # `*inputs` counts as one argument
     with quiet():
         program = torch.onnx.export(
             module.eval(),
@@ -82,7 +86,7 @@ def export_role(module: nn.Module, role: Role) -> onnx.ModelProto:
             opset_version=OPSET,
             input_names=[t.name for t in role.inputs],
             output_names=[t.name for t in role.outputs],
-            dynamic_shapes=tuple({0: batch} for _ in role.inputs),
+            dynamic_shapes=shapes,
             verbose=False,
         )
     assert program is not None

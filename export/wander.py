@@ -64,7 +64,7 @@ def export_onnx(
     places[content(model.embeddings.numpy())] = embeddings
     spec = model.spec(name=name, fps=fps, steps=steps, first_steps=first_steps, context_noise=context_noise)
     graphs = {}
-    for role, module in model.roles().items():
+    for role, module in model.roles(spec).items():
         graph = export_role(module, signature(spec)[role])
         share_weights(graph, places)
         onnx.save(graph, out / f"{role}.onnx")

@@ -63,12 +63,13 @@ def test_the_signature_names_the_step_contracts_functions() -> None:
         "encode_text",
         "encode_image",
         "embed_image",
+        "initial_memory",
         "memorize",
         "squeeze",
         "denoise",
         "decode",
     ]
-    assert set(roles) == set(tiny.world_model().roles())
+    assert set(roles) == set(tiny.world_model().roles(SPEC))
     shapes = {t.name: t.shape for t in roles["denoise"].inputs}
     assert shapes["history"] == (19, 16, 6, 10)
     assert shapes["psi"] == (tiny.DIT.memory.tokens, tiny.DIT.dim)

@@ -30,7 +30,7 @@ def changed(x: Tensor) -> Tensor:
 @torch.no_grad()
 def test_the_answer_has_the_segments_shape_and_is_finite(model: MemoryPackDiT) -> None:
     given = tiny.inputs(batch=3)
-    velocity = model(**given)
+    velocity = tiny.denoise(model, given)
     assert velocity.shape == given["x"].shape
     assert bool(velocity.isfinite().all())
 
@@ -43,7 +43,7 @@ def test_every_input_has_a_say(model: MemoryPackDiT, name: str) -> None:
     given = tiny.inputs()
     given["actions"] = torch.tensor([[1, 1], [2, 2]])
     other = {**given, name: 1 - given[name] if name == "context" else changed(given[name])}
-    difference = (model(**given) - model(**other)).abs().flatten(1).amax(1)
+    difference = (tiny.denoise(model, given) - tiny.denoise(model, other)).abs().flatten(1).amax(1)
     assert bool((difference > 1e-4).all()), difference
 
 
@@ -52,27 +52,27 @@ def test_every_input_has_a_say(model: MemoryPackDiT, name: str) -> None:
 def test_jump_length_and_noise_level_start_silent(name: str) -> None:
     """They are trained later; until then a checkpoint answers as it did without them."""
     model, given = tiny.dit(), tiny.inputs()
-    assert torch.equal(model(**given), model(**{**given, name: given[name] + 0.3}))
+    assert torch.equal(tiny.denoise(model, given), tiny.denoise(model, {**given, name: given[name] + 0.3}))
 
 
 @torch.no_grad()
 def test_sessions_of_a_batch_do_not_hear_each_other(model: MemoryPackDiT) -> None:
     """Each at its own t and segment number: what continuous batching rests on."""
     given = tiny.inputs(batch=3)
-    together = model(**given)
+    together = tiny.denoise(model, given)
     for b in range(3):
-        alone = model(**{name: value[b : b + 1] for name, value in given.items()})
+        alone = tiny.denoise(model, {name: value[b : b + 1] for name, value in given.items()})
         torch.testing.assert_close(alone[0], together[b], atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
 def test_every_part_of_the_memory_is_heard(model: MemoryPackDiT) -> None:
     given = tiny.inputs(batch=1)
-    plain = model(**given)
+    plain = tiny.denoise(model, given)
     for token in range(tiny.DIT.memory.tokens):
         psi = given["psi"].clone()
         psi[:, token] += 1
-        assert not torch.equal(model(**{**given, "psi": psi}), plain)
+        assert not torch.equal(tiny.denoise(model, {**given, "psi": psi}), plain)
 
 
 @torch.no_grad()
@@ -81,7 +81,7 @@ def test_output_channels_stand_as_in_the_public_checkpoints() -> None:
     model = tiny.dit()
     model.proj_out.weight.zero_()
     model.proj_out.bias.copy_(torch.arange(64.0))
-    out = model.network(**tiny.inputs(batch=1))[0, 0]
+    out = tiny.denoise(model, tiny.inputs(batch=1), plain=True)[0, 0]
     for channel in (0, 7, 15):
         patch = 4 * channel + torch.tensor([[0.0, 1.0], [2.0, 3.0]])
         assert torch.equal(out[channel], patch.repeat(3, 5))
@@ -90,7 +90,7 @@ def test_output_channels_stand_as_in_the_public_checkpoints() -> None:
 @torch.no_grad()
 def test_the_base_is_the_last_latent_and_nothing_without_context() -> None:
     given = tiny.inputs()
-    base = MemoryPackDiT.base(given["history"], torch.tensor([1.0, 0.0]))
+    base = tiny.dit().base({**given, "context": torch.tensor([1.0, 0.0])})
     assert torch.equal(base[0], given["history"][0, -1:])
     assert not base[1].any()
 
@@ -99,16 +99,16 @@ def test_the_base_is_the_last_latent_and_nothing_without_context() -> None:
 def test_without_preconditioning_the_network_answers_the_velocity_itself() -> None:
     """The public checkpoints' path: one input per channel, no base, no shifted hint."""
     model = tiny.dit(replace(tiny.DIT, prior_variance=0.0))
-    assert model.x_embedder.weight.shape[1] == tiny.DIT.channels
+    assert model.x_embedder.proj.weight.shape[1] == tiny.DIT.channels
     given = tiny.inputs()
-    assert torch.equal(model(**given), model.network(**given))
+    assert torch.equal(tiny.denoise(model, given), tiny.denoise(model, given, plain=True))
 
 
 def test_blocks_have_the_names_of_the_public_checkpoints() -> None:
     names = set(tiny.dit().state_dict())
     for name in (
-        "x_embedder.weight",
-        "packing.clean_x_embedder.proj_4x.weight",
+        "x_embedder.proj.weight",
+        "clean_x_embedder.proj_4x.weight",
         "transformer_blocks.0.norm1_context.linear.weight",
         "transformer_blocks.0.attn.add_q_proj.weight",
         "transformer_blocks.0.attn.norm_added_k.weight",

@@ -28,7 +28,7 @@ def first_psi(model: MemoryPackDiT, prompt: int) -> Tensor:
     p = torch.softmax(torch.randn(1, sum(C.slots), generator=torch.Generator().manual_seed(prompt)), -1)
     text, _ = model.text_slots(p)
     anchor = segments(1)[0][:, :1]
-    return torch.cat([text, model.image_tokens(anchor, torch.ones(1))], 1)
+    return model.initial_memory(text, model.image_tokens(anchor, torch.ones(1)))
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.model.config import ModelConfig, PackingConfig
-from engine.model.packing import KERNELS, Packing, PatchEmbed, Positions
+from engine.model.packing import KERNELS, CleanEmbed, PatchEmbed, Positions
 from tests import tiny
 
 WANDER = ModelConfig(packing=PackingConfig(anchor_kernel="2x"))
@@ -36,7 +36,7 @@ def test_pieces_cost_what_their_kernels_say_and_stand_in_framepacks_order(
 ) -> None:
     """4x, 2x, anchor, 1x; each token hears of its own frames only."""
     torch.manual_seed(0)
-    packing = Packing(config)
+    packing = CleanEmbed(config)
     history, anchor = context(config)
     before = packing(history, anchor)
     assert before.shape[1] == sum(counts)
@@ -61,7 +61,7 @@ def test_pieces_cost_what_their_kernels_say_and_stand_in_framepacks_order(
 @pytest.mark.parametrize("config", [tiny.DIT, WANDER])
 def test_every_token_has_a_position(config: ModelConfig) -> None:
     torch.manual_seed(0)
-    packed = Packing(config)(*context(config)).shape[1]
+    packed = CleanEmbed(config)(*context(config)).shape[1]
     noisy = config.segment * (config.latent_height // 2) * (config.latent_width // 2)
     cos, sin = Positions(config)(torch.zeros(3))
     assert cos.shape == sin.shape == (3, 1, packed + noisy, config.head_dim // 2)

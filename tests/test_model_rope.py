@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -77,7 +78,9 @@ def test_rotation_turns_neighbouring_pairs_and_keeps_lengths() -> None:
 
 @pytest.mark.parametrize("kernel", ["1x", "2x"])
 @pytest.mark.parametrize("index", [0, 1, 5, 6])
-def test_only_the_anchors_distance_grows_as_in_the_papers_count(kernel: str, index: int) -> None:
+def test_only_the_anchors_distance_grows_as_in_the_papers_count(
+    kernel: Literal["1x", "2x"], index: int
+) -> None:
     """We carry minus the distance on the anchor; the paper carries plus it on everything else."""
     c = replace(tiny.DIT, packing=replace(tiny.DIT.packing, anchor_kernel=kernel))
     expected = scores(whole_video(c, c.segment * index))

@@ -49,7 +49,7 @@ def test_answers_are_probabilities_and_an_empty_prompt_has_one(encode: EncodeTex
     for length in (0, 3):
         text, pooled, motion = encode(ids, masked(length))
         assert text.shape == (1, len(T.slots), tiny.DIT.dim)
-        assert pooled.shape == (1, tiny.DIT.dim)
+        assert pooled.shape == (1, tiny.DIT.pooled_dim)
         assert motion.shape == (1, T.slots[-1])
         assert bool(text.isfinite().all())
         assert float(motion.sum()) == pytest.approx(1)

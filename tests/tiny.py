@@ -79,7 +79,7 @@ def inputs(c: ModelConfig = DIT, *, batch: int = 2, seed: int = 1) -> dict[str, 
         "d": torch.full((batch,), 0.25),
         "psi": normal(c.memory.tokens, c.dim),
         "text": normal(c.memory.text_tokens, c.dim),
-        "pooled": normal(c.dim),
+        "pooled": normal(c.pooled_dim),
         "image": normal(pictures, c.dim),
         "history": normal(sum(c.packing.history), *frame),
         "anchor": normal(1, *frame),
@@ -88,6 +88,14 @@ def inputs(c: ModelConfig = DIT, *, batch: int = 2, seed: int = 1) -> dict[str, 
         "actions": torch.ones(batch, c.segment, dtype=torch.int64),
         "index": torch.arange(1.0, 1.0 + batch),
     }
+
+
+def denoise(model: MemoryPackDiT, inputs: dict[str, Tensor], *, plain: bool = False) -> Tensor:
+    """The velocity, or what the network answers before preconditioning."""
+    given = dict(inputs)
+    x, t, d = (given.pop(name) for name in ("x", "t", "d"))
+    out: Tensor = model.network(x, t, d, given) if plain else model(x, t, d, given)
+    return out
 
 
 def write_text_files(folder: Path) -> None:

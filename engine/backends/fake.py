@@ -97,6 +97,7 @@ class FakeBackend:
             "encode_text": self._encode_text,
             "encode_image": self._encode_image,
             "embed_image": self._embed_image,
+            "initial_memory": self._initial_memory,
             "memorize": self._memorize,
             "squeeze": self._squeeze,
             "denoise": self._denoise,
@@ -170,12 +171,15 @@ class FakeBackend:
         pixels = row["pixels"][:, : sy * s.latent_height, : sx * s.latent_width].astype(np.float32) / 255
         anchor = np.zeros((1, s.latent_channels, s.latent_height, s.latent_width), np.float32)
         anchor[0, :3] = pixels.reshape(3, s.latent_height, sy, s.latent_width, sx).mean((2, 4))
-        return {"anchor": anchor}
+        return {"anchor": anchor, **self._embed_image({"anchor": anchor, "context": np.ones((), np.float32)})}
 
     def _embed_image(self, row: Row) -> Row:
         s, a = self.spec, row["anchor"][0]
         tokens = np.resize(a[:, ::4, ::4], (s.image_tokens, s.model_dim))
         return {"image": (tokens * row["context"]).astype(np.float32)}
+
+    def _initial_memory(self, row: Row) -> Row:
+        return {"psi": np.concatenate([row["text"], row["image"]])}
 
     def _memorize(self, row: Row) -> Row:
         s, m = self.spec, np.zeros((self.spec.memory_tokens, self.spec.model_dim), np.float32)

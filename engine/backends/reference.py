@@ -42,7 +42,7 @@ class ReferenceBackend:
     def __init__(self, artifact: Artifact) -> None:
         self.spec = artifact.spec
         self.tokenize = PromptTokenizer(artifact.file(TOKENIZER), self.spec.text_length)
-        self._roles = load_model(artifact).roles()
+        self._roles = load_model(artifact).roles(self.spec)
         self._signature = signature(self.spec)
 
     @torch.inference_mode()

@@ -1,6 +1,7 @@
 """HunyuanVideo's MM-DiT blocks: double-stream (own weights for video and text) and single-stream (shared).
 
-Names are those of the public checkpoints. Legend: B batch, V visual tokens, Y condition tokens, D width.
+Names are those of the public checkpoints. `bias` (B, 1, 1, V + Y), where given, is added to the logits of the
+keys. Legend: B batch, V visual tokens, Y condition tokens, D width.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from engine.model.rope import rotate
 
 Rope = tuple[Tensor, Tensor]
+MASKED = -1e4  # added to an attention logit that must not count
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -69,11 +71,14 @@ class Attention(nn.Module):
     """Projections of joint attention with RMSNorm on queries and keys. `added`: own weights for a second
     stream."""
 
-    def __init__(self, dim: int, heads: int, *, added: bool = False, out: bool = True) -> None:
+    def __init__(
+        self, dim: int, heads: int, *, added: bool = False, out: bool = True, qk_norm: bool = True
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.to_q, self.to_k, self.to_v = (nn.Linear(dim, dim) for _ in range(3))
-        self.norm_q, self.norm_k = RmsNorm(dim // heads), RmsNorm(dim // heads)
+        norm = RmsNorm if qk_norm else nn.Identity
+        self.norm_q, self.norm_k = norm(dim // heads), norm(dim // heads)
         if out:
             self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
         if added:
@@ -95,9 +100,11 @@ class Attention(nn.Module):
         return self.norm_added_q(q), self.norm_added_k(k), v
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Full attention over (B, heads, N, head_dim) → (B, N, D)."""
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Full attention over (B, heads, N, head_dim) → (B, N, D). `bias` (B, 1, 1, N) is added to the logits of
+    the keys."""
+    mask = None if bias is None else bias.to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2)
 
 
 class DoubleBlock(nn.Module):
@@ -109,14 +116,16 @@ class DoubleBlock(nn.Module):
         self.attn = Attention(dim, heads, added=True)
         self.ff, self.ff_context = FeedForward(dim, ratio), FeedForward(dim, ratio)
 
-    def forward(self, x: Tensor, y: Tensor, temb: Tensor, rope: Rope) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, y: Tensor, temb: Tensor, rope: Rope, bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         shift_x, scale_x, gate_x, shift_x2, scale_x2, gate_x2 = self.norm1(temb)
         shift_y, scale_y, gate_y, shift_y2, scale_y2, gate_y2 = self.norm1_context(temb)
         qx, kx, vx = self.attn.qkv(modulate(x, shift_x, scale_x))
         qy, ky, vy = self.attn.added_qkv(modulate(y, shift_y, scale_y))
         q = torch.cat([rotate(qx, *rope), qy], 2)
         k = torch.cat([rotate(kx, *rope), ky], 2)
-        out = attend(q, k, torch.cat([vx, vy], 2))
+        out = attend(q, k, torch.cat([vx, vy], 2), bias)
         out_x, out_y = out[:, : x.shape[1]], out[:, x.shape[1] :]
         x = x + gate_x[:, None] * self.attn.to_out[0](out_x)
         y = y + gate_y[:, None] * self.attn.to_add_out(out_y)
@@ -135,7 +144,9 @@ class SingleBlock(nn.Module):
         self.proj_mlp = nn.Linear(dim, ratio * dim)
         self.proj_out = nn.Linear((1 + ratio) * dim, dim)
 
-    def forward(self, x: Tensor, y: Tensor, temb: Tensor, rope: Rope) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, y: Tensor, temb: Tensor, rope: Rope, bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         shift, scale, gate = self.norm(temb)
         both = torch.cat([x, y], 1)
         h = modulate(both, shift, scale)
@@ -143,6 +154,6 @@ class SingleBlock(nn.Module):
         n = x.shape[1]
         q = torch.cat([rotate(q[:, :, :n], *rope), q[:, :, n:]], 2)
         k = torch.cat([rotate(k[:, :, :n], *rope), k[:, :, n:]], 2)
-        out = torch.cat([attend(q, k, v), F.gelu(self.proj_mlp(h), approximate="tanh")], -1)
+        out = torch.cat([attend(q, k, v, bias), F.gelu(self.proj_mlp(h), approximate="tanh")], -1)
         both = both + gate[:, None] * self.proj_out(out)
         return both[:, :n], both[:, n:]

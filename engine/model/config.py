@@ -1,11 +1,12 @@
 """Configurations of the model: frozen dataclasses, one above each module it configures, unknown keys are
-refused."""
+refused. The presets stand in engine.model.presets."""
 
 from __future__ import annotations
 
+import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from engine.errors import InvalidInput
 
@@ -14,25 +15,45 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class PackingConfig:
-    """FramePack-F1's context: which history is kept, at which compression (research: arXiv 2504.12626)."""
+    """Which history is kept, at which compression, and where it stands (FramePack, arXiv 2504.12626).
 
-    history: tuple[int, int, int] = (16, 2, 1)  # frames at 4x, 2x, 1x, oldest first
-    anchor_kernel: str = "1x"  # F1: the start frame at full detail; "2x" costs a quarter of the tokens
-    anchor_cap: int = 64  # RoPE consistency: the anchor's distance grows no further than this many latents
+    `order` "f1": history lies before the segment. "f0": inverted anti-drifting, the last segment is made
+    first and history lies after it; then the segment's number counts the segments still to come before it.
+    A sliding window of n latents is `history=(0, 0, n), anchor_kernel="none"`."""
+
+    order: Literal["f1", "f0"] = "f1"
+    history: tuple[int, int, int] = (16, 2, 1)  # frames at 4x, 2x, 1x, farthest first
+    anchor_kernel: Literal["1x", "2x", "none"] = "1x"  # 1x: as the checkpoints; 2x: a quarter of the tokens
+    rope_consistency: bool = True  # the anchor keeps index 0 of the whole video
+    anchor_cap: int = 64  # and its distance grows no further than this many latents
 
 
 @dataclass(frozen=True)
 class MemoryConfig:
     """SemanticPack (arXiv 2510.01784, Eq. 2). The paper names neither depth nor window nor token count."""
 
+    structure: Literal["A", "B", "C"] = "A"  # A: Q from the segment, K and V from ψ; see Squeeze
+    start: Literal["features", "zero"] = "features"  # ψ₀ = [text; image], or nothing
     text_tokens: int = 6
     image_tokens: tuple[int, int] = (2, 5)  # rows, columns: the anchor is cut into that many pieces
     layers: int = 1
     window: tuple[int, int, int] = (2, 6, 5)  # frames, rows, columns of tokens that attend to each other
+    key_bias: float | None = None  # added to ψ's attention logits, then learned; None: as any other token
 
     @property
     def tokens(self) -> int:
         return self.text_tokens + self.image_tokens[0] * self.image_tokens[1]
+
+
+@dataclass(frozen=True)
+class HunyuanConfig:
+    """Conditions of the public checkpoints: LLaMA tokens through a refiner, CLIP, SigLIP, guidance."""
+
+    text_dim: int = 4096
+    pooled_dim: int = 768
+    image_dim: int = 1152
+    refiner_layers: int = 2
+    guidance: float = 10.0  # distilled: an input of the network, not a second pass
 
 
 @dataclass(frozen=True)
@@ -56,14 +77,37 @@ class ModelConfig:
     shift_cells: tuple[int, ...] = (0, 2, 1)  # camera motion of one step, latent cells, per parallax layer
     packing: PackingConfig = field(default_factory=PackingConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
+    hunyuan: HunyuanConfig | None = None  # None: slots and pieces of the anchor, for the built-in world
+
+    def __post_init__(self) -> None:
+        """Raises InvalidInput where the parts contradict each other."""
+        if self.dim % self.heads or sum(self.rope_axes) != self.dim // self.heads:
+            raise InvalidInput(
+                f"config: rope_axes {self.rope_axes} must sum to dim / heads = {self.dim / self.heads:g}",
+                field="rope_axes",
+            )
+        grid = (self.segment, self.latent_height // 2, self.latent_width // 2)
+        if any(n % w for n, w in zip(grid, self.memory.window, strict=True)):
+            raise InvalidInput(
+                f"config: memory.window {self.memory.window} must divide the segment's tokens {grid}",
+                field="window",
+            )
 
     @property
     def head_dim(self) -> int:
         return self.dim // self.heads
 
+    @property
+    def text_dim(self) -> int:
+        return self.hunyuan.text_dim if self.hunyuan else self.dim
+
+    @property
+    def pooled_dim(self) -> int:
+        return self.hunyuan.pooled_dim if self.hunyuan else len(self.slots) * self.dim
+
 
 def build(cls: type[T], data: Mapping[str, Any], where: str = "config") -> T:
-    """Dataclass from plain data (TOML, JSON). Raises InvalidInput for an unknown key."""
+    """Dataclass from plain data (TOML, JSON). Raises InvalidInput for an unknown key or choice."""
     hints = get_type_hints(cls)
     known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
     for key in data:
@@ -71,8 +115,18 @@ def build(cls: type[T], data: Mapping[str, Any], where: str = "config") -> T:
             raise InvalidInput(f"{where}: unknown key {key!r}; known are {sorted(known)}", field=key)
 
     def value(key: str, v: Any) -> Any:
-        if is_dataclass(hints[key]) and isinstance(v, Mapping):
-            return build(hints[key], v, f"{where}.{key}")
+        inner = _nested(hints[key])
+        if inner is not None and isinstance(v, Mapping):
+            return build(inner, v, f"{where}.{key}")
+        if get_origin(hints[key]) is Literal and v not in get_args(hints[key]):
+            choices = ", ".join(map(repr, get_args(hints[key])))
+            raise InvalidInput(f"{where}: {key} is {v!r}, must be one of {choices}", field=key)
         return tuple(v) if isinstance(v, list) else v
 
     return cls(**{k: value(k, v) for k, v in data.items()})
+
+
+def _nested(hint: Any) -> Any:
+    """The dataclass that `hint` is, or allows."""
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return next((o for o in options if is_dataclass(o)), None)

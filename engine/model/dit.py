@@ -1,81 +1,67 @@
 """The MemoryPack DiT: FramePack-F1 backbone, SemanticPack memory, actions, rectified flow.
 
 Condition tokens are [image | text | ψ]; visual tokens are [4x | 2x | anchor, 1x | noisy], of which the noisy
-ones come out. t = 0 is noise, t = 1 is data (the paper's convention), the network's answer is the velocity
-x − ε.
+ones come out. t = 0 is noise, t = 1 is data (the paper's convention), the answer is the velocity x − ε.
+Modules that the public checkpoints have carry their names; what the checkpoints lack stands in EXTRA.
 
 Legend: B batch, W latent frames of the segment, C channels, h w latent size, D width, M memory tokens.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.model.blocks import DoubleBlock, Modulation, SingleBlock, modulate
+from engine.model import flow
+from engine.model.blocks import MASKED, DoubleBlock, Modulation, SingleBlock, modulate
+from engine.model.conditions import (
+    ImageProjection,
+    ImageTokens,
+    ScalarEmbed,
+    TextSlots,
+    TimeTextEmbed,
+    TokenRefiner,
+)
 from engine.model.config import ModelConfig
-from engine.model.memory import ImageTokens, Memorize, Squeeze
-from engine.model.packing import KERNELS, Packing, PatchEmbed, Positions
+from engine.model.memory import Memorize, Squeeze
+from engine.model.packing import CleanEmbed, NoisyEmbed, Positions
 from engine.model.precondition import Precondition, shifted
 
-FREQUENCIES = 128  # of the sinusoidal embedding of a scalar
+Given = Mapping[str, Tensor]  # the inputs of `denoise` (engine.model.signature) besides x, t and d
 
-
-class ScalarEmbed(nn.Module):
-    """Sinusoids of a scalar in [0, 1], then Linear, SiLU, Linear. `silent`: starts as a no-op."""
-
-    def __init__(self, dim: int, *, silent: bool = False) -> None:
-        super().__init__()
-        self.linear_1, self.linear_2 = nn.Linear(2 * FREQUENCIES, dim), nn.Linear(dim, dim)
-        if silent:
-            nn.init.zeros_(self.linear_2.weight)
-            nn.init.zeros_(self.linear_2.bias)
-
-    def forward(self, value: Tensor) -> Tensor:
-        """(B,) → (B, D)."""
-        steps = torch.arange(FREQUENCIES, device=value.device, dtype=torch.float32) / FREQUENCIES
-        phase = 1000 * value.float()[:, None] * torch.exp(-math.log(10000) * steps)
-        out: Tensor = self.linear_2(F.silu(self.linear_1(torch.cat([phase.cos(), phase.sin()], -1))))
-        return out
-
-
-class TextSlots(nn.Module):
-    """What a prompt says, as probabilities per attribute, → one token per attribute and a pooled vector."""
-
-    def __init__(self, c: ModelConfig) -> None:
-        super().__init__()
-        self.sizes = list(c.slots)
-        self.tables = nn.ParameterList([nn.Parameter(0.5 * torch.randn(n, c.dim)) for n in c.slots])
-        self.pool_1, self.pool_2 = nn.Linear(len(c.slots) * c.dim, c.dim), nn.Linear(c.dim, c.dim)
-
-    def forward(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, sum of classes) → text (B, N, D), pooled (B, D)."""
-        parts = probabilities.split(self.sizes, -1)
-        text = torch.stack([p @ table for p, table in zip(parts, self.tables, strict=True)], 1)
-        return text, self.pool_2(F.silu(self.pool_1(text.flatten(1))))
+# What psistream adds to the backbone. On a public checkpoint all of it starts as a no-op (export/convert.py).
+EXTRA = (
+    "memorize",
+    "squeeze",
+    "psi_bias",
+    "kind",
+    "jump_embedder",
+    "noise_embedder",
+    "scene_embedder",
+    "action_embedder",
+)
 
 
 class MemoryPackDiT(nn.Module):
+    psi_bias: Tensor | None
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         c = self.config = config
         inputs = c.channels * (1 + len(c.shift_cells) if c.prior_variance else 1)
-        self.x_embedder = PatchEmbed(inputs, c.dim, KERNELS["1x"])
-        self.packing = Packing(c)
+        self.x_embedder = NoisyEmbed(inputs, c.dim)
+        self.clean_x_embedder = CleanEmbed(c)
         self.positions = Positions(c)
-        self.action_embedder = nn.Embedding(len(c.actions), c.dim)
-        self.text_slots = TextSlots(c)
-        self.image_tokens = ImageTokens(c)
-        self.memorize = Memorize(c)
-        self.squeeze = Squeeze(c)
-        self.kind = nn.Parameter(0.1 * torch.randn(3, c.dim))  # image, text, ψ: which is which
-        self.time_embedder = ScalarEmbed(c.dim)
-        self.jump_embedder = ScalarEmbed(c.dim, silent=True)
-        self.noise_embedder = ScalarEmbed(c.dim, silent=True)
-        self.context_embedder = nn.Embedding(2, c.dim)
+        if c.hunyuan is not None:
+            h = c.hunyuan
+            self.context_embedder = TokenRefiner(c.dim, c.heads, c.mlp_ratio, h)
+            self.image_projection = ImageProjection(h.image_dim, c.dim)
+        else:
+            self.text_slots = TextSlots(c)
+            self.image_tokens = ImageTokens(c)
+        self.time_text_embed = TimeTextEmbed(c.dim, c.pooled_dim, c.hunyuan.guidance if c.hunyuan else None)
         self.transformer_blocks = nn.ModuleList(
             [DoubleBlock(c.dim, c.heads, c.mlp_ratio) for _ in range(c.double_blocks)]
         )
@@ -85,6 +71,18 @@ class MemoryPackDiT(nn.Module):
         self.norm_out = Modulation(c.dim, 2)  # scale, shift, in this order
         self.proj_out = nn.Linear(c.dim, 4 * c.channels)
         self.precondition = Precondition(c.prior_variance)
+
+        self.memorize, self.squeeze = Memorize(c), Squeeze(c)
+        self.kind = nn.Parameter(0.1 * torch.randn(3, c.dim))  # image, text, ψ: which is which
+        self.jump_embedder = ScalarEmbed(c.dim, silent=True)
+        self.noise_embedder = ScalarEmbed(c.dim, silent=True)
+        self.scene_embedder = nn.Embedding(2, c.dim)  # 1: there is a scene to go on with
+        if len(c.actions) > 1:
+            self.action_embedder = nn.Embedding(len(c.actions), c.dim)
+        if c.memory.key_bias is None:
+            self.psi_bias = None
+        else:
+            self.psi_bias = nn.Parameter(torch.full((c.double_blocks + c.single_blocks,), c.memory.key_bias))
         self._initialise()
 
     def _initialise(self) -> None:
@@ -98,65 +96,82 @@ class MemoryPackDiT(nn.Module):
                     module.linear.bias.data.view(module.count, -1)[gate] = 0.5
         nn.init.normal_(self.proj_out.weight, std=0.02)
         nn.init.zeros_(self.proj_out.bias)
-        nn.init.normal_(self.action_embedder.weight, std=0.5)
+        if len(self.config.actions) > 1:
+            nn.init.normal_(self.action_embedder.weight, std=0.5)
 
-    def forward(
-        self,
-        x: Tensor,
-        t: Tensor,
-        d: Tensor,
-        psi: Tensor,
-        text: Tensor,
-        pooled: Tensor,
-        image: Tensor,
-        history: Tensor,
-        anchor: Tensor,
-        context: Tensor,
-        sigma: Tensor,
-        actions: Tensor,
-        index: Tensor,
-    ) -> Tensor:
-        """The role `denoise` of the step contract (engine.model.signature): → velocity (B, W, C, h, w)."""
-        net = self.network(x, t, d, psi, text, pooled, image, history, anchor, context, sigma, actions, index)
-        return self.precondition.velocity(x, t, net, self.base(history, context), context)
+    def forward(self, x: Tensor, t: Tensor, d: Tensor, given: Given) -> Tensor:
+        """The role `denoise` of the step contract: → velocity (B, W, C, h, w)."""
+        net = self.network(x, t, d, given)
+        return self.precondition.velocity(x, t, net, self.base(given), given["context"])
 
-    @staticmethod
-    def base(history: Tensor, context: Tensor) -> Tensor:
-        """The last clean latent (B, 1, C, h, w), zero where there is none."""
-        return history[:, -1:] * context[:, None, None, None, None]
+    def base(self, given: Given) -> Tensor:
+        """The clean latent next to the segment (B, 1, C, h, w), zero where there is none."""
+        history = given["history"]
+        nearest = history[:, -1:] if self.config.packing.order == "f1" else history[:, :1]
+        return nearest * flow.wide(given["context"], nearest)
 
-    def network(
-        self,
-        x: Tensor,
-        t: Tensor,
-        d: Tensor,
-        psi: Tensor,
-        text: Tensor,
-        pooled: Tensor,
-        image: Tensor,
-        history: Tensor,
-        anchor: Tensor,
-        context: Tensor,
-        sigma: Tensor,
-        actions: Tensor,
-        index: Tensor,
-    ) -> Tensor:
-        """What the transformer itself answers, before preconditioning: (B, W, C, h, w), unit variance."""
+    def network(self, x: Tensor, t: Tensor, d: Tensor, given: Given) -> Tensor:
+        """What the transformer itself answers, before preconditioning: (B, W, C, h, w). Without
+        preconditioning that is the velocity."""
         c = self.config
         b, w = x.shape[:2]
-        noisy = x
-        if c.prior_variance:
-            noisy = torch.cat([x, shifted(self.base(history, context), actions, c)], 2)
-        tokens = self.x_embedder(noisy).unflatten(1, (w, -1)) + self.action_embedder(actions)[:, :, None]
-        visual = torch.cat([self.packing(history, anchor), tokens.flatten(1, 2)], 1)
-        condition = torch.cat([image + self.kind[0], text + self.kind[1], psi + self.kind[2]], 1)
-        temb = self.time_embedder(t) + self.jump_embedder(d) + self.noise_embedder(sigma) + pooled
-        temb = temb + self.context_embedder((context > 0.5).long())
-        rope = self.positions(index)
-        for block in (*self.transformer_blocks, *self.single_transformer_blocks):
-            visual, condition = block(visual, condition, temb, rope)
+        visual, noisy = self._visual(x, given)
+        condition, mask = self._condition(t, given)
+        temb = self._modulation(t, d, given)
+        rope = self.positions(given["index"])
+        for number, block in enumerate((*self.transformer_blocks, *self.single_transformer_blocks)):
+            bias = self._key_bias(number, visual, condition, mask)
+            visual, condition = block(visual, condition, temb, rope, bias)
         scale, shift = self.norm_out(temb)
-        out = self.proj_out(modulate(visual[:, -tokens.shape[1] * tokens.shape[2] :], shift, scale))
+        out = self.proj_out(modulate(visual[:, -noisy:], shift, scale))
         out = out.reshape(b, w, c.latent_height // 2, c.latent_width // 2, c.channels, 2, 2)
         answer: Tensor = out.permute(0, 1, 4, 2, 5, 3, 6).reshape(x.shape)
-        return answer
+        return flow.checkpoint_velocity(answer) if c.hunyuan else answer
+
+    def initial_memory(self, text: Tensor, image: Tensor, text_mask: Tensor | None = None) -> Tensor:
+        """ψ₀ = [text; image] (B, M, D), the prompt as the transformer reads it at t = 1; or zeros."""
+        if self.config.hunyuan is not None:
+            assert text_mask is not None
+            text = self.context_embedder(text, text_mask, torch.zeros_like(text_mask[:, 0]))
+        psi = torch.cat([text, image], 1)
+        return psi * 0 if self.config.memory.start == "zero" else psi
+
+    # ---- parts ----
+
+    def _visual(self, x: Tensor, given: Given) -> tuple[Tensor, int]:
+        """The visual tokens (B, V, D), and how many at the end of them are noisy."""
+        c = self.config
+        if c.prior_variance:
+            x = torch.cat([x, shifted(self.base(given), given["actions"], c)], 2)
+        tokens = self.x_embedder(x)
+        if len(c.actions) > 1:
+            actions = self.action_embedder(given["actions"])[:, :, None]
+            tokens = (tokens.unflatten(1, (x.shape[1], -1)) + actions).flatten(1, 2)
+        clean = self.clean_x_embedder(given["history"], given["anchor"])
+        return torch.cat([clean, tokens], 1), tokens.shape[1]
+
+    def _condition(self, t: Tensor, given: Given) -> tuple[Tensor, Tensor | None]:
+        """[image | text | ψ] (B, Y, D), and which of them count (B, Y)."""
+        text, image, psi, mask = given["text"], given["image"], given["psi"], None
+        if self.config.hunyuan is not None:
+            mask = torch.cat([torch.ones_like(image[..., 0]), given["text_mask"], given["psi_mask"]], 1)
+            text = self.context_embedder(text, given["text_mask"], flow.checkpoint_time(t))
+        return torch.cat([image + self.kind[0], text + self.kind[1], psi + self.kind[2]], 1), mask
+
+    def _modulation(self, t: Tensor, d: Tensor, given: Given) -> Tensor:
+        time = flow.checkpoint_time(t) if self.config.hunyuan is not None else t
+        temb: Tensor = self.time_text_embed(time, given["pooled"])
+        temb = temb + self.jump_embedder(d) + self.noise_embedder(given["sigma"])
+        out: Tensor = temb + self.scene_embedder((given["context"] > 0.5).long())
+        return out
+
+    def _key_bias(self, block: int, visual: Tensor, condition: Tensor, mask: Tensor | None) -> Tensor | None:
+        """(B, 1, 1, V + Y) for the keys of a block, or None where all count alike."""
+        if mask is None and self.psi_bias is None:
+            return None
+        keys = torch.zeros_like(condition[..., 0]) if mask is None else (mask - 1) * -MASKED
+        if self.psi_bias is not None:
+            tokens = self.config.memory.tokens
+            others = torch.zeros_like(keys[:, :-tokens])
+            keys = keys + torch.cat([others, self.psi_bias[block].expand(keys.shape[0], tokens)], 1)
+        return torch.cat([torch.zeros_like(visual[..., 0]), keys], 1)[:, None, None]

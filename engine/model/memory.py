@@ -1,20 +1,18 @@
 """SemanticPack (arXiv 2510.01784, section 3.2): a long-term memory ψ of constant size.
 
-ψₙ₊₁ = Squeeze(ψₙ, Memorize(xⁿ)). Memorize is self-attention in windows over a segment, compacted to M tokens;
-Squeeze is cross-attention with Q from Memorize and K, V = ψ (structure A), so ψ has M tokens from the first
-update on, and ψ₀ = [text; image]. Depth, window, token count and positions are ours: the paper
-gives none.
+ψₙ₊₁ = Squeeze(ψₙ, Memorize(xⁿ)) (Eq. 2). Memorize is self-attention in windows over a segment, compacted to M
+tokens; Squeeze is cross-attention. ψ has M tokens from the first update on, and ψ₀ = [text; image].
+Depth, window, token count and positions are ours: the paper gives none.
 
-Legend: B batch, W latent frames, C channels, h w latent size, N tokens of a segment, M memory, D width.
+Legend: B batch, W latent frames, C channels, h w latent size, M memory tokens, D width.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.model.blocks import Attention, FeedForward, attend
+from engine.model.blocks import MASKED, Attention, FeedForward, attend
 from engine.model.config import ModelConfig
 from engine.model.packing import KERNELS, PatchEmbed
 
@@ -28,12 +26,13 @@ class CrossAttention(nn.Module):
         self.attn = Attention(dim, heads)
         self.ff = FeedForward(dim, ratio)
 
-    def forward(self, x: Tensor, source: Tensor) -> Tensor:
-        """(B, N, D) attends to (B, S, D)."""
+    def forward(self, x: Tensor, source: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, N, D) attends to (B, S, D), of which `mask` (B, S) is 1 where it counts."""
         a, source = self.attn, self.norm_source(source)
         q = a.norm_q(a.split(a.to_q(self.norm(x))))
         k, v = a.norm_k(a.split(a.to_k(source))), a.split(a.to_v(source))
-        x = x + a.to_out[0](attend(q, k, v))
+        bias = None if mask is None else (mask[:, None, None] - 1) * -MASKED
+        x = x + a.to_out[0](attend(q, k, v, bias))
         out: Tensor = x + self.ff(self.norm_ff(x))
         return out
 
@@ -46,9 +45,8 @@ class Memorize(nn.Module):
         self.shape = (c.segment, c.latent_height // 2, c.latent_width // 2)
         self.window = c.memory.window
         self.embed = PatchEmbed(c.channels, c.dim, KERNELS["1x"])
-        self.position = nn.Parameter(
-            0.1 * torch.randn(1, self.shape[0] * self.shape[1] * self.shape[2], c.dim)
-        )
+        tokens = self.shape[0] * self.shape[1] * self.shape[2]
+        self.position = nn.Parameter(0.1 * torch.randn(1, tokens, c.dim))
         self.layers = nn.ModuleList([CrossAttention(c.dim, c.heads) for _ in range(c.memory.layers)])
         self.queries = nn.Parameter(0.5 * torch.randn(1, c.memory.tokens, c.dim))
         self.compact = CrossAttention(c.dim, c.heads)
@@ -67,30 +65,25 @@ class Memorize(nn.Module):
 
 
 class Squeeze(nn.Module):
-    """Q = Memorize(xⁿ), K = V = ψₙ → ψₙ₊₁, normalised so that no number of updates lets it grow."""
+    """ψₙ, m = Memorize(xⁿ) → ψₙ₊₁, normalised so that no number of updates lets it grow.
+
+    A, the method: Q = m, K = V = ψₙ. B: Q = ψₙ, K = V = m. C: ψₙ and m attend to each other and themselves,
+    and ψₙ's part is kept. The paper names B and C without a formula that we know of: these are ours."""
 
     def __init__(self, c: ModelConfig) -> None:
         super().__init__()
+        self.structure = c.memory.structure
         self.cross = CrossAttention(c.dim, c.heads)
         self.norm = nn.LayerNorm(c.dim)
 
-    def forward(self, psi: Tensor, memory: Tensor) -> Tensor:
-        """(B, M, D), (B, M, D) → (B, M, D)."""
-        out: Tensor = self.norm(self.cross(memory, psi))
+    def forward(self, psi: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, M, D), (B, M, D) → (B, M, D). `mask` (B, M): which of ψ's tokens count."""
+        if self.structure == "A":
+            x = self.cross(memory, psi, mask)
+        elif self.structure == "B":
+            x = self.cross(psi, memory)
+        else:
+            seen = None if mask is None else torch.cat([mask, torch.ones_like(memory[..., 0])], 1)
+            x = self.cross(psi, torch.cat([psi, memory], 1), seen)
+        out: Tensor = self.norm(x)
         return out
-
-
-class ImageTokens(nn.Module):
-    """The anchor's latent → I image tokens for the condition stream and ψ₀; learned ones without it."""
-
-    def __init__(self, c: ModelConfig) -> None:
-        super().__init__()
-        rows, columns = c.memory.image_tokens
-        self.embed = PatchEmbed(c.channels, c.dim, (1, c.latent_height // rows, c.latent_width // columns))
-        self.position = nn.Parameter(0.1 * torch.randn(1, rows * columns, c.dim))
-        self.absent = nn.Parameter(0.1 * torch.randn(1, rows * columns, c.dim))
-
-    def forward(self, anchor: Tensor, context: Tensor) -> Tensor:
-        """(B, 1, C, h, w), (B,) 1 where there is an anchor → (B, I, D)."""
-        x = F.layer_norm(self.embed(anchor) + self.position, (self.position.shape[-1],))
-        return torch.where(context[:, None, None] > 0.5, x, self.absent)

@@ -1,21 +1,45 @@
-"""FramePack-F1 packing: recent latents at full detail, older ones through larger kernels (arXiv 2504.12626).
+"""FramePack packing: recent latents at full detail, older ones through larger kernels (arXiv 2504.12626).
 
-Index layout of a segment (F1, W noisy latents): anchor 0 | 16 at 4x: 1..16 | 2 at 2x: 17, 18 | 1 at 1x: 19 |
-noisy 20 .. 19 + W. Token order: 4x, 2x, anchor, 1x, noisy; within a piece time, then height, then width.
+Time indices, W noisy latents. F1: anchor 0 | 16 at 4x: 1..16 | 2 at 2x: 17, 18 | 1 at 1x: 19 | noisy 20 ..
+19 + W. F0, made last to first with p segments still to come before this one: anchor 0 | p W left blank |
+noisy | 1 at 1x | 2 at 2x | 16 at 4x. Token order of both: 4x, 2x, anchor, 1x, noisy; within a piece time,
+then height, then width.
 
 Legend: B batch, T frames, C channels, h w latent size, D width.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.model.config import ModelConfig
+from engine.model.config import ModelConfig, PackingConfig
 from engine.model.rope import angles, grid, pool
 
 KERNELS = {"1x": (1, 2, 2), "2x": (2, 4, 4), "4x": (4, 8, 8)}
+POOL = {"1x": 1, "2x": 2, "4x": 4}  # the same, in tokens of the 1x grid
+
+
+class Piece(NamedTuple):
+    kernel: str
+    first: int  # time index of its first frame; the anchor's is 0
+    start: int  # where it lies in `history`, which is in order of time
+    frames: int
+
+
+def pieces(c: PackingConfig, segment: int) -> tuple[dict[str, Piece], int]:
+    """The history's pieces by kernel, and the time index of the first noisy latent (for F0 with p = 0)."""
+    counts = dict(zip(("4x", "2x", "1x"), c.history, strict=True))
+    out, start = {}, 0
+    order = ("4x", "2x", "1x") if c.order == "f1" else ("1x", "2x", "4x")
+    first = 1 if c.order == "f1" else 1 + segment
+    for kernel in order:
+        out[kernel] = Piece(kernel, first + start, start, counts[kernel])
+        start += counts[kernel]
+    return out, (1 + start if c.order == "f1" else 1)
 
 
 class PatchEmbed(nn.Module):
@@ -40,18 +64,56 @@ class PatchEmbed(nn.Module):
         return F.linear(x.flatten(4).flatten(1, 3), self.weight.flatten(1), self.bias)
 
 
-class CleanEmbed(nn.Module):
-    """The three kernels of clean context, `clean_x_embedder` of the checkpoints."""
+class NoisyEmbed(nn.Module):
+    """`x_embedder` of the checkpoints."""
 
     def __init__(self, channels: int, dim: int) -> None:
         super().__init__()
         self.proj = PatchEmbed(channels, dim, KERNELS["1x"])
-        self.proj_2x = PatchEmbed(channels, dim, KERNELS["2x"])
-        self.proj_4x = PatchEmbed(channels, dim, KERNELS["4x"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens: Tensor = self.proj(x)
+        return tokens
+
+
+class CleanEmbed(nn.Module):
+    """The kernels of clean context, `clean_x_embedder` of the checkpoints: those that the packing uses."""
+
+    def __init__(self, c: ModelConfig) -> None:
+        super().__init__()
+        self.anchor = c.packing.anchor_kernel
+        found, _ = pieces(c.packing, c.segment)
+        self.pieces = [p for p in (found["4x"], found["2x"], found["1x"]) if p.frames]
+        used = {p.kernel for p in self.pieces} | {self.anchor} - {"none"}
+        if "1x" in used:
+            self.proj = PatchEmbed(c.channels, c.dim, KERNELS["1x"])
+        if "2x" in used:
+            self.proj_2x = PatchEmbed(c.channels, c.dim, KERNELS["2x"])
+        if "4x" in used:
+            self.proj_4x = PatchEmbed(c.channels, c.dim, KERNELS["4x"])
+
+    def forward(self, history: Tensor, anchor: Tensor) -> Tensor:
+        """History (B, T, C, h, w) in order of time, anchor (B, 1, C, h, w) → 4x, 2x, anchor, 1x (B, N, D)."""
+        tokens = {
+            p.kernel: self._embed(p.kernel, history[:, p.start : p.start + p.frames]) for p in self.pieces
+        }
+        parts = [tokens[k] for k in ("4x", "2x") if k in tokens]
+        if self.anchor != "none":
+            parts.append(self._embed(self.anchor, anchor))
+        return torch.cat([*parts, *([tokens["1x"]] if "1x" in tokens else [])], 1)
+
+    def _embed(self, kernel: str, x: Tensor) -> Tensor:
+        name = "proj" if kernel == "1x" else f"proj_{kernel}"
+        tokens: Tensor = self.get_submodule(name)(x)
+        return tokens
 
 
 class Positions(nn.Module):
-    """The rotations of every visual token of a segment: constants, except the anchor's time."""
+    """The rotations of every visual token of a segment: constants, except the anchor's time.
+
+    The anchor carries minus the distance that everything else has walked since the video began (F1), or that
+    is still blank before it (F0); without `rope_consistency`, none. See engine.model.rope for why that is
+    the same."""
 
     before: Tensor
     anchor: Tensor
@@ -59,59 +121,36 @@ class Positions(nn.Module):
 
     def __init__(self, c: ModelConfig) -> None:
         super().__init__()
-        self.time_dim, self.theta, self.cap = c.rope_axes[0], c.rope_theta, c.packing.anchor_cap
-        self.segment = c.segment
-        n4, n2, n1 = c.packing.history
+        p = c.packing
+        self.time_dim, self.theta, self.cap = c.rope_axes[0], c.rope_theta, p.anchor_cap
+        self.step = c.segment if p.rope_consistency or p.order == "f0" else 0
+        self.has_anchor = p.anchor_kernel != "none"
         rows, columns = c.latent_height // 2, c.latent_width // 2
+        found, noisy = pieces(p, c.segment)
 
-        def piece(first: int, count: int, kernel: int = 1) -> Tensor:
+        def turn(first: int, count: int, kernel: str) -> Tensor:
             r = grid(range(first, first + count), rows, columns, c.rope_axes, c.rope_theta)
-            return pool(r, kernel).flatten(1, 3)
+            return pool(r, POOL[kernel]).flatten(1, 3)
 
-        last = 1 + n4 + n2
-        self.register_buffer(
-            "before", torch.cat([piece(1, n4, 4), piece(1 + n4, n2, 2)], 1), persistent=False
-        )
-        self.register_buffer(
-            "anchor", piece(0, 1, 2 if c.packing.anchor_kernel == "2x" else 1), persistent=False
-        )
-        self.register_buffer("after", piece(last, n1 + c.segment), persistent=False)
+        def joined(parts: list[Tensor]) -> Tensor:
+            return torch.cat([torch.zeros(2, 0, c.head_dim // 2), *parts], 1)
+
+        far = [turn(found[k].first, found[k].frames, k) for k in ("4x", "2x") if found[k].frames]
+        near = [turn(found["1x"].first, found["1x"].frames, "1x")] if found["1x"].frames else []
+        anchor = [turn(0, 1, p.anchor_kernel)] if self.has_anchor else []
+        self.register_buffer("before", joined(far), persistent=False)
+        self.register_buffer("anchor", joined(anchor), persistent=False)
+        self.register_buffer("after", joined([*near, turn(noisy, c.segment, "1x")]), persistent=False)
 
     def forward(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Segment numbers (B,) → cos, sin, each (B, 1, N, head_dim / 2)."""
-        distance = (index * self.segment).clamp(max=self.cap)
+        distance = (index * self.step).clamp(max=self.cap)
         phase = angles(-distance, self.time_dim, self.theta)  # (B, time_dim / 2)
-        half, tokens = phase.shape[-1], self.anchor.shape[1]
-        cos, sin = (f(phase)[:, None].expand(-1, tokens, -1) for f in (torch.cos, torch.sin))
-        b = index.shape[0]
-        space_cos, space_sin = self.anchor[:, None, :, half:].expand(-1, b, -1, -1)
+        half, tokens, b = phase.shape[-1], self.anchor.shape[1], index.shape[0]
         out = []
-        for k, (time, space) in enumerate(((cos, space_cos), (sin, space_sin))):
-            anchor = torch.cat([time, space], -1)
+        for k, wave in enumerate((torch.cos(phase), torch.sin(phase))):
+            time = wave[:, None].expand(-1, tokens, -1)
+            space = self.anchor[k, None, :, half:].expand(b, -1, -1)
             before, after = (r[k][None].expand(b, -1, -1) for r in (self.before, self.after))
-            out.append(torch.cat([before, anchor, after], 1)[:, None])
+            out.append(torch.cat([before, torch.cat([time, space], -1), after], 1)[:, None])
         return out[0], out[1]
-
-
-class Packing(nn.Module):
-    """Embeds anchor and history; the noisy segment has its own embedder."""
-
-    def __init__(self, c: ModelConfig) -> None:
-        super().__init__()
-        self.history = c.packing.history
-        self.anchor_2x = c.packing.anchor_kernel == "2x"
-        self.clean_x_embedder = CleanEmbed(c.channels, c.dim)
-
-    def forward(self, history: Tensor, anchor: Tensor) -> Tensor:
-        """(B, 19, C, h, w), (B, 1, C, h, w) → (B, N, D): 4x, 2x, anchor, 1x."""
-        n4, n2, _ = self.history
-        embed = self.clean_x_embedder
-        return torch.cat(
-            [
-                embed.proj_4x(history[:, :n4]),
-                embed.proj_2x(history[:, n4 : n4 + n2]),
-                embed.proj_2x(anchor) if self.anchor_2x else embed.proj(anchor),
-                embed.proj(history[:, n4 + n2 :]),
-            ],
-            1,
-        )

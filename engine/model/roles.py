@@ -5,7 +5,7 @@ It holds the DiT with its memory, the autoencoder, the text encoder and the froz
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from engine.model.autoencoder import Autoencoder, AutoencoderConfig, to_bytes, to_unit
 from engine.model.config import ModelConfig, build
 from engine.model.dit import MemoryPackDiT
-from engine.model.signature import ModelSpec
+from engine.model.signature import ModelSpec, signature
 from engine.model.text import TextConfig, TextEncoder
 
 
@@ -67,6 +67,7 @@ class WorldModel(nn.Module):
             text_tokens=len(c.slots),
             image_tokens=c.memory.tokens - c.memory.text_tokens,
             model_dim=c.dim,
+            pooled_dim=c.pooled_dim,
             decoder_state=(c.channels, c.latent_height, c.latent_width),
             actions=c.actions,
             steps=steps,
@@ -74,15 +75,16 @@ class WorldModel(nn.Module):
             context_noise=context_noise,
         )
 
-    def roles(self) -> dict[str, nn.Module]:
+    def roles(self, spec: ModelSpec) -> dict[str, nn.Module]:
         """Role name → module whose forward takes the role's inputs in the signature's order."""
         return {
             "encode_text": EncodeText(self),
-            "encode_image": EncodeImage(self.autoencoder),
+            "encode_image": EncodeImage(self),
             "embed_image": self.dit.image_tokens,
+            "initial_memory": InitialMemory(self.dit),
             "memorize": self.dit.memorize,
             "squeeze": self.dit.squeeze,
-            "denoise": self.dit,
+            "denoise": Denoise(self.dit, [t.name for t in signature(spec)["denoise"].inputs]),
             "decode": Decode(self.autoencoder),
         }
 
@@ -103,12 +105,37 @@ class EncodeText(nn.Module):
 
 
 class EncodeImage(nn.Module):
-    def __init__(self, autoencoder: Autoencoder) -> None:
-        super().__init__()
-        self.autoencoder = autoencoder
+    """A picture → the anchor's latent, and its image tokens."""
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.autoencoder.encode_image(to_unit(pixels))
+    def __init__(self, model: WorldModel) -> None:
+        super().__init__()
+        self.autoencoder, self.image_tokens = model.autoencoder, model.dit.image_tokens
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        anchor = self.autoencoder.encode_image(to_unit(pixels))
+        return anchor, self.image_tokens(anchor, torch.ones_like(anchor[:, 0, 0, 0, 0]))
+
+
+class InitialMemory(nn.Module):
+    def __init__(self, dit: MemoryPackDiT) -> None:
+        super().__init__()
+        self.dit = dit
+
+    def forward(self, text: Tensor, image: Tensor) -> Tensor:
+        return self.dit.initial_memory(text, image)
+
+
+class Denoise(nn.Module):
+    """Names the inputs that come in order."""
+
+    def __init__(self, dit: MemoryPackDiT, names: Sequence[str]) -> None:
+        super().__init__()
+        self.dit, self.names = dit, tuple(names)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        given = dict(zip(self.names, inputs, strict=True))
+        velocity: Tensor = self.dit(given.pop("x"), given.pop("t"), given.pop("d"), given)
+        return velocity
 
 
 class Decode(nn.Module):

@@ -7,16 +7,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from engine.model.dit import MemoryPackDiT
-
-Inputs = dict[str, Tensor]
+from engine.model import flow
+from engine.model.dit import Given, MemoryPackDiT
 
 
 @torch.no_grad()
-def sample_segment(model: MemoryPackDiT, noise: Tensor, steps: int, inputs: Inputs) -> Tensor:
+def sample_segment(model: MemoryPackDiT, noise: Tensor, steps: int, inputs: Given) -> Tensor:
     """Noise (B, W, C, h, w) → clean segment. `inputs` are those of `denoise` besides x, t and d."""
     x, b = noise, noise.shape[0]
     for k in range(steps):
         t = torch.full((b,), k / steps, device=x.device)
-        x = x + model(x, t, torch.full_like(t, 1 / steps), **inputs) / steps
+        d = torch.full_like(t, 1 / steps)
+        x = flow.advance(x, model(x, t, d, inputs), d)
     return x

@@ -4,12 +4,13 @@ PyTorch, ONNX Runtime and TensorRT have the same signature; an export's manifest
 refuses a mismatch. This module imports no torch, so that serving can read it.
 
 Legend: B batch, W latent frames of a segment, C latent channels, h w latent size, L text ids, N text tokens,
-I image tokens, M = N + I memory tokens, D width, K history frames, A actions.
+E their width, P width of the pooled prompt, I image tokens, M = N + I memory tokens, D width of the model,
+K history frames, A actions.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal
 
 from engine.errors import ModelFilesError
@@ -41,6 +42,12 @@ class ModelSpec:
     first_steps: int  # of the first segment of a scene
     memory_ring: int = 8  # memorize outputs kept for recondition
     context_noise: float = 0.0  # history noise that keeps long videos stable; the model is told of it
+    text_dim: int = 0  # E; 0 means D
+    pooled_dim: int = 0  # P; 0 means D
+    masked: bool = False  # prompts are padded: masks say which tokens of text and ψ count
+    needs_image: bool = False  # a scene starts from a picture, never from a prompt alone
+    sampler: str = "euler"  # or "unipc"
+    shift: int = 1  # the sampler's σ → s σ / (1 + (s − 1) σ); 1: equal steps of t
 
     @property
     def memory_tokens(self) -> int:
@@ -65,7 +72,7 @@ class ModelSpec:
     def from_json(cls, data: dict[str, Any]) -> ModelSpec:
         """Raises ModelFilesError for a missing or unknown key, or a value of the wrong kind."""
         names = {f.name for f in fields(cls)}
-        unknown, missing = set(data) - names, names - set(data) - {"memory_ring", "context_noise"}
+        unknown, missing = set(data) - names, names - set(data) - _OPTIONAL
         if unknown or missing:
             raise ModelFilesError(
                 f"manifest: spec has unknown keys {sorted(unknown)} and lacks {sorted(missing)}; "
@@ -74,7 +81,7 @@ class ModelSpec:
             )
         kinds = {f.name: str(f.type) for f in fields(cls)}
         for key, value in data.items():
-            if not _fits(kinds[key], value):
+            if not _fits(kinds[key], value, 0 if key in _MAY_BE_ZERO else 1):
                 raise ModelFilesError(
                     f"manifest: spec: {key} is {value!r}, should be {kinds[key]}; export the model again",
                     field="spec",
@@ -83,18 +90,26 @@ class ModelSpec:
         return cls(**values)
 
 
-def _fits(kind: str, value: object) -> bool:
-    """Is it a string, a whole number from 1 up, a share, or a tuple of these, as `kind` is written above?"""
+_OPTIONAL = {f.name for f in fields(ModelSpec) if f.default is not MISSING}
+
+
+_MAY_BE_ZERO = {"history", "text_dim", "pooled_dim"}
+
+
+def _fits(kind: str, value: object, least: int) -> bool:
+    """Is it a string, a switch, a whole number, a share, or a tuple of these, as `kind` is written above?"""
     if kind == "str":
         return isinstance(value, str)
+    if kind == "bool":
+        return isinstance(value, bool)
     if kind == "int":
-        return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        return isinstance(value, int) and not isinstance(value, bool) and value >= least
     if kind == "float":
         return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
     inner = kind.removeprefix("tuple[").removesuffix("]").split(", ")
     if not isinstance(value, list | tuple) or not value or (inner[-1] != "..." and len(value) != len(inner)):
         return False
-    return all(_fits(inner[0], v) for v in value)
+    return all(_fits(inner[0], v, least) for v in value)
 
 
 @dataclass(frozen=True)
@@ -118,35 +133,41 @@ def signature(s: ModelSpec) -> dict[str, Role]:
     segment = Tensor("segment", (s.segment, *frame))
     anchor = Tensor("anchor", (1, *frame))
     context = Tensor("context", ())  # 1 where anchor and history hold a scene, 0 at the start of one
-    text = Tensor("text", (s.text_tokens, s.model_dim))
-    pooled = Tensor("pooled", (s.model_dim,))
+    text = Tensor("text", (s.text_tokens, s.text_dim or s.model_dim))
+    text_mask = (Tensor("text_mask", (s.text_tokens,)),) if s.masked else ()
+    pooled = Tensor("pooled", (s.pooled_dim or s.model_dim,))
     image = Tensor("image", (s.image_tokens, s.model_dim))
     psi = Tensor("psi", (s.memory_tokens, s.model_dim))
-    memory = Tensor("memory", (s.memory_tokens, s.model_dim))
+    psi_mask = (Tensor("psi_mask", (s.memory_tokens,)),) if s.masked else ()
+    memory = Tensor("memory", psi.shape)
     state = Tensor("state", s.decoder_state)
-    return {
+    motion = Tensor("motion", (len(s.actions) + 1,))  # unsaid, then actions
+    roles = {
         "encode_text": Role(
             (Tensor("ids", (s.text_length,), "int64"), Tensor("mask", (s.text_length,))),
-            (text, pooled, Tensor("motion", (len(s.actions) + 1,))),  # motion: unsaid, then actions
+            (text, *text_mask, pooled, motion),
         ),
-        "encode_image": Role((Tensor("pixels", (3, s.height, s.width), "uint8"),), (anchor,)),
+        "encode_image": Role((Tensor("pixels", (3, s.height, s.width), "uint8"),), (anchor, image)),
         "embed_image": Role((anchor, context), (image,)),
+        "initial_memory": Role((text, image, *text_mask), (psi, *psi_mask)),
         "memorize": Role((segment,), (memory,)),
-        "squeeze": Role((psi, memory), (Tensor("psi_next", psi.shape),)),
+        "squeeze": Role((psi, memory, *psi_mask), (Tensor("psi_next", psi.shape),)),
         "denoise": Role(
             (
                 Tensor("x", segment.shape),
                 Tensor("t", ()),  # 0 noise, 1 data
                 Tensor("d", ()),  # jump length of few-step sampling
                 psi,
+                *psi_mask,
                 text,
+                *text_mask,
                 pooled,
                 image,
                 Tensor("history", (s.history_frames, *frame)),
                 anchor,
                 context,
                 Tensor("sigma", ()),  # noise level of the history
-                Tensor("actions", (s.segment,), "int64"),
+                *((Tensor("actions", (s.segment,), "int64"),) if len(s.actions) > 1 else ()),
                 Tensor("index", ()),  # number of the segment within its scene
             ),
             (Tensor("velocity", segment.shape),),
@@ -159,3 +180,6 @@ def signature(s: ModelSpec) -> dict[str, Role]:
             ),
         ),
     }
+    if s.needs_image:
+        del roles["embed_image"]  # the anchor's features come with the picture
+    return roles

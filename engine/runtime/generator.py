@@ -1,8 +1,8 @@
 """Segments for a batch of sessions: the step contract's functions in the right order, on session states.
 
-The sampler of rectified flow: x starts as noise at t = 0 and takes `steps` equal Euler steps to t = 1. A
-state changes only in `start_scene`, `recondition` and at the end of `finish`, so whatever fails can be tried
-again. It knows no clients, no schedule, and of prompts no more than their text.
+x starts as noise at t = 0 and a sampler takes it to t = 1 (engine.runtime.sampler). A state changes only in
+`start_scene`, `recondition` and at the end of `finish`, so whatever fails can be tried again. It knows no
+clients, no schedule, and of prompts no more than their text.
 
 Legend: B batch, W latent frames of a segment, C channels, h w latent size, T history frames, F pixel frames.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from engine.backends.base import Backend
 from engine.runtime.noise import CONTEXT, gaussian
+from engine.runtime.sampler import make_sampler
 from engine.runtime.state import SessionState
 from engine.types import ByteArray, FloatArray
 
@@ -69,24 +71,23 @@ class Generator:
         state.seed, state.scene = seed, scene
         self._encode_text(state, text)
         if image is not None:
-            state.anchor[:] = self._one("encode_image", pixels=image)["anchor"]
+            seen = self._one("encode_image", pixels=image)
+            state.anchor[:], state.image[:] = seen["anchor"], seen["image"]
         elif not keep_anchor:
             state.anchor[:] = 0
+            absent = self._one("embed_image", anchor=state.anchor, context=_scalar(0))
+            state.image[:] = absent["image"]
         state.from_image = state.context = int(image is not None or keep_anchor)
         if state.context:
             state.history[-1] = state.anchor[0]
-        state.image[:] = self._one("embed_image", anchor=state.anchor, context=_scalar(state.context))[
-            "image"
-        ]
-        state.psi[:] = _first_psi(state)
+        self._start_memory(state)
 
     def recondition(self, state: SessionState, text: str) -> None:
         """The scene stays; ψ is squeezed again under the new text from the memory that is kept."""
         self._encode_text(state, text)
-        psi = _first_psi(state)
+        self._start_memory(state)
         for memory in state.ring[len(state.ring) - state.remembered :]:
-            psi = self._one("squeeze", psi=psi, memory=memory)["psi_next"]
-        state.psi[:] = psi
+            self._squeeze([state], memory[None])
 
     def steps(self, index: int) -> int:
         """Denoise steps of a scene's segment number `index`."""
@@ -96,15 +97,15 @@ class Generator:
 
     def denoise(self, jobs: Sequence[Job], aborted: Callable[[], bool] = lambda: False) -> FloatArray | None:
         """(B, W, C, h, w) clean latents, or None once `aborted`. All jobs need the same number of steps."""
-        steps = self.steps(jobs[0].state.index)
+        sampler = make_sampler(self.spec, self.steps(jobs[0].state.index))
         given = self._conditions(jobs)
-        x, dt = given["x"], np.full(len(jobs), 1 / steps, np.float32)
-        for k in range(steps):
+        x = given["x"]
+        for k, (start, end) in enumerate(pairwise(sampler.times)):
             if aborted():
                 return None
-            t = np.full(len(jobs), k / steps, np.float32)
-            velocity = self.backend.run("denoise", {**given, "x": x, "t": t, "d": dt})["velocity"]
-            x = x + np.float32(1 / steps) * velocity
+            t, d = (np.full(len(jobs), v, np.float32) for v in (start, end - start))
+            velocity = self.backend.run("denoise", {**given, "x": x, "t": t, "d": d})["velocity"]
+            x = sampler.step(k, x, velocity)
         return x
 
     def finish(self, jobs: Sequence[Job], latents: FloatArray) -> tuple[list[Segment], dict[str, float]]:
@@ -122,16 +123,16 @@ class Generator:
         decoded_s = self._clock()
         anchors = [s.anchor if s.context else x[:1] for s, x in zip(states, clean, strict=True)]
         first = self._first_images(states, anchors)
-        psi = np.stack([s.psi if j is None else _psi(s.text, j) for s, j in zip(states, first, strict=True)])
         memory = self.backend.run("memorize", {"segment": clean})["memory"]
-        psi = self.backend.run("squeeze", {"psi": psi, "memory": memory})["psi_next"]
+        psi = self.backend.run("squeeze", self._psi_of(states, first, memory))["psi_next"]
         for b, state in enumerate(states):  # nothing fails from here on
             image = first[b]
             if image is not None:
                 state.anchor[:], state.image[:], state.context = anchors[b], image, 1
             _shift_in(state.history, clean[b])
             _shift_in(state.ring, memory[b : b + 1])
-            state.psi[:], state.decoder[:] = psi[b], decoded["state_next"][b]
+            state.psi[:], state.psi_mask[:] = psi[b], 1
+            state.decoder[:] = decoded["state_next"][b]
             state.remembered = min(state.remembered + 1, len(state.ring))
             state.index += 1
             frames = np.ascontiguousarray(decoded["frames"][b].transpose(0, 2, 3, 1))
@@ -145,7 +146,7 @@ class Generator:
         """What stays the same over the steps of a segment; and x at t = 0."""
         states = [job.state for job in jobs]
         latents = (self.spec.segment, *states[0].anchor.shape[1:])
-        return {
+        given: dict[str, npt.NDArray[Any]] = {
             "x": np.stack([gaussian(s.seed, s.scene, s.index, latents) for s in states]),
             "psi": np.stack([s.psi for s in states]),
             "text": np.stack([s.text for s in states]),
@@ -155,9 +156,18 @@ class Generator:
             "anchor": np.stack([s.anchor for s in states]),
             "context": np.array([s.context for s in states], np.float32),
             "sigma": np.full(len(jobs), self.context_noise, np.float32),
-            "actions": np.array([[job.action] * self.spec.segment for job in jobs], np.int64),
             "index": np.array([s.index for s in states], np.float32),
         }
+        if len(self.spec.actions) > 1:
+            given["actions"] = np.array([[job.action] * self.spec.segment for job in jobs], np.int64)
+        return given | self._masks(states)
+
+    def _masks(self, states: Sequence[SessionState], *names: str) -> dict[str, npt.NDArray[Any]]:
+        """What counts of padded prompts; nothing for models without padding."""
+        if not self.spec.masked:
+            return {}
+        names = names or ("text_mask", "psi_mask")
+        return {name: np.stack([getattr(s, name) for s in states]) for name in names}
 
     def _history(self, s: SessionState) -> FloatArray:
         """(T, C, h, w), with as much noise as the model is told of; frames before the scene stay zero."""
@@ -177,11 +187,36 @@ class Generator:
                 images[i] = image
         return images
 
+    def _psi_of(
+        self, states: list[SessionState], first: list[FloatArray | None], memory: FloatArray
+    ) -> dict[str, npt.NDArray[Any]]:
+        """What to squeeze: each state's ψ, or ψ₀ of the scenes that just got an anchor."""
+        psi = np.stack([s.psi for s in states])
+        for b, (state, image) in enumerate(zip(states, first, strict=True)):
+            if image is not None:
+                psi[b] = self._one("initial_memory", **_features(state, image, self.spec.masked))["psi"]
+        return {"psi": psi, "memory": memory, **self._masks(states, "psi_mask")}
+
+    def _start_memory(self, state: SessionState) -> None:
+        """ψ₀ of the scene's prompt and anchor."""
+        start = self._one("initial_memory", **_features(state, state.image, self.spec.masked))
+        state.psi[:] = start["psi"]
+        if self.spec.masked:
+            state.psi_mask[:] = start["psi_mask"]
+
+    def _squeeze(self, states: list[SessionState], memory: FloatArray) -> None:
+        given = {"psi": np.stack([s.psi for s in states]), "memory": memory}
+        psi = self.backend.run("squeeze", given | self._masks(states, "psi_mask"))["psi_next"]
+        for state, new in zip(states, psi, strict=True):
+            state.psi[:], state.psi_mask[:] = new, 1
+
     def _encode_text(self, state: SessionState, text: str) -> None:
         ids, mask = self.backend.tokenize(text)
         features = self._one("encode_text", ids=ids, mask=mask)
         state.text[:], state.pooled[:] = features["text"], features["pooled"]
         state.motion[:] = features["motion"]
+        if self.spec.masked:
+            state.text_mask[:] = features["text_mask"]
 
     def _one(self, role: str, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
         """Run a role for a batch of one."""
@@ -189,12 +224,10 @@ class Generator:
         return {name: array[0] for name, array in outputs.items()}
 
 
-def _psi(text: FloatArray, image: FloatArray) -> FloatArray:
-    return np.concatenate([text, image])
-
-
-def _first_psi(state: SessionState) -> FloatArray:
-    return _psi(state.text, state.image)
+def _features(state: SessionState, image: FloatArray, masked: bool) -> dict[str, npt.NDArray[Any]]:
+    """The inputs of `initial_memory`."""
+    given = {"text": state.text, "image": image}
+    return given | ({"text_mask": state.text_mask} if masked else {})
 
 
 def _scalar(value: float) -> FloatArray:

@@ -37,6 +37,8 @@ class SessionState:
     psi: FloatArray  # (M, D)
     ring: FloatArray  # (K, M, D) the latest outputs of memorize, oldest first, at the end
     decoder: FloatArray
+    text_mask: FloatArray  # (N,) which tokens of a padded prompt count; empty where none is padded
+    psi_mask: FloatArray  # (M,) the same of ψ
     seed: int = 0
     scene: int = 0  # scenes cut since the seed was set
     index: int = 0  # segments of this scene so far
@@ -109,10 +111,12 @@ def _shapes(s: ModelSpec) -> dict[str, tuple[int, ...]]:
         "history": (s.history_frames, *frame),
         "anchor": (1, *frame),
         "image": (s.image_tokens, s.model_dim),
-        "text": (s.text_tokens, s.model_dim),
-        "pooled": (s.model_dim,),
+        "text": (s.text_tokens, s.text_dim or s.model_dim),
+        "pooled": (s.pooled_dim or s.model_dim,),
         "motion": (len(s.actions) + 1,),
         "psi": (s.memory_tokens, s.model_dim),
         "ring": (s.memory_ring, s.memory_tokens, s.model_dim),
         "decoder": s.decoder_state,
+        "text_mask": (s.text_tokens if s.masked else 0,),
+        "psi_mask": (s.memory_tokens if s.masked else 0,),
     }

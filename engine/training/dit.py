@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from engine.model import flow
 from engine.model.config import ModelConfig
 from engine.model.dit import MemoryPackDiT
 from engine.training.latents import Pool, Windows, change_age, frames_before, frames_from, sample_windows
@@ -88,30 +89,36 @@ def chain_loss(model: MemoryPackDiT, pool: Pool, o: Objective) -> Tensor:
         x1, actions, _ = frames_from(pool, windows, at, w)
         text, pooled = model.text_slots(prompt(pool, windows, at + w - 1, c))
         image = model.image_tokens(anchor, context)
-        psi = torch.cat([text, image], 1)
+        psi = model.initial_memory(text, image)
         for memory, has in psi_memories:
             psi = torch.where(has, model.squeeze(psi, memory), psi)
         t, eps = sample_t(o.batch), torch.randn_like(x1)
-        wide = t[:, None, None, None, None]
-        xt = (1 - wide) * eps + wide * x1
+        xt = flow.interpolate(x1, eps, t)
         sigma = torch.where(torch.rand(o.batch) < 0.4, 0.0, o.context_noise * torch.rand(o.batch) ** 1.5)
         level = sigma[:, None, None, None, None]
         inside = (history != 0).flatten(2).any(-1)[..., None, None, None]
         seen = torch.where(inside, (1 - level) * history + level * torch.randn_like(history), history)
-        index = (at - windows.scene).float() / w
-        seen_anchor = anchor * context[:, None, None, None, None]
+        given = {
+            "psi": psi,
+            "text": text,
+            "pooled": pooled,
+            "image": image,
+            "history": seen,
+            "anchor": anchor * flow.wide(context, anchor),
+            "context": context,
+            "sigma": sigma,
+            "actions": actions,
+            "index": (at - windows.scene).float() / w,
+        }
         d = torch.rand(o.batch) * (1 - t)
-        net = model.network(
-            xt, t, d, psi, text, pooled, image, seen, seen_anchor, context, sigma, actions, index
-        )
-        base = model.base(seen, context)
+        net, base = model.network(xt, t, d, given), model.base(given)
         estimate = model.precondition.estimate(xt, t, net, base, context)
         _, scale = model.precondition.coefficients(t, context)
         total = total + (((estimate - x1) / scale.clamp(min=0.03)).pow(2) * weight).mean()
         if k + 1 < o.segments:
             psi_memories.append((model.memorize(x1), torch.ones(o.batch, 1, 1, dtype=torch.bool)))
             # a very noisy t gives a blur that no sampler would leave in the history
-            own = forced & (wide > 0.25)
+            own = forced & (flow.wide(t, x1) > 0.25)
             history = torch.cat([history[:, w:], torch.where(own, estimate.detach(), x1)], 1)
             context = torch.ones_like(context)
     return total / o.segments

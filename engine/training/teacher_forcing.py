@@ -54,7 +54,7 @@ def sample_error(model: MemoryPackDiT, pool: Pool, *, steps: int = 4, count: int
         text, pooled = model.text_slots(prompt(pool, windows, windows.start + c.segment - 1, c))
         image = model.image_tokens(anchor, context)
         inputs: dict[str, Tensor] = {
-            "psi": torch.cat([text, image], 1),
+            "psi": model.initial_memory(text, image),
             "text": text,
             "pooled": pooled,
             "image": image,
