@@ -31,7 +31,9 @@ def library(name: str) -> Any:
         ) from e
 
 
-def load_pretrained(cls: Any, folder: Path, part: str, *, dtype: torch.dtype, device: torch.device) -> Any:
+def load_pretrained(
+    cls: Any, folder: Path, part: str, *, dtype: torch.dtype, device: torch.device | str
+) -> Any:
     """A frozen model of `cls` from `folder`/`part`, safetensors only, every tensor accounted for.
 
     Raises ModelFilesError for files that are corrupt, or lack a tensor, or hold one of another shape."""

@@ -1,0 +1,86 @@
+"""A prompt's ids → what the transformer hears: LLaMA's states, and CLIP's one vector for the whole prompt.
+
+As FramePack's encode_prompt_conds: the states two layers below LLaMA's top, without the template's 95 ids,
+zero where the prompt has ended; CLIP-L's pooled output of the bare prompt. It doesn't know who listens.
+
+Legend: B batch, L ids of both tokenizers, N = 256 text tokens, E LLaMA's width, P CLIP's width.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.companions.files import fetch, require
+from engine.companions.libraries import library, load_pretrained
+from engine.companions.prompt import TEXT_TOKENS, Ids, Mask, PromptIds
+from engine.errors import ModelFilesError
+
+SKIPPED_LAYERS = 2  # FramePack takes hidden_states[-3]; the last entry is the top layer's, normalised
+
+
+class TextCompanion(nn.Module):
+    """LLaMA without its last two layers, and CLIP-L's text half; frozen."""
+
+    tokens = TEXT_TOKENS
+
+    def __init__(self, llama: Any, clip: Any, ids: PromptIds) -> None:
+        super().__init__()
+        self.llama = llama
+        self.clip = clip
+        self.ids = ids
+        self.width: int = llama.config.hidden_size
+        self.pooled_width: int = clip.config.hidden_size
+
+    @classmethod
+    def load(cls, folder: Path, *, device: torch.device | str, dtype: torch.dtype) -> TextCompanion:
+        """From `folder`, as files.py describes it. FramePack keeps both encoders in fp16.
+
+        Raises ModelFilesError for files that are missing or don't fit, Unavailable without transformers."""
+        require(folder, "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
+        transformers = library("transformers")
+        clip = load_pretrained(
+            transformers.CLIPTextModel, folder, "text_encoder_2", device=device, dtype=dtype
+        )
+        ids = PromptIds(folder, clip.config.max_position_embeddings)
+        llama = load_pretrained(transformers.LlamaModel, folder, "text_encoder", device="cpu", dtype=dtype)
+        return cls(_shortened(llama, folder).to(device), clip, ids)
+
+    @property
+    def length(self) -> int:
+        """L: 95 + 256 ids for LLaMA, then 77 for CLIP."""
+        return self.ids.length
+
+    def tokenize(self, text: str) -> tuple[Ids, Mask]:
+        """Ids (L,) int64 and mask (L,) float32; a prompt that is too long is cut."""
+        return self.ids(text)
+
+    @torch.no_grad()
+    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """ids (B, L) int64, mask (B, L) → text (B, N, E), its mask (B, N), pooled (B, P), all fp32."""
+        llama, clip = ids.split([self.ids.llama_length, self.length - self.ids.llama_length], 1)
+        known = mask[:, : self.ids.llama_length]
+        states = self.llama(input_ids=llama, attention_mask=known.long(), use_cache=False).last_hidden_state
+        text_mask = known[:, self.ids.crop :].float()
+        text = states[:, self.ids.crop :].float()
+        text = torch.where(text_mask[..., None] > 0, text, torch.zeros_like(text))
+        pooled: Tensor = self.clip(input_ids=clip).pooler_output  # FramePack gives CLIP no mask either
+        return text, text_mask, pooled.float()
+
+
+def _shortened(llama: Any, folder: Path) -> Any:
+    """Without the layers whose output nobody reads: 0.9 GB less, and the states are its plain output."""
+    keep = len(llama.layers) - SKIPPED_LAYERS
+    if keep < 1:
+        raise ModelFilesError(
+            f"{folder / 'text_encoder'} has {len(llama.layers)} layers, at least {SKIPPED_LAYERS + 1} are "
+            f"needed; fetch it again: {fetch('text_encoder', folder)}",
+            field="text_encoder",
+        )
+    llama.layers = llama.layers[:keep]
+    llama.config.num_hidden_layers = keep
+    llama.norm = nn.Identity()
+    return llama
