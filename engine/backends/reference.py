@@ -1,20 +1,27 @@
-"""PyTorch, eager: the reference that every other backend is compared with. Slow to import, exact to read."""
+"""PyTorch, eager: the reference that every other backend is compared with, and what runs the full-size model.
+
+Slow to import, exact to read."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from engine.backends.artifact import EMBEDDINGS, TOKENIZER, WEIGHTS, Artifact, open_artifact
 from engine.backends.base import Arrays
 from engine.backends.tokens import PromptTokenizer
 from engine.errors import BackendError, InvalidInput, ModelFilesError
 from engine.model.roles import WorldModel, WorldModelConfig
-from engine.model.signature import signature
+from engine.model.signature import ModelSpec, signature
+from engine.types import FloatArray, IntArray
+
+Tokenize = Callable[[str], tuple[IntArray, FloatArray]]
 
 
 def load_model(artifact: Artifact) -> WorldModel:
@@ -36,27 +43,45 @@ def load_model(artifact: Artifact) -> WorldModel:
     return model.eval().requires_grad_(False)
 
 
-class ReferenceBackend:
-    name = "reference"
+class TorchBackend:
+    """Modules by role, on one device."""
 
-    def __init__(self, artifact: Artifact) -> None:
-        self.spec = artifact.spec
-        self.tokenize = PromptTokenizer(artifact.file(TOKENIZER), self.spec.text_length)
-        self._roles = load_model(artifact).roles(self.spec)
-        self._signature = signature(self.spec)
+    def __init__(
+        self,
+        name: str,
+        spec: ModelSpec,
+        roles: Mapping[str, nn.Module],
+        tokenize: Tokenize,
+        device: torch.device,
+    ) -> None:
+        self.name, self.spec, self.device = name, spec, device
+        self.tokenize = tokenize
+        self._roles = dict(roles)
+        self._signature = signature(spec)
 
     @torch.inference_mode()
     def run(self, role: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         names = self._signature[role]
         try:
-            out = self._roles[role](*(torch.from_numpy(inputs[i.name]) for i in names.inputs))
+            given = (torch.from_numpy(inputs[i.name]).to(self.device) for i in names.inputs)
+            out = self._roles[role](*given)
         except RuntimeError as e:
             raise BackendError(f"{role}: {e}") from e
         outputs = out if isinstance(out, tuple) else (out,)
-        return {o.name: x.numpy() for o, x in zip(names.outputs, outputs, strict=True)}
+        return {o.name: x.cpu().numpy() for o, x in zip(names.outputs, outputs, strict=True)}
 
     def close(self) -> None:
         self._roles = {}
+
+
+class ReferenceBackend(TorchBackend):
+    """An artifact on the CPU in fp32."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        spec = artifact.spec
+        tokenize = PromptTokenizer(artifact.file(TOKENIZER), spec.text_length)
+        roles = load_model(artifact).roles(spec)
+        super().__init__("reference", spec, roles, tokenize, torch.device("cpu"))
 
 
 def load(path: Path | None) -> ReferenceBackend:

@@ -15,12 +15,26 @@ MODULES = {  # each has load(path) -> Backend
     "fake": "engine.backends.fake",
 }
 DEFAULT_BACKEND = "onnxruntime"
+FULL_SIZE = "engine.backends.full"  # load(name, folder) -> Backend; runs in PyTorch
+BUILT_IN = "wander"
 
 
-def load_backend(name: str, path: Path | None = None) -> Backend:
-    """`path` is the folder of the exported model; None means the one that comes with psistream.
+def load_backend(name: str, model: str | Path | None = None, weights: Path | None = None) -> Backend:
+    """`model` is a name, or the folder of an exported model; None is the model that comes with psistream.
+    `weights` is the folder of a full-size model, which PyTorch runs, whatever the backend's name.
 
-    Raises InvalidInput for an unknown name, ModelFilesError for missing or corrupt files."""
+    Raises InvalidInput for names that there are not, ModelFilesError for missing or corrupt files."""
     if name not in MODULES:
         raise InvalidInput(f"unknown backend {name!r}; choose one of {', '.join(MODULES)}", field="backend")
+    if weights is not None:
+        if not weights.is_dir():
+            raise InvalidInput(f"--weights: {weights} is not a folder; see docs/full-size.md", field="weights")
+        return cast(Backend, importlib.import_module(FULL_SIZE).load(str(model or ""), weights))
+    path = None if model in (None, BUILT_IN) else Path(str(model))
+    if path is not None and not path.is_dir():
+        raise InvalidInput(
+            f"--model: {model} is neither a folder of `psistream export` nor {BUILT_IN!r}; "
+            "a full-size model, such as framepack-f1, needs --weights too",
+            field="model",
+        )
     return cast(Backend, importlib.import_module(MODULES[name]).load(path))

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.model import flow
@@ -123,7 +124,8 @@ class MemoryPackDiT(nn.Module):
             bias = self._key_bias(number, visual, condition, mask)
             visual, condition = block(visual, condition, temb, rope, bias)
         scale, shift = self.norm_out(temb)
-        out = self.proj_out(modulate(visual[:, -noisy:], shift, scale))
+        out = modulate(visual[:, -noisy:], shift, scale).float()  # the last layer in fp32, as FramePack does
+        out = F.linear(out, self.proj_out.weight.float(), self.proj_out.bias.float())
         out = out.reshape(b, w, c.latent_height // 2, c.latent_width // 2, c.channels, 2, 2)
         answer: Tensor = out.permute(0, 1, 4, 2, 5, 3, 6).reshape(x.shape)
         return flow.checkpoint_velocity(answer) if c.hunyuan else answer

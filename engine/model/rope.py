@@ -38,6 +38,6 @@ def pool(rotations: Tensor, kernel: int) -> Tensor:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """(B, heads, N, head_dim) rotated by (B or 1, 1, N, head_dim / 2) in interleaved pairs."""
+    """(B, heads, N, head_dim) rotated by (B or 1, 1, N, head_dim / 2) in interleaved pairs, in fp32."""
     a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2)
+    return torch.stack([a * cos - b * sin, a * sin + b * cos], -1).flatten(-2).to(x.dtype)
