@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from engine.model.dit import MemoryPackDiT
 from tests import tiny
@@ -97,3 +101,71 @@ def test_a_scene_without_an_anchor_has_the_same_image_tokens_whatever_lies_there
     seen = model.image_tokens(anchor, torch.tensor([1.0, 1.0]))
     assert not torch.equal(seen[0], seen[1])
     assert seen.shape == tokens.shape == (2, M - C.memory.text_tokens, D)
+
+
+def variant(**memory: Any) -> MemoryPackDiT:
+    return tiny.dit(replace(C, memory=replace(C.memory, **memory)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("structure", ["A", "B", "C"])
+def test_every_structure_keeps_the_size_and_hears_both_sides(structure: str) -> None:
+    model = variant(structure=structure)
+    psi, memory = first_psi(model, 0), model.memorize(segments(1)[0])
+    plain = model.squeeze(psi, memory)
+    assert plain.shape == (1, M, D)
+    assert not torch.equal(model.squeeze(psi.flip(-1), memory), plain)
+    assert not torch.equal(model.squeeze(psi, memory.flip(-1)), plain)
+    for _ in range(200):
+        psi = model.squeeze(psi, memory)
+    torch.testing.assert_close(psi.pow(2).mean(-1), torch.ones(1, M), atol=0.02, rtol=0)
+
+
+@torch.no_grad()
+def test_structures_differ_in_who_asks() -> None:
+    """A: one query per token of the segment's memory, so its order counts; B: per token of psi."""
+    a, b = variant(structure="A"), variant(structure="B")
+    psi, memory = first_psi(a, 0), a.memorize(segments(1)[0])
+    torch.testing.assert_close(a.squeeze(psi.flip(1), memory), a.squeeze(psi, memory), atol=1e-5, rtol=0)
+    torch.testing.assert_close(b.squeeze(psi, memory.flip(1)), b.squeeze(psi, memory), atol=1e-5, rtol=0)
+    assert not torch.allclose(a.squeeze(psi, memory.flip(1)), a.squeeze(psi, memory), atol=1e-2)
+    assert not torch.allclose(b.squeeze(psi.flip(1), memory), b.squeeze(psi, memory), atol=1e-2)
+
+
+@torch.no_grad()
+def test_zero_psi_starts_empty_and_still_remembers() -> None:
+    model = variant(start="zero")
+    psi = first_psi(model, 0)
+    assert not psi.any()
+    once = [model.squeeze(psi, model.memorize(x)) for x in segments(2)]
+    assert not torch.equal(once[0], once[1])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("structure", ["A", "C"])
+def test_masked_tokens_of_psi_have_no_say(structure: str) -> None:
+    """Padding of a prompt lies in psi_0; what it holds must not matter."""
+    model = variant(structure=structure)
+    psi, memory = first_psi(model, 0), model.memorize(segments(1)[0])
+    mask = torch.ones(1, M)
+    mask[:, 3:5] = 0
+    other = psi.clone()
+    other[:, 3:5] += 5
+    pair = [model.squeeze(p, memory, mask) for p in (psi, other)]
+    kept = slice(None) if structure == "A" else mask[0].bool()
+    torch.testing.assert_close(pair[0][:, kept], pair[1][:, kept], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_a_segment_costs_the_same_whatever_its_number() -> None:
+    """Counted operations, not seconds: hour three is as cheap as second three."""
+    model, given = tiny.dit(), tiny.inputs(batch=1)
+    counts = []
+    for index in (0.0, 1.0, 1e3, 1e6):
+        with FlopCounterMode(display=False) as counter:
+            tiny.denoise(model, {**given, "index": torch.tensor([index])})
+            psi = model.squeeze(given["psi"], model.memorize(given["x"]))
+        counts.append(counter.get_total_flops())
+        assert psi.shape == given["psi"].shape
+    assert len(set(counts)) == 1
+    assert counts[0] > 1e6

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.model.config import ModelConfig, PackingConfig
-from engine.model.packing import KERNELS, CleanEmbed, PatchEmbed, Positions
+from engine.model.packing import KERNELS, CleanEmbed, PatchEmbed, Positions, pieces
 from tests import tiny
 
 WANDER = ModelConfig(packing=PackingConfig(anchor_kernel="2x"))
@@ -90,3 +90,60 @@ def test_tokens_go_by_time_then_height_then_width() -> None:
     x[0, 1, 0, 2, 6] = 1.0  # frame 1, row 1, column 3 of the 3 x 5 grid
     changed = (embed(x) != embed(torch.zeros_like(x))).any(-1)[0].nonzero()[:, 0]
     assert changed.tolist() == [15 + 5 + 3]
+
+
+def test_f1_counts_from_the_anchor_to_the_segment() -> None:
+    found, noisy = pieces(PackingConfig(), 9)
+    assert {k: (p.first, p.start, p.frames) for k, p in found.items()} == {
+        "4x": (1, 0, 16),
+        "2x": (17, 16, 2),
+        "1x": (19, 18, 1),
+    }
+    assert noisy == 20
+
+
+def test_f0_has_the_history_behind_the_segment_nearest_first() -> None:
+    """Index layout of inverted anti-drifting without blanks: anchor 0, noisy 1..9, 1x 10, 2x 11, 12, 4x."""
+    found, noisy = pieces(PackingConfig(order="f0"), 9)
+    assert {k: (p.first, p.start, p.frames) for k, p in found.items()} == {
+        "1x": (10, 0, 1),
+        "2x": (11, 1, 2),
+        "4x": (13, 3, 16),
+    }
+    assert noisy == 1
+
+
+@torch.no_grad()
+def test_f0_blanks_lie_between_the_anchor_and_the_segment() -> None:
+    """p segments still to come: everything but the anchor stands p W further on; no more than that."""
+    c = replace(tiny.DIT, packing=replace(tiny.DIT.packing, order="f0", anchor_cap=1000))
+    near, far = (torch.stack(Positions(c)(torch.tensor([p])))[:, 0, 0] for p in (0.0, 3.0))
+    anchor = slice(8 + 6, 8 + 6 + 6)  # 4x, 2x, anchor
+    changed = (near != far).any(-1).any(0)
+    assert bool(changed[anchor].all())
+    assert not bool(changed[: anchor.start].any() or changed[anchor.stop :].any())
+
+
+@torch.no_grad()
+def test_f0_reads_its_nearest_latents_in_full() -> None:
+    torch.manual_seed(0)
+    c = replace(tiny.DIT, packing=replace(tiny.DIT.packing, order="f0"))
+    embed, (history, anchor) = CleanEmbed(c), context(c)
+    other = history.clone()
+    other[:, 0] += 1
+    changed = (embed(history, anchor) != embed(other, anchor)).any(-1)[0]
+    assert changed.nonzero()[:, 0].tolist() == list(range(8 + 6 + 6, 8 + 6 + 6 + 15))
+
+
+@torch.no_grad()
+def test_a_sliding_window_is_its_last_latents_and_nothing_else() -> None:
+    c = replace(WANDER, packing=PackingConfig(history=(0, 0, 4), anchor_kernel="none"))
+    torch.manual_seed(0)
+    embed, history = CleanEmbed(c), torch.randn(1, 4, 16, 12, 20)
+    tokens = embed(history, torch.zeros(1, 1, 16, 12, 20))
+    assert tokens.shape[1] == 4 * 60
+    assert torch.equal(tokens, embed(history, torch.ones(1, 1, 16, 12, 20)))
+    assert set(dict(embed.named_parameters())) == {"proj.weight", "proj.bias"}
+    cos, _ = Positions(c)(torch.tensor([0.0, 7.0]))
+    assert cos.shape[2] == (4 + c.segment) * 60
+    assert torch.equal(cos[0], cos[1])

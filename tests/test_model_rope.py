@@ -11,6 +11,7 @@ from torch import Tensor
 
 from engine.model.config import ModelConfig
 from engine.model.packing import Positions
+from engine.model.presets import PRESETS
 from engine.model.rope import grid, pool, rotate
 from tests import tiny
 
@@ -99,3 +100,30 @@ def test_a_batch_may_mix_segment_numbers() -> None:
     both = Positions(tiny.DIT)(torch.tensor([0.0, 4.0]))
     for b, index in enumerate((0.0, 4.0)):
         assert torch.equal(torch.stack([r[b, 0] for r in both]), positions(tiny.DIT, index))
+
+
+def test_without_rope_consistency_the_anchor_stays_where_plain_f1_has_it() -> None:
+    plain = replace(tiny.DIT, packing=replace(tiny.DIT.packing, rope_consistency=False))
+    assert torch.equal(positions(plain, 50), positions(plain, 0))
+    assert torch.equal(positions(plain, 50), positions(tiny.DIT, 0))
+
+
+@pytest.mark.parametrize("name", ["wander", "framepack-f1"])
+def test_hours_of_indices_stay_finite_and_the_anchor_distinct_within_the_cap(name: str) -> None:
+    """Below the cap every distance has its own rotation; the longest wavelength is far beyond it."""
+    c = PRESETS[name].config
+    small = (tiny.DIT.latent_height, tiny.DIT.latent_width)
+    memory = replace(c.memory, window=(1, 1, 1))
+    p = Positions(replace(c, latent_height=small[0], latent_width=small[1], memory=memory))
+    hours = torch.tensor([0.0, 1.0, 1e3, 1e5, 1e7])
+    cos, sin = p(hours)
+    assert bool(cos.isfinite().all())
+    assert bool(sin.isfinite().all())
+    longest = 2 * torch.pi * c.rope_theta ** (1 - 2 / c.rope_axes[0])
+    assert c.packing.anchor_cap < longest
+    steps = torch.arange(c.packing.anchor_cap // c.segment + 1).float()
+    time = slice(0, c.rope_axes[0] // 2)
+    anchor = p.before.shape[1]
+    waves = torch.cat([r[:, 0, anchor, time] for r in p(steps)], -1)
+    apart = torch.cdist(waves, waves) + 10 * torch.eye(len(steps))
+    assert float(apart.min()) > 1e-2
