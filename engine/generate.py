@@ -117,9 +117,11 @@ class _JumpingClock:
 
 def _generate(args: argparse.Namespace, console: Console) -> int:
     seed = secrets.randbelow(MAX_SEED + 1) if args.seed is None else args.seed
-    if args.model is not None and not args.model.is_dir():
-        raise InvalidInput(f"model: {args.model} is not a folder; give the folder of an exported model")
-    backend = load_backend(args.backend, args.model)
+    try:
+        backend = load_backend(args.backend, args.model, args.weights)
+    except ModuleNotFoundError as error:
+        extra = "torch" if args.weights is None else "full"
+        raise BackendError(f"this model needs {error.name}: pip install 'psistream[{extra}]'") from None
     spec = backend.spec
     try:
         image = None if args.image is None else _read_image(args.image, spec.height, spec.width)
@@ -217,8 +219,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--filter", choices=("nearest", "lanczos"), default="lanczos", help="how to enlarge")
     parser.add_argument("--backend", choices=tuple(MODULES), default=DEFAULT_BACKEND)
     parser.add_argument(
-        "--model", type=Path, metavar="DIR", help="exported model (default: the built-in one)"
+        "--model", metavar="NAME|DIR", help="framepack-f1, or an exported model (default: the built-in one)"
     )
+    parser.add_argument("--weights", type=Path, metavar="DIR", help="of a full-size model")
     return parser
 
 

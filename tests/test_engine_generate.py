@@ -103,7 +103,7 @@ def test_a_picture_can_start_the_video(tmp_path: Path) -> None:
         (["--prompt", "x", "--out", "x.mp4", "--scale", "99"], "--scale: must be a whole number"),
         (["--prompt", "x", "--out", "x.mp4", "--frames", "3"], "unrecognized arguments: --frames"),
         (["--prompt", "x", "--out", "x.mp4", "--backend", "tpu"], "choose from"),
-        (["--prompt", "x", "--out", "x.mp4", "--model", "nowhere"], "model: nowhere is not a folder"),
+        (["--prompt", "x", "--out", "x.mp4", "--model", "nowhere"], "--model: nowhere is neither a folder"),
         (["--prompt", "x", "--out", "x.mp4", "--image", "nowhere.png"], "cannot read nowhere.png"),
         (
             ["--prompt", "x", "--out", "x.mp4", "--image", "bad.png"],
