@@ -1,0 +1,131 @@
+"""HunyuanVideo's decoder as a stream: W latents in, 4 W frames out, segments joined as FramePack does it.
+
+FramePack decodes each segment together with the one before it, 2 W latents to 8 W - 3 frames, and fades
+linearly from the old decoding of the earlier segment (4 W - 3 of its frames stand in both) to the new one. So
+it changes frames after the fact. A stream cannot; it has two ways out, and `late` chooses:
+
+- late: frames wait until their fade is known, 4 W - 3 of them. The stream is FramePack's own video, that much
+  later: a scene begins with its first frame standing still for 4 W - 3 frames, and its last 4 W - 3 frames
+  are never shown. What a control changed is seen 4 W - 3 frames after the segment that obeyed it.
+- not late: frames are shown at once. What is left of the fade is its purpose, no jump between segments: the
+  difference between the last frame shown and the new decoding of the same frame is added to the next ones and
+  fades out over SEAM frames. That is ours; no weights but random ones have been seen through it.
+
+A scene begins with the start picture's latent and the first segment, decoded together to 4 W + 1 frames, as
+in FramePack. If nobody gave a start latent (`begin`), the segment's first latent stands in for it.
+
+The state is one vector: phase, the last W latents, and the frames that the next segment needs, one number per
+pixel. Legend: B batch, W latent frames of a segment, C latent channels, h w latent size, S size of the state.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from engine.companions.vae import Vae
+from engine.errors import InvalidInput
+from engine.model.autoencoder import to_bytes, to_unit
+
+SEAM = 4  # frames over which a difference at a seam fades out; one latent's
+CELL = 64  # pixels of one latent position
+NOTHING, BEGUN, RUNNING = 0, 1, 2  # phases: no latent known, the start picture's, a segment's
+
+
+class VaeDecoder(nn.Module):
+    """Eager PyTorch: rows at the start of a scene are decoded apart from those in its middle."""
+
+    def __init__(self, vae: Vae, *, segment: int, late: bool) -> None:
+        super().__init__()
+        self.vae = vae
+        self.segment = segment
+        self.late = late
+        self.overlap = 4 * segment - 3
+        self.kept = self.overlap if late else 1  # frames in the state
+
+    @property
+    def delay_frames(self) -> int:
+        """How much later than its segment a frame is shown."""
+        return self.overlap if self.late else 0
+
+    def state_size(self, h: int, w: int) -> int:
+        return 1 + (self.segment * self.vae.channels + self.kept * CELL) * h * w
+
+    def begin(self, start: Tensor) -> Tensor:
+        """(B, 1, C, h, w) → (B, S): a scene that starts from this picture. Zeros are a scene without one."""
+        b, _, _, h, w = start.shape
+        state = start.new_zeros(b, self.state_size(h, w), dtype=torch.float32)
+        state[:, 0] = BEGUN
+        size = start[0].numel()
+        end = 1 + self.segment * size
+        state[:, end - size : end] = start.flatten(1)
+        return state
+
+    @torch.no_grad()
+    def forward(self, latents: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, W, C, h, w), (B, S) → frames (B, 4 W, 3, H, W) uint8, next state (B, S).
+
+        Raises InvalidInput where the shapes are not those of this decoder."""
+        b, length, _, h, w = latents.shape
+        if length != self.segment:
+            raise InvalidInput(f"{length} latents, the decoder takes {self.segment}", field="latents")
+        if state.shape != (b, self.state_size(h, w)):
+            raise InvalidInput(
+                f"the state has shape {tuple(state.shape)} instead of {(b, self.state_size(h, w))}",
+                field="state",
+            )
+        phase, previous, kept = self._read(state, h, w)
+        line = latents.new_empty(b, 2 * self.overlap + 3, 3, 8 * h, 8 * w, dtype=torch.float32)
+        for rows, decode in ((phase < RUNNING, self._first), (phase == RUNNING, self._next)):
+            if rows.any():
+                line[rows] = decode(latents[rows], previous[rows], kept[rows], phase[rows])
+        shown = to_bytes(line)
+        frames = shown[:, : 4 * length] if self.late else shown[:, -4 * length :]
+        return frames, torch.cat(
+            [
+                torch.full_like(state[:, :1], RUNNING),
+                latents.flatten(1).float(),
+                pack(shown[:, -self.kept :]),
+            ],
+            1,
+        )
+
+    def _first(self, latents: Tensor, previous: Tensor, kept: Tensor, phase: Tensor) -> Tensor:
+        """The first frame held for as long as an overlap, then the segment: 8 W - 3 frames."""
+        begun = (phase == BEGUN)[:, None, None, None, None]
+        start = torch.where(begun, previous[:, -1:], latents[:, :1])
+        frames = self.vae.decode(torch.cat([start, latents], 1))
+        return torch.cat([frames[:, :1].expand(-1, self.overlap, -1, -1, -1), frames[:, 1:]], 1)
+
+    def _next(self, latents: Tensor, previous: Tensor, kept: Tensor, phase: Tensor) -> Tensor:
+        """The segment before and this one, together: 8 W - 3 frames, without a jump to what was shown."""
+        frames = self.vae.decode(torch.cat([previous, latents], 1))
+        if self.late:
+            fade = torch.linspace(1, 0, self.overlap, device=frames.device)[:, None, None, None]
+            frames[:, : self.overlap] = fade * kept + (1 - fade) * frames[:, : self.overlap]
+        else:
+            fade = torch.linspace(1, 0, SEAM + 1, device=frames.device)[1:, None, None, None]
+            jump = kept - frames[:, self.overlap - 1 : self.overlap]
+            frames[:, self.overlap : self.overlap + SEAM] += fade * jump
+        return frames
+
+    def _read(self, state: Tensor, h: int, w: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Phase (B,), previous latents (B, W, C, h, w), kept frames (B, kept, 3, H, W) in [-1, 1]."""
+        phase, latents, pixels = state.split(
+            [1, self.segment * self.vae.channels * h * w, self.kept * CELL * h * w], 1
+        )
+        previous = latents.unflatten(1, (self.segment, self.vae.channels, h, w))
+        return phase[:, 0], previous, to_unit(unpack(pixels, self.kept, 8 * h, 8 * w))
+
+
+def pack(frames: Tensor) -> Tensor:
+    """(B, T, 3, H, W) uint8 → (B, T H W) fp32: the three bytes of a pixel as one whole number below 2^24,
+    which fp32 holds exactly. A third of the size of three numbers."""
+    red, green, blue = frames.int().unbind(2)
+    return (red * 65536 + green * 256 + blue).flatten(1).float()
+
+
+def unpack(packed: Tensor, frames: int, height: int, width: int) -> Tensor:
+    """The inverse of `pack`: (B, T H W) → (B, T, 3, H, W) uint8."""
+    pixels = packed.int().unflatten(1, (frames, height, width))
+    return torch.stack([pixels >> 16, (pixels >> 8) & 255, pixels & 255], 2).to(torch.uint8)
