@@ -4,8 +4,8 @@ Re-implemented from the published network (github.com/madebyollin/taehv, MIT); o
 are the same, so that the public file fits. It takes latents as the transformer gives them, without a scale,
 and gives pictures in [0, 1]. Four frames come from each latent, from the first latent of a scene on.
 
-Memory. Each block sees the frame before, at its own width and rate; the public streaming code keeps what every
-block saw, 134 MB of fp32 for a 480 x 832 picture. Nine blocks look back over eight latents altogether, so the
+Memory. Each block sees the frame before, at its own width and rate; the public streaming code keeps what each
+saw, 134 MB of fp32 for a 480 x 832 picture. Nine blocks look back over eight latents altogether, so the
 state here is those eight latents (3.2 MB), and the blocks run over them again, each only as far as somebody
 needs it: two latents' worth of work per call, whatever the segment's length. The frames are the same.
 

@@ -32,6 +32,7 @@ class TextCompanion(nn.Module):
         self.llama = llama
         self.clip = clip
         self.ids = ids
+        self.length: int = ids.length  # L: 95 + 256 ids for LLaMA, then 77 for CLIP
         self.width: int = llama.config.hidden_size
         self.pooled_width: int = clip.config.hidden_size
 
@@ -48,11 +49,6 @@ class TextCompanion(nn.Module):
         ids = PromptIds(folder, clip.config.max_position_embeddings)
         llama = load_pretrained(transformers.LlamaModel, folder, "text_encoder", device="cpu", dtype=dtype)
         return cls(_shortened(llama, folder).to(device), clip, ids)
-
-    @property
-    def length(self) -> int:
-        """L: 95 + 256 ids for LLaMA, then 77 for CLIP."""
-        return self.ids.length
 
     def tokenize(self, text: str) -> tuple[Ids, Mask]:
         """Ids (L,) int64 and mask (L,) float32; a prompt that is too long is cut."""
