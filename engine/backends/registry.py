@@ -28,7 +28,7 @@ def load_backend(name: str, model: str | Path | None = None, weights: Path | Non
         raise InvalidInput(f"unknown backend {name!r}; choose one of {', '.join(MODULES)}", field="backend")
     if weights is not None:
         if not weights.is_dir():
-            raise InvalidInput(f"--weights: {weights} is not a folder; see docs/full-size.md", field="weights")
+            raise InvalidInput(f"--weights: {weights} is no folder; see docs/full-size.md", field="weights")
         return cast(Backend, importlib.import_module(FULL_SIZE).load(str(model or ""), weights))
     path = None if model in (None, BUILT_IN) else Path(str(model))
     if path is not None and not path.is_dir():

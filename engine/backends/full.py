@@ -1,0 +1,110 @@
+"""The full-size model in PyTorch: a converted checkpoint and its companions, on a GPU where there is one.
+
+`folder` is what `psistream convert` wrote, with the companions' folders beside it (docs/full-size.md). bf16
+on a GPU, fp32 on a CPU. It knows no sessions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from engine.backends.reference import TorchBackend
+from engine.errors import InvalidInput, ModelFilesError
+from engine.model.config import ModelConfig, build
+from engine.model.dit import MemoryPackDiT
+from engine.model.full import Companions, Serve, full_roles, full_spec
+from engine.model.presets import PRESETS
+
+FORMAT = 1
+CONFIG = "config.json"
+
+
+def load(name: str, folder: Path) -> TorchBackend:
+    """Raises InvalidInput for another model's name, ModelFilesError for what is missing or does not fit."""
+    known = [n for n, p in PRESETS.items() if p.config.hunyuan is not None]
+    if name not in known:
+        raise InvalidInput(f"--weights goes with --model {' or '.join(known)}, not {name!r}", field="model")
+    from engine.companions.files import require
+    from engine.companions.load import load_companions
+
+    require(folder)
+    config, serve = read_config(folder, name)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    companions: Companions = load_companions(folder, device=device, dtype=dtype)
+    fits(config, companions)
+    dit = load_dit(folder, config, device, dtype)
+    spec = full_spec(name, dit, companions, serve)
+    text: Any = companions.text
+    return TorchBackend("pytorch", spec, full_roles(spec, dit, companions), text.tokenize, device)
+
+
+def read_config(folder: Path, name: str) -> tuple[ModelConfig, Serve]:
+    file = folder / CONFIG
+    try:
+        data: Mapping[str, Any] = json.loads(file.read_text())
+        version, preset = data["format"], data["preset"]
+        config, serve = build(ModelConfig, data["config"]), build(Serve, data["serve"], "serve")
+    except FileNotFoundError:
+        raise ModelFilesError(
+            f"{file} not found: --weights must name a folder made by `psistream convert {name}`",
+            field="weights",
+        ) from None
+    except (ValueError, KeyError, TypeError, InvalidInput) as e:
+        raise ModelFilesError(f"{file} is not what `psistream convert` writes: {e}", field="weights") from e
+    if version != FORMAT or preset != name:
+        raise ModelFilesError(
+            f"{file} is format {version} of {preset!r}, needed is {FORMAT} of {name!r}; convert it again",
+            field="weights",
+        )
+    return config, serve
+
+
+def fits(config: ModelConfig, companions: Companions) -> None:
+    """Raises ModelFilesError where a companion has other sizes than the transformer asks for."""
+    m = config.memory
+    pairs = {
+        "text_encoder": (companions.text.tokens, m.text_tokens),
+        "image_encoder": (companions.image.tokens, m.tokens - m.text_tokens),
+    }
+    for part, (has, needs) in pairs.items():
+        if has != needs:
+            raise ModelFilesError(f"{part} gives {has} tokens, the transformer needs {needs}", field=part)
+
+
+def load_dit(folder: Path, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> MemoryPackDiT:
+    """Tensor by tensor straight onto the device, so that no second copy exists. Strict."""
+    with torch.device("meta"):
+        dit = MemoryPackDiT(config)
+    wanted = dict(dit.named_parameters())
+    found = set()
+    for file in sorted(folder.glob("model*.safetensors")):
+        try:
+            with safe_open(file, framework="pt", device=str(device)) as shard:
+                for key in shard.keys():  # noqa: SIM118, not a dict
+                    tensor = shard.get_tensor(key)
+                    if key not in wanted or tensor.shape != wanted[key].shape:
+                        shape = tuple(wanted[key].shape) if key in wanted else "nothing of that name"
+                        raise ModelFilesError(
+                            f"{file}: {key} is {tuple(tensor.shape)}, expected {shape}; convert it again",
+                            field="weights",
+                        )
+                    place, _, leaf = key.rpartition(".")
+                    parameter = torch.nn.Parameter(tensor.to(dtype), requires_grad=False)
+                    setattr(dit.get_submodule(place), leaf, parameter)
+                    found.add(key)
+        except SafetensorError as e:
+            raise ModelFilesError(f"{file} is not a safetensors file: {e}", field="weights") from e
+    if missing := sorted(set(wanted) - found):
+        raise ModelFilesError(
+            f"{folder} lacks {len(missing)} tensors, first {missing[0]}; convert it again", field="weights"
+        )
+    with torch.device(device):
+        dit.positions = type(dit.positions)(config)  # constants, not weights
+    return dit.eval()

@@ -1,0 +1,189 @@
+"""The full-size model's roles: the transformer with the text, image and video models that come with it.
+
+The companions are given (engine.companions loads them); here they are wired into the step contract. Numbers
+enter and leave as fp32, whatever the transformer computes in.
+
+Legend: B batch, L ids of both tokenizers, N text tokens, I image tokens, M memory tokens, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from engine.model.dit import MemoryPackDiT
+from engine.model.signature import ModelSpec, signature
+
+
+@dataclass(frozen=True)
+class Serve:
+    """How a converted checkpoint is played: the `serve` part of its config.json."""
+
+    height: int
+    width: int
+    fps: int
+    steps: int
+    sampler: str = "euler"
+    shift: int = 1
+
+
+class Text(Protocol):
+    """LLaMA and CLIP."""
+
+    length: int
+    tokens: int
+
+    def __call__(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
+
+
+class Image(Protocol):
+    """SigLIP."""
+
+    tokens: int
+
+    def __call__(self, pixels: Tensor) -> Tensor: ...
+
+
+class Encoder(Protocol):
+    """The video autoencoder's encoder, for one still."""
+
+    def encode(self, pixels: Tensor) -> Tensor: ...
+
+
+class Decoder(Protocol):
+    def state_size(self, height: int, width: int) -> int: ...
+
+    def __call__(self, latents: Tensor, state: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+@dataclass(frozen=True)
+class Companions:
+    text: Text
+    image: Image
+    encoder: Encoder
+    decoder: Decoder
+
+
+def full_spec(name: str, dit: MemoryPackDiT, companions: Companions, serve: Serve) -> ModelSpec:
+    c = dit.config
+    return ModelSpec(
+        name=name,
+        height=serve.height,
+        width=serve.width,
+        fps=serve.fps,
+        latent_channels=c.channels,
+        latent_height=c.latent_height,
+        latent_width=c.latent_width,
+        frames_per_latent=4,
+        segment=c.segment,
+        history=c.packing.history,
+        text_length=companions.text.length,
+        text_tokens=c.memory.text_tokens,
+        image_tokens=c.memory.tokens - c.memory.text_tokens,
+        model_dim=c.dim,
+        decoder_state=(companions.decoder.state_size(c.latent_height, c.latent_width),),
+        actions=c.actions,
+        steps=serve.steps,
+        first_steps=serve.steps,
+        text_dim=c.text_dim,
+        pooled_dim=c.pooled_dim,
+        masked=True,
+        needs_image=True,
+        sampler=serve.sampler,
+        shift=serve.shift,
+    )
+
+
+def full_roles(spec: ModelSpec, dit: MemoryPackDiT, companions: Companions) -> dict[str, nn.Module]:
+    """Role name → module whose forward takes the role's inputs in the signature's order."""
+    names = {role: [t.name for t in signature(spec)[role].inputs] for role in signature(spec)}
+    return {
+        "encode_text": EncodeText(companions.text),
+        "encode_image": EncodeImage(companions, dit),
+        "initial_memory": InitialMemory(dit),
+        "memorize": Memorize(dit),
+        "squeeze": Squeeze(dit),
+        "denoise": Denoise(dit, names["denoise"]),
+        "decode": Decode(companions.decoder),
+    }
+
+
+class Part(nn.Module):
+    """Holds the transformer, and brings floats into its precision."""
+
+    def __init__(self, dit: MemoryPackDiT) -> None:
+        super().__init__()
+        self.dit = dit
+
+    def cast(self, x: Tensor) -> Tensor:
+        return x.to(self.dit.proj_out.weight.dtype)
+
+
+class EncodeText(nn.Module):
+    def __init__(self, text: Text) -> None:
+        super().__init__()
+        self.text = text
+
+    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """→ text, which of its tokens count, pooled, and that the prompt asks for no key."""
+        text, text_mask, pooled = self.text(ids, mask)
+        unsaid = torch.tensor([1.0, 0.0], device=text.device).expand(text.shape[0], -1)
+        return text.float(), text_mask, pooled.float(), unsaid
+
+
+class EncodeImage(Part):
+    def __init__(self, companions: Companions, dit: MemoryPackDiT) -> None:
+        super().__init__(dit)
+        self.image, self.encoder = companions.image, companions.encoder
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) uint8 → anchor (B, 1, C, h, w), image tokens (B, I, D)."""
+        tokens = self.dit.image_projection(self.cast(self.image(pixels)))
+        return self.encoder.encode(pixels).float(), tokens.float()
+
+
+class InitialMemory(Part):
+    def forward(self, text: Tensor, image: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """ψ₀ (B, M, D) and which of its tokens count: the prompt's padding does not."""
+        psi = self.dit.initial_memory(self.cast(text), self.cast(image), self.cast(text_mask))
+        return psi.float(), torch.cat([text_mask, torch.ones_like(image[..., 0])], 1)
+
+
+class Memorize(Part):
+    def forward(self, segment: Tensor) -> Tensor:
+        out: Tensor = self.dit.memorize(self.cast(segment))
+        return out.float()
+
+
+class Squeeze(Part):
+    def forward(self, psi: Tensor, memory: Tensor, psi_mask: Tensor) -> Tensor:
+        out: Tensor = self.dit.squeeze(self.cast(psi), self.cast(memory), self.cast(psi_mask))
+        return out.float()
+
+
+class Denoise(Part):
+    """Times, noise levels and positions stay fp32: bf16 cannot tell neighbouring steps apart."""
+
+    EXACT = ("t", "d", "sigma", "index", "context")
+
+    def __init__(self, dit: MemoryPackDiT, names: list[str]) -> None:
+        super().__init__(dit)
+        self.names = tuple(names)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        given = dict(zip(self.names, inputs, strict=True))
+        given = {n: x if n in self.EXACT else self.cast(x) for n, x in given.items()}
+        velocity: Tensor = self.dit(given.pop("x"), given.pop("t"), given.pop("d"), given)
+        return velocity.float()
+
+
+class Decode(nn.Module):
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, latents: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        return self.decoder(latents, state)
