@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from engine.companions.files import PARTS, fetch, missing, require
 from engine.companions.image import ImageCompanion
@@ -124,11 +125,14 @@ def test_nothing_is_fetched_while_loading(whole: Path, monkeypatch: pytest.Monke
         companion.load(whole, device="cpu", dtype=torch.float32)
 
 
+def picture() -> Tensor:
+    g = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (1, 3, 64, 96), generator=g, dtype=torch.uint8)
+
+
 def test_companions_fit_each_other(whole: Path) -> None:
     """One picture in, its latent, and frames of the same size out."""
-    pixels = torch.randint(
-        0, 256, (1, 3, 64, 96), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
-    )
+    pixels = picture()
     image = ImageCompanion.load(whole, device="cpu", dtype=torch.float32)
     vae = Vae.load(whole, device="cpu", dtype=torch.float32)
     tiny = TinyDecoder.load(whole, device="cpu", dtype=torch.float32)
@@ -137,3 +141,24 @@ def test_companions_fit_each_other(whole: Path) -> None:
     assert image(pixels).shape == (1, 16, 24)
     assert latent.shape == (1, 1, 16, 8, 12)
     assert frames.shape == (1, 4, 3, 64, 96)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_answers_in_fp32_and_about_the_same(whole: Path, dtype: torch.dtype) -> None:
+    pixels = picture()
+    answers = []
+    for precision in (torch.float32, dtype):
+        text = TextCompanion.load(whole, device="cpu", dtype=precision)
+        image = ImageCompanion.load(whole, device="cpu", dtype=precision)
+        vae = Vae.load(whole, device="cpu", dtype=precision)
+        tiny = TinyDecoder.load(whole, device="cpu", dtype=precision)
+        ids, mask = text.tokenize("a red fox")
+        latent = vae.encode(pixels)
+        frames, state = tiny(latent, torch.zeros(1, tiny.state_size(8, 12)))
+        heard = text(torch.from_numpy(ids)[None], torch.from_numpy(mask)[None])
+        assert all(
+            x.dtype == torch.float32 for x in (*heard, image(pixels), latent, state, vae.decode(latent))
+        )
+        answers.append((heard[0], heard[2], image(pixels), latent, vae.decode(latent), frames.float() / 255))
+    for exact, half in zip(*answers, strict=True):
+        assert (exact - half).pow(2).mean() < 0.01 * exact.var() + 1e-4
