@@ -26,7 +26,7 @@ from engine.backends.base import Backend
 from engine.backends.registry import DEFAULT_BACKEND, MODULES, load_backend
 from engine.config import MAX_SEED, RuntimeConfig
 from engine.errors import BackendError, InvalidInput, ModelFilesError, PsistreamError
-from engine.images import decode_image
+from engine.images import read_image
 from engine.runtime.engine import Engine
 from engine.script import Entry, parse_script
 from engine.types import (
@@ -42,7 +42,6 @@ from engine.video import Mp4Writer
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 MAX_SECONDS = 24 * 3600.0
-MAX_IMAGE_BYTES = 64 * 2**20
 SESSION = "video"
 
 
@@ -124,7 +123,7 @@ def _generate(args: argparse.Namespace, console: Console) -> int:
         raise BackendError(f"this model needs {error.name}: pip install 'psistream[{extra}]'") from None
     spec = backend.spec
     try:
-        image = None if args.image is None else _read_image(args.image, spec.height, spec.width)
+        image = None if args.image is None else read_image(args.image, spec.width, spec.height)
         made = segments(
             backend,
             prompt=args.prompt,
@@ -158,17 +157,6 @@ def _generate(args: argparse.Namespace, console: Console) -> int:
         return INTERRUPTED
     print(f"{args.out}: {video}")
     return OK
-
-
-def _read_image(path: Path, height: int, width: int) -> ByteArray:
-    try:
-        if path.stat().st_size > MAX_IMAGE_BYTES:
-            raise InvalidInput(f"it is larger than {MAX_IMAGE_BYTES >> 20} MiB")
-        return decode_image(path.read_bytes(), width, height)
-    except InvalidInput as error:
-        raise InvalidInput(f"image: {path}: {error.message}", field="image") from None
-    except OSError as error:
-        raise InvalidInput(f"image: cannot read {path}: {error.strerror}", field="image") from None
 
 
 def _progress(console: Console) -> Progress:

@@ -6,6 +6,7 @@ It doesn't know what the picture is for or where it came from.
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -14,7 +15,20 @@ from engine.errors import InvalidInput
 from engine.types import ByteArray
 
 FORMATS = ("PNG", "JPEG", "WEBP")
+MAX_FILE_BYTES = 64 * 2**20
 MAX_PIXELS = 32_000_000  # a bomb is refused by its header, before anything is unpacked
+
+
+def read_image(path: Path, width: int, height: int) -> ByteArray:
+    """`decode_image` of a file. Raises InvalidInput."""
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InvalidInput(f"it is larger than {MAX_FILE_BYTES >> 20} MiB")
+        return decode_image(path.read_bytes(), width, height)
+    except InvalidInput as error:
+        raise InvalidInput(f"image: {path}: {error.message}", field="image") from None
+    except OSError as error:
+        raise InvalidInput(f"image: cannot read {path}: {error.strerror}", field="image") from None
 
 
 def decode_image(data: bytes, width: int, height: int) -> ByteArray:

@@ -51,7 +51,9 @@ class WorkerConfig:
     """What a worker needs to know to load its model and run."""
 
     backend: str = "onnxruntime"
-    model: Path | None = None  # None: the one that comes with psistream
+    model: str | None = None  # a name, or an exported model's folder; None: the one that comes with psistream
+    weights: Path | None = None  # folder of a full-size model
+    image: Path | None = None  # what sessions start from that bring no picture of their own
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     media: MediaConfig = field(default_factory=MediaConfig)
 

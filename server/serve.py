@@ -38,7 +38,9 @@ def parser() -> argparse.ArgumentParser:
     add("--host", default=defaults.host, help="address to listen on (default: only this machine)")
     add("--port", type=int, default=defaults.port, help="HTTP port (default: %(default)s)")
     add("--backend", choices=sorted(MODULES), default=DEFAULT_BACKEND, help="what runs the model")
-    add("--model", type=Path, metavar="DIR", help="an exported model (default: the built-in one)")
+    add("--model", metavar="NAME|DIR", help="framepack-f1, or an exported model (default: the built-in one)")
+    add("--weights", type=Path, metavar="DIR", help="of a full-size model")
+    add("--image", type=Path, metavar="FILE", help="what sessions start from (default: only their prompt)")
     add("--prompt", default=defaults.prompt, help="what the shared session begins with")
     add("--seed", type=int, help="its seed (default: random)")
     add("--mqtt", default=defaults.mqtt, metavar="WHERE", help="embedded, off, or mqtt://user:pass@host:1883")
@@ -63,6 +65,8 @@ def settings(args: argparse.Namespace) -> ServerConfig:
         worker=WorkerConfig(
             backend=args.backend,
             model=args.model,
+            weights=args.weights,
+            image=args.image,
             runtime=RuntimeConfig(max_sessions=args.max_sessions),
             media=MediaConfig(bitrate_bps=1000 * args.bitrate),
         ),

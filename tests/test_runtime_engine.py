@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -364,6 +365,27 @@ def test_a_bad_session_is_refused_by_field(command: OpenSession, field: str) -> 
         rig.engine.open(command)
     assert caught.value.field == field
     assert rig.run_segments(1)
+
+
+def test_a_model_that_goes_on_from_pictures_always_has_one() -> None:
+    """Refused without; a cut and a reset start from the same picture again; another picture replaces it."""
+    backend = FakeBackend(replace(FAKE_SPEC, needs_image=True))
+    rig = Rig(backend)
+    assert rig.engine.warm_up() >= 0
+    with pytest.raises(InvalidInput, match="image is missing"):
+        rig.open("s")
+    picture = np.full((3, 96, 160), 90, np.uint8)
+    rig.engine.open(OpenSession("s", "a fox", 1, picture))
+    rig.engine.set_watched("s", True)
+    first = rig.run_segments(2)
+    rig.submit(Reset())
+    assert frames(rig.run_segments(2)) == frames(first)
+    rig.submit(Prompt("a fox", how="cut"))
+    assert frames(rig.run_segments(2)) != frames(first)  # other noise, the same start
+    rig.submit(Image(picture // 3))
+    rig.run_segments(1)
+    assert backend.calls["encode_image"] == 3  # warm-up, start, another
+    assert "embed_image" not in backend.calls
 
 
 def test_an_unknown_session_is_an_error_for_controls_and_ignored_by_the_rest() -> None:

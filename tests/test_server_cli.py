@@ -179,7 +179,7 @@ def served(
 
 def test_missing_weights_are_one_line(served: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     status, told = served("--backend", "onnxruntime", "--model", str(tmp_path / "none"))
-    assert (status, told.count("\n")) == (1, 1)
+    assert (status, told.count("\n")) == (2, 1)
     assert str(tmp_path) in told
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from engine.backends import registry
 from engine.config import RuntimeConfig
-from engine.errors import InvalidInput, ModelFilesError, Unavailable
+from engine.errors import InvalidInput, Unavailable
 from engine.types import (
     CloseSession,
     Control,
@@ -110,8 +110,8 @@ async def test_mistakes_are_answered_and_others_go_on(make: Make) -> None:
 
 @BOTH
 async def test_missing_weights_are_told_in_one_line(make: Make, tmp_path: Path) -> None:
-    worker = make(WorkerConfig(backend="onnxruntime", model=tmp_path / "nowhere"), lambda event: None)
-    with pytest.raises(ModelFilesError, match="nowhere") as refused:
+    worker = make(WorkerConfig(backend="onnxruntime", model=str(tmp_path / "nowhere")), lambda event: None)
+    with pytest.raises(InvalidInput, match="nowhere") as refused:
         await worker.start()
     assert "\n" not in refused.value.message
     await worker.close()

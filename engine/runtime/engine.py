@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from engine.backends.base import Backend
 from engine.config import RuntimeConfig
 from engine.errors import BackendError, Full, InvalidInput, PsistreamError, Unavailable, UnknownSession
@@ -61,7 +63,9 @@ class Engine:
 
     def warm_up(self) -> float:
         """Seconds of one segment of a scratch session, once warm. Before `start`; raises BackendError."""
-        scratch = Session(OpenSession("warm-up", "", 0), self.backend.spec, self.config, self._clock())
+        spec = self.backend.spec
+        blank = np.zeros((3, spec.height, spec.width), np.uint8) if spec.needs_image else None
+        scratch = Session(OpenSession("warm-up", "", 0, blank), spec, self.config, self._clock())
         start_s = self._clock()
         for _ in range(3):
             start_s = self._clock()

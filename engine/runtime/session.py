@@ -48,6 +48,8 @@ class Session:
         check_prompt(command.prompt, "prompt")
         check_seed(command.seed, "seed")
         check_image(command.image, spec, "image")
+        if spec.needs_image and command.image is None:
+            raise InvalidInput(f"image is missing: {spec.name} goes on from a picture", field="image")
         self.id = command.session
         self.prompt = command.prompt
         self.seed = command.seed
@@ -103,15 +105,19 @@ class Session:
             raise InvalidInput("how must be 'recondition' or 'cut'", field="how")
         self.prompt, self._new_text = prompt.text, True
         if prompt.how == "cut":
-            self._cut(NewScene())
+            self._cut(self._same_start() if self._spec.needs_image else NewScene())
 
     def _apply_reset(self, reset: Reset) -> None:
         """The same seed gives the same world again, from the same start image if there was one."""
         if reset.seed is not None:
             check_seed(reset.seed, "seed")
             self.seed = reset.seed
-        self._cut(self._new_scene or NewScene(keep_anchor=bool(self.state.from_image)))
+        self._cut(self._same_start())
         self._scene = 0
+
+    def _same_start(self) -> NewScene:
+        """From the start image again, if there was one."""
+        return self._new_scene or NewScene(keep_anchor=bool(self.state.from_image))
 
     def _cut(self, scene: NewScene) -> None:
         self._new_scene = scene

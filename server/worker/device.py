@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from engine.backends.base import Backend
 from engine.backends.registry import load_backend
 from engine.errors import PsistreamError, Unavailable
+from engine.images import read_image
 from engine.runtime.engine import Engine
 from engine.types import (
     CloseSession,
@@ -44,6 +46,7 @@ class Device:
         self._backend = _load(config)
         spec = self._backend.spec
         try:
+            self._image = None if config.image is None else read_image(config.image, spec.width, spec.height)
             self._engine = Engine(self._backend, config.runtime, self._heard, clock)
             segment_s = self._engine.warm_up()
             self._playout = Playout(config.media, spec.width, spec.height, spec.fps, emit, clock)
@@ -72,6 +75,8 @@ class Device:
         match command:
             case OpenSession(session):
                 self._playout.open(session)
+                if command.image is None:
+                    command = replace(command, image=self._image)
                 try:
                     self._engine.open(command)
                 except PsistreamError as error:
@@ -136,10 +141,11 @@ class Device:
 def _load(config: WorkerConfig) -> Backend:
     """As load_backend, and a library that is not installed is told as well."""
     try:
-        return load_backend(config.backend, config.model)
+        return load_backend(config.backend, config.model, config.weights)
     except ModuleNotFoundError as error:
+        extra = "torch" if config.weights is None else "full"
         raise Unavailable(
             f"the backend {config.backend} needs {error.name}, which is not installed; "
-            "pip install 'psistream[torch]' has it",
+            f"pip install 'psistream[{extra}]' has it",
             field="backend",
         ) from None
