@@ -82,10 +82,19 @@ def test_rotation_turns_neighbouring_pairs_and_keeps_lengths() -> None:
 def test_only_the_anchors_distance_grows_as_in_the_papers_count(
     kernel: Literal["1x", "2x"], index: int
 ) -> None:
-    """We carry minus the distance on the anchor; the paper carries plus it on everything else."""
+    """We carry minus the distance on the anchor; the paper carries plus it on everything else. Among video
+    tokens that is the same."""
     c = replace(tiny.DIT, packing=replace(tiny.DIT.packing, anchor_kernel=kernel))
     expected = scores(whole_video(c, c.segment * index))
     torch.testing.assert_close(scores(positions(c, index)), expected, atol=3e-5, rtol=0)
+
+
+@pytest.mark.parametrize("index", [0, 1, 5, 6])
+def test_the_papers_own_count_can_be_had(index: int) -> None:
+    """To condition tokens, which are not rotated, the two counts differ: they stand at 0 for ever."""
+    c = replace(tiny.DIT, packing=replace(tiny.DIT.packing, moves="video"))
+    expected = whole_video(c, c.segment * index)
+    torch.testing.assert_close(positions(c, index), expected, atol=1e-5, rtol=0)
 
 
 def test_the_anchors_distance_stops_growing_at_its_cap() -> None:
@@ -110,7 +119,8 @@ def test_without_rope_consistency_the_anchor_stays_where_plain_f1_has_it() -> No
 
 @pytest.mark.parametrize("name", ["wander", "framepack-f1"])
 def test_hours_of_indices_stay_finite_and_the_anchor_distinct_within_the_cap(name: str) -> None:
-    """Below the cap every distance has its own rotation; the longest wavelength is far beyond it."""
+    """Below the cap every distance has its own rotation, on whichever side carries it; the longest wavelength
+    is far beyond it."""
     c = PRESETS[name].config
     small = (tiny.DIT.latent_height, tiny.DIT.latent_width)
     memory = replace(c.memory, window=(1, 1, 1))
@@ -123,7 +133,7 @@ def test_hours_of_indices_stay_finite_and_the_anchor_distinct_within_the_cap(nam
     assert c.packing.anchor_cap < longest
     steps = torch.arange(c.packing.anchor_cap // c.segment + 1).float()
     time = slice(0, c.rope_axes[0] // 2)
-    anchor = p.before.shape[1]
-    waves = torch.cat([r[:, 0, anchor, time] for r in p(steps)], -1)
+    mover = p.before.shape[1] if c.packing.moves == "anchor" else -1
+    waves = torch.cat([r[:, 0, mover, time] for r in p(steps)], -1)
     apart = torch.cdist(waves, waves) + 10 * torch.eye(len(steps))
     assert float(apart.min()) > 1e-2

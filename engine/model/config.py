@@ -26,6 +26,7 @@ class PackingConfig:
     anchor_kernel: Literal["1x", "2x", "none"] = "1x"  # 1x: as the checkpoints; 2x: a quarter of the tokens
     rope_consistency: bool = True  # the anchor keeps index 0 of the whole video
     anchor_cap: int = 64  # and its distance grows no further than this many latents
+    moves: Literal["anchor", "video"] = "anchor"  # who carries it; "video" is the paper's count, F0 always is
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.model.config import ModelConfig, PackingConfig
-from engine.model.rope import angles, grid, pool
+from engine.model.rope import angles, grid, moved, pool
 
 KERNELS = {"1x": (1, 2, 2), "2x": (2, 4, 4), "4x": (4, 8, 8)}
 POOL = {"1x": 1, "2x": 2, "4x": 4}  # the same, in tokens of the 1x grid
@@ -109,11 +109,11 @@ class CleanEmbed(nn.Module):
 
 
 class Positions(nn.Module):
-    """The rotations of every visual token of a segment: constants, except the anchor's time.
+    """The rotations of every visual token of a segment: constants, except for the distance to the anchor.
 
-    The anchor carries minus the distance that everything else has walked since the video began (F1), or that
-    is still blank before it (F0); without `rope_consistency`, none. See engine.model.rope for why that is
-    the same."""
+    It is what everything else has walked since the video began (F1), or what is still blank before the
+    segment (F0); none without `rope_consistency`. With `moves` "video" all but the anchor carry it, as the
+    paper and F0 count; with "anchor" the anchor carries minus as much. engine.model.rope: what differs."""
 
     before: Tensor
     anchor: Tensor
@@ -123,8 +123,9 @@ class Positions(nn.Module):
         super().__init__()
         p = c.packing
         self.time_dim, self.theta, self.cap = c.rope_axes[0], c.rope_theta, p.anchor_cap
-        self.step = c.segment if p.rope_consistency or p.order == "f0" else 0
-        self.has_anchor = p.anchor_kernel != "none"
+        self.video_moves = p.moves == "video" or p.order == "f0"
+        has_anchor = p.anchor_kernel != "none"
+        self.step = c.segment if has_anchor and (p.rope_consistency or p.order == "f0") else 0
         rows, columns = c.latent_height // 2, c.latent_width // 2
         found, noisy = pieces(p, c.segment)
 
@@ -137,20 +138,20 @@ class Positions(nn.Module):
 
         far = [turn(found[k].first, found[k].frames, k) for k in ("4x", "2x") if found[k].frames]
         near = [turn(found["1x"].first, found["1x"].frames, "1x")] if found["1x"].frames else []
-        anchor = [turn(0, 1, p.anchor_kernel)] if self.has_anchor else []
         self.register_buffer("before", joined(far), persistent=False)
+        anchor = [turn(0, 1, p.anchor_kernel)] if has_anchor else []
         self.register_buffer("anchor", joined(anchor), persistent=False)
         self.register_buffer("after", joined([*near, turn(noisy, c.segment, "1x")]), persistent=False)
 
     def forward(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Segment numbers (B,) → cos, sin, each (B, 1, N, head_dim / 2)."""
         distance = (index * self.step).clamp(max=self.cap)
-        phase = angles(-distance, self.time_dim, self.theta)  # (B, time_dim / 2)
-        half, tokens, b = phase.shape[-1], self.anchor.shape[1], index.shape[0]
-        out = []
-        for k, wave in enumerate((torch.cos(phase), torch.sin(phase))):
-            time = wave[:, None].expand(-1, tokens, -1)
-            space = self.anchor[k, None, :, half:].expand(b, -1, -1)
-            before, after = (r[k][None].expand(b, -1, -1) for r in (self.before, self.after))
-            out.append(torch.cat([before, torch.cat([time, space], -1), after], 1)[:, None])
-        return out[0], out[1]
+        b = index.shape[0]
+        still = [r[:, None].expand(-1, b, -1, -1) for r in (self.before, self.anchor, self.after)]
+        if self.video_moves:
+            phase = angles(distance, self.time_dim, self.theta)  # (B, time_dim / 2)
+            parts = [moved(still[0], phase), still[1], moved(still[2], phase)]
+        else:
+            parts = [still[0], moved(still[1], angles(-distance, self.time_dim, self.theta)), still[2]]
+        cos, sin = torch.cat(parts, 2)[:, :, None]
+        return cos, sin

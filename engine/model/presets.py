@@ -46,7 +46,7 @@ def full_size(
         slots=(),
         prior_variance=0.0,
         shift_cells=(),
-        packing=PackingConfig(anchor_cap=360),  # the paper's minute at 24 fps
+        packing=PackingConfig(anchor_cap=360, moves="video"),  # 360: the paper's minute at 24 fps
         memory=MemoryConfig(text_tokens=256, image_tokens=(27, 27), window=window, key_bias=-10.0),
         hunyuan=HunyuanConfig(),
     )

@@ -1,9 +1,12 @@
 """Rotary position embedding over (time, height, width), and its pooled form for packed history.
 
 Interleaved pairs, theta 256, as HunyuanVideo; FramePack averages cos and sin over each kernel and does not
-renormalise. Attention depends on differences of indices only, so the anchor carries minus its distance
-instead of everything else carrying plus it: the paper's RoPE consistency (start image at index 0 of the whole
-video).
+renormalise. The paper's RoPE consistency keeps the start image at index 0 of the whole video while everything
+else moves on. Attention among video tokens depends on differences of indices only, so the anchor may as well
+move back. Condition tokens are not rotated, they stand at 0 for ever: to them it is not the same whether the
+video walks away or the anchor does.
+
+Legend: B batch, T H W token grid, N tokens.
 """
 
 from __future__ import annotations
@@ -35,6 +38,16 @@ def pool(rotations: Tensor, kernel: int) -> Tensor:
     pad = [n for size in reversed(r.shape[2:]) for n in (0, -size % kernel)]
     r = F.avg_pool3d(F.pad(r, pad, mode="replicate"), kernel)
     return r.permute(0, 2, 3, 4, 1)
+
+
+def moved(rotations: Tensor, phase: Tensor) -> Tensor:
+    """Rotations (2, B, N, head_dim / 2) moved in time by angles (B, time_dim / 2); pooled ones too, since a
+    common factor passes through an average."""
+    half = phase.shape[-1]
+    cos, sin = phase.cos()[:, None], phase.sin()[:, None]
+    c, s = rotations[..., :half]
+    time = torch.stack([c * cos - s * sin, s * cos + c * sin])
+    return torch.cat([time, rotations[..., half:]], -1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
