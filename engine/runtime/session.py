@@ -49,7 +49,11 @@ class Session:
         check_seed(command.seed, "seed")
         check_image(command.image, spec, "image")
         if spec.needs_image and command.image is None:
-            raise InvalidInput(f"image is missing: {spec.name} goes on from a picture", field="image")
+            raise InvalidInput(
+                f"image is missing: {spec.name} goes on from a picture; give one with --image, "
+                "or as `image` of a new session",
+                field="image",
+            )
         self.id = command.session
         self.prompt = command.prompt
         self.seed = command.seed
