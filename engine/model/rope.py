@@ -20,7 +20,7 @@ from torch import Tensor
 
 def angles(index: Tensor, dim: int, theta: float) -> Tensor:
     """Positions (...) → angles (..., dim / 2), fp32."""
-    frequency = theta ** (-torch.arange(0, dim, 2, dtype=torch.float32, device=index.device) / dim)
+    frequency = 1 / theta ** (torch.arange(0, dim, 2, dtype=torch.float32, device=index.device) / dim)
     return index.float()[..., None] * frequency
 
 
