@@ -144,6 +144,17 @@ def test_another_models_name_is_refused(folder: Path) -> None:
         load_backend("onnxruntime", "framepack-f1", folder / "nowhere")
 
 
+def test_companions_of_other_sizes_are_refused(folder: Path, tmp_path: Path) -> None:
+    for file in folder.iterdir():
+        if file.name != "config.json":
+            (tmp_path / file.name).symlink_to(file)
+    data = json.loads((folder / "config.json").read_text())
+    data["config"]["hunyuan"]["pooled_dim"] = 24
+    (tmp_path / "config.json").write_text(json.dumps(data))
+    with pytest.raises(ModelFilesError, match="text_encoder_2 gives 16 numbers, the transformer needs 24"):
+        load_backend("onnxruntime", "framepack-f1", tmp_path)
+
+
 @pytest.mark.parametrize("what", ["missing", "misshaped", "extra"])
 def test_weights_that_do_not_fit_are_named(folder: Path, tmp_path: Path, what: str) -> None:
     state = {k: v.contiguous() for k, v in MemoryPackDiT(CONFIG).state_dict().items()}

@@ -171,7 +171,11 @@ class FakeBackend:
         pixels = row["pixels"][:, : sy * s.latent_height, : sx * s.latent_width].astype(np.float32) / 255
         anchor = np.zeros((1, s.latent_channels, s.latent_height, s.latent_width), np.float32)
         anchor[0, :3] = pixels.reshape(3, s.latent_height, sy, s.latent_width, sx).mean((2, 4))
-        return {"anchor": anchor, **self._embed_image({"anchor": anchor, "context": np.ones((), np.float32)})}
+        return {
+            "anchor": anchor,
+            "state": anchor[0],
+            **self._embed_image({"anchor": anchor, "context": np.ones((), np.float32)}),
+        }
 
     def _embed_image(self, row: Row) -> Row:
         s, a = self.spec, row["anchor"][0]

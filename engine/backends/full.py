@@ -37,7 +37,8 @@ def load(name: str, folder: Path) -> TorchBackend:
     config, serve = read_config(folder, name)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    companions: Companions = load_companions(folder, device=device, dtype=dtype)
+    half = torch.float16 if device.type == "cuda" else dtype  # as FramePack: bf16 pictures show bands
+    companions: Companions = load_companions(folder, device=device, dtype=half)
     fits(config, companions)
     dit = load_dit(folder, config, device, dtype)
     spec = full_spec(name, dit, companions, serve)
@@ -58,7 +59,7 @@ def read_config(folder: Path, name: str) -> tuple[ModelConfig, Serve]:
         ) from None
     except (ValueError, KeyError, TypeError, InvalidInput) as e:
         raise ModelFilesError(f"{file} is not what `psistream convert` writes: {e}", field="weights") from e
-    if version != FORMAT or preset != name:
+    if version != FORMAT or preset != name or config.hunyuan is None:
         raise ModelFilesError(
             f"{file} is format {version} of {preset!r}, needed is {FORMAT} of {name!r}; convert it again",
             field="weights",
@@ -68,14 +69,17 @@ def read_config(folder: Path, name: str) -> tuple[ModelConfig, Serve]:
 
 def fits(config: ModelConfig, companions: Companions) -> None:
     """Raises ModelFilesError where a companion has other sizes than the transformer asks for."""
-    m = config.memory
-    pairs = {
-        "text_encoder": (companions.text.tokens, m.text_tokens),
-        "image_encoder": (companions.image.tokens, m.tokens - m.text_tokens),
-    }
-    for part, (has, needs) in pairs.items():
+    m, h, text, image = config.memory, config.hunyuan, companions.text, companions.image
+    assert h is not None  # read_config
+    for part, what, has, needs in (
+        ("text_encoder", "tokens", text.tokens, m.text_tokens),
+        ("text_encoder", "numbers per token", text.width, h.text_dim),
+        ("text_encoder_2", "numbers", text.pooled_width, h.pooled_dim),
+        ("image_encoder", "tokens", image.tokens, m.tokens - m.text_tokens),
+        ("image_encoder", "numbers per token", image.width, h.image_dim),
+    ):
         if has != needs:
-            raise ModelFilesError(f"{part} gives {has} tokens, the transformer needs {needs}", field=part)
+            raise ModelFilesError(f"{part} gives {has} {what}, the transformer needs {needs}", field=part)
 
 
 def load_dit(folder: Path, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> MemoryPackDiT:

@@ -35,6 +35,8 @@ class Text(Protocol):
 
     length: int
     tokens: int
+    width: int
+    pooled_width: int
 
     def __call__(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
 
@@ -43,6 +45,7 @@ class Image(Protocol):
     """SigLIP."""
 
     tokens: int
+    width: int
 
     def __call__(self, pixels: Tensor) -> Tensor: ...
 
@@ -55,6 +58,8 @@ class Encoder(Protocol):
 
 class Decoder(Protocol):
     def state_size(self, height: int, width: int) -> int: ...
+
+    def begin(self, start: Tensor) -> Tensor: ...
 
     def __call__(self, latents: Tensor, state: Tensor) -> tuple[Tensor, Tensor]: ...
 
@@ -137,12 +142,14 @@ class EncodeText(nn.Module):
 class EncodeImage(Part):
     def __init__(self, companions: Companions, dit: MemoryPackDiT) -> None:
         super().__init__(dit)
-        self.image, self.encoder = companions.image, companions.encoder
+        self.image, self.encoder, self.decoder = companions.image, companions.encoder, companions.decoder
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) uint8 → anchor (B, 1, C, h, w), image tokens (B, I, D)."""
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 3, H, W) uint8 → anchor (B, 1, C, h, w), image tokens (B, I, D), and the decoder's state (B, S)
+        as if it had just shown the picture."""
         tokens = self.dit.image_projection(self.cast(self.image(pixels)))
-        return self.encoder.encode(pixels).float(), tokens.float()
+        anchor = self.encoder.encode(pixels).float()
+        return anchor, tokens.float(), self.decoder.begin(anchor)
 
 
 class InitialMemory(Part):

@@ -105,15 +105,15 @@ class EncodeText(nn.Module):
 
 
 class EncodeImage(nn.Module):
-    """A picture → the anchor's latent, and its image tokens."""
+    """A picture → the anchor's latent, its image tokens, and the decoder's state as if it had shown it."""
 
     def __init__(self, model: WorldModel) -> None:
         super().__init__()
         self.autoencoder, self.image_tokens = model.autoencoder, model.dit.image_tokens
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         anchor = self.autoencoder.encode_image(to_unit(pixels))
-        return anchor, self.image_tokens(anchor, torch.ones_like(anchor[:, 0, 0, 0, 0]))
+        return anchor, self.image_tokens(anchor, torch.ones_like(anchor[:, 0, 0, 0, 0])), anchor[:, 0]
 
 
 class InitialMemory(nn.Module):

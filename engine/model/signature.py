@@ -147,7 +147,7 @@ def signature(s: ModelSpec) -> dict[str, Role]:
             (Tensor("ids", (s.text_length,), "int64"), Tensor("mask", (s.text_length,))),
             (text, *text_mask, pooled, motion),
         ),
-        "encode_image": Role((Tensor("pixels", (3, s.height, s.width), "uint8"),), (anchor, image)),
+        "encode_image": Role((Tensor("pixels", (3, s.height, s.width), "uint8"),), (anchor, image, state)),
         "embed_image": Role((anchor, context), (image,)),
         "initial_memory": Role((text, image, *text_mask), (psi, *psi_mask)),
         "memorize": Role((segment,), (memory,)),

@@ -73,13 +73,15 @@ class Generator:
         if image is not None:
             seen = self._one("encode_image", pixels=image)
             state.anchor[:], state.image[:] = seen["anchor"], seen["image"]
+            state.start[:] = seen["state"]
         elif not keep_anchor:
-            state.anchor[:] = 0
+            state.anchor[:], state.start[:] = 0, 0
             absent = self._one("embed_image", anchor=state.anchor, context=_scalar(0))
             state.image[:] = absent["image"]
         state.from_image = state.context = int(image is not None or keep_anchor)
         if state.context:
             state.history[-1] = state.anchor[0]
+        state.decoder[:] = state.start
         self._start_memory(state)
 
     def recondition(self, state: SessionState, text: str) -> None:

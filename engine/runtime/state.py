@@ -37,6 +37,7 @@ class SessionState:
     psi: FloatArray  # (M, D)
     ring: FloatArray  # (K, M, D) the latest outputs of memorize, oldest first, at the end
     decoder: FloatArray
+    start: FloatArray  # the decoder's after the picture that the scene started from, zeros without one
     text_mask: FloatArray  # (N,) which tokens of a padded prompt count; empty where none is padded
     psi_mask: FloatArray  # (M,) the same of ψ
     seed: int = 0
@@ -117,6 +118,7 @@ def _shapes(s: ModelSpec) -> dict[str, tuple[int, ...]]:
         "psi": (s.memory_tokens, s.model_dim),
         "ring": (s.memory_ring, s.memory_tokens, s.model_dim),
         "decoder": s.decoder_state,
+        "start": s.decoder_state,
         "text_mask": (s.text_tokens if s.masked else 0,),
         "psi_mask": (s.memory_tokens if s.masked else 0,),
     }
