@@ -1,4 +1,4 @@
-"""`psistream export onnx | verify`: a finished training run → a folder for `psistream serve --model`."""
+"""`psistream export`: a model → graphs and engines for `psistream serve --model`, and what is known of them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,39 @@ import argparse
 import sys
 from pathlib import Path
 
-from engine.errors import PsistreamError
+from engine.errors import InvalidInput, PsistreamError
 
 
 def onnx(args: argparse.Namespace) -> int:
-    from export.wander import collect, export_onnx
+    from export.precision import dtype
 
-    spec = export_onnx(
-        collect(args.run), args.out, name=args.name, steps=args.steps, first_steps=args.first_steps
-    )
+    precisions = args.precision.split(",")
+    for precision in precisions:
+        dtype(precision)
+    from export.wander import collect, export_again, export_onnx
+
+    if args.run is not None and args.source is not None:
+        raise InvalidInput("--run and --from: give one of them", field="from")
+    if args.run is not None:
+        spec = export_onnx(
+            collect(args.run),
+            args.out,
+            name=args.name,
+            steps=args.steps,
+            first_steps=args.first_steps,
+            precisions=precisions,
+        )
+    else:
+        spec = export_again(args.source, args.out, precisions)
     size = sum(f.stat().st_size for f in args.out.iterdir()) / 2**20
     print(f"{args.out}: {spec.name}, {size:.1f} MiB; next: psistream export verify {args.out}")
+    return 0
+
+
+def upgrade(args: argparse.Namespace) -> int:
+    from export.manifest import upgrade as rewrite
+
+    print(f"{args.folder}: manifest rewritten, {rewrite(args.folder)} graphs")
     return 0
 
 
@@ -31,22 +53,35 @@ def verify(args: argparse.Namespace) -> int:
     return 0 if worst <= args.tolerance else 1
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="psistream export", description=(__doc__ or "").split("\n")[0])
-    commands = parser.add_subparsers(dest="command", required=True)
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="psistream export", description=(__doc__ or "").split("\n")[0])
+    commands = p.add_subparsers(dest="command", required=True)
     make = commands.add_parser("onnx", help="write graphs, weights and manifest")
-    make.add_argument("--run", type=Path, default=Path("runs/wander"), help="folder of `psistream train`")
+    make.add_argument("--run", type=Path, help="folder of `psistream train`")
+    make.add_argument(
+        "--from", type=Path, dest="source", help="an exported folder (default: the built-in model)"
+    )
     make.add_argument("--out", type=Path, required=True, help="folder to write")
-    make.add_argument("--name", default="wander")
-    make.add_argument("--steps", type=int, default=4, help="denoise steps of a segment")
-    make.add_argument("--first-steps", type=int, default=8, help="of the first segment of a scene")
+    make.add_argument(
+        "--precision", default="fp32", help="of the arithmetic, such as fp32,bf16 (default: fp32)"
+    )
+    make.add_argument("--name", default="wander", help="with --run: the model's name")
+    make.add_argument("--steps", type=int, default=4, help="with --run: denoise steps of a segment")
+    make.add_argument("--first-steps", type=int, default=8, help="with --run: of a scene's first segment")
     make.set_defaults(run_command=onnx)
+    old = commands.add_parser("upgrade", help="rewrite the manifest of an older version")
+    old.add_argument("folder", type=Path)
+    old.set_defaults(run_command=upgrade)
     check = commands.add_parser("verify", help="compare ONNX Runtime with PyTorch over a live session")
     check.add_argument("folder", type=Path)
     check.add_argument("--segments", type=int, default=16)
     check.add_argument("--tolerance", type=float, default=1e-3, help="largest absolute difference")
     check.set_defaults(run_command=verify)
-    args = parser.parse_args(argv)
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
     try:
         result: int = args.run_command(args)
     except ModuleNotFoundError as e:

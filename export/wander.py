@@ -1,22 +1,37 @@
-"""Put a trained run together: weights in fp16, one graph per role, manifest last. `psistream export onnx`."""
+"""The built-in world's kind of model → a folder: weights in fp16, graphs by role and precision, manifest last."""
 
 from __future__ import annotations
 
 import shutil
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine.backends.artifact import BUILT_IN, EMBEDDINGS, TOKENIZER, WEIGHTS, write_manifest
+from engine.backends.artifact import (
+    BUILT_IN,
+    EMBEDDINGS,
+    NEEDED,
+    TOKENIZER,
+    WEIGHTS,
+    Graph,
+    open_artifact,
+    write_manifest,
+)
+from engine.backends.reference import load_model
 from engine.errors import ModelFilesError
 from engine.model.autoencoder import AutoencoderConfig
 from engine.model.config import ModelConfig, build
 from engine.model.roles import WorldModel, WorldModelConfig
 from engine.model.signature import ModelSpec, signature
 from engine.model.text import TextConfig
-from export.onnx import Stored, content, export_role, share_weights, stored_tensors
+from export.graph import export_role
+from export.manifest import describe, tools
+from export.precision import dtype, low_roles, lowered
+from export.weights import all_stored, places
 
 
 def collect(run: Path) -> WorldModel:
@@ -48,30 +63,55 @@ def export_onnx(
     first_steps: int = 8,
     context_noise: float = 0.1,
     text: Path = BUILT_IN,
+    precisions: Sequence[str] = ("fp32",),
 ) -> ModelSpec:
     """Write a complete artifact to `out`; `text` is where embeddings and tokenizer come from."""
     out.mkdir(parents=True, exist_ok=True)
     for file in (EMBEDDINGS, TOKENIZER):
         if (text / file).resolve() != (out / file).resolve():
             shutil.copyfile(text / file, out / file)
-    state = model.state_dict()
-    save_file({k: v.half().contiguous() for k, v in state.items()}, out / WEIGHTS)
+    save_file({k: v.half().contiguous() for k, v in model.state_dict().items()}, out / WEIGHTS)
     (out / WEIGHTS).chmod(0o644)  # the library writes 0600
-    stored = stored_tensors(out / WEIGHTS)
-    places: dict[bytes, Stored] = {content(v.numpy()): stored[k] for k, v in state.items()}
-    embeddings = stored_tensors(out / EMBEDDINGS)["embeddings"]
     model.embeddings.copy_(load_file(out / EMBEDDINGS)["embeddings"])
-    places[content(model.embeddings.numpy())] = embeddings
     spec = model.spec(name=name, fps=fps, steps=steps, first_steps=first_steps, context_noise=context_noise)
-    graphs = {}
-    for role, module in model.roles(spec).items():
-        graph = export_role(module, signature(spec)[role])
-        share_weights(graph, places)
-        onnx.save(graph, out / f"{role}.onnx")
-        graphs[role] = f"{role}.onnx"
-        print(
-            f"{role}: {len(graph.graph.node)} nodes, {(out / graphs[role]).stat().st_size / 1024:.0f} KiB",
-            flush=True,
-        )
-    write_manifest(out, spec, model.config.to_json(), graphs)
+    graphs = [g for p in dict.fromkeys(("fp32", *precisions)) for g in write_graphs(model, spec, out, p)]
+    write_manifest(out, spec, model.config.to_json(), graphs, tools())
     return spec
+
+
+def export_again(source: Path | None, out: Path, precisions: Sequence[str]) -> ModelSpec:
+    """The graphs of an exported folder made anew, from its weights, in another folder or in the same."""
+    artifact = open_artifact(source)
+    model, spec = load_model(artifact), artifact.spec
+    out.mkdir(parents=True, exist_ok=True)
+    for file in NEEDED:
+        if (out / file).resolve() != artifact.file(file).resolve():
+            shutil.copyfile(artifact.file(file), out / file)
+    graphs = [g for p in precisions for g in write_graphs(model, spec, out, p)]
+    if out.resolve() == artifact.path.resolve():
+        graphs += [g for g in artifact.graphs if g.precision not in precisions]
+    write_manifest(out, spec, artifact.config, graphs, {**artifact.tools, **tools()})
+    return spec
+
+
+def write_graphs(model: WorldModel, spec: ModelSpec, out: Path, precision: str) -> list[Graph]:
+    """`out` holds the weights already."""
+    kind, roles = dtype(precision), signature(spec)
+    if precision == "fp32":
+        source, modules = model, model.roles(spec)
+    else:
+        low = lowered(model, kind)
+        assert isinstance(low, WorldModel)
+        names = {role: [t.name for t in r.inputs] for role, r in roles.items()}
+        source, modules = low, low_roles(low.roles(spec), names, kind)
+    stored = all_stored([out / WEIGHTS, out / EMBEDDINGS])
+    graphs = []
+    for role, module in modules.items():
+        began = time.monotonic()
+        proto = export_role(module, roles[role], places(module, source, stored), out)
+        file = f"{role}.onnx" if precision == "fp32" else f"{role}.{precision}.onnx"
+        onnx.save(proto, out / file)
+        graphs.append(describe(role, precision, file, proto))
+        size, took_s = (out / file).stat().st_size / 1024, time.monotonic() - began
+        print(f"{file}: {len(proto.graph.node)} nodes, {size:.0f} KiB, {took_s:.0f} s", flush=True)
+    return graphs

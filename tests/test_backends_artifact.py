@@ -8,16 +8,48 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from engine.backends import artifact as artifacts
-from engine.backends.artifact import EMBEDDINGS, TOKENIZER, WEIGHTS, open_artifact, write_manifest
+from engine.backends.artifact import (
+    EMBEDDINGS,
+    TOKENIZER,
+    WEIGHTS,
+    Graph,
+    described,
+    open_artifact,
+    write_manifest,
+)
+from engine.backends.locations import locations
 from engine.backends.tokens import PromptTokenizer
 from engine.errors import ModelFilesError
+from engine.model.signature import signature
 from tests import tiny
 
-ROLES = {"decode": "decode.onnx"}
 SPEC = tiny.world_model().spec(name="tiny", fps=16, steps=2, first_steps=3)
+DECODE = signature(SPEC)["decode"]
+GRAPH = Graph(
+    role="decode",
+    file="decode.onnx",
+    precision="fp32",
+    opset=23,
+    ir_version=10,
+    nodes=0,
+    operators={},
+    inputs=described(DECODE.inputs),
+    outputs=described(DECODE.outputs),
+)
+
+
+def pointing_at(location: str) -> bytes:
+    """A graph with one weight, outside it."""
+    tensor = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[1])
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    tensor.external_data.add(key="length", value="4")
+    data: bytes = onnx.ModelProto(graph=onnx.GraphProto(initializer=[tensor])).SerializeToString()
+    return data
 
 
 @pytest.fixture
@@ -25,9 +57,9 @@ def folder(tmp_path: Path) -> Path:
     """As an export leaves it, with other bytes in the large files."""
     folder = tmp_path / "model"
     tiny.write_text_files(folder)
-    for name in (WEIGHTS, "decode.onnx"):
-        (folder / name).write_bytes(bytes(1000) + name.encode())
-    write_manifest(folder, SPEC, {"dit": {}}, ROLES)
+    (folder / WEIGHTS).write_bytes(bytes(1000) + b"weights")
+    (folder / "decode.onnx").write_bytes(pointing_at(WEIGHTS))
+    write_manifest(folder, SPEC, {"dit": {}}, [GRAPH], {"torch": "2.13.0"}, [{"level": "parity"}])
     return folder
 
 
@@ -47,7 +79,10 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 def test_a_sound_folder_opens_with_all_that_its_manifest_says(folder: Path) -> None:
     artifact = open_artifact(folder)
     assert artifact.spec == SPEC
-    assert artifact.roles == ROLES
+    assert artifact.graphs == (GRAPH,)
+    assert artifact.graph("decode") == GRAPH
+    assert artifact.tools == {"torch": "2.13.0"}
+    assert artifact.evidence == ({"level": "parity"},)
     assert artifact.config == {"dit": {}}
     assert set(artifact.files) == {EMBEDDINGS, TOKENIZER, WEIGHTS, "decode.onnx"}
     assert artifact.file(WEIGHTS) == folder / WEIGHTS
@@ -87,12 +122,17 @@ def test_a_file_that_nobody_vouches_for_is_not_used(folder: Path, name: str) -> 
     assert refused(folder, rf"does not list {name}").field == "files"
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 3, "2", None])
 def test_another_format_is_refused(folder: Path, version: object) -> None:
     edit(folder, lambda data: data.update(format=version))
+    expected = f"has format {version}, this version reads 2; export the model again"
+    assert refused(folder, expected).field == "format"
+
+
+def test_the_first_format_is_refused_with_the_command_that_mends_it(folder: Path) -> None:
+    edit(folder, lambda data: data.update(format=1, roles={"decode": "decode.onnx"}))
     assert (
-        refused(folder, f"has format {version}, this version reads 1; export the model again").field
-        == "format"
+        refused(folder, r"has format 1, .*`psistream export upgrade .*model` rewrites it").field == "format"
     )
 
 
@@ -121,12 +161,85 @@ def test_a_link_out_of_the_folder_is_refused(folder: Path) -> None:
 
 
 def test_a_role_that_names_no_file_of_the_folder_is_refused(folder: Path) -> None:
-    edit(folder, lambda data: data["roles"].update(squeeze="other.onnx"))
-    expected = r"role 'squeeze' names 'other\.onnx', which is not among its files"
-    assert refused(folder, expected).field == "roles"
+    edit(folder, lambda data: data["graphs"][0].update(file="other.onnx"))
+    expected = r"role 'decode' names 'other\.onnx', which is not among its files"
+    assert refused(folder, expected).field == "graphs"
 
 
-@pytest.mark.parametrize("key", ["format", "spec", "files", "roles", "config"])
+def test_a_role_that_there_is_not_is_refused(folder: Path) -> None:
+    edit(folder, lambda data: data["graphs"][0].update(role="dream"))
+    assert refused(folder, r"'dream' is no role of tiny; known are encode_text").field == "graphs"
+
+
+def test_a_graph_in_another_precision_says_how_to_make_it(folder: Path) -> None:
+    with pytest.raises(ModelFilesError, match=r"no bf16 graph for role 'decode'; .*--precision bf16"):
+        open_artifact(folder).graph("decode", "bf16")
+
+
+@pytest.mark.parametrize("key", ["inputs", "outputs"])
+@pytest.mark.parametrize("change", [{"name": "noise"}, {"dtype": "int64"}, {"shape": ["batch", 3]}])
+def test_a_renamed_or_reshaped_input_or_output_is_named(
+    folder: Path, key: str, change: dict[str, object]
+) -> None:
+    edit(folder, lambda data: data["graphs"][0][key][0].update(change))
+    expected = rf"decode: {key[:-1]} .*{next(iter(change.values()))}.* should be .*export the model again"
+    assert refused(folder, expected.replace("[", r"\[")).field == "decode"
+
+
+def test_an_input_too_many_or_too_few_is_named(folder: Path) -> None:
+    edit(folder, lambda data: data["graphs"][0]["inputs"].pop())
+    assert refused(folder, "decode: input None should be .*'state'").field == "decode"
+
+
+@pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "unlisted.bin", "./model.safetensors", ""])
+def test_a_graph_that_points_at_a_file_nobody_vouches_for_is_refused(folder: Path, location: str) -> None:
+    """Its own bytes are vouched for; where it points is checked all the same."""
+    (folder / "decode.onnx").write_bytes(pointing_at(location))
+    write_manifest(folder, SPEC, {}, [GRAPH])
+    edit(folder, lambda data: data["files"].pop("unlisted.bin", None))
+    expected = rf"decode\.onnx points at '{location}', which is not among the manifest's files"
+    assert refused(folder, expected).field == "decode.onnx"
+
+
+@pytest.mark.parametrize("data", [b"not a graph", b"\x3a\xff\x01ab", b"\x3a", b"\x80" * 12])
+def test_what_is_no_graph_is_named(folder: Path, data: bytes) -> None:
+    (folder / "decode.onnx").write_bytes(data)
+    write_manifest(folder, SPEC, {}, [GRAPH])
+    assert refused(folder, r"decode\.onnx is not an ONNX file: ").field == "decode.onnx"
+
+
+def test_weights_are_found_wherever_a_graph_may_hold_them(folder: Path) -> None:
+    """In nodes' attributes, in graphs within graphs, in functions."""
+
+    def outside(name: str) -> onnx.TensorProto:
+        model = onnx.ModelProto.FromString(pointing_at(name))
+        tensor: onnx.TensorProto = model.graph.initializer[0]
+        return tensor
+
+    inner = onnx.GraphProto(initializer=[outside("in a branch")])
+    attributes = [
+        onnx.AttributeProto(name="value", type=onnx.AttributeProto.TENSOR, t=outside("in an attribute")),
+        onnx.AttributeProto(name="then", type=onnx.AttributeProto.GRAPH, g=inner),
+        onnx.AttributeProto(name="alpha", type=onnx.AttributeProto.FLOAT, f=0.5),
+    ]
+    node = onnx.NodeProto(op_type="If", attribute=attributes)
+    function = onnx.FunctionProto(
+        name="f",
+        node=[
+            onnx.NodeProto(
+                attribute=[
+                    onnx.AttributeProto(
+                        name="value", type=onnx.AttributeProto.TENSORS, tensors=[outside("in a function")]
+                    )
+                ]
+            )
+        ],
+    )
+    model = onnx.ModelProto(ir_version=10, graph=onnx.GraphProto(node=[node]), functions=[function])
+    assert locations(model.SerializeToString()) == {"in an attribute", "in a branch", "in a function"}
+
+
+@pytest.mark.parametrize("key", ["format", "spec", "files", "graphs", "config", "tools", "evidence"])
 def test_a_manifest_that_lacks_a_part_is_no_manifest(folder: Path, key: str) -> None:
     edit(folder, lambda data: data.pop(key))
     assert (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -111,26 +112,30 @@ def copy(tiny_artifact: Path, tmp_path: Path) -> Path:
 
 def test_a_role_without_a_graph_is_named(copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
-    del manifest["roles"]["squeeze"]
+    manifest["graphs"] = [g for g in manifest["graphs"] if g["role"] != "squeeze"]
     (copy / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ModelFilesError, match="no graph for role 'squeeze'; export the model again") as e:
+    with pytest.raises(
+        ModelFilesError, match=r"no fp32 graph for role 'squeeze'; `psistream export onnx"
+    ) as e:
         load(copy)
-    assert e.value.field == "roles"
+    assert e.value.field == "graphs"
 
 
 def test_a_graph_of_other_shapes_is_refused_and_told_apart(copy: Path) -> None:
     """Say, weights of one model in the folder of another."""
     artifact = open_artifact(copy)
     data = artifact.spec.to_json() | {"model_dim": 64}
-    write_manifest(copy, type(artifact.spec).from_json(data), artifact.config, artifact.roles)
-    expected = r"encode_text: outputs differ from the step contract: text is .*32.*should be .*64"
+    write_manifest(copy, type(artifact.spec).from_json(data), artifact.config, artifact.graphs)
+    expected = r"encode_text: output .*'text'.*32.* should be .*'text'.*64"
     with pytest.raises(ModelFilesError, match=expected):
         load(copy)
 
 
 def test_a_graph_in_anothers_place_is_refused(copy: Path) -> None:
+    """The manifest lies: only the graph itself can tell."""
     artifact = open_artifact(copy)
-    write_manifest(copy, artifact.spec, artifact.config, {**artifact.roles, "memorize": "decode.onnx"})
+    graphs = [replace(g, file="decode.onnx") if g.role == "memorize" else g for g in artifact.graphs]
+    write_manifest(copy, artifact.spec, artifact.config, graphs)
     with pytest.raises(ModelFilesError, match="memorize: inputs differ") as e:
         load(copy)
     assert e.value.field == "memorize"
@@ -139,7 +144,7 @@ def test_a_graph_in_anothers_place_is_refused(copy: Path) -> None:
 def test_a_file_that_is_no_graph_is_named(copy: Path) -> None:
     artifact = open_artifact(copy)
     (copy / "decode.onnx").write_bytes(b"not a graph")
-    write_manifest(copy, artifact.spec, artifact.config, artifact.roles)
-    with pytest.raises(ModelFilesError, match=r"decode\.onnx cannot be loaded") as e:
+    write_manifest(copy, artifact.spec, artifact.config, artifact.graphs)
+    with pytest.raises(ModelFilesError, match=r"decode\.onnx is not an ONNX file") as e:
         load(copy)
     assert e.value.field == "decode.onnx"

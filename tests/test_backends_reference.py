@@ -101,7 +101,7 @@ def test_weights_of_another_shape_are_refused(copy: Path) -> None:
     state = load_file(copy / WEIGHTS)
     state["dit.proj_out.bias"] = torch.zeros(3, dtype=torch.float16)
     save_file(state, copy / WEIGHTS)
-    write_manifest(copy, artifact.spec, artifact.config, artifact.roles)
+    write_manifest(copy, artifact.spec, artifact.config, artifact.graphs)
     with pytest.raises(
         ModelFilesError, match=r"(?s)does not fit the manifest's config: .*proj_out\.bias"
     ) as e:

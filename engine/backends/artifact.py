@@ -1,26 +1,47 @@
 """A model on disk: a folder with `manifest.json`, graphs and weights, checked byte for byte before anything
 is loaded.
 
-manifest.json: {"format": 1, "spec": ModelSpec, "config": {...}, "files": {name: sha256}, "roles": {role:
-graph file}}. Files are plain names inside the folder; nothing outside it is ever opened. No torch here.
+manifest.json: {"format": 2, "spec": ModelSpec, "config": {...}, "files": {name: sha256}, "graphs": [Graph],
+"tools": {name: version}, "evidence": [...]}. Files are plain names inside the folder; nothing outside it is
+ever opened, not even by a graph. No torch here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from engine.backends.locations import locations
 from engine.errors import ModelFilesError
-from engine.model.signature import ModelSpec
+from engine.model.signature import ModelSpec, Tensor, signature
 
-FORMAT = 1
+FORMAT = 2
+MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
 EMBEDDINGS = "embeddings.safetensors"
 TOKENIZER = "tokenizer.json"
 BUILT_IN = Path(__file__).parent.parent / "weights" / "wander"
+NEEDED = (WEIGHTS, EMBEDDINGS, TOKENIZER)  # by the built-in world's kind of model
+BATCH = "batch"  # the axis that every tensor has first
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One role as ONNX. Inputs and outputs: {"name", "dtype", "shape": ["batch", …]}."""
+
+    role: str
+    file: str
+    precision: str  # of its arithmetic: fp32, bf16 or fp16
+    opset: int
+    ir_version: int
+    nodes: int
+    operators: dict[str, int]
+    inputs: list[dict[str, Any]]
+    outputs: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -29,10 +50,23 @@ class Artifact:
     spec: ModelSpec
     config: dict[str, Any]
     files: dict[str, str]
-    roles: dict[str, str]
+    graphs: tuple[Graph, ...]
+    tools: dict[str, str] = field(default_factory=dict)
+    evidence: tuple[dict[str, Any], ...] = ()
 
     def file(self, name: str) -> Path:
         return self.path / name
+
+    def graph(self, role: str, precision: str = "fp32") -> Graph:
+        """Raises ModelFilesError where there is none."""
+        for graph in self.graphs:
+            if (graph.role, graph.precision) == (role, precision):
+                return graph
+        raise ModelFilesError(
+            f"{self.path / MANIFEST}: no {precision} graph for role {role!r}; "
+            f"`psistream export onnx --precision {precision}` makes one",
+            field="graphs",
+        )
 
 
 def sha256(path: Path) -> str:
@@ -40,12 +74,15 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def open_artifact(path: Path | None) -> Artifact:
-    """Read the manifest and verify every file's hash; None means the model that comes with psistream.
+def described(tensors: Iterable[Tensor]) -> list[dict[str, Any]]:
+    """Inputs or outputs of the step contract, as a manifest states them."""
+    return [{"name": t.name, "dtype": t.dtype, "shape": [BATCH, *t.shape]} for t in tensors]
 
-    Raises ModelFilesError naming the file and what mends it."""
+
+def read_manifest(path: Path | None) -> tuple[Path, dict[str, Any]]:
+    """The manifest of a folder, of whatever format. Raises ModelFilesError."""
     folder = path or BUILT_IN
-    manifest = folder / "manifest.json"
+    manifest = folder / MANIFEST
     if not manifest.is_file():
         raise ModelFilesError(
             f"{manifest} not found: --model must name a folder made by `psistream export`"
@@ -54,20 +91,50 @@ def open_artifact(path: Path | None) -> Artifact:
         )
     try:
         data = json.loads(manifest.read_text())
-        version, files, roles = data["format"], dict(data["files"]), dict(data["roles"])
-        spec, config = ModelSpec.from_json(data["spec"]), dict(data["config"])
+        data["format"], dict(data["files"])
     except (ValueError, KeyError, TypeError) as e:
         raise ModelFilesError(
             f"{manifest} is not a manifest ({type(e).__name__}: {e}); export the model again", field="model"
         ) from e
+    assert isinstance(data, dict)
+    return folder, data
+
+
+def open_artifact(path: Path | None, needs: Sequence[str] = NEEDED) -> Artifact:
+    """Read the manifest and verify every file's hash; None means the model that comes with psistream.
+
+    Raises ModelFilesError naming the file and what mends it."""
+    folder, data = read_manifest(path)
+    manifest = folder / MANIFEST
+    version = data["format"]
     if version != FORMAT:
-        raise ModelFilesError(
-            f"{manifest} has format {version}, this version reads {FORMAT}; export the model again",
-            field="format",
+        mend = (
+            f"`psistream export upgrade {folder}` rewrites it" if version == 1 else "export the model again"
         )
-    for name in (WEIGHTS, EMBEDDINGS, TOKENIZER):
+        raise ModelFilesError(
+            f"{manifest} has format {version}, this version reads {FORMAT}; {mend}", field="format"
+        )
+    try:
+        spec, config = ModelSpec.from_json(data["spec"]), dict(data["config"])
+        files = dict(data["files"])
+        graphs = tuple(_graph(g) for g in data["graphs"])
+        tools, evidence = dict(data["tools"]), tuple(dict(e) for e in data["evidence"])
+    except (ValueError, KeyError, TypeError) as e:
+        raise ModelFilesError(
+            f"{manifest} is not a manifest ({type(e).__name__}: {e}); export the model again", field="model"
+        ) from e
+    for name in needs:
         if name not in files:
             raise ModelFilesError(f"{manifest} does not list {name}; export the model again", field="files")
+    check_files(folder, files)
+    for graph in graphs:
+        check_graph(folder, spec, files, graph)
+    return Artifact(folder, spec, config, files, graphs, tools, evidence)
+
+
+def check_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Raises ModelFilesError where a listed file lacks, lies elsewhere, or holds other bytes."""
+    manifest = folder / MANIFEST
     for name, expected in files.items():
         file = folder / name
         if Path(name).name != name or name == ".." or file.is_symlink():
@@ -82,16 +149,85 @@ def open_artifact(path: Path | None) -> Artifact:
                 "restore it (git checkout) or export again",
                 field=name,
             )
-    for role, name in roles.items():
+
+
+def check_graph(folder: Path, spec: ModelSpec, files: Mapping[str, str], graph: Graph) -> None:
+    """Raises ModelFilesError where a graph is not the contract's, or points at a file nobody vouches for."""
+    manifest = folder / MANIFEST
+    if graph.file not in files:
+        raise ModelFilesError(
+            f"{manifest}: role {graph.role!r} names {graph.file!r}, which is not among its files",
+            field="graphs",
+        )
+    roles = signature(spec)
+    if graph.role not in roles:
+        raise ModelFilesError(
+            f"{manifest}: {graph.role!r} is no role of {spec.name}; known are {', '.join(roles)}",
+            field="graphs",
+        )
+    role = roles[graph.role]
+    for kind, stated, tensors in (
+        ("input", graph.inputs, role.inputs),
+        ("output", graph.outputs, role.outputs),
+    ):
+        for has, needs in zip_all(stated, described(tensors)):
+            if has != needs:
+                raise ModelFilesError(
+                    f"{manifest}: {graph.role}: {kind} {has} should be {needs}; export the model again",
+                    field=graph.role,
+                )
+    try:
+        pointed = locations((folder / graph.file).read_bytes())
+    except ValueError as e:
+        raise ModelFilesError(
+            f"{folder / graph.file} is not an ONNX file: {e}; export the model again", field=graph.file
+        ) from e
+    for name in sorted(pointed):
         if name not in files:
             raise ModelFilesError(
-                f"{manifest}: role {role!r} names {name!r}, which is not among its files", field="roles"
+                f"{folder / graph.file} points at {name!r}, which is not among the manifest's files; "
+                "export the model again",
+                field=graph.file,
             )
-    return Artifact(folder, spec, config, files, roles)
 
 
-def write_manifest(folder: Path, spec: ModelSpec, config: dict[str, Any], roles: dict[str, str]) -> None:
-    """Hash every other file of the folder and write the manifest last."""
-    files = {f.name: sha256(f) for f in sorted(folder.iterdir()) if f.is_file() and f.name != "manifest.json"}
-    data = {"format": FORMAT, "spec": spec.to_json(), "config": config, "files": files, "roles": roles}
-    (folder / "manifest.json").write_text(json.dumps(data, indent=1) + "\n")
+def zip_all(a: Sequence[Any], b: Sequence[Any]) -> Iterable[tuple[Any, Any]]:
+    """As zip, with None where one is shorter."""
+    for n in range(max(len(a), len(b))):
+        yield (a[n] if n < len(a) else None), (b[n] if n < len(b) else None)
+
+
+def _graph(data: Mapping[str, Any]) -> Graph:
+    names = {f.name for f in fields(Graph)}
+    if set(data) != names:
+        raise ValueError(f"a graph has {sorted(data)}, should have {sorted(names)}")
+    return Graph(**data)
+
+
+def write_manifest(
+    folder: Path,
+    spec: ModelSpec,
+    config: Mapping[str, Any],
+    graphs: Iterable[Graph],
+    tools: Mapping[str, str] | None = None,
+    evidence: Iterable[Mapping[str, Any]] = (),
+) -> None:
+    """Hash every other file of the folder and write the manifest last, in one step."""
+    found = sorted(f for f in folder.iterdir() if f.is_file() and f.name != MANIFEST)
+    data = {
+        "format": FORMAT,
+        "spec": spec.to_json(),
+        "config": dict(config),
+        "files": {f.name: sha256(f) for f in found},
+        "graphs": [asdict(g) for g in graphs],
+        "tools": dict(tools or {}),
+        "evidence": [dict(e) for e in evidence],
+    }
+    replace(folder / MANIFEST, json.dumps(data, indent=1) + "\n")
+
+
+def replace(file: Path, text: str) -> None:
+    """Write a file so that whoever reads it sees all of the old or all of the new."""
+    new = file.with_name(f".{file.name}.new")
+    new.write_text(text)
+    new.replace(file)

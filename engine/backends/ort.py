@@ -35,11 +35,7 @@ class OrtBackend:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._sessions: dict[str, ort.InferenceSession] = {}
         for role, expected in signature(self.spec).items():
-            if role not in artifact.roles:
-                raise ModelFilesError(
-                    f"manifest: no graph for role {role!r}; export the model again", field="roles"
-                )
-            file = artifact.file(artifact.roles[role])
+            file = artifact.file(artifact.graph(role).file)
             try:
                 session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
             except Exception as e:  # the library's own exception types have no public base

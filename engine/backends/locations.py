@@ -1,0 +1,84 @@
+"""Which files an ONNX graph points into, read from its bytes without the onnx library.
+
+A graph's weights may lie in other files, by a path that stands in the graph. Serving checks those paths
+before any library follows them. It reads the few fields of the format that lead to tensors and skips the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+# message → field number → message of that field: the ways from a model to its tensors (onnx.proto)
+FIELDS: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "function": {7: "node"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "entry"},
+}
+KEY, VALUE = 1, 2  # of an entry of external_data
+MAX_DEPTH = 64
+
+
+class Field(NamedTuple):
+    number: int
+    data: memoryview  # of a length-delimited field, else empty
+
+
+def locations(data: bytes) -> set[str]:
+    """The paths of a model's external data. Raises ValueError for what is no ONNX file."""
+    try:
+        return set(_walk(memoryview(data), "model", 0))
+    except IndexError:
+        raise ValueError("it ends in the middle of a number") from None
+
+
+def _walk(data: memoryview, kind: str, depth: int) -> Iterator[str]:
+    if depth > MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    inner = FIELDS[kind]
+    for field in _fields(data):
+        message = inner.get(field.number)
+        if message == "entry":
+            entry = {f.number: bytes(f.data).decode() for f in _fields(field.data)}
+            if entry.get(KEY) == "location":
+                yield entry.get(VALUE, "")
+        elif message is not None:
+            yield from _walk(field.data, message, depth + 1)
+
+
+def _fields(data: memoryview) -> Iterator[Field]:
+    """A message's fields, as protobuf writes them."""
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        wire, size = tag & 7, 0
+        if wire == 0:
+            _, at = _varint(data, at)
+            yield Field(tag >> 3, data[:0])
+            continue
+        if wire == 2:
+            size, at = _varint(data, at)
+        elif wire in (1, 5):
+            size = 8 if wire == 1 else 4
+        else:
+            raise ValueError(f"field of unknown kind {wire}")
+        if at + size > len(data):
+            raise ValueError("it ends in the middle of a field")
+        yield Field(tag >> 3, data[at : at + size] if wire == 2 else data[:0])
+        at += size
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+        if shift > 63:
+            raise ValueError("number too long")

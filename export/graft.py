@@ -1,0 +1,55 @@
+"""SemanticPack on a backbone that has none, so that at the start the whole computes what the backbone did.
+
+What the DiT adds (engine.model.dit.EXTRA) starts silent: embeddings of kind, scene, jump and noise level at
+zero. ψ cannot: even tokens of zeros take their share of every softmax. So its keys stand behind a bias,
+learned per block, that starts at `memory.key_bias`; docs/LOG.md has the table that chose the default.
+Memorize looks through a copy of the backbone's own 1x kernel; the rest of SemanticPack is random, the same
+for the same seed. It knows no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from engine.model.conditions import ScalarEmbed
+from engine.model.config import ModelConfig
+from engine.model.memory import Memorize, Squeeze
+
+EMBED = "clean_x_embedder.proj"  # the backbone's 1x kernel for clean latents
+COPIES = {f"memorize.embed.{leaf}": f"{EMBED}.{leaf}" for leaf in ("weight", "bias")}
+
+
+class Graft:
+    """The tensors that the DiT of `config` has and a public checkpoint lacks, by name; COPIES come from
+    there. Holds one part at a time: for the largest model Memorize, 0.8 GB."""
+
+    def __init__(self, config: ModelConfig, seed: int) -> None:
+        self.config, self.seed = config, seed
+        self._made: tuple[str, dict[str, Tensor]] = ("", {})
+
+    def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """fp32. Raises KeyError for a name that is neither random nor silent."""
+        part, _, inner = name.partition(".")
+        if part == "psi_bias":
+            return torch.full(shape, self.config.memory.key_bias or 0.0)
+        if part in ("kind", "scene_embedder", "action_embedder"):
+            return torch.zeros(shape)
+        if self._made[0] != part:
+            self._made = ("", {})  # frees the one before
+            self._made = (part, self._make(part))
+        return self._made[1][inner]
+
+    def _make(self, part: str) -> dict[str, Tensor]:
+        c = self.config
+        makers: dict[str, Callable[[], nn.Module]] = {
+            "memorize": lambda: Memorize(c),
+            "squeeze": lambda: Squeeze(c),
+            "jump_embedder": lambda: ScalarEmbed(c.dim, silent=True),
+            "noise_embedder": lambda: ScalarEmbed(c.dim, silent=True),
+        }
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed + list(makers).index(part))
+            return dict(makers[part]().state_dict())

@@ -1,0 +1,125 @@
+"""One role of the step contract: a PyTorch module → an ONNX graph, its names and shapes the contract's.
+
+torch.export (dynamo), opset 23, so that Attention, RMSNormalization and RotaryEmbedding are single nodes; the
+batch axis is free, every other shape is fixed. Constants are folded, weights never: their names and their
+bytes stay as they are stored (export.weights).
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+import torch
+from onnxscript import optimizer, rewriter
+from torch import nn
+
+from engine.model.signature import Role, Tensor
+from export.weights import Stored, attach
+
+OPSET = 23
+MAX_BATCH = 64
+ROUNDS = 4  # of folding and rewriting; both stop earlier when nothing changes
+TORCH_TYPES = {"float32": torch.float32, "int64": torch.int64, "uint8": torch.uint8}
+
+
+def example(tensor: Tensor, batch: int = 2) -> torch.Tensor:
+    shape = (batch, *tensor.shape)
+    if tensor.dtype == "float32":
+        return torch.rand(shape)
+    return torch.zeros(shape, dtype=TORCH_TYPES[tensor.dtype])
+
+
+def export_role(
+    module: nn.Module, role: Role, weights: Mapping[str, Stored], folder: Path
+) -> onnx.ModelProto:
+    """The graph of `module`, whose parameters lie where `weights` says, in files of `folder`.
+
+    Their values are not read, so they need not be loaded."""
+    batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
+    shapes: tuple[Any, ...] = tuple({0: batch} for _ in role.inputs)
+    if any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(module.forward).parameters.values()):
+        shapes = (shapes,)  # `*inputs` counts as one argument
+    with quiet():
+        program = torch.onnx.export(
+            module.eval(),
+            tuple(example(t) for t in role.inputs),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[t.name for t in role.inputs],
+            output_names=[t.name for t in role.outputs],
+            dynamic_shapes=shapes,
+            verbose=False,
+            optimize=False,  # it would fold weights and forget their names
+        )
+    assert program is not None
+    model = program.model
+    attach(model, weights, folder)
+    simplify(model, {place.name for place in weights.values()})
+    proto: onnx.ModelProto = ir.serde.serialize_model(model)
+    strip(proto)
+    return proto
+
+
+def simplify(model: ir.Model, weights: set[str]) -> None:
+    """Fold what is constant but weights, apply onnxscript's rewrites, drop what nobody uses."""
+
+    def should_fold(node: ir.Node) -> bool | None:
+        return False if any(v is not None and v.name in weights for v in node.inputs) else None
+
+    passes.InlinePass()(model)
+    for _ in range(ROUNDS):
+        folded = optimizer.fold_constants(model, onnx_shape_inference=True, should_fold=should_fold)
+        before = len(model.graph)
+        rewriter.rewrite(model)
+        passes.RemoveUnusedNodesPass()(model)
+        if not folded.modified and len(model.graph) == before:
+            break
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    passes.CommonSubexpressionEliminationPass()(model)
+    for tidy in (
+        passes.RemoveUnusedNodesPass(),
+        passes.RemoveUnusedOpsetsPass(),
+        passes.OutputFixPass(),
+        passes.NameFixPass(),
+    ):
+        tidy(model)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what the exporter says each time: three notes that no user can act on."""
+    registration = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registration.level
+    registration.setLevel(logging.ERROR)  # torchvision is not installed
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r".*LeafSpec", FutureWarning)
+            warnings.filterwarnings("ignore", r"# The axis name: batch", UserWarning)
+            yield
+    finally:
+        registration.setLevel(level)
+
+
+def strip(model: onnx.ModelProto) -> None:
+    """Drop the exporter's notes on every node: stack traces with local paths, most of the file."""
+    graph, inside = model.graph, [node for function in model.functions for node in function.node]
+    tensors = (*graph.initializer, *graph.input, *graph.output, *graph.value_info)
+    for part in (model, graph, *graph.node, *tensors, *model.functions, *inside):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    del graph.value_info[:]  # loading infers them again
+
+
+def census(model: onnx.ModelProto) -> dict[str, int]:
+    """How many nodes of each operator, by name."""
+    return dict(sorted(Counter(node.op_type for node in model.graph.node).items()))

@@ -1,0 +1,147 @@
+"""Where a model's weights lie on disk, and graphs that point at them.
+
+An initialiser keeps its parameter's name and holds no bytes: only file, offset and length within a
+safetensors file, so that PyTorch and every graph read the same copy, and a graph of any size is made without
+reading its weights.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+from torch import Tensor, nn
+
+from engine.errors import ModelFilesError
+
+TYPES = {
+    "F16": ir.DataType.FLOAT16,
+    "BF16": ir.DataType.BFLOAT16,
+    "F32": ir.DataType.FLOAT,
+    "I64": ir.DataType.INT64,
+    "U8": ir.DataType.UINT8,
+}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where a tensor's bytes lie in a safetensors file."""
+
+    file: str
+    offset: int
+    length: int
+    dtype: str
+    shape: tuple[int, ...]
+    name: str
+
+
+def stored_tensors(path: Path) -> dict[str, Stored]:
+    """Name → place in the file, read from the safetensors header. Raises ModelFilesError."""
+    try:
+        with path.open("rb") as f:
+            size = struct.unpack("<Q", f.read(8))[0]
+            header = dict(json.loads(f.read(size).decode()))
+        start = 8 + size
+        return {
+            name: Stored(
+                path.name,
+                start + t["data_offsets"][0],
+                t["data_offsets"][1] - t["data_offsets"][0],
+                t["dtype"],
+                tuple(t["shape"]),
+                name,
+            )
+            for name, t in header.items()
+            if name != "__metadata__"
+        }
+    except (OSError, ValueError, KeyError, TypeError, struct.error, MemoryError, OverflowError) as e:
+        raise ModelFilesError(f"{path} is not a safetensors file: {e}", field=path.name) from e
+
+
+def all_stored(files: Sequence[Path]) -> dict[str, Stored]:
+    """The tensors of all shards. Raises ModelFilesError where two hold the same name."""
+    found: dict[str, Stored] = {}
+    for file in files:
+        for name, place in stored_tensors(file).items():
+            if name in found:
+                raise ModelFilesError(
+                    f"{name} stands in {found[name].file} and in {file.name}", field="weights"
+                )
+            found[name] = place
+    return found
+
+
+def places(module: nn.Module, model: nn.Module, stored: Mapping[str, Stored]) -> dict[str, Stored]:
+    """Name within `module` → place, for every parameter and buffer that `model` keeps in its weights.
+
+    Raises ModelFilesError for a parameter that has no place: its values would be lost."""
+    named = {id(t): name for name, t in _tensors(model).items()}
+    found = {}
+    for inside, tensor in _tensors(module).items():
+        name = named.get(id(tensor), inside)
+        if name in stored:
+            if stored[name].shape != tuple(tensor.shape):
+                raise ModelFilesError(
+                    f"{name} is {stored[name].shape} in {stored[name].file}, "
+                    f"the model's is {tuple(tensor.shape)}",
+                    field="weights",
+                )
+            found[inside] = stored[name]
+        elif isinstance(tensor, nn.Parameter):
+            raise ModelFilesError(f"{name} is in none of the weights' files", field="weights")
+    return found
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
+
+
+def attach(model: ir.Model, found: Mapping[str, Stored], folder: Path) -> int:
+    """Let initialisers point into the weights' files, under their stored names; a Cast restores the graph's
+    type where another is stored. Returns how many do."""
+    graph, casts = model.graph, []
+    shared: dict[str, ir.Value] = {}
+    for inside, place in found.items():
+        value = graph.initializers.get(inside)
+        if value is None:
+            continue  # this graph doesn't use it
+        wanted, kept = value.dtype, TYPES[place.dtype]
+        del graph.initializers[inside]
+        if place.name in shared:  # two names of one tensor
+            value.replace_all_uses_with(shared[place.name])
+            continue
+        tensor = ir.ExternalTensor(
+            place.file,
+            place.offset,
+            place.length,
+            kept,
+            shape=ir.Shape(place.shape),
+            name=place.name,
+            base_dir=folder,
+        )
+        raw = ir.Value(
+            name=place.name, shape=ir.Shape(place.shape), type=ir.TensorType(kept), const_value=tensor
+        )
+        graph.register_initializer(raw)
+        used = raw
+        if wanted is not None and wanted != kept:
+            cast = ir.node("Cast", [raw], {"to": ir.AttrInt64("to", int(wanted))}, name=f"{place.name}.cast")
+            used = cast.outputs[0]
+            used.name, used.shape, used.type = (
+                f"{place.name}.cast",
+                ir.Shape(place.shape),
+                ir.TensorType(wanted),
+            )
+            casts.append(cast)
+        shared[place.name] = used
+        value.replace_all_uses_with(used)
+    if casts:
+        graph.insert_before(graph[0], casts)
+    return len(shared)
