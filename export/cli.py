@@ -1,4 +1,4 @@
-"""`psistream export`: a model → graphs and engines for `psistream serve --model`, and what is known of them."""
+"""`psistream export`: a model → graphs and engines, and what is known of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The built-in world's kind of model → a folder: weights in fp16, graphs by role and precision, manifest last."""
+"""The built-in world's kind of model → a folder: weights in fp16, graphs, manifest last."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Which files an ONNX graph points into, read from its bytes without the onnx library.
 
 A graph's weights may lie in other files, by a path that stands in the graph. Serving checks those paths
-before any library follows them. It reads the few fields of the format that lead to tensors and skips the rest.
+before any library follows them. Only the fields of the format that lead to tensors are read.
 """
 
 from __future__ import annotations
