@@ -24,6 +24,8 @@ class AutoencoderConfig:
     channels: int = 16
     fine: int = 64  # encoder's width at a quarter of the resolution
     coarse: int = 128  # and at an eighth
+    fine_blocks: int = 1
+    coarse_blocks: int = 2
     decoder_fine: int = 64
     decoder_coarse: int = 128
     decoder_blocks: int = 2  # at either resolution
@@ -56,10 +58,9 @@ class Autoencoder(nn.Module):
         pixels, fine, coarse, c = FRAMES * 3 * SHUFFLE**2, config.fine, config.coarse, config.channels
         self.encoder = nn.Sequential(
             nn.Conv2d(pixels, fine, 3, padding=1),
-            Residual(fine),
+            *(Residual(fine) for _ in range(config.fine_blocks)),
             nn.Conv2d(fine, coarse, 3, 2, 1),
-            Residual(coarse),
-            Residual(coarse),
+            *(Residual(coarse) for _ in range(config.coarse_blocks)),
             nn.Conv2d(coarse, c, 1),
         )
         fine, coarse, blocks = config.decoder_fine, config.decoder_coarse, config.decoder_blocks
