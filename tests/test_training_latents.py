@@ -1,132 +1,66 @@
-"""Windows of the pool: where changes may lie, what a fresh scene sees, how the pool is renewed."""
+"""The pool of episodes: the same again for the same part, kept on disk, bounded."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
-from torch import Tensor
 
-from engine.training.latents import (
-    Pool,
-    Windows,
-    change_age,
-    frames_before,
-    frames_from,
-    join,
-    sample_windows,
-)
-from engine.training.teacher_forcing import grow
+from engine.training.latents import PART, Episodes, Pool, Source, cache_folder
+from tests import tiny
 
-SEGMENT, LENGTH = 2, 20
+WORLD = (16, 12, 20)
 
 
-def pool(count: int = 12, *, changes: bool = True, seed: int = 0) -> Pool:
-    """Latents that say where they are: episode in channel 0, 1 + latent frame in channel 1."""
-    g = torch.Generator().manual_seed(seed)
-    latents = torch.zeros(count, LENGTH, 2, 2, 2)
-    latents[:, :, 0] = torch.arange(count)[:, None, None, None]
-    latents[:, :, 1] = 1 + torch.arange(LENGTH)[None, :, None, None]
-    attributes = torch.zeros(count, LENGTH, 5, dtype=torch.int64)
-    if changes:
-        for episode in range(count):
-            at = int(torch.randint(2, LENGTH, (), generator=g))
-            attributes[episode, at:, int(torch.randint(0, 5, (), generator=g))] = 1
-    actions = torch.randint(0, 4, (count, LENGTH), generator=g)
-    return Pool(latents.half(), attributes, actions)
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    autoencoder = tiny.world_model().autoencoder
+    return Source(autoencoder, "mixed", 2, cache=cache_folder(tmp_path, autoencoder))
 
 
-def windows_of(p: Pool, *, segments: int = 1, fresh: float = 0.0, batch: int = 400) -> Windows:
-    torch.manual_seed(1)
-    return sample_windows(p, batch, SEGMENT, segments, fresh=fresh)
+def same(a: Pool, b: Pool) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(vars(a).values(), vars(b).values(), strict=True))
 
 
-@pytest.mark.parametrize("segments", [1, 3])
-def test_a_change_never_lies_inside_the_first_segment(segments: int) -> None:
-    """Live, prompts take effect at a segment's first frame; the model must not learn anything else."""
-    p = pool()
-    w = windows_of(p, segments=segments)
-    first, second = (p.attributes[w.episode, w.start + i] for i in (0, 1))
-    assert torch.equal(first, second)
+def test_a_part_is_a_function_of_its_number_seed_and_stream(source: Source) -> None:
+    fresh = replace(source, cache=None)
+    first = fresh.make(3, 1)
+    assert first.latents.shape == (1, 2, *WORLD)
+    assert same(first, fresh.make(3, 1))
+    for other in (replace(fresh, seed=1), replace(fresh, name="held-out")):
+        assert not same(first, other.make(3, 1))
+    assert not same(first, fresh.make(4, 1))
 
 
-@pytest.mark.parametrize("segments", [1, 3])
-def test_windows_lie_inside_their_episode_and_after_their_scenes_begin(segments: int) -> None:
-    w = windows_of(pool(), segments=segments, fresh=0.3)
-    assert int(w.start.min()) >= 0
-    assert int(w.start.max()) + segments * SEGMENT <= LENGTH
-    assert bool((w.scene >= 0).all())
-    assert bool((w.scene <= w.start).all())
+def test_what_was_made_once_is_read_again(source: Source) -> None:
+    made = source.make(0, 1)
+    path = source.path(0)
+    assert path is not None
+    modified = path.stat().st_mtime_ns
+    assert same(made, source.make(0, 1))
+    assert path.stat().st_mtime_ns == modified
+    path.write_bytes(b"torn")
+    assert same(made, source.make(0, 1))
 
 
-def test_changes_are_rare_in_the_data_and_not_in_the_batch() -> None:
-    p = pool(60)
-    w = windows_of(p)
-    young = change_age(p.attributes)[w.episode, w.start] < 6
-    everywhere = change_age(p.attributes)[:, : LENGTH - SEGMENT + 1] < 6
-    assert float(young.float().mean()) > max(0.45, 1.4 * float(everywhere.float().mean()))
+def test_latents_of_another_autoencoder_lie_elsewhere(tmp_path: Path) -> None:
+    folders = {cache_folder(tmp_path, tiny.world_model(seed=s).autoencoder) for s in (0, 0, 1)}
+    assert len(folders) == 2
 
 
-def test_a_fresh_window_sees_no_history() -> None:
-    p = pool()
-    w = windows_of(p, fresh=1.0)
-    assert torch.equal(w.scene, w.start)
-    assert not frames_before(p, w, w.start, 19).any()
-
-
-def test_history_is_what_came_before_in_the_scene_and_zero_before_it() -> None:
-    p = pool()
-    w = Windows(torch.tensor([3, 4]), torch.tensor([6, 2]), torch.tensor([4, 0]))
-    history = frames_before(p, w, w.start, 5)[:, :, :, 0, 0]
-    assert history[0].tolist() == [[0, 0], [0, 0], [0, 0], [3, 5], [3, 6]]  # frames 4 and 5, as 1 + frame
-    assert history[1].tolist() == [[0, 0], [0, 0], [0, 0], [4, 1], [4, 2]]
-
-
-def test_targets_come_with_their_actions_and_the_attributes_of_their_last_frame() -> None:
-    p = pool()
-    w = Windows(torch.tensor([3, 4]), torch.tensor([6, 2]), torch.tensor([4, 0]))
-    latents, actions, attributes = frames_from(p, w, w.start, SEGMENT)
-    assert latents[:, :, 1, 0, 0].tolist() == [[7, 8], [3, 4]]
-    assert torch.equal(actions, torch.stack([p.actions[3, 6:8], p.actions[4, 2:4]]))
-    assert torch.equal(attributes, torch.stack([p.attributes[3, 7], p.attributes[4, 3]]))
-
-
-def test_the_age_of_a_change_counts_from_its_frame() -> None:
-    attributes = torch.tensor([[[0, 0], [0, 0], [1, 0], [1, 0], [1, 1], [1, 1]]])
-    assert change_age(attributes)[0].tolist() == [1000, 1001, 0, 1, 0, 1]
-    assert change_age(attributes[..., 1:])[0].tolist() == [1000, 1001, 1002, 1003, 0, 1]
-
-
-def numbers(p: Pool) -> list[int]:
-    return [int(x) for x in p.latents[:, 0, 0, 0, 0]]
-
-
-def test_the_pool_grows_to_its_limit_and_then_forgets_the_oldest() -> None:
-    def more(first: int) -> Pool:
-        p = pool(4)
-        p.latents[:, :, 0] += first
-        return p
-
-    p, at = pool(4), 0
-    for first in (10, 20, 30):
-        p, at = grow(p, more(first), at, limit=10)
-    assert numbers(p) == [30, 31, 32, 33, 10, 11, 12, 13, 20, 21, 22, 23]
-    assert at == 4
-    assert join([p, p]).actions.shape == (2 * len(p), LENGTH)
-
-
-def test_replacing_wraps_round() -> None:
-    p, other = pool(6), pool(4)
-    other.latents[:, :, 0] += 50
-    p.replace(4, other)
-    assert numbers(p) == [52, 53, 2, 3, 50, 51]
-
-
-def test_windows_are_drawn_from_torchs_generator_alone() -> None:
-    """A resumed run is seeded; hidden randomness would make it another one."""
-    first, second = (windows_of(pool(), fresh=0.3) for _ in range(2))
-    pairs: list[tuple[Tensor, Tensor]] = [
-        (first.episode, second.episode),
-        (first.start, second.start),
-        (first.scene, second.scene),
-    ]
-    assert all(torch.equal(a, b) for a, b in pairs)
+def test_the_pool_grows_to_its_limit_and_forgets_the_oldest(
+    source: Source, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool = Episodes(source, start=PART, limit=2 * PART, every=10)
+    assert len(pool.at(0)) == PART
+    assert len(pool.at(10)) == len(pool.at(25)) == 2 * PART
+    latest = pool.at(25)
+    assert same(latest.first(PART), source.make(2))
+    files = sorted(p.name for p in source.cache.iterdir()) if source.cache else []
+    assert len(files) == 2
+    assert "mixed: 8 of 8 episodes" in capsys.readouterr().out
+    # a resumed run holds the same, without having been there before
+    resumed = Episodes(source, start=PART, limit=2 * PART, every=10)
+    assert same(resumed.at(25), latest)

@@ -1,10 +1,16 @@
-"""An exact reparametrisation of rectified flow around the last clean latent, for small models and budgets.
+"""Preconditioning around the last clean latent, for small models and budgets.
 
 A plain network must learn to carry an unchanged picture through six blocks before it learns anything else.
-Here it answers a target of unit variance at every t, given the prior x ~ N(base, S):
-with r = ((1 − t)/t)² and K = S/(S + r), x̂ = base + K (x_t/t − base) + √(S (1 − K)) · net and
-velocity = (x̂ − x_t)/(1 − t). S = 0 turns it off: the network answers the velocity, as public checkpoints do.
-Ours, not the paper's.
+Here it answers a target of unit variance at every t, given the prior x ~ N(base, S). With
+D = S t² + (1 − t)² and K = S t²/D, the mean of x given x_t is base + K (x_t/t − base), its variance
+S (1 − K), and the network answers how far x is from that mean, in deviations. Written as the
+velocity u = (x − x_t)/(1 − t), with everything that could divide by zero cancelled:
+
+    answer = √(D/S) · u + [(1 − t − S t) x_t − (1 − t) base] / √(S D)
+
+D lies between S/(1 + S) and 1, so this is finite from t = 0 to t = 1, both included, and errors of the answer
+are errors of the velocity times a factor near one. S = 0 turns it off: the network answers the velocity, as
+public checkpoints do. Ours, not the paper's.
 """
 
 from __future__ import annotations
@@ -13,13 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.model.config import ModelConfig
-
-T_MIN, T_MAX = 1e-3, 0.98  # where the formulas would divide by zero
-
-
-def _wide(value: Tensor) -> Tensor:
-    """(B,) → (B, 1, 1, 1, 1)."""
-    return value[:, None, None, None, None]
+from engine.model.flow import wide
 
 
 class Precondition(nn.Module):
@@ -27,25 +27,27 @@ class Precondition(nn.Module):
         super().__init__()
         self.variance = variance
 
-    def coefficients(self, t: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """K and √(S (1 − K)), each (B, 1, 1, 1, 1). Without context the prior is N(0, 1)."""
-        t = _wide(t).clamp(T_MIN, T_MAX)
-        s = torch.where(_wide(context) > 0.5, self.variance, 1.0)
-        k = s / (s + ((1 - t) / t) ** 2)
-        return k, (s * (1 - k)).sqrt()
-
-    def estimate(self, x: Tensor, t: Tensor, net: Tensor, base: Tensor, context: Tensor) -> Tensor:
-        """x̂, the clean segment that the network's answer stands for (Eq. 7's one-step estimate)."""
-        if not self.variance:
-            return x + (1 - _wide(t)) * net
-        k, c = self.coefficients(t, context)
-        return base + k * (x / _wide(t).clamp(T_MIN, T_MAX) - base) + c * net
-
     def velocity(self, x: Tensor, t: Tensor, net: Tensor, base: Tensor, context: Tensor) -> Tensor:
-        """u = x̂ − ε, written (x̂ − x_t)/(1 − t)."""
+        """What an answer of the network at (x, t) says about the velocity. Without context the prior is
+        N(0, 1)."""
         if not self.variance:
             return net
-        return (self.estimate(x, t, net, base, context) - x) / (1 - _wide(t)).clamp(min=1 - T_MAX)
+        gain, offset = self._line(x, t, base, context)
+        return (net - offset) / gain
+
+    def answer(self, x: Tensor, t: Tensor, velocity: Tensor, base: Tensor, context: Tensor) -> Tensor:
+        """The inverse: what the network should answer at (x, t) for this velocity. Losses compare answers."""
+        if not self.variance:
+            return velocity
+        gain, offset = self._line(x, t, base, context)
+        return gain * velocity + offset
+
+    def _line(self, x: Tensor, t: Tensor, base: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """answer = gain · velocity + offset; gain (B, 1, 1, 1, 1), offset like x."""
+        t = wide(t, x)
+        s = torch.where(wide(context, x) > 0.5, self.variance, 1.0)
+        d = s * t**2 + (1 - t) ** 2
+        return (d / s).sqrt(), ((1 - t - s * t) * x - (1 - t) * base) / (s * d).sqrt()
 
 
 def shifted(base: Tensor, actions: Tensor, c: ModelConfig) -> Tensor:

@@ -3,17 +3,24 @@ it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from engine.model.autoencoder import Autoencoder, AutoencoderConfig, to_bytes, to_unit
-from engine.training.run import Ema, Run, clip_and_step
+from engine.model.config import build
+from engine.training.learner import Learner, fit, save_weights
+from engine.training.recipe import Stage
+from engine.training.ring import Ring, part_generator
+from engine.training.run import Run
 from engine.world.episodes import sample_episodes
 from engine.world.render import render
 
 CLIP = 3  # latent frames of a training clip
+PART = 4  # clips that are made at a time
 Z_NOISE = 0.1  # the decoder must bear small errors of the DiT
 
 
@@ -21,6 +28,34 @@ def render_clips(count: int, generator: torch.Generator) -> Tensor:
     """(count, 12, 3, H, W) uint8: moments from moving, changing episodes."""
     episodes = sample_episodes(count, CLIP + 5, generator, changes=4.0)
     return render(episodes, start=5 * 4, stop=(CLIP + 5) * 4)
+
+
+class Clips:
+    """A bounded pool of rendered clips that is renewed while training runs."""
+
+    def __init__(self, seed: int, *, start: int = 640, limit: int = 640) -> None:
+        self.room: Tensor | None = None
+        self.limit = limit
+        self.ring = Ring(
+            lambda k: render_clips(PART, part_generator(seed, "clips", k)),
+            self._put,
+            start=start // PART,
+            limit=limit // PART,
+            every=40,
+        )
+
+    def draw(self, step: int, batch: int, device: torch.device | str) -> Tensor:
+        """(batch, 12, 3, 48, 80) in [-1, 1]: crops from anywhere."""
+        self.ring.advance(step)
+        assert self.room is not None
+        pick = torch.randint(0, len(self.ring) * PART, (batch,))
+        y, x = (8 * int(torch.randint(0, n, ())) for n in (7, 11))
+        return to_unit(self.room[pick][..., y : y + 48, x : x + 80].to(device))
+
+    def _put(self, place: int, part: Tensor) -> None:
+        if self.room is None:
+            self.room = torch.empty(self.limit, *part.shape[1:], dtype=torch.uint8)
+        self.room[place * PART : (place + 1) * PART] = part
 
 
 def psnr(model: Autoencoder, clips: Tensor) -> float:
@@ -50,132 +85,93 @@ def fit_statistics(model: Autoencoder, clips: Tensor) -> None:
 
 
 def train_autoencoder(
-    folder: Path, *, minutes: float, lr: float = 2e-3, batch: int = 4, seed: int = 0
+    folder: Path, stage: Stage, *, seed: int = 0, device: str = "cpu", clips: Clips | None = None
 ) -> Autoencoder:
-    """Train for `minutes` in all (resuming), return the averaged model, also saved as `autoencoder.pt`."""
+    """Train for the stage's budget in all (resuming), return the averaged model, also saved as
+    `autoencoder.final.pt`."""
     torch.manual_seed(seed)
-    generator = torch.Generator().manual_seed(seed + 1)
-    model: Autoencoder = Autoencoder(AutoencoderConfig()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-3)
-    ema = Ema(model, 0.999)
-    run = Run(folder, "autoencoder", minutes * 60, lr=lr, warmup=50, hold=0.4)
-    held_out = render_clips(32, torch.Generator().manual_seed(987))
-    if state := run.resume():
-        model.load_state_dict(state["live"])
-        optimizer.load_state_dict(state["optimizer"])
-        ema.shadow, ema.steps = state["ema"], run.step
-        generator.manual_seed(seed + 1 + run.step)
-        model.mean.zero_()  # a finished run has fitted them; training is on raw latents
-        model.std.fill_(1)
-    clips = render_clips(640, generator)
+    model = Autoencoder(build(AutoencoderConfig, stage.config))
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def checkpoint(**rules: float) -> None:
-        run.save(
-            {
-                "live": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "ema": ema.shadow,
-                "config": vars(model.config),
-            },
-            **rules,
-        )
+    def encode(pixels: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        z = model.encode(pixels)
+        noise = Z_NOISE * min(1.0, step / 500)  # ramped: latents start no larger than the noise
+        return z + noise * torch.randn_like(z), 1e-3 * z.pow(2).mean()
 
-    while run.progress < 1:
-        if run.step % 40 == 0:
-            keep = torch.randint(0, len(clips) - 4, ())
-            clips[keep : keep + 4] = render_clips(4, generator)
-        pick = torch.randint(0, len(clips), (batch,), generator=generator)
-        y, x = (8 * int(torch.randint(0, n, (), generator=generator)) for n in (7, 11))
-        target = to_unit(clips[pick][..., y : y + 48, x : x + 80])
-        run.schedule(optimizer)
-        z = model.encode(target)
-        ramp = Z_NOISE * min(1.0, run.step / 500)
-        out, _ = model.decode(z + ramp * torch.randn_like(z), torch.zeros_like(z[:, 0]))
-        loss = reconstruction_loss(out, target) + 1e-3 * z.pow(2).mean()
-        loss.backward()
-        clip_and_step(optimizer, model.parameters())
-        ema.update()
-        run.note(loss)
-        if run.step % 500 == 0:
-            ema.swap()
-            run.log(psnr_db=psnr(model, held_out), z_std=float(model.encode(to_unit(held_out)).std()))
-            ema.swap()
-        checkpoint(every_s=120)
-    ema.swap()
-    fit_statistics(model, render_clips(256, generator))
-    run.log(psnr_db=psnr(model, held_out))
-    ema.swap()
-    checkpoint()
-    ema.swap()
-    torch.save({"config": vars(model.config), "state": model.state_dict()}, folder / "autoencoder.final.pt")
-    return model
+    mean = _train(folder, "autoencoder", model, model, stage, encode, clips or Clips(seed), seed)
+    fit_statistics(mean, render_clips(256, part_generator(seed, "statistics", 0)).to(device))
+    save_weights(folder / "autoencoder.final.pt", mean, mean.config)
+    return mean
 
 
 def train_decoder(
-    folder: Path,
-    config: AutoencoderConfig,
-    *,
-    minutes: float,
-    lr: float = 1.5e-3,
-    batch: int = 4,
-    seed: int = 0,
+    folder: Path, stage: Stage, *, seed: int = 0, device: str = "cpu", clips: Clips | None = None
 ) -> Autoencoder:
     """A better decoder for latents that stay as they are: the DiT and its cached latents remain valid.
 
-    `config` differs from the trained autoencoder's only in its decoder. Overwrites `autoencoder.final.pt`
-    when done; raises RuntimeError where the encoder doesn't fit."""
+    The stage's config says the decoder's part; the encoder's is that of the trained autoencoder. Overwrites
+    `autoencoder.final.pt` when done."""
     torch.manual_seed(seed)
-    old = load_autoencoder(folder)
-    model = Autoencoder(config)
+    old = load_autoencoder(folder).to(device)
+    decoder = {k: v for k, v in stage.config.items() if k.startswith("decoder_")}
+    model = Autoencoder(replace(old.config, **decoder))
     model.encoder.load_state_dict(old.encoder.state_dict())
-    model.encoder.requires_grad_(False)
     model.mean.copy_(old.mean)
     model.std.copy_(old.std)
-    optimizer = torch.optim.AdamW(model.decoder.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-3)
-    ema = Ema(model.decoder, 0.999)
-    run = Run(folder, "decoder", minutes * 60, lr=lr, warmup=50, hold=0.3)
-    if state := run.resume():
-        model.load_state_dict(state["live"])
-        optimizer.load_state_dict(state["optimizer"])
-        ema.shadow, ema.steps = state["ema"], run.step
-    generator = torch.Generator().manual_seed(seed + 11 + run.step)
-    held_out = render_clips(32, torch.Generator().manual_seed(987))
-    clips = render_clips(512, generator)
-    run.begin()
-    while run.progress < 1:
-        if run.step % 40 == 39:
-            keep = int(torch.randint(0, len(clips) - 4, ()))
-            clips[keep : keep + 4] = render_clips(4, generator)
-        pick = torch.randint(0, len(clips), (batch,), generator=generator)
-        y, x = (8 * int(torch.randint(0, n, (), generator=generator)) for n in (7, 11))
-        target = to_unit(clips[pick][..., y : y + 48, x : x + 80])
-        run.schedule(optimizer)
+    model.to(device).encoder.requires_grad_(False)
+
+    def encode(pixels: Tensor, step: int) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            z = model.encode(target)
-        out, _ = model.decode(z + Z_NOISE * torch.randn_like(z), torch.zeros_like(z[:, 0]))
-        loss = reconstruction_loss(out, target)
+            z = model.encode(pixels)
+        return z + Z_NOISE * torch.randn_like(z), torch.zeros((), device=device)
+
+    mean = _train(folder, "decoder", model, old, stage, encode, clips or Clips(seed), seed)
+    save_weights(folder / "autoencoder.final.pt", mean, mean.config)
+    return mean
+
+
+def _train(
+    folder: Path,
+    name: str,
+    model: Autoencoder,
+    before: Autoencoder,
+    stage: Stage,
+    encode: Callable[[Tensor, int], tuple[Tensor, Tensor]],
+    clips: Clips,
+    seed: int,
+) -> Autoencoder:
+    """The loop of both stages. `encode` gives what the decoder sees, and what that costs."""
+    device = next(model.parameters()).device
+    learner = Learner(model, ema=stage.ema, betas=(0.9, 0.99), weight_decay=1e-3)
+    run = Run(folder, name, 60 * stage.minutes, steps=stage.steps, lr=stage.lr, warmup=50, hold=0.4)
+    held_out = render_clips(32, part_generator(seed, "held-out clips", 0)).to(device)
+    state = run.resume()
+    clips.ring.advance(run.step)
+    if state is not None:
+        learner.load(state)
+
+    def update() -> dict[str, float]:
+        pixels = clips.draw(run.step, stage.batch, device)
+        z, cost = encode(pixels, run.step)
+        out, _ = model.decode(z, torch.zeros_like(z[:, 0]))
+        loss = reconstruction_loss(out, pixels) + cost
         loss.backward()
-        clip_and_step(optimizer, model.decoder.parameters())
-        ema.update()
-        run.note(loss)
-        if run.step % 500 == 0:
-            ema.swap()
-            run.log(psnr_db=psnr(model, held_out), before_db=psnr(old, held_out))
-            ema.swap()
-        run.save(
-            {"live": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.shadow}, every_s=120
-        )
-    run.save({"live": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.shadow})
-    ema.swap()
-    run.log(psnr_db=psnr(model, held_out), before_db=psnr(old, held_out))
-    torch.save({"config": vars(config), "state": model.state_dict()}, folder / "autoencoder.final.pt")
-    return model
+        return {"loss": float(loss.detach())}
+
+    def judge() -> None:
+        figures = {} if before is model else {"before_db": psnr(before, held_out)}
+        run.log(psnr_db=psnr(learner.mean, held_out), **figures)
+
+    run.begin()
+    fit(run, learner, update, judge=judge)
+    judge()
+    return learner.mean
 
 
 def load_autoencoder(folder: Path) -> Autoencoder:
     """The finished autoencoder of a run, frozen."""
-    data = torch.load(folder / "autoencoder.final.pt", weights_only=True)
-    model = Autoencoder(AutoencoderConfig(**data["config"]))
+    data = torch.load(folder / "autoencoder.final.pt", weights_only=True, map_location="cpu")
+    model = Autoencoder(build(AutoencoderConfig, data["config"], "autoencoder"))
     model.load_state_dict(data["state"])
     model.eval().requires_grad_(False)
     return model

@@ -1,73 +1,130 @@
-"""`psistream train STAGE`: each stage of the built-in model, from nothing but this repository.
+"""`psistream train RECIPE | STAGE`: the built-in model, from nothing but this repository.
 
-Order: autoencoder, then text and dit (they need not wait for each other), then `psistream export onnx`. Every
-stage resumes where its run folder left off; `--minutes` is the whole budget of the stage, earlier sittings
-included.
+A recipe (its name, or a TOML file) trains all of its stages, one after the other. A stage trains itself
+alone: autoencoder, decoder, text, dit, probe, or a phase of the DiT, with those before it. Every stage
+resumes where its run folder left off; a budget is that of the stage, earlier sittings included.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from engine.errors import PsistreamError
+from engine.errors import InvalidInput, PsistreamError
 
-STAGES = ("autoencoder", "text", "dit", "decoder", "probe")
+if TYPE_CHECKING:
+    from engine.training.recipe import Recipe, Stage
+
+STAGES = ("autoencoder", "decoder", "text", "dit", "probe")
 
 
-def stage(name: str) -> Callable[[argparse.Namespace], object]:
-    """The stage's work; torch is imported only here."""
-    from engine.model.autoencoder import AutoencoderConfig
-    from engine.model.config import ModelConfig, PackingConfig
+def train(recipe: Recipe, what: str, args: argparse.Namespace) -> None:
+    """One stage, or a phase of the DiT with those before it."""
     from engine.training.autoencoder import load_autoencoder, train_autoencoder, train_decoder
-    from engine.training.teacher_forcing import train_dit
+    from engine.training.dit import train_dit
     from engine.training.text import train_text
 
-    def dit(a: argparse.Namespace) -> object:
-        config = ModelConfig(packing=PackingConfig(anchor_kernel="2x"))
-        return train_dit(a.run, config, minutes=a.minutes, seed=a.seed, lr=a.lr or 1e-3)
+    folder, seed, device = args.run, recipe.seed, args.device
 
-    def decoder(a: argparse.Namespace) -> object:
-        config = AutoencoderConfig(decoder_fine=96, decoder_coarse=160, decoder_blocks=3)
-        return train_decoder(a.run, config, minutes=a.minutes, seed=a.seed, lr=a.lr or 1.5e-3)
+    def stage(name: str) -> Stage:
+        found: Stage | None = getattr(recipe, name)
+        if found is None:
+            raise InvalidInput(f"the recipe has no [{name}]: name another with --recipe", field="recipe")
+        return found
 
-    def probe(a: argparse.Namespace) -> object:
+    if what == "autoencoder":
+        train_autoencoder(folder, stage(what), seed=seed, device=device)
+    elif what == "decoder":
+        train_decoder(folder, stage(what), seed=seed, device=device)
+    elif what == "text":
+        train_text(folder, stage(what), seed=seed)
+    elif what == "probe":
         from engine.evaluation.probe import train_probe
 
-        return train_probe(a.run, load_autoencoder(a.run), minutes=a.minutes, seed=a.seed)
+        train_probe(folder, load_autoencoder(folder), minutes=stage(what).minutes, seed=seed)
+    else:
+        until = "" if what == "dit" else what
+        train_dit(folder, recipe, until=until, device=device, latents=args.latents)
 
-    return {
-        "autoencoder": lambda a: train_autoencoder(a.run, minutes=a.minutes, seed=a.seed, lr=a.lr or 1.5e-3),
-        "text": lambda a: train_text(a.run, minutes=a.minutes, seed=a.seed, lr=a.lr or 1e-3),
-        "dit": dit,
-        "decoder": decoder,
-        "probe": probe,
-    }[name]
+
+def adapt(recipe: Recipe, what: str, args: argparse.Namespace) -> Recipe:
+    """The recipe with what the command line says instead. Raises InvalidInput."""
+    from engine.training.recipe import scaled
+
+    minutes, steps = args.minutes or 0.0, args.steps or 0
+    if args.seed is not None:
+        recipe = replace(recipe, seed=args.seed)
+    if what in STAGES and what != "dit":
+        stage: Stage | None = getattr(recipe, what)
+        if stage is None:
+            return recipe
+        if minutes or steps:
+            stage = replace(stage, minutes=minutes, steps=steps)
+        changes: dict[str, Any] = {what: replace(stage, lr=args.lr or stage.lr)}
+        return replace(recipe, **changes)
+    dit = recipe.dit
+    if minutes or steps:
+        dit = replace(dit, phases=scaled(dit.phases, minutes=minutes, steps=steps))
+    return replace(recipe, dit=replace(dit, lr=args.lr or dit.lr, init=str(args.init or dit.init)))
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="psistream train", description=__doc__.split("\n")[0])
+    p.add_argument(
+        "what", metavar="RECIPE|STAGE", help=f"a recipe, a .toml file, {', '.join(STAGES)}, or a phase"
+    )
+    p.add_argument(
+        "--recipe", default="wander", help="where a stage finds its settings (default: %(default)s)"
+    )
+    p.add_argument("--run", type=Path, default=Path("runs/wander"), help="folder of checkpoints and curves")
+    p.add_argument(
+        "--minutes", type=float, help="budget of the stage, all sittings together; phases share it"
+    )
+    p.add_argument("--steps", type=int, help="the same, in steps")
+    p.add_argument("--lr", type=float, help="peak learning rate")
+    p.add_argument("--init", type=Path, help="weights for the DiT to start from, {'config', 'state'}")
+    p.add_argument("--latents", type=Path, help="cached latents that runs share (default: RUN/latents)")
+    p.add_argument("--seed", type=int)
+    p.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
+    p.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
+    return p
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="psistream train", description=__doc__.split("\n")[0])
-    parser.add_argument("stage", choices=STAGES)
-    parser.add_argument(
-        "--run", type=Path, default=Path("runs/wander"), help="folder of checkpoints and curves"
-    )
-    parser.add_argument(
-        "--minutes", type=float, required=True, help="budget of the stage, all sittings together"
-    )
-    parser.add_argument("--lr", type=float, help="peak learning rate")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
-    args = parser.parse_args(argv)
-    if args.minutes <= 0:
-        parser.error("--minutes must be above 0")
+    args = parser().parse_args(argv)
     try:
         import torch
 
+        from engine.training.recipe import load
+
         if args.threads:
             torch.set_num_threads(args.threads)
-        stage(args.stage)(args)
+        args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        for name in ("minutes", "steps"):
+            value = getattr(args, name)
+            if value is not None and value <= 0:
+                raise InvalidInput(f"--{name} must be above 0", field=name)
+        if args.minutes and args.steps:
+            raise InvalidInput("give --minutes or --steps, not both", field="minutes")
+        recipe = load(args.recipe)
+        phases = [p.name for p in recipe.dit.phases]
+        if args.what in (*STAGES, *phases):
+            train(adapt(recipe, args.what, args), args.what, args)
+            return 0
+        try:
+            recipe = load(args.what)
+        except InvalidInput as e:
+            stages = ", ".join((*STAGES, *phases))
+            raise InvalidInput(f"{e.message}; stages are {stages}", field="what") from None
+        if args.minutes or args.steps or args.lr:
+            raise InvalidInput(
+                "--minutes, --steps and --lr are for one stage, not for a whole recipe", field="what"
+            )
+        for name in recipe.stages():
+            train(adapt(recipe, name, args), name, args)
     except ModuleNotFoundError as e:
         print(f"psistream train needs {e.name}: pip install 'psistream[train]'", file=sys.stderr)
         return 1

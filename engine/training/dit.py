@@ -1,139 +1,180 @@
-"""Stage two: teach the MemoryPack DiT by teacher forcing over chains of segments, gradients through ψ.
+"""The DiT's stage: phases of one run, each with its objective, over a pool of episodes that is renewed
+meanwhile.
 
-A chain is `segments` whole segments in a row of one scene. Each is denoised from the true history; with
-probability `forcing` the history of the next one holds this one's one-step estimate instead (Direct Forcing,
-arXiv 2510.01784, Eq. 7), so that the model meets its own mistakes. ψ runs through the chain and carries
-gradients.
-
-Legend: B batch, W latent frames of a segment, C h w latent, K history frames.
+Knows neither equations (objectives) nor how episodes are made (latents).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
-from torch import Tensor
 
-from engine.model import flow
+from engine.errors import ModelFilesError
+from engine.model.autoencoder import Autoencoder
 from engine.model.config import ModelConfig
 from engine.model.dit import MemoryPackDiT
-from engine.training.latents import Pool, Windows, change_age, frames_before, frames_from, sample_windows
+from engine.training.autoencoder import load_autoencoder
+from engine.training.chains import Chains, chains_of
+from engine.training.judge import held_out_chains, sample_errors
+from engine.training.latents import Episodes, Source, cache_folder
+from engine.training.learner import Learner, fit, load_matching, save_weights
+from engine.training.objectives import OBJECTIVES
+from engine.training.recipe import Data, Phase, Recipe
+from engine.training.run import Run
+from engine.training.windows import sample_journeys, sample_windows
+
+PARTS = ("norm_out", "proj_out")  # what `train = "output"` trains: the paper's second stage
 
 
-@dataclass(frozen=True)
-class Objective:
-    """What a training step asks for."""
+class Curriculum:
+    """Which phase a run is in, and how far in it."""
 
-    batch: int = 12
-    segments: int = 1  # of a chain
-    prefix: int = 2  # segments before the chain that ψ has seen
-    forcing: float = 0.0  # share of chains whose history is the model's own one-step estimate
-    fresh: float = 0.15  # share of chains that start a scene
-    context_noise: float = 0.5  # history noise up to this level
-    hero_weight: float = 3.0
+    def __init__(self, phases: tuple[Phase, ...]) -> None:
+        lengths = [p.minutes + p.steps for p in phases]
+        self.phases = phases
+        self.ends = [sum(lengths[: i + 1]) / sum(lengths) for i in range(len(phases))]
+
+    def at(self, progress: float) -> tuple[Phase, float]:
+        """The phase at this share of the whole, and the share of the phase."""
+        number = next((i for i, end in enumerate(self.ends) if progress < end), len(self.ends) - 1)
+        begin = self.ends[number - 1] if number else 0.0
+        return self.phases[number], (progress - begin) / (self.ends[number] - begin)
 
 
-def prompt(pool: Pool, windows: Windows, at: Tensor, c: ModelConfig) -> Tensor:
-    """What a user would have said of the segment that ends at latent frame `at`: (B, sum of classes).
+def choose_trained(model: MemoryPackDiT, phase: Phase) -> None:
+    """Let gradients reach what the phase trains, and nothing else."""
+    for name, p in model.named_parameters():
+        p.requires_grad_(phase.train == "all" or name.startswith(PARTS))
 
-    Fields that changed lately, or all of a fresh scene mostly, are said; the others now and then. Slightly
-    soft, as the text encoder's answers are."""
-    attributes = pool.attributes[windows.episode]  # (B, L, 5)
-    b = attributes.shape[0]
-    rows = torch.arange(b)
-    ages = torch.stack(
-        [change_age(attributes[:, :, f : f + 1])[rows, at] for f in range(attributes.shape[2])], 1
+
+def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
+    """bf16 where it is fast; the CPU stays exact."""
+    if device.type != "cuda":
+        return nullcontext()
+    # no cache: a cast made without gradients would be used again where gradients are wanted
+    return torch.autocast("cuda", torch.bfloat16, cache_enabled=False)
+
+
+class Material:
+    """Chains to train on: from the pool, and from journeys once a phase asks for them."""
+
+    def __init__(
+        self, autoencoder: Autoencoder, c: ModelConfig, data: Data, seed: int, cache: Path, *, forget: bool
+    ) -> None:
+        device = next(autoencoder.parameters()).device
+        cache = cache_folder(cache, autoencoder)
+        self.config = c
+
+        def episodes(
+            name: str, length: int, changes: float, journeys: float, start: int, limit: int
+        ) -> Episodes:
+            source = Source(autoencoder, name, length, changes, journeys, seed, cache, device)
+            return Episodes(
+                source, start=start, limit=limit, every=data.renew_every, forget=forget, device=device
+            )
+
+        self.pool = episodes("mixed", data.length, data.changes, 0.25, data.start, data.limit)
+        self.journeys = episodes(
+            "journeys", data.journey_length, data.changes / 4, 1.0, data.journey_start, data.journey_limit
+        )
+        self.held_out = replace(self.pool.source, name="held-out").make(0, 16)
+
+    def prepare(self, step: int, phases: tuple[Phase, ...]) -> None:
+        """Make what the phases will want at first, before time is counted."""
+        self.pool.at(step)
+        if any(p.journeys for p in phases):
+            self.journeys.at(step)
+
+    def draw(self, step: int, phase: Phase, clips: int) -> tuple[Chains, Phase]:
+        """A batch for this step, and the phase with what a journey changes about it."""
+        c, rows = self.config, max(1, phase.batch // clips)
+        if phase.journeys and float(torch.rand(())) < phase.journeys:
+            pool = self.journeys.at(step)
+            windows = sample_journeys(pool, rows, c.segment, clips)
+            prefix = phase.journey_prefix
+            return chains_of(pool, windows, clips, prefix, c), replace(phase, bptt=max(phase.bptt, prefix))
+        pool = self.pool.at(step)
+        windows = sample_windows(
+            pool, rows, c.segment, clips, fresh=phase.fresh, long_scene=phase.objective != "teacher"
+        )
+        return chains_of(pool, windows, clips, phase.prefix, c), phase
+
+
+def start_from(path: str, learner: Learner[MemoryPackDiT]) -> None:
+    """Begin with the weights of a file {"config", "state"}, as far as they fit. Raises ModelFilesError."""
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")["state"]
+    except (KeyError, TypeError, RuntimeError, EOFError, OSError, UnpicklingError) as e:
+        raise ModelFilesError(
+            f"init: {path} holds no weights of ours ({type(e).__name__}); a finished run's dit.final.pt does",
+            field="init",
+        ) from None
+    left = load_matching(learner.model, state)
+    load_matching(learner.mean, state)
+    print(f"init: {path}: {len(state) - len(left)} tensors fit" + "".join(f"\n  not used: {n}" for n in left))
+
+
+def train_dit(
+    folder: Path,
+    recipe: Recipe,
+    *,
+    until: str = "",
+    device: str = "cpu",
+    latents: Path | None = None,
+) -> MemoryPackDiT:
+    """Train up to the end of phase `until` (or of them all), resuming. Saves the averaged network as
+    `dit.PHASE.pt` after each phase and as `dit.final.pt`, and returns it.
+
+    `latents` is a folder of cached latents that runs may share. Raises NotFinite, ModelFilesError."""
+    c, dit = recipe.config(), recipe.dit
+    autoencoder = load_autoencoder(folder).to(device)
+    torch.manual_seed(recipe.seed)
+    model = MemoryPackDiT(c).to(device)
+    learner = Learner(model, ema=dit.ema, betas=(0.9, 0.98), weight_decay=0.01)
+    curriculum = Curriculum(dit.phases)
+    total_s = 60 * sum(p.minutes for p in dit.phases)
+    total_steps = sum(p.steps for p in dit.phases)
+    run = Run(folder, "dit", total_s, steps=total_steps, lr=dit.lr, warmup=dit.warmup, hold=dit.hold)
+    state = run.resume()
+    if state is None and dit.init:
+        start_from(dit.init, learner)
+    material = Material(
+        autoencoder, c, recipe.data, recipe.seed, latents or folder / "latents", forget=latents is None
     )
-    fresh = (at - windows.scene < 4)[:, None]
-    said = (ages < 9) | (torch.rand(ages.shape) < torch.where(fresh, 0.85, 0.6))
-    values = torch.where(said, attributes[rows, at] + 1, 0)
-    motion = torch.where(torch.rand(b) < 0.5, pool.actions[windows.episode, at] + 1, 0)
-    parts = []
-    for i, n in enumerate(c.slots):
-        value = motion if i == len(c.slots) - 1 else values[:, i]
-        blur = 0.15 * torch.rand(b, 1) ** 3
-        noise = torch.rand(b, n).softmax(-1)
-        parts.append((1 - blur) * torch.nn.functional.one_hot(value, n).float() + blur * noise)
-    return torch.cat(parts, -1)
+    material.prepare(run.step, dit.phases)
+    chains = held_out_chains(model, material.held_out, 32, 1).to(device)
+    if state is not None:
+        learner.load(state)  # last: nothing before may draw from its generators
+    seen, since = 0, run.step
 
+    def update() -> dict[str, float]:
+        nonlocal seen
+        phase, within = curriculum.at(run.progress)
+        run.tags["phase"] = phase.name
+        clips = phase.clips(within)
+        batch, phase = material.draw(run.step, phase, clips)
+        loss = 0.0
+        with mixed_precision(chains.targets.device):
+            for part in OBJECTIVES[phase.objective](model, batch.to(device), phase, learner.mean):
+                part.backward()
+                loss += float(part.detach())
+        seen += batch.targets.shape[0] * clips
+        return {"loss": loss, "samples_per_s": seen / run.sitting_s}
 
-def hero_mask(c: ModelConfig, weight: float) -> Tensor:
-    """(h, w): where the hero can be counts `weight`-fold; it is one hundredth of the picture."""
-    mask = torch.ones(c.latent_height, c.latent_width)
-    mask[3:10, c.latent_width // 2 - 2 : c.latent_width // 2 + 2] = weight
-    return mask / mask.mean()
+    def judge() -> None:
+        run.log(**sample_errors(learner.mean, chains, (1, 2, 4)))
 
-
-def sample_t(b: int) -> Tensor:
-    """Logit-normal, and 15 % uniform so that both ends are met."""
-    t = torch.sigmoid(torch.randn(b))
-    u = torch.rand(b)
-    return torch.where(u < 0.15, u / 0.15, t).clamp(0.0, 0.98)
-
-
-def chain_loss(model: MemoryPackDiT, pool: Pool, o: Objective) -> Tensor:
-    """Mean loss over the segments of a batch of chains; unit variance of the target makes 1 the start."""
-    c = model.config
-    w, kept = c.segment, sum(c.packing.history)
-    windows = sample_windows(pool, o.batch, w, o.segments, fresh=o.fresh, long_scene=o.segments > 1)
-    weight = hero_mask(c, o.hero_weight)
-    anchor = pool.latents[windows.episode, windows.scene].float()[:, None]
-    psi_memories = _prefix(model, pool, windows, o.prefix)
-    history = frames_before(pool, windows, windows.start, kept)
-    context = (windows.start > windows.scene).float()
-    forced = torch.rand(o.batch, 1, 1, 1, 1) < o.forcing
-    total = torch.zeros(())
-    for k in range(o.segments):
-        at = windows.start + k * w
-        x1, actions, _ = frames_from(pool, windows, at, w)
-        text, pooled = model.text_slots(prompt(pool, windows, at + w - 1, c))
-        image = model.image_tokens(anchor, context)
-        psi = model.initial_memory(text, image)
-        for memory, has in psi_memories:
-            psi = torch.where(has, model.squeeze(psi, memory), psi)
-        t, eps = sample_t(o.batch), torch.randn_like(x1)
-        xt = flow.interpolate(x1, eps, t)
-        sigma = torch.where(torch.rand(o.batch) < 0.4, 0.0, o.context_noise * torch.rand(o.batch) ** 1.5)
-        level = sigma[:, None, None, None, None]
-        inside = (history != 0).flatten(2).any(-1)[..., None, None, None]
-        seen = torch.where(inside, (1 - level) * history + level * torch.randn_like(history), history)
-        given = {
-            "psi": psi,
-            "text": text,
-            "pooled": pooled,
-            "image": image,
-            "history": seen,
-            "anchor": anchor * flow.wide(context, anchor),
-            "context": context,
-            "sigma": sigma,
-            "actions": actions,
-            "index": (at - windows.scene).float() / w,
-        }
-        d = torch.rand(o.batch) * (1 - t)
-        net, base = model.network(xt, t, d, given), model.base(given)
-        estimate = model.precondition.estimate(xt, t, net, base, context)
-        _, scale = model.precondition.coefficients(t, context)
-        total = total + (((estimate - x1) / scale.clamp(min=0.03)).pow(2) * weight).mean()
-        if k + 1 < o.segments:
-            psi_memories.append((model.memorize(x1), torch.ones(o.batch, 1, 1, dtype=torch.bool)))
-            # a very noisy t gives a blur that no sampler would leave in the history
-            own = forced & (flow.wide(t, x1) > 0.25)
-            history = torch.cat([history[:, w:], torch.where(own, estimate.detach(), x1)], 1)
-            context = torch.ones_like(context)
-    return total / o.segments
-
-
-def _prefix(model: MemoryPackDiT, pool: Pool, windows: Windows, count: int) -> list[tuple[Tensor, Tensor]]:
-    """Memorize outputs of up to `count` segments before the chain, oldest first, each with who has it (B, 1,
-    1). Gradients flow through the last two."""
-    w = model.config.segment
-    out = []
-    for j in range(count, 0, -1):
-        at = windows.start - j * w
-        has = (at >= windows.scene)[:, None, None]
-        where = (at[:, None] + torch.arange(w)).clamp(min=0)
-        latents = pool.latents[windows.episode[:, None], where].float()
-        with torch.set_grad_enabled(torch.is_grad_enabled() and j <= 2):
-            out.append((model.memorize(latents), has))
-    return out
+    run.begin()
+    for phase, end in zip(dit.until(until), curriculum.ends, strict=False):
+        if run.progress >= end:
+            continue
+        choose_trained(model, phase)
+        fit(run, learner, update, judge=judge, judge_every=dit.judge_every, until=end, share=phase.lr)
+        save_weights(folder / f"dit.{phase.name}.pt", learner.mean, c)
+    if run.step > since or not (folder / "dit.final.pt").exists():
+        save_weights(folder / "dit.final.pt", learner.mean, c)
+    return learner.mean

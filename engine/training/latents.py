@@ -1,19 +1,26 @@
-"""A pool of encoded episodes: what the DiT trains on. Rendered and encoded here, renewed while training runs.
+"""A pool of encoded episodes: what the DiT trains on. Rendered, encoded and kept on disk, so that resuming
+and other runs on the same autoencoder need not do it again.
 
-Legend: E episodes, L latent frames of an episode, B windows, W latent frames of a segment, C h w latent.
+Legend: E episodes, L latent frames of an episode, C h w latent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from engine.model.autoencoder import Autoencoder, to_unit
+from engine.training.ring import Ring, part_generator
 from engine.world.episodes import sample_episodes
 from engine.world.render import render
+
+PART = 8  # episodes
 
 
 @dataclass
@@ -25,105 +32,115 @@ class Pool:
     def __len__(self) -> int:
         return len(self.latents)
 
-    def replace(self, at: int, other: Pool) -> None:
-        """Overwrite episodes from `at` on, wrapping round."""
-        rows = (at + torch.arange(len(other))) % len(self)
-        self.latents[rows], self.attributes[rows], self.actions[rows] = (
-            other.latents,
-            other.attributes,
-            other.actions,
+    @classmethod
+    def empty(
+        cls, episodes: int, length: int, frame: tuple[int, ...], device: torch.device | str = "cpu"
+    ) -> Pool:
+        """Room for that many episodes; pages that are never written cost nothing."""
+        return cls(
+            torch.empty(episodes, length, *frame, dtype=torch.float16, device=device),
+            torch.zeros(episodes, length, 5, dtype=torch.int64),
+            torch.zeros(episodes, length, dtype=torch.int64),
         )
 
+    def put(self, at: int, part: Pool) -> None:
+        """Write episodes from `at` on."""
+        rows = slice(at, at + len(part))
+        self.latents[rows], self.attributes[rows], self.actions[rows] = (
+            part.latents,
+            part.attributes,
+            part.actions,
+        )
 
-@torch.no_grad()
-def encode_episodes(
-    model: Autoencoder, count: int, length: int, generator: torch.Generator, changes: float
-) -> Pool:
-    """Render `count` episodes and encode them."""
-    episodes = sample_episodes(count, length, generator, changes=changes)
-    frames = render(episodes)
-    latents = torch.cat([model.encode(to_unit(part)).half() for part in frames.split(4)])
-    return Pool(latents, episodes.attributes, episodes.actions)
-
-
-def fill_pool(
-    model: Autoencoder, count: int, length: int, generator: torch.Generator, changes: float, *, part: int = 16
-) -> Iterator[Pool]:
-    """Yield a pool of `count` episodes in parts, so that the caller can show progress."""
-    for start in range(0, count, part):
-        yield encode_episodes(model, min(part, count - start), length, generator, changes)
-
-
-def join(parts: list[Pool]) -> Pool:
-    return Pool(
-        torch.cat([p.latents for p in parts]),
-        torch.cat([p.attributes for p in parts]),
-        torch.cat([p.actions for p in parts]),
-    )
+    def first(self, count: int) -> Pool:
+        """The same memory, seen up to `count` episodes."""
+        return Pool(self.latents[:count], self.attributes[:count], self.actions[:count])
 
 
 @dataclass(frozen=True)
-class Windows:
-    """Where segments lie in the pool: `segments` whole segments in a row, the first at latent frame
-    `start`."""
+class Source:
+    """Where episodes come from: an autoencoder, and what happens in them."""
 
-    episode: Tensor  # (B,)
-    start: Tensor  # (B,) latent frame
-    scene: Tensor  # (B,) latent frame at which the scene begins; its latent is the anchor
+    autoencoder: Autoencoder
+    name: str  # of the stream; another name, other episodes
+    length: int  # latent frames
+    changes: float = 3.0
+    journeys: float = 0.25
+    seed: int = 0
+    cache: Path | None = None  # a folder of `cache_folder`
+    device: torch.device | str = "cpu"
 
+    @torch.no_grad()
+    def make(self, part: int, count: int = PART) -> Pool:
+        """Render and encode `count` episodes, or read them from the cache."""
+        path = self.path(part)
+        if path is not None and path.exists():
+            try:
+                return Pool(**load_file(path))
+            except (SafetensorError, OSError, TypeError):
+                path.unlink(missing_ok=True)  # torn
+        generator = part_generator(self.seed, self.name, part)
+        episodes = sample_episodes(
+            count, self.length, generator, changes=self.changes, journeys=self.journeys, device=self.device
+        )
+        frames = render(episodes)
+        latents = torch.cat([self.autoencoder.encode(to_unit(rows)).half() for rows in frames.split(2)])
+        pool = Pool(latents.cpu(), episodes.attributes.cpu(), episodes.actions.cpu())
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(vars(pool), path.with_suffix(".tmp"))
+            path.with_suffix(".tmp").replace(path)
+        return pool
 
-def change_age(attributes: Tensor) -> Tensor:
-    """(E, L, 5) → (E, L): latent frames since the last change of any attribute, large where there was
-    none."""
-    changed = (attributes[:, 1:] != attributes[:, :-1]).any(-1)
-    age = torch.full(attributes.shape[:2], 1000)
-    for i in range(1, attributes.shape[1]):
-        age[:, i] = torch.where(changed[:, i - 1], 0, age[:, i - 1] + 1)
-    return age
-
-
-def sample_windows(
-    pool: Pool, batch: int, segment: int, segments: int, *, fresh: float, long_scene: bool = False
-) -> Windows:
-    """Segments to train on: half of them in or just after a change, `fresh` of them the first of a scene.
-
-    A change begins at a segment's first frame, as it does in a live session, never inside the first
-    segment."""
-    count, length = pool.actions.shape
-    last = length - segment * segments
-    rows = torch.randint(0, count, (4 * batch,))
-    attributes = pool.attributes[rows]
-    age = change_age(attributes)[:, : last + 1]
-    whole = torch.stack(
-        [(attributes[:, i] == attributes[:, i + segment - 1]).all(-1) for i in range(last + 1)], 1
-    )  # no change inside the first segment
-    weight = (0.25 + 3.0 * (age < 6)) * whole
-    weight[:, 0] = 0.5 * whole[:, 0]
-    start = torch.multinomial(weight.float(), 1)[:, 0]
-    young = (age.gather(1, start[:, None])[:, 0] < 6).float()
-    keep = torch.multinomial(0.35 + young, batch)  # changes are rare in the data, not in the batch
-    rows, start = rows[keep], start[keep]
-    near = (start - torch.randint(1, 20, (batch,))).clamp(min=0)
-    far = (torch.rand(batch) * start).long()
-    scene = torch.where(torch.rand(batch) < (0.1 if long_scene else 0.35), near, far)
-    scene = torch.where(torch.rand(batch) < 0.25, torch.zeros_like(scene), scene)
-    scene = torch.where(torch.rand(batch) < fresh, start, scene)
-    return Windows(rows, start, torch.minimum(scene, start))
+    def path(self, part: int) -> Path | None:
+        rules = f"{self.name}-{self.length}-{self.changes:g}-{self.journeys:g}-{self.seed}"
+        return self.cache and self.cache / f"{rules}-{part:05d}.safetensors"
 
 
-def frames_before(pool: Pool, windows: Windows, at: Tensor, count: int) -> Tensor:
-    """The `count` latent frames before `at`, zero before the scene began: (B, count, C, h, w) fp32."""
-    where = at[:, None] + torch.arange(-count, 0)
-    inside = (where >= windows.scene[:, None])[..., None, None, None]
-    return pool.latents[windows.episode[:, None], where.clamp(min=0)].float() * inside
+def cache_folder(root: Path, autoencoder: Autoencoder) -> Path:
+    """Where latents of exactly this autoencoder lie."""
+    key = hashlib.sha256()
+    for tensor in autoencoder.state_dict().values():
+        key.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return root / key.hexdigest()[:16]
 
 
-def frames_from(pool: Pool, windows: Windows, at: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Latents (B, count, C, h, w), actions (B, count), attributes at the last of them (B, 5)."""
-    where = at[:, None] + torch.arange(count)
-    episode = windows.episode[:, None]
-    return (
-        pool.latents[episode, where].float(),
-        pool.actions[episode, where],
-        pool.attributes[windows.episode, where[:, -1]],
-    )
+class Episodes:
+    """A growing, bounded pool of one source. `forget`: what the pool has dropped leaves the disk as well."""
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        start: int,
+        limit: int,
+        every: int,
+        forget: bool = True,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.source, self.forget, self.device = source, forget, device
+        self.room: Pool | None = None
+        self.ring = Ring(
+            self._make, self._put, start=-(-start // PART), limit=max(1, limit // PART), every=every
+        )
+
+    def at(self, step: int) -> Pool:
+        """What there is at this step; makes what is missing."""
+        self.ring.advance(step)
+        assert self.room is not None
+        return self.room.first(len(self.ring) * PART)
+
+    def _make(self, part: int) -> Pool:
+        old = self.source.path(part - self.ring.limit) if self.forget else None
+        if old is not None:
+            old.unlink(missing_ok=True)
+        made = self.source.make(part)
+        if part < self.ring.start:
+            print(f"{self.source.name}: {PART * (part + 1)} of {PART * self.ring.start} episodes", flush=True)
+        return made
+
+    def _put(self, place: int, part: Pool) -> None:
+        if self.room is None:
+            episodes = PART * self.ring.limit
+            self.room = Pool.empty(episodes, part.latents.shape[1], part.latents.shape[2:], self.device)
+        self.room.put(place * PART, part)

@@ -1,4 +1,4 @@
-"""What every training stage shares: a time budget, learning-rate schedule, EMA, checkpoints and curves.
+"""What every training stage shares: a budget, a learning-rate schedule, checkpoints, curves, a polite end.
 
 A run is a folder: `STAGE.pt` (latest checkpoint), `STAGE.jsonl` (curve). It resumes where it was and says
 where it is. It does not know models or data.
@@ -9,15 +9,23 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from engine.errors import PsistreamError
+from engine.errors import ModelFilesError, PsistreamError
+
+SAY_EVERY_S = 20.0
+SAVE_EVERY_S = 150.0
 
 
 class NotFinite(PsistreamError):
@@ -26,40 +34,27 @@ class NotFinite(PsistreamError):
     code = "not_finite"
 
 
-class Ema:
-    """Exponential moving average of a module's parameters, with the usual warm-up of its decay."""
-
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay, self.steps = decay, 0
-        self.shadow = [p.detach().clone() for p in module.parameters()]
-        self.source = list(module.parameters())
-
-    @torch.no_grad()
-    def update(self) -> None:
-        self.steps += 1
-        decay = min(self.decay, (self.steps + 1) / (self.steps + 10))
-        torch._foreach_lerp_(self.shadow, [p.detach() for p in self.source], 1 - decay)
-
-    @torch.no_grad()
-    def swap(self) -> None:
-        """Exchange averaged and live weights; call twice around an evaluation."""
-        for live, mean in zip(self.source, self.shadow, strict=True):
-            keep = live.detach().clone()
-            live.copy_(mean)
-            mean.copy_(keep)
-
-
 class Run:
-    """One stage under a budget of seconds, resumable; seconds of earlier sittings count."""
+    """One stage under a budget of seconds or of steps, resumable; earlier sittings count."""
 
     def __init__(
-        self, folder: Path, stage: str, budget_s: float, *, lr: float, warmup: int, hold: float
+        self,
+        folder: Path,
+        stage: str,
+        budget_s: float = 0.0,
+        *,
+        steps: int = 0,
+        lr: float,
+        warmup: int,
+        hold: float,
     ) -> None:
-        self.folder, self.stage, self.budget_s = folder, stage, budget_s
+        self.folder, self.stage, self.budget_s, self.steps = folder, stage, budget_s, steps
         self.lr, self.warmup, self.hold = lr, warmup, hold
         self.step, self.spent_s = 0, 0.0
+        self.stopped = False
+        self.tags: dict[str, str] = {}  # said with every figure
         self._since = time.monotonic()
-        self._said = self._saved = -1e9
+        self._said, self._saved = -1e9, self._since
         self._mean: dict[str, float] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -68,27 +63,51 @@ class Run:
         return self.spent_s + time.monotonic() - self._since
 
     @property
+    def sitting_s(self) -> float:
+        """Seconds since this sitting began."""
+        return max(1e-9, time.monotonic() - self._since)
+
+    @property
     def progress(self) -> float:
-        return min(1.0, self.elapsed_s / self.budget_s)
+        return min(1.0, self.step / self.steps if self.steps else self.elapsed_s / self.budget_s)
 
     def begin(self) -> None:
         """Preparations are over: the budget counts from here."""
-        self._since = time.monotonic()
+        self._since = self._saved = time.monotonic()
 
-    def schedule(self, optimizer: torch.optim.Optimizer) -> None:
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM ask for a stop at the next step's end; a second one doesn't wait."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self.stopped:
+                raise KeyboardInterrupt
+            self.stopped = True
+
+        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for s, handler in before.items():
+                signal.signal(s, handler)
+
+    def rate(self) -> float:
         """Linear warm-up, then flat up to `hold` of the budget, then cosine to 3 %."""
-        after = max(0.0, (self.progress - self.hold) / (1 - self.hold))
-        lr = (
-            self.lr
-            * min(1.0, (self.step + 1) / self.warmup)
-            * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * after)))
-        )
-        for group in optimizer.param_groups:
-            group["lr"] = lr * group.get("scale", 1.0)
+        after = max(0.0, (self.progress - self.hold) / (1 - self.hold)) if self.hold < 1 else 0.0
+        cosine = 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * after))
+        return self.lr * min(1.0, (self.step + 1) / self.warmup) * cosine
 
-    def note(self, loss: Tensor, **figures: float) -> None:
+    def schedule(self, optimizer: torch.optim.Optimizer, share: float = 1.0) -> None:
+        """Set the step's learning rate; a group's `scale` multiplies it."""
+        for group in optimizer.param_groups:
+            group["lr"] = share * self.rate() * group.get("scale", 1.0)
+
+    def note(self, loss: Tensor | float, **figures: float) -> None:
         """Count a step; keep running means; say and log them about every 20 s. Raises NotFinite."""
-        value = float(loss.detach())
+        value = float(loss.detach()) if isinstance(loss, Tensor) else loss
         if not math.isfinite(value):
             raise NotFinite(
                 f"{self.stage}: loss is {value} at step {self.step}; resume with a lower --lr", field="lr"
@@ -96,33 +115,44 @@ class Run:
         self.step += 1
         for name, figure in {"loss": value, **figures}.items():
             self._mean[name] = 0.97 * self._mean.get(name, figure) + 0.03 * figure
-        if time.monotonic() - self._said > 20:
+        if time.monotonic() - self._said > SAY_EVERY_S:
             self._said = time.monotonic()
             self.log(**self._mean)
 
     def log(self, **figures: float) -> None:
+        """Append to the curve and say it."""
         row: dict[str, Any] = {"step": self.step, "elapsed_s": round(self.elapsed_s, 1)}
-        row |= {k: round(v, 5) for k, v in figures.items()}
+        row |= self.tags | {k: round(v, 5) for k, v in figures.items()}
         with (self.folder / f"{self.stage}.jsonl").open("a") as f:
             f.write(json.dumps(row) + "\n")
         rest = "  ".join(f"{k} {v:.4g}" for k, v in figures.items())
-        print(f"{self.stage} {100 * self.progress:5.1f} %  step {self.step}  {rest}", flush=True)
+        where = " ".join([self.stage, *self.tags.values()])
+        print(f"{where} {100 * self.progress:5.1f} %  step {self.step}  {rest}", flush=True)
 
-    def save(self, state: dict[str, Any], *, every_s: float = 0.0) -> None:
-        """Write the checkpoint atomically, unless the last one is younger than `every_s`."""
-        if time.monotonic() - self._saved < every_s:
-            return
+    def save(self, state: dict[str, Any]) -> None:
+        """Write the checkpoint atomically."""
         self._saved = time.monotonic()
         path = self.folder / f"{self.stage}.pt"
-        torch.save(state | {"step": self.step, "elapsed_s": self.elapsed_s}, path.with_suffix(".tmp"))
-        os.replace(path.with_suffix(".tmp"), path)
+        own = {"step": self.step, "elapsed_s": self.elapsed_s, "means": self._mean}
+        write(path, state | own)
+
+    def due(self, every_s: float = SAVE_EVERY_S) -> bool:
+        """Whether the last checkpoint is that old."""
+        return time.monotonic() - self._saved > every_s
 
     def resume(self) -> dict[str, Any] | None:
+        """The checkpoint, and be where it was. Raises ModelFilesError where it is none of ours."""
         path = self.folder / f"{self.stage}.pt"
         if not path.exists():
             return None
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        self.step, self.spent_s = state["step"], state["elapsed_s"]
+        try:
+            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+            self.step, self.spent_s, self._mean = state["step"], state["elapsed_s"], state["means"]
+        except (KeyError, TypeError, RuntimeError, EOFError, OSError, ValueError, UnpicklingError) as e:
+            raise ModelFilesError(
+                f"{path} is no checkpoint of this version ({type(e).__name__}): use another --run folder",
+                field="run",
+            ) from None
         self._since = time.monotonic()
         return state
 
@@ -130,8 +160,16 @@ class Run:
 def clip_and_step(
     optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], norm: float = 1.0
 ) -> float:
-    """Clip gradients to `norm`, step, zero. Returns the norm before clipping."""
+    """Clip gradients to `norm`, step, zero. Returns the norm before clipping. Raises NotFinite."""
     before = float(nn.utils.clip_grad_norm_(parameters, norm))
+    if not math.isfinite(before):
+        raise NotFinite(f"the gradient's norm is {before}; resume with a lower --lr", field="lr")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return before
+
+
+def write(path: Path, data: dict[str, Any]) -> None:
+    """torch.save, whole or not at all."""
+    torch.save(data, path.with_suffix(".tmp"))
+    os.replace(path.with_suffix(".tmp"), path)

@@ -16,8 +16,11 @@ from torch import Tensor
 
 from engine.backends.artifact import BUILT_IN, EMBEDDINGS, TOKENIZER
 from engine.backends.tokens import PromptTokenizer
+from engine.model.config import build
 from engine.model.text import TextConfig, TextEncoder
-from engine.training.run import Ema, Run, clip_and_step
+from engine.training.learner import Learner, fit, save_weights
+from engine.training.recipe import Stage
+from engine.training.run import Run
 from engine.world.attributes import ACTIONS, FIELDS, VALUES
 from engine.world.captions import random_caption
 
@@ -62,47 +65,36 @@ def accuracy(model: TextEncoder, embedded: Tensor, mask: Tensor, said: Tensor) -
     return torch.stack([(p.argmax(-1) == said[:, i]).float().mean() for i, p in enumerate(parts)])
 
 
-def train_text(
-    folder: Path, *, minutes: float, lr: float = 1e-3, batch: int = 128, seed: int = 0
-) -> TextEncoder:
-    """Train for `minutes` in all (resuming), return the averaged model, also saved as `text.final.pt`."""
+def train_text(folder: Path, stage: Stage, *, seed: int = 0) -> TextEncoder:
+    """Train for the stage's budget in all (resuming), return the averaged model, also saved as
+    `text.final.pt`."""
     torch.manual_seed(seed)
-    config = TextConfig()
+    config = build(TextConfig, stage.config)
     table = load_file(BUILT_IN / EMBEDDINGS)["embeddings"].float()
     tokenizer = PromptTokenizer(BUILT_IN / TOKENIZER, config.length)
     model = TextEncoder(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05)
-    ema = Ema(model, 0.995)
-    run = Run(folder, "text", minutes * 60, lr=lr, warmup=50, hold=0.3)
+    learner = Learner(model, ema=stage.ema, betas=(0.9, 0.999), weight_decay=0.05)
+    run = Run(folder, "text", 60 * stage.minutes, steps=stage.steps, lr=stage.lr, warmup=50, hold=0.3)
     if state := run.resume():
-        model.load_state_dict(state["live"])
-        optimizer.load_state_dict(state["optimizer"])
-        ema.shadow, ema.steps = state["ema"], run.step
-    rng = Random(seed + run.step)
+        learner.load(state)
     held_out = batch_of_captions(tokenizer, Random(77), 1024, held_out=True)
     scale = float(table.std())
-    while run.progress < 1:
-        ids, mask, said = batch_of_captions(tokenizer, rng, batch)
-        ids, mask = roughen(ids, mask, config.vocabulary)
+
+    def update() -> dict[str, float]:
+        captions = batch_of_captions(tokenizer, Random(f"{seed}/{run.step}"), stage.batch)
+        ids, mask = roughen(*captions[:2], config.vocabulary)
         hidden = (torch.rand(mask.shape) < 0.02) & (mask.sum(1, keepdim=True) > 8)
-        embedded = table[ids] + 0.5 * scale * torch.rand(batch, 1, 1) * torch.randn(
-            *ids.shape, config.embedding
-        )
-        run.schedule(optimizer)
-        loss = loss_of(model, model(embedded, mask * ~hidden), said)
+        noise = 0.5 * scale * torch.rand(len(ids), 1, 1) * torch.randn(*ids.shape, config.embedding)
+        loss = loss_of(model, model(table[ids] + noise, mask * ~hidden), captions[2])
         loss.backward()
-        clip_and_step(optimizer, model.parameters())
-        ema.update()
-        run.note(loss)
-        if run.step % 250 == 0:
-            ema.swap()
-            right = accuracy(model, table[held_out[0]], held_out[1], held_out[2])
-            ema.swap()
-            run.log(**{f"held_out_{n}": float(a) for n, a in zip(NAMES, right, strict=True)})
-        run.save(
-            {"live": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.shadow}, every_s=60
-        )
-    run.save({"live": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.shadow})
-    ema.swap()
-    torch.save({"config": vars(config), "state": model.state_dict()}, folder / "text.final.pt")
-    return model
+        return {"loss": float(loss.detach())}
+
+    def judge() -> None:
+        right = accuracy(learner.mean, table[held_out[0]], held_out[1], held_out[2])
+        run.log(**{f"held_out_{n}": float(a) for n, a in zip(NAMES, right, strict=True)})
+
+    run.begin()
+    fit(run, learner, update, judge=judge, judge_every=250)
+    judge()
+    save_weights(folder / "text.final.pt", learner.mean, config)
+    return learner.mean

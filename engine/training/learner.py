@@ -1,0 +1,135 @@
+"""A network, its optimiser and its moving average; and the loop that every stage runs.
+
+`fit` is schedule, update, step, note, judge, save. Everything that decides the next step is in
+`Learner.state`: weights, average, optimiser, and every source of randomness, so that a resumed run is the
+run itself.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from engine.errors import ModelFilesError
+from engine.training.run import Run, clip_and_step, write
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class Ema(Generic[M]):
+    """Exponential moving average of a module's parameters, as a module, with the usual warm-up of its
+    decay."""
+
+    def __init__(self, module: M, decay: float) -> None:
+        self.decay, self.steps = decay, 0
+        self.module: M = copy.deepcopy(module).requires_grad_(False).eval()
+        self.shadow: list[Tensor] = list(self.module.parameters())
+        self.source: list[Tensor] = list(module.parameters())
+
+    @torch.no_grad()
+    def update(self) -> None:
+        self.steps += 1
+        decay = min(self.decay, (self.steps + 1) / (self.steps + 10))
+        torch._foreach_lerp_(self.shadow, [p.detach() for p in self.source], 1 - decay)
+
+
+class Learner(Generic[M]):
+    def __init__(
+        self,
+        model: M,
+        *,
+        ema: float,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.01,
+        generators: Mapping[str, torch.Generator] | None = None,
+    ) -> None:
+        self.model = model
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, betas=betas, weight_decay=weight_decay)
+        self.ema: Ema[M] = Ema(model, ema)
+        self.generators = dict(generators or {})
+
+    @property
+    def mean(self) -> M:
+        """The averaged network: what is judged and shipped."""
+        return self.ema.module
+
+    def step(self) -> None:
+        clip_and_step(self.optimizer, self.model.parameters())
+        self.ema.update()
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "live": self.model.state_dict(),
+            "mean": self.mean.state_dict(),
+            "averaged": self.ema.steps,
+            "optimizer": self.optimizer.state_dict(),
+            "generators": {n: g.get_state() for n, g in self.generators.items()},
+            "random": torch.get_rng_state(),
+            "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Raises ModelFilesError where the checkpoint is of another network."""
+        try:
+            self.model.load_state_dict(state["live"])
+            self.mean.load_state_dict(state["mean"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as e:
+            raise ModelFilesError(
+                f"the checkpoint is of another network ({str(e).splitlines()[0]}): use another --run folder, "
+                "or start from its weights with --init",
+                field="run",
+            ) from None
+        self.ema.steps = state["averaged"]
+        for name, generator in self.generators.items():
+            generator.set_state(state["generators"][name])
+        torch.set_rng_state(state["random"])
+        if state["cuda_random"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda_random"])
+
+
+def fit(
+    run: Run,
+    learner: Learner[M],
+    update: Callable[[], dict[str, float]],
+    *,
+    judge: Callable[[], None],
+    judge_every: int = 500,
+    until: float = 1.0,
+    share: float = 1.0,
+) -> None:
+    """Train to `until` of the run's budget, at `share` of its rate. `update` leaves gradients and returns
+    figures, the loss among them.
+
+    Saves every few minutes and at the end. Raises NotFinite, and KeyboardInterrupt once it has saved."""
+    with run.interruptible():
+        while run.progress < until and not run.stopped:
+            run.schedule(learner.optimizer, share)
+            run.note(**update())
+            learner.step()
+            if run.step % judge_every == 0:
+                judge()
+            if run.due():
+                run.save(learner.state())
+        run.save(learner.state())
+    if run.stopped:
+        raise KeyboardInterrupt
+
+
+def save_weights(path: Path, model: nn.Module, config: Any) -> None:
+    """{"config", "state"}: what later stages, `--init` and `psistream export` read."""
+    write(path, {"config": asdict(config), "state": model.state_dict()})
+
+
+def load_matching(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Load what fits by name and shape. Returns what did not: missing here, missing there, other shapes."""
+    own = model.state_dict()
+    fits = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    model.load_state_dict(fits, strict=False)
+    return sorted((own.keys() | state.keys()) - fits.keys())
