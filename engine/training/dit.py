@@ -7,7 +7,6 @@ Knows neither equations (objectives) nor how episodes are made (latents).
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -15,18 +14,19 @@ import torch
 
 from engine.errors import ModelFilesError
 from engine.model.autoencoder import Autoencoder
-from engine.model.config import ModelConfig
 from engine.model.dit import MemoryPackDiT
 from engine.training.autoencoder import load_autoencoder
-from engine.training.chains import Chains, chains_of
-from engine.training.judge import held_out_chains, sample_errors
-from engine.training.latents import Episodes, Source, cache_folder
+from engine.training.chains import Chains
+from engine.training.floor import count, matmul_ceiling
+from engine.training.judge import contact_sheet, sample_errors
 from engine.training.learner import Learner, fit, load_matching, save_weights
+from engine.training.material import Material, WanderMaterial
 from engine.training.objectives import OBJECTIVES
-from engine.training.recipe import Data, Phase, Recipe
+from engine.training.pictures import draw_curves, write_png
+from engine.training.recipe import Phase, Recipe
 from engine.training.run import Run
-from engine.training.windows import sample_journeys, sample_windows
 
+SHEET_STEPS = 4  # Euler steps of the samples on contact sheets
 PARTS = ("norm_out", "proj_out")  # what `train = "output"` trains: the paper's second stage
 
 
@@ -46,9 +46,13 @@ class Curriculum:
 
 
 def choose_trained(model: MemoryPackDiT, phase: Phase) -> None:
-    """Let gradients reach what the phase trains, and nothing else."""
+    """Let gradients reach what the phase trains, and nothing else.
+
+    Without interval splitting d is always 0: its embedding would learn a constant that sampling, at other d,
+    then misses. So it keeps silent until a phase splits."""
     for name, p in model.named_parameters():
-        p.requires_grad_(phase.train == "all" or name.startswith(PARTS))
+        trained = phase.train == "all" or name.startswith(PARTS)
+        p.requires_grad_(trained and (phase.split > 0 or not name.startswith("jump_embedder")))
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
@@ -57,51 +61,6 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
         return nullcontext()
     # no cache: a cast made without gradients would be used again where gradients are wanted
     return torch.autocast("cuda", torch.bfloat16, cache_enabled=False)
-
-
-class Material:
-    """Chains to train on: from the pool, and from journeys once a phase asks for them."""
-
-    def __init__(
-        self, autoencoder: Autoencoder, c: ModelConfig, data: Data, seed: int, cache: Path, *, forget: bool
-    ) -> None:
-        device = next(autoencoder.parameters()).device
-        cache = cache_folder(cache, autoencoder)
-        self.config = c
-
-        def episodes(
-            name: str, length: int, changes: float, journeys: float, start: int, limit: int
-        ) -> Episodes:
-            source = Source(autoencoder, name, length, changes, journeys, seed, cache, device)
-            return Episodes(
-                source, start=start, limit=limit, every=data.renew_every, forget=forget, device=device
-            )
-
-        self.pool = episodes("mixed", data.length, data.changes, 0.25, data.start, data.limit)
-        self.journeys = episodes(
-            "journeys", data.journey_length, data.changes / 4, 1.0, data.journey_start, data.journey_limit
-        )
-        self.held_out = replace(self.pool.source, name="held-out").make(0, 16)
-
-    def prepare(self, step: int, phases: tuple[Phase, ...]) -> None:
-        """Make what the phases will want at first, before time is counted."""
-        self.pool.at(step)
-        if any(p.journeys for p in phases):
-            self.journeys.at(step)
-
-    def draw(self, step: int, phase: Phase, clips: int) -> tuple[Chains, Phase]:
-        """A batch for this step, and the phase with what a journey changes about it."""
-        c, rows = self.config, max(1, phase.batch // clips)
-        if phase.journeys and float(torch.rand(())) < phase.journeys:
-            pool = self.journeys.at(step)
-            windows = sample_journeys(pool, rows, c.segment, clips)
-            prefix = phase.journey_prefix
-            return chains_of(pool, windows, clips, prefix, c), replace(phase, bptt=max(phase.bptt, prefix))
-        pool = self.pool.at(step)
-        windows = sample_windows(
-            pool, rows, c.segment, clips, fresh=phase.fresh, long_scene=phase.objective != "teacher"
-        )
-        return chains_of(pool, windows, clips, phase.prefix, c), phase
 
 
 def start_from(path: str, learner: Learner[MemoryPackDiT]) -> None:
@@ -125,56 +84,116 @@ def train_dit(
     until: str = "",
     device: str = "cpu",
     latents: Path | None = None,
+    material: Material | None = None,
 ) -> MemoryPackDiT:
     """Train up to the end of phase `until` (or of them all), resuming. Saves the averaged network as
     `dit.PHASE.pt` after each phase and as `dit.final.pt`, and returns it.
 
-    `latents` is a folder of cached latents that runs may share. Raises NotFinite, ModelFilesError."""
+    `latents` is a folder of cached latents that runs may share. `material` is the built-in world unless
+    given. Raises NotFinite, ModelFilesError."""
     c, dit = recipe.config(), recipe.dit
     autoencoder = load_autoencoder(folder).to(device)
     torch.manual_seed(recipe.seed)
-    model = MemoryPackDiT(c).to(device)
-    learner = Learner(model, ema=dit.ema, betas=(0.9, 0.98), weight_decay=0.01)
-    curriculum = Curriculum(dit.phases)
-    total_s = 60 * sum(p.minutes for p in dit.phases)
-    total_steps = sum(p.steps for p in dit.phases)
-    run = Run(folder, "dit", total_s, steps=total_steps, lr=dit.lr, warmup=dit.warmup, hold=dit.hold)
+    learner = Learner(MemoryPackDiT(c).to(device), ema=dit.ema, betas=(0.9, 0.98), weight_decay=0.01)
+    total_s, steps = 60 * sum(p.minutes for p in dit.phases), sum(p.steps for p in dit.phases)
+    run = Run(folder, "dit", total_s, steps=steps, lr=dit.lr, warmup=dit.warmup, hold=dit.hold)
     state = run.resume()
     if state is None and dit.init:
         start_from(dit.init, learner)
-    material = Material(
-        autoencoder, c, recipe.data, recipe.seed, latents or folder / "latents", forget=latents is None
-    )
+    if material is None:
+        cache = latents or folder / "latents"
+        material = WanderMaterial(
+            autoencoder, c, recipe.data, seed=recipe.seed, cache=cache, forget=latents is None
+        )
     material.prepare(run.step, dit.phases)
-    chains = held_out_chains(model, material.held_out, 32, 1).to(device)
     if state is not None:
-        learner.load(state)  # last: nothing before may draw from its generators
-    seen, since = 0, run.step
-
-    def update() -> dict[str, float]:
-        nonlocal seen
-        phase, within = curriculum.at(run.progress)
-        run.tags["phase"] = phase.name
-        clips = phase.clips(within)
-        batch, phase = material.draw(run.step, phase, clips)
-        loss = 0.0
-        with mixed_precision(chains.targets.device):
-            for part in OBJECTIVES[phase.objective](model, batch.to(device), phase, learner.mean):
-                part.backward()
-                loss += float(part.detach())
-        seen += batch.targets.shape[0] * clips
-        return {"loss": loss, "samples_per_s": seen / run.sitting_s}
-
-    def judge() -> None:
-        run.log(**sample_errors(learner.mean, chains, (1, 2, 4)))
-
+        learner.load(state)  # after everything that draws from torch's generators
+    curriculum = Curriculum(dit.phases)
+    work = Work(run, learner, material, curriculum, torch.device(device))
+    judge = Judge(run, learner, material, autoencoder, device)
     run.begin()
     for phase, end in zip(dit.until(until), curriculum.ends, strict=False):
-        if run.progress >= end:
-            continue
-        choose_trained(model, phase)
-        fit(run, learner, update, judge=judge, judge_every=dit.judge_every, until=end, share=phase.lr)
-        save_weights(folder / f"dit.{phase.name}.pt", learner.mean, c)
-    if run.step > since or not (folder / "dit.final.pt").exists():
-        save_weights(folder / "dit.final.pt", learner.mean, c)
+        if run.progress < end:
+            choose_trained(learner.model, phase)
+            work.state_floor(phase)
+            fit(run, learner, work, judge=judge, judge_every=dit.judge_every, until=end, share=phase.lr)
+            judge()
+            save_weights(folder / f"dit.{phase.name}.pt", learner.mean, c)
+            save_weights(folder / "dit.final.pt", learner.mean, c)
     return learner.mean
+
+
+class Work:
+    """An update: a batch of chains, the phase's objective, gradients of all its parts."""
+
+    def __init__(
+        self,
+        run: Run,
+        learner: Learner[MemoryPackDiT],
+        material: Material,
+        curriculum: Curriculum,
+        device: torch.device,
+    ) -> None:
+        self.run, self.learner, self.material = run, learner, material
+        self.curriculum, self.device = curriculum, device
+        self.ceiling = matmul_ceiling(device)  # operations per second
+        self.flops = self.seen = 0.0
+        self.since_s = run.elapsed_s
+
+    def __call__(self) -> dict[str, float]:
+        phase, within = self.curriculum.at(self.run.progress)
+        clips = phase.clips(within)
+        chains, phase = self.material.draw(self.run.step, phase, clips)
+        loss = self.update(chains.to(self.device), phase)
+        self.seen += chains.targets.shape[0] * clips
+        rate = self.seen / max(1e-9, self.run.elapsed_s - self.since_s)
+        return {"loss": loss, "samples_per_s": rate, "matmul_share": rate * self.flops / self.ceiling}
+
+    def update(self, chains: Chains, phase: Phase) -> float:
+        """Leaves gradients; returns the loss."""
+        loss = 0.0
+        with mixed_precision(self.device):
+            objective = OBJECTIVES[phase.objective]
+            for part in objective(self.learner.model, chains, phase, self.learner.mean):
+                part.backward()
+                loss += float(part.detach())
+        return loss
+
+    def state_floor(self, phase: Phase) -> None:
+        """Say what a sample of this phase costs, and what the device could do."""
+        with torch.random.fork_rng(devices=[]):
+            clips = phase.clips(1.0)
+            chains, changed = self.material.draw(self.run.step, phase, clips)
+        samples = chains.targets.shape[0] * clips
+        self.flops = count(lambda: self.update(chains.to(self.device), changed)) / samples
+        self.learner.optimizer.zero_grad(set_to_none=True)
+        self.seen, self.since_s = 0.0, self.run.elapsed_s
+        self.run.tags["phase"] = phase.name
+        print(
+            f"{phase.name}: {self.flops / 1e9:.2f} GFLOP a sample, {self.device.type} multiplies matrices at "
+            f"{self.ceiling / 1e9:.0f} GFLOP/s: {self.ceiling / self.flops:.1f} samples/s at most",
+            flush=True,
+        )
+
+
+class Judge:
+    """Figures, a contact sheet and the curves, at times."""
+
+    def __init__(
+        self,
+        run: Run,
+        learner: Learner[MemoryPackDiT],
+        material: Material,
+        autoencoder: Autoencoder,
+        device: str,
+    ) -> None:
+        self.run, self.learner, self.autoencoder = run, learner, autoencoder
+        self.chains = material.held_out(32, 1).to(device)
+        self.scenes = material.held_out(6, 6, fresh=0.3).to(device)
+
+    def __call__(self) -> None:
+        run, model = self.run, self.learner.mean
+        run.log(**sample_errors(model, self.chains, (1, 2, 4)))
+        sheet = contact_sheet(model, self.scenes, self.autoencoder, SHEET_STEPS)
+        write_png(run.folder / f"{run.stage}.samples.png", sheet)
+        draw_curves(run.folder / f"{run.stage}.jsonl", run.folder / f"{run.stage}.curves.png")
