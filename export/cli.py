@@ -35,6 +35,52 @@ def onnx(args: argparse.Namespace) -> int:
     return 0
 
 
+def tensorrt(args: argparse.Namespace) -> int:
+    from engine.backends.artifact import open_artifact
+    from engine.backends.engines import cache_folder
+    from engine.model.signature import signature
+    from export.precision import precision_of
+    from export.tensorrt import Plan, build, parsed
+
+    artifact = open_artifact(args.folder)
+    roles = args.roles.split(",") if args.roles else list(signature(artifact.spec))
+    cache = args.cache or cache_folder()
+    for role in roles:
+        precision = precision_of(role, args.precision)
+        if args.parse:
+            result = parsed(artifact, role, precision, args.backend)
+            print(f"{role:16s} {precision}  parsed, {sum((result.layers or {}).values())} layers", flush=True)
+            continue
+        plan = Plan(
+            role=role,
+            precision=precision,
+            target=args.target,
+            batch=(1, args.batch, args.batch),
+            variant=args.variant,
+            level=args.level,
+        )
+        engine, there = build(
+            artifact, plan, cache=cache, backend=args.backend, progress=show if sys.stderr.isatty() else quiet
+        )
+        how = "is there already" if there else f"built in {engine.build_s:.0f} s"
+        note = ", attention decomposed" if engine.decomposable else ""
+        print(
+            f"{role:16s} {precision}  {engine.inputs.target}  {engine.bytes / 2**20:6.1f} MiB  {how}{note}",
+            flush=True,
+        )
+    if not args.parse:
+        print(f"{cache / artifact.spec.name}")
+    return 0
+
+
+def show(line: str) -> None:
+    print(f"\r\x1b[K{line[:100]}\r", end="", file=sys.stderr, flush=True)
+
+
+def quiet(line: str) -> None:
+    pass
+
+
 def upgrade(args: argparse.Namespace) -> int:
     from export.manifest import upgrade as rewrite
 
@@ -69,6 +115,22 @@ def parser() -> argparse.ArgumentParser:
     make.add_argument("--steps", type=int, default=4, help="with --run: denoise steps of a segment")
     make.add_argument("--first-steps", type=int, default=8, help="with --run: of a scene's first segment")
     make.set_defaults(run_command=onnx)
+    trt = commands.add_parser("tensorrt", help="build engines from an exported folder")
+    trt.add_argument("folder", type=Path, nargs="?", help="an exported folder (default: the built-in model)")
+    trt.add_argument("--roles", help="such as denoise,decode (default: all)")
+    trt.add_argument(
+        "--precision", default="fp32", help="of denoise, memorize and squeeze; a graph must be there for it"
+    )
+    trt.add_argument(
+        "--target", default="here", help="here (this machine's GPU), or ahead of time: sm89 and so on, any"
+    )
+    trt.add_argument("--batch", type=int, default=4, help="the largest, and what it is best at (default: 4)")
+    trt.add_argument("--variant", default="plain", help="plain, refit or stripped")
+    trt.add_argument("--level", type=int, help="the builder's optimisation level")
+    trt.add_argument("--backend", help="tensorrt or tensorrt_rtx (default: what is installed)")
+    trt.add_argument("--cache", type=Path, help="where engines are kept (default: $PSISTREAM_ENGINES)")
+    trt.add_argument("--parse", action="store_true", help="only ask the parser; build nothing")
+    trt.set_defaults(run_command=tensorrt)
     old = commands.add_parser("upgrade", help="rewrite the manifest of an older version")
     old.add_argument("folder", type=Path)
     old.set_defaults(run_command=upgrade)

@@ -16,7 +16,7 @@ from engine.errors import InvalidInput
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LOW = ("denoise", "memorize", "squeeze")  # the others take no time worth the loss
-EXACT = ("t", "d", "sigma", "index", "context")  # bf16 can't tell neighbouring steps apart
+EXACT = ("t", "d", "sigma", "index")  # bf16 can't tell neighbouring steps apart
 
 
 def dtype(precision: str) -> torch.dtype:

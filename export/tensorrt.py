@@ -1,0 +1,317 @@
+"""An exported folder → TensorRT engines in a private cache: one build at a time and per key, in a process of
+its own, with a log beside the plan.
+
+What is there already and fits is taken. A plan appears under its name only when it is whole, its record after
+it. It knows nothing of sessions; engine.backends.engines says what a record holds and when it may be loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.backends import engines
+from engine.backends.artifact import Artifact, described, sha256
+from engine.backends.device import cuda_device
+from engine.backends.engines import ANY, Engine, Inputs
+from engine.backends.tensorrt_api import Api, load_api
+from engine.errors import BackendError, InvalidInput, ModelFilesError, Unavailable
+from engine.model.signature import signature
+from export.manifest import tools
+from export.tensorrt_worker import VARIANTS, Request, Result
+
+BUILD_TIMEOUT_S = 3600.0
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to build: `target` such as sm89, `any`, or `here` for this machine's device."""
+
+    role: str
+    precision: str = "fp32"
+    target: str = "here"
+    batch: tuple[int, int, int] = (1, 4, 4)
+    variant: str = "plain"
+    level: int | None = None
+    workspace_bytes: int | None = None
+
+
+def inputs_of(artifact: Artifact, plan: Plan, api: Api) -> Inputs:
+    """What the engine's key is made of. Raises InvalidInput, ModelFilesError, Unavailable."""
+    least, best, most = plan.batch
+    if not 1 <= least <= best <= most:
+        raise InvalidInput(f"batch: {plan.batch} must rise from at least 1", field="batch")
+    if plan.variant not in VARIANTS:
+        raise InvalidInput(
+            f"unknown variant {plan.variant!r}; choose one of {', '.join(VARIANTS)}", field="variant"
+        )
+    graph = artifact.graph(plan.role, plan.precision)
+    return Inputs(
+        role=plan.role,
+        precision=plan.precision,
+        backend=api.name,
+        version=api.version,
+        target=resolve(plan.target, api),
+        graph=artifact.files[graph.file],
+        weights=engines.weights_of(artifact, graph),
+        batch=plan.batch,
+        variant=plan.variant,
+        level=plan.level,
+        workspace_bytes=plan.workspace_bytes,
+    )
+
+
+def resolve(target: str, api: Api) -> str:
+    """`here` → the device's own; others must be among what the library builds for ahead of time."""
+    if target == "here":
+        return cuda_device().target
+    if not api.rtx:
+        raise InvalidInput(
+            f"--target {target}: {api.name} builds on the device itself; "
+            "only tensorrt_rtx builds ahead of time",
+            field="target",
+        )
+    if target != ANY and api.capability(target) is None:
+        known = ", ".join(n.lower() for n in api.trt.ComputeCapability.__members__ if n.startswith("SM"))
+        raise InvalidInput(
+            f"--target: {api.name} {api.version} knows no {target!r}; choose {ANY} or one of {known}",
+            field="target",
+        )
+    return target
+
+
+def record_path(cache: Path, artifact: Artifact, inputs: Inputs) -> Path:
+    return cache / artifact.spec.name / inputs.role / f"{inputs.stem}.json"
+
+
+def build(
+    artifact: Artifact,
+    plan: Plan,
+    *,
+    cache: Path,
+    backend: str | None = None,
+    progress: Progress = lambda line: None,
+    timeout_s: float = BUILD_TIMEOUT_S,
+) -> tuple[Engine, bool]:
+    """The engine, and whether it was there already. Raises BackendError with the log's name."""
+    api = load_api(backend)
+    inputs = inputs_of(artifact, plan, api)
+    record = record_path(cache, artifact, inputs)
+    folder(cache, record.parent)
+    with lock(record.with_suffix(".lock"), progress):
+        found = existing(record, artifact, inputs)
+        if found is not None:
+            return found, True
+        graph = artifact.graph(plan.role, plan.precision)
+        request = Request(
+            backend=api.name,
+            graph=str(artifact.file(graph.file).resolve()),
+            plan=str(record.with_suffix(".plan.new")),
+            result=str(record.with_suffix(".result")),
+            batch=plan.batch,
+            target="current" if plan.target in ("here", ANY) else inputs.target,
+            variant=plan.variant,
+            level=plan.level,
+            workspace_bytes=plan.workspace_bytes,
+            timing_cache=str(cache / f"{api.name}-{api.version}-{inputs.target}.timing"),
+        )
+        log = record.with_suffix(".log")
+        made = Path(str(request.plan))
+        made.unlink(missing_ok=True)  # of a build that was killed
+        result = worker(request, log, progress, timeout_s)
+        if not result.ok:
+            made.unlink(missing_ok=True)
+            raise BackendError(
+                f"{plan.role} ({plan.precision}, {inputs.target}): {api.name} {api.version} built no engine: "
+                f"{'; '.join(result.errors) or 'it gave no reason'}; its log is {log}",
+                field=plan.role,
+            )
+        check_tensors(artifact, plan.role, result)
+        engine = recorded(artifact, plan, api, inputs, result, record, made)
+    return engine, False
+
+
+def recorded(
+    artifact: Artifact, plan: Plan, api: Api, inputs: Inputs, result: Result, record: Path, made: Path
+) -> Engine:
+    """Move the plan to its place, then write what it is."""
+    graph, role = artifact.graph(plan.role, plan.precision), signature(artifact.spec)[plan.role]
+    digest, size = sha256(made), made.stat().st_size
+    final = record.with_suffix(".plan")
+    made.replace(final)
+    final.chmod(0o600)
+    outputs, given = {t.name for t in role.outputs}, {t.name for t in role.inputs}
+    where = built_on(plan.target)
+    engine = Engine(
+        model=artifact.spec.name,
+        key=inputs.key,
+        inputs=inputs,
+        file=final.name,
+        bytes=size,
+        sha256=digest,
+        source={
+            "file": graph.file,
+            "opset": graph.opset,
+            "ir_version": graph.ir_version,
+            "nodes": graph.nodes,
+        },
+        tensors={"inputs": described(role.inputs), "outputs": described(role.outputs)},
+        state={o: i for i, o in engines.STATE.items() if i in given and o in outputs},
+        layers=result.layers or {},
+        decomposable=result.decomposable,
+        build_s=round(result.build_s, 1),
+        build_peak_bytes=result.peak_bytes,
+        built_on=where,
+        tools={**artifact.tools, **tools()},
+        evidence=({"level": "built", "backend": api.name, "version": api.version, "device": where},),
+    )
+    engines.write(record, engine)
+    return engine
+
+
+def built_on(target: str) -> str:
+    if target == "here":
+        device = cuda_device()
+        return f"{device.name} ({device.target}), driver {device.driver}"
+    return "a CPU, ahead of time"
+
+
+def existing(record: Path, artifact: Artifact, inputs: Inputs) -> Engine | None:
+    """An engine that is whole and fits; None where there is none or it must be built again."""
+    if not record.is_file():
+        return None
+    try:
+        engine = engines.read(record)
+        target = inputs.target
+        engines.check(record, engine, artifact, backend=inputs.backend, version=inputs.version, target=target)
+    except ModelFilesError:
+        return None
+    return engine
+
+
+def check_tensors(artifact: Artifact, role: str, result: Result) -> None:
+    """Raises ModelFilesError where the parsed network's inputs and outputs are not the contract's."""
+    types = {"float32": "FLOAT", "int64": "INT64", "uint8": "UINT8"}
+    expected = signature(artifact.spec)[role]
+    for kind, tensors, found in (
+        ("inputs", expected.inputs, result.inputs or {}),
+        ("outputs", expected.outputs, result.outputs or {}),
+    ):
+        wanted = {t.name: (types[t.dtype], [-1, *t.shape]) for t in tensors}
+        has = {name: (dtype, list(shape)) for name, (dtype, shape) in found.items()}
+        for name in sorted(wanted.keys() | has.keys()):
+            if wanted.get(name) != has.get(name):
+                raise ModelFilesError(
+                    f"{role}: of the engine's {kind}, {name} is {has.get(name)}, "
+                    f"should be {wanted.get(name)}; export the model again",
+                    field=role,
+                )
+
+
+def parsed(artifact: Artifact, role: str, precision: str, backend: str | None = None) -> Result:
+    """What the parser makes of a graph; nothing is built. Raises BackendError where it is refused."""
+    api = load_api(backend)
+    graph = artifact.graph(role, precision)
+    with tempfile.TemporaryDirectory() as made:
+        request = Request(
+            backend=api.name,
+            graph=str(artifact.file(graph.file).resolve()),
+            plan=None,
+            result=str(Path(made) / "result"),
+            batch=(1, 1, 1),
+            target="current",
+        )
+        result = worker(request, Path(made) / "log", lambda line: None, 300.0)
+    if not result.ok:
+        raise BackendError(f"{role} ({precision}): {api.name}: {'; '.join(result.errors)}", field=role)
+    check_tensors(artifact, role, result)
+    return result
+
+
+def worker(request: Request, log: Path, progress: Progress, timeout_s: float) -> Result:
+    """Run the build in a process of its own. A crash there is a result too."""
+    outcome = Path(request.result)
+    outcome.unlink(missing_ok=True)
+    ask = outcome.with_suffix(".request")
+    ask.write_text(json.dumps(asdict(request)))
+    here = str(Path(__file__).parent.parent)
+    paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
+    try:
+        with log.open("w") as words:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "export.tensorrt_worker", str(ask)],
+                stdout=subprocess.PIPE,
+                stderr=words,
+                text=True,
+                env={**os.environ, "PYTHONPATH": paths},
+            )
+            with process:
+                try:
+                    watch(process, progress, timeout_s)
+                except subprocess.TimeoutExpired:
+                    return Result(errors=(f"it was stopped after {timeout_s:.0f} s",))
+        if outcome.is_file():
+            return read_result(outcome)
+        how = f"signal {-process.returncode}" if process.returncode < 0 else f"status {process.returncode}"
+        return Result(errors=(f"the builder died ({how}) with no result",))
+    finally:
+        ask.unlink(missing_ok=True)
+        outcome.unlink(missing_ok=True)
+
+
+def watch(process: subprocess.Popen[str], progress: Progress, timeout_s: float) -> None:
+    """Pass progress on. Raises TimeoutExpired once it is killed."""
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            progress(line.strip())
+
+    reader = threading.Thread(target=read, name="progress", daemon=True)
+    reader.start()
+    try:
+        process.wait(timeout_s)
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        reader.join(5)
+
+
+def read_result(outcome: Path) -> Result:
+    data: dict[str, Any] = json.loads(outcome.read_text())
+    return Result(**{**data, "errors": tuple(data["errors"])})
+
+
+def folder(cache: Path, inner: Path) -> None:
+    """Make the cache's folders, private ones. Raises ModelFilesError where others may write there."""
+    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for each in (cache, inner.parent, inner):
+        each.mkdir(exist_ok=True, mode=0o700)
+        engines.private(each)
+
+
+@contextmanager
+def lock(file: Path, progress: Progress) -> Iterator[None]:
+    """One builder per key, over processes; whoever comes second waits and finds the engine made."""
+    try:
+        import fcntl
+    except ImportError as e:
+        raise Unavailable("engines can be built on Linux only", field="backend") from e
+    with file.open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for another process that builds the same engine")
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
