@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
 import torch
 
 from engine.model.config import ModelConfig
 from engine.model.dit import MemoryPackDiT
 from engine.training.chains import Chains, chains_of
+from engine.training.dit import train_dit
 from engine.training.latents import Pool
+from engine.training.learner import save_weights
+from engine.training.recipe import Dit, Phase, Recipe
 from engine.training.windows import sample_windows
 from tests import tiny
 
@@ -36,3 +43,32 @@ def some_chains(
 def trainable(config: ModelConfig = tiny.DIT) -> MemoryPackDiT:
     torch.manual_seed(0)
     return MemoryPackDiT(config)
+
+
+class FixedMaterial:
+    """Chains from one pool that never changes."""
+
+    def __init__(self) -> None:
+        self.pool = a_pool()
+
+    def prepare(self, step: int, phases: tuple[Phase, ...]) -> None:
+        torch.rand(7)  # what is prepared may draw, and must not matter
+
+    def draw(self, step: int, phase: Phase, clips: int) -> tuple[Chains, Phase]:
+        windows = sample_windows(self.pool, phase.batch // clips, tiny.DIT.segment, clips, fresh=phase.fresh)
+        return chains_of(self.pool, windows, clips, phase.prefix, tiny.DIT), phase
+
+    def held_out(self, count: int, segments: int, *, fresh: float = 0.0) -> Chains:
+        with torch.random.fork_rng():
+            return some_chains(count, segments, fresh=fresh)
+
+
+def train_tiny(folder: Path, phases: tuple[Phase, ...], **rules: Any) -> MemoryPackDiT:
+    """The DiT's stage on the tiny model, with an autoencoder that nobody trained."""
+    folder.mkdir(exist_ok=True)
+    autoencoder = tiny.world_model().autoencoder
+    save_weights(folder / "autoencoder.final.pt", autoencoder, autoencoder.config)
+    until = rules.pop("until", "")
+    rules = {"warmup": 2, "judge_every": 1000} | rules
+    recipe = replace(Recipe(), model=asdict(tiny.DIT), dit=Dit(phases=phases, **rules))
+    return train_dit(folder, recipe, until=until, material=FixedMaterial())

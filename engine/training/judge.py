@@ -1,6 +1,6 @@
 """Figures and pictures of a DiT in training: few-step samples against the truth. Never the loss.
 
-Legend: B windows, W latent frames of a segment, C h w latent.
+Legend: B chains, S segments of a chain, W latent frames of a segment, C h w latent.
 """
 
 from __future__ import annotations
@@ -8,46 +8,35 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from engine.model.autoencoder import FRAMES, Autoencoder, to_bytes
 from engine.model.dit import MemoryPackDiT
 from engine.model.sampling import sample_segment
-from engine.training.chains import Chains, chains_of
-from engine.training.latents import Pool
+from engine.training.chains import Chains
+from engine.training.pictures import tile
 from engine.training.psi import RunningMemory
-from engine.training.windows import Windows, sample_windows
 
 
 @torch.no_grad()
-def rollout(model: MemoryPackDiT, chains: Chains, steps: int, *, noise: float = 0.0) -> Tensor:
-    """The chain as a session would generate it from the history before it: (B, S, W, C, h, w).
-
-    `noise` is the level on the history, which the model is told."""
+def rollout(model: MemoryPackDiT, chains: Chains, steps: int, *, segments: int = 0, seed: int = 6) -> Tensor:
+    """The chains as sessions would generate them from the history before them: (B, S, W, C, h, w). Torch's
+    generators are left alone. `segments`: only so many."""
     memory = RunningMemory(model, chains, 1)
     history, out = chains.history, []
-    w = chains.targets.shape[2]
-    for k in range(chains.targets.shape[1]):
-        seen = (1 - noise) * history + noise * torch.randn_like(history)
+    w, count = chains.targets.shape[2], segments or chains.targets.shape[1]
+    generator = torch.Generator().manual_seed(seed)
+    for k in range(count):
         given = memory.conditions(chains.prompts[:, k]) | {
-            "history": torch.where(history.flatten(2).any(-1)[..., None, None, None], seen, history),
-            "sigma": torch.full_like(chains.number, noise),
+            "history": history,
+            "sigma": torch.zeros_like(chains.number),
             "actions": chains.actions[:, k],
             "index": chains.number + k,
         }
-        segment = sample_segment(model, torch.randn_like(chains.targets[:, k]), steps, given)
-        out.append(segment)
-        history = torch.cat([history[:, w:], segment], 1)
-        memory.update(segment)
+        noise = torch.randn(chains.targets[:, k].shape, generator=generator).to(history.device)
+        out.append(sample_segment(model, noise, steps, given))
+        if k + 1 < count:
+            history = torch.cat([history[:, w:], out[-1]], 1)
+            memory.update(out[-1])
     return torch.stack(out, 1)
-
-
-def held_out_chains(
-    model: MemoryPackDiT, pool: Pool, count: int, segments: int, *, fresh: float = 0.0, prefix: int = 8
-) -> Chains:
-    """Always the same chains of a pool; torch's generator is left alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        c = model.config
-        windows: Windows = sample_windows(pool, count, c.segment, segments, fresh=fresh)
-        return chains_of(pool, windows, segments, prefix, c)
 
 
 def sample_errors(model: MemoryPackDiT, chains: Chains, steps: tuple[int, ...]) -> dict[str, float]:
@@ -56,8 +45,20 @@ def sample_errors(model: MemoryPackDiT, chains: Chains, steps: tuple[int, ...]) 
     truth = chains.targets[:, :1]
     errors = {"copy_error": float((chains.history[:, None, -1:] - truth).pow(2).mean())}
     for n in steps:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(6)
-            made = rollout(model, chains, n)[:, :1]
+        made = rollout(model, chains, n, segments=1)
         errors[f"error_{n}_steps"] = float((made - truth).pow(2).mean())
     return errors
+
+
+@torch.no_grad()
+def contact_sheet(model: MemoryPackDiT, chains: Chains, autoencoder: Autoencoder, steps: int) -> Tensor:
+    """(3, H, W) uint8: a pair of rows per chain, the truth above what was generated; one picture per
+    segment."""
+    made = rollout(model, chains, steps)
+    rows = []
+    for latents in (chains.targets, made):
+        before = chains.history[:, -1]
+        frames, _ = autoencoder.decode(latents.flatten(1, 2), before)
+        w = latents.shape[2]
+        rows.append(to_bytes(frames[:, FRAMES * w - 1 :: FRAMES * w]).cpu())
+    return tile(torch.stack(rows, 1).flatten(0, 1))
