@@ -165,6 +165,27 @@ def test_the_prefix_teaches_the_memory_only_within_reach() -> None:
         assert (grad is not None and bool(grad.any())) == learned
 
 
+@pytest.mark.parametrize(
+    "phase",
+    [TEACHER, DIRECT, STUDENT, replace(DIRECT, split=0.5)],
+    ids=["teacher", "direct", "student", "split"],
+)
+def test_every_objective_lowers_its_loss(phase: Phase) -> None:
+    """A few chains under one noise can be learned by heart."""
+    model, mean, chains = trainable(), trainable(), some_chains(4)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    seen = []
+    for _ in range(25):
+        torch.manual_seed(0)
+        seen.append(0.0)
+        for loss in OBJECTIVES[phase.objective](model, chains, phase, mean):
+            loss.backward()
+            seen[-1] += float(loss.detach())
+        optimizer.step()
+        optimizer.zero_grad()
+    assert seen[-1] < 0.75 * seen[0]
+
+
 def test_history_noise_has_the_level_that_the_model_is_told() -> None:
     torch.manual_seed(0)
     history = torch.zeros(400, 4, 16, 6, 10)
