@@ -1,6 +1,8 @@
-"""Safetensors files too large for memory: read by their headers, written tensor by tensor.
+"""Safetensors files too large for memory: read by their headers and by seeking, written tensor by tensor.
 
-A file appears under its name when it is complete, not before. It knows no models.
+The library maps a whole file as private memory, which a small machine refuses for a shard of ten gigabytes;
+here nothing is mapped. A file that is written appears under its name when it is complete, not before. It
+knows no models. Format: github.com/huggingface/safetensors, section Format of its README.
 """
 
 from __future__ import annotations
@@ -10,10 +12,9 @@ import os
 from collections.abc import Callable, Iterable
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from engine.errors import ModelFilesError
@@ -27,6 +28,7 @@ class Entry(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: str
+    at: int = 0  # where in the file its first byte is
 
     @property
     def nbytes(self) -> int:
@@ -35,23 +37,54 @@ class Entry(NamedTuple):
 
 def headers(files: Iterable[Path]) -> dict[Path, dict[str, Entry]]:
     """What each file holds. Reads no tensor. Raises ModelFilesError for a file that is missing or corrupt."""
-    out: dict[Path, dict[str, Entry]] = {}
+    out = {}
     for file in files:
         try:
-            with safe_open(file, framework="pt") as shard:
-                views = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118
-                out[file] = {n: Entry(tuple(v.get_shape()), str(v.get_dtype())) for n, v in views.items()}
+            out[file] = _header(file)
         except FileNotFoundError:
             raise ModelFilesError(f"{file} is missing; fetch the checkpoint again", field=file.name) from None
-        except (SafetensorError, OSError) as e:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
             raise ModelFilesError(
                 f"{file} is not a whole safetensors file ({e}); fetch it again", field=file.name
             ) from e
     return out
 
 
+def _header(file: Path) -> dict[str, Entry]:
+    """Eight bytes of length, that much JSON, then the tensors without gaps."""
+    size = file.stat().st_size
+    with file.open("rb") as f:
+        length = int.from_bytes(f.read(8), "little")
+        if not 2 <= length <= size - 8:
+            raise ValueError(f"{size} bytes, and a header of {length}")
+        told: dict[str, dict[str, Any]] = json.loads(f.read(length))
+    told.pop("__metadata__", None)
+    start, end = 8 + length, 8 + length
+    entries = {}
+    for name, about in sorted(told.items(), key=lambda item: int(item[1]["data_offsets"][0])):
+        entry = Entry(tuple(int(n) for n in about["shape"]), str(about["dtype"]), end)
+        first, last = (int(n) for n in about["data_offsets"])
+        if first != end - start or (entry.dtype in DTYPES and last - first != entry.nbytes):
+            raise ValueError(f"{name} does not lie where its size says")
+        end = start + last
+        entries[name] = entry
+    if end != size:
+        raise ValueError(f"{size} bytes instead of {end}")
+    return entries
+
+
+def read(file: Path, entry: Entry) -> Tensor:
+    """That tensor alone."""
+    tensor = torch.empty(prod(entry.shape), dtype=DTYPES[entry.dtype])
+    with file.open("rb") as f:
+        f.seek(entry.at)
+        if f.readinto(tensor.view(torch.uint8).numpy().data) != entry.nbytes:
+            raise ModelFilesError(f"{file} was cut off while it was read", field=file.name)
+    return tensor.reshape(entry.shape)
+
+
 def split(entries: dict[str, Entry], limit: int) -> list[dict[str, Entry]]:
-    """In order, into as few shards as hold at most `limit` bytes each, or a single larger tensor."""
+    """In this order, into as few shards as hold at most `limit` bytes each, or a single larger tensor."""
     shards: list[dict[str, Entry]] = []
     filled = limit
     for name, entry in entries.items():
@@ -66,20 +99,23 @@ def split(entries: dict[str, Entry], limit: int) -> list[dict[str, Entry]]:
 def write(
     path: Path, entries: dict[str, Entry], source: Callable[[str], Tensor], done: Callable[[int], None]
 ) -> None:
-    """One file, in the order of `entries`; at any time one tensor of `source` is held. `done` hears of bytes
-    that are written."""
+    """One file; at any time one tensor of `source` is held. `done` hears of bytes that are written."""
+    order = sorted(entries.items(), key=lambda item: -DTYPES[item[1].dtype].itemsize)  # keeps them aligned
     head: dict[str, object] = {"__metadata__": {"format": "pt"}}
     at = 0
-    for name, e in entries.items():
+    for name, e in order:
         head[name] = {"dtype": e.dtype, "shape": e.shape, "data_offsets": (at, at + e.nbytes)}
         at += e.nbytes
     text = json.dumps(head).encode()
-    text += b" " * (-len(text) % 8)  # data starts at a multiple of 8
+    text += b" " * (-len(text) % 8)
     partial = path.with_name(path.name + PARTIAL)
     with partial.open("wb") as out:
         out.write(len(text).to_bytes(8, "little") + text)
-        for name, e in entries.items():
-            _append(out.fileno(), source(name), e)
+        for name, e in order:
+            tensor = source(name).to(DTYPES[e.dtype])
+            if tuple(tensor.shape) != e.shape:
+                raise ModelFilesError(f"{name} is {tuple(tensor.shape)} instead of {e.shape}", field=name)
+            out.write(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
             done(e.nbytes)
         out.flush()
         os.fsync(out.fileno())

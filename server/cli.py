@@ -26,6 +26,8 @@ COMMANDS = {
     "bench": Command("benchmarks.cli:main", "measure latency and speed"),
     "export": Command("export.cli:main", "turn a trained model into ONNX"),
     "train": Command("engine.training.cli:main", "train the model"),
+    "model": Command("engine.model_info:main", "tell a model's size, tokens, state and cost"),
+    "convert": Command("export.convert:main", "make a public FramePack checkpoint a full-size model"),
 }
 HELP = """\
 psistream makes an endless video that you steer while you watch it.

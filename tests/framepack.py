@@ -15,6 +15,8 @@ from torch import Tensor
 from engine.companions.libraries import library
 from engine.model.config import HunyuanConfig, MemoryConfig, ModelConfig, PackingConfig
 from engine.model.dit import EXTRA, MemoryPackDiT
+from export.framepack import tensors_of
+from export.graft import COPIES, Graft
 
 IMAGE = (2, 3)  # SigLIP's grid of patches, rows and columns
 CONFIG = ModelConfig(
@@ -31,7 +33,7 @@ CONFIG = ModelConfig(
     prior_variance=0.0,
     shift_cells=(),
     packing=PackingConfig(anchor_cap=360, moves="video"),
-    memory=MemoryConfig(text_tokens=8, image_tokens=IMAGE, window=(3, 3, 5), key_bias=-10.0),
+    memory=MemoryConfig(text_tokens=8, image_tokens=IMAGE, window=(3, 3, 5), key_bias=-7.5),
     hunyuan=HunyuanConfig(text_dim=24, pooled_dim=12, image_dim=20),
 )
 PADDED = (20, 28)  # a latent size that neither the 2x nor the 4x kernel divides
@@ -85,17 +87,15 @@ def is_backbone(name: str) -> bool:
 
 
 def ours(c: ModelConfig, reference: Any, *, seed: int = 1) -> MemoryPackDiT:
-    """Our transformer with the reference's weights; what we add to it is set to do nothing."""
+    """Our transformer with the reference's weights, and what we add to it grafted on as `convert` does."""
+    _, added = tensors_of(c)
+    weights: dict[str, Tensor] = reference.state_dict()
+    graft = Graft(c, seed)
+    weights |= {n: weights[COPIES[n]] if n in COPIES else graft.tensor(n, s) for n, s in added.items()}
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
         model = MemoryPackDiT(c)
-    missing, unexpected = model.load_state_dict(reference.state_dict(), strict=False)
-    assert not unexpected
-    assert not [name for name in missing if is_backbone(name)]
-    model.eval().requires_grad_(False)
-    model.kind.zero_()
-    model.scene_embedder.weight.zero_()
-    return model
+    model.load_state_dict(weights, strict=True)
+    return model.eval().requires_grad_(False)
 
 
 def inputs(c: ModelConfig, texts: list[int], *, psi: bool = False) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import log
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,7 @@ def linear(x: npt.NDArray[np.float64], t: float) -> npt.NDArray[np.float64]:
 
 
 def curved(x: npt.NDArray[np.float64], t: float) -> npt.NDArray[np.float64]:
-    return np.sin(3 * x + 2 * t) - x * t
+    return np.asarray(np.sin(3 * x + 2 * t) - x * t)
 
 
 def played(sampler: Sampler, field: Field) -> npt.NDArray[np.float32]:
@@ -49,7 +50,7 @@ def by_integrals(sampler: UniPC, field: Field) -> npt.NDArray[np.float64]:
 
     def to(k: int, x: npt.NDArray[np.float64], known: list[int]) -> npt.NDArray[np.float64]:
         """From sigmas[k] to the next with P through the estimates at `known`, the first of them at k."""
-        at = [-np.log(sigmas[i]) for i in range(k + 2)]
+        at = [-log(sigmas[i]) for i in range(k + 2)]
         h, out = at[k + 1] - at[k], sigmas[k + 1] / sigmas[k] * x
         if len(known) == 2:
             slope = (data[known[1]] - data[k]) / ((at[known[1]] - at[k]) / h)

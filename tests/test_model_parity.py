@@ -62,10 +62,11 @@ def test_every_size_and_batch_gives_what_diffusers_gives(
 
 @torch.no_grad()
 def test_another_depth_head_count_and_guidance_give_the_same() -> None:
-    c = framepack.CONFIG
-    assert c.hunyuan is not None
-    c = replace(c, dim=96, heads=3, double_blocks=1, single_blocks=3, rope_axes=(8, 10, 14))
-    c = replace(c, hunyuan=replace(c.hunyuan, guidance=6.0, refiner_layers=1))
+    hunyuan = framepack.CONFIG.hunyuan
+    assert hunyuan is not None
+    hunyuan = replace(hunyuan, guidance=6.0, refiner_layers=1)
+    c = replace(framepack.CONFIG, dim=96, heads=3, rope_axes=(8, 10, 14), hunyuan=hunyuan)
+    c = replace(c, double_blocks=1, single_blocks=3)
     both, given = pair(c), framepack.inputs(c, [6])
     expected = framepack.their_velocity(both[1], c, given, framepack.f1_indices(c), guidance=6)
     assert float((framepack.our_velocity(both[2], given) - expected).abs().max()) <= BOUND

@@ -1,13 +1,13 @@
 """The named models: one implementation, three sizes.
 
 `wander` is the built-in world. `framepack-f1` is the public checkpoint's backbone to the last tensor, with
-SemanticPack on it. `memorypack-1b3` is the same network at a size that a data-centre GPU plays in real time;
-nobody has trained it.
+SemanticPack on it; `framepack-f0` is the same network with its predecessor's order of time, a baseline of the
+paper. `memorypack-1b3` has the size that a data-centre GPU plays in real time; nobody has trained it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.errors import InvalidInput
 from engine.model.config import HunyuanConfig, MemoryConfig, ModelConfig, PackingConfig
@@ -47,11 +47,12 @@ def full_size(
         prior_variance=0.0,
         shift_cells=(),
         packing=PackingConfig(anchor_cap=360, moves="video"),  # 360: the paper's minute at 24 fps
-        memory=MemoryConfig(text_tokens=256, image_tokens=(27, 27), window=window, key_bias=-10.0),
+        memory=MemoryConfig(text_tokens=256, image_tokens=(27, 27), window=window, key_bias=-7.5),
         hunyuan=HunyuanConfig(),
     )
 
 
+FRAMEPACK = full_size(dim=3072, heads=24, double=20, single=40, segment=9, window=(3, 5, 13))
 PRESETS = {
     "wander": Preset(
         "the built-in world, real time on two CPU cores",
@@ -67,7 +68,15 @@ PRESETS = {
     ),
     "framepack-f1": Preset(
         "the public FramePack-F1 checkpoint with SemanticPack grafted on",
-        full_size(dim=3072, heads=24, double=20, single=40, segment=9, window=(3, 5, 13)),
+        FRAMEPACK,
+        fps=30,
+        steps=25,
+        sampler="unipc",
+        shift=7,
+    ),
+    "framepack-f0": Preset(
+        "the first FramePack checkpoint, which makes a video of known length from its end to its start",
+        replace(FRAMEPACK, packing=replace(FRAMEPACK.packing, order="f0")),
         fps=30,
         steps=25,
         sampler="unipc",

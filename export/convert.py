@@ -1,0 +1,234 @@
+"""`psistream convert framepack-f1 DIR OUT`: a public FramePack checkpoint → what --weights takes.
+
+SemanticPack and our embeddings are grafted on (export.graft), so that at the start the model computes what
+the checkpoint did. Works shard by shard and tensor by tensor, never with the whole in memory. OUT may hold
+companions already. What was converted before an interruption is kept; config.json comes last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import log
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+from torch import Tensor
+
+from engine.backends.full import CONFIG, FORMAT
+from engine.errors import InvalidInput, ModelFilesError
+from engine.model.config import ModelConfig
+from engine.model.full import Serve
+from engine.model.presets import PRESETS, Preset
+from export.framepack import Checkpoint, read_config, tensors_of
+from export.graft import COPIES, EMBED, Graft
+from export.shards import PARTIAL, Entry, headers, split, write
+
+PUBLIC = ("framepack-f1", "framepack-f0")
+TYPES = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}
+PLAN = ".convert.json"  # what is being converted, until it is done
+INDEX = "model.safetensors.index.json"
+PIXELS = 16  # of a token's side
+WINDOW = (3, 65)  # Memorize's window: at most so many frames, about so many tokens of a frame
+
+
+@dataclass(frozen=True)
+class Options:
+    height: int = 480
+    width: int = 832
+    segment: int = 9  # latent frames; what the checkpoints were trained with
+    image_tokens: tuple[int, int] = (27, 27)  # SigLIP's patches, rows and columns
+    rope_consistency: bool = False  # off: every segment stands where the checkpoints were trained to see it
+    dtype: str = "stored"
+    seed: int = 0
+    shard_bytes: int = 5 * 10**9
+
+
+def convert(
+    preset: str, source: Path, out: Path, options: Options, report: Callable[[str], None] = print
+) -> None:
+    """Raises InvalidInput for impossible options, ModelFilesError for a checkpoint that is not what it should
+    be, and where `out` holds a model already."""
+    if preset not in PUBLIC:
+        raise InvalidInput(
+            f"no public checkpoint of {preset!r}; there is {' and '.join(PUBLIC)}", field="model"
+        )
+    if (out / CONFIG).exists():
+        raise ModelFilesError(f"{out / CONFIG} exists: {out} holds a model already", field="OUT")
+    base = PRESETS[preset]
+    config = read_config(source, at_size(base.config, options))
+    backbone, added = tensors_of(config)
+    checkpoint = Checkpoint(source, backbone)
+    kind = checkpoint.entries[f"{EMBED}.weight"].dtype
+    stored = {n: checkpoint.entries[n]._replace(at=0) for n in backbone}
+    stored |= {n: Entry(shape, kind) for n, shape in added.items()}
+    if options.dtype != "stored":
+        stored = {n: e._replace(dtype=TYPES[options.dtype]) for n, e in stored.items()}
+    about = {
+        "format": FORMAT,
+        "preset": preset,
+        "config": asdict(config),
+        "serve": asdict(serve(base, options)),
+    }
+    report(describe(config, backbone, added))
+    graft = Graft(config, options.seed)
+
+    def tensor(name: str) -> Tensor:
+        if name in backbone or name in COPIES:
+            return checkpoint.tensor(COPIES.get(name, name))
+        return graft.tensor(name, added[name])
+
+    write_model(out, about, stored, tensor, options, checkpoint.files)
+    report(f"{out}: {preset}, converted")
+
+
+def at_size(base: ModelConfig, o: Options) -> ModelConfig:
+    """`base` for a picture of that size; the window that Memorize attends in must divide its tokens."""
+    for name in ("height", "width"):
+        side = getattr(o, name)
+        if side < PIXELS or side % PIXELS:
+            raise InvalidInput(f"--{name} is {side}, must be a multiple of {PIXELS}", field=name)
+    if o.segment < 1:
+        raise InvalidInput(f"--segment is {o.segment}, must be 1 or more", field="segment")
+    window = choose_window(o.segment, o.height // PIXELS, o.width // PIXELS)
+    return replace(
+        base,
+        latent_height=o.height // 8,
+        latent_width=o.width // 8,
+        segment=o.segment,
+        packing=replace(base.packing, rope_consistency=o.rope_consistency),
+        memory=replace(base.memory, image_tokens=o.image_tokens, window=window),
+    )
+
+
+def choose_window(frames: int, rows: int, columns: int) -> tuple[int, int, int]:
+    """Divides the grid; up to 3 frames, and per frame as near to 65 tokens as can be, rather square."""
+
+    def divisors(n: int) -> list[int]:
+        return [d for d in range(1, n + 1) if n % d == 0]
+
+    def cost(h: int, w: int) -> tuple[float, float]:
+        return round(abs(log(h * w / WINDOW[1])), 3), abs(log(h / w))
+
+    height, width = min(((h, w) for h in divisors(rows) for w in divisors(columns)), key=lambda s: cost(*s))
+    return max(d for d in divisors(frames) if d <= WINDOW[0]), height, width
+
+
+def serve(base: Preset, o: Options) -> Serve:
+    return Serve(o.height, o.width, base.fps, base.steps, base.sampler, base.shift)
+
+
+def describe(c: ModelConfig, backbone: Mapping[str, tuple[int, ...]], added: Mapping[str, Any]) -> str:
+    grid = (c.segment, c.latent_height // 2, c.latent_width // 2)
+    return (
+        f"{len(backbone)} tensors of the checkpoint fit; {len(added)} are added\n"
+        f"{8 * c.latent_width} x {8 * c.latent_height} pixels, segments of {c.segment} latent frames, "
+        f"tokens {grid}; Memorize attends in windows of {c.memory.window}; key bias {c.memory.key_bias}"
+    )
+
+
+def write_model(
+    out: Path,
+    about: Mapping[str, Any],
+    entries: dict[str, Entry],
+    tensor: Callable[[str], Tensor],
+    options: Options,
+    files: Sequence[Path],
+) -> None:
+    shards = split(entries, options.shard_bytes)
+    names = [f"model-{k:05d}-of-{len(shards):05d}.safetensors" for k in range(1, len(shards) + 1)]
+    sources = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
+    plan = json.loads(json.dumps({"about": about, "options": asdict(options), "sources": sources}))
+    begin(out, plan)
+    missing = [n for n in names if not (out / n).is_file()]
+    needed = sum(
+        sum(e.nbytes for e in s.values()) for n, s in zip(names, shards, strict=True) if n in missing
+    )
+    free = shutil.disk_usage(out).free
+    if needed > free:
+        raise ModelFilesError(
+            f"{out}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} are free", field="OUT"
+        )
+    total = sum(e.nbytes for e in entries.values())
+    where = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            bar = progress.add_task("converting", total=needed)
+            for name, shard in zip(names, shards, strict=True):
+                if name in missing:
+                    write(out / name, shard, tensor, lambda done: progress.advance(bar, done))
+                elif {n: e._replace(at=0) for n, e in headers([out / name])[out / name].items()} != shard:
+                    raise ModelFilesError(f"{out / name} is not what it should be; delete it", field="OUT")
+        put(out / INDEX, {"metadata": {"total_size": total}, "weight_map": where})
+        put(out / CONFIG, about)
+        (out / PLAN).unlink()
+    except OSError as e:
+        raise ModelFilesError(f"{e}; what is converted is kept, run the same again", field="OUT") from e
+
+
+def begin(out: Path, plan: Mapping[str, Any]) -> None:
+    """Note what is being converted, or find that it is the same as before the interruption."""
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / PLAN
+    if file.is_file():
+        try:
+            same = json.loads(file.read_text()) == plan
+        except ValueError:
+            same = False
+        if not same:
+            raise ModelFilesError(
+                f"{out} holds the beginning of another conversion; delete {file} and {out}/model-*",
+                field="OUT",
+            )
+        return
+    found = sorted(p.name for p in out.glob("model*.safetensors"))
+    if found:
+        raise ModelFilesError(f"{out} holds {found[0]} already, which would be overwritten", field="OUT")
+    put(file, plan)
+
+
+def put(file: Path, data: Mapping[str, Any]) -> None:
+    partial = file.with_name(file.name + PARTIAL)
+    partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    partial.replace(file)
+
+
+def patches(text: str) -> tuple[int, int]:
+    rows, _, columns = text.partition("x")
+    if not (rows.isdigit() and columns.isdigit() and int(rows) and int(columns)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not ROWSxCOLUMNS")
+    return int(rows), int(columns)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    d = Options()
+    parser = argparse.ArgumentParser(
+        prog="psistream convert", description="a public FramePack checkpoint → a folder for --weights"
+    )
+    parser.add_argument("model", choices=PUBLIC)
+    parser.add_argument("dir", type=Path, metavar="DIR", help="the checkpoint as it was fetched")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write; may hold companions")
+    parser.add_argument("--height", type=int, default=d.height, help=f"multiple of {PIXELS} (%(default)s)")
+    parser.add_argument("--width", type=int, default=d.width, help=f"multiple of {PIXELS} (%(default)s)")
+    parser.add_argument("--segment", type=int, default=d.segment, help="latent frames at once (%(default)s)")
+    parser.add_argument(
+        "--image-tokens", type=patches, default=d.image_tokens, help="patches of the image encoder (27x27)"
+    )
+    parser.add_argument(
+        "--rope-consistency",
+        action="store_true",
+        help="the start image keeps index 0 of the whole video, as in the paper; for training on",
+    )
+    parser.add_argument("--dtype", choices=("stored", *TYPES), default=d.dtype, help="(%(default)s)")
+    parser.add_argument("--seed", type=int, default=d.seed, help="of SemanticPack's weights (%(default)s)")
+    args = vars(parser.parse_args(argv))
+    model, source, out = (args.pop(n) for n in ("model", "dir", "out"))
+    convert(model, source, out, Options(**args), lambda text: print(text, file=sys.stderr))
+    return 0

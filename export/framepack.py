@@ -1,0 +1,188 @@
+"""FramePack's public checkpoints: what their folder holds, and which of our configurations that is.
+
+The format is diffusers': config.json, and diffusion_pytorch_model*.safetensors in shards with an index, or as
+one file. Read strictly: a key or tensor that is not understood is an error, never dropped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from engine.errors import InvalidInput, ModelFilesError
+from engine.model.config import HunyuanConfig, ModelConfig
+from engine.model.dit import EXTRA, MemoryPackDiT
+from export.shards import DTYPES, Entry, headers, read
+
+NAME = "diffusion_pytorch_model"
+CLASSES = ("HunyuanVideoTransformer3DModelPacked", "HunyuanVideoFramepackTransformer3DModel")
+BOOKKEEPING = ("_class_name", "_diffusers_version", "_name_or_path")
+SIZES: dict[str, Any] = {  # with the values of the public checkpoints, which need not repeat them
+    "in_channels": 16,
+    "num_attention_heads": 24,
+    "attention_head_dim": 128,
+    "num_layers": 20,
+    "num_single_layers": 40,
+    "num_refiner_layers": 2,
+    "text_embed_dim": 4096,
+    "pooled_projection_dim": 768,
+    "image_proj_dim": 1152,
+    "rope_theta": 256.0,
+    "rope_axes_dim": [16, 56, 56],
+}
+FIXED: dict[str, Any] = {  # what our modules are built for; and what the class takes where it is left out
+    "out_channels": 16,
+    "patch_size": 2,
+    "patch_size_t": 1,
+    "mlp_ratio": 4.0,
+    "qk_norm": "rms_norm",
+    "guidance_embeds": True,
+    "image_condition_type": None,
+    "has_image_proj": True,
+    "has_clean_x_embedder": True,
+}
+OFF = {"has_image_proj": False, "has_clean_x_embedder": False}  # left out: the class's own default
+
+
+def read_config(folder: Path, base: ModelConfig) -> ModelConfig:
+    """The folder's config.json, as `base` with the checkpoint's sizes.
+
+    Raises ModelFilesError for a folder without one, and for values that make another network than ours."""
+    file = folder / "config.json"
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(data, Mapping):
+            raise ValueError("not an object")
+    except FileNotFoundError:
+        raise ModelFilesError(
+            f"{file} not found: DIR must be the folder of a FramePack checkpoint, as it was fetched",
+            field="DIR",
+        ) from None
+    except (OSError, ValueError) as e:
+        raise ModelFilesError(f"{file} cannot be read: {e}", field="config.json") from e
+    wrong = [
+        f"{key} is unknown here, and may change the network"
+        for key in data
+        if key not in (*BOOKKEEPING, *SIZES, *FIXED)
+    ]
+    if data.get("_class_name", CLASSES[0]) not in CLASSES:
+        wrong.append(f"_class_name is {data['_class_name']!r}, must be {' or '.join(CLASSES)}")
+    sizes = {key: data.get(key, value) for key, value in SIZES.items()}
+    wrong += [
+        f"{key} is {sizes[key]!r}, must be {_kind(value)}"
+        for key, value in SIZES.items()
+        if not _like(sizes[key], value)
+    ]
+    for key, value in FIXED.items():
+        value = sizes["in_channels"] if key == "out_channels" else value
+        found = data.get(key, OFF.get(key, value))
+        if found != value:
+            wrong.append(f"{key} is {found!r}, must be {value!r}")
+    if wrong:
+        raise ModelFilesError(
+            f"{file} does not describe a network that psistream builds:\n  " + "\n  ".join(wrong),
+            field="config.json",
+        )
+    try:
+        return replace(
+            base,
+            channels=sizes["in_channels"],
+            dim=sizes["num_attention_heads"] * sizes["attention_head_dim"],
+            heads=sizes["num_attention_heads"],
+            double_blocks=sizes["num_layers"],
+            single_blocks=sizes["num_single_layers"],
+            rope_theta=float(sizes["rope_theta"]),
+            rope_axes=tuple(sizes["rope_axes_dim"]),
+            hunyuan=HunyuanConfig(
+                text_dim=sizes["text_embed_dim"],
+                pooled_dim=sizes["pooled_projection_dim"],
+                image_dim=sizes["image_proj_dim"],
+                refiner_layers=sizes["num_refiner_layers"],
+            ),
+        )
+    except InvalidInput as e:
+        raise ModelFilesError(f"{file}: {e.message}", field="config.json") from e
+
+
+def _like(value: object, example: object) -> bool:
+    if isinstance(example, list):
+        return (
+            isinstance(value, list)
+            and len(value) == len(example)
+            and all(_like(v, e) for v, e in zip(value, example, strict=True))
+        )
+    kinds = (int, float) if isinstance(example, float) else (int,)
+    return isinstance(value, kinds) and not isinstance(value, bool) and value > 0
+
+
+def _kind(example: object) -> str:
+    if isinstance(example, list):
+        return f"{len(example)} whole numbers"
+    return "a number above 0" if isinstance(example, float) else "a whole number above 0"
+
+
+def tensors_of(c: ModelConfig) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+    """Names and shapes of our DiT: of the backbone, and of what is added to it."""
+    with torch.device("meta"):
+        shapes = {n: tuple(p.shape) for n, p in MemoryPackDiT(c).named_parameters()}
+    added = {n: s for n, s in shapes.items() if n.split(".")[0] in EXTRA}
+    return {n: s for n, s in shapes.items() if n not in added}, added
+
+
+class Checkpoint:
+    """The tensors of a folder, checked against what they must be before any is read; each comes alone.
+
+    Raises ModelFilesError that names every tensor that is missing, too many, or of another shape or type."""
+
+    def __init__(self, folder: Path, wanted: Mapping[str, tuple[int, ...]]) -> None:
+        self.files = _files(folder)
+        self.entries: dict[str, Entry] = {}
+        self._where: dict[str, Path] = {}
+        wrong = []
+        for file, entries in headers(self.files).items():
+            for name, entry in entries.items():
+                if name in self.entries:
+                    wrong.append(f"twice: {name}, in {self._where[name].name} and in {file.name}")
+                elif name not in wanted:
+                    wrong.append(f"too many: {name} {entry.shape}, in {file.name}")
+                elif entry.shape != wanted[name]:
+                    wrong.append(f"misshaped: {name} is {entry.shape}, must be {wanted[name]}")
+                elif entry.dtype not in DTYPES:
+                    wrong.append(f"type: {name} is {entry.dtype}, must be one of {', '.join(DTYPES)}")
+                self.entries[name], self._where[name] = entry, file
+        wrong += [f"missing: {name} {shape}" for name, shape in wanted.items() if name not in self.entries]
+        if wrong:
+            raise ModelFilesError(
+                f"{folder} is not the checkpoint that its config.json describes; {len(wrong)} of "
+                f"{len(wanted)} tensors differ:\n  " + "\n  ".join(wrong),
+                field="DIR",
+            )
+
+    def tensor(self, name: str) -> Tensor:
+        return read(self._where[name], self.entries[name])
+
+
+def _files(folder: Path) -> list[Path]:
+    """The shards that the index names, or the only file."""
+    index = folder / f"{NAME}.safetensors.index.json"
+    single = folder / f"{NAME}.safetensors"
+    if index.is_file():
+        try:
+            return [folder / n for n in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as e:
+            raise ModelFilesError(
+                f"{index} is not an index of weights ({e}); fetch it again", field=index.name
+            ) from e
+    if single.is_file():
+        return [single]
+    raise ModelFilesError(
+        f"{folder} has neither {index.name} nor {single.name}: DIR must be the folder of a FramePack "
+        "checkpoint, as it was fetched",
+        field="DIR",
+    )
