@@ -13,9 +13,10 @@ from torch import Tensor
 
 from engine.errors import ModelFilesError
 from engine.training import dit
-from engine.training.dit import Curriculum, choose_trained
+from engine.training.dit import Curriculum, checkpoint_blocks, choose_trained
+from engine.training.objectives import OBJECTIVES, teacher_forcing
 from engine.training.recipe import Phase
-from tests.training_rig import train_tiny, trainable
+from tests.training_rig import some_chains, train_tiny, trainable
 
 TEACHER = Phase(name="teacher", steps=4, batch=4, fresh=0.2)
 DIRECT = Phase(name="direct", objective="direct", steps=4, batch=4, chain=(1, 2), bptt=1, forced=0.5)
@@ -111,6 +112,36 @@ def test_what_is_trained_changes_with_the_phase() -> None:
     assert frozen(OUTPUT) >= {"memorize", "squeeze", "text_slots", "jump_embedder"}
     assert frozen(TEACHER) == {"jump_embedder"}
     assert frozen(SPLIT) == set()
+
+
+def test_recomputed_activations_give_the_same_gradients() -> None:
+    gradients = []
+    for again in (False, True):
+        model = trainable()
+        if again:
+            checkpoint_blocks(model)
+        torch.manual_seed(1)
+        for loss in teacher_forcing(model, some_chains(), TEACHER):
+            loss.backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    first, second = gradients
+    assert first.keys() == second.keys()
+    for name in first:
+        torch.testing.assert_close(first[name], second[name])
+
+
+@pytest.mark.parametrize("phase", [DIRECT, SPLIT, OUTPUT], ids=lambda p: p.name)
+def test_half_precision_meets_no_clash_of_types(phase: Phase) -> None:
+    """What a GPU would run, on the CPU: bf16 inside, losses and gradients in fp32."""
+    model, mean = trainable(), trainable()
+    choose_trained(model, phase)
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        for loss in OBJECTIVES[phase.objective](model, some_chains(fresh=0.3), phase, mean):
+            assert loss.dtype == torch.float32
+            loss.backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert gradients
+    assert all(g.dtype == torch.float32 and bool(g.isfinite().all()) for g in gradients)
 
 
 def test_other_weights_are_a_start_and_what_does_not_fit_is_named(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -99,6 +100,17 @@ def test_a_budget_of_steps_knows_no_clock(tmp_path: Path) -> None:
     run.note(1.0)
     run.note(1.0)
     assert run.progress == 0.25
+
+
+def test_somebody_at_a_terminal_sees_a_bar(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdout", screen)
+    with run.interruptible():
+        run.note(0.25)
+        run.log(psnr_db=34.5)
+    assert "stage step 1 loss 0.25" in screen.getvalue()
+    assert "psnr_db 34.5" in screen.getvalue()
 
 
 def test_an_interrupt_waits_for_the_step_and_a_second_one_does_not(run: Run) -> None:

@@ -64,7 +64,7 @@ class RmsNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, (x.shape[-1],), self.weight, 1e-6)
+        return F.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), 1e-6)  # under autocast they differ
 
 
 class Attention(nn.Module):

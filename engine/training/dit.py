@@ -7,10 +7,12 @@ Knows neither equations (objectives) nor how episodes are made (latents).
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from engine.errors import ModelFilesError
 from engine.model.autoencoder import Autoencoder
@@ -55,6 +57,12 @@ def choose_trained(model: MemoryPackDiT, phase: Phase) -> None:
         p.requires_grad_(trained and (phase.split > 0 or not name.startswith("jump_embedder")))
 
 
+def checkpoint_blocks(model: MemoryPackDiT) -> None:
+    """Compute each block's activations again on the way back: a third more time, memory for one block."""
+    for block in (*model.transformer_blocks, *model.single_transformer_blocks):
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+
+
 def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
     """bf16 where it is fast; the CPU stays exact."""
     if device.type != "cuda":
@@ -95,6 +103,8 @@ def train_dit(
     autoencoder = load_autoencoder(folder).to(device)
     torch.manual_seed(recipe.seed)
     learner = Learner(MemoryPackDiT(c).to(device), ema=dit.ema, betas=(0.9, 0.98), weight_decay=0.01)
+    if dit.checkpoint_blocks:
+        checkpoint_blocks(learner.model)
     total_s, steps = 60 * sum(p.minutes for p in dit.phases), sum(p.steps for p in dit.phases)
     run = Run(folder, "dit", total_s, steps=steps, lr=dit.lr, warmup=dit.warmup, hold=dit.hold)
     state = run.resume()

@@ -18,7 +18,7 @@ class Flops(TorchDispatchMode):
     """Counts floating-point operations of matrix products and attention, backward included, while entered."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
 
     def __torch_dispatch__(
@@ -56,4 +56,5 @@ def count(work: Callable[[], object]) -> int:
     """Operations of `work`, whose randomness is given back afterwards."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())), Flops() as flops:
         work()
-    return flops.total
+    total: int = flops.total
+    return total

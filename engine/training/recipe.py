@@ -122,6 +122,7 @@ class Dit:
     hold: float = 0.5  # share of the run at full rate, then a cosine to 3 %
     init: str = ""  # weights to start from
     judge_every: int = 250  # steps between figures, with a contact sheet
+    checkpoint_blocks: bool = False  # compute activations again instead of keeping them: for large models
     phases: tuple[Phase, ...] = ()
 
     def until(self, name: str = "") -> tuple[Phase, ...]:

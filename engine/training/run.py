@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import ModelFilesError, PsistreamError
+from engine.training.progress import Screen
 
 SAY_EVERY_S = 20.0
 SAVE_EVERY_S = 150.0
@@ -53,6 +54,7 @@ class Run:
         self.step, self.spent_s = 0, 0.0
         self.stopped = False
         self.tags: dict[str, str] = {}  # said with every figure
+        self.screen = Screen()
         self._since = time.monotonic()
         self._said, self._saved = -1e9, self._since
         self._mean: dict[str, float] = {}
@@ -77,7 +79,8 @@ class Run:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM ask for a stop at the next step's end; a second one doesn't wait."""
+        """Ctrl-C and SIGTERM ask for a stop at the next step's end; a second one doesn't wait. Meanwhile the
+        screen shows a bar."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -88,9 +91,11 @@ class Run:
             self.stopped = True
 
         before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        self.screen.open(self.stage)
         try:
             yield
         finally:
+            self.screen.close()
             for s, handler in before.items():
                 signal.signal(s, handler)
 
@@ -115,6 +120,7 @@ class Run:
         self.step += 1
         for name, figure in {"loss": value, **figures}.items():
             self._mean[name] = 0.97 * self._mean.get(name, figure) + 0.03 * figure
+        self.screen.at(self.progress, f"{self.stage} step {self.step} loss {self._mean['loss']:.4g}")
         if time.monotonic() - self._said > SAY_EVERY_S:
             self._said = time.monotonic()
             self.log(**self._mean)
@@ -127,7 +133,7 @@ class Run:
             f.write(json.dumps(row) + "\n")
         rest = "  ".join(f"{k} {v:.4g}" for k, v in figures.items())
         where = " ".join([self.stage, *self.tags.values()])
-        print(f"{where} {100 * self.progress:5.1f} %  step {self.step}  {rest}", flush=True)
+        self.screen.line(f"{where} {100 * self.progress:5.1f} %  step {self.step}  {rest}")
 
     def save(self, state: dict[str, Any]) -> None:
         """Write the checkpoint atomically."""
