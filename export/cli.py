@@ -10,7 +10,7 @@ from engine.errors import InvalidInput, PsistreamError
 
 
 def onnx(args: argparse.Namespace) -> int:
-    from export.precision import dtype
+    from engine.model.precision import dtype
 
     precisions = args.precision.split(",")
     for precision in precisions:
@@ -38,8 +38,8 @@ def onnx(args: argparse.Namespace) -> int:
 def tensorrt(args: argparse.Namespace) -> int:
     from engine.backends.artifact import open_artifact
     from engine.backends.engines import cache_folder
+    from engine.model.precision import precision_of
     from engine.model.signature import signature
-    from export.precision import precision_of
     from export.tensorrt import Plan, build, parsed
 
     artifact = open_artifact(args.folder)

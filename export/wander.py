@@ -25,13 +25,13 @@ from engine.backends.reference import load_model
 from engine.errors import ModelFilesError
 from engine.model.autoencoder import AutoencoderConfig
 from engine.model.config import ModelConfig, build
+from engine.model.precision import dtype, low_roles, lowered
 from engine.model.roles import WorldModel, WorldModelConfig
 from engine.model.signature import ModelSpec, signature
 from engine.model.text import TextConfig
 from export.graph import export_role
 from export.manifest import describe, tools
-from export.precision import dtype, low_roles, lowered
-from export.weights import all_stored, places
+from export.weights import places, stored_tensors
 
 
 def collect(run: Path) -> WorldModel:
@@ -70,9 +70,9 @@ def export_onnx(
     for file in (EMBEDDINGS, TOKENIZER):
         if (text / file).resolve() != (out / file).resolve():
             shutil.copyfile(text / file, out / file)
-    save_file({k: v.half().contiguous() for k, v in model.state_dict().items()}, out / WEIGHTS)
+    save_file({k: v.half().contiguous() for k, v in model.trained().items()}, out / WEIGHTS)
     (out / WEIGHTS).chmod(0o644)  # the library writes 0600
-    model.embeddings.copy_(load_file(out / EMBEDDINGS)["embeddings"])
+    model.words.load(load_file(out / EMBEDDINGS))
     spec = model.spec(name=name, fps=fps, steps=steps, first_steps=first_steps, context_noise=context_noise)
     graphs = [g for p in dict.fromkeys(("fp32", *precisions)) for g in write_graphs(model, spec, out, p)]
     write_manifest(out, spec, model.config.to_json(), graphs, tools())
@@ -101,10 +101,10 @@ def write_graphs(model: WorldModel, spec: ModelSpec, out: Path, precision: str) 
         source, modules = model, model.roles(spec)
     else:
         low = lowered(model, kind)
-        assert isinstance(low, WorldModel)
         names = {role: [t.name for t in r.inputs] for role, r in roles.items()}
         source, modules = low, low_roles(low.roles(spec), names, kind)
-    stored = all_stored([out / WEIGHTS, out / EMBEDDINGS])
+    words = stored_tensors(out / EMBEDDINGS)
+    stored = {**stored_tensors(out / WEIGHTS), **{f"words.{name}": place for name, place in words.items()}}
     graphs = []
     for role, module in modules.items():
         began = time.monotonic()

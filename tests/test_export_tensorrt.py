@@ -16,9 +16,9 @@ from engine.backends.device import cuda_device
 from engine.backends.engines import Engine, read
 from engine.backends.tensorrt_api import load_api
 from engine.errors import BackendError, InvalidInput, ModelFilesError, Unavailable
+from engine.model.precision import LOW
 from engine.model.signature import signature
 from export.cli import main
-from export.precision import LOW
 from export.tensorrt import Plan, build, inputs_of, parsed, record_path
 from export.wander import export_again
 from tests import tiny

@@ -34,12 +34,12 @@ def load_model(artifact: Artifact) -> WorldModel:
         ) from e
     state = {k: v.float() for k, v in load_file(artifact.file(WEIGHTS)).items()}
     try:
-        model.load_state_dict(state)
+        model.load_trained(state)
     except RuntimeError as e:
         raise ModelFilesError(
             f"{artifact.file(WEIGHTS)} does not fit the manifest's config: {e}", field=WEIGHTS
         ) from e
-    model.embeddings.copy_(load_file(artifact.file(EMBEDDINGS))["embeddings"])
+    model.words.load(load_file(artifact.file(EMBEDDINGS)))
     return model.eval().requires_grad_(False)
 
 
@@ -56,7 +56,7 @@ class TorchBackend:
     ) -> None:
         self.name, self.spec, self.device = name, spec, device
         self.tokenize = tokenize
-        self._roles = dict(roles)
+        self.modules = dict(roles)
         self._signature = signature(spec)
 
     @torch.inference_mode()
@@ -64,14 +64,14 @@ class TorchBackend:
         names = self._signature[role]
         try:
             given = (torch.from_numpy(inputs[i.name]).to(self.device) for i in names.inputs)
-            out = self._roles[role](*given)
+            out = self.modules[role](*given)
         except RuntimeError as e:
             raise BackendError(f"{role}: {e}") from e
         outputs = out if isinstance(out, tuple) else (out,)
         return {o.name: x.cpu().numpy() for o, x in zip(names.outputs, outputs, strict=True)}
 
     def close(self) -> None:
-        self._roles = {}
+        self.modules = {}
 
 
 class ReferenceBackend(TorchBackend):

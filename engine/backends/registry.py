@@ -12,6 +12,9 @@ from engine.errors import InvalidInput
 MODULES = {  # each has load(path) -> Backend
     "onnxruntime": "engine.backends.ort",
     "reference": "engine.backends.reference",
+    "cuda": "engine.backends.cuda",
+    "tensorrt": "engine.backends.tensorrt",
+    "auto": "engine.backends.fallback",  # the fastest of these that is there
     "fake": "engine.backends.fake",
 }
 DEFAULT_BACKEND = "onnxruntime"
@@ -21,7 +24,7 @@ BUILT_IN = "wander"
 
 def load_backend(name: str, model: str | Path | None = None, weights: Path | None = None) -> Backend:
     """`model` is a name, or the folder of an exported model; None is the model that comes with psistream.
-    `weights` is the folder of a full-size model, which PyTorch runs, whatever the backend's name.
+    `weights` is the folder of a full-size model; what can't run it leaves it to PyTorch.
 
     Raises InvalidInput for names that there are not, ModelFilesError for missing or corrupt files."""
     if name not in MODULES:
@@ -29,7 +32,9 @@ def load_backend(name: str, model: str | Path | None = None, weights: Path | Non
     if weights is not None:
         if not weights.is_dir():
             raise InvalidInput(f"--weights: {weights} is no folder; see docs/full-size.md", field="weights")
-        return cast(Backend, importlib.import_module(FULL_SIZE).load(str(model or ""), weights))
+        module = importlib.import_module(MODULES[name])
+        load_full = getattr(module, "load_full", None) or importlib.import_module(FULL_SIZE).load
+        return cast(Backend, load_full(str(model or ""), weights))
     path = None if model in (None, BUILT_IN) else Path(str(model))
     if path is not None and not path.is_dir():
         raise InvalidInput(

@@ -12,19 +12,7 @@ from typing import Any
 
 from engine.errors import InvalidInput, Unavailable
 
-INSTALL = {
-    "tensorrt": "pip install 'psistream[gpu]'",
-    "tensorrt_rtx": "pip install --no-deps "
-    + " ".join(
-        f"{name}==1.7.1.116"
-        for name in (
-            "tensorrt-rtx",
-            "tensorrt-rtx-cu13",
-            "tensorrt-rtx-cu13-libs",
-            "tensorrt-rtx-cu13-bindings",
-        )
-    ),
-}
+INSTALL = {"tensorrt": "pip install 'psistream[gpu]'", "tensorrt_rtx": "pip install 'psistream[rtx]'"}
 OLDEST = {"tensorrt": (10, 15), "tensorrt_rtx": (1, 4)}
 
 

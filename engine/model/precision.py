@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from engine.errors import InvalidInput
 
+M = TypeVar("M", bound=nn.Module)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LOW = ("denoise", "memorize", "squeeze")  # the others take no time worth the loss
 EXACT = ("t", "d", "sigma", "index")  # bf16 can't tell neighbouring steps apart
@@ -33,7 +35,7 @@ def precision_of(role: str, precision: str) -> str:
     return precision if role in LOW else "fp32"
 
 
-def lowered(model: nn.Module, kind: torch.dtype) -> nn.Module:
+def lowered(model: M, kind: torch.dtype) -> M:
     """A copy whose parameters are of `kind`; buffers, rotations among them, stay as they are."""
     model = copy.deepcopy(model)
     for p in model.parameters():

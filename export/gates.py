@@ -1,0 +1,77 @@
+"""How far a backend may be from PyTorch in fp32, per precision, and how numbers are compared.
+
+The strong gate is the last: no worse than `RIVAL` times what PyTorch itself loses in that precision. The
+others catch what that one can't, such as a rival that is broken too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.errors import InvalidInput
+
+RIVAL = 2.0
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Between two arrays: ‖a − b‖ / ‖b‖, the largest difference in standard deviations of b, their angle."""
+
+    rel_l2: float
+    max_std: float
+    cosine: float
+    finite: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+GATES = {
+    "fp32": Distance(1e-5, 1e-4, 0.999999),
+    "fp16": Distance(5e-3, 3e-2, 0.9999),
+    "bf16": Distance(3e-2, 0.15, 0.9995),
+    "fp8": Distance(8e-2, 0.5, 0.995),
+    "int8": Distance(5e-2, 0.4, 0.998),
+}
+
+
+def gate(precision: str) -> Distance:
+    if precision not in GATES:
+        raise InvalidInput(
+            f"no gate for precision {precision!r}; known are {', '.join(GATES)}", field="precision"
+        )
+    return GATES[precision]
+
+
+def distance(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Distance:
+    """Of `a` from the reference `b`."""
+    x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
+    if not np.isfinite(x).all():
+        return Distance(float("inf"), float("inf"), 0.0, False)
+    norm, std = float(np.linalg.norm(y)), float(y.std())
+    apart = x - y
+    dot = float(np.linalg.norm(x)) * norm
+    return Distance(
+        float(np.linalg.norm(apart)) / max(norm, 1e-12),
+        float(np.abs(apart).max()) / max(std, 1e-12) if apart.any() else 0.0,
+        float(x @ y) / dot if dot else float(not apart.any()),
+    )
+
+
+def failures(found: Distance, allowed: Distance, rival: Distance | None = None) -> list[str]:
+    """What is too far, in words; nothing where all is well."""
+    said = [] if found.finite else ["not finite"]
+    if found.rel_l2 > allowed.rel_l2:
+        said.append(f"relative error {found.rel_l2:.1e}, allowed {allowed.rel_l2:.0e}")
+    if found.max_std > allowed.max_std:
+        said.append(f"largest error {found.max_std:.1e} deviations, allowed {allowed.max_std:.0e}")
+    if found.cosine < allowed.cosine:
+        said.append(f"cosine {found.cosine:.6f}, at least {allowed.cosine}")
+    floor = 1e-6  # below it the order of sums decides
+    if rival is not None and found.rel_l2 > max(RIVAL * rival.rel_l2, floor):
+        said.append(f"relative error {found.rel_l2:.1e}, PyTorch's own is {rival.rel_l2:.1e}")
+    return said

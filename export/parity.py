@@ -1,0 +1,154 @@
+"""Each role of a backend beside PyTorch in fp32, on inputs from a real session; and controls that must fail.
+
+A gate that nothing fails shows nothing. So the same comparison is made with ψ of another session, shifted
+positions, the history dropped, one tensor's rows permuted: each must be caught.
+Legend: B batch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from engine.backends.base import Arrays, Backend
+from engine.backends.reference import TorchBackend
+from export.gates import Distance, distance, failures
+
+Given = dict[str, npt.NDArray[Any]]
+TIMES = (0.02, 0.5, 0.96)  # high, middle, low noise
+PERMUTED = "dit.proj_out.weight"  # the last layer
+ROTATIONS = "positions.after"
+
+
+@dataclass(frozen=True)
+class Row:
+    role: str
+    batch: int
+    output: str
+    found: Distance
+    rival: Distance | None
+    said: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.said
+
+
+class Recorder:
+    """A backend that keeps what each role was last given."""
+
+    def __init__(self, inner: Backend) -> None:
+        self.inner, self.name, self.spec = inner, inner.name, inner.spec
+        self.seen: dict[str, Given] = {}
+
+    def run(self, role: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        self.seen[role] = {name: np.array(x) for name, x in inputs.items()}
+        return self.inner.run(role, inputs)
+
+    def tokenize(self, text: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        return self.inner.tokenize(text)
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+def sized(given: Given, batch: int) -> Given:
+    """The same rows again until there are `batch`."""
+    return {name: np.resize(x, (batch, *x.shape[1:])) for name, x in given.items()}
+
+
+def cases(seen: Mapping[str, Given], batch: int) -> Iterator[tuple[str, Given]]:
+    """Every role's inputs; the denoiser's at several noise levels."""
+    for role, given in seen.items():
+        rows = sized(given, batch)
+        if role != "denoise":
+            yield role, rows
+            continue
+        for t in TIMES:
+            yield role, {**rows, "t": np.full(batch, t, np.float32)}
+
+
+def roles(
+    candidate: Backend,
+    reference: Backend,
+    seen: Mapping[str, Given],
+    allowed: Mapping[str, Distance],
+    *,
+    batches: Sequence[int],
+    rival: Backend | None = None,
+) -> list[Row]:
+    """One row per role, batch and output; bytes (pictures) may differ by one level of 255.
+
+    `allowed`: role → gate. `rival` is PyTorch in the candidate's precision."""
+    rows: dict[tuple[str, int, str], Row] = {}
+    for batch in batches:
+        for role, given in cases(seen, batch):
+            a, b = candidate.run(role, given), reference.run(role, given)
+            c = rival.run(role, given) if rival is not None else {}
+            for name, expected in b.items():
+                if not np.issubdtype(expected.dtype, np.floating):
+                    continue
+                found = distance(a[name], expected)
+                own = distance(c[name], expected) if name in c else None
+                row = Row(role, batch, name, found, own, tuple(failures(found, allowed[role], own)))
+                key = (role, batch, name)
+                if key not in rows or row.found.rel_l2 > rows[key].found.rel_l2:
+                    rows[key] = row  # the worst noise level
+    return list(rows.values())
+
+
+def controls(
+    candidate: Backend, reference: TorchBackend, seen: Mapping[str, Given], allowed: Distance
+) -> dict[str, tuple[Distance, list[str]]]:
+    """What was broken → how far it moved the velocity, and why the gate refuses it: nothing said is a gate
+    that doesn't hold."""
+    given = sized(seen["denoise"], 2)
+    expected = reference.run("denoise", given)["velocity"]
+    changes = {
+        "psi of another session, in denoise": {"psi": given["psi"][::-1].copy()},
+        "history dropped": {"history": np.zeros_like(given["history"])},
+        "no context": {"context": np.zeros_like(given["context"])},
+    }
+    found = {}
+    for name, change in changes.items():
+        apart = distance(candidate.run("denoise", {**given, **change})["velocity"], expected)
+        found[name] = (apart, failures(apart, allowed))
+    given_memory = sized(seen["squeeze"], 2)
+    other = {**given_memory, "psi": given_memory["psi"][::-1].copy()}
+    apart = distance(
+        candidate.run("squeeze", other)["psi_next"], reference.run("squeeze", given_memory)["psi_next"]
+    )
+    found["psi of another session, in squeeze"] = (apart, failures(apart, allowed))
+    own = candidate.run("denoise", given)["velocity"]
+    for name, spoil in (("positions shifted by one", shift), ("one tensor's rows permuted", permute)):
+        apart = distance(own, spoilt(reference, spoil).run("denoise", given)["velocity"])
+        found[name] = (apart, failures(apart, allowed))
+    return found
+
+
+def spoilt(reference: TorchBackend, spoil: Callable[[nn.Module], None]) -> TorchBackend:
+    """The reference with a denoiser that was broken on purpose."""
+    modules = dict(reference.modules)
+    modules["denoise"] = copy.deepcopy(modules["denoise"])
+    spoil(modules["denoise"])
+    return TorchBackend("spoilt", reference.spec, modules, reference.tokenize, reference.device)
+
+
+def permute(denoiser: nn.Module) -> None:
+    """Roll the rows of one weight."""
+    weight = next(p for n, p in denoiser.named_parameters() if n.endswith(PERMUTED))
+    with torch.no_grad():
+        weight.copy_(weight.roll(1, 0))
+
+
+def shift(denoiser: nn.Module) -> None:
+    """Give every late token its neighbour's rotation."""
+    rotations = next(b for n, b in denoiser.named_buffers() if n.endswith(ROTATIONS))
+    rotations.copy_(rotations.roll(1, 1))
