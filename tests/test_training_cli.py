@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from engine.training.cli import adapt, main, parser
+from engine.training.learner import save_weights
 from engine.training.recipe import Recipe, load
+from tests import tiny
 
 RECIPE = load("wander")
 
@@ -67,3 +71,66 @@ def test_the_command_line_overrides_the_recipe() -> None:
 def test_a_phase_may_be_asked_for_by_name() -> None:
     steps = adapted("direct", "--steps", "100").dit.until("direct")
     assert [p.name for p in steps] == ["teacher", "direct"]
+
+
+BARE = """
+import sys
+from importlib.machinery import PathFinder
+
+class Bare(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in {hidden!r} else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Bare
+from server.cli import main
+sys.exit(main(["train", "few-step", "--recipe", {recipe!r}, "--run", {run!r}, "--device", "cpu"]))
+"""
+HIDDEN = {
+    "rich", "matplotlib", "PIL", "tokenizers", "av", "pydantic", "fastapi", "uvicorn", "aiortc", "onnx",
+    "onnxruntime", "httpx", "prometheus_client", "aiomqtt", "amqtt", "transformers", "diffusers",
+}  # fmt: skip
+SMALL = """
+[model]
+preset = "wander"
+dim = 32
+heads = 1
+rope_axes = [8, 12, 12]
+double_blocks = 1
+single_blocks = 1
+[data]
+length = 4
+start = 8
+limit = 8
+journey_length = 6
+journey_start = 8
+journey_limit = 8
+[[dit.phases]]
+name = "teacher"
+steps = 1
+batch = 2
+[[dit.phases]]
+name = "few-step"
+objective = "direct"
+steps = 1
+batch = 2
+chain = [2]
+split = 0.5
+journeys = 1.0
+journey_prefix = 2
+"""
+
+
+def test_the_dit_trains_where_there_is_nothing_but_torch_and_numpy(tmp_path: Path) -> None:
+    """A bare CUDA image has neither our server's packages nor rich or matplotlib. The built-in world,
+    rendered."""
+    autoencoder = tiny.world_model().autoencoder
+    save_weights(tmp_path / "autoencoder.final.pt", autoencoder, autoencoder.config)
+    (tmp_path / "small.toml").write_text(SMALL)
+    script = BARE.format(hidden=HIDDEN, recipe=str(tmp_path / "small.toml"), run=str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "dit.few-step.pt").exists()
+    assert "few-step: " in done.stdout

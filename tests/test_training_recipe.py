@@ -52,6 +52,11 @@ def test_a_recipe_changes_fields_of_a_preset_and_leaves_the_rest() -> None:
         ({"dit": {"phases": [phase(minutes=1)]}}, "minutes", "either minutes or steps"),
         ({"dit": {"phases": [phase(split=1.5)]}}, "split", "phase one: split must lie between 0 and 1"),
         ({"dit": {"phases": [phase(chain=[])]}}, "chain", "numbers of clips from 1 on"),
+        (
+            {"dit": {"phases": [phase(chain=[1, 15])]}},
+            "length",
+            "length must be at least 30, for the chains of",
+        ),
         ({"dit": {"phases": [phase(), phase()]}}, "phases", "names of their own"),
         ({"dit": {"phases": [phase(name="text")]}}, "phases", "names of their own"),
         (

@@ -25,7 +25,6 @@ def train(recipe: Recipe, what: str, args: argparse.Namespace) -> None:
     """One stage, or a phase of the DiT with those before it."""
     from engine.training.autoencoder import load_autoencoder, train_autoencoder, train_decoder
     from engine.training.dit import train_dit
-    from engine.training.text import train_text
 
     folder, seed, device = args.run, recipe.seed, args.device
 
@@ -40,6 +39,8 @@ def train(recipe: Recipe, what: str, args: argparse.Namespace) -> None:
     elif what == "decoder":
         train_decoder(folder, stage(what), seed=seed, device=device)
     elif what == "text":
+        from engine.training.text import train_text  # needs the tokenizer
+
         train_text(folder, stage(what), seed=seed)
     elif what == "probe":
         from engine.evaluation.probe import train_probe

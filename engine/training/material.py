@@ -30,7 +30,8 @@ class Material(Protocol):
         from torch's generator only, and depends on nothing but that and the step."""
 
     def held_out(self, count: int, segments: int, *, fresh: float = 0.0) -> Chains:
-        """Always the same chains, never trained on; torch's generator is left alone."""
+        """Always the same chains, never trained on, of so many clips if there are; torch's generator is left
+        alone."""
 
 
 class WanderMaterial:
@@ -83,6 +84,7 @@ class WanderMaterial:
         return chains_of(pool, windows, clips, phase.prefix, c), phase
 
     def held_out(self, count: int, segments: int, *, fresh: float = 0.0) -> Chains:
+        segments = min(segments, self._held_out.actions.shape[1] // self.config.segment)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(5)
             windows = sample_windows(self._held_out, count, self.config.segment, segments, fresh=fresh)

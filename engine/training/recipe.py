@@ -178,7 +178,17 @@ def parse(data: Mapping[str, Any]) -> Recipe:
         raise InvalidInput(f"recipe.dit: phases need names of their own, not {names}", field="phases")
     if len({p.budget.steps > 0 for p in phases}) > 1:
         raise InvalidInput("recipe.dit: give all phases minutes, or all of them steps", field="phases")
-    recipe.config()
+    segment = recipe.config().segment
+    for p in phases:
+        wanted = {"length": segment * max(p.chain)}
+        if p.journeys:
+            wanted["journey_length"] = wanted["length"]
+        for key, frames in wanted.items():
+            if getattr(recipe.data, key) < frames:
+                raise InvalidInput(
+                    f"recipe.data: {key} must be at least {frames}, for the chains of phase {p.name}",
+                    field=key,
+                )
     for stage in (recipe.autoencoder, recipe.decoder):
         if stage is not None:
             build(AutoencoderConfig, stage.config, "recipe.autoencoder.config")

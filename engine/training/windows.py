@@ -48,9 +48,9 @@ def sample_windows(
     rows = torch.randint(0, count, (4 * batch,))
     attributes = pool.attributes[rows]
     age = change_age(attributes)[:, : last + 1]
-    weight = (0.25 + 3.0 * (age < 6)) * _whole(attributes, last, segment)
-    weight[:, 0] = 0.5 * (weight[:, 0] > 0)
-    start = torch.multinomial(weight.float(), 1)[:, 0]
+    weight = 0.25 + 3.0 * (age < 6)
+    weight[:, 0] = 0.5
+    start = torch.multinomial(weight * _whole(attributes, last, segment), 1)[:, 0]
     young = (age.gather(1, start[:, None])[:, 0] < 6).float()
     keep = torch.multinomial(0.35 + young, batch)  # changes are rare in the data, not in the batch
     rows, start = rows[keep], start[keep]
@@ -90,10 +90,10 @@ def sample_journeys(pool: Pool, batch: int, segment: int, segments: int) -> Wind
 
 
 def _whole(attributes: Tensor, last: int, segment: int) -> Tensor:
-    """(B, last + 1): no change inside the segment that starts there."""
-    return torch.stack(
-        [(attributes[:, i] == attributes[:, i + segment - 1]).all(-1) for i in range(last + 1)], 1
-    )
+    """(B, last + 1): 1 where no change lies inside the segment that starts there, else next to nothing, for
+    episodes in which there is no other."""
+    whole = [(attributes[:, i] == attributes[:, i + segment - 1]).all(-1) for i in range(last + 1)]
+    return torch.stack(whole, 1).float().clamp(min=1e-6)
 
 
 def frames_before(pool: Pool, windows: Windows, at: Tensor, count: int) -> Tensor:
