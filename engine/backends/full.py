@@ -27,9 +27,12 @@ CONFIG = "config.json"
 
 def load(name: str, folder: Path) -> TorchBackend:
     """Raises InvalidInput for another model's name, ModelFilesError for what is missing or does not fit."""
-    known = [n for n, p in PRESETS.items() if p.config.hunyuan is not None]
+    known = [n for n, p in PRESETS.items() if p.config.hunyuan and p.config.packing.order == "f1"]
     if name not in known:
-        raise InvalidInput(f"--weights goes with --model {' or '.join(known)}, not {name!r}", field="model")
+        why = "; F0 makes a video's end first, so it has no live one" if name.endswith("-f0") else ""
+        raise InvalidInput(
+            f"--weights goes with --model {' or '.join(known)}, not {name!r}{why}", field="model"
+        )
     from engine.companions.files import require
     from engine.companions.load import load_companions
 
