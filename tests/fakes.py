@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from engine.backends.fake import FAKE_SPEC, FakeBackend
 from engine.config import RuntimeConfig
+from engine.model.signature import ModelSpec
 from engine.runtime.engine import Engine
 from engine.types import (
     Control,
@@ -38,18 +39,21 @@ class ManualClock:
 
 
 class Rig:
-    """An engine on the fake backend, stepped by hand; each denoise step takes `delay_s` on the clock."""
+    """An engine on the fake backend, stepped by hand; each denoise step takes `delay_s` on the clock, more or
+    less by the share `jitter`."""
 
     def __init__(
         self,
         backend: FakeBackend | None = None,
         *,
         delay_s: float = 0.0,
+        jitter: float = 0.0,
+        spec: ModelSpec = FAKE_SPEC,
         config: RuntimeConfig | None = None,
         on_event: Callable[[RuntimeEvent], None] | None = None,
     ) -> None:
         self.clock = ManualClock()
-        self.backend = backend or FakeBackend(delay_s=delay_s, sleep=self.clock.advance)
+        self.backend = backend or FakeBackend(spec, delay_s=delay_s, jitter=jitter, sleep=self.clock.advance)
         self.events: list[RuntimeEvent] = []
         self._on_event = on_event
         self.engine = Engine(self.backend, config or RuntimeConfig(max_sessions=8), self._hear, self.clock)

@@ -11,7 +11,7 @@ import pytest
 
 from engine.backends.fake import FAIL_WORD, FAKE_SPEC, FakeBackend, load
 from engine.backends.registry import load_backend
-from engine.errors import BackendError, InvalidInput
+from engine.errors import BackendError, InvalidInput, ModelFilesError
 from engine.model.signature import signature
 from engine.runtime.generator import Generator, Job
 from engine.runtime.state import SessionState
@@ -154,6 +154,36 @@ def test_faults_can_be_asked_for() -> None:
     backend.run("denoise", inputs)
     with pytest.raises(BackendError, match="after 1"):
         backend.run("denoise", inputs)
+
+
+def test_it_is_as_slow_as_it_is_told(tmp_path: Path) -> None:
+    assert load(tmp_path).delay_s == 0.0
+    (tmp_path / "fake.json").write_text('{"delay_s": 0.5, "jitter": 0.2}')
+    backend = load(tmp_path)
+    assert (backend.delay_s, backend.jitter) == (0.5, 0.2)
+
+    def slept() -> list[float]:
+        times: list[float] = []
+        slow = FakeBackend(TINY_SPEC, delay_s=0.5, jitter=0.2, sleep=times.append)
+        inputs = {t.name: np.zeros((1, *t.shape), t.dtype) for t in signature(TINY_SPEC)["denoise"].inputs}
+        inputs["d"][:] = 0.5
+        for _ in range(50):
+            slow.run("denoise", inputs)
+        return times
+
+    assert slept() == slept()
+    assert 0.4 <= min(slept()) < 0.45
+    assert 0.55 < max(slept()) <= 0.6
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"delay": 1}', '{"delay_s": -1}', '{"jitter": null}', '{"jitter": NaN}', "{}}"]
+)
+def test_settings_that_make_no_sense_are_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "fake.json").write_text(text)
+    with pytest.raises(ModelFilesError, match="delay_s") as caught:
+        load(tmp_path)
+    assert caught.value.field == "model"
 
 
 def test_the_registry_names_the_choices() -> None:

@@ -13,6 +13,7 @@ is noise.
 
 from __future__ import annotations
 
+import json
 import re
 import time
 import zlib
@@ -24,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backends.base import Arrays
-from engine.errors import BackendError
+from engine.errors import BackendError, ModelFilesError
 from engine.model.signature import ModelSpec, Tensor, signature
 from engine.types import ByteArray, FloatArray, IntArray
 
@@ -58,6 +59,7 @@ COLOURS = {
     "night": (20, 25, 70),
     "snowy": (215, 225, 240),
 }
+MOST = {"delay_s": 600.0, "jitter": 1.0}  # what fake.json may say
 FAIL_WORD, NAN_WORD = "boom", "nan"  # a prompt with one of these makes `denoise` fail, or return NaN
 STRIPE_PX, STEP_PX, JUMP_PX = 32, 8, 24  # stripe period, camera px per latent frame, height of a jump
 _WORDS, _FAULT = 1024, 100.0
@@ -68,7 +70,8 @@ Row = dict[str, npt.NDArray[Any]]
 
 
 class FakeBackend:
-    """`delay_s` is slept in each `denoise`; after `fail_after` calls of `denoise` each one fails."""
+    """`delay_s` is slept in each `denoise`, more or less by up to the share `jitter` of it, the same in every
+    run; after `fail_after` calls of `denoise` each one fails."""
 
     name = "fake"
 
@@ -77,6 +80,7 @@ class FakeBackend:
         spec: ModelSpec | None = None,
         *,
         delay_s: float = 0.0,
+        jitter: float = 0.0,
         fail_after: int | None = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
@@ -86,8 +90,8 @@ class FakeBackend:
             raise ValueError(
                 "the fake needs at least 16 latent channels and one latent frame as decoder state"
             )
-        self.delay_s = delay_s
-        self.fail_after = fail_after
+        self.delay_s, self.jitter, self.fail_after = delay_s, jitter, fail_after
+        self._dice = np.random.Generator(np.random.Philox(11))
         self._sleep = sleep
         self.calls: dict[str, int] = {}
         self.batches: list[int] = []  # size of the latest `denoise` batches
@@ -113,7 +117,7 @@ class FakeBackend:
         if role == "denoise":
             self.batches = [*self.batches[-999:], batch]
             if self.delay_s:
-                self._sleep(self.delay_s)
+                self._sleep(self.delay_s * (1 + self.jitter * self._dice.uniform(-1, 1)))
             if self.fail_after is not None and self.calls[role] > self.fail_after:
                 raise BackendError(f"the fake backend was told to fail after {self.fail_after} steps")
         rows = [self._rows[role]({k: v[b] for k, v in inputs.items()}) for b in range(batch)]
@@ -260,8 +264,17 @@ class FakeBackend:
 
 
 def load(path: Path | None = None) -> FakeBackend:
-    """Like the other backends' `load`; there are no files to read."""
-    return FakeBackend()
+    """Like the other backends' `load`. There is no model to read, but a `fake.json` makes the device slow:
+    `{"delay_s": 0.5, "jitter": 0.2}` takes a second for half a second of video. Raises ModelFilesError."""
+    if path is None or not (file := path / "fake.json").exists():
+        return FakeBackend()
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        if not all(0 <= float(value) <= MOST[name] for name, value in settings.items()):
+            raise ValueError
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        raise ModelFilesError(f"{file} must be JSON like {MOST}, at most that", field="model") from None
+    return FakeBackend(**settings)
 
 
 def _check(role: str, kind: str, tensors: tuple[Tensor, ...], arrays: Arrays) -> int:
