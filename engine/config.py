@@ -25,6 +25,8 @@ class RuntimeConfig:
     lead_min_s: float = 0.05
     lead_max_s: float = 2.0
     late_margin_s: float = 0.03  # a late segment is shown this long after it is ready
+    least_fps: float = 6.0  # slow motion shows no fewer frames a second: below it, pictures and no motion
+    hold_s: float = 3.0  # where it would have to, the picture stands for so long at least, to collect
     idle_grace_s: float = 10.0  # an unwatched session goes on for so long
     context_noise: float | None = None  # noise level of the history; None: as the model wants it
 
@@ -35,7 +37,15 @@ class RuntimeConfig:
                 name,
                 "an integer from 1 up",
             )
-        for name in ("lead_margin", "lead_min_s", "lead_max_s", "late_margin_s", "idle_grace_s"):
+        for name in (
+            "lead_margin",
+            "lead_min_s",
+            "lead_max_s",
+            "late_margin_s",
+            "least_fps",
+            "hold_s",
+            "idle_grace_s",
+        ):
             _require(_number(getattr(self, name)), name, "a number from 0 up")
         _require(self.lead_max_s >= self.lead_min_s, "lead_max_s", "at least lead_min_s")
         noise = self.context_noise

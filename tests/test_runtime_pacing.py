@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
 
 from engine.runtime.pacing import (
+    EASE,
+    HEADROOM,
+    Pace,
     Playout,
     Took,
     deadline_s,
+    guessed,
+    holds,
     lead_s,
     learned,
+    paced,
     resumed,
     shown,
+    speed,
+    turn_s,
     wanted_s,
 )
 from engine.runtime.scheduler import Candidate, next_wake, pick
 
 SEGMENT_S, MARGIN_S = 0.5, 0.03
+LEAST = 0.25  # the lowest rate
 
 
 def test_the_first_segment_is_shown_as_soon_as_it_is_ready_and_is_not_late() -> None:
@@ -117,3 +128,105 @@ def test_nobody_starves_when_there_is_more_work_than_time() -> None:
 def test_next_wake_is_when_the_first_becomes_due() -> None:
     assert next_wake([Candidate("a", 7.0, 9.0, 2), Candidate("b", 5.0, 9.5, 2)]) == 5.0
     assert next_wake([]) is None
+
+
+# ---- slower than playback ----
+
+
+def run(samples_s: Iterable[float], pace: Pace | None = None) -> list[Pace]:
+    paces = [pace or Pace()]
+    for sample_s in samples_s:
+        paces.append(paced(paces[-1], sample_s, SEGMENT_S, LEAST))
+    return paces[1:]
+
+
+def test_a_segment_at_half_rate_is_shown_for_twice_as_long() -> None:
+    result = shown(Playout(1.0, 5.0), 4.8, SEGMENT_S, MARGIN_S, rate=0.5)
+    assert (result.due_s, result.playout.end_s) == (5.0, 6.0)
+
+
+def test_a_hold_lasts_at_least_as_long_as_asked_and_only_follows_a_late_segment() -> None:
+    late = shown(Playout(1.0, 5.0), 5.2, SEGMENT_S, MARGIN_S, hold_s=3.0)
+    assert (late.due_s, late.playout.late_total) == (8.0, 1)
+    assert shown(Playout(1.0, 5.0), 9.0, SEGMENT_S, MARGIN_S, hold_s=3.0).due_s == 9.03
+    assert shown(Playout(1.0, 5.0), 4.9, SEGMENT_S, MARGIN_S, hold_s=3.0).due_s == 5.0
+    assert shown(Playout(1.0), 4.9, SEGMENT_S, MARGIN_S, hold_s=3.0).due_s == pytest.approx(4.93)
+
+
+def test_in_turn_the_longest_without_a_segment_goes_first() -> None:
+    slow, slower = Playout(since_s=7.0, end_s=8.0), Playout(since_s=6.0, end_s=12.0)
+    assert turn_s(slower, SEGMENT_S) < turn_s(slow, SEGMENT_S)
+    assert deadline_s(slower, 0.2) > deadline_s(slow, 0.2)  # by which it would starve
+
+
+@pytest.mark.parametrize("segment_time_s", [0.01, 0.1, 0.4, 0.49, 0.5])
+def test_a_device_that_keeps_up_is_never_slowed(segment_time_s: float) -> None:
+    assert {p.rate for p in run([segment_time_s] * 50)} == {1.0}
+
+
+@pytest.mark.parametrize("stall_s", [0.6, 7.0, 1e6])
+@pytest.mark.parametrize("usual_s", [0.1, 0.45])
+def test_one_slow_segment_is_an_accident(usual_s: float, stall_s: float) -> None:
+    samples_s = ([usual_s] * 9 + [stall_s]) * 5
+    assert {p.rate for p in run(samples_s)} == {1.0}
+
+
+def test_a_first_segment_may_be_a_little_slower_but_not_much() -> None:
+    assert run([0.6])[0].rate == 1.0
+    assert run([1.0])[0].rate == pytest.approx(0.5 / HEADROOM)
+
+
+@pytest.mark.parametrize("was_s", [0.1, 0.3])
+def test_the_second_slow_segment_in_a_row_begins_slow_motion_at_once_at_the_right_rate(was_s: float) -> None:
+    paces = run([was_s] * 20 + [1.0] * 30)
+    assert paces[20].rate == 1.0
+    assert [p.rate for p in paces[21:]] == pytest.approx([0.5 / HEADROOM] * 29, rel=0.15)
+    assert paces[-1].rate == pytest.approx(0.5 / HEADROOM, rel=0.03)
+    assert speed(paces[-1], SEGMENT_S) == pytest.approx(0.5, rel=0.01)
+
+
+def test_a_constant_slow_speed_gives_a_constant_rate_a_little_below_it() -> None:
+    rates = {round(p.rate, 9) for p in run([1.0] * 50)}
+    assert len(rates) == 1
+    assert 0.95 * 0.5 < rates.pop() < 0.5
+
+
+def test_natural_speed_comes_back_step_by_step_once_the_device_has_caught_up() -> None:
+    paces = run([1.0] * 30 + [0.2] * 30)
+    rates = [p.rate for p in paces[29:]]
+    assert all(1 <= b / a <= EASE + 1e-9 or b == 1 for a, b in pairwise(rates))
+    assert rates[12] == rates[-1] == 1.0
+
+
+def test_slow_motion_does_not_flicker_on_and_off_where_speed_is_about_one() -> None:
+    """Between beginning (slower than playback) and ending (faster, with room) nothing changes."""
+    assert run([0.5] * 30, Pace(0.5, 0.0, 0.5, 9, rate=0.9))[-1].rate < 1
+    assert run([0.5] * 30, Pace(0.5, 0.0, 0.5, 9, rate=1.0))[-1].rate == 1
+
+
+def test_where_times_vary_the_rate_leaves_room_and_stays_calm() -> None:
+    dice = random.Random(1)
+    samples_s = [dice.uniform(0.7, 1.3) for _ in range(500)]
+    rates = [p.rate for p in run(samples_s)][20:]
+    assert sum(SEGMENT_S / r for r in rates) > sum(samples_s[20:])  # on the whole it keeps up
+    assert 0.35 < min(rates) < max(rates) < 0.5
+    changes = [abs(b / a - 1) for a, b in pairwise(rates)]
+    assert sum(changes) / len(changes) < 0.04
+
+
+def test_below_the_least_rate_playout_holds_and_above_it_does_not() -> None:
+    hopeless, slow = run([15.0] * 9)[-1], run([1.0] * 9)[-1]
+    assert hopeless.rate == LEAST
+    assert holds(hopeless, SEGMENT_S, LEAST)
+    assert not holds(slow, SEGMENT_S, LEAST)
+    assert not holds(run([0.1])[-1], SEGMENT_S, 1.0)
+    assert not holds(Pace(), SEGMENT_S, LEAST)
+
+
+def test_times_of_zero_and_guesses_are_finite() -> None:
+    assert run([0.0, 0.0, 0.0])[-1].rate == 1.0
+    assert speed(Pace(), SEGMENT_S) == pytest.approx(500)
+    assert guessed(0.0, SEGMENT_S, LEAST) == Pace()
+    assert guessed(1.0, SEGMENT_S, LEAST).rate == pytest.approx(0.5 / HEADROOM)
+    assert guessed(60.0, SEGMENT_S, LEAST).rate == LEAST
+    assert paced(guessed(60.0, SEGMENT_S, LEAST), 0.1, SEGMENT_S, LEAST).rate == 1.0  # a guess is no measure

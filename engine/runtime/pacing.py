@@ -1,13 +1,22 @@
-"""When a segment should start and when it is shown: pure functions over plain numbers.
+"""When a segment should start, when it is shown, and how fast: pure functions over plain numbers.
 
 Playout is where the viewers' clock stands: `end_s` is when the last frame made so far will have been shown.
-Nothing here knows sessions, models or threads. All times are of one monotonic clock.
+Pace is how fast a session gets its video: where that is slower than playback, the video is shown in slow
+motion, as evenly as at full speed; where it is so slow that this would be a slide show, playout holds the
+picture now and then and collects (`holds`). docs/architecture.md has the reasons. Nothing here knows
+sessions, models or threads. All times are of one monotonic clock.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+HEADROOM = 1.04  # shown a little slower than it is made, or any hiccup would be seen
+EASE = 1.1  # a rate goes up by so much per segment at most
+FULL = 0.97  # a rate from here on is as good as natural speed
+DOUBT = 1.25  # a first segment is given the benefit of it: nobody knows what is usual
+FADE = 0.1  # weight of a new sample in what is usual
 
 
 @dataclass(frozen=True)
@@ -60,19 +69,38 @@ def deadline_s(playout: Playout, lead_s: float) -> float:
     return playout.since_s + lead_s if playout.end_s is None else playout.end_s
 
 
+def turn_s(playout: Playout, segment_s: float) -> float:
+    """The deadline of who is shown slowly: the longest without a segment goes first. By `deadline_s` it would
+    seem to have time, get less of the device than who is not slow yet, and get slower still."""
+    return playout.since_s + segment_s
+
+
 class Shown(NamedTuple):
     due_s: float  # when the first frame of the segment is to be shown
     ahead_s: float  # how far ahead of playout it was ready; negative means late
     playout: Playout
 
 
-def shown(playout: Playout, ready_s: float, segment_s: float, late_margin_s: float) -> Shown:
-    """Queue a segment that is ready. A late one re-anchors: playout goes on from now, never faster."""
+def shown(
+    playout: Playout,
+    ready_s: float,
+    segment_s: float,
+    late_margin_s: float,
+    *,
+    rate: float = 1.0,
+    hold_s: float = 0.0,
+) -> Shown:
+    """Queue a segment that is ready, to be shown at `rate`. A late one re-anchors: playout goes on from now,
+    never faster, and not before the picture has stood for `hold_s`."""
     first = playout.end_s is None
     end_s = ready_s if playout.end_s is None else playout.end_s
     late = end_s < ready_s
-    due_s = ready_s + late_margin_s if first or late else end_s
-    after = Playout(ready_s, due_s + segment_s, playout.late_total + late)
+    due_s = end_s
+    if first:
+        due_s = ready_s + late_margin_s
+    elif late:
+        due_s = max(ready_s + late_margin_s, end_s + hold_s)
+    after = Playout(ready_s, due_s + segment_s / rate, playout.late_total + late)
     return Shown(due_s, end_s - ready_s, after)
 
 
@@ -80,3 +108,65 @@ def resumed(playout: Playout, now_s: float) -> Playout:
     """Go on after a pause: what is queued plays out, else playout re-anchors; nothing counts as late."""
     queued = playout.end_s is not None and playout.end_s > now_s
     return replace(playout, since_s=now_s, end_s=playout.end_s if queued else None)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a segment takes a session in seconds, waiting for its turn on the device included, and the `rate`
+    at which its video is shown; 1 is natural speed. With no samples yet, `usual_s` is a guess; 0 is none."""
+
+    usual_s: float = 0.0  # running mean; a lone outlier hardly counts
+    above_s: float = 0.0  # running mean of how far above that samples are
+    last_s: float = 0.0
+    samples: int = 0
+    rate: float = 1.0
+
+
+def guessed(usual_s: float, segment_s: float, least_rate: float) -> Pace:
+    """Before the first segment, from what one took elsewhere; 0: nobody knows."""
+    rate = segment_s / max(HEADROOM * usual_s, 1e-3)
+    return Pace(usual_s, rate=1.0 if rate >= FULL else max(rate, least_rate))
+
+
+def speed(pace: Pace, segment_s: float) -> float:
+    """Seconds of video per second of making it."""
+    return segment_s / max(pace.usual_s, 1e-3)
+
+
+def paced(pace: Pace, sample_s: float, segment_s: float, least_rate: float) -> Pace:
+    """`pace` after one more segment. Slow motion begins with the second slow segment in a row (one alone is
+    an accident); from then on the rate falls with the speed and follows it up step by step."""
+    measured, slow = _measured(pace, sample_s), pace.samples > 0 and pace.rate < 1
+    sustained_s = sample_s / DOUBT if pace.samples == 0 else min(pace.last_s, sample_s)
+    if not slow and sustained_s <= segment_s:
+        return replace(measured, rate=1.0)
+    needs_s = max(HEADROOM * measured.usual_s + 2 * measured.above_s, HEADROOM * sustained_s, 1e-3)
+    rate = min(segment_s / needs_s, EASE * pace.rate if slow else 1.0)
+    return replace(measured, rate=1.0 if rate >= FULL else max(rate, least_rate))
+
+
+def holds(pace: Pace, segment_s: float, least_rate: float) -> bool:
+    """Whether the device is too slow even for `least_rate`: playout then runs dry again and again."""
+    return pace.samples > 0 and segment_s < least_rate * HEADROOM * pace.usual_s
+
+
+def _measured(pace: Pace, sample_s: float) -> Pace:
+    """Two samples in a row that are off by more than a factor of two: the device has changed, start anew."""
+    low_s, high_s = sorted((pace.last_s, sample_s))
+    anew = sample_s if pace.samples == 0 else None
+    if pace.samples and low_s > 2 * pace.usual_s:
+        anew = low_s
+    elif pace.samples and high_s < pace.usual_s / 2:
+        anew = high_s
+    if anew is not None:
+        return replace(pace, usual_s=anew, above_s=0.0, last_s=sample_s, samples=1)
+    samples = pace.samples + 1
+    weight = max(FADE, 1 / samples)
+    off_s = min(sample_s, 2 * pace.usual_s) - pace.usual_s
+    return replace(
+        pace,
+        usual_s=pace.usual_s + weight * off_s,
+        above_s=pace.above_s + weight * (max(0.0, off_s) - pace.above_s),
+        last_s=sample_s,
+        samples=samples,
+    )
