@@ -91,7 +91,8 @@ class Receipt:
 
 @dataclass(frozen=True)
 class SegmentReady:
-    """One generated segment. `due_s` is when its first frame is to be shown (monotonic clock)."""
+    """One generated segment. `due_s` is when its first frame is to be shown (monotonic clock); at `rate` 1
+    the others follow at the model's frame rate, at 0.5 half as fast."""
 
     session: str
     epoch: int
@@ -102,6 +103,29 @@ class SegmentReady:
     timings_ms: dict[str, float] = field(default_factory=dict)  # denoise, decode, memory, total
     lead_s: float = 0.0  # how far ahead of playout it was ready; negative means late
     late_total: int = 0
+    speed: float = 1.0  # seconds of video that this session gets per second of generating
+    rate: float = 1.0
+
+
+@dataclass(frozen=True)
+class SegmentAwaited:
+    """The next segment will not be there in time: it is expected to be shown at `due_s` (monotonic clock).
+    None: none is made for now, the session is paused or unwatched."""
+
+    session: str
+    due_s: float | None
+    speed: float
+    rate: float
+
+
+@dataclass(frozen=True)
+class Buffering:
+    """The picture stands because the device needs longer: `resumes_in_s` from when this is told, the video is
+    expected to go on, at `rate`. `speed` is seconds of video per second of generating."""
+
+    speed: float
+    rate: float
+    resumes_in_s: float
 
 
 @dataclass(frozen=True)
@@ -118,6 +142,7 @@ class SessionInfo:
     frame: int
     state_bytes: int
     viewers: int = 0
+    buffering: Buffering | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +154,7 @@ class SessionClosed:
     message: str
 
 
-RuntimeEvent = Receipt | SegmentReady | SessionInfo | SessionClosed
+RuntimeEvent = Receipt | SegmentReady | SegmentAwaited | SessionInfo | SessionClosed
 
 
 # ---- gateway → worker ----
@@ -229,6 +254,18 @@ class SegmentStats:
     dropped_frames_total: int
     state_bytes: int
     encode_ms: float
+    speed: float = 1.0
+    rate: float = 1.0
 
 
-WorkerEvent = WorkerReady | WorkerFailed | Packet | SegmentStats | Receipt | SessionInfo | SessionClosed
+@dataclass(frozen=True)
+class Stands:
+    """The picture of a session stands and why, or goes on again (None)."""
+
+    session: str
+    buffering: Buffering | None
+
+
+WorkerEvent = (
+    WorkerReady | WorkerFailed | Packet | SegmentStats | Stands | Receipt | SessionInfo | SessionClosed
+)

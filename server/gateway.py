@@ -22,10 +22,8 @@ from engine.types import (
     Command,
     Control,
     OpenSession,
-    Packet,
     Receipt,
     RequestKeyframe,
-    SegmentStats,
     SessionClosed,
     SessionInfo,
     SetViewers,
@@ -34,20 +32,20 @@ from engine.types import (
 )
 from server.config import ServerConfig
 from server.control.base import Listener
+from server.hearing import Hearing
 from server.listeners import Listeners
-from server.media.fanout import Fanout
 from server.metrics import Metrics
 from server.session import Session, new_session
 from server.supervisor import Supervisor
 from server.tasks import Tasks
-from server.worker.base import Applied, Event, MakeWorker, as_error
+from server.upkeep import upkeep
+from server.worker.base import MakeWorker, as_error
 
 log = logging.getLogger(__name__)
 
 MAIN = "main"
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 5.0
-EXPIRE_EVERY_S = 5.0
 REOPEN_S = 0.5
 
 
@@ -62,19 +60,31 @@ class Gateway:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config, self.metrics = config, metrics
-        self._supervisor = Supervisor(
-            make_worker, self._heard, self._open_main, self._lost, metrics, config.restart_limit, clock
-        )
         self._clock = clock
         self._sessions: dict[str, Session] = {}
         self._listeners = Listeners()
+        self._hearing = Hearing(
+            self._sessions, self._listeners, metrics, clock, lambda: self.ready, self._end
+        )
+        self._supervisor = Supervisor(
+            make_worker, self._hearing, self._open_main, self._lost, metrics, config.restart_limit, clock
+        )
         self._tasks = Tasks()
         self._closing = False
 
     async def __aenter__(self) -> Self:
         try:
             await self._supervisor.start()
-            self._tasks.spawn(self._expire(), "expire-sessions")
+            self._tasks.spawn(
+                upkeep(
+                    self._sessions.values,
+                    idle_s=self.config.session_idle_s,
+                    clock=self._clock,
+                    expire=self._expire,
+                    remind=self._hearing.tell,
+                ),
+                "upkeep",
+            )
         except BaseException:
             await self.close()
             raise
@@ -120,7 +130,7 @@ class Gateway:
         command = OpenSession(session.id, prompt, seed, image)
         try:
             self._supervisor.send(command)
-            async with asyncio.timeout(OPEN_TIMEOUT_S):
+            async with asyncio.timeout(OPEN_TIMEOUT_S + self.ready.segment_ms / 1000):
                 await session.opened
         except TimeoutError:
             self._try(CloseSession(session.id))
@@ -132,15 +142,15 @@ class Gateway:
         return session
 
     def _enter(self, session_id: str, prompt: str, seed: int, *, shared: bool) -> Session:
-        fanout = Fanout(
-            on_change=lambda viewers: self._viewers_changed(session_id, viewers),
+        size = self.ready.state_bytes if self.ready else 0
+        session = self._sessions[session_id] = new_session(
+            SessionInfo(session_id, prompt, seed, False, None, 0, 0, 0, size),
+            shared=shared,
+            now_s=self._clock(),
+            on_viewers=lambda viewers: self._viewers_changed(session_id, viewers),
             on_keyframe=lambda codec: self._try(RequestKeyframe(session_id, codec)),
         )
-        size = self.ready.state_bytes if self.ready else 0
-        info = SessionInfo(session_id, prompt, seed, False, None, 0, 0, 0, size)
-        session = new_session(info, fanout, shared=shared, now_s=self._clock())
-        self._sessions[session_id] = session
-        self._count()
+        self._hearing.count()
         return session
 
     async def close_session(self, session_id: str) -> None:
@@ -155,15 +165,11 @@ class Gateway:
         except TimeoutError:
             self._end(session, "closed", "the session was closed")
 
-    async def _expire(self) -> None:
+    def _expire(self, session: Session) -> None:
         """Sessions that were forgotten must not keep others out."""
-        while True:
-            await asyncio.sleep(EXPIRE_EVERY_S)
-            oldest_s = self._clock() - self.config.session_idle_s
-            for session in list(self._sessions.values()):
-                if session.id != MAIN and not session.fanout.count and session.used_s < oldest_s:
-                    self._try(CloseSession(session.id))
-                    self._end(session, "idle", "nobody watched or steered it any more")
+        if session.id != MAIN:
+            self._try(CloseSession(session.id))
+            self._end(session, "idle", "nobody watched or steered it any more")
 
     def session(self, session_id: str) -> Session:
         """Raises UnknownSession."""
@@ -183,7 +189,7 @@ class Gateway:
         return [s.id for s in self._sessions.values() if s.opened.done()]
 
     def info(self, session_id: str) -> SessionInfo:
-        return self.session(session_id).current()
+        return self.session(session_id).current(self._clock())
 
     def submit(self, session_id: str, control: Control) -> Receipt:
         session = self.session(session_id)
@@ -202,64 +208,15 @@ class Gateway:
     def listen(self, listener: Listener) -> Callable[[], None]:
         return self._listeners.add(listener)
 
-    # ---- from the worker ----
-
-    def _heard(self, event: Event) -> None:
-        match event:
-            case Applied(receipt, pts_90k):
-                self._receipt(receipt, pts_90k)
-            case Receipt():
-                self._receipt(event, None)
-            case SessionInfo():
-                self._told(event)
-            case SessionClosed(session, code, message):
-                if session in self._sessions:
-                    self._end(self._sessions[session], code, message)
-            case SegmentStats():
-                self._played(event)
-            case Packet():
-                self.metrics.encoded.labels(event.codec).inc()
-                if session_ := self._sessions.get(event.session):
-                    self.metrics.sent.inc(session_.fanout.push(event))
-
-    def _receipt(self, receipt: Receipt, pts_90k: int | None) -> None:
-        session = self._sessions.get(receipt.session)
-        if session is None:
-            return
-        session.remember(receipt)
-        if pts_90k is not None and receipt.frame is not None:
-            session.remember_time(receipt.frame, pts_90k)
-        since_s = session.received_s.pop(receipt.id, None)
-        self.metrics.receipt(receipt, None if since_s is None else self._clock() - since_s)
-        self._listeners.tell(receipt)
-
-    def _told(self, info: SessionInfo) -> None:
-        session = self._sessions.get(info.id)
-        if session is None:
-            return
-        session.info, session.moved_s = info, self._clock()
-        if not session.opened.done():
-            session.opened.set_result(None)
-        self._listeners.tell(session.current())
-
-    def _played(self, stats: SegmentStats) -> None:
-        session = self._sessions.get(stats.session)
-        if session is None:
-            return
-        before = session.stats
-        late = stats.late_total - (before.late_total if before else 0)
-        dropped = stats.dropped_frames_total - (before.dropped_frames_total if before else 0)
-        self.metrics.segment(stats, late, dropped)
-        session.stats, session.moved_s = stats, self._clock()
-        self._listeners.tell(stats)
+    # ---- what happens to sessions ----
 
     def _viewers_changed(self, session_id: str, viewers: dict[str, int]) -> None:
         self._try(SetViewers(session_id, viewers))
         if session := self._sessions.get(session_id):
             session.used_s = self._clock()
             if session.fanout.count == 1:  # the first one: generation begins again
-                session.moved_s = self._clock()
-            self._listeners.tell(session.current())
+                session.moved_s = max(session.moved_s, self._clock())
+            self._hearing.tell(session)
 
     def _end(self, session: Session, code: str, message: str) -> None:
         """Whatever ended it. Its viewers hear why through the listeners."""
@@ -271,7 +228,7 @@ class Gateway:
         session.closed.set()
         self._listeners.tell(SessionClosed(session.id, code, message))
         session.fanout.close()
-        self._count()
+        self._hearing.count()
         if session.id == MAIN and code not in ("closed", "worker_lost") and not self._closing:
             self._tasks.spawn(self._reopen_main(), "reopen-main")
 
@@ -295,8 +252,3 @@ class Gateway:
         """Where nobody can be told: a worker that is gone takes its sessions with it anyway."""
         with contextlib.suppress(Unavailable):
             self._supervisor.send(command)
-
-    def _count(self) -> None:
-        slots = self.ready.max_sessions if self.ready else 0
-        self.metrics.sessions.set(len(self._sessions))
-        self.metrics.slots_free.set(max(0, slots - len(self._sessions)))

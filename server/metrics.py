@@ -13,6 +13,7 @@ from server.control.mqtt import MqttBridge
 from server.version import VERSION
 
 SECONDS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+SPEED = (0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 RATIO = (0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -27,6 +28,13 @@ class Metrics:
         self.segment_s = self._histogram("segment_generate_seconds", "Device time of one segment", SECONDS)
         self.missed = self._counter("segment_deadline_missed_total", "Segments that were late for playout")
         self.lead_s = self._histogram("segment_lead_seconds", "How early a segment was ready", SECONDS)
+        self.speed = self._histogram(
+            "generation_speed_ratio", "Seconds of video per second of making it", SPEED
+        )
+        self.rate = self._histogram(
+            "playback_rate_ratio", "Speed at which a segment is shown; 1 is natural", SPEED
+        )
+        self.buffering = self._gauge("sessions_buffering", "Sessions whose picture stands until more is made")
         self.encode_s = self._histogram(
             "frame_encode_seconds", "Encoding of one frame", (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
         )
@@ -68,6 +76,8 @@ class Metrics:
         self.segments.inc()
         self.segment_s.observe(stats.timings_ms.get("total", 0.0) / 1000)
         self.lead_s.observe(max(0.0, stats.lead_ms / 1000))
+        self.speed.observe(stats.speed)
+        self.rate.observe(stats.rate)
         if stats.encode_ms:
             self.encode_s.observe(stats.encode_ms / 1000)
         self.state_bytes.set(stats.state_bytes)

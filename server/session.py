@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from engine.types import Receipt, SegmentStats, SessionInfo
+from engine.types import Buffering, Receipt, SegmentStats, SessionInfo
 from server.media.fanout import Fanout
 
 REMEMBERED_ANSWERS = 1024
@@ -30,7 +31,9 @@ class Session:
     opened: asyncio.Future[None]
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     stats: SegmentStats | None = None
-    moved_s: float = 0.0  # when a segment was played, or playing began
+    buffering: Buffering | None = None  # as told at `told_s`
+    told_s: float = 0.0
+    moved_s: float = 0.0  # until when it is known to be well: a segment plays, or is expected
     used_s: float = 0.0  # when it was last steered, or watched
     answers: OrderedDict[str, Receipt] = field(default_factory=OrderedDict)
     received_s: dict[str, float] = field(default_factory=dict)  # of controls that wait
@@ -40,11 +43,32 @@ class Session:
         """Watched and not paused, but nothing new for long."""
         return bool(self.fanout.count) and not self.info.paused and now_s - self.moved_s > STALLED_S
 
-    def current(self) -> SessionInfo:
+    def told(self, info: SessionInfo, now_s: float) -> None:
+        """It changed, or has just been opened."""
+        self.info, self.moved_s = info, max(self.moved_s, now_s)
+        if not self.opened.done():
+            self.opened.set_result(None)
+
+    def played(self, stats: SegmentStats, now_s: float, plays_s: float) -> tuple[int, int]:
+        """A segment begins to be shown, for `plays_s` at natural speed. How many were late, and how many
+        frames dropped, since the last."""
+        before, self.stats, self.moved_s = self.stats, stats, now_s + plays_s / stats.rate
+        late = stats.late_total - (before.late_total if before else 0)
+        return late, stats.dropped_frames_total - (before.dropped_frames_total if before else 0)
+
+    def stands(self, buffering: Buffering | None, now_s: float) -> None:
+        """Its picture stands, or goes on."""
+        self.buffering, self.told_s = buffering, now_s
+        self.moved_s = max(self.moved_s, now_s + (buffering.resumes_in_s if buffering else 0.0))
+
+    def current(self, now_s: float) -> SessionInfo:
         """As of the segment on screen."""
         info = replace(self.info, viewers=self.fanout.count)
         if self.stats is not None and self.stats.segment > info.segment:
             info = replace(info, segment=self.stats.segment, frame=self.stats.frame, epoch=self.stats.epoch)
+        if self.buffering is not None:
+            left_s = max(0.0, self.buffering.resumes_in_s - (now_s - self.told_s))
+            info = replace(info, buffering=replace(self.buffering, resumes_in_s=left_s))
         return info
 
     def remember(self, receipt: Receipt) -> None:
@@ -63,13 +87,20 @@ class Session:
         return self.times.get(frame)
 
 
-def new_session(info: SessionInfo, fanout: Fanout, *, shared: bool, now_s: float) -> Session:
-    """`shared`: without tokens."""
+def new_session(
+    info: SessionInfo,
+    *,
+    shared: bool,
+    now_s: float,
+    on_viewers: Callable[[dict[str, int]], None],
+    on_keyframe: Callable[[str], None],
+) -> Session:
+    """`shared`: without tokens. The callbacks are those of its Fanout."""
     return Session(
         id=info.id,
         token=None if shared else secrets.token_urlsafe(24),
         view_token=None if shared else secrets.token_urlsafe(24),
-        fanout=fanout,
+        fanout=Fanout(on_viewers, on_keyframe),
         info=info,
         opened=asyncio.get_running_loop().create_future(),
         moved_s=now_s,

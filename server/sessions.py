@@ -49,7 +49,7 @@ def session_routes(services: Services) -> APIRouter:
     async def list_sessions(request: Request) -> Response:
         services.access.admit(request.headers.get("authorization"))
         ids = services.gateway.session_ids()
-        return JSONResponse({"sessions": [asdict(services.gateway.info(i)) for i in ids]})
+        return JSONResponse({"sessions": [finite(asdict(services.gateway.info(i))) for i in ids]})
 
     @router.get("/{session_id}")
     async def look(request: Request, session_id: str) -> Response:
@@ -100,7 +100,7 @@ async def read_json(request: Request, limit: int = 64 * 1024) -> bytes:
 def described(services: Services, session: Session) -> dict[str, Any]:
     """What anybody who may watch may know."""
     ready, mqtt = services.gateway.ready, services.mqtt
-    answer: dict[str, Any] = asdict(session.current())
+    answer: dict[str, Any] = finite(asdict(services.gateway.info(session.id)))
     answer["whep"] = f"/v1/sessions/{session.id}/whep"
     answer["controls"] = f"/v1/sessions/{session.id}/controls"
     answer["mqtt"] = {"url": mqtt.url, "topic": f"{MQTT_TOPIC}/{session.id}"} if mqtt else None

@@ -31,6 +31,7 @@ from paho.mqtt.properties import Properties
 from engine.errors import UnknownSession
 from engine.types import (
     Action,
+    Buffering,
     Control,
     Pause,
     Prompt,
@@ -45,7 +46,9 @@ from server.control.base import Listener, SessionEvent
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 
 
-def session_info(id_: str = "main", prompt: str = "a red robot walks") -> SessionInfo:
+def session_info(
+    id_: str = "main", prompt: str = "a red robot walks", buffering: Buffering | None = None
+) -> SessionInfo:
     return SessionInfo(
         id=id_,
         prompt=prompt,
@@ -56,10 +59,11 @@ def session_info(id_: str = "main", prompt: str = "a red robot walks") -> Sessio
         segment=3,
         frame=24,
         state_bytes=1000,
+        buffering=buffering,
     )
 
 
-def segment_stats(session: str = "main", segment: int = 4) -> SegmentStats:
+def segment_stats(session: str = "main", segment: int = 4, rate: float = 1.0) -> SegmentStats:
     return SegmentStats(
         session=session,
         epoch=0,
@@ -71,6 +75,8 @@ def segment_stats(session: str = "main", segment: int = 4) -> SegmentStats:
         dropped_frames_total=0,
         state_bytes=1000,
         encode_ms=6.0,
+        speed=2.5 * rate,
+        rate=rate,
     )
 
 

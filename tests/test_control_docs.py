@@ -14,7 +14,7 @@ import pytest
 
 import server.problems  # noqa: F401  (its error classes count)
 from engine.errors import PsistreamError
-from engine.types import ByteArray, Receipt, SessionClosed
+from engine.types import Buffering, ByteArray, Receipt, SessionClosed
 from server.control import command, topics
 from server.control.base import SessionEvent
 from server.control.protocol import (
@@ -92,6 +92,8 @@ def test_receipts_and_events_have_exactly_these_fields() -> None:
     assert [set(message) for message in examples("receipt")] == shapes
     events: list[SessionEvent] = [session_info(), segment_stats(), SessionClosed("s", "closed", "m")]
     assert [set(message) for message in examples("event")] == [set(event_json(event)) for event in events]
+    buffering = session_info(buffering=Buffering(0.04, 0.375, 8.3))
+    assert examples("event")[0]["buffering"] == event_json(buffering)["buffering"]
     expected = {
         "pong": {"type", "id"},
         "clock": {"type", "rtp_offset", "clock_rate"},

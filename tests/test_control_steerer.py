@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.types import Prompt, Receipt, Reset
+from engine.types import Buffering, Prompt, Receipt, Reset
 from server.control.outbox import Outbox, Outgoing
 from server.control.ratelimit import TokenBucket
 from server.control.steerer import BURST, MAX_ROUTES, Steerer
@@ -191,6 +191,22 @@ def test_without_a_broker_events_are_not_kept_but_answers_and_states_are() -> No
         ("main/ack/all", "applied", None),
         ("main/state", None, "prompt 9"),
     ]
+
+
+def test_the_retained_state_says_that_the_picture_stands_and_that_it_goes_on() -> None:
+    desk = Desk()
+    for left_s in (30.0, 29.0):
+        desk.steerer.on_event(session_info(buffering=Buffering(0.04, 0.2, left_s)), connected=True)
+    [(topic, message)] = [m for m in desk.answers() if m[0].endswith("/state")]
+    assert (topic, message["buffering"]) == (
+        "main/state",
+        {"speed": 0.04, "rate": 0.2, "resumes_in_s": 29.0},
+    )
+    desk.steerer.on_event(session_info(), connected=True)
+    desk.steerer.on_event(segment_stats(rate=0.2), connected=True)
+    state, event = (message for _, message in desk.answers())
+    assert state["buffering"] is None
+    assert (event["speed"], event["rate"]) == (0.5, 0.2)
 
 
 def test_the_outbox_is_bounded_and_counts_what_it_drops() -> None:

@@ -11,10 +11,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.types import Packet, SegmentReady, SegmentStats
+from engine.types import Packet, SegmentReady, SegmentStats, Stands
 from server.config import MediaConfig
 from server.media.encoder import Encoder
-from server.media.playout import Cue, Playout, Rendition, schedule
+from server.media.playout import Playout
+from server.media.stream import Cue, Rendition, schedule
 
 FPS = 50  # fast, so that tests are
 
@@ -77,13 +78,13 @@ class Stage:
     """A playout that runs, and what it emitted."""
 
     def __init__(self, media: MediaConfig) -> None:
-        self.events: list[Packet | SegmentStats] = []
+        self.events: list[Packet | SegmentStats | Stands] = []
         self.came = threading.Condition()
         self.playout = Playout(media, 32, 32, FPS, self._emit, time.monotonic)
         self.playout.start()
         self.playout.open("s")
 
-    def _emit(self, event: Packet | SegmentStats) -> None:
+    def _emit(self, event: Packet | SegmentStats | Stands) -> None:
         with self.came:
             self.events.append(event)
             self.came.notify_all()

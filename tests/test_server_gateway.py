@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
 from engine.errors import Forbidden, Full, InvalidInput, ModelFilesError, Unavailable, UnknownSession
 from engine.types import (
+    Buffering,
     Control,
     OpenSession,
     Pause,
@@ -17,6 +19,7 @@ from engine.types import (
     SegmentStats,
     SessionClosed,
     SessionInfo,
+    Stands,
     WorkerReady,
 )
 from server.control.base import SessionEvent
@@ -24,18 +27,21 @@ from server.gateway import Gateway
 from server.metrics import Metrics
 from server.supervisor import restart_delay_s
 from server.worker.base import Applied, Event
+from tests.fakes import ManualClock
 from tests.server_rig import FakeWorker, applied, config, until
 
 PAUSE = Control("c1", Pause())
 
 
 @asynccontextmanager
-async def gateway(**changes: object) -> AsyncIterator[tuple[Gateway, list[FakeWorker], list[SessionEvent]]]:
+async def gateway(
+    clock: Callable[[], float] = time.monotonic, **changes: object
+) -> AsyncIterator[tuple[Gateway, list[FakeWorker], list[SessionEvent]]]:
     """With the workers that it made, and all that its listeners heard."""
     workers: list[FakeWorker] = []
     heard: list[SessionEvent] = []
     async with Gateway(
-        config(**changes), lambda on_event: FakeWorker(on_event, workers), Metrics()
+        config(**changes), lambda on_event: FakeWorker(on_event, workers), Metrics(), clock
     ) as gateway:
         gateway.listen(heard.append)
         yield gateway, workers, heard
@@ -221,6 +227,7 @@ async def test_events_of_sessions_that_are_gone_are_ignored() -> None:
             applied(ghost, "c"),
             SessionInfo(ghost, "", 0, False, None, 0, 0, 0, 0),
             SegmentStats(ghost, 0, 0, 0, {}, 0.0, 0, 0, 0, 0.0),
+            Stands(ghost, Buffering(0.1, 0.4, 9.0)),
             SessionClosed(ghost, "closed", ""),
         ]
         for event in events:
@@ -229,7 +236,7 @@ async def test_events_of_sessions_that_are_gone_are_ignored() -> None:
 
 
 async def test_forgotten_sessions_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.gateway.EXPIRE_EVERY_S", 0.02)
+    monkeypatch.setattr("server.upkeep.EVERY_S", 0.02)
     async with gateway(session_idle_s=0.05) as (gate, _, heard):
         mine = await gate.open("mine")
         await until(lambda: gate.session_ids() == ["main"], "end of a forgotten session")
@@ -244,6 +251,51 @@ async def test_a_watched_session_that_stands_still_is_told(monkeypatch: pytest.M
         assert gate.stalled() == ["main"]
         workers[0].tell(SessionInfo("main", "", 0, True, None, 0, 0, 0, 0))
         assert gate.stalled() == []  # paused
+
+
+async def test_a_picture_that_stands_is_told_with_the_time_that_is_left() -> None:
+    clock = ManualClock()
+    async with gateway(clock) as (gate, workers, heard):
+        workers[0].tell(Stands("main", Buffering(0.04, 0.2, 30.0)))
+        clock.advance(12.0)
+        assert gate.info("main").buffering == Buffering(0.04, 0.2, 18.0)
+        clock.advance(60.0)  # it takes longer than was thought
+        assert gate.info("main").buffering == Buffering(0.04, 0.2, 0.0)
+        assert _figure(gate, "psistream_sessions_buffering") == 1
+        workers[0].tell(Stands("main", None))
+        assert gate.info("main").buffering is None
+        assert _figure(gate, "psistream_sessions_buffering") == 0
+        told = [e.buffering for e in heard if isinstance(e, SessionInfo)]
+        assert told == [Buffering(0.04, 0.2, 30.0), None]
+
+
+async def test_who_waits_is_told_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept for latecomers (MQTT's retained state) must not tell of a future that is past."""
+    monkeypatch.setattr("server.upkeep.EVERY_S", 0.01)
+    async with gateway() as (_, workers, heard):
+        workers[0].tell(Stands("main", Buffering(0.04, 0.2, 30.0)))
+        await until(lambda: len(heard) >= 4, "reminders")
+        left_s = [e.buffering.resumes_in_s for e in heard if isinstance(e, SessionInfo) and e.buffering]
+        assert left_s == sorted(left_s, reverse=True)
+        assert left_s[-1] < left_s[0]
+
+
+async def test_a_slow_device_is_not_taken_for_one_that_hangs() -> None:
+    clock = ManualClock()
+    async with gateway(clock) as (gate, workers, _):
+        gate.session("main").fanout._join("vp8", gate.session("main").fanout.track("vp8"))
+        workers[0].tell(Stands("main", Buffering(0.01, 0.2, 60.0)))
+        clock.advance(65.0)
+        assert gate.stalled() == []
+        workers[0].tell(SegmentStats("main", 0, 1, 8, {}, -1.0, 1, 0, 1000, 0.5, speed=0.01, rate=0.02))
+        clock.advance(30.0)  # its 8 frames play for 25 s
+        assert gate.stalled() == []
+        clock.advance(10.0)
+        assert gate.stalled() == ["main"]
+
+
+def _figure(gate: Gateway, name: str) -> float | None:
+    return gate.metrics.registry.get_sample_value(name)
 
 
 async def test_stopping_tells_everybody() -> None:

@@ -7,12 +7,14 @@ import os
 import random
 import signal
 from itertools import pairwise
+from pathlib import Path
 
 import aiomqtt
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from server.config import WorkerConfig
 from server.media.adapter import Payloads
 from server.worker.process import ProcessWorker
 from tests.server_rig import Live, Watcher, config, live, until, watching
@@ -37,6 +39,29 @@ def steady(times: list[int]) -> bool:
     """In real time; on a busy machine a segment may have been late, which moves playout."""
     steps = sorted(b - a for a, b in pairwise(times))
     return steps[0] >= 5600 and steps[len(steps) // 2] < 5650
+
+
+async def test_a_slow_device_plays_evenly_in_slow_motion_and_says_so(tmp_path: Path) -> None:
+    """0.35 s per step: a first segment of 1.4 s, then 0.7 s for each 0.5 s of video."""
+    (tmp_path / "fake.json").write_text('{"delay_s": 0.35}')
+    slow = WorkerConfig(backend="fake", model=str(tmp_path))
+    async with live(config(worker=slow)) as server:
+        await until(lambda: server.services.gateway.info("main").buffering, "word on the first picture")
+        answer = (await server.http.get("/v1/sessions/main")).json()
+        async with watching(server) as viewer:
+            await connected(viewer)
+            times = [(await viewer.frame()).pts or 0 for _ in range(24)]
+            figures = viewer.heard("segment")
+        assert 0 <= answer["buffering"]["resumes_in_s"] < 1.5
+        assert 0.4 < answer["buffering"]["speed"] < 0.9
+        assert viewer.heard("session")[-1]["buffering"] is None
+        assert (await server.http.get("/v1/sessions/main")).json()["stats"]["rate"] < 1
+        assert await server.figure("psistream_playback_rate_ratio_count") >= 2
+    assert all(f["rate"] <= f["speed"] < 0.9 for f in figures), figures
+    steps = sorted(b - a for a, b in pairwise(times))
+    slowest, fastest = (90_000 / 16 / f(x["rate"] for x in figures) for f in (min, max))
+    middle = steps[len(steps) // 6 : -len(steps) // 6]  # a busy machine may be late here and there
+    assert fastest * 0.95 <= middle[0] <= middle[-1] <= slowest * 1.05, (steps, figures)
 
 
 async def connected(viewer: Watcher) -> None:

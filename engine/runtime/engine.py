@@ -14,8 +14,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from engine.backends.base import Backend
 from engine.config import RuntimeConfig
 from engine.errors import BackendError, Full, InvalidInput, PsistreamError, Unavailable, UnknownSession
@@ -23,6 +21,7 @@ from engine.runtime.generator import Clock, Generator, Segment
 from engine.runtime.scheduler import next_wake, pick
 from engine.runtime.session import Session
 from engine.runtime.state import SessionState
+from engine.runtime.warmup import warm_up
 from engine.types import Control, OpenSession, Receipt, RuntimeEvent, SegmentReady, SessionClosed
 
 log = logging.getLogger(__name__)
@@ -52,28 +51,19 @@ class Engine:
         self._sink = sink
         self._clock = clock
         self._generator = Generator(backend, config.context_noise, clock)
+        self._usual_s = 0.0  # what a segment takes, measured by `warm_up`
         self._changed = threading.Condition()  # guards all below, and what sessions share: inbox, watched
         self._sessions: dict[str, Session] = {}
         self._outbox: deque[RuntimeEvent] = deque()  # to be said on the device thread
-        self._news = False
-        self._stopping = False
+        self._news = self._stopping = False
         self._thread: threading.Thread | None = None
 
     # ---- life ----
 
     def warm_up(self) -> float:
-        """Seconds of one segment of a scratch session, once warm. Before `start`; raises BackendError."""
-        spec = self.backend.spec
-        blank = np.zeros((3, spec.height, spec.width), np.uint8) if spec.needs_image else None
-        scratch = Session(OpenSession("warm-up", "", 0, blank), spec, self.config, self._clock())
-        start_s = self._clock()
-        for _ in range(3):
-            start_s = self._clock()
-            scratch.prepare(self._generator)
-            latents = self._generator.denoise([scratch.job()])
-            assert latents is not None
-            self._generator.finish([scratch.job()], latents)
-        return self._clock() - start_s
+        """Seconds of a usual segment, by trying. Before `start`; raises BackendError."""
+        self._usual_s = warm_up(self._generator, self.config, self._clock)
+        return self._usual_s
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._loop, name="psistream-device", daemon=True)
@@ -102,7 +92,7 @@ class Engine:
                 raise InvalidInput(f"session {command.session!r} is open already", field="session")
             if len(self._sessions) >= self.config.max_sessions:
                 raise Full(f"all {self.config.max_sessions} sessions are taken: try again later")
-            session = Session(command, self.backend.spec, self.config, self._clock())
+            session = Session(command, self.backend.spec, self.config, self._clock(), self._usual_s)
             self._sessions[session.id] = session
             self._outbox.append(session.info())
             self._notify()
@@ -146,6 +136,8 @@ class Engine:
         now_s = self._clock()
         sessions = self._apply_controls()
         candidates = [c for s in sessions.values() if (c := s.candidate(now_s)) is not None]
+        for awaited in filter(None, [s.awaited(now_s) for s in sessions.values()]):
+            self._emit(awaited)
         batch = [sessions[name] for name in pick(candidates, now_s, self.config.max_batch)]
         for done in self._run(batch):
             self._publish(done)
@@ -204,7 +196,7 @@ class Engine:
             session.prepare(self._generator)
         prepared_s = self._clock()
         jobs = [session.job() for session in batch]
-        latents = self._generator.denoise(jobs, lambda: not any(map(self._is_open, batch)))
+        latents = self._generator.denoise(jobs, lambda: self._unwanted(batch))
         if latents is None:
             return []
         denoised_s = self._clock()
@@ -237,10 +229,17 @@ class Engine:
                 timings_ms=done.timings_ms,
                 lead_s=shown.ahead_s,
                 late_total=session.playout.late_total,
+                speed=session.speed,
+                rate=session.pace.rate,
             )
         )
 
     # ---- helpers ----
+
+    def _unwanted(self, batch: Sequence[Session]) -> bool:
+        """Whether all its sessions are gone. A segment may take a minute: what waits to be said is said."""
+        self._flush()
+        return not any(map(self._is_open, batch))
 
     def _is_open(self, session: Session) -> bool:
         return not self._stopping and self._sessions.get(session.id) is session

@@ -30,6 +30,7 @@ from engine.types import (
     Receipt,
     Reset,
     Resume,
+    SegmentAwaited,
     SessionInfo,
 )
 
@@ -43,8 +44,15 @@ class NewScene:
 
 
 class Session:
-    def __init__(self, command: OpenSession, spec: ModelSpec, config: RuntimeConfig, now_s: float) -> None:
-        """Raises InvalidInput."""
+    def __init__(
+        self,
+        command: OpenSession,
+        spec: ModelSpec,
+        config: RuntimeConfig,
+        now_s: float,
+        usual_s: float = 0.0,
+    ) -> None:
+        """`usual_s` is what a segment is expected to take; 0: nobody knows. Raises InvalidInput."""
         check_prompt(command.prompt, "prompt")
         check_seed(command.seed, "seed")
         check_image(command.image, spec, "image")
@@ -67,6 +75,9 @@ class Session:
         self.unwatched_since_s = now_s
         self.playout = pacing.Playout(now_s)
         self.took = pacing.Took()
+        self._least_rate = min(1.0, config.least_fps / spec.fps)
+        self.pace = pacing.guessed(usual_s, spec.segment_s, self._least_rate)
+        self._announced: tuple[int, float] | None = None  # the segment that was said to be awaited
         self._active = True
         self._wanted_s = now_s  # as of the latest `candidate`
         self._share = 1.0  # cost of the next segment, in usual ones
@@ -157,8 +168,17 @@ class Session:
     def advance(self, ready_s: float, started_s: float) -> pacing.Shown:
         """Count a finished segment and queue it for playout."""
         waited_from_s = started_s if self.playout.end_s is None else self._wanted_s
-        shown = pacing.shown(self.playout, ready_s, self._spec.segment_s, self._config.late_margin_s)
-        self.took = pacing.learned(self.took, (ready_s - waited_from_s) / self._share)
+        sample_s = (ready_s - waited_from_s) / self._share
+        self.took = pacing.learned(self.took, sample_s)
+        self.pace = pacing.paced(self.pace, sample_s, self._spec.segment_s, self._least_rate)
+        shown = pacing.shown(
+            self.playout,
+            ready_s,
+            self._spec.segment_s,
+            self._config.late_margin_s,
+            rate=self.pace.rate,
+            hold_s=self._hold_s,
+        )
         self.playout = shown.playout
         self.segment += 1
         return shown
@@ -174,17 +194,51 @@ class Session:
         self._active = active
         if not active:
             return None
-        c, steps = self._config, self._spec.steps
+        steps = self._spec.steps
         if self._new_scene is not None or self.state.index == 0:
             steps = self._spec.first_steps
         self._share = steps / self._spec.steps
-        lead_s = pacing.lead_s(
-            self.took, share=self._share, margin=c.lead_margin, least_s=c.lead_min_s, most_s=c.lead_max_s
-        )
+        lead_s = self._lead_s()
         self._wanted_s = pacing.wanted_s(self.playout, lead_s)
-        return Candidate(self.id, self._wanted_s, pacing.deadline_s(self.playout, lead_s), steps)
+        deadline_s = pacing.deadline_s(self.playout, lead_s)
+        if self.pace.rate < 1:
+            deadline_s = pacing.turn_s(self.playout, self._spec.segment_s)
+        return Candidate(self.id, self._wanted_s, deadline_s, steps)
+
+    def _lead_s(self) -> float:
+        c, shown_s = self._config, self._spec.segment_s / self.pace.rate
+        if hold_s := self._hold_s:
+            return hold_s + 2 * shown_s  # at once, as long as playout's queue does not overflow
+        most_s = c.lead_max_s if self.pace.rate == 1 else max(c.lead_max_s, 2 * shown_s)
+        return pacing.lead_s(
+            self.took, share=self._share, margin=c.lead_margin, least_s=c.lead_min_s, most_s=most_s
+        )
+
+    @property
+    def _hold_s(self) -> float:
+        """For how long the picture stands at least when playout runs dry; 0 at speeds that can be shown."""
+        holds = pacing.holds(self.pace, self._spec.segment_s, self._least_rate)
+        return self._config.hold_s if holds else 0.0
+
+    def awaited(self, now_s: float) -> SegmentAwaited | None:
+        """As of the latest `candidate`: whether the next segment will be late. Said once, and taken back."""
+        segment = (self.segment, self.playout.since_s)
+        if not self._active:
+            taken_back, self._announced = self._announced is not None, None
+            return SegmentAwaited(self.id, None, self.speed, self.pace.rate) if taken_back else None
+        expected_s = self._wanted_s + self._share * self.pace.usual_s
+        end_s = now_s if self.playout.end_s is None else self.playout.end_s
+        if segment == self._announced or self._wanted_s > now_s or expected_s <= end_s:
+            return None
+        self._announced = segment
+        due_s = expected_s if self.playout.end_s is None else max(expected_s, end_s + self._hold_s)
+        return SegmentAwaited(self.id, due_s, self.speed, self.pace.rate)
 
     # ---- for onlookers ----
+
+    @property
+    def speed(self) -> float:
+        return pacing.speed(self.pace, self._spec.segment_s)
 
     @property
     def frame(self) -> int:

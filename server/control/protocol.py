@@ -255,6 +255,6 @@ def event_json(event: SessionEvent, *, pts_90k: int | None = None) -> dict[str, 
         case nouns.SegmentStats():
             return {"type": "segment", **finite(asdict(event))}
         case nouns.SessionInfo():
-            return {"type": "session", **asdict(event)}
+            return {"type": "session", **finite(asdict(event))}
         case nouns.SessionClosed():
             return {"type": "closed", **asdict(event)}

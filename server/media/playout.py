@@ -1,8 +1,8 @@
 """Shows each frame at its time: one thread of the worker that turns segments into packets.
 
 It encodes a frame once per codec that somebody watches, repeats the last frame where nothing new comes (a
-paused session, a viewer who joins an idle one), and drops what is stale or too late, counting it. It knows
-nothing of models or connections.
+paused session, a device that is too slow, a viewer who joins an idle session), and drops what is stale or
+too late, counting it. It knows nothing of models or connections.
 """
 
 from __future__ import annotations
@@ -10,84 +10,17 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-from engine.types import ByteArray, Packet, SegmentReady, SegmentStats
+from engine.types import Packet, SegmentAwaited, SegmentReady, SegmentStats, Stands
 from server.config import MediaConfig
-from server.media.encoder import CLOCK_RATE, Encoder, ToYuv
+from server.media.encoder import Encoder, ToYuv
+from server.media.standing import Standing
+from server.media.stream import Cue, Rendition, Stream, schedule
 
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
-Emit = Callable[[Packet | SegmentStats], None]
-
-
-@dataclass
-class Rendition:
-    """One codec of a session while somebody watches it."""
-
-    encoder: Encoder
-    key_wanted: bool = True
-    last_key_s: float = float("-inf")
-
-    def key_due(self, now_s: float, gap_s: float) -> bool:
-        return self.key_wanted and now_s - self.last_key_s >= gap_s
-
-
-@dataclass
-class Cue:
-    """One frame and when it is to be shown."""
-
-    due_s: float
-    index: int  # within its segment
-    segment: SegmentReady
-
-    @property
-    def picture(self) -> ByteArray:
-        picture: ByteArray = self.segment.frames[self.index]
-        return picture
-
-
-@dataclass
-class Stream:
-    """What playout keeps of one session. Bounded: at most `queue_segments` segments wait, the oldest go."""
-
-    fps: int
-    cues: list[Cue] = field(default_factory=list)
-    viewers: dict[str, int] = field(default_factory=dict)
-    renditions: dict[str, Rendition] = field(default_factory=dict)
-    shown: Cue | None = None
-    shown_s: float = float("-inf")  # when a frame was last sent
-    base_s: float | None = None  # media time 0
-    last_pts: int = -1
-    dropped: int = 0
-    encode_ms: float = 0.0
-    encode_s: list[float] = field(default_factory=list)
-    state_bytes: int = 0
-
-    def media_time(self, at_s: float) -> int:
-        """Continuous, follows the wall clock: what a receiver's jitter buffer expects."""
-        if self.base_s is None:
-            self.base_s = at_s
-        return round((at_s - self.base_s) * CLOCK_RATE)
-
-    def next_pts(self, at_s: float) -> int:
-        self.last_pts = max(self.media_time(at_s), self.last_pts + 1)
-        return self.last_pts
-
-
-def schedule(cues: list[Cue], segment: SegmentReady, fps: int, limit: int) -> tuple[list[Cue], int]:
-    """The queue with this segment in it, and how many frames were dropped for it. Pure.
-
-    A new epoch replaces what was to be shown from its first frame on; an old one comes too late for good.
-    """
-    if cues and segment.epoch < cues[-1].segment.epoch:
-        return cues, len(segment.frames)
-    kept = [c for c in cues if c.segment.epoch == segment.epoch or c.due_s < segment.due_s]
-    new = [Cue(segment.due_s + i / fps, i, segment) for i in range(len(segment.frames))]
-    waiting = [*kept, *new]
-    excess = max(0, len(waiting) - limit * len(segment.frames))
-    return waiting[excess:], len(cues) - len(kept) + excess
+Emit = Callable[[Packet | SegmentStats | Stands], None]
 
 
 class Playout:
@@ -120,7 +53,8 @@ class Playout:
 
     def open(self, session: str) -> None:
         with self._changed:
-            self._streams.setdefault(session, Stream(self.fps))
+            now_s = self._clock()
+            self._streams.setdefault(session, Stream(self.fps, Standing(now_s, now_s)))
 
     def forget(self, session: str) -> None:
         with self._changed:
@@ -136,7 +70,15 @@ class Playout:
                 return
             stream.cues, dropped = schedule(stream.cues, segment, self.fps, self.config.queue_segments)
             stream.dropped += dropped
+            stream.awaited, stream.standing.heard_s = None, self._clock()
             self._changed.notify()
+
+    def expect(self, awaited: SegmentAwaited) -> None:
+        """A segment that will be late, and when it is expected; it is forgotten once it comes."""
+        with self._changed:
+            if stream := self._streams.get(awaited.session):
+                stream.awaited, stream.standing.heard_s = awaited, self._clock()
+                self._changed.notify()
 
     def media_time(self, session: str, at_s: float) -> int:
         with self._changed:
@@ -167,12 +109,17 @@ class Playout:
         while True:
             with self._changed:
                 now_s = self._clock()
+                news = [n for s in self._streams.items() if (n := self._news(*s, now_s))]
                 turn = next((t for s in self._streams.items() if (t := self._turn(*s, now_s))), None)
                 if self._stopping:
                     return
-                if turn is None:
+                if turn is None and not news:
                     self._changed.wait(self._pause(now_s))
                     continue
+            for event in news:
+                self._emit(event)
+            if turn is None:
+                continue
             session, stream, cue, repeat = turn
             try:
                 self._show(session, stream, cue, repeat)
@@ -193,6 +140,14 @@ class Playout:
             return session, stream, stream.shown, True
         return None
 
+    def _news(self, session: str, stream: Stream, now_s: float) -> Stands | None:
+        """Whether the picture stands, if that is news."""
+        upcoming = stream.upcoming
+        since_s = stream.standing.news_s(upcoming)
+        if since_s is None or since_s > now_s or (stream.cues and stream.cues[0].due_s <= now_s):
+            return None
+        return Stands(session, stream.standing.tell(upcoming, now_s))
+
     def _still_at(self, stream: Stream, now_s: float) -> float:
         """When the last frame is to be sent again: soon for who waits for a keyframe, else now and then."""
         if not stream.viewers or stream.shown is None:
@@ -212,6 +167,7 @@ class Playout:
         """How long there is nothing to do; None until something changes."""
         times = [s.cues[0].due_s for s in self._streams.values() if s.cues]
         times += [self._still_at(s, now_s) for s in self._streams.values()]
+        times += [t for s in self._streams.values() if (t := s.standing.news_s(s.upcoming)) is not None]
         soonest = min(times, default=float("inf"))
         return None if soonest == float("inf") else max(0.0005, soonest - now_s)
 
@@ -222,6 +178,8 @@ class Playout:
         self._encode(session, stream, cue, pts, started_s)
         if repeat:
             return
+        if stream.standing.showed(cue.due_s + cue.for_s):
+            self._emit(Stands(session, None))
         stream.encode_s.append(self._clock() - started_s)
         if cue.index == 0:
             stream.encode_ms = 1000 * sum(stream.encode_s) / len(stream.encode_s)
@@ -273,4 +231,6 @@ def _stats(stream: Stream, segment: SegmentReady) -> SegmentStats:
         dropped_frames_total=stream.dropped,
         state_bytes=stream.state_bytes,
         encode_ms=stream.encode_ms,
+        speed=segment.speed,
+        rate=segment.rate,
     )

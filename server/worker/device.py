@@ -22,6 +22,7 @@ from engine.types import (
     Receipt,
     RequestKeyframe,
     RuntimeEvent,
+    SegmentAwaited,
     SegmentReady,
     SessionClosed,
     SessionInfo,
@@ -114,6 +115,9 @@ class Device:
             case SegmentReady():
                 self._playout.add(event)
                 self._tell(self._timing.segment(event))
+                return
+            case SegmentAwaited():
+                self._playout.expect(event)
                 return
             case Receipt(status="applied"):
                 self._tell(self._timing.applied(event))

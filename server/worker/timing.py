@@ -20,6 +20,7 @@ class _Session:
     first_frame: int = 0
     frames: int = 0
     due_s: float = 0.0
+    rate: float = 1.0
     early: list[Receipt] = field(default_factory=list)
     watched: bool = False
     paused: bool = False
@@ -37,7 +38,7 @@ class Timing:
         with self._lock:
             session = self._sessions.setdefault(segment.session, _Session())
             session.first_frame, session.frames = segment.first_frame, len(segment.frames)
-            session.due_s = segment.due_s
+            session.due_s, session.rate = segment.due_s, segment.rate
             held, session.early = session.early, []
             end = session.first_frame + session.frames
             for receipt in held:
@@ -73,7 +74,9 @@ class Timing:
             if session is None or receipt.frame is None:
                 return None
             ahead = receipt.frame - session.first_frame
-            return session.due_s + ahead / self._fps if 0 <= ahead < session.frames else None
+            if not 0 <= ahead < session.frames:
+                return None
+            return session.due_s + ahead / (self._fps * session.rate)
 
     def forget(self, name: str) -> list[Receipt]:
         with self._lock:
