@@ -13,6 +13,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from clients.pace import pace
+
 RECEIPTS = 9
 HELP = "←/→ walk   ↑/space jump   ↓ stand   / prompt   p pause   r reset   q quit"
 EDIT_HELP = "Enter send   Tab keep scene / new scene   Esc leave"
@@ -94,7 +96,7 @@ class Screen:
         total = timings.get("total") if isinstance(timings, dict) else None
         lines = [
             f"prompt   {printable(info.get('prompt', '…'))}",
-            f"state    {'paused' if info.get('paused') else 'playing'}, "
+            f"state    {'paused' if info.get('paused') else pace(info, stats) or 'playing'}, "
             f"action {printable(info.get('action') or 'none')}, segment {number(info.get('segment'))}, "
             f"frame {number(info.get('frame'))}, "
             f"viewers {number(info.get('viewers'))}",

@@ -23,6 +23,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from clients.pace import pace
 from clients.record import Recorder, RecordError, preferred_codecs
 from clients.whep import CODECS, Picture, Target, Viewer, ViewError
 
@@ -97,6 +98,8 @@ def table(figures: Figures, viewer: Viewer, recorder: Recorder | None) -> Table:
     row("session", f"{viewer.target.session} at {viewer.target.base}")
     if session := figures.session:
         row("prompt", f"{session.get('prompt', '')}{' (paused)' if session.get('paused') else ''}")
+    if slow := pace(figures.session, figures.segment):
+        row("device", f"slower than the video: {slow}")
     p50, p95 = figures.interval_ms(0.5), figures.interval_ms(0.95)
     row(
         "frames",
@@ -124,7 +127,15 @@ async def watch(
     figures = Figures()
     codecs = CODECS if recorder is None else preferred_codecs(recorder.path)
     viewer = Viewer(target, codecs=codecs)
-    viewer.on_picture, viewer.on_message = figures.picture, figures.message
+    waiting = ""
+
+    def hear(message: dict[str, Any]) -> None:
+        nonlocal waiting
+        figures.message(message)
+        if not waiting and not figures.frames and (waiting := pace(figures.session, {})):
+            console.print(f"no picture yet: {waiting}")
+
+    viewer.on_picture, viewer.on_message = figures.picture, hear
     stop = asyncio.Event()
     try:
         async with viewer:

@@ -91,6 +91,7 @@ class Viewer:
         self.started_s = 0.0
         self.first_picture_s: float | None = None
         self.rtt_s: float | None = None
+        self.buffering = False  # the server says that the device is still making what comes next
         self.ended = asyncio.Event()
         self.end_reason = ""
         self._origin: int | None = None
@@ -134,12 +135,13 @@ class Viewer:
     # ---- out ----
 
     async def ready(self, timeout_s: float = 10.0) -> None:
-        """Wait for the first picture and the control channel. Raises ViewError."""
+        """Wait for the first picture and the control channel; for a picture longer than that as long as the
+        server says that the device is at work on it. Raises ViewError."""
         for event, what in ((self._first, "no frame arrived"), (self._opened, "no control channel opened")):
-            if not await self._wait(event, timeout_s):
-                raise ViewError(
-                    f"connected to session {self.target.session!r}, but {what} in {timeout_s:g} s"
-                )
+            while not await self._wait(event, timeout_s):
+                if event is not self._first or not self.buffering:
+                    name = self.target.session
+                    raise ViewError(f"connected to session {name!r}, but {what} in {timeout_s:g} s")
 
     def send(self, control: dict[str, Any]) -> str:
         """Send a control over the data channel; its id. Raises ViewError where the channel is closed."""
@@ -249,6 +251,8 @@ class Viewer:
             self.rtt_s = time.perf_counter() - sent_s
         elif kind == "clock":
             self.rtp_offset = int(message["rtp_offset"])
+        elif kind == "session":
+            self.buffering = message.get("buffering") is not None
         elif kind == "closed":
             self._end(f"the session ended: {message.get('message') or message.get('code')}")
         self.on_message(message)

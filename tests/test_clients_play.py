@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from rich.console import Console
 
+from clients.pace import pace
 from clients.play import main
 from clients.play_keys import FIRST_HOLD_S, HOLD_S, HeldAction, Keys
 from clients.play_screen import RECEIPTS, Screen
@@ -323,6 +324,24 @@ def test_the_screen_fits_80x24_and_lets_nothing_through_to_the_terminal() -> Non
     assert all(line.isprintable() for line in lines)
     screen.editing = "x" * 2000
     assert any("x▏" in line for line in rendered(screen))
+
+
+def test_a_device_that_is_too_slow_is_told() -> None:
+    screen = Screen("main", "broker")
+    assert any("playing" in line for line in rendered(screen))
+    screen.stats = {"rate": 0.48}
+    assert any("slow motion, 0.48×" in line for line in rendered(screen))
+    screen.info = {"buffering": {"speed": 0.04, "rate": 0.2, "resumes_in_s": 11.2}}
+    assert any("buffering, goes on in about 12 s" in line for line in rendered(screen))
+    screen.info = {"buffering": None, "paused": True}
+    assert any("paused" in line for line in rendered(screen))
+
+
+@pytest.mark.parametrize("odd", [None, "x", True, float("nan"), float("inf"), 10**400, -1, 0, [], {}])
+def test_odd_figures_of_speed_are_taken_for_none(odd: object) -> None:
+    assert pace({"buffering": {"resumes_in_s": odd}}, {}) == "buffering, goes on any moment"
+    assert pace({}, {"rate": odd}) == ""
+    assert pace({"buffering": None if isinstance(odd, dict) else odd}, {"rate": 1.0}) == ""
 
 
 def test_receipts_of_others_are_not_ours() -> None:

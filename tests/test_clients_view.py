@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import subprocess
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+from rich.console import Console
 
 from benchmarks.server import Subject, free_port, own_server
 from clients.receiver import Encoded, tap
 from clients.record import CONTAINERS, Recorder, RecordError, is_keyframe, preferred_codecs
-from clients.view import main
+from clients.view import Figures, main, table
 from clients.whep import Target, Viewer, ViewError
 
 STEP = 90_000 // 16
@@ -185,3 +189,29 @@ def test_mistakes_are_told_in_one_line(server: Subject, tmp_path: Path) -> None:
         assert done.returncode == 1
         assert said in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+async def test_a_first_picture_that_the_device_is_at_work_on_is_waited_for() -> None:
+    viewer = Viewer(Target.parse("http://localhost:1"))
+    viewer._message('{"type": "session", "buffering": {"speed": 0.04, "rate": 0.2, "resumes_in_s": 30}}')
+    waiting = asyncio.create_task(viewer.ready(0.01))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    viewer._message('{"type": "session", "buffering": null}')
+    with pytest.raises(ViewError, match="no frame arrived"):
+        await waiting
+
+
+def test_a_device_that_is_too_slow_is_told_and_one_that_keeps_up_is_not() -> None:
+    def said(session: dict[str, Any], segment: dict[str, Any]) -> str:
+        figures = Figures()
+        figures.message({"type": "session", **session})
+        figures.message({"type": "segment", **segment})
+        console = Console(width=100, file=io.StringIO())
+        console.print(table(figures, Viewer(Target.parse("http://localhost:1")), None))
+        assert isinstance(console.file, io.StringIO)
+        return console.file.getvalue()
+
+    assert "slower" not in said({}, {"rate": 1.0, "speed": 5.3})
+    assert "slower than the video: slow motion, 0.48×" in said({}, {"rate": 0.48})
+    assert "buffering, goes on in about 9 s" in said({"buffering": {"resumes_in_s": 8.1}}, {"rate": 0.2})
