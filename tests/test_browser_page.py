@@ -157,6 +157,30 @@ async def test_pause_and_resume_and_a_picture_of_ones_own(
         await reads(page, "#toast", "x.png")
 
 
+async def test_a_device_that_is_too_slow_is_told_calmly_and_one_that_keeps_up_is_not(
+    browser: Browser, server: Subject, tmp_path: Path
+) -> None:
+    (tmp_path / "fake.json").write_text('{"delay_s": 1.3}')  # 2.6 s for half a second of video
+    slow = ["--backend", "fake", "--model", str(tmp_path)]
+    with own_server(slow) as subject:
+        async with opened(browser, subject.target.base, large=True) as page:
+            await reads(page, "#curtain-title", "first picture is being made")
+            await reads(page, "#curtain-text", "about")
+            await live(page)
+            for state, words in (("buffering", ("Buffering", "about")), ("slow", ("Slow motion", "0.4×"))):
+                await until(page, "psistream.pace", lambda now, state=state: now == state, state)  # type: ignore[misc]
+                assert await page.is_visible("#pace")
+                said = await page.inner_text("#pace")
+                assert all(word in said for word in words), said
+                await page.screenshot(path=tmp_path / f"{state}.png")
+            assert await page.inner_text("#status-text") == "Live"
+    async with opened(browser, server.target.base) as page:
+        await live(page)
+        await shown(page, 30)
+        assert not await page.is_visible("#pace")
+        assert await page.evaluate("() => psistream.pace") == ""
+
+
 async def test_a_private_session_its_watch_link_and_its_end(browser: Browser, server: Subject) -> None:
     async with opened(browser, server.target.base) as page:
         await live(page)

@@ -53,15 +53,10 @@ export class Figures {
     return this.model ? (1000 * this.model.frames_per_segment) / this.model.fps : null;
   }
 
-  /** For how long no segment was made; 0 before the first. */
+  /** For how long nothing was shown after the last segment; 0 before the first. */
   get silentMs() {
-    return this.heardAt === null ? 0 : performance.now() - this.heardAt;
-  }
-
-  /** Generation speed over playback speed. */
-  get speed() {
-    const [made, played] = [median(this.segments), this.playbackMs];
-    return made && played ? played / made : null;
+    if (this.heardAt === null) return 0;
+    return performance.now() - this.heardAt - (this.playbackMs ?? 0) / (this.latest.rate || 1);
   }
 
   /** One look at getStats(). */

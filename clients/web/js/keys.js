@@ -2,10 +2,11 @@
  * Turns keys, touches and pad buttons into actions: the latest one held wins, letting go releases.
  *
  * The server samples what is held when a segment starts, so a short tap could fall between two segments.
- * A release therefore waits until its action was applied (or HOLD_MS have passed): every tap moves.
+ * A release therefore waits until its action was applied (or `holdMs` have passed): every tap moves.
  */
 
 const HOLD_MS = 900;
+const SEGMENTS = 2.5; // one is under way, the next one takes the action up and is made
 const KEYS = {
   ArrowLeft: "left", KeyA: "left",
   ArrowRight: "right", KeyD: "right",
@@ -21,6 +22,12 @@ export class Walker extends EventTarget {
     this.current = null; // {action, id, applied, leaving}
     this.owed = false; // the last word did not get through
     this.enabled = true;
+    this.holdMs = HOLD_MS;
+  }
+
+  /** A segment takes so long to make: a slow device needs a longer hold. */
+  pace(segmentMs) {
+    this.holdMs = Math.max(HOLD_MS, SEGMENTS * segmentMs);
   }
 
   get action() {
@@ -64,7 +71,7 @@ export class Walker extends EventTarget {
     if (!this.current.applied && this.current.id !== null) {
       this.current.leaving = true;
       const { id } = this.current;
-      setTimeout(() => this.current?.id === id && !this.held.length && this.#go(null), HOLD_MS);
+      setTimeout(() => this.current?.id === id && !this.held.length && this.#go(null), this.holdMs);
       return;
     }
     this.#go(null);

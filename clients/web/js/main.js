@@ -7,6 +7,7 @@ import { Figures } from "./figures.js";
 import { attach, typing, Walker } from "./keys.js";
 import { Ledger } from "./ledger.js";
 import { Notices } from "./notices.js";
+import { Pace } from "./pace.js";
 import { Panel } from "./panel.js";
 import { accept, prepare } from "./picture.js";
 import { ReceiptLine } from "./receipt.js";
@@ -32,6 +33,7 @@ const screen = new Screen({ video: $("video"), canvas: $("canvas"), glow: $("glo
 const connection = new Connection();
 const ledger = new Ledger();
 const figures = new Figures();
+const pace = new Pace({ root: $("pace"), word: $("pace-word"), figure: $("pace-figure"), ring: $("pace-ring") });
 const line = new ReceiptLine($("receipt"), hint);
 const panel = new Panel({ root: $("panel"), toggle: $("panel-toggle"), screen, ledger, figures, connection });
 const share = new Share({ button: $("share"), card: $("share-card"), link: $("share-link"), copy: $("share-copy"), text: $("share-text") });
@@ -75,6 +77,7 @@ function go(next, { push = true } = {}) {
   waiting = null;
   if (push) window.history.pushState(null, "", session.link({ watch: session.watch }) ?? window.location.href);
   figures.reset();
+  pace.reset();
   line.entry = null;
   walker.releaseAll();
   watchOnly(session.watch);
@@ -120,7 +123,11 @@ connection.addEventListener("stream", ({ detail }) => {
 connection.addEventListener("control", ({ detail: control }) => {
   const on = (type, handler) => control.addEventListener(type, ({ detail }) => handler(detail));
   on("clock", ({ rtp_offset: offset }) => ledger.clock(offset));
-  on("segment", (message) => figures.segment(message));
+  on("segment", (message) => {
+    figures.segment(message);
+    pace.segment(message);
+    walker.pace((figures.playbackMs ?? 0) / (message.speed || 1));
+  });
   on("session", follow);
   on("receipt", (receipt) => {
     walker.receipt(receipt);
@@ -143,6 +150,7 @@ async function learn(of) {
 
 function follow(info) {
   figures.session(info);
+  pace.session(info);
   paused = info.paused;
   body.classList.toggle("paused", paused);
   $("pause").setAttribute("aria-label", paused ? "Go on" : "Pause");
@@ -151,6 +159,7 @@ function follow(info) {
   $("caption").textContent = info.prompt;
   words.follow(info.prompt);
   if (paused && screen.waiting) notices.note("The session is paused", "Press play to go on.");
+  if (info.buffering && screen.waiting) notices.making(info.buffering.resumes_in_s);
 }
 
 screen.addEventListener("first", ({ detail: { width, height } }) => {
@@ -167,8 +176,8 @@ walker.addEventListener("change", ({ detail: action }) => {
 });
 setInterval(() => {
   if (connection.phase !== "live" || document.hidden) return;
-  const stalled = !paused && Math.max(screen.ageMs ?? 0, figures.silentMs) > STALLED_MS;
-  notices.live(paused ? "Paused" : stalled ? "No new frames" : "Live", stalled);
+  const stalled = !paused && !pace.waiting && Math.max(screen.ageMs ?? 0, figures.silentMs) > STALLED_MS;
+  notices.live(paused ? "Paused" : pace.state === "buffering" ? "Buffering" : stalled ? "No new frames" : "Live", stalled || pace.state === "buffering");
 }, 500);
 
 // ---- what people do ----
@@ -210,6 +219,7 @@ Object.defineProperty(window, "psistream", {
     get framesShown() { return screen.framesShown; },
     get lastReceipt() { const entry = ledger.last("prompt"); return entry && { ...entry }; },
     get state() { return connection.phase; },
+    get pace() { return pace.state; },
   }),
 });
 

@@ -33,6 +33,13 @@ export class Notices {
     this.words.textContent = text;
   }
 
+  /** No picture yet, and the server knows why: the device is at work on it. */
+  making(seconds) {
+    clearInterval(this.timer);
+    const when = seconds < 1 ? "It will be there any moment." : `This device needs about ${Math.ceil(seconds)} s more for it.`;
+    this.note("The first picture is being made", when);
+  }
+
   /** While live: only the pill changes. */
   live(text, stalled) {
     if (this.pill.textContent !== text) this.pill.textContent = text;

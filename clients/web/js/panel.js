@@ -10,11 +10,17 @@ const TALL = 44;
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const tenth = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const spaced = (n) => whole.format(n).replaceAll(",", "\u202f");
-const ms = (n) => (n === null || n === undefined || Number.isNaN(n) ? "–" : n < 10 ? `${tenth.format(n)} ms` : `${spaced(n)} ms`);
+const ms = (n) => {
+  if (n === null || n === undefined || Number.isNaN(n)) return "–";
+  if (Math.abs(n) >= 10_000) return `${tenth.format(n / 1000)} s`;
+  return `${n < 10 ? tenth.format(n) : spaced(n)} ms`;
+};
+
+const times = (n) => (n ? `${n < 1 ? n.toFixed(2) : tenth.format(n)} ×` : "–");
 
 const ROWS = [
   ["Picture", [["fps", "Frames shown"], ["dropped", "Dropped"], ["codec", "Codec"], ["rate", "Bit rate"], ["buffer", "Waits in the player"], ["rtt", "Round trip"], ["viewers", "Viewers"]]],
-  ["Generation", [["spark", ""], ["segment", "Segment"], ["speed", "Speed over playback"], ["lead", "Ready ahead by"], ["late", "Came late"], ["number", "Segment number"], ["model", "Model"]]],
+  ["Generation", [["spark", ""], ["segment", "Segment"], ["speed", "Speed over playback"], ["shown", "Shown at"], ["lead", "Ready ahead by"], ["late", "Came late"], ["number", "Segment number"], ["model", "Model"]]],
 ];
 
 export class Panel {
@@ -108,7 +114,8 @@ export class Panel {
     const played = figures.playbackMs;
     const last = figures.segments.at(-1);
     put("segment", last === undefined ? "–" : `${ms(last)}${played ? ` for ${ms(Math.round(played))} of video` : ""}`);
-    put("speed", figures.speed ? `${tenth.format(figures.speed)} ×` : "–");
+    put("speed", times(latest?.speed));
+    put("shown", times(latest?.rate));
     put("lead", ms(latest?.lead_ms));
     put("late", latest ? spaced(latest.late_total) : "–");
     put("number", latest ? spaced(latest.segment) : "–");

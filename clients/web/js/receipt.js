@@ -2,7 +2,7 @@
 
 import { element } from "./dom.js";
 
-const ms = (n) => `${n < 10 ? n.toFixed(1) : Math.round(n)} ms`;
+const ms = (n) => (n < 10_000 ? `${n < 10 ? n.toFixed(1) : Math.round(n)} ms` : `${(n / 1000).toFixed(1)} s`);
 const NAMES = { pause: "Pause", resume: "Go on", reset: "New world", image: "Your picture" };
 
 const STILL = new Set(["pause", "resume"]); // they bring no new picture

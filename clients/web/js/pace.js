@@ -1,0 +1,77 @@
+/**
+ * Tells that the device is slower than the video: a chip over the picture, only while it is so.
+ *
+ * Slow motion comes from the rate of each segment, buffering from the session; both as docs/protocol.md says.
+ * What lasts for less than CALM_MS is not worth a word. It knows no network.
+ */
+
+const CALM_MS = 700;
+const EVERY_MS = 250;
+const ROUND = 2 * Math.PI * 8; // of the ring in index.html
+
+const times = (n) => `${n < 0.095 ? n.toFixed(2) : n.toFixed(1)}×`;
+const seconds = (ms) => (ms < 1000 ? "any moment" : ms < 90_000 ? `about ${Math.ceil(ms / 1000)} s` : `about ${Math.ceil(ms / 60_000)} min`);
+
+export class Pace {
+  constructor({ root, word, figure, ring }) {
+    Object.assign(this, { root, word, figure, ring });
+    ring.style.strokeDasharray = ROUND;
+    this.reset();
+    setInterval(() => this.#draw(), EVERY_MS);
+  }
+
+  /** Another session, or a pause: all is well until something else is heard. */
+  reset() {
+    this.rate = this.speed = 1;
+    this.buffering = null; // {untilMs, lastsMs}
+    this.sinceMs = null; // since when there is something to tell
+    this.#draw();
+  }
+
+  get waiting() {
+    return this.buffering !== null;
+  }
+
+  /** "buffering", "slow" or "", as shown. */
+  get state() {
+    return this.root.dataset.state ?? "";
+  }
+
+  segment({ rate = 1, speed = 1 }) {
+    Object.assign(this, { rate, speed });
+    this.#draw();
+  }
+
+  session({ buffering = null, paused = false }) {
+    if (paused) return this.reset();
+    if (buffering === null) this.buffering = null;
+    else {
+      const leftMs = 1000 * buffering.resumes_in_s;
+      const lastsMs = Math.max(this.buffering?.lastsMs ?? 0, leftMs, 1);
+      this.buffering = { untilMs: performance.now() + leftMs, lastsMs };
+      this.speed = buffering.speed;
+    }
+    this.#draw();
+  }
+
+  #draw() {
+    const now = performance.now();
+    const state = this.buffering ? "buffering" : this.rate < 1 ? "slow" : "";
+    this.sinceMs = state ? this.sinceMs ?? now : null;
+    const shown = state && now - this.sinceMs >= CALM_MS;
+    document.body.classList.toggle("buffering", Boolean(shown) && state === "buffering");
+    this.root.classList.toggle("on", Boolean(shown));
+    if (!shown) return void (this.root.dataset.state = "");
+    const leftMs = this.buffering ? Math.max(0, this.buffering.untilMs - now) : 0;
+    this.root.dataset.state = state;
+    this.#put(this.word, this.buffering ? "Buffering" : "Slow motion");
+    this.#put(this.figure, this.buffering ? seconds(leftMs) : times(this.rate));
+    this.root.title = `The device makes ${times(this.speed)} of what plays in the same time.`;
+    const part = this.buffering ? 1 - leftMs / this.buffering.lastsMs : this.rate;
+    this.ring.style.strokeDashoffset = ROUND * (1 - part);
+  }
+
+  #put(node, text) {
+    if (node.textContent !== text) node.textContent = text;
+  }
+}
