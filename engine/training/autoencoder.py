@@ -31,25 +31,34 @@ def render_clips(count: int, generator: torch.Generator) -> Tensor:
 
 
 class Clips:
-    """A bounded pool of rendered clips that is renewed while training runs."""
+    """A bounded pool of clips that is renewed while training runs: rendered, unless `make` says otherwise."""
 
-    def __init__(self, seed: int, *, start: int = 640, limit: int = 640) -> None:
+    def __init__(
+        self, seed: int, make: Callable[[int, torch.Generator], Tensor] = render_clips, *, limit: int = 640
+    ) -> None:
+        """`make`: how many, from which chance → (count, 12, 3, H, W) uint8."""
+        self.seed, self.make, self.limit = seed, make, limit
         self.room: Tensor | None = None
-        self.limit = limit
+        parts = limit // PART
         self.ring = Ring(
-            lambda k: render_clips(PART, part_generator(seed, "clips", k)),
+            lambda k: make(PART, part_generator(seed, "clips", k)),
             self._put,
-            start=start // PART,
-            limit=limit // PART,
+            start=parts,
+            limit=parts,
             every=40,
         )
+
+    def some(self, count: int, name: str) -> Tensor:
+        """Clips that are not trained on, always the same for a name."""
+        return self.make(count, part_generator(self.seed, name, 0))
 
     def draw(self, step: int, batch: int, device: torch.device | str) -> Tensor:
         """(batch, 12, 3, 48, 80) in [-1, 1]: crops from anywhere."""
         self.ring.advance(step)
         assert self.room is not None
         pick = torch.randint(0, len(self.ring) * PART, (batch,))
-        y, x = (8 * int(torch.randint(0, n, ())) for n in (7, 11))
+        height, width = self.room.shape[-2:]
+        y, x = (8 * int(torch.randint(0, n, ())) for n in ((height - 48) // 8 + 1, (width - 80) // 8 + 1))
         return to_unit(self.room[pick][..., y : y + 48, x : x + 80].to(device))
 
     def _put(self, place: int, part: Tensor) -> None:
@@ -98,8 +107,9 @@ def train_autoencoder(
         noise = Z_NOISE * min(1.0, step / 500)  # ramped: latents start no larger than the noise
         return z + noise * torch.randn_like(z), 1e-3 * z.pow(2).mean()
 
-    mean = _train(folder, "autoencoder", model, model, stage, encode, clips or Clips(seed), seed)
-    fit_statistics(mean, render_clips(256, part_generator(seed, "statistics", 0)).to(device))
+    clips = clips or Clips(seed)
+    mean = _train(folder, "autoencoder", model, model, stage, encode, clips)
+    fit_statistics(mean, clips.some(256, "statistics").to(device))
     save_weights(folder / "autoencoder.final.pt", mean, mean.config)
     return mean
 
@@ -125,7 +135,7 @@ def train_decoder(
             z = model.encode(pixels)
         return z + Z_NOISE * torch.randn_like(z), torch.zeros((), device=device)
 
-    mean = _train(folder, "decoder", model, old, stage, encode, clips or Clips(seed), seed)
+    mean = _train(folder, "decoder", model, old, stage, encode, clips or Clips(seed))
     save_weights(folder / "autoencoder.final.pt", mean, mean.config)
     return mean
 
@@ -138,13 +148,12 @@ def _train(
     stage: Stage,
     encode: Callable[[Tensor, int], tuple[Tensor, Tensor]],
     clips: Clips,
-    seed: int,
 ) -> Autoencoder:
     """The loop of both stages. `encode` gives what the decoder sees, and what that costs."""
     device = next(model.parameters()).device
     learner = Learner(model, ema=stage.ema, betas=(0.9, 0.99), weight_decay=1e-3)
     run = Run(folder, name, 60 * stage.minutes, steps=stage.steps, lr=stage.lr, warmup=50, hold=0.4)
-    held_out = render_clips(32, part_generator(seed, "held-out clips", 0)).to(device)
+    held_out = clips.some(32, "held-out clips").to(device)
     state = run.resume()
     clips.ring.advance(run.step)
     if state is not None:

@@ -67,6 +67,8 @@ class Data:
     journey_length: int = 96
     journey_start: int = 24
     journey_limit: int = 160
+    videos: str = ""  # a folder of videos with captions to learn from instead of the built-in world
+    fps: int = 16  # at which they are shown
 
 
 @dataclass(frozen=True)
