@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from random import Random
-from typing import Final
+from typing import Final, Literal
 
 from engine.world.attributes import FIELDS, VALUES
 from engine.world.phrases import Facts
 from engine.world.templates import HELD_TEMPLATES, TEMPLATES
 
+HeldOut = bool | Literal["words", "layouts", "both"]
+"""What is reserved in a caption. True: some words, a layout, or both, as it comes."""
+
 SAID_SHARE: Final = 0.55
 """How likely `random_caption` mentions a field that nobody asked for."""
 
 
-def caption(values: Mapping[str, int], motion: int | None, rng: Random, *, held_out: bool = False) -> str:
+def caption(values: Mapping[str, int], motion: int | None, rng: Random, *, held_out: HeldOut = False) -> str:
     """Say exactly these values (a subset of FIELDS) and this motion (an index into ACTIONS)."""
     unknown = set(values) - set(FIELDS)
     if unknown:
@@ -31,10 +34,12 @@ def caption(values: Mapping[str, int], motion: int | None, rng: Random, *, held_
         raise ValueError("nothing to say")
     reserved: frozenset[str] = frozenset()
     templates = TEMPLATES
-    if held_out:
+    if held_out in (True, "words", "both"):
         reserved = frozenset(name for name in about if rng.random() < 0.6)
-        if not reserved or rng.random() < 0.2:
-            templates = HELD_TEMPLATES
+    if held_out in ("layouts", "both") or (held_out is True and (not reserved or rng.random() < 0.2)):
+        templates = HELD_TEMPLATES
+    if held_out in ("words", "both") and not reserved:
+        reserved = frozenset({rng.choice(about)})
     facts = Facts(values, motion, rng, reserved)
     text = None
     while not text:
@@ -50,7 +55,7 @@ def random_caption(
     rng: Random,
     *,
     must: frozenset[str] = frozenset(),
-    held_out: bool = False,
+    held_out: HeldOut = False,
 ) -> tuple[str, dict[str, int]]:
     """Say some attributes, always those in `must` -> text and what it says, "motion" included when said."""
     facts = {name: attributes[name] for name in FIELDS if name in attributes}

@@ -77,12 +77,22 @@ class Facts:
 
     def who(self) -> str:
         """The hero without an article, e.g. "crimson fox"."""
-        colour = (
-            [self.choose("colour", words.COLOURS[self.values["colour"]])] if "colour" in self.values else []
-        )
+        colour = [self.colour()] if "colour" in self.values else []
         if "hero" in self.values:
             return " ".join([*colour, self.choose("hero", words.HEROES[self.values["hero"]])])
         return " ".join([*colour, self.rng.choice(words.ANYBODY)])
+
+    def colour(self) -> str:
+        return self.choose("colour", words.COLOURS[self.values["colour"]])
+
+    def with_colour_apart(self) -> tuple[str, str]:
+        """("fox", "crimson"), for layouts that part the two."""
+        hero = (
+            self.choose("hero", words.HEROES[self.values["hero"]])
+            if "hero" in self.values
+            else self.rng.choice(words.ANYBODY)
+        )
+        return hero, self.colour()
 
     def a_hero(self) -> str:
         who = self.who()
@@ -104,6 +114,10 @@ class Facts:
             )
             return f"{finite} {where}", f"{gerund} {where}"
         return finite, gerund
+
+    def command(self) -> str:
+        """What the hero is told to do: "trot to the left"."""
+        return verbs.base(self.verb()[0])
 
     def actor(self) -> str:
         """A noun phrase: the hero, with what it does as a participle."""

@@ -12,6 +12,17 @@ from typing import Final
 from engine.world.phrases import Facts, with_article
 
 ACTOR: Final = ("hero", "colour", "motion")
+OPENINGS: Final = (
+    "there is", "we see", "show me", "now", "a picture of", "i want", "i would like to see", "a video of",
+    "please show me", "let me see", "what about", "how about", "give me", "can we have", "it shows",
+    "and now",
+    "here is", "once there was", "make it", "change to", "a film with", "a short clip of",
+)  # fmt: skip
+JOURNEYS: Final = (
+    "take me to", "let's go to", "bring us to", "switch to", "go to", "let us see", "show me",
+    "i want to see",
+    "we are in", "now we are in", "change the place to", "this is", "move to", "put us in",
+)  # fmt: skip
 
 
 def plain(f: Facts) -> str | None:
@@ -27,7 +38,7 @@ def fronted(f: Facts) -> str | None:
 
 def participle(f: Facts) -> str | None:
     """there is a red fox trotting left through the dunes"""
-    opening = f.rng.choice(("there is", "we see", "show me", "now", "a picture of"))
+    opening = f.rng.choice(OPENINGS)
     return " ".join([opening, f.actor(), *f.circumstances()]) if f.says(*ACTOR) else None
 
 
@@ -93,7 +104,7 @@ def commanded(f: Facts) -> str | None:
     if not f.says("place"):
         return None
     _, article, noun = f.place()
-    opening = f.rng.choice(("take me to", "let's go to", "bring us to", "switch to"))
+    opening = f.rng.choice(JOURNEYS)
     scene = " ".join(filter(None, [opening, article, noun, *f.circumstances("place")]))
     return f"{scene} with {f.actor()}" if f.says(*ACTOR) else scene
 
@@ -107,6 +118,81 @@ def headed(f: Facts) -> str | None:
 def around(f: Facts) -> str | None:
     """in the city in the rain at night"""
     return None if f.says(*ACTOR) else " ".join(f.circumstances())
+
+
+def scattered(f: Facts) -> str | None:
+    """at night in the city a robot walking left in the rain"""
+    pieces = [
+        *f.circumstances(),
+        *([f.actor() if f.rng.random() < 0.5 else f.clause()] if f.says(*ACTOR) else []),
+    ]
+    f.rng.shuffle(pieces)
+    return f.rng.choice((" ", " ", ", ", " and ")).join(pieces)
+
+
+def related(f: Facts) -> str | None:
+    """a robot that is red and walks left through the city; the robot is red, it walks left"""
+    if not f.says("colour"):
+        return None
+    who, colour = f.with_colour_apart()
+    does = f.verb() if f.says("motion") else None
+    if f.rng.random() < 0.5:
+        told = f"{with_article(who)} that is {colour}{f' and {does[0]}' if does else ''}"
+    else:
+        told = (
+            f"the {who} is {colour}{f.rng.choice((' and ', ', it ', ' and it ')) + does[0] if does else ''}"
+        )
+    return " ".join([told, *f.circumstances()])
+
+
+def postponed(f: Facts) -> str | None:
+    """robot red, city, night, walking left"""
+    if not f.says("colour"):
+        return None
+    who, colour = f.with_colour_apart()
+    items = [f"{who}{f.rng.choice((' ', ', ', ' in '))}{colour}", *f.circumstances()]
+    items += [f.verb()[1]] if f.says("motion") else []
+    f.rng.shuffle(items)
+    return ", ".join(items)
+
+
+def requested(f: Facts) -> str | None:
+    """make it night and let it rain, turn into a fox, go left"""
+    choose, asked = f.rng.choice, []
+    if f.says("place"):
+        _, article, noun = f.place()
+        asked.append(" ".join(filter(None, [choose(JOURNEYS), article, noun])))
+    if f.says("time"):
+        asked.append(
+            f"{choose(('make it', 'let it be', 'change the time to', 'now it is', 'it becomes'))} {f.hour()}"
+        )
+    if f.says("weather"):
+        opening = choose(
+            ("let there be", "change the weather to", "now we get", "here comes", "i want", "add")
+        )
+        asked.append(
+            f"{opening} {f.weather()}" if f.rng.random() < 0.7 else f"make it {f.weather_adjective()}"
+        )
+    if f.says("hero"):
+        opening = choose(
+            ("turn into", "become", "let the hero be", "change the hero to", "i want to be", "be")
+        )
+        asked.append(f"{opening} {with_article(f.who())}")
+    elif f.says("colour"):
+        opening = choose(("make it", "paint it", "turn", "change the colour to", "it becomes", "now it is"))
+        asked.append(f"{opening} {f.colour()}")
+    if f.says("motion"):
+        asked.append(f.command())
+    f.rng.shuffle(asked)
+    return choose((" and ", ", ", ", then ", " and then ")).join(asked)
+
+
+def ordered(f: Facts) -> str | None:
+    """walk left through the city at night as a red robot"""
+    if not f.says("motion"):
+        return None
+    who = f" as {with_article(f.who())}" if f.says("hero", "colour") else ""
+    return " ".join([f.command(), *f.circumstances()]) + who
 
 
 def tabulated(f: Facts) -> str | None:
@@ -143,6 +229,6 @@ def chopped(f: Facts) -> str | None:
 Template = Callable[[Facts], "str | None"]
 TEMPLATES: Final[tuple[Template, ...]] = (
     plain, plain, fronted, participle, listed, listed, attributed, scenery, hourly, stated, commanded, headed,
-    around,
+    around, scattered, scattered, related, postponed, requested, requested, ordered,
 )  # fmt: skip
 HELD_TEMPLATES: Final[tuple[Template, ...]] = (tabulated, imagined, chopped)

@@ -8,15 +8,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from engine.world.place_words import PLACES, Words, choices
 
-class Words(NamedTuple):
-    train: tuple[str, ...]
-    held: tuple[str, ...]
-
-
-class Place(NamedTuple):
-    nouns: Words  # "preposition article|noun"
-    adjectives: Words
+__all__ = ["ANYBODY", "COLOURS", "HEROES", "PLACES", "TIMES", "WEATHERS", "Words", "choices"]
 
 
 class When(NamedTuple):
@@ -32,125 +26,75 @@ class Weather(NamedTuple):
     clauses: Words
 
 
-def choices(train: str, held: str) -> Words:
-    return Words(tuple(train.split(", ")), tuple(held.split(", ")))
-
-
-PLACES: Final = (
-    Place(
-        choices(
-            "in a|meadow, across the|meadow, over the|rolling hills, across the|grassland, "
-            "in a|field of flowers, "
-            "through the|flowery fields, over|grassy hills, in the|countryside, through the|pastures, "
-            "in a|grassy valley, on a|hillside with flowers",
-            "on the|prairie, through|lush farmland, across the|heath",
-        ),
-        choices("grassy, rural, flowery", "pastoral"),
-    ),
-    Place(
-        choices(
-            "in a|forest, through the|forest, through the|woods, in the|woodland, among the|fir trees, "
-            "between|tall firs, in a|pine forest, among the|pines, in the|deep woods, past the|conifers, "
-            "in a|wooded valley",
-            "through the|spruce thicket, in the|timberland, in the|taiga",
-        ),
-        choices("wooded, woodland, forested", "sylvan"),
-    ),
-    Place(
-        choices(
-            "in a|desert, through the|desert, through the|dunes, across the|sand dunes, over|desert sand, "
-            "among the|cacti, in the|sahara, in an|arid land, on the|sandy plain, in the|drylands, "
-            "past the|mesas",
-            "across the|badlands, in the|mojave, in the|outback",
-        ),
-        choices("arid, desert, parched", "sun-baked"),
-    ),
-    Place(
-        choices(
-            "on a|snowfield, across the|snowfield, across the|snow plain, on the|arctic plain, "
-            "in the|arctic, "
-            "across the|frozen tundra, over the|ice field, through the|polar wastes, "
-            "below|snow-capped mountains, "
-            "in the|frozen north, on a|glacier",
-            "across the|permafrost, in|antarctica, over the|ice sheet",
-        ),
-        choices("arctic, icy, polar", "glacial"),
-    ),
-    Place(
-        choices(
-            "on a|beach, along the|beach, by the|sea, along the|shore, at the|seaside, by the|ocean, "
-            "on a|tropical island, along the|coast, under the|palm trees, on the|sandy shore, "
-            "on a|palm beach",
-            "by the|lagoon, beside the|surf, along the|strand",
-        ),
-        choices("coastal, tropical, seaside", "oceanside"),
-    ),
-    Place(
-        choices(
-            "in a|city, through the|city, through the|streets, in the|town centre, among the|skyscrapers, "
-            "in a|metropolis, on a|city street, along the|avenue, in the|big city, past the|city skyline, "
-            "between|tall buildings",
-            "in a|megacity, along the|boulevard, past the|high-rises",
-        ),
-        choices("urban, city, downtown", "metropolitan"),
-    ),
-    Place(
-        choices(
-            "near a|volcano, past the|volcanoes, in a|volcanic land, among|lava streams, "
-            "across the|lava field, "
-            "by a|river of lava, over|molten rock, in the|land of fire, past an|erupting volcano, "
-            "over|cracked lava rock, below the|smoking craters of fire",
-            "over the|magma, inside a|caldera, in the|brimstone wastes",
-        ),
-        choices("volcanic, fiery, lava-filled", "smouldering"),
-    ),
-    Place(
-        choices(
-            "on the|moon, across the|moon, across the|lunar surface, among the|moon craters, over|moon dust, "
-            "on the|lunar plain, across a|moonscape, on a|cratered plain, in the|lunar desolation, "
-            "on the|surface of the moon, in|outer space",
-            "across the|regolith, in the|sea of tranquility, on an|airless world",
-        ),
-        choices("lunar, cratered, moonlike", "selenic"),
-    ),
-)
-
 TIMES: Final = (
     When(
         choices(
             "at dawn, at sunrise, at daybreak, in the early morning, as the sun rises, "
-            "at first light, in the morning",
+            "at first light, in the morning, "
+            "at the crack of dawn, early in the morning, in the morning light, just after sunrise, "
+            "before breakfast, in the first rays of the sun, when the sun comes up, as the day "
+            "begins, with the rising sun, as morning comes, in the morning sun, while the sun is "
+            "rising",
             "at cockcrow, as day breaks",
         ),
-        choices("dawn, sunrise, daybreak, early morning, morning", "sunup"),
-        choices("early-morning, sunrise", "auroral"),
+        choices(
+            "dawn, sunrise, daybreak, early morning, morning, "
+            "first light, rising sun, morning light, morning glow, breakfast time",
+            "sunup",
+        ),
+        choices("early-morning, sunrise, dawn, morning, dawning, sunrise-lit", "auroral"),
     ),
     When(
         choices(
             "at noon, at midday, by day, in broad daylight, in the daytime, under the midday sun, "
-            "in the middle of the day",
+            "in the middle of the day, "
+            "at twelve o'clock, at high noon, in the afternoon, in the early afternoon, under the "
+            "blazing sun, with the sun overhead, during the day, in the heat of the day, in "
+            "daylight, when the sun is overhead, at siesta time, while it is day, in the daylight",
             "at lunchtime, with the sun at its zenith",
         ),
-        choices("noon, midday, daytime, daylight, day", "noontide"),
-        choices("midday, daylit", "noontime"),
+        choices(
+            "noon, midday, daytime, daylight, day, "
+            "high noon, afternoon, midday sun, twelve o'clock, early afternoon, full daylight",
+            "noontide",
+        ),
+        choices("midday, daylit, afternoon, daytime, sunlit", "noontime"),
     ),
     When(
         choices(
             "at dusk, at sunset, at sundown, in the evening, as the sun sets, at twilight, "
-            "in the evening glow",
+            "in the evening glow, "
+            "at the close of day, as evening comes, as the light fades, when the sun goes down, in "
+            "the dying light, towards evening, in the last light, with the sinking sun, as the sun "
+            "goes down, in the afterglow, in the sunset glow, late in the day, early in the "
+            "evening, while the sun is setting",
             "at nightfall, in the gloaming",
         ),
-        choices("dusk, sunset, sundown, evening, twilight", "eventide"),
-        choices("evening, sunset", "crepuscular"),
+        choices(
+            "dusk, sunset, sundown, evening, twilight, "
+            "sunset glow, evening light, setting sun, afterglow, early evening, last light, sinking "
+            "sun",
+            "eventide",
+        ),
+        choices("evening, sunset, dusky, twilight, sundown, twilit", "crepuscular"),
     ),
     When(
         choices(
             "at night, by night, at midnight, after dark, under the stars, "
-            "in the middle of the night, late at night",
+            "in the middle of the night, late at night, "
+            "during the night, in the dark, in darkness, by moonlight, under a starry sky, in pitch "
+            "darkness, at the witching hour, beneath the night sky, at bedtime, all night long, "
+            "under the twinkling stars, long after midnight, by starlight, in the depth of night, "
+            "tonight, when it is dark",
             "in the dead of night, in the small hours",
         ),
-        choices("night, midnight, starry night, late night, darkness", "nighttime"),
-        choices("midnight, moonlit", "nocturnal"),
+        choices(
+            "night, midnight, starry night, late night, darkness, "
+            "night sky, dark night, starlight, moonlight, midnight hour, pitch darkness, bedtime, "
+            "starry sky",
+            "nighttime",
+        ),
+        choices("midnight, moonlit, starlit, starry, dark, nightly, night-time", "nocturnal"),
     ),
 )
 
@@ -158,60 +102,204 @@ WEATHERS: Final = (
     Weather(
         choices(
             "in clear weather, under a clear sky, under clear skies, in fine weather, "
-            "in dry weather, in clear air",
+            "in dry weather, in clear air, "
+            "in sunny weather, in the sunshine, in bright sunshine, without a cloud in the sky, "
+            "under a cloudless sky, in good weather, in nice weather, with no clouds, with perfect "
+            "visibility, in calm weather, in bright weather, in pleasant weather, in crisp air, in "
+            "settled weather, under an open sky",
             "in fair conditions, under an untroubled sky",
         ),
-        choices("clear weather, clear sky, clear skies, fine weather, dry weather", "fair conditions"),
-        choices("clear, dry", "fair"),
-        choices("the sky is clear, the weather is fine, it is dry", "the skies are untroubled"),
+        choices(
+            "clear weather, clear sky, clear skies, fine weather, dry weather, "
+            "sunny weather, sunshine, cloudless sky, good weather, bright weather, no clouds, nice "
+            "weather, perfect visibility, calm weather, crisp air, dry air",
+            "fair conditions",
+        ),
+        choices("clear, dry, sunny, cloudless, unclouded, calm, crisp", "fair"),
+        choices(
+            "the sky is clear, the weather is fine, it is dry, "
+            "the sun is shining, there is not a cloud in the sky, the weather is good, the sky is "
+            "cloudless, it is sunny, the weather is nice, the air is crisp",
+            "the skies are untroubled",
+        ),
     ),
     Weather(
         choices(
-            "in the rain, in heavy rain, in pouring rain, in a downpour, in the drizzle, under rain clouds",
+            "in the rain, in heavy rain, in pouring rain, in a downpour, in the drizzle, under rain clouds, "
+            "in a thunderstorm, in a storm, in light rain, in steady rain, in a rain shower, in the "
+            "monsoon, in torrential rain, in wet weather, in the pelting rain, while it pours, in "
+            "rainy weather, with rain pouring, in stormy weather, as it rains, among raindrops, "
+            "with thunder and lightning",
             "in a cloudburst, amid the deluge",
         ),
-        choices("rain, heavy rain, pouring rain, downpour, drizzle, showers", "rainstorm"),
-        choices("rainy, wet, rain-soaked", "drizzly"),
-        choices("it is raining, it rains, rain is falling", "it is bucketing down"),
+        choices(
+            "rain, heavy rain, pouring rain, downpour, drizzle, showers, "
+            "thunderstorm, light rain, torrential rain, raindrops, rain shower, monsoon, wet "
+            "weather, rainy weather, storm, steady rain, thunder and lightning",
+            "rainstorm",
+        ),
+        choices(
+            "rainy, wet, rain-soaked, stormy, showery, dripping, rain-drenched, soggy, sodden, raining",
+            "drizzly",
+        ),
+        choices(
+            "it is raining, it rains, rain is falling, "
+            "it is pouring, it is drizzling, rain pours from the sky, it is raining cats and dogs, "
+            "it pours, a storm is raging, raindrops fall, the rain falls hard",
+            "it is bucketing down",
+        ),
     ),
     Weather(
         choices(
             "in falling snow, in the snow, in a snowstorm, in a blizzard, with snowflakes falling, "
-            "in light snowfall",
+            "in light snowfall, "
+            "in heavy snow, in light snow, in fresh snow, in thick snowfall, in a snow shower, with "
+            "snow falling, in snowy weather, as it snows, through whirling snow, in driving snow, "
+            "in sleet, in a whiteout, in a winter storm, in a snow squall, while it snows",
             "in a flurry, amid drifting flakes",
         ),
-        choices("snow, snowfall, falling snow, snowstorm, blizzard, snowflakes", "flurries"),
-        choices("snowy, snowing", "snowswept"),
-        choices("it is snowing, it snows, snow is falling", "flakes are drifting down"),
+        choices(
+            "snow, snowfall, falling snow, snowstorm, blizzard, snowflakes, "
+            "heavy snow, light snow, fresh snow, snow shower, snowy weather, sleet, whiteout, "
+            "winter storm, driving snow, thick snowfall",
+            "flurries",
+        ),
+        choices("snowy, snowing, blizzardy, snow-laden, sleety, snow-filled, snowbound", "snowswept"),
+        choices(
+            "it is snowing, it snows, snow is falling, "
+            "it is snowing heavily, snowflakes fall, a blizzard is raging, snow falls softly, it "
+            "snows hard, the snow is coming, snow covers everything",
+            "flakes are drifting down",
+        ),
     ),
     Weather(
         choices(
-            "in the fog, in thick fog, in the mist, in a haze, shrouded in mist, in dense fog",
+            "in the fog, in thick fog, in the mist, in a haze, shrouded in mist, in dense fog, "
+            "in foggy weather, in misty weather, in a fog bank, through swirling mist, through "
+            "wisps of fog, with fog all around, veiled in mist, wrapped in fog, in low cloud, in "
+            "poor visibility, in smog, in a pea soup fog, through a thick haze, covered in fog, in "
+            "hazy air, in rolling fog, under a blanket of fog",
             "in the murk, lost in vapour",
         ),
-        choices("fog, mist, thick fog, haze, dense fog", "murk"),
-        choices("foggy, misty, hazy", "fogbound"),
-        choices("it is foggy, it is misty, fog lies over everything", "the air is murky"),
+        choices(
+            "fog, mist, thick fog, haze, dense fog, "
+            "swirling mist, fog bank, low cloud, smog, misty weather, foggy weather, pea soup fog, "
+            "rolling fog, hazy air, poor visibility, thin mist, wisps of mist",
+            "murk",
+        ),
+        choices(
+            "foggy, misty, hazy, mist-covered, fog-covered, smoggy, mist-shrouded, fog-filled, veiled",
+            "fogbound",
+        ),
+        choices(
+            "it is foggy, it is misty, fog lies over everything, "
+            "it is hazy, mist is rising, fog rolls in, mist hangs in the air, the fog is thick, you "
+            "can hardly see anything, a thick fog has come",
+            "the air is murky",
+        ),
     ),
 )
 
 HEROES: Final = (
-    choices("ball, round ball, rubber ball, little ball, sphere", "orb, globe"),
-    choices("cube, box, block, little cube, square block", "crate, cuboid"),
-    choices("fox, little fox, young fox, fox cub, clever fox", "vixen, reynard"),
-    choices("robot, little robot, android, droid, bot", "automaton, cyborg"),
-    choices("bird, little bird, songbird, small bird, birdie", "sparrow, finch"),
-    choices("balloon, toy balloon, party balloon, little balloon, helium balloon", "inflatable, aerostat"),
+    choices(
+        "ball, round ball, rubber ball, little ball, sphere, "
+        "football, soccer ball, bouncy ball, marble, big ball, bowling ball, basketball, tennis "
+        "ball, small ball, toy ball, cannonball, bead, volleyball, round thing, bubble",
+        "orb, globe",
+    ),
+    choices(
+        "cube, box, block, little cube, square block, "
+        "square, die, dice, brick, wooden block, carton, parcel, package, big cube, small cube, "
+        "cardboard box, ice cube, small box, toy block, container, building block, chest",
+        "crate, cuboid",
+    ),
+    choices(
+        "fox, little fox, young fox, fox cub, clever fox, "
+        "small fox, baby fox, wild fox, fennec, sly fox, furry fox, fox kit, bushy-tailed fox, "
+        "foxes, cunning fox, foxy, big fox, tod",
+        "vixen, reynard",
+    ),
+    choices(
+        "robot, little robot, android, droid, bot, "
+        "machine, mechanical man, metal man, small robot, toy robot, humanoid, tin man, big robot, "
+        "walking machine, humanoid robot, mech, steel robot, metal robot, mechanoid, terminator, "
+        "robots",
+        "automaton, cyborg",
+    ),
+    choices(
+        "bird, little bird, songbird, small bird, birdie, "
+        "pigeon, dove, eagle, crow, robin, parrot, seagull, swallow, owl, duck, feathered friend, "
+        "chick, budgie, hawk, nightingale, wren, hummingbird, young bird, birds, raven",
+        "sparrow, finch",
+    ),
+    choices(
+        "balloon, toy balloon, party balloon, little balloon, helium balloon, "
+        "hot-air balloon, air balloon, gas balloon, birthday balloon, rubber balloon, blimp, "
+        "airship, zeppelin, dirigible, big balloon, small balloon, floating balloon, balloons",
+        "inflatable, aerostat",
+    ),
 )
-ANYBODY: Final = ("hero", "character", "figure")
+ANYBODY: Final = (
+    "hero", "hero", "character", "character", "figure", "figure", "thing", "traveller", "creature", "one",
+    "cat",
+    "dog", "horse", "man", "girl", "car", "tree", "ship", "dragon", "wizard", "elephant", "train", "snake",
+    "house",
+    "child", "ghost", "monkey", "bicycle", "fish", "knight", "flower",
+)  # fmt: skip
+"""Who else a caption may be about: none of HEROES, so that these are read as no hero."""
 
 COLOURS: Final = (
-    choices("red, bright red, scarlet, ruby, cherry-red", "crimson, vermilion"),
-    choices("orange, bright orange, tangerine, amber, pumpkin-coloured", "apricot, carrot-coloured"),
-    choices("yellow, bright yellow, golden, lemon-yellow, sunflower-yellow", "canary, mustard"),
-    choices("green, bright green, emerald, lime-green, leaf-green", "jade, viridian"),
-    choices("blue, bright blue, azure, sapphire, royal-blue", "cobalt, ultramarine"),
-    choices("purple, bright purple, violet, plum-coloured, lilac", "amethyst, aubergine"),
-    choices("white, snow-white, ivory, milk-white, chalk-white", "alabaster, pearly"),
-    choices("black, jet-black, coal-black, ebony, pitch-black", "onyx, sable"),
+    choices(
+        "red, bright red, scarlet, ruby, cherry-red, "
+        "blood-red, fire-engine red, ruby-red, rose-red, brick-red, tomato-red, maroon, burgundy, "
+        "dark red, light red, reddish, carmine, strawberry-coloured, cardinal-red, deep red",
+        "crimson, vermilion",
+    ),
+    choices(
+        "orange, bright orange, tangerine, amber, pumpkin-coloured, "
+        "dark orange, light orange, orange-coloured, peach-coloured, rust-coloured, "
+        "copper-coloured, terracotta, mandarin, papaya-coloured, burnt orange, sunset-orange, "
+        "marigold, ginger, deep orange",
+        "apricot, carrot-coloured",
+    ),
+    choices(
+        "yellow, bright yellow, golden, lemon-yellow, sunflower-yellow, "
+        "light yellow, dark yellow, pale yellow, gold, blond, saffron, banana-yellow, "
+        "honey-coloured, butter-yellow, straw-coloured, yellowish, sun-yellow, corn-yellow",
+        "canary, mustard",
+    ),
+    choices(
+        "green, bright green, emerald, lime-green, leaf-green, "
+        "dark green, light green, olive, mint-green, grass-green, moss-green, forest-green, neon "
+        "green, pea-green, pale green, apple-green, malachite, greenish, chartreuse, "
+        "avocado-coloured, sea-green, pistachio",
+        "jade, viridian",
+    ),
+    choices(
+        "blue, bright blue, azure, sapphire, royal-blue, "
+        "dark blue, light blue, sky-blue, navy, navy blue, indigo, baby-blue, cyan, midnight-blue, "
+        "cornflower-blue, ocean-blue, pale blue, deep blue, cerulean, bluish, ice-blue, electric "
+        "blue",
+        "cobalt, ultramarine",
+    ),
+    choices(
+        "purple, bright purple, violet, plum-coloured, lilac, "
+        "dark purple, light purple, lavender, mauve, grape-coloured, royal purple, deep purple, "
+        "pale purple, heather-coloured, purplish, violet-coloured, lilac-coloured, "
+        "blackberry-coloured, neon purple",
+        "amethyst, aubergine",
+    ),
+    choices(
+        "white, snow-white, ivory, milk-white, chalk-white, "
+        "pure white, off-white, cream-coloured, bone-white, bleached, cotton-white, paper-white, "
+        "porcelain, ghostly white, whitish, swan-white, lily-white, pale white, vanilla-coloured, "
+        "bright white",
+        "alabaster, pearly",
+    ),
+    choices(
+        "black, jet-black, coal-black, ebony, pitch-black, "
+        "deep black, ink-black, inky, raven-black, charcoal, midnight-black, night-black, "
+        "tar-black, obsidian, blackish, soot-black, sooty, ebony-black, dark black, black as coal",
+        "onyx, sable",
+    ),
 )
