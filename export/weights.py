@@ -24,6 +24,7 @@ TYPES = {
     "F32": ir.DataType.FLOAT,
     "I64": ir.DataType.INT64,
     "U8": ir.DataType.UINT8,
+    "I8": ir.DataType.INT8,
 }
 
 

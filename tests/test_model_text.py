@@ -1,21 +1,31 @@
-"""The text encoder: padding never changes the answer, and its answers are probabilities."""
+"""The text encoders: padding never changes the answer, order and chatter may, answers are probabilities."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from engine.model.roles import EncodeText
+from engine.errors import ModelFilesError
+from engine.model.roles import EncodeText, WorldModel
+from engine.model.text import TextEncoder
+from engine.model.words import Words
 from tests import tiny
 
 T = tiny.CONFIG.text
+STATIC = replace(tiny.CONFIG, text=replace(T, minilm=None, dim=16, heads=2, layers=1))
 
 
-@pytest.fixture(scope="module")
-def encode() -> EncodeText:
-    model = tiny.world_model()
-    model.embeddings.copy_(torch.randn(T.vocabulary, T.embedding, generator=torch.Generator().manual_seed(1)))
+@pytest.fixture(scope="module", params=["minilm", "static"])
+def encode(request: pytest.FixtureRequest) -> EncodeText:
+    if request.param == "minilm":
+        return EncodeText(tiny.world_model())
+    torch.manual_seed(0)
+    model = WorldModel(STATIC)
+    tiny.frozen(model)
+    model.words.load({"embeddings": torch.randn(T.vocabulary, T.embedding).half()})
     return EncodeText(model)
 
 
@@ -62,3 +72,33 @@ def test_slots_mix_linearly_so_that_prompts_can_be_blended() -> None:
     hard = [torch.cat([torch.eye(n)[i % n] for n in tiny.DIT.slots])[None] for i in (0, 1)]
     texts = [slots(p)[0] for p in hard]
     torch.testing.assert_close(slots((hard[0] + hard[1]) / 2)[0], (texts[0] + texts[1]) / 2)
+
+
+@torch.no_grad()
+def test_a_new_encoder_takes_everything_for_unsaid_and_a_vote_changes_one_attribute() -> None:
+    encoder = TextEncoder(T)
+    mask = torch.ones(1, 4)
+    parts = encoder(torch.randn(1, 4, T.embedding), mask).split(list(T.slots), -1)
+    assert all(int(p.argmax()) == 0 for p in parts)
+    encoder.vote.bias[2] = 5.0  # the first class of the second attribute: two of the first come before
+    voted = encoder(torch.randn(1, 4, T.embedding), mask).split(list(T.slots), -1)
+    assert int(voted[1].argmax()) == 1
+    assert all(torch.equal(a, b) for i, (a, b) in enumerate(zip(parts, voted, strict=True)) if i != 1)
+
+
+def test_a_file_of_words_that_lacks_something_is_refused() -> None:
+    whole = tiny.words()
+    for lost in ("embeddings", "minilm.encoder.layer.1.output.dense.weight"):
+        with pytest.raises(ModelFilesError, match=r"export\.minilm"):
+            Words(T).load({k: v for k, v in whole.items() if k != lost})
+    with pytest.raises(ModelFilesError, match="16 × 8"):
+        Words(T).load({**whole, "embeddings": whole["embeddings"][:9]})
+
+
+def test_what_was_made_here_and_what_was_not_are_kept_apart() -> None:
+    model = tiny.world_model()
+    assert not any(name.startswith("words.") for name in model.trained())
+    assert {*model.trained(), *(f"words.{k}" for k in model.words.state_dict())} == set(model.state_dict())
+    other = tiny.world_model(seed=1)
+    other.load_trained(model.trained())
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in other.state_dict().items())

@@ -16,8 +16,10 @@ from engine.backends.artifact import EMBEDDINGS, TOKENIZER
 from engine.model.autoencoder import AutoencoderConfig
 from engine.model.config import MemoryConfig, ModelConfig, PackingConfig
 from engine.model.dit import MemoryPackDiT
+from engine.model.minilm import MiniLMConfig, eight_bits
 from engine.model.roles import WorldModel, WorldModelConfig
-from engine.model.text import TextConfig
+from engine.model.text import TextConfig, TextEncoder
+from engine.model.words import Words
 
 WORDS = ["[UNK]", "a", "red", "blue", "fox", "robot", "walks", "left", "right", "snow", "night"]
 
@@ -37,7 +39,13 @@ DIT = ModelConfig(
 CONFIG = WorldModelConfig(
     DIT,
     AutoencoderConfig(fine=8, coarse=12, decoder_fine=8, decoder_coarse=12, decoder_blocks=1),
-    TextConfig(vocabulary=16, embedding=8, length=6, dim=16, heads=2, layers=1, slots=DIT.slots),
+    TextConfig(
+        vocabulary=16,
+        embedding=8,
+        length=6,
+        slots=DIT.slots,
+        minilm=MiniLMConfig(length=8, dim=8, heads=2, layers=2, hidden=16, cls=14, sep=15),
+    ),
 )
 
 
@@ -58,6 +66,9 @@ def dit(config: ModelConfig = DIT, *, seed: int = 0) -> MemoryPackDiT:
 def world_model(*, seed: int = 0) -> WorldModel:
     torch.manual_seed(seed)
     model = WorldModel(CONFIG)
+    assert isinstance(model.text, TextEncoder)
+    torch.nn.init.normal_(model.text.vote.weight)  # a new encoder says nothing
+    model.words.load(words())
     frozen(model)
     model.autoencoder.mean.copy_(torch.linspace(-0.5, 0.5, CONFIG.dit.channels).half())
     model.autoencoder.std.fill_(1.5)
@@ -98,13 +109,20 @@ def denoise(model: MemoryPackDiT, inputs: dict[str, Tensor], *, plain: bool = Fa
     return out
 
 
+def words(config: TextConfig = CONFIG.text, *, seed: int = 3) -> dict[str, Tensor]:
+    """What a file of words holds: a random table in 8 bits and a random MiniLM."""
+    torch.manual_seed(seed)
+    module = Words(config)
+    table, scale = eight_bits(torch.randn(config.vocabulary, config.embedding))
+    assert module.minilm is not None
+    layers = {f"minilm.{k}": v.half() for k, v in module.minilm.state_dict().items()}
+    return {"embeddings": table, "embeddings_scale": scale, **layers}
+
+
 def write_text_files(folder: Path) -> None:
-    """Token embeddings and a tokenizer of a dozen words, as an export takes them."""
+    """A file of words and a tokenizer of a dozen of them, as an export takes them."""
     folder.mkdir(parents=True, exist_ok=True)
-    table = torch.randn(
-        CONFIG.text.vocabulary, CONFIG.text.embedding, generator=torch.Generator().manual_seed(3)
-    )
-    save_file({"embeddings": table.half()}, folder / EMBEDDINGS)
+    save_file(words(), folder / EMBEDDINGS)
     vocabulary = {word: i for i, word in enumerate(WORDS)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Lowercase()

@@ -1,6 +1,7 @@
 """The whole model and its roles: one module per function of the step contract.
 
-It holds the DiT with its memory, the autoencoder, the text encoder and the frozen token embeddings.
+It holds the DiT with its memory, the autoencoder, the text encoder, and what a public checkpoint knows of
+words, frozen.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from engine.model.autoencoder import Autoencoder, AutoencoderConfig, to_bytes, t
 from engine.model.config import ModelConfig, build
 from engine.model.dit import MemoryPackDiT
 from engine.model.signature import ModelSpec, signature
-from engine.model.text import TextConfig, TextEncoder
+from engine.model.text import TextConfig, text_encoder
+from engine.model.words import Words
 
 
 @dataclass(frozen=True)
@@ -34,19 +36,21 @@ class WorldModelConfig:
 
 
 class WorldModel(nn.Module):
-    embeddings: Tensor
-
     def __init__(self, config: WorldModelConfig) -> None:
         super().__init__()
         self.config = config
         self.dit = MemoryPackDiT(config.dit)
         self.autoencoder = Autoencoder(config.autoencoder)
-        self.text = TextEncoder(config.text)
-        self.register_buffer(
-            "embeddings",
-            torch.zeros(config.text.vocabulary, config.text.embedding, dtype=torch.float16),
-            persistent=False,
-        )
+        self.text = text_encoder(config.text)
+        self.words = Words(config.text)
+
+    def trained(self) -> dict[str, Tensor]:
+        """The weights that were made here: all but the words'."""
+        return {k: v for k, v in self.state_dict().items() if not k.startswith("words.")}
+
+    def load_trained(self, state: Mapping[str, Tensor]) -> None:
+        """Raises RuntimeError where the weights are another model's."""
+        self.load_state_dict({**state, **{f"words.{k}": v for k, v in self.words.state_dict().items()}})
 
     def spec(
         self, *, name: str, fps: int, steps: int, first_steps: int, context_noise: float = 0.0
@@ -94,12 +98,14 @@ class EncodeText(nn.Module):
 
     def __init__(self, model: WorldModel) -> None:
         super().__init__()
-        self.text, self.slots = model.text, model.dit.text_slots
-        self.register_buffer("embeddings", model.embeddings, persistent=False)
+        self.words, self.text, self.slots = model.words, model.text, model.dit.text_slots
+
+    def read(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Ids and mask (B, L) → probabilities of the classes of all attributes, (B, K)."""
+        return self.text.probabilities(self.text(*self.words(ids, mask)))
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        embedded = self.embeddings[ids].float()  # type: ignore[index]
-        p = self.text.probabilities(self.text(embedded, mask))
+        p = self.read(ids, mask)
         tokens, pooled = self.slots(p)
         return tokens, pooled, p[:, -self.text.config.slots[-1] :]
 

@@ -1,11 +1,13 @@
 """Prompts → what they say: a probability per class of every attribute, class 0 meaning "unsaid".
 
-Token embeddings of all-MiniLM-L6-v2 (Apache-2.0), frozen, carry the meaning of words that were never trained
-on; two small attention layers and one query per attribute read them. The DiT sees the probabilities through
-its own tables, so a prompt's weight can be interpolated. The paper uses LLaMA and CLIP here; those come with
-the full size.
+MiniLM, frozen, says what every word piece means where it stands; each then votes for what it stands for, and
+an attribute that nobody votes for is unsaid. So word order, length and chatter matter little. The DiT sees
+the
+probabilities through its own tables, so a prompt's weight can be interpolated. The paper uses LLaMA and CLIP
+here; those come with the full size.
 
-Legend: B batch, L token ids, E width of the embeddings, D width here, N attributes.
+Legend: B batch, L token ids, E width of the embeddings, D width here, N attributes, K classes of all
+together.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from engine.model.blocks import Attention, FeedForward
+from engine.model.blocks import MASKED, Attention, FeedForward
+from engine.model.minilm import MiniLMConfig
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,40 @@ class TextConfig:
     heads: int = 4
     layers: int = 2
     slots: tuple[int, ...] = (9, 5, 5, 7, 9, 5)
+    minilm: MiniLMConfig | None = None  # None: embeddings of words alone, read by StaticTextEncoder
+
+
+class Reader(nn.Module):
+    """What both encoders answer with."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Softmax per attribute, (B, K) → the same shape."""
+        return torch.cat([part.softmax(-1) for part in logits.split(list(self.config.slots), -1)], -1)
+
+
+class TextEncoder(Reader):
+    """The trained half: every token votes for classes, votes for one class add up as probabilities do."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__(config)
+        classes = sum(config.slots) - len(config.slots)
+        self.vote = nn.Linear(config.embedding, classes)
+        nn.init.zeros_(self.vote.weight)
+        nn.init.constant_(self.vote.bias, -4.0)  # at first nothing is said
+        self.unsaid = nn.Parameter(torch.zeros(len(config.slots)))
+        self.register_buffer("mean", torch.zeros(config.embedding))
+        self.register_buffer("std", torch.ones(config.embedding))
+
+    def forward(self, meanings: Tensor, mask: Tensor) -> Tensor:
+        """What MiniLM says of each token (B, L, E), mask (B, L), 1 for real → logits (B, K)."""
+        votes = self.vote((meanings - self.mean) / self.std) + (mask[:, :, None] - 1) * -MASKED
+        said = votes.logsumexp(1).split([n - 1 for n in self.config.slots], -1)
+        unsaid = self.unsaid.expand(mask.shape[0], -1).split(1, -1)
+        return torch.cat([part for pair in zip(unsaid, said, strict=True) for part in pair], -1)
 
 
 class MaskedLayer(nn.Module):
@@ -50,10 +87,12 @@ class MaskedLayer(nn.Module):
         return out
 
 
-class TextEncoder(nn.Module):
+class StaticTextEncoder(Reader):
+    """Reads embeddings of words that know no context: two small attention layers, a query per attribute."""
+
     def __init__(self, config: TextConfig) -> None:
-        super().__init__()
-        c = self.config = config
+        super().__init__(config)
+        c = config
         self.proj_in = nn.Linear(c.embedding, c.dim)
         self.position = nn.Parameter(0.02 * torch.randn(1, c.length, c.dim))
         self.layers = nn.ModuleList([MaskedLayer(c.dim, c.heads) for _ in range(c.layers)])
@@ -70,6 +109,6 @@ class TextEncoder(nn.Module):
         q = self.read(self.queries.expand(x.shape[0], -1, -1), x, bias)
         return torch.cat([head(q[:, i]) for i, head in enumerate(self.heads)], -1)
 
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Softmax per attribute, (B, sum of classes) → the same shape."""
-        return torch.cat([part.softmax(-1) for part in logits.split(list(self.config.slots), -1)], -1)
+
+def text_encoder(config: TextConfig) -> TextEncoder | StaticTextEncoder:
+    return StaticTextEncoder(config) if config.minilm is None else TextEncoder(config)

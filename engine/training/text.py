@@ -1,7 +1,9 @@
 """Teach the text encoder to read prompts: captions of the world in, what they say out.
 
-Needs no pictures. Noise on the embeddings, dropped and foreign words stand in for the words of real users;
-held-out synonyms and templates measure how far that carries.
+Needs no pictures. MiniLM stays as it is; only the votes are trained, on captions as people would type them,
+read
+by MiniLM once, before the first step.
+Held-out synonyms and templates measure how far that carries; `reading` measures more.
 """
 
 from __future__ import annotations
@@ -12,43 +14,49 @@ from random import Random
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.backends.artifact import BUILT_IN, EMBEDDINGS, TOKENIZER
 from engine.backends.tokens import PromptTokenizer
+from engine.errors import ModelFilesError
 from engine.model.config import build
 from engine.model.text import TextConfig, TextEncoder
+from engine.model.words import Words
 from engine.training.learner import Learner, fit, save_weights
 from engine.training.recipe import Stage
+from engine.training.rough import nonsense, roughen
 from engine.training.run import Run
 from engine.world.attributes import ACTIONS, FIELDS, VALUES
-from engine.world.captions import random_caption
+from engine.world.captions import HeldOut, random_caption
 
 NAMES = (*FIELDS, "motion")
+NOTHING = 0.03  # share of prompts that say nothing of the world
+POOL = 24576  # captions in all
+NOISE = 0.5  # on what MiniLM says, the same for all tokens of a prompt, in standard deviations, at most
 
 
-def batch_of_captions(
-    tokenizer: PromptTokenizer, rng: Random, count: int, *, held_out: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
-    """ids (B, L), mask (B, L), what each says (B, 6): 0 unsaid, else 1 + value."""
-    ids, mask, said = [], [], []
+def captions(
+    rng: Random, count: int, *, held_out: HeldOut = False, rough: bool = False
+) -> tuple[list[str], Tensor]:
+    """Captions, and what each says (B, 6): 0 unsaid, else 1 + value."""
+    texts, said = [], []
     for _ in range(count):
         attributes = {f: rng.randrange(len(VALUES[f])) for f in FIELDS}
         motion = rng.randrange(len(ACTIONS)) if rng.random() < 0.6 else None
         text, facts = random_caption(attributes, motion, rng, held_out=held_out)
-        i, m = tokenizer(text)
-        ids.append(torch.from_numpy(i))
-        mask.append(torch.from_numpy(m))
-        said.append(torch.tensor([facts[n] + 1 if n in facts else 0 for n in NAMES]))
-    return torch.stack(ids), torch.stack(mask), torch.stack(said)
+        if rough and rng.random() < NOTHING:
+            text, facts = nonsense(rng), {}
+        texts.append(roughen(text, rng) if rough else text)
+        said.append([facts[n] + 1 if n in facts else 0 for n in NAMES])
+    return texts, torch.tensor(said)
 
 
-def roughen(ids: Tensor, mask: Tensor, vocabulary: int) -> tuple[Tensor, Tensor]:
-    """Replace a few padding places by foreign words and hide a few real ones: users don't talk in
-    templates."""
-    foreign = (torch.rand(ids.shape) < 0.05) & (mask == 0)
-    ids = torch.where(foreign, torch.randint(1000, vocabulary, ids.shape), ids)
-    return ids, torch.where(foreign, 1.0, mask)
+def tokens(tokenizer: PromptTokenizer, texts: list[str], *, whole: bool = False) -> tuple[Tensor, Tensor]:
+    """ids (B, L), mask (B, L), no longer than the longest needs, or of the tokenizer's whole length."""
+    found = [tokenizer(text) for text in texts]
+    length = tokenizer.length if whole else max(1, max(int(mask.sum()) for _, mask in found))
+    ids, mask = (torch.stack([torch.from_numpy(f[i][:length]) for f in found]) for i in (0, 1))
+    return ids, mask
 
 
 def loss_of(model: TextEncoder, logits: Tensor, said: Tensor) -> Tensor:
@@ -58,40 +66,75 @@ def loss_of(model: TextEncoder, logits: Tensor, said: Tensor) -> Tensor:
     ).mean()
 
 
+def right(logits: Tensor, said: Tensor, slots: tuple[int, ...]) -> Tensor:
+    """(B, 6): whether each attribute, or its absence, is read right; probabilities do as well."""
+    parts = logits.split(list(slots), -1)
+    return torch.stack([p.argmax(-1) == said[:, i] for i, p in enumerate(parts)], 1)
+
+
 @torch.no_grad()
-def accuracy(model: TextEncoder, embedded: Tensor, mask: Tensor, said: Tensor) -> Tensor:
-    """(6,): share of captions whose attribute, or its absence, is read right."""
-    parts = model(embedded, mask).split(list(model.config.slots), -1)
-    return torch.stack([(p.argmax(-1) == said[:, i]).float().mean() for i, p in enumerate(parts)])
+def meanings_of(words: Words, tokenizer: PromptTokenizer, texts: list[str], batch: int = 64) -> list[Tensor]:
+    """What MiniLM says of each text's tokens, (L, E) fp16 each, in the order of the texts."""
+    out: list[Tensor] = [torch.empty(0)] * len(texts)
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # alike lengths: little padding
+    for start in range(0, len(order), batch):
+        part = order[start : start + batch]
+        found, mask = words(*tokens(tokenizer, [texts[i] for i in part]))
+        for i, x, n in zip(part, found.half(), mask.sum(1).int().tolist(), strict=True):
+            out[i] = x[:n].clone()
+    return out
 
 
-def train_text(folder: Path, stage: Stage, *, seed: int = 0) -> TextEncoder:
+def padded(meanings: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Tokens of several texts → (B, L, E) fp32 and their mask (B, L)."""
+    x = nn.utils.rnn.pad_sequence([m.float() for m in meanings], batch_first=True)
+    lengths = torch.tensor([len(m) for m in meanings])
+    return x, (torch.arange(x.shape[1]) < lengths[:, None]).float()
+
+
+def train_text(
+    folder: Path, stage: Stage, *, seed: int = 0, words: Path = BUILT_IN, pool: int = POOL
+) -> TextEncoder:
     """Train for the stage's budget in all (resuming), return the averaged model, also saved as
-    `text.final.pt`."""
+    `text.final.pt`. `words` is the folder of MiniLM and its tokenizer, `pool` how many captions there are."""
     torch.manual_seed(seed)
     config = build(TextConfig, stage.config)
-    table = load_file(BUILT_IN / EMBEDDINGS)["embeddings"].float()
-    tokenizer = PromptTokenizer(BUILT_IN / TOKENIZER, config.length)
+    if config.minilm is None:
+        raise ModelFilesError(
+            "the recipe's [text] needs config.minilm, for example { layers = 4 }", field="text"
+        )
+    known = Words(config)
+    known.load(load_file(words / EMBEDDINGS))
+    tokenizer = PromptTokenizer(words / TOKENIZER, config.length)
     model = TextEncoder(config)
-    learner = Learner(model, ema=stage.ema, betas=(0.9, 0.999), weight_decay=0.05)
-    run = Run(folder, "text", 60 * stage.minutes, steps=stage.steps, lr=stage.lr, warmup=50, hold=0.3)
+    texts, truth = captions(Random(f"{seed}/pool"), pool, rough=True)
+    print(f"text: MiniLM reads {pool} captions", flush=True)
+    meanings = meanings_of(known, tokenizer, texts)
+    some = torch.cat(meanings[:512]).float()
+    model.mean.copy_(some.mean(0))
+    model.std.copy_(some.std(0).clamp(min=0.05))  # some widths never speak
+    generator = torch.Generator().manual_seed(seed)
+    learner = Learner(
+        model, ema=stage.ema, betas=(0.9, 0.999), weight_decay=0.05, generators={"captions": generator}
+    )
+    run = Run(folder, "text", 60 * stage.minutes, steps=stage.steps, lr=stage.lr, warmup=20, hold=0.3)
     if state := run.resume():
         learner.load(state)
-    held_out = batch_of_captions(tokenizer, Random(77), 1024, held_out=True)
-    scale = float(table.std())
+    reserved, reserved_truth = captions(Random(77), 1024, held_out=True)
+    strange = padded(meanings_of(known, tokenizer, reserved))
 
     def update() -> dict[str, float]:
-        captions = batch_of_captions(tokenizer, Random(f"{seed}/{run.step}"), stage.batch)
-        ids, mask = roughen(*captions[:2], config.vocabulary)
-        hidden = (torch.rand(mask.shape) < 0.02) & (mask.sum(1, keepdim=True) > 8)
-        noise = 0.5 * scale * torch.rand(len(ids), 1, 1) * torch.randn(*ids.shape, config.embedding)
-        loss = loss_of(model, model(table[ids] + noise, mask * ~hidden), captions[2])
+        picked = torch.randint(len(meanings), (stage.batch,), generator=generator)
+        x, mask = padded([meanings[i] for i in picked.tolist()])
+        noise = NOISE * torch.rand(len(x), 1, 1) * torch.randn(len(x), 1, x.shape[-1])
+        loss = loss_of(model, model(x + noise * model.std, mask), truth[picked])
         loss.backward()
         return {"loss": float(loss.detach())}
 
+    @torch.no_grad()
     def judge() -> None:
-        right = accuracy(learner.mean, table[held_out[0]], held_out[1], held_out[2])
-        run.log(**{f"held_out_{n}": float(a) for n, a in zip(NAMES, right, strict=True)})
+        shares = right(learner.mean(*strange), reserved_truth, config.slots).float().mean(0)
+        run.log(**{f"held_out_{n}": float(a) for n, a in zip(NAMES, shares, strict=True)})
 
     run.begin()
     fit(run, learner, update, judge=judge, judge_every=250)

