@@ -144,6 +144,32 @@ def test_another_models_name_is_refused(folder: Path) -> None:
         load_backend("onnxruntime", "framepack-f1", folder / "nowhere")
 
 
+def test_the_exact_decoder_is_a_word_in_the_config(folder: Path, tmp_path: Path) -> None:
+    """Then TAEHV's file is not asked for; a word that there is not is refused."""
+    for file in folder.iterdir():
+        if file.name not in ("config.json", "taehv.safetensors", "taehv.pth"):
+            (tmp_path / file.name).symlink_to(file)
+    data = json.loads((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(data))
+    with pytest.raises(ModelFilesError, match="taehv"):
+        load_backend("onnxruntime", "framepack-f1", tmp_path)
+    data["serve"]["decoder"] = "vae"
+    (tmp_path / "config.json").write_text(json.dumps(data))
+    player = Generator(load_backend("onnxruntime", "framepack-f1", tmp_path))
+    state = SessionState.zeros(player.spec)
+    player.start_scene(state, "a red fox", seed=1, scene=0, image=picture(1))
+    for _ in range(2):
+        latents = player.denoise([Job(state, 0)])
+        assert latents is not None
+        frames = player.finish([Job(state, 0)], latents)[0][0].frames
+        assert frames is not None
+        assert frames.shape == (12, 64, 96, 3)
+    data["serve"]["decoder"] = "best"
+    (tmp_path / "config.json").write_text(json.dumps(data))
+    with pytest.raises(ModelFilesError, match="decoder is 'best', must be one of 'taehv', 'vae'"):
+        load_backend("onnxruntime", "framepack-f1", tmp_path)
+
+
 def test_companions_of_other_sizes_are_refused(folder: Path, tmp_path: Path) -> None:
     for file in folder.iterdir():
         if file.name != "config.json":

@@ -33,15 +33,19 @@ def load(name: str, folder: Path) -> TorchBackend:
         raise InvalidInput(
             f"--weights goes with --model {' or '.join(known)}, not {name!r}{why}", field="model"
         )
-    from engine.companions.files import require
+    from engine.companions.files import PARTS, require
     from engine.companions.load import load_companions
 
-    require(folder)
+    if not (folder / CONFIG).is_file():
+        require(folder)  # nothing is there yet: say all that is needed
     config, serve = read_config(folder, name)
+    require(folder, *(part for part in PARTS if part != "taehv" or serve.decoder == "taehv"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     half = torch.float16 if device.type == "cuda" else dtype  # as FramePack: bf16 pictures show bands
-    companions: Companions = load_companions(folder, device=device, dtype=half)
+    companions: Companions = load_companions(
+        folder, decoder=serve.decoder, segment=config.segment, device=device, dtype=half
+    )
     fits(config, companions)
     dit = load_dit(folder, config, device, dtype)
     spec = full_spec(name, dit, companions, serve)

@@ -10,14 +10,23 @@ from engine.companions.image import ImageCompanion
 from engine.companions.taehv import TinyDecoder
 from engine.companions.text import TextCompanion
 from engine.companions.vae import Vae
+from engine.companions.vae_stream import VaeDecoder
 from engine.model.full import Companions
 
 
-def load_companions(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Companions:
-    """`folder` has them (engine.companions.files.require). Raises ModelFilesError for what can't be read."""
+def load_companions(
+    folder: Path, *, decoder: str, segment: int, device: torch.device, dtype: torch.dtype
+) -> Companions:
+    """`decoder` is "taehv" or "vae", for segments of so many latents. `folder` has what that needs
+    (`parts_for`). Raises ModelFilesError for what can't be read."""
+    vae = Vae.load(folder, device=device, dtype=dtype)
     return Companions(
         text=TextCompanion.load(folder, device=device, dtype=dtype),
         image=ImageCompanion.load(folder, device=device, dtype=dtype),
-        encoder=Vae.load(folder, device=device, dtype=dtype),
-        decoder=TinyDecoder.load(folder, device=device, dtype=dtype),
+        encoder=vae,
+        decoder=(
+            VaeDecoder(vae, segment=segment, late=False)
+            if decoder == "vae"
+            else TinyDecoder.load(folder, device=device, dtype=dtype)
+        ),
     )

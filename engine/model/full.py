@@ -9,7 +9,7 @@ Legend: B batch, L ids of both tokenizers, N text tokens, I image tokens, M memo
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +26,9 @@ class Serve:
     width: int
     fps: int
     steps: int
-    sampler: str = "euler"
+    sampler: Literal["euler", "unipc"] = "euler"
     shift: int = 1
+    decoder: Literal["taehv", "vae"] = "taehv"  # vae: HunyuanVideo's own, slower and exact
 
 
 class Text(Protocol):
