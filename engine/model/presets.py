@@ -8,6 +8,7 @@ paper. `memorypack-1b3` has the size that a data-centre GPU plays in real time; 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from engine.errors import InvalidInput
 from engine.model.config import HunyuanConfig, MemoryConfig, ModelConfig, PackingConfig
@@ -19,7 +20,7 @@ class Preset:
     config: ModelConfig
     fps: int
     steps: int
-    sampler: str = "euler"
+    sampler: Literal["euler", "unipc"] = "euler"
     shift: int = 1
 
 
