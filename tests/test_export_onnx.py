@@ -59,7 +59,7 @@ def test_graphs_are_small_and_share_the_one_file_of_weights(tiny_artifact: Path)
 def test_weights_are_stored_in_fp16(tiny_artifact: Path) -> None:
     state = load_file(tiny_artifact / WEIGHTS)
     assert {str(v.dtype) for v in state.values()} == {"torch.float16"}
-    assert set(state) == set(tiny.world_model().state_dict())
+    assert set(state) == set(tiny.world_model().trained())
 
 
 def test_graphs_say_nothing_of_the_machine_they_were_made_on(tiny_artifact: Path) -> None:

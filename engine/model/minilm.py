@@ -48,7 +48,8 @@ class SelfAttention(nn.Module):
             for part in (self.query, self.key, self.value)
         )
         weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5 + bias).softmax(-1)
-        return (weights @ v).transpose(1, 2).flatten(2)
+        out: Tensor = (weights @ v).transpose(1, 2).flatten(2)
+        return out
 
 
 class AddNorm(nn.Module):

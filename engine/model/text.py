@@ -48,6 +48,9 @@ class Reader(nn.Module):
 class TextEncoder(Reader):
     """The trained half: every token votes for classes, votes for one class add up as probabilities do."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, config: TextConfig) -> None:
         super().__init__(config)
         classes = sum(config.slots) - len(config.slots)
