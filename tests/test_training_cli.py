@@ -31,9 +31,9 @@ def test_a_stage_says_which_stage_comes_first(tmp_path: Path, capsys: pytest.Cap
     [
         (["dit", "--minutes", "0"], "--minutes must be above 0"),
         (["dit", "--minutes", "1", "--steps", "1"], "give --minutes or --steps, not both"),
-        (["vae"], "no recipe vae; packaged are wander, or name a .toml file; stages are autoencoder, "),
+        (["vae"], "no recipe vae; packaged are videos, wander, or name a .toml file; stages are"),
         (["wander", "--minutes", "5"], "are for one stage, not for a whole recipe"),
-        (["dit", "--recipe", "none.toml"], "no recipe none.toml; packaged are wander"),
+        (["dit", "--recipe", "none.toml"], "no recipe none.toml; packaged are videos, wander"),
     ],
 )
 def test_wrong_arguments_are_named(

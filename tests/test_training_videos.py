@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 
 from engine.errors import InvalidInput
+from engine.training import autoencoder
+from engine.training.autoencoder import Clips
+from engine.training.cli import main
 from engine.training.footage import Footage, FootageMaterial, Pieces
 from engine.training.recipe import Data, Phase
 from engine.training.shots import differences, find_shots
@@ -137,13 +140,49 @@ def test_the_autoencoder_sees_clips_of_one_shot(folder: Path, tmp_path: Path) ->
 
 @torch.no_grad()
 def test_pieces_are_in_the_order_of_the_video_and_cover_it(folder: Path, tmp_path: Path) -> None:
-    autoencoder = tiny.world_model().autoencoder
+    encoder = tiny.world_model().autoencoder
     found = footage(folder, tmp_path)
-    pieces = Pieces(found, autoencoder, 3, tmp_path)
+    pieces = Pieces(found, encoder, 3, tmp_path)
     assert [first for _, first, _ in pieces.where] == 3 * [0, 3, 5]
     frames = found.read(found.takes[1], 32 + 20, 32 + 32)
-    wanted = autoencoder.encode(frames[None].float() / 127.5 - 1)[0]
+    wanted = encoder.encode(frames[None].float() / 127.5 - 1)[0]
     torch.testing.assert_close(pieces.read([5])[0].float(), wanted, atol=2e-2, rtol=1e-2)
+
+
+OWN = """
+[model]
+preset = "wander"
+dim = 32
+heads = 1
+double_blocks = 1
+single_blocks = 1
+[autoencoder]
+steps = 2
+batch = 2
+config = { fine = 8, coarse = 8, decoder_fine = 8, decoder_coarse = 8, decoder_blocks = 1 }
+[data]
+length = 4
+[[dit.phases]]
+name = "teacher"
+steps = 1
+batch = 2
+"""
+
+
+def test_the_command_trains_on_a_folder_of_videos(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Clips.__init__, "__kwdefaults__", {"limit": 8})
+    monkeypatch.setattr(autoencoder, "HELD_OUT", 4)
+    monkeypatch.setattr(autoencoder, "STATISTICS", 8)
+    (tmp_path / "own.toml").write_text(OWN)
+    run = tmp_path / "run"
+    assert main([str(tmp_path / "own.toml"), "--videos", str(folder), "--run", str(run)]) == 0
+    said = capsys.readouterr().out
+    assert "cut.mp4: 2 shots, 64 frames" in said
+    assert {"autoencoder.final.pt", "dit.final.pt", "dit.samples.png"} <= {p.name for p in run.iterdir()}
+    assert main(["few-step", "--videos", str(folder), "--run", str(run)]) == 1
+    assert "no shot in" in capsys.readouterr().err  # the built-in world's recipe wants 7 s
 
 
 def test_chains_follow_a_video_under_its_caption(folder: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from engine.world.render import render
 
 CLIP = 3  # latent frames of a training clip
 PART = 4  # clips that are made at a time
+HELD_OUT, STATISTICS = 32, 256  # clips that are judged by, and whose latents give mean and deviation
 Z_NOISE = 0.1  # the decoder must bear small errors of the DiT
 
 
@@ -109,7 +110,7 @@ def train_autoencoder(
 
     clips = clips or Clips(seed)
     mean = _train(folder, "autoencoder", model, model, stage, encode, clips)
-    fit_statistics(mean, clips.some(256, "statistics").to(device))
+    fit_statistics(mean, clips.some(STATISTICS, "statistics").to(device))
     save_weights(folder / "autoencoder.final.pt", mean, mean.config)
     return mean
 
@@ -153,7 +154,7 @@ def _train(
     device = next(model.parameters()).device
     learner = Learner(model, ema=stage.ema, betas=(0.9, 0.99), weight_decay=1e-3)
     run = Run(folder, name, 60 * stage.minutes, steps=stage.steps, lr=stage.lr, warmup=50, hold=0.4)
-    held_out = clips.some(32, "held-out clips").to(device)
+    held_out = clips.some(HELD_OUT, "held-out clips").to(device)
     state = run.resume()
     clips.ring.advance(run.step)
     if state is not None:

@@ -10,12 +10,15 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import InvalidInput, PsistreamError
 
 if TYPE_CHECKING:
+    from engine.training.footage import Footage
+    from engine.training.material import Material
     from engine.training.recipe import Recipe, Stage
 
 STAGES = ("autoencoder", "decoder", "text", "dit", "probe")
@@ -23,10 +26,12 @@ STAGES = ("autoencoder", "decoder", "text", "dit", "probe")
 
 def train(recipe: Recipe, what: str, args: argparse.Namespace) -> None:
     """One stage, or a phase of the DiT with those before it."""
-    from engine.training.autoencoder import load_autoencoder, train_autoencoder, train_decoder
+    from engine.model.autoencoder import FRAMES
+    from engine.training.autoencoder import CLIP, Clips, load_autoencoder, train_autoencoder, train_decoder
     from engine.training.dit import train_dit
 
     folder, seed, device = args.run, recipe.seed, args.device
+    footage = find_footage(recipe, args) if what not in ("text", "probe") else None
 
     def stage(name: str) -> Stage:
         found: Stage | None = getattr(recipe, name)
@@ -34,10 +39,10 @@ def train(recipe: Recipe, what: str, args: argparse.Namespace) -> None:
             raise InvalidInput(f"the recipe has no [{name}]: name another with --recipe", field="recipe")
         return found
 
-    if what == "autoencoder":
-        train_autoencoder(folder, stage(what), seed=seed, device=device)
-    elif what == "decoder":
-        train_decoder(folder, stage(what), seed=seed, device=device)
+    if what in ("autoencoder", "decoder"):
+        clips = None if footage is None else Clips(seed, partial(footage.clips, frames=CLIP * FRAMES))
+        work = train_autoencoder if what == "autoencoder" else train_decoder
+        work(folder, stage(what), seed=seed, device=device, clips=clips)
     elif what == "text":
         from engine.training.text import train_text  # needs the tokenizer
 
@@ -48,7 +53,40 @@ def train(recipe: Recipe, what: str, args: argparse.Namespace) -> None:
         train_probe(folder, load_autoencoder(folder), minutes=stage(what).minutes, seed=seed)
     else:
         until = "" if what == "dit" else what
-        train_dit(folder, recipe, until=until, device=device, latents=args.latents)
+        material = None if footage is None else footage_material(footage, recipe, args)
+        train_dit(folder, recipe, until=until, device=device, latents=args.latents, material=material)
+
+
+def find_footage(recipe: Recipe, args: argparse.Namespace) -> Footage | None:
+    """The shots of the user's own videos, where the recipe names some."""
+    if not recipe.data.videos:
+        return None
+    from engine.model.autoencoder import FRAMES
+    from engine.training.footage import Footage
+    from engine.training.videos import Screen
+
+    c, data = recipe.config(), recipe.data
+    screen = Screen(8 * c.latent_width, 8 * c.latent_height, data.fps)
+    cache = args.latents or args.run / "latents"
+    return Footage(Path(data.videos), screen, least=FRAMES * data.length, cache=cache)
+
+
+def footage_material(footage: Footage, recipe: Recipe, args: argparse.Namespace) -> Material:
+    """Chains from those shots; captions are read by the run's text encoder, else by the built-in model's."""
+    from engine.evaluation.reading import of_model, of_run
+    from engine.training.autoencoder import load_autoencoder
+    from engine.training.footage import FootageMaterial
+
+    read = of_run(args.run) if (args.run / "text.final.pt").exists() else of_model(None)
+    return FootageMaterial(
+        footage,
+        load_autoencoder(args.run).to(args.device),
+        lambda captions: read(captions).clone(),  # made in inference mode, used where gradients run
+        recipe.config(),
+        recipe.data,
+        seed=recipe.seed,
+        cache=args.latents or args.run / "latents",
+    )
 
 
 def adapt(recipe: Recipe, what: str, args: argparse.Namespace) -> Recipe:
@@ -58,6 +96,8 @@ def adapt(recipe: Recipe, what: str, args: argparse.Namespace) -> Recipe:
     minutes, steps = args.minutes or 0.0, args.steps or 0
     if args.seed is not None:
         recipe = replace(recipe, seed=args.seed)
+    if args.videos:
+        recipe = replace(recipe, data=replace(recipe.data, videos=args.videos))
     if what in STAGES and what != "dit":
         stage: Stage | None = getattr(recipe, what)
         if stage is None:
@@ -87,6 +127,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--steps", type=int, help="the same, in steps")
     p.add_argument("--lr", type=float, help="peak learning rate")
     p.add_argument("--init", type=Path, help="weights for the DiT to start from, {'config', 'state'}")
+    p.add_argument(
+        "--videos", help="a folder of your own videos with captions, instead of the built-in world"
+    )
     p.add_argument("--latents", type=Path, help="cached latents that runs share (default: RUN/latents)")
     p.add_argument("--seed", type=int)
     p.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")

@@ -21,7 +21,7 @@ from torch import Tensor
 from engine.errors import InvalidInput
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
-CHUNK = 64  # frames that are handed out at a time
+CHUNK = 64  # frames or a few more are handed out at a time
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def read_frames(path: Path, screen: Screen, start: int = 0, stop: int | None = N
     screen and cut at the middle. Raises InvalidInput where the file cannot be read."""
     taken: list[Tensor] = []
     number, at = start, 0.0
-    latest: Tensor | None = None
+    latest: av.VideoFrame | None = None
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
@@ -88,17 +88,19 @@ def read_frames(path: Path, screen: Screen, start: int = 0, stop: int | None = N
                     continue
                 at = float((frame.pts - begin) * stream.time_base)
                 # a frame is shown until the next one comes: those whose time has passed show the one before
-                while latest is not None and number / screen.fps < at - 1e-6 and number != stop:
-                    taken.append(latest)
-                    number += 1
-                    if len(taken) == CHUNK:
-                        yield torch.stack(taken)
-                        taken = []
+                if latest is not None and number / screen.fps < at - 1e-6:
+                    picture = _fitted(latest, screen)
+                    while number / screen.fps < at - 1e-6 and number != stop:
+                        taken.append(picture)
+                        number += 1
+                if len(taken) >= CHUNK:
+                    yield torch.stack(taken)
+                    taken = []
                 if number == stop:
                     break
-                latest = _fitted(frame, screen)
+                latest = frame
             if latest is not None and number != stop and number / screen.fps < at + 1e-6:
-                taken.append(latest)
+                taken.append(_fitted(latest, screen))
     except (OSError, av.FFmpegError, IndexError) as e:
         raise InvalidInput(f"videos: {path} cannot be read: {e}", field="videos") from None
     if taken:
