@@ -8,7 +8,19 @@ import pytest
 import torch
 
 from engine.model.autoencoder import Autoencoder
-from engine.training.autoencoder import fit_statistics, load_autoencoder, psnr, reconstruction_loss
+from engine.training import autoencoder
+from engine.training.autoencoder import (
+    Clips,
+    fit_statistics,
+    load_autoencoder,
+    psnr,
+    reconstruction_loss,
+    train_autoencoder,
+    train_decoder,
+)
+from engine.training.latents import cache_folder
+from engine.training.recipe import Stage
+from engine.training.run import Run
 from tests import tiny
 
 
@@ -57,3 +69,54 @@ def test_a_finished_autoencoder_is_loaded_frozen(tmp_path: Path) -> None:
     assert not loaded.training
     assert not any(p.requires_grad for p in loaded.parameters())
     assert all(torch.equal(a, b) for a, b in zip(loaded.buffers(), model.buffers(), strict=True))
+
+
+def noise(count: int, generator: torch.Generator) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 12, 3, 96, 160), generator=generator, dtype=torch.uint8)
+
+
+STAGE = Stage(
+    steps=6, lr=1e-3, batch=2, config={"fine": 8, "coarse": 8, "decoder_fine": 8, "decoder_coarse": 8}
+)
+
+
+@pytest.fixture
+def few_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autoencoder, "HELD_OUT", 2)
+    monkeypatch.setattr(autoencoder, "STATISTICS", 2)
+
+
+@pytest.mark.usefixtures("few_clips")
+def test_a_resumed_autoencoder_is_the_same_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    straight = train_autoencoder(tmp_path / "a", STAGE, clips=Clips(0, noise, limit=8))
+    note = Run.note
+
+    def interrupted(self: Run, *given: float, **figures: float) -> None:
+        note(self, *given, **figures)
+        self.stopped = self.step == 3
+
+    with monkeypatch.context() as m:
+        m.setattr(Run, "note", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_autoencoder(tmp_path / "b", STAGE, clips=Clips(0, noise, limit=8))
+    torch.manual_seed(99)
+    resumed = train_autoencoder(tmp_path / "b", STAGE, clips=Clips(0, noise, limit=8))
+    pairs = zip(straight.state_dict().values(), resumed.state_dict().values(), strict=True)
+    assert all(torch.equal(x, y) for x, y in pairs)
+    loaded = load_autoencoder(tmp_path / "b")
+    assert all(torch.equal(x, y) for x, y in zip(loaded.parameters(), resumed.parameters(), strict=True))
+
+
+@pytest.mark.usefixtures("few_clips")
+def test_a_larger_decoder_leaves_the_latents_as_they_are(tmp_path: Path) -> None:
+    old = train_autoencoder(tmp_path, STAGE, clips=Clips(0, noise, limit=8))
+    larger = Stage(steps=2, batch=2, config={"decoder_fine": 16, "decoder_coarse": 12, "decoder_blocks": 1})
+    new = train_decoder(tmp_path, larger, clips=Clips(0, noise, limit=8))
+    before, after = old.state_dict(), new.state_dict()
+    kept = [k for k in before if not k.startswith("decoder")]
+    assert all(torch.equal(before[k], after[k]) for k in kept)
+    assert cache_folder(tmp_path, new) == cache_folder(tmp_path, old)  # what is cached remains valid
+    assert (new.config.fine, new.config.decoder_fine) == (8, 16)
+    assert load_autoencoder(tmp_path).config == new.config

@@ -98,10 +98,11 @@ class Source:
 
 
 def cache_folder(root: Path, autoencoder: Autoencoder) -> Path:
-    """Where latents of exactly this autoencoder lie."""
+    """Where latents of exactly this encoder lie; decoders may change."""
     key = hashlib.sha256()
-    for tensor in autoencoder.state_dict().values():
-        key.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    for name, tensor in autoencoder.state_dict().items():
+        if not name.startswith("decoder"):
+            key.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return root / key.hexdigest()[:16]
 
 
