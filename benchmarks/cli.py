@@ -16,7 +16,10 @@ from benchmarks.server import Subject, own_server, running_server
 from clients.whep import ViewError
 
 QUIET = ("aiortc", "aioice", "httpx")
-OTHERS = {"steering": "does the video do what the prompt says; --help tells more (needs torch)"}
+OTHERS = {
+    "steering": "does the video do what the prompt says; --help tells more (needs torch)",
+    "export": "the denoiser in ONNX Runtime, OpenVINO and PyTorch (needs the export extra)",
+}
 
 
 def parser() -> argparse.ArgumentParser:

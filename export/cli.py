@@ -17,6 +17,8 @@ def onnx(args: argparse.Namespace) -> int:
         dtype(precision)
     from export.wander import collect, export_again, export_onnx
 
+    if args.model is not None:
+        return full(args, precisions)
     if args.run is not None and args.source is not None:
         raise InvalidInput("--run and --from: give one of them", field="from")
     if args.run is not None:
@@ -35,18 +37,35 @@ def onnx(args: argparse.Namespace) -> int:
     return 0
 
 
+def full(args: argparse.Namespace, precisions: list[str]) -> int:
+    from export.full import export_full
+
+    layers = None
+    if args.layers is not None:
+        try:
+            double, single = map(int, args.layers.split(","))
+        except ValueError:
+            raise InvalidInput(
+                f"--layers: {args.layers!r} must be two numbers, such as 2,2", field="layers"
+            ) from None
+        layers = (double, single)
+    export_full(args.model, args.out, weights=args.weights, layers=layers, precisions=precisions)
+    print(f"{args.out}: {args.model}; next: psistream export tensorrt {args.out}")
+    return 0
+
+
 def tensorrt(args: argparse.Namespace) -> int:
     from engine.backends.artifact import open_artifact
     from engine.backends.engines import cache_folder
     from engine.model.precision import precision_of
-    from engine.model.signature import signature
     from export.tensorrt import Plan, build, parsed
 
-    artifact = open_artifact(args.folder)
-    roles = args.roles.split(",") if args.roles else list(signature(artifact.spec))
+    artifact = open_artifact(args.folder, needs=())
+    roles = args.roles.split(",") if args.roles else list(dict.fromkeys(g.role for g in artifact.graphs))
     cache = args.cache or cache_folder()
+    there = {(g.role, g.precision) for g in artifact.graphs}
     for role in roles:
-        precision = precision_of(role, args.precision)
+        precision = args.precision if (role, args.precision) in there else precision_of(role, args.precision)
         if args.parse:
             result = parsed(artifact, role, precision, args.backend)
             print(f"{role:16s} {precision}  parsed, {sum((result.layers or {}).values())} layers", flush=True)
@@ -59,10 +78,10 @@ def tensorrt(args: argparse.Namespace) -> int:
             variant=args.variant,
             level=args.level,
         )
-        engine, there = build(
+        engine, cached = build(
             artifact, plan, cache=cache, backend=args.backend, progress=show if sys.stderr.isatty() else quiet
         )
-        how = "is there already" if there else f"built in {engine.build_s:.0f} s"
+        how = "is there already" if cached else f"built in {engine.build_s:.0f} s"
         note = ", attention decomposed" if engine.decomposable else ""
         print(
             f"{role:16s} {precision}  {engine.inputs.target}  {engine.bytes / 2**20:6.1f} MiB  {how}{note}",
@@ -89,14 +108,40 @@ def upgrade(args: argparse.Namespace) -> int:
 
 
 def verify(args: argparse.Namespace) -> int:
-    from export.verify import compare
+    from engine.backends.artifact import open_artifact
+    from export.record import note
+    from export.rivals import PRECISION, candidate, pytorch
+    from export.verify import verify as compare
 
-    errors = compare(args.folder, segments=args.segments)
-    for name, error in errors.items():
-        print(f"{name:16s} {error:.2e}")
-    worst = max(errors.values())
-    print(f"largest difference of ONNX Runtime and PyTorch: {worst:.2e}, allowed {args.tolerance:g}")
-    return 0 if worst <= args.tolerance else 1
+    artifact = open_artifact(args.folder)
+    backend = candidate(args.backend, args.folder)
+    precision = args.precision or PRECISION[args.backend]
+    rival = None if precision == "fp32" else pytorch(artifact, precision)
+    report = compare(
+        backend,
+        pytorch(artifact, "fp32"),
+        precision=precision,
+        rival=rival,
+        segments=args.segments,
+        batches=tuple(sorted({1, args.batch})),
+    )
+    print("\n".join(report.lines()))
+    if args.record:
+        note(artifact, report)
+    return 1 if report.failures else 0
+
+
+def inspect(args: argparse.Namespace) -> int:
+    from export.inspect import inspect as look
+
+    print("\n".join(look(args.what)))
+    return 0
+
+
+def selftest(args: argparse.Namespace) -> int:
+    from export.selftest import run
+
+    return run(args.folder, segments=args.segments, batch=args.batch, out=args.json)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -107,6 +152,9 @@ def parser() -> argparse.ArgumentParser:
     make.add_argument(
         "--from", type=Path, dest="source", help="an exported folder (default: the built-in model)"
     )
+    make.add_argument("--model", help="a full-size model instead: memorypack-1b3 or framepack-f1")
+    make.add_argument("--weights", type=Path, help="with --model: folder of `psistream convert`")
+    make.add_argument("--layers", help="with --model: so many blocks with random weights, such as 2,2")
     make.add_argument("--out", type=Path, required=True, help="folder to write")
     make.add_argument(
         "--precision", default="fp32", help="of the arithmetic, such as fp32,bf16 (default: fp32)"
@@ -134,11 +182,25 @@ def parser() -> argparse.ArgumentParser:
     old = commands.add_parser("upgrade", help="rewrite the manifest of an older version")
     old.add_argument("folder", type=Path)
     old.set_defaults(run_command=upgrade)
-    check = commands.add_parser("verify", help="compare ONNX Runtime with PyTorch over a live session")
-    check.add_argument("folder", type=Path)
-    check.add_argument("--segments", type=int, default=16)
-    check.add_argument("--tolerance", type=float, default=1e-3, help="largest absolute difference")
+    check = commands.add_parser("verify", help="compare a backend with PyTorch, role by role and over time")
+    check.add_argument(
+        "folder", type=Path, nargs="?", help="an exported folder (default: the built-in model)"
+    )
+    check.add_argument("--backend", default="onnxruntime", help="onnxruntime, cuda or tensorrt")
+    check.add_argument("--precision", help="whose gates to use (default: what the backend computes in)")
+    check.add_argument("--segments", type=int, default=64, help="of recursion (default: 64)")
+    check.add_argument("--batch", type=int, default=4, help="beside batch 1 (default: 4)")
+    check.add_argument("--record", action="store_true", help="write the outcome into the manifest")
     check.set_defaults(run_command=verify)
+    look = commands.add_parser("inspect", help="what a folder, graph, engine or model is")
+    look.add_argument("what", help="a folder, a graph, an engine's record, or a model's name")
+    look.set_defaults(run_command=inspect)
+    test = commands.add_parser("selftest", help="build, run, compare and measure on this machine")
+    test.add_argument("folder", type=Path, nargs="?", help="an exported folder (default: the built-in model)")
+    test.add_argument("--segments", type=int, default=64, help="of recursion (default: 64)")
+    test.add_argument("--batch", type=int, default=4, help="the largest batch (default: 4)")
+    test.add_argument("--json", type=Path, help="write the figures here as well")
+    test.set_defaults(run_command=selftest)
     return p
 
 

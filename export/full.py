@@ -1,13 +1,12 @@
 """The full-size model → graphs of its transformer's roles, by name of weight, without reading the weights.
 
-The shards of `psistream convert` are linked into the folder, so that graphs of any size stay small and all
-read one copy. `--layers` makes the same network with a few blocks and random weights, to look at and to
+Graphs go beside the shards of `psistream convert`, so that graphs of any size stay small and all read one
+copy. `--layers` makes the same network with a few blocks and random weights, to look at and to
 measure. What encodes text and pictures and what decodes runs in PyTorch.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -131,19 +130,16 @@ def random_weights(config: ModelConfig, out: Path, seed: int = 0) -> list[Path]:
     return [out / name for name in names]
 
 
-def linked(source: Path, out: Path) -> list[Path]:
-    """The shards of a converted checkpoint, in `out`: the same bytes where the disk allows it."""
-    shards = sorted(source.glob("model*.safetensors"))
-    if not shards:
+def shards(source: Path, out: Path) -> list[Path]:
+    """The shards of a converted checkpoint; copied where `out` is another folder. Hard links would save the
+    space, but what reads external data refuses them."""
+    found = sorted(source.glob("model*.safetensors"))
+    if not found:
         raise InvalidInput(f"--weights: {source} holds no model*.safetensors", field="weights")
-    for shard in shards:
-        target = out / shard.name
-        target.unlink(missing_ok=True)
-        try:
-            os.link(shard.resolve(), target)
-        except OSError:
-            shutil.copyfile(shard, target)
-    return [out / shard.name for shard in shards]
+    if source.resolve() != out.resolve():
+        for shard in found:
+            shutil.copyfile(shard, out / shard.name)
+    return [out / shard.name for shard in found]
 
 
 def export_full(
@@ -169,7 +165,7 @@ def export_full(
     elif layers is not None:
         config = shrunk(config, layers)
     out.mkdir(parents=True, exist_ok=True)
-    files = linked(weights, out) if weights is not None else random_weights(config, out)
+    files = shards(weights, out) if weights is not None else random_weights(config, out)
     spec = spec_of(name, config, serve)
     stored = all_stored(files)
     graphs = [g for p in dict.fromkeys(precisions) for g in write_graphs(config, spec, stored, out, p)]

@@ -1,52 +1,184 @@
-"""Does the exported model do what PyTorch does, segment after segment?
+"""Does a backend do what PyTorch in fp32 does? Role by role on a session's own inputs, segment after segment
+over a long recursion, and do the controls fail that must fail. `psistream export verify`.
 
-Both play the same session; errors recur through history and ψ, so this is the comparison that counts.
+Both play the same sessions, each on what it made itself: errors recur through history and ψ, so the recursion
+is the comparison that counts. It knows backends and sessions, nothing of how either is made.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from engine.backends.artifact import open_artifact
-from engine.backends.ort import OrtBackend
-from engine.backends.reference import ReferenceBackend
+from engine.backends.base import Backend
+from engine.backends.reference import TorchBackend
+from engine.model.precision import LOW
+from engine.model.signature import ModelSpec, signature
 from engine.runtime.generator import Generator, Job
 from engine.runtime.state import SessionState
+from export.gates import GATES, RIVAL, Distance, distance
+from export.parity import Given, Recorder, Row, controls, roles
 
-PROMPTS = ("a blue robot walks right through a snowy city at night", "a red fox in a meadow at noon")
+PROMPTS = (
+    "a blue robot walks right through a snowy city at night",
+    "a red fox in a meadow at noon",
+    "an orange cat runs left along a beach at dusk in the rain",
+    "a green frog in a foggy forest",
+)
+LEARN = 6  # segments played to collect what roles are given
+# how far a long recursion may take them apart: what a session remembers
+RECURSION = {  # some five times what the built-in model's PyTorch loses in that precision
+    "fp32": {"psi": 3e-4, "history": 1e-4, "latents": 1e-4},
+    "fp16": {"psi": 3e-3, "history": 1e-2, "latents": 1e-2},
+    "bf16": {"psi": 2e-2, "history": 5e-2, "latents": 5e-2},
+}
 
 
-def compare(folder: Path | None, *, segments: int) -> dict[str, float]:
-    """Largest absolute differences over `segments` segments with a recondition in the middle.
+@dataclass(frozen=True)
+class Report:
+    """All that was compared."""
 
-    `frames`: of decoded pixels, as a share of 255, beyond the one level that rounding may cost."""
-    artifact = open_artifact(folder)
-    spec = artifact.spec
-    players = [Generator(backend) for backend in (OrtBackend(artifact), ReferenceBackend(artifact))]
-    states = [SessionState.zeros(spec) for _ in players]
-    for player, state in zip(players, states, strict=True):
-        player.start_scene(state, PROMPTS[0], seed=1, scene=0)
-    errors = {"latents": 0.0, "psi": 0.0, "history": 0.0, "frames": 0.0}
-    for n in range(segments):
-        made = []
-        for player, state in zip(players, states, strict=True):
-            if n == segments // 2:
-                player.recondition(state, PROMPTS[1])
-            job = Job(state, n % len(spec.actions))
-            latents = player.denoise([job])
-            assert latents is not None  # only an abort gives None
-            made.append(player.finish([job], latents)[0][0])
-        a, b = made
-        found = {
-            "latents": np.abs(a.latents - b.latents).max(),
-            "psi": np.abs(states[0].psi - states[1].psi).max(),
-            "history": np.abs(states[0].history - states[1].history).max(),
+    backend: str
+    precision: str
+    rows: list[Row]
+    recursion: dict[int, dict[str, Distance]]  # batch → what → the worst over all segments
+    rival: dict[int, dict[str, Distance]]
+    segments: int
+    controls: dict[str, tuple[Distance, list[str]]]
+    blind: tuple[str, ...]  # controls that the model itself does not notice at this precision
+
+    @property
+    def failures(self) -> list[str]:
+        said = [f"{r.role} {r.output}, batch {r.batch}: {', '.join(r.said)}" for r in self.rows if not r.ok]
+        for batch, found in self.recursion.items():
+            for name, limit in RECURSION[self.precision].items():
+                error, own = found[name].rel_l2, self.rival.get(batch, {}).get(name)
+                if not found[name].finite or error > limit:
+                    said.append(f"{name} after {self.segments} segments: {error:.1e}, allowed {limit:g}")
+                if own is not None and error > max(RIVAL * own.rel_l2, 1e-6):
+                    said.append(
+                        f"{name} after {self.segments} segments: {error:.1e}, PyTorch's {own.rel_l2:.1e}"
+                    )
+        said += [
+            f"{name}: moved it by {apart.rel_l2:.1e} and was not noticed"
+            for name, (apart, why) in self.controls.items()
+            if not why and name not in self.blind
+        ]
+        return said
+
+    def lines(self) -> list[str]:
+        """For people."""
+        said = [f"{self.backend} beside PyTorch fp32", f"{'role':15s} {'output':12s} batch  error    largest"]
+        for r in self.rows:
+            own = f"  (PyTorch's own {r.rival.rel_l2:.1e})" if r.rival else ""
+            said.append(
+                f"{r.role:15s} {r.output:12s} {r.batch:5d}  {r.found.rel_l2:.1e}  {r.found.max_std:.1e}{own}"
+            )
+        for batch, found in self.recursion.items():
+            errors = ", ".join(f"{name} {d.rel_l2:.1e}" for name, d in found.items())
+            said.append(f"after {self.segments} segments, batch {batch}: {errors}")
+        for name, (apart, why) in self.controls.items():
+            noticed = "noticed" if why else "the model hardly moves" if name in self.blind else "MISSED"
+            said.append(f"control, {name}: {apart.rel_l2:.1e}, {noticed}")
+        return said + ([f"FAILED {line}" for line in self.failures] or ["all within the gates"])
+
+    def to_json(self) -> dict[str, Any]:
+        """As evidence in a manifest."""
+        return {
+            "level": "parity" if not self.failures else "executed",
+            "backend": self.backend,
+            "precision": self.precision,
+            "gates": GATES[self.precision].to_json(),
+            "roles": [
+                {"role": r.role, "batch": r.batch, "output": r.output, **r.found.to_json()} for r in self.rows
+            ],
+            "segments": self.segments,
+            "recursion": {
+                str(batch): {name: d.rel_l2 for name, d in found.items()}
+                for batch, found in self.recursion.items()
+            },
+            "controls": {name: apart.rel_l2 for name, (apart, _) in self.controls.items()},
+            "blind": list(self.blind),
+            "failures": self.failures,
         }
-        if a.frames is not None and b.frames is not None:
-            levels = np.abs(a.frames.astype(int) - b.frames.astype(int)).max()
-            found["frames"] = max(0, levels - 1) / 255
-        for name, value in found.items():
-            errors[name] = max(errors[name], float(value))
-    return errors
+
+
+def verify(
+    candidate: Backend,
+    reference: TorchBackend,
+    *,
+    precision: str = "fp32",
+    rival: Backend | None = None,
+    segments: int = 64,
+    batches: Sequence[int] = (1, 4),
+) -> Report:
+    """`rival` is PyTorch in the candidate's precision."""
+    seen = learn(reference)
+    gate, fp32 = GATES[precision], GATES["fp32"]
+    allowed = {role: gate if role in LOW else fp32 for role in signature(reference.spec)}
+    rows = roles(candidate, reference, seen, allowed, batches=batches, rival=rival)
+    recursion = {b: recur(candidate, reference, segments, b) for b in batches}
+    own = {b: recur(rival, reference, segments, b) for b in batches} if rival is not None else {}
+    broken = controls(candidate, reference, seen, gate)
+    itself = controls(reference, reference, seen, gate) if precision != "fp32" else {}
+    blind = tuple(name for name, (_, why) in itself.items() if not why)
+    name = f"{candidate.name} {precision}"
+    return Report(name, precision, rows, recursion, own, segments, broken, blind)
+
+
+def learn(reference: Backend) -> Mapping[str, Given]:
+    """What each role is given in two sessions, one of them from a picture."""
+    recorder = Recorder(reference)
+    player, spec = Generator(recorder), reference.spec
+    states = [SessionState.zeros(spec) for _ in range(2)]
+    picture = np.random.default_rng(0).integers(0, 256, (3, spec.height, spec.width), np.uint8)
+    for n, state in enumerate(states):
+        from_picture = picture if n or spec.needs_image else None
+        player.start_scene(state, PROMPTS[n], seed=n, scene=0, image=from_picture)
+    for n in range(LEARN):
+        play(player, states, n)
+    return recorder.seen
+
+
+def play(player: Generator, states: Sequence[SessionState], n: int) -> Any:
+    """One segment; its latents and pictures."""
+    spec: ModelSpec = player.spec
+    jobs = [Job(state, (n + k) % len(spec.actions)) for k, state in enumerate(states)]
+    latents = player.denoise(jobs)
+    assert latents is not None  # only an abort gives None
+    return player.finish(jobs, latents)[0]
+
+
+def recur(candidate: Backend, reference: Backend, segments: int, batch: int) -> dict[str, Distance]:
+    """The worst distances over `segments` segments, with a change of prompt in the middle.
+
+    `frames`: of pictures as shares of 255, one level of which rounding may cost."""
+    players = [Generator(backend) for backend in (candidate, reference)]
+    sessions = [[SessionState.zeros(p.spec) for _ in range(batch)] for p in players]
+    for player, states in zip(players, sessions, strict=True):
+        picture = np.zeros((3, player.spec.height, player.spec.width), np.uint8)
+        for n, state in enumerate(states):
+            image = picture if player.spec.needs_image else None
+            player.start_scene(state, PROMPTS[n % len(PROMPTS)], seed=n, scene=0, image=image)
+    worst: dict[str, Distance] = {}
+    for n in range(segments):
+        if n == segments // 2:
+            for player, states in zip(players, sessions, strict=True):
+                player.recondition(states[0], PROMPTS[-1])
+        a, b = (play(player, states, n) for player, states in zip(players, sessions, strict=True))
+        mine, theirs = sessions
+        found = {
+            "latents": distance(*(np.stack([s.latents for s in x]) for x in (a, b))),
+            "history": distance(*(np.stack([s.history for s in x]) for x in (mine, theirs))),
+            "psi": distance(*(np.stack([s.psi for s in x]) for x in (mine, theirs))),
+        }
+        if all(s.frames is not None for s in (*a, *b)):
+            pictures = [np.stack([s.frames for s in x]).astype(float) / 255 for x in (a, b)]
+            found["frames"] = distance(*pictures)
+        for name, d in found.items():
+            if name not in worst or d.rel_l2 > worst[name].rel_l2:
+                worst[name] = d
+    return worst

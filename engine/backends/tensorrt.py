@@ -27,7 +27,6 @@ from engine.errors import BackendError, ModelFilesError
 from engine.model.signature import signature
 
 PRECISIONS = ("bf16", "fp16", "fp32")  # which engine is taken where several fit
-GRAPHS = "onnx"  # in a full-size model's folder: what `psistream export onnx --model` wrote
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +168,7 @@ def load_full(name: str, folder: Path) -> DeviceBackend:
 
     here = cuda_device()
     api = load_api()
-    artifact = open_artifact(folder / GRAPHS, needs=())
+    artifact = open_artifact(folder, needs=())
     chosen = choose(artifact, engines.cache_folder(), api, here.target)
     base = full.load(name, folder)
     bodies: dict[str, Body] = dict(module_bodies(base.spec, base.modules, compiled=False))

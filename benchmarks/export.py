@@ -1,0 +1,140 @@
+"""`psistream bench export`: the denoiser on a CPU in ONNX Runtime (fp32, 8 bits), OpenVINO where it is
+installed, and PyTorch, interleaved in one run; and what each graph weighs. Read the ratios to PyTorch eager.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.int8 import quantize
+from benchmarks.machine import description
+from benchmarks.report import BenchError, Report
+from engine.backends.artifact import Artifact, open_artifact
+from engine.errors import PsistreamError
+from engine.model.signature import signature
+from export.gates import distance
+from export.parity import Given, sized
+from export.rivals import pytorch
+from export.verify import learn
+
+Run = Callable[[Given], npt.NDArray[Any]]
+
+
+def session(path: Path, threads: int) -> Run:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    made = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def run(given: Given) -> npt.NDArray[Any]:
+        velocity: npt.NDArray[Any] = made.run(None, given)[0]
+        return velocity
+
+    return run
+
+
+def openvino(path: Path, threads: int) -> Run | None:
+    try:
+        ov: Any = importlib.import_module("openvino")
+    except ImportError:
+        return None
+    compiled = ov.Core().compile_model(str(path), "CPU", {"INFERENCE_NUM_THREADS": threads})
+    request = compiled.create_infer_request()
+
+    def run(given: Given) -> npt.NDArray[Any]:
+        velocity: npt.NDArray[Any] = request.infer(given, share_inputs=True)["velocity"]
+        return velocity
+
+    return run
+
+
+def runners(artifact: Artifact, threads: int, work: Path, *, compiled: bool) -> tuple[dict[str, Run], Any]:
+    import torch
+
+    torch.set_num_threads(threads)
+    reference = pytorch(artifact, "fp32")
+    names = [t.name for t in signature(artifact.spec)["denoise"].inputs]
+
+    def in_torch(module: Callable[..., Any]) -> Run:
+        @torch.inference_mode()
+        def run(given: Given) -> npt.NDArray[Any]:
+            velocity: npt.NDArray[Any] = module(*(torch.from_numpy(given[n]) for n in names)).numpy()
+            return velocity
+
+        return run
+
+    graph, small = artifact.file(artifact.graph("denoise").file), work / "denoise.int8.onnx"
+    quantize(graph, small)
+    found = {
+        "PyTorch eager": in_torch(reference.modules["denoise"]),
+        "ONNX Runtime fp32": session(graph, threads),
+        "ONNX Runtime int8": session(small, threads),
+    }
+    other = openvino(graph, threads)
+    if other is not None:
+        found["OpenVINO fp32"] = other
+    if compiled:
+        found["PyTorch compiled"] = in_torch(torch.compile(reference.modules["denoise"], dynamic=False))
+    return found, reference
+
+
+def measure(path: Path | None, threads: int, rounds: int, batches: Sequence[int], compiled: bool) -> Report:
+    artifact = open_artifact(path)
+    settings = {"model": artifact.spec.name, "threads": threads, "rounds": rounds}
+    report = Report("export", description(), settings)
+    for g in artifact.graphs:
+        kib = artifact.file(g.file).stat().st_size / 1024
+        report.singles[f"{g.role} {g.precision}, {g.nodes} nodes"] = (kib, "KiB")
+    with tempfile.TemporaryDirectory() as work:
+        found, reference = runners(artifact, threads, Path(work), compiled=compiled)
+        seen = learn(reference)
+        for batch in batches:
+            given = sized(seen["denoise"], batch)
+            expected = found["PyTorch eager"](given)
+            for name, run in found.items():
+                error = distance(run(given), expected).rel_l2  # compiles and warms up too
+                report.singles[f"{name}, batch {batch}, relative error"] = (1e6 * error, "e-6")
+            times: dict[str, list[float]] = {name: [] for name in found}
+            for _ in range(rounds):
+                for name, run in found.items():
+                    began = time.perf_counter()
+                    run(given)
+                    times[name].append(1e3 * (time.perf_counter() - began))
+            base = float(np.median(times["PyTorch eager"]))
+            for name, each in times.items():
+                report.series[f"{name}, batch {batch}"] = each
+                ratio = base / float(np.median(each))
+                report.singles[f"{name}, batch {batch}, speed"] = (round(ratio, 2), "x PyTorch eager")
+    return report
+
+
+def main(argv: Sequence[str]) -> int:
+    p = argparse.ArgumentParser("psistream bench export", description=(__doc__ or "").split("\n\n")[0])
+    p.add_argument("--model", type=Path, metavar="DIR", help="an exported folder (default: built in)")
+    p.add_argument("--threads", type=int, default=2, help="(default: %(default)s)")
+    p.add_argument("--rounds", type=int, default=20, help="calls of each (default: %(default)s)")
+    p.add_argument("--batch", type=int, nargs="+", default=[1, 4], help="(default: 1 4)")
+    p.add_argument("--compiled", action="store_true", help="PyTorch compiled as well: takes minutes")
+    p.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
+    args = p.parse_args(argv)
+    try:
+        if args.rounds < 1 or args.threads < 1 or min(args.batch) < 1:
+            raise BenchError("--rounds, --threads and --batch must be at least 1")
+        measure(args.model, args.threads, args.rounds, args.batch, args.compiled).show(args.json)
+    except (BenchError, PsistreamError) as error:
+        print(f"psistream bench: {error}", file=sys.stderr)
+        return 1
+    return 0

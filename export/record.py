@@ -1,0 +1,57 @@
+"""Write into a manifest or an engine's record what a comparison has shown."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from engine.backends import engines
+from engine.backends.artifact import Artifact, write_manifest
+from engine.backends.device import cuda_device
+from engine.errors import Unavailable
+from export.verify import Report
+
+PACKAGES = {"cuda": "torch", "tensorrt_rtx": "tensorrt-rtx"}  # else the backend's own name
+
+
+def where() -> str:
+    """The device that computes here."""
+    try:
+        device = cuda_device()
+    except Unavailable:
+        return platform.processor() or platform.machine()
+    return f"{device.name} ({device.target}), driver {device.driver}"
+
+
+def evidence_of(report: Report) -> dict[str, Any]:
+    name = report.backend.split()[0]
+    try:
+        version = metadata.version(PACKAGES.get(name, name))
+    except metadata.PackageNotFoundError:
+        version = "unknown"
+    device = platform.machine() if name == "onnxruntime" else where()
+    return {**report.to_json(), "backend": name, "version": version, "device": device}
+
+
+def note(artifact: Artifact, report: Report) -> None:
+    """In the folder's manifest, instead of what stood there of the same backend, version and device."""
+    new = evidence_of(report)
+    kept = [e for e in artifact.evidence if not _same(e, new)]
+    write_manifest(
+        artifact.path, artifact.spec, artifact.config, artifact.graphs, artifact.tools, [*kept, new]
+    )
+
+
+def note_engine(record: Path, new: Mapping[str, Any]) -> None:
+    """In an engine's record: executed, or parity."""
+    engine = engines.read(record)
+    kept = [e for e in engine.evidence if not _same(e, new) or e.get("level") == "built"]
+    engines.write(record, replace(engine, evidence=(*kept, dict(new))))
+
+
+def _same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    return all(a.get(key) == b.get(key) for key in ("backend", "version", "device", "precision"))

@@ -1,0 +1,204 @@
+"""`psistream export selftest`: one command on a user's machine. It builds engines, runs and compares every
+backend that is there, measures, writes the evidence down, and prints a table to paste into an issue. What
+could not be executed is said in so many words.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.backends import engines
+from engine.backends.artifact import Artifact, open_artifact
+from engine.backends.base import Backend
+from engine.backends.device import cuda_device
+from engine.backends.tensorrt_api import load_api
+from engine.errors import PsistreamError, Unavailable
+from engine.model.precision import precision_of
+from export.parity import sized
+from export.record import evidence_of, note_engine, where
+from export.rivals import PRECISION, candidate, pytorch
+from export.tensorrt import Plan, build, parsed
+from export.verify import Report, learn, verify
+
+REPEATS = 20
+AHEAD = "sm89"  # what is built on a machine without a device, to see that the builder works
+
+
+@dataclass
+class Findings:
+    """Lines of the table, and the same for machines."""
+
+    rows: list[tuple[str, str, str]] = field(default_factory=list)  # part, outcome, figures
+    data: dict[str, Any] = field(default_factory=dict)
+    failed: bool = False
+
+    def add(self, part: str, outcome: str, figures: str = "") -> None:
+        self.rows.append((part, outcome, figures))
+        print(f"{part}: {outcome} {figures}".rstrip(), flush=True)
+
+    def table(self) -> str:
+        head = f"psistream selftest, {where()}, Python {platform.python_version()}, {platform.system()}"
+        versions = ", ".join(f"{n} {v}" for n in PACKAGES if (v := version(n)))
+        lines = ["```", head, versions]
+        lines += [f"{part:28s} {outcome:14s} {figures}".rstrip() for part, outcome, figures in self.rows]
+        return "\n".join([*lines, "```"])
+
+
+PACKAGES = ("psistream", "torch", "onnxruntime", "tensorrt", "tensorrt-rtx")
+
+
+def version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def run(folder: Path | None, *, segments: int, batch: int, out: Path | None = None) -> int:
+    """0 where nothing failed; parts that this machine can't run don't count as failures."""
+    artifact, findings = open_artifact(folder), Findings()
+    device = attempt(findings, "CUDA device", lambda: where() if cuda_device() else "")
+    try_engines(findings, artifact, folder, batch, on_device=device is not None)
+    names = ["onnxruntime", *(["cuda", "tensorrt"] if device is not None else [])]
+    for name in names:
+        try_backend(findings, artifact, folder, name, segments, batch)
+    for name in ("cuda", "tensorrt"):
+        if device is None:
+            findings.add(f"{name} backend", "not executed", "no CUDA device")
+    print(findings.table())
+    if out is not None:
+        out.write_text(json.dumps({"machine": where(), "parts": findings.rows, **findings.data}, indent=1))
+    return 1 if findings.failed else 0
+
+
+def attempt(findings: Findings, part: str, what: Callable[[], str]) -> str | None:
+    """Note what it says; None where this machine can't, or where it went wrong."""
+    try:
+        said = what()
+    except Unavailable as e:
+        findings.add(part, "not here", e.message)
+    except (PsistreamError, ModuleNotFoundError) as e:
+        findings.add(part, "FAILED", str(e))
+        findings.failed = True
+    else:
+        findings.add(part, "ok", said)
+        return said
+    return None
+
+
+def try_engines(
+    findings: Findings, artifact: Artifact, folder: Path | None, batch: int, *, on_device: bool
+) -> None:
+    """Parse every graph; build for this device, or ahead of time for one to see that the builder works."""
+    try:
+        api = load_api()
+    except Unavailable as e:
+        findings.add("TensorRT", "not here", e.message)
+        return
+    for graph in artifact.graphs:
+        part = f"parse {graph.role} {graph.precision}"
+
+        def parse(role: str = graph.role, precision: str = graph.precision) -> str:
+            layers = parsed(artifact, role, precision, api.name).layers or {}
+            return f"{sum(layers.values())} layers"
+
+        attempt(findings, part, parse)
+    if not on_device and not api.rtx:
+        findings.add("build engines", "not executed", f"{api.name} builds on a device only")
+        return
+    there = {g.precision for g in artifact.graphs}
+    low = "bf16" if "bf16" in there else "fp32"
+    for role in dict.fromkeys(g.role for g in artifact.graphs):
+        plan = Plan(role, precision_of(role, low), "here" if on_device else AHEAD, (1, batch, batch))
+
+        def make(plan: Plan = plan) -> str:
+            engine, cached = build(artifact, plan, cache=engines.cache_folder(), backend=api.name)
+            how = "there already" if cached else f"{engine.build_s:.0f} s"
+            return f"{how}, {engine.bytes / 2**20:.1f} MiB, {engine.inputs.target}"
+
+        attempt(findings, f"build {role} {plan.precision}", make)
+
+
+def try_backend(
+    findings: Findings, artifact: Artifact, folder: Path | None, name: str, segments: int, batch: int
+) -> None:
+    loaded: list[Backend] = []
+
+    def start() -> str:
+        began = time.monotonic()
+        loaded.append(candidate(name, folder))
+        return f"{time.monotonic() - began:.1f} s"
+
+    if attempt(findings, f"{name}: load", start) is None:
+        return
+    backend, precision = loaded[0], precision_here(name, artifact)
+
+    def compare() -> str:
+        rival = None if precision == "fp32" else pytorch(artifact, precision)
+        report = verify(
+            backend,
+            pytorch(artifact, "fp32"),
+            precision=precision,
+            rival=rival,
+            segments=segments,
+            batches=tuple(sorted({1, batch})),
+        )
+        findings.data[f"{name} parity"] = report.to_json()
+        keep(artifact, name, report, batch)
+        if report.failures:
+            raise PsistreamError("; ".join(report.failures))
+        worst = max(row.found.rel_l2 for row in report.rows)
+        drift = max(d["psi"].rel_l2 for d in report.recursion.values())
+        return f"roles {worst:.1e}, psi after {segments} segments {drift:.1e} ({precision})"
+
+    attempt(findings, f"{name}: parity", compare)
+    attempt(findings, f"{name}: speed", lambda: speed(findings, artifact, backend, batch))
+    backend.close()
+
+
+def precision_here(name: str, artifact: Artifact) -> str:
+    """TensorRT runs the engines of the lowest precision that the folder has graphs for."""
+    if name == "tensorrt" and not any(g.precision == "bf16" for g in artifact.graphs):
+        return "fp32"
+    return PRECISION[name]
+
+
+def keep(artifact: Artifact, name: str, report: Report, batch: int) -> None:
+    """Into the engines' records what was shown of them."""
+    if name != "tensorrt":
+        return
+    api = load_api()
+    evidence = evidence_of(report)
+    for record in (engines.cache_folder() / artifact.spec.name).glob("*/*.json"):
+        engine = engines.read(record)
+        if (engine.inputs.target, engine.inputs.version) == (cuda_device().target, api.version):
+            note_engine(record, evidence)
+
+
+def speed(findings: Findings, artifact: Artifact, backend: Backend, batch: int) -> str:
+    """Milliseconds per call, numpy in and out, median of 20 after warm-up."""
+    seen = learn(pytorch(artifact, "fp32"))
+    figures: dict[str, float] = {}
+    for size in sorted({1, batch}):
+        for role in ("denoise", "decode", "memorize", "squeeze"):
+            given = {n: np.ascontiguousarray(x) for n, x in sized(seen[role], size).items()}
+            for _ in range(3):
+                backend.run(role, given)
+            times = []
+            for _ in range(REPEATS):
+                began = time.perf_counter()
+                backend.run(role, given)
+                times.append(1e3 * (time.perf_counter() - began))
+            figures[f"{role} x{size}"] = round(statistics.median(times), 2)
+    findings.data[f"{backend.name} ms"] = figures
+    return ", ".join(f"{name} {ms:g} ms" for name, ms in figures.items())

@@ -1,0 +1,44 @@
+"""The export benchmark measures what is there, and the 8-bit denoiser is still the denoiser."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.cli import main
+from benchmarks.int8 import quantize
+from engine.backends.artifact import open_artifact
+from export.gates import distance
+from export.parity import sized
+from export.rivals import pytorch
+from export.verify import learn
+
+pytestmark = pytest.mark.timeout(600)  # the export is made in whichever test comes first
+
+
+def test_it_prints_ratios_and_errors(tiny_artifact: Path, tmp_path: Path) -> None:
+    out = tmp_path / "figures.json"
+    words = ["export", "--model", str(tiny_artifact), "--rounds", "2", "--batch", "1", "2", "--threads", "1"]
+    assert main([*words, "--json", str(out)]) == 0
+    data = json.loads(out.read_text())
+    assert data["figures"]["PyTorch eager, batch 1, speed"]["value"] == 1
+    assert data["figures"]["ONNX Runtime fp32, batch 2, relative error"]["value"] < 10
+    assert data["ms"]["ONNX Runtime int8, batch 2"]["n"] == 2
+
+
+def test_eight_bits_cost_accuracy_and_not_more_than_that(tiny_artifact: Path, tmp_path: Path) -> None:
+    from benchmarks.export import session
+
+    artifact = open_artifact(tiny_artifact)
+    reference = pytorch(artifact, "fp32")
+    given = sized(learn(reference)["denoise"], 2)
+    quantize(tiny_artifact / "denoise.onnx", tmp_path / "small.onnx")
+    found = distance(session(tmp_path / "small.onnx", 1)(given), reference.run("denoise", given)["velocity"])
+    assert 1e-4 < found.rel_l2 < 0.2
+
+
+def test_bad_numbers_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "--rounds", "0"]) == 1
+    assert "must be at least 1" in capsys.readouterr().err
