@@ -1,0 +1,64 @@
+"""The self-test runs what is there, says what is not, and fails only for what went wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.backends.base import Backend
+from engine.backends.device import cuda_device
+from engine.errors import Unavailable
+from export import selftest
+from export.cli import main
+from export.parity import permute
+from export.rivals import candidate, pytorch
+
+pytestmark = pytest.mark.timeout(600)  # the export is made in whichever test comes first
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without GPU and without TensorRT."""
+    for name in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+    def none() -> None:
+        raise Unavailable("no CUDA driver on this machine")
+
+    cuda_device.cache_clear()
+    monkeypatch.setattr(selftest, "cuda_device", none)
+
+
+@pytest.mark.usefixtures("bare")
+def test_without_a_gpu_it_does_its_cpu_part_and_says_what_was_not_executed(
+    tiny_artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "figures.json"
+    words = ["selftest", str(tiny_artifact), "--segments", "2", "--batch", "2", "--json", str(out)]
+    assert main(words) == 0
+    table = capsys.readouterr().out.partition("```")[2]
+    assert "onnxruntime: parity          ok" in table
+    assert "TensorRT                     not here       tensorrt cannot be imported" in table
+    assert "tensorrt backend             not executed   no CUDA device" in table
+    data = json.loads(out.read_text())
+    assert data["onnxruntime parity"]["level"] == "parity"
+    assert {"denoise x1", "squeeze x2"} <= set(data["onnxruntime ms"])
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_backend_that_is_wrong_makes_it_fail(
+    tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def wrong(name: str, path: Path | None) -> Backend:
+        from engine.backends.artifact import open_artifact
+        from export.parity import spoilt
+
+        assert candidate(name, path).name == "onnxruntime"
+        return spoilt(pytorch(open_artifact(path), "fp32"), permute)
+
+    monkeypatch.setattr(selftest, "candidate", wrong)
+    assert main(["selftest", str(tiny_artifact), "--segments", "1", "--batch", "1"]) == 1
+    assert "onnxruntime: parity: FAILED denoise velocity" in capsys.readouterr().out
