@@ -1,32 +1,23 @@
-"""The text encoders: padding never changes the answer, order and chatter may, answers are probabilities."""
+"""The text encoder: padding never changes the answer, order and chatter may, answers are probabilities."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from engine.errors import ModelFilesError
-from engine.model.roles import EncodeText, WorldModel
+from engine.model.roles import EncodeText
 from engine.model.text import TextEncoder
 from engine.model.words import Words
 from tests import tiny
 
 T = tiny.CONFIG.text
-STATIC = replace(tiny.CONFIG, text=replace(T, minilm=None, dim=16, heads=2, layers=1))
 
 
-@pytest.fixture(scope="module", params=["minilm", "static"])
-def encode(request: pytest.FixtureRequest) -> EncodeText:
-    if request.param == "minilm":
-        return EncodeText(tiny.world_model())
-    torch.manual_seed(0)
-    model = WorldModel(STATIC)
-    tiny.frozen(model)
-    model.words.load({"embeddings": torch.randn(T.vocabulary, T.embedding).half()})
-    return EncodeText(model)
+@pytest.fixture(scope="module")
+def encode() -> EncodeText:
+    return EncodeText(tiny.world_model())
 
 
 def masked(length: int) -> Tensor:

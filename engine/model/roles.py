@@ -17,7 +17,7 @@ from engine.model.autoencoder import Autoencoder, AutoencoderConfig, to_bytes, t
 from engine.model.config import ModelConfig, build
 from engine.model.dit import MemoryPackDiT
 from engine.model.signature import ModelSpec, signature
-from engine.model.text import TextConfig, text_encoder
+from engine.model.text import TextConfig, TextEncoder
 from engine.model.words import Words
 
 
@@ -41,7 +41,7 @@ class WorldModel(nn.Module):
         self.config = config
         self.dit = MemoryPackDiT(config.dit)
         self.autoencoder = Autoencoder(config.autoencoder)
-        self.text = text_encoder(config.text)
+        self.text = TextEncoder(config.text)
         self.words = Words(config.text)
 
     def trained(self) -> dict[str, Tensor]:

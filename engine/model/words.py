@@ -1,8 +1,8 @@
 """What a public checkpoint knows of words, frozen: the table of MiniLM's tokens and its first layers.
 
 Token ids in, what each token means in its prompt out. It keeps its weights in a file of their own, which
-every
-model of the built-in world shares. Legend: B batch, L tokens, V vocabulary, E width.
+every model
+of the built-in world shares. Legend: B batch, L tokens, V vocabulary, E width.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ class Words(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config
-        self.minilm = None if config.minilm is None else MiniLM(config.minilm)
+        self.minilm = MiniLM(config.minilm)
         table = torch.zeros(config.vocabulary, config.embedding, dtype=torch.float16)
         self.register_buffer("embeddings", table)
         self.register_buffer("embeddings_scale", None)
         self.eval().requires_grad_(False)
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """`embeddings` (V, E), `embeddings_scale` (V, 1) where they are of 8 bits, and `minilm.*` where the
-        config has it; more layers than it asks for are no fault. Raises ModelFilesError."""
+        """`embeddings` (V, E), `embeddings_scale` (V, 1) where they are of 8 bits, `minilm.*`; more layers
+        than the config asks for are no fault. Raises ModelFilesError."""
         c, table = self.config, tensors.get("embeddings")
         if table is None or table.shape != (c.vocabulary, c.embedding):
             raise ModelFilesError(
@@ -41,8 +41,6 @@ class Words(nn.Module):
                 field="embeddings",
             )
         self.embeddings, self.embeddings_scale = table, tensors.get("embeddings_scale")
-        if self.minilm is None:
-            return
         try:
             state = {k: tensors[f"minilm.{k}"].float() for k in self.minilm.state_dict()}
             self.minilm.load_state_dict(state)
@@ -54,9 +52,8 @@ class Words(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Ids and mask (B, L), 1 for real → meanings (B, L', E) and their mask (B, L')."""
-        if self.minilm is not None:
-            ids, mask = self.minilm.marked(ids, mask)
+        ids, mask = self.minilm.marked(ids, mask)
         words = self.embeddings[ids].float()
         if self.embeddings_scale is not None:
             words = words * self.embeddings_scale[ids][..., 0, None]
-        return (words if self.minilm is None else self.minilm(words, mask)), mask
+        return self.minilm(words, mask), mask

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from engine.backends.artifact import BUILT_IN, EMBEDDINGS, TOKENIZER
 from engine.backends.tokens import PromptTokenizer
-from engine.errors import ModelFilesError
 from engine.model.config import build
 from engine.model.text import TextConfig, TextEncoder
 from engine.model.words import Words
@@ -99,10 +98,6 @@ def train_text(
     `text.final.pt`. `words` is the folder of MiniLM and its tokenizer, `pool` how many captions there are."""
     torch.manual_seed(seed)
     config = build(TextConfig, stage.config)
-    if config.minilm is None:
-        raise ModelFilesError(
-            "the recipe's [text] needs config.minilm, for example { layers = 4 }", field="text"
-        )
     known = Words(config)
     known.load(load_file(words / EMBEDDINGS))
     tokenizer = PromptTokenizer(words / TOKENIZER, config.length)
