@@ -15,6 +15,7 @@ from engine.training.autoencoder import (
     load_autoencoder,
     psnr,
     reconstruction_loss,
+    sheet,
     train_autoencoder,
     train_decoder,
 )
@@ -52,6 +53,13 @@ def test_the_figure_counts_eight_bit_errors() -> None:
     assert psnr(Off(tiny.CONFIG.autoencoder), dark) == pytest.approx(48.13, abs=0.01)  # 20 log10 255
 
 
+@torch.no_grad()
+def test_a_contact_sheet_has_the_clip_above_what_comes_back() -> None:
+    picture = sheet(tiny.world_model().autoencoder, clips()[:2])
+    assert picture.shape == (3, 4 * 50, 2 * 82)
+    assert torch.equal(picture[:, :48, :80], clips()[0, 3])
+
+
 def test_blur_costs_more_than_the_same_error_spread_evenly() -> None:
     target = torch.zeros(1, 3, 8, 8)
     target[..., 4:] = 1
@@ -84,6 +92,7 @@ STAGE = Stage(
 def few_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autoencoder, "HELD_OUT", 2)
     monkeypatch.setattr(autoencoder, "STATISTICS", 2)
+    monkeypatch.setattr(autoencoder, "draw_curves", lambda *_: False)
 
 
 @pytest.mark.usefixtures("few_clips")
@@ -105,6 +114,7 @@ def test_a_resumed_autoencoder_is_the_same_bit_for_bit(
     resumed = train_autoencoder(tmp_path / "b", STAGE, clips=Clips(0, noise, limit=8))
     pairs = zip(straight.state_dict().values(), resumed.state_dict().values(), strict=True)
     assert all(torch.equal(x, y) for x, y in pairs)
+    assert (tmp_path / "b" / "autoencoder.samples.png").exists()
     loaded = load_autoencoder(tmp_path / "b")
     assert all(torch.equal(x, y) for x, y in zip(loaded.parameters(), resumed.parameters(), strict=True))
 

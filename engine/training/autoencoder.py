@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine.model.autoencoder import Autoencoder, AutoencoderConfig, to_bytes, to_unit
+from engine.model.autoencoder import FRAMES, Autoencoder, AutoencoderConfig, to_bytes, to_unit
 from engine.model.config import build
-from engine.training.learner import Learner, fit, save_weights
+from engine.training.learner import Learner, fit, mixed_precision, save_weights
+from engine.training.pictures import draw_curves, tile, write_png
 from engine.training.recipe import Stage
 from engine.training.ring import Ring, part_generator
 from engine.training.run import Run
@@ -75,6 +76,14 @@ def psnr(model: Autoencoder, clips: Tensor) -> float:
         frames, _ = model.decode(z, torch.zeros_like(z[:, 0]))
         error = (to_bytes(frames).float() - clips.float()).pow(2).mean((1, 2, 3, 4)) / 255**2
     return float((-10 * error.clamp(min=1e-10).log10()).mean())
+
+
+@torch.no_grad()
+def sheet(model: Autoencoder, clips: Tensor) -> Tensor:
+    """(3, H, W) uint8: a pair of rows per clip, the clip above what comes back; every fourth frame."""
+    z = model.encode(to_unit(clips))
+    frames, _ = model.decode(z, torch.zeros_like(z[:, 0]))
+    return tile(torch.stack([clips, to_bytes(frames)], 1).flatten(0, 1)[:, FRAMES - 1 :: FRAMES].cpu())
 
 
 def reconstruction_loss(out: Tensor, target: Tensor) -> Tensor:
@@ -162,15 +171,18 @@ def _train(
 
     def update() -> dict[str, float]:
         pixels = clips.draw(run.step, stage.batch, device)
-        z, cost = encode(pixels, run.step)
-        out, _ = model.decode(z, torch.zeros_like(z[:, 0]))
-        loss = reconstruction_loss(out, pixels) + cost
+        with mixed_precision(device):
+            z, cost = encode(pixels, run.step)
+            out, _ = model.decode(z, torch.zeros_like(z[:, 0]))
+        loss = reconstruction_loss(out.float(), pixels) + cost
         loss.backward()
         return {"loss": float(loss.detach())}
 
     def judge() -> None:
         figures = {} if before is model else {"before_db": psnr(before, held_out)}
         run.log(psnr_db=psnr(learner.mean, held_out), **figures)
+        write_png(folder / f"{name}.samples.png", sheet(learner.mean, held_out[:6]))
+        draw_curves(folder / f"{name}.jsonl", folder / f"{name}.curves.png")
 
     run.begin()
     fit(run, learner, update, judge=judge)

@@ -50,6 +50,8 @@ def train(recipe: Recipe, what: str, args: argparse.Namespace) -> None:
     elif what == "probe":
         from engine.evaluation.probe import train_probe
 
+        if not stage(what).minutes:
+            raise InvalidInput("recipe.probe: its budget is minutes, not steps", field="steps")
         train_probe(folder, load_autoencoder(folder), minutes=stage(what).minutes, seed=seed)
     else:
         until = "" if what == "dit" else what

@@ -6,7 +6,6 @@ Knows neither equations (objectives) nor how episodes are made (latents).
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
@@ -21,7 +20,7 @@ from engine.training.autoencoder import load_autoencoder
 from engine.training.chains import Chains
 from engine.training.floor import count, matmul_ceiling
 from engine.training.judge import contact_sheet, sample_errors
-from engine.training.learner import Learner, fit, load_matching, save_weights
+from engine.training.learner import Learner, fit, load_matching, mixed_precision, save_weights
 from engine.training.material import Material, WanderMaterial
 from engine.training.objectives import OBJECTIVES
 from engine.training.pictures import draw_curves, write_png
@@ -61,14 +60,6 @@ def checkpoint_blocks(model: MemoryPackDiT) -> None:
     """Compute each block's activations again on the way back: a third more time, memory for one block."""
     for block in (*model.transformer_blocks, *model.single_transformer_blocks):
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
-
-
-def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
-    """bf16 where it is fast; the CPU stays exact."""
-    if device.type != "cuda":
-        return nullcontext()
-    # no cache: a cast made without gradients would be used again where gradients are wanted
-    return torch.autocast("cuda", torch.bfloat16, cache_enabled=False)
 
 
 def start_from(path: str, learner: Learner[MemoryPackDiT]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -120,6 +121,14 @@ def fit(
         run.save(learner.state())
     if run.stopped:
         raise KeyboardInterrupt
+
+
+def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
+    """bf16 where it is fast; the CPU stays exact."""
+    if device.type != "cuda":
+        return nullcontext()
+    # no cache: a cast made without gradients would be used again where gradients are wanted
+    return torch.autocast("cuda", torch.bfloat16, cache_enabled=False)
 
 
 def save_weights(path: Path, model: nn.Module, config: Any) -> None:
