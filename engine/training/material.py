@@ -78,9 +78,7 @@ class WanderMaterial:
             reach = replace(phase, bptt=max(phase.bptt, phase.journey_prefix))
             return chains_of(pool, windows, clips, phase.journey_prefix, c), reach
         pool = self.mixed.at(step)
-        windows = sample_windows(
-            pool, rows, c.segment, clips, fresh=phase.fresh, long_scene=phase.objective != "teacher"
-        )
+        windows = sample_windows(pool, rows, c.segment, clips, fresh=phase.fresh, long_scene=clips > 1)
         return chains_of(pool, windows, clips, phase.prefix, c), phase
 
     def held_out(self, count: int, segments: int, *, fresh: float = 0.0) -> Chains:
