@@ -98,6 +98,7 @@ def test_initialisers_keep_their_names_and_lie_in_the_shards(folder: Path) -> No
     assert {n for n in known if "image_projection" not in n} == found
 
 
+@pytest.mark.slow
 def test_a_few_layers_with_random_weights_are_made_in_bf16(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
