@@ -17,7 +17,6 @@ from clients.whep import ViewError
 
 QUIET = ("aiortc", "aioice", "httpx")
 OTHERS = {
-    "steering": "does the video do what the prompt says; --help tells more (needs torch)",
     "export": "the denoiser in ONNX Runtime, OpenVINO and PyTorch (needs the export extra)",
 }
 

@@ -24,8 +24,9 @@ COMMANDS = {
     "view": Command("clients.view:main", "watch or record a running session"),
     "generate": Command("engine.generate:main", "make a video file, no server needed"),
     "bench": Command("benchmarks.cli:main", "measure latency and speed"),
-    "export": Command("export.cli:main", "turn a trained model into ONNX"),
+    "export": Command("export.cli:main", "turn a trained model into ONNX graphs and TensorRT engines"),
     "train": Command("engine.training.cli:main", "train the model"),
+    "evaluate": Command("engine.evaluate:main", "measure what a model does, on a world whose truth is known"),
     "model": Command("engine.model_info:main", "tell a model's size, tokens, state and cost"),
     "convert": Command("export.convert:main", "make a public FramePack checkpoint a full-size model"),
 }

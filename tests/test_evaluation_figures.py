@@ -1,0 +1,161 @@
+"""Figures from made-up rows and short arrays: what is counted, when, and against what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from engine.backends.fake import FAKE_SPEC
+from engine.evaluation import elo, prompts
+from engine.evaluation.adherence import MOMENTS, SETTLED, hits
+from engine.evaluation.base import Summary
+from engine.evaluation.drift import _collect, pixels, spans
+from engine.evaluation.elo import Game, Judged, ratings, verdict
+from engine.evaluation.scenes import by_seed, distance
+from engine.evaluation.statistics import Estimate
+from engine.evaluation.studio import Seen, acted
+from engine.script import Entry
+from engine.types import Action
+from engine.world.attributes import FIELDS, VALUES
+
+PER_SEGMENT = 8
+
+
+def seen(shown: torch.Tensor) -> Seen:
+    """As if the probe were sure of values (N, 5)."""
+    fields = [F.one_hot(shown[:, i], len(VALUES[f])).float() for i, f in enumerate(FIELDS)]
+    none = torch.zeros(len(shown), 1)
+    return Seen(fields, none, none, none)
+
+
+def test_adherence_looks_at_the_end_of_the_right_segments() -> None:
+    """The prompt takes hold three segments after each change, so early looks are wrong, late ones right."""
+    asked = [torch.full((5,), k) for k in range(3)]
+    shown = torch.zeros(3 * SETTLED * PER_SEGMENT, 5, dtype=torch.int64)
+    shown[(SETTLED + 2) * PER_SEGMENT :] = 1
+    shown[(2 * SETTLED) * PER_SEGMENT :] = 2
+    found = hits(seen(shown), asked, PER_SEGMENT)
+    assert [m.label for m in MOMENTS] == list(found)
+    assert len(found[MOMENTS[0].label]) == SETTLED - 1
+    assert all(all(look) for look in found[MOMENTS[0].label])
+    right = {label: looks[0][0] for label, looks in found.items()}
+    assert not right["recondition, after 1"]
+    assert not right["recondition, after 2"]
+    assert right["recondition, after 4"]
+    assert right["cut, after 1"]
+
+
+def test_every_attribute_changes_so_that_standing_still_is_never_right() -> None:
+    from random import Random
+
+    rng = Random(1)
+    for _ in range(50):
+        before = prompts.attributes(rng)
+        after = prompts.changed(before, rng)
+        assert all(before[f] != after[f] for f in FIELDS)
+
+
+def test_a_script_of_runs_asks_every_latent_frame_for_its_action() -> None:
+    script, asked = acted(FAKE_SPEC, [(2, "right"), (1, "idle")])
+    w = FAKE_SPEC.segment
+    assert script == [Entry(0.0, Action("right")), Entry(2 * FAKE_SPEC.segment_s, Action("idle"))]
+    assert asked.tolist() == [2] * (2 * w) + [0] * w
+
+
+def test_ends_are_fifteen_per_cent_in_whole_latent_frames_and_a_minute_at_most() -> None:
+    first, last = spans(10.0, 8)
+    assert (first.start, first.stop, last.start, last.stop) == (8, 32, 144, 168)
+    first, last = spans(3600.0, 8)
+    assert len(first) == len(last) == 960
+    assert last.stop == 8 + 3600 * 16
+
+
+def test_the_ends_of_an_endless_video_are_cut_out_of_its_segments() -> None:
+    def numbered() -> Any:
+        n = 0
+        while True:
+            yield np.arange(n, n + 8, dtype=np.uint8)[:, None, None, None].repeat(3, 3)
+            n += 8
+
+    wanted = [range(4, 12), range(4, 20), range(30, 34)]
+    kept = _collect(numbered(), wanted)
+    for r in wanted:
+        assert kept[r][:, 0, 0, 0].tolist() == list(r)
+
+
+def test_pixel_statistics_tell_light_colour_and_sharpness() -> None:
+    grey = torch.full((4, 3, 8, 8), 100, dtype=torch.uint8)
+    assert pixels(grey) == {"brightness": 100.0, "contrast": 0.0, "saturation": 0.0, "sharpness": 0.0}
+    striped = grey.clone()
+    striped[..., ::2] = 120
+    striped[:, 0] += 30
+    found = pixels(striped)
+    assert found["saturation"] == 30.0
+    assert found["sharpness"] == pytest.approx(20.0)
+
+
+def test_the_distance_of_a_seed_to_itself_is_none_and_seeds_are_chosen_together() -> None:
+    rng = np.random.default_rng(0)
+    pairs = [(seed, rng.normal(seed, 1, (6, 4)).tolist()) for seed in (1, 0, 2)]
+    features = by_seed(pairs)
+    assert features[0].mean() < features[1].mean() < features[2].mean()
+    assert distance(features, features, [0, 2]) == pytest.approx(0, abs=1e-9)
+    assert distance(features, [f + 1 for f in features], [0, 1]) == pytest.approx(4.0)
+
+
+def test_elo_is_as_defined() -> None:
+    """From 1500 each, K = 32: the first win is worth 16; points only change hands."""
+    assert ratings([Game(0, 1, 1.0)], 2) == [1516.0, 1484.0]
+    after = ratings([Game(0, 1, 1.0), Game(0, 1, 0.0)], 2)
+    expected = 1 / (1 + 10 ** ((1484 - 1516) / 400))
+    assert after[0] == pytest.approx(1516 - 32 * expected)
+    assert sum(after) == pytest.approx(3000)
+
+
+def test_the_judge_gives_half_a_point_each_for_adherence_and_fidelity() -> None:
+    assert verdict(Judged(0.8, 1.0), Judged(0.6, 2.0)) == 1.0
+    assert verdict(Judged(0.8, 3.0), Judged(0.6, 2.0)) == 0.5
+    assert verdict(Judged(0.6, 1.0), Judged(0.6, 2.0)) == 0.75
+    assert verdict(Judged(0.6, 1.0), Judged(0.6, 1.0)) == 0.5
+    assert verdict(Judged(0.5, 3.0), Judged(0.6, 2.0)) == 0.0
+
+
+def test_ratings_follow_strength_and_equals_stay_at_the_start() -> None:
+    rng = np.random.default_rng(0)
+    unequal = [[Judged(0.9, 1.0), Judged(0.6, 2.0), Judged(0.3, 3.0)] for _ in range(40)]
+    strong, middle, weak = elo.elo(unequal)
+    assert strong.low > middle.high > middle.low > weak.high
+    assert strong.value + middle.value + weak.value == pytest.approx(4500)
+    noise = [[Judged(float(a), 1.0), Judged(float(b), 1.0)] for a, b in rng.random((60, 2))]
+    first, second = elo.elo(noise)
+    assert first.low < 1500 < first.high
+    assert second.low < 1500 < second.high
+
+
+def test_a_summary_of_few_rows_has_figures_and_intervals() -> None:
+    from engine.evaluation.steps import Steps
+    from engine.evaluation.studio import Model, Studio
+
+    rng = np.random.default_rng(0)
+
+    def scene(seed: int) -> dict[str, Any]:
+        features = {k: rng.normal(0, 1, (3, 4)).tolist() for k in ("1", "4")}
+        steps = {k: {"right": [[k == "4"] * 5] * 3, "features": f} for k, f in features.items()}
+        return {"seed": seed, "steps": steps, "reference": rng.normal(0, 1, (12, 4)).tolist()}
+
+    model = Model("fake", FAKE_SPEC, None, None)  # type: ignore[arg-type]
+    studio = Studio(model, None, {})  # type: ignore[arg-type]
+    summary: Summary = Steps().summarise({str(s): scene(s) for s in range(3)}, studio)
+    adherence, fidelity = summary.tables
+    one, four = adherence.rows
+    assert one[0] == "1 steps"
+    assert isinstance(one[1][0], Estimate)
+    assert (one[1][0].value, one[1][0].n) == (0.0, 3)
+    assert isinstance(one[1][1], Estimate)
+    assert one[1][1].value == 1.0  # less than in 4 steps
+    assert four[1][1] is None
+    assert len(fidelity.rows) == 2

@@ -1,0 +1,161 @@
+"""Jobs are done once, whatever interrupts them; the report tells what there is."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from engine.backends.fake import FAKE_SPEC
+from engine.evaluation.base import Jobs, Outcome, Row, Scale, Shot, Strip, Summary, Table
+from engine.evaluation.measuring import Evaluation, Said, _spread, measure
+from engine.evaluation.report import Report, shown
+from engine.evaluation.sheets import strip_image
+from engine.evaluation.statistics import Estimate, share
+from engine.evaluation.store import Store
+from engine.evaluation.studio import Model, Studio
+
+
+@dataclass
+class Counting:
+    """A figure that remembers which jobs were run, and can be interrupted."""
+
+    name: str = "counting"
+    title: str = "Counting"
+    about: str = "Counts."
+    version: int = 1
+    needs_reader: bool = False
+    needs_others: bool = False
+    ran: list[int] = field(default_factory=list)
+    stop_at: int = -1
+
+    def jobs(self, studio: Studio, scale: Scale) -> Jobs:
+        return {f"seed-{i}": partial(self._job, i) for i in range(scale.n)}
+
+    def _job(self, seed: int) -> Outcome:
+        if seed == self.stop_at:
+            raise KeyboardInterrupt
+        self.ran.append(seed)
+        shot = Shot(torch.full((3, 96, 160), 10 * seed, dtype=torch.uint8), f"seed {seed}", seed % 2 == 0)
+        return Outcome({"seed": seed, "right": float(seed % 2)}, [Strip(f"seed {seed}", [shot])])
+
+    def summarise(self, rows: Mapping[str, Row], studio: Studio) -> Summary:
+        table = Table("seeds", ("right",), percent=True)
+        table.add("all", [share([r["right"] for r in rows.values()])])
+        return Summary([table], ["A note."])
+
+
+def run(
+    out: Path,
+    figure: Counting,
+    n: int = 4,
+    made_with: Mapping[str, str] | None = None,
+    *,
+    again: bool = False,
+) -> tuple[int, str]:
+    said = io.StringIO()
+    studio = Studio(Model("fake", FAKE_SPEC, None, None), None, {})  # type: ignore[arg-type]
+    todo = Evaluation(studio, [figure], Scale(n=n), out, made_with or {"model": "a"})
+    out.mkdir(exist_ok=True)
+    report = Report({"model": "fake"}, ["A warning."])
+    status = measure(todo, report, Console(file=said), Said(), again=again)
+    return status, said.getvalue()
+
+
+def test_what_is_done_is_not_done_again_and_more_seeds_only_add(tmp_path: Path) -> None:
+    figure = Counting()
+    assert run(tmp_path, figure)[0] == 0
+    assert run(tmp_path, figure)[0] == 0
+    assert run(tmp_path, figure, 6)[0] == 0
+    assert figure.ran == [0, 1, 2, 3, 4, 5]
+    assert run(tmp_path, figure, 2, again=True)[0] == 0
+    assert figure.ran[-2:] == [0, 1]
+
+
+def test_rows_of_another_model_are_never_mixed_in(tmp_path: Path) -> None:
+    figure = Counting()
+    run(tmp_path, figure, 2)
+    status, said = run(tmp_path, figure, 2, {"model": "b"})
+    assert (status, figure.ran) == (0, [0, 1, 0, 1])
+    assert "another model" in said
+    newer = Counting(version=2)
+    run(tmp_path, newer, 2, {"model": "b"})
+    assert newer.ran == [0, 1]
+
+
+def test_an_interrupted_evaluation_reports_what_there_is_and_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _ = run(tmp_path, Counting(stop_at=2))
+    assert status == 130
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert (found["figures"]["counting"]["done"], found["figures"]["counting"]["of"]) == (2, 4)
+    assert "**Incomplete: 2 of 4 parts.**" in (tmp_path / "report.md").read_text()
+    assert "goes on from here" in capsys.readouterr().out
+    figure = Counting()
+    assert run(tmp_path, figure)[0] == 0
+    assert figure.ran == [2, 3]
+    assert "Incomplete" not in (tmp_path / "report.md").read_text()
+
+
+def test_a_line_that_a_crash_cut_off_is_measured_again(tmp_path: Path) -> None:
+    run(tmp_path, Counting(), 3)
+    rows = tmp_path / "counting" / "rows.jsonl"
+    rows.write_text(rows.read_text()[:-20])
+    figure = Counting()
+    assert run(tmp_path, figure, 3)[0] == 0
+    assert figure.ran == [2]
+    assert set(Store(tmp_path / "counting", {"model": "a", "figure": "counting 1"}).rows) == {
+        "seed-0",
+        "seed-1",
+        "seed-2",
+    }
+
+
+def test_the_report_is_json_and_markdown_with_a_contact_sheet(tmp_path: Path) -> None:
+    run(tmp_path, Counting(), 4)
+    found = json.loads((tmp_path / "report.json").read_text())
+    (table,) = found["figures"]["counting"]["tables"]
+    assert table["shares"]
+    assert table["rows"]["all"]["right"]["value"] == 0.5
+    assert table["rows"]["all"]["right"]["n"] == 4
+    text = (tmp_path / "report.md").read_text()
+    assert "| all | 50.0 [15.0, 85.0] |" in text
+    assert "- **A warning.**" in text
+    assert "![Counting](counting.png)" in text
+    with Image.open(tmp_path / "counting.png") as sheet:
+        assert sheet.width >= 480
+        assert sheet.height > 4 * 96
+
+
+def test_cells_say_when_there_is_no_interval_or_nothing_at_all() -> None:
+    assert shown(None, percent=True) == "–"
+    assert shown(Estimate(0.25, float("nan"), float("nan"), 1), percent=True) == "25.0 (one seed)"
+    assert shown(Estimate(1502.4, 1490.0, 1510.0, 9), percent=False) == "1502 [1490, 1510]"
+    assert shown(0.125, percent=True) == "12.5"
+    assert shown(0.004561, percent=False) == "0.00456"
+
+
+def test_a_strip_has_words_in_the_colour_of_right_and_wrong() -> None:
+    shots = [Shot(torch.zeros(3, 96, 160, dtype=torch.uint8), "it says", right) for right in (True, False)]
+    image = strip_image(Strip("A label\nof two lines", shots))
+    below = torch.from_numpy(np.asarray(image).copy()[98:].astype(np.int64))
+    assert ((below[..., 1] - below[..., 0]) > 60).any()  # green
+    assert ((below[..., 0] - below[..., 1]) > 60).any()  # red
+    assert image.height > 96
+
+
+def test_a_sheet_shows_some_from_all_over() -> None:
+    names = [str(i) for i in range(100)]
+    chosen = _spread(names, 8)
+    assert (len(set(chosen)), chosen[0], chosen[-1]) == (8, "0", "99")
+    assert _spread(names[:3], 8) == ["0", "1", "2"]
