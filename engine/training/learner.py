@@ -127,7 +127,7 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
     """bf16 where it is fast; the CPU stays exact."""
     if device.type != "cuda":
         return nullcontext()
-    # no cache: a cast made without gradients would be used again where gradients are wanted
+    # no cache: older PyTorch uses a cast made without gradients where they are wanted (pytorch#112583)
     return torch.autocast("cuda", torch.bfloat16, cache_enabled=False)
 
 
