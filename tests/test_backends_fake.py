@@ -189,6 +189,6 @@ def test_settings_that_make_no_sense_are_refused(text: str, tmp_path: Path) -> N
 def test_the_registry_names_the_choices() -> None:
     assert load_backend("fake").name == "fake"
     assert load(Path("anywhere")).spec == FAKE_SPEC
-    with pytest.raises(InvalidInput, match="onnxruntime, reference, .*fake") as caught:
+    with pytest.raises(InvalidInput, match=r"onnxruntime, reference, .*fake") as caught:
         load_backend("tpu")
     assert caught.value.field == "backend"
