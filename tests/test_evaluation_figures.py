@@ -53,10 +53,19 @@ def test_every_attribute_changes_so_that_standing_still_is_never_right() -> None
     from random import Random
 
     rng = Random(1)
-    for _ in range(50):
-        before = prompts.attributes(rng)
+    for seed in range(50):
+        before = prompts.attributes("test", seed)
         after = prompts.changed(before, rng)
         assert all(before[f] != after[f] for f in FIELDS)
+
+
+def test_few_seeds_see_all_weathers() -> None:
+    """Of six seeds, five had rain when everything was drawn."""
+    for start in (0, 4, 8):
+        seen = {prompts.attributes("test", start + i)["weather"] for i in range(4)}
+        assert seen == {0, 1, 2, 3}
+    assert len({tuple(prompts.attributes("test", s).values()) for s in range(32)}) == 32
+    assert prompts.attributes("test", 5) != prompts.attributes("other", 5)
 
 
 def test_a_script_of_runs_asks_every_latent_frame_for_its_action() -> None:

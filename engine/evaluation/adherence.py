@@ -78,7 +78,7 @@ class Adherence:
     def _setting(self, words: str, seed: int) -> tuple[list[prompts.Attributes], list[str]]:
         """The same attributes for either kind of words."""
         rng = Random(f"adherence {seed}")
-        first = prompts.attributes(rng)
+        first = prompts.attributes("adherence", seed)
         second = prompts.changed(first, rng)
         wanted = [first, second, prompts.changed(second, rng)]
         rng = Random(f"adherence {words} {seed}")

@@ -80,7 +80,7 @@ class Drift:
 
     def _setting(self, seed: int) -> tuple[prompts.Attributes, str, str]:
         rng = Random(f"drift {seed}")
-        what = prompts.attributes(rng)
+        what = prompts.attributes("drift", seed)
         return what, prompts.say(what, rng), "left" if seed % 2 else "right"
 
     def _play(self, studio: Studio, seed: int, durations: tuple[float, ...]) -> Outcome:

@@ -24,9 +24,9 @@ class Fidelity:
     name = "fidelity"
     title = "Fidelity to rendered video"
     about = (
-        "Fréchet distance between the probe's features of generated frames and of rendered frames. Below "
-        "each model's scene: the same prompt rendered, and that after the autoencoder. Under each picture is "
-        "what the probe reads there."
+        "Fréchet distance between the probe's features of generated frames and of rendered frames. On the "
+        "right of each scene: the same prompt rendered, and that after the autoencoder. Under each picture "
+        "is what the probe reads there."
     )
     version = 1
     needs_reader = False

@@ -90,7 +90,7 @@ class Obedience:
 
     def _play(self, studio: Studio, seed: int) -> Outcome:
         model, rng = studio.model, Random(f"obedience {seed}")
-        what = prompts.attributes(rng)
+        what = prompts.attributes("obedience", seed)
         script, actions = acted(model.spec, _runs(rng))
         video = model.video(prompts.say(what, rng), seed, SEGMENTS, script)
         sharp = truth(prompts.values(what), actions, seed)
@@ -111,8 +111,11 @@ class Obedience:
         for weather in range(len(WEATHERS)):
             for time in range(len(TIMES)) if thorough else [weather]:
                 seed = 16 * place + 4 * weather + time
-                rng = Random(f"validate {seed}")
-                what = prompts.attributes(rng) | {"place": place, "weather": weather, "time": time}
+                what = prompts.attributes("validate", seed) | {
+                    "place": place,
+                    "weather": weather,
+                    "time": time,
+                }
                 sharp = truth(prompts.values(what), actions, seed)
                 for source, frames in zip(SOURCES[1:], (sharp, studio.model.blurred(sharp)), strict=True):
                     figures = compare(displacement(frames), actions)

@@ -13,8 +13,15 @@ from engine.world.captions import caption
 Attributes = dict[str, int]
 
 
-def attributes(rng: Random) -> Attributes:
-    return {f: rng.randrange(len(VALUES[f])) for f in FIELDS}
+def attributes(figure: str, seed: int) -> Attributes:
+    """At random, but dealt like cards: of as many seeds in a row as a field has values, each has another one.
+    So few seeds, too, see all weathers."""
+    dealt = {}
+    for field in FIELDS:
+        cards = list(range(len(VALUES[field])))
+        Random(f"{figure} {field} {seed // len(cards)}").shuffle(cards)
+        dealt[field] = cards[seed % len(cards)]
+    return dealt
 
 
 def changed(before: Attributes, rng: Random) -> Attributes:

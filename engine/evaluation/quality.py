@@ -63,7 +63,7 @@ class Quality:
 
     def _play(self, studio: Studio, seed: int) -> Outcome:
         model, rng = studio.model, Random(f"quality {seed}")
-        what = prompts.attributes(rng)
+        what = prompts.attributes("quality", seed)
         runs = [(4, rng.choice(("right", "left", "idle"))) for _ in range(SEGMENTS // 4)]
         script, actions = acted(model.spec, runs)
         video = model.video(prompts.say(what, rng), seed, SEGMENTS, script)

@@ -73,7 +73,7 @@ class Recall:
 
     def _pair(self, studio: Studio, seconds: float, pair: int, rendered: bool) -> Outcome:
         rng = Random(f"recall {pair}")
-        what = prompts.attributes(rng)
+        what = prompts.attributes("recall", pair)
         said = prompts.say(what, rng)
         strips: list[Strip] = []
         journeys = []

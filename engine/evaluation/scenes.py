@@ -63,7 +63,7 @@ def reference(studio: Studio, number: int) -> list[list[float]]:
 
 def _setting(number: int) -> tuple[prompts.Attributes, str, str]:
     rng = Random(f"scene {number}")
-    what = prompts.attributes(rng)
+    what = prompts.attributes("scene", number)
     return what, prompts.say(what, rng), rng.choice(("right", "left", "idle", "right"))
 
 

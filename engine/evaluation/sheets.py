@@ -6,6 +6,7 @@ Knows Pillow, and nothing of what is shown.
 from __future__ import annotations
 
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,18 +42,26 @@ def strip_image(strip: Strip) -> Image.Image:
 
 
 def _lines(text: str, characters: int = PER_LINE) -> list[str]:
+    text = _plain(text)
     return [part for line in text.split("\n") for part in textwrap.wrap(line, characters) or [""]]
+
+
+def _plain(text: str) -> str:
+    """Without what Pillow's own font lacks."""
+    for sign, word in (("−", "-"), ("Δ", "delta"), ("→", "->"), ("×", "x")):
+        text = text.replace(sign, word)
+    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
 
 
 def compose(out: Path, title: str, about: str, strips: Sequence[Path]) -> None:
     """One sheet of many strips, on top of each other, under a heading."""
     images = [Image.open(path).convert("RGB") for path in strips]
     width = max(480, *(image.width for image in images))
-    lines = textwrap.wrap(about, max(60, width // 6))
+    lines = textwrap.wrap(_plain(about), max(60, width // 6))
     top = 24 + LINE_PX * len(lines) + 8
     sheet = Image.new("RGB", (width, top + sum(image.height + GAP_PX for image in images)), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((4, 2), title, INK, ImageFont.load_default(size=15))
+    draw.text((4, 2), _plain(title), INK, ImageFont.load_default(size=15))
     for i, line in enumerate(lines):
         draw.text((4, 24 + i * LINE_PX), line, GREY, ImageFont.load_default(size=10))
     y = top

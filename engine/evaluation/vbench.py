@@ -108,7 +108,7 @@ def make(
             continue
         say(f"vbench: {videos[-1].name}")
         rng = Random(f"vbench {seed}")
-        said = prompts.say(prompts.attributes(rng), rng)
+        said = prompts.say(prompts.attributes("vbench", seed), rng)
         length = model.segments(4.0)
         script, _ = acted(model.spec, [(length, rng.choice(("right", "left", "idle"))) for _ in range(5)])
         with closing(model.play(said, seed=seed, script=script, steps=None)) as made:
