@@ -14,7 +14,7 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import torch
 from rich.console import Console
@@ -22,10 +22,11 @@ from safetensors.torch import load_file
 
 from engine.backends.artifact import WEIGHTS, Artifact, open_artifact
 from engine.backends.base import Arrays, Backend
-from engine.backends.registry import BUILT_IN, DEFAULT_BACKEND, MODULES, load_backend
+from engine.backends.registry import BUILT_IN, load_backend
 from engine.errors import InvalidInput, ModelFilesError, PsistreamError
-from engine.evaluation import probe, reader, vbench
-from engine.evaluation.base import Figure, Scale
+from engine.evaluation import arguments, probe, reader, vbench
+from engine.evaluation.arguments import FIGURES, VBENCH, parser
+from engine.evaluation.base import Figure
 from engine.evaluation.measuring import INTERRUPTED, OK, Evaluation, Said, measure
 from engine.evaluation.report import Report, head, markdown, warnings
 from engine.evaluation.studio import Model, Studio, check_world
@@ -35,25 +36,12 @@ from engine.script import Entry
 from engine.types import ByteArray
 
 FAILED, BAD_INPUT = 1, 2
-FIGURES = {
-    "adherence": "engine.evaluation.adherence:Adherence",
-    "obedience": "engine.evaluation.obedience:Obedience",
-    "recall": "engine.evaluation.recall:Recall",
-    "quality": "engine.evaluation.quality:Quality",
-    "drift": "engine.evaluation.drift:Drift",
-    "fidelity": "engine.evaluation.fidelity:Fidelity",
-    "steps": "engine.evaluation.steps:Steps",
-    "elo": "engine.evaluation.elo:Elo",
-}
-VBENCH = "vbench"
-QUICK = Scale(4, 2, (2.0, 5.0, 10.0), (10.0, 30.0), 1, (1, 4, 16))
-LONG_S = 60.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     try:
-        return _evaluate(_parser().parse_args(argv), console)
+        return _evaluate(parser().parse_args(argv), console)
     except SystemExit as done:  # --help
         return int(done.code or OK)
     except FileNotFoundError as error:
@@ -70,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(args: argparse.Namespace, console: Console) -> int:
-    names, scale = _figures(args), _scale(args)
+    names, how_much = arguments.figures(args), arguments.scale(args)
     args.out = args.out or args.run / "evaluation"
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -87,15 +75,14 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
             backend = devices.enter_context(closing(load_backend(args.backend, path)))
             models.append(_model(path, backend, said))
         if len({m.name for m in models}) < len(models):
-            names = [m.name for m in models]
-            raise InvalidInput(
-                f"--against: folders need different names, not {', '.join(names)}", field="against"
-            )
+            same = ", ".join(m.name for m in models)
+            raise InvalidInput(f"--against: folders need different names, not {same}", field="against")
         if figures:
             studio = Studio(models[0], *instruments, tuple(models[1:]))
             made_with = _made_with(args)
             report = Report(head(studio, made_with), warnings(studio))
-            todo = Evaluation(studio, figures, scale, args.out, made_with)
+            all_of_them = [_load(name) for name in FIGURES]
+            todo = Evaluation(studio, all_of_them, names, how_much, args.out, made_with)
             status = measure(todo, report, console, said, again=args.again)
         if status == OK and VBENCH in args.figures:
             status = _vbench(args, models[0] if args.videos is None else None, console)
@@ -158,7 +145,8 @@ def _instruments(
     """Raises ModelFilesError that says how to make them."""
     try:
         seer, accuracy = probe.load_probe(run)
-        landmarks, reading = reader.load_reader(run) if need_reader else (None, None)
+        there = need_reader or (run / reader.FILE).is_file()
+        landmarks, reading = reader.load_reader(run) if there else (None, None)
     except FileNotFoundError as error:
         raise ModelFilesError(
             f"{error.filename} not found: the instruments are made by `psistream train probe --run {run}`, "
@@ -166,60 +154,6 @@ def _instruments(
             field="run",
         ) from None
     return seer, accuracy, landmarks, reading
-
-
-# ---- what is asked for ----
-
-
-def _figures(args: argparse.Namespace) -> list[str]:
-    """Raises InvalidInput. vbench is not among them: it goes its own way."""
-    asked = [name.strip() for name in args.figures.split(",") if name.strip()]
-    for name in asked:
-        if name not in (*FIGURES, VBENCH, "all"):
-            known = ", ".join((*FIGURES, VBENCH))
-            raise InvalidInput(
-                f"--figures: {name!r} is unknown; choose from {known}, or all", field="figures"
-            )
-    args.figures = asked
-    if "elo" in asked and not args.against:
-        raise InvalidInput(
-            "--figures elo compares models: name the others with --against DIR", field="against"
-        )
-    if "all" in asked:
-        return [n for n in FIGURES if n != "elo" or args.against]
-    return [n for n in FIGURES if n in asked]
-
-
-def _scale(args: argparse.Namespace) -> Scale:
-    """Raises InvalidInput."""
-    scale = QUICK if args.quick else Scale()
-    n = scale.n if args.n is None else args.n
-    if n < 1:
-        raise InvalidInput("--n must be at least 1", field="n")
-    return Scale(
-        n=n,
-        truths=min(n, scale.truths),
-        journeys_s=_numbers(args.journeys, "journeys", scale.journeys_s, 1, 600),
-        durations_s=_numbers(args.durations, "durations", scale.durations_s, 5, 24 * 3600),
-        long_n=min(n, scale.long_n if args.long_n is None else args.long_n),
-        steps=tuple(int(k) for k in _numbers(args.steps, "steps", scale.steps, 1, 1000)),
-    )
-
-
-def _numbers(
-    text: str | None, name: str, otherwise: Sequence[float], low: float, high: float
-) -> tuple[float, ...]:
-    if text is None:
-        return tuple(otherwise)
-    try:
-        found = tuple(sorted({float(part) for part in text.split(",")}))
-    except ValueError:
-        found = ()
-    if not found or not all(low <= x <= high for x in found):
-        raise InvalidInput(
-            f"--{name}: {text!r} is not a list of numbers from {low:g} to {high:g}, such as 2,10", field=name
-        )
-    return found
 
 
 def _load(name: str) -> Figure:
@@ -258,7 +192,9 @@ def _vbench(args: argparse.Namespace, model: Model | None, console: Console) -> 
         if not videos:
             raise InvalidInput(f"--videos: there is no .mp4 in {args.videos}", field="videos")
     else:
-        videos = vbench.make(model, folder / "whole", _scale(args).n, console.print, again=args.again)
+        videos = vbench.make(
+            model, folder / "whole", arguments.scale(args).n, console.print, again=args.again
+        )
     for video in videos:
         vbench.cut(video, folder)
     summary = vbench.summarise(vbench.measure(executable, folder, again=args.again))
@@ -266,38 +202,6 @@ def _vbench(args: argparse.Namespace, model: Model | None, console: Console) -> 
     (folder / "vbench.md").write_text("\n".join([*lines, "", *summary.notes]) + "\n")
     print("\n".join(lines))
     return OK
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InvalidInput(f"{message} (see psistream evaluate --help)")
-
-
-def _parser() -> argparse.ArgumentParser:
-    p = _Parser(
-        prog="psistream evaluate",
-        description="Measure a model of the built-in world. Stop at any time: what is done is kept.",
-    )
-    figures = ", ".join(FIGURES)
-    p.add_argument("--figures", default="all", help=f"some of {figures}; all (default); or {VBENCH}")
-    p.add_argument("--model", type=Path, metavar="DIR", help="exported model (default: the built-in one)")
-    p.add_argument("--against", type=Path, nargs="+", default=[], metavar="DIR", help="other models, for elo")
-    p.add_argument("--backend", choices=[m for m in MODULES if m != "fake"], default=DEFAULT_BACKEND)
-    p.add_argument("--run", type=Path, default=Path("runs/wander"), metavar="DIR", help="where the probe is")
-    p.add_argument("--out", type=Path, metavar="DIR", help="report and sheets (default: RUN/evaluation)")
-    p.add_argument("--n", type=int, metavar="SEEDS", help="independent seeds (default 20, --quick 4)")
-    p.add_argument("--quick", action="store_true", help="a few minutes, wide intervals")
-    p.add_argument("--again", action="store_true", help="measure again what has been measured")
-    p.add_argument("--journeys", metavar="S,S", help="recall: seconds out and back (2,5,10,20,40)")
-    p.add_argument("--durations", metavar="S,S", help="drift: lengths (10,30,60); an hour is 3600")
-    p.add_argument("--long-n", type=int, metavar="SEEDS", help=f"drift: seeds played beyond {LONG_S:g} s (3)")
-    p.add_argument("--steps", metavar="K,K", help="steps: numbers of denoising steps (1,2,4,8,16)")
-    p.add_argument("--threads", type=int, default=0, help="CPU threads of the instruments (default: all)")
-    p.add_argument(
-        "--vbench", default="vbench", metavar="COMMAND", help="vbench: the command of VBench's own"
-    )
-    p.add_argument("--videos", type=Path, metavar="DIR", help="vbench: your MP4 files instead of new ones")
-    return p
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -61,10 +61,13 @@ def run(
     made_with: Mapping[str, str] | None = None,
     *,
     again: bool = False,
+    figures: Sequence[Counting] = (),
 ) -> tuple[int, str]:
     said = io.StringIO()
     studio = Studio(Model("fake", FAKE_SPEC, None, None), None, {})  # type: ignore[arg-type]
-    todo = Evaluation(studio, [figure], Scale(n=n), out, made_with or {"model": "a"})
+    todo = Evaluation(
+        studio, figures or [figure], {figure.name}, Scale(n=n), out, made_with or {"model": "a"}
+    )
     out.mkdir(exist_ok=True)
     report = Report({"model": "fake"}, ["A warning."])
     status = measure(todo, report, Console(file=said), Said(), again=again)
@@ -105,6 +108,18 @@ def test_an_interrupted_evaluation_reports_what_there_is_and_goes_on(
     assert run(tmp_path, figure)[0] == 0
     assert figure.ran == [2, 3]
     assert "Incomplete" not in (tmp_path / "report.md").read_text()
+
+
+def test_figures_that_are_not_asked_for_stay_in_the_report(tmp_path: Path) -> None:
+    first, second = Counting(name="first"), Counting(name="second", stop_at=1)
+    run(tmp_path, first, 2, figures=[first, second])
+    run(tmp_path, second, 2, figures=[first, second])
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert list(found["figures"]) == ["first", "second"]
+    assert [(f["done"], f["of"]) for f in found["figures"].values()] == [(2, 2), (1, 2)]
+    assert first.ran == [0, 1]
+    run(tmp_path, second, 1, {"model": "b"}, figures=[first, second])
+    assert list(json.loads((tmp_path / "report.json").read_text())["figures"]) == ["second"]
 
 
 def test_a_line_that_a_crash_cut_off_is_measured_again(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from engine.evaluation.base import Figure, Jobs, Scale
+from engine.evaluation.base import Figure, Jobs, Row, Scale
 from engine.evaluation.report import Report, Section, markdown
 from engine.evaluation.sheets import compose
-from engine.evaluation.store import Store
+from engine.evaluation.store import Store, rows_of, strips_of
 from engine.evaluation.studio import Studio
 
 OK, INTERRUPTED = 0, 130
@@ -43,8 +43,12 @@ class Said:
 
 @dataclass(frozen=True)
 class Evaluation:
+    """Of all figures in order, those asked for are measured; of the others, what is done stays in the
+    report."""
+
     studio: Studio
     figures: Sequence[Figure]
+    asked: Collection[str]
     scale: Scale
     out: Path
     made_with: Mapping[str, str]  # what decides over the rows: where it differs, a figure begins anew
@@ -53,12 +57,16 @@ class Evaluation:
 def measure(todo: Evaluation, report: Report, console: Console, said: Said, *, again: bool = False) -> int:
     """Do what is not done yet, figure by figure; write report and contact sheets after each of them, and when
     interrupted as well. Returns the exit status."""
-    studio, out = todo.studio, todo.out
-    status = OK
+    studio, out, status, told = todo.studio, todo.out, OK, []
     for figure in todo.figures:
         own = {**todo.made_with, "figure": f"{figure.name} {figure.version}"}
         if not figure.needs_others:
             own.pop("against", None)
+        wanted = figure.name in todo.asked and status == OK
+        if not wanted:
+            if done := rows_of(out / figure.name, own):
+                report.sections.append(_section(figure, done, len(done), studio, out))
+            continue
         store = Store(out / figure.name, own, again=again)
         if store.discarded:
             console.print(f"{figure.name}: begun anew, since another {store.discarded} was used before")
@@ -68,22 +76,29 @@ def measure(todo: Evaluation, report: Report, console: Console, said: Said, *, a
         except KeyboardInterrupt:
             status = INTERRUPTED
         done = {name: store.rows[name] for name in jobs if name in store.rows}
-        section = Section(figure, figure.summarise(done, studio), len(done), len(jobs))
-        pictures = _spread([n for n in done if store.strips(n)], SHEET_JOBS)
-        if pictures:
-            section.sheet = f"{figure.name}.png"
-            strips = [s for name in pictures for s in store.strips(name)]
-            compose(out / section.sheet, f"{figure.title}: {studio.model.name}", figure.about, strips)
-        report.sections.append(section)
+        report.sections.append(_section(figure, done, len(jobs), studio, out))
+        told.append(report.sections[-1])
         report.write(out)
-        if status != OK:
-            break
-    tables = [t for section in report.sections for t in section.summary.tables if t.rows]
+    report.write(out)
+    tables = [t for section in told for t in section.summary.tables if t.rows]
     print("\n\n".join("\n".join(markdown(table)) for table in tables), end="\n\n")
     print(f"{out / 'report.md'}, report.json and contact sheets beside it")
     if status == INTERRUPTED:
         print("interrupted; the same command goes on from here")
     return status
+
+
+def _section(figure: Figure, done: Mapping[str, Row], wanted: int, studio: Studio, out: Path) -> Section:
+    """With a contact sheet of some jobs from all over the list."""
+    section = Section(figure, figure.summarise(done, studio), len(done), wanted)
+    folder = out / figure.name
+    pictures = {name: found for name in done if (found := strips_of(folder, name))}
+    if pictures:
+        section.sheet = f"{figure.name}.png"
+        strips = [strip for name in _spread(list(pictures), SHEET_JOBS) for strip in pictures[name]]
+        title = f"{figure.title}: {studio.model.name}"
+        compose(out / section.sheet, title, figure.about, strips)
+    return section
 
 
 def _work(figure: Figure, jobs: Jobs, store: Store, console: Console, said: Said) -> None:

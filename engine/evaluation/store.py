@@ -14,36 +14,22 @@ from engine.errors import InvalidInput
 from engine.evaluation.base import Outcome, Row
 from engine.evaluation.sheets import strip_image
 
+ROWS = "rows.jsonl"
+
 
 class Store:
     """The folder of one figure. Raises InvalidInput where it cannot be written."""
 
     def __init__(self, folder: Path, made_with: dict[str, str], *, again: bool = False) -> None:
-        self.folder, self.file = folder, folder / "rows.jsonl"
+        self.folder, self.file = folder, folder / ROWS
         self.rows: dict[str, Row] = {}
         self.discarded = ""
-        head, rows = self._read()
+        head, rows = _read(self.file)
         if again or head != made_with:
             self.discarded = "" if head is None or again else _differences(head, made_with)
             self._start(made_with)
         else:
             self.rows = rows
-
-    def _read(self) -> tuple[dict[str, str] | None, dict[str, Row]]:
-        """Lines cut off in mid-word by a crash don't count."""
-        try:
-            lines = self.file.read_text().split("\n")
-            head: dict[str, str] = json.loads(lines[0])["made_with"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None, {}
-        rows = {}
-        for line in lines[1:]:
-            try:
-                found = json.loads(line)
-                rows[found["job"]] = found["row"]
-            except (ValueError, KeyError, TypeError):
-                continue
-        return head, rows
 
     def _start(self, made_with: dict[str, str]) -> None:
         try:
@@ -63,8 +49,32 @@ class Store:
             f.write("\n")
         self.rows[job] = json.loads(json.dumps(outcome.row))
 
-    def strips(self, job: str) -> list[Path]:
-        return sorted(self.folder.glob(f"{job}.*.png"))
+
+def rows_of(folder: Path, made_with: dict[str, str]) -> dict[str, Row]:
+    """What is done of a figure, by job; nothing where it was made with something else."""
+    head, rows = _read(folder / ROWS)
+    return rows if head == made_with else {}
+
+
+def strips_of(folder: Path, job: str) -> list[Path]:
+    return sorted(folder.glob(f"{job}.*.png"))
+
+
+def _read(file: Path) -> tuple[dict[str, str] | None, dict[str, Row]]:
+    """Lines cut off in mid-word by a crash don't count."""
+    try:
+        lines = file.read_text().split("\n")
+        head: dict[str, str] = json.loads(lines[0])["made_with"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, {}
+    rows = {}
+    for line in lines[1:]:
+        try:
+            found = json.loads(line)
+            rows[found["job"]] = found["row"]
+        except (ValueError, KeyError, TypeError):
+            continue
+    return head, rows
 
 
 def _ends_with_newline(file: Path) -> bool:
