@@ -16,7 +16,8 @@ FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 ByteArray = npt.NDArray[np.uint8]
 
-How = Literal["recondition", "cut"]
+How = Literal["recondition", "soft", "cut"]
+When = Literal["next", "now"]
 Status = Literal["received", "applied", "rejected"]
 
 
@@ -24,11 +25,25 @@ Status = Literal["received", "applied", "rejected"]
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """A new text. `recondition` keeps the scene and re-squeezes ψ; `cut` starts a new scene."""
+class Weighted:
+    """A text and how much it counts beside others, above 0; only ratios matter."""
 
     text: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A new text, or several that count by their weights.
+
+    `recondition` keeps the scene and re-squeezes ψ; `soft` does so in `transition_segments` steps from the
+    old text to the new; `cut` starts a new scene. `next` takes hold with the next segment that is made,
+    `now` on the screen at once: what is queued is dropped and made again."""
+
+    text: str | tuple[Weighted, ...]
     how: How = "recondition"
+    when: When = "next"
+    transition_segments: int = 4
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,7 @@ class Reset:
     """Start again from the current prompt; a new seed gives another world."""
 
     seed: int | None = None
+    when: When = "next"
 
 
 @dataclass(frozen=True)
@@ -60,17 +76,27 @@ class Image:
     """Cut to a scene that starts from this picture: (3, H, W) uint8 at the model's size."""
 
     pixels: ByteArray
+    when: When = "next"
 
 
-ControlBody = Prompt | Action | Pause | Resume | Reset | Image
+@dataclass(frozen=True)
+class Rewind:
+    """Go back to what was on the screen `seconds` ago, as far as is kept, and go on from there at once."""
+
+    seconds: float
+
+
+ControlBody = Prompt | Action | Pause | Resume | Reset | Image | Rewind
 
 
 @dataclass(frozen=True)
 class Control:
-    """`id` is the sender's; a session answers each id once."""
+    """`id` is the sender's; a session answers each id once. After `expires_s` (monotonic clock) it is refused
+    as expired instead of taking effect."""
 
     id: str
     body: ControlBody
+    expires_s: float | None = None
 
 
 # ---- from the runtime: what happened in a session ----
@@ -154,7 +180,28 @@ class SessionClosed:
     message: str
 
 
-RuntimeEvent = Receipt | SegmentReady | SegmentAwaited | SessionInfo | SessionClosed
+@dataclass(frozen=True)
+class Exported:
+    """The answer to ExportSession: `data`, or None with the code and message of what prevented it."""
+
+    session: str
+    request: str
+    data: bytes | None
+    code: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """How many sessions the device can serve in real time, as measured so far, how many there are, and the
+    share of the device's time that these take. Said when it changes by a session, and now and then."""
+
+    sessions: int
+    open: int
+    load: float
+
+
+RuntimeEvent = Receipt | SegmentReady | SegmentAwaited | SessionInfo | SessionClosed | Exported | Capacity
 
 
 # ---- gateway → worker ----
@@ -162,10 +209,26 @@ RuntimeEvent = Receipt | SegmentReady | SegmentAwaited | SessionInfo | SessionCl
 
 @dataclass(frozen=True)
 class OpenSession:
+    """A new video: from a prompt, maybe a picture; or from a snapshot; or a second future of an open session,
+    `fork_of`, from what it showed `rewind_s` ago. What a past has, prompt and seed, None keeps."""
+
     session: str
-    prompt: str
-    seed: int
+    prompt: str | tuple[Weighted, ...] | None
+    seed: int | None
     image: ByteArray | None = None  # (3, H, W) uint8
+    snapshot: bytes | None = None
+    fork_of: str | None = None
+    rewind_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class ExportSession:
+    """Asks for a snapshot of what is on the screen (safetensors), or for the control log (JSON Lines);
+    answered by one Exported with the same `request`."""
+
+    session: str
+    request: str
+    what: Literal["snapshot", "log"]
 
 
 @dataclass(frozen=True)
@@ -198,7 +261,7 @@ class Stop:
     pass
 
 
-Command = OpenSession | SubmitControl | CloseSession | SetViewers | RequestKeyframe | Stop
+Command = OpenSession | SubmitControl | ExportSession | CloseSession | SetViewers | RequestKeyframe | Stop
 
 
 # ---- worker → gateway (and Receipt, SessionInfo, SessionClosed from above) ----
@@ -266,6 +329,23 @@ class Stands:
     buffering: Buffering | None
 
 
+@dataclass(frozen=True)
+class Hangs:
+    """One call of the device takes far longer than any before: for `for_s` now. None: it came back."""
+
+    for_s: float | None
+
+
 WorkerEvent = (
-    WorkerReady | WorkerFailed | Packet | SegmentStats | Stands | Receipt | SessionInfo | SessionClosed
+    WorkerReady
+    | WorkerFailed
+    | Packet
+    | SegmentStats
+    | Stands
+    | Receipt
+    | SessionInfo
+    | SessionClosed
+    | Exported
+    | Capacity
+    | Hangs
 )

@@ -115,7 +115,7 @@ class FakeSteering:
         info = replace(self.infos[session], segment=self.infos[session].segment + 1)
         match control.body:
             case Prompt(text=text):
-                info = replace(info, prompt=text)
+                info = replace(info, prompt=str(text))
             case Action(action=action):
                 info = replace(info, action=action)
             case Pause() | Resume():

@@ -212,7 +212,7 @@ class FakeWorker:
 
 
 def opened(command: OpenSession) -> SessionInfo:
-    return SessionInfo(command.session, command.prompt, command.seed, False, None, 0, 0, 0, 1000)
+    return SessionInfo(command.session, str(command.prompt), command.seed or 0, False, None, 0, 0, 0, 1000)
 
 
 def applied(session: str, control_id: str, segment: int = 3, frame: int = 24) -> Receipt:

@@ -53,6 +53,8 @@ class Session:
         usual_s: float = 0.0,
     ) -> None:
         """`usual_s` is what a segment is expected to take; 0: nobody knows. Raises InvalidInput."""
+        if not isinstance(command.prompt, str) or command.seed is None:
+            raise InvalidInput("prompt and seed are wanted", field="prompt")
         check_prompt(command.prompt, "prompt")
         check_seed(command.seed, "seed")
         check_image(command.image, spec, "image")
@@ -63,8 +65,8 @@ class Session:
                 field="image",
             )
         self.id = command.session
-        self.prompt = command.prompt
-        self.seed = command.seed
+        self.prompt: str = command.prompt
+        self.seed: int = command.seed
         self.state = SessionState.zeros(spec)
         self.inbox = Inbox(self.id, config.inbox, config.remembered_ids)
         self.held: str | None = None
@@ -118,6 +120,8 @@ class Session:
         check_prompt(prompt.text, "text")
         if prompt.how not in ("recondition", "cut"):
             raise InvalidInput("how must be 'recondition' or 'cut'", field="how")
+        if not isinstance(prompt.text, str):
+            raise InvalidInput("text must be a string", field="text")
         self.prompt, self._new_text = prompt.text, True
         if prompt.how == "cut":
             self._cut(self._same_start() if self._spec.needs_image else NewScene())
