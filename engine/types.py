@@ -134,6 +134,15 @@ class SegmentReady:
 
 
 @dataclass(frozen=True)
+class Discarded:
+    """What waits to be shown after `segment` is no longer wanted; what comes next is of `epoch`."""
+
+    session: str
+    epoch: int
+    segment: int
+
+
+@dataclass(frozen=True)
 class SegmentAwaited:
     """The next segment will not be there in time: it is expected to be shown at `due_s` (monotonic clock).
     None: none is made for now, the session is paused or unwatched."""
@@ -169,6 +178,7 @@ class SessionInfo:
     state_bytes: int
     viewers: int = 0
     buffering: Buffering | None = None
+    past_bytes: int = 0  # what is kept at most for `now` and rewinding
 
 
 @dataclass(frozen=True)
@@ -201,7 +211,9 @@ class Capacity:
     load: float
 
 
-RuntimeEvent = Receipt | SegmentReady | SegmentAwaited | SessionInfo | SessionClosed | Exported | Capacity
+RuntimeEvent = (
+    Receipt | SegmentReady | Discarded | SegmentAwaited | SessionInfo | SessionClosed | Exported | Capacity
+)
 
 
 # ---- gateway → worker ----

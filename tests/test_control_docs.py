@@ -17,8 +17,8 @@ from engine.errors import PsistreamError
 from engine.types import Buffering, ByteArray, Receipt, SessionClosed
 from server.control import command, topics
 from server.control.base import SessionEvent
+from server.control.messages import CONTROL_MODELS
 from server.control.protocol import (
-    CONTROL_MODELS,
     MAX_HTTP_MESSAGE_BYTES,
     error_json,
     event_json,

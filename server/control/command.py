@@ -1,12 +1,14 @@
 """One MQTT message on a command topic → a control and where its answers go. Pure, and it never raises.
 
 The verb in the topic gives the type. Friendly to mosquitto_pub: a prompt may be plain text, an action the
-bare word, and pause, resume and reset need no payload. It doesn't know brokers, clocks or live sessions.
+bare word, a rewind the bare seconds, and pause, resume and reset need no payload. It doesn't know brokers,
+clocks or live sessions.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from engine.errors import InvalidInput
 from engine.types import Control
 from server.control import topics
-from server.control.protocol import CONTROL_MODELS, MAX_MESSAGE_BYTES, make_id, parse_control, salvage_id
+from server.control.messages import CONTROL_MODELS
+from server.control.protocol import MAX_MESSAGE_BYTES, make_id, parse_control, salvage_id
 from server.control.strictjson import load_object, printable
 
 VERBS = tuple(name for name in CONTROL_MODELS if name != "image")
@@ -124,6 +127,8 @@ def _plain(verb: str, text: str) -> dict[str, Any]:
         return {"action": None if text in ("null", "none") else text}
     if not text:
         return {}
+    if verb == "rewind" and re.fullmatch(r"\d{1,4}(\.\d{1,6})?", text, re.ASCII):
+        return {"seconds": float(text)}
     if verb == "reset" and text.isascii() and text.isdigit() and len(text) <= 10:
         return {"seed": int(text)}
     raise InvalidInput(f"{verb} takes an empty message or a JSON object", field="message")

@@ -16,6 +16,9 @@ from pydantic_core import PydanticCustomError
 MAX_TEXT_BYTES = 2048
 MAX_IMAGE_BYTES = 2 * 1024 * 1024
 MAX_SEED = 2**32 - 1
+MAX_PROMPTS = 8
+MAX_TRANSITION = 64
+MAX_REWIND_S = 3600
 
 
 def clean_text(text: str) -> str:
@@ -75,12 +78,23 @@ MessageId = Annotated[
     Field(min_length=1, max_length=64, description=ID_RULE),
     AfterValidator(_printable_id),
 ]
-Text = Annotated[
-    str, Field(description=f"a string of at most {MAX_TEXT_BYTES} bytes in UTF-8"), AfterValidator(clean_text)
-]
+TEXT_RULE = f"a string of at most {MAX_TEXT_BYTES} bytes in UTF-8"
+Text = Annotated[str, Field(description=TEXT_RULE), AfterValidator(clean_text)]
 How = Annotated[
-    Literal["recondition", "cut"], Field(description='"recondition" (keep the scene) or "cut" (new scene)')
+    Literal["recondition", "soft", "cut"],
+    Field(description='"recondition" (keep the scene), "soft" (bit by bit) or "cut" (new scene)'),
 ]
+When = Annotated[
+    Literal["next", "now"],
+    Field(description='"next" (queued frames still play) or "now" (they are dropped)'),
+]
+TRANSITION_RULE = f"a whole number of segments from 1 to {MAX_TRANSITION}"
+Transition = Annotated[int, Field(ge=1, le=MAX_TRANSITION, description=TRANSITION_RULE)]
+WEIGHT_RULE = "a number above 0, at most 1000"
+Weight = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False, description=WEIGHT_RULE)]
+SECONDS_RULE = f"a number above 0, at most {MAX_REWIND_S}"
+Seconds = Annotated[float, Field(gt=0, le=MAX_REWIND_S, allow_inf_nan=False, description=SECONDS_RULE)]
+PROMPTS_RULE = f"a list of 1 to {MAX_PROMPTS} objects with `text` and `weight`, instead of `text`"
 ActionName = Literal["left", "right", "jump", "idle"]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description=SEED_RULE)]
 ImageData = Annotated[

@@ -7,130 +7,32 @@ docs/protocol.md tells the same to people; a test keeps the two in agreement.
 
 from __future__ import annotations
 
-import base64
 import secrets
-from collections.abc import Callable
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from engine import types as nouns
 from engine.errors import InvalidInput
-from engine.types import ByteArray, Control, ControlBody, Receipt
+from engine.types import ByteArray, Control, Receipt
 from server.control.base import SessionEvent
-from server.control.fields import (
-    ID_RULE,
-    MAX_IMAGE_BYTES,
-    SEED_RULE,
-    ActionName,
-    How,
-    ImageData,
-    MessageId,
-    Seed,
-    Text,
+from server.control.fields import MAX_IMAGE_BYTES
+from server.control.messages import (
+    CONTROL_MODELS,
+    CONTROLS,
+    ImageDecoder,
+    NewSession,
+    PingMessage,
+    PromptMessage,
+    WeightedText,
+    pixels_of,
 )
 from server.control.strictjson import finite, load_object, printable
 
 MAX_MESSAGE_BYTES = 16 * 1024  # data channel and MQTT: a prompt whose every byte is a \u escape still fits
 MAX_HTTP_MESSAGE_BYTES = 4 * ((MAX_IMAGE_BYTES + 2) // 3) + MAX_MESSAGE_BYTES
-
-ImageDecoder = Callable[
-    [bytes], ByteArray
-]  # PNG/JPEG/WebP → (3, H, W) uint8 at the model's size, or InvalidInput
-
-
-class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class _ControlMessage(_Message):
-    id: MessageId | None = Field(default=None, description=ID_RULE)
-
-
-class PromptMessage(_ControlMessage):
-    """A new text. `recondition` keeps the scene, `cut` starts a new one."""
-
-    type: Literal["prompt"]
-    text: Text
-    how: How = "recondition"
-
-    def body(self, decode_image: ImageDecoder | None) -> ControlBody:
-        return nouns.Prompt(text=self.text, how=self.how)
-
-
-class ActionMessage(_ControlMessage):
-    """The action held from now on; null lets go."""
-
-    type: Literal["action"]
-    action: ActionName | None = Field(description='"left", "right", "jump", "idle" or null')
-
-    def body(self, decode_image: ImageDecoder | None) -> ControlBody:
-        return nouns.Action(action=self.action)
-
-
-class PauseMessage(_ControlMessage):
-    """Stop the video where it is."""
-
-    type: Literal["pause"]
-
-    def body(self, decode_image: ImageDecoder | None) -> ControlBody:
-        return nouns.Pause()
-
-
-class ResumeMessage(_ControlMessage):
-    """Go on after a pause."""
-
-    type: Literal["resume"]
-
-    def body(self, decode_image: ImageDecoder | None) -> ControlBody:
-        return nouns.Resume()
-
-
-class ResetMessage(_ControlMessage):
-    """Start again from the current prompt; another seed gives another world."""
-
-    type: Literal["reset"]
-    seed: Seed | None = Field(default=None, description=SEED_RULE)
-
-    def body(self, decode_image: ImageDecoder | None) -> ControlBody:
-        return nouns.Reset(seed=self.seed)
-
-
-class ImageMessage(_ControlMessage):
-    """Cut to a scene that starts from this picture. HTTP only."""
-
-    type: Literal["image"]
-    data: ImageData
-
-    def body(self, decode_image: ImageDecoder | None) -> ControlBody:
-        return nouns.Image(pixels=_pixels(self.data, decode_image, field="data"))
-
-
-class PingMessage(_ControlMessage):
-    """Data channel only: answered by a pong with the same id, to measure the way there and back."""
-
-    type: Literal["ping"]
-
-
-class NewSession(_Message):
-    """Body of POST /v1/sessions; `image` is base64 like `data` of an image control."""
-
-    prompt: Text
-    seed: Seed | None = Field(default=None, description=SEED_RULE)
-    image: ImageData | None = Field(default=None, description="a PNG, JPEG or WebP file in base64")
-
-
-ControlMessage = PromptMessage | ActionMessage | PauseMessage | ResumeMessage | ResetMessage | ImageMessage
-CONTROL_MODELS: dict[str, type[ControlMessage]] = {
-    "prompt": PromptMessage,
-    "action": ActionMessage,
-    "pause": PauseMessage,
-    "resume": ResumeMessage,
-    "reset": ResetMessage,
-    "image": ImageMessage,
-}
-_CONTROLS: TypeAdapter[ControlMessage] = TypeAdapter(Annotated[ControlMessage, Field(discriminator="type")])
 
 
 # ---- in ----
@@ -148,7 +50,7 @@ def parse_control(
     milliseconds: where it is given, call this in a thread (asyncio.to_thread)."""
     message = load_object(raw, max_bytes)
     try:
-        valid = _CONTROLS.validate_python(message)
+        valid = CONTROLS.validate_python(message)
     except ValidationError as error:
         raise _plain_error(error, message, CONTROL_MODELS.get(str(message.get("type")))) from None
     return Control(id=valid.id or make_id(), body=valid.body(decode_image))
@@ -175,7 +77,7 @@ def parse_new_session(
         valid = NewSession.model_validate(message)
     except ValidationError as error:
         raise _plain_error(error, message, NewSession) from None
-    return valid, None if valid.image is None else _pixels(valid.image, decode_image, field="image")
+    return valid, None if valid.image is None else pixels_of(valid.image, decode_image, field="image")
 
 
 def make_id() -> str:
@@ -195,15 +97,6 @@ def salvage_id(raw: bytes | str | dict[str, Any], *, max_bytes: int = MAX_MESSAG
     )
 
 
-def _pixels(data: str, decode_image: ImageDecoder | None, *, field: str) -> ByteArray:
-    if decode_image is None:
-        raise InvalidInput("image controls go over HTTP only: POST /v1/sessions/{id}/controls", field="type")
-    try:
-        return decode_image(base64.b64decode(data))
-    except InvalidInput as error:
-        raise InvalidInput(error.message, field=error.field or field) from None
-
-
 def _plain_error(
     error: ValidationError, message: dict[str, Any], model: type[BaseModel] | None
 ) -> InvalidInput:
@@ -216,9 +109,11 @@ def _plain_error(
         known = ", ".join(f'"{name}"' for name in CONTROL_MODELS)
         absent = "type is missing: it" if "type" not in message else "type"
         return InvalidInput(f"{absent} must be one of {known}", field="type")
-    name = str(path[0]) if path else "message"
-    shown = printable(name)
-    fields = model.model_fields
+    path, fields = _innermost(path, model)
+    name = str(fault.get("ctx", {}).get("field") or (path[-1] if path else "message"))
+    shown = printable(
+        "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)[1:] or name
+    )
     if kind == "extra_forbidden":
         return InvalidInput(
             f"{shown} is not a known field: remove it (known: {', '.join(fields)})", field=shown
@@ -228,6 +123,15 @@ def _plain_error(
     rule = fields[name].description if name in fields else None
     start = f"{shown} is missing: it" if kind == "missing" else shown
     return InvalidInput(f"{start} must be {rule or 'as docs/protocol.md says'}", field=shown)
+
+
+def _innermost(
+    path: tuple[int | str, ...], model: type[BaseModel]
+) -> tuple[tuple[int | str, ...], dict[str, FieldInfo]]:
+    """The path without pydantic's own names, and the fields of the object that it leads into."""
+    if model is PromptMessage and len(path) > 2 and path[0] == "prompts":
+        return path[:3], WeightedText.model_fields
+    return path[:1], model.model_fields
 
 
 # ---- out ----
