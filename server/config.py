@@ -98,9 +98,12 @@ class ServerConfig:
     max_viewers: int = 64
     viewer_timeout_s: float = 10.0  # a viewer that is silent for so long is gone
     controls_per_s: float = 60.0  # of one session, whatever channel they come by
-    session_idle_s: float = (
-        900.0  # a session of one's own that nobody watches or steers for so long is closed
-    )
+    # a session of one's own that nobody watches or steers for so long is closed
+    session_idle_s: float = 900.0
+    client_sessions: int = 16  # of one client at once; 0: as many as there are
+    client_device_s: float = 0.0  # seconds of the device's time per minute for one client; 0: no limit
+    snapshot_every_s: float = 5.0  # what is lost when a worker dies; 0: sessions begin anew then
+    hang_limit_s: float = 30.0  # a device call that is out for so long costs the worker its life
     restart_limit: int = 5  # worker restarts in a row before the server gives up
 
     def __post_init__(self) -> None:
@@ -108,6 +111,9 @@ class ServerConfig:
             raise InvalidInput(f"--port must be between 0 and 65535, not {self.port}", field="port")
         if self.max_viewers < 1:
             raise InvalidInput("--max-viewers must be at least 1", field="max_viewers")
+        for name in ("client_sessions", "client_device_s", "snapshot_every_s"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InvalidInput(f"--{name.replace('_', '-')} must be a number from 0 up", field=name)
 
     @property
     def loopback(self) -> bool:

@@ -13,40 +13,47 @@ import secrets
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 from engine.errors import Forbidden, Full, PsistreamError, Unavailable, UnknownSession
 from engine.types import (
     ByteArray,
+    Capacity,
     CloseSession,
-    Command,
     Control,
     OpenSession,
     Receipt,
     RequestKeyframe,
+    SegmentStats,
     SessionClosed,
     SessionInfo,
     SetViewers,
     SubmitControl,
+    Weighted,
     WorkerReady,
 )
+from server.budget import Budgets
 from server.config import ServerConfig
 from server.control.base import Listener
 from server.hearing import Hearing
 from server.listeners import Listeners
 from server.metrics import Metrics
-from server.session import Session, new_session
-from server.supervisor import Supervisor
+from server.revival import Revival
+from server.session import MAIN, Session, new_session
+from server.supervisor import HEALTHY_S, Supervisor
 from server.tasks import Tasks
-from server.upkeep import upkeep
+from server.upkeep import Upkeep
 from server.worker.base import MakeWorker, as_error
 
 log = logging.getLogger(__name__)
 
-MAIN = "main"
+Words = str | tuple[Weighted, ...]
+
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 5.0
-REOPEN_S = 0.5
+EXPORT_TIMEOUT_S = 10.0
+REOPEN_S, REOPEN_MOST_S = 0.5, 30.0
+CAME_BACK_S = 1.0  # what a restart takes besides loading the model
 
 
 class Gateway:
@@ -63,11 +70,33 @@ class Gateway:
         self._clock = clock
         self._sessions: dict[str, Session] = {}
         self._listeners = Listeners()
+        self._budgets = Budgets(config.client_sessions, config.client_device_s, clock)
         self._hearing = Hearing(
-            self._sessions, self._listeners, metrics, clock, lambda: self.ready, self._end
+            self._sessions, self._listeners, metrics, clock, lambda: self.ready, self._end, self._played
         )
         self._supervisor = Supervisor(
-            make_worker, self._hearing, self._open_main, self._lost, metrics, config.restart_limit, clock
+            make_worker,
+            self._hearing,
+            self._up,
+            self._lost,
+            lambda message: self._revival.give_up(),
+            metrics,
+            config.restart_limit,
+            clock,
+        )
+        self._revival = Revival(
+            self._sessions, self._supervisor.send, self._hearing, self._end, metrics, clock
+        )
+        self._upkeep = Upkeep(
+            config,
+            self._sessions,
+            self._supervisor,
+            self._hearing,
+            self._budgets,
+            metrics,
+            clock,
+            forget=lambda session: self._drop(session, "idle", "nobody watched or steered it any more"),
+            snapshot=lambda session_id: self.export(session_id, "snapshot"),
         )
         self._tasks = Tasks()
         self._closing = False
@@ -75,16 +104,7 @@ class Gateway:
     async def __aenter__(self) -> Self:
         try:
             await self._supervisor.start()
-            self._tasks.spawn(
-                upkeep(
-                    self._sessions.values,
-                    idle_s=self.config.session_idle_s,
-                    clock=self._clock,
-                    expire=self._expire,
-                    remind=self._hearing.tell,
-                ),
-                "upkeep",
-            )
+            self._tasks.spawn(self._upkeep.run(), "upkeep")
         except BaseException:
             await self.close()
             raise
@@ -100,6 +120,7 @@ class Gateway:
         self._closing = True
         for session in list(self._sessions.values()):
             self._end(session, "closed", "the server is stopping")
+        self._hearing.exports.fail(Unavailable("the server is stopping"))
         await self._tasks.close()
         await self._supervisor.close()
 
@@ -110,45 +131,77 @@ class Gateway:
 
     @property
     def fault(self) -> str | None:
-        """Why none runs."""
-        return self._supervisor.fault
+        """Why none runs, or why the one that runs is of no use now."""
+        return self._supervisor.fault or self._hearing.health.fault(self._clock())
+
+    @property
+    def capacity(self) -> Capacity | None:
+        """What the worker told of itself last."""
+        return self._hearing.capacity
 
     # ---- sessions ----
 
     async def open(
-        self, prompt: str, seed: int | None = None, image: ByteArray | None = None, *, name: str | None = None
+        self,
+        prompt: Words | None = None,
+        seed: int | None = None,
+        image: ByteArray | None = None,
+        *,
+        snapshot: bytes | None = None,
+        fork_of: str | None = None,
+        rewind_s: float = 0.0,
+        name: str | None = None,
+        client: str | None = None,
     ) -> Session:
-        """Raises Full, InvalidInput, Unavailable."""
+        """A new video, or one that goes on from a snapshot or from another session's past: see OpenSession.
+        It is charged to `client`. Raises Full, InvalidInput, Unavailable, UnknownSession."""
         if self.ready is None:
             raise Unavailable(self.fault or "the worker is not running; try again in a moment")
+        if fork_of is not None:
+            self.session(fork_of)
         if len(self._sessions) >= self.ready.max_sessions:
             self.metrics.refused.labels("sessions").inc()
             raise Full(f"all {self.ready.max_sessions} sessions are taken: try again later, or close one")
-        seed = secrets.randbits(32) if seed is None else seed
-        shared = name is not None and self.config.loopback
-        session = self._enter(name or secrets.token_urlsafe(9), prompt, seed, shared=shared)
-        command = OpenSession(session.id, prompt, seed, image)
+        if seed is None and snapshot is None and fork_of is None:
+            seed = secrets.randbits(32)
+        command = OpenSession(
+            name or secrets.token_urlsafe(9), prompt, seed, image, snapshot, fork_of, rewind_s
+        )
+        session = self._enter(command, shared=name is not None and self.config.loopback, client=client)
         try:
             self._supervisor.send(command)
             async with asyncio.timeout(OPEN_TIMEOUT_S + self.ready.segment_ms / 1000):
                 await session.opened
         except TimeoutError:
-            self._try(CloseSession(session.id))
-            self._end(session, "unavailable", "the worker did not answer")
+            self._drop(session, "unavailable", "the worker did not answer")
             raise Unavailable("the worker did not answer; try again in a moment") from None
         except PsistreamError as error:
+            if isinstance(error, Full):
+                self.metrics.refused.labels("capacity").inc()
             self._end(session, error.code, error.message)
+            raise
+        except asyncio.CancelledError:
+            self._drop(session, "closed", "nobody waits for it any more")
             raise
         return session
 
-    def _enter(self, session_id: str, prompt: str, seed: int, *, shared: bool) -> Session:
-        size = self.ready.state_bytes if self.ready else 0
-        session = self._sessions[session_id] = new_session(
-            SessionInfo(session_id, prompt, seed, False, None, 0, 0, 0, size),
+    def _enter(self, command: OpenSession, *, shared: bool, client: str | None) -> Session:
+        """Raises OverBudget."""
+        try:
+            self._budgets.enter(client)
+        except Full:
+            self.metrics.refused.labels("client").inc()
+            raise
+        name, size = command.session, self.ready.state_bytes if self.ready else 0
+        said = command.prompt if isinstance(command.prompt, str) else ""
+        session = self._sessions[name] = new_session(
+            SessionInfo(name, said, command.seed or 0, False, None, 0, 0, 0, size),
+            command,
             shared=shared,
+            client=client,
             now_s=self._clock(),
-            on_viewers=lambda viewers: self._viewers_changed(session_id, viewers),
-            on_keyframe=lambda codec: self._try(RequestKeyframe(session_id, codec)),
+            on_viewers=lambda viewers: self._viewers_changed(name, viewers),
+            on_keyframe=lambda codec: self._supervisor.try_send(RequestKeyframe(name, codec)),
         )
         self._hearing.count()
         return session
@@ -158,18 +211,20 @@ class Gateway:
         session = self.session(session_id)
         if session.id == MAIN:
             raise Forbidden("main is everybody's and stays; reset it, or open a session of your own")
-        self._try(CloseSession(session_id))
+        self._supervisor.try_send(CloseSession(session_id))
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            async with asyncio.timeout(0 if session.away else CLOSE_TIMEOUT_S):
                 await session.closed.wait()
         except TimeoutError:
             self._end(session, "closed", "the session was closed")
 
-    def _expire(self, session: Session) -> None:
-        """Sessions that were forgotten must not keep others out."""
-        if session.id != MAIN:
-            self._try(CloseSession(session.id))
-            self._end(session, "idle", "nobody watched or steered it any more")
+    async def export(self, session_id: str, what: Literal["snapshot", "log"]) -> bytes:
+        """A session as it is on the screen, as safetensors; or its controls, as JSON Lines. Raises
+        UnknownSession, Unavailable, BackendError."""
+        if self.session(session_id).away or self.ready is None:
+            raise Unavailable(self.fault or "the worker is not running; try again in a moment")
+        within_s = EXPORT_TIMEOUT_S + self.ready.segment_ms / 1000
+        return await self._hearing.exports.ask(self._supervisor.send, session_id, what, within_s)
 
     def session(self, session_id: str) -> Session:
         """Raises UnknownSession."""
@@ -179,9 +234,8 @@ class Gateway:
         return session
 
     def stalled(self) -> list[str]:
-        """Sessions that are watched and should move, but have not for long: the device hangs."""
-        now_s = self._clock()
-        return [s.id for s in self._sessions.values() if s.stalled(now_s)]
+        """Sessions that are watched and should move, but have not for long."""
+        return self._upkeep.stalled()
 
     # ---- Steering ----
 
@@ -197,13 +251,11 @@ class Gateway:
         if known is not None:
             return known
         try:
-            self._supervisor.send(SubmitControl(session_id, control))
+            if not session.away:  # the next worker gets it with the session
+                self._supervisor.send(SubmitControl(session_id, control))
         except Unavailable as error:  # not remembered: the same id may be tried again
             return Receipt(session_id, control.id, "rejected", code=error.code, message=error.message)
-        receipt = Receipt(session_id, control.id, "received")
-        session.remember(receipt)
-        session.received_s[control.id] = session.used_s = self._clock()
-        return receipt
+        return session.received(control, self._clock())
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         return self._listeners.add(listener)
@@ -211,44 +263,63 @@ class Gateway:
     # ---- what happens to sessions ----
 
     def _viewers_changed(self, session_id: str, viewers: dict[str, int]) -> None:
-        self._try(SetViewers(session_id, viewers))
         if session := self._sessions.get(session_id):
-            session.used_s = self._clock()
-            if session.fanout.count == 1:  # the first one: generation begins again
-                session.moved_s = max(session.moved_s, self._clock())
+            if not session.away:
+                self._supervisor.try_send(SetViewers(session_id, {} if session.held else viewers))
+            session.watched(self._clock())
             self._hearing.tell(session)
+
+    def _played(self, session: Session, stats: SegmentStats) -> None:
+        self._budgets.spend(session.client, stats.timings_ms.get("total", 0.0) / 1000)
+        self._revival.played(session, stats)
 
     def _end(self, session: Session, code: str, message: str) -> None:
         """Whatever ended it. Its viewers hear why through the listeners."""
-        if self._sessions.pop(session.id, None) is None:
+        if self._sessions.get(session.id) is not session:
             return
+        del self._sessions[session.id]
+        self._budgets.leave(session.client)
         if not session.opened.done():
             session.opened.set_exception(as_error(code, message))
             session.opened.exception()  # retrieved, should nobody wait any more
         session.closed.set()
+        self._hearing.exports.fail(UnknownSession("the session has ended", field="session"), session.id)
         self._listeners.tell(SessionClosed(session.id, code, message))
         session.fanout.close()
         self._hearing.count()
-        if session.id == MAIN and code not in ("closed", "worker_lost") and not self._closing:
+        if session.id == MAIN and code != "closed" and not self._closing:
             self._tasks.spawn(self._reopen_main(), "reopen-main")
 
+    def _drop(self, session: Session, code: str, message: str) -> None:
+        """End it here and there."""
+        self._supervisor.try_send(CloseSession(session.id))
+        self._end(session, code, message)
+
     # ---- the worker's life ----
+
+    async def _up(self) -> None:
+        """A worker is ready: sessions go on in it, and `main` is there. Raises PsistreamError."""
+        self._hearing.health.started(self._clock())
+        self._revival.revive_all()
+        await self._open_main()
+
+    async def _reopen_main(self) -> None:
+        """What one visitor broke must not be lost to all. Growing pauses keep an eternal failure cheap."""
+        pause_s = REOPEN_S
+        while MAIN not in self._sessions:
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, REOPEN_MOST_S)
+            if self.ready is None:
+                return  # the next worker opens it
+            with contextlib.suppress(PsistreamError):
+                await self._open_main()
 
     async def _open_main(self) -> None:
         if MAIN not in self._sessions:
             await self.open(self.config.prompt, self.config.seed, name=MAIN)
 
-    async def _reopen_main(self) -> None:
-        """What one visitor broke must not be lost to all. The pause keeps an eternal failure cheap."""
-        await asyncio.sleep(REOPEN_S)
-        if self.ready is not None:
-            await self._open_main()
-
     def _lost(self, message: str) -> None:
-        for session in list(self._sessions.values()):
-            self._end(session, "worker_lost", "the worker that made this video is gone; open it again")
-
-    def _try(self, command: Command) -> None:
-        """Where nobody can be told: a worker that is gone takes its sessions with it anyway."""
-        with contextlib.suppress(Unavailable):
-            self._supervisor.send(command)
+        self._hearing.health.started(self._clock())
+        self._hearing.exports.fail(Unavailable("the worker was replaced; try again in a moment"))
+        lived = self._supervisor.lived_s > HEALTHY_S
+        self._revival.all_lost(self._supervisor.start_took_s + CAME_BACK_S, healthy=lived)

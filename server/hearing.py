@@ -6,8 +6,22 @@ It knows no commands and starts nothing; events of sessions that are gone are ig
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from engine.types import Packet, Receipt, SegmentStats, SessionClosed, SessionInfo, Stands, WorkerReady
+from engine.types import (
+    Capacity,
+    Exported,
+    Hangs,
+    Packet,
+    Receipt,
+    SegmentStats,
+    SessionClosed,
+    SessionInfo,
+    Stands,
+    WorkerReady,
+)
+from server.exports import Exports
+from server.health import Health
 from server.listeners import Listeners
 from server.metrics import Metrics
 from server.session import Session
@@ -15,7 +29,8 @@ from server.worker.base import Applied, Event
 
 
 class Hearing:
-    """`end(session, code, message)` is called for a session that the worker has closed."""
+    """`end(session, code, message)` is called for a session that the worker has closed, `on_played` when a
+    segment of one begins to be shown."""
 
     def __init__(
         self,
@@ -25,11 +40,16 @@ class Hearing:
         clock: Callable[[], float],
         ready: Callable[[], WorkerReady | None],
         end: Callable[[Session, str, str], None],
+        on_played: Callable[[Session, SegmentStats], None],
     ) -> None:
         self._sessions, self._listeners, self._metrics = sessions, listeners, metrics
-        self._clock, self._ready, self._end = clock, ready, end
+        self._clock, self._ready, self._end, self._on_played = clock, ready, end, on_played
+        self.health = Health(clock())
+        self.exports = Exports()
+        self.capacity: Capacity | None = None
 
     def __call__(self, event: Event) -> None:
+        self.health.heard(self._clock())
         match event:
             case Applied(receipt, pts_90k):
                 self._receipt(receipt, pts_90k)
@@ -45,9 +65,16 @@ class Hearing:
             case Stands():
                 self._stands(event)
             case Packet():
-                self._metrics.encoded.labels(event.codec).inc()
-                if session_ := self._sessions.get(event.session):
-                    self._metrics.sent.inc(session_.fanout.push(event))
+                self._packet(event)
+            case Exported():
+                self.exports.answered(event)
+            case Capacity():
+                self.capacity = event
+                self._metrics.capacity_is(event)
+            case Hangs():
+                before = self.health.hangs_total
+                self.health.told(event, self._clock())
+                self._metrics.hangs.inc(self.health.hangs_total - before)
 
     def tell(self, session: Session) -> None:
         """How it is now, to whoever listens."""
@@ -64,9 +91,17 @@ class Hearing:
         session = self._sessions.get(receipt.session)
         if session is None:
             return
+        session.keepsake.answered(receipt)
+        if receipt.id in session.quiet:
+            session.quiet.discard(receipt.id)
+            return
+        known = session.answers.get(receipt.id)
+        if known is not None and known.status != "received":
+            return  # it was submitted again to a new worker, and answered before
         session.remember(receipt)
-        if pts_90k is not None and receipt.frame is not None:
-            session.remember_time(receipt.frame, pts_90k)
+        placed = None if pts_90k is None else session.clock.place(pts_90k)
+        if placed is not None and receipt.frame is not None:
+            session.remember_time(receipt.frame, placed)
         since_s = session.received_s.pop(receipt.id, None)
         self._metrics.receipt(receipt, None if since_s is None else self._clock() - since_s)
         self._listeners.tell(receipt)
@@ -84,6 +119,13 @@ class Hearing:
         late, dropped = session.played(stats, self._clock(), plays_s)
         self._metrics.segment(stats, late, dropped)
         self._listeners.tell(stats)
+        self._on_played(session, stats)
+
+    def _packet(self, packet: Packet) -> None:
+        self._metrics.encoded.labels(packet.codec).inc()
+        if session := self._sessions.get(packet.session):
+            pts_90k = session.clock.frame(packet.pts_90k, self._clock())
+            self._metrics.sent.inc(session.fanout.push(replace(packet, pts_90k=pts_90k)))
 
     def _stands(self, event: Stands) -> None:
         if session := self._sessions.get(event.session):

@@ -8,12 +8,13 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from engine.types import Receipt, SegmentStats, WorkerReady
+from engine.types import Capacity, Receipt, SegmentStats, WorkerReady
 from server.control.mqtt import MqttBridge
 from server.version import VERSION
 
 SECONDS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 SPEED = (0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+FAILOVER = (0.1, 0.2, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0)
 RATIO = (0.0, 0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 1.0)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -24,6 +25,8 @@ class Metrics:
         self.sessions = self._gauge("sessions", "Open sessions")
         self.slots_free = self._gauge("session_slots_free", "Sessions that may still be opened")
         self.refused = self._counter("admission_rejected_total", "Refused sessions and viewers", "reason")
+        self.capacity = self._gauge("capacity_sessions", "Sessions that the device serves in real time")
+        self.load = self._gauge("device_load", "Share of the device's time that the open sessions take")
         self.segments = self._counter("segments_generated_total", "Segments that were played")
         self.segment_s = self._histogram("segment_generate_seconds", "Device time of one segment", SECONDS)
         self.missed = self._counter("segment_deadline_missed_total", "Segments that were late for playout")
@@ -54,6 +57,12 @@ class Metrics:
         self.apply_s = self._histogram("control_apply_seconds", "From received to applied", SECONDS)
         self.worker_up = self._gauge("worker_up", "1 while the worker runs")
         self.restarts = self._counter("worker_restarts_total", "Times that a dead worker was replaced")
+        self.hangs = self._counter("hangs_total", "Calls of the device that took far longer than any before")
+        self.resumed = self._counter("sessions_resumed_total", "Sessions that went on in another worker")
+        self.failover_s = self._histogram(
+            "failover_seconds", "From the loss of a worker to a picture of the next", FAILOVER
+        )
+        self.snapshot_bytes = self._gauge("snapshot_bytes", "Size of the latest snapshot")
         self.mqtt_connected = self._gauge("mqtt_connected", "1 while the broker is there; -1 without MQTT")
         self.mqtt_connected.set(-1)
         self.mqtt_messages = self._gauge("mqtt_messages", "MQTT messages since the start", "result")
@@ -88,6 +97,10 @@ class Metrics:
         self.controls.labels(receipt.status, receipt.code or "").inc()
         if receipt.status == "applied" and since_received_s is not None:
             self.apply_s.observe(since_received_s)
+
+    def capacity_is(self, capacity: Capacity) -> None:
+        self.capacity.set(capacity.sessions)
+        self.load.set(capacity.load)
 
     def worker(self, ready: WorkerReady) -> None:
         self.worker_up.set(1)

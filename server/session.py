@@ -11,23 +11,29 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from engine.types import Buffering, Receipt, SegmentStats, SessionInfo
+from engine.types import Buffering, Control, OpenSession, Receipt, SegmentStats, SessionInfo
+from server.keepsake import Keepsake
 from server.media.fanout import Fanout
+from server.mediaclock import MediaClock
 
+MAIN = "main"  # the session that everybody shares
 REMEMBERED_ANSWERS = 1024
 REMEMBERED_TIMES = 256
-STALLED_S = 10.0
+STALLED_PERIODS, STALLED_S = 2.0, 2.0  # with nothing new for so many segments after the last, and so long
 
 
 @dataclass
 class Session:
-    """`token` steers, `view_token` watches; None: everybody may, which only a server on loopback grants."""
+    """`token` steers, `view_token` watches; None: everybody may, which only a server on loopback grants.
+    `client` is whose budget it is charged to; None: nobody's."""
 
     id: str
     token: str | None
     view_token: str | None
+    client: str | None
     fanout: Fanout
     info: SessionInfo
+    keepsake: Keepsake
     opened: asyncio.Future[None]
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     stats: SegmentStats | None = None
@@ -38,10 +44,33 @@ class Session:
     answers: OrderedDict[str, Receipt] = field(default_factory=OrderedDict)
     received_s: dict[str, float] = field(default_factory=dict)  # of controls that wait
     times: OrderedDict[int, int] = field(default_factory=OrderedDict)  # frame → pts_90k
+    clock: MediaClock = field(default_factory=MediaClock)
+    away: bool = False  # its worker is gone, the next one has not been told of it yet
+    lost_s: float | None = None  # when that was, until its picture moves again
+    revivals: int = 0  # in a row
+    quiet: set[str] = field(default_factory=set)  # ids of controls of our own, which nobody waits for
+    held: bool = False  # its client has used up its share of the device
 
-    def stalled(self, now_s: float) -> bool:
-        """Watched and not paused, but nothing new for long."""
-        return bool(self.fanout.count) and not self.info.paused and now_s - self.moved_s > STALLED_S
+    def stalled(self, now_s: float, period_s: float) -> bool:
+        """Watched and not paused, but nothing new for long; a segment takes `period_s` on a fast device."""
+        moves = self.fanout.count and not (self.info.paused or self.away or self.held)
+        told = self.buffering or self.stats
+        usual_s = period_s / max(0.001, min(1.0, told.speed if told else 1.0))
+        return bool(moves) and now_s - self.moved_s > max(STALLED_S, STALLED_PERIODS * usual_s)
+
+    def watched(self, now_s: float) -> None:
+        """A viewer came or went."""
+        self.used_s = now_s
+        if self.fanout.count == 1:  # the first one: generation begins again
+            self.moved_s = max(self.moved_s, now_s)
+
+    def received(self, control: Control, now_s: float) -> Receipt:
+        """It is on its way."""
+        self.keepsake.submitted(control)
+        receipt = Receipt(self.id, control.id, "received")
+        self.remember(receipt)
+        self.received_s[control.id] = self.used_s = now_s
+        return receipt
 
     def told(self, info: SessionInfo, now_s: float) -> None:
         """It changed, or has just been opened."""
@@ -53,6 +82,7 @@ class Session:
         """A segment begins to be shown, for `plays_s` at natural speed. How many were late, and how many
         frames dropped, since the last."""
         before, self.stats, self.moved_s = self.stats, stats, now_s + plays_s / stats.rate
+        self.keepsake.played(stats)
         late = stats.late_total - (before.late_total if before else 0)
         return late, stats.dropped_frames_total - (before.dropped_frames_total if before else 0)
 
@@ -89,8 +119,10 @@ class Session:
 
 def new_session(
     info: SessionInfo,
+    origin: OpenSession,
     *,
     shared: bool,
+    client: str | None,
     now_s: float,
     on_viewers: Callable[[dict[str, int]], None],
     on_keyframe: Callable[[str], None],
@@ -100,8 +132,10 @@ def new_session(
         id=info.id,
         token=None if shared else secrets.token_urlsafe(24),
         view_token=None if shared else secrets.token_urlsafe(24),
+        client=client,
         fanout=Fanout(on_viewers, on_keyframe),
         info=info,
+        keepsake=Keepsake(origin),
         opened=asyncio.get_running_loop().create_future(),
         moved_s=now_s,
         used_s=now_s,

@@ -1,14 +1,17 @@
-"""Keeps a worker running: starts it, replaces it when it dies, gives up when that doesn't help.
+"""Keeps a worker running: starts it, replaces it when it dies or hangs, gives up when that doesn't help.
 
-It doesn't know what the worker's events mean; it passes them on.
+It doesn't know what the worker's events mean; it passes them on, those of the worker that runs now and of no
+other: what an old one still says when it comes back from the dead is not heard.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from engine.errors import PsistreamError, Unavailable
 from engine.types import Command, WorkerReady
@@ -28,7 +31,8 @@ def restart_delay_s(attempt: int) -> float:
 
 
 class Supervisor:
-    """`on_up` is awaited whenever a worker is ready; `on_lost` is told at once when one is gone, with why."""
+    """`on_up` is awaited whenever a worker is ready; `on_lost` is told at once when one is gone, with why,
+    and `on_end` when no other will come."""
 
     def __init__(
         self,
@@ -36,24 +40,36 @@ class Supervisor:
         on_event: OnEvent,
         on_up: Callable[[], Awaitable[None]],
         on_lost: Callable[[str], None],
+        on_end: Callable[[str], None],
         metrics: Metrics,
         restart_limit: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ready: WorkerReady | None = None
         self.fault: str | None = "the model is being loaded"  # why there is no worker
+        self.start_took_s = 0.0
         self._make_worker, self._on_event, self._on_up = make_worker, on_event, on_up
-        self._on_lost, self._metrics, self._limit, self._clock = on_lost, metrics, restart_limit, clock
+        self._on_lost, self._on_end = on_lost, on_end
+        self._metrics, self._limit, self._clock = metrics, restart_limit, clock
         self._worker: Worker | None = None
+        self._number = 0  # of the worker that is listened to
         self._tasks = Tasks()
         self._attempts, self._restarting, self._closing = 0, False, False
         self._started_s = 0.0
 
+    @property
+    def lived_s(self) -> float:
+        """How long this worker has been running."""
+        return self._clock() - self._started_s
+
     async def start(self) -> None:
         """Raises the PsistreamError that stopped it."""
-        self._worker = self._make_worker(self._heard)
+        began_s = self._clock()
+        self._number += 1
+        self._worker = self._make_worker(partial(self._heard, self._number))
         self.ready = await self._worker.start()
         self._started_s, self.fault = self._clock(), None
+        self.start_took_s = self._started_s - began_s
         self._metrics.worker(self.ready)
         await self._on_up()
 
@@ -71,16 +87,32 @@ class Supervisor:
             raise Unavailable(self.fault or "the worker is not running; try again in a moment")
         self._worker.send(command)
 
-    def _heard(self, event: Event) -> None:
-        if not isinstance(event, WorkerLost):
-            self._on_event(event)
+    def try_send(self, command: Command) -> None:
+        """Where nobody can be told: what a worker that is gone misses, the next one is told anyway."""
+        with contextlib.suppress(Unavailable):
+            self.send(command)
+
+    def replace(self, why: str) -> None:
+        """The worker lives but is of no use. Nothing more is heard of it; if need be it is killed."""
+        if self.ready is not None:
+            self._lose(why)
+
+    def _heard(self, number: int, event: Event) -> None:
+        if number != self._number:
             return
-        log.error("%s; its sessions are lost", event.message)
-        self.ready, self.fault = None, event.message
-        self._metrics.worker_up.set(0)
-        self._on_lost(event.message)
-        if self._clock() - self._started_s > HEALTHY_S:
+        if isinstance(event, WorkerLost):
+            self._lose(event.message)
+        else:
+            self._on_event(event)
+
+    def _lose(self, why: str) -> None:
+        log.error("%s; another one is started", why)
+        self._number += 1
+        if self.lived_s > HEALTHY_S:
             self._attempts = 0
+        self.ready, self.fault = None, why
+        self._metrics.worker_up.set(0)
+        self._on_lost(why)
         if not self._closing and not self._restarting:
             self._restarting = True
             self._tasks.spawn(self._restart(), "restart-worker")
@@ -95,12 +127,16 @@ class Supervisor:
                     await self._worker.close()
                 try:
                     await self.start()
+                except PsistreamError as error:
+                    self._number += 1
+                    self.ready, self.fault = None, f"the worker could not be restarted: {error.message}"
+                    self._on_lost(self.fault)
+                    log.error("%s", self.fault)
+                if self.ready is not None:  # it may have died while its sessions were opened
                     log.warning("the worker runs again")
                     return
-                except PsistreamError as error:
-                    self.ready, self.fault = None, f"the worker could not be restarted: {error.message}"
-                    log.error("%s", self.fault)
             self.fault = f"{self.fault}; given up after {self._attempts} restarts: start psistream again"
             log.error("%s", self.fault)
+            self._on_end(self.fault)
         finally:
             self._restarting = False

@@ -1,32 +1,111 @@
-"""What is done for sessions every second: who was forgotten is ended, who waits is told for how long still.
+"""What is done every second: replace a worker that hangs; keep, ration, forget sessions, tell who waits.
 
-It knows of sessions what `Session` keeps, and neither worker nor clients.
+It decides by what the gateway's parts know and asks them to act; it knows no clients and no codecs.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 
-from server.session import Session
+from engine.errors import PsistreamError
+from engine.types import Buffering, SetViewers
+from server.budget import Budgets
+from server.config import ServerConfig
+from server.hearing import Hearing
+from server.metrics import Metrics
+from server.session import MAIN, Session
+from server.supervisor import Supervisor
+from server.tasks import Tasks
+
+log = logging.getLogger(__name__)
 
 EVERY_S = 1.0
 
 
-async def upkeep(
-    sessions: Callable[[], Iterable[Session]],
-    *,
-    idle_s: float,
-    clock: Callable[[], float],
-    expire: Callable[[Session], None],
-    remind: Callable[[Session], None],
-) -> None:
-    """Until cancelled. `expire` is called for what nobody watched or steered for `idle_s`, `remind` for each
-    session whose picture stands: else a state that is kept for latecomers would tell of a past future."""
-    while True:
-        await asyncio.sleep(EVERY_S)
-        for session in list(sessions()):
-            if not session.fanout.count and clock() - session.used_s > idle_s:
-                expire(session)
-            elif session.buffering is not None:
-                remind(session)
+class Upkeep:
+    """`forget` ends a session that nobody wants any more; `snapshot` asks for one."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        sessions: Mapping[str, Session],
+        supervisor: Supervisor,
+        hearing: Hearing,
+        budgets: Budgets,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        forget: Callable[[Session], None],
+        snapshot: Callable[[str], Awaitable[bytes]],
+    ) -> None:
+        self._config, self._sessions, self._supervisor, self._hearing = config, sessions, supervisor, hearing
+        self._budgets, self._metrics, self._clock = budgets, metrics, clock
+        self._forget, self._snapshot = forget, snapshot
+        self._tasks = Tasks()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(EVERY_S)
+                self._check_worker()
+                for session in list(self._sessions.values()):
+                    self._look_after(session)
+        finally:
+            await self._tasks.close()
+
+    def stalled(self) -> list[str]:
+        """Sessions that are watched and should move, but have not for long: the device hangs."""
+        now_s, ready = self._clock(), self._supervisor.ready
+        period_s = max(ready.frames_per_segment / ready.fps, ready.segment_ms / 1000) if ready else 0.0
+        return [s.id for s in self._sessions.values() if s.stalled(now_s, period_s)]
+
+    def _check_worker(self) -> None:
+        ready = self._supervisor.ready
+        if ready is None:
+            return
+        limit_s = max(self._config.hang_limit_s, 3 * ready.segment_ms / 1000)
+        why = self._hearing.health.lasting(self._clock(), limit_s, stalled=bool(self.stalled()))
+        if why is not None:
+            self._supervisor.replace(why)
+
+    def _look_after(self, session: Session) -> None:
+        now_s, config = self._clock(), self._config
+        unused_s = 0.0 if session.fanout.count else now_s - session.used_s
+        if unused_s > config.session_idle_s and session.id != MAIN:
+            self._forget(session)  # or it would keep others out
+            return
+        self._ration(session)
+        if session.buffering is not None:  # what is kept for latecomers must not tell of a past future
+            self._hearing.tell(session)
+        if session.away or not session.opened.done() or not config.snapshot_every_s:
+            return
+        if session.keepsake.due(now_s, config.snapshot_every_s):
+            session.keepsake.asked(now_s)
+            self._tasks.spawn(self._keep(session), f"keep-{session.id}")
+
+    def _ration(self, session: Session) -> None:
+        """Whose client has used up its share stands until there is some again."""
+        client = session.client
+        over = self._budgets.over(client)
+        if client is None or session.away or over == session.held:
+            return
+        session.held = over
+        self._supervisor.try_send(SetViewers(session.id, {} if over else session.fanout.viewers))
+        speed = session.stats.speed if session.stats else 1.0
+        stands = Buffering(speed, 1.0, self._budgets.back_in_s(client)) if over else None
+        session.stands(stands, self._clock())
+        self._hearing.count()
+        self._hearing.tell(session)
+
+    async def _keep(self, session: Session) -> None:
+        """A snapshot, in case the worker is lost."""
+        snapshot = None
+        try:
+            snapshot = await self._snapshot(session.id)
+            self._metrics.snapshot_bytes.set(len(snapshot))
+        except PsistreamError as error:
+            log.debug("session %s: no snapshot: %s", session.id, error.message)
+        finally:
+            session.keepsake.taken(snapshot, self._clock())

@@ -27,6 +27,8 @@ from engine.types import (
     CloseSession,
     Command,
     Control,
+    Exported,
+    ExportSession,
     OpenSession,
     Packet,
     Receipt,
@@ -184,6 +186,10 @@ class FakeWorker:
         self.closed = False
         self.mute = False
         self.open_answer: Callable[[OpenSession], Event] = opened
+        self.export_answer: Callable[[ExportSession], Event] = exported
+        self.successor: Callable[[OpenSession], Event] | None = None  # what the next one answers
+        if log:
+            self.open_answer = log[-1].successor or opened
         if log is not None:
             log.append(self)
 
@@ -198,6 +204,8 @@ class FakeWorker:
         match command:
             case OpenSession():
                 loop.call_soon(self.tell, self.open_answer(command))
+            case ExportSession():
+                loop.call_soon(self.tell, self.export_answer(command))
             case CloseSession(session):
                 loop.call_soon(self.tell, SessionClosed(session, "closed", "the session was closed"))
 
@@ -212,7 +220,12 @@ class FakeWorker:
 
 
 def opened(command: OpenSession) -> SessionInfo:
-    return SessionInfo(command.session, str(command.prompt), command.seed or 0, False, None, 0, 0, 0, 1000)
+    prompt = command.prompt if isinstance(command.prompt, str) else "as it was"
+    return SessionInfo(command.session, prompt, command.seed or 0, False, None, 0, 0, 0, 1000)
+
+
+def exported(command: ExportSession) -> Exported:
+    return Exported(command.session, command.request, f"{command.what} of {command.session}".encode())
 
 
 def applied(session: str, control_id: str, segment: int = 3, frame: int = 24) -> Receipt:

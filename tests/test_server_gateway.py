@@ -11,6 +11,7 @@ import pytest
 from engine.errors import Forbidden, Full, InvalidInput, ModelFilesError, Unavailable, UnknownSession
 from engine.types import (
     Buffering,
+    Command,
     Control,
     OpenSession,
     Pause,
@@ -80,13 +81,15 @@ async def test_an_id_is_answered_once_and_has_one_effect() -> None:
         assert workers[0].submitted() == [PAUSE]
 
 
-async def test_what_the_worker_could_not_take_may_be_tried_again() -> None:
-    async with gateway(restart_limit=0) as (gate, workers, _):
-        session = gate.session("main")
-        workers[0].die()
-        gate._sessions["main"] = session  # as if the loss were not noticed yet
-        assert gate.submit("main", PAUSE).code == "unavailable"
-        assert "c1" not in session.answers
+async def test_what_the_worker_could_not_take_may_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(command: Command) -> None:
+        raise Unavailable("the worker has too much to do; try again in a moment")
+
+    async with gateway() as (gate, workers, _):
+        with monkeypatch.context() as patch:
+            patch.setattr(workers[0], "send", busy)
+            assert gate.submit("main", PAUSE).code == "unavailable"
+        assert gate.submit("main", PAUSE).status == "received"
 
 
 async def test_answers_are_remembered_for_a_bounded_number_of_ids() -> None:
@@ -152,32 +155,18 @@ async def test_a_shared_session_that_breaks_is_opened_again(monkeypatch: pytest.
         assert heard[0] == SessionClosed("main", "backend", "the model's numbers ran away")
 
 
-async def test_a_dead_worker_ends_its_sessions_and_is_replaced() -> None:
-    async with gateway() as (gate, workers, heard):
-        mine = await gate.open("mine")
-        heard.clear()
-        workers[0].die()
-        assert {(e.session, e.code) for e in heard if isinstance(e, SessionClosed)} == {
-            ("main", "worker_lost"),
-            (mine.id, "worker_lost"),
-        }
-        assert gate.ready is None
-        assert "signal 9" in (gate.fault or "")
-        with pytest.raises(Unavailable):
-            await gate.open("now")
-        await until(lambda: gate.session_ids() == ["main"], "replacement")
-        assert (len(workers), workers[0].closed, gate.fault) == (2, True, None)
-        assert b"psistream_worker_restarts_total 1.0" in gate.metrics.render()
-
-
 async def test_a_worker_that_keeps_dying_is_given_up() -> None:
-    async with gateway(restart_limit=2) as (gate, workers, _):
+    async with gateway(restart_limit=2) as (gate, workers, heard):
         for number in (1, 2):
             workers[-1].die()
             await until(lambda n=number: len(workers) == n + 1 and gate.ready, "replacement")  # type: ignore[misc]
         workers[-1].die()
         await until(lambda: "given up after 2 restarts" in (gate.fault or ""), "resignation")
         assert len(workers) == 3
+        assert gate.session_ids() == []
+        assert [(e.session, e.code) for e in heard if isinstance(e, SessionClosed)] == [
+            ("main", "worker_lost")
+        ]
 
 
 def test_restarts_wait_longer_each_time_within_a_limit() -> None:
@@ -243,11 +232,13 @@ async def test_forgotten_sessions_make_room(monkeypatch: pytest.MonkeyPatch) -> 
         assert SessionClosed(mine.id, "idle", "nobody watched or steered it any more") in heard
 
 
-async def test_a_watched_session_that_stands_still_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.session.STALLED_S", -1.0)
-    async with gateway() as (gate, workers, _):
+async def test_a_watched_session_that_stands_still_is_told() -> None:
+    clock = ManualClock()
+    async with gateway(clock) as (gate, workers, _):
         assert gate.stalled() == []
         gate.session("main").fanout._join("vp8", gate.session("main").fanout.track("vp8"))
+        assert gate.stalled() == []
+        clock.advance(2.1)
         assert gate.stalled() == ["main"]
         workers[0].tell(SessionInfo("main", "", 0, True, None, 0, 0, 0, 0))
         assert gate.stalled() == []  # paused
@@ -288,7 +279,7 @@ async def test_a_slow_device_is_not_taken_for_one_that_hangs() -> None:
         clock.advance(65.0)
         assert gate.stalled() == []
         workers[0].tell(SegmentStats("main", 0, 1, 8, {}, -1.0, 1, 0, 1000, 0.5, speed=0.01, rate=0.02))
-        clock.advance(30.0)  # its 8 frames play for 25 s
+        clock.advance(120.0)  # its 8 frames play for 25 s, and the next take 50 s as a rule
         assert gate.stalled() == []
         clock.advance(10.0)
         assert gate.stalled() == ["main"]

@@ -1,0 +1,108 @@
+"""What one client may have of the device: sessions at once, and seconds of its time per minute.
+
+A client is whoever has this name, its address as a rule; what it has used runs back evenly. It refuses and
+tells when there is something again; it closes nothing. Bounded: names without sessions are forgotten.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine.errors import Full
+
+MINUTE_S = 60.0
+MOST_NAMES = 1024
+AGAIN_FROM = 0.5  # who has used up all gets nothing before this share of it is there again
+
+
+class OverBudget(Full):
+    """This client has its share."""
+
+    code = "over_budget"
+
+
+@dataclass
+class _Account:
+    left_s: float
+    at_s: float
+    sessions: int = 0
+    over: bool = False
+
+
+class Budgets:
+    """0 means: no limit. The name None is nobody's and has none."""
+
+    def __init__(self, sessions: int, device_s: float, clock: Callable[[], float]) -> None:
+        self._sessions, self._device_s, self._clock = sessions, device_s, clock
+        self._accounts: dict[str, _Account] = {}
+
+    def __len__(self) -> int:
+        return len(self._accounts)
+
+    def enter(self, client: str | None) -> None:
+        """One more session. Raises OverBudget."""
+        if client is None:
+            return
+        if self.over(client):
+            raise OverBudget(
+                f"your share of the device, {self._device_s:g} s per minute, is used up: wait a moment",
+                retry_after_s=math.ceil(self.back_in_s(client)),
+            )
+        account = self._account(client)
+        if self._sessions and account.sessions >= self._sessions:
+            raise OverBudget(f"you have {account.sessions} sessions, which is the most: close one")
+        account.sessions += 1
+
+    def leave(self, client: str | None) -> None:
+        """One session less."""
+        if client is not None and client in self._accounts:
+            self._accounts[client].sessions -= 1
+
+    def spend(self, client: str | None, seconds: float) -> None:
+        """Of the device's time."""
+        if client is not None and self._device_s:
+            account = self._account(client)
+            account.left_s -= seconds
+            account.over = account.over or account.left_s <= 0
+
+    def over(self, client: str | None) -> bool:
+        """Whether it must wait."""
+        if client is None or not self._device_s or client not in self._accounts:
+            return False
+        account = self._account(client)
+        if account.left_s >= AGAIN_FROM * self._device_s:
+            account.over = False
+        return account.over
+
+    def back_in_s(self, client: str) -> float:
+        """For how long still, if it uses nothing meanwhile."""
+        lacking_s = AGAIN_FROM * self._device_s - self._account(client).left_s
+        return max(0.0, lacking_s * MINUTE_S / self._device_s) if self._device_s else 0.0
+
+    def _account(self, client: str) -> _Account:
+        """As it is now."""
+        now_s = self._clock()
+        account = self._accounts.get(client)
+        if account is None:
+            self._forget(now_s)
+            account = self._accounts[client] = _Account(self._device_s, now_s)
+        self._refill(account, now_s)
+        return account
+
+    def _refill(self, account: _Account, now_s: float) -> None:
+        gained_s = (now_s - account.at_s) * self._device_s / MINUTE_S
+        account.left_s, account.at_s = min(self._device_s, account.left_s + gained_s), now_s
+
+    def _forget(self, now_s: float) -> None:
+        """Make room for one more: who has no session and all of its share, else who has most of it."""
+        if len(self._accounts) < MOST_NAMES:
+            return
+        idle = [name for name, account in self._accounts.items() if account.sessions <= 0]
+        for name in idle:
+            self._refill(self._accounts[name], now_s)
+        idle.sort(key=lambda name: -self._accounts[name].left_s)
+        for i, name in enumerate(idle):
+            if i == 0 or self._accounts[name].left_s >= self._device_s:
+                del self._accounts[name]

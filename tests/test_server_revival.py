@@ -1,0 +1,347 @@
+"""Sessions outlive their worker: what goes on, what is done again, what is told, and what is given up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from engine.types import (
+    Action,
+    Buffering,
+    Command,
+    Control,
+    ControlBody,
+    Exported,
+    ExportSession,
+    Hangs,
+    OpenSession,
+    Pause,
+    Prompt,
+    Receipt,
+    Resume,
+    SegmentStats,
+    SessionClosed,
+    SessionInfo,
+    SetViewers,
+)
+from server.control.base import SessionEvent
+from server.gateway import Gateway
+from server.keepsake import Keepsake
+from server.mediaclock import MediaClock
+from server.metrics import Metrics
+from tests.fakes import ManualClock
+from tests.server_rig import FakeWorker, applied, config, live, opened, packet, until
+
+
+@asynccontextmanager
+async def gateway(
+    clock: Callable[[], float] = time.monotonic, **changes: object
+) -> AsyncIterator[tuple[Gateway, list[FakeWorker], list[SessionEvent]]]:
+    workers: list[FakeWorker] = []
+    heard: list[SessionEvent] = []
+    async with Gateway(
+        config(**changes), lambda on_event: FakeWorker(on_event, workers), Metrics(), clock
+    ) as gateway:
+        gateway.listen(heard.append)
+        yield gateway, workers, heard
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.upkeep.EVERY_S", 0.005)
+
+
+def stats(segment: int = 1, session: str = "main", epoch: int = 0) -> SegmentStats:
+    return SegmentStats(session, epoch, segment, 8 * segment, {"total": 5.0}, 10.0, 0, 0, 1000, 0.5)
+
+
+def told(worker: FakeWorker, session: str = "main") -> list[Command]:
+    """What a worker was told about a session, snapshots aside."""
+    return [
+        c
+        for c in worker.commands
+        if getattr(c, "session", None) == session and not isinstance(c, ExportSession)
+    ]
+
+
+async def replaced(gate: Gateway, workers: list[FakeWorker], number: int = 2) -> FakeWorker:
+    await until(lambda: len(workers) == number and gate.ready, "replacement")
+    return workers[-1]
+
+
+# ---- a worker dies ----
+
+
+@pytest.mark.usefixtures("often")
+async def test_a_session_goes_on_from_its_latest_snapshot() -> None:
+    async with gateway() as (gate, workers, heard):
+        mine = await gate.open("a blue dog", 5)
+        workers[0].tell(stats(session=mine.id))
+        await until(lambda: mine.keepsake.again("") != OpenSession("", "a blue dog", 5), "snapshot")
+        workers[0].die()
+        assert mine.away
+        second = await replaced(gate, workers)
+        expected = OpenSession(mine.id, None, None, snapshot=f"snapshot of {mine.id}".encode())
+        assert told(second, mine.id)[:2] == [expected, SetViewers(mine.id, {})]
+        assert gate.session(mine.id) is mine
+        assert mine.token
+        assert not [e for e in heard if isinstance(e, SessionClosed)]
+        assert workers[0].closed
+        assert gate.metrics.registry.get_sample_value("psistream_sessions_resumed_total") == 2
+        assert gate.metrics.registry.get_sample_value("psistream_worker_restarts_total") == 1
+
+
+async def test_without_a_snapshot_it_begins_as_it_began() -> None:
+    async with gateway(snapshot_every_s=0.0) as (gate, workers, _):
+        workers[0].die()
+        second = await replaced(gate, workers)
+        assert told(second) == [OpenSession("main", "a red cat", 7), SetViewers("main", {})]
+
+
+async def test_what_was_received_is_applied_once_in_the_next_worker() -> None:
+    """Nobody has to send a prompt again because a process died, and no receipt comes twice."""
+    async with gateway() as (gate, workers, heard):
+        done, waits = Control("done", Prompt("a blue dog")), Control("waits", Prompt("a green dog"))
+        gate.submit("main", done)
+        workers[0].tell(applied("main", "done"))
+        gate.submit("main", waits)
+        workers[0].die()
+        late = Control("late", Prompt("a pink dog"))
+        assert gate.submit("main", late).status == "received"
+        second = await replaced(gate, workers)
+        assert second.submitted() == [done, waits, late]
+        heard.clear()
+        for control in (done, waits, late):
+            second.tell(applied("main", control.id))
+        assert [e.id for e in heard if isinstance(e, Receipt)] == ["waits", "late"]
+
+
+@pytest.mark.usefixtures("often")
+async def test_what_a_snapshot_shows_is_not_done_again() -> None:
+    async with gateway(snapshot_every_s=0.001) as (gate, workers, _):
+        gate.submit("main", Control("shown", Prompt("a blue dog", "cut")))
+        workers[0].tell(applied("main", "shown", segment=3))
+        workers[0].tell(stats(segment=3))
+        await until(lambda: not len(gate.session("main").keepsake), "snapshot")
+        workers[0].die()
+        second = await replaced(gate, workers)
+        assert second.submitted() == []
+
+
+async def test_held_keys_and_pauses_are_restored_without_anybody_hearing_of_it() -> None:
+    async with gateway() as (gate, workers, heard):
+        workers[0].tell(replace(gate.session("main").info, paused=True, action="left"))
+        workers[0].die()
+        second = await replaced(gate, workers)
+        assert [c.body for c in second.submitted()] == [Action("left"), Pause()]
+        heard.clear()
+        for control in second.submitted():
+            second.tell(applied("main", control.id))
+        assert heard == []
+
+
+async def test_viewers_are_told_for_how_long_the_picture_stands() -> None:
+    clock = ManualClock()
+    async with gateway(clock) as (gate, workers, heard):
+        workers[0].tell(stats())
+        workers[0].die()
+        assert [e.buffering for e in heard if isinstance(e, SessionInfo)] == [Buffering(1.0, 1.0, 1.0)]
+        second = await replaced(gate, workers)
+        clock.advance(2.0)
+        second.tell(opened(OpenSession("main", None, None)))
+        assert gate.info("main").buffering == Buffering(1.0, 1.0, 0.0)
+        second.tell(stats(segment=2))
+        assert gate.info("main").buffering is None
+        assert gate.metrics.registry.get_sample_value("psistream_failover_seconds_sum") == 2.0
+        assert gate.metrics.registry.get_sample_value("psistream_sessions_buffering") == 0
+
+
+async def test_media_time_goes_on_where_the_wall_clock_is() -> None:
+    """A browser takes timestamps that go back for hours of waiting."""
+    clock = ManualClock()
+    async with gateway(clock) as (gate, workers, _):
+        session, seen = gate.session("main"), []
+        session.fanout.push = lambda p: seen.append((p.frame, p.pts_90k)) or 0  # type: ignore[method-assign]
+        workers[0].tell(packet(80))
+        workers[0].die()
+        second = await replaced(gate, workers)
+        clock.advance(3.0)
+        second.tell(packet(72))  # its own clock began at another time
+        second.tell(packet(73))
+        assert seen == [(80, 450_000), (72, 720_000), (73, 725_625)]
+
+
+def test_a_media_clock_never_goes_back() -> None:
+    media = MediaClock()
+    assert [media.frame(p, p / 90_000) for p in (0, 90)] == [0, 90]
+    media.interrupted()
+    assert media.place(5) is None
+    assert media.frame(1_000_000, 0.001) == 91
+    assert media.place(1_000_090) == 181
+
+
+async def test_what_an_old_worker_still_says_is_not_heard() -> None:
+    async with gateway() as (gate, workers, heard):
+        workers[0].die()
+        await replaced(gate, workers)
+        heard.clear()
+        workers[0].tell(SessionClosed("main", "closed", ""))
+        workers[0].die()
+        assert heard == []
+        assert gate.ready is not None
+
+
+async def test_a_session_that_keeps_killing_workers_does_not_go_on_for_ever() -> None:
+    async with gateway() as (gate, workers, heard):
+        mine = await gate.open("poison")
+        for number in (2, 3, 4):
+            workers[-1].die()
+            await replaced(gate, workers, number)
+        await until(lambda: mine.closed.is_set(), "end of the culprit")
+        assert SessionClosed(mine.id, "worker_lost", "") in [
+            replace(e, message="") for e in heard if isinstance(e, SessionClosed)
+        ]
+        await until(lambda: gate.session_ids() == ["main"], "a fresh shared session")
+
+
+async def test_a_session_that_the_next_worker_refuses_ends_with_why() -> None:
+    async with gateway() as (gate, workers, heard):
+        mine = await gate.open("mine")
+
+        def refuse(command: OpenSession) -> SessionInfo | SessionClosed:
+            full = SessionClosed(command.session, "full", "there is no room")
+            return full if command.session == mine.id else opened(command)
+
+        workers[0].successor = refuse
+        workers[0].die()
+        await until(lambda: SessionClosed(mine.id, "full", "there is no room") in heard, "end")
+        assert "main" in gate.session_ids()
+
+
+# ---- a worker hangs ----
+
+
+async def test_a_device_that_hangs_is_told_at_once_and_forgiven_when_it_comes_back() -> None:
+    workers: list[FakeWorker] = []
+    async with live(make_worker=lambda on_event: FakeWorker(on_event, workers)) as server:
+        workers[0].tell(Hangs(1.2))
+        workers[0].tell(Hangs(2.2))
+        ready = await server.http.get("/readyz")
+        assert (ready.status_code, ready.json()["ready"]) == (503, False)
+        assert "has not come back" in ready.json()["reasons"][0]
+        assert await server.figure("psistream_hangs_total") == 1
+        workers[0].tell(Hangs(None))
+        assert (await server.http.get("/readyz")).status_code == 200
+
+
+@pytest.mark.usefixtures("often")
+async def test_a_device_that_hangs_for_good_is_replaced() -> None:
+    clock = ManualClock()
+    async with gateway(clock, hang_limit_s=30.0) as (gate, workers, _):
+        workers[0].tell(Hangs(1.0))
+        clock.advance(30.0)
+        second = await replaced(gate, workers)
+        assert workers[0].closed
+        assert told(second)[0] == OpenSession("main", "a red cat", 7)
+        assert gate.fault is None
+
+
+@pytest.mark.usefixtures("often")
+async def test_a_worker_that_says_nothing_while_somebody_watches_is_replaced() -> None:
+    clock = ManualClock()
+    async with gateway(clock, hang_limit_s=30.0) as (gate, workers, _):
+        clock.advance(1000.0)  # nobody watches: silence is no sign of anything
+        gate.session("main").fanout._join("vp8", gate.session("main").fanout.track("vp8"))
+        clock.advance(29.0)
+        workers[0].tell(packet(1))
+        assert gate.stalled() == ["main"]
+        clock.advance(29.0)
+        assert len(workers) == 1
+        clock.advance(2.0)
+        await replaced(gate, workers)
+
+
+# ---- what is kept ----
+
+
+def kept(*bodies: ControlBody) -> Keepsake:
+    keepsake = Keepsake(OpenSession("s", "a fox", 1))
+    for i, body in enumerate(bodies):
+        keepsake.submitted(Control(f"c{i}", body))
+    return keepsake
+
+
+def ids(keepsake: Keepsake) -> list[str]:
+    return [control.id for control in keepsake.since()]
+
+
+def test_of_keys_and_pauses_only_the_latest_counts() -> None:
+    bodies = (Action("left"), Prompt("a"), Pause(), Action(None), Resume(), Prompt("b"))
+    assert ids(kept(*bodies)) == ["c1", "c3", "c4", "c5"]
+
+
+def test_what_is_kept_is_bounded_and_what_was_on_the_screen_goes_first() -> None:
+    keepsake = kept(*(Prompt(str(i)) for i in range(64)))
+    keepsake.answered(Receipt("s", "c9", "applied", 3, 24))
+    keepsake.played(stats(segment=3))
+    keepsake.submitted(Control("new", Prompt("new")))
+    keepsake.submitted(Control("newer", Prompt("newer")))
+    assert ids(keepsake) == [f"c{i}" for i in range(1, 64) if i != 9] + ["new", "newer"]
+
+
+def test_a_control_is_done_again_until_a_snapshot_was_asked_for_after_it_was_shown() -> None:
+    keepsake = kept(Prompt("a"))
+    keepsake.asked(0.0)
+    keepsake.answered(Receipt("s", "c0", "applied", 3, 24))
+    keepsake.played(stats(segment=2))
+    keepsake.taken(b"1", 1.0)
+    keepsake.asked(1.0)
+    keepsake.played(stats(segment=3))  # after the question
+    keepsake.taken(b"2", 2.0)
+    assert ids(keepsake) == ["c0"]
+    keepsake.answered(Receipt("s", "c0", "applied", 3, 24))
+    keepsake.played(stats(segment=3))
+    keepsake.asked(3.0)
+    keepsake.taken(None, 4.0)  # there was no answer
+    assert ids(keepsake) == ["c0"]
+    keepsake.answered(Receipt("s", "c0", "rejected", code="invalid"))
+    assert ids(keepsake) == []
+
+
+def test_a_snapshot_is_taken_now_and_then_and_only_where_something_changed() -> None:
+    keepsake = kept()
+    assert keepsake.due(0.0, 5.0)
+    keepsake.asked(0.0)
+    keepsake.played(stats())
+    assert not keepsake.due(9.0, 5.0)  # the last one has not come
+    keepsake.taken(b"1", 10.0)
+    assert not keepsake.due(14.0, 5.0)
+    assert keepsake.due(15.0, 5.0)
+    keepsake.asked(15.0)
+    keepsake.taken(b"2", 15.0)
+    assert not keepsake.due(99.0, 5.0)  # paused, or unwatched
+
+
+def test_a_fork_without_a_snapshot_cannot_begin_again() -> None:
+    keepsake = Keepsake(OpenSession("f", None, None, fork_of="s"))
+    assert keepsake.again("f") is None
+    keepsake.taken(b"1", 0.0)
+    assert keepsake.again("f") == OpenSession("f", None, None, snapshot=b"1")
+
+
+@pytest.mark.usefixtures("often")
+async def test_a_worker_that_cannot_make_a_snapshot_is_asked_again_later() -> None:
+    async with gateway(snapshot_every_s=0.001) as (gate, workers, _):
+        workers[0].export_answer = lambda c: Exported(c.session, c.request, None, "backend", "no")
+        workers[0].tell(stats())
+        asked = [c for c in workers[0].commands if isinstance(c, ExportSession)]
+        await until(lambda: not gate.session("main").keepsake.changed, "question")
+        workers[0].tell(stats(segment=2))
+        await until(
+            lambda: sum(isinstance(c, ExportSession) for c in workers[0].commands) >= len(asked) + 2,
+            "another question",
+        )
