@@ -30,6 +30,7 @@ from server.control.protocol import (
     MAX_MESSAGE_BYTES,
     event_json,
     parse_control,
+    parse_fork,
     parse_new_session,
     receipt_json,
     salvage_id,
@@ -114,10 +115,23 @@ def test_a_new_session() -> None:
         ({}, "prompt"),
         ({"prompt": ""}, "prompt"),
         ({"prompt": "x", "text": 1}, "text"),
+        ({"snapshot": "#"}, "snapshot"),
+        ({"snapshot": "AAAA", "image": PICTURE}, "image"),
     ]
     for body, field in wrong:
         with pytest.raises(InvalidInput) as caught:
             parse_new_session(body)
+        assert caught.value.field == field
+    assert parse_new_session({"snapshot": "AAAA"})[0].prompt is None
+
+
+def test_a_fork() -> None:
+    assert parse_fork(b"{}").rewind_s == 0
+    wanted = parse_fork({"rewind_s": 5, "prompt": " a  fox ", "seed": 3})
+    assert (wanted.rewind_s, wanted.prompt, wanted.seed) == (5, "a fox", 3)
+    for body, field in (({"rewind_s": -1}, "rewind_s"), ({"seed": "x"}, "seed"), ({"when": "now"}, "when")):
+        with pytest.raises(InvalidInput) as caught:
+            parse_fork(body)
         assert caught.value.field == field
 
 

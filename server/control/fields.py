@@ -70,6 +70,18 @@ def _image_bytes(data: str) -> str:
     return data
 
 
+def _base64(data: str) -> str:
+    try:
+        base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        raise PydanticCustomError(
+            "plain", "is not base64: send the bytes of the file in standard base64, with padding"
+        ) from None
+    return data
+
+
+SNAPSHOT_RULE = "a string: what GET /v1/sessions/{id}/snapshot gave, in base64"
+FileData = Annotated[str, AfterValidator(_base64)]
 ID_RULE = "a string of 1 to 64 characters"
 SEED_RULE = f"a whole number from 0 to {MAX_SEED}"
 # A field's description ends the sentence "<field> must be …" in error messages and in docs/protocol.md.
@@ -94,6 +106,8 @@ WEIGHT_RULE = "a number above 0, at most 1000"
 Weight = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False, description=WEIGHT_RULE)]
 SECONDS_RULE = f"a number above 0, at most {MAX_REWIND_S}"
 Seconds = Annotated[float, Field(gt=0, le=MAX_REWIND_S, allow_inf_nan=False, description=SECONDS_RULE)]
+BACK_RULE = f"a number from 0 to {MAX_REWIND_S}"
+Back = Annotated[float, Field(ge=0, le=MAX_REWIND_S, allow_inf_nan=False, description=BACK_RULE)]
 PROMPTS_RULE = f"a list of 1 to {MAX_PROMPTS} objects with `text` and `weight`, instead of `text`"
 ActionName = Literal["left", "right", "jump", "idle"]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description=SEED_RULE)]

@@ -17,13 +17,17 @@ from engine import types as nouns
 from engine.errors import InvalidInput
 from engine.types import ByteArray, ControlBody
 from server.control.fields import (
+    BACK_RULE,
     ID_RULE,
     MAX_PROMPTS,
     MAX_TEXT_BYTES,
     PROMPTS_RULE,
     SEED_RULE,
+    SNAPSHOT_RULE,
     TEXT_RULE,
     ActionName,
+    Back,
+    FileData,
     How,
     ImageData,
     MessageId,
@@ -153,11 +157,30 @@ class PingMessage(_ControlMessage):
 
 
 class NewSession(_Message):
-    """Body of POST /v1/sessions; `image` is base64 like `data` of an image control."""
+    """Body of POST /v1/sessions; `image` is base64 like `data` of an image control. With a `snapshot` it goes
+    on from there, and what is left out stays as it was."""
 
-    prompt: Text
+    prompt: Text | None = Field(default=None, description=TEXT_RULE)
     seed: Seed | None = Field(default=None, description=SEED_RULE)
     image: ImageData | None = Field(default=None, description="a PNG, JPEG or WebP file in base64")
+    snapshot: FileData | None = Field(default=None, description=SNAPSHOT_RULE)
+
+    @model_validator(mode="after")
+    def _has_a_beginning(self) -> Self:
+        if self.prompt is None and self.snapshot is None:
+            raise _fault("prompt", f"is missing: it must be {TEXT_RULE}")
+        if self.image is not None and self.snapshot is not None:
+            raise _fault("image", "begins a scene and snapshot goes on with one: send one of them")
+        return self
+
+
+class Fork(_Message):
+    """Body of POST /v1/sessions/{id}/fork: from what was on the screen `rewind_s` ago. What is left out stays
+    as it was."""
+
+    rewind_s: Back = Field(default=0.0, description=BACK_RULE)
+    prompt: Text | None = Field(default=None, description=TEXT_RULE)
+    seed: Seed | None = Field(default=None, description=SEED_RULE)
 
 
 ControlMessage = (

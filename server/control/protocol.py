@@ -22,6 +22,7 @@ from server.control.fields import MAX_IMAGE_BYTES
 from server.control.messages import (
     CONTROL_MODELS,
     CONTROLS,
+    Fork,
     ImageDecoder,
     NewSession,
     PingMessage,
@@ -78,6 +79,15 @@ def parse_new_session(
     except ValidationError as error:
         raise _plain_error(error, message, NewSession) from None
     return valid, None if valid.image is None else pixels_of(valid.image, decode_image, field="image")
+
+
+def parse_fork(raw: bytes | str | dict[str, Any]) -> Fork:
+    """The request of POST /v1/sessions/{id}/fork."""
+    message = load_object(raw, MAX_MESSAGE_BYTES)
+    try:
+        return Fork.model_validate(message)
+    except ValidationError as error:
+        raise _plain_error(error, message, Fork) from None
 
 
 def make_id() -> str:
