@@ -7,30 +7,25 @@ it. It knows nothing of sessions; engine.backends.engines says what a record hol
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import onnx
 
 from engine.backends import engines
 from engine.backends.artifact import Artifact, described, sha256
 from engine.backends.device import cuda_device
 from engine.backends.engines import ANY, Engine, Inputs
 from engine.backends.tensorrt_api import Api, load_api
-from engine.errors import BackendError, InvalidInput, ModelFilesError, Unavailable
+from engine.errors import BackendError, InvalidInput, ModelFilesError
+from engine.model.precision import LOW, precision_of
 from engine.model.signature import signature
 from export.manifest import tools
+from export.tensorrt_process import Progress, lock, worker
 from export.tensorrt_worker import VARIANTS, Request, Result
 
 BUILD_TIMEOUT_S = 3600.0
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -63,12 +58,21 @@ def inputs_of(artifact: Artifact, plan: Plan, api: Api) -> Inputs:
         version=api.version,
         target=resolve(plan.target, api),
         graph=artifact.files[graph.file],
-        weights=engines.weights_of(artifact, graph),
+        weights=engines.weights_of(artifact, graph, plan.variant),
         batch=plan.batch,
         variant=plan.variant,
         level=plan.level,
         workspace_bytes=plan.workspace_bytes,
     )
+
+
+def precision_for(artifact: Artifact, role: str, wanted: str) -> str:
+    """Of a role's engine where `wanted` is asked for: what takes the time has it or is an error, the others
+    are built from the graph that is there."""
+    there = {g.precision for g in artifact.graphs if g.role == role}
+    usual = precision_of(role, wanted)
+    found = [p for p in (wanted, usual, *(("fp16",) if role not in LOW else ())) if p in there]
+    return found[0] if found else usual
 
 
 def resolve(target: str, api: Api) -> str:
@@ -173,10 +177,17 @@ def recorded(
         build_peak_bytes=result.peak_bytes,
         built_on=where,
         tools={**artifact.tools, **tools()},
+        weights=() if plan.variant == "plain" else stored_names(artifact.file(graph.file)),
         evidence=({"level": "built", "backend": api.name, "version": api.version, "device": where},),
     )
     engines.write(record, engine)
     return engine
+
+
+def stored_names(graph: Path) -> tuple[str, ...]:
+    """The weights that a graph has by name, in the model's files."""
+    model = onnx.load(graph, load_external_data=False)
+    return tuple(sorted(t.name for t in model.graph.initializer if t.external_data))
 
 
 def built_on(target: str) -> str:
@@ -238,80 +249,9 @@ def parsed(artifact: Artifact, role: str, precision: str, backend: str | None = 
     return result
 
 
-def worker(request: Request, log: Path, progress: Progress, timeout_s: float) -> Result:
-    """Run the build in a process of its own. A crash there is a result too."""
-    outcome = Path(request.result)
-    outcome.unlink(missing_ok=True)
-    ask = outcome.with_suffix(".request")
-    ask.write_text(json.dumps(asdict(request)))
-    here = str(Path(__file__).parent.parent)
-    paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
-    try:
-        with log.open("w") as words:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "export.tensorrt_worker", str(ask)],
-                stdout=subprocess.PIPE,
-                stderr=words,
-                text=True,
-                env={**os.environ, "PYTHONPATH": paths},
-            )
-            with process:
-                try:
-                    watch(process, progress, timeout_s)
-                except subprocess.TimeoutExpired:
-                    return Result(errors=(f"it was stopped after {timeout_s:.0f} s",))
-        if outcome.is_file():
-            return read_result(outcome)
-        how = f"signal {-process.returncode}" if process.returncode < 0 else f"status {process.returncode}"
-        return Result(errors=(f"the builder died ({how}) with no result",))
-    finally:
-        ask.unlink(missing_ok=True)
-        outcome.unlink(missing_ok=True)
-
-
-def watch(process: subprocess.Popen[str], progress: Progress, timeout_s: float) -> None:
-    """Pass progress on. Raises TimeoutExpired once it is killed."""
-
-    def read() -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            progress(line.strip())
-
-    reader = threading.Thread(target=read, name="progress", daemon=True)
-    reader.start()
-    try:
-        process.wait(timeout_s)
-    except BaseException:
-        process.kill()
-        raise
-    finally:
-        reader.join(5)
-
-
-def read_result(outcome: Path) -> Result:
-    data: dict[str, Any] = json.loads(outcome.read_text())
-    return Result(**{**data, "errors": tuple(data["errors"])})
-
-
 def folder(cache: Path, inner: Path) -> None:
     """Make the cache's folders, private ones. Raises ModelFilesError where others may write there."""
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     for each in (cache, inner.parent, inner):
         each.mkdir(exist_ok=True, mode=0o700)
         engines.private(each)
-
-
-@contextmanager
-def lock(file: Path, progress: Progress) -> Iterator[None]:
-    """One builder per key, over processes; whoever comes second waits and finds the engine made."""
-    try:
-        import fcntl
-    except ImportError as e:
-        raise Unavailable("engines can be built on Linux only", field="backend") from e
-    with file.open("w") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress("waiting for another process that builds the same engine")
-            fcntl.flock(held, fcntl.LOCK_EX)
-        yield

@@ -166,6 +166,26 @@ def test_changed_weights_are_named(record: Path, artifact: Artifact) -> None:
     assert error.field == "weights"
 
 
+def test_weights_that_can_be_replaced_may_change(record: Path, artifact: Artifact) -> None:
+    """What spares a fine-tune the build: the key says which files, not what is in them."""
+    graph = artifact.graph("decode")
+    engine = read(record)
+    inputs = replace(engine.inputs, variant="refit", weights=engines.weights_of(artifact, graph, "refit"))
+    assert inputs.weights == {WEIGHTS: "replaceable"}
+    other = record.parent / f"{inputs.stem}.json"
+    write(other, replace(engine, inputs=inputs, key=inputs.key))
+    folder = artifact.path
+    (folder / WEIGHTS).write_bytes(bytes(99) + b"1")
+    write_manifest(folder, artifact.spec, artifact.config, artifact.graphs)
+    tuned = open_artifact(folder)
+    assert check(other, read(other), tuned, **HERE).is_file()
+    assert engines.weights_of(tuned, graph, "refit") == inputs.weights
+    stripped = replace(inputs, variant="stripped", weights=engines.weights_of(artifact, graph, "stripped"))
+    write(other, replace(engine, inputs=stripped, key=stripped.key))
+    error = refused(other, tuned, rf"the weights in {WEIGHTS} are others")
+    assert error.message.endswith("--batch 4 --variant stripped` builds it again")
+
+
 def test_another_graph_is_named(record: Path, artifact: Artifact) -> None:
     folder = artifact.path
     (folder / "decode.onnx").write_bytes(pointing_at(WEIGHTS) + pointing_at(WEIGHTS))
@@ -184,7 +204,7 @@ def test_a_renamed_or_reshaped_input_is_named(
 @pytest.mark.parametrize(
     "change",
     [
-        {"precision": "fp32", "variant": "refit"},
+        {"precision": "fp32", "variant": "stripped"},
         {"batch": [1, 8, 8]},
         {"level": 5},
         {"workspace_bytes": 2**30},
@@ -218,7 +238,7 @@ def test_a_folder_that_is_a_link_or_missing_is_not_private(tmp_path: Path) -> No
         private(tmp_path / "none")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '{"format": 1}', '{"format": 1, "inputs": 3}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '{"format": 2}', '{"format": 2, "inputs": 3}'])
 def test_what_is_no_record_says_so(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(ModelFilesError, match="is not the record of an engine"):
@@ -226,8 +246,8 @@ def test_what_is_no_record_says_so(tmp_path: Path, text: str) -> None:
 
 
 def test_a_record_of_another_format_is_refused(record: Path) -> None:
-    edit(record, lambda data: data.update(format=2))
-    with pytest.raises(ModelFilesError, match="has format 2, this version reads 1"):
+    edit(record, lambda data: data.update(format=1))
+    with pytest.raises(ModelFilesError, match="has format 1, this version reads 2"):
         read(record)
 
 

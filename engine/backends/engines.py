@@ -16,7 +16,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,11 @@ from engine.backends.locations import locations
 from engine.errors import ModelFilesError
 from engine.model.signature import signature
 
-FORMAT = 1
+FORMAT = 2
 LEVELS = ("parsed", "built", "executed", "parity")  # what is known of an engine, each more than the last
 STATE = {"psi": "psi_next", "state": "state_next"}  # outputs that become the next call's inputs
 ANY = "any"  # a target: code that every supported architecture finishes compiling itself
+REPLACEABLE = "replaceable"  # instead of a hash: weights that are put in when the engine is loaded
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Inputs:
     version: str  # of the library, in full
     target: str  # sm89, or any
     graph: str  # SHA-256
-    weights: dict[str, str]  # file → SHA-256
+    weights: dict[str, str]  # file → SHA-256, or REPLACEABLE
     batch: tuple[int, int, int]  # least, best, most
     variant: str = "plain"  # plain, refit, stripped
     level: int | None = None  # builder optimisation level, None is the library's
@@ -78,9 +79,9 @@ class Engine:
     build_peak_bytes: int
     built_on: str
     tools: dict[str, str]
+    weights: tuple[str, ...] = ()  # by name, where they are put in at load time: all that the graph has
     evidence: tuple[dict[str, Any], ...] = ()
     format: int = FORMAT
-    notes: tuple[str, ...] = field(default_factory=tuple)
 
     @property
     def level(self) -> str:
@@ -113,10 +114,11 @@ def private(folder: Path) -> None:
         )
 
 
-def weights_of(artifact: Artifact, graph: Graph) -> dict[str, str]:
-    """File → SHA-256 of the weights that a graph points into."""
-    pointed = locations(artifact.file(graph.file).read_bytes())
-    return {name: artifact.files[name] for name in sorted(pointed)}
+def weights_of(artifact: Artifact, graph: Graph, variant: str = "plain") -> dict[str, str]:
+    """File → SHA-256 of the weights that a graph points into. An engine whose weights can be replaced is the
+    same whatever they are: that is what spares a fine-tune the build."""
+    pointed = sorted(locations(artifact.file(graph.file).read_bytes()))
+    return {name: REPLACEABLE if variant == "refit" else artifact.files[name] for name in pointed}
 
 
 def command(artifact: Artifact, inputs: Inputs) -> str:
@@ -124,6 +126,7 @@ def command(artifact: Artifact, inputs: Inputs) -> str:
     return (
         f"psistream export tensorrt {artifact.path} --roles {inputs.role} --precision {inputs.precision} "
         f"--backend {inputs.backend} --batch {inputs.batch[2]}"
+        + ("" if inputs.variant == "plain" else f" --variant {inputs.variant}")
     )
 
 
@@ -150,7 +153,7 @@ def read(record: Path) -> Engine:
             f"{record} is not the record of an engine ({e}); remove it and build the engine again",
             field="engines",
         ) from e
-    return replace(found, evidence=tuple(found.evidence), notes=tuple(found.notes))
+    return replace(found, evidence=tuple(found.evidence), weights=tuple(found.weights))
 
 
 def _inputs(data: Mapping[str, Any]) -> Inputs:
@@ -178,7 +181,7 @@ def check(
     graph = artifact.graph(i.role, i.precision)
     if artifact.files[graph.file] != i.graph:
         raise refuse(f"{graph.file} is another graph than the one it was built from", "graph")
-    now = weights_of(artifact, graph)
+    now = weights_of(artifact, graph, i.variant)
     for name in sorted(now.keys() | i.weights.keys()):
         if now.get(name) != i.weights.get(name):
             raise refuse(f"the weights in {name} are others than it was built with", "weights")
@@ -195,3 +198,13 @@ def check(
     if sha256(plan) != engine.sha256:
         raise refuse(f"{engine.file} is corrupt or was changed: its SHA-256 differs", "sha256")
     return plan
+
+
+def contents(plan: Path, engine: Engine) -> bytes:
+    """A plan's bytes, hashed once more as they were read: between a check and a read, files change.
+
+    Raises ModelFilesError."""
+    data = plan.read_bytes()
+    if hashlib.sha256(data).hexdigest() != engine.sha256:
+        raise ModelFilesError(f"{plan} was changed while it was loaded; try again", field="sha256")
+    return data

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,15 @@ from engine.backends.cuda import DeviceBackend, module_bodies
 from engine.backends.device import cuda_device
 from engine.backends.engines import Engine
 from engine.backends.graphs import Body, Tensors
+from engine.backends.reference import Tokenize
 from engine.backends.tensorrt_api import Api, load_api
 from engine.backends.tokens import PromptTokenizer
 from engine.errors import BackendError, ModelFilesError
 from engine.model.signature import signature
 
 PRECISIONS = ("bf16", "fp16", "fp32")  # which engine is taken where several fit
+VARIANTS = ("plain", "refit", "stripped")
+CLIP_LENGTH = 77  # ids of its tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +102,9 @@ def choose(artifact: Artifact, cache: Path, api: Api, target: str) -> dict[str, 
 
 
 def choose_role(artifact: Artifact, cache: Path, api: Api, target: str, role: str) -> tuple[Engine, Path]:
+    for folder in (cache, cache / artifact.spec.name):
+        if folder.exists():
+            engines.private(folder)
     reasons: list[str] = []
     fitting: list[tuple[Engine, Path]] = []
     for record in sorted((cache / artifact.spec.name / role).glob("*.json")):
@@ -110,31 +116,70 @@ def choose_role(artifact: Artifact, cache: Path, api: Api, target: str, role: st
         except ModelFilesError as e:
             reasons.append(e.message)
             continue
-        if engine.inputs.variant != "stripped":  # that one has no weights to run with
-            fitting.append((engine, plan))
+        fitting.append((engine, plan))
     if not fitting:
         why = "; ".join(reasons) or (
             f"none was built for {target} by {api.name} {api.version}; "
             f"`psistream export tensorrt {artifact.path}` builds them"
         )
         raise ModelFilesError(f"{role}: no engine that fits: {why}", field=role)
-    return min(fitting, key=lambda f: (PRECISIONS.index(f[0].inputs.precision), -f[0].inputs.batch[2]))
+    return min(fitting, key=lambda f: _rank(f[0].inputs))
 
 
-def deserialized(api: Api, plans: Mapping[str, Path], device: torch.device) -> dict[str, EngineBody]:
-    """Raises BackendError with TensorRT's words. The caller has asked for a device before."""
+def _rank(inputs: engines.Inputs) -> tuple[int, int, int]:
+    """Low precision first, then what need not be refitted, then large batches."""
+    return PRECISIONS.index(inputs.precision), VARIANTS.index(inputs.variant), -inputs.batch[2]
+
+
+def deserialized(
+    api: Api, artifact: Artifact, chosen: Mapping[str, tuple[Engine, Path]], device: torch.device
+) -> dict[str, EngineBody]:
+    """The caller has asked for a device before. Raises BackendError with TensorRT's words, ModelFilesError."""
     said: list[str] = []
-    runtime = api.trt.Runtime(logger(api, said))
+    words = logger(api, said)
+    runtime = api.trt.Runtime(words)
     arena, bodies = Arena(device), {}
-    for role, plan in plans.items():
-        engine = runtime.deserialize_cuda_engine(plan.read_bytes())
+    for role, (record, plan) in chosen.items():
+        engine = runtime.deserialize_cuda_engine(engines.contents(plan, record))
         if engine is None:
             raise BackendError(
                 f"{role}: {api.name} {api.version} refused {plan.name}: {' '.join(said[-3:])}", field=role
             )
+        if record.inputs.variant != "plain":
+            refit(api, engine, record, artifact, words, said)
         bodies[role] = EngineBody(role, api, engine, arena)
     arena.reserve(max(body.engine.device_memory_size_v2 for body in bodies.values()))
     return bodies
+
+
+def refit(api: Api, engine: Any, record: Engine, artifact: Artifact, words: Any, said: list[str]) -> None:
+    """Put the model's weights into an engine that has none, or those of another training. They have their
+    parameters' names in both, and the graph says where each one lies.
+
+    Raises BackendError where a weight has no place in the engine: the builder made it part of something
+    else, so that a new one would change nothing and nobody would notice."""
+    i = record.inputs
+
+    def refuse(why: str) -> BackendError:
+        return BackendError(
+            f"{i.role}: {api.name} {api.version} did not take the model's weights ({why}); "
+            f"`{engines.command(artifact, replace(i, variant='plain'))}` builds an engine with them inside",
+            field=i.role,
+        )
+
+    refitter = api.trt.Refitter(engine, words)
+    folded = sorted(set(record.weights) - set(refitter.get_all_weights()))
+    if folded and i.variant == "refit":  # the weights of a stripped engine are those that it was built with
+        raise refuse(f"{len(folded)} can't be replaced, first {folded[0]}")
+    reader = api.trt.OnnxParserRefitter(refitter, words)
+    graph = artifact.file(artifact.graph(i.role, i.precision).file).resolve()
+    if not reader.refit_from_file(str(graph)):
+        errors = [reader.get_error(n).desc() for n in range(reader.num_errors)]
+        raise refuse("; ".join(errors) or " ".join(said[-3:]) or "no reason given")
+    if missing := refitter.get_missing_weights():
+        raise refuse(f"{len(missing)} were not given, first {sorted(missing)[0]}")
+    if not refitter.refit_cuda_engine():
+        raise refuse(" ".join(said[-3:]) or "no reason given")
 
 
 def logger(api: Api, said: list[str]) -> Any:
@@ -153,24 +198,33 @@ def load(path: Path | None) -> DeviceBackend:
     api = load_api()
     artifact = open_artifact(path)
     chosen = choose(artifact, engines.cache_folder(), api, here.target)
-    device = torch.device("cuda")
-    bodies = deserialized(api, {role: plan for role, (_, plan) in chosen.items()}, device)
+    bodies = deserialized(api, artifact, chosen, torch.device("cuda"))
     missing = set(signature(artifact.spec)) - set(bodies)
     if missing:
         raise ModelFilesError(f"{artifact.path}: no graphs of {', '.join(sorted(missing))}", field="graphs")
     tokenize = PromptTokenizer(artifact.file(TOKENIZER), artifact.spec.text_length)
-    return DeviceBackend(api.name, artifact.spec, bodies, tokenize, device)
+    return DeviceBackend(api.name, artifact.spec, bodies, tokenize, torch.device("cuda"))
 
 
 def load_full(name: str, folder: Path) -> DeviceBackend:
-    """A full-size model: its transformer in engines, its companions in PyTorch. Raises as `load`."""
-    from engine.backends import full
-
+    """A full-size model: engines where the folder has graphs, PyTorch for the rest. Raises as `load`."""
     here = cuda_device()
     api = load_api()
     artifact = open_artifact(folder, needs=())
+    if artifact.spec.name != name:
+        raise ModelFilesError(f"{folder} holds graphs of {artifact.spec.name!r}, not {name!r}", field="model")
     chosen = choose(artifact, engines.cache_folder(), api, here.target)
-    base = full.load(name, folder)
-    bodies: dict[str, Body] = dict(module_bodies(base.spec, base.modules, compiled=False))
-    bodies.update(deserialized(api, {role: plan for role, (_, plan) in chosen.items()}, base.device))
-    return DeviceBackend(api.name, base.spec, bodies, base.tokenize, base.device)
+    device, bodies = torch.device("cuda"), dict[str, Body]()
+    tokenize: Tokenize
+    if set(chosen) == set(signature(artifact.spec)):
+        from engine.companions.prompt import PromptIds
+
+        tokenize = PromptIds(folder, CLIP_LENGTH)
+    else:
+        from engine.backends import full
+
+        base = full.load(name, folder)
+        bodies, tokenize = module_bodies(base.spec, base.modules, compiled=False), base.tokenize
+        del base  # engines take the place of its modules
+    bodies.update(deserialized(api, artifact, chosen, device))
+    return DeviceBackend(api.name, artifact.spec, bodies, tokenize, device)

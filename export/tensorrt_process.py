@@ -1,0 +1,92 @@
+"""A build in a process of its own: started, watched, stopped; and the lock that lets one run per engine. It
+knows requests and results (export.tensorrt_worker), nothing of models.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from engine.errors import Unavailable
+from export.tensorrt_worker import Request, Result
+
+Progress = Callable[[str], None]
+
+
+def worker(request: Request, log: Path, progress: Progress, timeout_s: float) -> Result:
+    """Run the build in a process of its own. A crash there is a result too."""
+    outcome = Path(request.result)
+    outcome.unlink(missing_ok=True)
+    ask = outcome.with_suffix(".request")
+    ask.write_text(json.dumps(asdict(request)))
+    here = str(Path(__file__).parent.parent)
+    paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
+    try:
+        with log.open("w") as words:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "export.tensorrt_worker", str(ask)],
+                stdout=subprocess.PIPE,
+                stderr=words,
+                text=True,
+                env={**os.environ, "PYTHONPATH": paths},
+            )
+            with process:
+                try:
+                    watch(process, progress, timeout_s)
+                except subprocess.TimeoutExpired:
+                    return Result(errors=(f"it was stopped after {timeout_s:.0f} s",))
+        if outcome.is_file():
+            return read_result(outcome)
+        how = f"signal {-process.returncode}" if process.returncode < 0 else f"status {process.returncode}"
+        return Result(errors=(f"the builder died ({how}) with no result",))
+    finally:
+        ask.unlink(missing_ok=True)
+        outcome.unlink(missing_ok=True)
+
+
+def watch(process: subprocess.Popen[str], progress: Progress, timeout_s: float) -> None:
+    """Pass progress on. Raises TimeoutExpired once it is killed."""
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            progress(line.strip())
+
+    reader = threading.Thread(target=read, name="progress", daemon=True)
+    reader.start()
+    try:
+        process.wait(timeout_s)
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        reader.join(5)
+
+
+def read_result(outcome: Path) -> Result:
+    data: dict[str, Any] = json.loads(outcome.read_text())
+    return Result(**{**data, "errors": tuple(data["errors"])})
+
+
+@contextmanager
+def lock(file: Path, progress: Progress) -> Iterator[None]:
+    """One builder per key, over processes; whoever comes second waits and finds the engine made."""
+    try:
+        import fcntl
+    except ImportError as e:
+        raise Unavailable("engines can be built on Linux only", field="backend") from e
+    with file.open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for another process that builds the same engine")
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
