@@ -2,7 +2,8 @@
 
 A recipe (its name, or a TOML file) trains all of its stages, one after the other. A stage trains itself
 alone: autoencoder, decoder, text, dit, probe, or a phase of the DiT, with those before it. Every stage
-resumes where its run folder left off; a budget is that of the stage, earlier sittings included.
+resumes where its run folder left off; a budget is that of the stage, earlier sittings included. `variants`
+trains and measures the paper's variants instead (engine.training.variants).
 """
 
 from __future__ import annotations
@@ -140,15 +141,21 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
     try:
         import torch
 
+        from engine.training import variants
         from engine.training.recipe import load
 
+        several = argv[:1] == ["variants"]
+        args = variants.parser().parse_args(argv[1:]) if several else parser().parse_args(argv)
         if args.threads:
             torch.set_num_threads(args.threads)
         args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if several:
+            variants.train_variants(args)
+            return 0
         for name in ("minutes", "steps"):
             value = getattr(args, name)
             if value is not None and value <= 0:

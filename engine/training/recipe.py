@@ -148,7 +148,7 @@ class Recipe:
     def config(self) -> ModelConfig:
         """The preset with whatever the recipe changes about it. Raises InvalidInput."""
         changes = dict(self.model)
-        return build(ModelConfig, _merged(asdict(preset(changes.pop("preset", "wander")).config), changes))
+        return build(ModelConfig, merged(asdict(preset(changes.pop("preset", "wander")).config), changes))
 
     def stages(self) -> list[str]:
         """What there is to train, in the order in which it can be trained."""
@@ -156,12 +156,12 @@ class Recipe:
         return [*single, *(["dit"] if self.dit.phases else []), *(["probe"] if self.probe else [])]
 
 
-def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     out = dict(base)
     for key, value in changes.items():
         inner = out.get(key)
         out[key] = (
-            _merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+            merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
         )
     return out
 
