@@ -21,6 +21,7 @@ from server.guard import Guard
 from server.problems import on_error
 from server.services import Services, running, worker_maker
 from server.sessions import session_routes
+from server.snapshots import snapshot_routes
 from server.system import system_routes
 from server.version import VERSION
 from server.whep import whep_routes
@@ -47,8 +48,8 @@ def create_app(config: ServerConfig, make_worker: MakeWorker | None = None) -> F
 
 
 def add_routes(app: FastAPI, services: Services) -> None:
-    for router in (session_routes(services), whep_routes(services), system_routes(services)):
-        app.include_router(router)
+    for routes in (session_routes, snapshot_routes, whep_routes, system_routes):
+        app.include_router(routes(services))
     page = web_folder()
     if page.is_dir():
         app.mount("/", StaticFiles(directory=page, html=True), name="page")

@@ -7,6 +7,7 @@ machine: no key is needed, and its session `main` is everybody's.
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import secrets
 from typing import Literal
 from urllib.parse import urlsplit
@@ -71,6 +72,20 @@ def bearer(authorization: str | None) -> str:
     """The token of an Authorization header; empty where there is none."""
     scheme, _, token = (authorization or "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def client_name(host: str | None) -> str:
+    """Who counts as one client: an address, or the network that a household or a machine has in IPv6. Behind
+    a proxy on this machine the address is the one that it forwards."""
+    try:
+        address = ipaddress.ip_address((host or "").partition("%")[0])
+    except ValueError:
+        return host or "unknown"
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
 
 
 def _same(given: str, wanted: str) -> bool:

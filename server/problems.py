@@ -21,6 +21,7 @@ from engine.errors import (
     UnknownSession,
 )
 from server.auth import Unauthorized
+from server.budget import OverBudget
 from server.media.offer import NotAcceptable
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ STATUS: tuple[tuple[type[PsistreamError], int], ...] = (  # the first that fits
     (Unauthorized, 401),
     (Forbidden, 403),
     (UnknownSession, 404),
+    (OverBudget, 429),
     (Full, 503),
     (Unavailable, 503),
 )
@@ -73,6 +75,7 @@ RECEIPT_STATUS = {  # of a rejected receipt; its code came from the runtime, whe
     "unknown_session": 404,
     "closed": 404,
     "superseded": 409,
+    "expired": 409,
     "busy": 429,
     "unavailable": 503,
     "worker_lost": 503,

@@ -46,6 +46,20 @@ def parser() -> argparse.ArgumentParser:
     add("--mqtt", default=defaults.mqtt, metavar="WHERE", help="embedded, off, or mqtt://user:pass@host:1883")
     add("--worker", choices=("process", "thread"), default=defaults.placement, help="where the model runs")
     add("--max-sessions", type=int, default=RuntimeConfig().max_sessions, metavar="N")
+    add(
+        "--client-sessions",
+        type=int,
+        default=defaults.client_sessions,
+        metavar="N",
+        help="sessions that one address may have at once; 0: no limit of its own (default: %(default)s)",
+    )
+    add(
+        "--client-device-s",
+        type=float,
+        default=defaults.client_device_s,
+        metavar="S",
+        help="seconds of the device per minute for the sessions of one address (default: no limit)",
+    )
     add("--max-viewers", type=int, default=defaults.max_viewers, metavar="N")
     add("--bitrate", type=int, default=0, metavar="KBPS", help="of the video (default: by its size)")
     add(
@@ -78,6 +92,8 @@ def settings(args: argparse.Namespace) -> ServerConfig:
         origins=tuple(args.allow_origin),
         ice_servers=tuple(IceServer.parse(url) for url in args.ice_server),
         max_viewers=args.max_viewers,
+        client_sessions=args.client_sessions,
+        client_device_s=args.client_device_s,
     )
 
 

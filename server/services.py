@@ -14,7 +14,7 @@ from starlette.requests import Request
 from engine.errors import Unavailable
 from engine.images import decode_image
 from engine.types import ByteArray
-from server.auth import Access
+from server.auth import Access, client_name
 from server.config import ServerConfig
 from server.control.mqtt import MqttBridge, open_mqtt
 from server.control.ratelimit import TokenBucket
@@ -29,8 +29,10 @@ from server.worker.base import MakeWorker
 LAG_EVERY_S = 0.5
 PICTURES_AT_ONCE = 2
 NEW_PER_S, NEW_BURST = 1.0, 20  # sessions opened over HTTP
+EXPORT_PER_S, EXPORT_BURST = 5.0, 20  # snapshots and logs
 JOIN_PER_S, JOIN_BURST = 10.0, 64  # viewers: each costs a certificate and sockets
 MAX_BODY_BYTES = 64 * 1024
+SNAPSHOT_EXTRA_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 20.0
 
 
@@ -46,6 +48,9 @@ class Services:
     openings: TokenBucket = field(default_factory=lambda: TokenBucket(NEW_PER_S, NEW_BURST, time.monotonic()))
     joinings: TokenBucket = field(
         default_factory=lambda: TokenBucket(JOIN_PER_S, JOIN_BURST, time.monotonic())
+    )
+    exports: TokenBucket = field(
+        default_factory=lambda: TokenBucket(EXPORT_PER_S, EXPORT_BURST, time.monotonic())
     )
     http_controls: TokenBucket = field(init=False)
 
@@ -64,6 +69,16 @@ class Services:
         session = self.gateway.session(session_id)
         self.access.role(session, request.headers.get("authorization"))
         return session
+
+    def client(self, request: Request) -> str:
+        """Whose budget a new session is charged to."""
+        return client_name(request.client.host if request.client else None)
+
+    @property
+    def most_snapshot_bytes(self) -> int:
+        """What the file of a session may have, with room for its header and words."""
+        ready = self.gateway.ready
+        return (ready.state_bytes if ready else 0) + SNAPSHOT_EXTRA_BYTES
 
     def decode_image(self, data: bytes) -> ByteArray:
         """At the model's size. Raises InvalidInput, Unavailable. To be called in a thread."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from engine.errors import InvalidInput
-from engine.types import Control, Receipt
+from engine.types import ByteArray, Control, Receipt
+from server.control.messages import NewSession
 from server.control.protocol import (
     MAX_HTTP_MESSAGE_BYTES,
     make_id,
@@ -25,8 +28,10 @@ from server.problems import WrongType, status_of_code
 from server.services import Services, read_body
 from server.session import Session
 
+FILE = "application/octet-stream"
 MQTT_TOPIC = "psistream/v1/session"
-PATCHABLE = ("prompt", "how", "action", "paused", "seed")
+OF_PROMPT = ("how", "when", "transition_segments")
+PATCHABLE = ("prompt", *OF_PROMPT, "action", "paused", "seed")
 
 
 def session_routes(services: Services) -> APIRouter:
@@ -36,14 +41,11 @@ def session_routes(services: Services) -> APIRouter:
     async def open_session(request: Request) -> Response:
         services.access.admit(request.headers.get("authorization"))
         services.slow_down(services.openings)
-        body = await read_json(request, MAX_HTTP_MESSAGE_BYTES)
-        async with services.decoding:
-            wanted, image = await asyncio.to_thread(
-                partial(parse_new_session, body, decode_image=services.decode_image)
-            )
-        session = await services.gateway.open(wanted.prompt, wanted.seed, image)
-        answer = {**described(services, session), **secrets_of(request, session)}
-        return JSONResponse(answer, 201, {"Location": f"/v1/sessions/{session.id}"})
+        wanted, image, snapshot = await beginning(services, request)
+        session = await services.gateway.open(
+            wanted.prompt, wanted.seed, image, snapshot=snapshot, client=services.client(request)
+        )
+        return await opened(services, request, session)
 
     @router.get("")
     async def list_sessions(request: Request) -> Response:
@@ -89,9 +91,59 @@ def session_routes(services: Services) -> APIRouter:
     return router
 
 
+class Beginning(NamedTuple):
+    """What a new session is to begin with."""
+
+    wanted: NewSession
+    image: ByteArray | None
+    snapshot: bytes | None
+
+
+async def beginning(services: Services, request: Request) -> Beginning:
+    """From JSON; or from a snapshot's file as the body, and what is to be different in the query. Raises
+    InvalidInput."""
+    most = services.most_snapshot_bytes
+    if kind_of(request) == FILE:
+        data = await read_body(request, most)
+        return Beginning(parse_new_session(from_query(request.query_params))[0], None, data)
+    body = await read_json(request, max(MAX_HTTP_MESSAGE_BYTES, 4 * most // 3 + 4096))
+
+    def parse() -> Beginning:
+        wanted, image = parse_new_session(body, max_bytes=len(body), decode_image=services.decode_image)
+        snapshot = None if wanted.snapshot is None else base64.b64decode(wanted.snapshot)
+        return Beginning(wanted, image, snapshot)
+
+    async with services.decoding:
+        return await asyncio.to_thread(parse)
+
+
+def from_query(query: Mapping[str, str]) -> dict[str, Any]:
+    """What JSON would say beside `snapshot`, which is the body."""
+    for name in ("image", "snapshot"):
+        if name in query:
+            raise InvalidInput("the body is the snapshot: prompt and seed may stand beside it", field=name)
+    wanted: dict[str, Any] = {**query, "snapshot": ""}
+    seed = query.get("seed", "")
+    if seed.isascii() and seed.isdigit() and len(seed) <= 10:
+        wanted["seed"] = int(seed)
+    return wanted
+
+
+async def opened(services: Services, request: Request, session: Session) -> Response:
+    """The answer to who opened it; where that one is gone already, nobody ever could use it."""
+    answer = {**described(services, session), **secrets_of(request, session)}
+    if await request.is_disconnected():
+        await services.gateway.close_session(session.id)
+    return JSONResponse(answer, 201, {"Location": f"/v1/sessions/{session.id}"})
+
+
+def kind_of(request: Request) -> str:
+    return request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+
+
 async def read_json(request: Request, limit: int = 64 * 1024) -> bytes:
     """The body of a request that says it is JSON, or says nothing. Raises WrongType, TooLarge."""
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    kind = kind_of(request)
     if kind not in ("application/json", "text/plain", ""):
         raise WrongType(f"send application/json, not {kind[:60]}", field="Content-Type")
     return await read_body(request, limit)
@@ -140,10 +192,12 @@ def patched(wanted: dict[str, Any]) -> list[Control]:
     messages: list[dict[str, Any]] = []
     if "paused" in wanted and not isinstance(wanted["paused"], bool):
         raise InvalidInput("paused must be true or false", field="paused")
-    if "how" in wanted and "prompt" not in wanted:
-        raise InvalidInput("how says how a prompt is to take hold: send prompt as well", field="how")
+    how = {name: wanted[name] for name in OF_PROMPT if name in wanted}
+    if how and "prompt" not in wanted:
+        field = next(iter(how))
+        raise InvalidInput(f"{field} says how a prompt is to take hold: send prompt as well", field=field)
     if "prompt" in wanted:
-        messages.append({"type": "prompt", "text": wanted["prompt"], "how": wanted.get("how", "recondition")})
+        messages.append({"type": "prompt", "text": wanted["prompt"], **how})
     if "seed" in wanted:
         messages.append({"type": "reset", "seed": wanted["seed"]})
     if "action" in wanted:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
+from server.control.strictjson import finite
 from server.metrics import CONTENT_TYPE
 from server.services import Services
 
@@ -21,7 +24,7 @@ def system_routes(services: Services) -> APIRouter:
     @router.get("/healthz")
     async def ready() -> Response:
         """Whether a viewer who comes now gets a picture. A broker that is away is no reason to say no."""
-        gateway, mqtt = services.gateway, services.mqtt
+        gateway, mqtt, capacity = services.gateway, services.mqtt, services.gateway.capacity
         reasons = [gateway.fault] if gateway.fault else []
         reasons += [f"session {name}: no segment for a while" for name in gateway.stalled()]
         status = mqtt.status if mqtt else None
@@ -31,6 +34,7 @@ def system_routes(services: Services) -> APIRouter:
             "model": gateway.ready.model if gateway.ready else None,
             "backend": gateway.ready.backend if gateway.ready else None,
             "sessions": len(gateway.session_ids()),
+            "capacity": None if capacity is None else finite(asdict(capacity)),
             "viewers": len(services.viewers),
             "mqtt": {"state": status.state, "detail": status.detail} if status else None,
         }

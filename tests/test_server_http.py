@@ -142,7 +142,7 @@ async def test_a_picture_can_be_a_control() -> None:
         (b'{"type":"prompt","text":""}', 400, "invalid", "text"),
         (b'{"type":"prompt","text":"' + b"x" * 1_000_000 + b'"}', 400, "invalid", "text"),
         (b'{"type":"prompt","text":"x","loud":true}', 400, "invalid", "loud"),
-        (b'{"type":"prompt","text":"x","how":"soft"}', 400, "invalid", "how"),
+        (b'{"type":"prompt","text":"x","how":"hard"}', 400, "invalid", "how"),
         (b'{"type":"action","action":"fly"}', 400, "invalid", "action"),
         (b'{"type":"reset","seed":-1}', 400, "invalid", "seed"),
         (b'{"type":"pause","id":""}', 400, "invalid", "id"),
