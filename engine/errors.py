@@ -7,6 +7,7 @@ PsistreamError
 ├── Forbidden           the caller may not do this
 ├── ModelFilesError     weights or graphs are missing, corrupt or of another version
 ├── BackendError        the device or the inference library failed while running
+│   └── OutOfMemory     it could not hold what a call needs; smaller batches may go through
 └── Unavailable         a part that is needed (port, broker, worker) cannot be had
 
 `code` is stable and goes over the wire; `message` is for people.
@@ -50,6 +51,10 @@ class ModelFilesError(PsistreamError):
 
 class BackendError(PsistreamError):
     code = "backend"
+
+
+class OutOfMemory(BackendError):
+    code = "out_of_memory"
 
 
 class Unavailable(PsistreamError):

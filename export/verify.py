@@ -147,9 +147,7 @@ def play(player: Generator, states: Sequence[SessionState], n: int) -> Any:
     """One segment; its latents and pictures."""
     spec: ModelSpec = player.spec
     jobs = [Job(state, (n + k) % len(spec.actions)) for k, state in enumerate(states)]
-    latents = player.denoise(jobs)
-    assert latents is not None  # only an abort gives None
-    return player.finish(jobs, latents)[0]
+    return player.finish(jobs, player.denoise(jobs))
 
 
 def recur(candidate: Backend, reference: Backend, segments: int, batch: int) -> dict[str, Distance]:

@@ -110,8 +110,7 @@ def picture(prompt: str, actions: list[str]) -> ByteArray:
     for action in actions:
         job = Job(state, FAKE_SPEC.actions.index(action))
         latents = generator.denoise([job])
-        assert latents is not None
-        segments, _ = generator.finish([job], latents)
+        segments = generator.finish([job], latents)
         assert segments[0].frames is not None
         frame = segments[0].frames[-1]
     return frame

@@ -52,8 +52,7 @@ class Video:
     def segment(self, number: int) -> list[Segment]:
         jobs = [Job(state, (number + i) % 4) for i, state in enumerate(self.states)]
         latents = self.generator.denoise(jobs)
-        assert latents is not None
-        return self.generator.finish(jobs, latents)[0]
+        return self.generator.finish(jobs, latents)
 
 
 @pytest.mark.parametrize("batch", [1, 3])

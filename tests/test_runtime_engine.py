@@ -23,7 +23,7 @@ from engine.types import (
     Resume,
     SegmentReady,
 )
-from tests.fakes import Rig
+from tests.fakes import TINY_SPEC, Rig
 
 SEGMENT_S = FAKE_SPEC.segment_s
 
@@ -310,7 +310,7 @@ def test_a_session_that_nobody_ever_watches_makes_its_first_frames_and_stops() -
 
 
 def test_under_overload_everybody_gets_the_same_share() -> None:
-    rig = Rig(delay_s=0.1, config=RuntimeConfig(max_sessions=8, max_batch=1))
+    rig = Rig(delay_s=0.1, spec=TINY_SPEC, config=RuntimeConfig(max_sessions=8, max_batch=1))
     names = [f"s{n}" for n in range(5)]
     for name in names:
         rig.open(name)

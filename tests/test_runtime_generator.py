@@ -45,8 +45,7 @@ def start(generator: Generator, prompt: str = "a red fox", seed: int = 1, scene:
 def advance(generator: Generator, *states: SessionState, action: int = 2) -> list[FloatArray]:
     jobs = [Job(state, action) for state in states]
     latents = generator.denoise(jobs)
-    assert latents is not None
-    return [segment.latents for segment in generator.finish(jobs, latents)[0]]
+    return [segment.latents for segment in generator.finish(jobs, latents)]
 
 
 def same(a: SessionState, b: SessionState, *, but: tuple[str, ...] = ()) -> bool:
@@ -161,8 +160,7 @@ def test_numbers_that_run_away_leave_that_state_alone_and_the_others_go_on() -> 
     before, alone = bad.copy(), good.copy()
     jobs = [Job(bad, 0), Job(good, 0)]
     latents = generator.denoise(jobs)
-    assert latents is not None
-    segments, _ = generator.finish(jobs, latents)
+    segments = generator.finish(jobs, latents)
     assert segments[0].frames is None
     assert segments[1].frames is not None
     assert same(bad, before)
@@ -195,15 +193,53 @@ def test_whatever_fails_changes_no_state_so_that_it_can_be_tried_again() -> None
         np.testing.assert_array_equal(advance(generator, state)[0], advance(generator, untouched)[0])
 
 
-def test_a_segment_can_be_dropped_between_two_steps() -> None:
+def test_a_draft_can_be_thrown_away_between_any_two_stages() -> None:
+    generator = Generator(FakeBackend(TINY_SPEC))
+    state = start(generator)
+    advance(generator, state)
+    before = state.copy()
+    draft = generator.begin(Job(state, 0))
+    while draft.steps_left:
+        generator.step([draft])
+        assert same(state, before)
+    generator.decode([draft])
+    generator.remember([draft])
+    assert same(state, before)
+    draft.commit()
+    assert state.index == before.index + 1
+
+
+def test_a_batch_mixes_drafts_at_different_steps_of_segments_of_different_length() -> None:
     backend = SpyBackend()
     generator = Generator(backend)
-    state = start(generator)
-    before = state.copy()
-    answers = iter([False, False, True])
-    assert generator.denoise([Job(state, 0)], lambda: next(answers)) is None
-    assert len(backend.of("denoise")) == 2
-    assert same(state, before)
+    old, new, late = (
+        start(generator, "a red fox", 1),
+        start(generator, "night", 2),
+        start(generator, "blue", 3),
+    )
+    advance(generator, old)
+    alone = [state.copy() for state in (old, new, late)]
+    for state in alone:
+        advance(generator, state)
+    backend.seen.clear()
+    drafts = [generator.begin(Job(state, 2)) for state in (old, new, late)]  # of 2, 4 and 4 steps
+    generator.step(drafts[:1])
+    generator.step(drafts[:2])
+    generator.decode(drafts[:1])
+    generator.step(drafts[1:])
+    generator.step(drafts[1:])
+    generator.step(drafts[1:])
+    generator.decode(drafts[1:2])
+    generator.remember(drafts[:2])
+    generator.step(drafts[2:])
+    generator.decode(drafts[2:])
+    generator.remember(drafts[2:])
+    for draft in drafts:
+        draft.commit()
+    calls = backend.of("denoise")
+    assert [c["t"].tolist() for c in calls] == [[0], [0.5, 0], [0.25, 0], [0.5, 0.25], [0.75, 0.5], [0.75]]
+    assert [c["d"].tolist() for c in calls[:3]] == [[0.5], [0.5, 0.25], [0.25, 0.25]]
+    assert all(same(a, b) for a, b in zip((old, new, late), alone, strict=True))
 
 
 def test_context_noise_is_told_to_the_model_and_put_on_the_history() -> None:

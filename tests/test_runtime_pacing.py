@@ -1,4 +1,4 @@
-"""Pacing and scheduling: pure functions of plain numbers."""
+"""Pacing: pure functions of plain numbers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from engine.runtime.pacing import (
     turn_s,
     wanted_s,
 )
-from engine.runtime.scheduler import Candidate, next_wake, pick
 
 SEGMENT_S, MARGIN_S = 0.5, 0.03
 LEAST = 0.25  # the lowest rate
@@ -92,42 +91,6 @@ def test_resuming_lets_the_queue_play_out_or_re_anchors() -> None:
     re_anchored = resumed(Playout(1.0, 5.0, 3), 60.0)
     assert re_anchored == Playout(60.0, None, 3)
     assert shown(re_anchored, 60.1, SEGMENT_S, MARGIN_S).playout.late_total == 3
-
-
-def test_pick_takes_the_earliest_deadlines_that_are_due() -> None:
-    candidates = [
-        Candidate("far", 0.0, 9.0, 2),
-        Candidate("not yet", 2.0, 3.0, 2),
-        Candidate("near", 1.0, 4.0, 2),
-        Candidate("next", 0.5, 5.0, 2),
-    ]
-    assert pick(candidates, 1.0, 2) == ["near", "next"]
-    assert pick(candidates, 1.0, 9) == ["near", "next", "far"]
-    assert pick(candidates, -1.0, 9) == []
-    assert pick([], 0.0, 9) == []
-
-
-def test_pick_batches_only_sessions_with_as_many_steps_as_the_most_urgent() -> None:
-    candidates = [Candidate("a", 0, 1, 2), Candidate("new", 0, 2, 4), Candidate("b", 0, 3, 2)]
-    assert pick(candidates, 0.0, 4) == ["a", "b"]
-    assert pick(candidates[1:], 0.0, 4) == ["new"]
-
-
-def test_nobody_starves_when_there_is_more_work_than_time() -> None:
-    ran = dict.fromkeys("abcdefg", 0)
-    deadlines = {name: float(i) for i, name in enumerate(ran)}
-    steps = {name: 4 if name == "d" else 2 for name in ran}
-    for turn in range(700):
-        now = float(turn)
-        for name in pick([Candidate(n, 0.0, deadlines[n], steps[n]) for n in ran], now, 2):
-            ran[name] += 1
-            deadlines[name] = now + 10
-    assert min(ran.values()) > 0.7 * max(ran.values())
-
-
-def test_next_wake_is_when_the_first_becomes_due() -> None:
-    assert next_wake([Candidate("a", 7.0, 9.0, 2), Candidate("b", 5.0, 9.5, 2)]) == 5.0
-    assert next_wake([]) is None
 
 
 # ---- slower than playback ----

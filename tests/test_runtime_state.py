@@ -20,8 +20,7 @@ def advance(generator: Generator, state: SessionState, segments: int = 1) -> Byt
     made = None
     for _ in range(segments):
         latents = generator.denoise([Job(state, 2)])
-        assert latents is not None
-        made = generator.finish([Job(state, 2)], latents)[0][0].frames
+        made = generator.finish([Job(state, 2)], latents)[0].frames
     assert made is not None
     return made
 

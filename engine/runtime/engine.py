@@ -11,28 +11,22 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 from engine.backends.base import Backend
 from engine.config import RuntimeConfig
-from engine.errors import BackendError, Full, InvalidInput, PsistreamError, Unavailable, UnknownSession
-from engine.runtime.generator import Clock, Generator, Segment
-from engine.runtime.scheduler import next_wake, pick
+from engine.errors import Full, InvalidInput, PsistreamError, Unavailable, UnknownSession
+from engine.runtime.costs import Clock, Costs
+from engine.runtime.generator import Generator
+from engine.runtime.scheduler import Stage, Work, next_wake, pick
 from engine.runtime.session import Session
 from engine.runtime.state import SessionState
 from engine.runtime.warmup import warm_up
+from engine.runtime.workbench import Begun, Workbench
 from engine.types import Control, OpenSession, Receipt, RuntimeEvent, SegmentReady, SessionClosed
 
 log = logging.getLogger(__name__)
 JOIN_S = 5.0  # a device call that hangs longer is left behind
-
-
-class Done(NamedTuple):
-    session: Session
-    segment: Segment
-    started_s: float
-    timings_ms: dict[str, float]
 
 
 class Engine:
@@ -50,7 +44,9 @@ class Engine:
         self.config = config
         self._sink = sink
         self._clock = clock
-        self._generator = Generator(backend, config.context_noise, clock)
+        self._generator = Generator(backend, config.context_noise)
+        self._costs = Costs(clock)
+        self._bench = Workbench(self._generator, self._costs, config.max_batch, clock)
         self._usual_s = 0.0  # what a segment takes, measured by `warm_up`
         self._changed = threading.Condition()  # guards all below, and what sessions share: inbox, watched
         self._sessions: dict[str, Session] = {}
@@ -135,14 +131,25 @@ class Engine:
         """One turn: schedule → run → publish. When to take the next one; None: when something changes."""
         now_s = self._clock()
         sessions = self._apply_controls()
-        candidates = [c for s in sessions.values() if (c := s.candidate(now_s)) is not None]
-        for awaited in filter(None, [s.awaited(now_s) for s in sessions.values()]):
+        self._bench.drop(lambda b: b.epoch != b.session.epoch or not self._is_open(b.session))
+        idle = {name: s for name, s in sessions.items() if name not in self._bench}
+        candidates = [c for s in idle.values() if (c := s.candidate(now_s)) is not None]
+        for awaited in filter(None, [s.awaited(now_s) for s in idle.values()]):
             self._emit(awaited)
-        batch = [sessions[name] for name in pick(candidates, now_s, self.config.max_batch)]
-        for done in self._run(batch):
-            self._publish(done)
+        work = [Work(c.session, Stage.PREPARE, c.deadline_s, c.wanted_s) for c in candidates]
+        turn = pick(work + self._bench.work(), now_s, self._bench.limits)
+        if turn is not None:
+            if turn.stage is Stage.PREPARE:
+                for c in candidates:
+                    if c.session in turn.sessions:
+                        self._bench.begin(sessions[c.session], c.deadline_s)
+            done, failed = self._bench.run(turn)
+            for begun in done:
+                self._publish(begun)
+            for session, error in failed:
+                self._fail(session, error)
         self._flush()
-        return now_s if batch else next_wake(candidates)
+        return now_s if turn is not None else next_wake(work)
 
     def _loop(self) -> None:
         try:
@@ -161,6 +168,8 @@ class Engine:
         with self._changed:
             self._news = False
             for session in self._sessions.values():
+                if session.id in self._bench:
+                    continue  # they wait for the segment's end
                 controls = session.inbox.take()
                 self._outbox.extend(session.inbox.answer(session.apply(c)) for c in controls)
                 if controls:
@@ -169,64 +178,26 @@ class Engine:
         self._flush()
         return sessions
 
-    def _run(self, batch: Sequence[Session]) -> list[Done]:
-        """The next segment of each. Where a batch fails, each is tried alone: only the culprit ends."""
-        if not batch:
-            return []
-        try:
-            return self._generate(batch)
-        except Exception as error:  # whatever a backend raises, the other sessions go on
-            if len(batch) > 1:
-                log.warning("a batch of %d failed, each is tried alone: %s", len(batch), error)
-                return [done for session in batch for done in self._run([session])]
-            expected = isinstance(error, PsistreamError)
-            log.log(
-                logging.WARNING if expected else logging.ERROR,
-                "session %s: the backend failed: %s",
-                batch[0].id,
-                error,
-                exc_info=not expected,
-            )
-            self._fail(batch[0], error)
-            return []
-
-    def _generate(self, batch: Sequence[Session]) -> list[Done]:
-        started_s = self._clock()
-        for session in batch:
-            session.prepare(self._generator)
-        prepared_s = self._clock()
-        jobs = [session.job() for session in batch]
-        latents = self._generator.denoise(jobs, lambda: self._unwanted(batch))
-        if latents is None:
-            return []
-        denoised_s = self._clock()
-        segments, timings_ms = self._generator.finish(jobs, latents)
-        timings_ms = {
-            "prepare": (prepared_s - started_s) * 1e3,
-            "denoise": (denoised_s - prepared_s) * 1e3,
-            **timings_ms,
-            "total": (self._clock() - started_s) * 1e3,
-        }
-        return [Done(s, x, started_s, timings_ms) for s, x in zip(batch, segments, strict=True)]
-
-    def _publish(self, done: Done) -> None:
-        session, frames = done.session, done.segment.frames
-        if not self._is_open(session):
-            return
-        if frames is None:
-            self._fail(session, NotFinite("the model's numbers ran away: open a new session"))
-            return
-        number, first_frame = session.segment, session.frame
-        shown = session.advance(self._clock(), done.started_s)
+    def _publish(self, begun: Begun) -> None:
+        session, draft = begun.session, begun.draft
+        assert draft is not None
+        assert draft.frames is not None
+        with self._changed:  # a fork reads what `advance` keeps
+            if not self._is_open(session):
+                return
+            draft.commit()
+            ready_s = self._clock()
+            number, first_frame = session.segment, session.frame
+            shown = session.advance(ready_s, begun.started_s)
         self._emit(
             SegmentReady(
                 session=session.id,
-                epoch=session.epoch,
+                epoch=begun.epoch,
                 segment=number,
                 first_frame=first_frame,
                 due_s=shown.due_s,
-                frames=frames,
-                timings_ms=done.timings_ms,
+                frames=draft.frames,
+                timings_ms={**begun.timings_ms, "total": (ready_s - begun.started_s) * 1e3},
                 lead_s=shown.ahead_s,
                 late_total=session.playout.late_total,
                 speed=session.speed,
@@ -236,11 +207,6 @@ class Engine:
 
     # ---- helpers ----
 
-    def _unwanted(self, batch: Sequence[Session]) -> bool:
-        """Whether all its sessions are gone. A segment may take a minute: what waits to be said is said."""
-        self._flush()
-        return not any(map(self._is_open, batch))
-
     def _is_open(self, session: Session) -> bool:
         return not self._stopping and self._sessions.get(session.id) is session
 
@@ -248,6 +214,9 @@ class Engine:
         code, message = "internal", "internal error, see the server's log"
         if isinstance(error, PsistreamError):
             code, message = error.code, error.message
+            log.warning("session %s: the backend failed: %s", session.id, error)
+        else:
+            log.error("session %s: the backend failed: %s", session.id, error, exc_info=error)
         with self._changed:
             if self._sessions.get(session.id) is session:
                 self._remove(session, code, message)
@@ -284,7 +253,3 @@ class Engine:
             self._sink(event)
         except Exception:  # a listener's fault must not stop the device
             log.exception("the sink failed on %s", type(event).__name__)
-
-
-class NotFinite(BackendError):
-    code = "not_finite"

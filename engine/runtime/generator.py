@@ -1,31 +1,28 @@
-"""Segments for a batch of sessions: the step contract's functions in the right order, on session states.
+"""Segments for a batch of drafts: the step contract's functions in the right order.
 
-x starts as noise at t = 0 and a sampler takes it to t = 1 (engine.runtime.sampler). A state changes only in
-`start_scene`, `recondition` and at the end of `finish`, so whatever fails can be tried again. It knows no
-clients, no schedule, and of prompts no more than their text.
+x starts as noise at t = 0 and a sampler takes it to t = 1 (engine.runtime.sampler). Each draft has its own
+t, step and sampler, so a batch may mix sessions that began at different times. It knows no clients, no
+schedule, and of prompts no more than their text.
 
 Legend: B batch, W latent frames of a segment, C channels, h w latent size, T history frames, F pixel frames.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from engine.backends.base import Backend
-from engine.runtime.conditioning import Conditioner, features
+from engine.runtime.conditioning import Conditioner
+from engine.runtime.draft import Draft, Outcome
 from engine.runtime.noise import CONTEXT, gaussian
 from engine.runtime.sampler import make_sampler
 from engine.runtime.state import SessionState
 from engine.types import ByteArray, FloatArray
-
-Clock = Callable[[], float]
 
 
 class Job(NamedTuple):
@@ -47,85 +44,90 @@ class Generator(Conditioner):
     """For one thread at a time, as its backend. `context_noise` is the noise level of the history;
     None is what the model wants."""
 
-    def __init__(
-        self, backend: Backend, context_noise: float | None = None, clock: Clock = time.monotonic
-    ) -> None:
+    def __init__(self, backend: Backend, context_noise: float | None = None) -> None:
         super().__init__(backend)
         self.context_noise = self.spec.context_noise if context_noise is None else context_noise
-        self._clock = clock
 
     def steps(self, index: int) -> int:
         """Denoise steps of a scene's segment number `index`."""
         return self.spec.first_steps if index == 0 else self.spec.steps
 
-    # ---- a segment ----
+    # ---- a draft, stage by stage; a batch may hold drafts at different steps ----
 
-    def denoise(self, jobs: Sequence[Job], aborted: Callable[[], bool] = lambda: False) -> FloatArray | None:
-        """(B, W, C, h, w) clean latents, or None once `aborted`. All jobs need the same number of steps."""
-        sampler = make_sampler(self.spec, self.steps(jobs[0].state.index))
-        given = self._conditions(jobs)
-        x = given["x"]
-        for k, (start, end) in enumerate(pairwise(sampler.times)):
-            if aborted():
-                return None
-            t, d = (np.full(len(jobs), v, np.float32) for v in (start, end - start))
-            velocity = self.backend.run("denoise", {**given, "x": x, "t": t, "d": d})["velocity"]
-            x = sampler.step(k, x, velocity)
-        return x
-
-    def finish(self, jobs: Sequence[Job], latents: FloatArray) -> tuple[list[Segment], dict[str, float]]:
-        """Pictures, and the states moved on by one segment. Also how long decode and memory took, in ms."""
-        finite = [bool(np.isfinite(x).all()) for x in latents]
-        good = [i for i, ok in enumerate(finite) if ok]
-        segments = [Segment(x, None) for x in latents]
-        if not good:
-            return segments, {}
-        start_s = self._clock()
-        states = [jobs[i].state for i in good]
-        clean = latents[good]
-        decoder = np.stack([s.decoder for s in states])
-        decoded = self.backend.run("decode", {"latents": clean, "state": decoder})
-        decoded_s = self._clock()
-        anchors = [s.anchor if s.context else x[:1] for s, x in zip(states, clean, strict=True)]
-        first = self._first_images(states, anchors)
-        memory = self.backend.run("memorize", {"segment": clean})["memory"]
-        psi = self.backend.run("squeeze", self._psi_of(states, first, memory))["psi_next"]
-        for b, state in enumerate(states):  # nothing fails from here on
-            image = first[b]
-            if image is not None:
-                state.anchor[:], state.image[:], state.context = anchors[b], image, 1
-            _shift_in(state.history, clean[b])
-            _shift_in(state.ring, memory[b : b + 1])
-            state.psi[:], state.psi_mask[:] = psi[b], 1
-            state.decoder[:] = decoded["state_next"][b]
-            state.remembered = min(state.remembered + 1, len(state.ring))
-            state.index += 1
-            frames = np.ascontiguousarray(decoded["frames"][b].transpose(0, 2, 3, 1))
-            segments[good[b]] = Segment(clean[b], frames)
-        memory_ms = (self._clock() - decoded_s) * 1e3
-        return segments, {"decode": (decoded_s - start_s) * 1e3, "memory": memory_ms}
-
-    # ---- helpers ----
-
-    def _conditions(self, jobs: Sequence[Job]) -> dict[str, npt.NDArray[Any]]:
-        """What stays the same over the steps of a segment; and x at t = 0."""
-        states = [job.state for job in jobs]
-        latents = (self.spec.segment, *states[0].anchor.shape[1:])
-        given: dict[str, npt.NDArray[Any]] = {
-            "x": np.stack([gaussian(s.seed, s.scene, s.index, latents) for s in states]),
-            "psi": np.stack([s.psi for s in states]),
-            "text": np.stack([s.text for s in states]),
-            "pooled": np.stack([s.pooled for s in states]),
-            "image": np.stack([s.image for s in states]),
-            "history": np.stack([self._history(s) for s in states]),
-            "anchor": np.stack([s.anchor for s in states]),
-            "context": np.array([s.context for s in states], np.float32),
-            "sigma": np.full(len(jobs), self.context_noise, np.float32),
-            "index": np.array([s.index for s in states], np.float32),
+    def begin(self, job: Job) -> Draft:
+        """Noise, and what it will be denoised under. No device work."""
+        s = job.state
+        row: dict[str, npt.NDArray[Any]] = {
+            "psi": s.psi,
+            "text": s.text,
+            "pooled": s.pooled,
+            "image": s.image,
+            "history": self._history(s),
+            "anchor": s.anchor,
+            "context": np.float32(s.context),
+            "sigma": np.float32(self.context_noise),
+            "index": np.float32(s.index),
         }
         if len(self.spec.actions) > 1:
-            given["actions"] = np.array([[job.action] * self.spec.segment for job in jobs], np.int64)
-        return given | self._masks(states)
+            row["actions"] = np.full(self.spec.segment, job.action, np.int64)
+        if self.spec.masked:
+            row |= {"text_mask": s.text_mask, "psi_mask": s.psi_mask}
+        noise = gaussian(s.seed, s.scene, s.index, (self.spec.segment, *s.anchor.shape[1:]))
+        return Draft(s, noise, make_sampler(self.spec, self.steps(s.index)), row)
+
+    def step(self, drafts: Sequence[Draft]) -> None:
+        """One denoise step of each, whatever their t."""
+        starts = [d.sampler.times[d.k] for d in drafts]
+        ends = [d.sampler.times[d.k + 1] for d in drafts]
+        given = {name: np.stack([d.row[name] for d in drafts]) for name in drafts[0].row}
+        given["x"] = np.stack([d.x for d in drafts])
+        given["t"] = np.array(starts, np.float32)
+        given["d"] = np.array([b - a for a, b in zip(starts, ends, strict=True)], np.float32)
+        velocity = self.backend.run("denoise", given)["velocity"]
+        for draft, v in zip(drafts, velocity, strict=True):
+            draft.x = draft.sampler.step(draft.k, draft.x[None], v[None])[0]
+            draft.k += 1
+
+    def decode(self, drafts: Sequence[Draft]) -> None:
+        """Pictures of clean latents."""
+        latents, decoder = np.stack([d.x for d in drafts]), np.stack([d.state.decoder for d in drafts])
+        decoded = self.backend.run("decode", {"latents": latents, "state": decoder})
+        for draft, frames, state in zip(drafts, decoded["frames"], decoded["state_next"], strict=True):
+            draft.frames, draft.decoder = np.ascontiguousarray(frames.transpose(0, 2, 3, 1)), state
+
+    def remember(self, drafts: Sequence[Draft]) -> None:
+        """What will be remembered of clean latents, for `commit`."""
+        anchored = self._anchored([d for d in drafts if not d.state.context])
+        memory = self.backend.run("memorize", {"segment": np.stack([d.x for d in drafts])})["memory"]
+        psi = [anchored[id(d)].psi if id(d) in anchored else d.state.psi for d in drafts]
+        given = {"psi": np.stack(psi), "memory": memory, **self._masks([d.state for d in drafts], "psi_mask")}
+        squeezed = self.backend.run("squeeze", given)["psi_next"]
+        for draft, m, after in zip(drafts, memory, squeezed, strict=True):
+            new = anchored.get(id(draft))
+            draft.outcome = Outcome(m, after, new and new.anchor, new and new.image)
+
+    # ---- a batch from noise to the next state, with no company that comes and goes ----
+
+    def denoise(self, jobs: Sequence[Job]) -> FloatArray:
+        """(B, W, C, h, w) clean latents."""
+        drafts = [self.begin(job) for job in jobs]
+        while todo := [d for d in drafts if d.steps_left]:
+            self.step(todo)
+        return np.stack([d.x for d in drafts])
+
+    def finish(self, jobs: Sequence[Job], latents: FloatArray) -> list[Segment]:
+        """Pictures, and the states moved on by one segment."""
+        drafts = [
+            Draft(j.state, x, make_sampler(self.spec, 1), {}) for j, x in zip(jobs, latents, strict=True)
+        ]
+        if good := [d for d in drafts if d.finite]:
+            self.decode(good)
+            self.remember(good)
+        for draft in good:
+            draft.commit()
+        return [Segment(d.x, d.frames) for d in drafts]
+
+    # ---- helpers ----
 
     def _history(self, s: SessionState) -> FloatArray:
         """(T, C, h, w), with as much noise as the model is told of; frames before the scene stay zero."""
@@ -135,29 +137,20 @@ class Generator(Conditioner):
         mixed = s.history + np.float32(self.context_noise) * (noise - s.history)
         return np.where(s.history.any((1, 2, 3), keepdims=True), mixed, s.history)
 
-    def _first_images(self, states: list[SessionState], anchors: list[FloatArray]) -> list[FloatArray | None]:
-        """Image tokens of the new anchors, for the scenes that just got one."""
-        new = [i for i, s in enumerate(states) if not s.context]
-        images: list[FloatArray | None] = [None] * len(states)
-        if new:
-            given = {"anchor": np.stack([anchors[i] for i in new]), "context": np.ones(len(new), np.float32)}
-            for i, image in zip(new, self.backend.run("embed_image", given)["image"], strict=True):
-                images[i] = image
-        return images
-
-    def _psi_of(
-        self, states: list[SessionState], first: list[FloatArray | None], memory: FloatArray
-    ) -> dict[str, npt.NDArray[Any]]:
-        """What to squeeze: each state's ψ, or ψ₀ of the scenes that just got an anchor."""
-        psi = np.stack([s.psi for s in states])
-        for b, (state, image) in enumerate(zip(states, first, strict=True)):
-            if image is not None:
-                psi[b] = self._one("initial_memory", **features(state, image, self.spec.masked))["psi"]
-        return {"psi": psi, "memory": memory, **self._masks(states, "psi_mask")}
+    def _anchored(self, drafts: Sequence[Draft]) -> dict[int, _Anchored]:
+        """For the scenes that just got their first latent: it is the anchor, and ψ₀ is made anew under it."""
+        if not drafts:
+            return {}
+        states, anchors = [d.state for d in drafts], np.stack([d.x[:1] for d in drafts])
+        context = np.ones(len(drafts), np.float32)
+        images = self.backend.run("embed_image", {"anchor": anchors, "context": context})["image"]
+        given = {"text": np.stack([s.text for s in states]), "image": images}
+        psi = self.backend.run("initial_memory", given | self._masks(states, "text_mask"))["psi"]
+        rows = zip(anchors, images, psi, strict=True)
+        return {id(d): _Anchored(*row) for d, row in zip(drafts, rows, strict=True)}
 
 
-def _shift_in(frames: FloatArray, new: FloatArray) -> None:
-    """Drop the oldest, append the newest, in place."""
-    n = min(len(new), len(frames))
-    frames[: len(frames) - n] = frames[n:].copy()
-    frames[len(frames) - n :] = new[-n:]
+class _Anchored(NamedTuple):
+    anchor: FloatArray
+    image: FloatArray
+    psi: FloatArray

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from engine.config import RuntimeConfig
-from engine.runtime.generator import Clock, Generator
+from engine.runtime.costs import Clock
+from engine.runtime.generator import Generator
 from engine.runtime.session import Session
 from engine.types import OpenSession
 
@@ -22,7 +23,6 @@ def warm_up(generator: Generator, config: RuntimeConfig, clock: Clock) -> float:
         start_s, steps = clock(), generator.steps(scratch.state.index)
         scratch.prepare(generator)
         latents = generator.denoise([scratch.job()])
-        assert latents is not None
         generator.finish([scratch.job()], latents)
         usual_s = (clock() - start_s) * spec.steps / steps
         if usual_s > SLOW_S:
