@@ -160,6 +160,17 @@ def test_a_flood_gets_few_answers_and_other_sessions_notice_nothing() -> None:
     assert desk.answers()[0][1]["status"] == "received"
 
 
+def test_what_may_wait_only_so_long_says_so_on_the_engines_clock() -> None:
+    """A control may be in time for the gateway and too late for the segment."""
+    desk = Desk()
+    desk.command("pause", f'{{"id": "a", "expires_at": {NOW + 3}}}')
+    desk.command("pause", f'{{"id": "b", "expires_at": {NOW + 3}}}', expiry_s=2)
+    desk.command("pause", '{"id": "c"}', expiry_s=5)
+    desk.command("pause", '{"id": "d"}')
+    left_s = [c.expires_s and c.expires_s - desk.clock() for _, c in desk.steering.controls]
+    assert left_s == [3.0, 2.0, 5.0, None]
+
+
 def test_invented_session_names_do_not_fill_the_memory() -> None:
     desk = Desk()
     for number in range(1000):

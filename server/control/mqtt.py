@@ -209,6 +209,7 @@ class MqttBridge:
                     retain=bool(message.retain),
                     response_topic=getattr(properties, "ResponseTopic", None),
                     correlation=getattr(properties, "CorrelationData", None),
+                    expiry_s=getattr(properties, "MessageExpiryInterval", None),
                 )
             except Exception:  # outermost: one message must not end the listener
                 log.exception("an MQTT message on %s could not be handled", message.topic)

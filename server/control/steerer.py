@@ -6,12 +6,14 @@ Pure but for the Steering it is given: no sockets, no tasks, injected clocks. So
 from __future__ import annotations
 
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from engine.errors import PsistreamError, UnknownSession
-from engine.types import Receipt, SegmentStats, SessionClosed, SessionInfo
+from engine.types import Control, Receipt, SegmentStats, SessionClosed, SessionInfo
 from server.control import topics
 from server.control.base import SessionEvent, Steering
 from server.control.command import Command, Route, read_command
@@ -70,7 +72,9 @@ class Steerer:
         retain: bool = False,
         response_topic: str | None = None,
         correlation: bytes | None = None,
+        expiry_s: float | None = None,
     ) -> None:
+        """`expiry_s` is for how long MQTT 5 still holds the message to be of use."""
         self.received_total += 1
         named = topics.parse_command(topic)
         if named is None:
@@ -94,27 +98,38 @@ class Steerer:
                 "a command must not be retained, or it would come again at every reconnect: publish it "
                 "without the retain flag (mosquitto_pub without -r)",
             )
-        elif command.control is None:
+            return
+        if command.control is None:
             error = command.error
             self._reject(
                 session, command, "invalid", error.message if error else "", error.field if error else None
             )
-        elif command.expires_at is not None and command.expires_at < self._wall_clock():
+            return
+        left_s = self._left_s(command, expiry_s)
+        if left_s < 0:
             self._reject(
                 session, command, "expired", "it came after its expires_at: send it again", "expires_at"
             )
+        elif left_s < math.inf:  # it may still wait too long for its segment
+            self._submit(session, command, replace(command.control, expires_s=self._clock() + left_s))
         else:
-            self._submit(session, command)
+            self._submit(session, command, command.control)
 
-    def _submit(self, session: str, command: Command) -> None:
-        assert command.control is not None
+    def _left_s(self, command: Command, expiry_s: float | None) -> float:
+        """How long it may take until this has effect."""
+        left_s = math.inf if expiry_s is None else expiry_s
+        if command.expires_at is None:
+            return left_s
+        return min(left_s, command.expires_at - self._wall_clock())
+
+    def _submit(self, session: str, command: Command, control: Control) -> None:
         key = (session, command.id)
         self._routes[key] = command.route  # before the call: a listener may hear `applied` within it
         self._routes.move_to_end(key)
         while len(self._routes) > MAX_ROUTES:
             self._routes.popitem(last=False)
         try:
-            receipt = self._steering.submit(session, command.control)
+            receipt = self._steering.submit(session, control)
         except PsistreamError as error:
             self._routes.pop(key, None)
             self._reject(session, command, error.code, error.message, error.field)
