@@ -146,7 +146,7 @@ async def test_pause_and_resume_and_a_picture_of_ones_own(
         await live(page)
         await page.keyboard.press("p")
         await reads(page, "#status-text", "Paused")
-        await page.click("#pause")
+        await page.click("[data-part=pause]")
         await reads(page, "#status-text", "Live")
         await page.set_input_files("#file", tmp_path / "mine.png")
         await reads(page, "#receipt", "Your picture")
@@ -164,20 +164,22 @@ async def test_a_device_that_is_too_slow_is_told_calmly_and_one_that_keeps_up_is
     slow = ["--backend", "fake", "--model", str(tmp_path)]
     with own_server(slow) as subject:
         async with opened(browser, subject.target.base, large=True) as page:
-            await reads(page, "#curtain-title", "first picture is being made")
-            await reads(page, "#curtain-text", "about")
+            await until(page, "psistream.state", lambda s: s in ("waiting", "live"), "connected")
+            await page.click("#new-private")  # the first picture of the shared one may be there by now
+            await reads(page, "[data-part=title]", "first picture is being made")
+            await reads(page, "[data-part=text]", "about")
             await live(page)
             for state, words in (("buffering", ("Buffering", "about")), ("slow", ("Slow motion", "0.4×"))):
                 await until(page, "psistream.pace", lambda now, state=state: now == state, state)  # type: ignore[misc]
-                assert await page.is_visible("#pace")
-                said = await page.inner_text("#pace")
+                assert await page.is_visible("[data-part=pace]")
+                said = await page.inner_text("[data-part=pace]")
                 assert all(word in said for word in words), said
                 await page.screenshot(path=tmp_path / f"{state}.png")
             assert await page.inner_text("#status-text") == "Live"
     async with opened(browser, server.target.base) as page:
         await live(page)
         await shown(page, 30)
-        assert not await page.is_visible("#pace")
+        assert not await page.is_visible("[data-part=pace]")
         assert await page.evaluate("() => psistream.pace") == ""
 
 
@@ -198,7 +200,7 @@ async def test_a_private_session_its_watch_link_and_its_end(browser: Browser, se
             assert "watching" in await onlooker.inner_text("#receipt")
             assert not await onlooker.is_visible("#prompt")
             await page.click("#end-private")
-            await reads(onlooker, "#curtain-title", "has ended")
+            await reads(onlooker, "[data-part=title]", "has ended")
         await live(page)
         assert await page.evaluate("() => location.search") == ""
 
@@ -208,7 +210,7 @@ async def test_a_phone_fits_and_its_buttons_walk(browser: Browser, server: Subje
         start = await standing(page)
         size = await page.evaluate("() => [document.documentElement.scrollWidth, innerWidth]")
         assert size[0] <= size[1]
-        for selector in ("#frame", "#prompt", ".pad", "#receipt"):
+        for selector in ("[data-part=frame]", "#prompt", ".pad", "#receipt"):
             box = await page.locator(selector).bounding_box()
             assert box is not None
             assert box["x"] >= 0
@@ -225,8 +227,8 @@ async def test_a_phone_fits_and_its_buttons_walk(browser: Browser, server: Subje
 async def test_an_unknown_session_is_told_in_words(browser: Browser, server: Subject) -> None:
     async with opened(browser, f"{server.target.base}?session=nobody") as page:
         await until(page, "psistream.state", lambda s: s == "unknown", "unknown")
-        assert "not there" in await page.inner_text("#curtain-title")
-        await page.click("#curtain-actions >> text=shared")
+        assert "not there" in await page.inner_text("[data-part=title]")
+        await page.click("[data-part=actions] >> text=shared")
         await live(page)
 
 
@@ -239,7 +241,7 @@ async def test_the_page_comes_back_when_the_server_does(browser: Browser) -> Non
         await shown(page, 5)
     try:
         await until(page, "psistream.state", lambda s: s in ("reconnecting", "gone"), "noticed")
-        assert await page.is_visible("#curtain-title")
+        assert await page.is_visible("[data-part=title]")
         with own_server(FAKE, port):
             await live(page)
             await shown(page, 5)

@@ -1,43 +1,73 @@
-/** The prompt box: what is typed, how it takes hold, earlier prompts with the up arrow. Sends nothing itself. */
+/** The prompt box: what is typed, how and when it takes hold, earlier prompts with the up arrow. Sends nothing itself. */
+
+import { mixed, parts, shares } from "./mix.js";
 
 const REMEMBER = 30;
 const BYTES = 2048;
 
 export class Ask {
-  /** `submit(text, how)` returns whether it was taken. */
-  constructor({ form, input, modes, leave, submit }) {
-    this.input = input;
-    this.modes = [...modes];
+  /** `submit(control, text)` returns whether it was taken; `mix(shares | null)` hears of prompts mixed while they are typed. */
+  constructor({ form, input, modes, when, leave, submit, mix }) {
+    Object.assign(this, { input, modes: [...modes], whenButton: when, leave, submit, mix });
     this.how = "recondition";
+    this.how = "recondition";
+    this.when = "next";
     this.past = [];
     this.at = 0;
-    for (const button of this.modes) {
-      button.addEventListener("click", () => this.#mode(button.dataset.how));
-    }
-    let cut = false;
-    input.addEventListener("keydown", (event) => {
-      if (event.isComposing) return;
-      if (event.key === "Enter") cut = event.shiftKey;
-      if (event.key === "Escape") leave();
-      if (event.key === "ArrowUp") this.#recall(event, -1);
-      if (event.key === "ArrowDown") this.#recall(event, 1);
-    });
+    for (const button of this.modes) button.addEventListener("click", () => this.#mode(button.dataset.how));
+    when.addEventListener("click", () => this.#now(this.when === "next"));
+    input.addEventListener("keydown", (event) => this.#key(event));
+    input.addEventListener("input", () => this.#typed());
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      const text = input.value.trim();
-      const how = cut ? "cut" : this.how;
-      cut = false;
-      if (!text) return;
-      if (!submit(text, how)) return;
-      this.past = [...this.past.filter((old) => old !== text), text].slice(-REMEMBER);
-      this.at = this.past.length;
-      input.value = "";
-      leave();
+      this.#send();
     });
-    input.addEventListener("input", () => {
-      const long = new TextEncoder().encode(input.value).length > BYTES;
-      input.setCustomValidity(long ? "At most 2 KiB." : "");
-    });
+  }
+
+  /** A prompt as the box is set to send it, in this way where one is named. */
+  control(fields, { how = this.how, when = this.when } = {}) {
+    return { type: "prompt", ...fields, how, when };
+  }
+
+  #key(event) {
+    if (event.isComposing) return;
+    if (event.key === "Enter") {
+      event.preventDefault();
+      const how = event.shiftKey ? "cut" : event.ctrlKey || event.metaKey ? "soft" : undefined;
+      this.#send({ how, when: event.altKey ? "now" : undefined });
+    } else if (event.key === "Escape") this.leave();
+    else if (event.key === "ArrowUp") this.#recall(event, -1);
+    else if (event.key === "ArrowDown") this.#recall(event, 1);
+  }
+
+  #send(ways = {}) {
+    const text = this.input.value.trim();
+    if (!text || !this.#typed()) return this.input.reportValidity();
+    if (!this.submit(this.control(mixed(text), ways), text)) return;
+    this.past = [...this.past.filter((old) => old !== text), text].slice(-REMEMBER);
+    this.at = this.past.length;
+    this.#put("");
+    this.leave();
+  }
+
+  /** Whether what stands there can be sent; a mix is shown as it will be understood. */
+  #typed() {
+    const { input } = this;
+    let fault = new TextEncoder().encode(input.value).length > BYTES ? "At most 2 KiB." : "";
+    let found = null;
+    try {
+      found = parts(input.value);
+    } catch (error) {
+      fault ||= error.message;
+    }
+    input.setCustomValidity(fault);
+    this.mix(found?.length > 1 ? shares(found) : null);
+    return !fault;
+  }
+
+  #put(text) {
+    this.input.value = text;
+    this.#typed();
   }
 
   #mode(how) {
@@ -45,11 +75,16 @@ export class Ask {
     for (const button of this.modes) button.setAttribute("aria-pressed", String(button.dataset.how === how));
   }
 
+  #now(on) {
+    this.when = on ? "now" : "next";
+    this.whenButton.setAttribute("aria-pressed", String(on));
+  }
+
   #recall(event, step) {
     const next = Math.min(Math.max(this.at + step, 0), this.past.length);
     if (next === this.at) return;
     event.preventDefault();
     this.at = next;
-    this.input.value = this.past[next] ?? "";
+    this.#put(this.past[next] ?? "");
   }
 }

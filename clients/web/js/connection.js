@@ -2,7 +2,8 @@
  * Keeps one session connected: connect, watch the pulse, reconnect with a growing pause.
  *
  * Phases: connecting → waiting (connected, no picture yet) → live; reconnecting, gone (nobody answers),
- * full, unknown, refused, ended, unsupported. It knows no page; listeners hear "phase", "stream", "control".
+ * restarting (somebody answers, but its engine is not there), full, unknown, lost (it was there before), refused,
+ * ended, unsupported. It knows no page; listeners hear "phase", "stream", "control".
  */
 
 import { ControlChannel } from "./control.js";
@@ -13,7 +14,7 @@ const CHECK_MS = 500;
 const GONE_AFTER = 2; // attempts without any answer, until the page says that the server is gone
 
 /** Phases that wait for a person, not for time. */
-export const FINAL = new Set(["unknown", "refused", "ended", "unsupported"]);
+export const FINAL = new Set(["unknown", "lost", "refused", "ended", "unsupported"]);
 
 /** The pause before the next attempt. What the server asks for counts, within a minute. */
 export function retryDelayMs(attempt, retryAfterS = null, random = Math.random()) {
@@ -24,9 +25,10 @@ export function retryDelayMs(attempt, retryAfterS = null, random = Math.random()
 /** What a failed attempt means: the phase to show. */
 export function phaseOf(error, hadPicture, attempt) {
   if (error instanceof HttpError) {
-    if (error.status === 404 || error.status === 410) return "unknown";
+    if (error.status === 404 || error.status === 410) return hadPicture ? "lost" : "unknown";
     if (error.status === 401 || error.status === 403) return "refused";
     if (error.code === "full") return "full";
+    if (error.code === "unavailable" || error.code === "worker_lost") return "restarting";
     if (error.status === 400 || error.status === 406 || error.status === 415) return "unsupported";
     if (error.status === 0 && attempt >= GONE_AFTER) return "gone";
   }
@@ -43,7 +45,7 @@ export class Connection extends EventTarget {
     this.phase = "connecting";
     this.hadPicture = false;
     this.attempt = 0;
-    setInterval(() => this.#check(), CHECK_MS);
+    this.checks = setInterval(() => this.#check(), CHECK_MS);
   }
 
   get pc() {
@@ -76,6 +78,12 @@ export class Connection extends EventTarget {
     clearTimeout(this.timer);
     this.#drop();
     this.#forget();
+  }
+
+  /** stop(), and nothing will ever be started again. */
+  close() {
+    clearInterval(this.checks);
+    this.stop();
   }
 
   /** The server said goodbye. */
@@ -112,7 +120,7 @@ export class Connection extends EventTarget {
   #listen(channel) {
     this.control = new ControlChannel(channel);
     this.control.addEventListener("closed", ({ detail }) => {
-      if (detail.code === "closed") this.ended(detail.message);
+      if (detail.code === "closed" || detail.code === "idle") this.ended(detail.message);
       else this.#again(new HttpError(0, detail.code, detail.message));
     });
     this.dispatchEvent(new CustomEvent("control", { detail: this.control }));

@@ -5,7 +5,7 @@
  * A release therefore waits until its action was applied (or `holdMs` have passed): every tap moves.
  */
 
-const HOLD_MS = 900;
+const HOLD_MS = 3000; // only where no answer comes: a busy server may be late, and the tap must not be lost to it
 const SEGMENTS = 2.5; // one is under way, the next one takes the action up and is made
 const KEYS = {
   ArrowLeft: "left", KeyA: "left",
@@ -99,35 +99,38 @@ export function typing(element) {
   return element instanceof Element && element.matches("input:not([type=file]), textarea, select, [contenteditable]");
 }
 
-/** Listen to the keyboard and to every [data-action] inside `pads`. */
-export function attach(walker, pads) {
+/** Listen to the keyboard; `walker()` is whose keys they are. */
+export function attachKeys(walker) {
   window.addEventListener("keydown", (event) => {
     const action = KEYS[event.code];
     if (!action || event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
     if (event.code === "Space" && event.target instanceof HTMLButtonElement) return;
     event.preventDefault();
-    if (!event.repeat) walker.press(event.code, action);
+    if (!event.repeat) walker().press(event.code, action);
   });
-  window.addEventListener("keyup", (event) => walker.release(event.code));
-  window.addEventListener("blur", () => walker.releaseAll());
-  document.addEventListener("visibilitychange", () => document.hidden && walker.releaseAll());
-  document.addEventListener("focusin", (event) => typing(event.target) && walker.releaseAll());
+  window.addEventListener("keyup", (event) => walker().release(event.code));
+  window.addEventListener("blur", () => walker().releaseAll());
+  document.addEventListener("visibilitychange", () => document.hidden && walker().releaseAll());
+  document.addEventListener("focusin", (event) => typing(event.target) && walker().releaseAll());
+}
 
+/** Listen to every [data-action] inside `pads`. */
+export function attachPads(pads, walker) {
   for (const button of pads.querySelectorAll("[data-action]")) {
     const { action } = button.dataset;
     button.addEventListener("pointerdown", (event) => {
       event.preventDefault();
       button.setPointerCapture(event.pointerId);
-      walker.press(button, action);
+      walker().press(button, action);
     });
     for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) {
-      button.addEventListener(name, () => walker.release(button));
+      button.addEventListener(name, () => walker().release(button));
     }
     button.addEventListener("contextmenu", (event) => event.preventDefault());
     button.addEventListener("keydown", ({ key, repeat }) => {
-      if ((key === "Enter" || key === " ") && !repeat) walker.press(button, action);
+      if ((key === "Enter" || key === " ") && !repeat) walker().press(button, action);
     });
-    button.addEventListener("keyup", () => walker.release(button));
-    button.addEventListener("blur", () => walker.release(button));
+    button.addEventListener("keyup", () => walker().release(button));
+    button.addEventListener("blur", () => walker().release(button));
   }
 }

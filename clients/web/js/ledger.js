@@ -35,9 +35,10 @@ export class Ledger extends EventTarget {
     return this.recent(kind).map((entry) => entry.onScreenMs).filter((ms) => ms !== null);
   }
 
-  sent(id, control) {
+  /** `text`: what people are to see of it. */
+  sent(id, control, text = "") {
     const entry = {
-      id, kind: control.type, text: control.text ?? "", how: control.how ?? null, sentAt: performance.now(), status: "sent",
+      id, kind: control.type, text, how: control.how ?? null, when: control.when ?? null, sentAt: performance.now(), status: "sent",
       receivedMs: null, appliedMs: null, onScreenMs: null, segment: null, frame: null, due: null, message: null,
     };
     this.entries.set(id, entry);

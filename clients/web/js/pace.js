@@ -13,11 +13,16 @@ const times = (n) => `${n < 0.095 ? n.toFixed(2) : n.toFixed(1)}×`;
 const seconds = (ms) => (ms < 1000 ? "any moment" : ms < 90_000 ? `about ${Math.ceil(ms / 1000)} s` : `about ${Math.ceil(ms / 60_000)} min`);
 
 export class Pace {
-  constructor({ root, word, figure, ring }) {
-    Object.assign(this, { root, word, figure, ring });
+  /** `pane` is told by a class that its picture stands. */
+  constructor({ pane, root, word, figure, ring }) {
+    Object.assign(this, { pane, root, word, figure, ring });
     ring.style.strokeDasharray = ROUND;
     this.reset();
-    setInterval(() => this.#draw(), EVERY_MS);
+    this.timer = setInterval(() => this.#draw(), EVERY_MS);
+  }
+
+  close() {
+    clearInterval(this.timer);
   }
 
   /** Another session, or a pause: all is well until something else is heard. */
@@ -59,7 +64,7 @@ export class Pace {
     const state = this.buffering ? "buffering" : this.rate < 1 ? "slow" : "";
     this.sinceMs = state ? this.sinceMs ?? now : null;
     const shown = state && now - this.sinceMs >= CALM_MS;
-    document.body.classList.toggle("buffering", Boolean(shown) && state === "buffering");
+    this.pane.classList.toggle("buffering", Boolean(shown) && state === "buffering");
     this.root.classList.toggle("on", Boolean(shown));
     if (!shown) return void (this.root.dataset.state = "");
     const leftMs = this.buffering ? Math.max(0, this.buffering.untilMs - now) : 0;

@@ -1,4 +1,4 @@
-/** The panel of figures: draws what Figures, Ledger and Screen know, four times a second while it is open. */
+/** The panel of figures: draws what a pane's Figures, Ledger and Screen know, four times a second while it is open. */
 
 import { element as make, icon, svg as draw } from "./dom.js";
 import { median } from "./figures.js";
@@ -24,13 +24,19 @@ const ROWS = [
 ];
 
 export class Panel {
-  constructor({ root, toggle, screen, ledger, figures, connection }) {
-    Object.assign(this, { root, toggle, screen, ledger, figures, connection });
+  constructor({ root, toggle }) {
+    Object.assign(this, { root, toggle });
+    this.pane = null; // whose figures are shown
     this.cells = {};
     this.#build();
     toggle.addEventListener("click", () => this.flip());
     setInterval(() => !root.hidden && this.#draw(), EVERY_MS);
-    setInterval(() => !root.hidden && figures.sample(connection.pc).catch(() => {}), 1000);
+    setInterval(() => !root.hidden && this.pane?.figures.sample(this.pane.connection.pc).catch(() => {}), 1000);
+  }
+
+  watch(pane) {
+    this.pane = pane;
+    if (!this.root.hidden) this.#draw();
   }
 
   flip(open = this.root.hidden) {
@@ -85,7 +91,8 @@ export class Panel {
   }
 
   #draw() {
-    const { screen, ledger, figures, connection, cells } = this;
+    const { cells } = this;
+    const { screen, ledger, figures, connection } = this.pane;
     const put = (name, text) => {
       if (cells[name].textContent !== text) cells[name].textContent = text;
     };

@@ -1,10 +1,13 @@
-/** The line under the prompt: received → applied → on screen, as each comes true. */
+/**
+ * The line under the prompt: received → applied → on screen, as each comes true; and the same for the ear, once
+ * when there is something to say. While prompts are mixed it shows how they will count.
+ */
 
 import { element } from "./dom.js";
 
 const ms = (n) => (n < 10_000 ? `${n < 10 ? n.toFixed(1) : Math.round(n)} ms` : `${(n / 1000).toFixed(1)} s`);
-const NAMES = { pause: "Pause", resume: "Go on", reset: "New world", image: "Your picture" };
-
+const NAMES = { pause: "Pause", resume: "Go on", reset: "New world", image: "Your picture", rewind: "Back" };
+const WAYS = { soft: "fading", cut: "new scene", now: "at once" };
 const STILL = new Set(["pause", "resume"]); // they bring no new picture
 
 /** The steps of an entry: [{label, detail, done}]. */
@@ -18,22 +21,62 @@ export function steps(entry) {
   ];
 }
 
+/** What was asked for, in a few words. */
+export function named(entry) {
+  return entry.kind === "prompt" ? `“${entry.text}”` : [NAMES[entry.kind] ?? entry.kind, entry.text].filter(Boolean).join(" ");
+}
+
+/** For the ear, where this entry has come to something: a refusal, or its end. Else null. */
+export function spoken(entry) {
+  if (entry.status === "rejected") return `Refused: ${entry.message || "the server gave no reason"}`;
+  if (entry.onScreenMs !== null) return `${named(entry)} is on screen after ${ms(entry.onScreenMs)}`;
+  return STILL.has(entry.kind) && entry.status === "applied" ? named(entry) : null;
+}
+
 export class ReceiptLine {
-  constructor(root, hint) {
-    this.root = root;
-    this.entry = null;
+  /** `root` is for the eye, `ear` a live region. */
+  constructor(root, ear, hint) {
+    Object.assign(this, { root, ear });
+    this.entry = this.mix = null;
     this.hint(hint);
   }
 
   hint(text) {
     this.resting = text;
-    if (!this.entry) this.root.replaceChildren(element("span", "receipt-hint", text));
+    this.#draw();
   }
 
+  /** Another video is steered: this was its latest entry, or null. */
+  recall(entry, hint) {
+    this.entry = entry;
+    this.hint(hint);
+  }
+
+  /** This entry moved on. A later one stays. */
   show(entry) {
     if (this.entry && entry.sentAt < this.entry.sentAt) return;
     this.entry = entry;
-    const what = element("span", "receipt-what", entry.kind === "prompt" ? `“${entry.text}”` : NAMES[entry.kind] ?? entry.kind);
+    this.#draw();
+    const words = spoken(entry);
+    if (words && words !== this.said) this.ear.textContent = this.said = words;
+  }
+
+  /** How prompts will count that are being typed, [{text, percent}]; null: none are mixed. */
+  mixing(shares) {
+    if (shares === null && this.mix === null) return;
+    this.mix = shares;
+    this.#draw();
+  }
+
+  #draw() {
+    if (this.mix) this.root.replaceChildren(...this.mix.map(share));
+    else if (!this.entry) this.root.replaceChildren(element("span", "receipt-hint", this.resting));
+    else this.#steps(this.entry);
+  }
+
+  #steps(entry) {
+    const what = element("span", "receipt-what", named(entry));
+    const ways = [WAYS[entry.how], WAYS[entry.when]].filter(Boolean).map((way) => element("span", "receipt-way", way));
     if (entry.status === "rejected") {
       this.root.replaceChildren(what, element("span", "receipt-no", entry.message || "The server refused this."));
       return;
@@ -45,6 +88,14 @@ export class ReceiptLine {
       step.append(element("i"), element("span", "", label), value);
       return step;
     });
-    this.root.replaceChildren(what, ...line);
+    this.root.replaceChildren(what, ...ways, ...line);
   }
+}
+
+function share({ text, percent }) {
+  const part = element("span", "share");
+  const bar = element("i");
+  bar.style.width = `${Math.max(3, percent * 0.6)}px`;
+  part.append(bar, element("b", "", `${percent} %`), element("span", "receipt-what", text));
+  return part;
 }

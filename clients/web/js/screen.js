@@ -10,9 +10,10 @@ const JUDGE_EVERY = 64; // frames that came
 const TOO_MANY_MISSED = 0.35; // of them; twice in a row and drawing is given up for the plain video
 
 export class Screen extends EventTarget {
-  /** `mode`: "auto", "webgl" (even in software) or "video". */
-  constructor({ video, canvas, glow, mode = "auto" }) {
+  /** `root` learns by data-render how the picture is drawn. `mode`: "auto", "webgl" (even in software) or "video". */
+  constructor({ root, video, canvas, glow, mode = "auto" }) {
     super();
+    this.root = root;
     this.video = video;
     this.canvas = canvas;
     this.framesShown = 0;
@@ -28,8 +29,10 @@ export class Screen extends EventTarget {
     this.glow = this.upscaler ? glow.getContext("2d", { alpha: false }) : null;
     this.#choose();
     canvas.addEventListener("webglcontextlost", () => this.#plain());
-    document.addEventListener("visibilitychange", () => (this.came = null));
-    new ResizeObserver(() => this.#draw()).observe(canvas);
+    this.closing = new AbortController();
+    document.addEventListener("visibilitychange", () => (this.came = null), { signal: this.closing.signal });
+    this.sizes = new ResizeObserver(() => this.#draw());
+    this.sizes.observe(canvas);
     this.#next();
   }
 
@@ -50,6 +53,13 @@ export class Screen extends EventTarget {
     this.came = null;
     this.video.srcObject = stream;
     this.video.play().catch(() => {}); // a muted video may play; if not, the first gesture starts it
+  }
+
+  close() {
+    this.closing.abort();
+    this.sizes.disconnect();
+    this.upscaler = this.glow = null;
+    this.video.srcObject = null;
   }
 
   resume() {
@@ -74,7 +84,7 @@ export class Screen extends EventTarget {
   }
 
   #choose() {
-    document.body.dataset.render = this.upscaler ? "webgl" : "video";
+    this.root.dataset.render = this.upscaler ? "webgl" : "video";
   }
 
   #next() {

@@ -1,8 +1,8 @@
 /**
  * Which session the page shows, how links name it, and the HTTP calls about it.
  *
- * A link is `?session=<id>` (none: the shared `main`), `&watch` for onlookers; the token stands behind `#`,
- * so that it reaches neither logs nor other sites.
+ * A link is `?session=<id>` (none: the shared `main`), `&watch` for onlookers, `&beside=<id>` for another future shown
+ * beside it; tokens stand behind `#`, so that they reach neither logs nor other sites.
  */
 
 import { request } from "./whep.js";
@@ -10,12 +10,11 @@ import { request } from "./whep.js";
 export const SHARED = "main";
 
 export class Session {
-  constructor({ id = SHARED, token = null, viewToken = null, watch = false, mqtt = null } = {}) {
+  constructor({ id = SHARED, token = null, viewToken = null, watch = false } = {}) {
     this.id = id;
     this.token = token;
     this.viewToken = viewToken;
     this.watch = watch;
-    this.mqtt = mqtt;
   }
 
   static fromLocation({ search, hash }) {
@@ -27,6 +26,12 @@ export class Session {
       watch: query.has("watch"),
       viewToken: secret.get("view"),
     });
+  }
+
+  /** The session shown beside that one, or null. */
+  static besideFrom({ search, hash }) {
+    const id = new URLSearchParams(search).get("beside");
+    return id && new Session({ id, token: new URLSearchParams(hash.slice(1)).get("beside") });
   }
 
   get shared() {
@@ -55,6 +60,17 @@ export class Session {
     return url.href.replace("watch=1", "watch");
   }
 
+  /** Where the page is that shows this session, and maybe another one beside it. */
+  address(beside = null) {
+    const url = new URL(this.link({ watch: this.watch }) ?? window.location.href);
+    if (!beside) return url.href;
+    url.searchParams.set("beside", beside.id);
+    const secret = new URLSearchParams(url.hash.slice(1));
+    if (beside.token) secret.set("beside", beside.token);
+    url.hash = secret.toString();
+    return url.href;
+  }
+
   /** What the server knows of it: the session's state and its model. */
   async look() {
     return (await request(this.base, { token: this.token })).json();
@@ -71,18 +87,43 @@ export class Session {
     return response.json();
   }
 
+  /** Another session that shares this one's past and goes its own way. */
+  async fork() {
+    const response = await request(`${this.base}/fork`, {
+      method: "POST",
+      token: this.token,
+      headers: { "Content-Type": "application/json" },
+      body: "{}",
+    });
+    return Session.of(await response.json());
+  }
+
+  /** This moment as a file. */
+  async snapshot() {
+    return (await request(`${this.base}/snapshot`, { token: this.token })).blob();
+  }
+
   async remove() {
     await request(this.base, { method: "DELETE", token: this.token });
   }
 
   /** Open a session of one's own. */
   static async create(prompt) {
-    const response = await request("v1/sessions", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ prompt }),
-    });
-    const { id, token, view_token: viewToken = null, mqtt = null } = await response.json();
-    return new Session({ id, token, viewToken, mqtt });
+    return Session.#open(JSON.stringify({ prompt }), "application/json");
+  }
+
+  /** Go on from a saved moment, in a session of one's own. */
+  static async restore(file) {
+    return Session.#open(file, "application/octet-stream");
+  }
+
+  static async #open(body, type) {
+    const response = await request("v1/sessions", { method: "POST", headers: { "Content-Type": type }, body });
+    return Session.of(await response.json());
+  }
+
+  /** As a server describes one that it has just opened. */
+  static of({ id, token = null, view_token: viewToken = null }) {
+    return new Session({ id, token, viewToken });
   }
 }

@@ -6,13 +6,15 @@ export const STATES = {
   live: { pill: "Live" },
   reconnecting: { pill: "Reconnecting", title: "Reconnecting", text: "The connection was lost. The video goes on where it is as soon as the server answers.", retry: "Try now" },
   gone: { pill: "Server gone", title: "The server does not answer", text: "It may have been stopped. Start it with “psistream serve”; this page keeps trying.", retry: "Try now" },
-  full: { pill: "Full", title: "All places are taken", text: "The server runs as many sessions as it can. This page keeps trying.", retry: "Try now", main: "Watch the shared video" },
-  unknown: { pill: "Not there", title: "This session is not there", text: "It has ended, or the link is incomplete.", main: "Watch the shared video", create: "Start a new one" },
-  refused: { pill: "Not allowed", title: "This link does not open the session", text: "Its token is missing or no longer valid. Ask for a new link.", main: "Watch the shared video" },
-  ended: { pill: "Ended", title: "This session has ended", text: "", main: "Watch the shared video", create: "Start a new one" },
+  restarting: { pill: "Starting", title: "The server is getting ready", text: "Its engine starts. The video goes on as soon as it is there.", retry: "Try now" },
+  full: { pill: "Full", title: "All places are taken", text: "The server shows this to as many as it can.", retry: "Try now", main: "Watch the shared video" },
+  unknown: { pill: "Not there", title: "This session is not there", text: "It has ended, or the link is incomplete.", main: "Watch the shared video", create: "Start a new one", close: "Close this future" },
+  lost: { pill: "Gone", title: "This session is gone", text: "The server was started anew, or nobody was here for a while. If you saved a moment of it, open that to go on from there.", main: "Watch the shared video", create: "Start a new one", close: "Close this future" },
+  refused: { pill: "Not allowed", title: "This link does not open the session", text: "Its token is missing or no longer valid. Ask for a new link.", main: "Watch the shared video", close: "Close this future" },
+  ended: { pill: "Ended", title: "This session has ended", text: "", main: "Watch the shared video", create: "Start a new one", close: "Close this future" },
   unsupported: { pill: "Cannot play", title: "This browser cannot play the video", text: "It needs WebRTC with VP8 or H.264.", retry: "Try again" },
 };
 
-export const HINT = "Enter blends it into this scene, Shift + Enter starts a new one. Arrow keys walk and jump.";
-export const TOUCH_HINT = "Blend changes this scene into what you say. New scene starts another.";
+export const HINT = "Enter blends it into this scene, Shift + Enter starts a new one. Arrow keys walk and jump. ? tells the rest.";
+export const TOUCH_HINT = "Blend changes this scene into what you say, Fade does it slowly, New scene starts another.";
 export const WATCHING = "You are watching. Somebody else steers.";

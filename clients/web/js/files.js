@@ -1,4 +1,4 @@
-/** A picture of the user's own: chosen or dropped, made small enough to send, as base64. Sends nothing itself. */
+/** Files of the user's own, chosen or dropped: a picture, made small enough to send, or a saved moment. Sends nothing. */
 
 const LONGEST = 960; // pixels; the model's own picture is smaller
 
@@ -22,13 +22,25 @@ export async function prepare(file) {
   return canvas.toDataURL("image/jpeg", 0.92).split(",")[1];
 }
 
-/** `take(file)` for every picture chosen in `input` or dropped on the page; `enabled()` says whether to listen. */
-export function accept({ input, button, veil, enabled, take }) {
-  button.addEventListener("click", () => input.click());
-  input.addEventListener("change", () => {
-    if (input.files[0]) take(input.files[0]);
-    input.value = "";
-  });
+/** Does this file hold a saved moment? By its name: browsers know no type for it. */
+export const isMoment = ({ name }) => name.toLowerCase().endsWith(".safetensors");
+
+/** Give the user a file. */
+export function download(blob, name) {
+  const url = URL.createObjectURL(blob);
+  const link = Object.assign(document.createElement("a"), { href: url, download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+}
+
+/** `take(file)` for every file chosen in one of `inputs` or dropped on the page; `enabled()` says whether to listen. */
+export function accept({ inputs, veil, enabled, take }) {
+  for (const input of inputs) {
+    input.addEventListener("change", () => {
+      if (input.files[0]) take(input.files[0]);
+      input.value = "";
+    });
+  }
   let depth = 0;
   const carries = (event) => enabled() && [...(event.dataTransfer?.types ?? [])].includes("Files");
   const show = (on) => veil.classList.toggle("on", on);

@@ -1,25 +1,28 @@
-/** Says what is going on: the pill at the top, the curtain over the video, a passing note. Knows no network. */
+/** What stands over a video that is not there: why, and what can be done about it. Knows no network. */
 
 import { element } from "./dom.js";
 import { STATES } from "./states.js";
 
 const PATIENCE_MS = 12_000;
+const MAIN = new Set(["retry", "create", "close"]);
 
-export class Notices {
-  constructor({ pill, curtain, title, text, actions, toast }) {
-    Object.assign(this, { pill, curtain, title, words: text, actions, box: toast });
+export class Curtain {
+  constructor({ title, text, actions }) {
+    Object.assign(this, { title, words: text, actions });
+    this.pill = STATES.connecting.pill; // the state in a word or two
   }
 
-  /** `doings` has retry, main and create: what the buttons do. */
+  /** `doings` are what the buttons do, by name; a state shows the buttons it has words for. */
   phase({ phase, message, retryAtMs }, doings) {
     clearInterval(this.timer);
     const state = STATES[phase];
-    this.pill.textContent = state.pill;
+    this.pill = state.pill;
     if (phase === "live") return;
     const base = state.text || message;
     this.note(state.title, base);
-    this.actions.replaceChildren(...["retry", "main", "create"].filter((name) => state[name]).map((name) => {
-      const button = element("button", name === "retry" || name === "create" ? "solid" : "plain", state[name]);
+    const wanted = Object.keys(doings).filter((name) => state[name]);
+    this.actions.replaceChildren(...wanted.map((name) => {
+      const button = element("button", MAIN.has(name) ? "solid" : "plain", state[name]);
       button.type = "button";
       button.addEventListener("click", doings[name]);
       return button;
@@ -40,17 +43,8 @@ export class Notices {
     this.note("The first picture is being made", when);
   }
 
-  /** While live: only the pill changes. */
-  live(text, stalled) {
-    if (this.pill.textContent !== text) this.pill.textContent = text;
-    document.body.classList.toggle("stalled", stalled);
-  }
-
-  toast(text) {
-    clearTimeout(this.fading);
-    this.box.textContent = text;
-    this.box.hidden = false;
-    this.fading = setTimeout(() => (this.box.hidden = true), 6000);
+  close() {
+    clearInterval(this.timer);
   }
 
   #count(base, atMs) {
