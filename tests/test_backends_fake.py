@@ -11,7 +11,7 @@ import pytest
 
 from engine.backends.fake import FAIL_WORD, FAKE_SPEC, FakeBackend, load
 from engine.backends.registry import load_backend
-from engine.errors import BackendError, InvalidInput, ModelFilesError
+from engine.errors import BackendError, InvalidInput, ModelFilesError, OutOfMemory
 from engine.model.signature import signature
 from engine.runtime.generator import Generator, Job
 from engine.runtime.state import SessionState
@@ -175,8 +175,42 @@ def test_it_is_as_slow_as_it_is_told(tmp_path: Path) -> None:
     assert 0.55 < max(slept()) <= 0.6
 
 
+def test_calls_and_rows_cost_what_they_are_told(tmp_path: Path) -> None:
+    (tmp_path / "fake.json").write_text(
+        '{"costs": {"denoise": [0.01, 0.002]}, "most_rows": 3, "hang_after": 2}'
+    )
+    told = load(tmp_path)
+    assert (told.costs, told.most_rows, told.hang_after) == ({"denoise": (0.01, 0.002)}, 3, 2)
+    times: list[float] = []
+    backend = FakeBackend(
+        TINY_SPEC, costs=told.costs, most_rows=3, hang_after=2, hang_s=5.0, sleep=times.append
+    )
+
+    def run(rows: int) -> None:
+        inputs = {t.name: np.zeros((rows, *t.shape), t.dtype) for t in signature(TINY_SPEC)["denoise"].inputs}
+        inputs["d"][:] = 0.5
+        backend.run("denoise", inputs)
+
+    run(1)
+    run(3)
+    with pytest.raises(OutOfMemory, match="room for 3 rows, not for 4"):
+        run(4)
+    run(1)
+    assert times == pytest.approx([0.012, 0.016, 5.018, 0.012])
+
+
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"delay": 1}', '{"delay_s": -1}', '{"jitter": null}', '{"jitter": NaN}', "{}}"]
+    "text",
+    [
+        "",
+        "[]",
+        '{"delay": 1}',
+        '{"delay_s": -1}',
+        '{"jitter": null}',
+        '{"jitter": NaN}',
+        "{}}",
+        '{"costs": {"decode": 1}}',
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "fake.json").write_text(text)

@@ -1,6 +1,7 @@
 """A deterministic stand-in for a model: cheap arithmetic behind the whole step contract.
 
-For tests and demos. It honours names, shapes and dtypes strictly, and its pictures show what went in:
+For tests, demos and benchmarks of what surrounds a model: it can be told what calls cost, and to fail. It
+honours names, shapes and dtypes strictly, and its pictures show what went in:
 the background has the colour of the prompt, stripes shift with the camera (left, right), a block jumps,
 the band on top is ψ, the ground's texture is the noise. ψ and history are order-sensitive: a runtime that
 mixes up steps or sessions is seen. Each row of a batch is computed alone, so results never depend on
@@ -13,9 +14,7 @@ is noise.
 
 from __future__ import annotations
 
-import json
 import re
-import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backends.base import Arrays
-from engine.errors import BackendError, ModelFilesError
+from engine.backends.fake_device import FakeDevice, read_settings
+from engine.errors import BackendError
 from engine.model.signature import ModelSpec, Tensor, signature
 from engine.types import ByteArray, FloatArray, IntArray
 
@@ -59,7 +59,6 @@ COLOURS = {
     "night": (20, 25, 70),
     "snowy": (215, 225, 240),
 }
-MOST = {"delay_s": 600.0, "jitter": 1.0}  # what fake.json may say
 FAIL_WORD, NAN_WORD = "boom", "nan"  # a prompt with one of these makes `denoise` fail, or return NaN
 STRIPE_PX, STEP_PX, JUMP_PX = 32, 8, 24  # stripe period, camera px per latent frame, height of a jump
 _WORDS, _FAULT = 1024, 100.0
@@ -69,32 +68,19 @@ _NOISY = (6, 11, 12, 13, 14, 15)
 Row = dict[str, npt.NDArray[Any]]
 
 
-class FakeBackend:
-    """`delay_s` is slept in each `denoise`, more or less by up to the share `jitter` of it, the same in every
-    run; after `fail_after` calls of `denoise` each one fails."""
+class FakeBackend(FakeDevice):
+    """`told` is what the device costs and when it fails: see FakeDevice."""
 
-    name = "fake"
+    name, fingerprint = "fake", "arithmetic"
 
-    def __init__(
-        self,
-        spec: ModelSpec | None = None,
-        *,
-        delay_s: float = 0.0,
-        jitter: float = 0.0,
-        fail_after: int | None = None,
-        sleep: Callable[[float], object] = time.sleep,
-    ) -> None:
+    def __init__(self, spec: ModelSpec | None = None, **told: Any) -> None:
+        super().__init__(**told)
         self.spec = spec or FAKE_SPEC
         s = self.spec
         if s.decoder_state != (s.latent_channels, s.latent_height, s.latent_width) or s.latent_channels < 16:
             raise ValueError(
                 "the fake needs at least 16 latent channels and one latent frame as decoder state"
             )
-        self.delay_s, self.jitter, self.fail_after = delay_s, jitter, fail_after
-        self._dice = np.random.Generator(np.random.Philox(11))
-        self._sleep = sleep
-        self.calls: dict[str, int] = {}
-        self.batches: list[int] = []  # size of the latest `denoise` batches
         self.closed = False
         self._roles = signature(s)
         self._rows: dict[str, Callable[[Row], Row]] = {
@@ -113,13 +99,7 @@ class FakeBackend:
         if role not in self._roles:
             raise BackendError(f"unknown role {role!r}; known are {sorted(self._roles)}", field=role)
         batch = _check(role, "input", self._roles[role].inputs, inputs)
-        self.calls[role] = self.calls.get(role, 0) + 1
-        if role == "denoise":
-            self.batches = [*self.batches[-999:], batch]
-            if self.delay_s:
-                self._sleep(self.delay_s * (1 + self.jitter * self._dice.uniform(-1, 1)))
-            if self.fail_after is not None and self.calls[role] > self.fail_after:
-                raise BackendError(f"the fake backend was told to fail after {self.fail_after} steps")
+        self.called(role, batch)
         rows = [self._rows[role]({k: v[b] for k, v in inputs.items()}) for b in range(batch)]
         outputs = {k: np.stack([row[k] for row in rows]) for k in rows[0]}
         _check(role, "output", self._roles[role].outputs, outputs)
@@ -264,17 +244,10 @@ class FakeBackend:
 
 
 def load(path: Path | None = None) -> FakeBackend:
-    """Like the other backends' `load`. There is no model to read, but a `fake.json` makes the device slow:
-    `{"delay_s": 0.5, "jitter": 0.2}` takes a second for half a second of video. Raises ModelFilesError."""
-    if path is None or not (file := path / "fake.json").exists():
-        return FakeBackend()
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-        if not all(0 <= float(value) <= MOST[name] for name, value in settings.items()):
-            raise ValueError
-    except (OSError, ValueError, TypeError, AttributeError, KeyError):
-        raise ModelFilesError(f"{file} must be JSON like {MOST}, at most that", field="model") from None
-    return FakeBackend(**settings)
+    """Like the other backends' `load`. There is no model to read, but a `fake.json` makes the device slow or
+    faulty: `{"delay_s": 0.5, "jitter": 0.2}` takes a second for half a second of video. Raises
+    ModelFilesError."""
+    return FakeBackend() if path is None else FakeBackend(**read_settings(path / "fake.json"))
 
 
 def _check(role: str, kind: str, tensors: tuple[Tensor, ...], arrays: Arrays) -> int:
