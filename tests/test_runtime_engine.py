@@ -59,7 +59,7 @@ def test_segments_and_frames_are_numbered_without_gaps_across_cuts_and_resets() 
     segments = steered()
     assert [s.segment for s in segments] == list(range(len(segments)))
     assert [s.first_frame for s in segments] == [n * 8 for n in range(len(segments))]
-    assert [s.epoch for s in segments] == [0] * 9 + [1] * 6 + [2] * 2
+    assert {s.epoch for s in segments} == {0}  # nothing that was queued became invalid
     assert all(s.frames.shape == (8, 96, 160, 3) and s.frames.dtype == np.uint8 for s in segments)
 
 

@@ -1,7 +1,8 @@
-"""What a session remembers: constant size, copied, saved and loaded."""
+"""What a session remembers: constant size, copied, saved as a file and loaded."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 
 import numpy as np
@@ -11,8 +12,9 @@ from engine.backends.fake import FAKE_SPEC, FakeBackend
 from engine.errors import InvalidInput
 from engine.runtime.generator import Generator, Job
 from engine.runtime.noise import CONTEXT, gaussian
+from engine.runtime.snapshot import Saved, load, save
 from engine.runtime.state import SessionState
-from engine.types import ByteArray
+from engine.types import ByteArray, Weighted
 from tests.fakes import TINY_SPEC
 
 
@@ -31,6 +33,14 @@ def started(prompt: str = "a red fox", seed: int = 5) -> tuple[Generator, Sessio
     return generator, state
 
 
+FOX = (Weighted("a red fox"),)
+WEIGHTS = "0123"
+
+
+def saved(state: SessionState, prompts: tuple[Weighted, ...] = FOX, held: str | None = None) -> bytes:
+    return save(TINY_SPEC, WEIGHTS, Saved(state, prompts, held))
+
+
 def same(a: SessionState, b: SessionState) -> bool:
     return all(np.array_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(SessionState))
 
@@ -38,12 +48,12 @@ def same(a: SessionState, b: SessionState) -> bool:
 def test_the_state_has_the_same_size_after_thousands_of_segments() -> None:
     generator, state = started()
     before, arrays = state.nbytes, [id(getattr(state, f.name)) for f in fields(state)[:9]]
-    saved = len(state.save(TINY_SPEC))
+    size = len(saved(state))
     advance(generator, state, 2000)
     assert state.index == 2000
     assert state.nbytes == before
     assert [id(getattr(state, f.name)) for f in fields(state)[:9]] == arrays  # nothing was reallocated
-    assert abs(len(state.save(TINY_SPEC)) - saved) < 16
+    assert len(saved(state)) == len(saved(state, (Weighted("\x01" * 2048, 1 / 3),), "left")) == size
     assert np.isfinite(state.psi).all()
     assert np.isfinite(state.history).all()
 
@@ -62,30 +72,58 @@ def test_a_copy_goes_its_own_way() -> None:
 def test_a_saved_state_goes_on_bit_for_bit() -> None:
     generator, state = started()
     advance(generator, state, 11)
-    loaded, about = SessionState.load(TINY_SPEC, state.save(TINY_SPEC, {"prompt": "a red fox"}))
-    assert about["prompt"] == "a red fox"
-    assert same(loaded, state)
-    np.testing.assert_array_equal(advance(generator, loaded, 2), advance(generator, state, 2))
-    assert same(loaded, state)
+    prompts = (Weighted('a "red" fox, é 狐', 0.25), Weighted("night", 3.0))
+    loaded = load(TINY_SPEC, WEIGHTS, saved(state, prompts, "left"))
+    assert loaded[1:] == (prompts, "left")
+    assert same(loaded.state, state)
+    np.testing.assert_array_equal(advance(generator, loaded.state, 2), advance(generator, state, 2))
+    assert same(loaded.state, state)
+
+
+def with_about(about: object) -> bytes:
+    """A snapshot whose prompts and action are replaced."""
+    data = saved(started()[1])
+    old = json.dumps({"prompts": [{"text": "a red fox", "weight": 1.0}], "held": None}).encode()
+    assert data.count(old) == 1
+    new = (about if isinstance(about, bytes) else json.dumps(about).encode()).ljust(len(old))
+    at = data.index(old)
+    return data[:at] + new + data[at + len(new) :]
 
 
 def test_what_is_not_a_state_of_this_model_is_refused_by_name() -> None:
     _, state = started()
-    good = state.save(TINY_SPEC)
-    state.remembered = TINY_SPEC.memory_ring + 1
+    good = saved(state)
+    load(TINY_SPEC, WEIGHTS, good)
+    far = state.copy()
+    far.remembered = TINY_SPEC.memory_ring + 1
+    fading = replace(state, fade_step=3, fade_steps=2)
+    wild = replace(state, psi=np.full_like(state.psi, np.inf))
+    other = replace(TINY_SPEC, name="other")
     for data, match in (
-        (b"", "safetensors"),
-        (b"\xff" * 64, "safetensors"),
-        (good[:-5], "safetensors"),
+        (b"", "not a safetensors file"),
+        (b"\xff" * 64, "not a safetensors file"),
+        (good[:-5], "not a safetensors file"),
         (good + bytes(2**17), "too many"),
-        (SessionState.zeros(FAKE_SPEC).save(FAKE_SPEC), "too many"),
-        (state.save(replace(TINY_SPEC, name="other")), "must be .* 'tiny'"),
-        (state.save(TINY_SPEC), "remembered"),
-        (replace(state, psi=state.psi[:1]).save(TINY_SPEC), "'psi' must be"),
-        (replace(state, psi=state.psi.astype(np.float16)).save(TINY_SPEC), "'psi' must be"),
+        (save(FAKE_SPEC, WEIGHTS, Saved(SessionState.zeros(FAKE_SPEC), FOX, None)), "too many"),
+        (save(other, WEIGHTS, Saved(state, FOX, None)), r"model other \(weights 0123\), here runs tiny"),
+        (save(TINY_SPEC, "4567", Saved(state, FOX, None)), r"weights 4567\), here runs tiny \(weights 0123"),
+        (good.replace(b"psistream-session-2", b"psistream-session-9"), "format is psistream-session-9"),
+        (saved(far), "remembered"),
+        (saved(fading), "fade_step"),
+        (saved(wild), "'psi' has numbers that are not finite"),
+        (saved(replace(state, psi=state.psi[:1])), "'psi' must be"),
+        (saved(replace(state, psi=state.psi.astype(np.float16))), "'psi' must be"),
+        (with_about(b"no JSON"), "'about'"),
+        (with_about([]), "'about'"),
+        (with_about({"prompts": [], "held": None}), "1 to 8"),
+        (with_about({"prompts": [{"text": 5}], "held": None}), "weighted strings"),
+        (with_about({"prompts": [{"text": "x", "weight": 0}], "held": None}), "weight"),
+        (with_about({"prompts": [{"text": "x"}], "held": "fly"}), "held must be one of"),
     ):
-        with pytest.raises(InvalidInput, match=match):
-            SessionState.load(TINY_SPEC, data)
+        with pytest.raises(InvalidInput, match=match) as caught:
+            load(TINY_SPEC, WEIGHTS, data)
+        assert caught.value.field == "snapshot"
+        assert len(caught.value.message) < 300
 
 
 def test_noise_is_a_function_of_seed_scene_and_segment_alone() -> None:

@@ -57,6 +57,12 @@ class Artifact:
     def file(self, name: str) -> Path:
         return self.path / name
 
+    @property
+    def fingerprint(self) -> str:
+        """Of weights, embeddings and tokenizer: the same for all graphs of a model."""
+        hashes = [self.files.get(name, "") for name in NEEDED]
+        return hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
+
     def graph(self, role: str, precision: str = "fp32") -> Graph:
         """Raises ModelFilesError where there is none."""
         for graph in self.graphs:

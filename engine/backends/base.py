@@ -20,6 +20,7 @@ class Backend(Protocol):
 
     name: str
     spec: ModelSpec
+    fingerprint: str  # of the weights: the same on every backend, another for another training
 
     def run(self, role: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         """Run `role` (engine.model.signature) on batched inputs. Raises BackendError."""

@@ -42,8 +42,9 @@ class DeviceBackend:
         device: torch.device,
         *,
         record: bool = True,
+        fingerprint: str = "",
     ) -> None:
-        self.name, self.spec, self.device = name, spec, device
+        self.name, self.spec, self.device, self.fingerprint = name, spec, device, fingerprint
         self.tokenize = tokenize
         self.record = record
         self._bodies = dict(bodies)
@@ -123,7 +124,7 @@ def load_full(name: str, folder: Path) -> DeviceBackend:
     cuda_device()
     base = full.load(name, folder)
     bodies = module_bodies(base.spec, base.modules, compiled=True)
-    return DeviceBackend("cuda", base.spec, bodies, base.tokenize, base.device)
+    return DeviceBackend("cuda", base.spec, bodies, base.tokenize, base.device, fingerprint=base.fingerprint)
 
 
 def load(path: Path | None) -> DeviceBackend:
@@ -134,4 +135,4 @@ def load(path: Path | None) -> DeviceBackend:
     modules = world_modules(path, device, torch.bfloat16)
     tokenize = PromptTokenizer(artifact.file(TOKENIZER), artifact.spec.text_length)
     bodies = module_bodies(artifact.spec, modules, compiled=True)
-    return DeviceBackend("cuda", artifact.spec, bodies, tokenize, device)
+    return DeviceBackend("cuda", artifact.spec, bodies, tokenize, device, fingerprint=artifact.fingerprint)

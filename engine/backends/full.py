@@ -6,6 +6,7 @@ on a GPU, fp32 on a CPU. It knows no sessions.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,7 +51,18 @@ def load(name: str, folder: Path) -> TorchBackend:
     dit = load_dit(folder, config, device, dtype)
     spec = full_spec(name, dit, companions, serve)
     text: Any = companions.text
-    return TorchBackend("pytorch", spec, full_roles(spec, dit, companions), text.tokenize, device)
+    roles = full_roles(spec, dit, companions)
+    return TorchBackend("pytorch", spec, roles, text.tokenize, device, fingerprint(folder))
+
+
+def fingerprint(folder: Path) -> str:
+    """Of configuration and weights: of each shard its size, header and first numbers, since reading 25 GB
+    through takes minutes."""
+    found = hashlib.sha256((folder / CONFIG).read_bytes())
+    for file in sorted(folder.glob("model*.safetensors")):
+        with file.open("rb") as shard:
+            found.update(f"{file.name} {file.stat().st_size}".encode() + shard.read(2**20))
+    return found.hexdigest()[:16]
 
 
 def read_config(folder: Path, name: str) -> tuple[ModelConfig, Serve]:

@@ -26,7 +26,7 @@ class OrtBackend:
     name = "onnxruntime"
 
     def __init__(self, artifact: Artifact, threads: int | None = None) -> None:
-        self.spec = artifact.spec
+        self.spec, self.fingerprint = artifact.spec, artifact.fingerprint
         self.tokenize = PromptTokenizer(artifact.file(TOKENIZER), self.spec.text_length)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or os.cpu_count() or 1

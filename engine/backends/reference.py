@@ -53,8 +53,9 @@ class TorchBackend:
         roles: Mapping[str, nn.Module],
         tokenize: Tokenize,
         device: torch.device,
+        fingerprint: str = "",
     ) -> None:
-        self.name, self.spec, self.device = name, spec, device
+        self.name, self.spec, self.device, self.fingerprint = name, spec, device, fingerprint
         self.tokenize = tokenize
         self.modules = dict(roles)
         self._signature = signature(spec)
@@ -81,7 +82,7 @@ class ReferenceBackend(TorchBackend):
         spec = artifact.spec
         tokenize = PromptTokenizer(artifact.file(TOKENIZER), spec.text_length)
         roles = load_model(artifact).roles(spec)
-        super().__init__("reference", spec, roles, tokenize, torch.device("cpu"))
+        super().__init__("reference", spec, roles, tokenize, torch.device("cpu"), artifact.fingerprint)
 
 
 def load(path: Path | None) -> ReferenceBackend:

@@ -88,7 +88,18 @@ class Engine:
                 raise InvalidInput(f"session {command.session!r} is open already", field="session")
             if len(self._sessions) >= self.config.max_sessions:
                 raise Full(f"all {self.config.max_sessions} sessions are taken: try again later")
-            session = Session(command, self.backend.spec, self.config, self._clock(), self._usual_s)
+            source = None if command.fork_of is None else self._sessions.get(command.fork_of)
+            if command.fork_of is not None and source is None:
+                raise UnknownSession(f"fork_of: there is no session {command.fork_of!r}", field="fork_of")
+            session = Session(
+                command,
+                self.backend.spec,
+                self.config,
+                self._clock(),
+                self._usual_s,
+                source=source,
+                fingerprint=self.backend.fingerprint,
+            )
             self._sessions[session.id] = session
             self._outbox.append(session.info())
             self._notify()
@@ -168,10 +179,10 @@ class Engine:
         with self._changed:
             self._news = False
             for session in self._sessions.values():
-                if session.id in self._bench:
-                    continue  # they wait for the segment's end
-                controls = session.inbox.take()
-                self._outbox.extend(session.inbox.answer(session.apply(c)) for c in controls)
+                controls = session.inbox.take(between=session.id not in self._bench)
+                now_s = self._clock()
+                self._outbox.extend(session.inbox.answer(session.apply(c, now_s)) for c in controls)
+                self._outbox.extend(session.take_news())
                 if controls:
                     self._outbox.append(session.info())
             sessions = dict(self._sessions)

@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 
-from engine.types import Action, Control, Receipt
+from engine.types import Action, Control, ControlBody, Receipt, Rewind
+
+
+def at_once(body: ControlBody) -> bool:
+    """Whether it makes invalid what is queued and what is in the making."""
+    return isinstance(body, Rewind) or getattr(body, "when", "next") == "now"
 
 
 class Inbox:
@@ -39,11 +44,13 @@ class Inbox:
         answer = self._refuse(dropped, "superseded", "newer controls came before this one took effect")
         return [answer, *self._take(control)]
 
-    def take(self) -> list[Control]:
-        """All that wait, oldest first. Each has to be answered."""
-        controls = list(self._waiting)
-        self._waiting.clear()
-        return controls
+    def take(self, *, between: bool = True) -> list[Control]:
+        """What may take effect, oldest first: between two segments all that waits, in the middle of one only
+        what makes it invalid, and what came before that. Each has to be answered."""
+        count = len(self._waiting)
+        if not between:
+            count = max((i for i, c in enumerate(self._waiting, 1) if at_once(c.body)), default=0)
+        return [self._waiting.popleft() for _ in range(count)]
 
     def answer(self, receipt: Receipt) -> Receipt:
         """Remember the final receipt of its id."""

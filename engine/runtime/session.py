@@ -1,49 +1,25 @@
-"""One endless video: its prompt, seed and position, what controls have changed, where its playout stands.
+"""One endless video in time: its story, the controls that wait, when the next segment is made and shown.
 
-`apply` changes plain fields only; `prepare` turns them into device work once, at the start of the next
-segment, so a flood of prompts costs no more than one. It knows neither threads nor other sessions.
+It knows neither threads nor other sessions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
-import numpy as np
-
-from engine.config import MAX_PROMPT_BYTES, MAX_SEED, RuntimeConfig
-from engine.errors import InvalidInput
+from engine.config import RuntimeConfig
 from engine.model.signature import ModelSpec
-from engine.runtime import pacing
-from engine.runtime.generator import Generator, Job
+from engine.runtime import pacing, past
+from engine.runtime.change import spoken
+from engine.runtime.generator import Generator
 from engine.runtime.inbox import Inbox
 from engine.runtime.scheduler import Candidate
-from engine.runtime.state import SessionState
-from engine.types import (
-    Action,
-    ByteArray,
-    Control,
-    Image,
-    OpenSession,
-    Pause,
-    Prompt,
-    Receipt,
-    Reset,
-    Resume,
-    SegmentAwaited,
-    SessionInfo,
-)
+from engine.runtime.story import Story
+from engine.types import Control, OpenSession, Receipt, SegmentAwaited, SessionInfo
 
 
-@dataclass(frozen=True)
-class NewScene:
-    """A scene to start before the next segment: from a picture, the anchor there is, or text alone."""
-
-    image: ByteArray | None = None
-    keep_anchor: bool = False
-
-
-class Session:
+class Session(Story):
     def __init__(
         self,
         command: OpenSession,
@@ -51,28 +27,15 @@ class Session:
         config: RuntimeConfig,
         now_s: float,
         usual_s: float = 0.0,
+        *,
+        source: Session | None = None,
+        fingerprint: str = "",
     ) -> None:
-        """`usual_s` is what a segment is expected to take; 0: nobody knows. Raises InvalidInput."""
-        if not isinstance(command.prompt, str) or command.seed is None:
-            raise InvalidInput("prompt and seed are wanted", field="prompt")
-        check_prompt(command.prompt, "prompt")
-        check_seed(command.seed, "seed")
-        check_image(command.image, spec, "image")
-        if spec.needs_image and command.image is None:
-            raise InvalidInput(
-                f"image is missing: {spec.name} goes on from a picture; give one with --image, "
-                "or as `image` of a new session",
-                field="image",
-            )
-        self.id = command.session
-        self.prompt: str = command.prompt
-        self.seed: int = command.seed
-        self.state = SessionState.zeros(spec)
+        """`usual_s` is what a segment is expected to take; 0: nobody knows. `source` is the session that this
+        is a fork of, `fingerprint` that of the model's weights. Raises InvalidInput."""
+        origin = None if source is None else source.origin(command.rewind_s, now_s)
+        super().__init__(command, spec, now_s, origin, fingerprint)
         self.inbox = Inbox(self.id, config.inbox, config.remembered_ids)
-        self.held: str | None = None
-        self.paused = False
-        self.epoch = 0
-        self.segment = 0  # number of the next segment; never goes back
         self.watched = False
         self.unwatched_since_s = now_s
         self.playout = pacing.Playout(now_s)
@@ -83,91 +46,16 @@ class Session:
         self._active = True
         self._wanted_s = now_s  # as of the latest `candidate`
         self._share = 1.0  # cost of the next segment, in usual ones
-        self._scene = 0
-        self._new_scene: NewScene | None = NewScene(command.image)
-        self._new_text = False
-        self._spec = spec
         self._config = config
 
-    # ---- controls ----
-
-    def apply(self, control: Control) -> Receipt:
-        """Let it take effect from the next segment on."""
-        body = control.body
-        try:
-            match body:
-                case Prompt():
-                    self._apply_prompt(body)
-                case Action():
-                    check_action(body.action, self._spec.actions, "action")
-                    self.held = body.action
-                case Pause():
-                    self.paused = True
-                case Resume():
-                    self.paused = False
-                case Reset():
-                    self._apply_reset(body)
-                case Image():
-                    check_image(body.pixels, self._spec, "pixels")
-                    self._cut(NewScene(body.pixels))
-                case _:
-                    raise InvalidInput(f"control: unknown type {type(body).__name__}", field="type")
-        except InvalidInput as error:
-            return Receipt(self.id, control.id, "rejected", code=error.code, message=error.message)
-        return Receipt(self.id, control.id, "applied", segment=self.segment, frame=self.frame)
-
-    def _apply_prompt(self, prompt: Prompt) -> None:
-        check_prompt(prompt.text, "text")
-        if prompt.how not in ("recondition", "cut"):
-            raise InvalidInput("how must be 'recondition' or 'cut'", field="how")
-        if not isinstance(prompt.text, str):
-            raise InvalidInput("text must be a string", field="text")
-        self.prompt, self._new_text = prompt.text, True
-        if prompt.how == "cut":
-            self._cut(self._same_start() if self._spec.needs_image else NewScene())
-
-    def _apply_reset(self, reset: Reset) -> None:
-        """The same seed gives the same world again, from the same start image if there was one."""
-        if reset.seed is not None:
-            check_seed(reset.seed, "seed")
-            self.seed = reset.seed
-        self._cut(self._same_start())
-        self._scene = 0
-
-    def _same_start(self) -> NewScene:
-        """From the start image again, if there was one."""
-        return self._new_scene or NewScene(keep_anchor=bool(self.state.from_image))
-
-    def _cut(self, scene: NewScene) -> None:
-        self._new_scene = scene
-        self._scene += 1
-        self.epoch += 1
-
-    # ---- segments ----
+    def apply(self, control: Control, now_s: float) -> Receipt:
+        epoch, receipt = self.epoch, super().apply(control, now_s)
+        if self.epoch != epoch:  # what is queued is dropped: the next segment is wanted at once
+            self.playout = replace(self.playout, since_s=now_s, end_s=None)
+        return receipt
 
     def prepare(self, generator: Generator) -> None:
-        """The device work that the controls since the last segment ask for."""
-        scene = self._new_scene
-        if scene is not None:
-            generator.start_scene(
-                self.state,
-                self.prompt,
-                seed=self.seed,
-                scene=self._scene,
-                image=scene.image,
-                keep_anchor=scene.keep_anchor,
-            )
-        elif self._new_text:
-            generator.recondition(self.state, self.prompt)
-        self._new_scene, self._new_text = None, False
-
-    def job(self) -> Job:
-        """The next segment, under the held action, else the motion that the prompt asks for."""
-        if self.held is not None:
-            return Job(self.state, self._spec.actions.index(self.held))
-        said = int(np.argmax(self.state.motion))
-        idle = self._spec.actions.index("idle") if "idle" in self._spec.actions else 0
-        return Job(self.state, said - 1 if said else idle)
+        prepare_all(generator, [self])
 
     def advance(self, ready_s: float, started_s: float) -> pacing.Shown:
         """Count a finished segment and queue it for playout."""
@@ -183,8 +71,13 @@ class Session:
             rate=self.pace.rate,
             hold_s=self._hold_s,
         )
+        if (wait_s := self.not_before_s - shown.due_s) > 0:
+            end_s = (shown.playout.end_s or shown.due_s) + wait_s
+            playout = replace(shown.playout, end_s=end_s)
+            shown = pacing.Shown(shown.due_s + wait_s, shown.ahead_s + wait_s, playout)
         self.playout = shown.playout
-        self.segment += 1
+        end_s = shown.playout.end_s or shown.due_s
+        self.advanced(shown.due_s, end_s)
         return shown
 
     # ---- time ----
@@ -199,7 +92,7 @@ class Session:
         if not active:
             return None
         steps = self._spec.steps
-        if self._new_scene is not None or self.state.index == 0:
+        if self.state.index == 0 or (self._pending is not None and self._pending.scene is not None):
             steps = self._spec.first_steps
         self._share = steps / self._spec.steps
         lead_s = self._lead_s()
@@ -244,50 +137,25 @@ class Session:
     def speed(self) -> float:
         return pacing.speed(self.pace, self._spec.segment_s)
 
-    @property
-    def frame(self) -> int:
-        return self.segment * self._spec.frames_per_segment
-
     def info(self) -> SessionInfo:
+        size = self.state.nbytes
         return SessionInfo(
             id=self.id,
-            prompt=self.prompt,
+            prompt=spoken(self.prompts),
             seed=self.seed,
             paused=self.paused,
             action=self.held,
             epoch=self.epoch,
             segment=self.segment,
             frame=self.frame,
-            state_bytes=self.state.nbytes,
+            state_bytes=size,
+            past_bytes=past.most(size) * size,
         )
 
 
-def check_prompt(text: object, field: str) -> None:
-    if not isinstance(text, str):
-        raise InvalidInput(f"{field} must be a string", field=field)
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise InvalidInput(f"{field} must be valid Unicode", field=field) from None
-    if size > MAX_PROMPT_BYTES:
-        raise InvalidInput(
-            f"{field} is {size} bytes long, at most {MAX_PROMPT_BYTES} are allowed", field=field
-        )
-
-
-def check_seed(seed: object, field: str) -> None:
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
-        raise InvalidInput(f"{field} must be a whole number from 0 to {MAX_SEED}", field=field)
-
-
-def check_action(action: object, actions: Sequence[str], field: str) -> None:
-    if action is not None and action not in actions:
-        raise InvalidInput(f"{field} must be one of {', '.join(actions)} or null", field=field)
-
-
-def check_image(image: object, spec: ModelSpec, field: str) -> None:
-    shape = (3, spec.height, spec.width)
-    if image is None and field == "image":
-        return
-    if not isinstance(image, np.ndarray) or image.shape != shape or image.dtype != np.uint8:
-        raise InvalidInput(f"{field} must be uint8 RGB of shape {shape}", field=field)
+def prepare_all(generator: Generator, sessions: Sequence[Session]) -> None:
+    """The device work that controls since the last segment ask for, all sessions' together."""
+    wishes = [(session, wish) for session in sessions if (wish := session.wish()) is not None]
+    generator.prepare([(session.state, wish) for session, wish in wishes])
+    for session, _ in wishes:
+        session.prepared()

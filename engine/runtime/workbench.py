@@ -18,7 +18,7 @@ from engine.runtime.costs import Clock, Costs
 from engine.runtime.draft import Draft
 from engine.runtime.generator import Generator
 from engine.runtime.scheduler import Stage, Turn, Work
-from engine.runtime.session import Session
+from engine.runtime.session import Session, prepare_all
 
 log = logging.getLogger(__name__)
 NAMES = {Stage.PREPARE: "prepare", Stage.DENOISE: "denoise", Stage.DECODE: "decode", Stage.REMEMBER: "memory"}
@@ -123,10 +123,10 @@ class Workbench:
         return [lost for begun in batch for lost in self._run(stage, [begun])]
 
     def _prepare(self, batch: Sequence[Begun]) -> None:
-        for begun in batch:
-            if begun.draft is None:
-                begun.session.prepare(self._generator)
-                begun.draft = self._generator.begin(begun.session.job())
+        todo = [begun for begun in batch if begun.draft is None]
+        prepare_all(self._generator, [begun.session for begun in todo])
+        for begun in todo:
+            begun.draft = self._generator.begin(begun.session.job())
 
     def _shrink(self, rows: int) -> None:
         most = max(1, rows // 2)

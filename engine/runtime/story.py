@@ -1,0 +1,225 @@
+"""What a video is about: its prompts, its state, what controls have changed, and its past. It has no clock.
+
+`apply` changes plain fields only; what it takes of the device is one `wish` at the start of the next segment,
+so a flood of prompts costs no more than one. It knows neither threads nor other sessions, nor how fast the
+video is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from engine.errors import InvalidInput, Unavailable
+from engine.model.signature import ModelSpec
+from engine.runtime import snapshot
+from engine.runtime.change import Change, NewScene, total
+from engine.runtime.checks import (
+    check_action,
+    check_image,
+    check_prompt,
+    check_seconds,
+    check_seed,
+    check_when,
+    checked_prompts,
+)
+from engine.runtime.generator import Job
+from engine.runtime.origin import Origin, begin
+from engine.runtime.past import Moment, Past
+from engine.types import (
+    Action,
+    Control,
+    Discarded,
+    Image,
+    OpenSession,
+    Pause,
+    Prompt,
+    Receipt,
+    Reset,
+    Resume,
+    Rewind,
+)
+
+
+class Story:
+    def __init__(
+        self, command: OpenSession, spec: ModelSpec, now_s: float, source: Origin | None, fingerprint: str
+    ) -> None:
+        """Raises InvalidInput."""
+        start = begin(command, spec, fingerprint, source)
+        self.id = command.session
+        self.state = start.state
+        self.prompts = start.prompts
+        self.held = start.held
+        self.paused = False
+        self.epoch = 0
+        self.segment = 0  # number of the next segment; never goes back
+        first = Moment(-1, self.state.copy(), self.prompts, self.held, now_s, now_s)
+        self.past = Past(first, self.state.nbytes)
+        self.not_before_s = now_s  # when the next segment may be shown: what is on the screen ends first
+        self._pending = start.change  # for the next segment
+        self._news: list[Discarded] = []
+        self._spec = spec
+        self._fingerprint = fingerprint
+
+    # ---- controls ----
+
+    def apply(self, control: Control, now_s: float) -> Receipt:
+        """Let it take effect from the next segment on."""
+        if control.expires_s is not None and now_s > control.expires_s:
+            late = "it came too late to take effect in time: send it again"
+            return Receipt(self.id, control.id, "rejected", code="expired", message=late)
+        try:
+            message = self._steer(control.body, now_s)
+        except InvalidInput as error:
+            return Receipt(self.id, control.id, "rejected", code=error.code, message=error.message)
+        return Receipt(
+            self.id, control.id, "applied", segment=self.segment, frame=self.frame, message=message
+        )
+
+    def take_news(self) -> list[Discarded]:
+        """What `apply` made invalid, once."""
+        news, self._news = self._news, []
+        return news
+
+    def _steer(self, body: object, now_s: float) -> str | None:
+        """Says something where the effect isn't plain from the control."""
+        match body:
+            case Prompt():
+                self._steer_prompt(body, now_s)
+            case Action():
+                check_action(body.action, self._spec.actions, "action")
+                self.held = body.action
+            case Pause():
+                self.paused = True
+            case Resume():
+                self.paused = False
+            case Reset():
+                check_when(body.when)
+                if body.seed is not None:
+                    check_seed(body.seed, "seed")
+                self._back_to_screen(body.when, now_s, follow=False)
+                self._start(self._same_start(self.seed if body.seed is None else body.seed, 0))
+            case Image():
+                check_when(body.when)
+                check_image(body.pixels, self._spec, "pixels")
+                self._back_to_screen(body.when, now_s, follow=False)
+                self._start(NewScene(self.seed, self._scene + 1, body.pixels))
+            case Rewind():
+                return self._rewind(body, now_s)
+            case _:
+                raise InvalidInput(f"control: unknown type {type(body).__name__}", field="type")
+        return None
+
+    def _steer_prompt(self, prompt: Prompt, now_s: float) -> None:
+        check_when(prompt.when)
+        check_prompt(prompt)
+        cut = prompt.how == "cut"
+        self._back_to_screen(prompt.when, now_s, follow=not cut)
+        self.prompts = checked_prompts(prompt.text, "text")
+        if cut and self._spec.needs_image:
+            self._start(self._same_start(self.seed, self._scene + 1))
+        elif cut:
+            self._start(NewScene(self.seed, self._scene + 1))
+        else:
+            over = prompt.transition_segments if prompt.how == "soft" else 1
+            self._pending = total([self._pending, Change(self.prompts, over)])
+
+    def _start(self, scene: NewScene) -> None:
+        self._pending = Change(self.prompts, scene=scene)
+
+    def _same_start(self, seed: int, number: int) -> NewScene:
+        """From the start image again, if there was one."""
+        if self._pending is not None and self._pending.scene is not None:
+            return replace(self._pending.scene, seed=seed, number=number)
+        return NewScene(seed, number, keep_anchor=bool(self.state.from_image))
+
+    @property
+    def seed(self) -> int:
+        scene = self._pending and self._pending.scene
+        return scene.seed if scene else self.state.seed
+
+    @property
+    def _scene(self) -> int:
+        scene = self._pending and self._pending.scene
+        return scene.number if scene else self.state.scene
+
+    # ---- back in time ----
+
+    def _back_to_screen(self, when: str, now_s: float, *, follow: bool) -> None:
+        """For `now`: as if nothing after the segment on the screen had been made. What controls have changed
+        since is changed again. The next segment follows that one, or is shown as soon as it is there."""
+        if when != "now":
+            return
+        screen = self.past.on_screen(now_s)
+        pending = total([self.past.since(screen), self._pending])
+        self._land(screen, pending, now_s, shown=screen)
+        self.not_before_s = screen.end_s if follow else now_s
+
+    def _rewind(self, rewind: Rewind, now_s: float) -> str:
+        check_seconds(rewind.seconds, "seconds")
+        screen, there = self.past.on_screen(now_s), self.past.ago(rewind.seconds, now_s)
+        back_s = max(0.0, screen.position_s - there.position_s)
+        pending = there.change
+        if there.segment < 0:  # nothing was shown yet: its beginning
+            pending = total([there.change, self._pending])
+        self._land(there, pending, now_s, shown=screen)
+        self.prompts = (pending.prompts if pending else None) or there.prompts
+        self.not_before_s = now_s
+        far = "" if there.position_s else ", to the beginning of what is kept"
+        return f"back by {back_s:.1f} s, to the end of segment {there.segment}{far}"
+
+    def _land(self, there: Moment, pending: Change | None, now_s: float, *, shown: Moment) -> None:
+        self.state = there.state.copy()
+        self.past.forget_after(there)
+        self._pending = pending
+        self.epoch += 1
+        self._news.append(Discarded(self.id, self.epoch, shown.segment))
+
+    def origin(self, rewind_s: float, now_s: float) -> Origin:
+        """What a fork begins with: what was on the screen so long ago. Callable from any thread."""
+        check_seconds(rewind_s, "rewind_s")
+        there = self.past.ago(rewind_s, now_s) if rewind_s else self.past.on_screen(now_s)
+        change = there.change if rewind_s else None
+        if there.segment < 0:  # nothing was shown yet: its beginning
+            change = total([there.change, self._pending])
+        prompts = (change.prompts if change else None) or there.prompts
+        return Origin(there.state.copy(), prompts, there.held, change)
+
+    def export(self, what: str, now_s: float) -> bytes:
+        """A snapshot of what is on the screen, or the control log. Raises Unavailable."""
+        screen = self.past.on_screen(now_s)
+        if screen.segment < 0 and not screen.state.psi.any():
+            raise Unavailable("nothing has been shown yet: try again in a moment", field="session")
+        saved = snapshot.Saved(screen.state, screen.prompts, screen.held)
+        return snapshot.save(self._spec, self._fingerprint, saved)
+
+    # ---- segments ----
+
+    def wish(self) -> Change | None:
+        """What has to be prepared before the next segment; empty: a soft change goes on."""
+        return self._pending or (Change() if self.state.fading else None)
+
+    def prepared(self) -> None:
+        """The wish is fulfilled."""
+        if self._pending is not None:
+            self.past.note(self._pending)
+            self._pending = None
+
+    def job(self) -> Job:
+        """The next segment, under the held action, else the motion that the prompt asks for."""
+        if self.held is not None:
+            return Job(self.state, self._spec.actions.index(self.held))
+        said = int(np.argmax(self.state.motion))
+        idle = self._spec.actions.index("idle") if "idle" in self._spec.actions else 0
+        return Job(self.state, said - 1 if said else idle)
+
+    def advanced(self, due_s: float, end_s: float) -> None:
+        """The next segment is made, and when it is shown."""
+        self.past.add(Moment(self.segment, self.state.copy(), self.prompts, self.held, due_s, end_s))
+        self.segment += 1
+
+    @property
+    def frame(self) -> int:
+        return self.segment * self._spec.frames_per_segment
