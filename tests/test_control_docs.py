@@ -8,6 +8,7 @@ import shlex
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
@@ -17,17 +18,20 @@ from engine.errors import PsistreamError
 from engine.types import Buffering, ByteArray, Receipt, SessionClosed
 from server.control import command, topics
 from server.control.base import SessionEvent
+from server.control.fields import BACK_RULE
 from server.control.messages import CONTROL_MODELS
 from server.control.protocol import (
     MAX_HTTP_MESSAGE_BYTES,
     error_json,
     event_json,
     parse_control,
+    parse_fork,
     parse_new_session,
     parse_ping,
     receipt_json,
 )
 from server.control.steerer import status_message
+from server.sessions import from_query
 from tests.control_fakes import segment_stats, session_info
 
 DOC = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -133,9 +137,15 @@ def test_the_examples_for_the_shell_do_what_they_say() -> None:
             assert result.error is None
         elif "-d" in options and words[2].endswith("/controls"):
             parse_control(options["-d"], max_bytes=MAX_HTTP_MESSAGE_BYTES)
+        elif "-d" in options and words[2].endswith("/fork"):
+            parse_fork(options["-d"])
         elif "-d" in options:
             parse_new_session(options["-d"])
+        elif "--data-binary" in options and "?" in words[2]:
+            query = dict(parse_qsl(words[2].partition("?")[2], strict_parsing=True))
+            parse_new_session(from_query(query))
     assert used == {"curl", "mosquitto_pub", "mosquitto_sub"}
+    assert f"`rewind_s` seconds of video ago, {BACK_RULE}" in DOC
 
 
 def test_the_mqtt_tables_and_examples_are_those_of_the_code() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -307,3 +308,13 @@ async def test_nothing_outside_the_page_is_served(path: str) -> None:
     async with live() as server:
         response = await server.http.get(httpx.URL("http://localhost" + path))
         assert response.status_code == 404
+
+
+async def test_every_address_is_in_the_documentation() -> None:
+    doc = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text(encoding="utf-8")
+    async with live() as server:
+        for route in server.app.routes:
+            path = getattr(route, "path", "").replace("session_id", "id")
+            if path.startswith("/v1/") and "/whep" not in path:
+                for method in getattr(route, "methods", None) or ():
+                    assert f"| `{method} {path}`" in doc, f"{method} {path}"
