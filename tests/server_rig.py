@@ -40,6 +40,7 @@ from engine.types import (
 from server.app import create_app
 from server.config import ServerConfig, WorkerConfig
 from server.media import adapter
+from server.media.fanout import Fanout
 from server.services import Services
 from server.worker.base import Event, MakeWorker, OnEvent, WorkerLost
 
@@ -175,6 +176,18 @@ async def watching(
         url = f"/v1/sessions/{session}/whep{query}"
         await viewer.accept(await server.http.post(url, content=sdp, headers=headers))
         yield viewer
+
+
+def recorded(fanout: Fanout) -> list[Packet]:
+    """What a session's viewers are sent from now on."""
+    push, seen = fanout.push, list[Packet]()
+
+    def spy(packet: Packet) -> int:
+        seen.append(packet)
+        return push(packet)
+
+    fanout.push = spy  # type: ignore[method-assign]
+    return seen
 
 
 class FakeWorker:

@@ -34,7 +34,7 @@ from server.keepsake import Keepsake
 from server.mediaclock import MediaClock
 from server.metrics import Metrics
 from tests.fakes import ManualClock
-from tests.server_rig import FakeWorker, applied, config, live, opened, packet, until
+from tests.server_rig import FakeWorker, applied, config, live, opened, packet, recorded, until
 
 
 @asynccontextmanager
@@ -164,15 +164,14 @@ async def test_media_time_goes_on_where_the_wall_clock_is() -> None:
     """A browser takes timestamps that go back for hours of waiting."""
     clock = ManualClock()
     async with gateway(clock) as (gate, workers, _):
-        session, seen = gate.session("main"), []
-        session.fanout.push = lambda p: seen.append((p.frame, p.pts_90k)) or 0  # type: ignore[method-assign]
+        sent = recorded(gate.session("main").fanout)
         workers[0].tell(packet(80))
         workers[0].die()
         second = await replaced(gate, workers)
         clock.advance(3.0)
         second.tell(packet(72))  # its own clock began at another time
         second.tell(packet(73))
-        assert seen == [(80, 450_000), (72, 720_000), (73, 725_625)]
+        assert [(p.frame, p.pts_90k) for p in sent] == [(80, 450_000), (72, 720_000), (73, 725_625)]
 
 
 def test_a_media_clock_never_goes_back() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -150,7 +150,7 @@ async def test_who_vanishes_while_a_session_is_opened_leaves_none_behind() -> No
     """The token is told once: nobody else could close it."""
     async with server() as (here, workers):
         body = b'{"prompt": "a fox"}'
-        incoming = [
+        incoming: list[dict[str, Any]] = [
             {"type": "http.request", "body": body, "more_body": False},
             {"type": "http.disconnect"},
         ]
@@ -158,7 +158,7 @@ async def test_who_vanishes_while_a_session_is_opened_leaves_none_behind() -> No
         async def receive() -> dict[str, Any]:
             return incoming.pop(0) if len(incoming) > 1 else incoming[0]
 
-        async def send(message: dict[str, Any]) -> None:
+        async def send(message: MutableMapping[str, Any]) -> None:
             pass
 
         headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
