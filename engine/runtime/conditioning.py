@@ -183,13 +183,13 @@ def _commit(b: _Becoming) -> None:
         if b.has_anchor:
             state.history[-1] = state.anchor[0]
         state.decoder[:] = state.start
-    fade = None if b.fade is None else [flat(said) for said in b.fade]  # before `text` is written to
+    fade = None if b.fade is None else [flat(said) for said in b.fade]  # views of the state, maybe
+    said = Said(*(part.copy() for part in b.said))
     if b.change.prompts is not None:
         state.fade_steps = b.change.over
     state.fade[:] = 0 if fade is None else fade
     state.fade_step = b.fade_step
     state.fade_steps = state.fade_steps if fade is not None else 0
-    said = Said(*(part.copy() for part in b.said))
     state.text[:], state.pooled[:], state.motion[:], state.text_mask[:] = said
     state.psi[:], state.psi_mask[:] = b.psi, b.psi_mask
 

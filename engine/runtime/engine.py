@@ -116,6 +116,14 @@ class Engine:
                 log.warning("session %s: receipts dropped, its client floods", session)
             self._notify()
 
+    def export(self, session: str, what: str) -> bytes:
+        """A "snapshot" of what is on the screen, or its control "log". What it reads is never changed in
+        place, so no turn of the device waits for it. Raises UnknownSession, Unavailable."""
+        found = self._sessions.get(session)
+        if found is None:
+            raise UnknownSession(f"no session {session!r}", field="session")
+        return found.export(what, self._clock())
+
     def set_watched(self, session: str, watched: bool) -> None:
         """Nobody watching: generation stops after a grace period. A session that is gone is ignored."""
         with self._changed:

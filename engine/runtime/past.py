@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from engine.runtime.change import Change, Prompts, total
 from engine.runtime.state import SessionState
 
-DENSE = 8  # of the latest segments every one is kept
-APART_S = 2.5  # of older ones one in so many seconds of video
+DENSE = 12  # of the latest segments every one is kept
+APART_S = 3.0  # of older ones one in so many seconds of video
 KEPT_S = 60.0
 MOST_BYTES = 64 * 2**20  # of large states fewer are kept,
 LEAST = 4  # but as many as `now` may need: what is on the screen, and what was made beyond it
@@ -56,10 +56,14 @@ class Past:
 
     def ago(self, seconds: float, now_s: float) -> Moment:
         """The start of what was shown `seconds` before now, or the oldest that is kept."""
-        screen = self.on_screen(now_s)
-        wanted_s = screen.position_s - max(0.0, screen.end_s - max(now_s, screen.due_s)) - seconds
+        wanted_s = self.position_s(now_s) - seconds
         early = [m for m in self.moments if m.position_s <= wanted_s]
         return early[-1] if early else self.moments[0]
+
+    def position_s(self, now_s: float) -> float:
+        """Of the frame that is shown now, as Moment.position_s."""
+        screen = self.on_screen(now_s)
+        return screen.position_s - max(0.0, screen.end_s - max(now_s, screen.due_s))
 
     def since(self, moment: Moment) -> Change | None:
         """All that was changed from its end on."""

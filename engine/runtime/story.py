@@ -160,15 +160,16 @@ class Story:
     def _rewind(self, rewind: Rewind, now_s: float) -> str:
         check_seconds(rewind.seconds, "seconds")
         screen, there = self.past.on_screen(now_s), self.past.ago(rewind.seconds, now_s)
-        back_s = max(0.0, screen.position_s - there.position_s)
+        back_s = max(0.0, self.past.position_s(now_s) - there.position_s)
         pending = there.change
         if there.segment < 0:  # nothing was shown yet: its beginning
             pending = total([there.change, self._pending])
         self._land(there, pending, now_s, shown=screen)
         self.prompts = (pending.prompts if pending else None) or there.prompts
         self.not_before_s = now_s
-        far = "" if there.position_s else ", to the beginning of what is kept"
-        return f"back by {back_s:.1f} s, to the end of segment {there.segment}{far}"
+        end = "the beginning" if there.segment < 0 else f"the end of segment {there.segment}"
+        far = "" if back_s >= rewind.seconds else ", as far as is kept"
+        return f"back by {back_s:.1f} s, to {end}{far}"
 
     def _land(self, there: Moment, pending: Change | None, now_s: float, *, shown: Moment) -> None:
         self.state = there.state.copy()

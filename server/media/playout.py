@@ -2,7 +2,7 @@
 
 It encodes a frame once per codec that somebody watches, repeats the last frame where nothing new comes (a
 paused session, a device that is too slow, a viewer who joins an idle session), and drops what is stale or
-too late, counting it. It knows nothing of models or connections.
+too late, counting what is late. It knows nothing of models or connections.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from engine.types import Packet, SegmentAwaited, SegmentReady, SegmentStats, Stands
+from engine.types import Discarded, Packet, SegmentAwaited, SegmentReady, SegmentStats, Stands
 from server.config import MediaConfig
 from server.media.encoder import Encoder, ToYuv
 from server.media.standing import Standing
@@ -65,13 +65,21 @@ class Playout:
             stream = self._streams.get(segment.session)
             if stream is None:
                 return
-            if stream.shown is not None and segment.epoch < stream.shown.segment.epoch:
-                stream.dropped += len(segment.frames)
+            if segment.epoch < stream.epoch:
                 return
+            stream.epoch = segment.epoch
             stream.cues, dropped = schedule(stream.cues, segment, self.fps, self.config.queue_segments)
             stream.dropped += dropped
             stream.awaited, stream.standing.heard_s = None, self._clock()
             self._changed.notify()
+
+    def discard(self, invalid: Discarded) -> None:
+        """The segment on the screen plays on; what waits behind it is never shown."""
+        with self._changed:
+            if stream := self._streams.get(invalid.session):
+                stream.cues = [c for c in stream.cues if c.segment.segment <= invalid.segment]
+                stream.epoch, stream.awaited = invalid.epoch, None
+                self._changed.notify()
 
     def expect(self, awaited: SegmentAwaited) -> None:
         """A segment that will be late, and when it is expected; it is forgotten once it comes."""

@@ -53,6 +53,7 @@ class Stream:
     shown_s: float = float("-inf")  # when a frame was last sent
     base_s: float | None = None  # media time 0
     last_pts: int = -1
+    epoch: int = 0  # what is of an older one is stale
     dropped: int = 0
     encode_ms: float = 0.0
     encode_s: list[float] = field(default_factory=list)
@@ -80,16 +81,13 @@ class Stream:
 
 
 def schedule(cues: list[Cue], segment: SegmentReady, fps: int, limit: int) -> tuple[list[Cue], int]:
-    """The queue with this segment in it, and how many frames were dropped for it. Frames stand apart as the
-    segment's rate says, evenly. Pure.
+    """The queue with this segment in it, and how many frames were dropped for want of room. Pure.
 
-    A new epoch replaces what was to be shown from its first frame on; an old one comes too late for good.
-    """
-    if cues and segment.epoch < cues[-1].segment.epoch:
-        return cues, len(segment.frames)
+    Frames stand apart as the segment's rate says. A new epoch replaces what was to be shown from its first
+    frame on."""
     kept = [c for c in cues if c.segment.epoch == segment.epoch or c.due_s < segment.due_s]
     apart_s = 1 / (fps * segment.rate)
     new = [Cue(segment.due_s + i * apart_s, apart_s, i, segment) for i in range(len(segment.frames))]
     waiting = [*kept, *new]
     excess = max(0, len(waiting) - limit * len(segment.frames))
-    return waiting[excess:], len(cues) - len(kept) + excess
+    return waiting[excess:], excess

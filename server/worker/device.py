@@ -12,12 +12,15 @@ from dataclasses import replace
 
 from engine.backends.base import Backend
 from engine.backends.registry import load_backend
-from engine.errors import PsistreamError, Unavailable
+from engine.errors import Full, PsistreamError, Unavailable
 from engine.images import read_image
 from engine.runtime.engine import Engine
 from engine.types import (
     CloseSession,
     Command,
+    Discarded,
+    Exported,
+    ExportSession,
     OpenSession,
     Receipt,
     RequestKeyframe,
@@ -76,13 +79,14 @@ class Device:
         match command:
             case OpenSession(session):
                 self._playout.open(session)
-                if command.image is None:
+                if command.snapshot is None and command.fork_of is None and command.image is None:
                     command = replace(command, image=self._image)
                 try:
                     self._engine.open(command)
                 except PsistreamError as error:
                     self._playout.forget(session)
-                    self._emit(SessionClosed(session, error.code, error.message))
+                    again_s = error.retry_after_s if isinstance(error, Full) else None
+                    self._emit(SessionClosed(session, error.code, error.message, error.field, again_s))
                     if isinstance(error, Unavailable):
                         raise
             case SubmitControl(session, control):
@@ -92,6 +96,8 @@ class Device:
                     self._emit(
                         Receipt(session, control.id, "rejected", code=error.code, message=error.message)
                     )
+            case ExportSession():
+                self._emit(self._exported(command))
             case SetViewers(session, viewers):
                 watched = any(viewers.values())
                 self._playout.set_viewers(session, viewers)
@@ -109,12 +115,22 @@ class Device:
         self._playout.close()
         self._backend.close()
 
+    def _exported(self, asked: ExportSession) -> Exported:
+        try:
+            data = self._engine.export(asked.session, asked.what)
+        except PsistreamError as error:
+            return Exported(asked.session, asked.request, None, error.code, error.message)
+        return Exported(asked.session, asked.request, data)
+
     def _heard(self, event: RuntimeEvent) -> None:
         """From the engine, on the device thread."""
         match event:
             case SegmentReady():
                 self._playout.add(event)
                 self._tell(self._timing.segment(event))
+                return
+            case Discarded():
+                self._playout.discard(event)
                 return
             case SegmentAwaited():
                 self._playout.expect(event)
