@@ -183,11 +183,14 @@ class SessionInfo:
 
 @dataclass(frozen=True)
 class SessionClosed:
-    """The session is over; `code` is 'closed', or why it failed."""
+    """The session is over; `code` is 'closed', or why it failed. One that was refused says for which `field`
+    of its opening, and when to try again, where that can be said."""
 
     session: str
     code: str
     message: str
+    field: str | None = None
+    retry_after_s: int | None = None
 
 
 @dataclass(frozen=True)

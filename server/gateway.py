@@ -178,7 +178,6 @@ class Gateway:
         except PsistreamError as error:
             if isinstance(error, Full):
                 self.metrics.refused.labels("capacity").inc()
-            error.field = error.field or field_of(error.message)
             self._end(session, error.code, error.message)
             raise
         except asyncio.CancelledError:
@@ -280,9 +279,7 @@ class Gateway:
             return
         del self._sessions[session.id]
         self._budgets.leave(session.client)
-        if not session.opened.done():
-            session.opened.set_exception(as_error(code, message))
-            session.opened.exception()  # retrieved, should nobody wait any more
+        session.refused(as_error(code, message))
         session.closed.set()
         self._hearing.exports.fail(UnknownSession("the session has ended", field="session"), session.id)
         self._listeners.tell(SessionClosed(session.id, code, message))
@@ -324,9 +321,3 @@ class Gateway:
         self._hearing.exports.fail(Unavailable("the worker was replaced; try again in a moment"))
         lived = self._supervisor.lived_s > HEALTHY_S
         self._revival.all_lost(self._supervisor.start_took_s + CAME_BACK_S, healthy=lived)
-
-
-def field_of(message: str) -> str | None:
-    """The field that a refusal from the other side of the boundary begins with."""
-    word = message.partition(" ")[0].rstrip(":")
-    return word if word in ("prompt", "seed", "image", "snapshot", "rewind_s") else None

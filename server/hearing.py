@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from engine.errors import Full
 from engine.types import (
     Capacity,
     Exported,
@@ -25,7 +26,7 @@ from server.health import Health
 from server.listeners import Listeners
 from server.metrics import Metrics
 from server.session import Session
-from server.worker.base import Applied, Event
+from server.worker.base import Applied, Event, as_error
 
 
 class Hearing:
@@ -57,9 +58,8 @@ class Hearing:
                 self._receipt(event, None)
             case SessionInfo():
                 self._told(event)
-            case SessionClosed(session, code, message):
-                if session in self._sessions:
-                    self._end(self._sessions[session], code, message)
+            case SessionClosed():
+                self._closed(event)
             case SegmentStats():
                 self._played(event)
             case Stands():
@@ -105,6 +105,18 @@ class Hearing:
         since_s = session.received_s.pop(receipt.id, None)
         self._metrics.receipt(receipt, None if since_s is None else self._clock() - since_s)
         self._listeners.tell(receipt)
+
+    def _closed(self, event: SessionClosed) -> None:
+        session = self._sessions.get(event.session)
+        if session is None:
+            return
+        if not session.opened.done():
+            error = as_error(event.code, event.message)
+            error.field = event.field
+            if isinstance(error, Full) and event.retry_after_s is not None:
+                error.retry_after_s = event.retry_after_s
+            session.refused(error)
+        self._end(session, event.code, event.message)
 
     def _told(self, info: SessionInfo) -> None:
         if session := self._sessions.get(info.id):

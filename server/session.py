@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from engine.errors import PsistreamError
 from engine.types import Buffering, Control, OpenSession, Receipt, SegmentStats, SessionInfo
 from server.keepsake import Keepsake
 from server.media.fanout import Fanout
@@ -71,6 +72,12 @@ class Session:
         self.remember(receipt)
         self.received_s[control.id] = self.used_s = now_s
         return receipt
+
+    def refused(self, error: PsistreamError) -> None:
+        """It will not be opened."""
+        if not self.opened.done():
+            self.opened.set_exception(error)
+            self.opened.exception()  # retrieved, should nobody wait any more
 
     def told(self, info: SessionInfo, now_s: float) -> None:
         """It changed, or has just been opened."""

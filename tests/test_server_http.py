@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.types import OpenSession, Receipt, SubmitControl
+from engine.types import Capacity, OpenSession, Receipt, SessionClosed, SubmitControl
 from server.config import ServerConfig
 from tests.server_rig import FakeWorker, Live, config, live, until
 
@@ -231,6 +231,21 @@ async def test_a_full_server_says_so_and_when_to_come_back() -> None:
         assert told(answer) == (503, "full", None)
         assert int(answer.headers["retry-after"]) > 0
         assert await server.figure('psistream_admission_rejected_total{reason="sessions"}') == 1
+
+
+async def test_what_the_device_can_serve_is_for_the_worker_to_say_and_when_to_come_back() -> None:
+    workers: list[FakeWorker] = []
+    async with live(make_worker=lambda on_event: FakeWorker(on_event, workers)) as server:
+        workers[0].open_answer = lambda c: SessionClosed(c.session, "full", "no more", None, 17)
+        answer = await server.http.post("/v1/sessions", json={"prompt": "a dog"})
+        assert told(answer) == (503, "full", None)
+        assert answer.headers["retry-after"] == "17"
+        assert await server.figure('psistream_admission_rejected_total{reason="capacity"}') == 1
+        workers[0].tell(Capacity(2, 1, 0.375))
+        assert await server.figure("psistream_capacity_sessions") == 2
+        assert await server.figure("psistream_device_load") == 0.375
+        ready = (await server.http.get("/readyz")).json()
+        assert ready["capacity"] == {"sessions": 2, "open": 1, "load": 0.375}
 
 
 async def test_a_flood_of_controls_is_slowed_down() -> None:

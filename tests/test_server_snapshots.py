@@ -72,7 +72,9 @@ async def test_a_bad_upload_is_refused_with_its_field(
 
 async def test_what_the_worker_finds_in_a_snapshot_is_told_of_that_field() -> None:
     async with server() as (here, workers):
-        workers[0].open_answer = lambda c: SessionClosed(c.session, "invalid", "snapshot: it is of a cat")
+        workers[0].open_answer = lambda c: SessionClosed(
+            c.session, "invalid", "snapshot: it is of a cat", "snapshot"
+        )
         answer = await here.http.post("/v1/sessions", content=b"x", headers=FILE)
         assert told(answer) == (400, "invalid", "snapshot")
         assert "of a cat" in answer.json()["message"]

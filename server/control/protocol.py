@@ -170,5 +170,5 @@ def event_json(event: SessionEvent, *, pts_90k: int | None = None) -> dict[str, 
             return {"type": "segment", **finite(asdict(event))}
         case nouns.SessionInfo():
             return {"type": "session", **finite(asdict(event))}
-        case nouns.SessionClosed():
-            return {"type": "closed", **asdict(event)}
+        case nouns.SessionClosed(session, code, message):
+            return {"type": "closed", "session": session, "code": code, "message": message}
