@@ -72,7 +72,7 @@ async def test_a_session_is_played_steered_and_closed(make: Make) -> None:
         worker.send(OpenSession("s", "a red cat", 1))
         worker.send(SetViewers("s", {"vp8": 1, "h264": 1}))
         await until(lambda: len(heard.packets()) > 4, "packets")
-        worker.send(SubmitControl("s", Control("c", Prompt("a blue dog", "cut"))))
+        worker.send(SubmitControl("s", Control("c", Prompt("a blue dog", "cut", "now"))))
         await until(lambda: any(isinstance(e, Applied) for e in heard), "applied receipt")
         applied = next(e for e in heard if isinstance(e, Applied))
         frame = applied.receipt.frame
