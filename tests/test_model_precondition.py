@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.model.precondition import Precondition, shifted
+from engine.model.precondition import CERTAIN, Precondition, shifted
 from tests import tiny
 
 ON, OFF = torch.ones(2), torch.zeros(2)
@@ -87,3 +87,28 @@ def test_the_hint_is_the_last_latent_shifted_by_what_the_actions_walk() -> None:
             for layer, cells in enumerate(tiny.DIT.shift_cells):
                 columns = [min(max(x + cells * steps[b][frame], 0), 9) for x in range(10)]
                 assert torch.equal(hint[b, frame, layer], base[b, 0][..., columns])
+
+
+@pytest.mark.parametrize("context", [ON, OFF])
+@pytest.mark.parametrize("t", [0.0, 0.02, 0.5, 0.97, 1.0])
+def test_cells_that_are_sure_of_a_layer_have_that_layers_narrow_prior(
+    problem: tuple[Tensor, Tensor, Tensor], context: Tensor, t: float
+) -> None:
+    """An answer of zero in the other prior is the same velocity as what `carried` adds in this one."""
+    x1, eps, base = problem
+    base = base * context[:, None, None, None, None]
+    layer = normal(5, *x1.shape)
+    moved = torch.stack([base.expand_as(layer), layer], 2)
+    at, xt = torch.full((2,), t, dtype=torch.float64), interpolate(x1, eps, t)
+    p, share = Precondition(0.5), torch.ones(2, 2, 2, 6, 10, dtype=torch.float64)
+    velocity = p.velocity(xt, at, p.carried(xt, at, base, moved, share, context), base, context)
+    other = Precondition(CERTAIN).velocity(xt, at, torch.zeros_like(xt), layer, ON)
+    torch.testing.assert_close(velocity, other)
+
+
+def test_shares_of_zero_carry_nothing(problem: tuple[Tensor, Tensor, Tensor]) -> None:
+    x1, eps, base = problem
+    moved = torch.stack([base.expand_as(x1), x1], 2)
+    at = torch.full((2,), 0.4, dtype=torch.float64)
+    added = Precondition(0.5).carried(eps, at, base, moved, torch.zeros(2, 2, 2, 6, 10), ON)
+    assert not added.any()

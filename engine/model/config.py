@@ -76,12 +76,17 @@ class ModelConfig:
     slots: tuple[int, ...] = (9, 5, 5, 7, 9, 5)  # classes per attribute of a prompt, 0 is "unsaid"
     prior_variance: float = 0.5  # preconditioning around the last clean latent; 0 turns it off
     shift_cells: tuple[int, ...] = (0, 2, 1)  # camera motion of one step, latent cells, per parallax layer
+    carry: bool = False  # cells say which layer they carry on, and how surely; wants prior_variance
     packing: PackingConfig = field(default_factory=PackingConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     hunyuan: HunyuanConfig | None = None  # None: slots and pieces of the anchor, for the built-in world
 
     def __post_init__(self) -> None:
         """Raises InvalidInput where the parts contradict each other."""
+        if self.carry and not (self.prior_variance and self.shift_cells and self.shift_cells[0] == 0):
+            raise InvalidInput(
+                "config: carry wants prior_variance, and shift_cells that begin with 0", field="carry"
+            )
         if self.dim % self.heads or sum(self.rope_axes) != self.dim // self.heads:
             raise InvalidInput(
                 f"config: rope_axes {self.rope_axes} must sum to dim / heads = {self.dim / self.heads:g}",

@@ -72,6 +72,8 @@ class MemoryPackDiT(nn.Module):
         self.norm_out = Modulation(c.dim, 2)  # scale, shift, in this order
         self.proj_out = nn.Linear(c.dim, 4 * c.channels)
         self.precondition = Precondition(c.prior_variance)
+        if c.carry:
+            self.carry = nn.Linear(c.dim, 4 * len(c.shift_cells))
 
         self.memorize, self.squeeze = Memorize(c), Squeeze(c)
         self.kind = nn.Parameter(0.1 * torch.randn(3, c.dim))  # image, text, ψ: which is which
@@ -97,6 +99,9 @@ class MemoryPackDiT(nn.Module):
                     module.linear.bias.data.view(module.count, -1)[gate] = 0.5
         nn.init.normal_(self.proj_out.weight, std=0.02)
         nn.init.zeros_(self.proj_out.bias)
+        if self.config.carry:
+            nn.init.zeros_(self.carry.weight)
+            nn.init.zeros_(self.carry.bias)
         if len(self.config.actions) > 1:
             nn.init.normal_(self.action_embedder.weight, std=0.5)
 
@@ -115,7 +120,7 @@ class MemoryPackDiT(nn.Module):
         """What the transformer itself answers, before preconditioning: (B, W, C, h, w). Without
         preconditioning that is the velocity."""
         c = self.config
-        b, w = x.shape[:2]
+        w = x.shape[1]
         visual, noisy = self._visual(x, given)
         condition, mask = self._condition(t, given)
         temb = self._modulation(t, d, given)
@@ -124,11 +129,22 @@ class MemoryPackDiT(nn.Module):
             bias = self._key_bias(number, visual, condition, mask)
             visual, condition = block(visual, condition, temb, rope, bias)
         scale, shift = self.norm_out(temb)
-        out = modulate(visual[:, -noisy:], shift, scale).float()  # the last layer in fp32, as FramePack does
-        out = F.linear(out, self.proj_out.weight.float(), self.proj_out.bias.float())
-        out = out.reshape(b, w, c.latent_height // 2, c.latent_width // 2, c.channels, 2, 2)
-        answer: Tensor = out.permute(0, 1, 4, 2, 5, 3, 6).reshape(x.shape)
+        last = modulate(visual[:, -noisy:], shift, scale).float()  # the last layer in fp32, as FramePack does
+        answer = self._cells(F.linear(last, self.proj_out.weight.float(), self.proj_out.bias.float()), w)
+        if c.carry:
+            share = self._cells(F.linear(last, self.carry.weight.float(), self.carry.bias.float()), w)
+            base, layers = self.base(given), len(c.shift_cells)
+            moved = shifted(base, given["actions"], c).unflatten(2, (layers, c.channels))
+            answer = answer + self.precondition.carried(x, t, base, moved, share, given["context"])
         return flow.checkpoint_velocity(answer) if c.hunyuan else answer
+
+    def _cells(self, tokens: Tensor, frames: int) -> Tensor:
+        """(B, W h/2 w/2, 4 N) → (B, W, N, h, w): a token's numbers for its four latent cells."""
+        c = self.config
+        numbers = tokens.shape[-1] // 4
+        cells = tokens.reshape(-1, frames, c.latent_height // 2, c.latent_width // 2, numbers, 2, 2)
+        out: Tensor = cells.permute(0, 1, 4, 2, 5, 3, 6)
+        return out.reshape(-1, frames, numbers, c.latent_height, c.latent_width)
 
     def initial_memory(self, text: Tensor, image: Tensor, text_mask: Tensor | None = None) -> Tensor:
         """ψ₀ = [text; image] (B, M, D), the prompt as the transformer reads it at t = 1; or zeros."""

@@ -11,6 +11,9 @@ velocity u = (x − x_t)/(1 − t), with everything that could divide by zero ca
 D lies between S/(1 + S) and 1, so this is finite from t = 0 to t = 1, both included, and errors of the answer
 are errors of the velocity times a factor near one. S = 0 turns it off: the network answers the velocity, as
 public checkpoints do. Ours, not the paper's.
+
+What is certain can be told so: `carried` turns the prior of each latent cell into another one, around a
+mixture of the moved layers and with less variance, by numbers that the network gives.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from torch import Tensor, nn
 
 from engine.model.config import ModelConfig
 from engine.model.flow import wide
+
+CERTAIN = 0.03  # variance of what just goes on: the autoencoder's own noise, rain
 
 
 class Precondition(nn.Module):
@@ -41,6 +46,23 @@ class Precondition(nn.Module):
             return velocity
         gain, offset = self._line(x, t, base, context)
         return gain * velocity + offset
+
+    def carried(
+        self, x: Tensor, t: Tensor, base: Tensor, moved: Tensor, share: Tensor, context: Tensor
+    ) -> Tensor:
+        """What is to be added to an answer for cells that know better than the prior.
+
+        moved (B, W, K, C, h, w) are the layers of `shifted`, the first of them unmoved, share (B, W, K, h, w):
+        how far each of the other layers replaces the unmoved one as the prior's mean, and how far the
+        variance falls from S to CERTAIN (0: S, 1: CERTAIN). With shares of 0 nothing is added; with 1 it is
+        exactly the answer of that other prior."""
+        t = wide(t, x)
+        s = torch.where(wide(context, x) > 0.5, self.variance, 1.0)
+        d, certain = s * t**2 + (1 - t) ** 2, CERTAIN * t**2 + (1 - t) ** 2
+        mean = base + (share[:, :, :-1, None] * (moved[:, :, 1:] - base[:, :, None])).sum(2)
+        nearer = (1 - t) * (mean - base) / (s * d).sqrt()
+        surer = (s - CERTAIN) * t * (1 - t) / (certain * (s * d).sqrt()) * (t * mean - x)
+        return nearer + share[:, :, -1, None] * surer
 
     def _line(self, x: Tensor, t: Tensor, base: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """answer = gain · velocity + offset; gain (B, 1, 1, 1, 1), offset like x."""
