@@ -6,7 +6,6 @@ It knows no commands and starts nothing; events of sessions that are gone are ig
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from engine.errors import Full
 from engine.types import (
@@ -91,6 +90,7 @@ class Hearing:
         session = self._sessions.get(receipt.session)
         if session is None:
             return
+        receipt = session.numbers.receipt(receipt)
         session.keepsake.answered(receipt)
         if receipt.id in session.quiet:
             session.quiet.discard(receipt.id)
@@ -99,7 +99,7 @@ class Hearing:
         if known is not None and known.status != "received":
             return  # it was submitted again to a new worker, and answered before
         session.remember(receipt)
-        placed = None if pts_90k is None else session.clock.place(pts_90k)
+        placed = None if pts_90k is None else session.numbers.pts(pts_90k)
         if placed is not None and receipt.frame is not None:
             session.remember_time(receipt.frame, placed)
         since_s = session.received_s.pop(receipt.id, None)
@@ -120,7 +120,7 @@ class Hearing:
 
     def _told(self, info: SessionInfo) -> None:
         if session := self._sessions.get(info.id):
-            session.told(info, self._clock())
+            session.told(session.numbers.info(info), self._clock())
             self.tell(session)
 
     def _played(self, stats: SegmentStats) -> None:
@@ -128,6 +128,7 @@ class Hearing:
         if session is None:
             return
         plays_s = ready.frames_per_segment / ready.fps if ready else 0.0
+        stats = session.numbers.stats(stats, ready.frames_per_segment if ready else 0)
         late, dropped = session.played(stats, self._clock(), plays_s)
         self._metrics.segment(stats, late, dropped)
         self._listeners.tell(stats)
@@ -136,8 +137,7 @@ class Hearing:
     def _packet(self, packet: Packet) -> None:
         self._metrics.encoded.labels(packet.codec).inc()
         if session := self._sessions.get(packet.session):
-            pts_90k = session.clock.frame(packet.pts_90k, self._clock())
-            self._metrics.sent.inc(session.fanout.push(replace(packet, pts_90k=pts_90k)))
+            self._metrics.sent.inc(session.fanout.push(session.numbers.packet(packet, self._clock())))
 
     def _stands(self, event: Stands) -> None:
         if session := self._sessions.get(event.session):

@@ -101,7 +101,7 @@ class Revival:
         for control in since:
             self._send(SubmitControl(session.id, control))
         session.away, session.stats = False, None
-        session.clock.interrupted()
+        session.numbers.interrupted()
         self._metrics.resumed.inc()
         self._refuse_forgotten(session, {control.id for control in since})
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 
 from engine.errors import PsistreamError
 from engine.types import Buffering, Control, OpenSession, Receipt, SegmentStats, SessionInfo
+from server.continuity import Continuity
 from server.keepsake import Keepsake
 from server.media.fanout import Fanout
-from server.mediaclock import MediaClock
 
 MAIN = "main"  # the session that everybody shares
 REMEMBERED_ANSWERS = 1024
@@ -45,7 +45,7 @@ class Session:
     answers: OrderedDict[str, Receipt] = field(default_factory=OrderedDict)
     received_s: dict[str, float] = field(default_factory=dict)  # of controls that wait
     times: OrderedDict[int, int] = field(default_factory=OrderedDict)  # frame → pts_90k
-    clock: MediaClock = field(default_factory=MediaClock)
+    numbers: Continuity = field(default_factory=Continuity)
     away: bool = False  # its worker is gone, the next one has not been told of it yet
     lost_s: float | None = None  # when that was, until its picture moves again
     revivals: int = 0  # in a row

@@ -28,11 +28,12 @@ from engine.types import (
     SessionInfo,
     SetViewers,
 )
+from server.continuity import Continuity
 from server.control.base import SessionEvent
 from server.gateway import Gateway
 from server.keepsake import Keepsake
-from server.mediaclock import MediaClock
 from server.metrics import Metrics
+from server.worker.base import Applied
 from tests.fakes import ManualClock
 from tests.server_rig import FakeWorker, applied, config, live, opened, packet, recorded, until
 
@@ -53,6 +54,9 @@ async def gateway(
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.upkeep.EVERY_S", 0.005)
+
+
+PAUSE = Control("c1", Pause())
 
 
 def stats(segment: int = 1, session: str = "main", epoch: int = 0) -> SegmentStats:
@@ -160,27 +164,44 @@ async def test_viewers_are_told_for_how_long_the_picture_stands() -> None:
         assert gate.metrics.registry.get_sample_value("psistream_sessions_buffering") == 0
 
 
-async def test_media_time_goes_on_where_the_wall_clock_is() -> None:
+async def test_media_time_goes_on_where_the_wall_clock_is_and_frames_where_they_were() -> None:
     """A browser takes timestamps that go back for hours of waiting."""
     clock = ManualClock()
-    async with gateway(clock) as (gate, workers, _):
+    async with gateway(clock) as (gate, workers, heard):
         sent = recorded(gate.session("main").fanout)
+        workers[0].tell(stats(segment=10))
         workers[0].tell(packet(80))
         workers[0].die()
         second = await replaced(gate, workers)
         clock.advance(3.0)
-        second.tell(packet(72))  # its own clock began at another time
-        second.tell(packet(73))
-        assert [(p.frame, p.pts_90k) for p in sent] == [(80, 450_000), (72, 720_000), (73, 725_625)]
+        second.tell(opened(OpenSession("main", None, None)))  # its own numbers begin at zero
+        second.tell(packet(0))
+        second.tell(packet(1))
+        assert [(p.frame, p.segment, p.epoch, p.pts_90k) for p in sent] == [
+            (80, 10, 0, 450_000),
+            (88, 11, 1, 720_000),
+            (89, 11, 1, 725_625),
+        ]
+        gate.submit("main", PAUSE)
+        second.tell(Applied(applied("main", "c1", segment=2, frame=16), 90_000))
+        assert heard[-1] == applied("main", "c1", segment=13, frame=104)
+        assert gate.session("main").pts_of(104) == 810_000
 
 
-def test_a_media_clock_never_goes_back() -> None:
-    media = MediaClock()
-    assert [media.frame(p, p / 90_000) for p in (0, 90)] == [0, 90]
-    media.interrupted()
-    assert media.place(5) is None
-    assert media.frame(1_000_000, 0.001) == 91
-    assert media.place(1_000_090) == 181
+def test_numbers_never_go_back() -> None:
+    numbers = Continuity()
+    assert [numbers.packet(packet(f), f / 16).pts_90k for f in (0, 1)] == [0, 5625]
+    for _ in range(2):
+        numbers.interrupted()
+        assert numbers.pts(5) is None
+        first = numbers.packet(packet(1000), 0.0625)
+        assert numbers.pts(first.pts_90k) is not None
+    assert first.pts_90k == 5627
+    info = numbers.info(opened(OpenSession("main", None, None)))
+    again = numbers.info(opened(OpenSession("main", None, None)))
+    assert info == again
+    numbers.interrupted()
+    assert numbers.info(opened(OpenSession("main", None, None))).epoch == info.epoch + 1
 
 
 async def test_what_an_old_worker_still_says_is_not_heard() -> None:
