@@ -22,8 +22,9 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
+from clients.mix import mixed
 from clients.play_keys import HeldAction, Keys
-from clients.play_screen import Screen, printable
+from clients.play_screen import HOWS, WHENS, Screen, printable
 from clients.play_wire import Broker, PlayError, Wire, broker_of, check_session
 
 SERVER = "http://127.0.0.1:8080"
@@ -31,14 +32,15 @@ BROKER = "mqtt://127.0.0.1:1883"
 ACTIONS = {"left": "left", "right": "right", "up": "jump", " ": "jump", "down": "idle"}
 MAX_PROMPT_BYTES = 2048
 TICK_S = 0.05
+REWIND_S = {"backspace": 5, "[": 5, "{": 30}
 ESCAPE_S = 0.05  # after which a lone ESC is the key
 
 
 class Game:
     """One session, one terminal. `run` returns when the player quits, or raises PlayError."""
 
-    def __init__(self, broker: Broker, session: str) -> None:
-        self.screen = Screen(session, broker.shown)
+    def __init__(self, broker: Broker, session: str, how: str = HOWS[0], when: str = WHENS[0]) -> None:
+        self.screen = Screen(session, broker.shown, how=how, when=when)
         self._wire = Wire(broker, session, self._hear, self._set_online)
         self._keys = Keys()
         self._held = HeldAction()
@@ -118,6 +120,8 @@ class Game:
             self._send(verb, {}, verb)
         elif key == "r":
             self._send("reset", {}, "reset")
+        elif key in REWIND_S:
+            self._send("rewind", {"seconds": REWIND_S[key]}, f"back {REWIND_S[key]} s")
         elif key == "q":
             self._quit.set()
 
@@ -125,15 +129,26 @@ class Game:
         if key == "escape":
             self.screen.editing = None
         elif key == "tab":
-            self.screen.how = "cut" if self.screen.how == "recondition" else "recondition"
+            self.screen.how = HOWS[(HOWS.index(self.screen.how) + 1) % len(HOWS)]
+        elif key == "now":
+            self.screen.when = "next" if self.screen.when == "now" else "now"
         elif key == "backspace":
             self.screen.editing = text[:-1]
         elif key == "enter":
-            self.screen.editing = None
-            if text.strip():
-                self._send("prompt", {"text": text, "how": self.screen.how}, text)
+            self._prompt(text)
         elif len(key) == 1 and len((text + key).encode()) <= MAX_PROMPT_BYTES:
             self.screen.editing = text + key
+
+    def _prompt(self, text: str) -> None:
+        screen = self.screen
+        try:
+            fields = mixed(text)
+        except ValueError as error:
+            screen.notice = str(error)
+            return
+        screen.editing, screen.notice = None, ""
+        if text.strip():
+            self._send("prompt", {**fields, "how": screen.how, "when": screen.when}, text)
 
     # ---- the wire ----
 
@@ -187,6 +202,8 @@ def parser() -> argparse.ArgumentParser:
         "--mqtt", metavar="URL", help=f"its broker (default: what the server says, else {BROKER})"
     )
     made.add_argument("--session", default="main", metavar="ID", help="the session (default: %(default)s)")
+    made.add_argument("--how", choices=HOWS, default=HOWS[0], help="how prompts take hold (Tab changes it)")
+    made.add_argument("--when", choices=WHENS, default=WHENS[0], help="and when (Ctrl+N changes it)")
     return made
 
 
@@ -200,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             Broker.parse(args.mqtt)
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
             raise PlayError("this needs a terminal; to steer from a script use mosquitto_pub or HTTP")
-        asyncio.run(play(args.server, args.mqtt, args.session))
+        asyncio.run(play(args))
     except PlayError as error:
         print(f"psistream play: {error}", file=sys.stderr)
         return 1
@@ -209,7 +226,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def play(server: str | None, mqtt: str | None, session: str) -> None:
+async def play(args: argparse.Namespace) -> None:
+    server, mqtt, session = args.server, args.mqtt, args.session
     if mqtt is None:
         try:
             mqtt = await broker_of(server or SERVER, session)
@@ -217,7 +235,7 @@ async def play(server: str | None, mqtt: str | None, session: str) -> None:
             if server is not None:
                 raise
             mqtt = BROKER
-    await Game(Broker.parse(mqtt), session).run(Console())
+    await Game(Broker.parse(mqtt), session, args.how, args.when).run(Console())
 
 
 if __name__ == "__main__":

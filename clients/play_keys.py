@@ -19,6 +19,7 @@ _CONTROLS = {
     "\x7f": "backspace",
     "\x08": "backspace",
     "\x03": "quit",
+    "\x0e": "now",
 }
 
 

@@ -16,8 +16,10 @@ from rich.text import Text
 from clients.pace import pace
 
 RECEIPTS = 9
-HELP = "←/→ walk   ↑/space jump   ↓ stand   / prompt   p pause   r reset   q quit"
-EDIT_HELP = "Enter send   Tab keep scene / new scene   Esc leave"
+HOWS, WHENS = ("recondition", "soft", "cut"), ("next", "now")
+WORDS = {"recondition": "keep scene", "soft": "fade", "cut": "new scene"}
+HELP = "←→ walk  ↑ jump  ↓ stand  / prompt  [ back 5 s  { 30 s  p pause  r reset  q quit"
+EDIT_HELP = "Enter send   Tab keep, fade or new scene   Ctrl+N at once   Esc leave"
 
 
 @dataclass
@@ -43,7 +45,8 @@ class Screen:
     stats: dict[str, Any] = field(default_factory=dict)
     sent: OrderedDict[str, Sent] = field(default_factory=OrderedDict)
     editing: str | None = None  # the prompt being typed
-    how: str = "recondition"
+    how: str = HOWS[0]
+    when: str = WHENS[0]
     notice: str = ""
 
     def remember(self, id_: str, label: str, now_s: float) -> None:
@@ -129,8 +132,12 @@ class Screen:
     def _editor(self) -> Text:
         if self.editing is None:
             return Text(printable(self.notice), style="yellow", no_wrap=True, overflow="ellipsis")
-        scene = "new scene" if self.how == "cut" else "keep scene"
-        return Text(f"{scene} / {printable(self.editing)[-60:]}▏", style="bold")
+        ways = WORDS[self.how] + (", at once" if self.when == "now" else "")
+        line = Text(style="bold", no_wrap=True, overflow="ellipsis")
+        line.append(f"{ways} / {printable(self.editing)[-50:]}▏")
+        if self.notice:
+            line.append(f"\n{printable(self.notice)}", style="yellow")
+        return line
 
     def _help(self) -> Text:
         return Text(

@@ -1,6 +1,7 @@
-"""`psistream view`: watch a session's figures in the terminal and, with --record, keep its video in a file.
+"""`psistream view`: watch a session's figures in the terminal, steer it, record its video, save its moments.
 
-It knows arguments and how things look; the connection is clients.whep, the file is clients.record.
+It knows arguments and how things look; the connection is clients.whep, the video's file clients.record, what
+steers clients.steering, and a session's moments clients.moments.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from clients import moments
 from clients.pace import pace
 from clients.record import Recorder, RecordError, preferred_codecs
+from clients.steering import Steering, add_arguments, asked
 from clients.whep import CODECS, Picture, Target, Viewer, ViewError
 
 EVERY_S = 0.25
@@ -85,7 +88,7 @@ class Figures:
         return [at for at in self._arrivals if at >= since]
 
 
-def table(figures: Figures, viewer: Viewer, recorder: Recorder | None) -> Table:
+def table(figures: Figures, viewer: Viewer, recorder: Recorder | None, steering: Steering) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column()
@@ -98,6 +101,8 @@ def table(figures: Figures, viewer: Viewer, recorder: Recorder | None) -> Table:
     row("session", f"{viewer.target.session} at {viewer.target.base}")
     if session := figures.session:
         row("prompt", f"{session.get('prompt', '')}{' (paused)' if session.get('paused') else ''}")
+    for name, text in steering.rows():
+        row(name, text)
     if slow := pace(figures.session, figures.segment):
         row("device", f"slower than the video: {slow}")
     p50, p95 = figures.interval_ms(0.5), figures.interval_ms(0.95)
@@ -121,17 +126,27 @@ def table(figures: Figures, viewer: Viewer, recorder: Recorder | None) -> Table:
 
 
 async def watch(
-    target: Target, recorder: Recorder | None, seconds: float | None, console: Console
+    target: Target,
+    recorder: Recorder | None,
+    seconds: float | None,
+    console: Console,
+    steering: Steering,
+    save: Path | None = None,
 ) -> Figures:
-    """Until the time is over, the file is full, the session ends (ViewError) or somebody presses Ctrl+C."""
+    """Until the time is over, the file is full, the session ends (ViewError) or somebody presses Ctrl+C.
+    What is on the screen last goes to `save`."""
     figures = Figures()
     codecs = CODECS if recorder is None else preferred_codecs(recorder.path)
     viewer = Viewer(target, codecs=codecs)
-    waiting = ""
+    waiting, fault = "", ""
 
     def hear(message: dict[str, Any]) -> None:
-        nonlocal waiting
+        nonlocal waiting, fault
         figures.message(message)
+        try:
+            steering.hear(message)
+        except ViewError as error:
+            fault = str(error)
         if not waiting and not figures.frames and (waiting := pace(figures.session, {})):
             console.print(f"no picture yet: {waiting}")
 
@@ -150,13 +165,16 @@ async def watch(
             with contextlib.suppress(NotImplementedError):  # from here on Ctrl+C finishes the file
                 for number in (signal.SIGINT, signal.SIGTERM):
                     asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            steering.send(viewer.send)
             begun_s = time.perf_counter()
             with Live(console=console, refresh_per_second=4) as live:
                 while not stop.is_set():
-                    live.update(table(figures, viewer, recorder))
+                    live.update(table(figures, viewer, recorder, steering))
                     now_s = time.perf_counter()
                     if viewer.ended.is_set():
                         raise ViewError(viewer.end_reason)
+                    if fault:
+                        raise ViewError(fault)
                     if now_s - figures.last_s > SILENCE_S:
                         raise ViewError(f"no frame for {SILENCE_S:g} s; is the server still making video?")
                     if recorder is not None and recorder.full:
@@ -165,7 +183,10 @@ async def watch(
                         break
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(stop.wait(), EVERY_S)
-                live.update(table(figures, viewer, recorder))
+                live.update(table(figures, viewer, recorder, steering))
+            if save is not None:
+                size = await moments.save(target, save)
+                console.print(f"{save}: this moment, {size} bytes")
             if not console.is_terminal:  # there the last table has no line end
                 console.print()
     finally:
@@ -175,13 +196,42 @@ async def watch(
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser("psistream view", description="Watch or record a running session.")
+    p = argparse.ArgumentParser("psistream view", description="Watch, steer or record a running session.")
     p.add_argument("url", metavar="URL", help="http://localhost:8080, or a link to a session's page")
     p.add_argument("--session", help="which session (default: main, or the one in the link)")
     p.add_argument("--token", help="its token (default: the one in the link)")
     p.add_argument("--record", type=Path, metavar="FILE", help="keep the video: .mp4, .mov, .mkv or .webm")
     p.add_argument("--seconds", type=float, help="stop after so much video (default: at Ctrl+C)")
+    add_arguments(p)
+    own = p.add_argument_group("a session of one's own, which ends with this command unless it is kept")
+    begin = own.add_mutually_exclusive_group()
+    begin.add_argument(
+        "--from", dest="file", type=Path, metavar="FILE", help="go on from a moment that was saved"
+    )
+    begin.add_argument(
+        "--fork", type=float, nargs="?", const=0.0, metavar="SECONDS", help="another future, from so long ago"
+    )
+    own.add_argument("--keep", action="store_true", help="let it go on; its link is printed")
+    p.add_argument("--save", type=Path, metavar="FILE", help="keep the last moment: open it with --from")
     return p
+
+
+async def view(
+    args: argparse.Namespace, target: Target, recorder: Recorder | None, steering: Steering, console: Console
+) -> None:
+    """`watch`, in a session of its own where the arguments ask for one."""
+    own: Target | None = None
+    if args.file is not None:
+        own = await moments.restored(target, args.file)
+    elif args.fork is not None:
+        own = await moments.forked(target, args.fork)
+    if own is not None and args.keep:
+        console.print(Text(own.link), soft_wrap=True)  # a link that is broken can't be opened
+    try:
+        await watch(own or target, recorder, args.seconds, console, steering, args.save)
+    finally:
+        if own is not None and not args.keep:
+            await moments.close(own)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -190,9 +240,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.seconds is not None and not (0 < args.seconds < math.inf):
             raise ViewError("--seconds must be more than 0")
+        if args.fork is not None and not 0 <= args.fork <= 3600:
+            raise ViewError("--fork must be seconds, from 0 to 3600")
+        if args.keep and args.file is None and args.fork is None:
+            raise ViewError("--keep is for a session that --from or --fork opens")
+        steering = Steering(asked(args))
         target = Target.parse(args.url, args.session, args.token)
+        if args.save is not None:
+            moments.check_file(args.save)
         recorder = None if args.record is None else Recorder(args.record, args.seconds)
-        asyncio.run(watch(target, recorder, args.seconds, console))
+        asyncio.run(view(args, target, recorder, steering, console))
     except (ViewError, RecordError) as error:
         print(f"psistream view: {error}", file=sys.stderr)
         return 1

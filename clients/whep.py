@@ -23,6 +23,7 @@ from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCRtpRe
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
 from clients.receiver import Encoded, allow_loopback, tap
+from clients.refusal import refusal
 
 HTTP_TIMEOUT_S = 15.0
 CODECS = ("H264", "VP8")
@@ -60,6 +61,12 @@ class Target:
     @property
     def path(self) -> str:
         return urljoin(self.base, f"v1/sessions/{quote(self.session, safe='')}")
+
+    @property
+    def link(self) -> str:
+        """To its page: whoever has it may steer."""
+        secret = f"#token={quote(self.token, safe='')}" if self.token else ""
+        return f"{self.base}?session={quote(self.session, safe='')}{secret}"
 
     @property
     def headers(self) -> dict[str, str]:
@@ -203,7 +210,7 @@ class Viewer:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ViewError(f"cannot reach {base}: is `psistream serve` running there? ({error})") from error
         if response.status_code != 201:
-            raise ViewError(_refusal(response, self.target))
+            raise ViewError(refusal(response, self.target.base, self.target.session))
         if location := response.headers.get("location"):
             self._resource = urljoin(str(response.url), location)
         return response.text
@@ -276,17 +283,3 @@ def _payload_names(sdp: str) -> dict[int, str]:
             if number.isdigit():
                 names[int(number)] = name.split("/")[0].upper()
     return names
-
-
-def _refusal(response: httpx.Response, target: Target) -> str:
-    try:
-        body = response.json()
-    except ValueError:
-        body = {}
-    body = body.get("error", body) if isinstance(body, dict) else {}
-    said = body.get("message") or body.get("detail") if isinstance(body, dict) else None
-    if response.status_code == 404 and not said:
-        return f"{target.base} has no session {target.session!r}"
-    if response.status_code == 401 and not said:
-        return f"session {target.session!r} wants a token: --token …"
-    return str(said or f"{target.base} answered {response.status_code} to the offer")

@@ -102,6 +102,20 @@ async def shown(page: Page, more: int) -> None:
     await until(page, "psistream.framesShown", lambda n: n >= before + more, f"{more} more frames")
 
 
+async def say(page: Page, text: str, key: str = "Enter") -> dict[str, Any]:
+    """Type a prompt; its receipt once the picture is on screen."""
+    await page.fill("#prompt", text)
+    await page.press("#prompt", key)
+    receipt = await until(
+        page,
+        "psistream.lastReceipt",
+        lambda r: r and r["text"] == text and r["onScreenMs"] is not None,
+        f"receipt of {text!r}",
+    )
+    assert isinstance(receipt, dict)
+    return receipt
+
+
 async def strip(page: Page) -> npt.NDArray[np.int64]:
     """(16, 160, 3) of what the video shows now: some of the sky of the fake backend."""
     return np.array(await page.evaluate(PIXELS)).reshape(16, 160, 4)[:, :, :3]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -18,7 +17,7 @@ from engine.world.attributes import HEROES, VALUES
 pytest.importorskip("playwright", reason="pip install playwright")
 from playwright.async_api import Browser, Page, Route
 
-from tests.browser_rig import chromium, live, moved, opened, reads, shown, sky, still, stripes, until
+from tests.browser_rig import chromium, live, moved, opened, reads, say, shown, sky, still, stripes, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 FAKE = ["--backend", "fake", "--prompt", "a red ball stands still"]
@@ -34,20 +33,6 @@ def server() -> Iterator[Subject]:
 async def browser() -> AsyncIterator[Browser]:
     async with chromium() as started:
         yield started
-
-
-async def say(page: Page, text: str, key: str = "Enter") -> dict[str, Any]:
-    """Type a prompt; its receipt once the picture is on screen."""
-    await page.fill("#prompt", text)
-    await page.press("#prompt", key)
-    receipt = await until(
-        page,
-        "psistream.lastReceipt",
-        lambda r: r and r["text"] == text and r["onScreenMs"] is not None,
-        f"receipt of {text!r}",
-    )
-    assert isinstance(receipt, dict)
-    return receipt
 
 
 async def test_frames_advance_and_a_prompt_changes_the_picture(

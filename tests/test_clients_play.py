@@ -23,7 +23,7 @@ from clients.play import main
 from clients.play_keys import FIRST_HOLD_S, HOLD_S, HeldAction, Keys
 from clients.play_screen import RECEIPTS, Screen
 from clients.play_wire import Broker, PlayError
-from engine.types import Action, Pause, Prompt, Reset, Resume
+from engine.types import Action, Pause, Prompt, Reset, Resume, Rewind, Weighted
 from server.control.broker import EmbeddedBroker
 from server.control.mqtt import MqttBridge
 from tests.control_fakes import FakeSteering, free_port, segment_stats, until
@@ -79,7 +79,7 @@ class Terminal:
 
     async def ends(self) -> int:
         assert self.process.stderr is not None
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             self.errors += await self.process.stderr.read()
             status = await self.process.wait()
         self._read_rest()
@@ -98,11 +98,11 @@ class Terminal:
 
 
 @asynccontextmanager
-async def playing() -> AsyncIterator[tuple[FakeSteering, EmbeddedBroker, Terminal]]:
+async def playing(*args: str) -> AsyncIterator[tuple[FakeSteering, EmbeddedBroker, Terminal]]:
     steering = FakeSteering("main", "other")
     async with EmbeddedBroker(0) as broker, MqttBridge(steering, broker.url) as bridge:
         assert await bridge.wait_connected(5)
-        async with Terminal("--mqtt", broker.url) as terminal:
+        async with Terminal("--mqtt", broker.url, *args) as terminal:
             await terminal.shows("connected")
             yield steering, broker, terminal
 
@@ -115,6 +115,8 @@ async def test_keys_and_prompts_steer_the_session() -> None:
             await asyncio.sleep(0.03)  # a key that repeats
         await until(lambda: len(steering.controls) == 2, "let go after the last repeat")
         terminal.type("/a bl\x7f\x7fgreen [fox] é\t")
+        await terminal.shows("fade / a green [fox] é")
+        terminal.type("\t")
         await terminal.shows("new scene / a green [fox] é")
         terminal.type("\r")
         await until(lambda: len(steering.controls) == 3, "the prompt")
@@ -140,6 +142,27 @@ async def test_keys_and_prompts_steer_the_session() -> None:
         assert await terminal.ends() == 0
         assert terminal.restored
         assert not terminal.errors
+
+
+async def test_prompts_are_mixed_and_sent_at_once_and_time_goes_back() -> None:
+    async with playing("--how", "soft") as (steering, _, terminal):
+        terminal.type("/a fox 70% | a cube 40% | a bird")
+        await terminal.shows("fade / a fox 70%")
+        terminal.type("\r")
+        await terminal.shows("nothing is left for 'a bird'")
+        terminal.type("\x7f" * len("0% | a bird") + "\x0e")
+        await terminal.shows("fade, at once / a fox 70% | a cube 4")
+        terminal.type("\x7f30%\r")
+        await until(lambda: len(steering.controls) == 1, "the prompt")
+        terminal.type("\x7f{")
+        await until(lambda: len(steering.controls) == 3, "back, twice")
+        assert [control.body for _, control in steering.controls] == [
+            Prompt((Weighted("a fox", 0.7), Weighted("a cube", 0.3)), "soft", "now"),
+            Rewind(5),
+            Rewind(30),
+        ]
+        terminal.type("q")
+        assert await terminal.ends() == 0
 
 
 async def test_receipts_are_shown_with_their_times() -> None:

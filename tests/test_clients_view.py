@@ -19,6 +19,7 @@ from rich.console import Console
 from benchmarks.server import Subject, free_port, own_server
 from clients.receiver import Encoded, tap
 from clients.record import CONTAINERS, Recorder, RecordError, is_keyframe, preferred_codecs
+from clients.steering import Steering
 from clients.view import Figures, main, table
 from clients.whep import Target, Viewer, ViewError
 
@@ -208,7 +209,7 @@ def test_a_device_that_is_too_slow_is_told_and_one_that_keeps_up_is_not() -> Non
         figures.message({"type": "session", **session})
         figures.message({"type": "segment", **segment})
         console = Console(width=100, file=io.StringIO())
-        console.print(table(figures, Viewer(Target.parse("http://localhost:1")), None))
+        console.print(table(figures, Viewer(Target.parse("http://localhost:1")), None, Steering([])))
         assert isinstance(console.file, io.StringIO)
         return console.file.getvalue()
 

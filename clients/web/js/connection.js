@@ -120,7 +120,7 @@ export class Connection extends EventTarget {
   #listen(channel) {
     this.control = new ControlChannel(channel);
     this.control.addEventListener("closed", ({ detail }) => {
-      if (detail.code === "closed" || detail.code === "idle") this.ended(detail.message);
+      if (detail.code === "idle" || (detail.code === "closed" && !this.session.shared)) this.ended(detail.message);
       else this.#again(new HttpError(0, detail.code, detail.message));
     });
     this.dispatchEvent(new CustomEvent("control", { detail: this.control }));

@@ -54,7 +54,7 @@ export class Ledger extends EventTarget {
     const ms = performance.now() - entry.sentAt;
     if (status === "received") entry.receivedMs ??= ms;
     if (status === "applied") {
-      Object.assign(entry, { appliedMs: ms, segment, frame, due: Number.isFinite(pts) ? pts : null });
+      Object.assign(entry, { appliedMs: ms, segment, frame, message: message ?? null, due: Number.isFinite(pts) ? pts : null });
       entry.receivedMs ??= ms;
     }
     if (status === "rejected") Object.assign(entry, { code, message });

@@ -76,6 +76,7 @@ export class ReceiptLine {
 
   #steps(entry) {
     const what = element("span", "receipt-what", named(entry));
+    what.title = entry.message ?? ""; // a server may say more about what it did
     const ways = [WAYS[entry.how], WAYS[entry.when]].filter(Boolean).map((way) => element("span", "receipt-way", way));
     if (entry.status === "rejected") {
       this.root.replaceChildren(what, element("span", "receipt-no", entry.message || "The server refused this."));

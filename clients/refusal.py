@@ -1,0 +1,25 @@
+"""What a server's refusal over HTTP says to people, in one line. Pure but for httpx's response."""
+
+from __future__ import annotations
+
+import httpx
+
+
+def refusal(response: httpx.Response, base: str, session: str) -> str:
+    """The field at fault, the server's own words, and when to try again; as much of it as it tells."""
+    try:
+        body = response.json()
+    except ValueError:
+        body = {}
+    body = body.get("error", body) if isinstance(body, dict) else {}
+    told = body if isinstance(body, dict) else {}
+    said, field = told.get("message") or told.get("detail"), told.get("field")
+    if response.status_code == 404 and not said:
+        return f"{base} has no session {session!r}"
+    if response.status_code == 401 and not said:
+        return f"session {session!r} wants a token: --token …"
+    words = str(said or f"{base} answered {response.status_code}")
+    named = f"{field}: " if field and said and not words.startswith(str(field)) else ""
+    after = response.headers.get("retry-after", "")
+    later = f"; try again in {after} s" if after.isdigit() and "again" not in words else ""
+    return f"{named}{words}{later}"
