@@ -114,7 +114,8 @@ def test_what_a_variant_starts_from_is_trained_before_it() -> None:
         (plan(after="c"), "after = 'c' is no variant above it"),
         (plan(name="a"), "wants a name of its own"),
         (plan(name="../a"), "wants a name of its own"),
-        (plan(steps=0), "steps must be at least 1"),
+        (plan(steps=0), "wants steps, or weights that are there"),
+        (plan(weights="w.pt"), "wants steps, or weights that are there"),
         (plan(speed=3), "unknown key 'speed'"),
         (plan(model={"memory": {"structure": "D"}}), "structure is 'D'"),
         (plan(phase={"forced": 2}), "forced must lie between 0 and 1"),
@@ -140,6 +141,8 @@ def test_one_command_trains_them_in_order_and_knows_what_is_done(
     assert "one/dit.final.pt" in capsys.readouterr().out
     assert cli.main(command) == 0
     assert "GFLOP" not in capsys.readouterr().out  # nothing is trained twice
+    assert cli.main([*command, "--scale", "2"]) == 1
+    assert "one was trained with another dit: take another --run" in capsys.readouterr().err
 
 
 def test_a_run_without_an_autoencoder_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

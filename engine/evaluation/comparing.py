@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from engine.errors import ModelFilesError
 from engine.evaluation import probe, reader
 from engine.evaluation.base import Figure, Row, Scale
 from engine.evaluation.measuring import Evaluation, Said, measure
-from engine.evaluation.player import Settings, model_of
+from engine.evaluation.player import Read, Settings, model_of
 from engine.evaluation.reading import of_model
 from engine.evaluation.recall import Recall
 from engine.evaluation.report import Report, head, warnings
@@ -34,6 +35,7 @@ from engine.evaluation.walk import TRUTH, Walk
 from engine.model.autoencoder import Autoencoder
 from engine.model.config import ModelConfig, build
 from engine.model.dit import MemoryPackDiT
+from engine.model.signature import ModelSpec
 from engine.training.latents import Pool
 from engine.training.variants import DONE, Variant
 
@@ -50,16 +52,39 @@ class Bench:
     held_out: Callable[[], Pool]  # journeys that nobody is trained on
     seeds: int
     seconds: float  # of a walk
-    journey_s: float  # out, and as long back
+    journey_s: float  # out, and as long back; 0: no recall
 
     @property
     def scale(self) -> Scale:
         return Scale(n=self.seeds, truths=0, journeys_s=(self.journey_s,), durations_s=(self.seconds,))
 
-    def studio(self, model: Model) -> Studio:
-        """Raises FileNotFoundError, ModelFilesError."""
+    @cached_property
+    def read(self) -> Read:
+        """The built-in model's text encoder, for all of them."""
+        return of_model(None)
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        return open_artifact(None).spec
+
+    @cached_property
+    def _first(self) -> Studio:
         seen, landmarks = probe.load_probe(self.instruments), reader.load_reader(self.instruments)
-        return Studio(model, *seen, *landmarks)
+        return Studio(self.world(), *seen, *landmarks)
+
+    def studio(self, model: Model) -> Studio:
+        """With the same rendered frames for all. Raises FileNotFoundError, ModelFilesError."""
+        studio = replace(self._first, model=model)
+        vars(studio)["rendered"] = self._first.rendered  # where cached_property keeps it
+        return studio
+
+    def world(self) -> Model:
+        """The world itself in a model's place: it is rendered, never played."""
+
+        def never(prompt: str, **asked: Any) -> Any:
+            raise AssertionError("the world does not play")
+
+        return Model(TRUTH, replace(self.spec, name=TRUTH), never, self.autoencoder)
 
     def made_with(self, model: str) -> dict[str, str]:
         files = {"probe": probe.FILE, "landmark reader": reader.FILE}
@@ -84,9 +109,10 @@ def load_dit(file: Path) -> MemoryPackDiT:
 def measure_variant(bench: Bench, v: Variant) -> None:
     """All figures of one variant that are not there yet."""
     folder = bench.run / v.name
-    dit, spec = load_dit(folder / DONE), open_artifact(None).spec
-    model = model_of(v.name, dit, bench.autoencoder, of_model(None), spec, backwards=v.backwards)
-    _measure(bench, model, [Walk(), Recall()], folder / "evaluation", digest(folder / DONE))
+    dit = load_dit(folder / DONE)
+    model = model_of(v.name, dit, bench.autoencoder, bench.read, bench.spec, backwards=v.backwards)
+    wanted: list[Figure] = [Walk(), *([Recall()] if bench.journey_s else [])]
+    _measure(bench, model, wanted, folder / "evaluation", digest(folder / DONE))
     if not v.backwards:
         _returns(bench, dit, folder)
 
@@ -94,13 +120,8 @@ def measure_variant(bench: Bench, v: Variant) -> None:
 def measure_truth(bench: Bench) -> None:
     """The world itself in a variant's place: what no model that draws with this autoencoder can beat."""
 
-    def never(prompt: str, **asked: Any) -> Any:
-        raise AssertionError("the world is rendered, not played")
-
-    spec = replace(open_artifact(None).spec, name=TRUTH)
-    model = Model(TRUTH, spec, never, bench.autoencoder)
     own = digest(bench.run / "autoencoder.final.pt")
-    _measure(bench, model, [Walk(rendered=True)], bench.run / "rendered", own)
+    _measure(bench, bench.world(), [Walk(rendered=True)], bench.run / "rendered", own)
 
 
 def _measure(bench: Bench, model: Model, figures: Sequence[Figure], out: Path, own: str) -> None:

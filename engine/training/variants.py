@@ -8,8 +8,10 @@ steps, on the same data with the same seed; then engine.evaluation.comparing mea
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
+import shutil
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -36,6 +38,7 @@ class Variant:
     title: str = ""  # in the table
     after: str = ""  # the variant whose weights it starts from; none: from nothing
     steps: int = 0
+    weights: str = ""  # or a file {"config", "state"} that is taken as it is
     control: str = ""  # the variant it is compared with, over the same seeds
     paper: tuple[str, ...] = ()  # its rows in the paper's tables
     backwards: bool = False  # FramePack-F0: on turned time (engine.training.backwards)
@@ -112,8 +115,8 @@ def plan_of(data: Mapping[str, Any]) -> Plan:
             raise InvalidInput(f"{where}: wants a name of its own, fit for a folder", field="name")
         if v.after and v.after not in earlier:
             raise InvalidInput(f"{where}: after = {v.after!r} is no variant above it", field="after")
-        if v.steps < 1:
-            raise InvalidInput(f"{where}: steps must be at least 1", field="steps")
+        if (v.steps < 1) == (not v.weights):
+            raise InvalidInput(f"{where}: wants steps, or weights that are there", field="steps")
         plan.recipe(v.name, Path())
         earlier.append(v.name)
     if not earlier:
@@ -130,7 +133,7 @@ def train_variants(args: argparse.Namespace) -> None:
 
     plan = read_plan(args.plan)
     todo = plan.needed([n for n in args.only.split(",") if n])
-    recipes = {v.name: plan.recipe(v.name, args.run, scale=args.scale, seed=args.seed) for v in todo}
+    recipes = {v.name: plan.recipe(v.name, args.run, scale=args.scale, seed=args.seed) for v in plan.variants}
     autoencoder = load_autoencoder(args.run)
     args.latents = args.latents or args.run / "latents"
     measured = None
@@ -148,9 +151,13 @@ def _train(v: Variant, recipe: Recipe, autoencoder: Autoencoder, args: argparse.
     from engine.training.dit import train_dit
 
     folder = args.run / v.name
+    folder.mkdir(parents=True, exist_ok=True)
+    if v.weights:
+        shutil.copyfile(v.weights, folder / DONE)
+        return
+    same_as_before(folder, recipe)
     if finished(folder, recipe.dit.phases[0].steps):
         return
-    folder.mkdir(parents=True, exist_ok=True)
     file = folder / "autoencoder.final.pt"
     if not file.exists():
         os.symlink(os.path.relpath(args.run / file.name, folder), file)
@@ -161,6 +168,26 @@ def _train(v: Variant, recipe: Recipe, autoencoder: Autoencoder, args: argparse.
             seen, recipe.config(), recipe.data, seed=recipe.seed, cache=args.latents, forget=False
         )
     train_dit(folder, recipe, device=args.device, latents=args.latents, material=material)
+
+
+def same_as_before(folder: Path, recipe: Recipe) -> None:
+    """What is in the folder was trained as the recipe says, from the weights that are there now; or nothing
+    is. Raises InvalidInput: half a table under one budget and half under another would be none."""
+    said = asdict(recipe)
+    if recipe.dit.init:
+        said["starts from"] = hashlib.sha256(Path(recipe.dit.init).read_bytes()).hexdigest()[:16]
+    said = json.loads(json.dumps(said))
+    file = folder / "recipe.json"
+    if not file.exists():
+        file.write_text(json.dumps(said, indent=1) + "\n")
+        return
+    before = json.loads(file.read_text())
+    if differs := sorted(k for k in said.keys() | before.keys() if said.get(k) != before.get(k)):
+        raise InvalidInput(
+            f"{folder} was trained with another {', '.join(differs)}: take another --run, or delete the "
+            "folder and those that start from it",
+            field="run",
+        )
 
 
 def finished(folder: Path, steps: int) -> bool:
@@ -219,7 +246,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--probe", type=Path, help="where `train probe` left the instruments (default: --run)")
     p.add_argument("--seeds", type=int, default=8, help="measured per variant; 0: train only (%(default)s)")
     p.add_argument("--seconds", type=float, default=20.0, help="of each seed's walk (%(default)s)")
-    p.add_argument("--journey", type=float, default=8.0, help="seconds out, and back (%(default)s)")
+    p.add_argument(
+        "--journey", type=float, default=8.0, help="seconds out, and back; 0: no recall (%(default)s)"
+    )
     p.add_argument("--latents", type=Path, help="cached latents that runs share (default: RUN/latents)")
     p.add_argument("--seed", type=int, help="another chance for all of them")
     p.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
