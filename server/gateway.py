@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Literal, Self
 
-from engine.errors import Forbidden, Full, PsistreamError, Unavailable, UnknownSession
+from engine.errors import Forbidden, PsistreamError, Unavailable, UnknownSession
 from engine.types import (
     ByteArray,
     Capacity,
@@ -29,7 +28,6 @@ from engine.types import (
     SessionInfo,
     SetViewers,
     SubmitControl,
-    Weighted,
     WorkerReady,
 )
 from server.budget import Budgets
@@ -38,6 +36,7 @@ from server.control.base import Listener
 from server.hearing import Hearing
 from server.listeners import Listeners
 from server.metrics import Metrics
+from server.opening import NOT_RUNNING, Opening, Words, beginning
 from server.revival import Revival
 from server.session import MAIN, Session, new_session
 from server.supervisor import HEALTHY_S, Supervisor
@@ -47,9 +46,6 @@ from server.worker.base import MakeWorker, as_error
 
 log = logging.getLogger(__name__)
 
-Words = str | tuple[Weighted, ...]
-
-OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 5.0
 EXPORT_TIMEOUT_S = 10.0
 REOPEN_S, REOPEN_MOST_S = 0.5, 30.0
@@ -86,6 +82,16 @@ class Gateway:
         )
         self._revival = Revival(
             self._sessions, self._supervisor.send, self._hearing, self._end, metrics, clock
+        )
+        self._opening = Opening(
+            self._supervisor,
+            self._budgets,
+            metrics,
+            lambda: len(self._sessions),
+            lambda: self.fault,
+            self._enter,
+            self._end,
+            self._drop,
         )
         self._upkeep = Upkeep(
             config,
@@ -155,43 +161,12 @@ class Gateway:
     ) -> Session:
         """A new video, or one that goes on from a snapshot or from another session's past: see OpenSession.
         It is charged to `client`. Raises Full, InvalidInput, Unavailable, UnknownSession."""
-        if self.ready is None:
-            raise Unavailable(self.fault or "the worker is not running; try again in a moment")
         if fork_of is not None:
             self.session(fork_of)
-        if len(self._sessions) >= self.ready.max_sessions:
-            self.metrics.refused.labels("sessions").inc()
-            raise Full(f"all {self.ready.max_sessions} sessions are taken: try again later, or close one")
-        if seed is None and snapshot is None and fork_of is None:
-            seed = secrets.randbits(32)
-        command = OpenSession(
-            name or secrets.token_urlsafe(9), prompt, seed, image, snapshot, fork_of, rewind_s
-        )
-        session = self._enter(command, shared=name is not None and self.config.loopback, client=client)
-        try:
-            self._supervisor.send(command)
-            async with asyncio.timeout(OPEN_TIMEOUT_S + self.ready.segment_ms / 1000):
-                await session.opened
-        except TimeoutError:
-            self._drop(session, "unavailable", "the worker did not answer")
-            raise Unavailable("the worker did not answer; try again in a moment") from None
-        except PsistreamError as error:
-            if isinstance(error, Full):
-                self.metrics.refused.labels("capacity").inc()
-            self._end(session, error.code, error.message)
-            raise
-        except asyncio.CancelledError:
-            self._drop(session, "closed", "nobody waits for it any more")
-            raise
-        return session
+        command = beginning(prompt, seed, image, snapshot, fork_of, rewind_s, name)
+        return await self._opening(command, shared=name is not None and self.config.loopback, client=client)
 
     def _enter(self, command: OpenSession, *, shared: bool, client: str | None) -> Session:
-        """Raises OverBudget."""
-        try:
-            self._budgets.enter(client)
-        except Full:
-            self.metrics.refused.labels("client").inc()
-            raise
         name, size = command.session, self.ready.state_bytes if self.ready else 0
         said = command.prompt if isinstance(command.prompt, str) else ""
         session = self._sessions[name] = new_session(
@@ -222,7 +197,7 @@ class Gateway:
         """A session as it is on the screen, as safetensors; or its controls, as JSON Lines. Raises
         UnknownSession, Unavailable, BackendError."""
         if self.session(session_id).away or self.ready is None:
-            raise Unavailable(self.fault or "the worker is not running; try again in a moment")
+            raise Unavailable(self.fault or NOT_RUNNING)
         within_s = EXPORT_TIMEOUT_S + self.ready.segment_ms / 1000
         return await self._hearing.exports.ask(self._supervisor.send, session_id, what, within_s)
 

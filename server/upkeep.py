@@ -22,6 +22,7 @@ from server.tasks import Tasks
 log = logging.getLogger(__name__)
 
 EVERY_S = 1.0
+MOST_BYTES_PER_S = 10e6  # of one session's snapshots: frames go through the same pipe
 
 
 class Upkeep:
@@ -81,7 +82,8 @@ class Upkeep:
             self._hearing.tell(session)
         if session.away or not session.opened.done() or not config.snapshot_every_s:
             return
-        if session.keepsake.due(now_s, config.snapshot_every_s):
+        every_s = max(config.snapshot_every_s, session.info.state_bytes / MOST_BYTES_PER_S)
+        if session.keepsake.due(now_s, every_s):
             session.keepsake.asked(now_s)
             self._tasks.spawn(self._keep(session), f"keep-{session.id}")
 

@@ -130,7 +130,7 @@ async def test_what_the_worker_refuses_is_refused() -> None:
 
 
 async def test_a_worker_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.gateway.OPEN_TIMEOUT_S", 0.02)
+    monkeypatch.setattr("server.opening.OPEN_TIMEOUT_S", 0.02)
     async with gateway() as (gate, workers, _):
         workers[0].mute = True
         with pytest.raises(Unavailable, match="did not answer"):

@@ -254,6 +254,8 @@ async def test_a_device_that_hangs_is_told_at_once_and_forgiven_when_it_comes_ba
         assert (ready.status_code, ready.json()["ready"]) == (503, False)
         assert "has not come back" in ready.json()["reasons"][0]
         assert await server.figure("psistream_hangs_total") == 1
+        refused = await server.http.post("/v1/sessions", json={"prompt": "a dog"})
+        assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
         workers[0].tell(Hangs(None))
         assert (await server.http.get("/readyz")).status_code == 200
 
