@@ -82,7 +82,9 @@ def upgrade(folder: Path) -> int:
         roles: Mapping[str, str] = dict(data["roles"])
         spec, config = ModelSpec.from_json(data["spec"]), dict(data["config"])
     except (ValueError, KeyError, TypeError) as e:
-        raise ModelFilesError(f"{folder}: not a manifest ({e}); export the model again", field="model") from e
+        raise ModelFilesError(
+            f"{folder}: not a manifest ({e}); `psistream export onnx` makes it again", field="model"
+        ) from e
     graphs = [
         describe(role, "fp32", file, onnx.load(folder / file, load_external_data=False))
         for role, file in roles.items()

@@ -224,7 +224,7 @@ def check_tensors(artifact: Artifact, role: str, result: Result) -> None:
             if wanted.get(name) != has.get(name):
                 raise ModelFilesError(
                     f"{role}: of the engine's {kind}, {name} is {has.get(name)}, "
-                    f"should be {wanted.get(name)}; export the model again",
+                    f"should be {wanted.get(name)}; `psistream export onnx` makes it again",
                     field=role,
                 )
 

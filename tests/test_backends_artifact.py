@@ -95,6 +95,12 @@ def test_a_folder_without_a_manifest_says_what_makes_one(tmp_path: Path) -> None
     assert error.field == "model"
 
 
+def test_the_built_in_model_is_restored_with_git(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setattr(artifacts, "BUILT_IN", folder)
+    (folder / WEIGHTS).write_bytes(b"spoilt")
+    assert refused(folder, rf"`git checkout -- {folder}` restores it").field == WEIGHTS
+
+
 def test_missing_built_in_weights_say_to_clone_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifacts, "BUILT_IN", tmp_path)
     with pytest.raises(ModelFilesError, match="the built-in weights are missing, clone the repository again"):
@@ -106,13 +112,13 @@ def test_one_changed_byte_is_found_and_the_file_named(folder: Path, name: str) -
     data = bytearray((folder / name).read_bytes())
     data[len(data) // 2] ^= 1
     (folder / name).write_bytes(data)
-    assert refused(folder, rf"{name} is corrupt or was changed.*git checkout").field == name
+    assert refused(folder, rf"{name} is corrupt or was changed.*`psistream export onnx --run").field == name
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, EMBEDDINGS, TOKENIZER, "decode.onnx"])
 def test_a_missing_file_is_named(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    assert refused(folder, rf"{name} is missing; restore it").field == name
+    assert refused(folder, rf"{name} is missing; `psistream export onnx").field == name
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, EMBEDDINGS, TOKENIZER])
@@ -125,7 +131,7 @@ def test_a_file_that_nobody_vouches_for_is_not_used(folder: Path, name: str) -> 
 @pytest.mark.parametrize("version", [0, 3, "2", None])
 def test_another_format_is_refused(folder: Path, version: object) -> None:
     edit(folder, lambda data: data.update(format=version))
-    expected = f"has format {version}, this version reads 2; export the model again"
+    expected = f"has format {version}, this version reads 2; `psistream export onnx --run RUN --out"
     assert refused(folder, expected).field == "format"
 
 
@@ -182,7 +188,7 @@ def test_a_renamed_or_reshaped_input_or_output_is_named(
     folder: Path, key: str, change: dict[str, object]
 ) -> None:
     edit(folder, lambda data: data["graphs"][0][key][0].update(change))
-    expected = rf"decode: {key[:-1]} .*{next(iter(change.values()))}.* should be .*export the model again"
+    expected = rf"decode: {key[:-1]} .*{next(iter(change.values()))}.* should be .*`psistream export onnx"
     assert refused(folder, expected.replace("[", r"\[")).field == "decode"
 
 
@@ -243,7 +249,7 @@ def test_weights_are_found_wherever_a_graph_may_hold_them(folder: Path) -> None:
 def test_a_manifest_that_lacks_a_part_is_no_manifest(folder: Path, key: str) -> None:
     edit(folder, lambda data: data.pop(key))
     assert (
-        refused(folder, rf"is not a manifest \(KeyError: '{key}'\); export the model again").field == "model"
+        refused(folder, rf"is not a manifest \(KeyError: '{key}'\); `psistream export onnx").field == "model"
     )
 
 

@@ -80,6 +80,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+def again(folder: Path) -> str:
+    """The command that makes a folder's files anew, for an error's end."""
+    if folder == BUILT_IN:
+        return f"`git checkout -- {folder}` restores it"
+    return f"`psistream export onnx --run RUN --out {folder}` makes it again (full-size: --model, --weights)"
+
+
 def described(tensors: Iterable[Tensor]) -> list[dict[str, Any]]:
     """Inputs or outputs of the step contract, as a manifest states them."""
     return [{"name": t.name, "dtype": t.dtype, "shape": [BATCH, *t.shape]} for t in tensors]
@@ -100,7 +107,7 @@ def read_manifest(path: Path | None) -> tuple[Path, dict[str, Any]]:
         data["format"], dict(data["files"])
     except (ValueError, KeyError, TypeError) as e:
         raise ModelFilesError(
-            f"{manifest} is not a manifest ({type(e).__name__}: {e}); export the model again", field="model"
+            f"{manifest} is not a manifest ({type(e).__name__}: {e}); {again(folder)}", field="model"
         ) from e
     assert isinstance(data, dict)
     return folder, data
@@ -114,9 +121,7 @@ def open_artifact(path: Path | None, needs: Sequence[str] = NEEDED) -> Artifact:
     manifest = folder / MANIFEST
     version = data["format"]
     if version != FORMAT:
-        mend = (
-            f"`psistream export upgrade {folder}` rewrites it" if version == 1 else "export the model again"
-        )
+        mend = f"`psistream export upgrade {folder}` rewrites it" if version == 1 else again(folder)
         raise ModelFilesError(
             f"{manifest} has format {version}, this version reads {FORMAT}; {mend}", field="format"
         )
@@ -127,11 +132,11 @@ def open_artifact(path: Path | None, needs: Sequence[str] = NEEDED) -> Artifact:
         tools, evidence = dict(data["tools"]), tuple(dict(e) for e in data["evidence"])
     except (ValueError, KeyError, TypeError) as e:
         raise ModelFilesError(
-            f"{manifest} is not a manifest ({type(e).__name__}: {e}); export the model again", field="model"
+            f"{manifest} is not a manifest ({type(e).__name__}: {e}); {again(folder)}", field="model"
         ) from e
     for name in needs:
         if name not in files:
-            raise ModelFilesError(f"{manifest} does not list {name}; export the model again", field="files")
+            raise ModelFilesError(f"{manifest} does not list {name}; {again(folder)}", field="files")
     check_files(folder, files)
     for graph in graphs:
         check_graph(folder, spec, files, graph)
@@ -148,11 +153,10 @@ def check_files(folder: Path, files: Mapping[str, str]) -> None:
                 f"{manifest}: file {name!r} must be a plain name in the folder", field="files"
             )
         if not file.is_file():
-            raise ModelFilesError(f"{file} is missing; restore it (git checkout) or export again", field=name)
+            raise ModelFilesError(f"{file} is missing; {again(folder)}", field=name)
         if sha256(file) != expected:
             raise ModelFilesError(
-                f"{file} is corrupt or was changed: its SHA-256 differs from the manifest's; "
-                "restore it (git checkout) or export again",
+                f"{file} is corrupt or was changed: its SHA-256 differs from the manifest's; {again(folder)}",
                 field=name,
             )
 
@@ -179,20 +183,20 @@ def check_graph(folder: Path, spec: ModelSpec, files: Mapping[str, str], graph: 
         for has, needs in zip_all(stated, described(tensors)):
             if has != needs:
                 raise ModelFilesError(
-                    f"{manifest}: {graph.role}: {kind} {has} should be {needs}; export the model again",
+                    f"{manifest}: {graph.role}: {kind} {has} should be {needs}; {again(folder)}",
                     field=graph.role,
                 )
     try:
         pointed = locations((folder / graph.file).read_bytes())
     except ValueError as e:
         raise ModelFilesError(
-            f"{folder / graph.file} is not an ONNX file: {e}; export the model again", field=graph.file
+            f"{folder / graph.file} is not an ONNX file: {e}; {again(folder)}", field=graph.file
         ) from e
     for name in sorted(pointed):
         if name not in files:
             raise ModelFilesError(
                 f"{folder / graph.file} points at {name!r}, which is not among the manifest's files; "
-                "export the model again",
+                f"{again(folder)}",
                 field=graph.file,
             )
 

@@ -72,7 +72,7 @@ def _check(role: str, expected: Role, session: ort.InferenceSession) -> None:
                 f"{role}: {kind}s differ from the step contract: "
                 + "; ".join(f"{n} is {found[n]}, should be {wanted.get(n)}" for n in wrong)
                 + (f"; {missing} missing" if missing else "")
-                + "; export the model again",
+                + "; `psistream export onnx` makes it again",
                 field=role,
             )
 

@@ -30,7 +30,8 @@ def load_model(artifact: Artifact) -> WorldModel:
         model = WorldModel(WorldModelConfig.from_json(artifact.config))
     except (InvalidInput, AttributeError, TypeError, ValueError) as e:
         raise ModelFilesError(
-            f"manifest: its config makes no model ({e}); export the model again", field="config"
+            f"manifest: its config makes no model ({e}); `psistream export onnx` makes it again",
+            field="config",
         ) from e
     state = {k: v.float() for k, v in load_file(artifact.file(WEIGHTS)).items()}
     try:
