@@ -45,7 +45,13 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, help="its seed (default: random)")
     add("--mqtt", default=defaults.mqtt, metavar="WHERE", help="embedded, off, or mqtt://user:pass@host:1883")
     add("--worker", choices=("process", "thread"), default=defaults.placement, help="where the model runs")
-    add("--max-sessions", type=int, default=RuntimeConfig().max_sessions, metavar="N")
+    add(
+        "--max-sessions",
+        type=int,
+        default=RuntimeConfig().max_sessions,
+        metavar="N",
+        help="no more than these, however many the device could serve (default: %(default)s)",
+    )
     add(
         "--client-sessions",
         type=int,
@@ -60,7 +66,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="S",
         help="seconds of the device per minute for the sessions of one address (default: no limit)",
     )
-    add("--max-viewers", type=int, default=defaults.max_viewers, metavar="N")
+    add(
+        "--max-viewers",
+        type=int,
+        default=defaults.max_viewers,
+        metavar="N",
+        help="of all sessions together (default: %(default)s)",
+    )
     add("--bitrate", type=int, default=0, metavar="KBPS", help="of the video (default: by its size)")
     add(
         "--ice-server", action="append", default=[], metavar="URL", help="stun:host:port, turn:user:pass@host"

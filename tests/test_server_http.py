@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -333,3 +334,12 @@ async def test_every_address_is_in_the_documentation() -> None:
             if path.startswith("/v1/") and "/whep" not in path:
                 for method in getattr(route, "methods", None) or ():
                     assert f"| `{method} {path}`" in doc, f"{method} {path}"
+
+
+async def test_every_metric_that_operators_are_told_of_exists() -> None:
+    doc = (Path(__file__).parent.parent / "docs" / "operations.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(psistream_\w+)`", doc))
+    async with live() as server:
+        known = (await server.http.get("/metrics")).text
+    assert named
+    assert [name for name in named if f"# HELP {name} " not in known] == []
