@@ -17,8 +17,10 @@ MAX_SEED = 2**32 - 1
 class RuntimeConfig:
     """Raises InvalidInput where a value is out of range; the message names the field."""
 
-    max_sessions: int = 4
-    max_batch: int = 4  # sessions that share one call of the backend
+    max_sessions: int = 64  # however many the device could serve
+    max_load: float = 0.85  # share of the device's time that may be promised to sessions
+    idle_share: float = 0.25  # of a place, kept for a session that is paused or unwatched and may come back
+    max_batch: int = 8  # sessions that share one call of the backend
     inbox: int = 64  # controls of one session that wait for a segment boundary
     remembered_ids: int = 256  # ids of controls that are answered once
     lead_margin: float = 1.25  # lead over playout, in measured segment times
@@ -38,6 +40,8 @@ class RuntimeConfig:
                 "an integer from 1 up",
             )
         for name in (
+            "max_load",
+            "idle_share",
             "lead_margin",
             "lead_min_s",
             "lead_max_s",

@@ -438,7 +438,7 @@ def test_controls_that_wait_when_a_session_ends_are_answered() -> None:
 
 
 def test_a_flood_of_controls_is_bounded_and_loses_no_prompt_silently() -> None:
-    rig = Rig(config=RuntimeConfig(inbox=4))
+    rig = Rig(config=RuntimeConfig(inbox=4, max_sessions=4))
     rig.open()
     prompts = [rig.submit(Prompt("night"))]
     for n in range(50):

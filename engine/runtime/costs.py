@@ -51,9 +51,15 @@ class Costs:
             self._since_s = None
 
     def add(self, stage: Stage, rows: int, sample_s: float) -> None:
+        """Other batch sizes follow in proportion: what slows a device down does so for all of them, and
+        those of a busier time would not be tried for long."""
         with self._lock:
             known = self._samples[stage]
-            known[rows] = learned(known.get(rows), sample_s)
+            old, new = known.get(rows), learned(known.get(rows), sample_s)
+            if old is not None and new.count > 1 and old.mean_s > 0:
+                for n, (mean_s, count) in known.items():
+                    known[n] = Sample(mean_s * new.mean_s / old.mean_s, count)
+            known[rows] = new
 
     def seconds(self, stage: Stage, rows: int) -> float | None:
         """What a turn takes; between measured batch sizes it is interpolated, beyond the largest each row

@@ -15,9 +15,10 @@ from collections.abc import Callable
 
 from engine.backends.base import Backend
 from engine.config import RuntimeConfig
-from engine.errors import Full, InvalidInput, PsistreamError, Unavailable, UnknownSession
+from engine.errors import InvalidInput, PsistreamError, Unavailable, UnknownSession
 from engine.runtime.costs import Clock, Costs
 from engine.runtime.generator import Generator
+from engine.runtime.room import Room
 from engine.runtime.scheduler import Stage, Work, next_wake, pick
 from engine.runtime.session import Session
 from engine.runtime.state import SessionState
@@ -47,6 +48,7 @@ class Engine:
         self._generator = Generator(backend, config.context_noise)
         self._costs = Costs(clock)
         self._bench = Workbench(self._generator, self._costs, config.max_batch, clock)
+        self._room = Room(backend.spec, config, self._costs)
         self._usual_s = 0.0  # what a segment takes, measured by `warm_up`
         self._changed = threading.Condition()  # guards all below, and what sessions share: inbox, watched
         self._sessions: dict[str, Session] = {}
@@ -57,8 +59,10 @@ class Engine:
     # ---- life ----
 
     def warm_up(self) -> float:
-        """Seconds of a usual segment, by trying. Before `start`; raises BackendError."""
-        self._usual_s = warm_up(self._generator, self.config, self._clock)
+        """Seconds of a usual segment, by trying, as is what batches gain. Before `start`; raises
+        BackendError."""
+        self._usual_s, self._bench.limits = warm_up(self._generator, self._costs, self.config, self._clock)
+        self._room.measure(self._bench.limits)
         return self._usual_s
 
     def start(self) -> None:
@@ -86,8 +90,7 @@ class Engine:
                 raise Unavailable("the engine is closing")
             if command.session in self._sessions:
                 raise InvalidInput(f"session {command.session!r} is open already", field="session")
-            if len(self._sessions) >= self.config.max_sessions:
-                raise Full(f"all {self.config.max_sessions} sessions are taken: try again later")
+            self._room.admit(self._sessions.values(), self._clock(), self._bench.out_of_memory_s)
             source = None if command.fork_of is None else self._sessions.get(command.fork_of)
             if command.fork_of is not None and source is None:
                 raise UnknownSession(f"fork_of: there is no session {command.fork_of!r}", field="fork_of")
@@ -144,6 +147,11 @@ class Engine:
         """What any session remembers, in bytes."""
         return SessionState.zeros(self.backend.spec).nbytes
 
+    def hangs_for_s(self, now_s: float) -> float | None:
+        """For how long the present call of the device has been running, where that is longer than three
+        segment periods and three times what the longest usually takes; None: all is well."""
+        return self._costs.hangs_for_s(now_s, self.backend.spec.segment_s)
+
     # ---- the device thread ----
 
     def step(self) -> float | None:
@@ -194,6 +202,8 @@ class Engine:
                 if controls:
                     self._outbox.append(session.info())
             sessions = dict(self._sessions)
+            news = self._room.news(sessions.values(), self._bench.limits, self._clock())
+            self._outbox.extend([news] if news is not None else [])
         self._flush()
         return sessions
 
