@@ -29,7 +29,7 @@ class Keepsake:
 
     def __init__(self, origin: OpenSession) -> None:
         self._origin = replace(origin, session="")
-        self._snapshot = origin.snapshot
+        self._snapshot: bytes | None = None
         self._kept: dict[str, _Kept] = {}
         self.changed = True  # since the latest snapshot was asked for
         self.asked_s: float | None = None  # when a snapshot was asked for that is still awaited

@@ -355,6 +355,14 @@ def test_a_fork_without_a_snapshot_cannot_begin_again() -> None:
     assert keepsake.again("f") == OpenSession("f", None, None, snapshot=b"1")
 
 
+def test_what_began_with_a_snapshot_and_another_prompt_begins_so_again() -> None:
+    origin = OpenSession("s", "a fox", 7, snapshot=b"0")
+    keepsake = Keepsake(origin)
+    assert keepsake.again("s") == origin
+    keepsake.taken(b"1", 0.0)
+    assert keepsake.again("s") == OpenSession("s", None, None, snapshot=b"1")
+
+
 @pytest.mark.usefixtures("often")
 async def test_a_worker_that_cannot_make_a_snapshot_is_asked_again_later() -> None:
     async with gateway(snapshot_every_s=0.001) as (gate, workers, _):
