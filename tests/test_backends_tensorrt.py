@@ -12,7 +12,7 @@ import torch
 
 from engine.backends import engines
 from engine.backends.artifact import Artifact
-from engine.backends.tensorrt import Arena, EngineBody, choose, choose_role, deserialized
+from engine.backends.tensorrt import Arena, EngineBody, choose, choose_role, deserialized, fitting
 from engine.backends.tensorrt_api import Api, load_api, numbers
 from engine.errors import BackendError, InvalidInput, ModelFilesError, Unavailable
 from tests.test_backends_engines import artifact, record
@@ -247,6 +247,21 @@ def test_an_engine_that_needs_no_refit_is_preferred_and_one_without_weights_is_t
         found.append(engine.inputs.variant)
         plan.with_suffix(".json").unlink()
     assert found == ["plain", "refit", "stripped"]
+
+
+def test_the_library_that_built_engines_is_the_one_that_runs_them(
+    record: Path, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are installed, and the engines are those of the second."""
+    cache = cache_of(record, artifact)
+    monkeypatch.setenv("PSISTREAM_ENGINES", str(cache))
+    other = Api("tensorrt_rtx", "1.7.1.116", None)
+    monkeypatch.setattr("engine.backends.tensorrt.installed", lambda: [other, API])
+    api, chosen = fitting(artifact, "sm90")
+    assert (api, list(chosen)) == (API, ["decode"])
+    monkeypatch.setattr("engine.backends.tensorrt.installed", lambda: [other])
+    with pytest.raises(ModelFilesError, match=r"installed is tensorrt_rtx 1\.7"):
+        fitting(artifact, "sm90")
 
 
 def test_a_cache_that_others_may_write_to_is_refused(record: Path, artifact: Artifact) -> None:

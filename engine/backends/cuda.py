@@ -50,14 +50,14 @@ class DeviceBackend:
         self._bodies = dict(bodies)
         self._signature = signature(spec)
         self._steps: dict[tuple[str, int], Step] = {}
+        self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
 
     def step(self, role: str, batch: int) -> Step:
         """The role's buffers at this batch size, made when they are first asked for."""
         key = (role, batch)
         if key not in self._steps:
-            self._steps[key] = Step(
-                self._signature[role], batch, self._bodies[role], self.device, record=self.record
-            )
+            contract, body = self._signature[role], self._bodies[role]
+            self._steps[key] = Step(contract, batch, body, self.device, self.record, self._pool)
         return self._steps[key]
 
     @torch.inference_mode()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,6 +45,7 @@ class Step:
     body: Body
     device: torch.device
     record: bool = True
+    pool: Any = None  # memory that recorded calls share: they run one after another and keep nothing in it
     turns: list[Turn] = field(default_factory=list)
     copies: int = 0  # inputs that had to be moved, for those who want to know
 
@@ -105,6 +107,6 @@ class Step:
                 self.body(turn.inputs, turn.outputs)
         torch.cuda.current_stream(self.device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=side):
+        with torch.cuda.graph(graph, pool=self.pool, stream=side):
             self.body(turn.inputs, turn.outputs)
         turn.graph = graph

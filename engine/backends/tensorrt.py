@@ -22,7 +22,7 @@ from engine.backends.device import cuda_device
 from engine.backends.engines import Engine
 from engine.backends.graphs import Body, Tensors
 from engine.backends.reference import Tokenize
-from engine.backends.tensorrt_api import Api, load_api
+from engine.backends.tensorrt_api import Api, installed
 from engine.backends.tokens import PromptTokenizer
 from engine.errors import BackendError, ModelFilesError
 from engine.model.signature import signature
@@ -101,12 +101,25 @@ def choose(artifact: Artifact, cache: Path, api: Api, target: str) -> dict[str, 
     return {role: choose_role(artifact, cache, api, target, role) for role in roles}
 
 
+def fitting(artifact: Artifact, target: str) -> tuple[Api, dict[str, tuple[Engine, Path]]]:
+    """The library that has engines for all graphs, and these; of several the first that is installed.
+
+    Raises Unavailable where there is no library, ModelFilesError as `choose` does for the first."""
+    refusals = []
+    for api in installed():
+        try:
+            return api, choose(artifact, engines.cache_folder(), api, target)
+        except ModelFilesError as e:
+            refusals.append(e)
+    raise refusals[0]
+
+
 def choose_role(artifact: Artifact, cache: Path, api: Api, target: str, role: str) -> tuple[Engine, Path]:
     for folder in (cache, cache / artifact.spec.name):
         if folder.exists():
             engines.private(folder)
     reasons: list[str] = []
-    fitting: list[tuple[Engine, Path]] = []
+    found: list[tuple[Engine, Path]] = []
     for record in sorted((cache / artifact.spec.name / role).glob("*.json")):
         try:
             engine = engines.read(record)
@@ -116,14 +129,14 @@ def choose_role(artifact: Artifact, cache: Path, api: Api, target: str, role: st
         except ModelFilesError as e:
             reasons.append(e.message)
             continue
-        fitting.append((engine, plan))
-    if not fitting:
+        found.append((engine, plan))
+    if not found:
         why = "; ".join(reasons) or (
             f"none was built for {target} by {api.name} {api.version}; "
             f"`psistream export tensorrt {artifact.path}` builds them"
         )
         raise ModelFilesError(f"{role}: no engine that fits: {why}", field=role)
-    return min(fitting, key=lambda f: _rank(f[0].inputs))
+    return min(found, key=lambda f: _rank(f[0].inputs))
 
 
 def _rank(inputs: engines.Inputs) -> tuple[int, int, int]:
@@ -134,7 +147,7 @@ def _rank(inputs: engines.Inputs) -> tuple[int, int, int]:
 def deserialized(
     api: Api, artifact: Artifact, chosen: Mapping[str, tuple[Engine, Path]], device: torch.device
 ) -> dict[str, EngineBody]:
-    """The caller has asked for a device before. Raises BackendError with TensorRT's words, ModelFilesError."""
+    """Who calls has asked for a device before. Raises BackendError with TensorRT's words, ModelFilesError."""
     said: list[str] = []
     words = logger(api, said)
     runtime = api.trt.Runtime(words)
@@ -195,25 +208,26 @@ def logger(api: Api, said: list[str]) -> Any:
 def load(path: Path | None) -> DeviceBackend:
     """Raises Unavailable without device or library, ModelFilesError where a role has no engine that fits."""
     here = cuda_device()
-    api = load_api()
     artifact = open_artifact(path)
-    chosen = choose(artifact, engines.cache_folder(), api, here.target)
+    api, chosen = fitting(artifact, here.target)
     bodies = deserialized(api, artifact, chosen, torch.device("cuda"))
     missing = set(signature(artifact.spec)) - set(bodies)
     if missing:
         raise ModelFilesError(f"{artifact.path}: no graphs of {', '.join(sorted(missing))}", field="graphs")
     tokenize = PromptTokenizer(artifact.file(TOKENIZER), artifact.spec.text_length)
-    return DeviceBackend(api.name, artifact.spec, bodies, tokenize, torch.device("cuda"))
+    mark = artifact.fingerprint
+    return DeviceBackend(api.name, artifact.spec, bodies, tokenize, torch.device("cuda"), fingerprint=mark)
 
 
 def load_full(name: str, folder: Path) -> DeviceBackend:
     """A full-size model: engines where the folder has graphs, PyTorch for the rest. Raises as `load`."""
+    from engine.backends import full
+
     here = cuda_device()
-    api = load_api()
     artifact = open_artifact(folder, needs=())
     if artifact.spec.name != name:
         raise ModelFilesError(f"{folder} holds graphs of {artifact.spec.name!r}, not {name!r}", field="model")
-    chosen = choose(artifact, engines.cache_folder(), api, here.target)
+    api, chosen = fitting(artifact, here.target)
     device, bodies = torch.device("cuda"), dict[str, Body]()
     tokenize: Tokenize
     if set(chosen) == set(signature(artifact.spec)):
@@ -221,10 +235,9 @@ def load_full(name: str, folder: Path) -> DeviceBackend:
 
         tokenize = PromptIds(folder, CLIP_LENGTH)
     else:
-        from engine.backends import full
-
         base = full.load(name, folder)
         bodies, tokenize = module_bodies(base.spec, base.modules, compiled=False), base.tokenize
         del base  # engines take the place of its modules
     bodies.update(deserialized(api, artifact, chosen, device))
-    return DeviceBackend(api.name, artifact.spec, bodies, tokenize, device)
+    mark = full.fingerprint(folder)  # as in PyTorch
+    return DeviceBackend(api.name, artifact.spec, bodies, tokenize, device, fingerprint=mark)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,15 @@ def load_api(name: str | None = None) -> Api:
             continue
         return Api(each, version, module)
     raise Unavailable("; ".join(said), field="backend")
+
+
+def installed() -> list[Api]:
+    """All that are there, `tensorrt` first. Raises Unavailable where none is."""
+    found = []
+    for name in INSTALL:
+        with suppress(Unavailable):
+            found.append(load_api(name))
+    return found or [load_api()]
 
 
 def numbers(version: str) -> tuple[int, ...]:
