@@ -64,7 +64,9 @@ def export_role(
     assert program is not None
     model = program.model
     attach(model, weights, folder)
-    simplify(model, {place.name for place in weights.values()})
+    names = {place.name for place in weights.values()}
+    with unread(model, names):
+        simplify(model, names)
     proto: onnx.ModelProto = ir.serde.serialize_model(model)
     strip(proto)
     return proto
@@ -93,6 +95,20 @@ def simplify(model: ir.Model, weights: set[str]) -> None:
         passes.NameFixPass(),
     ):
         tidy(model)
+
+
+@contextmanager
+def unread(model: ir.Model, weights: set[str]) -> Iterator[None]:
+    """Weights without their values: onnxscript drops a bias that is zero, and a fine-tune's would be lost."""
+    found = {n: v for n, v in model.graph.initializers.items() if n in weights}
+    values = {n: v.const_value for n, v in found.items()}
+    for v in found.values():
+        v.const_value = None
+    try:
+        yield
+    finally:
+        for n, v in found.items():
+            v.const_value = values[n]
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from engine.backends.artifact import EMBEDDINGS, WEIGHTS, described, open_artifact
 from engine.errors import ModelFilesError
-from engine.model.signature import signature
+from engine.model.signature import Role, Tensor, signature
 from export.cli import main
 from export.graph import export_role
 from export.weights import Stored, all_stored, places, stored_tensors
@@ -132,6 +132,17 @@ def test_weights_are_never_read_while_a_graph_is_made(tmp_path: Path) -> None:
     graph = export_role(dit.squeeze, signature(spec)["squeeze"], places(dit.squeeze, dit, stored), tmp_path)
     assert "squeeze.cross.attn.to_q.weight" in {t.name for t in graph.graph.initializer}
     assert b"nan" not in graph.SerializeToString()
+
+
+def test_a_bias_of_zeros_stays(tmp_path: Path) -> None:
+    """The optimiser drops it, since it changes nothing; the next training's would have no place to go."""
+    conv = torch.nn.Conv2d(2, 3, 1)
+    torch.nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+    save_file(conv.state_dict(), tmp_path / "w.safetensors")
+    role = Role((Tensor("x", (2, 4, 4)),), (Tensor("y", (3, 4, 4)),))
+    stored = stored_tensors(tmp_path / "w.safetensors")
+    graph = export_role(conv, role, places(conv, conv, stored), tmp_path)
+    assert {t.name for t in graph.graph.initializer} == {"weight", "bias"}
 
 
 def test_a_parameter_without_a_place_is_named() -> None:
