@@ -23,6 +23,7 @@ COMMANDS = {
     "play": Command("clients.play:main", "steer from the terminal: arrow keys, / to type a prompt"),
     "view": Command("clients.view:main", "watch or record a running session"),
     "generate": Command("engine.generate:main", "make a video file, no server needed"),
+    "replay": Command("engine.replay:main", "make a session's video again from its control log"),
     "bench": Command("benchmarks.cli:main", "measure latency and speed"),
     "export": Command("export.cli:main", "turn a trained model into ONNX graphs and TensorRT engines"),
     "train": Command("engine.training.cli:main", "train the model"),

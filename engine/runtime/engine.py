@@ -102,6 +102,7 @@ class Engine:
                 self._usual_s,
                 source=source,
                 fingerprint=self.backend.fingerprint,
+                backend=self.backend.name,
             )
             self._sessions[session.id] = session
             self._outbox.append(session.info())

@@ -5,7 +5,6 @@ It knows neither threads nor other sessions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.config import RuntimeConfig
@@ -15,7 +14,7 @@ from engine.runtime.change import spoken
 from engine.runtime.generator import Generator
 from engine.runtime.inbox import Inbox
 from engine.runtime.scheduler import Candidate
-from engine.runtime.story import Story
+from engine.runtime.story import Story, prepare_all
 from engine.types import Control, OpenSession, Receipt, SegmentAwaited, SessionInfo
 
 
@@ -30,11 +29,14 @@ class Session(Story):
         *,
         source: Session | None = None,
         fingerprint: str = "",
+        backend: str = "",
     ) -> None:
         """`usual_s` is what a segment is expected to take; 0: nobody knows. `source` is the session that this
-        is a fork of, `fingerprint` that of the model's weights. Raises InvalidInput."""
+        is a fork of, `fingerprint` that of the model's weights, `backend` the name of what runs it. Raises
+        InvalidInput."""
         origin = None if source is None else source.origin(command.rewind_s, now_s)
         super().__init__(command, spec, now_s, origin, fingerprint)
+        self.about |= {"backend": backend, "context_noise": config.context_noise}
         self.inbox = Inbox(self.id, config.inbox, config.remembered_ids)
         self.watched = False
         self.unwatched_since_s = now_s
@@ -151,11 +153,3 @@ class Session(Story):
             state_bytes=size,
             past_bytes=past.most(size) * size,
         )
-
-
-def prepare_all(generator: Generator, sessions: Sequence[Session]) -> None:
-    """The device work that controls since the last segment ask for, all sessions' together."""
-    wishes = [(session, wish) for session in sessions if (wish := session.wish()) is not None]
-    generator.prepare([(session.state, wish) for session, wish in wishes])
-    for session, _ in wishes:
-        session.prepared()

@@ -7,7 +7,9 @@ video is made.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +26,8 @@ from engine.runtime.checks import (
     check_when,
     checked_prompts,
 )
+from engine.runtime.conditioning import Conditioner
+from engine.runtime.controllog import MOST_LINES, Begin, ControlLog, Line
 from engine.runtime.generator import Job
 from engine.runtime.origin import Origin, begin
 from engine.runtime.past import Moment, Past
@@ -62,6 +66,9 @@ class Story:
         self._news: list[Discarded] = []
         self._spec = spec
         self._fingerprint = fingerprint
+        self.about: dict[str, Any] = {"model": spec.name, "weights": fingerprint}  # for the log's header
+        self._went: tuple[int, int] | None = None  # where the latest control went back to, and from where
+        self.log = ControlLog(self._began(command, start))
 
     # ---- controls ----
 
@@ -70,10 +77,12 @@ class Story:
         if control.expires_s is not None and now_s > control.expires_s:
             late = "it came too late to take effect in time: send it again"
             return Receipt(self.id, control.id, "rejected", code="expired", message=late)
+        self._went = None
         try:
             message = self._steer(control.body, now_s)
         except InvalidInput as error:
             return Receipt(self.id, control.id, "rejected", code=error.code, message=error.message)
+        self._write(control)
         return Receipt(
             self.id, control.id, "applied", segment=self.segment, frame=self.frame, message=message
         )
@@ -161,9 +170,7 @@ class Story:
         check_seconds(rewind.seconds, "seconds")
         screen, there = self.past.on_screen(now_s), self.past.ago(rewind.seconds, now_s)
         back_s = max(0.0, self.past.position_s(now_s) - there.position_s)
-        pending = there.change
-        if there.segment < 0:  # nothing was shown yet: its beginning
-            pending = total([there.change, self._pending])
+        pending = self._due_at(there)
         self._land(there, pending, now_s, shown=screen)
         self.prompts = (pending.prompts if pending else None) or there.prompts
         self.not_before_s = now_s
@@ -176,24 +183,56 @@ class Story:
         self.past.forget_after(there)
         self._pending = pending
         self.epoch += 1
+        self._went = there.segment, shown.segment
         self._news.append(Discarded(self.id, self.epoch, shown.segment))
+
+    def _due_at(self, there: Moment) -> Change | None:
+        """What was changed there, before the next segment; of a video that hasn't begun, what is to be."""
+        waits = there.segment < 0 and there is self.past.moments[-1]
+        return total([there.change, self._pending]) if waits else there.change
 
     def origin(self, rewind_s: float, now_s: float) -> Origin:
         """What a fork begins with: what was on the screen so long ago. Callable from any thread."""
         check_seconds(rewind_s, "rewind_s")
         there = self.past.ago(rewind_s, now_s) if rewind_s else self.past.on_screen(now_s)
-        change = there.change if rewind_s else None
-        if there.segment < 0:  # nothing was shown yet: its beginning
-            change = total([there.change, self._pending])
+        change = self._due_at(there) if rewind_s or there.segment < 0 else None
         prompts = (change.prompts if change else None) or there.prompts
         return Origin(there.state.copy(), prompts, there.held, change)
 
     def export(self, what: str, now_s: float) -> bytes:
-        """A snapshot of what is on the screen, or the control log. Raises Unavailable."""
+        """A "snapshot" of what is on the screen, or the control "log". Raises Unavailable."""
+        if what == "log":
+            return self.log.written({**self.about, "segments": self.segment})
         screen = self.past.on_screen(now_s)
         if screen.segment < 0 and not screen.state.psi.any():
             raise Unavailable("nothing has been shown yet: try again in a moment", field="session")
-        saved = snapshot.Saved(screen.state, screen.prompts, screen.held)
+        return self._saved(screen)
+
+    # ---- the control log ----
+
+    def _began(self, command: OpenSession, start: Origin) -> Begin:
+        if command.snapshot is None and command.fork_of is None and command.seed is not None:
+            return Begin(0, start.prompts, command.seed, command.image)
+        return Begin(0, snapshot=self._saved(self.past.moments[0]), change=start.change)
+
+    def _write(self, control: Control) -> None:
+        """It begins anew at a kept moment where it has become too long, or is gone back to before its
+        beginning."""
+        there, screen = self._went or (None, None)
+        self.log = self.log.add(Line(self.segment, control, there, screen))
+        if self.log.too_long:
+            room = MOST_LINES // 2
+            later = [m for m in self.past.moments if m.segment >= self.log.begin.segment]
+            few = (m for m in later if sum(li.segment > m.segment for li in self.log.lines) <= room)
+            moment = next(few, later[-1] if later else None)
+            begin = moment and Begin(moment.segment + 1, snapshot=self._saved(moment))
+            self.log = self.log.since(begin or self.log.begin)
+        elif there is not None and there < self.log.begin.segment - 1:
+            here = replace(self.past.moments[-1], held=self.held)
+            self.log = ControlLog(Begin(self.segment, snapshot=self._saved(here), change=self._pending))
+
+    def _saved(self, moment: Moment) -> bytes:
+        saved = snapshot.Saved(moment.state, moment.prompts, moment.held)
         return snapshot.save(self._spec, self._fingerprint, saved)
 
     # ---- segments ----
@@ -224,3 +263,11 @@ class Story:
     @property
     def frame(self) -> int:
         return self.segment * self._spec.frames_per_segment
+
+
+def prepare_all(conditioner: Conditioner, stories: Sequence[Story]) -> None:
+    """The device work that controls since the last segment ask for, all stories' together."""
+    wishes = [(story, wish) for story in stories if (wish := story.wish()) is not None]
+    conditioner.prepare([(story.state, wish) for story, wish in wishes])
+    for story, _ in wishes:
+        story.prepared()

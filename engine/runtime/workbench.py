@@ -18,7 +18,8 @@ from engine.runtime.costs import Clock, Costs
 from engine.runtime.draft import Draft
 from engine.runtime.generator import Generator
 from engine.runtime.scheduler import Stage, Turn, Work
-from engine.runtime.session import Session, prepare_all
+from engine.runtime.session import Session
+from engine.runtime.story import prepare_all
 
 log = logging.getLogger(__name__)
 NAMES = {Stage.PREPARE: "prepare", Stage.DENOISE: "denoise", Stage.DECODE: "decode", Stage.REMEMBER: "memory"}

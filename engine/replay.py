@@ -1,0 +1,125 @@
+"""`psistream replay`: a video again from its control log, as it was or as the log was edited, with no server.
+
+Bit for bit on the same backend; the digest that is printed at the end tells.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import NoReturn
+
+from engine.backends.base import Backend
+from engine.backends.registry import DEFAULT_BACKEND, MODULES, load_backend
+from engine.errors import BackendError, InvalidInput, ModelFilesError, PsistreamError
+from engine.runtime.replay import Log, read_log, replay
+from engine.video import Mp4Writer
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+MOST_BYTES = 2**30  # a log is far smaller; whatever else this is, it is none
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    try:
+        return _replay(_parser().parse_args(argv))
+    except SystemExit as done:  # --help
+        return int(done.code or OK)
+    except PsistreamError as error:
+        print(f"psistream replay: {error.message}", file=sys.stderr)
+        return BAD_INPUT if isinstance(error, InvalidInput | ModelFilesError) else FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _replay(args: argparse.Namespace) -> int:
+    data = _read(args.log)
+    try:
+        backend = load_backend(args.backend, args.model, args.weights)
+    except ModuleNotFoundError as error:
+        extra = "torch" if args.weights is None else "full"
+        raise BackendError(f"this model needs {error.name}: pip install 'psistream[{extra}]'") from None
+    with closing(backend):
+        log = read_log(data, backend.spec, backend.fingerprint)
+        if log.backend not in ("", backend.name):
+            print(
+                f"the log was made with --backend {log.backend}: with {backend.name} the video will be "
+                "alike, not the same bit for bit",
+                file=sys.stderr,
+            )
+        return _play(args, log, backend)
+
+
+def _play(args: argparse.Namespace, log: Log, backend: Backend) -> int:
+    spec, digest = backend.spec, hashlib.sha256()
+    end = log.begin.segment + args.segments if args.segments else log.segments
+    if end <= log.begin.segment:
+        raise InvalidInput("log: it tells of no segments: say how many with --segments", field="segments")
+    writer = None
+    if args.out is not None:
+        writer = Mp4Writer(
+            args.out, width=spec.width, height=spec.height, fps=spec.fps, scale=args.scale, smooth=True
+        )
+    shown = made = 0
+    with writer or nullcontext():
+        for segment in replay(log, backend):
+            made += 1
+            if segment.shown:
+                shown += 1
+                digest.update(segment.frames.tobytes())
+                for frame in segment.frames if writer else ():
+                    writer.add(frame)  # type: ignore[union-attr]
+            if segment.segment == end - 1:
+                break
+    if writer:
+        print(f"{args.out}: {shown * spec.segment_s:g} s")
+    print(f"{made} segments, {shown} of them shown; SHA-256 of their pictures {digest.hexdigest()}")
+    return OK
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise InvalidInput(
+                f"{path} is larger than {MOST_BYTES >> 20} MiB: that is no control log", field="log"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"cannot read {path}: {error.strerror}", field="log") from None
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InvalidInput(f"{message} (see psistream replay --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="psistream replay", description="Make a session's video again from its control log."
+    )
+    parser.add_argument("log", type=Path, metavar="LOG", help="JSON Lines, from GET /v1/sessions/{id}/log")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.mp4", help="write the video (default: only its digest)"
+    )
+    parser.add_argument("--segments", type=_count, metavar="N", help="how many (default: as the log says)")
+    parser.add_argument("--scale", type=_count, default=4, help="enlarge the picture (default 4)")
+    parser.add_argument("--backend", choices=tuple(MODULES), default=DEFAULT_BACKEND)
+    parser.add_argument(
+        "--model", metavar="NAME|DIR", help="framepack-f1, or an exported model (default: the built-in one)"
+    )
+    parser.add_argument("--weights", type=Path, metavar="DIR", help="of a full-size model")
+    return parser
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, not {text}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
