@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import numpy as np
 import pytest
 
 import server.problems  # noqa: F401  (its error classes count)
+from engine.backends.fake import FAKE_SPEC
 from engine.errors import PsistreamError
+from engine.runtime.replay import HEADER, read_log
 from engine.types import Buffering, ByteArray, Receipt, SessionClosed
 from server.control import command, topics
 from server.control.base import SessionEvent
@@ -85,6 +88,17 @@ def test_the_table_of_controls_is_that_of_the_schema() -> None:
     }
     assert table.pop(("all", "id")) == CONTROL_MODELS["pause"].model_fields["id"].description
     assert table == expected
+
+
+def test_the_control_log_is_one() -> None:
+    header, *lines = examples("log")
+    spec = replace(FAKE_SPEC, name=header["model"])
+    data = "\n".join(json.dumps(row) for row in (header, *lines)).encode()
+    log = read_log(data, spec, header["weights"])
+    assert [line.segment for line in log.lines] == [13, 21, 30]
+    assert [line.screen for line in log.lines] == [None, 18, 28]
+    shown = {name for cells in rows("HTTP") for name in re.findall(r"`(\w+)`", cells[1])}
+    assert set(header) | {name for fields in HEADER for name in fields} <= shown
 
 
 def test_receipts_and_events_have_exactly_these_fields() -> None:

@@ -231,7 +231,7 @@ def test_two_nows_at_once_are_two_epochs_and_the_last_prompt_counts() -> None:
     for text in ("a blue city", "a green city"):
         rig.submit(Prompt(text, when="now"))
     new = rig.run_segments(1)[0]
-    assert (new.epoch, sky(new).argmax()) == (2, 1)
+    assert (new.epoch, int(sky(new).argmax())) == (2, 1)
     assert [r.segment for r in rig.receipts()] == [new.segment] * 2
 
 
