@@ -7,7 +7,6 @@ than that it takes commands and tells events. Everything here runs on the event 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -48,7 +47,6 @@ log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 5.0
 EXPORT_TIMEOUT_S = 10.0
-REOPEN_S, REOPEN_MOST_S = 0.5, 30.0
 CAME_BACK_S = 1.0  # what a restart takes besides loading the model
 
 
@@ -68,7 +66,14 @@ class Gateway:
         self._listeners = Listeners()
         self._budgets = Budgets(config.client_sessions, config.client_device_s, clock)
         self._hearing = Hearing(
-            self._sessions, self._listeners, metrics, clock, lambda: self.ready, self._end, self._played
+            self._sessions,
+            self._listeners,
+            metrics,
+            clock,
+            lambda: self.ready,
+            self._end,
+            self._played,
+            lambda session: self._revival.postpone(session),
         )
         self._supervisor = Supervisor(
             make_worker,
@@ -103,9 +108,10 @@ class Gateway:
             clock,
             forget=lambda session: self._drop(session, "idle", "nobody watched or steered it any more"),
             snapshot=lambda session_id: self.export(session_id, "snapshot"),
+            revive=self._revival.revive_all,
+            open_main=self._open_main,
         )
         self._tasks = Tasks()
-        self._closing = False
 
     async def __aenter__(self) -> Self:
         try:
@@ -123,7 +129,6 @@ class Gateway:
 
     async def close(self) -> None:
         """Idempotent."""
-        self._closing = True
         for session in list(self._sessions.values()):
             self._end(session, "closed", "the server is stopping")
         self._hearing.exports.fail(Unavailable("the server is stopping"))
@@ -260,8 +265,6 @@ class Gateway:
         self._listeners.tell(SessionClosed(session.id, code, message))
         session.fanout.close()
         self._hearing.count()
-        if session.id == MAIN and code != "closed" and not self._closing:
-            self._tasks.spawn(self._reopen_main(), "reopen-main")
 
     def _drop(self, session: Session, code: str, message: str) -> None:
         """End it here and there."""
@@ -276,18 +279,8 @@ class Gateway:
         self._revival.revive_all()
         await self._open_main()
 
-    async def _reopen_main(self) -> None:
-        """What one visitor broke must not be lost to all. Growing pauses keep an eternal failure cheap."""
-        pause_s = REOPEN_S
-        while MAIN not in self._sessions:
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, REOPEN_MOST_S)
-            if self.ready is None:
-                return  # the next worker opens it
-            with contextlib.suppress(PsistreamError):
-                await self._open_main()
-
     async def _open_main(self) -> None:
+        """What one visitor broke must not be lost to all. Raises PsistreamError."""
         if MAIN not in self._sessions:
             await self.open(self.config.prompt, self.config.seed, name=MAIN)
 

@@ -26,6 +26,7 @@ from server.metrics import Metrics
 from server.session import Session
 
 MOST_IN_A_ROW = 2  # a session may be what kills workers
+AGAIN_S, MOST_REFUSALS = 5.0, 12
 GAVE_UP = "the worker that made this video is gone and it could not go on; open it again"
 
 
@@ -51,10 +52,18 @@ class Revival:
         self._hearing.count()
 
     def revive_all(self) -> None:
-        """Into the worker that runs now. Raises Unavailable where that is gone as well."""
-        for session in list(self._sessions.values()):
-            if session.away:
+        """Into the worker that runs now, watched ones first. Raises Unavailable where it is gone as well."""
+        for session in sorted(self._sessions.values(), key=lambda s: not s.fanout.count):
+            if session.away and self._clock() >= session.again_s:
                 self._revive(session)
+
+    def postpone(self, session: Session) -> None:
+        """The new worker measures itself anew and may think little of itself at first."""
+        session.away, session.reviving = True, False
+        session.refusals, session.revivals = session.refusals + 1, session.revivals - 1
+        session.again_s = self._clock() + AGAIN_S
+        if session.refusals > MOST_REFUSALS:
+            self._end(session, "full", "the device can't serve this session any more; try again later")
 
     def give_up(self) -> None:
         """No other worker will come."""
@@ -78,7 +87,7 @@ class Revival:
             self._end(session, "worker_lost", GAVE_UP)
             return
         session.revivals = 0 if healthy else session.revivals
-        session.away = True
+        session.away, session.again_s = True, 0.0
         session.lost_s = now_s if session.lost_s is None else session.lost_s
         if not session.info.paused:
             stats = session.stats
@@ -100,7 +109,10 @@ class Revival:
             self._submit_own(session, Pause())
         for control in since:
             self._send(SubmitControl(session.id, control))
-        session.away, session.stats = False, None
+        session.away, session.reviving, session.stats = False, True, None
+        if not session.fanout.count:  # no picture is waited for
+            session.lost_s = None
+            session.stands(None, self._clock())
         session.numbers.interrupted()
         self._metrics.resumed.inc()
         self._refuse_forgotten(session, {control.id for control in since})

@@ -6,10 +6,11 @@ It decides by what the gateway's parts know and asks them to act; it knows no cl
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
-from engine.errors import PsistreamError
+from engine.errors import PsistreamError, Unavailable
 from engine.types import Buffering, SetViewers
 from server.budget import Budgets
 from server.config import ServerConfig
@@ -26,7 +27,8 @@ MOST_BYTES_PER_S = 10e6  # of one session's snapshots: frames go through the sam
 
 
 class Upkeep:
-    """`forget` ends a session that nobody wants any more; `snapshot` asks for one."""
+    """`forget` ends a session that nobody wants any more; `snapshot` asks for one; `revive` tries again to
+    let sessions go on that were lost; `open_main` opens the shared one, which may have failed."""
 
     def __init__(
         self,
@@ -39,10 +41,13 @@ class Upkeep:
         clock: Callable[[], float],
         forget: Callable[[Session], None],
         snapshot: Callable[[str], Awaitable[bytes]],
+        revive: Callable[[], None],
+        open_main: Callable[[], Awaitable[None]],
     ) -> None:
         self._config, self._sessions, self._supervisor, self._hearing = config, sessions, supervisor, hearing
         self._budgets, self._metrics, self._clock = budgets, metrics, clock
-        self._forget, self._snapshot = forget, snapshot
+        self._forget, self._snapshot, self._revive = forget, snapshot, revive
+        self._open_main = open_main
         self._tasks = Tasks()
 
     async def run(self) -> None:
@@ -70,6 +75,15 @@ class Upkeep:
         why = self._hearing.health.lasting(self._clock(), limit_s, stalled=bool(self.stalled()))
         if why is not None:
             self._supervisor.replace(why)
+            return
+        with contextlib.suppress(Unavailable):
+            self._revive()
+        if MAIN not in self._sessions:
+            self._tasks.spawn(self._try_main(), "open-main")
+
+    async def _try_main(self) -> None:
+        with contextlib.suppress(PsistreamError):  # in a second again
+            await self._open_main()
 
     def _look_after(self, session: Session) -> None:
         now_s, config = self._clock(), self._config

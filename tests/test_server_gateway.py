@@ -147,7 +147,7 @@ async def test_the_shared_session_cannot_be_closed_by_one_for_all() -> None:
 
 
 async def test_a_shared_session_that_breaks_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.gateway.REOPEN_S", 0.0)
+    monkeypatch.setattr("server.upkeep.EVERY_S", 0.005)
     async with gateway() as (gate, workers, heard):
         workers[0].tell(SessionClosed("main", "backend", "the model's numbers ran away"))
         assert gate.session_ids() == []

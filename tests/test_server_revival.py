@@ -151,7 +151,9 @@ async def test_held_keys_and_pauses_are_restored_without_anybody_hearing_of_it()
 async def test_viewers_are_told_for_how_long_the_picture_stands() -> None:
     clock = ManualClock()
     async with gateway(clock) as (gate, workers, heard):
+        gate.session("main").fanout._join("vp8", gate.session("main").fanout.track("vp8"))
         workers[0].tell(stats())
+        heard.clear()
         workers[0].die()
         assert [e.buffering for e in heard if isinstance(e, SessionInfo)] == [Buffering(1.0, 1.0, 1.0)]
         second = await replaced(gate, workers)
@@ -231,15 +233,38 @@ async def test_a_session_that_keeps_killing_workers_does_not_go_on_for_ever() ->
 async def test_a_session_that_the_next_worker_refuses_ends_with_why() -> None:
     async with gateway() as (gate, workers, heard):
         mine = await gate.open("mine")
-
-        def refuse(command: OpenSession) -> SessionInfo | SessionClosed:
-            full = SessionClosed(command.session, "full", "there is no room")
-            return full if command.session == mine.id else opened(command)
-
-        workers[0].successor = refuse
+        wrong = SessionClosed(mine.id, "invalid", "snapshot: it is of another model")
+        workers[0].successor = lambda c: wrong if c.session == mine.id else opened(c)
         workers[0].die()
-        await until(lambda: SessionClosed(mine.id, "full", "there is no room") in heard, "end")
+        await until(lambda: wrong in heard, "end")
         assert "main" in gate.session_ids()
+
+
+@pytest.mark.usefixtures("often")
+async def test_a_session_that_has_no_room_at_first_waits_for_it() -> None:
+    """A new worker measures itself anew, while all are waiting for it."""
+    clock = ManualClock()
+    async with gateway(clock) as (gate, workers, heard):
+        mine = await gate.open("mine")
+        gate.submit(mine.id, PAUSE)
+        full = SessionClosed(mine.id, "full", "no room")
+        workers[0].successor = lambda c: full if c.session == mine.id else opened(c)
+        workers[0].die()
+        second = await replaced(gate, workers)
+        await until(lambda: mine.away and mine.refusals, "refusal")
+        second.tell(Receipt(mine.id, "c1", "rejected", code="unknown_session"))  # it had no such session
+        second.open_answer = opened
+        clock.advance(5.0)
+        await until(lambda: not mine.away and not mine.reviving, "a place")
+        assert [c.id for c in second.submitted()] == ["c1", "c1"]
+        assert heard[-1] == gate.info(mine.id)
+        second.open_answer = lambda c: full if c.session == mine.id else opened(c)
+        second.successor = second.open_answer
+        second.die()
+        await until(lambda: clock.advance(5.0) or mine.closed.is_set(), "end of all patience")  # type: ignore[func-returns-value]
+        assert replace(full, message="") in [
+            replace(e, message="") for e in heard if isinstance(e, SessionClosed)
+        ]
 
 
 # ---- a worker hangs ----
