@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Literal, Self
 
-from engine.errors import Forbidden, PsistreamError, Unavailable, UnknownSession
+from engine.errors import Forbidden, Unavailable, UnknownSession
 from engine.types import (
     ByteArray,
     Capacity,
