@@ -33,6 +33,7 @@ DIT = ModelConfig(
     mlp_ratio=2,
     rope_axes=(4, 6, 6),
     slots=(3, 3, 3, 3, 3, 5),
+    carry=True,
     packing=PackingConfig(anchor_kernel="2x", anchor_cap=12),
     memory=MemoryConfig(image_tokens=(2, 2), window=(2, 3, 5)),
 )
@@ -50,8 +51,11 @@ CONFIG = WorldModelConfig(
 
 
 def frozen(module: torch.nn.Module) -> None:
-    """For inference, with weights that fp16 holds exactly."""
+    """For inference, with weights that fp16 holds exactly; what starts at zero says something."""
     module.eval().requires_grad_(False)
+    for name, p in module.named_parameters():
+        if "carry" in name:
+            p.normal_(std=0.05)
     for p in module.parameters():
         p.copy_(p.half().float())
 
