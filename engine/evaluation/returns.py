@@ -26,7 +26,7 @@ from engine.training.psi import RunningMemory
 from engine.training.windows import REACH, Windows, recalls
 from engine.world.motion import walk_and_jump
 
-TIMES: Final = (0.1, 0.3, 0.5, 0.7)  # t: noise to data
+TIMES: Final = (0.2, 0.45, 0.7)  # t: noise to data
 PREFIX: Final = 24  # segments that ψ has seen
 COLUMNS: Final = 4  # of latents that a segment's walk brings in, and what is smeared beside them
 KINDS: Final = ("own", "short", "another")
@@ -88,9 +88,8 @@ def errors(model: MemoryPackDiT, pool: Pool, windows: Windows, *, seed: int = 8)
 
 
 def _forgetful(chains: Chains, segments: int) -> Chains:
-    """As if the scene had been seen for the last `segments` only."""
-    old = torch.arange(chains.has_past.shape[1]) < chains.has_past.shape[1] - segments
-    return replace(chains, has_past=chains.has_past & ~old)
+    """As if only the last `segments` had been seen."""
+    return replace(chains, past=chains.past[:, -segments:], has_past=chains.has_past[:, -segments:])
 
 
 def _loss(

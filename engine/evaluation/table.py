@@ -50,6 +50,7 @@ class Found:
     control: str = ""
     paper: Sequence[str] = ()
     trained: Mapping[str, float] = field(default_factory=dict)
+    plays: bool = True  # it is a variant, not the world itself
 
 
 Cells = dict[str, Estimate | None]
@@ -86,14 +87,15 @@ def recall(rows: Sequence[Row]) -> Cells:
 
 def ratings(found: Sequence[Found]) -> dict[str, Estimate]:
     """ELO between all variants over the seeds that all of them have walked."""
-    by_seed = [{r["seed"]: r["whole"] for r in v.walks} for v in found]
-    if len(found) < 2:
+    players = [v for v in found if v.plays]
+    by_seed = [{r["seed"]: r["whole"] for r in v.walks} for v in players]
+    if len(players) < 2:
         return {}
     seeds = sorted(set.intersection(*(set(rows) for rows in by_seed)))
     if not seeds:
         return {}
     videos = [[Judged(w[s]["all named"], w[s]["distance"]) for w in by_seed] for s in seeds]
-    return {v.name: rating for v, rating in zip(found, elo(videos), strict=True)}
+    return {v.name: rating for v, rating in zip(players, elo(videos), strict=True)}
 
 
 def difference(a: Found, b: Found, name: str) -> Estimate | None:

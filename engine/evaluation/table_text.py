@@ -110,7 +110,8 @@ def _claims(found: Sequence[Claim]) -> list[str]:
 def _trained(found: Sequence[Found]) -> list[str]:
     lines = ["| trained | steps | minutes | error of a 4-step sample |", "|---|---|---|---|"]
     for v in found:
-        t = v.trained
+        if not (t := v.trained):
+            continue
         cells_ = [f"{t[k]:.3g}" if k in t else "–" for k in ("steps", "minutes", "error_4_steps")]
         lines.append(f"| {v.title} | {' | '.join(cells_)} |")
     return lines
