@@ -1,6 +1,8 @@
 """`psistream bench latency`: what a viewer feels, measured by a WebRTC client that decodes every frame.
 
 prompt to photon: from sending a prompt to holding the first decoded frame of the segment that obeys it.
+Until it is made: waiting for a boundary (not for `now`), generating. Until it is shown: waiting for its turn,
+encoding, the way here.
 A frame is complete at its RTP marker, as in a browser; a screen adds its refresh. The warm-up is left out.
 """
 
@@ -37,23 +39,31 @@ async def measure(subject: Subject, n: int, joins: int, warm_up_s: float) -> Rep
         probe.forget()
         controls: dict[str, list[dict[str, Any]]] = {
             "prompt to photon, blend": [_prompt(i, "recondition") for i in range(n)],
+            "prompt to photon, blend now": [_prompt(i, "recondition", "now") for i in range(n)],
             "prompt to photon, new scene": [_prompt(i, "cut") for i in range(n)],
+            "prompt to photon, new scene now": [_prompt(i, "cut", "now") for i in range(n)],
             "action to photon": [{"type": "action", "action": ("left", "right")[i % 2]} for i in range(n)],
         }
         for name, list_ in controls.items():
-            seen = []
+            seen, made, turn = [], [], []
             for control in list_:
                 await asyncio.sleep(rng.uniform(*PAUSE_S))
                 sent = await probe.time(control)
                 seen.append(1000 * ((sent.seen_s or 0) - sent.sent_s))
+                if sent.applied_s is not None and sent.seen_s is not None:
+                    made.append(1000 * (sent.applied_s - sent.sent_s))
+                    turn.append(1000 * (sent.seen_s - sent.applied_s))
                 if sent.received_s is not None:
                     receipts.append(1000 * (sent.received_s - sent.sent_s))
             series[name] = seen
+            series[f"  {name}: until made"] = made
+            series[f"  {name}: until shown"] = turn
         viewer.send({"type": "action", "action": None})
         series["receipt of a control"] = receipts
         series["time to first frame"] = first
         series["frame interval"] = [1000 * (b - a) for a, b in pairwise(probe.arrivals)]
         series["segment, to make"] = [total_ms(s) for s in probe.segments]
+        series["frame, to encode"] = [s["encode_ms"] for s in probe.segments]
         memory["end"] = resident_bytes(subject.pid) if subject.pid else None
         model = await model_of(subject)
     settings = {"n": n, "model": model["name"], "backend": model["backend"]}
@@ -64,8 +74,8 @@ async def measure(subject: Subject, n: int, joins: int, warm_up_s: float) -> Rep
     return report
 
 
-def _prompt(i: int, how: str) -> dict[str, Any]:
-    return {"type": "prompt", "text": PROMPTS[i % len(PROMPTS)], "how": how}
+def _prompt(i: int, how: str, when: str = "next") -> dict[str, Any]:
+    return {"type": "prompt", "text": PROMPTS[i % len(PROMPTS)], "how": how, "when": when}
 
 
 def _singles(
