@@ -38,6 +38,7 @@ from server.config import WorkerConfig
 from server.media.playout import Playout
 from server.worker.base import Applied, Event
 from server.worker.timing import Timing
+from server.worker.watchdog import Watchdog
 
 Emit = Callable[[Event], None]
 
@@ -58,8 +59,10 @@ class Device:
             self._backend.close()
             raise
         self._timing = Timing(spec.fps)
+        self._watchdog = Watchdog(lambda: self._engine.hangs_for_s(clock()), emit)
         self._engine.start()
         self._playout.start()
+        self._watchdog.start()
         self.ready = WorkerReady(
             model=spec.name,
             backend=self._backend.name,
@@ -111,6 +114,7 @@ class Device:
                 self.close()
 
     def close(self) -> None:
+        self._watchdog.close()
         self._engine.close()
         self._playout.close()
         self._backend.close()
