@@ -195,6 +195,30 @@ async def test_the_first_future_may_be_let_go(browser: Browser, server: Subject)
         await live(page)
 
 
+async def test_a_moment_is_saved_and_dropped_on_the_page_again(
+    browser: Browser, server: Subject, tmp_path: Path
+) -> None:
+    async with opened(browser, server.target.base) as page:
+        await live(page)
+        await say(page, "an orange balloon hovers in place")
+        await shown(page, 10)
+        async with page.expect_download() as started:
+            await page.click("#save")
+        download = await started.value
+        assert download.suggested_filename.startswith("psistream-main-")
+        await download.save_as(tmp_path / "moment.safetensors")
+        await say(page, "a black cube")
+
+        await page.set_input_files("#moment-file", tmp_path / "moment.safetensors")
+        await until(page, "location.search", lambda s: "session=" in s, "a session of its own")
+        await live(page)
+        await reads(page, "#caption", "an orange balloon")
+        spoilt = {"name": "x.safetensors", "mimeType": "", "buffer": b"spoilt"}
+        await page.set_input_files("#moment-file", spoilt)  # type: ignore[arg-type]
+        await reads(page, "#toast", "safetensors")
+        assert await page.evaluate("() => psistream.state") == "live"
+
+
 async def test_a_full_server_is_told_and_asked_again(browser: Browser, server: Subject) -> None:
     async with opened(browser, server.target.base) as page:
         await live(page)
@@ -220,21 +244,6 @@ async def test_a_full_server_is_told_and_asked_again(browser: Browser, server: S
         await until(page, "location.search", lambda s: "session=" in s, "a session after all")
         assert answers == 0
         assert not await page.is_visible("#toast")
-
-
-async def test_a_worker_that_dies_is_survived_without_a_reload(browser: Browser) -> None:
-    with own_server(FAKE) as subject:
-        async with opened(browser, subject.target.base) as page:
-            await private(page)
-            await say(page, "a yellow cube stands still")
-            await page.evaluate("() => { window.same = true; }")
-            os.kill(worker_of(subject.pid), signal.SIGKILL)
-            await until(page, "psistream.pace || psistream.state", lambda now: now != "live", "told")
-            await until(page, "psistream.pace + psistream.state", lambda now: now == "live", "goes on")
-            await shown(page, 10)
-            assert await page.evaluate("() => window.same")
-            assert await page.inner_text("#caption") == "a yellow cube stands still"
-            await say(page, "a green ball")
 
 
 async def test_a_session_that_a_restart_took_is_told(browser: Browser) -> None:
@@ -272,16 +281,3 @@ async def test_keys_are_told_and_everything_has_a_name(browser: Browser, server:
               .map((node) => node.outerHTML)"""
         )
         assert nameless == []
-
-
-def worker_of(pid: int | None) -> int:
-    """The process that makes the video."""
-    children = [
-        name
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for name in (task / "children").read_text().split()
-    ]
-    for child in children:
-        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-            return int(child)
-    raise AssertionError("the server has no worker")

@@ -110,7 +110,12 @@ export class Pane extends EventTarget {
   }
 
   rewind(seconds) {
-    this.send({ type: "rewind", seconds }, `${seconds} s`);
+    if (this.send({ type: "rewind", seconds }, `${seconds} s`) === null) return;
+    this.part("jump-by").textContent = `${seconds} s`;
+    const { classList } = this.part("jump");
+    classList.remove("on");
+    void this.part("jump").offsetWidth; // so that the animation starts anew
+    classList.add("on");
   }
 
   /** The page goes away: nobody is left to let go of a key. */
