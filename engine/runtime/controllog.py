@@ -117,6 +117,7 @@ def _change_json(change: Change) -> dict[str, Any]:
 
 
 def _line_json(line: Line) -> dict[str, Any]:
-    places = {"segment": line.segment, "from": line.source, "screen": line.screen}
+    screen = None if line.screen == line.source else line.screen
+    places = {"segment": line.segment, "from": line.source, "screen": screen}
     known = {name: place for name, place in places.items() if place is not None}
     return {**known, "id": line.control.id, **to_wire(line.control.body)}
