@@ -60,7 +60,8 @@ class Revival:
     def postpone(self, session: Session) -> None:
         """The new worker measures itself anew and may think little of itself at first."""
         session.away, session.reviving = True, False
-        session.refusals, session.revivals = session.refusals + 1, session.revivals - 1
+        session.revivals -= 1
+        session.refusals += bool(session.fanout.count)  # who is not watched has time
         session.again_s = self._clock() + AGAIN_S
         if session.refusals > MOST_REFUSALS:
             self._end(session, "full", "the device can't serve this session any more; try again later")

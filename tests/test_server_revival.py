@@ -251,13 +251,14 @@ async def test_a_session_that_has_no_room_at_first_waits_for_it() -> None:
         workers[0].successor = lambda c: full if c.session == mine.id else opened(c)
         workers[0].die()
         second = await replaced(gate, workers)
-        await until(lambda: mine.away and mine.refusals, "refusal")
+        await until(lambda: mine.away and mine.again_s > clock(), "refusal")
         second.tell(Receipt(mine.id, "c1", "rejected", code="unknown_session"))  # it had no such session
         second.open_answer = opened
         clock.advance(5.0)
         await until(lambda: not mine.away and not mine.reviving, "a place")
         assert [c.id for c in second.submitted()] == ["c1", "c1"]
         assert heard[-1] == gate.info(mine.id)
+        mine.fanout._join("vp8", mine.fanout.track("vp8"))
         second.open_answer = lambda c: full if c.session == mine.id else opened(c)
         second.successor = second.open_answer
         second.die()
