@@ -8,29 +8,42 @@ import contextlib
 import importlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.report import BenchError, Report
 from benchmarks.server import Subject, own_server, running_server
 from clients.whep import ViewError
+from engine.backends.base import Backend
+from engine.backends.registry import load_backend
+from engine.errors import PsistreamError
 
 QUIET = ("aiortc", "aioice", "httpx")
 OTHERS = {
     "export": "the denoiser in ONNX Runtime, OpenVINO and PyTorch (needs the export extra)",
 }
+ALONE = ("step", "load")  # need no server
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser("psistream bench", description="Measure a server, its own or a running one.")
+    p = argparse.ArgumentParser(
+        "psistream bench", description="Measure a server, its own or a running one, or the engine alone."
+    )
     what = p.add_subparsers(dest="what", required=True, metavar="WHAT")
     for name, about in OTHERS.items():
         what.add_parser(name, help=about, add_help=False)
     latency = what.add_parser("latency", help="prompt to photon, time to first frame, frame interval")
     latency.add_argument("--n", type=int, default=20, help="of each kind (default: %(default)s)")
     latency.add_argument("--joins", type=int, default=8, help="joins timed (default: %(default)s)")
-    soak = what.add_parser("soak", help="segment time and memory at the start and at the end")
+    soak = what.add_parser("soak", help="does anything grow, or slow down, or fail in a long run?")
     soak.add_argument("--minutes", type=float, default=10.0, help="how long (default: %(default)s)")
+    soak.add_argument(
+        "--segments", type=int, metavar="N", help="the engine alone: so many, as fast as it goes"
+    )
+    soak.add_argument(
+        "--sessions", type=int, default=2, help="with --segments: long ones (default: %(default)s)"
+    )
+    soak.add_argument("--plot", type=Path, metavar="FILE", help="curves as a PNG (needs matplotlib)")
     for each in (latency, soak):
         each.add_argument(
             "--warm-up", type=float, default=2.0, metavar="S", help="seconds that don't count (2)"
@@ -38,10 +51,39 @@ def parser() -> argparse.ArgumentParser:
         each.add_argument("--url", help="a server that runs (default: start one, stop it afterwards)")
         each.add_argument("--session", help="with --url: which session (default: a new one)")
         each.add_argument("--token", help="with --url: its token")
-        each.add_argument("--backend", help="without --url: the backend to start (default: the server's)")
-        each.add_argument("--model", type=Path, metavar="DIR", help="without --url: the model to load")
+    step = what.add_parser("step", help="what each of the model's functions takes, alone and in batches")
+    step.add_argument("--batches", type=_counts, default=(1, 2, 4, 8), metavar="1,2,…", help="rows (1,2,4,8)")
+    step.add_argument("--n", type=int, default=20, help="calls of each (default: %(default)s)")
+    load = what.add_parser("load", help="sessions in real time, with and without batching")
+    counts = (1, 2, 4, 8, 16, 32, 64)
+    load.add_argument("--sessions", type=_counts, default=counts, metavar="1,2,…", help="until it breaks")
+    load.add_argument("--seconds", type=float, default=20.0, help="for each count (default: %(default)s)")
+    load.add_argument("--max-batch", type=int, default=8, metavar="N", help="rows of a batch (%(default)s)")
+    load.add_argument(
+        "--pretend",
+        type=_milliseconds,
+        metavar="CALL,ROW",
+        help="no model: milliseconds of each denoise, decode and memorize, and of each row",
+    )
+    for each in (latency, soak, step, load):
+        each.add_argument("--backend", help="what runs the model (default: the server's)")
+        each.add_argument("--model", type=Path, metavar="DIR", help="the model to load")
         each.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
     return p
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    counts = tuple(int(part) for part in text.split(","))
+    if not counts or list(counts) != sorted(set(counts)) or counts[0] < 1:
+        raise ValueError
+    return counts
+
+
+def _milliseconds(text: str) -> tuple[float, float]:
+    call_ms, row_ms = (float(part) for part in text.split(","))
+    if not (0 <= call_ms <= 1e5 and 0 <= row_ms <= 1e5):
+        raise ValueError
+    return call_ms, row_ms
 
 
 def subject_of(args: argparse.Namespace) -> contextlib.AbstractContextManager[Subject]:
@@ -56,14 +98,67 @@ def check(args: argparse.Namespace) -> None:
     """Raises BenchError: before anything is started."""
     if args.what == "latency" and (args.n < 1 or args.joins < 1):
         raise BenchError("--n and --joins must be at least 1")
-    if args.what == "soak" and not 0 < args.minutes <= 60 * 24 * 7:
-        raise BenchError("--minutes must be more than 0 and at most a week")
+    if args.what == "step" and args.n < 1:
+        raise BenchError("--n must be at least 1")
+    if args.what == "load" and not (0.5 <= args.seconds <= 3600 and args.max_batch >= 1):
+        raise BenchError("--seconds must be 0.5 to 3600, --max-batch at least 1")
+    if args.what == "soak":
+        if not 0 < args.minutes <= 60 * 24 * 7:
+            raise BenchError("--minutes must be more than 0 and at most a week")
+        if (args.segments is not None and args.segments < 100) or args.sessions < 1:
+            raise BenchError("--segments must be at least 100, --sessions at least 1")
+    for name in ("json", "plot"):
+        path = getattr(args, name, None)
+        if path is not None and not path.absolute().parent.is_dir():
+            raise BenchError(f"--{name}: the folder {str(path.parent)!r} does not exist")
+    if args.what in ALONE:
+        return
     if not 0 <= args.warm_up <= 600:
         raise BenchError("--warm-up must be 0 to 600 seconds")
-    if args.json is not None and not args.json.absolute().parent.is_dir():
-        raise BenchError(f"--json: the folder {str(args.json.parent)!r} does not exist")
-    if args.url is not None and (args.backend or args.model):
-        raise BenchError("--backend and --model are for a server that is started here; leave out --url")
+    if args.url is not None and (args.backend or args.model or getattr(args, "segments", None)):
+        raise BenchError("--backend, --model and --segments are not for a server that runs; leave out --url")
+
+
+@contextlib.contextmanager
+def backend_of(args: argparse.Namespace) -> Iterator[Backend]:
+    """Raises PsistreamError."""
+    backend = load_backend(args.backend or "onnxruntime", args.model)
+    try:
+        if getattr(args, "pretend", None) is not None:
+            from benchmarks.blank import batch_lover
+
+            yield batch_lover(backend.spec, *args.pretend)
+        else:
+            yield backend
+    finally:
+        backend.close()
+
+
+def run_alone(args: argparse.Namespace) -> Report:
+    """Without a server. Raises BenchError, PsistreamError."""
+    with backend_of(args) as backend:
+        if args.what == "step":
+            from benchmarks.step import measure as measure_steps
+
+            return measure_steps(backend, args.batches, args.n)
+        if args.what == "load":
+            from benchmarks.load import measure as measure_load
+
+            return measure_load(backend, args.sessions, args.max_batch, args.seconds)
+        from benchmarks.endurance import endure
+
+        report, samples = endure(backend, args.segments, args.sessions)
+        if args.plot is not None:
+            from benchmarks.plot import curves
+
+            series = {
+                "time of a segment, ms": samples.segment_ms,
+                "resident memory, MiB": samples.resident_mib,
+                "open files": samples.files,
+                "threads": samples.threads,
+            }
+            curves(args.plot, samples.at, series, "segments")
+        return report
 
 
 async def run(args: argparse.Namespace, subject: Subject) -> Report:
@@ -73,7 +168,7 @@ async def run(args: argparse.Namespace, subject: Subject) -> Report:
         return await measure(subject, args.n, args.joins, args.warm_up)
     from benchmarks.soak import soak
 
-    return await soak(subject, args.minutes, args.warm_up)
+    return await soak(subject, args.minutes, args.warm_up, args.plot)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,10 +181,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger(name).setLevel("ERROR")
     try:
         check(args)
-        with subject_of(args) as subject:
-            report = asyncio.run(run(args, subject))
+        if args.what in ALONE or (args.what == "soak" and args.segments is not None):
+            report = run_alone(args)
+        else:
+            with subject_of(args) as subject:
+                report = asyncio.run(run(args, subject))
         report.show(args.json)
-    except (BenchError, ViewError) as error:
+    except (BenchError, ViewError, PsistreamError) as error:
         print(f"psistream bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -37,13 +37,15 @@ def summary(values: Sequence[float]) -> dict[str, float | int]:
 
 @dataclass
 class Report:
-    """`series` are measured many times, in milliseconds; `singles` once: name → (value, unit)."""
+    """`series` are measured many times, in milliseconds; `singles` once: name → (value, unit); `tables` have
+    rows of the same columns."""
 
     name: str
     machine: dict[str, Any]
     settings: dict[str, Any]
     series: dict[str, Sequence[float]] = field(default_factory=dict)
     singles: dict[str, tuple[float, str]] = field(default_factory=dict)
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -53,6 +55,7 @@ class Report:
             "settings": self.settings,
             "ms": {name: summary(values) for name, values in self.series.items() if values},
             "figures": {name: {"value": value, "unit": unit} for name, (value, unit) in self.singles.items()},
+            "tables": self.tables,
             "notes": self.notes,
         }
 
@@ -73,6 +76,8 @@ class Report:
                     cells = [_number(row[key]) for key in ("p50", "p95", "p99", "max")]
                     table.add_row(name, str(row["n"]), *cells)
             console.print(table)
+        for title, rows in self.tables.items():
+            console.print(_table(title, rows))
         once = Table(box=None, pad_edge=False, show_header=False)
         once.add_column()
         once.add_column(justify="right")
@@ -88,6 +93,17 @@ class Report:
                 json_path.write_text(line + "\n")
             except OSError as error:
                 raise BenchError(f"--json: {str(json_path)!r} cannot be written: {error.strerror}") from error
+
+
+def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, title=title, title_justify="left")
+    for name in rows[0] if rows else ():
+        table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right")
+    for row in rows:
+        table.add_row(
+            *("" if v is None else f"{v:g}" if isinstance(v, float) else str(v) for v in row.values())
+        )
+    return table
 
 
 def _number(value: float) -> str:

@@ -148,6 +148,11 @@ class Engine:
         """What any session remembers, in bytes."""
         return SessionState.zeros(self.backend.spec).nbytes
 
+    @property
+    def busy_s(self) -> float:
+        """For how long the device has worked in all."""
+        return self._costs.busy_s
+
     def hangs_for_s(self, now_s: float) -> float | None:
         """For how long the present call of the device has been running, where that is longer than three
         segment periods and three times what the longest usually takes; None: all is well."""

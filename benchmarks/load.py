@@ -1,0 +1,189 @@
+"""`psistream bench load`: how many sessions a device serves in real time, with and without batching.
+
+The engine runs on its own thread and on the real clock; all sessions are watched, nobody encodes. There are
+more and more of them until deadlines break. Beside it, what the runtime itself takes of the processor.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from benchmarks.blank import BlankBackend
+from benchmarks.machine import description
+from benchmarks.report import Report, percentile
+from engine.backends.base import Arrays, Backend
+from engine.config import RuntimeConfig
+from engine.model.signature import ModelSpec
+from engine.runtime.engine import Engine
+from engine.types import OpenSession, RuntimeEvent, SegmentReady, SessionClosed
+
+PROMPT = "a red fox walks right through a forest"
+SETTLE_SEGMENTS = 6  # of each session, that don't count
+BROKEN = 0.02  # deadlines are broken where more segments are late, or are shown in slow motion
+OWN_SEGMENTS = 400
+CLOSER = 3  # more runs, to find the knee between two counts
+
+
+class Listener:
+    """Keeps the figures of segments, not their pictures. Called on the device thread."""
+
+    def __init__(self) -> None:
+        self.made: list[SegmentReady] = []
+        self.closed: list[SessionClosed] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, event: RuntimeEvent) -> None:
+        if isinstance(event, SegmentReady):
+            with self._lock:
+                self.made.append(replace(event, frames=event.frames[:0]))
+        elif isinstance(event, SessionClosed):
+            self.closed.append(event)
+
+    def take(self) -> list[SegmentReady]:
+        with self._lock:
+            made, self.made = self.made, []
+        return made
+
+
+@contextmanager
+def playing(backend: Backend, sessions: int, max_batch: int) -> Iterator[tuple[Engine, Listener]]:
+    """An engine whose sessions began evenly over the time of a segment."""
+    heard = Listener()
+    config = RuntimeConfig(max_sessions=max(sessions, 1), max_batch=max_batch, max_load=1e6)
+    engine = Engine(backend, config, heard)
+    engine.start()
+    try:
+        for n in range(sessions):
+            engine.open(OpenSession(f"s{n}", PROMPT, n))
+            engine.set_watched(f"s{n}", True)
+            time.sleep(backend.spec.segment_s / sessions)
+        yield engine, heard
+    finally:
+        engine.close()
+
+
+def play(backend: Backend, sessions: int, max_batch: int, seconds: float) -> dict[str, Any]:
+    """One row of the table."""
+    with playing(backend, sessions, max_batch) as (engine, heard):
+        until_s = time.perf_counter() + seconds
+        settled = min(until_s, time.perf_counter() + SETTLE_SEGMENTS * backend.spec.segment_s)
+        time.sleep(max(0.0, settled - time.perf_counter()))
+        heard.take()
+        begun_s, busy_s = time.perf_counter(), engine.busy_s
+        time.sleep(seconds)
+        made, span_s = heard.take(), time.perf_counter() - begun_s
+        busy_s = engine.busy_s - busy_s
+    total_ms = [s.timings_ms["total"] for s in made]
+    count = max(1, len(made))
+    return {
+        "batching": "no" if max_batch == 1 else f"to {max_batch}",
+        "sessions": sessions,
+        "late %": round(100 * sum(s.lead_s < 0 for s in made) / count, 1),
+        "slow %": round(100 * sum(s.rate < 1 for s in made) / count, 1),
+        "speed": round(len(made) * backend.spec.segment_s / span_s / sessions, 3),
+        "segment p50 ms": round(percentile(total_ms, 0.5), 1) if made else None,
+        "segment p95 ms": round(percentile(total_ms, 0.95), 1) if made else None,
+        "device busy %": round(100 * busy_s / span_s, 1),
+        "segments": len(made),
+    }
+
+
+def in_real_time(row: dict[str, Any]) -> bool:
+    return bool(row["segments"] and row["late %"] + row["slow %"] <= 100 * BROKEN)
+
+
+def until_it_breaks(
+    backend: Backend, counts: Sequence[int], max_batch: int, seconds: float
+) -> tuple[list[dict[str, Any]], int]:
+    """The rows, and the knee: the most sessions that were in real time. Between the last count that was and
+    the first that wasn't it is looked for more closely."""
+    rows, knee, todo = [], 0, list(counts)
+    for _ in range(len(counts) + CLOSER):
+        if not todo:
+            break
+        sessions = todo.pop(0)
+        rows.append(play(backend, sessions, max_batch, seconds))
+        if in_real_time(rows[-1]):
+            knee = sessions
+        else:
+            todo = []
+        broken = [r["sessions"] for r in rows if not in_real_time(r)]
+        if broken and min(broken) - knee > 1:
+            todo = [(min(broken) + knee) // 2]
+    return sorted(rows, key=lambda r: int(r["sessions"])), knee
+
+
+class Stopwatch:
+    """A backend's processor time on the calling thread, apart from everything else."""
+
+    def __init__(self, inner: Backend) -> None:
+        self._inner = inner
+        self.name, self.spec, self.fingerprint = inner.name, inner.spec, inner.fingerprint
+        self.spent_s = 0.0
+
+    def run(self, role: str, inputs: Arrays) -> dict[str, Any]:
+        start_s = time.thread_time()
+        try:
+            return self._inner.run(role, inputs)
+        finally:
+            self.spent_s += time.thread_time() - start_s
+
+    def tokenize(self, text: str) -> tuple[Any, Any]:
+        return self._inner.tokenize(text)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def own_ms(spec: ModelSpec, sessions: int, segments: int = OWN_SEGMENTS) -> float:
+    """Processor time of the runtime per segment, on a device that costs nothing; the clock jumps."""
+    now_s, heard = 0.0, Listener()
+    backend = Stopwatch(BlankBackend(spec))
+    config = RuntimeConfig(max_sessions=sessions, max_load=1e6)
+    engine = Engine(backend, config, heard, lambda: now_s)
+    try:
+        for n in range(sessions):
+            engine.open(OpenSession(f"s{n}", PROMPT, n))
+            engine.set_watched(f"s{n}", True)
+        while len(heard.made) < sessions:  # the first segments prepare a scene
+            now_s = max(now_s, engine.step() or now_s)
+        heard.take()
+        start_s, backend.spent_s = time.thread_time(), 0.0
+        while len(heard.made) < segments:
+            now_s = max(now_s, engine.step() or now_s)
+        spent_s = time.thread_time() - start_s - backend.spent_s
+        return 1000 * spent_s / len(heard.made)
+    finally:
+        engine.close()
+
+
+def measure(backend: Backend, counts: Sequence[int], max_batch: int, seconds: float) -> Report:
+    spec = backend.spec
+    report = Report(
+        "load", description(), {"model": spec.name, "backend": backend.name, "seconds each": seconds}
+    )
+    rows = report.tables["sessions at once"] = []
+    knees = {}
+    for most in dict.fromkeys((1, max_batch)):
+        found, knees[most] = until_it_breaks(backend, counts, most, seconds)
+        rows += found
+    one = report.singles
+    one["sessions in real time, one by one"] = (knees[1], "")
+    one[f"sessions in real time, batches to {max_batch}"] = (knees[max_batch], "")
+    if knees[1]:
+        one["gain by batching"] = (round(knees[max_batch] / knees[1], 2), "×")
+    for sessions in (1, 8):
+        one[f"runtime's own processor time per segment, {sessions} sessions"] = (
+            round(own_ms(spec, sessions), 3),
+            "ms",
+        )
+    report.notes.append(
+        f"In real time: at most {100 * BROKEN:g} % of the segments late or in slow motion. Speed 1 is real "
+        "time. Not measured here: encoding and sending."
+    )
+    return report

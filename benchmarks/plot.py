@@ -1,0 +1,34 @@
+"""Curves of a soak as a PNG, where matplotlib is installed. It knows no benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.report import BenchError
+
+
+def curves(path: Path, xs: Sequence[float], series: Mapping[str, Sequence[float]], along: str) -> None:
+    """One panel per series, one above the other. Raises BenchError."""
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        raise BenchError("--plot needs matplotlib: pip install matplotlib") from None
+    mpl.use("agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(
+        len(series), 1, sharex=True, figsize=(9, 2.2 * len(series)), squeeze=False
+    )
+    for panel, (name, values) in zip(panels[:, 0], series.items(), strict=True):
+        panel.plot(xs, values, linewidth=0.8)
+        panel.set_ylim(bottom=0)
+        panel.set_title(name, fontsize=9, loc="left")
+    panels[-1, 0].set_xlabel(along)
+    figure.tight_layout()
+    try:
+        figure.savefig(path, dpi=110)
+    except OSError as error:
+        raise BenchError(f"--plot: {str(path)!r} cannot be written: {error.strerror}") from error
+    finally:
+        pyplot.close(figure)

@@ -1,0 +1,83 @@
+"""`psistream bench step`: what each of the model's functions takes, alone and in batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.machine import description
+from benchmarks.report import Report, percentile
+from engine.backends.base import Backend
+from engine.model.signature import Tensor, signature
+
+ROLE_S = 30.0  # one function at one batch size is measured no longer than this
+
+
+def measure(backend: Backend, batches: Sequence[int], n: int) -> Report:
+    """Raises BackendError."""
+    spec = backend.spec
+    report = Report(
+        "step", description(), {"model": spec.name, "backend": backend.name, "n": n, "steps": spec.steps}
+    )
+    rows = report.tables["milliseconds"] = []
+    for role, contract in signature(spec).items():
+        for batch in batches:
+            given = {t.name: _some(t, batch) for t in contract.inputs}
+            times_ms = _times_ms(backend, role, given, n)
+            middle_ms = percentile(times_ms, 0.5)
+            rows.append(
+                {
+                    "function": role,
+                    "rows": batch,
+                    "call p50": round(middle_ms, 3),
+                    "call p95": round(percentile(times_ms, 0.95), 3),
+                    "least": round(min(times_ms), 3),
+                    "per row": round(middle_ms / batch, 3),
+                    "n": len(times_ms),
+                }
+            )
+    for batch in batches:
+        segment_ms = _segment_ms(rows, batch, spec.steps)
+        rate = 1000 * spec.segment_s / segment_ms if segment_ms else float("inf")
+        report.singles[f"segment of one session, {batch} in a batch"] = (round(segment_ms, 2), "ms")
+        if segment_ms:
+            report.singles[f"sessions that would take all of the device, {batch} in a batch"] = (
+                round(rate, 2),
+                "",
+            )
+    report.notes.append(
+        f"A segment is {spec.steps} × denoise, decode, memorize and squeeze, by the medians per row; "
+        f"it plays for {1000 * spec.segment_s:g} ms."
+    )
+    return report
+
+
+def _segment_ms(rows: Sequence[dict[str, Any]], batch: int, steps: int) -> float:
+    each = {r["function"]: float(r["per row"]) for r in rows if r["rows"] == batch}
+    return steps * each["denoise"] + each["decode"] + each["memorize"] + each["squeeze"]
+
+
+def _times_ms(backend: Backend, role: str, given: dict[str, npt.NDArray[Any]], n: int) -> list[float]:
+    """After one call that does not count."""
+    times_ms: list[float] = []
+    begun_s = time.perf_counter()
+    backend.run(role, given)
+    while len(times_ms) < n and (not times_ms or time.perf_counter() - begun_s < ROLE_S):
+        start_s = time.perf_counter()
+        backend.run(role, given)
+        times_ms.append(1000 * (time.perf_counter() - start_s))
+    return times_ms
+
+
+def _some(t: Tensor, batch: int) -> npt.NDArray[Any]:
+    """Inputs of the sizes that they have: noise, half-way times, ones for masks and ids."""
+    shape = (batch, *t.shape)
+    if t.name in ("t", "d", "sigma"):
+        return np.full(shape, 0.5, t.dtype)
+    if t.dtype == "float32" and not t.name.endswith("mask"):
+        return np.random.Generator(np.random.Philox(1)).standard_normal(shape, np.float32)
+    return np.ones(shape, t.dtype)
