@@ -72,6 +72,7 @@ def test_the_table_grows_with_what_is_measured_and_nothing_is_measured_twice(
     assert full["variants"]["a"]["figures"]["ELO"]["n"] == 1
     assert full["variants"]["rendered"]["figures"]["ELO"] is None
     assert full["variants"]["a"]["figures"]["error at returns"]["n"] == 2
+    assert full["variants"]["a"]["figures"]["ψ left after 16"]["n"] == 1
     assert "error at returns" not in full["variants"]["b"]["figures"]  # F0 has no memory to ask
     assert full["plan"] == {"seed": 1}
 

@@ -21,6 +21,7 @@ from engine.backends.artifact import open_artifact
 from engine.errors import ModelFilesError
 from engine.evaluation import probe, reader
 from engine.evaluation.base import Figure, Row, Scale
+from engine.evaluation.forgetting import left
 from engine.evaluation.measuring import Evaluation, Said, measure
 from engine.evaluation.player import Read, Settings, model_of
 from engine.evaluation.reading import of_model
@@ -114,7 +115,7 @@ def measure_variant(bench: Bench, v: Variant) -> None:
     wanted: list[Figure] = [Walk(), *([Recall()] if bench.journey_s else [])]
     _measure(bench, model, wanted, folder / "evaluation", digest(folder / DONE))
     if not v.backwards:
-        _returns(bench, dit, folder)
+        _memory(bench, dit, folder)
 
 
 def measure_truth(bench: Bench) -> None:
@@ -132,13 +133,16 @@ def _measure(bench: Bench, model: Model, figures: Sequence[Figure], out: Path, o
         raise KeyboardInterrupt
 
 
-def _returns(bench: Bench, dit: MemoryPackDiT, folder: Path) -> None:
+def _memory(bench: Bench, dit: MemoryPackDiT, folder: Path) -> None:
+    """What ψ is worth, and how long it lasts."""
     own = {"model": digest(folder / DONE)}
-    if _read(folder / "returns.json").get("made_with") == own:
+    found = _read(folder / "memory.json")
+    if found.get("made_with") == own:
         return
     pool = bench.held_out()
-    found = errors(dit, pool, returns(pool, dit.config.segment, RETURNS))
-    (folder / "returns.json").write_text(json.dumps({"made_with": own, "errors": found}) + "\n")
+    worth = errors(dit, pool, returns(pool, dit.config.segment, RETURNS))
+    found = {"made_with": own, "errors": worth, "left": left(dit, pool)}
+    (folder / "memory.json").write_text(json.dumps(found) + "\n")
 
 
 def write_table(bench: Bench, variants: Sequence[Variant], settings: Mapping[str, Any]) -> Path:
@@ -172,8 +176,18 @@ def _found(bench: Bench, v: Variant) -> Found | None:
     if not walks:
         return None
     journeys = _rows(folder / "evaluation", own, Recall())
-    seen = _read(folder / "returns.json").get("errors", {})
-    return Found(v.name, v.title, walks, journeys, seen, v.control, v.paper, _trained(folder))
+    memory = _read(folder / "memory.json")
+    return Found(
+        v.name,
+        v.title,
+        walks,
+        journeys,
+        memory.get("errors", {}),
+        {int(k): x for k, x in (memory.get("left") or {}).items()},
+        v.control,
+        v.paper,
+        _trained(folder),
+    )
 
 
 def _rows(folder: Path, made_with: Mapping[str, str], figure: Figure) -> list[Row]:

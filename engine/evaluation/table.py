@@ -47,6 +47,7 @@ class Found:
     walks: Sequence[Row]  # of engine.evaluation.walk, in order of seed
     journeys: Sequence[Row] = ()  # of engine.evaluation.recall
     returns: Mapping[str, Sequence[float]] = field(default_factory=dict)  # of engine.evaluation.returns
+    left: Mapping[int, Sequence[float]] = field(default_factory=dict)  # of engine.evaluation.forgetting
     control: str = ""
     paper: Sequence[str] = ()
     trained: Mapping[str, float] = field(default_factory=dict)
@@ -68,6 +69,7 @@ def cells(v: Found) -> Cells:
             "ψ beyond the window, %": worth["short"],
             "ψ of its own, %": worth["another"],
         }
+    out |= {f"ψ left after {k}": mean(shares) for k, shares in v.left.items()}
     return out
 
 

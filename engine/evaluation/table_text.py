@@ -6,13 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from engine.evaluation.base import Cell, Table
+from engine.evaluation.forgetting import SAME
 from engine.evaluation.report import markdown
 from engine.evaluation.table import STANDS_FOR, Claim, Found, cells, claims, difference, paper, ratings
 
 SHARES: Final = ("all named", "right sign", "dynamic", "recall", "recall by chance", "Δ all named")
 NUMBERS: Final = ("ELO", "Fréchet distance", "distance", "smoothness", "background", "subject")
 CHANGES: Final = ("Δ distance", "Δ background", "Δ subject")
-MEMORY: Final = ("error at returns", "ψ beyond the window, %", "ψ of its own, %")
+MEMORY: Final = (
+    "error at returns",
+    "ψ beyond the window, %",
+    "ψ of its own, %",
+    *(f"ψ left after {k}" for k in SAME),
+)
 COMPARED: Final = ("all named", "right sign", "distance", "background", "subject", "error at returns")
 WORDS: Final = {
     "all named": "adherence",
