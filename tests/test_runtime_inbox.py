@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.runtime.inbox import Inbox
-from engine.types import Action, Control, ControlBody, Pause, Prompt, Receipt
+from engine.types import Action, Control, ControlBody, Pause, Prompt, Receipt, Reset, Rewind
 
 
 def applied(inbox: Inbox) -> list[str]:
@@ -39,6 +39,17 @@ def test_a_full_inbox_without_actions_refuses_the_newcomer_and_keeps_every_promp
     answers = inbox.offer(Control("late", Action("left")))
     assert [(a.id, a.status, a.code) for a in answers] == [("late", "rejected", "busy")]
     assert applied(inbox) == ["0", "1", "2"]
+
+
+def test_in_the_middle_of_a_segment_only_what_takes_effect_at_once_comes_out_and_what_was_before() -> None:
+    inbox = Inbox("s", 8, 16)
+    inbox.offer(Control("0", Prompt("a")))
+    assert inbox.take(between=False) == []
+    for n, body in enumerate((Rewind(1.0), Action("left"), Reset(when="now"), Prompt("b"), Pause()), 1):
+        inbox.offer(Control(str(n), body))
+    assert [c.id for c in inbox.take(between=False)] == ["0", "1", "2", "3"]
+    assert inbox.take(between=False) == []
+    assert [c.id for c in inbox.take()] == ["4", "5"]
 
 
 def test_an_id_has_one_effect_and_its_answer_is_repeated() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -381,3 +382,45 @@ def test_a_fork_of_what_was_never_shown_begins_as_its_source_does() -> None:
     rig = rigged()
     open_fork(rig)
     assert same(rig.run_segments(2, "f"), rig.segments()[:2] or rig.run_segments(2)[:2])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_is_steered_and_when_the_screen_goes_forward_and_shows_nothing_invalid(
+    seed: int,
+) -> None:
+    """On a device that is busy half the time, sometimes late: what playout would show of it."""
+    chance = random.Random(seed)
+    rig = rigged(delay_s=0.05, jitter=0.9)
+    bodies = [
+        Prompt("a blue city", "soft", "now"),
+        Prompt("a green city", "cut", "now"),
+        Prompt("night"),
+        Rewind(1.0),
+        Action("left"),
+        Pause(),
+        Resume(),
+        Reset(None, "now"),
+    ]
+    for _ in range(30):
+        rig.run(chance.uniform(0.1, 1.5))
+        rig.submit(chance.choice(bodies))
+    rig.submit(Resume())
+    rig.run(2.0)
+    queued: list[SegmentReady] = []
+    invalid = 0
+    for event in rig.events:
+        if isinstance(event, Discarded):
+            invalid += sum(s.segment > event.segment for s in queued)
+            queued = [s for s in queued if s.segment <= event.segment]
+        if isinstance(event, SegmentReady):
+            queued.append(event)
+    assert invalid > 5
+    for a, b in pairwise(queued):
+        assert b.segment > a.segment
+        assert b.epoch >= a.epoch
+        assert b.due_s > a.due_s
+        if a.epoch == b.epoch:
+            assert b.due_s >= a.due_s + SEGMENT_S / a.rate - 1e-6
+    assert [r.id for r in rig.receipts()] == [f"c{n + 1}" for n in range(31)]
+    told = [r.segment or 0 for r in rig.receipts()]
+    assert told == sorted(told)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from engine.types import (
     Capacity,
     CloseSession,
     Control,
+    Exported,
+    ExportSession,
     OpenSession,
     Packet,
     Pause,
@@ -29,6 +32,7 @@ from engine.types import (
     Receipt,
     RequestKeyframe,
     Resume,
+    Rewind,
     SegmentReady,
     SegmentStats,
     SessionClosed,
@@ -89,6 +93,48 @@ async def test_a_session_is_played_steered_and_closed(make: Make) -> None:
             own = [p for p in heard.packets() if p.codec == codec]
             assert own[0].keyframe
             assert [p.frame for p in own] == sorted(p.frame for p in own)
+
+
+async def test_after_a_now_nothing_older_is_shown() -> None:
+    ahead = replace(FAKE, runtime=RuntimeConfig(lead_min_s=1.3))
+    async with working(InProcessWorker, ahead) as (worker, heard):
+        worker.send(OpenSession("s", "a red cat", 1))
+        worker.send(SetViewers("s", {"vp8": 1}))
+        await until(lambda: len(heard.packets()) > 10, "packets")
+        worker.send(SubmitControl("s", Control("c", Prompt("a blue dog", when="now"))))
+        await until(lambda: any(p.epoch == 1 for p in heard.packets()), "the new prompt")
+        worker.send(SubmitControl("s", Control("r", Rewind(1.0))))
+        await until(lambda: any(p.epoch == 2 for p in heard.packets()), "what was before")
+        shown = [(p.epoch, p.segment) for p in heard.packets()]
+        assert shown == sorted(shown)
+        last, first = max(s for e, s in shown if e == 0), min(s for e, s in shown if e == 1)
+        assert first > last + 1  # what was queued between them is not shown
+        told = [e.receipt.segment for e in heard if isinstance(e, Applied)]
+        assert told == [first, min(s for e, s in shown if e == 2)]
+
+
+async def test_a_session_moves_to_another_worker_as_a_file() -> None:
+    async with working(InProcessWorker) as (worker, heard):
+        worker.send(OpenSession("s", "a red cat", 7))
+        worker.send(SetViewers("s", {"vp8": 1}))
+        await until(heard.packets, "packets")
+        for n, (session, what) in enumerate((("s", "snapshot"), ("s", "log"), ("nobody", "log"))):
+            worker.send(ExportSession(session, str(n), what))  # type: ignore[arg-type]
+        await until(lambda: len(exported(heard)) == 3, "exports")
+        files = {e.request: e for e in exported(heard)}
+    assert files["2"].code == "unknown_session"
+    assert (files["1"].data or b"").startswith(b'{"format": "psistream-log-1"')
+    async with working(ProcessWorker) as (worker, heard):
+        worker.send(OpenSession("t", None, None, snapshot=files["0"].data))
+        worker.send(OpenSession("f", None, None, fork_of="t"))
+        worker.send(OpenSession("x", None, None, snapshot=b"junk"))
+        await until(lambda: len([e for e in heard if isinstance(e, SessionInfo)]) == 2, "sessions")
+        await until(lambda: [e for e in heard if isinstance(e, SessionClosed)], "a refusal")
+        assert {(e.prompt, e.seed) for e in heard if isinstance(e, SessionInfo)} == {("a red cat", 7)}
+
+
+def exported(heard: Heard) -> list[Exported]:
+    return [e for e in heard if isinstance(e, Exported)]
 
 
 @BOTH
