@@ -14,6 +14,11 @@ def onnx(args: argparse.Namespace) -> int:
 
     precisions = args.precision.split(",")
     for precision in precisions:
+        if precision == "fp8":
+            raise InvalidInput(
+                "--precision: fp8 is made from a folder's bf16 graph: `psistream export fp8 DIR`",
+                field="precision",
+            )
         dtype(precision)
     from export.wander import collect, export_again, export_onnx
 
@@ -57,15 +62,13 @@ def full(args: argparse.Namespace, precisions: list[str]) -> int:
 def tensorrt(args: argparse.Namespace) -> int:
     from engine.backends.artifact import open_artifact
     from engine.backends.engines import cache_folder
-    from engine.model.precision import precision_of
-    from export.tensorrt import Plan, build, parsed
+    from export.tensorrt import Plan, build, parsed, precision_for
 
     artifact = open_artifact(args.folder, needs=())
     roles = args.roles.split(",") if args.roles else list(dict.fromkeys(g.role for g in artifact.graphs))
     cache = args.cache or cache_folder()
-    there = {(g.role, g.precision) for g in artifact.graphs}
     for role in roles:
-        precision = args.precision if (role, args.precision) in there else precision_of(role, args.precision)
+        precision = precision_for(artifact, role, args.precision)
         if args.parse:
             result = parsed(artifact, role, precision, args.backend)
             print(f"{role:16s} {precision}  parsed, {sum((result.layers or {}).values())} layers", flush=True)
@@ -100,6 +103,20 @@ def quiet(line: str) -> None:
     pass
 
 
+def fp8(args: argparse.Namespace) -> int:
+    from export.fp8 import add
+    from export.rivals import opened
+
+    graph = add(opened(args.folder))
+    size = (args.folder / graph.file).stat().st_size / 1024
+    linears = graph.operators["QuantizeLinear"]
+    print(
+        f"{graph.file}: {graph.nodes} nodes, {size:.0f} KiB, {linears} tensors in fp8; next: "
+        f"psistream export tensorrt {args.folder} --roles denoise --precision fp8"
+    )
+    return 0
+
+
 def upgrade(args: argparse.Namespace) -> int:
     from export.manifest import upgrade as rewrite
 
@@ -108,22 +125,22 @@ def upgrade(args: argparse.Namespace) -> int:
 
 
 def verify(args: argparse.Namespace) -> int:
-    from engine.backends.artifact import open_artifact
     from export.record import note
-    from export.rivals import PRECISION, candidate, pytorch
+    from export.rivals import PRECISION, candidate, edges, opened, precisions, pytorch
     from export.verify import verify as compare
 
-    artifact = open_artifact(args.folder)
-    backend = candidate(args.backend, args.folder)
+    artifact = opened(args.folder)
+    backend = candidate(args.backend, artifact)
     precision = args.precision or PRECISION[args.backend]
-    rival = None if precision == "fp32" else pytorch(artifact, precision)
+    rival = pytorch(artifact, precision) if precision in ("bf16", "fp16") else None
     report = compare(
         backend,
         pytorch(artifact, "fp32"),
         precision=precision,
         rival=rival,
         segments=args.segments,
-        batches=tuple(sorted({1, args.batch})),
+        batches=edges(args.backend, artifact, args.batch),
+        precisions=precisions(artifact, precision),
     )
     print("\n".join(report.lines()))
     if args.record:
@@ -179,6 +196,9 @@ def parser() -> argparse.ArgumentParser:
     trt.add_argument("--cache", type=Path, help="where engines are kept (default: $PSISTREAM_ENGINES)")
     trt.add_argument("--parse", action="store_true", help="only ask the parser; build nothing")
     trt.set_defaults(run_command=tensorrt)
+    low = commands.add_parser("fp8", help="the denoiser's linears in fp8, beside its bf16 graph")
+    low.add_argument("folder", type=Path)
+    low.set_defaults(run_command=fp8)
     old = commands.add_parser("upgrade", help="rewrite the manifest of an older version")
     old.add_argument("folder", type=Path)
     old.set_defaults(run_command=upgrade)
@@ -189,7 +209,7 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--backend", default="onnxruntime", help="onnxruntime, cuda or tensorrt")
     check.add_argument("--precision", help="whose gates to use (default: what the backend computes in)")
     check.add_argument("--segments", type=int, default=64, help="of recursion (default: 64)")
-    check.add_argument("--batch", type=int, default=4, help="beside batch 1 (default: 4)")
+    check.add_argument("--batch", type=int, default=4, help="beside batch 1 (default: 4); engines: theirs")
     check.add_argument("--record", action="store_true", help="write the outcome into the manifest")
     check.set_defaults(run_command=verify)
     look = commands.add_parser("inspect", help="what a folder, graph, engine or model is")

@@ -1,8 +1,8 @@
-"""The full-size model → graphs of its transformer's roles, by name of weight, without reading the weights.
+"""The full-size model → a graph per role, by name of weight.
 
 Graphs go beside the shards of `psistream convert`, so that graphs of any size stay small and all read one
-copy. `--layers` makes the same network with a few blocks and random weights, to look at and to
-measure. What encodes text and pictures and what decodes runs in PyTorch.
+copy; the transformer's weights are never read. `--layers` makes the same network with a few blocks and random
+weights, to look at and to measure. What surrounds it (export.companions) is exported where its files are.
 """
 
 from __future__ import annotations
@@ -10,29 +10,29 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import onnx
 import torch
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
-from engine.backends.artifact import WEIGHTS, Graph, write_manifest
-from engine.errors import InvalidInput
+from engine.backends.artifact import Graph, write_manifest
+from engine.backends.full import read_config
+from engine.errors import InvalidInput, Unavailable
 from engine.model.config import ModelConfig
 from engine.model.dit import MemoryPackDiT
-from engine.model.full import Denoise, InitialMemory, Memorize, Serve, Squeeze
+from engine.model.full import Companions, Denoise, InitialMemory, Memorize, Serve, Squeeze
 from engine.model.precision import dtype
 from engine.model.presets import Preset, preset
 from engine.model.signature import ModelSpec, Role, signature
-from export.graph import export_role
+from export import companions
+from export.graph import example, export_role
 from export.manifest import describe, tools
-from export.weights import Stored, all_stored, places
+from export.weights import Stored, all_stored, places, write_shards
 
-ROLES = ("initial_memory", "memorize", "squeeze", "denoise")
-TEXT_LENGTH = 512  # ids of both tokenizers; of no role that is exported here
-SHARD_BYTES = 2**31
+TEXT_LENGTH = 95 + 256 + 77  # ids: LLaMA's template, the prompt; the prompt again for CLIP
 
 
 def full_preset(name: str) -> Preset:
@@ -54,7 +54,7 @@ def shrunk(config: ModelConfig, layers: tuple[int, int]) -> ModelConfig:
 
 
 def spec_of(name: str, config: ModelConfig, serve: Serve) -> ModelSpec:
-    """As engine.model.full has it, but for sizes that only the companions know; no role here has them."""
+    """As engine.model.full has it, without the companions at hand."""
     return ModelSpec(
         name=name,
         height=serve.height,
@@ -70,7 +70,7 @@ def spec_of(name: str, config: ModelConfig, serve: Serve) -> ModelSpec:
         text_tokens=config.memory.text_tokens,
         image_tokens=config.memory.tokens - config.memory.text_tokens,
         model_dim=config.dim,
-        decoder_state=(1,),
+        decoder_state=(decoder_state(config, serve),),
         actions=config.actions,
         steps=serve.steps,
         first_steps=serve.steps,
@@ -81,6 +81,13 @@ def spec_of(name: str, config: ModelConfig, serve: Serve) -> ModelSpec:
         sampler=serve.sampler,
         shift=serve.shift,
     )
+
+
+def decoder_state(config: ModelConfig, serve: Serve) -> int:
+    """How many numbers the decoder remembers: TAEHV eight latents, HunyuanVideo's a segment and a frame."""
+    cells = config.latent_height * config.latent_width
+    latents, pixels = (8, 0) if serve.decoder == "taehv" else (config.segment, 64)
+    return 1 + (latents * config.channels + pixels) * cells
 
 
 def serve_of(name: str) -> Serve:
@@ -109,25 +116,9 @@ def hollow(config: ModelConfig, kind: torch.dtype) -> MemoryPackDiT:
 
 
 def random_weights(config: ModelConfig, out: Path, seed: int = 0) -> list[Path]:
-    """Weights as training would start with them, bf16, in shards below 2 GiB."""
+    """Weights as training would start with them, bf16."""
     torch.manual_seed(seed)
-    state = MemoryPackDiT(config).to(torch.bfloat16).state_dict()
-    shards: list[dict[str, Tensor]] = [{}]
-    size = 0
-    for name, tensor in state.items():
-        if size + tensor.nbytes > SHARD_BYTES and shards[-1]:
-            shards.append({})
-            size = 0
-        shards[-1][name] = tensor.contiguous()
-        size += tensor.nbytes
-    if len(shards) == 1:
-        names = [WEIGHTS]
-    else:
-        names = [f"model-{n:05d}-of-{len(shards):05d}.safetensors" for n in range(1, len(shards) + 1)]
-    for name, shard in zip(names, shards, strict=True):
-        save_file(shard, out / name)
-        (out / name).chmod(0o644)
-    return [out / name for name in names]
+    return write_shards(MemoryPackDiT(config).to(torch.bfloat16).state_dict(), out, "model")
 
 
 def shards(source: Path, out: Path) -> list[Path]:
@@ -150,11 +141,10 @@ def export_full(
     layers: tuple[int, int] | None = None,
     precisions: Sequence[str] = ("bf16",),
 ) -> ModelSpec:
-    """Graphs of a converted checkpoint in `weights`, or of `layers` blocks with random weights.
+    """Graphs of a converted checkpoint in `weights` and of the companions beside it, or of `layers` blocks
+    with random weights.
 
     Raises InvalidInput, ModelFilesError."""
-    from engine.backends.full import read_config
-
     for precision in precisions:
         dtype(precision)
     config, serve = full_preset(name).config, serve_of(name)
@@ -169,7 +159,21 @@ def export_full(
     spec = spec_of(name, config, serve)
     stored = all_stored(files)
     graphs = [g for p in dict.fromkeys(precisions) for g in write_graphs(config, spec, stored, out, p)]
-    about = {"preset": name, "layers": [config.double_blocks, config.single_blocks], "dit": asdict(config)}
+    if weights is not None and weights.resolve() != out.resolve():
+        print(f"graphs of text, pictures and frames are made beside their files: --out {weights}")
+    elif weights is not None and (lacks := companions.lacking(weights, serve)):
+        print(f"no graphs of text, pictures and frames: {weights} lacks {', '.join(lacks)}")
+    elif weights is not None:
+        found = companions.load(weights, config, serve)
+        stored |= all_stored(companions.write_weights(found, out))
+        for kind in dict.fromkeys(companions.precision(p) for p in precisions):
+            graphs += write_companions(found, config, serve, spec, stored, out, kind)
+    about = {
+        "preset": name,
+        "layers": [config.double_blocks, config.single_blocks],
+        "dit": asdict(config),
+        "serve": asdict(serve),
+    }
     write_manifest(out, spec, about, graphs, tools())
     return spec
 
@@ -177,29 +181,63 @@ def export_full(
 def write_graphs(
     config: ModelConfig, spec: ModelSpec, stored: dict[str, Stored], out: Path, precision: str
 ) -> list[Graph]:
-    roles, dit = signature(spec), hollow(config, dtype(precision))
-    graphs = []
-    for role, module in roles_of(dit, roles).items():
-        began = time.monotonic()
-        proto = export_role(module, roles[role], places(module, dit, stored), out)
-        file = f"{role}.onnx" if precision == "fp32" else f"{role}.{precision}.onnx"
-        onnx.save(proto, out / file)
-        graphs.append(describe(role, precision, file, proto))
-        size, took_s = (out / file).stat().st_size / 1024, time.monotonic() - began
-        print(f"{file}: {len(proto.graph.node)} nodes, {size:.0f} KiB, {took_s:.0f} s", flush=True)
-    return graphs
+    """The transformer's roles."""
+    dit = hollow(config, dtype(precision))
+    modules = roles_of(dit, signature(spec))
+    return [write_graph(role, m, dit, spec, stored, out, precision) for role, m in modules.items()]
+
+
+def write_companions(
+    found: Companions,
+    config: ModelConfig,
+    serve: Serve,
+    spec: ModelSpec,
+    stored: dict[str, Stored],
+    out: Path,
+    precision: str,
+) -> list[Graph]:
+    """The roles of what surrounds it. Changes the type that `found` computes in."""
+    dit, parts = hollow(config, dtype(precision)), companions.parts(found)
+    for p in parts.parameters():  # not buffers: LLaMA's rotations stay fp32
+        p.data = p.data.to(dtype(precision))
+    dit.add_module(companions.NAME, parts)  # so that one model knows the names of all weights
+    modules = companions.roles_of(dit, found, serve)
+    return [write_graph(role, m, dit, spec, stored, out, precision) for role, m in modules.items()]
+
+
+def write_graph(
+    role: str,
+    module: nn.Module,
+    model: nn.Module,
+    spec: ModelSpec,
+    stored: dict[str, Stored],
+    out: Path,
+    precision: str,
+) -> Graph:
+    began = time.monotonic()
+    proto = export_role(module, signature(spec)[role], places(module, model, stored), out)
+    file = f"{role}.onnx" if precision == "fp32" else f"{role}.{precision}.onnx"
+    onnx.save(proto, out / file)
+    size, took_s = (out / file).stat().st_size / 1024, time.monotonic() - began
+    print(f"{file}: {len(proto.graph.node)} nodes, {size:.0f} KiB, {took_s:.0f} s", flush=True)
+    return describe(role, precision, file, proto)
 
 
 def shapes(name: str, batch: int = 1) -> tuple[int, dict[str, list[tuple[str, tuple[int, ...]]]]]:
-    """The whole model run on the meta device: its parameters, and the outputs that came of each role."""
+    """The whole model run on the meta device: its transformer's parameters, and the outputs that came of each
+    role; those of what surrounds it too, where transformers and diffusers are installed."""
     config, serve = full_preset(name).config, serve_of(name)
     with torch.device("meta"):
         dit = MemoryPackDiT(config).to(torch.bfloat16).eval()
     roles = signature(spec_of(name, config, serve))
+    modules = roles_of(dit, roles)
+    with suppress(Unavailable):
+        modules |= companions.roles_of(dit, companions.hollow_companions(config, serve), serve)
     found = {}
-    for role, module in roles_of(dit, roles).items():
-        given = [torch.empty(batch, *t.shape, device="meta") for t in roles[role].inputs]
-        out = module(*given)
+    for role, module in modules.items():
+        given = [example(t, batch).to("meta") for t in roles[role].inputs]
+        with torch.device("meta"):
+            out = module.eval()(*given)
         outputs = out if isinstance(out, tuple) else (out,)
         found[role] = [(t.name, tuple(x.shape)) for t, x in zip(roles[role].outputs, outputs, strict=True)]
     return sum(p.numel() for p in dit.parameters()), found

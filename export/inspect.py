@@ -59,6 +59,7 @@ def graph(path: Path) -> list[str]:
     weights = [t for t in model.graph.initializer if t.external_data]
     said = [f"{path.name}: opset {g.opset}, {g.nodes} nodes, {path.stat().st_size / 1024:.0f} KiB"]
     said.append(f"{len(weights)} weights in {', '.join(sorted(found)) or 'the graph itself'}")
+    said += [f"{p.key}: {p.value}" for p in model.metadata_props]
     said += [f"  in   {tensor(t)}" for t in g.inputs] + [f"  out  {tensor(t)}" for t in g.outputs]
     said += [f"  {count:5d} {name}" for name, count in sorted(g.operators.items(), key=lambda o: -o[1])]
     return said
@@ -69,13 +70,17 @@ def engine(path: Path) -> list[str]:
         return folder(path.parent)
     e = read(path)
     i = e.inputs
+    later = {"plain": "", "refit": ", put in when it is loaded"}.get(
+        i.variant, ", left out until it is loaded"
+    )
     return [
         f"{e.model} {i.role}: {i.backend} {i.version}, {i.target}, {i.precision}, {e.bytes / 2**20:.1f} MiB",
-        f"  batch {i.batch[0]} to {i.batch[2]}, best at {i.batch[1]}; variant {i.variant}",
+        f"  batch {i.batch[0]} to {i.batch[2]}, best at {i.batch[1]}",
+        f"  variant {i.variant}: weights of {', '.join(i.weights)}{later}",
         f"  built in {e.build_s:.0f} s with at most {e.build_peak_bytes / 2**20:.0f} MiB on {e.built_on}",
         f"  attention {'decomposed' if e.decomposable else 'with kernels of its own, or none'}",
         f"  layers {operators(e.layers, every=True)}",
-        f"  known so far: {e.level}",
+        f"  known so far: {e.level}" + ("" if e.level in ("executed", "parity") else ", not executed"),
         *(evidence(found) for found in e.evidence),
     ]
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import nn
 
 from engine.backends.base import Arrays, Backend
@@ -45,7 +44,7 @@ class Recorder:
     """A backend that keeps what each role was last given."""
 
     def __init__(self, inner: Backend) -> None:
-        self.inner, self.name, self.spec = inner, inner.name, inner.spec
+        self.inner, self.name, self.spec, self.fingerprint = inner, inner.name, inner.spec, inner.fingerprint
         self.seen: dict[str, Given] = {}
 
     def run(self, role: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
@@ -84,7 +83,7 @@ def roles(
     batches: Sequence[int],
     rival: Backend | None = None,
 ) -> list[Row]:
-    """One row per role, batch and output; bytes (pictures) may differ by one level of 255.
+    """One row per role, batch and output.
 
     `allowed`: role → gate. `rival` is PyTorch in the candidate's precision."""
     rows: dict[tuple[str, int, str], Row] = {}
@@ -93,15 +92,23 @@ def roles(
             a, b = candidate.run(role, given), reference.run(role, given)
             c = rival.run(role, given) if rival is not None else {}
             for name, expected in b.items():
-                if not np.issubdtype(expected.dtype, np.floating):
-                    continue
                 found = distance(a[name], expected)
-                own = distance(c[name], expected) if name in c else None
-                row = Row(role, batch, name, found, own, tuple(failures(found, allowed[role], own)))
+                if expected.dtype == np.uint8:
+                    row = Row(role, batch, name, found, None, tuple(levels(a[name], expected, allowed[role])))
+                else:
+                    own = distance(c[name], expected) if name in c else None
+                    row = Row(role, batch, name, found, own, tuple(failures(found, allowed[role], own)))
                 key = (role, batch, name)
                 if key not in rows or row.found.rel_l2 > rows[key].found.rel_l2:
                     rows[key] = row  # the worst noise level
     return list(rows.values())
+
+
+def levels(a: npt.NDArray[Any], b: npt.NDArray[Any], allowed: Distance) -> list[str]:
+    """Pictures: one level of 255 where fp32 rounds the other way, more as the gate is wider."""
+    apart = int(np.abs(a.astype(np.int64) - b.astype(np.int64)).max())
+    most = 1 + round(255 * allowed.max_std)
+    return [f"{apart} levels of 255, allowed {most}"] if apart > most else []
 
 
 def controls(
@@ -134,21 +141,25 @@ def controls(
 
 
 def spoilt(reference: TorchBackend, spoil: Callable[[nn.Module], None]) -> TorchBackend:
-    """The reference with a denoiser that was broken on purpose."""
+    """The reference with a denoiser that was broken on purpose; it shares what was not."""
     modules = dict(reference.modules)
-    modules["denoise"] = copy.deepcopy(modules["denoise"])
+    whole = modules["denoise"]
+    shared = {id(t): t for t in (*whole.parameters(), *whole.buffers())}
+    modules["denoise"] = copy.deepcopy(whole, shared)
     spoil(modules["denoise"])
     return TorchBackend("spoilt", reference.spec, modules, reference.tokenize, reference.device)
 
 
 def permute(denoiser: nn.Module) -> None:
     """Roll the rows of one weight."""
-    weight = next(p for n, p in denoiser.named_parameters() if n.endswith(PERMUTED))
-    with torch.no_grad():
-        weight.copy_(weight.roll(1, 0))
+    name = next(n for n, _ in denoiser.named_parameters() if n.endswith(PERMUTED))
+    place, _, leaf = name.rpartition(".")
+    weight = denoiser.get_parameter(name)
+    setattr(denoiser.get_submodule(place), leaf, nn.Parameter(weight.roll(1, 0), requires_grad=False))
 
 
 def shift(denoiser: nn.Module) -> None:
     """Give every late token its neighbour's rotation."""
-    rotations = next(b for n, b in denoiser.named_buffers() if n.endswith(ROTATIONS))
-    rotations.copy_(rotations.roll(1, 1))
+    name = next(n for n, _ in denoiser.named_buffers() if n.endswith(ROTATIONS))
+    place, _, leaf = name.rpartition(".")
+    setattr(denoiser.get_submodule(place), leaf, denoiser.get_buffer(name).roll(1, 1))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from engine.backends.artifact import Artifact
+from engine.backends.artifact import NEEDED, Artifact, open_artifact, read_manifest
 from engine.backends.base import Backend
+from engine.backends.device import cuda_device
 from engine.backends.reference import ReferenceBackend, TorchBackend, load_model
 from engine.errors import InvalidInput
-from engine.model.precision import dtype, low_roles, lowered
+from engine.model.precision import dtype, low_roles, lowered, precision_of
 from engine.model.signature import signature
+from export import full_models
 
 MODULES = {  # each has load(path)
     "onnxruntime": "engine.backends.ort",
@@ -22,16 +25,26 @@ MODULES = {  # each has load(path)
 PRECISION = {"onnxruntime": "fp32", "cuda": "bf16", "tensorrt": "bf16"}
 
 
-def candidate(name: str, path: Path | None) -> Backend:
+def opened(path: Path | None) -> Artifact:
+    """A folder of either kind of model. Raises ModelFilesError."""
+    _, data = read_manifest(path)
+    return open_artifact(path, needs=() if "preset" in dict(data.get("config") or {}) else NEEDED)
+
+
+def candidate(name: str, artifact: Artifact) -> Backend:
     """Raises InvalidInput, Unavailable, ModelFilesError."""
     if name not in MODULES:
         raise InvalidInput(f"--backend: {name!r} is not one of {', '.join(MODULES)}", field="backend")
-    found: Backend = importlib.import_module(MODULES[name]).load(path)
+    if full_models.is_full(artifact):
+        return full_models.candidate(name, artifact)
+    found: Backend = importlib.import_module(MODULES[name]).load(artifact.path)
     return found
 
 
 def pytorch(artifact: Artifact, precision: str) -> TorchBackend:
-    """PyTorch on the CPU, in fp32 or with the roles that may be in `precision`."""
+    """PyTorch in fp32, or with the roles that may be in `precision`; the built-in kind on the CPU."""
+    if full_models.is_full(artifact):
+        return full_models.pytorch(artifact, precision)
     exact = ReferenceBackend(artifact)
     if precision == "fp32":
         return exact
@@ -41,3 +54,25 @@ def pytorch(artifact: Artifact, precision: str) -> TorchBackend:
     return TorchBackend(
         f"pytorch {precision}", spec, {**exact.modules, **low}, exact.tokenize, torch.device("cpu")
     )
+
+
+def precisions(artifact: Artifact, precision: str) -> dict[str, str]:
+    """Role → what it computes in where `precision` is compared."""
+    if precision == "fp8":  # that's the denoiser's alone
+        return {**precisions(artifact, "bf16"), "denoise": "fp8"}
+    if full_models.is_full(artifact):
+        return full_models.precisions(artifact, precision)
+    return {role: precision_of(role, precision) for role in signature(artifact.spec)}
+
+
+def edges(name: str, artifact: Artifact, batch: int) -> Sequence[int]:
+    """Batch sizes to compare: one and `batch`; of engines, both ends and the best of their profiles, as far
+    as all of them go."""
+    if name != "tensorrt":
+        return sorted({1, batch})
+    from engine.backends.tensorrt import fitting
+
+    _, chosen = fitting(artifact, cuda_device().target)
+    profiles = [engine.inputs.batch for engine, _ in chosen.values()]
+    least, most = max(p[0] for p in profiles), min(p[2] for p in profiles)
+    return sorted({n for p in profiles for n in p if least <= n <= most})

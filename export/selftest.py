@@ -18,16 +18,15 @@ from typing import Any
 import numpy as np
 
 from engine.backends import engines
-from engine.backends.artifact import Artifact, open_artifact
+from engine.backends.artifact import Artifact
 from engine.backends.base import Backend
 from engine.backends.device import cuda_device
 from engine.backends.tensorrt_api import load_api
 from engine.errors import PsistreamError, Unavailable
-from engine.model.precision import precision_of
 from export.parity import sized
 from export.record import evidence_of, note_engine, where
-from export.rivals import PRECISION, candidate, pytorch
-from export.tensorrt import Plan, build, parsed
+from export.rivals import PRECISION, candidate, edges, opened, precisions, pytorch
+from export.tensorrt import Plan, build, parsed, precision_for
 from export.verify import Report, learn, verify
 
 REPEATS = 20
@@ -66,12 +65,12 @@ def version(name: str) -> str | None:
 
 def run(folder: Path | None, *, segments: int, batch: int, out: Path | None = None) -> int:
     """0 where nothing failed; parts that this machine can't run don't count as failures."""
-    artifact, findings = open_artifact(folder), Findings()
+    artifact, findings = opened(folder), Findings()
     device = attempt(findings, "CUDA device", lambda: where() if cuda_device() else "")
-    try_engines(findings, artifact, folder, batch, on_device=device is not None)
+    try_engines(findings, artifact, batch, on_device=device is not None)
     names = ["onnxruntime", *(["cuda", "tensorrt"] if device is not None else [])]
     for name in names:
-        try_backend(findings, artifact, folder, name, segments, batch)
+        try_backend(findings, artifact, name, segments, batch)
     for name in ("cuda", "tensorrt"):
         if device is None:
             findings.add(f"{name} backend", "not executed", "no CUDA device")
@@ -96,9 +95,7 @@ def attempt(findings: Findings, part: str, what: Callable[[], str]) -> str | Non
     return None
 
 
-def try_engines(
-    findings: Findings, artifact: Artifact, folder: Path | None, batch: int, *, on_device: bool
-) -> None:
+def try_engines(findings: Findings, artifact: Artifact, batch: int, *, on_device: bool) -> None:
     """Parse every graph; build for this device, or ahead of time for one to see that the builder works."""
     try:
         api = load_api()
@@ -119,7 +116,9 @@ def try_engines(
     there = {g.precision for g in artifact.graphs}
     low = "bf16" if "bf16" in there else "fp32"
     for role in dict.fromkeys(g.role for g in artifact.graphs):
-        plan = Plan(role, precision_of(role, low), "here" if on_device else AHEAD, (1, batch, batch))
+        plan = Plan(
+            role, precision_for(artifact, role, low), "here" if on_device else AHEAD, (1, batch, batch)
+        )
 
         def make(plan: Plan = plan) -> str:
             engine, cached = build(artifact, plan, cache=engines.cache_folder(), backend=api.name)
@@ -129,14 +128,12 @@ def try_engines(
         attempt(findings, f"build {role} {plan.precision}", make)
 
 
-def try_backend(
-    findings: Findings, artifact: Artifact, folder: Path | None, name: str, segments: int, batch: int
-) -> None:
+def try_backend(findings: Findings, artifact: Artifact, name: str, segments: int, batch: int) -> None:
     loaded: list[Backend] = []
 
     def start() -> str:
         began = time.monotonic()
-        loaded.append(candidate(name, folder))
+        loaded.append(candidate(name, artifact))
         return f"{time.monotonic() - began:.1f} s"
 
     if attempt(findings, f"{name}: load", start) is None:
@@ -144,14 +141,15 @@ def try_backend(
     backend, precision = loaded[0], precision_here(name, artifact)
 
     def compare() -> str:
-        rival = None if precision == "fp32" else pytorch(artifact, precision)
+        rival = pytorch(artifact, precision) if precision in ("bf16", "fp16") else None
         report = verify(
             backend,
             pytorch(artifact, "fp32"),
             precision=precision,
             rival=rival,
             segments=segments,
-            batches=tuple(sorted({1, batch})),
+            batches=edges(name, artifact, batch),
+            precisions=precisions(artifact, precision),
         )
         findings.data[f"{name} parity"] = report.to_json()
         keep(artifact, name, report, batch)

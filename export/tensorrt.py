@@ -69,6 +69,8 @@ def inputs_of(artifact: Artifact, plan: Plan, api: Api) -> Inputs:
 def precision_for(artifact: Artifact, role: str, wanted: str) -> str:
     """Of a role's engine where `wanted` is asked for: what takes the time has it or is an error, the others
     are built from the graph that is there."""
+    if wanted == "fp8" and role != "denoise":
+        wanted = "bf16"  # errors of the memory path would recur
     there = {g.precision for g in artifact.graphs if g.role == role}
     usual = precision_of(role, wanted)
     found = [p for p in (wanted, usual, *(("fp16",) if role not in LOW else ())) if p in there]

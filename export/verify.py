@@ -15,11 +15,12 @@ import numpy as np
 
 from engine.backends.base import Backend
 from engine.backends.reference import TorchBackend
-from engine.model.precision import LOW
+from engine.model.precision import precision_of
 from engine.model.signature import ModelSpec, signature
 from engine.runtime.generator import Generator, Job
 from engine.runtime.state import SessionState
 from export.gates import GATES, RIVAL, Distance, distance
+from export.gates import gate as gate_of
 from export.parity import Given, Recorder, Row, controls, roles
 
 PROMPTS = (
@@ -34,6 +35,7 @@ RECURSION = {  # some five times what the built-in model's PyTorch loses in that
     "fp32": {"psi": 3e-4, "history": 1e-4, "latents": 1e-4},
     "fp16": {"psi": 3e-3, "history": 1e-2, "latents": 1e-2},
     "bf16": {"psi": 2e-2, "history": 5e-2, "latents": 5e-2},
+    "fp8": {"psi": 5e-2, "history": 0.2, "latents": 0.2},  # the denoiser's linears only; never yet executed
 }
 
 
@@ -114,11 +116,13 @@ def verify(
     rival: Backend | None = None,
     segments: int = 64,
     batches: Sequence[int] = (1, 4),
+    precisions: Mapping[str, str] | None = None,
 ) -> Report:
-    """`rival` is PyTorch in the candidate's precision."""
+    """`rival` is PyTorch in the candidate's precision; `precisions`: role → what it computes in, where that
+    is not what the built-in model's do. Raises InvalidInput for a precision without a gate."""
     seen = learn(reference)
-    gate, fp32 = GATES[precision], GATES["fp32"]
-    allowed = {role: gate if role in LOW else fp32 for role in signature(reference.spec)}
+    kinds = precisions or {role: precision_of(role, precision) for role in signature(reference.spec)}
+    gate, allowed = gate_of(precision), {role: gate_of(kind) for role, kind in kinds.items()}
     rows = roles(candidate, reference, seen, allowed, batches=batches, rival=rival)
     recursion = {b: recur(candidate, reference, segments, b) for b in batches}
     own = {b: recur(rival, reference, segments, b) for b in batches} if rival is not None else {}

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from engine.errors import ModelFilesError
 
+SHARD_BYTES = 2**31
 TYPES = {
     "F16": ir.DataType.FLOAT16,
     "BF16": ir.DataType.BFLOAT16,
@@ -74,6 +76,26 @@ def all_stored(files: Sequence[Path]) -> dict[str, Stored]:
                 )
             found[name] = place
     return found
+
+
+def write_shards(state: Mapping[str, Tensor], out: Path, name: str) -> list[Path]:
+    """`name`.safetensors, or `name`-00001-of-00002.safetensors and so on, none above 2 GiB."""
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for key, tensor in state.items():
+        if size + tensor.nbytes > SHARD_BYTES and shards[-1]:
+            shards.append({})
+            size = 0
+        shards[-1][key] = tensor.contiguous()
+        size += tensor.nbytes
+    if len(shards) == 1:
+        names = [f"{name}.safetensors"]
+    else:
+        names = [f"{name}-{n:05d}-of-{len(shards):05d}.safetensors" for n in range(1, len(shards) + 1)]
+    for file, shard in zip(names, shards, strict=True):
+        save_file(shard, out / file)
+        (out / file).chmod(0o644)  # the library writes 0600
+    return [out / file for file in names]
 
 
 def places(module: nn.Module, model: nn.Module, stored: Mapping[str, Stored]) -> dict[str, Stored]:

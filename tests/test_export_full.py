@@ -74,6 +74,20 @@ def test_graphs_equal_pytorch_on_the_same_shards(folder: Path, artifact: Artifac
             np.testing.assert_allclose(a, b.numpy(), rtol=1e-3, atol=2e-4, err_msg=role)
 
 
+def test_a_transformer_alone_is_verified_segment_by_segment(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its surroundings are stand-ins, the same on both sides; every control is noticed."""
+    assert main(["verify", str(folder), "--segments", "3", "--batch", "2", "--record"]) == 0
+    out = capsys.readouterr().out
+    for role in ("initial_memory", "memorize", "squeeze", "denoise"):
+        assert f"{role:15s} " in out
+    assert out.count("noticed") == 6
+    assert "after 3 segments, batch 2: " in out
+    (found,) = open_artifact(folder, needs=()).evidence
+    assert (found["level"], found["backend"]) == ("parity", "onnxruntime")
+
+
 def test_operators_are_counted(artifact: Artifact) -> None:
     """One double and two single blocks, two layers of the refiner, one layer of memory."""
     denoise = artifact.graph("denoise").operators

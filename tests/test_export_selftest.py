@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.backends.artifact import Artifact
 from engine.backends.base import Backend
 from engine.backends.device import cuda_device
 from engine.errors import Unavailable
@@ -52,12 +53,11 @@ def test_without_a_gpu_it_does_its_cpu_part_and_says_what_was_not_executed(
 def test_a_backend_that_is_wrong_makes_it_fail(
     tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def wrong(name: str, path: Path | None) -> Backend:
-        from engine.backends.artifact import open_artifact
+    def wrong(name: str, artifact: Artifact) -> Backend:
         from export.parity import spoilt
 
-        assert candidate(name, path).name == "onnxruntime"
-        return spoilt(pytorch(open_artifact(path), "fp32"), permute)
+        assert candidate(name, artifact).name == "onnxruntime"
+        return spoilt(pytorch(artifact, "fp32"), permute)
 
     monkeypatch.setattr(selftest, "candidate", wrong)
     assert main(["selftest", str(tiny_artifact), "--segments", "1", "--batch", "1"]) == 1

@@ -74,6 +74,7 @@ class Noisy:
     def __init__(self, inner: TorchBackend, role: str, by: float) -> None:
         self.inner, self.role, self.by = inner, role, by
         self.name, self.spec, self.tokenize, self.close = "noisy", inner.spec, inner.tokenize, inner.close
+        self.fingerprint = inner.fingerprint
 
     def run(self, role: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         out = self.inner.run(role, inputs)
@@ -161,7 +162,7 @@ def test_the_command_compares_prints_and_records(
 def test_an_unknown_backend_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", "--backend", "abacus"]) == 2
     assert "'abacus' is not one of onnxruntime, cuda, tensorrt" in capsys.readouterr().err
-    assert candidate("onnxruntime", None).name == "onnxruntime"
+    assert candidate("onnxruntime", open_artifact(None)).name == "onnxruntime"
 
 
 def test_pytorch_in_half_precision_keeps_the_exact_roles(artifact: Artifact, reference: TorchBackend) -> None:

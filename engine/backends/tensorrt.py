@@ -27,7 +27,7 @@ from engine.backends.tokens import PromptTokenizer
 from engine.errors import BackendError, ModelFilesError
 from engine.model.signature import signature
 
-PRECISIONS = ("bf16", "fp16", "fp32")  # which engine is taken where several fit
+PRECISIONS = ("fp8", "bf16", "fp16", "fp32")  # which engine is taken where several fit
 VARIANTS = ("plain", "refit", "stripped")
 CLIP_LENGTH = 77  # ids of its tokenizer
 

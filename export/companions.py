@@ -1,0 +1,152 @@
+"""What surrounds the full-size transformer, as graphs: LLaMA and CLIP, SigLIP with the autoencoder's encoder,
+TAEHV.
+
+Their weights come in files of several repositories, one of them a pickle, in names and types of their own. So
+they are written once more beside the transformer's shards, in fp16 as FramePack keeps them, under the names
+that the graphs have. HunyuanVideo's own decoder is no graph: what it does depends on where a scene is.
+
+It knows graphs and files; engine.companions says what is computed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.backends.full import fits
+from engine.model.config import ModelConfig
+from engine.model.dit import MemoryPackDiT
+from engine.model.full import Companions, Decode, EncodeImage, EncodeText, Serve
+from export.weights import write_shards
+
+ROLES = ("encode_text", "encode_image", "decode")
+NAME = "companions"  # of the files, and before the names of all tensors in them
+TEMPLATE = 95  # ids before the prompt's own
+TAEHV_WIDTHS = (256, 128, 64, 64)
+PUBLIC: dict[str, dict[str, Any]] = {  # what the public config.json files say, as far as shapes go
+    "llama": {
+        "vocab_size": 128320,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "attn_implementation": "eager",  # the other looks at the mask's values, and here there are none
+    },
+    "clip": {
+        "vocab_size": 49408,
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "eos_token_id": 2,
+    },
+    "siglip": {
+        "hidden_size": 1152,
+        "intermediate_size": 4304,
+        "num_hidden_layers": 27,
+        "num_attention_heads": 16,
+        "image_size": 384,
+        "patch_size": 14,
+    },
+}
+
+
+def precision(wanted: str) -> str:
+    """Theirs where the transformer's is `wanted`: bf16 pictures show bands, so FramePack takes fp16."""
+    return "fp32" if wanted == "fp32" else "fp16"
+
+
+def lacking(folder: Path, serve: Serve) -> list[str]:
+    """The companions whose files are not in `folder`."""
+    from engine.companions.files import PARTS, missing
+
+    parts = [p for p in PARTS if p != "transformer" and (p != "taehv" or serve.decoder == "taehv")]
+    return [part for part in parts if missing(folder, part)]
+
+
+def load(folder: Path, config: ModelConfig, serve: Serve) -> Companions:
+    """In fp16 on the CPU. Raises ModelFilesError, Unavailable without transformers and diffusers."""
+    from engine.companions.load import load_companions
+
+    found: Companions = load_companions(
+        folder,
+        decoder=serve.decoder,
+        segment=config.segment,
+        device=torch.device("cpu"),
+        dtype=torch.float16,
+    )
+    fits(config, found)
+    encoder: Any = found.encoder
+    encoder.model.disable_slicing()  # one by one saves memory, but no graph has loops
+    return found
+
+
+def parts(companions: Companions) -> nn.ModuleDict:
+    """All of them under the names that their weights are stored with."""
+    found = {
+        "text": companions.text,
+        "image": companions.image,
+        "vae": companions.encoder,
+        "decoder": companions.decoder,
+    }
+    if getattr(companions.decoder, "vae", None) is companions.encoder:
+        del found["decoder"]  # it has no weights of its own
+    return nn.ModuleDict({name: module for name, module in found.items() if isinstance(module, nn.Module)})
+
+
+def roles_of(dit: MemoryPackDiT, companions: Companions, serve: Serve) -> dict[str, nn.Module]:
+    modules: dict[str, nn.Module] = {
+        "encode_text": EncodeText(companions.text),
+        "encode_image": EncodeImage(companions, dit),
+    }
+    if serve.decoder == "taehv":
+        modules["decode"] = Decode(companions.decoder)
+    return modules
+
+
+def write_weights(companions: Companions, out: Path) -> list[Path]:
+    """Once for all graphs, in shards below 2 GiB."""
+    state = {f"{NAME}.{name}": tensor for name, tensor in parts(companions).state_dict().items()}
+    return write_shards(state, out, NAME)
+
+
+def hollow_companions(config: ModelConfig, serve: Serve) -> Companions:
+    """The public companions' networks on the meta device, from their public configurations: shapes, no
+    weights. Raises Unavailable without transformers and diffusers."""
+    from engine.companions.image import ImageCompanion, Preprocessing
+    from engine.companions.libraries import library
+    from engine.companions.prompt import TEXT_TOKENS
+    from engine.companions.taehv import TinyDecoder
+    from engine.companions.text import SKIPPED_LAYERS, TextCompanion
+    from engine.companions.vae import Vae
+    from engine.companions.vae_stream import VaeDecoder
+
+    transformers, diffusers = library("transformers"), library("diffusers")
+    size = PUBLIC["siglip"]["image_size"]
+    with torch.device("meta"):
+        public = {
+            **PUBLIC["llama"],
+            "num_hidden_layers": PUBLIC["llama"]["num_hidden_layers"] - SKIPPED_LAYERS,
+        }
+        llama = transformers.LlamaModel(transformers.LlamaConfig(**public))
+        llama.norm = nn.Identity()
+        clip = transformers.CLIPTextModel(transformers.CLIPTextConfig(**PUBLIC["clip"]))
+        siglip = transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**PUBLIC["siglip"]))
+        vae = Vae(diffusers.AutoencoderKLHunyuanVideo())
+        tiny = TinyDecoder(TAEHV_WIDTHS)
+    ids: Any = SimpleNamespace(
+        length=TEMPLATE + TEXT_TOKENS + 77, crop=TEMPLATE, llama_length=TEMPLATE + TEXT_TOKENS
+    )
+    picture = Preprocessing((size, size), "bicubic", 1 / 255, (0.5,) * 3, (0.5,) * 3)
+    late = VaeDecoder(vae, segment=config.segment, late=False)
+    return Companions(
+        text=TextCompanion(llama, clip, ids),
+        image=ImageCompanion(siglip, picture),
+        encoder=vae,
+        decoder=tiny if serve.decoder == "taehv" else late,
+    )

@@ -1,0 +1,155 @@
+"""`psistream export fp8`: the denoiser's bf16 graph with its linears in fp8, for engines.
+
+The recipe is NVIDIA ModelOpt's default for fp8: E4M3, one scale per tensor, the largest value that was seen
+becomes the largest that fp8 has; linears of attention and feed-forward only. What embeds, modulates and ends
+the network stays as it was, and so does the memory path, whose errors would recur through ψ. Written with
+QuantizeLinear and DequantizeLinear, so it needs no ModelOpt, and ONNX Runtime can say on a CPU what it costs.
+
+Weights stay where they are: they are quantised when an engine is built.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+import torch
+from onnx import TensorProto, helper
+from torch import Tensor, nn
+
+from engine.backends.artifact import Artifact, Graph, write_manifest
+from engine.backends.reference import TorchBackend
+from engine.errors import ModelFilesError
+from export.manifest import describe
+from export.parity import Given, cases
+from export.rivals import pytorch
+from export.verify import LEARN, learn
+
+ROLE = "denoise"
+LARGEST = 448.0  # of E4M3
+LINEAR = re.compile(
+    r"(?:^|\.)(?:single_)?transformer_blocks\.\d+\.(?:attn|ff|ff_context|proj_mlp|proj_out)\."
+)
+TURNS = ("Cast", "Transpose", "Identity")  # between a weight and the product that uses it
+BATCH = 2  # sessions to calibrate with, at each noise level
+
+
+def chosen(name: str) -> bool:
+    """Is this the weight of a linear of attention or feed-forward within a block?"""
+    return name.endswith(".weight") and ".norm" not in name and LINEAR.search(name) is not None
+
+
+def calibrate(reference: TorchBackend, seen: Mapping[str, Given]) -> dict[str, tuple[float, float]]:
+    """Weight of a chosen linear → the largest value that it is given, and its own."""
+    found: dict[str, tuple[float, float]] = {}
+    module = reference.modules[ROLE]
+
+    def watch(name: str, linear: nn.Linear) -> Any:
+        def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            given, own = float(inputs[0].abs().max()), float(linear.weight.abs().max())
+            found[name] = (max(given, found.get(name, (0.0, 0.0))[0]), own)
+
+        return linear.register_forward_pre_hook(note)
+
+    hooks = [
+        watch(plain(f"{name}.weight"), m)
+        for name, m in module.named_modules()
+        if isinstance(m, nn.Linear) and chosen(f"{name}.weight")
+    ]
+    for role, given in cases({ROLE: seen[ROLE]}, BATCH):
+        reference.run(role, given)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def plain(name: str) -> str:
+    """As the weights' files have it, whatever holds the transformer."""
+    return name.removeprefix("dit.")
+
+
+def quantise(model: onnx.ModelProto, largest: Mapping[str, tuple[float, float]]) -> int:
+    """Take the products of the chosen weights through fp8, in place; how many.
+
+    Raises ModelFilesError for a weight that was not calibrated."""
+    graph = model.graph
+    makers = {o: node for node in graph.node for o in node.output}
+    stored = {t.name: t.data_type for t in graph.initializer if t.external_data}
+    nodes: list[onnx.NodeProto] = []
+    there: dict[tuple[str, float], str] = {}  # what is in fp8 already: three linears have one input
+    count = 0
+
+    def through(value: str, most: float, kind: int) -> str:
+        """`value` to fp8 and back."""
+        key = (value, most)
+        if key not in there:
+            scale, zero, small, back = (
+                f"{value}.fp8.{part}.{count}" for part in ("scale", "zero", "q", "dq")
+            )
+            graph.initializer.append(helper.make_tensor(scale, kind, [], [most / LARGEST or 1.0]))
+            graph.initializer.append(helper.make_tensor(zero, TensorProto.FLOAT8E4M3FN, [], [0.0]))
+            nodes.append(helper.make_node("QuantizeLinear", [value, scale, zero], [small], name=small))
+            nodes.append(helper.make_node("DequantizeLinear", [small, scale, zero], [back], name=back))
+            there[key] = back
+        return there[key]
+
+    for node in graph.node:
+        name = weight_of(node, makers, stored)
+        if name is not None and chosen(name):
+            if plain(name) not in largest:
+                raise ModelFilesError(
+                    f"{name} was not seen in calibration; is the graph this model's?", field=name
+                )
+            given, own = largest[plain(name)]
+            kind = type_of(node.input[1], makers, stored)
+            node.input[0], node.input[1] = (
+                through(node.input[0], given, kind),
+                through(node.input[1], own, kind),
+            )
+            count += 1
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return count
+
+
+def weight_of(
+    node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], stored: Mapping[str, int]
+) -> str | None:
+    """The stored weight that a product's second input is, perhaps cast and turned."""
+    if node.op_type not in ("MatMul", "Gemm"):
+        return None
+    value = node.input[1]
+    while value in makers and makers[value].op_type in TURNS:
+        value = makers[value].input[0]
+    return value if value in stored else None
+
+
+def type_of(value: str, makers: Mapping[str, onnx.NodeProto], stored: Mapping[str, int]) -> int:
+    """What it is after its casts."""
+    while value in makers:
+        if makers[value].op_type == "Cast":
+            return int(next(a.i for a in makers[value].attribute if a.name == "to"))
+        value = makers[value].input[0]
+    return stored[value]
+
+
+@torch.inference_mode()
+def add(artifact: Artifact) -> Graph:
+    """Write the fp8 graph beside the bf16 one. Raises ModelFilesError where there is none."""
+    base = artifact.graph(ROLE, "bf16")
+    reference = pytorch(artifact, "fp32")
+    model = onnx.load(artifact.file(base.file), load_external_data=False)
+    count = quantise(model, calibrate(reference, learn(reference)))
+    about = f"fp8 E4M3, one scale per tensor, {count} linears, largest values of {LEARN} segments"
+    model.metadata_props.add(key="quantisation", value=about)
+    file = f"{ROLE}.fp8.onnx"
+    onnx.save(model, artifact.file(file))
+    graph = describe(ROLE, "fp8", file, model)
+    others = [g for g in artifact.graphs if (g.role, g.precision) != (ROLE, "fp8")]
+    write_manifest(
+        artifact.path, artifact.spec, artifact.config, [*others, graph], artifact.tools, artifact.evidence
+    )
+    return graph

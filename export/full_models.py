@@ -1,0 +1,141 @@
+"""A full-size folder's model in PyTorch, and the backends to compare with it: its graphs in ONNX Runtime, its
+engines, PyTorch on a device.
+
+What has no graph, or no companion's files, is the same in all of them (export.standins), so a folder of
+`--layers` with nothing but a transformer can be verified too. It knows no sessions.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+import torch
+from torch import nn
+
+from engine.backends.artifact import Artifact
+from engine.backends.base import Arrays, Backend
+from engine.backends.cuda import DeviceBackend, module_bodies
+from engine.backends.device import cuda_device
+from engine.backends.full import fits, load_dit
+from engine.backends.graphs import Body
+from engine.backends.reference import Tokenize, TorchBackend
+from engine.errors import InvalidInput, ModelFilesError
+from engine.model.config import ModelConfig, build
+from engine.model.full import Companions, Serve, full_roles
+from engine.model.precision import dtype
+from engine.model.signature import signature
+from export.companions import lacking
+from export.companions import precision as surroundings
+from export.standins import stand_ins
+
+
+def is_full(artifact: Artifact) -> bool:
+    return "preset" in artifact.config
+
+
+def pytorch(artifact: Artifact, precision: str) -> TorchBackend:
+    """The transformer in `precision`, what surrounds it in fp16 where that is low. Raises ModelFilesError."""
+    device = device_here()
+    try:
+        config = build(ModelConfig, artifact.config["dit"])
+        serve = build(Serve, artifact.config["serve"], "serve")
+    except (InvalidInput, KeyError, TypeError) as e:
+        raise ModelFilesError(
+            f"{artifact.path}: its manifest's config makes no full-size model ({e}); export it again",
+            field="config",
+        ) from e
+    companions = companions_of(artifact, config, serve, device, dtype(surroundings(precision)))
+    dit = load_dit(artifact.path, config, device, dtype(precision)).requires_grad_(False)
+    modules = full_roles(artifact.spec, dit, companions)
+    text: Any = companions.text
+    tokenize: Tokenize = text.tokenize
+    return TorchBackend(f"pytorch {precision}", artifact.spec, modules, tokenize, device)
+
+
+def companions_of(
+    artifact: Artifact, config: ModelConfig, serve: Serve, device: torch.device, kind: torch.dtype
+) -> Companions:
+    if lacking(artifact.path, serve):
+        made = stand_ins(artifact.spec, config)
+        for part in (made.text, made.image):
+            assert isinstance(part, nn.Module)
+            part.to(device)
+        return made
+    from engine.companions.load import load_companions
+
+    found: Companions = load_companions(
+        artifact.path, decoder=serve.decoder, segment=config.segment, device=device, dtype=kind
+    )
+    fits(config, found)
+    return found
+
+
+class GraphBackend:
+    """The folder's fp32 graphs in ONNX Runtime; roles without one as `rest` has them."""
+
+    def __init__(self, artifact: Artifact, rest: TorchBackend) -> None:
+        self.name, self.spec, self.rest, self.tokenize = "onnxruntime", artifact.spec, rest, rest.tokenize
+        self.fingerprint = artifact.fingerprint
+        self.fingerprint = rest.fingerprint
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self.sessions: dict[str, ort.InferenceSession] = {}
+        for graph in artifact.graphs:
+            if graph.precision == "fp32":
+                file = artifact.file(graph.file)
+                try:
+                    made = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+                except Exception as e:  # the library's own exception types have no public base
+                    raise ModelFilesError(f"{file} cannot be loaded: {e}", field=file.name) from e
+                self.sessions[graph.role] = made
+        if not self.sessions:
+            raise ModelFilesError(
+                f"{artifact.path} has no fp32 graphs, which are what runs on a CPU; "
+                "`psistream export onnx --precision fp32` makes them",
+                field="graphs",
+            )
+
+    def run(self, role: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        session = self.sessions.get(role)
+        if session is None:
+            return self.rest.run(role, inputs)
+        names = [o.name for o in session.get_outputs()]
+        given = {i.name: np.ascontiguousarray(inputs[i.name]) for i in session.get_inputs()}
+        return dict(zip(names, session.run(names, given), strict=True))
+
+    def close(self) -> None:
+        self.sessions = {}
+
+
+def candidate(name: str, artifact: Artifact) -> Backend:
+    """Raises Unavailable without a device, ModelFilesError where nothing here is the backend's own."""
+    if name == "onnxruntime":
+        return GraphBackend(artifact, pytorch(artifact, "fp32"))
+    here = cuda_device()
+    base = pytorch(artifact, "bf16")
+    bodies: dict[str, Body] = dict(module_bodies(base.spec, base.modules, compiled=name == "cuda"))
+    if name == "tensorrt":
+        from engine.backends.tensorrt import deserialized, fitting
+
+        api, chosen = fitting(artifact, here.target)
+        name = api.name
+        bodies.update(deserialized(api, artifact, chosen, base.device))
+    return DeviceBackend(name, base.spec, bodies, base.tokenize, base.device)
+
+
+def precisions(artifact: Artifact, precision: str) -> dict[str, str]:
+    """Role → what it computes in where `precision` is compared."""
+    without = dict.fromkeys(("encode_text", "decode"), surroundings(precision))  # of the transformer
+    return {role: without.get(role, precision) for role in signature(artifact.spec)}
+
+
+def device_here() -> torch.device:
+    """Where PyTorch computes what others are compared with: fp32 without shortcuts either way."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.backends.cudnn.allow_tf32 = False
+    return torch.device("cuda")
