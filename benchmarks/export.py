@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import shutil
 import sys
 import tempfile
 import time
@@ -26,6 +28,8 @@ from export.gates import distance
 from export.parity import Given, sized
 from export.rivals import pytorch
 from export.verify import learn
+
+COMPILED = "PyTorch compiled"
 
 Run = Callable[[Given], npt.NDArray[Any]]
 
@@ -61,6 +65,12 @@ def openvino(path: Path, threads: int) -> Run | None:
     return run
 
 
+def compiler() -> str | None:
+    """The C++ compiler that torch.compile needs on a CPU."""
+    names = [os.environ.get("CXX", ""), "g++", "clang++"]
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
 def runners(artifact: Artifact, threads: int, work: Path, *, compiled: bool) -> tuple[dict[str, Run], Any]:
     import torch
 
@@ -87,7 +97,7 @@ def runners(artifact: Artifact, threads: int, work: Path, *, compiled: bool) -> 
     if other is not None:
         found["OpenVINO fp32"] = other
     if compiled:
-        found["PyTorch compiled"] = in_torch(torch.compile(reference.modules["denoise"], dynamic=False))
+        found[COMPILED] = in_torch(torch.compile(reference.modules["denoise"], dynamic=False))
     return found, reference
 
 
@@ -95,6 +105,11 @@ def measure(path: Path | None, threads: int, rounds: int, batches: Sequence[int]
     artifact = open_artifact(path)
     settings = {"model": artifact.spec.name, "threads": threads, "rounds": rounds}
     report = Report("export", description(), settings)
+    if not compiled:
+        report.notes.append("PyTorch compiled: not measured, --compiled asks for it")
+    elif compiler() is None:
+        report.notes.append("PyTorch compiled: not measured, there is no C++ compiler (apt install g++)")
+        compiled = False
     for g in artifact.graphs:
         kib = artifact.file(g.file).stat().st_size / 1024
         report.singles[f"{g.role} {g.precision}, {g.nodes} nodes"] = (kib, "KiB")
@@ -105,7 +120,11 @@ def measure(path: Path | None, threads: int, rounds: int, batches: Sequence[int]
             given = sized(seen["denoise"], batch)
             expected = found["PyTorch eager"](given)
             for name, run in found.items():
+                began = time.perf_counter()
                 error = distance(run(given), expected).rel_l2  # compiles and warms up too
+                if name == COMPILED:
+                    took_s = round(time.perf_counter() - began, 1)
+                    report.singles[f"{name}, batch {batch}, first call"] = (took_s, "s")
                 report.singles[f"{name}, batch {batch}, relative error"] = (1e6 * error, "e-6")
             times: dict[str, list[float]] = {name: [] for name in found}
             for _ in range(rounds):
@@ -127,7 +146,9 @@ def main(argv: Sequence[str]) -> int:
     p.add_argument("--threads", type=int, default=2, help="(default: %(default)s)")
     p.add_argument("--rounds", type=int, default=20, help="calls of each (default: %(default)s)")
     p.add_argument("--batch", type=int, nargs="+", default=[1, 4], help="(default: 1 4)")
-    p.add_argument("--compiled", action="store_true", help="PyTorch compiled as well: takes minutes")
+    p.add_argument(
+        "--compiled", action="store_true", help="PyTorch compiled as well: takes minutes and a C++ compiler"
+    )
     p.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
     args = p.parse_args(argv)
     try:

@@ -28,6 +28,18 @@ def test_it_prints_ratios_and_errors(tiny_artifact: Path, tmp_path: Path) -> Non
     assert data["ms"]["ONNX Runtime int8, batch 2"]["n"] == 2
 
 
+def test_without_a_compiler_that_part_is_left_out_and_said_so(
+    tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("benchmarks.export.compiler", lambda: None)
+    words = ["export", "--model", str(tiny_artifact), "--rounds", "1", "--batch", "1", "--compiled"]
+    assert main(words) == 0
+    data = json.loads(capsys.readouterr().out.splitlines()[-1])
+    (note,) = data["notes"]
+    assert "there is no C++ compiler (apt install g++)" in note
+    assert "PyTorch compiled, batch 1, speed" not in data["figures"]
+
+
 def test_eight_bits_cost_accuracy_and_not_more_than_that(tiny_artifact: Path, tmp_path: Path) -> None:
     from benchmarks.export import session
 
