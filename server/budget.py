@@ -96,13 +96,12 @@ class Budgets:
         account.left_s, account.at_s = min(self._device_s, account.left_s + gained_s), now_s
 
     def _forget(self, now_s: float) -> None:
-        """Make room for one more: who has no session and all of its share, else who has most of it."""
+        """Make room, now and then: half of those without a session go, who has most of its share first."""
         if len(self._accounts) < MOST_NAMES:
             return
         idle = [name for name, account in self._accounts.items() if account.sessions <= 0]
         for name in idle:
             self._refill(self._accounts[name], now_s)
         idle.sort(key=lambda name: -self._accounts[name].left_s)
-        for i, name in enumerate(idle):
-            if i == 0 or self._accounts[name].left_s >= self._device_s:
-                del self._accounts[name]
+        for name in idle[: 1 + len(idle) // 2]:
+            del self._accounts[name]
