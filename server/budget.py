@@ -7,7 +7,7 @@ tells when there is something again; it closes nothing. Bounded: names without s
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from engine.errors import Full
@@ -15,6 +15,13 @@ from engine.errors import Full
 MINUTE_S = 60.0
 MOST_NAMES = 1024
 AGAIN_FROM = 0.5  # who has used up all gets nothing before this share of it is there again
+
+
+def device_s(timings_ms: Mapping[str, float]) -> float:
+    """What a segment took of the device: the turns it had a part in, as if it had been alone in them.
+    `total` has the turns of others in it."""
+    turns_ms = [took_ms for name, took_ms in timings_ms.items() if name != "total"]
+    return (sum(turns_ms) if turns_ms else timings_ms.get("total", 0.0)) / 1000
 
 
 class OverBudget(Full):

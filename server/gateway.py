@@ -29,7 +29,7 @@ from engine.types import (
     SubmitControl,
     WorkerReady,
 )
-from server.budget import Budgets
+from server.budget import Budgets, device_s
 from server.config import ServerConfig
 from server.control.base import Listener
 from server.hearing import Hearing
@@ -250,7 +250,7 @@ class Gateway:
             self._hearing.tell(session)
 
     def _played(self, session: Session, stats: SegmentStats) -> None:
-        self._budgets.spend(session.client, stats.timings_ms.get("total", 0.0) / 1000)
+        self._budgets.spend(session.client, device_s(stats.timings_ms))
         self._revival.played(session, stats)
 
     def _end(self, session: Session, code: str, message: str) -> None:

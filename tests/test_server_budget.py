@@ -7,7 +7,7 @@ import pytest
 
 from engine.types import Buffering, SegmentStats, SessionClosed, SetViewers
 from server.auth import client_name
-from server.budget import MOST_NAMES, Budgets, OverBudget
+from server.budget import MOST_NAMES, Budgets, OverBudget, device_s
 from server.config import ServerConfig
 from server.gateway import Gateway
 from server.metrics import Metrics
@@ -59,6 +59,12 @@ def test_the_devices_time_runs_back_evenly_and_half_of_it_is_needed_to_go_on() -
     clock.advance(1000.0)
     budgets.spend("a", 29.0)  # what is not used is not saved up
     assert not budgets.over("a")
+
+
+def test_what_a_segment_takes_is_its_own_turns_and_not_those_between() -> None:
+    assert device_s({"denoise": 120.0, "decode": 30.0, "total": 900.0}) == 0.15
+    assert device_s({"total": 900.0}) == 0.9
+    assert device_s({}) == 0.0
 
 
 def test_names_are_forgotten_but_not_those_who_would_gain_by_it() -> None:
