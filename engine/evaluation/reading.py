@@ -1,9 +1,8 @@
 """How well prompts are read: captions in trained and reserved words and layouts, and prompts as people type
 them.
 
-`python -m engine.evaluation.reading [--model DIR | --run DIR] [--n 1000]` prints a table, and JSON on the
-last
-line. Knows what should be read, and asks for nothing but probabilities.
+`python -m engine.evaluation.reading [--model DIR | --run DIR] [--n 1000] [--mend]` prints a table, and JSON
+on the last line. Knows what should be read, and asks for nothing but probabilities.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from random import Random
 from typing import Final, NamedTuple
@@ -30,8 +29,10 @@ from engine.model.words import Words
 from engine.training.text import NAMES, captions, tokens
 from engine.world.attributes import ACTIONS, FIELDS, VALUES
 from engine.world.captions import HeldOut
+from engine.world.spelling import mend
 
 TYPED: Final = Path(__file__).parent / "typed.toml"
+TYPED_SETS: Final = {"typed prompts": TYPED, "typed prompts, second set": TYPED.parent / "typed2.toml"}
 CHOICES: Final = {**{f: ("", *VALUES[f]) for f in FIELDS}, "motion": ("", *ACTIONS)}
 SLOTS: Final = [len(CHOICES[name]) for name in NAMES]
 SETS: Final[tuple[tuple[str, HeldOut], ...]] = (
@@ -87,8 +88,9 @@ def figures(read: Read, n: int = 1000, *, seed: int = 5) -> dict[str, dict[str, 
             {a: (CHOICES[a][i],) for a, i in zip(NAMES, row, strict=True)} for row in truth.tolist()
         ]
         table[name] = _shares(answers(read, texts), want)
-    prompts = typed()
-    table["typed prompts"] = _shares(answers(read, [p.text for p in prompts]), [p.said for p in prompts])
+    for name, path in TYPED_SETS.items():
+        prompts = typed(path)
+        table[name] = _shares(answers(read, [p.text for p in prompts]), [p.said for p in prompts])
     return table
 
 
@@ -109,6 +111,11 @@ def reader(words: Words, encoder: TextEncoder, tokenizer: PromptTokenizer) -> Re
         return encoder.probabilities(encoder(*words(*tokens(tokenizer, texts, whole=True))))
 
     return read
+
+
+def mended(read: Read, known: Container[str]) -> Read:
+    """A reader of what was probably meant; `known` are words that are no slips."""
+    return lambda texts: read([mend(text, known) for text in texts])
 
 
 def of_model(folder: Path | None) -> Read:
@@ -149,11 +156,15 @@ def main(argv: list[str] | None = None) -> int:
         "--words", type=Path, default=BUILT_IN, help="folder of MiniLM and its tokenizer, for --run"
     )
     p.add_argument("--n", type=int, default=1000, help="captions per set (default: %(default)s)")
+    p.add_argument("--mend", action="store_true", help="mend slips of the finger first")
     p.add_argument("--faults", action="store_true", help="list the typed prompts that are read wrong")
     args = p.parse_args(argv)
     read = of_run(args.run, args.words) if args.run else of_model(args.model)
+    if args.mend:
+        folder = args.words if args.run else open_artifact(args.model).path
+        read = mended(read, json.loads((folder / TOKENIZER).read_text())["model"]["vocab"])
     if args.faults:
-        prompts = typed()
+        prompts = [p for path in TYPED_SETS.values() for p in typed(path)]
         for prompt, found in zip(prompts, answers(read, [p.text for p in prompts]), strict=True):
             wrong = {n: found[n] or "unsaid" for n in NAMES if found[n] not in prompt.said[n]}
             if wrong:

@@ -1,8 +1,7 @@
 """What a public checkpoint knows of words, frozen: the table of MiniLM's tokens and its first layers.
 
 Token ids in, what each token means in its prompt out. It keeps its weights in a file of their own, which
-every model
-of the built-in world shares. Legend: B batch, L tokens, V vocabulary, E width.
+every model of the built-in world shares. Legend: B batch, L tokens, V vocabulary, E width.
 """
 
 from __future__ import annotations
@@ -51,9 +50,11 @@ class Words(nn.Module):
             ) from e
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Ids and mask (B, L), 1 for real → meanings (B, L', E) and their mask (B, L')."""
+        """Ids and mask (B, L), 1 for real → meanings (B, L', E) and their mask (B, L'); with `rows` the
+        table's rows before them, (B, L', 2 E)."""
         ids, mask = self.minilm.marked(ids, mask)
         words = self.embeddings[ids].float()
         if self.embeddings_scale is not None:
             words = words * self.embeddings_scale[ids][..., 0, None]
-        return self.minilm(words, mask), mask
+        meanings = self.minilm(words, mask)
+        return torch.cat([words, meanings], -1) if self.config.rows else meanings, mask

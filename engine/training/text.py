@@ -1,9 +1,8 @@
 """Teach the text encoder to read prompts: captions of the world in, what they say out.
 
 Needs no pictures. MiniLM stays as it is; only the votes are trained, on captions as people would type them,
-read
-by MiniLM once, before the first step.
-Held-out synonyms and templates measure how far that carries; `reading` measures more.
+half of whose names come from a dictionary, read by MiniLM once, before the first step. Held-out synonyms and
+templates measure how far that carries; `reading` measures more.
 """
 
 from __future__ import annotations
@@ -14,10 +13,11 @@ from random import Random
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from engine.backends.artifact import BUILT_IN, EMBEDDINGS, TOKENIZER
 from engine.backends.tokens import PromptTokenizer
+from engine.model.blocks import MASKED
 from engine.model.config import build
 from engine.model.text import TextConfig, TextEncoder
 from engine.model.words import Words
@@ -30,19 +30,21 @@ from engine.world.captions import HeldOut, random_caption
 
 NAMES = (*FIELDS, "motion")
 NOTHING = 0.03  # share of prompts that say nothing of the world
-POOL = 24576  # captions in all
+POOL = 12288  # captions in all
+WIDE = 0.5  # share of names in them that come from a dictionary
+WEIGHT_DECAY = 0.3
 NOISE = 0.5  # on what MiniLM says, the same for all tokens of a prompt, in standard deviations, at most
 
 
 def captions(
-    rng: Random, count: int, *, held_out: HeldOut = False, rough: bool = False
+    rng: Random, count: int, *, held_out: HeldOut = False, rough: bool = False, wide: float = 0.0
 ) -> tuple[list[str], Tensor]:
     """Captions, and what each says (B, 6): 0 unsaid, else 1 + value."""
     texts, said = [], []
     for _ in range(count):
         attributes = {f: rng.randrange(len(VALUES[f])) for f in FIELDS}
         motion = rng.randrange(len(ACTIONS)) if rng.random() < 0.6 else None
-        text, facts = random_caption(attributes, motion, rng, held_out=held_out)
+        text, facts = random_caption(attributes, motion, rng, held_out=held_out, wide=wide)
         if rough and rng.random() < NOTHING:
             text, facts = nonsense(rng), {}
         texts.append(roughen(text, rng) if rough else text)
@@ -84,11 +86,34 @@ def meanings_of(words: Words, tokenizer: PromptTokenizer, texts: list[str], batc
     return out
 
 
-def padded(meanings: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Tokens of several texts → (B, L, E) fp32 and their mask (B, L)."""
-    x = nn.utils.rnn.pad_sequence([m.float() for m in meanings], batch_first=True)
-    lengths = torch.tensor([len(m) for m in meanings])
-    return x, (torch.arange(x.shape[1]) < lengths[:, None]).float()
+class Read:
+    """Captions as MiniLM reads them, token after token in one tensor, so that no step pays for padding."""
+
+    def __init__(self, meanings: list[Tensor]) -> None:
+        self.tokens = torch.cat(meanings)
+        lengths = torch.tensor([len(m) for m in meanings])
+        self.ends = lengths.cumsum(0)
+        self.starts = self.ends - lengths
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def pick(self, which: Tensor) -> tuple[Tensor, Tensor]:
+        """Numbers of captions (B,) → their tokens (N, E), and where among these each caption's are, (B, L),
+        N where it has no more."""
+        starts, lengths = self.starts[which], self.ends[which] - self.starts[which]
+        place = torch.arange(int(lengths.max()))
+        real = place < lengths[:, None]
+        found = self.tokens[(starts[:, None] + place)[real]]
+        where = torch.full(real.shape, len(found))
+        where[real] = torch.arange(len(found))
+        return found.float(), where
+
+
+def logits_of(model: TextEncoder, tokens: Tensor, where: Tensor) -> Tensor:
+    """The model's answer for tokens (N, E) of captions (B, L), see `Read.pick`; (B, K)."""
+    votes = F.pad(model.votes(tokens), (0, 0, 0, 1), value=MASKED)
+    return model.count(votes[where].logsumexp(1))
 
 
 def train_text(
@@ -97,38 +122,45 @@ def train_text(
     """Train for the stage's budget in all (resuming), return the averaged model, also saved as
     `text.final.pt`. `words` is the folder of MiniLM and its tokenizer, `pool` how many captions there are."""
     torch.manual_seed(seed)
-    config = build(TextConfig, stage.config)
+    tensors = load_file(words / EMBEDDINGS)
+    config = build(TextConfig, {**stage.config, "vocabulary": len(tensors["embeddings"])})
     known = Words(config)
-    known.load(load_file(words / EMBEDDINGS))
+    known.load(tensors)
     tokenizer = PromptTokenizer(words / TOKENIZER, config.length)
     model = TextEncoder(config)
-    texts, truth = captions(Random(f"{seed}/pool"), pool, rough=True)
+    texts, truth = captions(Random(f"{seed}/pool"), pool, rough=True, wide=WIDE)
     print(f"text: MiniLM reads {pool} captions", flush=True)
-    meanings = meanings_of(known, tokenizer, texts)
-    some = torch.cat(meanings[:512]).float()
+    read = Read(meanings_of(known, tokenizer, texts))
+    some = read.tokens[:8192].float()
     model.mean.copy_(some.mean(0))
-    model.std.copy_(some.std(0).clamp(min=0.05))  # some widths never speak
+    model.std.copy_(some.std(0).clamp(min=0.05 * float(some.std())))  # some widths never speak
     generator = torch.Generator().manual_seed(seed)
     learner = Learner(
-        model, ema=stage.ema, betas=(0.9, 0.999), weight_decay=0.05, generators={"captions": generator}
+        model,
+        ema=stage.ema,
+        betas=(0.9, 0.999),
+        weight_decay=WEIGHT_DECAY,
+        generators={"captions": generator},
     )
     run = Run(folder, "text", 60 * stage.minutes, steps=stage.steps, lr=stage.lr, warmup=20, hold=0.3)
     if state := run.resume():
         learner.load(state)
-    reserved, reserved_truth = captions(Random(77), 1024, held_out=True)
-    strange = padded(meanings_of(known, tokenizer, reserved))
+    reserved, reserved_truth = captions(Random(77), 256, held_out=True)
+    strange = Read(meanings_of(known, tokenizer, reserved))
 
     def update() -> dict[str, float]:
-        picked = torch.randint(len(meanings), (stage.batch,), generator=generator)
-        x, mask = padded([meanings[i] for i in picked.tolist()])
-        noise = NOISE * torch.rand(len(x), 1, 1) * torch.randn(len(x), 1, x.shape[-1])
-        loss = loss_of(model, model(x + noise * model.std, mask), truth[picked])
+        picked = torch.randint(len(read), (stage.batch,), generator=generator)
+        x, where = read.pick(picked)
+        level = NOISE * torch.rand(len(picked), 1).expand(where.shape)[where < len(x)]
+        x = x + level[:, None] * torch.randn(x.shape) * model.std
+        loss = loss_of(model, logits_of(model, x, where), truth[picked])
         loss.backward()
         return {"loss": float(loss.detach())}
 
     @torch.no_grad()
     def judge() -> None:
-        shares = right(learner.mean(*strange), reserved_truth, config.slots).float().mean(0)
+        found = logits_of(learner.mean, *strange.pick(torch.arange(len(strange))))
+        shares = right(found, reserved_truth, config.slots).float().mean(0)
         run.log(**{f"held_out_{n}": float(a) for n, a in zip(NAMES, shares, strict=True)})
 
     run.begin()

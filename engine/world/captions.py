@@ -21,8 +21,16 @@ SAID_SHARE: Final = 0.55
 """How likely `random_caption` mentions a field that nobody asked for."""
 
 
-def caption(values: Mapping[str, int], motion: int | None, rng: Random, *, held_out: HeldOut = False) -> str:
-    """Say exactly these values (a subset of FIELDS) and this motion (an index into ACTIONS)."""
+def caption(
+    values: Mapping[str, int],
+    motion: int | None,
+    rng: Random,
+    *,
+    held_out: HeldOut = False,
+    wide: float = 0.0,
+) -> str:
+    """Say exactly these values (a subset of FIELDS) and this motion (an index into ACTIONS); a share `wide`
+    of the names comes from a dictionary."""
     unknown = set(values) - set(FIELDS)
     if unknown:
         raise ValueError(f"not fields of Wander: {', '.join(sorted(unknown))}")
@@ -40,7 +48,7 @@ def caption(values: Mapping[str, int], motion: int | None, rng: Random, *, held_
         templates = HELD_TEMPLATES
     if held_out in ("words", "both") and not reserved:
         reserved = frozenset({rng.choice(about)})
-    facts = Facts(values, motion, rng, reserved)
+    facts = Facts(values, motion, rng, reserved, wide)
     text = None
     while not text:
         text = rng.choice(templates)(facts)
@@ -56,6 +64,7 @@ def random_caption(
     *,
     must: frozenset[str] = frozenset(),
     held_out: HeldOut = False,
+    wide: float = 0.0,
 ) -> tuple[str, dict[str, int]]:
     """Say some attributes, always those in `must` -> text and what it says, "motion" included when said."""
     facts = {name: attributes[name] for name in FIELDS if name in attributes}
@@ -68,4 +77,4 @@ def random_caption(
         name = rng.choice(list(facts))
         said[name] = facts[name]
     values = {name: value for name, value in said.items() if name != "motion"}
-    return caption(values, said.get("motion"), rng, held_out=held_out), said
+    return caption(values, said.get("motion"), rng, held_out=held_out, wide=wide), said

@@ -11,7 +11,13 @@ from random import Random
 
 from engine.world import verbs, words
 from engine.world.attributes import ACTIONS
+from engine.world.extra import extra
 from engine.world.words import Words
+
+IN = ("in the", "across the", "near the", "over the", "through the", "among the", "in a", "on the")
+AT = ("in", "on", "near", "at")
+WHEN = ("at {}", "in the {}", "during the {}")
+WITH = ("in the {}", "in a {}", "in {}", "with {}")
 
 
 @dataclass(frozen=True)
@@ -22,9 +28,17 @@ class Facts:
     motion: int | None
     rng: Random
     reserved: frozenset[str]  # what to say in reserved words: fields, or "motion"
+    wide: float = 0.0  # how often names come from the dictionary's list (`extra`)
 
     def choose(self, about: str, choices: Words) -> str:
         return self.rng.choice(choices.held if about in self.reserved else choices.train)
+
+    def name(self, about: str, *frames: str) -> str | None:
+        """One of the dictionary's names, in one of the frames; None where the usual words are wanted."""
+        if not self.wide or about in self.reserved or self.rng.random() >= self.wide:
+            return None
+        names = extra()[about][self.values.get(about, 0)]
+        return self.rng.choice(frames or ("{}",)).format(self.rng.choice(names)) if names else None
 
     def says(self, *about: str) -> bool:
         return any(name in self.values or (name == "motion" and self.motion is not None) for name in about)
@@ -33,7 +47,11 @@ class Facts:
 
     def place(self) -> tuple[str, str, str]:
         """Preposition, article (may be empty) and noun."""
-        lead, noun = self.choose("place", words.PLACES[self.values["place"]].nouns).split("|")
+        noun = self.name("place")
+        if noun:
+            lead = self.rng.choice(AT if noun[0].isupper() else IN)
+        else:
+            lead, noun = self.choose("place", words.PLACES[self.values["place"]].nouns).split("|")
         preposition, _, article = lead.rpartition(" ")
         if article in ("a", "an", "the"):
             return preposition, article, noun
@@ -46,19 +64,20 @@ class Facts:
         return self.choose("place", words.PLACES[self.values["place"]].adjectives)
 
     def when(self) -> str:
-        return self.choose("time", words.TIMES[self.values["time"]].phrases)
+        return self.name("time", *WHEN) or self.choose("time", words.TIMES[self.values["time"]].phrases)
 
     def hour(self) -> str:
-        return self.choose("time", words.TIMES[self.values["time"]].nouns)
+        return self.name("time") or self.choose("time", words.TIMES[self.values["time"]].nouns)
 
     def time_adjective(self) -> str:
         return self.choose("time", words.TIMES[self.values["time"]].adjectives)
 
     def air(self) -> str:
-        return self.choose("weather", words.WEATHERS[self.values["weather"]].phrases)
+        told = words.WEATHERS[self.values["weather"]].phrases
+        return self.name("weather", *WITH) or self.choose("weather", told)
 
     def weather(self) -> str:
-        return self.choose("weather", words.WEATHERS[self.values["weather"]].nouns)
+        return self.name("weather") or self.choose("weather", words.WEATHERS[self.values["weather"]].nouns)
 
     def weather_adjective(self) -> str:
         return self.choose("weather", words.WEATHERS[self.values["weather"]].adjectives)
@@ -78,21 +97,20 @@ class Facts:
     def who(self) -> str:
         """The hero without an article, e.g. "crimson fox"."""
         colour = [self.colour()] if "colour" in self.values else []
+        return " ".join([*colour, self.hero()])
+
+    def hero(self) -> str:
         if "hero" in self.values:
-            return " ".join([*colour, self.choose("hero", words.HEROES[self.values["hero"]])])
-        return " ".join([*colour, self.rng.choice(words.ANYBODY)])
+            return self.name("hero") or self.choose("hero", words.HEROES[self.values["hero"]])
+        return self.name("nothing") or self.rng.choice(words.ANYBODY)
 
     def colour(self) -> str:
-        return self.choose("colour", words.COLOURS[self.values["colour"]])
+        known = words.COLOURS[self.values["colour"]]
+        return self.name("colour") or self.choose("colour", known)
 
     def with_colour_apart(self) -> tuple[str, str]:
         """("fox", "crimson"), for layouts that part the two."""
-        hero = (
-            self.choose("hero", words.HEROES[self.values["hero"]])
-            if "hero" in self.values
-            else self.rng.choice(words.ANYBODY)
-        )
-        return hero, self.colour()
+        return self.hero(), self.colour()
 
     def a_hero(self) -> str:
         who = self.who()
@@ -140,7 +158,7 @@ class Facts:
             items.append(self.who())
         elif self.says("colour"):
             alone = bare and self.rng.random() < 0.5
-            items.append(self.choose("colour", words.COLOURS[self.values["colour"]]) if alone else self.who())
+            items.append(self.colour() if alone else self.who())
         if self.says("motion"):
             items.append(self.verb()[1])
         self.rng.shuffle(items)

@@ -1,0 +1,76 @@
+"""Teach MiniLM's table of words what a dictionary says.
+
+Each word of WordNet that a checkpoint knows rarely or only in pieces gets a row that mixes its own with those
+of the words that define it, "amethyst" a good deal of "purple" and "quartz". Words that were pieces become
+tokens of their own. The whole dictionary of visible things is treated alike; captions and attributes play no
+part. Legend: V vocabulary, E width.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from engine.model.wordnet import LETTERS, WordNet
+
+KINDS: Final = frozenset({0, 1, 5, 6, 7, 13, 15, 17, 19, 20, 25, 26, 27, 28})
+"""Lexicographer's files of what can be seen, or said of it: adjectives, animals, artefacts, attributes, food,
+places, natural objects, phenomena, plants, shapes, states, substances, times."""
+COMMON: Final = 5000
+"""Ids are in order of frequency; the first so many are known well."""
+LONGEST: Final = 12
+OWN: Final = 0.4
+"""Share of a known word's own row; the rest is its definition."""
+PIECES: Final = 0.25
+"""The same for a word that was pieces, which often mean something else."""
+
+
+def new_words(wordnet: WordNet, known: dict[str, int]) -> list[str]:
+    """Words that are several pieces to the tokenizer and may mean something visible, in alphabetical order.
+    Names are those of places only, negations left out."""
+    found = []
+    for word, senses in wordnet.senses.items():
+        if not LETTERS.fullmatch(word) or not 3 <= len(word) <= LONGEST or word in known:
+            continue
+        synsets = [wordnet.synsets[key] for key, _ in senses]
+        visible = any(s.kind in KINDS and (s.kind in (15, 17) or word in s.words) for s in synsets)
+        if visible and not word.startswith(("un", "non")):
+            found.append(word)
+    return sorted(found)
+
+
+def teach(tokenizer: dict[str, Any], table: Tensor, wordnet: WordNet) -> tuple[dict[str, Any], Tensor]:
+    """A WordPiece tokenizer file and its table (V, E) → those with new words, (V + n, E)."""
+    known = dict(tokenizer["model"]["vocab"])
+    pieces = Tokenizer.from_str(json.dumps(tokenizer))
+    pieces.no_padding()
+    pieces.no_truncation()
+    added = new_words(wordnet, known)
+    rare = [w for w, i in known.items() if i >= COMMON and LETTERS.fullmatch(w) and w in wordnet.senses]
+    told = {word: wordnet.definition(word) for word in [*rare, *added]}
+    names = sorted({*told, *(w for d in told.values() for w in d)})
+    place = {w: i for i, w in enumerate(names)}
+    found = pieces.encode_batch(names, add_special_tokens=False)
+    static = torch.stack([table[e.ids].mean(0) for e in found])
+    whole = [known[w] for w in known if LETTERS.fullmatch(w) and len(w) > 2]
+    centre = table[whole].mean(0)
+    length = (table[whole] - centre).norm(dim=1).mean()
+    static = static - centre
+    static = static / static.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    rows = torch.cat([table, torch.zeros(len(added), table.shape[1])])
+    for i, word in enumerate(added):
+        known[word] = len(table) + i
+    for word, definition in told.items():
+        mine = static[place[word]]
+        if definition:
+            own = OWN if known[word] < len(table) else PIECES
+            weights = torch.tensor(list(definition.values()))
+            meaning = (weights[:, None] * static[[place[w] for w in definition]]).sum(0)
+            mine = own * mine + (1 - own) * meaning / meaning.norm().clamp(min=1e-6)
+        rows[known[word]] = centre + length * mine / mine.norm().clamp(min=1e-6)
+    model = {**tokenizer["model"], "vocab": known}
+    return {**tokenizer, "model": model}, rows
