@@ -55,7 +55,7 @@ def frozen(module: torch.nn.Module) -> None:
     module.eval().requires_grad_(False)
     for name, p in module.named_parameters():
         if "carry" in name:
-            p.normal_(std=0.05)
+            p.normal_(std=0.02)
     for p in module.parameters():
         p.copy_(p.half().float())
 
