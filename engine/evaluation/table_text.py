@@ -19,7 +19,16 @@ MEMORY: Final = (
     "ψ of its own, %",
     *(f"ψ left after {k}" for k in SAME),
 )
-COMPARED: Final = ("all named", "right sign", "distance", "background", "subject", "error at returns")
+COMPARED: Final = (
+    "all named",
+    "right sign",
+    "distance",
+    "Δ distance",
+    "background",
+    "subject",
+    "Δ subject",
+    "error at returns",
+)
 WORDS: Final = {
     "all named": "adherence",
     "right sign": "obedience",
