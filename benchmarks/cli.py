@@ -151,13 +151,7 @@ def run_alone(args: argparse.Namespace) -> Report:
         if args.plot is not None:
             from benchmarks.plot import curves
 
-            series = {
-                "time of a segment, ms": samples.segment_ms,
-                "resident memory, MiB": samples.resident_mib,
-                "open files": samples.files,
-                "threads": samples.threads,
-            }
-            curves(args.plot, samples.at, series, "segments")
+            curves(args.plot, samples.at, samples.series(), "segments")
         return report
 
 

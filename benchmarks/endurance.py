@@ -7,18 +7,18 @@ what a segment takes, resident memory, open files, threads; time stamps and numb
 from __future__ import annotations
 
 import os
-import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
-from benchmarks.machine import description
+from benchmarks.machine import description, open_files, resident_bytes, thread_count
 from benchmarks.report import BenchError, Report
-from benchmarks.slopes import Slope, slope
+from benchmarks.slopes import table
 from engine.backends.base import Backend
 from engine.config import RuntimeConfig
 from engine.runtime.engine import Engine
-from engine.types import Control, OpenSession, Prompt, RuntimeEvent, SegmentReady, SessionClosed
+from engine.types import Control, How, OpenSession, Prompt, RuntimeEvent, SegmentReady, SessionClosed
 
 PROMPTS = (
     "a red fox walks right through a forest",
@@ -35,10 +35,20 @@ class Samples:
     """One list entry per moment; `at` counts segments."""
 
     at: list[int] = field(default_factory=list)
-    segment_ms: list[float] = field(default_factory=list)  # of the device's time, since the moment before
+    segment_ms: list[float] = field(default_factory=list)  # what each has taken since the moment before
+    processor_ms: list[float] = field(default_factory=list)  # the same, of this process
     resident_mib: list[float] = field(default_factory=list)
     files: list[int] = field(default_factory=list)
     threads: list[int] = field(default_factory=list)
+
+    def series(self) -> dict[str, Sequence[float]]:
+        return {
+            "time of a segment, ms": self.segment_ms,
+            "processor time of a segment, ms": self.processor_ms,
+            "resident memory, MiB": self.resident_mib,
+            "open files": self.files,
+            "threads": self.threads,
+        }
 
 
 class Endurance:
@@ -61,7 +71,7 @@ class Endurance:
         try:
             for n in range(self._long):
                 self._open(f"long{n}")
-            begun_s, counted = time.perf_counter(), 0
+            begun_s, spent_s, counted = time.perf_counter(), time.process_time(), 0
             while self.made < self._segments:
                 self._keep_a_short_one()
                 wake_s = self._engine.step()
@@ -71,9 +81,9 @@ class Endurance:
                     )
                 self._now_s = max(self._now_s, wake_s)
                 if self.made - counted >= every:
-                    now_s = time.perf_counter()
-                    self._sample(1000 * (now_s - begun_s) / (self.made - counted))
-                    begun_s, counted = now_s, self.made
+                    some, now_s, by_now_s = self.made - counted, time.perf_counter(), time.process_time()
+                    self._sample(1000 * (now_s - begun_s) / some, 1000 * (by_now_s - spent_s) / some)
+                    begun_s, spent_s, counted = now_s, by_now_s, self.made
         finally:
             self._engine.close()
 
@@ -105,17 +115,18 @@ class Endurance:
         self._last[name] = (event.segment, event.epoch, event.due_s)
         if name.startswith("long") and event.segment % PROMPT_EVERY == PROMPT_EVERY - 1:
             number = event.segment // PROMPT_EVERY
-            how = "cut" if number % 3 == 2 else "recondition"
+            how: How = "cut" if number % 3 == 2 else "recondition"
             body = Prompt(PROMPTS[number % len(PROMPTS)], how=how)
             self._engine.submit(name, Control(f"{name}-{number}", body))
 
-    def _sample(self, segment_ms: float) -> None:
+    def _sample(self, segment_ms: float, processor_ms: float) -> None:
         s = self.samples
         s.at.append(self.made)
         s.segment_ms.append(segment_ms)
-        s.resident_mib.append(_resident_mib())
-        s.files.append(_open_files())
-        s.threads.append(threading.active_count())
+        s.processor_ms.append(processor_ms)
+        s.resident_mib.append((resident_bytes(os.getpid()) or 0) / 2**20)
+        s.files.append(open_files(os.getpid()))
+        s.threads.append(thread_count(os.getpid()))
 
 
 def endure(backend: Backend, segments: int, sessions: int) -> tuple[Report, Samples]:
@@ -137,37 +148,7 @@ def endure(backend: Backend, segments: int, sessions: int) -> tuple[Report, Samp
     return report, run.samples
 
 
-def slopes(samples: Samples) -> list[dict[str, object]]:
+def slopes(samples: Samples) -> list[dict[str, Any]]:
     """One row per figure: its change in a thousand segments."""
     skip = len(samples.at) // 10
-    figures = {
-        "time of a segment, ms": samples.segment_ms,
-        "resident memory, MiB": samples.resident_mib,
-        "open files": samples.files,
-        "threads": samples.threads,
-    }
-    rows: list[dict[str, object]] = []
-    for name, values in figures.items():
-        line = slope(samples.at[skip:], values[skip:])
-        rows.append({"figure": name, "at the end": round(values[-1], 3) if values else None, **_cells(line)})
-    return rows
-
-
-def _cells(line: Slope | None) -> dict[str, object]:
-    each = (None, None, None) if line is None else tuple(round(1000 * v, 4) for v in line)
-    return dict(zip(("per 1000 segments", "from", "to"), each, strict=True))
-
-
-def _resident_mib() -> float:
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, IndexError, ValueError):
-        return 0.0
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def _open_files() -> int:
-    try:
-        return len(os.listdir("/proc/self/fd"))
-    except OSError:
-        return 0
+    return table(samples.at[skip:], {name: ys[skip:] for name, ys in samples.series().items()})

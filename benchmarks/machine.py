@@ -65,6 +65,23 @@ def resident_bytes(pid: int) -> int | None:
     return total or None
 
 
+def open_files(pid: int) -> int:
+    """Of the process and all below it."""
+    return sum(_entries(each, "fd") for each in tree(pid))
+
+
+def thread_count(pid: int) -> int:
+    """Of the process and all below it."""
+    return sum(_entries(each, "task") for each in tree(pid))
+
+
+def _entries(pid: int, what: str) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/{what}"))
+    except OSError:
+        return 0
+
+
 def cpu_seconds(pid: int) -> float | None:
     """Processor time that the process and all below it have used."""
     ticks, seen = 0, False

@@ -7,9 +7,9 @@ the line goes through the medians of a few blocks. Pure functions over numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.report import percentile
 
@@ -47,6 +47,19 @@ def slope(xs: Sequence[float], ys: Sequence[float], blocks: int = BLOCKS) -> Slo
     rest = sum((v - middle_y - value * (u - middle_x)) ** 2 for u, v in zip(x, y, strict=True))
     off = _t(blocks - 2) * math.sqrt(rest / (blocks - 2) / spread)
     return Slope(value, value - off, value + off)
+
+
+def table(
+    xs: Sequence[float], figures: Mapping[str, Sequence[float]], per: float = 1000, unit: str = "segments"
+) -> list[dict[str, Any]]:
+    """One row per figure: its change in `per` of x, which counts in `unit`."""
+    rows: list[dict[str, Any]] = []
+    for name, ys in figures.items():
+        line = slope(xs, ys)
+        each = (None, None, None) if line is None else tuple(round(per * v, 4) for v in line)
+        cells = dict(zip((f"per {per:g} {unit}", "from", "to"), each, strict=True))
+        rows.append({"figure": name, "at the end": round(ys[-1], 3) if ys else None, **cells})
+    return rows
 
 
 def _t(freedom: int) -> float:

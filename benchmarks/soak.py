@@ -1,30 +1,38 @@
 """`psistream bench soak`: does anything grow or slow down while a session runs and is watched?
 
-One viewer, a prompt now and then; compares the first tenth with the last: time of a segment, memory, frames.
+One viewer, a prompt now and then; compares the first tenth with the last and looks for slopes: time of a
+segment, memory, open files and threads of the server; frames.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 
-from benchmarks.machine import cpu_seconds, description, resident_bytes
+from benchmarks.machine import cpu_seconds, description, open_files, resident_bytes, thread_count
+from benchmarks.plot import curves
 from benchmarks.probe import PATIENCE_S, PROMPTS, Probe, model_of, total_ms
 from benchmarks.report import Report, percentile
 from benchmarks.server import Subject
+from benchmarks.slopes import table
 from clients.whep import Viewer, ViewError
 
 PROMPT_EVERY_S = 20.0
 MEMORY_EVERY_S = 2.0
 
 
-async def soak(subject: Subject, minutes: float, warm_up_s: float) -> Report:
+async def soak(subject: Subject, minutes: float, warm_up_s: float, plot: Path | None = None) -> Report:
     """Raises BenchError, ViewError."""
     machine = description()
     viewer = Viewer(subject.target)
     probe = Probe(viewer)
     memory: list[float] = []
+    at_s: list[float] = []
+    files: list[int] = []
+    threads: list[int] = []
     async with viewer:
         await viewer.ready(PATIENCE_S)
         await asyncio.sleep(warm_up_s)
@@ -41,6 +49,9 @@ async def soak(subject: Subject, minutes: float, warm_up_s: float) -> Report:
                 prompted += 1
             if subject.pid and (size := resident_bytes(subject.pid)):
                 memory.append(size / 2**20)
+                at_s.append(passed_s)
+                files.append(open_files(subject.pid))
+                threads.append(thread_count(subject.pid))
             await asyncio.sleep(min(MEMORY_EVERY_S, 60 * minutes))
         used_s = None if cpu_s is None or subject.pid is None else (cpu_seconds(subject.pid) or 0) - cpu_s
         model = await model_of(subject)
@@ -71,6 +82,18 @@ async def soak(subject: Subject, minutes: float, warm_up_s: float) -> Report:
         some = max(1, len(memory) // 10)
         one["resident memory at the start"] = (round(percentile(memory[:some], 0.5), 1), "MiB")
         one["resident memory at the end"] = (round(percentile(memory[-some:], 0.5), 1), "MiB")
+        of_server: dict[str, Sequence[float]] = {
+            "resident memory, MiB": memory,
+            "open files": files,
+            "threads": threads,
+        }
+        played = [s / 1000 * playback_ms for s in range(len(made))]
+        report.tables["slopes, with 95 % confidence"] = [
+            *table(at_s, of_server, per=3600, unit="s"),
+            *table(played, {"time of a segment, ms": made}, per=3600, unit="s"),
+        ]
+        if plot is not None:
+            curves(plot, at_s, of_server, "seconds")
     if used_s is not None:
         one["processor of the server"] = (round(100 * used_s / (60 * minutes), 1), "% of one core")
     return report

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from engine.backends import fallback
+from engine.backends.base import failure
 from engine.backends.cuda import DeviceBackend, module_bodies, world_modules
 from engine.backends.device import cuda_device
 from engine.backends.graphs import Step, Tensors
 from engine.backends.reference import ReferenceBackend
 from engine.backends.registry import load_backend
-from engine.errors import BackendError, PsistreamError, Unavailable
+from engine.errors import BackendError, OutOfMemory, PsistreamError, Unavailable
 from engine.model.precision import low_roles, lowered
 from engine.model.signature import ModelSpec, Role, signature
 from engine.runtime.generator import Generator, Job
@@ -109,8 +110,39 @@ def test_what_the_body_raises_names_the_role() -> None:
 
     device = DeviceBackend("cuda", SPEC, {"memorize": broken}, no_tokens, CPU)
     given = {"segment": torch.zeros(1, *ROLES["memorize"].inputs[0].shape)}
-    with pytest.raises(BackendError, match="memorize: out of memory"):
+    with pytest.raises(OutOfMemory, match="memorize: out of memory"):
         device.run_device("memorize", given)
+    assert device._steps == {}  # its buffers are free
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), OutOfMemory),
+        (torch.OutOfMemoryError("no room"), OutOfMemory),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to"), OutOfMemory),
+        (RuntimeError("Failed to allocate memory for requested buffer of size 64"), OutOfMemory),
+        (RuntimeError("expected a tensor"), BackendError),
+    ],
+)
+def test_libraries_say_in_many_ways_that_memory_ran_out(error: Exception, kind: type[BackendError]) -> None:
+    found = failure("decode", error)
+    assert type(found) is kind
+    assert found.message.startswith("decode: ")
+
+
+def test_odd_batches_run_as_the_next_power_of_two_and_their_rows_are_the_callers_own() -> None:
+    device = backend()
+    given = {name: x.numpy() for name, x in squeeze_inputs(3).items()}
+    three = device.run("squeeze", given)["psi_next"]
+    kept = three.copy()
+    for n in (1, 4, 3):
+        device.run("squeeze", {name: x[:n].repeat(2, 0)[:n] for name, x in given.items()})
+    assert {batch for _, batch in device._steps} == {1, 4}
+    np.testing.assert_array_equal(three, kept)
+    for row in range(3):
+        alone = device.run("squeeze", {name: x[row : row + 1] for name, x in given.items()})["psi_next"]
+        np.testing.assert_allclose(alone[0], three[row], atol=1e-5)
 
 
 def play(player: Generator, spec: ModelSpec, segments: int = 4) -> list[SessionState]:

@@ -406,7 +406,7 @@ def test_what_breaks_one_session_ends_it_and_no_other(bad: str, word: str, code:
 
 
 def test_a_session_closed_in_mid_segment_is_dropped_from_its_batch() -> None:
-    rig = Rig(FakeBackend(delay_s=1.0, sleep=lambda _: rig.engine.close_session("gone")))
+    rig: Rig = Rig(FakeBackend(delay_s=1.0, sleep=lambda _: rig.engine.close_session("gone")))
     rig.open("gone")
     rig.open("stays")
     assert rig.run_segments(2, "stays")

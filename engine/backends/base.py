@@ -10,9 +10,11 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from engine.errors import BackendError, OutOfMemory
 from engine.model.signature import ModelSpec
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+SHORT = ("out of memory", "allocate memory", "not enough memory", "bad allocation", "bad_alloc")
 
 
 class Backend(Protocol):
@@ -33,3 +35,13 @@ class Backend(Protocol):
     def close(self) -> None:
         """Free the device. Idempotent."""
         ...
+
+
+def failure(role: str, error: Exception) -> BackendError:
+    """A library's error in our words: OutOfMemory where a smaller batch may go through. Libraries have no
+    type for it in common, and none that can be named without importing them."""
+    said = f"{role}: {error}"
+    short = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if short or any(words in said.lower() for words in SHORT):
+        return OutOfMemory(said, field=role)
+    return BackendError(said)

@@ -12,17 +12,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from engine.backends.artifact import TOKENIZER, open_artifact
-from engine.backends.base import Arrays
+from engine.backends.base import Arrays, failure
 from engine.backends.device import cuda_device
 from engine.backends.graphs import Body, Step, Tensors
 from engine.backends.reference import Tokenize, load_model
 from engine.backends.tokens import PromptTokenizer
-from engine.errors import BackendError
+from engine.errors import OutOfMemory
 from engine.model.precision import low_roles, lowered
 from engine.model.signature import ModelSpec, signature
 
@@ -69,12 +70,25 @@ class DeviceBackend:
         try:
             return self.step(role, batch)(inputs)
         except RuntimeError as e:
-            raise BackendError(f"{role}: {e}") from e
+            found = failure(role, e)
+            if isinstance(found, OutOfMemory):
+                self._steps.pop((role, batch), None)
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+            raise found from e
 
     def run(self, role: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """As every backend's. Any number of rows runs as the next power of two: each batch size has its own
+        buffers, graph and compiled code, and a new one would hold up all sessions while it is made."""
         names = [t.name for t in self._signature[role].inputs]
-        given = {n: torch.from_numpy(inputs[n]).to(self.device, non_blocking=True) for n in names}
-        return {n: x.cpu().numpy() for n, x in self.run_device(role, given).items()}
+        rows = len(inputs[names[0]])
+        more = (1 << (rows - 1).bit_length()) - rows
+        padded = {
+            n: np.concatenate([inputs[n], inputs[n][-1:].repeat(more, 0)]) if more else inputs[n]
+            for n in names
+        }
+        given = {n: torch.from_numpy(padded[n]).to(self.device, non_blocking=True) for n in names}
+        return {n: x[:rows].to("cpu", copy=True).numpy() for n, x in self.run_device(role, given).items()}
 
     def close(self) -> None:
         self._steps.clear()

@@ -73,7 +73,7 @@ def read_settings(file: Path) -> dict[str, Any]:
     if not file.exists():
         return {}
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
+        said: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         costs = {str(role): (float(call), float(row)) for role, (call, row) in said.pop("costs", {}).items()}
         fits = [0 <= float(value) <= MOST[name] for name, value in said.items()]
         fits += [0 <= cost <= MOST["delay_s"] for pair in costs.values() for cost in pair]

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from engine.backends.artifact import TOKENIZER, Artifact, open_artifact
-from engine.backends.base import Arrays
+from engine.backends.base import Arrays, failure
 from engine.backends.tokens import PromptTokenizer
-from engine.errors import BackendError, ModelFilesError
+from engine.errors import ModelFilesError
 from engine.model.signature import Role, signature
 
 TYPES = {"float32": "tensor(float)", "int64": "tensor(int64)", "uint8": "tensor(uint8)"}
@@ -50,7 +50,7 @@ class OrtBackend:
         try:
             return dict(zip(names, session.run(names, given), strict=True))
         except Exception as e:  # as above
-            raise BackendError(f"{role}: {e}") from e
+            raise failure(role, e) from e
 
     def close(self) -> None:
         self._sessions = {}

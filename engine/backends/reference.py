@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from engine.backends.artifact import EMBEDDINGS, TOKENIZER, WEIGHTS, Artifact, open_artifact
-from engine.backends.base import Arrays
+from engine.backends.base import Arrays, failure
 from engine.backends.tokens import PromptTokenizer
-from engine.errors import BackendError, InvalidInput, ModelFilesError
+from engine.errors import InvalidInput, ModelFilesError
 from engine.model.roles import WorldModel, WorldModelConfig
 from engine.model.signature import ModelSpec, signature
 from engine.types import FloatArray, IntArray
@@ -68,7 +68,7 @@ class TorchBackend:
             given = (torch.from_numpy(inputs[i.name]).to(self.device) for i in names.inputs)
             out = self.modules[role](*given)
         except RuntimeError as e:
-            raise BackendError(f"{role}: {e}") from e
+            raise failure(role, e) from e
         outputs = out if isinstance(out, tuple) else (out,)
         return {o.name: x.cpu().numpy() for o, x in zip(names.outputs, outputs, strict=True)}
 

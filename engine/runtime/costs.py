@@ -20,15 +20,15 @@ HANGS = 3.0  # a call takes too long after so many segment periods and so many t
 
 class Sample(NamedTuple):
     mean_s: float
-    count: int
+    samples: int
 
 
 def learned(old: Sample | None, sample_s: float) -> Sample:
     """A first sample may be far too long, since libraries set themselves up in it: the second corrects it."""
-    if old is None or (old.count == 1 and sample_s < old.mean_s / 2):
+    if old is None or (old.samples == 1 and sample_s < old.mean_s / 2):
         return Sample(sample_s, 1)
-    weight = max(WEIGHT, 1 / (old.count + 1))
-    return Sample(old.mean_s + weight * (min(sample_s, OUTLIER * old.mean_s) - old.mean_s), old.count + 1)
+    weight = max(WEIGHT, 1 / (old.samples + 1))
+    return Sample(old.mean_s + weight * (min(sample_s, OUTLIER * old.mean_s) - old.mean_s), old.samples + 1)
 
 
 class Costs:
@@ -56,9 +56,9 @@ class Costs:
         with self._lock:
             known = self._samples[stage]
             old, new = known.get(rows), learned(known.get(rows), sample_s)
-            if old is not None and new.count > 1 and old.mean_s > 0:
-                for n, (mean_s, count) in known.items():
-                    known[n] = Sample(mean_s * new.mean_s / old.mean_s, count)
+            if old is not None and new.samples > 1 and old.mean_s > 0:
+                for n, (mean_s, samples) in known.items():
+                    known[n] = Sample(mean_s * new.mean_s / old.mean_s, samples)
             known[rows] = new
 
     def seconds(self, stage: Stage, rows: int) -> float | None:

@@ -65,9 +65,9 @@ class Generator(Conditioner):
             "image": s.image,
             "history": self._history(s),
             "anchor": s.anchor,
-            "context": np.float32(s.context),
-            "sigma": np.float32(self.context_noise),
-            "index": np.float32(s.index),
+            "context": np.array(s.context, np.float32),
+            "sigma": np.array(self.context_noise, np.float32),
+            "index": np.array(s.index, np.float32),
         }
         if len(self.spec.actions) > 1:
             row["actions"] = np.full(self.spec.segment, job.action, np.int64)
