@@ -8,6 +8,7 @@ import { element } from "./dom.js";
 const ms = (n) => (n < 10_000 ? `${n < 10 ? n.toFixed(1) : Math.round(n)} ms` : `${(n / 1000).toFixed(1)} s`);
 const NAMES = { pause: "Pause", resume: "Go on", reset: "New world", image: "Your picture", rewind: "Back" };
 const WAYS = { soft: "fading", cut: "new scene", now: "at once" };
+const FAR = /back by ([\d.]+ s)/;
 const STILL = new Set(["pause", "resume"]); // they bring no new picture
 
 /** The steps of an entry: [{label, detail, done}]. */
@@ -23,7 +24,9 @@ export function steps(entry) {
 
 /** What was asked for, in a few words. */
 export function named(entry) {
-  return entry.kind === "prompt" ? `“${entry.text}”` : [NAMES[entry.kind] ?? entry.kind, entry.text].filter(Boolean).join(" ");
+  if (entry.kind === "prompt") return `“${entry.text}”`;
+  const far = entry.kind === "rewind" && FAR.exec(entry.message ?? "")?.[1]; // it may be less than was asked for
+  return [NAMES[entry.kind] ?? entry.kind, far || entry.text].filter(Boolean).join(" ");
 }
 
 /** For the ear, where this entry has come to something: a refusal, or its end. Else null. */
