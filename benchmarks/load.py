@@ -2,14 +2,16 @@
 
 The engine runs on its own thread and on the real clock; all sessions are watched, nobody encodes. There are
 more and more of them until deadlines break. Beside it, what the runtime itself takes of the processor.
+
+A pretended device has a pretended clock as well: what is measured then is the schedule alone, the same on any
+machine.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -50,34 +52,57 @@ class Listener:
         return made
 
 
-@contextmanager
-def playing(backend: Backend, sessions: int, max_batch: int) -> Iterator[tuple[Engine, Listener]]:
-    """An engine whose sessions began evenly over the time of a segment."""
-    heard = Listener()
-    config = RuntimeConfig(max_sessions=max(sessions, 1), max_batch=max_batch, max_load=1e6)
-    engine = Engine(backend, config, heard)
-    engine.start()
-    try:
-        for n in range(sessions):
-            engine.open(OpenSession(f"s{n}", PROMPT, n))
-            engine.set_watched(f"s{n}", True)
-            time.sleep(backend.spec.segment_s / sessions)
-        yield engine, heard
-    finally:
-        engine.close()
+class RealTime:
+    """The engine on its own thread."""
+
+    def __init__(self, backend: Backend, config: RuntimeConfig, heard: Listener) -> None:
+        self.now_s = time.monotonic
+        self.engine = Engine(backend, config, heard)
+        self.engine.start()
+
+    def run(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+class PretendedTime:
+    """The engine turn by turn, on a clock that a pretended device moves."""
+
+    def __init__(self, backend: BlankBackend, config: RuntimeConfig, heard: Listener) -> None:
+        self._now_s = 0.0
+        backend.sleep_by(self._pass)
+        self.engine = Engine(backend, config, heard, self.now_s)
+
+    def now_s(self) -> float:
+        return self._now_s
+
+    def run(self, seconds: float) -> None:
+        until_s = self._now_s + seconds
+        while (wake_s := self.engine.step()) is not None and wake_s <= until_s:
+            self._now_s = max(self._now_s, wake_s)
+        self._now_s = max(self._now_s, until_s)
+
+    def _pass(self, seconds: float) -> None:
+        self._now_s += seconds
 
 
 def play(backend: Backend, sessions: int, max_batch: int, seconds: float) -> dict[str, Any]:
-    """One row of the table."""
-    with playing(backend, sessions, max_batch) as (engine, heard):
-        until_s = time.perf_counter() + seconds
-        settled = min(until_s, time.perf_counter() + SETTLE_SEGMENTS * backend.spec.segment_s)
-        time.sleep(max(0.0, settled - time.perf_counter()))
+    """One row of the table: sessions that began evenly over the time of a segment."""
+    heard, segment_s = Listener(), backend.spec.segment_s
+    config = RuntimeConfig(max_sessions=max(sessions, 1), max_batch=max_batch, max_load=1e6)
+    pretended = isinstance(backend, BlankBackend)
+    world = PretendedTime(backend, config, heard) if pretended else RealTime(backend, config, heard)
+    try:
+        for n in range(sessions):
+            world.engine.open(OpenSession(f"s{n}", PROMPT, n))
+            world.engine.set_watched(f"s{n}", True)
+            world.run(segment_s / sessions)
+        world.run(SETTLE_SEGMENTS * segment_s)
         heard.take()
-        begun_s, busy_s = time.perf_counter(), engine.busy_s
-        time.sleep(seconds)
-        made, span_s = heard.take(), time.perf_counter() - begun_s
-        busy_s = engine.busy_s - busy_s
+        begun_s, busy_s = world.now_s(), world.engine.busy_s
+        world.run(seconds)
+        made, span_s, busy_s = heard.take(), world.now_s() - begun_s, world.engine.busy_s - busy_s
+    finally:
+        world.engine.close()
     total_ms = [s.timings_ms["total"] for s in made]
     count = max(1, len(made))
     return {
@@ -85,7 +110,7 @@ def play(backend: Backend, sessions: int, max_batch: int, seconds: float) -> dic
         "sessions": sessions,
         "late %": round(100 * sum(s.lead_s < 0 for s in made) / count, 1),
         "slow %": round(100 * sum(s.rate < 1 for s in made) / count, 1),
-        "speed": round(len(made) * backend.spec.segment_s / span_s / sessions, 3),
+        "speed": round(len(made) * segment_s / span_s / sessions, 3),
         "segment p50 ms": round(percentile(total_ms, 0.5), 1) if made else None,
         "segment p95 ms": round(percentile(total_ms, 0.95), 1) if made else None,
         "device busy %": round(100 * busy_s / span_s, 1),

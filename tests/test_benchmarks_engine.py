@@ -71,8 +71,17 @@ def test_sessions_are_added_until_deadlines_break_and_the_knee_is_looked_for(
     assert [r["sessions"] for r in rows] == sorted(tried)
 
 
-def test_a_device_that_costs_nothing_serves_a_few_on_the_real_clock() -> None:
-    row = play(BlankBackend(TINY_SPEC), 2, max_batch=4, seconds=1.2)
+def test_on_a_pretended_device_the_schedule_alone_is_measured_and_always_the_same() -> None:
+    """50 ms of the device for each of four turns: two sessions of half a second, or as many as share them."""
+    device = batch_lover(TINY_SPEC, 50, 0)
+    alone, together = (until_it_breaks(device, (1, 2, 4, 8), most, 20.0) for most in (1, 8))
+    assert (alone[1], together[1]) == (2, 8)
+    assert until_it_breaks(batch_lover(TINY_SPEC, 50, 0), (1, 2, 4, 8), 1, 20.0) == alone
+    assert alone[0][0]["device busy %"] == pytest.approx(40, abs=2)
+
+
+def test_a_device_with_a_model_is_measured_on_the_real_clock() -> None:
+    row = play(FakeBackend(TINY_SPEC), 2, max_batch=4, seconds=1.2)
     assert row["segments"] >= 2
     assert row["batching"] == "to 4"
     assert not in_real_time(row | {"segments": 0})

@@ -47,6 +47,10 @@ class FakeDevice:
         self._dice = np.random.Generator(np.random.Philox(11))
         self._sleep = sleep
 
+    def sleep_by(self, sleep: Callable[[float], object]) -> None:
+        """Let time pass otherwise from now on, such as on a pretended clock."""
+        self._sleep = sleep
+
     def called(self, role: str, rows: int) -> None:
         """Count it, take its time. Raises BackendError where it was told to."""
         calls = self.calls[role] = self.calls.get(role, 0) + 1
