@@ -78,7 +78,7 @@ def test_three_segments_of_a_session_are_framepacks(reference: Any, backend: Bac
     for _ in range(3):
         expected = in_framepacks_loop(reference, backend, state)
         blind = state.copy()
-        blind.psi_mask[:] = 0
+        blind.psi_mask = np.zeros_like(blind.psi_mask)
         masked, seen = (player.denoise([Job(s, 0)]) for s in (blind, state))
         assert masked is not None
         assert seen is not None

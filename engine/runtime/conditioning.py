@@ -20,7 +20,7 @@ from engine.backends.base import Backend
 from engine.runtime.blend import Said, blend, flat, unflat
 from engine.runtime.change import Change, as_prompts
 from engine.runtime.change import NewScene as NewScene
-from engine.runtime.state import SessionState
+from engine.runtime.state import SessionState, fixed
 from engine.types import ByteArray, FloatArray
 
 Named = dict[str, npt.NDArray[Any]]
@@ -178,26 +178,27 @@ def _commit(b: _Becoming) -> None:
     if scene is not None:
         state.clear_scene()
         state.seed, state.scene = scene.seed, scene.number
-        state.anchor[:], state.image[:], state.start[:] = b.anchor, b.image, b.start
+        state.anchor, state.image, state.start = fixed(b.anchor), fixed(b.image), fixed(b.start)
         state.from_image = state.context = int(b.has_anchor)
         if b.has_anchor:
-            state.history[-1] = state.anchor[0]
-        state.decoder[:] = state.start
-    fade = None if b.fade is None else [flat(said) for said in b.fade]  # views of the state, maybe
-    said = Said(*(part.copy() for part in b.said))
+            state.latents = (*state.latents[:-1], state.anchor[0])
+        state.decoder = state.start
     if b.change.prompts is not None:
         state.fade_steps = b.change.over
-    state.fade[:] = 0 if fade is None else fade
+    if b.fade is None and state.fading:
+        state.fade = fixed(np.zeros_like(state.fade))
+    elif b.fade is not None and b.fade_step == 1:  # it begins
+        state.fade = fixed(np.stack([flat(said) for said in b.fade]))
     state.fade_step = b.fade_step
-    state.fade_steps = state.fade_steps if fade is not None else 0
-    state.text[:], state.pooled[:], state.motion[:], state.text_mask[:] = said
-    state.psi[:], state.psi_mask[:] = b.psi, b.psi_mask
+    state.fade_steps = state.fade_steps if b.fade is not None else 0
+    state.text, state.pooled, state.motion, state.text_mask = map(fixed, b.said)
+    state.psi, state.psi_mask = fixed(_array(b.psi)), fixed(_array(b.psi_mask))
 
 
 def _remembered(b: _Becoming) -> Iterable[FloatArray]:
     """(M, D) each, oldest first."""
-    ring = b.state.ring
-    return () if b.change.scene is not None else ring[len(ring) - b.state.remembered :]
+    memories = b.state.memories
+    return () if b.change.scene is not None else memories[len(memories) - b.state.remembered :]
 
 
 def _array(array: FloatArray | None) -> FloatArray:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.runtime.sampler import Sampler
-from engine.runtime.state import SessionState
+from engine.runtime.state import SessionState, fixed
 from engine.types import ByteArray, FloatArray
 
 
@@ -55,17 +55,8 @@ class Draft:
         assert after is not None
         assert self.decoder is not None
         if after.anchor is not None and after.image is not None:
-            state.anchor[:], state.image[:], state.context = after.anchor, after.image, 1
-        _shift_in(state.history, self.x)
-        _shift_in(state.ring, after.memory[None])
-        state.psi[:], state.psi_mask[:] = after.psi, 1
-        state.decoder[:] = self.decoder
-        state.remembered = min(state.remembered + 1, len(state.ring))
-        state.index += 1
-
-
-def _shift_in(frames: FloatArray, new: FloatArray) -> None:
-    """Drop the oldest, append the newest, in place."""
-    n = min(len(new), len(frames))
-    frames[: len(frames) - n] = frames[n:].copy()
-    frames[len(frames) - n :] = new[-n:]
+            state.anchor, state.image, state.context = fixed(after.anchor), fixed(after.image), 1
+        state.append(self.x, after.memory)
+        state.psi, state.decoder = fixed(after.psi), fixed(self.decoder)
+        if not state.psi_mask.all():
+            state.psi_mask = fixed(np.ones_like(state.psi_mask))

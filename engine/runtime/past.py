@@ -1,21 +1,24 @@
 """What a session was at the ends of its latest segments: to go back to, by `now`, rewind, fork and snapshot.
 
-A bounded list, since a state has a constant size: every boundary of the last seconds, fewer of the last
-minute. It is a tuple that is replaced and never changed, so another thread may read it at any time. It knows
-no backend and no clients; all times are of one monotonic clock.
+A bounded list, since a state has a constant size and shares much of it with the one before: every boundary of
+the last seconds, fewer of the last minute. It is a tuple that is replaced and never changed, so another
+thread may read it at any time. It knows no backend and no clients; all times are of one monotonic clock.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
+from engine.model.signature import ModelSpec
 from engine.runtime.change import Change, Prompts, total
 from engine.runtime.state import SessionState
 
 DENSE = 12  # of the latest segments every one is kept
-APART_S = 3.0  # of older ones one in so many seconds of video
+APART_S = 2.0  # of older ones one in so many seconds of video
 KEPT_S = 60.0
-MOST_BYTES = 64 * 2**20  # of large states fewer are kept,
+MOST_BYTES = 64 * 2**20  # of large models fewer are kept,
 LEAST = 4  # but as many as `now` may need: what is on the screen, and what was made beyond it
 
 
@@ -34,9 +37,10 @@ class Moment:
 
 
 class Past:
-    def __init__(self, first: Moment, state_bytes: int) -> None:
+    def __init__(self, first: Moment, most: int) -> None:
+        """`most` moments are kept."""
         self.moments: tuple[Moment, ...] = (first,)
-        self._most = most(state_bytes)
+        self._most = most
 
     def add(self, moment: Moment) -> None:
         """Once its segment is made; `position_s` is filled in here."""
@@ -75,9 +79,17 @@ class Past:
         self.moments = (*kept, replace(moment, change=None))
 
 
-def most(state_bytes: int) -> int:
-    """How many moments are kept at most."""
-    return max(LEAST, min(DENSE + int(KEPT_S / APART_S), MOST_BYTES // max(1, state_bytes)))
+class Room(NamedTuple):
+    moments: int  # that are kept at most
+    nbytes: int  # that they have at most
+
+
+def room(state: SessionState, spec: ModelSpec) -> Room:
+    """For the past of such a state."""
+    near, far = (state.changed_bytes(n, spec.segment) for n in (1, 1 + math.ceil(APART_S / spec.segment_s)))
+    dense = max(LEAST, min(DENSE, MOST_BYTES // near))
+    sparse = max(0, min(int(KEPT_S / APART_S), (MOST_BYTES - dense * near) // far))
+    return Room(dense + sparse, state.nbytes + dense * near + sparse * far)
 
 
 def _thinned(moments: tuple[Moment, ...], most: int) -> tuple[Moment, ...]:

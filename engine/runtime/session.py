@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from engine.config import RuntimeConfig
 from engine.model.signature import ModelSpec
-from engine.runtime import pacing, past
+from engine.runtime import pacing
 from engine.runtime.change import spoken
 from engine.runtime.generator import Generator
 from engine.runtime.inbox import Inbox
@@ -140,7 +140,6 @@ class Session(Story):
         return pacing.speed(self.pace, self._spec.segment_s)
 
     def info(self) -> SessionInfo:
-        size = self.state.nbytes
         return SessionInfo(
             id=self.id,
             prompt=spoken(self.prompts),
@@ -150,6 +149,6 @@ class Session(Story):
             epoch=self.epoch,
             segment=self.segment,
             frame=self.frame,
-            state_bytes=size,
-            past_bytes=past.most(size) * size,
+            state_bytes=self.state.nbytes,
+            past_bytes=self.room.nbytes,
         )

@@ -62,8 +62,8 @@ def load(spec: ModelSpec, fingerprint: str, data: bytes) -> Saved:
             raise _fault(f"{name!r} must be {np.dtype(dtype)}{shape}")
         if dtype is np.float32 and not np.isfinite(array).all():
             raise _fault(f"{name!r} has numbers that are not finite")
-    values: dict[str, Any] = {name: arrays[name].copy() for name in shapes(spec)}
-    return Saved(SessionState(**values | _numbers(spec, arrays["numbers"])), *_about(spec, arrays["about"]))
+    state = SessionState.of({n: arrays[n] for n in shapes(spec)}, _numbers(spec, arrays["numbers"]))
+    return Saved(state, *_about(spec, arrays["about"]))
 
 
 def _parsed(spec: ModelSpec, data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:

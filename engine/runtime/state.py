@@ -1,7 +1,8 @@
 """What a session must remember: fixed-size arrays and a few numbers, as many bytes in hour three as at first.
 
-It can be copied; engine.runtime.snapshot saves and loads it. It does not know how its contents are made, nor
-time, nor clients.
+Arrays are replaced and never written to: a copy is had in no time and shares with the original what stays the
+same. engine.runtime.snapshot saves and loads it. It does not know how its contents are made, nor time, nor
+clients.
 
 Legend: C latent channels, h w latent size, N text tokens, I image tokens, M = N + I, D width, K ring length,
 A actions, T history frames, S numbers that a prompt is told by.
@@ -9,7 +10,8 @@ A actions, T history frames, S numbers that a prompt is told by.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -18,19 +20,21 @@ from engine.model.signature import ModelSpec
 from engine.runtime import blend
 from engine.types import FloatArray
 
+Rows = tuple[FloatArray, ...]
+ROWS = ("history", "ring")
 NUMBERS = ("seed", "scene", "index", "remembered", "context", "from_image", "fade_step", "fade_steps")
 
 
 @dataclass
 class SessionState:
-    history: FloatArray  # (T, C, h, w) the latest clean latents, oldest first
+    latents: Rows  # T of (C, h, w): the latest clean ones, oldest first
+    memories: Rows  # K of (M, D): the latest outputs of memorize, oldest first, at the end
     anchor: FloatArray  # (1, C, h, w)
     image: FloatArray  # (I, D) tokens of the anchor
     text: FloatArray  # (N, D)
     pooled: FloatArray  # (D,)
     motion: FloatArray  # (A + 1,) what the prompt says of motion: unsaid, then the actions
     psi: FloatArray  # (M, D)
-    ring: FloatArray  # (K, M, D) the latest outputs of memorize, oldest first, at the end
     decoder: FloatArray
     start: FloatArray  # the decoder's after the picture that the scene started from, zeros without one
     text_mask: FloatArray  # (N,) which tokens of a padded prompt count; empty where none is padded
@@ -47,8 +51,23 @@ class SessionState:
 
     @classmethod
     def zeros(cls, spec: ModelSpec) -> SessionState:
-        arrays: dict[str, Any] = {n: np.zeros(shape, np.float32) for n, shape in shapes(spec).items()}
-        return cls(**arrays)
+        return cls.of({n: np.zeros(shape, np.float32) for n, shape in shapes(spec).items()}, {})
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, FloatArray], numbers: Mapping[str, int]) -> SessionState:
+        """As `arrays` and `numbers` give it."""
+        one: dict[str, Any] = {n: fixed(array) for n, array in arrays.items() if n not in ROWS}
+        return cls(_rows(arrays["history"]), _rows(arrays["ring"]), **{**one, **numbers})
+
+    @property
+    def history(self) -> FloatArray:
+        """(T, C, h, w)."""
+        return np.stack(self.latents)
+
+    @property
+    def ring(self) -> FloatArray:
+        """(K, M, D)."""
+        return np.stack(self.memories)
 
     @property
     def fading(self) -> bool:
@@ -56,20 +75,56 @@ class SessionState:
 
     @property
     def nbytes(self) -> int:
-        return sum(a.nbytes for a in self.arrays().values()) + 8 * len(NUMBERS)
+        return sum(a.nbytes for a in self.parts()) + 8 * len(NUMBERS)
+
+    def changed_bytes(self, segments: int, latents: int) -> int:
+        """What so many segments, of so many latents each, may replace of it at most; a scene starts with one
+        latent more."""
+        old = max(0, len(self.latents) - segments * (latents + 1)) * self.latents[0].nbytes
+        return self.nbytes - old - max(0, len(self.memories) - segments) * self.memories[0].nbytes
 
     def copy(self) -> SessionState:
-        values: dict[str, Any] = {name: array.copy() for name, array in self.arrays().items()}
-        return SessionState(**values, **{name: getattr(self, name) for name in NUMBERS})
+        return replace(self)
 
     def clear_scene(self) -> None:
         """Forget everything of the scene except its prompt and its anchor."""
-        for array in (self.history, self.psi, self.ring, self.decoder):
-            array[:] = 0
+        self.latents = (_zeros(self.latents[0]),) * len(self.latents)
+        self.memories = (_zeros(self.memories[0]),) * len(self.memories)
+        self.psi, self.decoder = _zeros(self.psi), _zeros(self.decoder)
         self.index = self.remembered = 0
 
+    def append(self, latents: FloatArray, memory: FloatArray) -> None:
+        """(W, C, h, w) and (M, D) of a segment; the oldest are forgotten."""
+        self.latents = (*self.latents, *_rows(latents))[-len(self.latents) :]
+        self.memories = (*self.memories, fixed(memory))[-len(self.memories) :]
+        self.remembered = min(self.remembered + 1, len(self.memories))
+        self.index += 1
+
     def arrays(self) -> dict[str, FloatArray]:
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in NUMBERS}
+        """By name, as `shapes` has them."""
+        kept = (*NUMBERS, "latents", "memories")
+        one = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in kept}
+        return {"history": self.history, "ring": self.ring, **one}
+
+    def parts(self) -> list[FloatArray]:
+        """All arrays; what two states share is the same object in both."""
+        one = [getattr(self, f.name) for f in fields(self) if f.name not in (*NUMBERS, "latents", "memories")]
+        return [*self.latents, *self.memories, *one]
+
+
+def fixed(array: FloatArray) -> FloatArray:
+    """A copy that nobody can write to."""
+    copy = np.array(array, np.float32)
+    copy.setflags(write=False)
+    return copy
+
+
+def _rows(array: FloatArray) -> Rows:
+    return tuple(fixed(row) for row in array)
+
+
+def _zeros(like: FloatArray) -> FloatArray:
+    return fixed(np.zeros_like(like))
 
 
 def shapes(s: ModelSpec) -> dict[str, tuple[int, ...]]:

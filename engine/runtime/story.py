@@ -30,7 +30,7 @@ from engine.runtime.conditioning import Conditioner
 from engine.runtime.controllog import MOST_LINES, Begin, ControlLog, Line
 from engine.runtime.generator import Job
 from engine.runtime.origin import Origin, begin
-from engine.runtime.past import Moment, Past
+from engine.runtime.past import Moment, Past, room
 from engine.types import (
     Action,
     Control,
@@ -60,7 +60,8 @@ class Story:
         self.epoch = 0
         self.segment = 0  # number of the next segment; never goes back
         first = Moment(-1, self.state.copy(), self.prompts, self.held, now_s, now_s)
-        self.past = Past(first, self.state.nbytes)
+        self.room = room(self.state, spec)
+        self.past = Past(first, self.room.moments)
         self.not_before_s = now_s  # when the next segment may be shown: what is on the screen ends first
         self._pending = start.change  # for the next segment
         self._news: list[Discarded] = []
