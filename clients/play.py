@@ -25,7 +25,7 @@ from rich.live import Live
 from clients.mix import mixed
 from clients.play_keys import HeldAction, Keys
 from clients.play_screen import HOWS, WHENS, Screen, printable
-from clients.play_wire import Broker, PlayError, Wire, broker_of, check_session
+from clients.play_wire import Broker, PlayError, Wire, broker_of, check_session, end
 
 SERVER = "http://127.0.0.1:8080"
 BROKER = "mqtt://127.0.0.1:1883"
@@ -63,9 +63,7 @@ class Game:
                 finally:
                     loop.remove_reader(terminal)
         finally:
-            talk.cancel()
-            with suppress(asyncio.CancelledError, PlayError):
-                await talk
+            await end(talk)
         if self._ended is not None:
             raise PlayError(self._ended)
 

@@ -22,6 +22,7 @@ ROOT = "psistream/v1"
 CONNECT_TIMEOUT_S = 5.0
 STATE_TIMEOUT_S = 1.0
 RETRY_S = 1.0
+CANCEL_AGAIN_S = 0.2
 QUEUE = 64
 
 
@@ -94,6 +95,18 @@ async def broker_of(server: str, session: str) -> str:
     return str(content["mqtt"].get("url"))
 
 
+async def end(*tasks: asyncio.Task[None]) -> None:
+    """Cancel them until they are over: wait_for of Python 3.11, which publishing stands on, may swallow a
+    cancellation that comes just as it has its answer. What they raised is dropped."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
+    for task in tasks:
+        task.cancelled() or task.exception()
+
+
 class Wire:
     """`hear(kind, message)` gets "ack", "state", "event" and "status"; `online(bool)` the connection's state.
 
@@ -159,9 +172,7 @@ class Wire:
             for finished in asyncio.as_completed(tasks):
                 await finished
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(*tasks)
 
     async def _check_session(self, client: aiomqtt.Client) -> None:
         """Its state is retained, so it comes at once or not at all. If not: say which sessions there are."""

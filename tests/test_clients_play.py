@@ -22,7 +22,7 @@ from clients.pace import pace
 from clients.play import main
 from clients.play_keys import FIRST_HOLD_S, HOLD_S, HeldAction, Keys
 from clients.play_screen import RECEIPTS, Screen
-from clients.play_wire import Broker, PlayError
+from clients.play_wire import Broker, PlayError, end
 from engine.types import Action, Pause, Prompt, Reset, Resume, Rewind, Weighted
 from server.control.broker import EmbeddedBroker
 from server.control.mqtt import MqttBridge
@@ -385,3 +385,30 @@ def test_broker_urls() -> None:
     assert "p w" not in repr(Broker.parse("mqtts://u:p%20w@h"))
     with pytest.raises(PlayError):
         Broker.parse("mqtt://[")
+
+
+async def test_a_task_that_swallows_a_cancellation_is_ended_all_the_same() -> None:
+    """Quitting just while a prompt went out hung for ever."""
+    swallowed = 0
+
+    async def stubborn() -> None:
+        nonlocal swallowed
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                swallowed += 1
+                if swallowed > 2:
+                    raise
+
+    async def failing() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            raise PlayError("too late")
+
+    tasks = [asyncio.create_task(part()) for part in (stubborn, failing)]
+    await asyncio.sleep(0)
+    await end(*tasks)
+    assert all(task.done() for task in tasks)
+    assert swallowed == 3
