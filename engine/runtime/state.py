@@ -113,10 +113,8 @@ class SessionState:
 
 
 def fixed(array: FloatArray) -> FloatArray:
-    """A copy that nobody can write to."""
-    copy = np.array(array, np.float32)
-    copy.setflags(write=False)
-    return copy
+    """A copy that is not written to. Not marked so: PyTorch warns of arrays that are."""
+    return np.array(array, np.float32)
 
 
 def _rows(array: FloatArray) -> Rows:
