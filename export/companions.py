@@ -15,9 +15,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from engine.backends.full import fits
+from engine.companions.image import ImageCompanion, Preprocessing
+from engine.companions.vae import Vae
 from engine.model.config import ModelConfig
 from engine.model.dit import MemoryPackDiT
 from engine.model.full import Companions, Decode, EncodeImage, EncodeText, Serve
@@ -81,9 +84,38 @@ def load(folder: Path, config: ModelConfig, serve: Serve) -> Companions:
         dtype=torch.float16,
     )
     fits(config, found)
-    encoder: Any = found.encoder
+    encoder, image = found.encoder, found.image
+    assert isinstance(encoder, Vae) and isinstance(image, ImageCompanion)  # noqa: PT018
     encoder.model.disable_slicing()  # one by one saves memory, but no graph has loops
+    squeezed: Any = Squeezed(image.preprocessing, serve.height, serve.width)
+    image.preprocessing = squeezed
     return found
+
+
+class Squeezed(nn.Module):
+    """SigLIP's preprocessing for pictures of one size, squeezed by two products: engines resample without
+    antialiasing only. The matrices are what torch's resampling makes of the unit pictures."""
+
+    def __init__(self, like: Preprocessing, height: int, width: int) -> None:
+        super().__init__()
+        self.like = like
+        self.register_buffer("across", resampling(width, like.size[1], like.kernel), persistent=False)
+        self.register_buffer("down", resampling(height, like.size[0], like.kernel).T, persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 → (B, 3, *size) fp32."""
+        x = pixels.float()
+        x = (x @ self.across).clamp(0, 255).round()
+        x = (self.down @ x).clamp(0, 255).round()
+        mean, std = (x.new_tensor(v)[:, None, None] for v in (self.like.mean, self.like.std))
+        return (x * self.like.scale - mean) / std
+
+
+def resampling(pixels: int, size: int, kernel: str) -> Tensor:
+    """(pixels, size): what each pixel of a line adds to each of the new line."""
+    unit = torch.eye(pixels)[None, None]
+    made = F.interpolate(unit, (pixels, size), mode=kernel, antialias=True, align_corners=False)
+    return made[0, 0].contiguous()
 
 
 def parts(companions: Companions) -> nn.ModuleDict:
@@ -118,12 +150,10 @@ def write_weights(companions: Companions, out: Path) -> list[Path]:
 def hollow_companions(config: ModelConfig, serve: Serve) -> Companions:
     """The public companions' networks on the meta device, from their public configurations: shapes, no
     weights. Raises Unavailable without transformers and diffusers."""
-    from engine.companions.image import ImageCompanion, Preprocessing
     from engine.companions.libraries import library
     from engine.companions.prompt import TEXT_TOKENS
     from engine.companions.taehv import TinyDecoder
     from engine.companions.text import SKIPPED_LAYERS, TextCompanion
-    from engine.companions.vae import Vae
     from engine.companions.vae_stream import VaeDecoder
 
     transformers, diffusers = library("transformers"), library("diffusers")

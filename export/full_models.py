@@ -27,8 +27,9 @@ from engine.model.config import ModelConfig, build
 from engine.model.full import Companions, Serve, full_roles
 from engine.model.precision import dtype
 from engine.model.signature import signature
-from export.companions import lacking
+from export.companions import lacking, parts
 from export.companions import precision as surroundings
+from export.gates import ROUNDED
 from export.standins import stand_ins
 
 
@@ -67,9 +68,11 @@ def companions_of(
     from engine.companions.load import load_companions
 
     found: Companions = load_companions(
-        artifact.path, decoder=serve.decoder, segment=config.segment, device=device, dtype=kind
+        artifact.path, decoder=serve.decoder, segment=config.segment, device=device, dtype=torch.float16
     )
     fits(config, found)
+    for p in parts(found).parameters():  # the graphs' weights are rounded to fp16 too
+        p.data = p.data.to(kind)
     return found
 
 
@@ -129,8 +132,10 @@ def candidate(name: str, artifact: Artifact) -> Backend:
 
 def precisions(artifact: Artifact, precision: str) -> dict[str, str]:
     """Role → what it computes in where `precision` is compared."""
-    without = dict.fromkeys(("encode_text", "decode"), surroundings(precision))  # of the transformer
-    return {role: without.get(role, precision) for role in signature(artifact.spec)}
+    own = dict.fromkeys(("encode_text", "decode"), surroundings(precision))  # without the transformer
+    if precision == "fp32":
+        own["encode_image"] = ROUNDED
+    return {role: own.get(role, precision) for role in signature(artifact.spec)}
 
 
 def device_here() -> torch.device:

@@ -30,8 +30,12 @@ class Distance:
         return asdict(self)
 
 
+ROUNDED = (
+    "fp32 behind whole levels"  # one pixel in some 100,000 is rounded the other way before SigLIP sees it
+)
 GATES = {
     "fp32": Distance(1e-5, 1e-4, 0.999999),
+    ROUNDED: Distance(1e-4, 1e-2, 0.999999),
     "fp16": Distance(5e-3, 3e-2, 0.9999),
     "bf16": Distance(3e-2, 0.15, 0.9995),
     "fp8": Distance(8e-2, 0.5, 0.995),
