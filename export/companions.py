@@ -96,6 +96,9 @@ class Squeezed(nn.Module):
     """SigLIP's preprocessing for pictures of one size, squeezed by two products: engines resample without
     antialiasing only. The matrices are what torch's resampling makes of the unit pictures."""
 
+    across: Tensor  # (W, w)
+    down: Tensor  # (h, H)
+
     def __init__(self, like: Preprocessing, height: int, width: int) -> None:
         super().__init__()
         self.like = like
