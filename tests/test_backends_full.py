@@ -17,9 +17,10 @@ from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import HunyuanConfig, MemoryConfig, ModelConfig, PackingConfig
 from engine.model.dit import MemoryPackDiT
 from engine.model.signature import signature
+from engine.runtime.change import Change
 from engine.runtime.generator import Generator, Job
 from engine.runtime.state import SessionState
-from engine.types import ByteArray
+from engine.types import ByteArray, Weighted
 from tests.full_size import write_tiny_companions
 
 CONFIG = ModelConfig(
@@ -111,6 +112,7 @@ def test_what_a_prompt_is_padded_with_has_no_say(backend: Backend) -> None:
     assert 0 < words < backend.spec.text_tokens
     np.testing.assert_array_equal(state.psi_mask[:256], state.text_mask)
     other = state.copy()
+    other.text, other.psi = state.text.copy(), state.psi.copy()
     other.text[words:] += 3
     other.psi[words:256] += 3
     a, b = (player.denoise([Job(s, 0)]) for s in (state, other))
@@ -132,6 +134,28 @@ def test_reconditioning_equals_a_session_that_always_had_the_prompt(backend: Bac
     assert not np.array_equal(old.psi, new.psi)
     player.recondition(old, "rain over the city")
     np.testing.assert_array_equal(old.psi, new.psi)
+
+
+def test_a_soft_change_between_prompts_of_different_lengths_ends_at_the_new_one(backend: Backend) -> None:
+    player = Generator(backend)
+    soft, hard = (SessionState.zeros(backend.spec) for _ in range(2))
+    for state in (soft, hard):
+        player.start_scene(state, "a red fox", seed=1, scene=0, image=picture(1))
+    player.recondition(hard, "rain over the city at night")
+    lengths, steps = [soft.text_mask.sum()], []
+    for n in range(4):
+        before = soft.pooled
+        player.prepare(
+            [(soft, Change((Weighted("rain over the city at night"),), 4) if n == 0 else Change())]
+        )
+        lengths.append(soft.text_mask.sum())
+        steps.append(np.abs(soft.pooled - before).sum())
+    assert lengths == sorted(lengths)
+    assert len(set(lengths)) == 2
+    np.testing.assert_allclose(steps, steps[0], rtol=1e-3)
+    for name, array in hard.arrays().items():
+        np.testing.assert_array_equal(soft.arrays()[name], array, err_msg=name)
+    assert not soft.fading
 
 
 def test_another_models_name_is_refused(folder: Path) -> None:
