@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pytest
 
 from engine.backends.fake import FakeBackend
@@ -57,8 +55,8 @@ def test_capacity_is_what_fits_into_the_promised_share_at_the_batches_that_are_u
         return capacity(turns, limits, steps=2, segment_s=0.5, max_load=max_load, most=most)
 
     assert row_s(turns, dict.fromkeys(Stage, 1), 2, 9) == pytest.approx(0.1)
-    assert row_s(turns, dict.fromkeys(Stage, 4), 2, 9) == pytest.approx(0.04)
-    assert (of(1.0, 1), of(1.0, 4), of(0.8, 1), of(0.8, 4)) == (5, 12, 4, 10)
+    assert row_s(turns, dict.fromkeys(Stage, 4), 2, 9) == pytest.approx(2 * 0.05 / 4 + 2 * 0.02 / 2)
+    assert (of(1.0, 1), of(1.0, 4), of(0.8, 1), of(0.8, 4)) == (5, 11, 4, 8)
     assert of(1.0, 4, most=7) == 7
     assert of(0.01, 4) == 1
 
@@ -94,18 +92,19 @@ def test_who_is_refused_is_told_when_a_place_may_be_free() -> None:
 def test_those_who_are_let_in_keep_their_frame_rate_and_the_next_one_is_refused() -> None:
     rig = rig_of()
     places = fill(rig)
-    assert 15 < places < 25
+    assert 12 < places < 20
     with pytest.raises(Full, match=f"can serve {places} sessions in real time") as caught:
         rig.open("more")
     assert caught.value.retry_after_s == 10
     rig.run(5.0)
     before = {n: len(rig.segments(f"s{n}")) for n in range(places)}
     rig.run(10.0)
-    for n in range(places):
-        segments = rig.segments(f"s{n}")[before[n] :]
-        assert len(segments) >= 19
-        assert {s.rate for s in segments} == {1.0}
-        assert all(b.due_s - a.due_s == pytest.approx(SEGMENT_S) for a, b in pairwise(segments))
+    made = [rig.segments(f"s{n}")[before[n] :] for n in range(places)]
+    assert min(map(len, made)) >= 19
+    assert {s.rate for segments in made for s in segments} == {1.0}
+    late_s = [-s.lead_s for segments in made for s in segments if s.lead_s < 0]
+    assert len(late_s) <= 0.02 * sum(map(len, made))
+    assert max(late_s, default=0.0) < rig.engine.config.late_margin_s
     rig.engine.close_session("s0")
     rig.open("more")
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from engine.backends.fake import FakeBackend
+from engine.backends.registry import load_backend
 from engine.config import RuntimeConfig
+from engine.runtime.generator import Generator, Job
+from engine.runtime.state import SessionState
 from engine.types import Action, Prompt, SegmentReady
 from tests.fakes import TINY_SPEC, Rig
 
@@ -129,3 +133,33 @@ def test_a_call_that_hangs_is_seen_from_another_thread() -> None:
     thread.join(10.0)
     assert rig.engine.hangs_for_s(rig.clock()) is None
     assert rig.segments()
+
+
+def test_the_built_in_model_shows_the_same_in_a_batch_of_mixed_steps_as_alone() -> None:
+    """docs/architecture.md states the tolerance: ONNX Runtime on a CPU needs none, but libraries may add in
+    another order for another batch size."""
+    backend = load_backend("onnxruntime")
+    try:
+        generator = Generator(backend)
+        states = [SessionState.zeros(backend.spec) for _ in range(2)]
+        for n, state in enumerate(states):
+            generator.start_scene(state, ("a red fox", "a city at night")[n], seed=n, scene=0)
+        alone = [generator.begin(Job(state, 1)) for state in states]
+        together = [generator.begin(Job(state, 1)) for state in states]
+        for draft in alone:
+            for _ in range(2):
+                generator.step([draft])
+        generator.step(together[:1])
+        generator.step(together)
+        generator.step(together[1:])
+        for a, b in zip(alone, together, strict=True):
+            np.testing.assert_allclose(b.x, a.x, rtol=0, atol=1e-4)
+        generator.decode(together)
+        for draft in alone:
+            generator.decode([draft])
+        for a, b in zip(alone, together, strict=True):
+            assert a.frames is not None
+            assert b.frames is not None
+            np.testing.assert_allclose(b.frames.astype(int), a.frames, rtol=0, atol=1)
+    finally:
+        backend.close()

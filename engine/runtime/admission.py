@@ -21,10 +21,12 @@ Turns = Callable[[Stage, int], float | None]  # seconds of a turn of so many row
 def row_s(turns: Turns, limits: Mapping[Stage, int], steps: int, sessions: int) -> float | None:
     """Device seconds that a segment of one of `sessions` takes, all of them busy; None: not known yet.
 
-    What is prepared between segments counts as it usually does: mostly nothing."""
+    Denoise steps share full batches. The other stages come once per segment, where drafts meet by chance: on
+    a device at its limit, batches half as large. What is prepared counts as usual: mostly nothing."""
     total_s = 0.0
     for stage in Stage:
-        rows = min(sessions, limits[stage])
+        most = limits[stage] if stage is Stage.DENOISE else (limits[stage] + 1) // 2
+        rows = min(sessions, most)
         turn_s = turns(stage, rows)
         if turn_s is None:
             if stage is Stage.PREPARE:
