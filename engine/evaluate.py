@@ -93,7 +93,7 @@ class _WithSteps:
     """A backend whose model takes another number of denoising steps. It does not own the device."""
 
     def __init__(self, backend: Backend, steps: int) -> None:
-        self._backend, self.name = backend, backend.name
+        self._backend, self.name, self.fingerprint = backend, backend.name, backend.fingerprint
         self.spec = replace(backend.spec, steps=steps, first_steps=steps)
 
     def run(self, role: str, inputs: Arrays) -> dict[str, Any]:
