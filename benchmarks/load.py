@@ -89,8 +89,11 @@ def play(backend: Backend, sessions: int, max_batch: int, seconds: float) -> dic
     """One row of the table: sessions that began evenly over the time of a segment."""
     heard, segment_s = Listener(), backend.spec.segment_s
     config = RuntimeConfig(max_sessions=max(sessions, 1), max_batch=max_batch, max_load=1e6)
-    pretended = isinstance(backend, BlankBackend)
-    world = PretendedTime(backend, config, heard) if pretended else RealTime(backend, config, heard)
+    world: PretendedTime | RealTime
+    if isinstance(backend, BlankBackend):
+        world = PretendedTime(backend, config, heard)
+    else:
+        world = RealTime(backend, config, heard)
     try:
         for n in range(sessions):
             world.engine.open(OpenSession(f"s{n}", PROMPT, n))
