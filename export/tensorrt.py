@@ -46,6 +46,10 @@ def inputs_of(artifact: Artifact, plan: Plan, api: Api) -> Inputs:
     least, best, most = plan.batch
     if not 1 <= least <= best <= most:
         raise InvalidInput(f"batch: {plan.batch} must rise from at least 1", field="batch")
+    if most & (most - 1):
+        raise InvalidInput(
+            f"batch: {most} must be a power of two, since sessions run in batches of those", field="batch"
+        )
     if plan.variant not in VARIANTS:
         raise InvalidInput(
             f"unknown variant {plan.variant!r}; choose one of {', '.join(VARIANTS)}", field="variant"

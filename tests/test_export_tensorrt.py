@@ -163,6 +163,7 @@ def test_weights_that_can_be_replaced_need_a_gpu_and_that_is_told(artifact: Arti
         ({"target": "sm55"}, "knows no 'sm55'; choose any or one of .*sm89"),
         ({"batch": (2, 1, 1)}, r"batch: \(2, 1, 1\) must rise"),
         ({"batch": (0, 1, 1)}, "must rise from at least 1"),
+        ({"batch": (1, 3, 3)}, "batch: 3 must be a power of two"),
         ({"variant": "small"}, "unknown variant 'small'"),
     ],
 )

@@ -21,7 +21,7 @@ from engine.backends.artifact import TOKENIZER, open_artifact
 from engine.backends.base import Arrays, failure
 from engine.backends.device import cuda_device
 from engine.backends.graphs import Body, Step, Tensors
-from engine.backends.reference import Tokenize, load_model
+from engine.backends.reference import Tokenize, load_model, tensor
 from engine.backends.tokens import PromptTokenizer
 from engine.errors import OutOfMemory
 from engine.model.precision import low_roles, lowered
@@ -87,7 +87,7 @@ class DeviceBackend:
             n: np.concatenate([inputs[n], inputs[n][-1:].repeat(more, 0)]) if more else inputs[n]
             for n in names
         }
-        given = {n: torch.from_numpy(padded[n]).to(self.device, non_blocking=True) for n in names}
+        given = {n: tensor(padded[n]).to(self.device, non_blocking=True) for n in names}
         return {n: x[:rows].to("cpu", copy=True).numpy() for n, x in self.run_device(role, given).items()}
 
     def close(self) -> None:

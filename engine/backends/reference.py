@@ -44,6 +44,11 @@ def load_model(artifact: Artifact) -> WorldModel:
     return model.eval().requires_grad_(False)
 
 
+def tensor(x: npt.NDArray[Any]) -> torch.Tensor:
+    """On the array's own memory where PyTorch may write there; it wants that even for what it only reads."""
+    return torch.from_numpy(x if x.flags.writeable else x.copy())
+
+
 class TorchBackend:
     """Modules by role, on one device."""
 
@@ -65,7 +70,7 @@ class TorchBackend:
     def run(self, role: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         names = self._signature[role]
         try:
-            given = (torch.from_numpy(inputs[i.name]).to(self.device) for i in names.inputs)
+            given = (tensor(inputs[i.name]).to(self.device) for i in names.inputs)
             out = self.modules[role](*given)
         except RuntimeError as e:
             raise failure(role, e) from e
