@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,12 +11,11 @@ from benchmarks.report import BenchError
 
 def curves(path: Path, xs: Sequence[float], series: Mapping[str, Sequence[float]], along: str) -> None:
     """One panel per series, one above the other. Raises BenchError."""
-    try:
-        import matplotlib as mpl
-    except ImportError:
+    try:  # by name: a benchmark without a plot must not need it
+        importlib.import_module("matplotlib").use("agg")
+        pyplot = importlib.import_module("matplotlib.pyplot")
+    except ModuleNotFoundError:
         raise BenchError("--plot needs matplotlib: pip install matplotlib") from None
-    mpl.use("agg")
-    from matplotlib import pyplot
 
     figure, panels = pyplot.subplots(
         len(series), 1, sharex=True, figsize=(9, 2.2 * len(series)), squeeze=False
