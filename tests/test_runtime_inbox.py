@@ -45,7 +45,8 @@ def test_in_the_middle_of_a_segment_only_what_takes_effect_at_once_comes_out_and
     inbox = Inbox("s", 8, 16)
     inbox.offer(Control("0", Prompt("a")))
     assert inbox.take(between=False) == []
-    for n, body in enumerate((Rewind(1.0), Action("left"), Reset(when="now"), Prompt("b"), Pause()), 1):
+    bodies: list[ControlBody] = [Rewind(1.0), Action("left"), Reset(when="now"), Prompt("b"), Pause()]
+    for n, body in enumerate(bodies, 1):
         inbox.offer(Control(str(n), body))
     assert [c.id for c in inbox.take(between=False)] == ["0", "1", "2", "3"]
     assert inbox.take(between=False) == []

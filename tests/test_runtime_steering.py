@@ -391,7 +391,7 @@ def test_whatever_is_steered_and_when_the_screen_goes_forward_and_shows_nothing_
     """On a device that is busy half the time, sometimes late: what playout would show of it."""
     chance = random.Random(seed)
     rig = rigged(delay_s=0.05, jitter=0.9)
-    bodies = [
+    bodies: list[ControlBody] = [
         Prompt("a blue city", "soft", "now"),
         Prompt("a green city", "cut", "now"),
         Prompt("night"),

@@ -49,7 +49,7 @@ class Room:
             raise Full(f"all {c.max_sessions} sessions are taken: try again later", retry_after_s=retry_s)
         if taken(len(sessions) - len(idle), len(idle), c.idle_share) >= self.capacity:
             raise Full(
-                f"the device can serve {self.capacity} sessions in real time, and no more: "
+                f"the device is full, it serves {self.capacity} in real time: "
                 f"try again in {retry_s} s",
                 retry_after_s=retry_s,
             )
