@@ -127,7 +127,7 @@ def verify(
     recursion = {b: recur(candidate, reference, segments, b) for b in batches}
     own = {b: recur(rival, reference, segments, b) for b in batches} if rival is not None else {}
     broken = controls(candidate, reference, seen, gate)
-    itself = controls(reference, reference, seen, gate) if precision != "fp32" else {}
+    itself = controls(reference, reference, seen, gate)
     blind = tuple(name for name, (_, why) in itself.items() if not why)
     name = f"{candidate.name} {precision}"
     return Report(name, precision, rows, recursion, own, segments, broken, blind)

@@ -122,7 +122,8 @@ def test_the_whole_folder_is_verified(artifact: Artifact, capsys: pytest.Capture
     out = capsys.readouterr().out
     for role in signature(artifact.spec):
         assert f"{role:15s} " in out
-    assert out.count("noticed") == 6
+    assert "MISSED" not in out
+    assert out.count(", noticed") >= 5  # ψ is hidden from a denoiser that was never trained with it
 
 
 @pytest.mark.parametrize("name", ["framepack-f1", "memorypack-1b3"])
