@@ -204,7 +204,8 @@ def step_flop(c: ModelConfig) -> int:
     if c.packing.anchor_kernel != "none":
         embed += kernel(c.packing.anchor_kernel) * tokens["anchor"]
     scalars = 3 * mlp(WAVES) + mlp(c.pooled_dim)  # time, jump, noise level; pooled prompt
-    last = 2 * 4 * c.channels * d * tokens["noisy"]
+    carried = 4 * len(c.shift_cells) if c.carry else 0
+    last = 2 * (4 * c.channels + carried) * d * tokens["noisy"]
     refiner = 0
     if c.hunyuan is not None:
         h = c.hunyuan

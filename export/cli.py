@@ -177,7 +177,7 @@ def parser() -> argparse.ArgumentParser:
         "--precision", default="fp32", help="of the arithmetic, such as fp32,bf16 (default: fp32)"
     )
     make.add_argument("--name", default="wander", help="with --run: the model's name")
-    make.add_argument("--steps", type=int, default=4, help="with --run: denoise steps of a segment")
+    make.add_argument("--steps", type=int, default=2, help="with --run: denoise steps of a segment")
     make.add_argument("--first-steps", type=int, default=8, help="with --run: of a scene's first segment")
     make.set_defaults(run_command=onnx)
     trt = commands.add_parser("tensorrt", help="build engines from an exported folder")

@@ -119,13 +119,15 @@ def test_a_full_size_step_costs_564_tflop() -> None:
 
 
 def test_a_sessions_state_has_the_bytes_that_a_session_has() -> None:
-    """As the engine makes it. Four bytes a number: history, anchor, prompt, ψ, eight memories, decoder."""
+    """As the engine makes it. Four bytes a number: history, anchor, prompt, the two prompts of a soft change,
+    ψ, eight memories, decoder."""
     found = info("framepack-f1")
     frame, wide = 16 * 60 * 104, 3072
     tokens = 985 * wide
     decoder = 1 + 8 * frame
-    numbers = 20 * frame + 729 * wide + 256 * 4096 + 768 + 2 + 9 * tokens + 2 * decoder + 256 + 985
-    assert found.state_bytes == 4 * numbers + 8 * 6
+    prompt = 256 * 4096 + 768 + 2 + 256
+    numbers = 20 * frame + 729 * wide + 3 * prompt + 9 * tokens + 2 * decoder + 985
+    assert found.state_bytes == 4 * numbers + 8 * 8
     assert info(str(BUILT_IN)).state_bytes == info("wander").state_bytes
 
 

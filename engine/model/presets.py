@@ -57,9 +57,9 @@ FRAMEPACK = full_size(dim=3072, heads=24, double=20, single=40, segment=9, windo
 PRESETS = {
     "wander": Preset(
         "the built-in world, real time on two CPU cores",
-        ModelConfig(packing=PackingConfig(anchor_kernel="2x")),
+        ModelConfig(carry=True, packing=PackingConfig(anchor_kernel="2x")),
         fps=16,
-        steps=4,
+        steps=2,
     ),
     "memorypack-1b3": Preset(
         "480p in real time on one data-centre GPU; random weights until somebody trains it",
