@@ -52,10 +52,9 @@ class Precondition(nn.Module):
     ) -> Tensor:
         """What is to be added to an answer for cells that know better than the prior.
 
-        moved (B, W, K, C, h, w) are the layers of `shifted`, the first of them unmoved, share (B, W, K, h, w):
+        moved (B, W, K, C, h, w) are the layers of `shifted`, the first of them unmoved; share (B, W, K, h, w)
         how far each of the other layers replaces the unmoved one as the prior's mean, and how far the
-        variance falls from S to CERTAIN (0: S, 1: CERTAIN). With shares of 0 nothing is added; with 1 it is
-        exactly the answer of that other prior."""
+        variance falls from S to CERTAIN. Shares of 0 add nothing; a share of 1 is that other prior."""
         t = wide(t, x)
         s = torch.where(wide(context, x) > 0.5, self.variance, 1.0)
         d, certain = s * t**2 + (1 - t) ** 2, CERTAIN * t**2 + (1 - t) ** 2
