@@ -49,8 +49,7 @@ class Room:
             raise Full(f"all {c.max_sessions} sessions are taken: try again later", retry_after_s=retry_s)
         if taken(len(sessions) - len(idle), len(idle), c.idle_share) >= self.capacity:
             raise Full(
-                f"the device is full, it serves {self.capacity} in real time: "
-                f"try again in {retry_s} s",
+                f"the device is full, it serves {self.capacity} in real time: try again in {retry_s} s",
                 retry_after_s=retry_s,
             )
         if out_of_memory_s is not None and (left_s := out_of_memory_s + REFUSE_S - now_s) > 0:
