@@ -53,6 +53,14 @@ def parser() -> argparse.ArgumentParser:
         help="no more than these, however many the device could serve (default: %(default)s)",
     )
     add(
+        "--max-load",
+        type=float,
+        default=RuntimeConfig().max_load,
+        metavar="SHARE",
+        help="of the device's time that may be promised to sessions; above 1 they play in slow motion "
+        "rather than be refused (default: %(default)s)",
+    )
+    add(
         "--client-sessions",
         type=int,
         default=defaults.client_sessions,
@@ -93,7 +101,7 @@ def settings(args: argparse.Namespace) -> ServerConfig:
             model=args.model,
             weights=args.weights,
             image=args.image,
-            runtime=RuntimeConfig(max_sessions=args.max_sessions),
+            runtime=RuntimeConfig(max_sessions=args.max_sessions, max_load=args.max_load),
             media=MediaConfig(bitrate_bps=1000 * args.bitrate),
         ),
         placement=cast(Placement, args.worker),

@@ -28,7 +28,6 @@ class Candidate(NamedTuple):
     session: str
     wanted_s: float
     deadline_s: float
-    steps: int
 
 
 class Work(NamedTuple):

@@ -102,7 +102,7 @@ class Session(Story):
         deadline_s = pacing.deadline_s(self.playout, lead_s)
         if self.pace.rate < 1:
             deadline_s = pacing.turn_s(self.playout, self._spec.segment_s)
-        return Candidate(self.id, self._wanted_s, deadline_s, steps)
+        return Candidate(self.id, self._wanted_s, deadline_s)
 
     def _lead_s(self) -> float:
         c, shown_s = self._config, self._spec.segment_s / self.pace.rate

@@ -32,7 +32,7 @@ class Applied:
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """The worker is gone without having been told to; its sessions are gone with it."""
+    """The worker is gone without having been told to; what its sessions were is in their snapshots."""
 
     message: str
 

@@ -1,4 +1,4 @@
-"""A worker in a child process: its Python never delays ours, and if it dies only its sessions go with it.
+"""A worker in a child process: its Python never delays ours, and if it dies its sessions go on in another.
 
 Both ends talk pickled dataclasses over a pipe. The child ends when the pipe does, so it never outlives
 its parent; the parent hears of a child's death as the end of the pipe.
