@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from engine.errors import Unavailable
 from engine.images import decode_image
-from engine.types import ByteArray
+from engine.types import ByteArray, WorkerReady
 from server.auth import Access, client_name
 from server.config import ServerConfig
 from server.control.mqtt import MqttBridge, open_mqtt
@@ -76,16 +76,19 @@ class Services:
 
     @property
     def most_snapshot_bytes(self) -> int:
-        """What the file of a session may have, with room for its header and words."""
-        ready = self.gateway.ready
-        return (ready.state_bytes if ready else 0) + SNAPSHOT_EXTRA_BYTES
+        """What the file of a session may have, with room for its header and words. Raises Unavailable."""
+        return self._worker().state_bytes + SNAPSHOT_EXTRA_BYTES
 
     def decode_image(self, data: bytes) -> ByteArray:
         """At the model's size. Raises InvalidInput, Unavailable. To be called in a thread."""
+        ready = self._worker()
+        return decode_image(data, ready.width, ready.height)
+
+    def _worker(self) -> WorkerReady:
         ready = self.gateway.ready
         if ready is None:
             raise Unavailable(self.gateway.fault or "the worker is not running; try again in a moment")
-        return decode_image(data, ready.width, ready.height)
+        return ready
 
     def slow_down(self, bucket: TokenBucket) -> None:
         """Raises RateLimited."""

@@ -93,7 +93,7 @@ def test_those_who_are_let_in_keep_their_frame_rate_and_the_next_one_is_refused(
     rig = rig_of()
     places = fill(rig)
     assert 12 < places < 20
-    with pytest.raises(Full, match=f"can serve {places} sessions in real time") as caught:
+    with pytest.raises(Full, match=f"it serves {places} in real time") as caught:
         rig.open("more")
     assert caught.value.retry_after_s == 10
     rig.run(5.0)

@@ -273,6 +273,7 @@ async def test_without_a_worker_the_server_says_so_and_answers() -> None:
     async with live(settings, lambda on_event: FakeWorker(on_event, workers)) as server:
         workers[0].die()
         assert told(await server.http.post("/v1/sessions", json={"prompt": "x"}))[:2] == (503, "unavailable")
+        await until(lambda: not server.services.gateway.session_ids(), "end of what no worker goes on with")
         assert told(await server.control({"type": "pause"})) == (404, "unknown_session", "session")
         ready = await server.http.get("/readyz")
         assert (ready.status_code, ready.json()["ready"]) == (503, False)

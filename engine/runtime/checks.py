@@ -15,6 +15,7 @@ from engine.types import Prompt, Weighted
 
 MAX_PROMPTS = 8
 MAX_TRANSITION = 64
+MAX_WEIGHT = 1000
 
 
 def checked_prompts(text: object, field: str) -> Prompts:
@@ -27,8 +28,11 @@ def checked_prompts(text: object, field: str) -> Prompts:
     for part in text:
         if not isinstance(part, Weighted) or not isinstance(part.text, str):
             raise InvalidInput(f"{field} must be a string or consist of weighted strings", field=field)
-        if not _number(part.weight) or not 0 < part.weight < math.inf:
-            raise InvalidInput(f"weight must be a number above 0, not {part.weight!r:.20}", field="weight")
+        if not _number(part.weight) or not 0 < part.weight <= MAX_WEIGHT:
+            raise InvalidInput(
+                f"weight must be a number above 0, at most {MAX_WEIGHT}, not {part.weight!r:.20}",
+                field="weight",
+            )
     _check_size("".join(part.text for part in text), field)
     return text
 

@@ -101,6 +101,8 @@ def _about(spec: ModelSpec, text: Any) -> tuple[Prompts, str | None]:
         about = json.loads(text.tobytes())
         prompts = tuple(Weighted(**prompt) for prompt in about["prompts"])
         checked_prompts(prompts, "prompts")
+        if not all(p.text.strip() and p.text.isprintable() for p in prompts):
+            raise InvalidInput("a prompt must be one line of text", field="prompts")
         check_action(about["held"], spec.actions, "held")
         return prompts, about["held"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:

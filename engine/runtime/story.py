@@ -206,7 +206,7 @@ class Story:
             return self.log.written({**self.about, "segments": self.segment})
         screen = self.past.on_screen(now_s)
         if screen.segment < 0 and not screen.state.psi.any():
-            raise Unavailable("nothing has been shown yet: try again in a moment", field="session")
+            raise Unavailable("nothing has been shown yet: it is made once somebody watches", field="session")
         return self._saved(screen)
 
     # ---- the control log ----
