@@ -191,6 +191,7 @@ class Gateway:
         session = self.session(session_id)
         if session.id == MAIN:
             raise Forbidden("main is everybody's and stays; reset it, or open a session of your own")
+        session.closing = True
         self._supervisor.try_send(CloseSession(session_id))
         try:
             async with asyncio.timeout(0 if session.away else CLOSE_TIMEOUT_S):

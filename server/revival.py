@@ -48,7 +48,10 @@ class Revival:
     def all_lost(self, back_in_s: float, *, healthy: bool) -> None:
         """The worker is gone; another one is expected in `back_in_s`. `healthy`: it had lived for long."""
         for session in list(self._sessions.values()):
-            self._lost(session, back_in_s, healthy)
+            if session.closing:
+                self._end(session, "closed", "the session was closed")
+            else:
+                self._lost(session, back_in_s, healthy)
         self._hearing.count()
 
     def revive_all(self) -> None:

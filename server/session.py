@@ -47,6 +47,7 @@ class Session:
     times: OrderedDict[int, int] = field(default_factory=OrderedDict)  # frame → pts_90k
     numbers: Continuity = field(default_factory=Continuity)
     away: bool = False  # its worker is gone, the next one has not been told of it yet
+    closing: bool = False  # it was asked to end; it does not go on in another worker
     lost_s: float | None = None  # when that was, until its picture moves again
     revivals: int = 0  # in a row
     reviving: bool = False  # the next worker was told of it and has not answered yet

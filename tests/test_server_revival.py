@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -100,6 +101,18 @@ async def test_without_a_snapshot_it_begins_as_it_began() -> None:
         workers[0].die()
         second = await replaced(gate, workers)
         assert told(second) == [OpenSession("main", "a red cat", 7), SetViewers("main", {})]
+
+
+async def test_a_session_that_was_being_closed_does_not_come_back() -> None:
+    async with gateway() as (there, workers, _):
+        session = await there.open("a", 1, None)
+        workers[0].mute = True  # it dies before it can answer
+        closing = asyncio.create_task(there.close_session(session.id))
+        await until(lambda: session.closing, "request to close")
+        workers[0].die()
+        await asyncio.wait_for(closing, 2)
+        await until(lambda: len(workers) == 2 and workers[1].commands, "next worker")
+        assert [c.session for c in workers[1].commands if isinstance(c, OpenSession)] == ["main"]
 
 
 async def test_what_was_received_is_applied_once_in_the_next_worker() -> None:
