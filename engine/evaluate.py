@@ -23,11 +23,12 @@ from safetensors.torch import load_file
 from engine.backends.artifact import WEIGHTS, Artifact, open_artifact
 from engine.backends.base import Arrays, Backend
 from engine.backends.registry import BUILT_IN, load_backend
-from engine.errors import InvalidInput, ModelFilesError, PsistreamError
+from engine.command import OK, run
+from engine.errors import InvalidInput, ModelFilesError
 from engine.evaluation import arguments, probe, reader, vbench
 from engine.evaluation.arguments import FIGURES, VBENCH, parser
 from engine.evaluation.base import Figure
-from engine.evaluation.measuring import INTERRUPTED, OK, Evaluation, Said, measure
+from engine.evaluation.measuring import Evaluation, Said, measure
 from engine.evaluation.report import Report, head, markdown, warnings
 from engine.evaluation.studio import Model, Studio, check_world
 from engine.generate import segments
@@ -35,26 +36,17 @@ from engine.model.autoencoder import Autoencoder, AutoencoderConfig
 from engine.script import Entry
 from engine.types import ByteArray
 
-FAILED, BAD_INPUT = 1, 2
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
-    try:
-        return _evaluate(parser().parse_args(argv), console)
-    except SystemExit as done:  # --help
-        return int(done.code or OK)
-    except FileNotFoundError as error:
-        print(f"psistream evaluate: {error.filename} not found", file=sys.stderr)
-        return BAD_INPUT
-    except (InvalidInput, ModelFilesError) as error:
-        print(f"psistream evaluate: {error.message}", file=sys.stderr)
-        return BAD_INPUT
-    except PsistreamError as error:
-        print(f"psistream evaluate: {error.message}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED
+
+    def evaluate() -> int:
+        try:
+            return _evaluate(parser().parse_args(argv), console)
+        except FileNotFoundError as error:
+            raise InvalidInput(f"{error.filename} not found") from None
+
+    return run("psistream evaluate", evaluate)
 
 
 def _evaluate(args: argparse.Namespace, console: Console) -> int:

@@ -17,15 +17,15 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from engine.backends.base import Backend
-from engine.backends.registry import DEFAULT_BACKEND, MODULES, load_backend
+from engine.backends.registry import load_backend
+from engine.command import INTERRUPTED, OK, Parser, add_model, run
 from engine.config import MAX_SEED, RuntimeConfig
-from engine.errors import BackendError, InvalidInput, ModelFilesError, PsistreamError
+from engine.errors import BackendError, InvalidInput
 from engine.images import read_image
 from engine.runtime.engine import Engine
 from engine.script import Entry, parse_script
@@ -40,7 +40,6 @@ from engine.types import (
 )
 from engine.video import Mp4Writer
 
-OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 MAX_SECONDS = 24 * 3600.0
 SESSION = "video"
 
@@ -48,18 +47,7 @@ SESSION = "video"
 def main(argv: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     logging.basicConfig(level=logging.ERROR, format="%(message)s")  # what a user can mend is said below
-    try:
-        return _generate(_parser().parse_args(argv), console)
-    except SystemExit as done:  # --help
-        return int(done.code or OK)
-    except (InvalidInput, ModelFilesError) as error:
-        print(f"psistream generate: {error.message}", file=sys.stderr)
-        return BAD_INPUT
-    except PsistreamError as error:
-        print(f"psistream generate: {error.message}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return run("psistream generate", lambda: _generate(_parser().parse_args(argv), console))
 
 
 def segments(
@@ -116,11 +104,7 @@ class _JumpingClock:
 
 def _generate(args: argparse.Namespace, console: Console) -> int:
     seed = secrets.randbelow(MAX_SEED + 1) if args.seed is None else args.seed
-    try:
-        backend = load_backend(args.backend, args.model, args.weights)
-    except ModuleNotFoundError as error:
-        extra = "torch" if args.weights is None else "full"
-        raise BackendError(f"this model needs {error.name}: pip install 'psistream[{extra}]'") from None
+    backend = load_backend(args.backend, args.model, args.weights)
     spec = backend.spec
     try:
         image = None if args.image is None else read_image(args.image, spec.width, spec.height)
@@ -184,15 +168,8 @@ def _stop_on_interrupt() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InvalidInput(f"{message} (see psistream generate --help)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="psistream generate", description="Make a video file from a prompt, with no server."
-    )
+    parser = Parser(prog="psistream generate", description="Make a video file from a prompt, with no server.")
     parser.add_argument("--prompt", required=True, help="what the video shows")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.mp4")
     parser.add_argument("--seconds", type=_seconds, default=10.0, help="length of the video (default 10)")
@@ -205,11 +182,7 @@ def _parser() -> argparse.ArgumentParser:
         "--scale", type=_scale, default=4, help="enlarge the picture 1 to 16 times (default 4)"
     )
     parser.add_argument("--filter", choices=("nearest", "lanczos"), default="lanczos", help="how to enlarge")
-    parser.add_argument("--backend", choices=tuple(MODULES), default=DEFAULT_BACKEND)
-    parser.add_argument(
-        "--model", metavar="NAME|DIR", help="framepack-f1, or an exported model (default: the built-in one)"
-    )
-    parser.add_argument("--weights", type=Path, metavar="DIR", help="of a full-size model")
+    add_model(parser)
     return parser
 
 

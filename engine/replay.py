@@ -11,38 +11,24 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
-from typing import NoReturn
 
 from engine.backends.base import Backend
-from engine.backends.registry import DEFAULT_BACKEND, MODULES, load_backend
-from engine.errors import BackendError, InvalidInput, ModelFilesError, PsistreamError
+from engine.backends.registry import load_backend
+from engine.command import OK, Parser, add_model, run
+from engine.errors import InvalidInput
 from engine.runtime.replay import Log, read_log, replay
 from engine.video import Mp4Writer
 
-OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 MOST_BYTES = 2**30  # a log is far smaller; whatever else this is, it is none
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    try:
-        return _replay(_parser().parse_args(argv))
-    except SystemExit as done:  # --help
-        return int(done.code or OK)
-    except PsistreamError as error:
-        print(f"psistream replay: {error.message}", file=sys.stderr)
-        return BAD_INPUT if isinstance(error, InvalidInput | ModelFilesError) else FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    return run("psistream replay", lambda: _replay(_parser().parse_args(argv)))
 
 
 def _replay(args: argparse.Namespace) -> int:
     data = _read(args.log)
-    try:
-        backend = load_backend(args.backend, args.model, args.weights)
-    except ModuleNotFoundError as error:
-        extra = "torch" if args.weights is None else "full"
-        raise BackendError(f"this model needs {error.name}: pip install 'psistream[{extra}]'") from None
-    with closing(backend):
+    with closing(load_backend(args.backend, args.model, args.weights)) as backend:
         log = read_log(data, backend.spec, backend.fingerprint)
         if log.backend not in ("", backend.name):
             print(
@@ -91,26 +77,15 @@ def _read(path: Path) -> bytes:
         raise InvalidInput(f"cannot read {path}: {error.strerror}", field="log") from None
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InvalidInput(f"{message} (see psistream replay --help)")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="psistream replay", description="Make a session's video again from its control log."
-    )
+    parser = Parser(prog="psistream replay", description="Make a session's video again from its control log.")
     parser.add_argument("log", type=Path, metavar="LOG", help="JSON Lines, from GET /v1/sessions/{id}/log")
     parser.add_argument(
         "--out", type=Path, metavar="FILE.mp4", help="write the video (default: only its digest)"
     )
     parser.add_argument("--segments", type=_count, metavar="N", help="how many (default: as the log says)")
     parser.add_argument("--scale", type=_count, default=4, help="enlarge the picture (default 4)")
-    parser.add_argument("--backend", choices=tuple(MODULES), default=DEFAULT_BACKEND)
-    parser.add_argument(
-        "--model", metavar="NAME|DIR", help="framepack-f1, or an exported model (default: the built-in one)"
-    )
-    parser.add_argument("--weights", type=Path, metavar="DIR", help="of a full-size model")
+    add_model(parser)
     return parser
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from engine.backends.base import Backend
-from engine.errors import InvalidInput
+from engine.errors import InvalidInput, Unavailable
 
 MODULES = {  # each has load(path) -> Backend
     "onnxruntime": "engine.backends.ort",
@@ -26,9 +26,22 @@ def load_backend(name: str, model: str | Path | None = None, weights: Path | Non
     """`model` is a name, or the folder of an exported model; None is the model that comes with psistream.
     `weights` is the folder of a full-size model; what can't run it leaves it to PyTorch.
 
-    Raises InvalidInput for names that there are not, ModelFilesError for missing or corrupt files."""
+    Raises InvalidInput for names that there are not, ModelFilesError for missing or corrupt files,
+    Unavailable for a library that is not installed."""
     if name not in MODULES:
         raise InvalidInput(f"unknown backend {name!r}; choose one of {', '.join(MODULES)}", field="backend")
+    try:
+        return _load(name, model, weights)
+    except ModuleNotFoundError as error:
+        extra = "torch" if weights is None else "full"
+        raise Unavailable(
+            f"the backend {name} needs {error.name}, which is not installed; "
+            f"pip install 'psistream[{extra}]' has it",
+            field="backend",
+        ) from None
+
+
+def _load(name: str, model: str | Path | None, weights: Path | None) -> Backend:
     if weights is not None:
         if not weights.is_dir():
             raise InvalidInput(f"--weights: {weights} is no folder; see docs/full-size.md", field="weights")

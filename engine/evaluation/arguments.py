@@ -6,9 +6,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from engine.backends.registry import DEFAULT_BACKEND, MODULES
+from engine.command import Parser
 from engine.errors import InvalidInput
 from engine.evaluation.base import Scale
 
@@ -25,11 +25,6 @@ FIGURES = {
 VBENCH = "vbench"
 QUICK = Scale(4, 2, (2.0, 5.0, 10.0), (10.0, 30.0), 1, (1, 4, 16))
 LONG_S = 60.0
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InvalidInput(f"{message} (see psistream evaluate --help)")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from engine.command import INTERRUPTED, OK
 from engine.evaluation.base import Figure, Jobs, Row, Scale
 from engine.evaluation.report import Report, Section, markdown
 from engine.evaluation.sheets import compose
 from engine.evaluation.store import Store, rows_of, strips_of
 from engine.evaluation.studio import Studio
 
-OK, INTERRUPTED = 0, 130
 SHEET_JOBS = 8
 
 

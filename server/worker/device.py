@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from engine.backends.base import Backend
 from engine.backends.registry import load_backend
 from engine.errors import Full, PsistreamError, Unavailable
 from engine.images import read_image
@@ -48,7 +47,7 @@ class Device:
 
     def __init__(self, config: WorkerConfig, emit: Emit, clock: Callable[[], float] = time.monotonic) -> None:
         self._emit = emit
-        self._backend = _load(config)
+        self._backend = load_backend(config.backend, config.model, config.weights)
         spec = self._backend.spec
         try:
             self._image = None if config.image is None else read_image(config.image, spec.width, spec.height)
@@ -160,16 +159,3 @@ class Device:
                 self._emit(receipt)
             else:
                 self._emit(Applied(receipt, self._playout.media_time(receipt.session, due_s)))
-
-
-def _load(config: WorkerConfig) -> Backend:
-    """As load_backend, and a library that is not installed is told as well."""
-    try:
-        return load_backend(config.backend, config.model, config.weights)
-    except ModuleNotFoundError as error:
-        extra = "torch" if config.weights is None else "full"
-        raise Unavailable(
-            f"the backend {config.backend} needs {error.name}, which is not installed; "
-            f"pip install 'psistream[{extra}]' has it",
-            field="backend",
-        ) from None
