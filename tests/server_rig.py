@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -32,6 +33,7 @@ from engine.types import (
     OpenSession,
     Packet,
     Receipt,
+    SegmentStats,
     SessionClosed,
     SessionInfo,
     SubmitControl,
@@ -39,8 +41,11 @@ from engine.types import (
 )
 from server.app import create_app
 from server.config import ServerConfig, WorkerConfig
+from server.control.base import SessionEvent
+from server.gateway import Gateway
 from server.media import adapter
 from server.media.fanout import Fanout
+from server.metrics import Metrics
 from server.services import Services
 from server.worker.base import Event, MakeWorker, OnEvent, WorkerLost
 
@@ -232,6 +237,20 @@ class FakeWorker:
         return [c.control for c in self.commands if isinstance(c, SubmitControl)]
 
 
+@asynccontextmanager
+async def gateway(
+    clock: Callable[[], float] = time.monotonic, **changes: object
+) -> AsyncIterator[tuple[Gateway, list[FakeWorker], list[SessionEvent]]]:
+    """With the workers that it made, and all that its listeners heard."""
+    workers: list[FakeWorker] = []
+    heard: list[SessionEvent] = []
+    async with Gateway(
+        config(**changes), lambda on_event: FakeWorker(on_event, workers), Metrics(), clock
+    ) as gateway:
+        gateway.listen(heard.append)
+        yield gateway, workers, heard
+
+
 def opened(command: OpenSession) -> SessionInfo:
     prompt = command.prompt if isinstance(command.prompt, str) else "as it was"
     return SessionInfo(command.session, prompt, command.seed or 0, False, None, 0, 0, 0, 1000)
@@ -243,6 +262,10 @@ def exported(command: ExportSession) -> Exported:
 
 def applied(session: str, control_id: str, segment: int = 3, frame: int = 24) -> Receipt:
     return Receipt(session, control_id, "applied", segment, frame)
+
+
+def stats(segment: int = 1, session: str = "main", epoch: int = 0) -> SegmentStats:
+    return SegmentStats(session, epoch, segment, 8 * segment, {"total": 5.0}, 10.0, 0, 0, 1000, 0.5)
 
 
 def packet(frame: int = 0, *, keyframe: bool = False, session: str = "main", codec: str = "vp8") -> Packet:

@@ -9,10 +9,8 @@ from engine.types import Buffering, SegmentStats, SessionClosed, SetViewers
 from server.auth import client_name
 from server.budget import MOST_NAMES, Budgets, OverBudget, device_s
 from server.config import ServerConfig
-from server.gateway import Gateway
-from server.metrics import Metrics
 from tests.fakes import ManualClock
-from tests.server_rig import FakeWorker, config, live, until
+from tests.server_rig import FakeWorker, config, gateway, live, until
 
 
 def test_a_client_has_a_share_of_sessions_and_gets_a_place_back() -> None:
@@ -126,10 +124,8 @@ async def test_who_has_used_up_the_device_stands_until_there_is_some_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("server.upkeep.EVERY_S", 0.005)
-    clock, workers = ManualClock(), list[FakeWorker]()
-    async with Gateway(
-        config(client_device_s=6.0), lambda on_event: FakeWorker(on_event, workers), Metrics(), clock
-    ) as gate:
+    clock = ManualClock()
+    async with gateway(clock, client_device_s=6.0) as (gate, workers, _):
         mine = await gate.open("mine", client="a")
         mine.fanout._join("vp8", mine.fanout.track("vp8"))
         for segment in range(2):

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-
 import pytest
 
 from engine.errors import Forbidden, Full, InvalidInput, ModelFilesError, Unavailable, UnknownSession
@@ -29,23 +25,9 @@ from server.metrics import Metrics
 from server.supervisor import restart_delay_s
 from server.worker.base import Applied, Event
 from tests.fakes import ManualClock
-from tests.server_rig import FakeWorker, applied, config, until
+from tests.server_rig import FakeWorker, applied, config, gateway, until
 
 PAUSE = Control("c1", Pause())
-
-
-@asynccontextmanager
-async def gateway(
-    clock: Callable[[], float] = time.monotonic, **changes: object
-) -> AsyncIterator[tuple[Gateway, list[FakeWorker], list[SessionEvent]]]:
-    """With the workers that it made, and all that its listeners heard."""
-    workers: list[FakeWorker] = []
-    heard: list[SessionEvent] = []
-    async with Gateway(
-        config(**changes), lambda on_event: FakeWorker(on_event, workers), Metrics(), clock
-    ) as gateway:
-        gateway.listen(heard.append)
-        yield gateway, workers, heard
 
 
 async def test_the_shared_session_is_open_from_the_start_and_needs_no_token_on_loopback() -> None:

@@ -11,15 +11,10 @@ from engine.types import (
     Prompt,
     Receipt,
     Resume,
-    SegmentStats,
 )
 from server.continuity import Continuity
 from server.keepsake import Keepsake
-from tests.server_rig import opened, packet
-
-
-def stats(segment: int = 1) -> SegmentStats:
-    return SegmentStats("main", 0, segment, 8 * segment, {"total": 5.0}, 10.0, 0, 0, 1000, 0.5)
+from tests.server_rig import opened, packet, stats
 
 
 def kept(*bodies: ControlBody) -> Keepsake:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -22,30 +19,24 @@ from engine.types import (
     Pause,
     Prompt,
     Receipt,
-    SegmentStats,
     SessionClosed,
     SessionInfo,
     SetViewers,
 )
-from server.control.base import SessionEvent
 from server.gateway import Gateway
-from server.metrics import Metrics
 from server.worker.base import Applied
 from tests.fakes import ManualClock
-from tests.server_rig import FakeWorker, applied, config, live, opened, packet, recorded, until
-
-
-@asynccontextmanager
-async def gateway(
-    clock: Callable[[], float] = time.monotonic, **changes: object
-) -> AsyncIterator[tuple[Gateway, list[FakeWorker], list[SessionEvent]]]:
-    workers: list[FakeWorker] = []
-    heard: list[SessionEvent] = []
-    async with Gateway(
-        config(**changes), lambda on_event: FakeWorker(on_event, workers), Metrics(), clock
-    ) as gateway:
-        gateway.listen(heard.append)
-        yield gateway, workers, heard
+from tests.server_rig import (
+    FakeWorker,
+    applied,
+    gateway,
+    live,
+    opened,
+    packet,
+    recorded,
+    stats,
+    until,
+)
 
 
 @pytest.fixture
@@ -54,10 +45,6 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 PAUSE = Control("c1", Pause())
-
-
-def stats(segment: int = 1, session: str = "main", epoch: int = 0) -> SegmentStats:
-    return SegmentStats(session, epoch, segment, 8 * segment, {"total": 5.0}, 10.0, 0, 0, 1000, 0.5)
 
 
 def told(worker: FakeWorker, session: str = "main") -> list[Command]:

@@ -10,7 +10,6 @@ export class Ask {
   constructor({ form, input, modes, when, leave, submit, mix }) {
     Object.assign(this, { input, modes: [...modes], whenButton: when, leave, submit, mix });
     this.how = "recondition";
-    this.how = "recondition";
     this.when = "next";
     this.past = [];
     this.at = 0;
