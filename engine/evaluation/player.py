@@ -32,7 +32,7 @@ Read = Callable[[list[str]], Tensor]  # captions → probabilities (N, sum of cl
 
 @dataclass(frozen=True)
 class Settings:
-    """As the built-in model is served."""
+    """How a model that was not exported is sampled; what is exported plays as its manifest says."""
 
     steps: int = 4
     first_steps: int = 8

@@ -121,7 +121,9 @@ class MemoryPackDiT(nn.Module):
         preconditioning that is the velocity."""
         c = self.config
         w = x.shape[1]
-        visual, noisy = self._visual(x, given)
+        base = self.base(given)
+        moved = shifted(base, given["actions"], c) if c.prior_variance else None
+        visual, noisy = self._visual(x if moved is None else torch.cat([x, moved], 2), given)
         condition, mask = self._condition(t, given)
         temb = self._modulation(t, d, given)
         rope = self.positions(given["index"])
@@ -131,11 +133,10 @@ class MemoryPackDiT(nn.Module):
         scale, shift = self.norm_out(temb)
         last = modulate(visual[:, -noisy:], shift, scale).float()  # the last layer in fp32, as FramePack does
         answer = self._cells(F.linear(last, self.proj_out.weight.float(), self.proj_out.bias.float()), w)
-        if c.carry:
+        if c.carry and moved is not None:
             share = self._cells(F.linear(last, self.carry.weight.float(), self.carry.bias.float()), w)
-            base, layers = self.base(given), len(c.shift_cells)
-            moved = shifted(base, given["actions"], c).unflatten(2, (layers, c.channels))
-            answer = answer + self.precondition.carried(x, t, base, moved, share, given["context"])
+            layers = moved.unflatten(2, (len(c.shift_cells), c.channels))
+            answer = answer + self.precondition.carried(x, t, base, layers, share, given["context"])
         return flow.checkpoint_velocity(answer) if c.hunyuan else answer
 
     def _cells(self, tokens: Tensor, frames: int) -> Tensor:
@@ -157,12 +158,9 @@ class MemoryPackDiT(nn.Module):
     # ---- parts ----
 
     def _visual(self, x: Tensor, given: Given) -> tuple[Tensor, int]:
-        """The visual tokens (B, V, D), and how many at the end of them are noisy."""
-        c = self.config
-        if c.prior_variance:
-            x = torch.cat([x, shifted(self.base(given), given["actions"], c)], 2)
+        """The visual tokens (B, V, D), and how many at the end of them are noisy; x with its hints."""
         tokens = self.x_embedder(x)
-        if len(c.actions) > 1:
+        if len(self.config.actions) > 1:
             actions = self.action_embedder(given["actions"])[:, :, None]
             tokens = (tokens.unflatten(1, (x.shape[1], -1)) + actions).flatten(1, 2)
         clean = self.clean_x_embedder(given["history"], given["anchor"])

@@ -73,7 +73,10 @@ def start_from(path: str, learner: Learner[MemoryPackDiT]) -> None:
         ) from None
     left = load_matching(learner.model, state)
     load_matching(learner.mean, state)
-    print(f"init: {path}: {len(state) - len(left)} tensors fit" + "".join(f"\n  not used: {n}" for n in left))
+    fit = len(state.keys() - left)
+    print(f"init: {path}: {fit} tensors fit")
+    for name in left:
+        print(f"  {'not used' if name in state else 'begins anew'}: {name}")
 
 
 def train_dit(
