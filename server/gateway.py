@@ -110,6 +110,7 @@ class Gateway:
             snapshot=lambda session_id: self.export(session_id, "snapshot"),
             revive=self._revival.revive_all,
             open_main=self._open_main,
+            silent=self._unanswered,
         )
         self._tasks = Tasks()
 
@@ -194,7 +195,7 @@ class Gateway:
         session.closing = True
         self._supervisor.try_send(CloseSession(session_id))
         try:
-            async with asyncio.timeout(0 if session.away else CLOSE_TIMEOUT_S):
+            async with asyncio.timeout(0 if self._mute(session) else CLOSE_TIMEOUT_S):
                 await session.closed.wait()
         except TimeoutError:
             self._end(session, "closed", "the session was closed")
@@ -202,7 +203,7 @@ class Gateway:
     async def export(self, session_id: str, what: Literal["snapshot", "log"]) -> bytes:
         """A session as it is on the screen, as safetensors; or its controls, as JSON Lines. Raises
         UnknownSession, Unavailable, BackendError."""
-        if self.session(session_id).away or self.ready is None:
+        if self._mute(self.session(session_id)) or self.ready is None:
             raise Unavailable(self.fault or NOT_RUNNING)
         within_s = EXPORT_TIMEOUT_S + self.ready.segment_ms / 1000
         return await self._hearing.exports.ask(self._supervisor.send, session_id, what, within_s)
@@ -213,6 +214,10 @@ class Gateway:
         if session is None:
             raise UnknownSession("no session has this id; it may have ended", field="session")
         return session
+
+    def _mute(self, session: Session) -> bool:
+        """Whether nobody would answer for it now."""
+        return session.away or self._hearing.health.silence is not None
 
     def stalled(self) -> list[str]:
         """Sessions that are watched and should move, but have not for long."""
@@ -284,6 +289,12 @@ class Gateway:
         """What one visitor broke must not be lost to all. Raises PsistreamError."""
         if MAIN not in self._sessions:
             await self.open(self.config.prompt, self.config.seed, name=MAIN)
+
+    def _unanswered(self, message: str) -> None:
+        """Who waits for the worker's word is told so; sessions that are open wait for it, or for the next."""
+        for session in [s for s in self._sessions.values() if not s.opened.done()]:
+            self._drop(session, Unavailable.code, message)
+        self._hearing.exports.fail(Unavailable(message))
 
     def _lost(self, message: str) -> None:
         self._hearing.health.started(self._clock())

@@ -25,7 +25,7 @@ from server.health import Health
 from server.listeners import Listeners
 from server.metrics import Metrics
 from server.session import Session
-from server.worker.base import Applied, Event, as_error
+from server.worker.base import Alive, Applied, Event, as_error
 
 
 class Hearing:
@@ -51,7 +51,10 @@ class Hearing:
         self.capacity: Capacity | None = None
 
     def __call__(self, event: Event) -> None:
-        self.health.heard(self._clock())
+        self.health.alive()
+        if isinstance(event, Alive):
+            return
+        self.health.news(self._clock())
         match event:
             case Applied(receipt, pts_90k):
                 self._receipt(receipt, pts_90k)

@@ -28,7 +28,8 @@ MOST_BYTES_PER_S = 10e6  # of one session's snapshots: frames go through the sam
 
 class Upkeep:
     """`forget` ends a session that nobody wants any more; `snapshot` asks for one; `revive` tries again to
-    let sessions go on that were lost; `open_main` opens the shared one, which may have failed."""
+    let sessions go on that were lost; `open_main` opens the shared one, which may have failed; `silent` is
+    told every second, with why, while no answer of the worker's is to be expected."""
 
     def __init__(
         self,
@@ -43,11 +44,12 @@ class Upkeep:
         snapshot: Callable[[str], Awaitable[bytes]],
         revive: Callable[[], None],
         open_main: Callable[[], Awaitable[None]],
+        silent: Callable[[str], None],
     ) -> None:
         self._config, self._sessions, self._supervisor, self._hearing = config, sessions, supervisor, hearing
         self._budgets, self._metrics, self._clock = budgets, metrics, clock
         self._forget, self._snapshot, self._revive = forget, snapshot, revive
-        self._open_main = open_main
+        self._open_main, self._silent = open_main, silent
         self._tasks = Tasks()
 
     async def run(self) -> None:
@@ -71,10 +73,15 @@ class Upkeep:
         ready = self._supervisor.ready
         if ready is None:
             return
+        now_s, health = self._clock(), self._hearing.health
+        health.listened(now_s)
         limit_s = max(self._config.hang_limit_s, 3 * ready.segment_ms / 1000)
-        why = self._hearing.health.lasting(self._clock(), limit_s, stalled=bool(self.stalled()))
+        why = health.lasting(now_s, limit_s, stalled=bool(self.stalled()))
         if why is not None:
             self._supervisor.replace(why)
+            return
+        if health.silence is not None:
+            self._silent(health.silence)
             return
         with contextlib.suppress(Unavailable):
             self._revive()

@@ -47,7 +47,7 @@ from server.media import adapter
 from server.media.fanout import Fanout
 from server.metrics import Metrics
 from server.services import Services
-from server.worker.base import Event, MakeWorker, OnEvent, WorkerLost
+from server.worker.base import Alive, Event, MakeWorker, OnEvent, WorkerLost
 
 READY = WorkerReady("fake", "fake", 96, 160, 16, 8, ("idle", "left", "right", "jump"), 1000, 3, 5.0)
 SDP = {"Content-Type": "application/sdp"}
@@ -202,7 +202,7 @@ class FakeWorker:
         self.tell: Callable[[Event], None] = on_event
         self.commands: list[Command] = []
         self.closed = False
-        self.mute = False
+        self.mute = False  # says nothing of its own accord
         self.open_answer: Callable[[OpenSession], Event] = opened
         self.export_answer: Callable[[ExportSession], Event] = exported
         self.successor: Callable[[OpenSession], Event] | None = None  # what the next one answers
@@ -212,7 +212,15 @@ class FakeWorker:
             log.append(self)
 
     async def start(self) -> WorkerReady:
+        self._beat(asyncio.get_running_loop())
         return READY
+
+    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self.closed:
+            return
+        if not self.mute:
+            self.tell(Alive())
+        loop.call_later(0.05, self._beat, loop)
 
     def send(self, command: Command) -> None:
         self.commands.append(command)

@@ -41,7 +41,7 @@ from engine.types import (
     SubmitControl,
 )
 from server.config import WorkerConfig
-from server.worker.base import Applied, Event, OnEvent, Worker, WorkerLost
+from server.worker.base import Alive, Applied, Event, OnEvent, Worker, WorkerLost
 from server.worker.inprocess import InProcessWorker
 from server.worker.process import ProcessWorker
 from server.worker.timing import Timing
@@ -53,6 +53,12 @@ BOTH = pytest.mark.parametrize("make", [InProcessWorker, ProcessWorker])
 
 
 class Heard(list[Event]):
+    """Signs of life aside."""
+
+    def hear(self, event: Event) -> None:
+        if not isinstance(event, Alive):
+            self.append(event)
+
     def packets(self) -> list[Packet]:
         return [e for e in self if isinstance(e, Packet)]
 
@@ -60,7 +66,7 @@ class Heard(list[Event]):
 @asynccontextmanager
 async def working(make: Make, config: WorkerConfig = FAKE) -> AsyncIterator[tuple[Worker, Heard]]:
     heard = Heard()
-    worker = make(config, heard.append)
+    worker = make(config, heard.hear)
     ready = await worker.start()
     assert (ready.model, ready.width, ready.height) == ("fake", 160, 96)
     assert ready.segment_ms > 0
@@ -186,7 +192,7 @@ async def test_a_closed_worker_takes_nothing(make: Make) -> None:
 
 async def test_a_killed_process_is_noticed_at_once() -> None:
     heard = Heard()
-    worker = ProcessWorker(FAKE, heard.append)
+    worker = ProcessWorker(FAKE, heard.hear)
     await worker.start()
     assert worker.pid is not None
     os.kill(worker.pid, signal.SIGKILL)
@@ -199,7 +205,7 @@ async def test_a_killed_process_is_noticed_at_once() -> None:
 
 async def test_a_device_that_is_broken_for_good_counts_as_a_lost_worker() -> None:
     heard = Heard()
-    worker = InProcessWorker(FAKE, heard.append)
+    worker = InProcessWorker(FAKE, heard.hear)
     await worker.start()
     assert worker._device is not None
     worker._device._engine.close()

@@ -37,7 +37,12 @@ class WorkerLost:
     message: str
 
 
-Event = WorkerEvent | Applied | WorkerLost
+@dataclass(frozen=True)
+class Alive:
+    """The worker has nothing to say, but it could: told twice a second whatever its device does."""
+
+
+Event = WorkerEvent | Applied | WorkerLost | Alive
 OnEvent = Callable[[Event], None]  # called on the event loop; must not block
 
 

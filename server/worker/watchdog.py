@@ -1,23 +1,30 @@
-"""Says when a call of the device does not come back, and when it does.
+"""Says that the worker is alive; when a call of its device does not come back, and when it does.
 
-A thread of its own, since the device's is the one that is stuck. It knows the device only as a question.
+A thread of its own, since the device's is the one that is stuck, and a long call is no reason to fall silent.
+It knows the device only as a question.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 
 from engine.types import Hangs
+from server.worker.base import Alive
 
 ASK_S, TELL_S = 0.1, 1.0
+BEAT = 5  # questions from one sign of life to the next
 
 
 class Watchdog:
     """`hangs_for_s` is asked ten times a second: for how long the present call has been out, where that is
-    too long. `emit` is told when that begins, every second while it lasts, and when it is over."""
+    too long. `emit` is told when that begins, every second while it lasts, and when it is over; and twice a
+    second a sign of life."""
 
-    def __init__(self, hangs_for_s: Callable[[], float | None], emit: Callable[[Hangs], None]) -> None:
+    def __init__(
+        self, hangs_for_s: Callable[[], float | None], emit: Callable[[Hangs | Alive], None]
+    ) -> None:
         self._hangs_for_s, self._emit = hangs_for_s, emit
         self._told_s: float | None = None
         self._stopping = threading.Event()
@@ -44,5 +51,9 @@ class Watchdog:
             self._emit(Hangs(for_s))
 
     def _run(self) -> None:
-        while not self._stopping.wait(ASK_S):
+        for number in itertools.count():
+            if self._stopping.wait(ASK_S):
+                return
+            if number % BEAT == 0:
+                self._emit(Alive())
             self.look()
