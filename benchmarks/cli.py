@@ -51,7 +51,9 @@ def parser() -> argparse.ArgumentParser:
         each.add_argument("--url", help="a server that runs (default: start one, stop it afterwards)")
         each.add_argument("--session", help="with --url: which session (default: a new one)")
         each.add_argument("--token", help="with --url: its token")
-    step = what.add_parser("step", help="what each of the model's functions takes, alone and in batches")
+    step = what.add_parser(
+        "step", help="each of the model's functions, alone and in batches; a snapshot, a fork"
+    )
     step.add_argument("--batches", type=_counts, default=(1, 2, 4, 8), metavar="1,2,…", help="rows (1,2,4,8)")
     step.add_argument("--n", type=int, default=20, help="calls of each (default: %(default)s)")
     load = what.add_parser("load", help="sessions in real time, with and without batching")
@@ -138,9 +140,12 @@ def run_alone(args: argparse.Namespace) -> Report:
     """Without a server. Raises BenchError, PsistreamError."""
     with backend_of(args) as backend:
         if args.what == "step":
+            from benchmarks.moments import measure as measure_moments
             from benchmarks.step import measure as measure_steps
 
-            return measure_steps(backend, args.batches, args.n)
+            report = measure_steps(backend, args.batches, args.n)
+            measure_moments(backend, args.n, report)
+            return report
         if args.what == "load":
             from benchmarks.load import measure as measure_load
 

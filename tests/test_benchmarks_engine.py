@@ -13,6 +13,7 @@ from benchmarks.blank import BlankBackend, batch_lover
 from benchmarks.cli import main
 from benchmarks.endurance import Endurance, endure, slopes
 from benchmarks.load import in_real_time, own_ms, play, until_it_breaks
+from benchmarks.moments import measure as moments
 from benchmarks.report import Report
 from benchmarks.slopes import slope
 from benchmarks.step import measure
@@ -50,6 +51,17 @@ def test_every_function_is_timed_at_every_batch_size() -> None:
         "segment of one session, 4 in a batch",
     }
     json.dumps(report.to_json(), allow_nan=False)
+
+
+def test_a_moment_is_weighed_kept_restored_and_forked() -> None:
+    report = Report("step", {}, {})
+    moments(FakeBackend(spec=TINY_SPEC), 3, report)
+    assert {name: len(ms) for name, ms in report.series.items()} == {
+        "snapshot": 3,
+        "session from a snapshot": 3,
+        "fork": 3,
+    }
+    assert 0 < report.singles["state of a session"][0] < report.singles["snapshot of a session"][0]
 
 
 # ---- load ----
