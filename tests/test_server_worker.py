@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -201,6 +202,17 @@ async def test_a_killed_process_is_noticed_at_once() -> None:
     with pytest.raises(Unavailable):
         worker.send(CloseSession("s"))
     await worker.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+async def test_nothing_of_a_worker_is_left_however_it_ended(number: signal.Signals) -> None:
+    """A pipe that is closed while a thread still reads it may be somebody else's file by then."""
+    worker = ProcessWorker(FAKE, lambda event: None)
+    await worker.start()
+    assert worker.pid is not None
+    os.kill(worker.pid, number)
+    await worker.close()
+    assert not [t.name for t in threading.enumerate() if t.name.startswith("worker-")]
 
 
 async def test_a_device_that_is_broken_for_good_counts_as_a_lost_worker() -> None:

@@ -37,7 +37,7 @@ class ProcessWorker:
         self._ready: asyncio.Future[WorkerReady] | None = None
         self._commands: queue.Queue[Command | None] = queue.Queue(OUTBOX)
         self._process: multiprocessing.process.BaseProcess | None = None
-        self._pipe: Connection | None = None
+        self._reader: threading.Thread | None = None
         self._closing = self._lost = False
 
     @property
@@ -74,16 +74,20 @@ class ProcessWorker:
     def _spawn(self) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        self._pipe = ours
         self._process = context.Process(
             target=child_main, args=(theirs, self._config), name="psistream-worker", daemon=True
         )
         self._process.start()
         theirs.close()  # or the end of the child would not be the end of the pipe
-        for target, name in ((self._read, "worker-read"), (self._write, "worker-write")):
-            threading.Thread(target=target, args=(self._pipe,), name=name, daemon=True).start()
+        writer = threading.Thread(target=self._write, args=(ours,), name="worker-write", daemon=True)
+        self._reader = threading.Thread(
+            target=self._read, args=(ours, writer), name="worker-read", daemon=True
+        )
+        writer.start()
+        self._reader.start()
 
-    def _read(self, pipe: Connection) -> None:
+    def _read(self, pipe: Connection, writer: threading.Thread) -> None:
+        """Until the child is gone; then the pipe is nobody's any more, and is closed."""
         while True:
             try:
                 event = pipe.recv()
@@ -96,6 +100,8 @@ class ProcessWorker:
         if not self._closing and self._process is not None:
             self._process.join(GRACE_S)
             self._post(WorkerLost(_obituary(self._process.exitcode)))
+        writer.join()
+        pipe.close()
 
     def _write(self, pipe: Connection) -> None:
         while (command := self._commands.get()) is not None:
@@ -113,8 +119,8 @@ class ProcessWorker:
             log.warning("the worker did not stop in %.0f s and is killed", GRACE_S)
             process.kill()
             process.join(GRACE_S)
-        if self._pipe is not None:
-            self._pipe.close()
+        if self._reader is not None:
+            self._reader.join(GRACE_S)
 
     def _post(self, event: Event) -> None:
         if self._loop is not None:
