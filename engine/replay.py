@@ -16,7 +16,8 @@ from engine.backends.base import Backend
 from engine.backends.registry import load_backend
 from engine.command import OK, Parser, add_model, run
 from engine.errors import InvalidInput
-from engine.runtime.replay import Log, read_log, replay
+from engine.runtime.logreader import MOST_SEGMENTS, Log, read_log
+from engine.runtime.replay import replay
 from engine.video import Mp4Writer
 
 MOST_BYTES = 2**30  # a log is far smaller; whatever else this is, it is none
@@ -29,10 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _replay(args: argparse.Namespace) -> int:
     data = _read(args.log)
     with closing(load_backend(args.backend, args.model, args.weights)) as backend:
-        log = read_log(data, backend.spec, backend.fingerprint)
+        log = read_log(data, backend.spec, backend.fingerprint, str(args.log))
+        for warning in log.warnings:
+            print(warning, file=sys.stderr)
         if log.backend not in ("", backend.name):
             print(
-                f"the log was made with --backend {log.backend}: with {backend.name} the video will be "
+                f"{args.log}: made with --backend {log.backend!r:.40}: with {backend.name} the video will be "
                 "alike, not the same bit for bit",
                 file=sys.stderr,
             )
@@ -43,7 +46,9 @@ def _play(args: argparse.Namespace, log: Log, backend: Backend) -> int:
     spec, digest = backend.spec, hashlib.sha256()
     end = log.begin.segment + args.segments if args.segments else log.segments
     if end <= log.begin.segment:
-        raise InvalidInput("log: it tells of no segments: say how many with --segments", field="segments")
+        raise InvalidInput(
+            f"{args.log}: it tells of no segments yet: say how many with --segments", field="segments"
+        )
     writer = None
     if args.out is not None:
         writer = Mp4Writer(
@@ -90,10 +95,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 up, not {text}")
-    return value
+    if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= MOST_SEGMENTS:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MOST_SEGMENTS}, not {text}")
+    return int(text)
 
 
 if __name__ == "__main__":

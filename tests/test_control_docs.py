@@ -17,7 +17,7 @@ import pytest
 import server.problems  # noqa: F401  (its error classes count)
 from engine.backends.fake import FAKE_SPEC
 from engine.errors import PsistreamError
-from engine.runtime.replay import HEADER, read_log
+from engine.runtime.logreader import HEADER, read_log
 from engine.types import Buffering, ByteArray, Receipt, SessionClosed
 from server.control import command, topics
 from server.control.base import SessionEvent

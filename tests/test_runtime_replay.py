@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from engine.backends.registry import load_backend
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput
 from engine.runtime import controllog, wire
-from engine.runtime.replay import read_log, replay
+from engine.runtime.logreader import read_log
+from engine.runtime.replay import replay
 from engine.types import (
     Action,
     ControlBody,
@@ -128,6 +130,16 @@ def test_restored_and_forked_sessions_have_logs_of_their_own() -> None:
         assert check(rig, FakeBackend(), name) >= 7
 
 
+def test_a_prompt_of_joined_signs_survives_a_snapshot_and_a_control_character_does_not() -> None:
+    rig = Rig()
+    rig.open(prompt="a family \U0001f468\u200d\U0001f469\u200d\U0001f467 walks", seed=3)
+    rig.run(2.2 * SEGMENT_S)
+    data = rig.engine.export("s", "snapshot")
+    rig.engine.open(OpenSession("again", None, None, snapshot=data))
+    with pytest.raises(InvalidInput, match="one line of text"):
+        rig.engine.open(OpenSession("spoilt", None, None, snapshot=data.replace(b"a family", b"a\\nfamil")))
+
+
 def test_a_long_log_begins_anew_and_stays_true(monkeypatch: pytest.MonkeyPatch) -> None:
     from engine.runtime import story
 
@@ -213,27 +225,107 @@ def changed(at: int, **fields: Any) -> list[dict[str, Any]]:
     return rows
 
 
+def from_snapshot(**fields: Any) -> list[dict[str, Any]]:
+    """A log that begins from a snapshot, without controls."""
+    rig = Rig(config=AHEAD)
+    rig.open(prompt="a red city", seed=3)
+    rig.run_segments(2)
+    rig.engine.open(OpenSession("fork", "green", None, fork_of="s", image=PICTURE))
+    header = json.loads(rig.engine.export("fork", "log").splitlines()[0])
+    return [{k: v for k, v in {**header, **fields}.items() if v != "gone"}]
+
+
+def scene(**fields: Any) -> dict[str, Any]:
+    """The change with which that log begins, edited."""
+    change: dict[str, Any] = from_snapshot()[0]["change"]
+    change["scene"] = {**change["scene"], **fields}
+    return change
+
+
+def other_lines(text: str, at: int = 1) -> list[Any]:
+    rows: list[Any] = lines()
+    rows[at] = text.encode()
+    return rows
+
+
+def test_a_log_that_begins_from_a_snapshot_is_read_as_written() -> None:
+    begin = read(from_snapshot()).begin
+    assert begin.change is not None
+    assert begin.change.scene is not None
+    np.testing.assert_array_equal(begin.change.scene.image, PICTURE)
+    assert begin.change.prompts == (Weighted("green"),)
+
+
 @pytest.mark.parametrize(
     ("rows", "line", "field", "hint"),
     [
         (list, 0, "log", "empty"),
+        # JSON
         (lambda: [b"{", *lines()], 1, "log", "not JSON"),
         (lambda: [[], *lines()], 1, "log", "JSON object"),
-        (lambda: changed(0, format="x"), 1, "format", "control log"),
-        (lambda: changed(0, weights="x"), 1, "model", "weights x), here runs fake"),
+        (lambda: other_lines('{"segment": 2,}'), 3, "log", "column 15"),
+        (lambda: other_lines('{"segment": NaN}'), 3, "log", "NaN"),
+        (lambda: other_lines('{"segment": 1, "segment": 2}'), 3, "segment", "twice"),
+        (lambda: other_lines("[" * 100_000), 3, "log", "nested"),
+        (lambda: other_lines(f'{{"segment": {"9" * 5000}}}'), 3, "log", "digits"),
+        (lambda: [lines()[0], "é".encode("latin-1")], 3, "log", "UTF-8"),
+        # the first line
+        (lambda: lines()[1:], 1, "format", "first line"),
+        (lambda: changed(0, format="x"), 1, "format", "psistream-log-1"),
+        (lambda: changed(0, model="gone"), 1, "model", "--model"),
+        (lambda: changed(0, weights="x"), 1, "weights", "weights 'x', fake has"),
         (lambda: changed(0, colour=1), 1, "colour", "not a known field"),
         (lambda: changed(0, seed=-1), 1, "seed", "4294967295"),
+        (lambda: changed(0, seed="gone"), 1, "seed", "whole number"),
+        (lambda: changed(0, prompts="gone"), 1, "prompts", "missing"),
         (lambda: changed(0, prompts="x"), 1, "prompts", "list of objects"),
+        (lambda: changed(0, prompts=[{"text": " "}]), 1, "prompts", "empty"),
+        (lambda: changed(0, prompts=[{"text": "a", "weight": True}]), 1, "weight", "above 0"),
+        (lambda: changed(0, image="x"), 1, "image", "base64"),
+        (lambda: changed(0, image="QUJD"), 1, "image", "not a picture"),
+        (lambda: changed(0, context_noise=True), 1, "context_noise", "0 to 1"),
+        (lambda: changed(0, backend=7), 1, "backend", "string"),
+        (lambda: changed(0, lost="many"), 1, "lost", "whole number"),
         (lambda: changed(0, segments="x"), 1, "segments", "whole number"),
-        (lambda: changed(0, snapshot="?", prompts="gone", seed="gone"), 1, "snapshot", "base64"),
+        (lambda: changed(0, segments="gone"), 1, "segments", "missing"),
+        (lambda: changed(0, segments=10**12), 1, "segments", "to 10000000"),
+        (lambda: changed(0, segments=1), 3, "segment", "line 1 tells of 1 segments"),
+        (lambda: changed(0, snapshot="?"), 1, "prompts", "not with both"),
+        (lambda: changed(0, segment=0), 1, "segment", "belongs to a snapshot"),
+        (lambda: from_snapshot(snapshot="?"), 1, "snapshot", "base64"),
+        (lambda: from_snapshot(snapshot="QUJD"), 1, "snapshot", "safetensors"),
+        (lambda: from_snapshot(segment="gone"), 1, "segment", "missing"),
+        (lambda: from_snapshot(segment=5), 1, "segments", "from 5 to"),
+        (lambda: from_snapshot(change=[]), 1, "change", "prompts, over, scene"),
+        (lambda: from_snapshot(change={**scene(), "over": 99}), 1, "change.over", "to 64"),
+        (lambda: from_snapshot(change=scene(seed="x")), 1, "change.scene.seed", "whole number"),
+        (lambda: from_snapshot(change=scene(colour=1)), 1, "change.scene", "keep_anchor"),
+        # controls
+        (lambda: [*lines(), lines()[0]], 11, "format", "another one"),
         (lambda: changed(1, type="dance"), 3, "type", "one of prompt"),
+        (lambda: changed(1, type=["prompt"]), 3, "type", "one of prompt"),
+        (lambda: changed(1, id=7), 3, "id", "string"),
         (lambda: changed(1, text="gone"), 3, "text", "either text or prompts"),
+        (lambda: changed(1, text=None), 3, "text", "string"),
+        (lambda: changed(1, text="a\nb"), 3, "text", "one line"),
+        (lambda: changed(1, text="\ud800"), 3, "text", "Unicode"),
+        (lambda: changed(1, how="hard"), 3, "how", "recondition"),
+        (lambda: changed(1, when=[]), 3, "when", "next"),
+        (lambda: changed(1, transition_segments=0), 3, "transition_segments", "to 64"),
         (lambda: changed(1, colour="x"), 3, "colour", "not a field of prompt"),
         (lambda: changed(1, segment="x"), 3, "segment", "whole number"),
+        (lambda: changed(1, segment="gone"), 3, "segment", "missing"),
+        (lambda: changed(1, screen=1), 3, "screen", "at once"),
         (lambda: changed(2, segment=0), 5, "segment", "in order"),
+        (lambda: changed(2, action="fly"), 5, "action", "left"),
         (lambda: changed(2, **{"from": 0}), 5, "from", "at once"),
-        (lambda: changed(3, **{"from": 99}), 7, "from", "earlier segment"),
+        (lambda: changed(3, **{"from": 99}), 7, "from", "whole number"),
+        (lambda: changed(3, screen=0), 7, "screen", "rewind"),
         (lambda: changed(4, seconds="gone"), 9, "seconds", "missing"),
+        (lambda: changed(4, seconds=-1), 9, "seconds", "from 0 up"),
+        (lambda: changed(4, screen="gone"), 9, "screen", "missing"),
+        (lambda: changed(4, **{"from": "gone"}), 9, "from", "missing"),
+        (lambda: changed(4, **{"from": lines()[3]["segment"] - 1}), 9, "from", "did not come through"),
     ],
 )
 def test_a_bad_line_is_named_with_its_field_and_the_fix(rows: Any, line: int, field: str, hint: str) -> None:
@@ -241,23 +333,46 @@ def test_a_bad_line_is_named_with_its_field_and_the_fix(rows: Any, line: int, fi
         read(rows())
     assert caught.value.field == field
     assert hint in caught.value.message
-    assert not line or f"line {line}:" in caught.value.message
+    named = "" if field == "log" else f"{field}: "
+    assert not line or caught.value.message.startswith(f"log:{line}: {named}")
     assert len(caught.value.message) < 250
+    assert caught.value.message.isprintable()
 
 
-def test_what_only_the_session_can_tell_is_told_with_its_place() -> None:
-    for at, fields, hint in (
-        (1, {"how": "hard"}, "how must be"),
-        (3, {"from": 0, "screen": 0}, ""),
-    ):
-        log = read(changed(at, **fields))
-        if hint:
-            with pytest.raises(InvalidInput, match=hint):
-                list(zip(replay(log, FakeBackend()), range(9), strict=False))
-    rows = lines()
-    rows[4] = {**rows[4], "from": rows[3]["segment"] - 1}  # dropped by the `now` before
-    with pytest.raises(InvalidInput, match="did not come through"):
-        list(zip(replay(read(rows), FakeBackend()), range(99), strict=False))
+def test_what_may_be_meant_so_is_a_warning() -> None:
+    rows = changed(0, lost=3)
+    rows[2] |= {"id": "twice"}
+    rows[3] |= {"id": "twice"}
+    lost, twice = read(rows).warnings
+    assert lost.startswith("log:1: lost: 3 controls")
+    assert twice.startswith("log:7: id: line 5 has 'twice' too")
+    assert read(lines()).warnings == ()
+
+
+def test_what_is_added_by_hand_goes_on_from_what_was_made_last() -> None:
+    by_hand = [{"segment": 4, "type": "prompt", "text": text, "when": "now"} for text in ("a", "b")]
+    log = read([{**lines()[0], "segments": 6}, {**by_hand[0], "from": 2}, by_hand[1]])
+    assert [(line.source, line.screen) for line in log.lines] == [(2, 2), (2, 2)]
+    shown = [made.shown for made, _ in zip(replay(log, FakeBackend()), range(6), strict=False)]
+    assert shown == [True, True, True, False, True, True]
+
+
+def test_more_lines_than_a_session_writes_may_be_added() -> None:
+    line = {"segment": 1, "type": "action", "action": None}
+    log = read([{**lines()[0], "segments": 2}, *([line] * (controllog.MOST_LINES + 10))])
+    assert len(list(zip(replay(log, FakeBackend()), range(2), strict=False))) == 2
+
+
+def test_no_spoilt_line_is_a_traceback() -> None:
+    chance, whole = random.Random(5), [json.dumps(row) for row in lines()]
+    odd = ['"', "{", "}", "null", "-1", "1e999", "[]", "0", "true", "9" * 20, "\\u0000", "é", ","]
+    for _ in range(1500):
+        text = "\n".join(whole)
+        for _ in range(chance.choice((1, 1, 2, 5))):
+            at = chance.randrange(len(text))
+            text = text[:at] + chance.choice(odd) + text[at + chance.randrange(8) :]
+        with suppress(InvalidInput):
+            read_log(text.encode(), FAKE_SPEC, FakeBackend.fingerprint)
 
 
 # ---- the command ----
@@ -279,7 +394,11 @@ def test_the_command_writes_a_video_and_says_what_is_wrong(
     captured = capsys.readouterr()
     assert "alike" in captured.err
     assert captured.out.splitlines()[-1] == shown.splitlines()[-1]
-    log.write_text("{}")
+    rows[2]["segment"] = 0
+    log.write_text("\n".join(map(json.dumps, rows)))
+    assert command.main([str(log), "--backend", "fake", "--out", str(tmp_path / "no.mp4")]) == 2
+    assert f"psistream replay: {log}:3: segment: must be " in capsys.readouterr().err
+    assert not (tmp_path / "no.mp4").exists()
     for argv in ([str(log), "--backend", "fake"], [str(tmp_path / "none")], ["--segments", "0", "x"], []):
         assert command.main(argv) == 2
         assert "psistream replay: " in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,11 +12,13 @@ from engine.config import MAX_PROMPT_BYTES, MAX_SEED
 from engine.errors import InvalidInput
 from engine.model.signature import ModelSpec
 from engine.runtime.change import Prompts, as_prompts
-from engine.types import Prompt, Weighted
+from engine.types import Action, Image, Pause, Prompt, Reset, Resume, Rewind, Weighted
 
 MAX_PROMPTS = 8
 MAX_TRANSITION = 64
 MAX_WEIGHT = 1000
+NO_LINE = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's categories of controls, surrogates, ends of lines
+OVERRIDES = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))  # of writing direction
 
 
 def checked_prompts(text: object, field: str) -> Prompts:
@@ -35,6 +38,38 @@ def checked_prompts(text: object, field: str) -> Prompts:
             )
     _check_size("".join(part.text for part in text), field)
     return text
+
+
+def check_line(prompts: Prompts, field: str) -> None:
+    """Each text is one line with something to read in it, as the server lets them in."""
+    for part in prompts:
+        if not any(c.isprintable() and not c.isspace() for c in part.text):
+            raise InvalidInput(f"{field} is empty: write what the video is to show", field=field)
+        if any(unicodedata.category(c) in NO_LINE or c in OVERRIDES for c in part.text):
+            raise InvalidInput(f"{field} must be one line of text without control characters", field=field)
+
+
+def check_body(body: object, spec: ModelSpec) -> None:
+    """What a control asks for."""
+    match body:
+        case Prompt():
+            check_when(body.when)
+            check_prompt(body)
+        case Action():
+            check_action(body.action, spec.actions, "action")
+        case Reset():
+            check_when(body.when)
+            if body.seed is not None:
+                check_seed(body.seed, "seed")
+        case Image():
+            check_when(body.when)
+            check_image(body.pixels, spec, "pixels")
+        case Rewind():
+            check_seconds(body.seconds, "seconds")
+        case Pause() | Resume():
+            pass
+        case _:
+            raise InvalidInput(f"control: unknown type {type(body).__name__}", field="type")
 
 
 def check_prompt(prompt: Prompt) -> None:

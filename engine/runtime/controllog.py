@@ -14,7 +14,7 @@ from typing import Any
 
 from engine.runtime.change import Change, Prompts
 from engine.runtime.wire import png, to_wire, weighted_json
-from engine.types import ByteArray, Control, Image
+from engine.types import ByteArray, Control, Image, Rewind
 
 FORMAT = "psistream-log-1"
 MOST_LINES = 4096
@@ -117,7 +117,7 @@ def _change_json(change: Change) -> dict[str, Any]:
 
 
 def _line_json(line: Line) -> dict[str, Any]:
-    screen = None if line.screen == line.source else line.screen
+    screen = line.screen if isinstance(line.control.body, Rewind) else None
     places = {"segment": line.segment, "from": line.source, "screen": screen}
     known = {name: place for name, place in places.items() if place is not None}
     return {**known, "id": line.control.id, **to_wire(line.control.body)}

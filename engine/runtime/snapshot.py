@@ -19,7 +19,7 @@ from engine.config import MAX_PROMPT_BYTES, MAX_SEED
 from engine.errors import InvalidInput
 from engine.model.signature import ModelSpec
 from engine.runtime.change import Prompts
-from engine.runtime.checks import MAX_PROMPTS, MAX_TRANSITION, check_action, checked_prompts
+from engine.runtime.checks import MAX_PROMPTS, MAX_TRANSITION, check_action, check_line, checked_prompts
 from engine.runtime.state import NUMBERS, SessionState, shapes
 from engine.types import Weighted
 
@@ -101,8 +101,7 @@ def _about(spec: ModelSpec, text: Any) -> tuple[Prompts, str | None]:
         about = json.loads(text.tobytes())
         prompts = tuple(Weighted(**prompt) for prompt in about["prompts"])
         checked_prompts(prompts, "prompts")
-        if not all(p.text.strip() and p.text.isprintable() for p in prompts):
-            raise InvalidInput("a prompt must be one line of text", field="prompts")
+        check_line(prompts, "prompts")
         check_action(about["held"], spec.actions, "held")
         return prompts, about["held"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:

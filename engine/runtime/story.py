@@ -17,15 +17,7 @@ from engine.errors import InvalidInput, Unavailable
 from engine.model.signature import ModelSpec
 from engine.runtime import snapshot
 from engine.runtime.change import Change, NewScene, total
-from engine.runtime.checks import (
-    check_action,
-    check_image,
-    check_prompt,
-    check_seconds,
-    check_seed,
-    check_when,
-    checked_prompts,
-)
+from engine.runtime.checks import check_body, check_seconds, checked_prompts
 from engine.runtime.conditioning import Conditioner
 from engine.runtime.controllog import MOST_LINES, Begin, ControlLog, Line
 from engine.runtime.generator import Job
@@ -95,36 +87,27 @@ class Story:
 
     def _steer(self, body: object, now_s: float) -> str | None:
         """Says something where the effect isn't plain from the control."""
+        check_body(body, self._spec)
         match body:
             case Prompt():
                 self._steer_prompt(body, now_s)
             case Action():
-                check_action(body.action, self._spec.actions, "action")
                 self.held = body.action
             case Pause():
                 self.paused = True
             case Resume():
                 self.paused = False
             case Reset():
-                check_when(body.when)
-                if body.seed is not None:
-                    check_seed(body.seed, "seed")
                 self._back_to_screen(body.when, now_s, follow=False)
                 self._start(self._same_start(self.seed if body.seed is None else body.seed, 0))
             case Image():
-                check_when(body.when)
-                check_image(body.pixels, self._spec, "pixels")
                 self._back_to_screen(body.when, now_s, follow=False)
                 self._start(NewScene(self.seed, self._scene + 1, body.pixels))
             case Rewind():
                 return self._rewind(body, now_s)
-            case _:
-                raise InvalidInput(f"control: unknown type {type(body).__name__}", field="type")
         return None
 
     def _steer_prompt(self, prompt: Prompt, now_s: float) -> None:
-        check_when(prompt.when)
-        check_prompt(prompt)
         cut = prompt.how == "cut"
         self._back_to_screen(prompt.when, now_s, follow=not cut)
         self.prompts = checked_prompts(prompt.text, "text")
@@ -168,7 +151,6 @@ class Story:
         self.not_before_s = screen.end_s if follow else now_s
 
     def _rewind(self, rewind: Rewind, now_s: float) -> str:
-        check_seconds(rewind.seconds, "seconds")
         screen, there = self.past.on_screen(now_s), self.past.ago(rewind.seconds, now_s)
         back_s = max(0.0, self.past.position_s(now_s) - there.position_s)
         pending = self._due_at(there)

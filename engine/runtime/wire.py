@@ -59,7 +59,7 @@ def to_wire(body: ControlBody) -> dict[str, Any]:
 def from_wire(message: Mapping[str, Any], spec: ModelSpec) -> ControlBody:
     """Raises InvalidInput with the field at fault."""
     kind = message.get("type")
-    if kind not in FIELDS:
+    if not isinstance(kind, str) or kind not in FIELDS:
         raise InvalidInput(f"type must be one of {', '.join(FIELDS)}", field="type")
     given = {name: value for name, value in message.items() if name != "type"}
     for name in given:
@@ -73,9 +73,9 @@ def from_wire(message: Mapping[str, Any], spec: ModelSpec) -> ControlBody:
             pixels = pixels_of(given.pop("data", None), spec, "data")
             return Image(pixels, **given)
         case "action":
-            return Action(_needed(given, "action"))
+            return Action(_needed(given, "action", "an action or null"))
         case "rewind":
-            return Rewind(_needed(given, "seconds"))
+            return Rewind(_needed(given, "seconds", "a number from 0 up"))
         case "reset":
             return Reset(**given)
     return Pause() if kind == "pause" else Resume()
@@ -105,7 +105,10 @@ def png(pixels: ByteArray) -> str:
 
 
 def pixels_of(data: object, spec: ModelSpec, field: str) -> ByteArray:
-    return decode_image(binary(data, field), spec.width, spec.height)
+    try:
+        return decode_image(binary(data, field), spec.width, spec.height)
+    except InvalidInput as error:
+        raise InvalidInput(error.message, field=field) from None
 
 
 def binary(data: object, field: str) -> bytes:
@@ -121,11 +124,14 @@ def binary(data: object, field: str) -> bytes:
 def _prompt(given: dict[str, Any]) -> Prompt:
     if ("text" in given) == ("prompts" in given):
         raise InvalidInput("a prompt has either text or prompts", field="text")
-    text = given.pop("text", None)
-    return Prompt(text if text is not None else weighted_of(given.pop("prompts", None), "prompts"), **given)
+    if "prompts" in given:
+        return Prompt(weighted_of(given.pop("prompts"), "prompts"), **given)
+    if not isinstance(text := given.pop("text"), str):
+        raise InvalidInput("text must be a string", field="text")
+    return Prompt(text, **given)
 
 
-def _needed(given: dict[str, Any], name: str) -> Any:
+def _needed(given: dict[str, Any], name: str, rule: str) -> Any:
     if name not in given:
-        raise InvalidInput(f"{name} is missing", field=name)
+        raise InvalidInput(f"{name} is missing: it must be {rule}", field=name)
     return given[name]
