@@ -10,6 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 
+def stands(session: Mapping[str, Any]) -> bool:
+    """Whether the server says why no new picture comes: a pause, or more has to be made first."""
+    return session.get("paused") is True or isinstance(session.get("buffering"), Mapping)
+
+
 def pace(session: Mapping[str, Any], segment: Mapping[str, Any]) -> str:
     """In a few words, from the latest `session` and `segment` messages; empty at full speed."""
     if isinstance(buffering := session.get("buffering"), Mapping):

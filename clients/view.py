@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clients import moments
-from clients.pace import pace
+from clients.pace import pace, stands
 from clients.record import Recorder, RecordError, preferred_codecs
 from clients.steering import Steering, add_arguments, asked
 from clients.whep import CODECS, Picture, Target, Viewer, ViewError
@@ -33,7 +33,7 @@ from clients.whep import CODECS, Picture, Target, Viewer, ViewError
 EVERY_S = 0.25
 WINDOW_S = 5.0
 FIRST_FRAME_S = 15.0
-SILENCE_S = 20.0
+SILENCE_S = 45.0  # the server needs 30 to notice that a device hangs, and goes on in another process then
 
 
 class Figures:
@@ -63,7 +63,18 @@ class Figures:
         if message.get("type") == "segment":
             self.segment = message
         elif message.get("type") == "session":
+            if stands(self.session) and not stands(message):
+                self.last_s = time.perf_counter()  # from here on there have to be pictures again
             self.session = message
+
+    def silence(self, now_s: float, heard_s: float) -> str:
+        """Why there is nothing to wait for any more; "" as long as there is. While the picture stands for a
+        reason, it is enough that the server was heard of, at `heard_s`."""
+        if stands(self.session):
+            lost, what = now_s - heard_s > SILENCE_S, "no answer"
+        else:
+            lost, what = now_s - self.last_s > SILENCE_S, "no frame"
+        return f"{what} for {SILENCE_S:g} s; is the server still making video?" if lost else ""
 
     @property
     def fps(self) -> float:
@@ -147,7 +158,8 @@ async def watch(
             steering.hear(message)
         except ViewError as error:
             fault = str(error)
-        if not waiting and not figures.frames and (waiting := pace(figures.session, {})):
+        if not waiting and not figures.frames and stands(figures.session):
+            waiting = pace(figures.session, {}) or "the session is paused"
             console.print(f"no picture yet: {waiting}")
 
     viewer.on_picture, viewer.on_message = figures.picture, hear
@@ -175,8 +187,8 @@ async def watch(
                         raise ViewError(viewer.end_reason)
                     if fault:
                         raise ViewError(fault)
-                    if now_s - figures.last_s > SILENCE_S:
-                        raise ViewError(f"no frame for {SILENCE_S:g} s; is the server still making video?")
+                    if gone := figures.silence(now_s, viewer.heard_s):
+                        raise ViewError(gone)
                     if recorder is not None and recorder.full:
                         break
                     if seconds is not None and recorder is None and now_s - begun_s >= seconds:

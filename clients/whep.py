@@ -22,6 +22,7 @@ import httpx
 from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
+from clients.pace import stands
 from clients.receiver import Encoded, allow_loopback, tap
 from clients.refusal import refusal
 
@@ -98,7 +99,8 @@ class Viewer:
         self.started_s = 0.0
         self.first_picture_s: float | None = None
         self.rtt_s: float | None = None
-        self.buffering = False  # the server says that the device is still making what comes next
+        self.stands = False  # the server says why no new picture comes
+        self.heard_s = 0.0  # when the server last said anything; it answers a ping a second
         self.ended = asyncio.Event()
         self.end_reason = ""
         self._origin: int | None = None
@@ -143,10 +145,11 @@ class Viewer:
 
     async def ready(self, timeout_s: float = 10.0) -> None:
         """Wait for the first picture and the control channel; for a picture longer than that as long as the
-        server says that the device is at work on it. Raises ViewError."""
+        server says that the device is at work on it, or that the session is paused. Raises ViewError."""
         for event, what in ((self._first, "no frame arrived"), (self._opened, "no control channel opened")):
             while not await self._wait(event, timeout_s):
-                if event is not self._first or not self.buffering:
+                silent = time.perf_counter() - self.heard_s > timeout_s
+                if event is not self._first or not self.stands or silent:
                     name = self.target.session
                     raise ViewError(f"connected to session {name!r}, but {what} in {timeout_s:g} s")
 
@@ -253,13 +256,14 @@ class Viewer:
             return
         if not isinstance(message, dict):
             return
+        self.heard_s = time.perf_counter()
         kind = message.get("type")
         if kind == "pong" and (sent_s := self._pings.pop(str(message.get("id")), None)) is not None:
             self.rtt_s = time.perf_counter() - sent_s
         elif kind == "clock":
             self.rtp_offset = int(message["rtp_offset"])
         elif kind == "session":
-            self.buffering = message.get("buffering") is not None
+            self.stands = stands(message)
         elif kind == "closed":
             self._end(f"the session ended: {message.get('message') or message.get('code')}")
         self.on_message(message)

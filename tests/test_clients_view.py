@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from benchmarks.server import Subject, free_port, own_server
 from clients.receiver import Encoded, tap
 from clients.record import CONTAINERS, Recorder, RecordError, is_keyframe, preferred_codecs
 from clients.steering import Steering
-from clients.view import Figures, main, table
+from clients.view import SILENCE_S, Figures, main, table
 from clients.whep import Target, Viewer, ViewError
 
 STEP = 90_000 // 16
@@ -194,13 +195,40 @@ def test_mistakes_are_told_in_one_line(server: Subject, tmp_path: Path) -> None:
 
 async def test_a_first_picture_that_the_device_is_at_work_on_is_waited_for() -> None:
     viewer = Viewer(Target.parse("http://localhost:1"))
+    told = {"buffering": {"speed": 0.04, "rate": 0.2, "resumes_in_s": 30}}
+    for standing in ({**told, "paused": False}, {"buffering": None, "paused": True}):
+        viewer._message(json.dumps({"type": "session", **standing}))
+        waiting = asyncio.create_task(viewer.ready(0.05))
+        for _ in range(20):
+            viewer._message('{"type": "pong"}')
+            await asyncio.sleep(0.01)
+        assert not waiting.done()
+        viewer._message('{"type": "session", "buffering": null, "paused": false}')
+        with pytest.raises(ViewError, match="no frame arrived"):
+            await waiting
+
+
+async def test_nobody_waits_for_a_server_that_went_silent_while_buffering() -> None:
+    viewer = Viewer(Target.parse("http://localhost:1"))
     viewer._message('{"type": "session", "buffering": {"speed": 0.04, "rate": 0.2, "resumes_in_s": 30}}')
-    waiting = asyncio.create_task(viewer.ready(0.01))
-    await asyncio.sleep(0.1)
-    assert not waiting.done()
-    viewer._message('{"type": "session", "buffering": null}')
     with pytest.raises(ViewError, match="no frame arrived"):
-        await waiting
+        await viewer.ready(0.01)
+
+
+@pytest.mark.parametrize("why", [{"paused": True}, {"buffering": {"resumes_in_s": 90}}])
+def test_a_picture_that_stands_for_a_reason_is_no_silence(why: dict[str, Any]) -> None:
+    figures = Figures()
+    now_s = figures.last_s
+    later_s = now_s + 2 * SILENCE_S
+    assert "no frame" in figures.silence(later_s, later_s)
+    figures.message({"type": "session", **why})
+    assert figures.silence(later_s, later_s) == ""
+    assert "no answer" in figures.silence(later_s, now_s)
+    figures.last_s = now_s - 2 * SILENCE_S  # it stood for so long
+    figures.message({"type": "session", "paused": False, "buffering": None})
+    assert figures.silence(figures.last_s + 1, now_s) == ""
+    assert figures.last_s >= now_s
+    assert "no frame" in figures.silence(figures.last_s + 2 * SILENCE_S, later_s)
 
 
 def test_a_device_that_is_too_slow_is_told_and_one_that_keeps_up_is_not() -> None:
