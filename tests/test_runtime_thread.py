@@ -22,6 +22,7 @@ from engine.types import (
     RuntimeEvent,
     SegmentReady,
     SessionClosed,
+    SessionInfo,
 )
 from tests.fakes import TINY_SPEC
 
@@ -150,11 +151,15 @@ def test_a_fault_of_the_engine_itself_ends_its_sessions_with_a_word(caplog: pyte
             raise OSError("no time")
         return 0.0
 
-    heard = Heard()
-    engine = Engine(FakeBackend(TINY_SPEC), RuntimeConfig(), heard, broken_clock)
+    heard, order = Heard(), list[object]()
+    heard.then = order.append
+    engine = Engine(FakeBackend(TINY_SPEC), RuntimeConfig(), heard, broken_clock, order.append)
     engine.open(OpenSession("s", "a fox", 1))
     engine.start()
     heard.wait(SessionClosed)
     engine.close()
     assert [e.code for e in heard.events if isinstance(e, SessionClosed)] == ["internal"]
     assert "the device thread failed" in caplog.text
+    assert [type(what) for what in order] == [OSError, SessionInfo, SessionClosed]
+    with pytest.raises(Unavailable):
+        engine.open(OpenSession("t", "a fox", 1))

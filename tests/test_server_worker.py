@@ -12,7 +12,9 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ import pytest
 from engine.backends import registry
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput, Unavailable
+from engine.runtime.engine import Engine
 from engine.types import (
     Capacity,
     CloseSession,
@@ -42,11 +45,12 @@ from engine.types import (
     SubmitControl,
 )
 from server.config import WorkerConfig
+from server.control.base import SessionEvent
 from server.worker.base import Alive, Applied, Event, OnEvent, Worker, WorkerLost
 from server.worker.inprocess import InProcessWorker
-from server.worker.process import ProcessWorker
+from server.worker.process import ProcessWorker, child_main
 from server.worker.timing import Timing
-from tests.server_rig import until
+from tests.server_rig import config, live, until
 
 Make = Callable[[WorkerConfig, OnEvent], Worker]
 FAKE = WorkerConfig(backend="fake", runtime=RuntimeConfig(max_sessions=2))
@@ -224,6 +228,53 @@ async def test_a_device_that_is_broken_for_good_counts_as_a_lost_worker() -> Non
     worker.send(OpenSession("s", "a red cat", 1))
     await until(lambda: any(isinstance(e, WorkerLost) for e in heard), "loss")
     await worker.close()
+
+
+def spoil(config: WorkerConfig) -> None:
+    """An engine fails, by a fault of ours, once there is a file of this name; the next one does not."""
+    step, fault = Engine.step, Path(config.model or "") / "fault"
+
+    def spoiled(self: Engine) -> float | None:
+        if self._thread is not None and fault.exists():
+            fault.unlink()
+            raise KeyError("who knows")
+        return step(self)
+
+    Engine.step = spoiled  # type: ignore[method-assign]
+
+
+def spoiled_child(pipe: Connection, config: WorkerConfig) -> None:
+    spoil(config)
+    child_main(pipe, config)
+
+
+@pytest.mark.parametrize("placement", ["process", "thread"])
+async def test_sessions_outlive_a_fault_of_the_engine_itself(
+    placement: Literal["process", "thread"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fake.json").write_text("{}")
+    settings = config(worker=replace(FAKE, model=str(tmp_path)), placement=placement)
+    monkeypatch.setattr("server.worker.process.child_main", spoiled_child)
+    monkeypatch.setattr(Engine, "step", Engine.step)  # so that it is put back
+    if placement == "thread":
+        spoil(settings.worker)
+    async with live(settings) as server:
+        gate, heard = server.services.gateway, list[SessionEvent]()
+        worker = gate._supervisor._worker
+        gate.listen(heard.append)
+        mine = (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).json()["id"]
+        (tmp_path / "fault").touch()
+        assert (await server.control({"type": "pause", "id": "c"})).status_code == 202  # it wakes up
+        await until(
+            lambda: gate._supervisor._worker is not worker and not gate.fault, "the next worker", 60.0
+        )
+        await until(lambda: gate.info("main").paused, "what was received")
+        assert sorted(gate.session_ids()) == sorted(["main", mine])
+        assert not [e for e in heard if isinstance(e, SessionClosed)]
+        assert await server.figure("psistream_worker_restarts_total") == 1
+        if isinstance(worker, ProcessWorker):
+            assert worker._process is not None
+            assert worker._process.exitcode == 1
 
 
 PARENT = """

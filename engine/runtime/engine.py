@@ -27,12 +27,16 @@ from engine.runtime.workbench import Begun, Workbench
 from engine.types import Control, OpenSession, Receipt, RuntimeEvent, SegmentReady, SessionClosed
 
 log = logging.getLogger(__name__)
+INTERNAL = "internal error, see the server's log"
 JOIN_S = 5.0  # a device call that hangs longer is left behind
 
 
 class Engine:
     """`start` runs it in a thread of its own; tests and offline use call `step` instead. Closing it does not
-    close the backend, which belongs to the caller."""
+    close the backend, which belongs to the caller.
+
+    Should that thread fail, a fault of ours, `on_fault` is told first, on it; then all sessions end with
+    `internal`, and no other is opened."""
 
     def __init__(
         self,
@@ -40,11 +44,13 @@ class Engine:
         config: RuntimeConfig,
         sink: Callable[[RuntimeEvent], None],
         clock: Clock = time.monotonic,
+        on_fault: Callable[[Exception], None] | None = None,
     ) -> None:
         self.backend = backend
         self.config = config
         self._sink = sink
         self._clock = clock
+        self._on_fault = on_fault
         self._generator = Generator(backend, config.context_noise)
         self._costs = Costs(clock)
         self._bench = Workbench(self._generator, self._costs, config.max_batch, clock)
@@ -191,9 +197,11 @@ class Engine:
                 with self._changed:
                     if not self._news and not self._stopping:
                         self._changed.wait(None if wake_s is None else max(0.0, wake_s - self._clock()))
-        except Exception:  # a fault of ours: say so to everybody instead of falling silent
+        except Exception as fault:  # of ours: say so to everybody instead of falling silent
             log.exception("the device thread failed")
-            self._end_all("internal", "internal error, see the server's log")
+            if self._on_fault is not None:
+                self._on_fault(fault)
+            self._end_all("internal", INTERNAL)
         self._end_all()
 
     def _apply_controls(self) -> dict[str, Session]:
@@ -246,7 +254,7 @@ class Engine:
         return not self._stopping and self._sessions.get(session.id) is session
 
     def _fail(self, session: Session, error: Exception) -> None:
-        code, message = "internal", "internal error, see the server's log"
+        code, message = "internal", INTERNAL
         if isinstance(error, PsistreamError):
             code, message = error.code, error.message
             log.warning("session %s: the backend failed: %s", session.id, error)

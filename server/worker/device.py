@@ -1,7 +1,8 @@
 """What runs inside a worker, wherever that is: the backend, the engine on its device thread, and playout.
 
-Commands come in by `handle`, events go out by `emit`, which is called from several threads. It knows
-nothing of processes, event loops, viewers' names or tokens.
+Commands come in by `handle`, events go out by `emit`, which is called from several threads. WorkerLost is the
+last one that counts: the engine has failed, and its sessions go on in another worker. It knows nothing of
+processes, event loops, viewers' names or tokens.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from engine.types import (
 )
 from server.config import WorkerConfig
 from server.media.playout import Playout
-from server.worker.base import Applied, Event
+from server.worker.base import Applied, Event, WorkerLost
 from server.worker.timing import Timing
 from server.worker.watchdog import Watchdog
 
@@ -51,7 +52,7 @@ class Device:
         spec = self._backend.spec
         try:
             self._image = None if config.image is None else read_image(config.image, spec.width, spec.height)
-            self._engine = Engine(self._backend, config.runtime, self._heard, clock)
+            self._engine = Engine(self._backend, config.runtime, self._heard, clock, self._failed)
             segment_s = self._engine.warm_up()
             self._playout = Playout(config.media, spec.width, spec.height, spec.fps, emit, clock)
         except BaseException:
@@ -124,6 +125,10 @@ class Device:
         except PsistreamError as error:
             return Exported(asked.session, asked.request, None, error.code, error.message)
         return Exported(asked.session, asked.request, data)
+
+    def _failed(self, fault: Exception) -> None:
+        """Of the engine itself; the log has it in full."""
+        self._emit(WorkerLost(f"the device's thread failed ({type(fault).__name__})"))
 
     def _heard(self, event: RuntimeEvent) -> None:
         """From the engine, on the device thread."""

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 OUTBOX = 512  # commands that wait for the pipe; when full, `send` refuses
 GRACE_S = 1.0  # to stop in good order
+FAILED = 1  # exit code of a worker that was not told to stop
 
 
 class ProcessWorker:
@@ -162,8 +163,11 @@ def child_main(pipe: Connection, config: WorkerConfig) -> None:
     lock = threading.Lock()
 
     def emit(event: Event) -> None:
-        with lock, contextlib.suppress(OSError, ValueError):  # the parent is gone: `_obey` notices
-            pipe.send(event)
+        with lock:
+            with contextlib.suppress(OSError, ValueError):  # the parent is gone: `_obey` notices
+                pipe.send(event)
+            if isinstance(event, WorkerLost):  # what is left here is of no use, to nobody
+                os._exit(FAILED)
 
     try:
         device = Device(config, emit)
@@ -171,7 +175,7 @@ def child_main(pipe: Connection, config: WorkerConfig) -> None:
         emit(as_failure(error))
         return
     emit(device.ready)
-    exitcode = 1
+    exitcode = FAILED
     try:
         _obey(device, pipe)
         exitcode = 0
