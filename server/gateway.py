@@ -10,10 +10,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Literal, Self
 
-from engine.errors import Forbidden, Unavailable, UnknownSession
+from engine.errors import Forbidden, Full, Unavailable, UnknownSession
 from engine.types import (
     ByteArray,
     Capacity,
@@ -66,14 +67,7 @@ class Gateway:
         self._listeners = Listeners()
         self._budgets = Budgets(config.client_sessions, config.client_device_s, clock)
         self._hearing = Hearing(
-            self._sessions,
-            self._listeners,
-            metrics,
-            clock,
-            lambda: self.ready,
-            self._end,
-            self._played,
-            lambda session: self._revival.postpone(session),
+            self._sessions, self._listeners, metrics, clock, lambda: self.ready, self._end, self._played
         )
         self._supervisor = Supervisor(
             make_worker,
@@ -283,7 +277,8 @@ class Gateway:
         """A worker is ready: sessions go on in it, and `main` is there. Raises PsistreamError."""
         self._hearing.health.started(self._clock())
         self._revival.revive_all()
-        await self._open_main()
+        with suppress(Full):  # the others were promised their places: upkeep tries again
+            await self._open_main()
 
     async def _open_main(self) -> None:
         """What one visitor broke must not be lost to all. Raises PsistreamError."""
@@ -292,8 +287,9 @@ class Gateway:
 
     def _unanswered(self, message: str) -> None:
         """Who waits for the worker's word is told so; sessions that are open wait for it, or for the next."""
-        for session in [s for s in self._sessions.values() if not s.opened.done()]:
-            self._drop(session, Unavailable.code, message)
+        for session in list(self._sessions.values()):
+            if not session.opened.done():
+                self._drop(session, Unavailable.code, message)
         self._hearing.exports.fail(Unavailable(message))
 
     def _lost(self, message: str) -> None:

@@ -29,8 +29,8 @@ from server.worker.base import Alive, Applied, Event, as_error
 
 
 class Hearing:
-    """`end(session, code, message)` is called for a session that the worker has closed, `on_full` for one
-    that was to go on in it and has no room; `on_played` when a segment begins to be shown."""
+    """`end(session, code, message)` is called for a session that the worker has closed, `on_played` when a
+    segment begins to be shown."""
 
     def __init__(
         self,
@@ -41,11 +41,10 @@ class Hearing:
         ready: Callable[[], WorkerReady | None],
         end: Callable[[Session, str, str], None],
         on_played: Callable[[Session, SegmentStats], None],
-        on_full: Callable[[Session], None],
     ) -> None:
         self._sessions, self._listeners, self._metrics = sessions, listeners, metrics
         self._clock, self._ready, self._end = clock, ready, end
-        self._on_played, self._on_full = on_played, on_full
+        self._on_played = on_played
         self.health = Health(clock())
         self.exports = Exports()
         self.capacity: Capacity | None = None
@@ -121,9 +120,6 @@ class Hearing:
             if isinstance(error, Full) and event.retry_after_s is not None:
                 error.retry_after_s = event.retry_after_s
             session.refused(error)
-        elif session.reviving and event.code == Full.code:
-            self._on_full(session)
-            return
         self._end(session, event.code, event.message)
 
     def _told(self, info: SessionInfo) -> None:

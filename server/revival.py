@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
+from engine.errors import Unavailable
 from engine.types import (
     Action,
     Buffering,
-    Command,
     Control,
     ControlBody,
     Pause,
@@ -24,19 +25,20 @@ from engine.types import (
 from server.hearing import Hearing
 from server.metrics import Metrics
 from server.session import Session
+from server.worker.base import GoOn, Order
 
 MOST_IN_A_ROW = 2  # a session may be what kills workers
-AGAIN_S, MOST_REFUSALS = 5.0, 12
 GAVE_UP = "the worker that made this video is gone and it could not go on; open it again"
 
 
 class Revival:
-    """`send` raises Unavailable. `end(session, code, message)` ends what cannot go on."""
+    """`send` sends all of an order or raises Unavailable. `end(session, code, message)` ends what cannot go
+    on."""
 
     def __init__(
         self,
         sessions: Mapping[str, Session],
-        send: Callable[[Command], None],
+        send: Callable[[Order], None],
         hearing: Hearing,
         end: Callable[[Session, str, str], None],
         metrics: Metrics,
@@ -55,19 +57,11 @@ class Revival:
         self._hearing.count()
 
     def revive_all(self) -> None:
-        """Into the worker that runs now, watched ones first. Raises Unavailable where it is gone as well."""
-        for session in sorted(self._sessions.values(), key=lambda s: not s.fanout.count):
-            if session.away and self._clock() >= session.again_s:
-                self._revive(session)
-
-    def postpone(self, session: Session) -> None:
-        """The new worker measures itself anew and may think little of itself at first."""
-        session.away, session.reviving = True, False
-        session.revivals -= 1
-        session.refusals += bool(session.fanout.count)  # who is not watched has time
-        session.again_s = self._clock() + AGAIN_S
-        if session.refusals > MOST_REFUSALS:
-            self._end(session, "full", "the device can't serve this session any more; try again later")
+        """Into the worker that runs now, watched ones first, as far as it takes them; the rest stays away."""
+        with suppress(Unavailable):
+            for session in sorted(self._sessions.values(), key=lambda s: not s.fanout.count):
+                if session.away:
+                    self._revive(session)
 
     def give_up(self) -> None:
         """No other worker will come."""
@@ -91,7 +85,7 @@ class Revival:
             self._end(session, "worker_lost", GAVE_UP)
             return
         session.revivals = 0 if healthy else session.revivals
-        session.away, session.again_s = True, 0.0
+        session.away = True
         session.lost_s = now_s if session.lost_s is None else session.lost_s
         if not session.info.paused:
             stats = session.stats
@@ -103,28 +97,22 @@ class Revival:
         if command is None or session.revivals >= MOST_IN_A_ROW:
             self._end(session, "worker_lost", GAVE_UP)
             return
-        session.revivals += 1
+        own: list[ControlBody] = [Action(session.info.action)] if session.info.action is not None else []
+        own += [Pause()] if session.info.paused else []
+        quiet = [Control(f"resume-{secrets.token_hex(8)}", body) for body in own]
         since = session.keepsake.since()
-        self._send(command)
-        self._send(SetViewers(session.id, {} if session.held else session.fanout.viewers))
-        if session.info.action is not None:
-            self._submit_own(session, Action(session.info.action))
-        if session.info.paused:
-            self._submit_own(session, Pause())
-        for control in since:
-            self._send(SubmitControl(session.id, control))
-        session.away, session.reviving, session.stats = False, True, None
+        viewers = SetViewers(session.id, {} if session.held else session.fanout.viewers)
+        controls = [SubmitControl(session.id, control) for control in quiet + since]
+        self._send(GoOn(command, (viewers, *controls)))
+        session.quiet.update(control.id for control in quiet)
+        session.revivals += 1
+        session.away, session.stats = False, None
         if not session.fanout.count:  # no picture is waited for
             session.lost_s = None
             session.stands(None, self._clock())
         session.numbers.interrupted()
         self._metrics.resumed.inc()
         self._refuse_forgotten(session, {control.id for control in since})
-
-    def _submit_own(self, session: Session, body: ControlBody) -> None:
-        control = Control(f"resume-{secrets.token_hex(8)}", body)
-        session.quiet.add(control.id)
-        self._send(SubmitControl(session.id, control))
 
     def _refuse_forgotten(self, session: Session, kept: set[str]) -> None:
         """Of what was received and never took effect, all that is not tried again."""

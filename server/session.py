@@ -50,9 +50,6 @@ class Session:
     closing: bool = False  # it was asked to end; it does not go on in another worker
     lost_s: float | None = None  # when that was, until its picture moves again
     revivals: int = 0  # in a row
-    reviving: bool = False  # the next worker was told of it and has not answered yet
-    refusals: int = 0  # by that one, in a row
-    again_s: float = 0.0  # when to ask it again
     quiet: set[str] = field(default_factory=set)  # ids of controls of our own, which nobody waits for
     held: bool = False  # its client has used up its share of the device
 
@@ -86,7 +83,6 @@ class Session:
     def told(self, info: SessionInfo, now_s: float) -> None:
         """It changed, or has just been opened."""
         self.info, self.moved_s = info, max(self.moved_s, now_s)
-        self.reviving, self.refusals = False, 0
         if not self.opened.done():
             self.opened.set_result(None)
 

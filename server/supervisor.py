@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from engine.errors import PsistreamError, Unavailable
-from engine.types import Command, WorkerReady
+from engine.types import WorkerReady
 from server.metrics import Metrics
 from server.tasks import Tasks
-from server.worker.base import Event, MakeWorker, OnEvent, Worker, WorkerLost
+from server.worker.base import Event, MakeWorker, OnEvent, Order, Worker, WorkerLost
 
 log = logging.getLogger(__name__)
 
@@ -81,13 +81,13 @@ class Supervisor:
         if self._worker is not None:
             await self._worker.close()
 
-    def send(self, command: Command) -> None:
+    def send(self, command: Order) -> None:
         """Raises Unavailable."""
         if self._worker is None or self.ready is None:
             raise Unavailable(self.fault or "the worker is not running; try again in a moment")
         self._worker.send(command)
 
-    def try_send(self, command: Command) -> None:
+    def try_send(self, command: Order) -> None:
         """Where nobody can be told: what a worker that is gone misses, the next one is told anyway."""
         with contextlib.suppress(Unavailable):
             self.send(command)

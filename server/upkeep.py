@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
-from engine.errors import PsistreamError, Unavailable
+from engine.errors import PsistreamError
 from engine.types import Buffering, SetViewers
 from server.budget import Budgets
 from server.config import ServerConfig
@@ -27,9 +27,9 @@ MOST_BYTES_PER_S = 10e6  # of one session's snapshots: frames go through the sam
 
 
 class Upkeep:
-    """`forget` ends a session that nobody wants any more; `snapshot` asks for one; `revive` tries again to
-    let sessions go on that were lost; `open_main` opens the shared one, which may have failed; `silent` is
-    told every second, with why, while no answer of the worker's is to be expected."""
+    """`forget` ends a session that nobody wants any more; `snapshot` asks for one; `revive` lets those go on
+    that could not be told to the worker yet; `open_main` opens the shared one, which may have failed;
+    `silent` is told every second, with why, while no answer of the worker's is to be expected."""
 
     def __init__(
         self,
@@ -83,8 +83,7 @@ class Upkeep:
         if health.silence is not None:
             self._silent(health.silence)
             return
-        with contextlib.suppress(Unavailable):
-            self._revive()
+        self._revive()
         if MAIN not in self._sessions:
             self._tasks.spawn(self._try_main(), "open-main")
 

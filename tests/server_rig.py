@@ -24,6 +24,7 @@ from av import VideoFrame
 from fastapi import FastAPI
 
 from engine.config import RuntimeConfig
+from engine.errors import Unavailable
 from engine.types import (
     CloseSession,
     Command,
@@ -47,7 +48,7 @@ from server.media import adapter
 from server.media.fanout import Fanout
 from server.metrics import Metrics
 from server.services import Services
-from server.worker.base import Alive, Event, MakeWorker, OnEvent, WorkerLost
+from server.worker.base import Alive, Event, GoOn, MakeWorker, OnEvent, Order, WorkerLost
 
 READY = WorkerReady("fake", "fake", 96, 160, 16, 8, ("idle", "left", "right", "jump"), 1000, 3, 5.0)
 SDP = {"Content-Type": "application/sdp"}
@@ -203,6 +204,7 @@ class FakeWorker:
         self.commands: list[Command] = []
         self.closed = False
         self.mute = False  # says nothing of its own accord
+        self.deaf = bool(log and log[-1].deaf)  # has no room for orders to go on; nor has its heir
         self.open_answer: Callable[[OpenSession], Event] = opened
         self.export_answer: Callable[[ExportSession], Event] = exported
         self.successor: Callable[[OpenSession], Event] | None = None  # what the next one answers
@@ -222,7 +224,13 @@ class FakeWorker:
             self.tell(Alive())
         loop.call_later(0.05, self._beat, loop)
 
-    def send(self, command: Command) -> None:
+    def send(self, command: Order) -> None:
+        if isinstance(command, GoOn):
+            if self.deaf:
+                raise Unavailable("the worker has too much to do; try again in a moment")
+            for each in (command.opening, *command.then):
+                self.send(each)
+            return
         self.commands.append(command)
         if self.mute:
             return

@@ -22,6 +22,7 @@ from engine.types import (
     SessionClosed,
     SessionInfo,
     SetViewers,
+    SubmitControl,
 )
 from server.gateway import Gateway
 from server.worker.base import Applied
@@ -221,31 +222,37 @@ async def test_a_session_that_the_next_worker_refuses_ends_with_why() -> None:
 
 
 @pytest.mark.usefixtures("often")
-async def test_a_session_that_has_no_room_at_first_waits_for_it() -> None:
-    """A new worker measures itself anew, while all are waiting for it."""
-    clock = ManualClock()
-    async with gateway(clock) as (gate, workers, heard):
+async def test_what_a_worker_has_no_ear_for_at_first_waits_whole() -> None:
+    """Hundreds of sessions come at once, with all that they were told since."""
+    async with gateway() as (gate, workers, _):
         mine = await gate.open("mine")
         gate.submit(mine.id, PAUSE)
-        full = SessionClosed(mine.id, "full", "no room")
-        workers[0].successor = lambda c: full if c.session == mine.id else opened(c)
+        workers[0].deaf = True
         workers[0].die()
         second = await replaced(gate, workers)
-        await until(lambda: mine.away and mine.again_s > clock(), "refusal")
-        second.tell(Receipt(mine.id, "c1", "rejected", code="unknown_session"))  # it had no such session
-        second.open_answer = opened
-        clock.advance(5.0)
-        await until(lambda: not mine.away and not mine.reviving, "a place")
-        assert [c.id for c in second.submitted()] == ["c1", "c1"]
-        assert heard[-1] == gate.info(mine.id)
-        mine.fanout._join("vp8", mine.fanout.track("vp8"))
-        second.open_answer = lambda c: full if c.session == mine.id else opened(c)
-        second.successor = second.open_answer
-        second.die()
-        await until(lambda: clock.advance(5.0) or mine.closed.is_set(), "end of all patience")  # type: ignore[func-returns-value]
-        assert replace(full, message="") in [
-            replace(e, message="") for e in heard if isinstance(e, SessionClosed)
+        assert told(second) == []
+        second.deaf = False
+        await until(lambda: not mine.away, "another try")
+        assert told(second, mine.id) == [
+            OpenSession(mine.id, "mine", mine.info.seed),
+            SetViewers(mine.id, {}),
+            SubmitControl(mine.id, PAUSE),
         ]
+
+
+async def test_a_worker_without_room_for_main_is_no_worker_that_failed() -> None:
+    async with gateway() as (gate, workers, _):
+        mine = await gate.open("mine")
+        workers[0].tell(SessionClosed("main", "backend", "it failed"))
+        workers[0].successor = lambda c: (
+            SessionClosed("main", "full", "no room") if c.session == "main" else opened(c)
+        )
+        workers[0].die()
+        await replaced(gate, workers)
+        await until(lambda: not gate._supervisor._restarting, "end of the restart")
+        assert gate.session_ids() == [mine.id]
+        assert gate.fault is None
+        assert len(workers) == 2
 
 
 # ---- a worker hangs ----

@@ -89,14 +89,16 @@ class Engine:
 
     # ---- messages from any thread ----
 
-    def open(self, command: OpenSession) -> None:
-        """Raises Full, InvalidInput, Unavailable."""
+    def open(self, command: OpenSession, *, promised: bool = False) -> None:
+        """`promised`: it had its place before, on an engine that is gone, and has it whatever is measured
+        here. Raises Full, InvalidInput, Unavailable."""
         with self._changed:
             if self._stopping:
                 raise Unavailable("the engine is closing")
             if command.session in self._sessions:
                 raise InvalidInput(f"session {command.session!r} is open already", field="session")
-            self._room.admit(self._sessions.values(), self._clock(), self._bench.out_of_memory_s)
+            if not promised:
+                self._room.admit(self._sessions.values(), self._clock(), self._bench.out_of_memory_s)
             source = None if command.fork_of is None else self._sessions.get(command.fork_of)
             if command.fork_of is not None and source is None:
                 raise UnknownSession(f"fork_of: there is no session {command.fork_of!r}", field="fork_of")

@@ -19,7 +19,16 @@ from engine.errors import (
     Unavailable,
     UnknownSession,
 )
-from engine.types import Command, Receipt, WorkerEvent, WorkerFailed, WorkerReady
+from engine.types import Command, OpenSession, Receipt, WorkerEvent, WorkerFailed, WorkerReady
+
+
+@dataclass(frozen=True)
+class GoOn:
+    """Opens a session that another worker has lost, and brings it to where it was. Its place was promised: it
+    has it before any newcomer, whatever this worker measures of itself."""
+
+    opening: OpenSession
+    then: tuple[Command, ...]
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,7 @@ class Alive:
     """The worker has nothing to say, but it could: told twice a second whatever its device does."""
 
 
+Order = Command | GoOn
 Event = WorkerEvent | Applied | WorkerLost | Alive
 OnEvent = Callable[[Event], None]  # called on the event loop; must not block
 
@@ -51,7 +61,7 @@ class Worker(Protocol):
         """Load the model and run one segment. Raises the PsistreamError that stopped it."""
         ...
 
-    def send(self, command: Command) -> None:
+    def send(self, command: Order) -> None:
         """Never blocks. Raises Unavailable when the worker is gone or has too much to do."""
         ...
 

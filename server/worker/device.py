@@ -17,7 +17,6 @@ from engine.images import read_image
 from engine.runtime.engine import Engine
 from engine.types import (
     CloseSession,
-    Command,
     Discarded,
     Exported,
     ExportSession,
@@ -36,7 +35,7 @@ from engine.types import (
 )
 from server.config import WorkerConfig
 from server.media.playout import Playout
-from server.worker.base import Applied, Event, WorkerLost
+from server.worker.base import Applied, Event, GoOn, Order, WorkerLost
 from server.worker.timing import Timing
 from server.worker.watchdog import Watchdog
 
@@ -76,22 +75,16 @@ class Device:
             segment_ms=1000 * segment_s,
         )
 
-    def handle(self, command: Command) -> None:
+    def handle(self, command: Order) -> None:
         """Never raises for what a client may have caused: the answer is an event. Raises Unavailable when the
         device is broken for good."""
         match command:
-            case OpenSession(session):
-                self._playout.open(session)
-                if command.snapshot is None and command.fork_of is None and command.image is None:
-                    command = replace(command, image=self._image)
-                try:
-                    self._engine.open(command)
-                except PsistreamError as error:
-                    self._playout.forget(session)
-                    again_s = error.retry_after_s if isinstance(error, Full) else None
-                    self._emit(SessionClosed(session, error.code, error.message, error.field, again_s))
-                    if isinstance(error, Unavailable):
-                        raise
+            case OpenSession():
+                self._open(command)
+            case GoOn(opening, then):
+                if self._open(opening, promised=True):
+                    for further in then:
+                        self.handle(further)
             case SubmitControl(session, control):
                 try:
                     self._engine.submit(session, control)
@@ -118,6 +111,23 @@ class Device:
         self._engine.close()
         self._playout.close()
         self._backend.close()
+
+    def _open(self, command: OpenSession, *, promised: bool = False) -> bool:
+        """Whether it is open now."""
+        session = command.session
+        self._playout.open(session)
+        if command.snapshot is None and command.fork_of is None and command.image is None:
+            command = replace(command, image=self._image)
+        try:
+            self._engine.open(command, promised=promised)
+        except PsistreamError as error:
+            self._playout.forget(session)
+            again_s = error.retry_after_s if isinstance(error, Full) else None
+            self._emit(SessionClosed(session, error.code, error.message, error.field, again_s))
+            if isinstance(error, Unavailable):
+                raise
+            return False
+        return True
 
     def _exported(self, asked: ExportSession) -> Exported:
         try:

@@ -8,9 +8,9 @@ import queue
 import threading
 
 from engine.errors import Unavailable
-from engine.types import Command, Stop, WorkerReady
+from engine.types import Stop, WorkerReady
 from server.config import WorkerConfig
-from server.worker.base import Event, OnEvent, WorkerLost
+from server.worker.base import Event, OnEvent, Order, WorkerLost
 from server.worker.device import Device
 
 OUTBOX = 512  # commands; when full, `send` refuses
@@ -24,7 +24,7 @@ class InProcessWorker:
         self._config, self._on_event = config, on_event
         self._loop: asyncio.AbstractEventLoop | None = None
         self._device: Device | None = None
-        self._commands: queue.Queue[Command] = queue.Queue(OUTBOX)
+        self._commands: queue.Queue[Order] = queue.Queue(OUTBOX)
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -35,7 +35,7 @@ class InProcessWorker:
         self._thread.start()
         return self._device.ready
 
-    def send(self, command: Command) -> None:
+    def send(self, command: Order) -> None:
         if self._thread is None or self._closed:
             raise Unavailable("the worker is not running; try again in a moment")
         try:

@@ -17,9 +17,9 @@ import threading
 from multiprocessing.connection import Connection
 
 from engine.errors import PsistreamError, Unavailable
-from engine.types import Command, Stop, WorkerFailed, WorkerReady
+from engine.types import Stop, WorkerFailed, WorkerReady
 from server.config import WorkerConfig
-from server.worker.base import Event, OnEvent, WorkerLost, as_error, as_failure
+from server.worker.base import Event, OnEvent, Order, WorkerLost, as_error, as_failure
 from server.worker.device import Device
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class ProcessWorker:
         self._config, self._on_event = config, on_event
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready: asyncio.Future[WorkerReady] | None = None
-        self._commands: queue.Queue[Command | None] = queue.Queue(OUTBOX)
+        self._commands: queue.Queue[Order | None] = queue.Queue(OUTBOX)
         self._process: multiprocessing.process.BaseProcess | None = None
         self._reader: threading.Thread | None = None
         self._closing = self._lost = False
@@ -55,7 +55,7 @@ class ProcessWorker:
             await self.close()
             raise
 
-    def send(self, command: Command) -> None:
+    def send(self, command: Order) -> None:
         if self._lost or self._closing or self._process is None:
             raise Unavailable("the worker is not running; try again in a moment")
         try:
