@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright
+
+from benchmarks.server import Subject, own_server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -28,6 +31,7 @@ FLAGS = [
     "--disable-features=WebRtcHideLocalIpsWithMdns",
     "--force-webrtc-ip-handling-policy=default",
 ]
+FAKE = ["--backend", "fake", "--prompt", "a red ball stands still"]
 PIXELS = """() => {
   const video = document.querySelector('video'), canvas = document.createElement('canvas');
   [canvas.width, canvas.height] = [160, 96];
@@ -46,6 +50,18 @@ async def chromium() -> AsyncIterator[Browser]:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         await browser.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Subject]:
+    with own_server(FAKE) as subject:
+        yield subject
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as started:
+        yield started
 
 
 @asynccontextmanager

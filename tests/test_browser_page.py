@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from PIL import Image
 
 from benchmarks.server import Subject, free_port, own_server
@@ -17,22 +15,11 @@ from engine.world.attributes import HEROES, VALUES
 pytest.importorskip("playwright", reason="pip install playwright")
 from playwright.async_api import Browser, Page, Route
 
-from tests.browser_rig import chromium, live, moved, opened, reads, say, shown, sky, still, stripes, until
+from tests import browser_rig
+from tests.browser_rig import FAKE, live, moved, opened, reads, say, shown, sky, still, stripes, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
-FAKE = ["--backend", "fake", "--prompt", "a red ball stands still"]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Subject]:
-    with own_server(FAKE) as subject:
-        yield subject
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as started:
-        yield started
+server, browser = browser_rig.server, browser_rig.browser
 
 
 async def test_frames_advance_and_a_prompt_changes_the_picture(

@@ -11,10 +11,9 @@ import pytest
 from benchmarks.server import own_server
 
 pytest.importorskip("playwright", reason="pip install playwright")
-from tests.browser_rig import chromium, live, opened, say, shown, sky, until
+from tests.browser_rig import FAKE, chromium, live, opened, say, shown, sky, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
-FAKE = ["--backend", "fake", "--prompt", "a red ball stands still"]
 
 
 def worker_of(pid: int) -> int:

@@ -6,13 +6,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from benchmarks.server import Subject, free_port, own_server
 from clients.mix import mixed
@@ -20,10 +18,11 @@ from clients.mix import mixed
 pytest.importorskip("playwright", reason="pip install playwright")
 from playwright.async_api import Browser, Page, Route
 
-from tests.browser_rig import chromium, live, opened, reads, say, shown, until
+from tests import browser_rig
+from tests.browser_rig import FAKE, live, opened, reads, say, shown, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
-FAKE = ["--backend", "fake", "--prompt", "a red ball stands still"]
+server, browser = browser_rig.server, browser_rig.browser
 LINES = [
     "a fox",
     "a forest 70% | a city 30%",
@@ -37,18 +36,6 @@ LINES = [
     "a 100% | b",
     "|",
 ]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Subject]:
-    with own_server(FAKE) as subject:
-        yield subject
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with chromium() as started:
-        yield started
 
 
 async def private(page: Page) -> None:
