@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine.types import Buffering, Prompt, Receipt, Reset
+from engine.types import Buffering, ControlBody, Prompt, Receipt, Reset, Rewind
+from server.control.command import read_command
 from server.control.outbox import Outbox, Outgoing
 from server.control.ratelimit import TokenBucket
 from server.control.steerer import BURST, MAX_ROUTES, Steerer
@@ -84,7 +85,7 @@ class Desk:
         ("action", b"{}", "invalid", "action"),
         ("pause", b"now", "invalid", "message"),
         ("pause", b"[]", "invalid", "message"),
-        ("reset", b"-1", "invalid", "message"),
+        ("reset", b"-1", "invalid", "seed"),
         ("reset", b"4294967296", "invalid", "seed"),
         ("reset", b'{"seed": NaN}', "invalid", "message"),
         ("image", b"{}", "invalid", "verb"),
@@ -248,3 +249,41 @@ def test_names_and_topics() -> None:
     assert not any(
         may_reply_to(topic, "a") for topic in ["$SYS", "x" * 300, "a\x00", "+", "psistream/x", None]
     )
+
+
+@pytest.mark.parametrize(
+    ("verb", "text", "body"),
+    [
+        ("rewind", "5", Rewind(5.0)),
+        ("rewind", " 2.5\n", Rewind(2.5)),
+        ("rewind", ".5", Rewind(0.5)),
+        ("rewind", '"5"', Rewind(5.0)),
+        ("reset", "42", Reset(42)),
+        ("reset", "", Reset()),
+    ],
+)
+def test_a_bare_number_is_enough_where_a_control_has_one(verb: str, text: str, body: ControlBody) -> None:
+    control = read_command("main", verb, text.encode()).control
+    assert control is not None
+    assert control.body == body
+
+
+@pytest.mark.parametrize(
+    ("verb", "text", "field", "says"),
+    [
+        ("rewind", "abc", "seconds", "seconds must be a number above 0, at most 3600"),
+        ("rewind", "-5", "seconds", "seconds must be a number above 0, at most 3600"),
+        ("rewind", "99999", "seconds", "seconds must be a number above 0, at most 3600"),
+        ("rewind", "5s", "seconds", "seconds must be a number above 0, at most 3600"),
+        ("rewind", "", "seconds", "seconds is missing: it must be a number above 0, at most 3600"),
+        ("reset", "abc", "seed", "seed must be a whole number from 0 to 4294967295"),
+        ("reset", "1.5", "seed", "seed must be a whole number from 0 to 4294967295"),
+        ("pause", "abc", "message", "pause takes an empty message or a JSON object"),
+    ],
+)
+def test_a_bare_word_that_is_none_is_answered_with_what_belongs_there(
+    verb: str, text: str, field: str, says: str
+) -> None:
+    error = read_command("main", verb, text.encode()).error
+    assert error is not None
+    assert (error.field, error.message) == (field, says)

@@ -21,6 +21,7 @@ from server.control.messages import CONTROL_MODELS
 from server.control.protocol import MAX_MESSAGE_BYTES, make_id, parse_control, salvage_id
 from server.control.strictjson import load_object, printable
 
+BARE_NUMBER = {"rewind": "seconds", "reset": "seed"}  # the field that a message of one number gives
 VERBS = tuple(name for name in CONTROL_MODELS if name != "image")
 
 
@@ -127,11 +128,16 @@ def _plain(verb: str, text: str) -> dict[str, Any]:
         return {"action": None if text in ("null", "none") else text}
     if not text:
         return {}
-    if verb == "rewind" and re.fullmatch(r"\d{1,4}(\.\d{1,6})?", text, re.ASCII):
-        return {"seconds": float(text)}
-    if verb == "reset" and text.isascii() and text.isdigit() and len(text) <= 10:
-        return {"seed": int(text)}
+    if verb in BARE_NUMBER:
+        return {BARE_NUMBER[verb]: _number(text)}
     raise InvalidInput(f"{verb} takes an empty message or a JSON object", field="message")
+
+
+def _number(text: str) -> float | str:
+    """A plain number; of any other text the schema says what should stand there."""
+    if re.fullmatch(r"-?\d{1,15}", text, re.ASCII):
+        return int(text)
+    return float(text) if re.fullmatch(r"-?\d{0,15}\.\d{1,9}", text, re.ASCII) else text
 
 
 def _envelope(fields: dict[str, Any]) -> MqttEnvelope:
