@@ -14,7 +14,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from engine.errors import InvalidInput
-from engine.types import Action, Pause, Prompt, Reset
+from engine.types import Action, Pause, Prompt, Reset, Resume
 from server.control import mqttclient
 from server.control.broker import EmbeddedBroker
 from server.control.mqtt import MqttBridge, open_mqtt
@@ -43,6 +43,7 @@ async def bridged(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     steering = FakeSteering("main", "other")
     if request.param == "amqtt":
         async with EmbeddedBroker(0) as embedded, MqttBridge(steering, embedded.url, node="here") as bridge:
+            embedded.takes_retained = bridge.take_retained
             assert await bridge.wait_connected(5)
             async with onlooker(embedded.url) as looker:
                 yield steering, bridge, looker
@@ -210,6 +211,24 @@ async def test_a_retained_command_is_refused_when_it_comes_again(bridged: Bridge
         await until(lambda: len(steering.controls) > before, "a control that is not retained")
     assert all(session == "other" for session, _ in steering.controls[before:])
     await looker.say("psistream/v1/session/main/cmd/pause", b"", retain=True)
+
+
+async def test_a_retained_command_is_refused_when_it_is_published() -> None:
+    """By the server's own broker, which keeps it for nobody."""
+    steering = FakeSteering()
+    async with open_mqtt("embedded:0", steering) as bridge:
+        assert bridge is not None
+        async with onlooker(bridge.url) as looker:
+            await looker.say("psistream/v1/session/main/cmd/pause", '{"id": "p"}', retain=True)
+            refused = await looker.answer("rejected")
+            assert (refused["id"], refused["code"]) == ("p", "retained")
+            assert [m["code"] for m in looker.heard("main/error")] == ["retained"]
+            await looker.command("resume")
+            await looker.answer("applied")
+            assert [c.body for _, c in steering.controls] == [Resume()]
+        async with onlooker(bridge.url) as late:
+            await until(lambda: late.heard("main/state"), "what is retained")
+            assert not late.heard("cmd/pause")
 
 
 async def test_figures_and_changes_are_told_as_events(bridged: Bridged) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
@@ -29,6 +29,8 @@ MAX_PACKET_BYTES = (
 )  # a prompt of 1 MB still gets its answer; 256 MB (the protocol's limit) doesn't
 CONNECT_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 10.0
+
+TakesRetained = Callable[[str, bytes], bool]
 
 _CONFIG = {
     "listeners": {"default": {"type": "external"}},
@@ -77,6 +79,22 @@ class _Writer(StreamWriterAdapter):  # type: ignore[misc]
 
 
 class _Broker(Broker):  # type: ignore[misc]
+    """`takes_retained` is offered what was published to be retained, and takes what must not be passed on."""
+
+    def __init__(self, takes_retained: TakesRetained) -> None:
+        super().__init__(_CONFIG)
+        self._takes_retained = takes_retained
+
+    async def _handle_message_delivery(
+        self, client_session: Any, handler: Any, wait_deliver: asyncio.Future[Any]
+    ) -> bool:
+        """Here only a message still has its flag: MQTT 3.1.1 clears it for who has subscribed already."""
+        message = wait_deliver.result()
+        packet = message and message.publish_packet
+        if packet and packet.retain_flag and self._takes_retained(message.topic, bytes(message.data or b"")):
+            return True
+        return bool(await super()._handle_message_delivery(client_session, handler, wait_deliver))
+
     async def _publish_retained_messages_for_subscription(
         self, subscription: tuple[str, int], session: Any
     ) -> None:
@@ -87,7 +105,10 @@ class _Broker(Broker):  # type: ignore[misc]
 
 
 class EmbeddedBroker:
-    """`async with EmbeddedBroker() as broker: broker.url`. Takes any free port if `port` is occupied."""
+    """`async with EmbeddedBroker() as broker: broker.url`. Takes any free port if `port` is occupied.
+
+    `takes_retained(topic, payload)` says of a message that is to be retained whether it took it: then nobody
+    gets it, now or later."""
 
     def __init__(self, port: int = PORT) -> None:
         self.port = port
@@ -96,6 +117,7 @@ class EmbeddedBroker:
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._quiet = _quiet_logs()
+        self.takes_retained: TakesRetained = lambda topic, payload: False
 
     @property
     def connections(self) -> int:
@@ -108,7 +130,7 @@ class EmbeddedBroker:
     async def __aenter__(self) -> Self:
         self._quiet.__enter__()
         try:
-            self._broker = _Broker(_CONFIG)
+            self._broker = _Broker(lambda topic, payload: self.takes_retained(topic, payload))
             await self._broker.start()
             self._server = await self._listen()
         except BaseException:

@@ -83,8 +83,7 @@ class MqttBridge:
         self._v5 = True
         self._state: State = "connecting"
         self._detail = ""
-        self._connects_total = 0
-        self._incoming_dropped_total = 0
+        self._connects_total = self._incoming_dropped_total = 0
         self._connected = asyncio.Event()
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -106,6 +105,10 @@ class MqttBridge:
             rejected_total=self._steerer.rejected_total,
             dropped_total=self._outbox.dropped_total + self._incoming_dropped_total,
         )
+
+    def take_retained(self, topic: str, payload: bytes) -> bool:
+        """For a broker that asks before it passes on what is to be retained. False: it is no command."""
+        return self._steerer.take_retained(topic, payload)
 
     async def wait_connected(self, timeout_s: float) -> bool:
         try:
@@ -272,10 +275,8 @@ async def open_mqtt(setting: str, steering: Steering) -> AsyncIterator[MqttBridg
 
         if port and not (port.isascii() and port.isdigit() and int(port) < 65536):
             raise InvalidInput("embedded:PORT needs a port from 0 (any) to 65535", field="mqtt")
-        async with (
-            EmbeddedBroker(int(port) if port else PORT) as broker,
-            MqttBridge(steering, broker.url) as bridge,
-        ):
+        async with EmbeddedBroker(int(port or PORT)) as broker, MqttBridge(steering, broker.url) as bridge:
+            broker.takes_retained = bridge.take_retained
             await bridge.wait_connected(2.0)
             yield bridge
     elif kind in ("mqtt", "mqtts"):

@@ -115,6 +115,13 @@ class Steerer:
         else:
             self._submit(session, command, command.control)
 
+    def take_retained(self, topic: str, payload: bytes) -> bool:
+        """Refuse a command that is to be retained; False: it is no command, and anybody's to read."""
+        if topics.parse_command(topic) is None:
+            return False
+        self.on_message(topic, payload, retain=True)
+        return True
+
     def _left_s(self, command: Command, expiry_s: float | None) -> float:
         """How long it may take until this has effect."""
         left_s = math.inf if expiry_s is None else expiry_s
