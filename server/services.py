@@ -23,6 +23,7 @@ from server.media.viewers import Viewers
 from server.metrics import Metrics
 from server.problems import RateLimited, TooLarge, TooSlow
 from server.session import Session
+from server.snapshotfile import check_header
 from server.tasks import Tasks
 from server.worker.base import MakeWorker
 
@@ -78,6 +79,10 @@ class Services:
     def most_snapshot_bytes(self) -> int:
         """What the file of a session may have, with room for its header and words. Raises Unavailable."""
         return self._worker().state_bytes + SNAPSHOT_EXTRA_BYTES
+
+    def check_snapshot(self, data: bytes) -> None:
+        """Raises InvalidInput, Unavailable."""
+        check_header(data, self._worker().model)
 
     def decode_image(self, data: bytes) -> ByteArray:
         """At the model's size. Raises InvalidInput, Unavailable. To be called in a thread."""

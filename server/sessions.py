@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
+from starlette.datastructures import QueryParams
 from starlette.responses import JSONResponse, Response
 
 from engine.errors import InvalidInput
@@ -105,20 +105,27 @@ async def beginning(services: Services, request: Request) -> Beginning:
     most = services.most_snapshot_bytes
     if kind_of(request) == FILE:
         data = await read_body(request, most)
-        return Beginning(parse_new_session(from_query(request.query_params))[0], None, data)
+        wanted, _ = parse_new_session(from_query(request.query_params))
+        services.check_snapshot(data)
+        return Beginning(wanted, None, data)
     body = await read_json(request, max(MAX_HTTP_MESSAGE_BYTES, 4 * most // 3 + 4096))
 
     def parse() -> Beginning:
         wanted, image = parse_new_session(body, max_bytes=len(body), decode_image=services.decode_image)
         snapshot = None if wanted.snapshot is None else base64.b64decode(wanted.snapshot)
+        if snapshot is not None:
+            services.check_snapshot(snapshot)
         return Beginning(wanted, image, snapshot)
 
     async with services.decoding:
         return await asyncio.to_thread(parse)
 
 
-def from_query(query: Mapping[str, str]) -> dict[str, Any]:
-    """What JSON would say beside `snapshot`, which is the body."""
+def from_query(query: QueryParams) -> dict[str, Any]:
+    """What JSON would say beside `snapshot`, which is the body. Raises InvalidInput."""
+    for name in query:
+        if len(query.getlist(name)) > 1:
+            raise InvalidInput(f"{name[:40]} stands there more than once: say it once", field=name[:40])
     for name in ("image", "snapshot"):
         if name in query:
             raise InvalidInput("the body is the snapshot: prompt and seed may stand beside it", field=name)
@@ -144,7 +151,7 @@ def kind_of(request: Request) -> str:
 async def read_json(request: Request, limit: int = 64 * 1024) -> bytes:
     """The body of a request that says it is JSON, or says nothing. Raises WrongType, TooLarge."""
     kind = kind_of(request)
-    if kind not in ("application/json", "text/plain", ""):
+    if kind not in ("application/json", ""):
         raise WrongType(f"send application/json, not {kind[:60]}", field="Content-Type")
     return await read_body(request, limit)
 

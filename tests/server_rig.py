@@ -286,3 +286,9 @@ def stats(segment: int = 1, session: str = "main", epoch: int = 0) -> SegmentSta
 
 def packet(frame: int = 0, *, keyframe: bool = False, session: str = "main", codec: str = "vp8") -> Packet:
     return Packet(session, codec, 0, frame // 8, frame, frame * 5625, keyframe, b"\x10" * 40)
+
+
+def snapshot_file(model: str = "fake", kind: str = "psistream-session-2") -> bytes:
+    """With the header of a real one, and nothing that a model could go on from."""
+    header = json.dumps({"__metadata__": {"format": kind, "model": model}}).encode()
+    return len(header).to_bytes(8, "little") + header + b"the rest"

@@ -9,16 +9,17 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
+from starlette.datastructures import QueryParams
 
 import server.problems  # noqa: F401  (its error classes count)
 from engine.backends.fake import FAKE_SPEC
 from engine.errors import PsistreamError
 from engine.runtime.logreader import HEADER, read_log
 from engine.types import Buffering, ByteArray, Receipt, SessionClosed
+from server import services
 from server.control import command, topics
 from server.control.base import SessionEvent
 from server.control.fields import BACK_RULE
@@ -156,10 +157,22 @@ def test_the_examples_for_the_shell_do_what_they_say() -> None:
         elif "-d" in options:
             parse_new_session(options["-d"])
         elif "--data-binary" in options and "?" in words[2]:
-            query = dict(parse_qsl(words[2].partition("?")[2], strict_parsing=True))
-            parse_new_session(from_query(query))
+            parse_new_session(from_query(QueryParams(words[2].partition("?")[2])))
     assert used == {"curl", "mosquitto_pub", "mosquitto_sub"}
     assert f"`rewind_s` seconds of video ago, {BACK_RULE}" in DOC
+
+
+def test_the_rates_are_those_of_the_code() -> None:
+    for told, rate, burst in (
+        (
+            "opens {} session per second, forks included, in bursts of {}",
+            services.NEW_PER_S,
+            services.NEW_BURST,
+        ),
+        ("takes {} viewers per second, in bursts of {}", services.JOIN_PER_S, services.JOIN_BURST),
+        ("{} snapshots and logs per second, in bursts of {}", services.EXPORT_PER_S, services.EXPORT_BURST),
+    ):
+        assert told.format(f"{rate:g}", burst) in DOC
 
 
 def test_the_mqtt_tables_and_examples_are_those_of_the_code() -> None:

@@ -216,10 +216,11 @@ async def test_what_is_not_there_is_told() -> None:
         assert told(await server.http.delete("/v1/sessions/main")) == (403, "forbidden", None)
 
 
-async def test_a_body_that_is_not_json_by_its_own_words_is_refused() -> None:
+@pytest.mark.parametrize("kind", ["application/xml", "text/plain", "application/x-www-form-urlencoded"])
+async def test_a_body_that_is_not_json_by_its_own_words_is_refused(kind: str) -> None:
     async with live() as server:
         answer = await server.http.post(
-            "/v1/sessions", content=b"<x/>", headers={"Content-Type": "application/xml"}
+            "/v1/sessions", content=b'{"prompt": "a dog"}', headers={"Content-Type": kind}
         )
         assert told(answer) == (415, "unsupported_type", "Content-Type")
 

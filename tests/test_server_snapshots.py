@@ -12,9 +12,10 @@ import httpx
 import pytest
 
 from engine.types import CloseSession, Exported, ExportSession, OpenSession, SessionClosed
-from tests.server_rig import FakeWorker, Live, config, live, until
+from tests.server_rig import READY, FakeWorker, Live, config, live, snapshot_file, until
 
 FILE = {"Content-Type": "application/octet-stream"}
+SNAPSHOT = snapshot_file()
 
 
 @asynccontextmanager
@@ -31,10 +32,11 @@ def told(response: httpx.Response) -> tuple[int, str, str | None]:
 
 async def test_a_session_is_downloaded_and_goes_on_elsewhere() -> None:
     async with server() as (here, workers):
+        workers[0].export_answer = lambda c: Exported(c.session, c.request, SNAPSHOT)
         file = await here.http.get("/v1/sessions/main/snapshot")
         assert file.headers["content-type"] == "application/octet-stream"
         assert file.headers["content-disposition"] == 'attachment; filename="main.safetensors"'
-        assert file.content == b"snapshot of main"
+        assert file.content == SNAPSHOT
         made = await here.http.post("/v1/sessions", content=file.content, headers=FILE)
         assert made.status_code == 201
         new = made.json()
@@ -44,12 +46,12 @@ async def test_a_session_is_downloaded_and_goes_on_elsewhere() -> None:
 
 async def test_what_is_to_be_different_stands_in_the_query_or_in_json() -> None:
     async with server() as (here, workers):
-        made = await here.http.post("/v1/sessions?prompt=a%20fox&seed=7", content=b"a snapshot", headers=FILE)
-        expected = OpenSession(made.json()["id"], "a fox", 7, snapshot=b"a snapshot")
+        made = await here.http.post("/v1/sessions?prompt=a%20fox&seed=7", content=SNAPSHOT, headers=FILE)
+        expected = OpenSession(made.json()["id"], "a fox", 7, snapshot=SNAPSHOT)
         assert workers[0].commands[-1] == expected
-        body = {"snapshot": base64.b64encode(b"a snapshot").decode(), "prompt": "a fox", "seed": 7}
+        body = {"snapshot": base64.b64encode(SNAPSHOT).decode(), "prompt": "a fox", "seed": 7}
         made = await here.http.post("/v1/sessions", json=body)
-        assert workers[0].commands[-1] == OpenSession(made.json()["id"], "a fox", 7, snapshot=b"a snapshot")
+        assert workers[0].commands[-1] == OpenSession(made.json()["id"], "a fox", 7, snapshot=SNAPSHOT)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +61,8 @@ async def test_what_is_to_be_different_stands_in_the_query_or_in_json() -> None:
         ("size=3", 9, (400, "invalid", "size")),
         ("prompt=", 9, (400, "invalid", "prompt")),
         ("snapshot=AAAA", 9, (400, "invalid", "snapshot")),
+        ("seed=1&seed=2", 9, (400, "invalid", "seed")),
+        ("seed=2&seed=2", 9, (400, "invalid", "seed")),
         ("", 1_000_000, (413, "too_large", "body")),
     ],
 )
@@ -70,12 +74,40 @@ async def test_a_bad_upload_is_refused_with_its_field(
         assert told(answer) == expected
 
 
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "no file that"),
+        (b"x" * 100, "no file that"),
+        (b"\xff" * 100, "no file that"),
+        (snapshot_file()[:20], "no file that"),
+        ((9).to_bytes(8, "little") + b'"a string' + b"x" * 90, "no file that"),
+        ((90).to_bytes(8, "little") + b"[" * 100, "no file that"),
+        (snapshot_file(kind="pt"), "no file that"),
+        (snapshot_file(model="another"), "of the model another, here runs fake"),
+    ],
+)
+async def test_what_is_wrong_with_a_file_is_told_before_that_there_is_no_room(data: bytes, says: str) -> None:
+    async with server() as (here, workers):
+        for _ in range(READY.max_sessions - 1):
+            await here.services.gateway.open("one more")
+        told_before = len(workers[0].commands)
+        answer = await here.http.post("/v1/sessions", content=data, headers=FILE)
+        assert told(answer) == (400, "invalid", "snapshot")
+        assert says in answer.json()["message"]
+        answer = await here.http.post("/v1/sessions", json={"snapshot": base64.b64encode(data).decode()})
+        assert told(answer) == (400, "invalid", "snapshot")
+        assert len(workers[0].commands) == told_before
+        answer = await here.http.post("/v1/sessions", content=SNAPSHOT, headers=FILE)
+        assert told(answer)[:2] == (503, "full")
+
+
 async def test_what_the_worker_finds_in_a_snapshot_is_told_of_that_field() -> None:
     async with server() as (here, workers):
         workers[0].open_answer = lambda c: SessionClosed(
             c.session, "invalid", "snapshot: it is of a cat", "snapshot"
         )
-        answer = await here.http.post("/v1/sessions", content=b"x", headers=FILE)
+        answer = await here.http.post("/v1/sessions", content=SNAPSHOT, headers=FILE)
         assert told(answer) == (400, "invalid", "snapshot")
         assert "of a cat" in answer.json()["message"]
 

@@ -1,0 +1,32 @@
+"""What can be said of a snapshot at a glance, before anybody asks for a place: by the header of its file.
+
+Only the worker, which has the model, checks all of it. This knows safetensors' header and no arrays.
+"""
+
+from __future__ import annotations
+
+import json
+
+from engine.errors import InvalidInput
+
+KIND = "psistream-session-"  # what the format in the header begins with
+MOST_HEADER_BYTES = 2**16
+
+
+def check_header(data: bytes, model: str) -> None:
+    """Raises InvalidInput for what can be no snapshot of this model."""
+    size = int.from_bytes(data[:8], "little")
+    try:
+        if not 0 < size <= min(len(data) - 8, MOST_HEADER_BYTES):
+            raise ValueError("not the size of a header")
+        about = json.loads(data[8 : 8 + size])["__metadata__"]
+        kind, theirs = str(about["format"]), str(about["model"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        kind = theirs = ""
+    if not kind.startswith(KIND):
+        raise InvalidInput("snapshot: this is no file that GET …/snapshot gave", field="snapshot")
+    if theirs != model:
+        raise InvalidInput(
+            f"snapshot: it is of the model {theirs:.60}, here runs {model}: a server of that model takes it",
+            field="snapshot",
+        )
