@@ -22,7 +22,10 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.sessions = self._gauge("sessions", "Open sessions")
+        self.sessions = self._gauge("sessions", "Open sessions, those asleep included")
+        self.asleep = self._gauge(
+            "sessions_asleep", "Of these, paused or unwatched: they take no device time"
+        )
         self.slots_free = self._gauge("session_slots_free", "Sessions that may still be opened")
         self.refused = self._counter("admission_rejected_total", "Refused sessions and viewers", "reason")
         self.capacity = self._gauge("capacity_sessions", "Sessions that the device serves in real time")

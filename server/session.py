@@ -53,12 +53,17 @@ class Session:
     quiet: set[str] = field(default_factory=set)  # ids of controls of our own, which nobody waits for
     held: bool = False  # its client has used up its share of the device
 
+    @property
+    def asleep(self) -> bool:
+        """Paused, or with nobody watching: before long it takes nothing of the device."""
+        return self.info.paused or not self.fanout.count
+
     def stalled(self, now_s: float, period_s: float) -> bool:
         """Watched and not paused, but nothing new for long; a segment takes `period_s` on a fast device."""
-        moves = self.fanout.count and not (self.info.paused or self.away or self.held)
+        moves = not (self.asleep or self.away or self.held)
         told = self.buffering or self.stats
         usual_s = period_s / max(0.001, min(1.0, told.speed if told else 1.0))
-        return bool(moves) and now_s - self.moved_s > max(STALLED_S, STALLED_PERIODS * usual_s)
+        return moves and now_s - self.moved_s > max(STALLED_S, STALLED_PERIODS * usual_s)
 
     def watched(self, now_s: float) -> None:
         """A viewer came or went."""

@@ -60,6 +60,7 @@ class Upkeep:
                 self._check_worker()
                 for session in list(self._sessions.values()):
                     self._look_after(session)
+                self._metrics.asleep.set(sum(s.asleep for s in self._sessions.values()))
         finally:
             await self._tasks.close()
 

@@ -204,7 +204,7 @@ class FakeWorker:
         self.commands: list[Command] = []
         self.closed = False
         self.mute = False  # says nothing of its own accord
-        self.deaf = bool(log and log[-1].deaf)  # has no room for orders to go on; nor has its heir
+        self.deaf: bool = bool(log and log[-1].deaf)  # has no room for orders to go on; nor has its heir
         self.open_answer: Callable[[OpenSession], Event] = opened
         self.export_answer: Callable[[ExportSession], Event] = exported
         self.successor: Callable[[OpenSession], Event] | None = None  # what the next one answers

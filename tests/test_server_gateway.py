@@ -276,3 +276,15 @@ async def test_stopping_tells_everybody() -> None:
         pass
     assert heard == [SessionClosed("main", "closed", "the server is stopping")]
     assert workers[0].closed
+
+
+async def test_sessions_that_sleep_are_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Capacity counts those that play: there may be more sessions than it says."""
+    monkeypatch.setattr("server.upkeep.EVERY_S", 0.01)
+    async with gateway() as (gate, workers, _):
+        await gate.open("mine")
+        gate.session("main").fanout._join("vp8", gate.session("main").fanout.track("vp8"))
+        await until(lambda: _figure(gate, "psistream_sessions_asleep") == 1, "one that nobody watches")
+        workers[0].tell(SessionInfo("main", "", 0, True, None, 0, 0, 0, 0))
+        await until(lambda: _figure(gate, "psistream_sessions_asleep") == 2, "one that is paused")
+        assert _figure(gate, "psistream_sessions") == 2
