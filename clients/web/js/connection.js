@@ -2,16 +2,19 @@
  * Keeps one session connected: connect, watch the pulse, reconnect with a growing pause.
  *
  * Phases: connecting → waiting (connected, no picture yet) → live; reconnecting, gone (nobody answers),
- * restarting (somebody answers, but its engine is not there), full, unknown, lost (it was there before), refused,
- * ended, unsupported. It knows no page; listeners hear "phase", "stream", "control".
+ * blocked (somebody answers, but WebRTC does not come through), restarting (its engine is not there), full,
+ * unknown, lost (it was there before), refused, ended, unsupported. It knows no page; listeners hear "phase", "stream", "control".
  */
 
 import { ControlChannel } from "./control.js";
 import { HttpError, WhepClient } from "./whep.js";
 
 const SILENT_MS = 4000; // no message for so long, not even a pong: the server is gone
+const OPENING_MS = 10_000; // no control channel for so long after the answer: nothing comes through
 const CHECK_MS = 500;
 const GONE_AFTER = 2; // attempts without any answer, until the page says that the server is gone
+
+const BLOCKED = new HttpError(0, "blocked", "The connection did not come about.");
 
 /** Phases that wait for a person, not for time. */
 export const FINAL = new Set(["unknown", "lost", "refused", "ended", "unsupported"]);
@@ -30,6 +33,7 @@ export function phaseOf(error, hadPicture, attempt) {
     if (error.code === "full") return "full";
     if (error.code === "unavailable" || error.code === "worker_lost") return "restarting";
     if (error.status === 400 || error.status === 406 || error.status === 415) return "unsupported";
+    if (error.code === "blocked") return hadPicture ? "reconnecting" : "blocked";
     if (error.status === 0 && attempt >= GONE_AFTER) return "gone";
   }
   return hadPicture ? "reconnecting" : attempt >= GONE_AFTER ? "gone" : "connecting";
@@ -65,12 +69,13 @@ export class Connection extends EventTarget {
     this.#connect();
   }
 
-  /** The first picture of this connection is on screen. */
+  /** The first picture of this connection is on screen; false where it is none: a stream that ends may leave a blank. */
   picture() {
-    if (this.phase !== "waiting") return;
+    if (!this.client || !["waiting", "blocked"].includes(this.phase)) return false;
     this.hadPicture = this.client.shown = true;
     this.attempt = 0;
     this.#enter("live");
+    return true;
   }
 
   /** Leave, for good or until start(). */
@@ -95,23 +100,28 @@ export class Connection extends EventTarget {
   async #connect() {
     clearTimeout(this.timer);
     this.#drop();
+    this.startedAt = performance.now();
     if (typeof RTCPeerConnection === "undefined") return this.#enter("unsupported", { message: "This browser has no WebRTC." });
-    if (this.phase !== "gone") this.#enter(this.hadPicture ? "reconnecting" : "connecting");
-    const client = new WhepClient({
-      url: this.session.whep,
-      token: this.session.token,
-      onTrack: (stream) => {
-        this.dispatchEvent(new CustomEvent("stream", { detail: stream }));
-        this.#forget();
-      },
-      onChannel: (channel) => this.#listen(channel),
-      onLost: () => this.#again(new HttpError(0, "lost", "The connection was lost.")),
-    });
-    this.client = client;
+    if (!["gone", "blocked"].includes(this.phase)) this.#enter(this.hadPicture ? "reconnecting" : "connecting");
+    let client;
+    try {
+      client = this.client = new WhepClient({
+        url: this.session.whep,
+        token: this.session.token,
+        onTrack: (stream) => {
+          this.dispatchEvent(new CustomEvent("stream", { detail: stream }));
+          this.#forget();
+        },
+        onChannel: (channel) => this.#listen(channel),
+        onLost: () => this.#again(this.control ? new HttpError(0, "lost", "The connection was lost.") : BLOCKED),
+      });
+    } catch (error) { // WebRTC is there, but switched off
+      return this.#enter("unsupported", { message: error.message });
+    }
     try {
       await client.open();
       this.startedAt = performance.now();
-      if (this.client === client) this.#enter("waiting");
+      if (this.client === client && this.phase !== "blocked") this.#enter("waiting"); // no new hope before there is a picture
     } catch (error) {
       if (this.client === client) this.#again(error);
     }
@@ -154,9 +164,11 @@ export class Connection extends EventTarget {
   }
 
   #check() {
-    if (!this.client || !["waiting", "live"].includes(this.phase)) return;
-    const heardAt = this.control?.heardAt ?? this.startedAt;
-    if (performance.now() - heardAt > SILENT_MS) this.#again(new HttpError(0, "silent", "The server went silent."));
+    if (!this.client || !["waiting", "blocked", "live"].includes(this.phase)) return;
+    const now = performance.now();
+    if (!this.control) {
+      if (now - this.startedAt > OPENING_MS) this.#again(BLOCKED);
+    } else if (now - this.control.heardAt > SILENT_MS) this.#again(new HttpError(0, "silent", "The server went silent."));
   }
 
   #enter(phase, { message = "", retryAtMs = null } = {}) {

@@ -54,7 +54,19 @@ export class Walker extends EventTarget {
 
   /** There is a new connection: what is held now is said again, and a release that found none is made up for. */
   resync() {
-    if (this.owed || this.current) this.#say(this.action);
+    if (!this.owed && !this.current) return;
+    const before = this.action;
+    this.#say(this.held.at(-1)?.[1] ?? null);
+    if (this.action !== before) this.#tell();
+  }
+
+  /** Another video from now on; whether the one before is still to be told that nobody holds a key any more. */
+  leave() {
+    const walked = this.current !== null || this.owed;
+    const lit = this.action !== null;
+    Object.assign(this, { held: [], current: null, owed: false });
+    if (lit) this.#tell();
+    return walked;
   }
 
   /** A receipt of a control that this walker sent. */
@@ -84,7 +96,11 @@ export class Walker extends EventTarget {
       return;
     }
     this.#say(action);
-    this.dispatchEvent(new CustomEvent("change", { detail: action }));
+    this.#tell();
+  }
+
+  #tell() {
+    this.dispatchEvent(new CustomEvent("change", { detail: this.action }));
   }
 
   #say(action) {

@@ -1,6 +1,7 @@
 /** Wires the page: modules know their own thing, this file knows which of them talk to each other. */
 
 import { Ask } from "./ask.js";
+import { FINAL } from "./connection.js";
 import { accept, download, isMoment } from "./files.js";
 import { Futures } from "./futures.js";
 import { Help } from "./help.js";
@@ -237,7 +238,7 @@ window.addEventListener("pointerdown", () => futures.panes.forEach((pane) => pan
 window.addEventListener("popstate", arrive);
 window.addEventListener("pagehide", () => futures.panes.forEach((pane) => pane.leave()));
 window.addEventListener("pageshow", ({ persisted }) => persisted && futures.panes.forEach((pane) => pane.connection.retry()));
-window.addEventListener("online", () => futures.panes.forEach((pane) => pane.phase !== "live" && pane.connection.retry()));
+window.addEventListener("online", () => futures.panes.forEach((pane) => pane.phase !== "live" && !FINAL.has(pane.phase) && pane.connection.retry()));
 
 /** For tests and the curious: read-only, of the session that is steered. */
 Object.defineProperty(window, "psistream", {

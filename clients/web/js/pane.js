@@ -47,17 +47,17 @@ export class Pane extends EventTarget {
 
   /** Show this session from now on. */
   go(session) {
+    this.#letGo();
     this.session = session;
     this.held = this.info = null;
     this.figures.reset();
     this.pace.reset();
-    this.walker.releaseAll();
     this.walker.enabled = !session.watch;
     this.connection.start(session);
   }
 
   close() {
-    this.walker.releaseAll();
+    this.#letGo();
     this.connection.close();
     this.pace.close();
     this.curtain.close();
@@ -118,10 +118,15 @@ export class Pane extends EventTarget {
     classList.add("on");
   }
 
-  /** The page goes away: nobody is left to let go of a key. */
+  /** The page goes away. */
   leave() {
-    if (this.walker.action) this.session.control({ type: "action", action: null }, { keepalive: true }).catch(() => {});
+    this.#letGo();
     this.connection.stop();
+  }
+
+  /** Nobody is left here to let go of a key; the connection may not live until the server answers. */
+  #letGo() {
+    if (this.walker.leave()) this.session.control({ type: "action", action: null }, { keepalive: true }).catch(() => {});
   }
 
   // ---- in ----
@@ -140,8 +145,7 @@ export class Pane extends EventTarget {
     });
     connection.addEventListener("control", ({ detail }) => this.#hear(detail));
     screen.addEventListener("first", ({ detail: { width, height } }) => {
-      if (width && height) part("stage").style.setProperty("--aspect", String(width / height));
-      connection.picture();
+      if (connection.picture() && width && height) part("stage").style.setProperty("--aspect", String(width / height));
     });
     screen.addEventListener("frame", ({ detail }) => ledger.shown(detail.rtpTimestamp, detail.atMs));
     ledger.addEventListener("change", ({ detail }) => this.#tell("receipt", detail));

@@ -58,6 +58,7 @@ export class Screen extends EventTarget {
   close() {
     this.closing.abort();
     this.sizes.disconnect();
+    this.upscaler?.close();
     this.upscaler = this.glow = null;
     this.video.srcObject = null;
   }

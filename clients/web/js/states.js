@@ -6,6 +6,7 @@ export const STATES = {
   live: { pill: "Live" },
   reconnecting: { pill: "Reconnecting", title: "Reconnecting", text: "The connection was lost. The video goes on where it is as soon as the server answers.", retry: "Try now" },
   gone: { pill: "Server gone", title: "The server does not answer", text: "It may have been stopped. Start it with “psistream serve”; this page keeps trying.", retry: "Try now" },
+  blocked: { pill: "No way through", title: "The video does not come through", text: "The server answers, but its video does not arrive. A firewall may be holding back UDP; another network may help.", retry: "Try now" },
   restarting: { pill: "Starting", title: "The server is getting ready", text: "Its engine starts. The video goes on as soon as it is there.", retry: "Try now" },
   full: { pill: "Full", title: "All places are taken", text: "The server shows this to as many as it can.", retry: "Try now", main: "Watch the shared video" },
   unknown: { pill: "Not there", title: "This session is not there", text: "It has ended, or the link is incomplete.", main: "Watch the shared video", create: "Start a new one", close: "Close this future" },

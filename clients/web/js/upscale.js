@@ -139,6 +139,11 @@ export class Upscaler {
     gl.pixelStorei(gl.UNPACK_FLIP_Y_WEBGL, true);
   }
 
+  /** Browsers keep a few contexts at a time and take the oldest away when there are more. */
+  close() {
+    this.gl.getExtension("WEBGL_lose_context")?.loseContext();
+  }
+
   get lost() {
     return this.gl.isContextLost();
   }
