@@ -12,8 +12,9 @@ const tenth = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFra
 const spaced = (n) => whole.format(n).replaceAll(",", "\u202f");
 const ms = (n) => {
   if (n === null || n === undefined || Number.isNaN(n)) return "–";
-  if (Math.abs(n) >= 10_000) return `${tenth.format(n / 1000)} s`;
-  return `${n < 10 ? tenth.format(n) : spaced(n)} ms`;
+  const [size, sign] = [Math.abs(n), n < 0 ? "−" : ""];
+  if (size >= 10_000) return `${sign}${tenth.format(size / 1000)} s`;
+  return `${sign}${size < 10 ? tenth.format(size) : spaced(size)} ms`;
 };
 
 const times = (n) => (n ? `${n < 1 ? n.toFixed(2) : tenth.format(n)} ×` : "–");
@@ -100,7 +101,7 @@ export class Panel {
     put("latency", ms(ledger.recent("prompt").find((e) => e.onScreenMs !== null)?.onScreenMs));
     const keys = ledger.latencies("action");
     put("latencies", [
-      seen.length > 1 ? `median ${ms(median(seen))} of ${seen.length}` : seen.length ? "" : "send a prompt to measure it",
+      seen.length > 1 ? `median ${ms(median(seen))} of ${seen.length}` : seen.length ? "of one prompt so far" : "send a prompt to measure it",
       keys.length ? `key to picture ${ms(median(keys))}` : "",
     ].filter(Boolean).join(" · "));
     put("state", figures.stateBytes === null ? "–" : `${spaced(figures.stateBytes)} bytes`);

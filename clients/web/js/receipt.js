@@ -17,7 +17,7 @@ export function steps(entry) {
   const seen = { label: "on screen", detail: entry.onScreenMs === null ? "" : ms(entry.onScreenMs), done: entry.onScreenMs !== null };
   return [
     { label: "received", detail: entry.receivedMs === null ? "" : ms(entry.receivedMs), done: entry.receivedMs !== null },
-    { label: "applied", detail: applied ? ["segment ", entry.segment, `, frame ${entry.frame}`] : "", done: applied },
+    { label: "applied", detail: applied ? [`segment ${entry.segment}`, element("span", "receipt-wide", `, frame ${entry.frame}`)] : "", done: applied },
     ...(STILL.has(entry.kind) ? [] : [seen]),
   ];
 }
@@ -88,7 +88,7 @@ export class ReceiptLine {
     const line = steps(entry).map(({ label, detail, done }) => {
       const step = element("span", done ? "step done" : "step");
       const value = element("b");
-      value.append(...[detail].flat().map((part) => (typeof part === "string" && Array.isArray(detail) ? element("span", "receipt-wide", part) : part)));
+      value.append(...[detail].flat());
       step.append(element("i"), element("span", "", label), value);
       return step;
     });
