@@ -37,15 +37,24 @@ def row_s(turns: Turns, limits: Mapping[Stage, int], steps: int, sessions: int) 
 
 
 def capacity(
-    turns: Turns, limits: Mapping[Stage, int], *, steps: int, segment_s: float, max_load: float, most: int
+    turns: Turns,
+    limits: Mapping[Stage, int],
+    *,
+    steps: int,
+    segment_s: float,
+    max_load: float,
+    most: int,
+    own_s: float = 0.0,
 ) -> int:
-    """Sessions that can be served in real time in `max_load` of the device's time, from 1 to `most`. A device
-    that is too slow for one serves one, slowly; of one that was never measured all is hoped."""
+    """Sessions that can be served in real time in `max_load` of the device thread's time, from 1 to `most`.
+    `own_s` of it goes, for each segment, between turns, while the device waits. A device that is too slow for
+    one serves one, slowly; of one that was never measured all is hoped."""
     full, time_s = max(limits.values()), max_load * segment_s
     for sessions in range(full, 0, -1):
         each_s = row_s(turns, limits, steps, sessions)
         if each_s is None:
             return most
+        each_s += own_s
         if sessions * each_s <= time_s:
             return min(most, sessions if sessions < full else int(time_s / max(each_s, 1e-9)))
     return 1

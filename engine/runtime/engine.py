@@ -34,9 +34,7 @@ JOIN_S = 5.0  # a device call that hangs longer is left behind
 class Engine:
     """`start` runs it in a thread of its own; tests and offline use call `step` instead. Closing it does not
     close the backend, which belongs to the caller.
-
-    Should that thread fail, a fault of ours, `on_fault` is told first, on it; then all sessions end with
-    `internal`, and no other is opened."""
+    Should the thread fail, `on_fault` is told first, on it; then all sessions end with `internal`."""
 
     def __init__(
         self,
@@ -90,8 +88,7 @@ class Engine:
     # ---- messages from any thread ----
 
     def open(self, command: OpenSession, *, promised: bool = False) -> None:
-        """`promised`: it had its place before, on an engine that is gone, and has it whatever is measured
-        here. Raises Full, InvalidInput, Unavailable."""
+        """`promised`: it had a place on an engine that is gone. Raises Full, InvalidInput, Unavailable."""
         with self._changed:
             if self._stopping:
                 raise Unavailable("the engine is closing")
@@ -170,7 +167,7 @@ class Engine:
 
     def step(self) -> float | None:
         """One turn: schedule → run → publish. When to take the next one; None: when something changes."""
-        now_s = self._clock()
+        now_s, busy_s = self._clock(), self.busy_s
         sessions = self._apply_controls()
         self._bench.drop(lambda b: b.epoch != b.session.epoch or not self._is_open(b.session))
         idle = {name: s for name, s in sessions.items() if name not in self._bench}
@@ -190,7 +187,10 @@ class Engine:
             for session, error in failed:
                 self._fail(session, error)
         self._flush()
-        return now_s if turn is not None else next_wake(work)
+        if turn is None:
+            return next_wake(work)
+        self._room.worked(self._clock() - now_s - (self.busy_s - busy_s), len(done))
+        return now_s
 
     def _loop(self) -> None:
         try:
@@ -219,7 +219,7 @@ class Engine:
                     self._outbox.append(session.info())
             sessions = dict(self._sessions)
             news = self._room.news(sessions.values(), self._bench.limits, self._clock())
-            self._outbox.extend([news] if news is not None else [])
+            self._outbox.extend([news] if news else [])
         self._flush()
         return sessions
 

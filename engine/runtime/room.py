@@ -11,7 +11,7 @@ from engine.config import RuntimeConfig
 from engine.errors import Full
 from engine.model.signature import ModelSpec
 from engine.runtime.admission import REFUSE_S, capacity, retry_after_s, taken
-from engine.runtime.costs import Costs
+from engine.runtime.costs import Costs, Sample, learned
 from engine.runtime.scheduler import Stage
 from engine.runtime.session import Session
 from engine.types import Capacity
@@ -24,6 +24,8 @@ class Room:
     def __init__(self, spec: ModelSpec, config: RuntimeConfig, costs: Costs) -> None:
         self.capacity = config.max_sessions  # until something is measured
         self._spec, self._config, self._costs = spec, config, costs
+        self._own: Sample | None = None  # of the runtime's time per segment, between turns
+        self._between_s = 0.0  # of it, since the last segment was made
         self._computed_s: float | None = None
         self._told: Capacity | None = None
         self._told_s, self._told_busy_s = 0.0, 0.0
@@ -37,7 +39,14 @@ class Room:
             segment_s=self._spec.segment_s,
             max_load=self._config.max_load,
             most=self._config.max_sessions,
+            own_s=0.0 if self._own is None else self._own.mean_s,
         )
+
+    def worked(self, own_s: float, made: int) -> None:
+        """After a turn that ended `made` segments; `own_s` is what went by beside the device's time."""
+        self._between_s += max(0.0, own_s)
+        if made:
+            self._own, self._between_s = learned(self._own, self._between_s / made), 0.0
 
     def admit(self, sessions: Collection[Session], now_s: float, out_of_memory_s: float | None) -> None:
         """Raises Full where another session would take something from those that there are."""
