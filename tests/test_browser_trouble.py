@@ -7,7 +7,7 @@ import pytest
 from benchmarks.server import Subject
 
 pytest.importorskip("playwright", reason="pip install playwright")
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Route
 
 from tests import browser_rig
 from tests.browser_rig import live, moved, opened, reads, say, shown, still, stripes, until
@@ -92,3 +92,22 @@ async def test_who_watches_may_fill_the_screen_and_nothing_else(browser: Browser
         await page.hover("[data-part=frame]")
         assert await page.is_visible("[data-part=fullscreen]")
         assert not await page.is_visible("[data-part=pause]")
+
+
+async def test_a_note_does_not_end_the_wait_for_a_place(browser: Browser, server: Subject) -> None:
+    async with opened(browser, server.target.base) as page:
+        await live(page)
+
+        async def full(route: Route) -> None:
+            problem = {"code": "full", "message": "no room", "field": None}
+            await route.fulfill(status=503, json=problem, headers={"Retry-After": "30"})
+
+        await page.route("**/v1/sessions", full)
+        await page.click("#new-private")
+        await reads(page, "#toast", "All places on this server are taken")
+        await page.set_input_files("#file", {"name": "x.png", "mimeType": "image/png", "buffer": b"no"})
+        await reads(page, "#toast", "x.png")
+        await reads(page, "#toast", "Trying again in")
+        await reads(page, "#toast", "All places on this server are taken")
+        await page.click("#toast-stop")
+        assert not await page.is_visible("#toast")

@@ -10,15 +10,16 @@ export class Toast {
     stop.addEventListener("click", () => this.#settle(false));
   }
 
+  /** A count that runs goes on beneath it. */
   say(text) {
-    this.#settle(false);
-    this.#show(text);
-    this.fading = setTimeout(() => this.#hide(), STAYS_MS);
+    this.#show(text, this.#decide !== null);
+    this.fading = setTimeout(() => (this.#decide ? this.#show(this.why, true) : this.#hide()), STAYS_MS);
   }
 
   /** Show why we wait and for how long; true once the time has come, false where somebody stopped it. */
   async wait(why, atMs) {
     this.#settle(false);
+    this.why = why;
     this.#show(why, true);
     const tick = () => {
       const seconds = Math.ceil((atMs - performance.now()) / 1000);
