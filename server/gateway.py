@@ -36,13 +36,13 @@ from server.control.base import Listener
 from server.hearing import Hearing
 from server.listeners import Listeners
 from server.metrics import Metrics
-from server.opening import NOT_RUNNING, Opening, Words, beginning
+from server.opening import Opening, Words, beginning
 from server.revival import Revival
 from server.session import MAIN, Session, new_session
 from server.supervisor import HEALTHY_S, Supervisor
 from server.tasks import Tasks
 from server.upkeep import Upkeep
-from server.worker.base import MakeWorker, as_error
+from server.worker.base import NOT_RUNNING, MakeWorker, as_error
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,9 @@ from server.budget import Budgets
 from server.metrics import Metrics
 from server.session import Session
 from server.supervisor import Supervisor
+from server.worker.base import NOT_RUNNING
 
 OPEN_TIMEOUT_S = 10.0
-NOT_RUNNING = "the worker is not running; try again in a moment"
 
 Words = str | tuple[Weighted, ...]
 

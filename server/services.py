@@ -25,7 +25,7 @@ from server.problems import RateLimited, TooLarge, TooSlow
 from server.session import Session
 from server.snapshotfile import check_header
 from server.tasks import Tasks
-from server.worker.base import MakeWorker
+from server.worker.base import NOT_RUNNING, MakeWorker
 
 LAG_EVERY_S = 0.5
 PICTURES_AT_ONCE = 2
@@ -92,7 +92,7 @@ class Services:
     def _worker(self) -> WorkerReady:
         ready = self.gateway.ready
         if ready is None:
-            raise Unavailable(self.gateway.fault or "the worker is not running; try again in a moment")
+            raise Unavailable(self.gateway.fault or NOT_RUNNING)
         return ready
 
     def slow_down(self, bucket: TokenBucket) -> None:

@@ -17,7 +17,7 @@ from engine.errors import PsistreamError, Unavailable
 from engine.types import WorkerReady
 from server.metrics import Metrics
 from server.tasks import Tasks
-from server.worker.base import Event, MakeWorker, OnEvent, Order, Worker, WorkerLost
+from server.worker.base import NOT_RUNNING, Event, MakeWorker, OnEvent, Order, Worker, WorkerLost
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class Supervisor:
     def send(self, command: Order) -> None:
         """Raises Unavailable."""
         if self._worker is None or self.ready is None:
-            raise Unavailable(self.fault or "the worker is not running; try again in a moment")
+            raise Unavailable(self.fault or NOT_RUNNING)
         self._worker.send(command)
 
     def try_send(self, command: Order) -> None:

@@ -51,6 +51,9 @@ class Alive:
     """The worker has nothing to say, but it could: told twice a second whatever its device does."""
 
 
+NOT_RUNNING = "the worker is not running; try again in a moment"
+TOO_MUCH = "the worker has too much to do; try again in a moment"
+
 Order = Command | GoOn
 Event = WorkerEvent | Applied | WorkerLost | Alive
 OnEvent = Callable[[Event], None]  # called on the event loop; must not block

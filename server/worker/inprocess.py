@@ -10,7 +10,7 @@ import threading
 from engine.errors import Unavailable
 from engine.types import Stop, WorkerReady
 from server.config import WorkerConfig
-from server.worker.base import Event, OnEvent, Order, WorkerLost
+from server.worker.base import NOT_RUNNING, TOO_MUCH, Event, OnEvent, Order, WorkerLost
 from server.worker.device import Device
 
 OUTBOX = 512  # commands; when full, `send` refuses
@@ -37,11 +37,11 @@ class InProcessWorker:
 
     def send(self, command: Order) -> None:
         if self._thread is None or self._closed:
-            raise Unavailable("the worker is not running; try again in a moment")
+            raise Unavailable(NOT_RUNNING)
         try:
             self._commands.put_nowait(command)
         except queue.Full:
-            raise Unavailable("the worker has too much to do; try again in a moment") from None
+            raise Unavailable(TOO_MUCH) from None
 
     async def close(self) -> None:
         if self._closed:

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection
 from engine.errors import PsistreamError, Unavailable
 from engine.types import Stop, WorkerFailed, WorkerReady
 from server.config import WorkerConfig
-from server.worker.base import Event, OnEvent, Order, WorkerLost, as_error, as_failure
+from server.worker.base import NOT_RUNNING, TOO_MUCH, Event, OnEvent, Order, WorkerLost, as_error, as_failure
 from server.worker.device import Device
 
 log = logging.getLogger(__name__)
@@ -57,11 +57,11 @@ class ProcessWorker:
 
     def send(self, command: Order) -> None:
         if self._lost or self._closing or self._process is None:
-            raise Unavailable("the worker is not running; try again in a moment")
+            raise Unavailable(NOT_RUNNING)
         try:
             self._commands.put_nowait(command)
         except queue.Full:
-            raise Unavailable("the worker has too much to do; try again in a moment") from None
+            raise Unavailable(TOO_MUCH) from None
 
     async def close(self) -> None:
         if self._closing:
