@@ -21,6 +21,7 @@ from engine.model.config import ModelConfig
 from engine.model.dit import MemoryPackDiT
 from engine.model.sampling import sample_segment
 from engine.training.chains import Chains
+from engine.training.guidance import push, silenced
 from engine.training.psi import RunningMemory
 from engine.training.recipe import Phase
 from engine.training.splitting import split_target, split_times
@@ -85,6 +86,8 @@ def _losses(
 ) -> Iterator[Tensor]:
     """Yields parts of the mean loss over the chains' segments; a prediction of nothing costs about 1."""
     b, segments, w = chains.targets.shape[:3]
+    if phase.silent:
+        chains = silenced(chains, phase.silent, model.config)
     memory = RunningMemory(model, chains, phase.bptt)
     history = chains.history
     forced = flow.wide(torch.rand(b, device=history.device) < phase.forced, history)
@@ -123,6 +126,10 @@ def _denoise(
         assert mean is not None, "interval splitting wants the averaged model as its teacher"
         few = {name: value[:rows].detach() for name, value in given.items()}
         velocity[:rows] = split_target(mean, xt[:rows], t[:rows], d[:rows], few)
+    if phase.guidance and rows < b:
+        assert mean is not None, "guidance wants the averaged model"
+        rest = {name: value[rows:].detach() for name, value in given.items()}
+        velocity[rows:] += push(mean, xt[rows:], t[rows:], rest, phase.guidance)
     net, base = model.network(xt, t, d, given), model.base(given)
     wanted = model.precondition.answer(xt, t, velocity, base, given["context"])
     weight = hero_mask(model.config, phase.hero_weight).to(net.device)

@@ -94,13 +94,19 @@ class Phase:
     blur_below: float = 0.25  # direct by Eq. 7: below this t the estimate is a blur; go on from the truth
     rollout_steps: int = 5  # student: Euler steps of a rollout
     split: float = 0.0  # share of rows trained by interval splitting, for few-step sampling
+    guidance: float = 0.0  # trained in: 0.5 is a scale of 2 (engine.training.guidance)
+    silent: float = 0.0  # share of chains without a prompt; guidance wants some
     train: Literal["all", "output"] = "all"  # output: the last norm and projection only, as in the paper
 
     def __post_init__(self) -> None:
         """Raises InvalidInput for what cannot be meant."""
-        for name in ("fresh", "forced", "split", "journeys", "blur_below"):
+        for name in ("fresh", "forced", "split", "journeys", "blur_below", "silent"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidInput(f"phase {self.name}: {name} must lie between 0 and 1", field=name)
+        if not 0 <= self.guidance < 1:
+            raise InvalidInput(
+                f"phase {self.name}: guidance must lie below 1, where its scale is infinite", field="guidance"
+            )
         for name in ("batch", "bptt", "rollout_steps"):
             if getattr(self, name) < 1:
                 raise InvalidInput(f"phase {self.name}: {name} must be at least 1", field=name)
