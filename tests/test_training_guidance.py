@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from engine.errors import InvalidInput
+from engine.model.config import build
 from engine.model.dit import MemoryPackDiT
 from engine.training.guidance import push, silence, silenced
 from engine.training.objectives import teacher_forcing
@@ -67,4 +68,4 @@ def _loss(model: MemoryPackDiT, mean: MemoryPackDiT, phase: Phase) -> float:
 @pytest.mark.parametrize(("key", "value"), [("guidance", 1.0), ("guidance", -0.1), ("silent", 1.5)])
 def test_shares_that_cannot_be_meant_are_refused(key: str, value: float) -> None:
     with pytest.raises(InvalidInput, match=key):
-        replace(PHASE, **{key: value})
+        build(Phase, {"steps": 1, key: value})
