@@ -41,7 +41,7 @@ def silenced(chains: Chains, share: float, c: ModelConfig) -> Chains:
 def push(mean: MemoryPackDiT, xt: Tensor, t: Tensor, given: Given, weight: float) -> Tensor:
     """What the velocity target is moved by, (B, W, C, h, w). `mean` is the averaged model."""
     text, pooled = mean.text_slots(silence(mean.config).to(xt))
-    nothing = given | {"text": text.expand_as(given["text"]), "pooled": pooled.expand_as(given["pooled"])}
+    nothing = {**given, "text": text.expand_as(given["text"]), "pooled": pooled.expand_as(given["pooled"])}
     d = torch.zeros_like(t)
     difference: Tensor = mean(xt, t, d, given) - mean(xt, t, d, nothing)
     return weight * difference
