@@ -6,11 +6,14 @@ It knows the worker's events and what their numbers mean, and no clocks of its o
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from typing import Any
 
 from engine.types import Packet, Receipt, SegmentStats, SessionInfo
 
 RATE = 90_000
+PLACES = ("segments", "segment", "from", "screen")  # what a log of controls counts in segments
 
 
 class Continuity:
@@ -61,6 +64,18 @@ class Continuity:
             frame=packet.frame + self._frame,
             pts_90k=self._last_90k,
         )
+
+    def log(self, data: bytes) -> bytes:
+        """The worker's log of controls (docs/protocol.md tells its form), in the numbers that clients know.
+        That others made segments before it began is told by `before`."""
+        if not self._segment:
+            return data
+        header, *lines = (json.loads(row) for row in data.splitlines())
+        rows = [{**self._placed(header), "before": self._segment}, *map(self._placed, lines)]
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+    def _placed(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {name: value + self._segment if name in PLACES else value for name, value in row.items()}
 
     def pts(self, pts_90k: int) -> int | None:
         """Of a frame that is announced; None while nothing has left since the interruption."""

@@ -5,6 +5,8 @@ Requests become calls of the gateway. Who may steer a session may copy it.
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -32,6 +34,7 @@ def snapshot_routes(services: Services) -> APIRouter:
         session = services.driven(request, session_id)
         services.slow_down(services.exports)
         data = await services.gateway.export(session.id, "log")
+        data = await asyncio.to_thread(session.numbers.log, data)  # it may have megabytes
         return attached(data, JSON_LINES, f"{session.id}.jsonl")
 
     @router.post("/fork")

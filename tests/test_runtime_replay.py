@@ -30,8 +30,10 @@ from engine.types import (
     Reset,
     Resume,
     Rewind,
+    SegmentStats,
     Weighted,
 )
+from server.continuity import Continuity
 from server.control.protocol import parse_control
 from tests.fakes import Rig
 
@@ -175,6 +177,37 @@ def test_a_flood_between_two_segments_is_bounded_and_said(monkeypatch: pytest.Mo
     assert header["lost"] > 10
 
 
+@pytest.mark.parametrize("kind", ["prompt", "snapshot"])
+def test_a_log_that_counts_on_from_a_worker_that_is_gone_replays_the_same(kind: str) -> None:
+    rig = Rig(config=AHEAD)
+    rig.open(prompt="a red city", seed=3)
+    if kind == "snapshot":
+        rig.run(2.2 * SEGMENT_S)
+        rig.engine.open(OpenSession("t", None, None, snapshot=rig.engine.export("s", "snapshot")))
+    name = "s" if kind == "prompt" else "t"
+    rig.submit(Prompt("a yellow city"), session=name)
+    rig.submit(Rewind(1.0), session=name)  # before the first segment: the prompt goes on waiting
+    rig.engine.set_watched(name, True)
+    rig.run(4.3 * SEGMENT_S)
+    for body in (Prompt("blue", when="now"), Rewind(3000.0)):
+        rig.submit(body, session=name)
+        rig.run_segments(2, name)
+    numbers = Continuity()
+    numbers.stats(SegmentStats(name, 0, 184, 8 * 184, {}, 0.0, 0, 0, 0, 0.0), 8)
+    numbers.interrupted()
+    data = numbers.log(rig.engine.export(name, "log"))
+    header, *rows = (json.loads(row) for row in data.splitlines())
+    receipts = {r.id: numbers.receipt(r).segment for r in rig.receipts(name)}
+    assert [row["segment"] for row in rows] == [receipts[row["id"]] for row in rows]
+    assert (header["before"], header.get("segment", 185)) == (185, 185)
+    assert header["segments"] == 185 + len(rig.segments(name))
+    assert [row.get("from") for row in rows if row["type"] == "rewind"] == [184, 184]
+    log = read_log(data, FAKE_SPEC, FakeBackend.fingerprint)
+    live = {s.segment + 185: s.frames.tobytes() for s in rig.segments(name)}
+    again = {m.segment: m.frames.tobytes() for m, _ in zip(replay(log, FakeBackend()), live, strict=False)}
+    assert again == live
+
+
 # ---- the file ----
 
 
@@ -285,6 +318,9 @@ def test_a_log_that_begins_from_a_snapshot_is_read_as_written() -> None:
         (lambda: changed(0, image="QUJD"), 1, "image", "not a picture"),
         (lambda: changed(0, context_noise=True), 1, "context_noise", "0 to 1"),
         (lambda: changed(0, backend=7), 1, "backend", "string"),
+        (lambda: changed(0, before=-1), 1, "before", "whole number"),
+        (lambda: changed(0, before=99), 1, "segments", "from 99 to"),
+        (lambda: from_snapshot(before=1), 1, "segment", "from 1 up"),
         (lambda: changed(0, lost="many"), 1, "lost", "whole number"),
         (lambda: changed(0, segments="x"), 1, "segments", "whole number"),
         (lambda: changed(0, segments="gone"), 1, "segments", "missing"),

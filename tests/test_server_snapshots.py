@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,7 +13,7 @@ import httpx
 import pytest
 
 from engine.types import CloseSession, Exported, ExportSession, OpenSession, SessionClosed
-from tests.server_rig import READY, FakeWorker, Live, config, live, snapshot_file, until
+from tests.server_rig import READY, FakeWorker, Live, config, live, snapshot_file, stats, until
 
 FILE = {"Content-Type": "application/octet-stream"}
 SNAPSHOT = snapshot_file()
@@ -135,6 +136,27 @@ async def test_the_log_is_json_lines() -> None:
         command = workers[0].commands[-1]
         assert isinstance(command, ExportSession)
         assert command.what == "log"
+
+
+async def test_the_log_counts_as_clients_were_told_whoever_makes_the_video_now() -> None:
+    rows: list[dict[str, Any]] = [
+        {"format": "psistream-log-1", "segments": 9, "segment": 0, "snapshot": "QUJD"},
+        {"segment": 4, "id": "é", "type": "action", "action": None},
+        {"segment": 6, "from": -1, "screen": 5, "id": "r", "type": "rewind", "seconds": 5.0},
+    ]
+    async with server(snapshot_every_s=0.0) as (here, workers):
+        workers[0].tell(stats(segment=145))
+        workers[0].die()
+        await until(lambda: len(workers) == 2 and here.services.gateway.ready, "next worker")
+        data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        workers[1].export_answer = lambda c: Exported(c.session, c.request, data)
+        file = await here.http.get("/v1/sessions/main/log")
+        expected = [
+            {**rows[0], "segments": 155, "segment": 146, "before": 146},
+            {**rows[1], "segment": 150},
+            {**rows[2], "segment": 152, "from": 145, "screen": 151},
+        ]
+        assert [json.loads(row) for row in file.content.splitlines()] == expected
 
 
 async def test_only_who_may_steer_may_copy() -> None:

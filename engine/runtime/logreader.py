@@ -22,7 +22,7 @@ from engine.runtime.wire import binary, from_wire, pixels_of, weighted_of
 from engine.types import Control, Prompt, Rewind
 
 HEADER = (
-    ("format", "model", "weights", "backend", "context_noise", "segments", "lost"),
+    ("format", "model", "weights", "backend", "context_noise", "segments", "before", "lost"),
     ("prompts", "seed", "image"),
     ("segment", "snapshot", "change"),
 )
@@ -38,6 +38,7 @@ class Log(NamedTuple):
     segments: int  # the number after the last one's; more can be made
     backend: str
     context_noise: float | None
+    before: int = 0  # so many segments were shown before the video began
     warnings: tuple[str, ...] = ()  # what is odd, and no fault
 
 
@@ -159,9 +160,13 @@ def _header(row: dict[str, Any], spec: ModelSpec, fingerprint: str) -> Log:
         _refuse("backend", "it must be a string: the backend that made the video")
     if "lost" in row:
         _whole(row, "lost", 0)
-    begin = _from_snapshot(row, spec, fingerprint) if "snapshot" in row else _from_prompt(row, spec)
+    before = _whole(row, "before", 0) if "before" in row else 0
+    if "snapshot" in row:
+        begin = _from_snapshot(row, spec, fingerprint, before)
+    else:
+        begin = _from_prompt(row, spec, before)
     segments = _whole(row, "segments", begin.segment, begin.segment + MOST_SEGMENTS)
-    return Log(begin, [], segments, backend, noise)
+    return Log(begin, [], segments, backend, noise, before)
 
 
 def _number(value: object) -> bool:
@@ -176,7 +181,7 @@ def _same_model(row: dict[str, Any], spec: ModelSpec, fingerprint: str) -> None:
         _refuse("weights", f"the log is of the weights {of[1]!r:.40}, {spec.name} has {fingerprint!r} here")
 
 
-def _from_prompt(row: dict[str, Any], spec: ModelSpec) -> Begin:
+def _from_prompt(row: dict[str, Any], spec: ModelSpec, before: int) -> Begin:
     if "prompts" not in row:
         _refuse("prompts", "it is missing: a video begins with prompts and a seed, or with a snapshot")
     prompts = _prompts(row["prompts"], "prompts")
@@ -184,11 +189,12 @@ def _from_prompt(row: dict[str, Any], spec: ModelSpec) -> Begin:
     image = row.get("image")
     if image is None and spec.needs_image:
         _refuse("image", f"it is missing: {spec.name} goes on from a picture, in base64")
-    return Begin(0, prompts, row["seed"], None if image is None else pixels_of(image, spec, "image"))
+    pixels = None if image is None else pixels_of(image, spec, "image")
+    return Begin(before, prompts, row["seed"], pixels)
 
 
-def _from_snapshot(row: dict[str, Any], spec: ModelSpec, fingerprint: str) -> Begin:
-    first = _whole(row, "segment", 0)
+def _from_snapshot(row: dict[str, Any], spec: ModelSpec, fingerprint: str, before: int) -> Begin:
+    first = _whole(row, "segment", before)
     data, change = binary(row["snapshot"], "snapshot"), row.get("change")
     snapshot.load(spec, fingerprint, data)
     return Begin(first, snapshot=data, change=None if change is None else _change(change, spec))

@@ -85,7 +85,7 @@ def replay(log: Log, backend: Backend) -> Iterator[Made]:
         told = (begin.change.prompts if begin.change else None) or saved.prompts
         source = Origin(saved.state, told, saved.held, begin.change)
     story = _Retold(command, spec, 0.0, source, backend.fingerprint)
-    story.segment = begin.segment
+    story.segment, story.first = begin.segment, log.before
     first = replace(story.past.moments[0], segment=begin.segment - 1)
     story.past = past = _Told(first, [line.source for line in log.lines if line.source is not None])
     done, lines, seen = 0, log.lines, _seen(log.lines)

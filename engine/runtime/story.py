@@ -50,7 +50,7 @@ class Story:
         self.held = start.held
         self.paused = False
         self.epoch = 0
-        self.segment = 0  # number of the next segment; never goes back
+        self.first = self.segment = 0  # numbers of the first segment and of the next; neither goes back
         first = Moment(-1, self.state.copy(), self.prompts, self.held, now_s, now_s)
         self.room = room(self.state, spec)
         self.past = Past(first, self.room.moments)
@@ -157,9 +157,8 @@ class Story:
         self._land(there, pending, now_s, shown=screen)
         self.prompts = (pending.prompts if pending else None) or there.prompts
         self.not_before_s = now_s
-        end = "the beginning" if there.segment < 0 else f"the end of segment {there.segment}"
         far = "" if back_s >= rewind.seconds else ", as far as is kept"
-        return f"back by {back_s:.1f} s, to {end}{far}"
+        return f"back by {back_s:.1f} s{far}"
 
     def _land(self, there: Moment, pending: Change | None, now_s: float, *, shown: Moment) -> None:
         self.state = there.state.copy()
@@ -171,14 +170,14 @@ class Story:
 
     def _due_at(self, there: Moment) -> Change | None:
         """What was changed there, before the next segment; of a video that hasn't begun, what is to be."""
-        waits = there.segment < 0 and there is self.past.moments[-1]
+        waits = there.segment < self.first and there is self.past.moments[-1]
         return total([there.change, self._pending]) if waits else there.change
 
     def origin(self, rewind_s: float, now_s: float) -> Origin:
         """What a fork begins with: what was on the screen so long ago. Callable from any thread."""
         check_seconds(rewind_s, "rewind_s")
         there = self.past.ago(rewind_s, now_s) if rewind_s else self.past.on_screen(now_s)
-        change = self._due_at(there) if rewind_s or there.segment < 0 else None
+        change = self._due_at(there) if rewind_s or there.segment < self.first else None
         prompts = (change.prompts if change else None) or there.prompts
         return Origin(there.state.copy(), prompts, there.held, change)
 
@@ -187,7 +186,7 @@ class Story:
         if what == "log":
             return self.log.written({**self.about, "segments": self.segment})
         screen = self.past.on_screen(now_s)
-        if screen.segment < 0 and not screen.state.psi.any():
+        if screen.segment < self.first and not screen.state.psi.any():
             raise Unavailable("nothing has been shown yet: it is made once somebody watches", field="session")
         return self._saved(screen)
 
