@@ -46,8 +46,7 @@ from server.worker.base import NOT_RUNNING, MakeWorker, as_error
 
 log = logging.getLogger(__name__)
 
-CLOSE_TIMEOUT_S = 5.0
-EXPORT_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S, EXPORT_TIMEOUT_S = 5.0, 10.0
 CAME_BACK_S = 1.0  # what a restart takes besides loading the model
 
 
@@ -251,6 +250,8 @@ class Gateway:
 
     def _played(self, session: Session, stats: SegmentStats) -> None:
         self._budgets.spend(session.client, device_s(stats.timings_ms))
+        if not session.held:
+            self._upkeep.ration(session)
         self._revival.played(session, stats)
 
     def _end(self, session: Session, code: str, message: str) -> None:

@@ -144,7 +144,8 @@ class Hearing:
             self._metrics.sent.inc(session.fanout.push(session.numbers.packet(packet, self._clock())))
 
     def _stands(self, event: Stands) -> None:
-        if session := self._sessions.get(event.session):
+        session = self._sessions.get(event.session)
+        if session is not None and not session.held:  # of that the worker knows nothing
             session.stands(event.buffering, self._clock())
             self.count()
             self.tell(session)

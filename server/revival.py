@@ -74,7 +74,7 @@ class Revival:
             return
         self._metrics.failover_s.observe(self._clock() - session.lost_s)
         session.lost_s = None
-        if session.buffering is not None:
+        if session.buffering is not None and not session.held:
             session.stands(None, self._clock())
             self._hearing.count()
             self._hearing.tell(session)

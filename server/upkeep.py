@@ -98,7 +98,7 @@ class Upkeep:
         if unused_s > config.session_idle_s and session.id != MAIN:
             self._forget(session)  # or it would keep others out
             return
-        self._ration(session)
+        self.ration(session)
         if session.buffering is not None:  # what is kept for latecomers must not tell of a past future
             self._hearing.tell(session)
         if session.away or not session.opened.done() or not config.snapshot_every_s:
@@ -108,19 +108,23 @@ class Upkeep:
             session.keepsake.asked(now_s)
             self._tasks.spawn(self._keep(session), f"keep-{session.id}")
 
-    def _ration(self, session: Session) -> None:
-        """Whose client has used up its share stands until there is some again."""
+    def ration(self, session: Session) -> None:
+        """Whose client has used up its share stands until there is some again, and is told anew for how long:
+        what was under way when it was held is still charged."""
         client = session.client
         over = self._budgets.over(client)
-        if client is None or session.away or over == session.held:
+        if client is None or session.away or not (over or session.held):
             return
-        session.held = over
-        self._supervisor.try_send(SetViewers(session.id, {} if over else session.fanout.viewers))
+        changed, session.held = over != session.held, over
         speed = session.stats.speed if session.stats else 1.0
-        stands = Buffering(speed, 1.0, self._budgets.back_in_s(client)) if over else None
-        session.stands(stands, self._clock())
-        self._hearing.count()
-        self._hearing.tell(session)
+        waits = over and not session.info.paused
+        session.stands(
+            Buffering(speed, 1.0, self._budgets.back_in_s(client)) if waits else None, self._clock()
+        )
+        if changed:
+            self._supervisor.try_send(SetViewers(session.id, {} if over else session.fanout.viewers))
+            self._hearing.count()
+            self._hearing.tell(session)
 
     async def _keep(self, session: Session) -> None:
         """A snapshot, in case the worker is lost."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from engine.types import Buffering, SegmentStats, SessionClosed, SetViewers
+from engine.types import Buffering, SegmentStats, SessionClosed, SetViewers, Stands
 from server.auth import client_name
 from server.budget import MOST_NAMES, Budgets, OverBudget, device_s
 from server.config import ServerConfig
@@ -141,3 +141,42 @@ async def test_who_has_used_up_the_device_stands_until_there_is_some_again(
         assert SetViewers(mine.id, {"vp8": 2}) in workers[0].commands
         assert gate.info(mine.id).buffering is None
         assert gate.stalled() == []
+
+
+def spent(session: str, segment: int, seconds: float) -> SegmentStats:
+    return SegmentStats(session, 0, segment, 0, {"total": 1000 * seconds}, 0.0, 0, 0, 1000, 0.5)
+
+
+async def test_who_stands_is_told_anew_what_is_still_charged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments that were under way, and those of the client's other sessions, make it longer."""
+    monkeypatch.setattr("server.upkeep.EVERY_S", 0.005)
+    clock = ManualClock()
+    async with gateway(clock, client_device_s=6.0) as (gate, workers, _):
+        mine, other = await gate.open("mine", client="a"), await gate.open("other", client="a")
+        for session in (mine, other):
+            session.fanout._join("vp8", session.fanout.track("vp8"))
+        workers[0].tell(spent(mine.id, 0, 6.0))
+        await until(lambda: mine.held and other.held, "hold of all that this client has")
+        assert gate.info(mine.id).buffering == Buffering(1.0, 1.0, 30.0)
+        clock.advance(10.0)
+        workers[0].tell(spent(mine.id, 1, 1.0))
+        workers[0].tell(spent(other.id, 0, 3.0))
+        workers[0].tell(Stands(mine.id, None))  # its frames ran out later than it thought
+        sixty = Buffering(1.0, 1.0, 60.0)
+        await until(lambda: gate.info(mine.id).buffering == sixty, "another estimate")
+        await until(lambda: gate.info(other.id).buffering == sixty, "another estimate for the other")
+        assert gate._budgets.back_in_s("a") == 60.0
+        clock.advance(59.0)
+        assert mine.held
+        clock.advance(1.0)
+        await until(lambda: not (mine.held or other.held), "end of the hold")
+        assert gate.metrics.registry.get_sample_value("psistream_sessions_buffering") == 0
+
+
+async def test_a_session_is_held_with_the_segment_that_used_up_the_rest() -> None:
+    async with gateway(ManualClock(), client_device_s=6.0) as (gate, workers, _):
+        mine = await gate.open("mine", client="a")
+        mine.fanout._join("vp8", mine.fanout.track("vp8"))
+        workers[0].tell(spent(mine.id, 0, 6.0))
+        assert mine.held
+        assert workers[0].commands[-1] == SetViewers(mine.id, {})
