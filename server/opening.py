@@ -15,7 +15,7 @@ from engine.errors import Full, PsistreamError, Unavailable
 from engine.types import ByteArray, OpenSession, Weighted, WorkerReady
 from server.budget import Budgets
 from server.metrics import Metrics
-from server.session import Session
+from server.session import Session, unguessable
 from server.supervisor import Supervisor
 from server.worker.base import NOT_RUNNING
 
@@ -97,4 +97,4 @@ def beginning(
     """With an id that nobody guesses, and a seed of its own where there is no past that has one."""
     if seed is None and snapshot is None and fork_of is None:
         seed = secrets.randbits(32)
-    return OpenSession(name or secrets.token_urlsafe(9), prompt, seed, image, snapshot, fork_of, rewind_s)
+    return OpenSession(name or unguessable(9), prompt, seed, image, snapshot, fork_of, rewind_s)

@@ -130,6 +130,14 @@ class Session:
         return self.times.get(frame)
 
 
+def unguessable(size: int) -> str:
+    """A name or token of so many random bytes. It begins with a letter or a digit: on a command line it would
+    be an option otherwise."""
+    while not (name := secrets.token_urlsafe(size))[0].isalnum():
+        pass
+    return name
+
+
 def new_session(
     info: SessionInfo,
     origin: OpenSession,
@@ -143,8 +151,8 @@ def new_session(
     """`shared`: without tokens. The callbacks are those of its Fanout."""
     return Session(
         id=info.id,
-        token=None if shared else secrets.token_urlsafe(24),
-        view_token=None if shared else secrets.token_urlsafe(24),
+        token=None if shared else unguessable(24),
+        view_token=None if shared else unguessable(24),
         client=client,
         fanout=Fanout(on_viewers, on_keyframe),
         info=info,

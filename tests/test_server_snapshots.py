@@ -202,6 +202,20 @@ async def test_an_export_does_not_outlive_its_session_or_its_worker(end: str) ->
         assert told(await asked)[:2] == expected
 
 
+async def test_ids_and_tokens_can_stand_on_a_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that begins with a dash would be taken for an option."""
+    drawn: list[str] = []
+
+    def draw(size: int) -> str:
+        drawn.append(("-", "_", "7")[len(drawn) % 3] + f"x{len(drawn)}")
+        return drawn[-1]
+
+    monkeypatch.setattr("secrets.token_urlsafe", draw)
+    async with server() as (here, _):
+        new = (await here.http.post("/v1/sessions", json={"prompt": "a fox"})).json()
+        assert [new[name][0] for name in ("id", "token", "view_token")] == ["7", "7", "7"]
+
+
 async def test_who_vanishes_while_a_session_is_opened_leaves_none_behind() -> None:
     """The token is told once: nobody else could close it."""
     async with server() as (here, workers):
