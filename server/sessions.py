@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,9 +25,10 @@ from server.control.protocol import (
     receipt_json,
 )
 from server.control.strictjson import finite, load_object
-from server.problems import WrongType, status_of_code
-from server.services import Services, read_body
+from server.problems import TooLarge, TooSlow, WrongType, status_of_code
+from server.services import BODY_TIMEOUT_S, Services, read_body
 from server.session import Session
+from server.snapshotfile import has_header, is_file
 
 FILE = "application/octet-stream"
 MQTT_TOPIC = "psistream/v1/session"
@@ -104,11 +106,14 @@ async def beginning(services: Services, request: Request) -> Beginning:
     InvalidInput."""
     most = services.most_snapshot_bytes
     if kind_of(request) == FILE:
-        data = await read_body(request, most)
         wanted, _ = parse_new_session(from_query(request.query_params))
-        services.check_snapshot(data)
+        data = await read_snapshot(request, most, services.check_snapshot)
         return Beginning(wanted, None, data)
-    body = await read_json(request, max(MAX_HTTP_MESSAGE_BYTES, 4 * most // 3 + 4096))
+    body = await read_json(
+        request, max(MAX_HTTP_MESSAGE_BYTES, 4 * most // 3 + 4096), f", or {FILE} for a snapshot"
+    )
+    if is_file(body):
+        raise WrongType(f"for the file of a snapshot send {FILE}", field="Content-Type")
 
     def parse() -> Beginning:
         wanted, image = parse_new_session(body, max_bytes=len(body), decode_image=services.decode_image)
@@ -119,6 +124,27 @@ async def beginning(services: Services, request: Request) -> Beginning:
 
     async with services.decoding:
         return await asyncio.to_thread(parse)
+
+
+async def read_snapshot(request: Request, limit: int, check: Callable[[bytes], None]) -> bytes:
+    """It is checked as soon as its header is there: that it is of another model says more than that it is too
+    large for this one. Raises InvalidInput, TooLarge, TooSlow."""
+    data = bytearray()
+    checked = False
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for chunk in request.stream():
+                data += chunk
+                if not checked and has_header(data):
+                    check(bytes(data))
+                    checked = True
+                if len(data) > limit:
+                    raise TooLarge(f"the file may have at most {limit} bytes", field="body")
+    except TimeoutError:
+        raise TooSlow(f"the body did not come within {BODY_TIMEOUT_S:.0f} s", field="body") from None
+    if not checked:
+        check(bytes(data))
+    return bytes(data)
 
 
 def from_query(query: QueryParams) -> dict[str, Any]:
@@ -148,11 +174,11 @@ def kind_of(request: Request) -> str:
     return request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
 
 
-async def read_json(request: Request, limit: int = 64 * 1024) -> bytes:
+async def read_json(request: Request, limit: int = 64 * 1024, other: str = "") -> bytes:
     """The body of a request that says it is JSON, or says nothing. Raises WrongType, TooLarge."""
     kind = kind_of(request)
     if kind not in ("application/json", ""):
-        raise WrongType(f"send application/json, not {kind[:60]}", field="Content-Type")
+        raise WrongType(f"send application/json{other}, not {kind[:60]}", field="Content-Type")
     return await read_body(request, limit)
 
 

@@ -13,9 +13,19 @@ KIND = "psistream-session-"  # what the format in the header begins with
 MOST_HEADER_BYTES = 2**16
 
 
+def has_header(data: bytes | bytearray) -> bool:
+    """Whether enough is there of it to tell, of a file that still comes."""
+    return len(data) >= 8 + min(_size(data), MOST_HEADER_BYTES)
+
+
+def is_file(data: bytes) -> bool:
+    """Whether it looks like safetensors, whatever of."""
+    return 0 < _size(data) <= min(len(data) - 8, MOST_HEADER_BYTES) and data[8:9] == b"{"
+
+
 def check_header(data: bytes, model: str) -> None:
     """Raises InvalidInput for what can be no snapshot of this model."""
-    size = int.from_bytes(data[:8], "little")
+    size = _size(data)
     try:
         if not 0 < size <= min(len(data) - 8, MOST_HEADER_BYTES):
             raise ValueError("not the size of a header")
@@ -30,3 +40,8 @@ def check_header(data: bytes, model: str) -> None:
             f"snapshot: it is of the model {theirs:.60}, here runs {model}: a server of that model takes it",
             field="snapshot",
         )
+
+
+def _size(data: bytes | bytearray) -> int:
+    """Of the header in bytes, as it claims."""
+    return int.from_bytes(data[:8], "little")

@@ -128,6 +128,8 @@ def test_what_is_not_a_state_of_this_model_is_refused_by_name() -> None:
         (saved(far), "remembered"),
         (saved(fading), "fade_step"),
         (saved(wild), "'psi' has numbers that are not finite"),
+        (saved(replace(state, psi=np.full(state.psi.shape, -1e30, np.float32))), "'psi' has numbers beyond"),
+        (saved(replace(state, anchor=state.anchor + np.float32(2000))), "'anchor' has numbers beyond 1000"),
         (saved(replace(state, psi=state.psi[:1])), "'psi' must be"),
         (saved(replace(state, psi=state.psi.astype(np.float16))), "'psi' must be"),
         (with_about(b"no JSON"), "'about'"),

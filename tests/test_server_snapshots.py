@@ -64,7 +64,6 @@ async def test_what_is_to_be_different_stands_in_the_query_or_in_json() -> None:
         ("snapshot=AAAA", 9, (400, "invalid", "snapshot")),
         ("seed=1&seed=2", 9, (400, "invalid", "seed")),
         ("seed=2&seed=2", 9, (400, "invalid", "seed")),
-        ("", 1_000_000, (413, "too_large", "body")),
     ],
 )
 async def test_a_bad_upload_is_refused_with_its_field(
@@ -73,6 +72,38 @@ async def test_a_bad_upload_is_refused_with_its_field(
     async with server() as (here, _):
         answer = await here.http.post(f"/v1/sessions?{query}", content=b"x" * size, headers=FILE)
         assert told(answer) == expected
+
+
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        (snapshot_file(), (413, "too_large", "body")),
+        (snapshot_file(model="another"), (400, "invalid", "snapshot")),
+        (b"", (400, "invalid", "snapshot")),
+    ],
+)
+async def test_of_another_model_says_more_than_too_large(
+    declared: bool, file: bytes, expected: tuple[int, str, str]
+) -> None:
+    data = file + b"x" * 1_000_000
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(data), 1000):
+            yield data[at : at + 1000]
+
+    async with server() as (here, _):
+        answer = await here.http.post("/v1/sessions", content=data if declared else pieces(), headers=FILE)
+        assert told(answer) == expected
+
+
+@pytest.mark.parametrize("kind", [None, "application/x-www-form-urlencoded", "application/json"])
+async def test_who_sends_a_file_without_saying_so_is_told_what_to_say(kind: str | None) -> None:
+    async with server() as (here, _):
+        headers = {"Content-Type": kind} if kind else {}
+        answer = await here.http.post("/v1/sessions", content=SNAPSHOT, headers=headers)
+        assert told(answer) == (415, "unsupported_type", "Content-Type")
+        assert "application/octet-stream" in answer.json()["message"]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ from engine.types import Weighted
 FORMAT = "psistream-session-2"
 ABOUT_BYTES = 6 * MAX_PROMPT_BYTES + 64 * MAX_PROMPTS + 256  # JSON may write a character as \u0001
 HEADER_BYTES = 2**14
+# Far beyond what any model makes, and within half precision, in which it may run.
+MOST, MOST_OF_A_LATENT = 2.0**15, 1000.0
 
 
 class Saved(NamedTuple):
@@ -62,6 +64,9 @@ def load(spec: ModelSpec, fingerprint: str, data: bytes) -> Saved:
             raise _fault(f"{name!r} must be {np.dtype(dtype)}{shape}")
         if dtype is np.float32 and not np.isfinite(array).all():
             raise _fault(f"{name!r} has numbers that are not finite")
+        most = MOST_OF_A_LATENT if name in ("history", "anchor") else MOST
+        if dtype is np.float32 and array.size and np.abs(array).max() > most:
+            raise _fault(f"{name!r} has numbers beyond {most:g}, which no model makes")
     state = SessionState.of({n: arrays[n] for n in shapes(spec)}, _numbers(spec, arrays["numbers"]))
     return Saved(state, *_about(spec, arrays["about"]))
 
