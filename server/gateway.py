@@ -47,7 +47,6 @@ from server.worker.base import NOT_RUNNING, MakeWorker, as_error
 log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S, EXPORT_TIMEOUT_S = 5.0, 10.0
-CAME_BACK_S = 1.0  # what a restart takes besides loading the model
 
 
 class Gateway:
@@ -104,6 +103,7 @@ class Gateway:
             revive=self._revival.revive_all,
             open_main=self._open_main,
             silent=self._unanswered,
+            stuck=self._revival.stuck,
         )
         self._tasks = Tasks()
 
@@ -297,4 +297,4 @@ class Gateway:
         self._hearing.health.started(self._clock())
         self._hearing.exports.fail(Unavailable("the worker was replaced; try again in a moment"))
         lived = self._supervisor.lived_s > HEALTHY_S
-        self._revival.all_lost(self._supervisor.start_took_s + CAME_BACK_S, healthy=lived)
+        self._revival.all_lost(self._supervisor.back_in_s, healthy=lived)

@@ -59,6 +59,12 @@ class Health:
             return self.silence
         return f"a call of the device has not come back for {now_s - self._hangs_s:.0f} s"
 
+    def left_s(self, now_s: float, limit_s: float) -> float:
+        """For how long a worker with a fault is waited for still; see `lasting`."""
+        silent_s = max(limit_s, SILENT_S) - self._silent_s
+        hangs_s = limit_s if self._hangs_s is None else limit_s - (now_s - self._hangs_s)
+        return max(0.0, min(silent_s, hangs_s))
+
     def lasting(self, now_s: float, limit_s: float, *, stalled: bool) -> str | None:
         """Why the worker should be replaced; `stalled`: a watched session does not move."""
         if self._silent_s > max(limit_s, SILENT_S):

@@ -46,9 +46,30 @@ class Revival:
     ) -> None:
         self._sessions, self._send, self._hearing, self._end = sessions, send, hearing, end
         self._metrics, self._clock = metrics, clock
+        self._stuck: dict[str, Buffering] = {}  # what was told of whom, as the worker itself does not
+
+    def stuck(self, back_in_s: float | None) -> None:
+        """Every second: the worker hangs or is silent, and who waits for a picture goes on in `back_in_s` at
+        the latest. None: it works."""
+        now_s, told, self._stuck = self._clock(), self._stuck, {}
+        for session in list(self._sessions.values()):
+            waits = session.opened.done() and not (session.asleep or session.away or session.held)
+            known = told.get(session.id)
+            if back_in_s is not None and waits and (known is not None or now_s >= session.moved_s):
+                self._stuck[session.id] = _standing(session, back_in_s)
+                session.stands(self._stuck[session.id], now_s)
+            elif known is not None and session.buffering is known:
+                session.moved_s = now_s  # what was feared is no reason any more to wait so long
+                session.stands(None, now_s)
+            else:
+                continue
+            if known is None or session.buffering is None:
+                self._hearing.tell(session)
+        self._hearing.count()
 
     def all_lost(self, back_in_s: float, *, healthy: bool) -> None:
         """The worker is gone; another one is expected in `back_in_s`. `healthy`: it had lived for long."""
+        self._stuck.clear()
         for session in list(self._sessions.values()):
             if session.closing:
                 self._end(session, "closed", "the session was closed")
@@ -70,11 +91,11 @@ class Revival:
 
     def played(self, session: Session, stats: SegmentStats) -> None:
         """A segment is on the screen; if it is the first since the session was lost, that is over."""
-        if session.lost_s is None or session.away:
-            return
-        self._metrics.failover_s.observe(self._clock() - session.lost_s)
-        session.lost_s = None
-        if session.buffering is not None and not session.held:
+        over = self._stuck.pop(session.id, None) is not None
+        if session.lost_s is not None and not session.away:
+            self._metrics.failover_s.observe(self._clock() - session.lost_s)
+            session.lost_s, over = None, True
+        if over and session.buffering is not None and not session.held:
             session.stands(None, self._clock())
             self._hearing.count()
             self._hearing.tell(session)
@@ -88,8 +109,7 @@ class Revival:
         session.away = True
         session.lost_s = now_s if session.lost_s is None else session.lost_s
         if not session.info.paused:
-            stats = session.stats
-            session.stands(Buffering(stats.speed if stats else 1.0, 1.0, back_in_s), now_s)
+            session.stands(_standing(session, back_in_s), now_s)
         self._hearing.tell(session)
 
     def _revive(self, session: Session) -> None:
@@ -121,3 +141,8 @@ class Revival:
             if name not in kept:
                 text = "the worker was replaced before this took effect, and newer controls count"
                 self._hearing(Receipt(session.id, name, "rejected", code="superseded", message=text))
+
+
+def _standing(session: Session, for_s: float) -> Buffering:
+    """The picture stands for so long."""
+    return Buffering(session.stats.speed if session.stats else 1.0, 1.0, for_s)

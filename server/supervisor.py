@@ -22,6 +22,7 @@ from server.worker.base import NOT_RUNNING, Event, MakeWorker, OnEvent, Order, W
 log = logging.getLogger(__name__)
 
 FIRST_S, MOST_S = 0.1, 5.0
+CAME_BACK_S = 1.0  # what a restart takes besides loading the model
 HEALTHY_S = 30.0  # a worker that lived so long starts the count of restarts anew
 
 
@@ -61,6 +62,11 @@ class Supervisor:
     def lived_s(self) -> float:
         """How long this worker has been running."""
         return self._clock() - self._started_s
+
+    @property
+    def back_in_s(self) -> float:
+        """How long it takes until sessions go on in another worker."""
+        return self.start_took_s + CAME_BACK_S
 
     async def start(self) -> None:
         """Raises the PsistreamError that stopped it."""

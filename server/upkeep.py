@@ -29,7 +29,8 @@ MOST_BYTES_PER_S = 10e6  # of one session's snapshots: frames go through the sam
 class Upkeep:
     """`forget` ends a session that nobody wants any more; `snapshot` asks for one; `revive` lets those go on
     that could not be told to the worker yet; `open_main` opens the shared one, which may have failed;
-    `silent` is told every second, with why, while no answer of the worker's is to be expected."""
+    `silent` is told every second, with why, while no answer of the worker's is to be expected, and `stuck`
+    in how many seconds sessions go on at the latest where it hangs or is silent; None: all is well."""
 
     def __init__(
         self,
@@ -45,11 +46,12 @@ class Upkeep:
         revive: Callable[[], None],
         open_main: Callable[[], Awaitable[None]],
         silent: Callable[[str], None],
+        stuck: Callable[[float | None], None],
     ) -> None:
         self._config, self._sessions, self._supervisor, self._hearing = config, sessions, supervisor, hearing
         self._budgets, self._metrics, self._clock = budgets, metrics, clock
         self._forget, self._snapshot, self._revive = forget, snapshot, revive
-        self._open_main, self._silent = open_main, silent
+        self._open_main, self._silent, self._stuck = open_main, silent, stuck
         self._tasks = Tasks()
 
     async def run(self) -> None:
@@ -81,6 +83,8 @@ class Upkeep:
         if why is not None:
             self._supervisor.replace(why)
             return
+        fault = health.fault(now_s) is not None
+        self._stuck(health.left_s(now_s, limit_s) + self._supervisor.back_in_s if fault else None)
         if health.silence is not None:
             self._silent(health.silence)
             return

@@ -88,6 +88,12 @@ async def test_a_frozen_worker_is_noticed_though_nobody_watches(monkeypatch: pyt
         refused = await server.http.post("/v1/sessions", json={"prompt": "a cat"})
         assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
         assert int(refused.headers["retry-after"]) >= 1
+        main = gate.session("main").fanout
+        main._join("vp8", main.track("vp8"))
+        await until(lambda: gate.info("main").buffering, "word of the picture that stands", 4.0)
+        stands = (await server.http.get("/v1/sessions/main")).json()["buffering"]
+        assert 0 < stands["resumes_in_s"] < 5.0 + gate._supervisor.back_in_s
+        assert await server.figure("psistream_sessions_buffering") == 1
         kept = await server.http.get("/v1/sessions/main/log")
         assert (kept.status_code, "said nothing" in kept.json()["message"]) == (503, True)
         await until(lambda: gate.session(mine["id"]).away, "replacement", 60.0)
