@@ -10,11 +10,10 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from benchmarks.machine import description, open_files, resident_bytes, thread_count
-from benchmarks.report import BenchError, Report
-from benchmarks.slopes import table
+from benchmarks.report import BenchError, Report, duration
+from benchmarks.slopes import WARM_UP, table
 from engine.backends.base import Backend
 from engine.config import RuntimeConfig
 from engine.runtime.engine import Engine
@@ -27,6 +26,7 @@ PROMPTS = (
 )
 PROMPT_EVERY = 40  # segments of a long session
 SHORT_SEGMENTS = 3  # of a short one
+FEW = 2000  # segments, in which memory has not settled yet
 SAMPLES = 400  # of memory and the like, over the whole run
 
 
@@ -138,17 +138,15 @@ def endure(backend: Backend, segments: int, sessions: int) -> tuple[Report, Samp
     settings = {"model": spec.name, "backend": backend.name, "segments": run.made, "sessions": run.opened}
     report = Report("soak", machine, settings)
     report.series = {"segment": run.samples.segment_ms}
-    report.tables["slopes, with 95 % confidence"] = slopes(run.samples)
+    report.tables["slopes, with 95 % confidence"] = table(run.samples.at, run.samples.series())
     one = report.singles
-    one["video made"] = (round(run.made * spec.segment_s / 3600, 2), "hours")
-    one["in"] = (round((time.perf_counter() - begun_s) / 3600, 2), "hours")
+    one["video made"] = duration(run.made * spec.segment_s)
+    one["in"] = duration(time.perf_counter() - begun_s)
     one["sessions that failed"] = (len(run.failed), f"of {run.opened}")
     one["segments out of order or time"] = (run.disorders, f"of {run.made}")
-    report.notes.append("The first tenth counts for no slope: caches fill, and the allocator finds its size.")
+    report.notes.append(WARM_UP)
+    if run.made < FEW:
+        report.notes.append(
+            f"{run.made} segments are too few to tell growth from warming up: take {FEW} or more."
+        )
     return report, run.samples
-
-
-def slopes(samples: Samples) -> list[dict[str, Any]]:
-    """One row per figure: its change in a thousand segments."""
-    skip = len(samples.at) // 10
-    return table(samples.at[skip:], {name: ys[skip:] for name, ys in samples.series().items()})

@@ -30,6 +30,13 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
 
 
+def duration(seconds: float) -> tuple[float, str]:
+    """In the unit that people would say it in."""
+    if seconds < 120:
+        return round(seconds, 1), "seconds"
+    return (round(seconds / 60, 1), "minutes") if seconds < 7200 else (round(seconds / 3600, 1), "hours")
+
+
 def summary(values: Sequence[float]) -> dict[str, float | int]:
     figures = {f"p{round(100 * q)}": round(percentile(values, q), 3) for q in (0.5, 0.95, 0.99)}
     return {"n": len(values), **figures, "max": round(max(values), 3)}

@@ -15,6 +15,7 @@ from benchmarks.report import percentile
 
 BLOCKS = 20
 LEAST_BLOCKS = 4
+WARM_UP = "The first tenth counts for no slope: caches fill, and the allocator finds its size."
 _Z = 1.959964  # normal quantile of 97.5 %
 
 
@@ -52,10 +53,12 @@ def slope(xs: Sequence[float], ys: Sequence[float], blocks: int = BLOCKS) -> Slo
 def table(
     xs: Sequence[float], figures: Mapping[str, Sequence[float]], per: float = 1000, unit: str = "segments"
 ) -> list[dict[str, Any]]:
-    """One row per figure: its change in `per` of x, which counts in `unit`."""
+    """One row per figure: its change in `per` of x, which counts in `unit`. The first tenth doesn't count
+    (WARM_UP)."""
     rows: list[dict[str, Any]] = []
+    skip = len(xs) // 10
     for name, ys in figures.items():
-        line = slope(xs, ys)
+        line = slope(xs[skip:], ys[skip:])
         each = (None, None, None) if line is None else tuple(round(per * v, 4) for v in line)
         cells = dict(zip((f"per {per:g} {unit}", "from", "to"), each, strict=True))
         rows.append({"figure": name, "at the end": round(ys[-1], 3) if ys else None, **cells})

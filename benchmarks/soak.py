@@ -17,11 +17,12 @@ from benchmarks.plot import curves
 from benchmarks.probe import PATIENCE_S, PROMPTS, Probe, model_of, total_ms
 from benchmarks.report import Report, percentile
 from benchmarks.server import Subject
-from benchmarks.slopes import table
+from benchmarks.slopes import WARM_UP, table
 from clients.whep import Viewer, ViewError
 
 PROMPT_EVERY_S = 20.0
 MEMORY_EVERY_S = 2.0
+SHORT_MINUTES = 10.0  # in which memory has not settled yet
 
 
 async def soak(subject: Subject, minutes: float, warm_up_s: float, plot: Path | None = None) -> Report:
@@ -92,6 +93,11 @@ async def soak(subject: Subject, minutes: float, warm_up_s: float, plot: Path | 
             *table(at_s, of_server, per=3600, unit="s"),
             *table(played, {"time of a segment, ms": made}, per=3600, unit="s"),
         ]
+        report.notes.append(WARM_UP)
+        if minutes < SHORT_MINUTES:
+            report.notes.append(
+                f"{minutes:g} minutes are too few to tell growth from warming up: take {SHORT_MINUTES:g}."
+            )
         if plot is not None:
             curves(plot, at_s, of_server, "seconds")
     if used_s is not None:

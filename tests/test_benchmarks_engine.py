@@ -11,11 +11,11 @@ import pytest
 
 from benchmarks.blank import BlankBackend, batch_lover
 from benchmarks.cli import main
-from benchmarks.endurance import Endurance, endure, slopes
+from benchmarks.endurance import Endurance, endure
 from benchmarks.load import in_real_time, own_ms, play, until_it_breaks
 from benchmarks.moments import measure as moments
-from benchmarks.report import Report
-from benchmarks.slopes import slope
+from benchmarks.report import Report, duration
+from benchmarks.slopes import WARM_UP, slope, table
 from benchmarks.step import measure
 from engine.backends.fake import FAIL_WORD, FakeBackend
 from engine.model.signature import signature
@@ -116,9 +116,34 @@ def test_a_soak_leaves_nothing_behind_and_nothing_out_of_order() -> None:
     assert max(samples.files) - min(samples.files) <= 1
     late = samples.resident_mib[len(samples.resident_mib) // 2 :]
     assert max(late) - min(late) < 16  # what one session keeps of its past is bounded
-    rows = {row["figure"]: row for row in slopes(samples)}
+    (slopes,) = report.tables.values()
+    rows = {row["figure"]: row for row in slopes}
     assert rows["threads"]["per 1000 segments"] == 0
     json.dumps(report.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize(("few", "told"), [(101, True), (100, False)])
+def test_a_short_soak_says_that_it_says_little(few: int, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.endurance.FEW", few)
+    report, _ = endure(FakeBackend(TINY_SPEC), segments=100, sessions=1)
+    assert report.notes[0] == WARM_UP
+    assert any("too few to tell" in note for note in report.notes) is told
+    assert report.singles["video made"][0] > 0
+
+
+def test_how_long_it_took_is_never_nothing() -> None:
+    assert [duration(s) for s in (0.5, 100, 130, 6000, 9000)] == [
+        (0.5, "seconds"),
+        (100, "seconds"),
+        (2.2, "minutes"),
+        (100, "minutes"),
+        (2.5, "hours"),
+    ]
+
+
+def test_what_grows_in_the_first_tenth_only_has_no_slope() -> None:
+    rows = table(range(200), {"x": [min(n, 20) for n in range(200)]})
+    assert (rows[0]["per 1000 segments"], rows[0]["at the end"]) == (0, 20)
 
 
 def test_a_session_that_fails_is_counted_and_the_soak_goes_on() -> None:

@@ -14,6 +14,7 @@ from benchmarks.cli import main
 from benchmarks.machine import cpu_seconds, description, resident_bytes, tree
 from benchmarks.report import percentile, summary
 from benchmarks.server import free_port, own_server
+from benchmarks.slopes import WARM_UP
 
 
 def test_percentiles_lie_between_neighbours() -> None:
@@ -76,6 +77,15 @@ def test_soak_of_a_server_that_runs_leaves_it_as_it_was(capsys: pytest.CaptureFi
     report = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     figures = report["figures"]
     assert figures["state at the start"] == figures["state at the end"]
+
+
+def test_soak_of_its_own_server_says_what_its_slopes_are_worth(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["soak", "--minutes", "0.02", "--warm-up", "0", "--backend", "fake"]) == 0
+    report = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    assert report["tables"]
+    warm_up, few = report["notes"]
+    assert warm_up == WARM_UP
+    assert few.startswith("0.02 minutes are too few to tell growth")
 
 
 @pytest.mark.parametrize(
