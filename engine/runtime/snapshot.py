@@ -26,8 +26,9 @@ from engine.types import Weighted
 FORMAT = "psistream-session-2"
 ABOUT_BYTES = 6 * MAX_PROMPT_BYTES + 64 * MAX_PROMPTS + 256  # JSON may write a character as \u0001
 HEADER_BYTES = 2**14
-# Far beyond what any model makes, and within half precision, in which it may run.
-MOST, MOST_OF_A_LATENT = 2.0**15, 1000.0
+# Far beyond what any model makes; sums of their squares are finite. Activations of large models are in the
+# thousands, latents are scaled to about 1.
+MOST, MOST_OF_A_LATENT = 1e6, 1000.0
 
 
 class Saved(NamedTuple):
