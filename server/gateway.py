@@ -7,7 +7,6 @@ than that it takes commands and tells events. Everything here runs on the event 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -39,12 +38,10 @@ from server.metrics import Metrics
 from server.opening import Opening, Words, beginning
 from server.revival import Revival
 from server.session import MAIN, Session, new_session
-from server.supervisor import HEALTHY_S, Supervisor
+from server.supervisor import HEALTHY_S, STOPPING, Supervisor
 from server.tasks import Tasks
 from server.upkeep import Upkeep
 from server.worker.base import NOT_RUNNING, MakeWorker, as_error
-
-log = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S, EXPORT_TIMEOUT_S = 5.0, 10.0
 
@@ -59,8 +56,7 @@ class Gateway:
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.config, self.metrics = config, metrics
-        self._clock = clock
+        self.config, self.metrics, self._clock = config, metrics, clock
         self._sessions: dict[str, Session] = {}
         self._listeners = Listeners()
         self._budgets = Budgets(config.client_sessions, config.client_device_s, clock)
@@ -121,12 +117,16 @@ class Gateway:
     ) -> None:
         await self.close()
 
+    async def end_all(self) -> None:
+        """While there are channels still that tell of it; nothing is opened any more."""
+        await self._tasks.close()
+        for session in list(self._sessions.values()):
+            self._end(session, "closed", STOPPING)
+        self._hearing.exports.fail(Unavailable(STOPPING))
+
     async def close(self) -> None:
         """Idempotent."""
-        for session in list(self._sessions.values()):
-            self._end(session, "closed", "the server is stopping")
-        self._hearing.exports.fail(Unavailable("the server is stopping"))
-        await self._tasks.close()
+        await self.end_all()
         await self._supervisor.close()
 
     @property
@@ -250,8 +250,7 @@ class Gateway:
 
     def _played(self, session: Session, stats: SegmentStats) -> None:
         self._budgets.spend(session.client, device_s(stats.timings_ms))
-        if not session.held:
-            self._upkeep.ration(session)
+        self._upkeep.ration(session)
         self._revival.played(session, stats)
 
     def _end(self, session: Session, code: str, message: str) -> None:
@@ -275,7 +274,7 @@ class Gateway:
     # ---- the worker's life ----
 
     async def _up(self) -> None:
-        """A worker is ready: sessions go on in it, and `main` is there. Raises PsistreamError."""
+        """A worker is ready. Raises PsistreamError."""
         self._hearing.health.started(self._clock())
         self._revival.revive_all()
         with suppress(Full):  # the others were promised their places: upkeep tries again

@@ -19,7 +19,7 @@ from server.config import ServerConfig
 from server.control.mqtt import MqttBridge, open_mqtt
 from server.control.ratelimit import TokenBucket
 from server.gateway import Gateway
-from server.media.viewers import Viewers
+from server.media.viewers import FAREWELL_S, Viewers
 from server.metrics import Metrics
 from server.problems import RateLimited, TooLarge, TooSlow
 from server.session import Session
@@ -134,6 +134,9 @@ async def running(config: ServerConfig, access: Access, make_worker: MakeWorker)
                 yield services
             finally:
                 await tasks.close()
+                await gateway.end_all()
+                if len(viewers):
+                    await asyncio.sleep(FAREWELL_S)  # or connections end before their last message
 
 
 async def _measure_lag(metrics: Metrics) -> None:

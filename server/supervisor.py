@@ -21,6 +21,7 @@ from server.worker.base import NOT_RUNNING, Event, MakeWorker, OnEvent, Order, W
 
 log = logging.getLogger(__name__)
 
+STOPPING = "the server is stopping"
 FIRST_S, MOST_S = 0.1, 5.0
 CAME_BACK_S = 1.0  # what a restart takes besides loading the model
 HEALTHY_S = 30.0  # a worker that lived so long starts the count of restarts anew
@@ -82,7 +83,7 @@ class Supervisor:
     async def close(self) -> None:
         """Idempotent."""
         self._closing = True
-        self.fault = "the server is stopping"
+        self.fault = STOPPING
         await self._tasks.close()
         if self._worker is not None:
             await self._worker.close()
