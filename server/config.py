@@ -6,6 +6,7 @@ They are picklable, since the worker may be another process. No files, no enviro
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,14 +17,16 @@ from engine.errors import InvalidInput
 Placement = Literal["process", "thread"]
 SMALL_PIXELS = 200 * 200  # below this a picture is doubled before it is encoded
 BITS_PER_PIXEL = 0.12
+# as browsers send it; that of another kind would never be met
+ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 MIN_BITRATE_BPS, MAX_BITRATE_BPS = 900_000, 4_000_000
 
 
 @dataclass(frozen=True)
 class MediaConfig:
-    """How frames become packets. 0 means: chosen by the size of the picture."""
+    """How frames become packets. None, and an `upscale` of 0, mean: chosen by the size of the picture."""
 
-    bitrate_bps: int = 0
+    bitrate_bps: int | None = None
     upscale: int = 0
     keyframe_gap_s: float = 0.4  # requests closer than this share one keyframe
     still_after_s: float = 1.0  # with nothing new to show, the last frame is sent again after this long
@@ -31,8 +34,11 @@ class MediaConfig:
     queue_segments: int = 8  # per session; overflow drops the oldest segment
 
     def __post_init__(self) -> None:
-        if self.bitrate_bps and not 50_000 <= self.bitrate_bps <= 50_000_000:
-            raise InvalidInput("bitrate must be between 50 and 50000 kb/s", field="bitrate")
+        if self.bitrate_bps is not None and not 50_000 <= self.bitrate_bps <= 50_000_000:
+            raise InvalidInput(
+                "--bitrate must be between 50 and 50000 kb/s; leave it out to let psistream choose",
+                field="bitrate",
+            )
         if self.upscale not in (0, 1, 2, 3, 4):
             raise InvalidInput("upscale must be 1 to 4, or 0 to let psistream choose", field="upscale")
 
@@ -111,6 +117,13 @@ class ServerConfig:
             raise InvalidInput(f"--port must be between 0 and 65535, not {self.port}", field="port")
         if self.max_viewers < 1:
             raise InvalidInput("--max-viewers must be at least 1", field="max_viewers")
+        for origin in self.origins:
+            if origin != "*" and not ORIGIN.fullmatch(origin):
+                raise InvalidInput(
+                    f"--allow-origin must look like https://video.example or http://10.0.0.7:3000, in small "
+                    f"letters and without a path, or be *, not {origin!r:.80}",
+                    field="origins",
+                )
         for name in ("client_sessions", "client_device_s", "snapshot_every_s"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InvalidInput(f"--{name.replace('_', '-')} must be a number from 0 up", field=name)

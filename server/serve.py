@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="of all sessions together (default: %(default)s)",
     )
-    add("--bitrate", type=int, default=0, metavar="KBPS", help="of the video (default: by its size)")
+    add("--bitrate", type=int, metavar="KBPS", help="of the video (default: by its size)")
     add(
         "--ice-server", action="append", default=[], metavar="URL", help="stun:host:port, turn:user:pass@host"
     )
@@ -102,7 +102,7 @@ def settings(args: argparse.Namespace) -> ServerConfig:
             weights=args.weights,
             image=args.image,
             runtime=RuntimeConfig(max_sessions=args.max_sessions, max_load=args.max_load),
-            media=MediaConfig(bitrate_bps=1000 * args.bitrate),
+            media=MediaConfig(bitrate_bps=None if args.bitrate is None else 1000 * args.bitrate),
         ),
         placement=cast(Placement, args.worker),
         mqtt=args.mqtt,

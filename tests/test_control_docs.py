@@ -16,7 +16,7 @@ from starlette.datastructures import QueryParams
 
 import server.problems  # noqa: F401  (its error classes count)
 from engine.backends.fake import FAKE_SPEC
-from engine.errors import PsistreamError
+from engine.errors import InvalidInput, PsistreamError
 from engine.runtime.logreader import HEADER, read_log
 from engine.types import Buffering, ByteArray, Receipt, SessionClosed
 from server import services
@@ -121,6 +121,17 @@ def test_receipts_and_events_have_exactly_these_fields() -> None:
     }
     for message in examples("outgoing"):
         assert set(message) - {"id"} == expected[message["type"]] - {"id"}
+
+
+def test_the_refusal_is_what_the_schema_says() -> None:
+    (shown,) = (m for m in examples("receipt") if m["status"] == "rejected")
+    with pytest.raises(InvalidInput) as caught:
+        parse_control({"id": shown["id"], "type": "prompt", "text": "a fox", "how": "fast"})
+    assert (caught.value.code, caught.value.message, caught.value.field) == (
+        shown["code"],
+        shown["message"],
+        shown["field"],
+    )
 
 
 def test_every_code_of_an_error_is_explained() -> None:

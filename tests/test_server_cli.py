@@ -116,6 +116,7 @@ def test_settings_come_from_options() -> None:
     assert (settings.worker.backend, settings.worker.runtime.max_sessions) == ("fake", 2)
     assert settings.ice_servers == (IceServer("stun:a:1"), IceServer("turn:b:2", "u", "p"))
     assert settings.worker.media.bitrate_bps == 700_000
+    assert serve.settings(serve.parser().parse_args([])).worker.media.bitrate_bps is None
     assert not settings.loopback
 
 
@@ -125,13 +126,23 @@ def test_settings_come_from_options() -> None:
         ("--port 99999", "--port must be between"),
         ("--max-sessions 0", "max_sessions"),
         ("--ice-server http://x", "--ice-server must look like"),
-        ("--bitrate 3", "bitrate must be between"),
+        ("--bitrate 3", "--bitrate must be between"),
+        ("--bitrate 0", "--bitrate must be between .* leave it out"),
+        ("--allow-origin foo", "--allow-origin must look like https://video.example .* not 'foo'"),
+        ("--allow-origin https://x.example/", "without a path"),
+        ("--allow-origin https://X.example", "in small letters"),
+        ("--allow-origin null", "--allow-origin must look like"),
         ("--max-viewers 0", "--max-viewers"),
     ],
 )
 def test_options_out_of_range_are_named(options: str, message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         serve.settings(serve.parser().parse_args(options.split()))
+
+
+@pytest.mark.parametrize("origin", ["*", "http://localhost:3000", "https://[::1]:8", "capacitor://localhost"])
+def test_sites_are_named_as_browsers_do(origin: str) -> None:
+    assert serve.settings(serve.parser().parse_args(["--allow-origin", origin])).origins == (origin,)
 
 
 def test_what_is_loopback() -> None:
