@@ -94,11 +94,10 @@ class Gateway:
             self._budgets,
             metrics,
             clock,
-            forget=lambda session: self._drop(session, "idle", "nobody watched or steered it any more"),
+            drop=self._drop,
             snapshot=lambda session_id: self.export(session_id, "snapshot"),
             revive=self._revival.revive_all,
             open_main=self._open_main,
-            silent=self._unanswered,
             stuck=self._revival.stuck,
         )
         self._tasks = Tasks()
@@ -138,6 +137,11 @@ class Gateway:
     def fault(self) -> str | None:
         """Why none runs, or why the one that runs is of no use now."""
         return self._supervisor.fault or self._hearing.health.fault(self._clock())
+
+    @property
+    def given_up(self) -> bool:
+        """Whether no worker will run any more."""
+        return self._supervisor.given_up
 
     @property
     def capacity(self) -> Capacity | None:
@@ -284,13 +288,6 @@ class Gateway:
         """What one visitor broke must not be lost to all. Raises PsistreamError."""
         if MAIN not in self._sessions:
             await self.open(self.config.prompt, self.config.seed, name=MAIN)
-
-    def _unanswered(self, message: str) -> None:
-        """Who waits for the worker's word is told so; sessions that are open wait for it, or for the next."""
-        for session in list(self._sessions.values()):
-            if not session.opened.done():
-                self._drop(session, Unavailable.code, message)
-        self._hearing.exports.fail(Unavailable(message))
 
     def _lost(self, message: str) -> None:
         self._hearing.health.started(self._clock())

@@ -49,6 +49,7 @@ class Supervisor:
     ) -> None:
         self.ready: WorkerReady | None = None
         self.fault: str | None = "the model is being loaded"  # why there is no worker
+        self.given_up = False  # there will be none any more
         self.start_took_s = 0.0
         self._make_worker, self._on_event, self._on_up = make_worker, on_event, on_up
         self._on_lost, self._on_end = on_lost, on_end
@@ -113,10 +114,11 @@ class Supervisor:
             self._on_event(event)
 
     def _lose(self, why: str) -> None:
-        log.error("%s; another one is started", why)
         self._number += 1
         if self.lived_s > HEALTHY_S:
             self._attempts = 0
+        another = self._attempts < self._limit and not self._closing
+        log.error("%s%s", why, "; another one is started" if another else "")
         self.ready, self.fault = None, why
         self._metrics.worker_up.set(0)
         self._on_lost(why)
@@ -143,6 +145,7 @@ class Supervisor:
                     log.warning("the worker runs again")
                     return
             self.fault = f"{self.fault}; given up after {self._attempts} restarts: start psistream again"
+            self.given_up = True
             log.error("%s", self.fault)
             self._on_end(self.fault)
         finally:

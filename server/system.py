@@ -17,7 +17,9 @@ def system_routes(services: Services) -> APIRouter:
 
     @router.get("/livez")
     async def alive() -> Response:
-        """The event loop answers; that is all this says."""
+        """The event loop answers, and there is a worker or one may still come: else only a restart helps."""
+        if services.gateway.given_up:
+            return JSONResponse({"alive": False, "reasons": [services.gateway.fault]}, 503)
         return JSONResponse({"alive": True})
 
     @router.get("/readyz")

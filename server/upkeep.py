@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 
-from engine.errors import PsistreamError
+from engine.errors import PsistreamError, Unavailable
 from engine.types import Buffering, SetViewers
 from server.budget import Budgets
 from server.config import ServerConfig
@@ -27,10 +27,10 @@ MOST_BYTES_PER_S = 10e6  # of one session's snapshots: frames go through the sam
 
 
 class Upkeep:
-    """`forget` ends a session that nobody wants any more; `snapshot` asks for one; `revive` lets those go on
-    that could not be told to the worker yet; `open_main` opens the shared one, which may have failed;
-    `silent` is told every second, with why, while no answer of the worker's is to be expected, and `stuck`
-    in how many seconds sessions go on at the latest where it hangs or is silent; None: all is well."""
+    """`drop(session, code, message)` ends one here and there; `snapshot` asks for one; `revive` lets those go
+    on that could not be told to the worker yet; `open_main` opens the shared one, which may have failed;
+    `stuck` is told every second in how many seconds sessions go on at the latest where the worker hangs or is
+    silent; None: all is well."""
 
     def __init__(
         self,
@@ -41,17 +41,16 @@ class Upkeep:
         budgets: Budgets,
         metrics: Metrics,
         clock: Callable[[], float],
-        forget: Callable[[Session], None],
+        drop: Callable[[Session, str, str], None],
         snapshot: Callable[[str], Awaitable[bytes]],
         revive: Callable[[], None],
         open_main: Callable[[], Awaitable[None]],
-        silent: Callable[[str], None],
         stuck: Callable[[float | None], None],
     ) -> None:
         self._config, self._sessions, self._supervisor, self._hearing = config, sessions, supervisor, hearing
         self._budgets, self._metrics, self._clock = budgets, metrics, clock
-        self._forget, self._snapshot, self._revive = forget, snapshot, revive
-        self._open_main, self._silent, self._stuck = open_main, silent, stuck
+        self._drop, self._snapshot, self._revive = drop, snapshot, revive
+        self._open_main, self._stuck = open_main, stuck
         self._tasks = Tasks()
 
     async def run(self) -> None:
@@ -86,11 +85,18 @@ class Upkeep:
         fault = health.fault(now_s) is not None
         self._stuck(health.left_s(now_s, limit_s) + self._supervisor.back_in_s if fault else None)
         if health.silence is not None:
-            self._silent(health.silence)
+            self._unanswered(health.silence)
             return
         self._revive()
         if MAIN not in self._sessions:
             self._tasks.spawn(self._try_main(), "open-main")
+
+    def _unanswered(self, message: str) -> None:
+        """Who waits for the worker's word is told so; sessions that are open wait for it, or for the next."""
+        for session in list(self._sessions.values()):
+            if not session.opened.done():
+                self._drop(session, Unavailable.code, message)
+        self._hearing.exports.fail(Unavailable(message))
 
     async def _try_main(self) -> None:
         with contextlib.suppress(PsistreamError):  # in a second again
@@ -100,7 +106,7 @@ class Upkeep:
         now_s, config = self._clock(), self._config
         unused_s = 0.0 if session.fanout.count else now_s - session.used_s
         if unused_s > config.session_idle_s and session.id != MAIN:
-            self._forget(session)  # or it would keep others out
+            self._drop(session, "idle", "nobody watched or steered it any more")  # it keeps others out
             return
         self.ration(session)
         if session.buffering is not None:  # what is kept for latecomers must not tell of a past future

@@ -137,7 +137,7 @@ async def test_a_shared_session_that_breaks_is_opened_again(monkeypatch: pytest.
         assert heard[0] == SessionClosed("main", "backend", "the model's numbers ran away")
 
 
-async def test_a_worker_that_keeps_dying_is_given_up() -> None:
+async def test_a_worker_that_keeps_dying_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
     async with gateway(restart_limit=2) as (gate, workers, heard):
         for number in (1, 2):
             workers[-1].die()
@@ -145,6 +145,8 @@ async def test_a_worker_that_keeps_dying_is_given_up() -> None:
         workers[-1].die()
         await until(lambda: "given up after 2 restarts" in (gate.fault or ""), "resignation")
         assert len(workers) == 3
+        assert gate.given_up
+        assert caplog.text.count("another one is started") == 2  # the third time there is none
         assert gate.session_ids() == []
         assert [(e.session, e.code) for e in heard if isinstance(e, SessionClosed)] == [
             ("main", "worker_lost")

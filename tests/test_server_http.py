@@ -279,8 +279,18 @@ async def test_without_a_worker_the_server_says_so_and_answers() -> None:
         ready = await server.http.get("/readyz")
         assert (ready.status_code, ready.json()["ready"]) == (503, False)
         assert "signal 9" in ready.json()["reasons"][0]
-        assert (await server.http.get("/livez")).status_code == 200
+        alive = await server.http.get("/livez")
+        assert (alive.status_code, alive.json()["alive"]) == (503, False)
+        assert "given up after 0 restarts" in alive.json()["reasons"][0]
         assert await server.figure("psistream_worker_up") == 0
+
+
+async def test_a_server_whose_worker_is_being_replaced_lives() -> None:
+    workers: list[FakeWorker] = []
+    async with live(make_worker=lambda on_event: FakeWorker(on_event, workers)) as server:
+        workers[0].die()
+        assert (await server.http.get("/readyz")).status_code == 503
+        assert (await server.http.get("/livez")).json() == {"alive": True}
 
 
 # ---- for who runs it ----
