@@ -38,7 +38,7 @@ from server.metrics import Metrics
 from server.opening import Opening, Words, beginning
 from server.revival import Revival
 from server.session import MAIN, Session, new_session
-from server.supervisor import HEALTHY_S, STOPPING, Supervisor
+from server.supervisor import STOPPING, Supervisor
 from server.tasks import Tasks
 from server.upkeep import Upkeep
 from server.worker.base import NOT_RUNNING, MakeWorker, as_error
@@ -73,8 +73,9 @@ class Gateway:
             config.restart_limit,
             clock,
         )
+        grace_s = config.worker.runtime.idle_grace_s
         self._revival = Revival(
-            self._sessions, self._supervisor.send, self._hearing, self._end, metrics, clock
+            self._sessions, self._supervisor.send, self._hearing, self._end, metrics, clock, grace_s
         )
         self._opening = Opening(
             self._supervisor,
@@ -292,5 +293,4 @@ class Gateway:
     def _lost(self, message: str) -> None:
         self._hearing.health.started(self._clock())
         self._hearing.exports.fail(Unavailable("the worker was replaced; try again in a moment"))
-        lived = self._supervisor.lived_s > HEALTHY_S
-        self._revival.all_lost(self._supervisor.back_in_s, healthy=lived)
+        self._revival.all_lost(self._supervisor.back_in_s, self._supervisor.lived_s)

@@ -25,15 +25,16 @@ from engine.types import (
 from server.hearing import Hearing
 from server.metrics import Metrics
 from server.session import Session
+from server.supervisor import HEALTHY_S
 from server.worker.base import GoOn, Order
 
-MOST_IN_A_ROW = 2  # a session may be what kills workers
+MOST_IN_A_ROW = 2  # deaths of workers that a session may have been there at: it may be what kills them
 GAVE_UP = "the worker that made this video is gone and it could not go on; open it again"
 
 
 class Revival:
     """`send` sends all of an order or raises Unavailable. `end(session, code, message)` ends what cannot go
-    on."""
+    on. The worker goes on with who is not watched for `idle_grace_s`."""
 
     def __init__(
         self,
@@ -43,9 +44,10 @@ class Revival:
         end: Callable[[Session, str, str], None],
         metrics: Metrics,
         clock: Callable[[], float],
+        idle_grace_s: float,
     ) -> None:
         self._sessions, self._send, self._hearing, self._end = sessions, send, hearing, end
-        self._metrics, self._clock = metrics, clock
+        self._metrics, self._clock, self._grace_s = metrics, clock, idle_grace_s
         self._stuck: dict[str, Buffering] = {}  # what was told of whom, as the worker itself does not
 
     def stuck(self, back_in_s: float | None) -> None:
@@ -67,14 +69,14 @@ class Revival:
                 self._hearing.tell(session)
         self._hearing.count()
 
-    def all_lost(self, back_in_s: float, *, healthy: bool) -> None:
-        """The worker is gone; another one is expected in `back_in_s`. `healthy`: it had lived for long."""
+    def all_lost(self, back_in_s: float, lived_s: float) -> None:
+        """The worker is gone, which `lived_s`; another one is expected in `back_in_s`."""
         self._stuck.clear()
         for session in list(self._sessions.values()):
             if session.closing:
                 self._end(session, "closed", "the session was closed")
             else:
-                self._lost(session, back_in_s, healthy)
+                self._lost(session, back_in_s, lived_s)
         self._hearing.count()
 
     def revive_all(self) -> None:
@@ -100,21 +102,32 @@ class Revival:
             self._hearing.count()
             self._hearing.tell(session)
 
-    def _lost(self, session: Session, back_in_s: float, healthy: bool) -> None:
+    def _lost(self, session: Session, back_in_s: float, lived_s: float) -> None:
         now_s = self._clock()
         if not session.opened.done():
             self._end(session, "worker_lost", GAVE_UP)
             return
-        session.revivals = 0 if healthy else session.revivals
+        if not session.away:
+            session.revivals = 0 if lived_s > HEALTHY_S else session.revivals
+            session.revivals += self._suspect(session, lived_s)
         session.away = True
         session.lost_s = now_s if session.lost_s is None else session.lost_s
         if not session.info.paused:
             session.stands(_standing(session, back_in_s), now_s)
         self._hearing.tell(session)
 
+    def _suspect(self, session: Session, lived_s: float) -> bool:
+        """Whether it was being generated when the worker died, and may be why. One that nobody watches is for
+        a while after it was opened, steered or left, and after each revival: that counts against who was
+        suspected before, or sleepers would have to pay for the deeds of others."""
+        if session.info.paused or session.held:
+            return False
+        left_s = lived_s if session.revivals else self._clock() - session.used_s
+        return bool(session.fanout.count) or left_s < self._grace_s
+
     def _revive(self, session: Session) -> None:
         command = session.keepsake.again(session.id)
-        if command is None or session.revivals >= MOST_IN_A_ROW:
+        if command is None or session.revivals > MOST_IN_A_ROW:
             self._end(session, "worker_lost", GAVE_UP)
             return
         own: list[ControlBody] = [Action(session.info.action)] if session.info.action is not None else []
@@ -125,7 +138,6 @@ class Revival:
         controls = [SubmitControl(session.id, control) for control in quiet + since]
         self._send(GoOn(command, (viewers, *controls)))
         session.quiet.update(control.id for control in quiet)
-        session.revivals += 1
         session.away, session.stats = False, None
         if not session.fanout.count:  # no picture is waited for
             session.lost_s = None

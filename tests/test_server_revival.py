@@ -211,6 +211,25 @@ async def test_a_session_that_keeps_killing_workers_does_not_go_on_for_ever() ->
         await until(lambda: gate.session_ids() == ["main"], "a fresh shared session")
 
 
+async def test_who_slept_is_no_suspect_however_often_workers_die() -> None:
+    clock = ManualClock()
+    async with gateway(clock) as (gate, workers, heard):
+        asleep, paused, watched = gate.session("main"), await gate.open("b"), await gate.open("c")
+        for session in (paused, watched):
+            session.fanout._join("vp8", session.fanout.track("vp8"))
+        workers[0].tell(replace(paused.info, paused=True))
+        clock.advance(10.0)  # the worker's grace for who is not watched
+        for number in (2, 3, 4):
+            assert gate.session_ids() == ["main", paused.id, watched.id]
+            workers[-1].die()
+            await replaced(gate, workers, number)
+            clock.advance(1.0)
+        await until(watched.closed.is_set, "end of the one that was generated each time")
+        assert gate.session_ids() == ["main", paused.id]
+        assert gate.session("main") is asleep
+        assert [e.session for e in heard if isinstance(e, SessionClosed)] == [watched.id]
+
+
 async def test_a_session_that_the_next_worker_refuses_ends_with_why() -> None:
     async with gateway() as (gate, workers, heard):
         mine = await gate.open("mine")
