@@ -30,6 +30,7 @@ from server.worker.base import GoOn, Order
 
 MOST_IN_A_ROW = 2  # deaths of workers that a session may have been there at: it may be what kills them
 GAVE_UP = "the worker that made this video is gone and it could not go on; open it again"
+NOT_BEGUN = "the worker was lost before this video began; try again in a moment"
 
 
 class Revival:
@@ -105,7 +106,7 @@ class Revival:
     def _lost(self, session: Session, back_in_s: float, lived_s: float) -> None:
         now_s = self._clock()
         if not session.opened.done():
-            self._end(session, "worker_lost", GAVE_UP)
+            self._end(session, Unavailable.code, NOT_BEGUN)
             return
         if not session.away:
             session.revivals = 0 if lived_s > HEALTHY_S else session.revivals

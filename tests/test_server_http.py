@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import re
@@ -283,6 +284,23 @@ async def test_without_a_worker_the_server_says_so_and_answers() -> None:
         assert (alive.status_code, alive.json()["alive"]) == (503, False)
         assert "given up after 0 restarts" in alive.json()["reasons"][0]
         assert await server.figure("psistream_worker_up") == 0
+
+
+async def test_who_opens_a_session_as_the_worker_dies_is_told_to_try_again() -> None:
+    workers: list[FakeWorker] = []
+    async with live(make_worker=lambda on_event: FakeWorker(on_event, workers)) as server:
+        workers[0].mute = True
+        opening = asyncio.create_task(server.http.post("/v1/sessions", json={"prompt": "a dog"}))
+        await until(lambda: len(server.services.gateway._sessions) == 2, "request to the worker")
+        workers[0].die()
+        answer = await opening
+        assert told(answer) == (503, "unavailable", None)
+        assert (
+            answer.json()["message"] == "the worker was lost before this video began; try again in a moment"
+        )
+        assert int(answer.headers["retry-after"]) >= 1
+        await until(lambda: server.services.gateway.ready, "next worker")
+        assert (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).status_code == 201
 
 
 async def test_a_server_whose_worker_is_being_replaced_lives() -> None:
