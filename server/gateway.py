@@ -231,7 +231,7 @@ class Gateway:
 
     def submit(self, session_id: str, control: Control) -> Receipt:
         session = self.session(session_id)
-        known = session.answers.get(control.id)
+        known = session.answer_to(control)
         if known is not None:
             return known
         try:

@@ -74,6 +74,7 @@ RECEIPT_STATUS = {  # of a rejected receipt; its code came from the runtime, whe
     "invalid": 400,
     "unknown_session": 404,
     "closed": 404,
+    "id_reused": 409,
     "superseded": 409,
     "expired": 409,
     "busy": 429,

@@ -6,13 +6,23 @@ The video itself, its prompt and its state are the worker's; this is bounded in 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from engine.errors import PsistreamError
-from engine.types import Buffering, Control, OpenSession, Receipt, SegmentStats, SessionInfo
+from engine.types import (
+    Buffering,
+    Control,
+    ControlBody,
+    Image,
+    OpenSession,
+    Receipt,
+    SegmentStats,
+    SessionInfo,
+)
 from server.continuity import Continuity
 from server.keepsake import Keepsake
 from server.media.fanout import Fanout
@@ -43,6 +53,7 @@ class Session:
     moved_s: float = 0.0  # until when it is known to be well: a segment plays, or is expected
     used_s: float = 0.0  # when it was last steered, or watched
     answers: OrderedDict[str, Receipt] = field(default_factory=OrderedDict)
+    contents: dict[str, bytes] = field(default_factory=dict)  # digests of what was asked for with those ids
     received_s: dict[str, float] = field(default_factory=dict)  # of controls that wait
     times: OrderedDict[int, int] = field(default_factory=OrderedDict)  # frame → pts_90k
     numbers: Continuity = field(default_factory=Continuity)
@@ -71,9 +82,19 @@ class Session:
         if self.fanout.count == 1:  # the first one: generation begins again
             self.moved_s = max(self.moved_s, now_s)
 
+    def answer_to(self, control: Control) -> Receipt | None:
+        """If it was sent before, the latest receipt. Another control with its id is refused: who sent it
+        would take the answer for its own."""
+        known = self.answers.get(control.id)
+        if known is None or self.contents.get(control.id) in (None, digest(control.body)):
+            return known
+        text = "another control came with this id: send it with a new id, or without one"
+        return Receipt(self.id, control.id, "rejected", code="id_reused", message=text)
+
     def received(self, control: Control, now_s: float) -> Receipt:
         """It is on its way."""
         self.keepsake.submitted(control)
+        self.contents[control.id] = digest(control.body)
         receipt = Receipt(self.id, control.id, "received")
         self.remember(receipt)
         self.received_s[control.id] = self.used_s = now_s
@@ -120,6 +141,7 @@ class Session:
         if len(self.answers) > REMEMBERED_ANSWERS:
             forgotten, _ = self.answers.popitem(last=False)
             self.received_s.pop(forgotten, None)
+            self.contents.pop(forgotten, None)
 
     def remember_time(self, frame: int, pts_90k: int) -> None:
         self.times[frame] = pts_90k
@@ -128,6 +150,13 @@ class Session:
 
     def pts_of(self, frame: int) -> int | None:
         return self.times.get(frame)
+
+
+def digest(body: ControlBody) -> bytes:
+    """Of what a control asks for, however it was worded; an id and a time limit are no part of that."""
+    if isinstance(body, Image):
+        return hashlib.sha256(body.when.encode() + body.pixels.tobytes()).digest()
+    return hashlib.sha256(repr(body).encode()).digest()
 
 
 def unguessable(size: int) -> str:

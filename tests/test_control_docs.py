@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from starlette.datastructures import QueryParams
 
-import server.problems  # noqa: F401  (its error classes count)
+import server.problems
 from engine.backends.fake import FAKE_SPEC
 from engine.errors import InvalidInput, PsistreamError
 from engine.runtime.logreader import HEADER, read_log
@@ -35,6 +35,7 @@ from server.control.protocol import (
     receipt_json,
 )
 from server.control.steerer import status_message
+from server.session import REMEMBERED_ANSWERS
 from server.sessions import from_query
 from tests.control_fakes import segment_stats, session_info
 
@@ -148,6 +149,12 @@ def test_every_code_of_an_error_is_explained() -> None:
         for code in re.findall(r'"(rate_limited|expired|retained|internal)"', path.read_text())
     }
     assert codes <= explained, codes - explained
+
+
+def test_it_says_over_how_many_ids_a_session_knows_repetitions() -> None:
+    assert f"the latest {REMEMBERED_ANSWERS} ids" in DOC
+    codes = {code for cells in rows("Error codes") for code in re.findall(r"`(\w+)`", cells[0])}
+    assert set(server.problems.RECEIPT_STATUS) <= codes
 
 
 def test_the_examples_for_the_shell_do_what_they_say() -> None:

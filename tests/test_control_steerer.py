@@ -105,6 +105,23 @@ def test_each_fault_names_its_field(verb: str, payload: bytes, code: str, field:
     assert desk.steering.controls == []
 
 
+def test_who_waits_for_an_answer_gets_it_though_another_control_came_with_the_same_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = Desk("main")
+    desk.command("prompt", '{"id": "p1", "client": "a", "text": "a fox"}')
+    (waiting,) = desk.steering.controls
+    desk.answers()
+    refused = Receipt("main", "p1", "rejected", code="id_reused", message="send it with a new id")
+    monkeypatch.setattr(desk.steering, "submit", lambda session, control: refused)
+    desk.command("pause", '{"id": "p1", "client": "b"}')
+    ((topic, answer),) = desk.answers()
+    assert (topic, answer["code"]) == ("main/ack/b", "id_reused")
+    applied = Receipt("main", waiting[1].id, "applied", segment=3, frame=24)
+    desk.steerer.on_event(applied, connected=False)
+    assert [topic for topic, _ in desk.answers()] == ["main/ack/a"]
+
+
 def test_a_fault_is_answered_to_the_client_and_id_that_made_it() -> None:
     desk = Desk()
     desk.command("prompt", '{"id": "p9", "client": "game", "text": 5}')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from engine.errors import Forbidden, Full, InvalidInput, ModelFilesError, Unavailable, UnknownSession
@@ -11,7 +13,6 @@ from engine.types import (
     Control,
     OpenSession,
     Pause,
-    Prompt,
     Receipt,
     SegmentStats,
     SessionClosed,
@@ -58,7 +59,7 @@ async def test_an_id_is_answered_once_and_has_one_effect() -> None:
         gate.submit("main", PAUSE)
         assert gate.submit("main", PAUSE).status == "received"
         workers[0].tell(applied("main", "c1"))
-        again = gate.submit("main", Control("c1", Prompt("something else")))
+        again = gate.submit("main", replace(PAUSE, expires_s=5.0))
         assert again == applied("main", "c1")
         assert workers[0].submitted() == [PAUSE]
 

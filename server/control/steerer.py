@@ -131,6 +131,7 @@ class Steerer:
 
     def _submit(self, session: str, command: Command, control: Control) -> None:
         key = (session, command.id)
+        first = self._routes.get(key)  # who waits for the answer to a control with this id
         self._routes[key] = command.route  # before the call: a listener may hear `applied` within it
         self._routes.move_to_end(key)
         while len(self._routes) > MAX_ROUTES:
@@ -148,6 +149,8 @@ class Steerer:
             return
         if receipt.status != "received":
             self._routes.pop(key, None)
+        if receipt.status == "rejected" and first is not None:
+            self._routes[key] = first
         self.rejected_total += receipt.status == "rejected"
         self._put_answer(command.route, receipt_json(receipt))
 
