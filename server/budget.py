@@ -59,7 +59,7 @@ class Budgets:
             )
         account = self._account(client)
         if self._sessions and account.sessions >= self._sessions:
-            raise OverBudget(f"you have {account.sessions} sessions, which is the most: close one")
+            raise OverBudget(f"you have {account.sessions} open, which is the most: close a session")
         account.sessions += 1
 
     def leave(self, client: str | None) -> None:

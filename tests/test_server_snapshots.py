@@ -109,13 +109,13 @@ async def test_who_sends_a_file_without_saying_so_is_told_what_to_say(kind: str 
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"", "no file that"),
-        (b"x" * 100, "no file that"),
-        (b"\xff" * 100, "no file that"),
-        (snapshot_file()[:20], "no file that"),
-        ((9).to_bytes(8, "little") + b'"a string' + b"x" * 90, "no file that"),
-        ((90).to_bytes(8, "little") + b"[" * 100, "no file that"),
-        (snapshot_file(kind="pt"), "no file that"),
+        (b"", "no saved moment"),
+        (b"x" * 100, "no saved moment"),
+        (b"\xff" * 100, "no saved moment"),
+        (snapshot_file()[:20], "no saved moment"),
+        ((9).to_bytes(8, "little") + b'"a string' + b"x" * 90, "no saved moment"),
+        ((90).to_bytes(8, "little") + b"[" * 100, "no saved moment"),
+        (snapshot_file(kind="pt"), "no saved moment"),
         (snapshot_file(model="another"), "of the model another, here runs fake"),
     ],
 )
