@@ -259,10 +259,12 @@ class CloseSession:
 
 @dataclass(frozen=True)
 class SetViewers:
-    """How many watch, per codec ('vp8', 'h264'). No viewers: no encoding, and soon no generation."""
+    """How many watch, per codec ('vp8', 'h264'). No viewers: no encoding, and soon no generation; none at
+    once where the session is `held`."""
 
     session: str
     viewers: dict[str, int]
+    held: bool = False
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from engine.types import (
     SegmentStats,
     SessionClosed,
     SessionInfo,
-    SetViewers,
     SubmitControl,
     WorkerReady,
 )
@@ -249,7 +248,7 @@ class Gateway:
     def _viewers_changed(self, session_id: str, viewers: dict[str, int]) -> None:
         if session := self._sessions.get(session_id):
             if not session.away:
-                self._supervisor.try_send(SetViewers(session_id, {} if session.held else viewers))
+                self._supervisor.try_send(session.audience())
             session.watched(self._clock())
             self._hearing.tell(session)
 

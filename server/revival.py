@@ -19,7 +19,6 @@ from engine.types import (
     Pause,
     Receipt,
     SegmentStats,
-    SetViewers,
     SubmitControl,
 )
 from server.hearing import Hearing
@@ -135,9 +134,8 @@ class Revival:
         own += [Pause()] if session.info.paused else []
         quiet = [Control(f"resume-{secrets.token_hex(8)}", body) for body in own]
         since = session.keepsake.since()
-        viewers = SetViewers(session.id, {} if session.held else session.fanout.viewers)
         controls = [SubmitControl(session.id, control) for control in quiet + since]
-        self._send(GoOn(command, (viewers, *controls)))
+        self._send(GoOn(command, (session.audience(), *controls)))
         session.quiet.update(control.id for control in quiet)
         session.away, session.stats = False, None
         if not session.fanout.count:  # no picture is waited for

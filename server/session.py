@@ -22,6 +22,7 @@ from engine.types import (
     Receipt,
     SegmentStats,
     SessionInfo,
+    SetViewers,
 )
 from server.continuity import Continuity
 from server.keepsake import Keepsake
@@ -75,6 +76,10 @@ class Session:
         told = self.buffering or self.stats
         usual_s = period_s / max(0.001, min(1.0, told.speed if told else 1.0))
         return moves and now_s - self.moved_s > max(STALLED_S, STALLED_PERIODS * usual_s)
+
+    def audience(self) -> SetViewers:
+        """Who watches, as the worker is told: nobody while the session is held."""
+        return SetViewers(self.id, {} if self.held else self.fanout.viewers, self.held)
 
     def watched(self, now_s: float) -> None:
         """A viewer came or went."""

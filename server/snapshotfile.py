@@ -34,7 +34,10 @@ def check_header(data: bytes, model: str) -> None:
     except (ValueError, KeyError, TypeError, RecursionError):
         kind = theirs = ""
     if not kind.startswith(KIND):
-        raise InvalidInput("snapshot: this is no saved moment: send a file that Save or GET …/snapshot gave", field="snapshot")
+        raise InvalidInput(
+            "snapshot: this is no saved moment: send a file that Save or GET …/snapshot gave",
+            field="snapshot",
+        )
     if theirs != model:
         raise InvalidInput(
             f"snapshot: it is of the model {theirs:.60}, here runs {model}: a server of that model takes it",

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from engine.errors import PsistreamError, Unavailable
-from engine.types import Buffering, SetViewers
+from engine.types import Buffering
 from server.budget import Budgets
 from server.config import ServerConfig
 from server.hearing import Hearing
@@ -132,7 +132,7 @@ class Upkeep:
             Buffering(speed, 1.0, self._budgets.back_in_s(client)) if waits else None, self._clock()
         )
         if changed:
-            self._supervisor.try_send(SetViewers(session.id, {} if over else session.fanout.viewers))
+            self._supervisor.try_send(session.audience())
             self._hearing.count()
             self._hearing.tell(session)
 

@@ -302,6 +302,22 @@ def test_an_unwatched_session_stops_after_the_grace_period_and_goes_on_where_it_
     assert run(0.0) == run(3600.0)
 
 
+@pytest.mark.parametrize("unwatched_before", [False, True])
+def test_a_session_that_is_held_stops_without_grace_and_goes_on_where_it_was(unwatched_before: bool) -> None:
+    rig = Rig(config=RuntimeConfig(idle_grace_s=2.0))
+    rig.open()
+    rig.run(3.0)
+    if unwatched_before:
+        rig.engine.set_watched("s", False)
+    made = len(rig.segments())
+    rig.engine.set_watched("s", False, held=True)
+    rig.run(10.0)
+    assert len(rig.segments()) == made
+    rig.engine.set_watched("s", True)
+    rig.run_segments(2)
+    assert [s.segment for s in rig.segments()] == list(range(made + 2))
+
+
 def test_a_session_that_nobody_ever_watches_makes_its_first_frames_and_stops() -> None:
     rig = Rig(config=RuntimeConfig(idle_grace_s=1.0))
     rig.engine.open(OpenSession("s", "a fox", 1))

@@ -132,7 +132,7 @@ async def test_who_has_used_up_the_device_stands_until_there_is_some_again(
             stats = SegmentStats(mine.id, 0, segment, 0, {"total": 3500.0}, 0.0, 0, 0, 1000, 0.5)
             workers[0].tell(stats)
         await until(lambda: mine.held, "hold")
-        assert SetViewers(mine.id, {}) in workers[0].commands
+        assert SetViewers(mine.id, {}, held=True) in workers[0].commands
         assert gate.info(mine.id).buffering == Buffering(1.0, 1.0, 40.0)
         mine.fanout._join("vp8", mine.fanout.track("vp8"))  # who comes now waits as well
         assert SetViewers(mine.id, {"vp8": 2}) not in workers[0].commands
@@ -179,4 +179,4 @@ async def test_a_session_is_held_with_the_segment_that_used_up_the_rest() -> Non
         mine.fanout._join("vp8", mine.fanout.track("vp8"))
         workers[0].tell(spent(mine.id, 0, 6.0))
         assert mine.held
-        assert workers[0].commands[-1] == SetViewers(mine.id, {})
+        assert workers[0].commands[-1] == SetViewers(mine.id, {}, held=True)

@@ -94,10 +94,10 @@ class Device:
                     )
             case ExportSession():
                 self._emit(self._exported(command))
-            case SetViewers(session, viewers):
+            case SetViewers(session, viewers, held):
                 watched = any(viewers.values())
                 self._playout.set_viewers(session, viewers)
-                self._engine.set_watched(session, watched)
+                self._engine.set_watched(session, watched, held=held)
                 self._tell(self._timing.set_running(session, watched=watched))
             case RequestKeyframe(session, codec):
                 self._playout.request_keyframe(session, codec)
