@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -103,20 +103,30 @@ class Services:
 
 async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
     """Never holds more than the limit, never waits for ever. Raises TooLarge, TooSlow."""
-    too_large = TooLarge(f"the body may have at most {limit} bytes", field="body")
     declared = request.headers.get("content-length", "0")
     if not (declared.isascii() and declared.isdigit()) or int(declared) > limit:
-        raise too_large
+        raise _too_large("body", limit)
+    return await streamed(request, limit, "body", lambda body: None)
+
+
+async def streamed(request: Request, limit: int, what: str, look: Callable[[bytearray], None]) -> bytes:
+    """The same whatever size is declared; `look` sees what has come so far, and may raise before the size is
+    judged. Raises TooLarge, TooSlow."""
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             async for chunk in request.stream():
                 body += chunk
+                look(body)
                 if len(body) > limit:
-                    raise too_large
+                    raise _too_large(what, limit)
     except TimeoutError:
         raise TooSlow(f"the body did not come within {BODY_TIMEOUT_S:.0f} s", field="body") from None
     return bytes(body)
+
+
+def _too_large(what: str, limit: int) -> TooLarge:
+    return TooLarge(f"the {what} may have at most {limit} bytes", field="body")
 
 
 @asynccontextmanager

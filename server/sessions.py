@@ -25,8 +25,8 @@ from server.control.protocol import (
     receipt_json,
 )
 from server.control.strictjson import finite, load_object
-from server.problems import TooLarge, TooSlow, WrongType, status_of_code
-from server.services import BODY_TIMEOUT_S, Services, read_body
+from server.problems import WrongType, status_of_code
+from server.services import Services, read_body, streamed
 from server.session import Session
 from server.snapshotfile import has_header, is_file
 
@@ -129,22 +129,18 @@ async def beginning(services: Services, request: Request) -> Beginning:
 async def read_snapshot(request: Request, limit: int, check: Callable[[bytes], None]) -> bytes:
     """It is checked as soon as its header is there: that it is of another model says more than that it is too
     large for this one. Raises InvalidInput, TooLarge, TooSlow."""
-    data = bytearray()
     checked = False
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for chunk in request.stream():
-                data += chunk
-                if not checked and has_header(data):
-                    check(bytes(data))
-                    checked = True
-                if len(data) > limit:
-                    raise TooLarge(f"the file may have at most {limit} bytes", field="body")
-    except TimeoutError:
-        raise TooSlow(f"the body did not come within {BODY_TIMEOUT_S:.0f} s", field="body") from None
+
+    def look(data: bytearray) -> None:
+        nonlocal checked
+        if not checked and has_header(data):
+            check(bytes(data))
+            checked = True
+
+    data = await streamed(request, limit, "file", look)
     if not checked:
-        check(bytes(data))
-    return bytes(data)
+        check(data)
+    return data
 
 
 def from_query(query: QueryParams) -> dict[str, Any]:

@@ -25,11 +25,10 @@ def is_file(data: bytes) -> bool:
 
 def check_header(data: bytes, model: str) -> None:
     """Raises InvalidInput for what can be no snapshot of this model."""
-    size = _size(data)
     try:
-        if not 0 < size <= min(len(data) - 8, MOST_HEADER_BYTES):
-            raise ValueError("not the size of a header")
-        about = json.loads(data[8 : 8 + size])["__metadata__"]
+        if not is_file(data):
+            raise ValueError("it does not begin as one")
+        about = json.loads(data[8 : 8 + _size(data)])["__metadata__"]
         kind, theirs = str(about["format"]), str(about["model"])
     except (ValueError, KeyError, TypeError, RecursionError):
         kind = theirs = ""
