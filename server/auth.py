@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-import secrets
 from typing import Literal
 from urllib.parse import urlsplit
 
 from engine.errors import Forbidden
 from server.config import ServerConfig
-from server.session import Session
+from server.session import Session, unguessable
 
 Role = Literal["driver", "viewer"]
 LOCAL_NAMES: frozenset[str | None] = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -29,7 +28,7 @@ class Unauthorized(Forbidden):
 class Access:
     def __init__(self, config: ServerConfig) -> None:
         self.loopback, self.origins = config.loopback, frozenset(config.origins)
-        self.api_key = config.api_key or (None if config.loopback else secrets.token_urlsafe(24))
+        self.api_key = config.api_key or (None if config.loopback else unguessable(24))
 
     def admit(self, authorization: str | None) -> None:
         """For what concerns the whole server: opening and listing sessions. Raises Unauthorized."""
