@@ -6,10 +6,8 @@ request waits for; the first segment afterwards costs what any segment costs.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 from benchmarks.report import BenchError, Report
+from benchmarks.step import times_taken_ms
 from engine.backends.base import Backend
 from engine.config import RuntimeConfig
 from engine.runtime.engine import Engine
@@ -67,19 +65,8 @@ def measure(backend: Backend, n: int, report: Report) -> None:
         kept = past.snapshot()
         report.singles["state of a session"] = (past.engine.state_bytes, "bytes")
         report.singles["snapshot of a session"] = (len(kept), "bytes")
-        report.series["snapshot"] = _times_ms(n, past.snapshot)
-        report.series["session from a snapshot"] = _times_ms(n, lambda: past.restore(kept), past.close)
-        report.series["fork"] = _times_ms(n, past.fork, past.close)
+        report.series["snapshot"] = times_taken_ms(n, past.snapshot)
+        report.series["session from a snapshot"] = times_taken_ms(n, lambda: past.restore(kept), past.close)
+        report.series["fork"] = times_taken_ms(n, past.fork, past.close)
     finally:
         past.engine.close()
-
-
-def _times_ms(n: int, call: Callable[[], object], after: Callable[[], object] = lambda: None) -> list[float]:
-    """After one call that does not count."""
-    times_ms: list[float] = []
-    for _ in range(n + 1):
-        start_s = time.perf_counter()
-        call()
-        times_ms.append(1000 * (time.perf_counter() - start_s))
-        after()
-    return times_ms[1:]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def measure(backend: Backend, batches: Sequence[int], n: int) -> Report:
     for role, contract in signature(spec).items():
         for batch in batches:
             given = {t.name: _some(t, batch) for t in contract.inputs}
-            times_ms = _times_ms(backend, role, given, n)
+            times_ms = times_taken_ms(n, partial(backend.run, role, given))
             middle_ms = percentile(times_ms, 0.5)
             rows.append(
                 {
@@ -61,15 +62,19 @@ def _segment_ms(rows: Sequence[dict[str, Any]], batch: int, steps: int) -> float
     return steps * each["denoise"] + each["decode"] + each["memorize"] + each["squeeze"]
 
 
-def _times_ms(backend: Backend, role: str, given: dict[str, npt.NDArray[Any]], n: int) -> list[float]:
-    """After one call that does not count."""
+def times_taken_ms(
+    n: int, call: Callable[[], object], after: Callable[[], object] = lambda: None
+) -> list[float]:
+    """Of `call` alone, after one that does not count; `after` follows each."""
     times_ms: list[float] = []
     begun_s = time.perf_counter()
-    backend.run(role, given)
+    call()
+    after()
     while len(times_ms) < n and (not times_ms or time.perf_counter() - begun_s < ROLE_S):
         start_s = time.perf_counter()
-        backend.run(role, given)
+        call()
         times_ms.append(1000 * (time.perf_counter() - start_s))
+        after()
     return times_ms
 
 
