@@ -29,7 +29,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny world model, exported once for all tests (half a minute); they copy what they spoil."""
     from export.wander import export_onnx
-    from tests import tiny
+    from tests.rigs import tiny
 
     folder = tmp_path_factory.mktemp("tiny")
     tiny.write_text_files(folder / "text")

@@ -1,7 +1,7 @@
 """aiomqtt behind one adapter: its traps are dealt with here, so that the bridge can trust what it gets.
 
 Hooks into aiomqtt's private parts stand in `MqttClient` only (aiomqtt is pinned below 3) and are tested one
-by one in tests/test_control_mqttclient.py. It doesn't know topics or sessions.
+by one in tests/server/control/test_mqttclient.py. It doesn't know topics or sessions.
 """
 
 from __future__ import annotations

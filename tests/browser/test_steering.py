@@ -1,0 +1,272 @@
+"""What a person in a browser can do with time and words: how and when a prompt takes hold, mixes, going back,
+two futures, saved moments; and what the page says and does where the server is full or starts anew."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from benchmarks.server import Subject, free_port, own_server
+from clients.mix import mixed
+
+pytest.importorskip("playwright", reason="pip install playwright")
+from playwright.async_api import Browser, Page, Route
+
+from tests.rigs import browser_rig
+from tests.rigs.browser_rig import FAKE, live, opened, reads, say, shown, until
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
+server, browser = browser_rig.server, browser_rig.browser
+LINES = [
+    "a fox",
+    "a forest 70% | a city 30%",
+    "a fox|a cube",
+    "a fox 50% | a cube | a bird",
+    " a fox: 12.5 % |a cube| ",
+    "a 30% slope",
+    "| a fox |",
+    "a 0% | b",
+    "70% | a fox",
+    "a 100% | b",
+    "|",
+]
+
+
+async def private(page: Page) -> None:
+    """A session of one's own, live."""
+    await live(page)
+    await page.click("#new-private")
+    await until(page, "location.search", lambda s: "session=" in s, "a link of its own")
+    await live(page)
+
+
+async def both(page: Page) -> None:
+    await until(page, "psistream.states", lambda s: s == ["live", "live"], "two futures live")
+
+
+def sessions(server: Subject) -> set[str]:
+    told = httpx.get(f"{server.target.base}v1/sessions").json()["sessions"]
+    return {session["id"] for session in told}
+
+
+async def test_how_and_when_are_chosen_by_buttons_or_by_keys(browser: Browser, server: Subject) -> None:
+    async with opened(browser, server.target.base) as page:
+        await live(page)
+        ways = {key: await say(page, f"a blue ball {key}", key) for key in ("Enter", "Alt+Enter")}
+        await page.click("[data-how=soft]")
+        await page.click("#when")
+        assert await page.get_attribute("#when", "aria-pressed") == "true"
+        ways["buttons"] = await say(page, "a green ball fades in")
+        line = await page.inner_text("#receipt")
+        assert "fading" in line
+        assert "at once" in line
+        ways["Alt+Shift+Enter"] = await say(page, "a white ball", "Alt+Shift+Enter")
+        await page.click("#when")
+        ways["Control+Enter"] = await say(page, "a black ball", "Control+Enter")
+        assert {name: (entry["how"], entry["when"]) for name, entry in ways.items()} == {
+            "Enter": ("recondition", "next"),
+            "Alt+Enter": ("recondition", "now"),
+            "buttons": ("soft", "now"),
+            "Alt+Shift+Enter": ("cut", "now"),
+            "Control+Enter": ("soft", "next"),
+        }
+        assert {entry["status"] for entry in ways.values()} == {"applied"}
+        assert "is on screen after" in await page.inner_text("#spoken")
+
+
+async def test_prompts_are_mixed_in_one_line_and_a_bad_mix_is_told(browser: Browser, server: Subject) -> None:
+    async with opened(browser, server.target.base) as page:
+        await live(page)
+        await page.fill("#prompt", "a blue ball 70% | a red cube 40% | a bird")
+        await page.press("#prompt", "Enter")
+        fault = await page.evaluate("() => document.getElementById('prompt').validationMessage")
+        assert "Nothing is left for “a bird”" in fault
+        assert await page.evaluate("() => psistream.lastReceipt") is None
+        await page.fill("#prompt", "a blue ball 70% | a red cube")
+        await reads(page, "#receipt", "30 %")
+        await say(page, "a blue ball 70% | a red cube")
+        caption = await reads(page, "#caption", "a red cube")
+        assert "70" in caption
+
+
+async def test_page_and_command_line_understand_mixes_alike(browser: Browser, server: Subject) -> None:
+    async with opened(browser, server.target.base) as page:
+        answers = await page.evaluate(
+            """async (lines) => {
+              const {mixed} = await import('/js/mix.js');
+              return lines.map((line) => { try { return mixed(line); } catch (error) { return null; } });
+            }""",
+            LINES,
+        )
+    expected: list[dict[str, Any] | None] = []
+    for line in LINES:
+        try:
+            expected.append(mixed(line))
+        except ValueError:
+            expected.append(None)
+    assert answers == expected
+    assert expected[-4:] == [None] * 4
+
+
+async def test_time_goes_back_by_button_and_by_key(browser: Browser, server: Subject) -> None:
+    async with opened(browser, server.target.base) as page:
+        await private(page)
+        begun = await reads(page, "#caption", " ")
+        await say(page, "a purple cube stands still")
+        await shown(page, 5)
+        await page.click("[data-back='30']")
+        await reads(page, "#caption", begun)  # what the video was told then
+        assert await page.text_content("[data-part=jump-by]") == "30 s"  # asked for, and more than there is:
+        await until(page, "document.querySelectorAll('.step.done').length", lambda n: n == 3, "on screen")
+        how_far = (await reads(page, "#receipt", "Back")).partition(" s")[0].removeprefix("Back ")
+        assert 0 <= float(how_far) < 30
+        await say(page, "a purple cube stands still")
+        await page.keyboard.press("Backspace")
+        await reads(page, "#receipt", "Back")
+        await until(page, "document.querySelectorAll('.step.done').length", lambda n: n == 3, "on screen")
+
+
+async def test_two_futures_go_their_own_ways(browser: Browser, server: Subject, tmp_path: Path) -> None:
+    before = sessions(server)
+    async with opened(browser, server.target.base, large=True) as page:
+        await live(page)
+        await say(page, "a yellow cube stands still")
+        await page.keyboard.press("t")
+        await both(page)
+        assert await page.evaluate("() => [psistream.steered, document.activeElement.id]") == [2, "prompt"]
+        await page.keyboard.type("a green fox")
+        await page.keyboard.press("Enter")
+        await reads(page, ".pane:nth-child(2) [data-part=caption]", "a green fox")
+        assert "cube" in await page.inner_text(".pane:nth-child(1) [data-part=caption]")
+        await page.screenshot(path=tmp_path / "two.png")
+        size = await page.evaluate("() => [document.documentElement.scrollWidth, innerWidth]")
+        assert size[0] <= size[1]
+
+        await page.keyboard.press("1")
+        await reads(page, "#session-label", "future 1")
+        assert "cube" in await page.inner_text("#receipt")  # what was last asked of this one
+        await page.reload()
+        await both(page)
+        assert len(sessions(server) - before) == 1
+        await page.click(".pane:nth-child(2) [data-part=close]")
+        await until(page, "psistream.states.length", lambda n: n == 1, "one is left")
+        assert await page.evaluate("() => location.search") == ""
+        for _ in range(100):
+            if sessions(server) == before:
+                break
+            await asyncio.sleep(0.1)
+        assert sessions(server) == before, "a future that was closed makes room"
+
+
+async def test_the_first_future_may_be_let_go(browser: Browser, server: Subject) -> None:
+    async with opened(browser, server.target.base, phone=True) as page:
+        await live(page)
+        await page.click("#fork")
+        await both(page)
+        for selector in (".pane:nth-child(1) .frame", ".pane:nth-child(2) .frame", ".strip", "#prompt"):
+            box = await page.locator(selector).bounding_box()
+            assert box is not None
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= 390.5
+            assert box["y"] + box["height"] <= 844.5, selector
+        await page.click(".pane:nth-child(1) [data-part=close]")
+        await until(page, "psistream.states.length", lambda n: n == 1, "one is left")
+        await shown(page, 5)
+        assert "session=" in await page.evaluate("() => location.search")
+        assert await page.evaluate("() => document.querySelectorAll('video').length") == 1
+        await page.click("#end-private")
+        await live(page)
+
+
+async def test_a_moment_is_saved_and_dropped_on_the_page_again(
+    browser: Browser, server: Subject, tmp_path: Path
+) -> None:
+    async with opened(browser, server.target.base) as page:
+        await live(page)
+        await say(page, "an orange balloon hovers in place")
+        await shown(page, 10)
+        async with page.expect_download() as started:
+            await page.click("#save")
+        download = await started.value
+        assert download.suggested_filename.startswith("psistream-main-")
+        await download.save_as(tmp_path / "moment.safetensors")
+        await say(page, "a black cube")
+
+        await page.set_input_files("#moment-file", tmp_path / "moment.safetensors")
+        await until(page, "location.search", lambda s: "session=" in s, "a session of its own")
+        await live(page)
+        await reads(page, "#caption", "an orange balloon")
+        spoilt = {"name": "x.safetensors", "mimeType": "", "buffer": b"spoilt"}
+        await page.set_input_files("#moment-file", spoilt)  # type: ignore[arg-type]
+        await reads(page, "#toast", "snapshot: this is no saved moment")
+        assert await page.evaluate("() => psistream.state") == "live"
+
+
+async def test_a_full_server_is_told_and_asked_again(browser: Browser, server: Subject) -> None:
+    async with opened(browser, server.target.base) as page:
+        await live(page)
+        answers = 2
+
+        async def full(route: Route) -> None:
+            nonlocal answers
+            if answers:
+                answers -= 1
+                problem = {"code": "full", "message": "no room", "field": None}
+                await route.fulfill(status=503, json=problem, headers={"Retry-After": "1"})
+            else:
+                await route.continue_()
+
+        await page.route("**/v1/sessions", full)
+        await page.click("#new-private")
+        await reads(page, "#toast", "All places on this server are taken")
+        assert "Trying again in 1 s" in await page.inner_text("#toast")
+        await page.click("#toast-stop")
+        assert not await page.is_visible("#toast")
+        assert answers == 1
+        await page.click("#new-private")
+        await until(page, "location.search", lambda s: "session=" in s, "a session after all")
+        assert answers == 0
+        assert not await page.is_visible("#toast")
+
+
+async def test_a_session_that_a_restart_took_is_told(browser: Browser) -> None:
+    port = free_port()
+    with own_server(FAKE, port) as first:
+        context = opened(browser, first.target.base)
+        page = await context.__aenter__()
+        await private(page)
+        await shown(page, 5)
+        assert first.pid is not None
+        os.kill(first.pid, signal.SIGKILL)  # without a farewell
+    try:
+        with own_server(FAKE, port):
+            await reads(page, "[data-part=title]", "This session is gone")
+            await page.click("[data-part=actions] >> text=Start a new one")
+            await live(page)
+            assert "session=" in await page.evaluate("() => location.search")
+    finally:
+        await context.__aexit__(None, None, None)
+
+
+async def test_keys_are_told_and_everything_has_a_name(browser: Browser, server: Subject) -> None:
+    async with opened(browser, server.target.base) as page:
+        await live(page)
+        await page.keyboard.press("?")
+        await reads(page, "#help", "Mix prompts with a bar")
+        await page.keyboard.press("t")  # keys belong to the card now
+        await page.keyboard.press("Escape")
+        assert not await page.is_visible("#help")
+        assert await page.evaluate("() => psistream.states.length") == 1
+        nameless = await page.evaluate(
+            """() => [...document.querySelectorAll('button, input, figure, dialog')]
+              .filter((node) => !node.getAttribute('aria-label') && !node.getAttribute('aria-labelledby'))
+              .filter((node) => !node.labels?.length && !node.textContent.trim())
+              .map((node) => node.outerHTML)"""
+        )
+        assert nameless == []

@@ -1,0 +1,328 @@
+"""Which engines would run, and how contexts and buffers are wired. Nothing is executed: that takes a GPU."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+
+from engine.backends import engines
+from engine.backends.artifact import Artifact
+from engine.backends.tensorrt import Arena, EngineBody, choose, choose_role, deserialized, fitting
+from engine.backends.tensorrt_api import Api, load_api, numbers
+from engine.errors import BackendError, InvalidInput, ModelFilesError, Unavailable
+from tests.engine.backends.test_engines import artifact, record
+
+__all__ = ["artifact", "record"]  # fixtures
+
+API = Api("tensorrt", "11.4.0.106", SimpleNamespace())
+
+
+def cache_of(record: Path, artifact: Artifact) -> Path:
+    """Where the record would lie."""
+    cache = record.parent.parent / "cache"
+    place = cache / artifact.spec.name / "decode"
+    place.mkdir(parents=True, mode=0o700)
+    for file in (record, record.with_suffix(".plan")):
+        file.rename(place / file.name)
+    return cache
+
+
+def test_the_engine_that_fits_is_taken(record: Path, artifact: Artifact) -> None:
+    cache = cache_of(record, artifact)
+    (engine, plan), *others = choose(artifact, cache, API, "sm90").values()
+    assert engine.inputs.role == "decode"
+    assert plan.read_bytes().startswith(b"code")
+    assert others == []
+
+
+@pytest.mark.parametrize(
+    ("api", "target", "said"),
+    [
+        (API, "sm89", "built for sm90, this device is sm89"),
+        (Api("tensorrt", "11.5", None), "sm90", r"installed is tensorrt 11\.5"),
+    ],
+)
+def test_why_none_fits_is_told(record: Path, artifact: Artifact, api: Api, target: str, said: str) -> None:
+    cache = cache_of(record, artifact)
+    with pytest.raises(ModelFilesError, match=rf"decode: no engine that fits: .*{said}.*export tensorrt"):
+        choose_role(artifact, cache, api, target, "decode")
+
+
+def test_with_no_engine_at_all_the_command_is_told(artifact: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(ModelFilesError, match=r"none was built for sm90 by tensorrt .*`psistream export"):
+        choose_role(artifact, tmp_path, API, "sm90", "decode")
+
+
+@dataclass
+class FakeContext:
+    """Notes what it is told."""
+
+    largest: int = 4
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    addresses: dict[str, int] = field(default_factory=dict)
+    memory: tuple[int, int] = (0, 0)
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self.shapes[name] = shape
+        return shape[0] <= self.largest
+
+    def infer_shapes(self) -> list[str]:
+        return []
+
+    def update_device_memory_size_for_shapes(self) -> int:
+        return 1000
+
+    def set_device_memory(self, address: int, size: int) -> None:
+        self.memory = (address, size)
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        self.addresses[name] = address
+        return name != "odd"
+
+
+def body(size: int = 4096) -> EngineBody:
+    strategy = SimpleNamespace(USER_MANAGED=2)
+    api = Api("tensorrt", "11", SimpleNamespace(ExecutionContextAllocationStrategy=strategy))
+    engine = SimpleNamespace(create_execution_context=lambda strategy: FakeContext())
+    arena = Arena(torch.device("cpu"))
+    arena.reserve(size)
+    return EngineBody("squeeze", api, engine, arena)
+
+
+def test_a_context_gets_every_buffers_address_and_the_shared_arena() -> None:
+    made = body()
+    given, out = {"psi": torch.zeros(2, 3)}, {"psi_next": torch.zeros(2, 3)}
+    context = made._context(given, {**given, **out})
+    memory = made.arena.memory
+    assert memory is not None
+    assert context.shapes == {"psi": (2, 3)}
+    assert context.addresses == {"psi": given["psi"].data_ptr(), "psi_next": out["psi_next"].data_ptr()}
+    assert context.memory == (memory.data_ptr(), 4096)
+
+
+def test_a_batch_that_no_profile_has_says_what_to_do() -> None:
+    given = {"psi": torch.zeros(8, 3)}
+    with pytest.raises(BackendError, match=r"psi \(8, 3\) is outside .*larger --batch"):
+        body()._context(given, given)
+
+
+def test_a_tensor_that_the_engine_does_not_know_is_named() -> None:
+    given = {"odd": torch.zeros(1)}
+    with pytest.raises(BackendError, match="knows no odd"):
+        body()._context(given, given)
+
+
+def test_an_arena_that_is_too_small_is_told() -> None:
+    given = {"psi": torch.zeros(1)}
+    with pytest.raises(BackendError, match="needs 1000 bytes, the arena has 10"):
+        body(10)._context(given, given)
+
+
+def test_an_arena_does_not_move_under_its_contexts() -> None:
+    arena = Arena(torch.device("cpu"))
+    arena.reserve(10)
+    with pytest.raises(RuntimeError, match="address"):
+        arena.reserve(20)
+
+
+@dataclass
+class FakeRefitter:
+    """Of an engine with two weights, one of which the builder made part of something else."""
+
+    has: tuple[str, ...] = ("a", "b")
+    missing: tuple[str, ...] = ()
+    done: list[str] = field(default_factory=list)
+    works: bool = True
+
+    def get_all_weights(self) -> list[str]:
+        return list(self.has)
+
+    def get_missing_weights(self) -> list[str]:
+        return list(self.missing)
+
+    def refit_cuda_engine(self) -> bool:
+        self.done.append("refitted")
+        return self.works
+
+
+def library(refitter: FakeRefitter, *, plan: object = SimpleNamespace(device_memory_size_v2=10)) -> Api:
+    """TensorRT's module, as far as loading and refitting go. It notes what it is asked for."""
+
+    class Reader:
+        num_errors = 1
+
+        def __init__(self, refitter: FakeRefitter, words: object) -> None:
+            self.refitter = refitter
+
+        def refit_from_file(self, path: str) -> bool:
+            self.refitter.done.append(Path(path).name)
+            return self.refitter.works or not self.refitter.missing
+
+        def get_error(self, n: int) -> SimpleNamespace:
+            return SimpleNamespace(desc=lambda: "it does not fit")
+
+    module = SimpleNamespace(
+        ILogger=type("ILogger", (), {"Severity": SimpleNamespace(ERROR=1)}),
+        Runtime=lambda words: SimpleNamespace(deserialize_cuda_engine=lambda data: plan),
+        Refitter=lambda engine, words: refitter,
+        OnnxParserRefitter=Reader,
+    )
+    return Api("tensorrt", "11.4.0.106", module)
+
+
+def variant_of(record: Path, artifact: Artifact, variant: str, weights: tuple[str, ...]) -> engines.Engine:
+    """The same engine as it would have been built with that variant."""
+    plain = engines.read(record)
+    held = engines.weights_of(artifact, artifact.graph("decode"), variant)
+    inputs = replace(plain.inputs, variant=variant, weights=held)
+    return replace(plain, inputs=inputs, key=inputs.key, weights=weights)
+
+
+def test_weights_are_put_into_an_engine_by_the_graphs_names(record: Path, artifact: Artifact) -> None:
+    plan, cpu = record.with_suffix(".plan"), torch.device("cpu")
+    for variant in ("refit", "stripped"):
+        refitter = FakeRefitter()
+        engine = variant_of(record, artifact, variant, ("a", "b"))
+        bodies = deserialized(library(refitter), artifact, {"decode": (engine, plan)}, cpu)
+        assert list(bodies) == ["decode"]
+        assert refitter.done == ["decode.onnx", "refitted"]
+    refitter = FakeRefitter()
+    deserialized(library(refitter), artifact, {"decode": (engines.read(record), plan)}, cpu)
+    assert refitter.done == []
+
+
+@pytest.mark.parametrize(
+    ("refitter", "said"),
+    [
+        (FakeRefitter(has=("a",)), "1 can't be replaced, first b"),
+        (FakeRefitter(missing=("c",)), "1 were not given, first c"),
+        (FakeRefitter(works=False), "no reason given"),
+        (FakeRefitter(works=False, missing=("c",)), "it does not fit"),
+    ],
+)
+def test_weights_that_have_no_place_are_named_with_the_command_that_mends_it(
+    record: Path, artifact: Artifact, refitter: FakeRefitter, said: str
+) -> None:
+    """Else a fine-tune would go on with some of the old weights, and look only a little wrong."""
+    engine = variant_of(record, artifact, "refit", ("a", "b"))
+    chosen = {"decode": (engine, record.with_suffix(".plan"))}
+    with pytest.raises(BackendError, match=rf"decode: .*{said}.*`psistream export tensorrt .* --batch 4`"):
+        deserialized(library(refitter), artifact, chosen, torch.device("cpu"))
+
+
+def test_a_plan_is_hashed_as_it_is_read(record: Path, artifact: Artifact) -> None:
+    """Between the check of the file and the reading of it, somebody may have changed it."""
+    plan = record.with_suffix(".plan")
+    engine = engines.read(record)
+    plan.write_bytes(b"other" * 80)
+    with pytest.raises(ModelFilesError, match="was changed while it was loaded"):
+        deserialized(library(FakeRefitter()), artifact, {"decode": (engine, plan)}, torch.device("cpu"))
+
+
+def test_a_plan_that_the_library_refuses_is_named(record: Path, artifact: Artifact) -> None:
+    chosen = {"decode": (engines.read(record), record.with_suffix(".plan"))}
+    with pytest.raises(BackendError, match=r"decode: tensorrt 11\.4\.0\.106 refused tensorrt-11.*\.plan"):
+        deserialized(library(FakeRefitter(), plan=None), artifact, chosen, torch.device("cpu"))
+
+
+def test_an_engine_that_needs_no_refit_is_preferred_and_one_without_weights_is_taken_last(
+    record: Path, artifact: Artifact
+) -> None:
+    cache = cache_of(record, artifact)
+    place = cache / artifact.spec.name / "decode"
+    plain = place / record.name
+    for variant in ("refit", "stripped"):
+        other = variant_of(plain, artifact, variant, ())
+        plan = place / f"{other.inputs.stem}.plan"
+        plan.write_bytes(plain.with_suffix(".plan").read_bytes())
+        engines.write(plan.with_suffix(".json"), replace(other, file=plan.name))
+    found = []
+    for _ in range(3):
+        engine, plan = choose_role(artifact, cache, API, "sm90", "decode")
+        found.append(engine.inputs.variant)
+        plan.with_suffix(".json").unlink()
+    assert found == ["plain", "refit", "stripped"]
+
+
+def test_the_library_that_built_engines_is_the_one_that_runs_them(
+    record: Path, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are installed, and the engines are those of the second."""
+    cache = cache_of(record, artifact)
+    monkeypatch.setenv("PSISTREAM_ENGINES", str(cache))
+    other = Api("tensorrt_rtx", "1.7.1.116", None)
+    monkeypatch.setattr("engine.backends.tensorrt.installed", lambda: [other, API])
+    api, chosen = fitting(artifact, "sm90")
+    assert (api, list(chosen)) == (API, ["decode"])
+    monkeypatch.setattr("engine.backends.tensorrt.installed", lambda: [other])
+    with pytest.raises(ModelFilesError, match=r"installed is tensorrt_rtx 1\.7"):
+        fitting(artifact, "sm90")
+
+
+def test_a_cache_that_others_may_write_to_is_refused(record: Path, artifact: Artifact) -> None:
+    """They could exchange the folder below, however private that is."""
+    cache = cache_of(record, artifact)
+    (cache / artifact.spec.name).chmod(0o777)
+    with pytest.raises(ModelFilesError, match=r"others may write there.*chmod 700"):
+        choose_role(artifact, cache, API, "sm90", "decode")
+
+
+def test_unknown_libraries_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="unknown library 'cudnn'; choose one of tensorrt, tensorrt_rtx"):
+        load_api("cudnn")
+
+
+def test_what_is_not_installed_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, name, None)
+    expected = r"tensorrt cannot .*psistream\[gpu\].*; tensorrt_rtx .*psistream\[rtx\]"
+    with pytest.raises(Unavailable, match=expected):
+        load_api()
+
+
+def test_what_is_too_old_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = ModuleType("tensorrt")
+    old.__dict__["__version__"] = "10.14.1.48"
+    monkeypatch.setitem(sys.modules, "tensorrt", old)
+    with pytest.raises(Unavailable, match=r"tensorrt 10\.14\.1\.48 is too old, 10\.15 is needed"):
+        load_api("tensorrt")
+
+
+def test_versions_are_compared_as_numbers() -> None:
+    assert numbers("10.15.1.post1") == (10, 15, 1)
+    assert numbers("11.4.0.106") > numbers("10.15")
+    assert numbers("odd") == ()
+
+
+def test_everything_we_call_exists_in_the_real_library() -> None:
+    """Its Python API is the same in tensorrt; a typo here would wait for somebody with a GPU."""
+    trt = pytest.importorskip("tensorrt_rtx", reason="pip install 'psistream[rtx]'")
+    used = {
+        trt.IExecutionContext: (
+            "set_input_shape infer_shapes update_device_memory_size_for_shapes set_device_memory "
+            "set_tensor_address execute_async_v3"
+        ),
+        trt.ICudaEngine: "create_execution_context device_memory_size_v2",
+        trt.Runtime: "deserialize_cuda_engine",
+        trt.IBuilderConfig: (
+            "set_flag set_memory_pool_limit add_optimization_profile create_timing_cache set_timing_cache "
+            "get_timing_cache progress_monitor builder_optimization_level set_compute_capability"
+        ),
+        trt.BuilderFlag: "REFIT STRIP_PLAN REFIT_IDENTICAL",
+        trt.ExecutionContextAllocationStrategy: "USER_MANAGED",
+        trt.LayerType: "ATTENTION_INPUT",
+        trt.IAttention: "decomposable",
+        trt.ILogger: "Severity",
+        trt.Refitter: "get_all_weights get_missing_weights refit_cuda_engine",
+        trt.OnnxParserRefitter: "refit_from_file num_errors get_error",
+    }
+    missing = [(c.__name__, n) for c, names in used.items() for n in names.split() if not hasattr(c, n)]
+    assert missing == []
+    assert load_api("tensorrt_rtx").capability("sm89") is not None
+    assert load_api("tensorrt_rtx").capability("sm55") is None
+    assert engines.LEVELS[0] == "parsed"

@@ -1,0 +1,220 @@
+"""docs/protocol.md and the code say the same: its examples are parsed by the schema, its tables compared."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from starlette.datastructures import QueryParams
+
+import server.problems
+from engine.backends.fake import FAKE_SPEC
+from engine.errors import InvalidInput, PsistreamError
+from engine.runtime.logreader import HEADER, read_log
+from engine.types import Buffering, ByteArray, Receipt, SessionClosed
+from server import services
+from server.control import command, topics
+from server.control.base import SessionEvent
+from server.control.fields import BACK_RULE
+from server.control.messages import CONTROL_MODELS
+from server.control.protocol import (
+    MAX_HTTP_MESSAGE_BYTES,
+    error_json,
+    event_json,
+    parse_control,
+    parse_fork,
+    parse_new_session,
+    parse_ping,
+    receipt_json,
+)
+from server.control.steerer import status_message
+from server.session import REMEMBERED_ANSWERS
+from server.sessions import from_query
+from tests.rigs.control_fakes import segment_stats, session_info
+from tests.rigs.paths import ROOT
+
+DOC = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```json (\w+)\n(.*?)\n```$", DOC, re.M | re.S)
+SHELL = [
+    shlex.split(line)
+    for block in re.findall(r"^```sh\n(.*?)\n```$", DOC, re.M | re.S)
+    for line in block.splitlines()
+]
+
+
+def grey(data: bytes) -> ByteArray:
+    return np.zeros((3, 2, 2), np.uint8)
+
+
+def examples(kind: str) -> list[dict[str, Any]]:
+    found = [json.loads(text) for name, text in EXAMPLES if name == kind]
+    assert found
+    return found
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the tables under a heading, without their head lines."""
+    section = DOC.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    lines = re.findall(r"^\|.*\|$(?!\n\|---)", section, re.M)
+    return [
+        re.split(r"\s*\|\s*", line.strip()[1:-1].strip(" ")) for line in lines if not line.startswith("|---")
+    ]
+
+
+def test_the_controls_are_valid_and_all_types_are_shown() -> None:
+    shown = examples("control")
+    for message in shown:
+        parse_control(message, decode_image=grey)
+    assert {message["type"] for message in shown} == set(CONTROL_MODELS)
+    for message in examples("ping"):
+        parse_ping(message)
+
+
+def test_the_table_of_controls_is_that_of_the_schema() -> None:
+    table, name = {}, ""
+    for cells in rows("Controls"):
+        name = cells[0].strip("`") or name
+        if cells[1]:
+            table[(name, cells[1].strip("`"))] = cells[2]
+    expected = {
+        (type_, field): info.description
+        for type_, model in CONTROL_MODELS.items()
+        for field, info in model.model_fields.items()
+        if field not in ("id", "type")
+    }
+    assert table.pop(("all", "id")) == CONTROL_MODELS["pause"].model_fields["id"].description
+    assert table == expected
+
+
+def test_the_control_log_is_one() -> None:
+    header, *lines = examples("log")
+    spec = replace(FAKE_SPEC, name=header["model"])
+    data = "\n".join(json.dumps(row) for row in (header, *lines)).encode()
+    log = read_log(data, spec, header["weights"])
+    assert [line.segment for line in log.lines] == [13, 21, 30]
+    assert [line.screen for line in log.lines] == [None, 18, 28]
+    shown = {name for cells in rows("HTTP") for name in re.findall(r"`(\w+)`", cells[1])}
+    assert set(header) | {name for fields in HEADER for name in fields} <= shown
+
+
+def test_receipts_and_events_have_exactly_these_fields() -> None:
+    shapes = [
+        set(receipt_json(Receipt("s", "i", "received"))),
+        set(receipt_json(Receipt("s", "i", "applied", 1, 8), pts_90k=0)),
+        set(receipt_json(Receipt("s", "i", "rejected", code="invalid", message="m"), field="f")),
+    ]
+    assert [set(message) for message in examples("receipt")] == shapes
+    events: list[SessionEvent] = [session_info(), segment_stats(), SessionClosed("s", "closed", "m")]
+    assert [set(message) for message in examples("event")] == [set(event_json(event)) for event in events]
+    buffering = session_info(buffering=Buffering(0.04, 0.375, 8.3))
+    assert examples("event")[0]["buffering"] == event_json(buffering)["buffering"]
+    expected = {
+        "pong": {"type", "id"},
+        "clock": {"type", "rtp_offset", "clock_rate"},
+        "error": set(error_json("c", "t")),
+        "status": set(json.loads(status_message("n", "online"))),
+    }
+    for message in examples("outgoing"):
+        assert set(message) - {"id"} == expected[message["type"]] - {"id"}
+
+
+def test_the_refusal_is_what_the_schema_says() -> None:
+    (shown,) = (m for m in examples("receipt") if m["status"] == "rejected")
+    with pytest.raises(InvalidInput) as caught:
+        parse_control({"id": shown["id"], "type": "prompt", "text": "a fox", "how": "fast"})
+    assert (caught.value.code, caught.value.message, caught.value.field) == (
+        shown["code"],
+        shown["message"],
+        shown["field"],
+    )
+
+
+def test_every_code_of_an_error_is_explained() -> None:
+    explained = {code for cells in rows("Error codes") for code in re.findall(r"`(\w+)`", cells[0])}
+    kinds, codes = [PsistreamError], set()
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        codes.add(kind.code)
+    sources = (Path(topics.__file__).parent).glob("*.py")
+    codes |= {
+        code
+        for path in sources
+        for code in re.findall(r'"(rate_limited|expired|retained|internal)"', path.read_text())
+    }
+    assert codes <= explained, codes - explained
+
+
+def test_it_says_over_how_many_ids_a_session_knows_repetitions() -> None:
+    assert f"the latest {REMEMBERED_ANSWERS} ids" in DOC
+    codes = {code for cells in rows("Error codes") for code in re.findall(r"`(\w+)`", cells[0])}
+    assert set(server.problems.RECEIPT_STATUS) <= codes
+
+
+def test_the_examples_for_the_shell_do_what_they_say() -> None:
+    used = set()
+    for words in SHELL:
+        options = dict(pairwise(words))
+        used.add(words[0])
+        if words[0] == "mosquitto_pub":
+            topic = topics.parse_command(options["-t"])
+            assert topic is not None
+            payload = b"" if "-n" in words else options["-m"].encode()
+            result = command.read_command(topic.session, topic.verb, payload)
+            assert result.error is None
+        elif "-d" in options and words[2].endswith("/controls"):
+            parse_control(options["-d"], max_bytes=MAX_HTTP_MESSAGE_BYTES)
+        elif "-d" in options and words[2].endswith("/fork"):
+            parse_fork(options["-d"])
+        elif "-d" in options:
+            parse_new_session(options["-d"])
+        elif "--data-binary" in options and "?" in words[2]:
+            parse_new_session(from_query(QueryParams(words[2].partition("?")[2])))
+    assert used == {"curl", "mosquitto_pub", "mosquitto_sub"}
+    assert f"`rewind_s` seconds of video ago, {BACK_RULE}" in DOC
+
+
+def test_the_rates_are_those_of_the_code() -> None:
+    for told, rate, burst in (
+        (
+            "opens {} session per second, forks included, in bursts of {}",
+            services.NEW_PER_S,
+            services.NEW_BURST,
+        ),
+        ("takes {} viewers per second, in bursts of {}", services.JOIN_PER_S, services.JOIN_BURST),
+        ("{} snapshots and logs per second, in bursts of {}", services.EXPORT_PER_S, services.EXPORT_BURST),
+    ):
+        assert told.format(f"{rate:g}", burst) in DOC
+
+
+def test_the_mqtt_tables_and_examples_are_those_of_the_code() -> None:
+    for message in examples("command"):
+        assert command.read_command("main", "prompt", json.dumps(message).encode()).error is None
+    cells = rows("MQTT")
+    shown = {row[0].strip("`") for row in cells}
+    tree = {
+        topics.command("{id}", "{verb}"),
+        topics.ack("{id}", "{client}"),
+        topics.state("{id}"),
+        topics.event("{id}"),
+        topics.error("{id}"),
+        topics.status("{node}"),
+    }
+    assert tree <= shown
+    table = {row[0].strip("`"): row[1] for row in cells}
+    for name, info in command.MqttEnvelope.model_fields.items():
+        assert table[name] == info.description
+    verbs = next(row[4] for row in cells if row[0] == f"`{topics.command('{id}', '{verb}')}`")
+    assert verbs.endswith(": " + ", ".join(command.VERBS))
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\((\.\./[^)#]+)", DOC))
+def test_links_lead_somewhere(target: str) -> None:
+    assert (ROOT / "docs" / target).exists()

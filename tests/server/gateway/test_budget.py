@@ -1,0 +1,182 @@
+"""What one client may have of the device, and that the others don't notice."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from engine.types import Buffering, SegmentStats, SessionClosed, SetViewers, Stands
+from server.auth import client_name
+from server.budget import MOST_NAMES, Budgets, OverBudget, device_s
+from server.config import ServerConfig
+from tests.rigs.fakes import ManualClock
+from tests.rigs.server_rig import FakeWorker, config, gateway, live, until
+
+
+def test_a_client_has_a_share_of_sessions_and_gets_a_place_back() -> None:
+    budgets = Budgets(2, 0.0, ManualClock())
+    budgets.enter("a")
+    budgets.enter("a")
+    with pytest.raises(OverBudget, match="2 open"):
+        budgets.enter("a")
+    budgets.enter("b")
+    budgets.leave("a")
+    budgets.enter("a")
+
+
+def test_nobody_and_0_have_no_limit() -> None:
+    budgets = Budgets(0, 0.0, ManualClock())
+    for _ in range(100):
+        budgets.enter("a")
+        budgets.enter(None)
+    budgets.spend("a", 1e6)
+    assert not budgets.over("a")
+    limited = Budgets(1, 1.0, ManualClock())
+    for _ in range(3):
+        limited.enter(None)
+        limited.spend(None, 9.0)
+    assert not limited.over(None)
+
+
+def test_the_devices_time_runs_back_evenly_and_half_of_it_is_needed_to_go_on() -> None:
+    clock = ManualClock()
+    budgets = Budgets(0, 30.0, clock)
+    budgets.enter("a")
+    budgets.spend("a", 29.0)
+    assert not budgets.over("a")
+    budgets.spend("a", 2.0)  # one second more than there was
+    assert budgets.over("a")
+    assert budgets.back_in_s("a") == 32.0  # 16 s, at half a second per second
+    with pytest.raises(OverBudget, match="30 s per minute") as caught:
+        budgets.enter("a")
+    assert caught.value.retry_after_s == 32
+    clock.advance(31.0)
+    assert budgets.over("a")
+    clock.advance(1.0)
+    assert not budgets.over("a")
+    clock.advance(1000.0)
+    budgets.spend("a", 29.0)  # what is not used is not saved up
+    assert not budgets.over("a")
+
+
+def test_what_a_segment_takes_is_its_own_turns_and_not_those_between() -> None:
+    assert device_s({"denoise": 120.0, "decode": 30.0, "total": 900.0}) == 0.15
+    assert device_s({"total": 900.0}) == 0.9
+    assert device_s({}) == 0.0
+
+
+def test_names_are_forgotten_but_not_those_who_would_gain_by_it() -> None:
+    clock = ManualClock()
+    budgets = Budgets(1, 10.0, clock)
+    budgets.enter("busy")
+    budgets.spend("spent", 10.0)
+    for i in range(3 * MOST_NAMES):
+        budgets.spend(f"{i}", 0.001)
+    assert len(budgets) <= MOST_NAMES
+    assert budgets.over("spent")
+    with pytest.raises(OverBudget):
+        budgets.enter("busy")
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("testclient", "testclient"),
+        (None, "unknown"),
+    ],
+)
+def test_a_client_is_an_address_or_a_network_of_one_household(host: str | None, name: str) -> None:
+    assert client_name(host) == name
+
+
+async def test_over_http_a_client_that_has_its_share_is_told_and_another_is_not() -> None:
+    workers: list[FakeWorker] = []
+    settings: ServerConfig = config(client_sessions=1)
+    async with live(settings, lambda on_event: FakeWorker(on_event, workers)) as server:
+        made = await server.http.post("/v1/sessions", json={"prompt": "a dog"})
+        refused = await server.http.post("/v1/sessions/main/fork")
+        assert (refused.status_code, refused.json()["code"]) == (429, "over_budget")
+        assert int(refused.headers["retry-after"]) > 0
+        assert await server.figure('psistream_admission_rejected_total{reason="client"}') == 1
+        transport = httpx.ASGITransport(server.app, client=("192.0.2.7", 5))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as other:
+            assert (await other.post("/v1/sessions", json={"prompt": "a cat"})).status_code == 201
+        own = {"Authorization": f"Bearer {made.json()['token']}"}
+        await server.http.delete(f"/v1/sessions/{made.json()['id']}", headers=own)
+        assert (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).status_code == 201
+
+
+async def test_a_session_that_was_refused_costs_no_place() -> None:
+    workers: list[FakeWorker] = []
+    settings: ServerConfig = config(client_sessions=1)
+    async with live(settings, lambda on_event: FakeWorker(on_event, workers)) as server:
+        workers[0].open_answer = lambda c: SessionClosed(c.session, "full", "no room")
+        for _ in range(2):
+            refused = await server.http.post("/v1/sessions", json={"prompt": "a dog"})
+            assert (refused.status_code, refused.json()["code"]) == (503, "full")
+
+
+async def test_who_has_used_up_the_device_stands_until_there_is_some_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("server.upkeep.EVERY_S", 0.005)
+    clock = ManualClock()
+    async with gateway(clock, client_device_s=6.0) as (gate, workers, _):
+        mine = await gate.open("mine", client="a")
+        mine.fanout._join("vp8", mine.fanout.track("vp8"))
+        for segment in range(2):
+            stats = SegmentStats(mine.id, 0, segment, 0, {"total": 3500.0}, 0.0, 0, 0, 1000, 0.5)
+            workers[0].tell(stats)
+        await until(lambda: mine.held, "hold")
+        assert SetViewers(mine.id, {}, held=True) in workers[0].commands
+        assert gate.info(mine.id).buffering == Buffering(1.0, 1.0, 40.0)
+        mine.fanout._join("vp8", mine.fanout.track("vp8"))  # who comes now waits as well
+        assert SetViewers(mine.id, {"vp8": 2}) not in workers[0].commands
+        clock.advance(40.0)
+        await until(lambda: not mine.held, "end of the hold")
+        assert SetViewers(mine.id, {"vp8": 2}) in workers[0].commands
+        assert gate.info(mine.id).buffering is None
+        assert gate.stalled() == []
+
+
+def spent(session: str, segment: int, seconds: float) -> SegmentStats:
+    return SegmentStats(session, 0, segment, 0, {"total": 1000 * seconds}, 0.0, 0, 0, 1000, 0.5)
+
+
+async def test_who_stands_is_told_anew_what_is_still_charged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments that were under way, and those of the client's other sessions, make it longer."""
+    monkeypatch.setattr("server.upkeep.EVERY_S", 0.005)
+    clock = ManualClock()
+    async with gateway(clock, client_device_s=6.0) as (gate, workers, _):
+        mine, other = await gate.open("mine", client="a"), await gate.open("other", client="a")
+        for session in (mine, other):
+            session.fanout._join("vp8", session.fanout.track("vp8"))
+        workers[0].tell(spent(mine.id, 0, 6.0))
+        await until(lambda: mine.held and other.held, "hold of all that this client has")
+        assert gate.info(mine.id).buffering == Buffering(1.0, 1.0, 30.0)
+        clock.advance(10.0)
+        workers[0].tell(spent(mine.id, 1, 1.0))
+        workers[0].tell(spent(other.id, 0, 3.0))
+        workers[0].tell(Stands(mine.id, None))  # its frames ran out later than it thought
+        sixty = Buffering(1.0, 1.0, 60.0)
+        await until(lambda: gate.info(mine.id).buffering == sixty, "another estimate")
+        await until(lambda: gate.info(other.id).buffering == sixty, "another estimate for the other")
+        assert gate._budgets.back_in_s("a") == 60.0
+        clock.advance(59.0)
+        assert mine.held
+        clock.advance(1.0)
+        await until(lambda: not (mine.held or other.held), "end of the hold")
+        assert gate.metrics.registry.get_sample_value("psistream_sessions_buffering") == 0
+
+
+async def test_a_session_is_held_with_the_segment_that_used_up_the_rest() -> None:
+    async with gateway(ManualClock(), client_device_s=6.0) as (gate, workers, _):
+        mine = await gate.open("mine", client="a")
+        mine.fanout._join("vp8", mine.fanout.track("vp8"))
+        workers[0].tell(spent(mine.id, 0, 6.0))
+        assert mine.held
+        assert workers[0].commands[-1] == SetViewers(mine.id, {}, held=True)

@@ -1,0 +1,124 @@
+"""A call of the device that does not come back: who says so, and what becomes of the sessions."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine.types import Hangs
+from server.health import SILENT_S, Health
+from server.worker.base import Alive, Event
+from server.worker.process import ProcessWorker
+from server.worker.watchdog import Watchdog
+from tests.rigs.server_rig import config, live, until, watching
+
+
+def test_a_hang_is_told_when_it_begins_every_second_and_when_it_is_over() -> None:
+    answers = [None, 1.6, 1.7, 2.5, 2.6, 3.0, None, None, 1.6]
+    told: list[Event] = []
+    watchdog = Watchdog(lambda: answers.pop(0), told.append)
+    while answers:
+        watchdog.look()
+    assert told == [Hangs(1.6), Hangs(2.6), Hangs(None), Hangs(1.6)]
+
+
+def test_another_hang_right_after_is_another_one() -> None:
+    answers = [5.0, 1.6]
+    told: list[Event] = []
+    watchdog = Watchdog(lambda: answers.pop(0), told.append)
+    while answers:
+        watchdog.look()
+    assert told == [Hangs(5.0), Hangs(1.6)]
+
+
+async def test_signs_of_life_come_while_a_call_of_the_device_is_out() -> None:
+    told: list[Event] = []
+    watchdog = Watchdog(lambda: 60.0, told.append)
+    watchdog.start()
+    await until(lambda: told.count(Alive()) > 1, "signs of life")
+    watchdog.close()
+    assert Hangs(60.0) in told
+
+
+def test_silence_is_a_fault_at_once_and_costs_the_worker_its_life_later() -> None:
+    health, now_s = Health(100.0), 100.0
+    while health.fault(now_s) is None:
+        now_s += 1.0
+        health.listened(now_s)
+    assert SILENT_S < now_s - 100.0 <= SILENT_S + 1
+    assert health.fault(now_s) == "the worker has said nothing for 4 s"
+    assert health.lasting(now_s, 30.0, stalled=False) is None
+    health.alive()
+    assert health.fault(now_s) is None
+    for _ in range(31):
+        now_s += 1.0
+        health.listened(now_s)
+    assert health.lasting(now_s, 30.0, stalled=False) == "the worker said nothing for 30 s"
+
+
+def test_who_was_stopped_itself_does_not_blame_the_worker() -> None:
+    """Ctrl-Z and fg, or an event loop that was busy: what the worker said meanwhile is still to be heard."""
+    health = Health(100.0)
+    health.listened(101.0)
+    health.listened(1000.0)
+    assert health.fault(1000.0) is None
+    assert health.lasting(1000.0, 30.0, stalled=False) is None
+
+
+async def test_a_frozen_worker_is_noticed_though_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.health.SILENT_S", 1.0)
+    async with live(config(placement="process", hang_limit_s=5.0)) as server:
+        gate = server.services.gateway
+        mine = (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).json()
+        worker = gate._supervisor._worker
+        assert isinstance(worker, ProcessWorker)
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGSTOP)
+        waits = await server.http.post("/v1/sessions", json={"prompt": "a cat"})  # nobody knows yet
+        assert (waits.status_code, waits.json()["code"]) == (503, "unavailable")
+        assert "said nothing" in waits.json()["message"]
+        ready = await server.http.get("/readyz")
+        assert (ready.status_code, ready.json()["ready"]) == (503, False)
+        assert "said nothing" in ready.json()["reasons"][0]
+        refused = await server.http.post("/v1/sessions", json={"prompt": "a cat"})
+        assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+        assert int(refused.headers["retry-after"]) >= 1
+        main = gate.session("main").fanout
+        main._join("vp8", main.track("vp8"))
+        await until(lambda: gate.info("main").buffering, "word of the picture that stands", 4.0)
+        stands = (await server.http.get("/v1/sessions/main")).json()["buffering"]
+        assert 0 < stands["resumes_in_s"] < 5.0 + gate._supervisor.back_in_s
+        assert await server.figure("psistream_sessions_buffering") == 1
+        kept = await server.http.get("/v1/sessions/main/log")
+        assert (kept.status_code, "said nothing" in kept.json()["message"]) == (503, True)
+        await until(lambda: gate.session(mine["id"]).away, "replacement", 60.0)
+        await until(lambda: gate.fault is None, "the next worker", 60.0)
+        assert sorted(gate.session_ids()) == sorted(["main", mine["id"]])
+        assert (await server.http.post("/v1/sessions", json={"prompt": "a cat"})).status_code == 201
+
+
+async def test_a_device_that_hangs_is_reported_then_replaced_and_the_video_goes_on(tmp_path: Path) -> None:
+    settings = tmp_path / "fake.json"
+    settings.write_text(json.dumps({"hang_after": 40, "hang_s": 600}))
+    worker = replace(config().worker, model=str(tmp_path))
+    settled = config(worker=worker, placement="process", hang_limit_s=2.5)
+    async with live(settled) as server, watching(server) as viewer:
+        gate = server.services.gateway
+        await viewer.frame()
+        settings.write_text("{}")  # what the next one reads
+        await until(lambda: gate.fault, "report", 60.0)
+        ready = await server.http.get("/readyz")
+        assert (ready.status_code, ready.json()["ready"]) == (503, False)
+        assert "has not come back" in ready.json()["reasons"][0]
+        assert (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).status_code == 503
+        assert await server.figure("psistream_hangs_total") == 1
+        await until(lambda: gate.session("main").away, "replacement", 60.0)
+        before = gate.info("main").segment
+        await until(lambda: gate.info("main").segment > before + 2, "more of the video", 60.0)
+        assert not viewer.heard("closed")
+        assert (await server.http.get("/readyz")).json()["reasons"] == []

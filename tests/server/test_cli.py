@@ -1,0 +1,283 @@
+"""The command: what it prints, what it refuses, how it ends, and what it doesn't import."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from engine.errors import InvalidInput, Unavailable
+from server import cli, serve
+from server.config import IceServer, ServerConfig
+from tests.rigs.paths import ROOT
+from tests.rigs.server_rig import config, live
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+
+
+def psistream(*args: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "server.cli", *args]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, timeout=timeout_s, check=False
+    )
+
+
+@contextmanager
+def serving(*args: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
+    """A server of its own process that is up, and the lines it printed."""
+    command = [sys.executable, "-m", "server.cli", "serve", "--backend", "fake", "--port", "0", *args]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=ENVIRONMENT
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process, [process.stdout.readline().rstrip() for _ in range(3)]
+        finally:
+            process.kill()
+
+
+# ---- dispatch ----
+
+
+def test_help_names_every_command_and_is_short(capsys: pytest.CaptureFixture[str]) -> None:
+    for args in ([], ["--help"], ["-h"], ["help"]):
+        assert cli.main(args) == 0
+        shown = capsys.readouterr().out
+        assert all(f"  {name} " in shown for name in cli.COMMANDS)
+        assert len(shown.splitlines()) < 20
+        assert max(map(len, shown.splitlines())) < 80
+
+
+def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("psistream ")
+
+
+def test_a_mistyped_command_is_met_with_the_near_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["srve"]) == 2
+    assert "did you mean serve?" in capsys.readouterr().err
+    assert cli.main(["dance"]) == 2
+    assert "known are serve, play" in capsys.readouterr().err
+
+
+def test_a_command_is_imported_only_when_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "late_command.py").write_text("def main(argv):\n    print(argv)\n    return 7\n")
+    (tmp_path / "needy_command.py").write_text("import a_library_that_nobody_has\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(cli.COMMANDS, "train", cli.Command("late_command:main", ""))
+    assert cli.main(["train", "--steps", "3"]) == 7
+    assert capsys.readouterr().out == "['--steps', '3']\n"
+    monkeypatch.setitem(cli.COMMANDS, "train", cli.Command("needy_command:main", ""))
+    assert cli.main(["train"]) == 1
+    assert "pip install 'psistream[train]'" in capsys.readouterr().err
+    monkeypatch.setitem(cli.COMMANDS, "train", cli.Command("server.nowhere:main", ""))
+    assert cli.main(["train"]) == 1
+    assert "not part of this installation" in capsys.readouterr().err
+
+
+def test_errors_of_ours_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "failing_command.py").write_text(
+        "from engine.errors import Unavailable\ndef main(argv):\n    raise Unavailable('no camera')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(cli.COMMANDS, "view", cli.Command("failing_command:main", ""))
+    assert cli.main(["view"]) == 1
+    assert capsys.readouterr().err == "psistream: no camera\n"
+
+
+# ---- serve ----
+
+
+def test_settings_come_from_options() -> None:
+    options = """
+        --host 0.0.0.0 --port 9 --backend fake --worker thread --mqtt off --max-sessions 2 --bitrate 700
+        --ice-server stun:a:1 --ice-server turn:u:p@b:2 --allow-origin https://x.example --seed 3
+    """
+    settings = serve.settings(serve.parser().parse_args(options.split()))
+    assert (settings.host, settings.port, settings.placement, settings.mqtt) == (
+        "0.0.0.0",
+        9,
+        "thread",
+        "off",
+    )
+    assert (settings.worker.backend, settings.worker.runtime.max_sessions) == ("fake", 2)
+    assert settings.ice_servers == (IceServer("stun:a:1"), IceServer("turn:b:2", "u", "p"))
+    assert settings.worker.media.bitrate_bps == 700_000
+    assert serve.settings(serve.parser().parse_args([])).worker.media.bitrate_bps is None
+    assert not settings.loopback
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--port 99999", "--port must be between"),
+        ("--max-sessions 0", "max_sessions"),
+        ("--ice-server http://x", "--ice-server must look like"),
+        ("--bitrate 3", "--bitrate must be between"),
+        ("--bitrate 0", "--bitrate must be between .* leave it out"),
+        ("--allow-origin foo", "--allow-origin must look like https://video.example .* not 'foo'"),
+        ("--allow-origin https://x.example/", "without a path"),
+        ("--allow-origin https://X.example", "in small letters"),
+        ("--allow-origin null", "--allow-origin must look like"),
+        ("--max-viewers 0", "--max-viewers"),
+    ],
+)
+def test_options_out_of_range_are_named(options: str, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        serve.settings(serve.parser().parse_args(options.split()))
+
+
+@pytest.mark.parametrize("origin", ["*", "http://localhost:3000", "https://[::1]:8", "capacitor://localhost"])
+def test_sites_are_named_as_browsers_do(origin: str) -> None:
+    assert serve.settings(serve.parser().parse_args(["--allow-origin", origin])).origins == (origin,)
+
+
+def test_what_is_loopback() -> None:
+    hosts = {"127.0.0.1": True, "localhost": True, "::1": True, "0.0.0.0": False, "example.org": False}
+    assert {host: ServerConfig(host=host).loopback for host in hosts} == hosts
+
+
+def test_an_occupied_port_is_one_line_that_names_it() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with (
+            pytest.raises(Unavailable, match=rf"port {port} is taken.*--port {port + 1}"),
+            serve.bound("127.0.0.1", port),
+        ):
+            pass
+        result = psistream("serve", "--backend", "fake", "--port", str(port))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1
+    assert str(port) in result.stderr
+
+
+def test_an_address_that_is_not_ours_is_one_line() -> None:
+    with pytest.raises(Unavailable, match=r"192\.0\.2\.77"), serve.bound("192.0.2.77", 0):
+        pass
+
+
+@pytest.fixture
+def served(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str]]:
+    """`psistream serve` in this process, where it fails: exit status and what it said. Spares the imports."""
+    monkeypatch.setattr("logging.basicConfig", lambda **options: None)
+    monkeypatch.setattr(serve, "QUIET", ())
+
+    def run(*args: str) -> tuple[int, str]:
+        status = serve.main(["--port", "0", "--worker", "thread", *args])
+        shown = capsys.readouterr()
+        assert shown.out == ""
+        return status, shown.err
+
+    return run
+
+
+def test_missing_weights_are_one_line(served: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    status, told = served("--backend", "onnxruntime", "--model", str(tmp_path / "none"))
+    assert (status, told.count("\n")) == (2, 1)
+    assert str(tmp_path) in told
+
+
+def test_corrupt_weights_are_one_line(served: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{ not json")
+    status, told = served("--backend", "onnxruntime", "--model", str(tmp_path))
+    assert (status, told.count("\n")) == (1, 1)
+    assert "manifest" in told
+
+
+def test_an_unknown_mqtt_setting_is_one_line(served: Callable[..., tuple[int, str]]) -> None:
+    status, told = served("--backend", "fake", "--mqtt", "pigeon")
+    assert (status, told.count("\n")) == (2, 1)
+    assert "--mqtt must be" in told
+
+
+def test_serve_says_where_to_click_and_ends_cleanly_with_a_client_on_the_line() -> None:
+    with serving("--mqtt", "embedded:0") as (process, lines):
+        assert lines[0].startswith("psistream is live at http://localhost:")
+        assert "mqtt://127.0.0.1:" in lines[1]
+        assert "psistream play http" in lines[2]
+        port = int(lines[0].rpartition(":")[2])
+        with closing(http.client.HTTPConnection("localhost", port)) as line:
+            line.request("GET", "/readyz")  # kept open: it must not hold up the end
+            assert line.getresponse().status == 200
+            process.send_signal(signal.SIGINT)
+            start_s = time.monotonic()
+            out, err = process.communicate(timeout=30)
+            took_s = time.monotonic() - start_s
+        assert (process.returncode, out, err) == (0, "", "")
+        assert took_s < 2.0 or os.getloadavg()[0] > 2 * (os.cpu_count() or 1), "others had the machine"
+
+
+async def test_where_others_can_come_in_the_greeting_shows_the_secrets_that_are_needed() -> None:
+    async with live(config(host="0.0.0.0")) as server:
+        lines = serve.greeting(server.services, 8080).split("\n")
+        main = server.services.gateway.session("main")
+        assert lines[0] == f"psistream is live at http://localhost:8080/#token={main.token}"
+        assert f"Authorization: Bearer {server.services.access.api_key}" in lines[1]
+        assert len(lines) <= 3
+
+
+SLOW = """
+import asyncio, sys
+import server.app, server.worker.process, server.serve
+async def start(self):
+    print("loading", flush=True)
+    await asyncio.sleep(60)
+server.worker.process.ProcessWorker.start = start
+sys.exit(server.serve.main(["--backend", "fake", "--port", "0", "--mqtt", "off"]))
+"""
+
+
+def test_a_signal_while_the_model_loads_ends_without_a_traceback() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=ENVIRONMENT,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "loading\n"
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+        assert (process.returncode, err) == (0, "")
+
+
+SERVED = """
+import asyncio, sys
+from server.config import ServerConfig, WorkerConfig
+from server.app import create_app
+from tests.rigs.paths import ROOT
+async def main():
+    app = create_app(ServerConfig(worker=WorkerConfig(backend="fake"), placement="thread"))
+    async with app.router.lifespan_context(app):
+        import server.serve, server.worker.process, engine.backends.ort
+        heavy = ("torch", "transformers", "onnx", "scipy", "matplotlib")
+        print([name for name in heavy if name in sys.modules])
+asyncio.run(main())
+"""
+
+
+def test_serving_never_imports_torch() -> None:
+    """It would cost seconds of every start and gigabytes of every installation."""
+    result = subprocess.run(
+        [sys.executable, "-c", SERVED], capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, check=True
+    )
+    assert result.stdout == "[]\n"

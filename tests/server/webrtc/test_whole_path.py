@@ -1,0 +1,327 @@
+"""The whole path: a fake model, encoder, fan-out, WebRTC, data channel, against a viewer of aiortc's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import aiomqtt
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from server.config import WorkerConfig
+from server.media.adapter import Payloads
+from server.worker.process import ProcessWorker
+from tests.rigs.server_rig import Live, Watcher, config, live, recorded, until, watching
+
+PROCESS = config(placement="process")
+
+
+def colour(picture: npt.NDArray[np.uint8]) -> str:
+    """Which of red, green and blue the sky has most of; the fake paints it in the prompt's colour."""
+    return ("red", "green", "blue")[int(picture[20:60].mean((0, 1)).argmax())]
+
+
+async def shows(viewer: Watcher, wanted: str, frames: int = 60) -> int:
+    """Watch until the picture has this colour; how many frames that took."""
+    for count in range(frames):
+        if colour(await viewer.picture()) == wanted:
+            return count
+    raise AssertionError(f"{frames} frames and none was {wanted}")
+
+
+def steady(times: list[int]) -> bool:
+    """In real time; on a busy machine a segment may have been late, which moves playout."""
+    steps = sorted(b - a for a, b in pairwise(times))
+    return steps[0] >= 5600 and steps[len(steps) // 2] < 5650
+
+
+async def test_a_slow_device_plays_evenly_in_slow_motion_and_says_so(tmp_path: Path) -> None:
+    """0.35 s per step: a first segment of 1.4 s, then 0.7 s for each 0.5 s of video."""
+    (tmp_path / "fake.json").write_text('{"delay_s": 0.35}')
+    slow = WorkerConfig(backend="fake", model=str(tmp_path))
+    async with live(config(worker=slow)) as server:
+        await until(lambda: server.services.gateway.info("main").buffering, "word on the first picture")
+        answer = (await server.http.get("/v1/sessions/main")).json()
+        async with watching(server) as viewer:
+            await connected(viewer)
+            times = [(await viewer.frame()).pts or 0 for _ in range(24)]
+            figures = viewer.heard("segment")
+        assert 0 <= answer["buffering"]["resumes_in_s"] < 10
+        assert 0.4 < answer["buffering"]["speed"] < 0.9
+        assert viewer.heard("session")[-1]["buffering"] is None
+        assert (await server.http.get("/v1/sessions/main")).json()["stats"]["rate"] < 1
+        assert await server.figure("psistream_playback_rate_ratio_count") >= 2
+    assert all(f["rate"] <= f["speed"] < 0.9 for f in figures), figures
+    steps = sorted(b - a for a, b in pairwise(times))
+    slowest, fastest = (90_000 / 16 / f(x["rate"] for x in figures) for f in (min, max))
+    middle = steps[len(steps) // 6 : -len(steps) // 6]  # a busy machine may be late here and there
+    assert fastest * 0.95 <= middle[0] <= middle[-1] <= slowest * 1.05, (steps, figures)
+
+
+async def connected(viewer: Watcher) -> None:
+    """Its data channel is open."""
+    await until(lambda: viewer.heard("session"), "session message")
+
+
+@pytest.mark.parametrize("settings", [config(), PROCESS], ids=["threads", "process"])
+async def test_frames_arrive_and_advance_and_a_prompt_changes_them(settings: object) -> None:
+    async with live(settings) as server, watching(server) as viewer:  # type: ignore[arg-type]
+        frames = [await viewer.frame() for _ in range(6)]
+        assert {(f.width, f.height) for f in frames} == {(320, 192)}
+        times = [f.pts or 0 for f in frames]
+        assert steady(times), times
+        assert colour(frames[-1].to_ndarray(format="rgb24").astype(np.uint8)) == "red"
+        await connected(viewer)
+        viewer.send({"type": "prompt", "id": "p1", "text": "a green hill", "how": "cut"})
+        await until(lambda: viewer.heard("receipt", id="p1", status="received"), "received")
+        await until(lambda: viewer.heard("receipt", id="p1", status="applied"), "applied")
+        await shows(viewer, "green", 20)
+        receipt = viewer.heard("receipt", id="p1", status="applied")[0]
+        assert receipt["segment"] * 8 == receipt["frame"]
+        assert receipt["pts_90k"] > 0
+        clock = viewer.heard("clock")[0]
+        assert (clock["clock_rate"], 0 <= clock["rtp_offset"] < 2**32) == (90_000, True)
+        assert any(s["segment"] >= receipt["segment"] - 1 for s in viewer.heard("segment"))
+
+
+async def test_the_applied_time_is_that_of_the_first_frame_that_shows_it() -> None:
+    """What a page computes prompt-to-picture from; one frame off would be a lie of 60 ms."""
+    async with live() as server, watching(server) as viewer:
+        await viewer.frame()
+        await connected(viewer)
+        first = server.services.gateway.session("main").fanout._tracks["vp8"][0]
+        viewer.send({"type": "prompt", "id": "p1", "text": "a green hill", "how": "cut"})
+        origin = first._timestamp - ((await viewer.frame()).pts or 0)  # within the frames that are under way
+        for _ in range(40):
+            frame = await viewer.frame()
+            if colour(frame.to_ndarray(format="rgb24").astype(np.uint8)) == "green":
+                break
+        pts_90k = viewer.heard("receipt", status="applied")[0]["pts_90k"]
+        assert abs((frame.pts or 0) + origin - pts_90k) <= 3 * 5625
+
+
+async def test_h264_plays_as_well() -> None:
+    async with live() as server, watching(server, codecs=("h264",)) as viewer:
+        assert await shows(viewer, "red", 3) == 0
+        await connected(viewer)
+        viewer.send({"type": "prompt", "text": "a blue lake", "how": "cut"})
+        await shows(viewer, "blue", 30)
+
+
+async def test_viewers_share_one_encode_and_a_late_one_begins_at_a_keyframe() -> None:
+    async with live() as server, watching(server) as first:
+        for _ in range(4):
+            await first.frame()
+        async with watching(server) as late:
+            assert await shows(late, "red", 3) == 0  # decoded from its first packet on
+            for _ in range(8):
+                await asyncio.gather(first.frame(), late.frame())
+            track = server.services.gateway.session("main").fanout._tracks["vp8"][1]
+            encoded = await server.figure('psistream_frames_encoded_total{codec="vp8"}')
+            sent = await server.figure("psistream_frames_sent_total")
+            assert track.dropped == 0
+            assert sent > encoded + 6
+            assert sum(v.connected for v in server.services.viewers._viewers.values()) == 2
+
+
+async def test_a_viewer_that_lost_the_picture_gets_a_keyframe() -> None:
+    async with live() as server, watching(server) as viewer:
+        await viewer.frame()
+        keys: list[int] = []
+        fanout = server.services.gateway.session("main").fanout
+        track = fanout._tracks["vp8"][0]
+        offer = track.offer
+
+        def spy(packet: Payloads) -> None:
+            if packet.keyframe:
+                keys.append(packet.timestamp)
+            offer(packet)
+
+        track.offer = spy  # type: ignore[method-assign]
+        await asyncio.sleep(0.45)  # the last one must be long enough ago
+        receiver = viewer.pc.getReceivers()[0]
+        ssrc = next(iter(receiver._RTCRtpReceiver__active_ssrc))  # type: ignore[attr-defined]
+        for _ in range(3):
+            await receiver._send_rtcp_pli(ssrc)
+        await until(lambda: keys, "keyframe")
+        assert await server.figure("psistream_webrtc_pli_total") == 3
+        await asyncio.sleep(0.2)
+        assert len(keys) == 1
+
+
+async def test_a_slow_viewer_loses_frames_and_slows_nobody() -> None:
+    async with live() as server, watching(server) as fast, watching(server) as slow:
+        await asyncio.gather(fast.frame(), slow.frame())
+        viewers = {v.id: v for v in server.services.viewers._viewers.values()}
+        stuck, free = (viewers[v.location.rpartition("/")[2]] for v in (slow, fast))
+        transport = stuck.pc.getSenders()[0].transport
+
+        async def crawl(data: bytes) -> None:
+            await asyncio.sleep(0.7)
+
+        transport._send_rtp = crawl  # type: ignore[method-assign]
+        times = [(await fast.frame()).pts or 0 for _ in range(20)]
+        assert steady(times), times
+        assert free.track.dropped == 0
+        assert stuck.track.dropped > 0
+        assert len(stuck.track._queue) <= 8
+        await server.http.delete(slow.location)
+        assert await server.figure('psistream_frames_dropped_total{reason="slow_viewer"}') > 0
+
+
+async def test_sessions_are_isolated_and_one_that_fails_takes_nobody_along() -> None:
+    async with live() as server:
+        mine = (await server.http.post("/v1/sessions", json={"prompt": "a blue lake"})).json()
+        async with (
+            watching(server) as shared,
+            watching(server, mine["id"], token=mine["token"]) as own,
+        ):
+            assert await shows(own, "blue", 3) == 0
+            assert await shows(shared, "red", 3) == 0
+            await connected(own)
+            own.send({"type": "prompt", "id": "x", "text": "boom"})
+            await until(lambda: own.heard("closed"), "end of the session that failed")
+            assert own.heard("closed")[0]["code"] == "backend"
+            await until(lambda: len(server.services.viewers) == 1, "departure of its viewer")
+            for _ in range(4):
+                assert colour(await shared.picture()) == "red"
+            assert not shared.heard("closed")
+            assert (await server.http.get("/readyz")).status_code == 200
+
+
+async def test_who_may_only_watch_cannot_steer_over_the_data_channel() -> None:
+    async with live() as server:
+        mine = (await server.http.post("/v1/sessions", json={"prompt": "a blue lake"})).json()
+        async with watching(server, mine["id"], token=mine["view_token"]) as onlooker:
+            await connected(onlooker)
+            onlooker.send({"type": "prompt", "id": "x", "text": "a red sea"})
+            await until(lambda: onlooker.heard("receipt", id="x"), "answer")
+            assert onlooker.heard("receipt", id="x")[0]["code"] == "forbidden"
+            onlooker.send({"type": "ping", "id": "1"})
+            await until(lambda: onlooker.heard("pong", id="1"), "pong")
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [("{", "invalid"), ("x" * 100_000, "invalid"), ('{"type":"fly"}', "invalid"), (b"\x00\xff", "invalid")],
+    ids=["broken", "huge", "unknown", "bytes"],
+)
+async def test_nonsense_on_the_data_channel_is_answered_and_the_video_goes_on(
+    message: str | bytes, code: str
+) -> None:
+    async with live() as server, watching(server) as viewer:
+        await viewer.frame()
+        await connected(viewer)
+        assert viewer.channel is not None
+        viewer.channel.send(message)
+        await until(lambda: viewer.heard("error"), "error")
+        assert viewer.heard("error")[0]["code"] == code
+        await viewer.frame()
+
+
+async def test_a_paused_session_shows_its_picture_to_who_comes_late() -> None:
+    async with live() as server, watching(server) as first:
+        await first.frame()
+        await server.control({"type": "pause"})
+        await until(lambda: server.services.gateway.info("main").paused, "pause")
+        await asyncio.sleep(0.7)  # what was queued has played
+        async with watching(server) as late:
+            assert colour(await late.picture()) == "red"
+
+
+async def kill_worker(server: Live) -> None:
+    worker = server.services.gateway._supervisor._worker
+    assert isinstance(worker, ProcessWorker)
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+
+
+async def test_a_worker_is_killed_and_the_video_goes_on_in_the_same_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("server.upkeep.EVERY_S", 0.1)
+    async with live(replace(PROCESS, snapshot_every_s=0.1)) as server, watching(server) as viewer:
+        gate = server.services.gateway
+        session = gate.session("main")
+        sent = recorded(session.fanout)
+        await connected(viewer)
+        viewer.send({"type": "prompt", "id": "p", "text": "a blue lake"})
+        await shows(viewer, "blue", 200)
+        await until(lambda: len(session.keepsake) == 0, "snapshot that shows the prompt")
+        shown = viewer.heard("segment")[-1]["segment"]
+        await kill_worker(server)
+        await until(lambda: session.away, "loss")
+        assert (await server.http.get("/readyz")).status_code == 503
+        assert (await server.http.get("/livez")).status_code == 200
+        viewer.send({"type": "action", "id": "left", "action": "left"})  # nobody has to wait with it
+        count = len(viewer.heard("segment"))
+        await until(lambda: len(viewer.heard("segment")) > count, "picture of the next worker", 60.0)
+        assert viewer.heard("segment")[count]["segment"] > shown
+        assert gate.info("main").prompt == "a blue lake"
+        await until(lambda: viewer.heard("receipt", id="left", status="applied"), "effect of the action")
+        viewer.send({"type": "prompt", "id": "q", "text": "a green hill"})
+        await shows(viewer, "green", 400)
+        assert all(a.pts_90k < b.pts_90k for a, b in pairwise(sent))
+        assert not viewer.heard("closed")
+        assert any(m["buffering"] for m in viewer.heard("session"))
+        assert viewer.heard("session")[-1]["buffering"] is None
+        assert len(viewer.heard("receipt", id="p", status="applied")) == 1
+        assert (await server.http.get("/readyz")).status_code == 200
+        assert await server.figure("psistream_worker_restarts_total") == 1
+        assert await server.figure("psistream_failover_seconds_count") == 1
+
+
+async def test_a_frozen_worker_is_noticed_and_replaced() -> None:
+    """It can't tell of itself: nothing at all is heard while somebody watches."""
+    settings = replace(PROCESS, hang_limit_s=0.5)
+    async with live(settings) as server, watching(server) as viewer:
+        gate = server.services.gateway
+        await viewer.frame()
+        worker = gate._supervisor._worker
+        assert isinstance(worker, ProcessWorker)
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGSTOP)
+        await until(lambda: gate.stalled() or gate.fault, "suspicion")
+        assert (await server.http.get("/readyz")).status_code == 503
+        count = len(viewer.heard("segment"))
+        await until(lambda: len(viewer.heard("segment")) > count, "picture of the next worker", 60.0)
+        assert (await server.http.get("/readyz")).status_code == 200
+
+
+async def test_mqtt_steers_the_same_video() -> None:
+    async with live(config(mqtt="embedded:0")) as server, watching(server) as viewer:
+        await viewer.frame()
+        mqtt = (await server.http.get("/v1/sessions/main")).json()["mqtt"]
+        port = int(mqtt["url"].rpartition(":")[2])
+        async with aiomqtt.Client("127.0.0.1", port) as client:
+            await client.publish(f"{mqtt['topic']}/cmd/prompt", "a green hill", qos=1)
+            await shows(viewer, "green", 120)
+        assert (await server.http.get("/readyz")).json()["mqtt"]["state"] == "connected"
+
+
+async def test_a_line_that_loses_packets_still_plays() -> None:
+    """Lost packets are asked for and sent again."""
+    async with live() as server, watching(server) as viewer:
+        await viewer.frame()
+        stage = next(iter(server.services.viewers._viewers.values()))
+        ice = stage.pc.getSenders()[0].transport.transport
+        send, dice, lost = ice._send, random.Random(1), []
+
+        async def lossy(data: bytes) -> None:
+            if dice.random() < 0.1:
+                lost.append(data)
+            else:
+                await send(data)
+
+        ice._send = lossy
+        for _ in range(30):
+            await viewer.frame(within_s=10.0)
+        assert lost
+        assert colour(await viewer.picture()) == "red"
