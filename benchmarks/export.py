@@ -24,10 +24,10 @@ from benchmarks.report import BenchError, Report
 from engine.backends.artifact import Artifact, open_artifact
 from engine.errors import PsistreamError
 from engine.model.signature import signature
-from export.gates import distance
-from export.parity import Given, sized
-from export.rivals import pytorch
-from export.verify import learn
+from export.verify.candidates import pytorch
+from export.verify.gates import distance
+from export.verify.parity import Given, sized
+from export.verify.verify import learn
 
 COMPILED = "PyTorch compiled"
 

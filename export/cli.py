@@ -43,7 +43,7 @@ def onnx(args: argparse.Namespace) -> int:
 
 
 def full(args: argparse.Namespace, precisions: list[str]) -> int:
-    from export.full import export_full
+    from export.framepack.export import export_full
 
     layers = None
     if args.layers is not None:
@@ -62,7 +62,7 @@ def full(args: argparse.Namespace, precisions: list[str]) -> int:
 def tensorrt(args: argparse.Namespace) -> int:
     from engine.backends.artifact import open_artifact
     from engine.backends.engines import cache_folder
-    from export.tensorrt import Plan, build, parsed, precision_for
+    from export.tensorrt.build import Plan, build, parsed, precision_for
 
     artifact = open_artifact(args.folder, needs=())
     roles = args.roles.split(",") if args.roles else list(dict.fromkeys(g.role for g in artifact.graphs))
@@ -105,7 +105,7 @@ def quiet(line: str) -> None:
 
 def fp8(args: argparse.Namespace) -> int:
     from export.fp8 import add
-    from export.rivals import opened
+    from export.verify.candidates import opened
 
     graph = add(opened(args.folder))
     size = (args.folder / graph.file).stat().st_size / 1024
@@ -125,9 +125,9 @@ def upgrade(args: argparse.Namespace) -> int:
 
 
 def verify(args: argparse.Namespace) -> int:
-    from export.record import note
-    from export.rivals import PRECISION, candidate, edges, opened, precisions, pytorch
-    from export.verify import verify as compare
+    from export.verify.candidates import PRECISION, candidate, edges, opened, precisions, pytorch
+    from export.verify.record import note
+    from export.verify.verify import verify as compare
 
     artifact = opened(args.folder)
     backend = candidate(args.backend, artifact)
@@ -156,7 +156,7 @@ def inspect(args: argparse.Namespace) -> int:
 
 
 def selftest(args: argparse.Namespace) -> int:
-    from export.selftest import run
+    from export.verify.selftest import run
 
     return run(args.folder, segments=args.segments, batch=args.batch, out=args.json)
 

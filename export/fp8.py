@@ -23,9 +23,9 @@ from engine.backends.artifact import Artifact, Graph, write_manifest
 from engine.backends.reference import TorchBackend
 from engine.errors import ModelFilesError
 from export.manifest import describe
-from export.parity import Given, cases
-from export.rivals import pytorch
-from export.verify import LEARN, learn
+from export.verify.candidates import pytorch
+from export.verify.parity import Given, cases
+from export.verify.verify import LEARN, learn
 
 ROLE = "denoise"
 LARGEST = 448.0  # of E4M3

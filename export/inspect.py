@@ -91,7 +91,7 @@ def preset_shapes(name: str) -> list[str]:
         return folder_of_built_in()
     import torch
 
-    from export.full import shapes
+    from export.framepack.export import shapes
 
     with torch.inference_mode():
         parameters, found = shapes(name)

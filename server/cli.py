@@ -20,8 +20,8 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "serve": Command("server.serve:main", "run the server, then open http://localhost:8080"),
-    "play": Command("clients.play:main", "steer from the terminal: arrow keys, / to type a prompt"),
-    "view": Command("clients.view:main", "watch or record a running session"),
+    "play": Command("clients.play.command:main", "steer from the terminal: arrow keys, / to type a prompt"),
+    "view": Command("clients.view.command:main", "watch or record a running session"),
     "generate": Command("engine.generate:main", "make a video file, no server needed"),
     "replay": Command("engine.replay:main", "make a session's video again from its control log"),
     "bench": Command("benchmarks.cli:main", "measure latency and speed"),
@@ -29,7 +29,9 @@ COMMANDS = {
     "train": Command("engine.training.cli:main", "train the model"),
     "evaluate": Command("engine.evaluate:main", "measure what a model does, on a world whose truth is known"),
     "model": Command("engine.model_info:main", "tell a model's size, tokens, state and cost"),
-    "convert": Command("export.convert:main", "make a public FramePack checkpoint a full-size model"),
+    "convert": Command(
+        "export.framepack.convert:main", "make a public FramePack checkpoint a full-size model"
+    ),
 }
 HELP = """\
 psistream makes an endless video that you steer while you watch it.

@@ -32,7 +32,8 @@ from engine.model.precondition import Precondition, shifted
 
 Given = Mapping[str, Tensor]  # the inputs of `denoise` (engine.model.signature) besides x, t and d
 
-# What psistream adds to the backbone. On a public checkpoint all of it starts as a no-op (export/convert.py).
+# What psistream adds to the backbone. On a public checkpoint all of it starts as a no-op
+# (export/framepack/convert.py).
 EXTRA = (
     "memorize",
     "squeeze",

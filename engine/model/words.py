@@ -36,7 +36,7 @@ class Words(nn.Module):
         if table is None or table.shape != (c.vocabulary, c.embedding):
             raise ModelFilesError(
                 f"the table of words should be {c.vocabulary} × {c.embedding}: "
-                "`python -m export.minilm` writes it",
+                "`python -m export.text.minilm` writes it",
                 field="embeddings",
             )
         self.embeddings, self.embeddings_scale = table, tensors.get("embeddings_scale")
@@ -45,7 +45,8 @@ class Words(nn.Module):
             self.minilm.load_state_dict(state)
         except (KeyError, RuntimeError) as e:
             raise ModelFilesError(
-                f"the file of words does not hold this MiniLM ({e}): `python -m export.minilm` writes it",
+                f"the file of words does not hold this MiniLM ({e}): `python -m export.text.minilm` "
+                "writes it",
                 field="minilm",
             ) from e
 

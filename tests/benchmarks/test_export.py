@@ -10,10 +10,10 @@ import pytest
 from benchmarks.cli import main
 from benchmarks.int8 import quantize
 from engine.backends.artifact import open_artifact
-from export.gates import distance
-from export.parity import sized
-from export.rivals import pytorch
-from export.verify import learn
+from export.verify.candidates import pytorch
+from export.verify.gates import distance
+from export.verify.parity import sized
+from export.verify.verify import learn
 
 pytestmark = pytest.mark.timeout(600)  # the export is made in whichever test comes first
 

@@ -19,10 +19,10 @@ import pytest
 from rich.console import Console
 
 from clients.pace import pace
-from clients.play import main
-from clients.play_keys import FIRST_HOLD_S, HOLD_S, HeldAction, Keys
-from clients.play_screen import RECEIPTS, Screen
-from clients.play_wire import Broker, PlayError, end
+from clients.play.command import main
+from clients.play.keys import FIRST_HOLD_S, HOLD_S, HeldAction, Keys
+from clients.play.mqtt import Broker, PlayError, end
+from clients.play.screen import RECEIPTS, Screen
 from engine.types import Action, Pause, Prompt, Reset, Resume, Rewind, Weighted
 from server.control.broker import EmbeddedBroker
 from server.control.mqtt import MqttBridge
@@ -46,7 +46,7 @@ class Terminal:
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "clients.play",
+            "clients.play.command",
             *self._args,
             stdin=self._slave,
             stdout=self._slave,

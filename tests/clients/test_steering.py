@@ -13,8 +13,8 @@ import pytest
 from benchmarks.server import Subject, own_server
 from clients.mix import mixed
 from clients.refusal import refusal
-from clients.steering import Steering
-from clients.view import main
+from clients.view.command import main
+from clients.view.steering import Steering
 from clients.whep import Target, ViewError
 
 

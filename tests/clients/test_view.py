@@ -19,9 +19,9 @@ from rich.console import Console
 
 from benchmarks.server import Subject, free_port, own_server
 from clients.receiver import Encoded, tap
-from clients.record import CONTAINERS, Recorder, RecordError, is_keyframe, preferred_codecs
-from clients.steering import Steering
-from clients.view import SILENCE_S, Figures, main, table
+from clients.view.command import SILENCE_S, Figures, main, table
+from clients.view.record import CONTAINERS, Recorder, RecordError, is_keyframe, preferred_codecs
+from clients.view.steering import Steering
 from clients.whep import Target, Viewer, ViewError
 
 STEP = 90_000 // 16

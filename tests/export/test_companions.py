@@ -20,11 +20,11 @@ from engine.model.dit import MemoryPackDiT
 from engine.model.presets import PRESETS
 from engine.model.signature import signature
 from export.cli import main
-from export.companions import Squeezed
-from export.full import export_full, shapes, spec_of
-from export.full_models import GraphBackend, pytorch
-from export.gates import distance
-from export.tensorrt import parsed
+from export.framepack.companions import Squeezed
+from export.framepack.export import export_full, shapes, spec_of
+from export.framepack.reference import GraphBackend, pytorch
+from export.tensorrt.build import parsed
+from export.verify.gates import distance
 from tests.engine.backends.test_full import CONFIG, SERVE
 from tests.rigs.full_size import write_tiny_companions
 
@@ -142,7 +142,7 @@ def test_the_whole_companions_shapes_are_the_contracts(name: str) -> None:
 
 
 def test_the_spec_knows_its_companions_sizes() -> None:
-    from export.full import serve_of
+    from export.framepack.export import serve_of
 
     spec = spec_of(NAME, PRESETS[NAME].config, serve_of(NAME))
     assert (spec.text_length, spec.decoder_state) == (428, (1 + 8 * 16 * 60 * 104,))

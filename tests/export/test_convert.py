@@ -21,9 +21,9 @@ from engine.errors import ModelFilesError
 from engine.model.dit import MemoryPackDiT
 from engine.model.full import Serve
 from engine.model.presets import PRESETS
-from export import convert as command
-from export.convert import Options, choose_window, convert
-from export.framepack import NAME
+from export.framepack import convert as command
+from export.framepack.checkpoint import NAME
+from export.framepack.convert import Options, choose_window, convert
 from tests.rigs import framepack
 
 C = framepack.at_size(framepack.CONFIG, 4, 6)
@@ -184,8 +184,8 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from engine.model.presets import PRESETS
-from export.convert import Options, convert
-from export.framepack import tensors_of
+from export.framepack.convert import Options, convert
+from export.framepack.checkpoint import tensors_of
 
 tensors_of(PRESETS["framepack-f1"].config)  # so that torch has loaded all of itself
 data = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData"))

@@ -16,7 +16,7 @@ from engine.model.wordnet import WordNet
 from engine.training import text, vocabulary
 from engine.world.attributes import FIELDS, VALUES
 from engine.world.extra import extra
-from export import dictionary
+from export.text import dictionary
 
 NOUNS = """\
 00000001 07 n 01 purple 0 000 | a colour

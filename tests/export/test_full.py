@@ -19,7 +19,7 @@ from engine.model.dit import MemoryPackDiT
 from engine.model.presets import PRESETS, Preset
 from engine.model.signature import signature
 from export.cli import main
-from export.full import export_full, hollow, roles_of, shapes, shrunk
+from export.framepack.export import export_full, hollow, roles_of, shapes, shrunk
 from export.graph import example
 from tests.engine.backends.test_full import CONFIG, SERVE
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from engine.model.config import ModelConfig
 from engine.model.dit import EXTRA, MemoryPackDiT
 from engine.model.presets import PRESETS
-from export.framepack import tensors_of
-from export.graft import COPIES, EMBED, Graft
+from export.framepack.checkpoint import tensors_of
+from export.framepack.graft import COPIES, EMBED, Graft
 from tests.rigs import framepack
 
 DEFAULT = PRESETS["framepack-f1"].config.memory.key_bias

@@ -19,7 +19,7 @@ from engine.runtime.generator import Generator, Job
 from engine.runtime.noise import gaussian
 from engine.runtime.state import SessionState
 from engine.types import FloatArray
-from export.convert import Options, convert
+from export.framepack.convert import Options, convert
 from tests.rigs import framepack
 from tests.rigs.full_size import write_tiny_companions
 

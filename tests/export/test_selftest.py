@@ -12,10 +12,10 @@ from engine.backends.artifact import Artifact
 from engine.backends.base import Backend
 from engine.backends.device import cuda_device
 from engine.errors import Unavailable
-from export import selftest
 from export.cli import main
-from export.parity import permute
-from export.rivals import candidate, pytorch
+from export.verify import selftest
+from export.verify.candidates import candidate, pytorch
+from export.verify.parity import permute
 
 pytestmark = pytest.mark.timeout(600)  # the export is made in whichever test comes first
 
@@ -54,7 +54,7 @@ def test_a_backend_that_is_wrong_makes_it_fail(
     tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def wrong(name: str, artifact: Artifact) -> Backend:
-        from export.parity import spoilt
+        from export.verify.parity import spoilt
 
         assert candidate(name, artifact).name == "onnxruntime"
         return spoilt(pytorch(artifact, "fp32"), permute)

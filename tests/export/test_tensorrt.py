@@ -19,7 +19,7 @@ from engine.errors import BackendError, InvalidInput, ModelFilesError, Unavailab
 from engine.model.precision import LOW
 from engine.model.signature import signature
 from export.cli import main
-from export.tensorrt import Plan, build, inputs_of, parsed, record_path
+from export.tensorrt.build import Plan, build, inputs_of, parsed, record_path
 from export.wander import export_again
 from tests.rigs import tiny
 

@@ -19,11 +19,11 @@ from engine.backends.reference import TorchBackend
 from engine.errors import InvalidInput
 from engine.model.signature import signature
 from export.cli import main
-from export.gates import GATES, Distance, distance, failures, gate
-from export.parity import Recorder, controls, permute, shift, sized, spoilt
-from export.record import evidence_of, note
-from export.rivals import candidate, pytorch
-from export.verify import Report, learn, recur, verify
+from export.verify.candidates import candidate, pytorch
+from export.verify.gates import GATES, Distance, distance, failures, gate
+from export.verify.parity import Recorder, controls, permute, shift, sized, spoilt
+from export.verify.record import evidence_of, note
+from export.verify.verify import Report, learn, recur, verify
 
 pytestmark = pytest.mark.timeout(600)  # the export is made in whichever test comes first
 

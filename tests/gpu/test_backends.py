@@ -15,8 +15,8 @@ from engine.backends.engines import cache_folder
 from engine.backends.reference import ReferenceBackend
 from engine.backends.registry import load_backend
 from engine.model.signature import signature
-from export.gates import distance, gate
-from export.tensorrt import Plan, build
+from export.tensorrt.build import Plan, build
+from export.verify.gates import distance, gate
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1800)]
 

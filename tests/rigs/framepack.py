@@ -17,8 +17,8 @@ from torch import Tensor
 from engine.companions.libraries import library
 from engine.model.config import HunyuanConfig, MemoryConfig, ModelConfig, PackingConfig
 from engine.model.dit import EXTRA, MemoryPackDiT
-from export.framepack import tensors_of
-from export.graft import COPIES, Graft
+from export.framepack.checkpoint import tensors_of
+from export.framepack.graft import COPIES, Graft
 
 IMAGE = (2, 3)  # SigLIP's grid of patches, rows and columns
 CONFIG = ModelConfig(

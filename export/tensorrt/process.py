@@ -1,5 +1,5 @@
 """A build in a process of its own: started, watched, stopped; and the lock that lets one run per engine. It
-knows requests and results (export.tensorrt_worker), nothing of models.
+knows requests and results (export.tensorrt.worker), nothing of models.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import Unavailable
-from export.tensorrt_worker import Request, Result
+from export.tensorrt.worker import Request, Result
 
 Progress = Callable[[str], None]
 
@@ -27,12 +27,12 @@ def worker(request: Request, log: Path, progress: Progress, timeout_s: float) ->
     outcome.unlink(missing_ok=True)
     ask = outcome.with_suffix(".request")
     ask.write_text(json.dumps(asdict(request)))
-    here = str(Path(__file__).parent.parent)
+    here = str(Path(__file__).parents[2])
     paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     try:
         with log.open("w") as words:
             process = subprocess.Popen(
-                [sys.executable, "-m", "export.tensorrt_worker", str(ask)],
+                [sys.executable, "-m", "export.tensorrt.worker", str(ask)],
                 stdout=subprocess.PIPE,
                 stderr=words,
                 text=True,

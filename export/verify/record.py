@@ -13,7 +13,7 @@ from engine.backends import engines
 from engine.backends.artifact import Artifact, write_manifest
 from engine.backends.device import cuda_device
 from engine.errors import Unavailable
-from export.verify import Report
+from export.verify.verify import Report
 
 PACKAGES = {"cuda": "torch", "tensorrt_rtx": "tensorrt-rtx"}  # else the backend's own name
 

@@ -1,8 +1,8 @@
 """`psistream convert framepack-f1 DIR OUT`: a public FramePack checkpoint → what --weights takes.
 
-SemanticPack and our embeddings are grafted on (export.graft), so that at the start the model computes what
-the checkpoint did. Works shard by shard and tensor by tensor, never with the whole in memory. OUT may hold
-companions already. What was converted before an interruption is kept; config.json comes last.
+SemanticPack and our embeddings are grafted on (export.framepack.graft), so that at the start the model
+computes what the checkpoint did. Works shard by shard and tensor by tensor, never with the whole in memory.
+OUT may hold companions already. What was converted before an interruption is kept; config.json comes last.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import ModelConfig
 from engine.model.full import Serve
 from engine.model.presets import PRESETS, Preset
-from export.framepack import Checkpoint, read_config, tensors_of
-from export.graft import COPIES, EMBED, Graft
-from export.shards import PARTIAL, Entry, headers, split, write
+from export.framepack.checkpoint import Checkpoint, read_config, tensors_of
+from export.framepack.graft import COPIES, EMBED, Graft
+from export.framepack.shards import PARTIAL, Entry, headers, split, write
 
 PUBLIC = ("framepack-f1", "framepack-f0")
 TYPES = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}

@@ -2,7 +2,8 @@
 
 Graphs go beside the shards of `psistream convert`, so that graphs of any size stay small and all read one
 copy; the transformer's weights are never read. `--layers` makes the same network with a few blocks and random
-weights, to look at and to measure. What surrounds it (export.companions) is exported where its files are.
+weights, to look at and to measure. What surrounds it (export.framepack.companions) is exported where its
+files are.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from engine.model.full import Companions, Denoise, InitialMemory, Memorize, Serv
 from engine.model.precision import dtype
 from engine.model.presets import Preset, preset
 from engine.model.signature import ModelSpec, Role, signature
-from export import companions
+from export.framepack import companions
 from export.graph import example, export_role
 from export.manifest import describe, tools
 from export.weights import Stored, all_stored, places, write_shards

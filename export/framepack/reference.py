@@ -1,8 +1,8 @@
 """A full-size folder's model in PyTorch, and the backends to compare with it: its graphs in ONNX Runtime, its
 engines, PyTorch on a device.
 
-What has no graph, or no companion's files, is the same in all of them (export.standins), so a folder of
-`--layers` with nothing but a transformer can be verified too. It knows no sessions.
+What has no graph, or no companion's files, is the same in all of them (export.framepack.standins), so a
+folder of `--layers` with nothing but a transformer can be verified too. It knows no sessions.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from engine.model.config import ModelConfig, build
 from engine.model.full import Companions, Serve, full_roles
 from engine.model.precision import dtype
 from engine.model.signature import signature
-from export.companions import lacking, parts
-from export.companions import precision as surroundings
-from export.gates import ROUNDED
-from export.standins import stand_ins
+from export.framepack.companions import lacking, parts
+from export.framepack.companions import precision as surroundings
+from export.framepack.standins import stand_ins
+from export.verify.gates import ROUNDED
 
 
 def is_full(artifact: Artifact) -> bool:

@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.live import Live
 
 from clients.mix import mixed
-from clients.play_keys import HeldAction, Keys
-from clients.play_screen import HOWS, WHENS, Screen, printable
-from clients.play_wire import Broker, PlayError, Wire, broker_of, check_session, end
+from clients.play.keys import HeldAction, Keys
+from clients.play.mqtt import Broker, PlayError, Wire, broker_of, check_session, end
+from clients.play.screen import HOWS, WHENS, Screen, printable
 
 SERVER = "http://127.0.0.1:8080"
 BROKER = "mqtt://127.0.0.1:1883"

@@ -1,7 +1,7 @@
 """`psistream view`: watch a session's figures in the terminal, steer it, record its video, save its moments.
 
-It knows arguments and how things look; the connection is clients.whep, the video's file clients.record, what
-steers clients.steering, and a session's moments clients.moments.
+It knows arguments and how things look; the connection is clients.whep, the video's file clients.view.record,
+what steers clients.view.steering, and a session's moments clients.view.moments.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from clients import moments
 from clients.pace import pace, stands
-from clients.record import Recorder, RecordError, preferred_codecs
-from clients.steering import Steering, add_arguments, asked
+from clients.view import moments
+from clients.view.record import Recorder, RecordError, preferred_codecs
+from clients.view.steering import Steering, add_arguments, asked
 from clients.whep import CODECS, Picture, Target, Viewer, ViewError
 
 EVERY_S = 0.25

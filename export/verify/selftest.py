@@ -23,11 +23,11 @@ from engine.backends.base import Backend
 from engine.backends.device import cuda_device
 from engine.backends.tensorrt_api import load_api
 from engine.errors import PsistreamError, Unavailable
-from export.parity import sized
-from export.record import evidence_of, note_engine, where
-from export.rivals import PRECISION, candidate, edges, opened, precisions, pytorch
-from export.tensorrt import Plan, build, parsed, precision_for
-from export.verify import Report, learn, verify
+from export.tensorrt.build import Plan, build, parsed, precision_for
+from export.verify.candidates import PRECISION, candidate, edges, opened, precisions, pytorch
+from export.verify.parity import sized
+from export.verify.record import evidence_of, note_engine, where
+from export.verify.verify import Report, learn, verify
 
 REPEATS = 20
 AHEAD = "sm89"  # what is built on a machine without a device, to see that the builder works

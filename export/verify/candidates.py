@@ -15,7 +15,7 @@ from engine.backends.reference import ReferenceBackend, TorchBackend, load_model
 from engine.errors import InvalidInput
 from engine.model.precision import dtype, low_roles, lowered, precision_of
 from engine.model.signature import signature
-from export import full_models
+from export.framepack import reference as full_models
 
 MODULES = {  # each has load(path)
     "onnxruntime": "engine.backends.ort",

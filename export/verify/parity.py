@@ -18,7 +18,7 @@ from torch import nn
 
 from engine.backends.base import Arrays, Backend
 from engine.backends.reference import TorchBackend
-from export.gates import Distance, distance, failures
+from export.verify.gates import Distance, distance, failures
 
 Given = dict[str, npt.NDArray[Any]]
 TIMES = (0.02, 0.5, 0.96)  # high, middle, low noise

@@ -19,9 +19,9 @@ from engine.model.precision import precision_of
 from engine.model.signature import ModelSpec, signature
 from engine.runtime.generator import Generator, Job
 from engine.runtime.state import SessionState
-from export.gates import GATES, RIVAL, Distance, distance
-from export.gates import gate as gate_of
-from export.parity import Given, Recorder, Row, controls, roles
+from export.verify.gates import GATES, RIVAL, Distance, distance
+from export.verify.gates import gate as gate_of
+from export.verify.parity import Given, Recorder, Row, controls, roles
 
 PROMPTS = (
     "a blue robot walks right through a snowy city at night",

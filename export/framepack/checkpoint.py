@@ -18,7 +18,7 @@ from torch import Tensor
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import HunyuanConfig, ModelConfig
 from engine.model.dit import EXTRA, MemoryPackDiT
-from export.shards import DTYPES, Entry, headers, read
+from export.framepack.shards import DTYPES, Entry, headers, read
 
 NAME = "diffusion_pytorch_model"
 CLASSES = ("HunyuanVideoTransformer3DModelPacked", "HunyuanVideoFramepackTransformer3DModel")

@@ -92,7 +92,7 @@ class Frames(nn.Module):
 
 def stand_ins(spec: ModelSpec, config: ModelConfig, seed: int = 0) -> Companions:
     """The same for the same seed."""
-    assert config.hunyuan is not None  # export.full makes no others
+    assert config.hunyuan is not None  # export.framepack.export makes no others
     tokens = spec.image_tokens
     with torch.random.fork_rng():
         torch.manual_seed(seed)
