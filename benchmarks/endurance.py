@@ -16,7 +16,7 @@ from benchmarks.report import BenchError, Report, duration
 from benchmarks.slopes import WARM_UP, table
 from engine.backends.base import Backend
 from engine.config import RuntimeConfig
-from engine.runtime.engine import Engine
+from engine.runtime.device.engine import Engine
 from engine.types import Control, How, OpenSession, Prompt, RuntimeEvent, SegmentReady, SessionClosed
 
 PROMPTS = (

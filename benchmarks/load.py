@@ -21,7 +21,7 @@ from benchmarks.report import Report, percentile
 from engine.backends.base import Arrays, Backend
 from engine.config import RuntimeConfig
 from engine.model.signature import ModelSpec
-from engine.runtime.engine import Engine
+from engine.runtime.device.engine import Engine
 from engine.types import OpenSession, RuntimeEvent, SegmentReady, SessionClosed
 
 PROMPT = "a red fox walks right through a forest"

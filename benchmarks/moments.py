@@ -10,7 +10,7 @@ from benchmarks.report import BenchError, Report
 from benchmarks.step import times_taken_ms
 from engine.backends.base import Backend
 from engine.config import RuntimeConfig
-from engine.runtime.engine import Engine
+from engine.runtime.device.engine import Engine
 from engine.types import Action, Control, OpenSession, RuntimeEvent, SegmentReady
 
 WALKED_S = 30.0  # of video that there is to go back in

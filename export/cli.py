@@ -61,7 +61,7 @@ def full(args: argparse.Namespace, precisions: list[str]) -> int:
 
 def tensorrt(args: argparse.Namespace) -> int:
     from engine.backends.artifact import open_artifact
-    from engine.backends.engines import cache_folder
+    from engine.backends.gpu.engine_files import cache_folder
     from export.tensorrt.build import Plan, build, parsed, precision_for
 
     artifact = open_artifact(args.folder, needs=())

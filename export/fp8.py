@@ -20,7 +20,7 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from engine.backends.artifact import Artifact, Graph, write_manifest
-from engine.backends.reference import TorchBackend
+from engine.backends.pytorch import TorchBackend
 from engine.errors import ModelFilesError
 from export.manifest import describe
 from export.verify.candidates import pytorch

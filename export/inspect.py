@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from engine.backends.artifact import MANIFEST, Graph, open_artifact
-from engine.backends.engines import read
+from engine.backends.gpu.engine_files import read
 from engine.backends.locations import locations
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.presets import PRESETS

@@ -21,14 +21,14 @@ from engine.backends.artifact import (
     open_artifact,
     write_manifest,
 )
-from engine.backends.reference import load_model
+from engine.backends.pytorch import load_model
 from engine.errors import ModelFilesError
-from engine.model.autoencoder import AutoencoderConfig
 from engine.model.config import ModelConfig, build
 from engine.model.precision import dtype, low_roles, lowered
-from engine.model.roles import WorldModel, WorldModelConfig
 from engine.model.signature import ModelSpec, signature
-from engine.model.text import TextConfig
+from engine.model.text.encoder import TextConfig
+from engine.model.wander.autoencoder import AutoencoderConfig
+from engine.model.wander.world_model import WorldModel, WorldModelConfig
 from export.graph import export_role
 from export.manifest import describe, tools
 from export.weights import places, stored_tensors

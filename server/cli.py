@@ -22,13 +22,15 @@ COMMANDS = {
     "serve": Command("server.serve:main", "run the server, then open http://localhost:8080"),
     "play": Command("clients.play.command:main", "steer from the terminal: arrow keys, / to type a prompt"),
     "view": Command("clients.view.command:main", "watch or record a running session"),
-    "generate": Command("engine.generate:main", "make a video file, no server needed"),
-    "replay": Command("engine.replay:main", "make a session's video again from its control log"),
+    "generate": Command("engine.commands.generate:main", "make a video file, no server needed"),
+    "replay": Command("engine.commands.replay:main", "make a session's video again from its control log"),
     "bench": Command("benchmarks.cli:main", "measure latency and speed"),
     "export": Command("export.cli:main", "turn a trained model into ONNX graphs and TensorRT engines"),
-    "train": Command("engine.training.cli:main", "train the model"),
-    "evaluate": Command("engine.evaluate:main", "measure what a model does, on a world whose truth is known"),
-    "model": Command("engine.model_info:main", "tell a model's size, tokens, state and cost"),
+    "train": Command("engine.commands.train:main", "train the model"),
+    "evaluate": Command(
+        "engine.commands.evaluate:main", "measure what a model does, on a world whose truth is known"
+    ),
+    "model": Command("engine.commands.model_info:main", "tell a model's size, tokens, state and cost"),
     "convert": Command(
         "export.framepack.convert:main", "make a public FramePack checkpoint a full-size model"
     ),

@@ -16,7 +16,8 @@ from starlette.responses import JSONResponse, Response
 
 from engine.errors import InvalidInput
 from engine.types import ByteArray, Control, Receipt
-from server.control.messages import NewSession
+from engine.wire.controls import NewSession
+from engine.wire.strict_json import finite, load_object
 from server.control.protocol import (
     MAX_HTTP_MESSAGE_BYTES,
     make_id,
@@ -24,7 +25,6 @@ from server.control.protocol import (
     parse_new_session,
     receipt_json,
 )
-from server.control.strictjson import finite, load_object
 from server.problems import WrongType, status_of_code
 from server.services import Services, read_body, streamed
 from server.session import Session

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
-from server.control.strictjson import finite
+from engine.wire.strict_json import finite
 from server.metrics import CONTENT_TYPE
 from server.services import Services
 

@@ -15,7 +15,7 @@ import onnxruntime as ort
 
 from engine.backends.artifact import TOKENIZER, Artifact, open_artifact
 from engine.backends.base import Arrays, failure
-from engine.backends.tokens import PromptTokenizer
+from engine.backends.tokenizer import PromptTokenizer
 from engine.errors import ModelFilesError
 from engine.model.signature import Role, signature
 

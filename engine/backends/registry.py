@@ -11,14 +11,14 @@ from engine.errors import InvalidInput, Unavailable
 
 MODULES = {  # each has load(path) -> Backend
     "onnxruntime": "engine.backends.ort",
-    "reference": "engine.backends.reference",
-    "cuda": "engine.backends.cuda",
-    "tensorrt": "engine.backends.tensorrt",
-    "auto": "engine.backends.fallback",  # the fastest of these that is there
+    "reference": "engine.backends.pytorch",
+    "cuda": "engine.backends.gpu.cuda",
+    "tensorrt": "engine.backends.gpu.tensorrt",
+    "auto": "engine.backends.auto",  # the fastest of these that is there
     "fake": "engine.backends.fake",
 }
 DEFAULT_BACKEND = "onnxruntime"
-FULL_SIZE = "engine.backends.full"  # load(name, folder) -> Backend; runs in PyTorch
+FULL_SIZE = "engine.backends.framepack"  # load(name, folder) -> Backend; runs in PyTorch
 BUILT_IN = "wander"
 
 

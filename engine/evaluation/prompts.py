@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.world.attributes import FIELDS, VALUES
-from engine.world.captions import caption
+from engine.world.words.captions import caption
 
 Attributes = dict[str, int]
 

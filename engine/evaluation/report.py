@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import torch
 
-from engine.evaluation.base import Cell, Figure, Summary, Table
+from engine.evaluation.bench import Studio
+from engine.evaluation.figure import Cell, Figure, Summary, Table
 from engine.evaluation.statistics import Estimate
-from engine.evaluation.studio import Studio
 
 SURE: Final = 0.99  # what a probe must read right on clean renders
 

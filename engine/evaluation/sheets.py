@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from engine.evaluation.base import Strip
+from engine.evaluation.figure import Strip
 
 LABEL_PX = 256
 LABEL_CHARACTERS = 46

@@ -28,7 +28,7 @@ from engine.model.conditions import (
 from engine.model.config import ModelConfig
 from engine.model.memory import Memorize, Squeeze
 from engine.model.packing import CleanEmbed, NoisyEmbed, Positions
-from engine.model.precondition import Precondition, shifted
+from engine.model.wander.precondition import Precondition, shifted
 
 Given = Mapping[str, Tensor]  # the inputs of `denoise` (engine.model.signature) besides x, t and d
 

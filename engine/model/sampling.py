@@ -1,5 +1,6 @@
 """Few-step Euler sampling in torch: what training and evaluation use. Serving has its own on arrays
-(engine.runtime.generator) with the same arithmetic, for videos that have no end; FramePack-F0 needs one.
+(engine.runtime.segment.generator) with the same arithmetic, for videos that have no end; FramePack-F0 needs
+one.
 
 Legend: B batch, W latent frames of a segment, S segments, K history frames, C h w latent.
 """

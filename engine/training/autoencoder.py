@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine.model.autoencoder import FRAMES, Autoencoder, AutoencoderConfig, to_bytes, to_unit
 from engine.model.config import build
+from engine.model.wander.autoencoder import FRAMES, Autoencoder, AutoencoderConfig, to_bytes, to_unit
+from engine.training.data.ring import Ring, part_generator
 from engine.training.learner import Learner, fit, mixed_precision, save_weights
 from engine.training.pictures import draw_curves, tile, write_png
 from engine.training.recipe import Stage
-from engine.training.ring import Ring, part_generator
 from engine.training.run import Run
+from engine.world.drawing.render import render
 from engine.world.episodes import sample_episodes
-from engine.world.render import render
 
 CLIP = 3  # latent frames of a training clip
 PART = 4  # clips that are made at a time

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.errors import InvalidInput
-from engine.model.autoencoder import AutoencoderConfig
 from engine.model.config import ModelConfig, build
 from engine.model.presets import preset
+from engine.model.wander.autoencoder import AutoencoderConfig
 
 PACKAGED = Path(__file__).parent / "recipes"
 
@@ -94,7 +94,7 @@ class Phase:
     blur_below: float = 0.25  # direct by Eq. 7: below this t the estimate is a blur; go on from the truth
     rollout_steps: int = 5  # student: Euler steps of a rollout
     split: float = 0.0  # share of rows trained by interval splitting, for few-step sampling
-    guidance: float = 0.0  # trained in: 0.5 is a scale of 2 (engine.training.guidance)
+    guidance: float = 0.0  # trained in: 0.5 is a scale of 2 (engine.training.dit.guidance)
     silent: float = 0.0  # share of chains without a prompt; guidance wants some
     train: Literal["all", "output"] = "all"  # output: the last norm and projection only, as in the paper
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from engine.world.attributes import FIELDS, FRAMES_PER_LATENT, HERO_X, WIDTH
+from engine.world.drawing.landmarks import SLOTS, survey
+from engine.world.drawing.scene import terrain
 from engine.world.episodes import Episodes
-from engine.world.landmarks import SLOTS, survey
-from engine.world.scene import terrain
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.backends.full import fits
+from engine.backends.framepack import fits
 from engine.companions.image import ImageCompanion, Preprocessing
 from engine.companions.vae import Vae
 from engine.model.config import ModelConfig
 from engine.model.dit import MemoryPackDiT
-from engine.model.full import Companions, Decode, EncodeImage, EncodeText, Serve
+from engine.model.framepack import Companions, Decode, EncodeImage, EncodeText, Serve
 from export.weights import write_shards
 
 ROLES = ("encode_text", "encode_image", "decode")

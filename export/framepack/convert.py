@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 from torch import Tensor
 
-from engine.backends.full import CONFIG, FORMAT
+from engine.backends.framepack import CONFIG, FORMAT
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import ModelConfig
-from engine.model.full import Serve
+from engine.model.framepack import Serve
 from engine.model.presets import PRESETS, Preset
 from export.framepack.checkpoint import Checkpoint, read_config, tensors_of
 from export.framepack.graft import COPIES, EMBED, Graft

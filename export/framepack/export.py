@@ -20,11 +20,11 @@ import torch
 from torch import nn
 
 from engine.backends.artifact import Graph, write_manifest
-from engine.backends.full import read_config
+from engine.backends.framepack import read_config
 from engine.errors import InvalidInput, Unavailable
 from engine.model.config import ModelConfig
 from engine.model.dit import MemoryPackDiT
-from engine.model.full import Companions, Denoise, InitialMemory, Memorize, Serve, Squeeze
+from engine.model.framepack import Companions, Denoise, InitialMemory, Memorize, Serve, Squeeze
 from engine.model.precision import dtype
 from engine.model.presets import Preset, preset
 from engine.model.signature import ModelSpec, Role, signature
@@ -55,7 +55,7 @@ def shrunk(config: ModelConfig, layers: tuple[int, int]) -> ModelConfig:
 
 
 def spec_of(name: str, config: ModelConfig, serve: Serve) -> ModelSpec:
-    """As engine.model.full has it, without the companions at hand."""
+    """As engine.model.framepack has it, without the companions at hand."""
     return ModelSpec(
         name=name,
         height=serve.height,

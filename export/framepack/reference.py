@@ -17,14 +17,14 @@ from torch import nn
 
 from engine.backends.artifact import Artifact
 from engine.backends.base import Arrays, Backend
-from engine.backends.cuda import DeviceBackend, module_bodies
-from engine.backends.device import cuda_device
-from engine.backends.full import fits, load_dit
-from engine.backends.graphs import Body
-from engine.backends.reference import Tokenize, TorchBackend
+from engine.backends.framepack import fits, load_dit
+from engine.backends.gpu.cuda import DeviceBackend, module_bodies
+from engine.backends.gpu.driver import cuda_device
+from engine.backends.gpu.graphs import Body
+from engine.backends.pytorch import Tokenize, TorchBackend
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import ModelConfig, build
-from engine.model.full import Companions, Serve, full_roles
+from engine.model.framepack import Companions, Serve, full_roles
 from engine.model.precision import dtype
 from engine.model.signature import signature
 from export.framepack.companions import lacking, parts
@@ -122,7 +122,7 @@ def candidate(name: str, artifact: Artifact) -> Backend:
     base = pytorch(artifact, "bf16")
     bodies: dict[str, Body] = dict(module_bodies(base.spec, base.modules, compiled=name == "cuda"))
     if name == "tensorrt":
-        from engine.backends.tensorrt import deserialized, fitting
+        from engine.backends.gpu.tensorrt import deserialized, fitting
 
         api, chosen = fitting(artifact, here.target)
         name = api.name

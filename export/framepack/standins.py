@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.model.config import ModelConfig
-from engine.model.full import Companions
+from engine.model.framepack import Companions
 from engine.model.signature import ModelSpec
 from engine.types import FloatArray, IntArray
 

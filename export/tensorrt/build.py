@@ -2,7 +2,8 @@
 its own, with a log beside the plan.
 
 What is there already and fits is taken. A plan appears under its name only when it is whole, its record after
-it. It knows nothing of sessions; engine.backends.engines says what a record holds and when it may be loaded.
+it. It knows nothing of sessions; engine.backends.gpu.engine_files says what a record holds and when it may be
+loaded.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from pathlib import Path
 
 import onnx
 
-from engine.backends import engines
 from engine.backends.artifact import Artifact, described, sha256
-from engine.backends.device import cuda_device
-from engine.backends.engines import ANY, Engine, Inputs
-from engine.backends.tensorrt_api import Api, load_api
+from engine.backends.gpu import engine_files as engines
+from engine.backends.gpu.driver import cuda_device
+from engine.backends.gpu.engine_files import ANY, Engine, Inputs
+from engine.backends.gpu.tensorrt_api import Api, load_api
 from engine.errors import BackendError, InvalidInput, ModelFilesError
 from engine.model.precision import LOW, precision_of
 from engine.model.signature import signature

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.backends.tensorrt_api import Api, load_api
+from engine.backends.gpu.tensorrt_api import Api, load_api
 
 VARIANTS = {
     "plain": (),

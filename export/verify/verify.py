@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from engine.backends.base import Backend
-from engine.backends.reference import TorchBackend
+from engine.backends.pytorch import TorchBackend
 from engine.model.precision import precision_of
 from engine.model.signature import ModelSpec, signature
-from engine.runtime.generator import Generator, Job
-from engine.runtime.state import SessionState
+from engine.runtime.segment.generator import Generator, Job
+from engine.runtime.state.state import SessionState
 from export.verify.gates import GATES, RIVAL, Distance, distance
 from export.verify.gates import gate as gate_of
 from export.verify.parity import Given, Recorder, Row, controls, roles

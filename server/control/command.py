@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.errors import InvalidInput
 from engine.types import Control
+from engine.wire.controls import CONTROL_MODELS
+from engine.wire.strict_json import load_object, printable
 from server.control import topics
-from server.control.messages import CONTROL_MODELS
 from server.control.protocol import MAX_MESSAGE_BYTES, make_id, parse_control, salvage_id
-from server.control.strictjson import load_object, printable
 
 BARE_NUMBER = {"rewind": "seconds", "reset": "seed"}  # the field that a message of one number gives
 VERBS = tuple(name for name in CONTROL_MODELS if name != "image")

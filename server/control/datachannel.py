@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from engine.errors import InvalidInput, PsistreamError, UnknownSession
 from engine.types import Action, Control, Receipt, SegmentStats, SessionClosed
+from engine.wire.strict_json import dump, load_object
 from server.control.base import SessionEvent, Steering
 from server.control.protocol import (
     MAX_MESSAGE_BYTES,
@@ -26,7 +27,6 @@ from server.control.protocol import (
     salvage_id,
 )
 from server.control.ratelimit import TokenBucket
-from server.control.strictjson import dump, load_object
 
 log = logging.getLogger(__name__)
 

@@ -17,9 +17,7 @@ from pydantic.fields import FieldInfo
 from engine import types as nouns
 from engine.errors import InvalidInput
 from engine.types import ByteArray, Control, Receipt
-from server.control.base import SessionEvent
-from server.control.fields import MAX_IMAGE_BYTES
-from server.control.messages import (
+from engine.wire.controls import (
     CONTROL_MODELS,
     CONTROLS,
     Fork,
@@ -30,7 +28,9 @@ from server.control.messages import (
     WeightedText,
     pixels_of,
 )
-from server.control.strictjson import finite, load_object, printable
+from engine.wire.fields import MAX_IMAGE_BYTES
+from engine.wire.strict_json import finite, load_object, printable
+from server.control.base import SessionEvent
 
 MAX_MESSAGE_BYTES = 16 * 1024  # data channel and MQTT: a prompt whose every byte is a \u escape still fits
 MAX_HTTP_MESSAGE_BYTES = 4 * ((MAX_IMAGE_BYTES + 2) // 3) + MAX_MESSAGE_BYTES

@@ -13,7 +13,7 @@ from aiortc.rtcrtpparameters import RTCRtpHeaderExtensionParameters
 from aiortc.sdp import GroupDescription, MediaDescription, candidate_from_sdp
 
 from engine.errors import InvalidInput
-from server.control.strictjson import printable
+from engine.wire.strict_json import printable
 from server.media.adapter import parse_sdp
 from server.media.encoder import CODECS
 

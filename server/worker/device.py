@@ -14,7 +14,7 @@ from dataclasses import replace
 from engine.backends.registry import load_backend
 from engine.errors import Full, PsistreamError, Unavailable
 from engine.images import read_image
-from engine.runtime.engine import Engine
+from engine.runtime.device.engine import Engine
 from engine.types import (
     CloseSession,
     Discarded,

@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from benchmarks.server import Subject, free_port, own_server
-from engine.world import verbs, words
 from engine.world.attributes import HEROES, VALUES
+from engine.world.words import names as words
+from engine.world.words import verbs
 
 pytest.importorskip("playwright", reason="pip install playwright")
 from playwright.async_api import Browser, Page, Route

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.backends.artifact import Artifact, open_artifact
-from engine.backends.full import load
+from engine.backends.framepack import load
 from engine.companions.image import Preprocessing
 from engine.model.dit import MemoryPackDiT
 from engine.model.presets import PRESETS

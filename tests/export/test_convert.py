@@ -15,11 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine.backends.full import load_dit, read_config
+from engine.backends.framepack import load_dit, read_config
 from engine.companions.libraries import library
 from engine.errors import ModelFilesError
 from engine.model.dit import MemoryPackDiT
-from engine.model.full import Serve
+from engine.model.framepack import Serve
 from engine.model.presets import PRESETS
 from export.framepack import convert as command
 from export.framepack.checkpoint import NAME

@@ -12,10 +12,11 @@ import torch
 from tokenizers import Tokenizer
 
 from engine.errors import ModelFilesError
-from engine.model.wordnet import WordNet
-from engine.training import text, vocabulary
+from engine.model.text.wordnet import WordNet
+from engine.training.text import stage as text
+from engine.training.text import vocabulary
 from engine.world.attributes import FIELDS, VALUES
-from engine.world.extra import extra
+from engine.world.words.extra import extra
 from export.text import dictionary
 
 NOUNS = """\

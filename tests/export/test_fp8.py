@@ -14,8 +14,8 @@ from onnx import TensorProto, helper
 from safetensors.torch import save_file
 
 from engine.backends.artifact import WEIGHTS, Artifact, open_artifact, write_manifest
-from engine.backends.reference import TorchBackend
-from engine.backends.tensorrt_api import load_api
+from engine.backends.gpu.tensorrt_api import load_api
+from engine.backends.pytorch import TorchBackend
 from engine.errors import ModelFilesError
 from engine.model.signature import signature
 from engine.types import FloatArray, IntArray

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.backends.artifact import Artifact, open_artifact
-from engine.model.roles import WorldModelConfig
+from engine.model.wander.world_model import WorldModelConfig
 from export.cli import main
 from export.inspect import inspect
 from tests.engine.backends.test_engines import artifact, record

@@ -15,9 +15,9 @@ from engine.backends.base import Backend
 from engine.backends.registry import load_backend
 from engine.companions.unipc import UniPC
 from engine.model.config import HunyuanConfig
-from engine.runtime.generator import Generator, Job
-from engine.runtime.noise import gaussian
-from engine.runtime.state import SessionState
+from engine.runtime.segment.generator import Generator, Job
+from engine.runtime.segment.noise import gaussian
+from engine.runtime.state.state import SessionState
 from engine.types import FloatArray
 from export.framepack.convert import Options, convert
 from tests.rigs import framepack

@@ -10,7 +10,7 @@ import pytest
 
 from engine.backends.artifact import Artifact
 from engine.backends.base import Backend
-from engine.backends.device import cuda_device
+from engine.backends.gpu.driver import cuda_device
 from engine.errors import Unavailable
 from export.cli import main
 from export.verify import selftest

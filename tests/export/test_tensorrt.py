@@ -12,9 +12,9 @@ import onnx
 import pytest
 
 from engine.backends.artifact import Artifact, open_artifact, write_manifest
-from engine.backends.device import cuda_device
-from engine.backends.engines import Engine, read
-from engine.backends.tensorrt_api import load_api
+from engine.backends.gpu.driver import cuda_device
+from engine.backends.gpu.engine_files import Engine, read
+from engine.backends.gpu.tensorrt_api import load_api
 from engine.errors import BackendError, InvalidInput, ModelFilesError, Unavailable
 from engine.model.precision import LOW
 from engine.model.signature import signature

@@ -15,7 +15,7 @@ import torch
 from engine.backends.artifact import Artifact, open_artifact
 from engine.backends.base import Arrays
 from engine.backends.ort import OrtBackend
-from engine.backends.reference import TorchBackend
+from engine.backends.pytorch import TorchBackend
 from engine.errors import InvalidInput
 from engine.model.signature import signature
 from export.cli import main

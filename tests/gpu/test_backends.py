@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from engine.backends.artifact import open_artifact
-from engine.backends.cuda import DeviceBackend, load, module_bodies, world_modules
-from engine.backends.engines import cache_folder
-from engine.backends.reference import ReferenceBackend
+from engine.backends.gpu.cuda import DeviceBackend, load, module_bodies, world_modules
+from engine.backends.gpu.engine_files import cache_folder
+from engine.backends.pytorch import ReferenceBackend
 from engine.backends.registry import load_backend
 from engine.model.signature import signature
 from export.tensorrt.build import Plan, build

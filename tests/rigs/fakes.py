@@ -8,7 +8,7 @@ from dataclasses import replace
 from engine.backends.fake import FAKE_SPEC, FakeBackend
 from engine.config import RuntimeConfig
 from engine.model.signature import ModelSpec
-from engine.runtime.engine import Engine
+from engine.runtime.device.engine import Engine
 from engine.types import (
     Control,
     ControlBody,

@@ -13,13 +13,13 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor
 
 from engine.backends.artifact import EMBEDDINGS, TOKENIZER
-from engine.model.autoencoder import AutoencoderConfig
 from engine.model.config import MemoryConfig, ModelConfig, PackingConfig
 from engine.model.dit import MemoryPackDiT
-from engine.model.minilm import MiniLMConfig, eight_bits
-from engine.model.roles import WorldModel, WorldModelConfig
-from engine.model.text import TextConfig, TextEncoder
-from engine.model.words import Words
+from engine.model.text.encoder import TextConfig, TextEncoder
+from engine.model.text.minilm import MiniLMConfig, eight_bits
+from engine.model.text.word_table import Words
+from engine.model.wander.autoencoder import AutoencoderConfig
+from engine.model.wander.world_model import WorldModel, WorldModelConfig
 
 WORDS = ["[UNK]", "a", "red", "blue", "fox", "robot", "walks", "left", "right", "snow", "night"]
 

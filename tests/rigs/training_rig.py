@@ -10,12 +10,12 @@ import torch
 
 from engine.model.config import ModelConfig
 from engine.model.dit import MemoryPackDiT
-from engine.training.chains import Chains, chains_of
-from engine.training.dit import train_dit
-from engine.training.latents import Pool
+from engine.training.data.chains import Chains, chains_of
+from engine.training.data.latents import Pool
+from engine.training.data.windows import sample_windows
+from engine.training.dit.stage import train_dit
 from engine.training.learner import save_weights
 from engine.training.recipe import Dit, Phase, Recipe
-from engine.training.windows import sample_windows
 from tests.rigs import tiny
 
 LENGTH = 24

@@ -22,7 +22,7 @@ from engine.backends.artifact import (
     write_manifest,
 )
 from engine.backends.locations import locations
-from engine.backends.tokens import PromptTokenizer
+from engine.backends.tokenizer import PromptTokenizer
 from engine.errors import ModelFilesError
 from engine.model.signature import signature
 from tests.rigs import tiny

@@ -11,18 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.backends import fallback
+from engine.backends import auto as fallback
 from engine.backends.base import failure
-from engine.backends.cuda import DeviceBackend, module_bodies, world_modules
-from engine.backends.device import cuda_device
-from engine.backends.graphs import Step, Tensors
-from engine.backends.reference import ReferenceBackend
+from engine.backends.gpu.cuda import DeviceBackend, module_bodies, world_modules
+from engine.backends.gpu.driver import cuda_device
+from engine.backends.gpu.graphs import Step, Tensors
+from engine.backends.pytorch import ReferenceBackend
 from engine.backends.registry import load_backend
 from engine.errors import BackendError, OutOfMemory, PsistreamError, Unavailable
 from engine.model.precision import low_roles, lowered
 from engine.model.signature import ModelSpec, Role, signature
-from engine.runtime.generator import Generator, Job
-from engine.runtime.state import SessionState
+from engine.runtime.segment.generator import Generator, Job
+from engine.runtime.state.state import SessionState
 from tests.rigs import tiny
 
 CPU = torch.device("cpu")
@@ -219,7 +219,7 @@ def test_without_a_device_a_backend_that_was_named_is_refused(name: str) -> None
 def test_auto_takes_what_there_is_and_says_so_in_one_line(
     tiny_artifact: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.WARNING, "engine.backends.fallback"):
+    with caplog.at_level(logging.WARNING, "engine.backends.auto"):
         found = load_backend("auto", tiny_artifact)
     assert len(caplog.messages) == 1
     if not has_device():
@@ -242,7 +242,7 @@ def test_with_a_device_the_chain_goes_on_where_one_is_refused(
         return device
 
     assert fallback.first(fallback.ON_DEVICE, fallback.ON_CPU, load_from) is device
-    assert tried == ["engine.backends.tensorrt", "engine.backends.cuda", "engine.backends.ort"]
+    assert tried == ["engine.backends.gpu.tensorrt", "engine.backends.gpu.cuda", "engine.backends.ort"]
     assert caplog.messages == ["backend: cuda; not tensorrt: refusal 1; not cuda: refusal 2"]
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from engine.backends import engines
 from engine.backends.artifact import (
     WEIGHTS,
     Artifact,
@@ -21,7 +20,8 @@ from engine.backends.artifact import (
     sha256,
     write_manifest,
 )
-from engine.backends.engines import Engine, Inputs, check, private, read, write
+from engine.backends.gpu import engine_files as engines
+from engine.backends.gpu.engine_files import Engine, Inputs, check, private, read, write
 from engine.errors import ModelFilesError
 from engine.model.signature import signature
 from tests.engine.backends.test_artifact import pointing_at

@@ -13,8 +13,8 @@ from engine.backends.fake import FAIL_WORD, FAKE_SPEC, FakeBackend, load
 from engine.backends.registry import load_backend
 from engine.errors import BackendError, InvalidInput, ModelFilesError, OutOfMemory
 from engine.model.signature import signature
-from engine.runtime.generator import Generator, Job
-from engine.runtime.state import SessionState
+from engine.runtime.segment.generator import Generator, Job
+from engine.runtime.state.state import SessionState
 from engine.types import ByteArray
 from tests.rigs.fakes import TINY_SPEC
 

@@ -17,9 +17,9 @@ from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import HunyuanConfig, MemoryConfig, ModelConfig, PackingConfig
 from engine.model.dit import MemoryPackDiT
 from engine.model.signature import signature
-from engine.runtime.change import Change
-from engine.runtime.generator import Generator, Job
-from engine.runtime.state import SessionState
+from engine.runtime.segment.generator import Generator, Job
+from engine.runtime.state.change import Change
+from engine.runtime.state.state import SessionState
 from engine.types import ByteArray, Weighted
 from tests.rigs.full_size import write_tiny_companions
 

@@ -14,11 +14,11 @@ import pytest
 from engine.backends.artifact import open_artifact, write_manifest
 from engine.backends.base import Backend
 from engine.backends.ort import OrtBackend, load
-from engine.backends.reference import ReferenceBackend
+from engine.backends.pytorch import ReferenceBackend
 from engine.backends.registry import load_backend
 from engine.errors import BackendError, ModelFilesError
-from engine.runtime.generator import Generator, Job, Segment
-from engine.runtime.state import SessionState
+from engine.runtime.segment.generator import Generator, Job, Segment
+from engine.runtime.state.state import SessionState
 
 pytestmark = pytest.mark.timeout(600)  # the export is made in whichever test comes first
 

@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.backends.artifact import WEIGHTS, Artifact, open_artifact, write_manifest
-from engine.backends.reference import ReferenceBackend, load, load_model
+from engine.backends.pytorch import ReferenceBackend, load, load_model
 from engine.errors import BackendError, ModelFilesError
 from engine.model.sampling import sample_segment
 from engine.model.signature import signature
-from engine.runtime.generator import Generator, Job
-from engine.runtime.noise import gaussian
-from engine.runtime.state import SessionState
+from engine.runtime.segment.generator import Generator, Job
+from engine.runtime.segment.noise import gaussian
+from engine.runtime.state.state import SessionState
 
 pytestmark = pytest.mark.timeout(600)  # the export is made in whichever test comes first
 

@@ -10,10 +10,10 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-from engine.backends import engines
 from engine.backends.artifact import Artifact
-from engine.backends.tensorrt import Arena, EngineBody, choose, choose_role, deserialized, fitting
-from engine.backends.tensorrt_api import Api, load_api, numbers
+from engine.backends.gpu import engine_files as engines
+from engine.backends.gpu.tensorrt import Arena, EngineBody, choose, choose_role, deserialized, fitting
+from engine.backends.gpu.tensorrt_api import Api, load_api, numbers
 from engine.errors import BackendError, InvalidInput, ModelFilesError, Unavailable
 from tests.engine.backends.test_engines import artifact, record
 
@@ -256,10 +256,10 @@ def test_the_library_that_built_engines_is_the_one_that_runs_them(
     cache = cache_of(record, artifact)
     monkeypatch.setenv("PSISTREAM_ENGINES", str(cache))
     other = Api("tensorrt_rtx", "1.7.1.116", None)
-    monkeypatch.setattr("engine.backends.tensorrt.installed", lambda: [other, API])
+    monkeypatch.setattr("engine.backends.gpu.tensorrt.installed", lambda: [other, API])
     api, chosen = fitting(artifact, "sm90")
     assert (api, list(chosen)) == (API, ["decode"])
-    monkeypatch.setattr("engine.backends.tensorrt.installed", lambda: [other])
+    monkeypatch.setattr("engine.backends.gpu.tensorrt.installed", lambda: [other])
     with pytest.raises(ModelFilesError, match=r"installed is tensorrt_rtx 1\.7"):
         fitting(artifact, "sm90")
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.commands.evaluate import main
 from engine.errors import ModelFilesError
-from engine.evaluate import main
-from engine.evaluation import probe, reader
-from engine.evaluation.studio import check_world
+from engine.evaluation.bench import check_world
+from engine.evaluation.instruments import landmark_reader as reader
+from engine.evaluation.instruments import probe
 from tests.rigs.fakes import TINY_SPEC
 
 

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from engine.backends.fake import FAIL_WORD, FAKE_SPEC, FakeBackend
+from engine.commands.generate import main, segments
 from engine.errors import BackendError, InvalidInput
-from engine.generate import main, segments
 from engine.images import decode_image
 from engine.script import Entry, parse_script
 from engine.types import Action, ByteArray, Prompt, Reset

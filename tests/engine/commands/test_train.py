@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.training.cli import adapt, main, parser
+from engine.commands.train import adapt, main, parser
 from engine.training.learner import save_weights
 from engine.training.recipe import Recipe, load
 from tests.rigs import tiny

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from engine.companions.unipc import UniPC
-from engine.runtime.sampler import Euler, Sampler, make_sampler
+from engine.runtime.segment.sampler import Euler, Sampler, make_sampler
 from tests.engine.model.test_config import SPEC
 
 Field = Callable[[npt.NDArray[np.float64], float], npt.NDArray[np.float64]]

@@ -16,13 +16,13 @@ from PIL import Image
 from rich.console import Console
 
 from engine.backends.fake import FAKE_SPEC
-from engine.evaluation.base import Jobs, Outcome, Row, Scale, Shot, Strip, Summary, Table
-from engine.evaluation.measuring import Evaluation, Said, _spread, measure
+from engine.evaluation.bench import Model, Studio
+from engine.evaluation.figure import Jobs, Outcome, Row, Scale, Shot, Strip, Summary, Table
 from engine.evaluation.report import Report, shown
+from engine.evaluation.results import Store
+from engine.evaluation.runner import Evaluation, Said, _spread, measure
 from engine.evaluation.sheets import strip_image
 from engine.evaluation.statistics import Estimate, share
-from engine.evaluation.store import Store
-from engine.evaluation.studio import Model, Studio
 
 
 @dataclass

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.evaluation import reading
-from engine.evaluation.reading import CHOICES, SLOTS, figures, markdown, typed
-from engine.training.text import NAMES, captions
+from engine.evaluation import text_accuracy as reading
+from engine.evaluation.text_accuracy import CHOICES, SLOTS, figures, markdown, typed
+from engine.training.text.stage import NAMES, captions
 
 
 def mute(texts: list[str]) -> Tensor:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from engine.commands.model_info import info, main, step_flop, tokens_of
 from engine.companions.libraries import library
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import ModelConfig
 from engine.model.dit import EXTRA, MemoryPackDiT
 from engine.model.presets import PRESETS, preset
-from engine.model_info import info, main, step_flop, tokens_of
 from export.framepack.checkpoint import tensors_of
 from server import cli
 from tests.rigs import framepack, tiny

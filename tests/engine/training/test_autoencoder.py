@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.model.autoencoder import Autoencoder
+from engine.model.wander.autoencoder import Autoencoder
 from engine.training import autoencoder
 from engine.training.autoencoder import (
     Clips,
@@ -19,7 +19,7 @@ from engine.training.autoencoder import (
     train_autoencoder,
     train_decoder,
 )
-from engine.training.latents import cache_folder
+from engine.training.data.latents import cache_folder
 from engine.training.recipe import Stage
 from engine.training.run import Run
 from tests.rigs import tiny

@@ -9,14 +9,17 @@ import pytest
 import torch
 
 from engine.errors import ModelFilesError
-from engine.evaluation import comparing, probe, reader, studio
-from engine.evaluation.comparing import Bench, load_dit, measure_truth, measure_variant, write_table
-from engine.model.autoencoder import Autoencoder, AutoencoderConfig
+from engine.evaluation import bench as studio
+from engine.evaluation.instruments import landmark_reader as reader
+from engine.evaluation.instruments import probe
 from engine.model.config import ModelConfig
 from engine.model.dit import MemoryPackDiT
-from engine.training.latents import Pool
+from engine.model.wander.autoencoder import Autoencoder, AutoencoderConfig
+from engine.training.data.latents import Pool
 from engine.training.learner import save_weights
-from engine.training.variants import DONE, Variant
+from engine.variants import measure as comparing
+from engine.variants.measure import Bench, load_dit, measure_truth, measure_variant, write_table
+from engine.variants.plan import DONE, Variant
 from engine.world.motion import LEFT, RIGHT
 
 SMALL = ModelConfig(dim=32, heads=1, double_blocks=1, single_blocks=1, mlp_ratio=1)

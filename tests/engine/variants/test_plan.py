@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from engine.commands import train as cli
 from engine.errors import InvalidInput
-from engine.model.autoencoder import Autoencoder, AutoencoderConfig
-from engine.training import cli
+from engine.model.wander.autoencoder import Autoencoder, AutoencoderConfig
 from engine.training.learner import save_weights
-from engine.training.variants import finished, plan_of, read_plan
+from engine.variants.plan import plan_of, read_plan
+from engine.variants.train import finished
 
 PLAN = read_plan("variants")
 SMALL = """

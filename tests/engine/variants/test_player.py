@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.backends.reference import TorchBackend
+from engine.backends.pytorch import TorchBackend
 from engine.errors import InvalidInput
-from engine.evaluation import player
-from engine.evaluation.player import Noise, Settings, actions, forwards, in_blocks, model_of
 from engine.model.signature import ModelSpec
-from engine.runtime.generator import Generator, Job
-from engine.runtime.noise import CONTEXT, gaussian
-from engine.runtime.state import SessionState
+from engine.runtime.segment.generator import Generator, Job
+from engine.runtime.segment.noise import CONTEXT, gaussian
+from engine.runtime.state.state import SessionState
 from engine.script import Entry
-from engine.training.backwards import BLOCK
+from engine.training.data.backwards import BLOCK
 from engine.types import Action, Prompt
+from engine.variants import player
+from engine.variants.player import Noise, Settings, actions, forwards, in_blocks, model_of
 from engine.world.attributes import ACTIONS
 from tests.rigs import tiny
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from engine.evaluation.base import Row
-from engine.evaluation.table import Found, cells, claims, difference, paper, ratings, recall, to_json
-from engine.evaluation.table_text import text
+from engine.evaluation.figure import Row
+from engine.variants.markdown import text
+from engine.variants.table import Found, cells, claims, difference, paper, ratings, recall, to_json
 
 NAMES = ("all named", "right sign", "dynamic", "smoothness", "background", "subject", "sharpness", "distance")
 

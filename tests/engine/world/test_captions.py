@@ -8,10 +8,11 @@ from random import Random
 
 import pytest
 
-from engine.training import rough
-from engine.world import templates, verbs, words
+from engine.training.text import typos as rough
 from engine.world.attributes import ACTIONS, FIELDS, VALUES
-from engine.world.captions import HeldOut, caption, random_caption
+from engine.world.words import names as words
+from engine.world.words import templates, verbs
+from engine.world.words.captions import HeldOut, caption, random_caption
 
 Meaning = tuple[str, int]
 DIRECTIONS = {"left": ACTIONS.index("left"), "right": ACTIONS.index("right")}

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from engine.world.attributes import ACTIONS, COLOURS, HEROES, PLACES, TIMES, VALUES, WEATHERS
+from engine.world.drawing.landmarks import SPACING, SPRITE, paint_landmarks, survey
+from engine.world.drawing.light import light
+from engine.world.drawing.places import BACKDROPS
+from engine.world.drawing.render import labels, render
 from engine.world.episodes import Episodes, from_script, sample_episodes
-from engine.world.landmarks import SPACING, SPRITE, paint_landmarks, survey
-from engine.world.light import light
-from engine.world.places import BACKDROPS
-from engine.world.render import labels, render
 
 IDLE, LEFT, RIGHT, JUMP = range(len(ACTIONS))
 

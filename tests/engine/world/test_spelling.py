@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from engine.training.rough import misspell
-from engine.world.spelling import mend, one_slip, vocabulary
+from engine.training.text.typos import misspell
+from engine.world.words.spelling import mend, one_slip, vocabulary
 
 
 @pytest.mark.parametrize(

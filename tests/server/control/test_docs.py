@@ -17,13 +17,13 @@ from starlette.datastructures import QueryParams
 import server.problems
 from engine.backends.fake import FAKE_SPEC
 from engine.errors import InvalidInput, PsistreamError
-from engine.runtime.logreader import HEADER, read_log
+from engine.runtime.log.reader import HEADER, read_log
 from engine.types import Buffering, ByteArray, Receipt, SessionClosed
+from engine.wire.controls import CONTROL_MODELS
+from engine.wire.fields import BACK_RULE
 from server import services
 from server.control import command, topics
 from server.control.base import SessionEvent
-from server.control.fields import BACK_RULE
-from server.control.messages import CONTROL_MODELS
 from server.control.protocol import (
     MAX_HTTP_MESSAGE_BYTES,
     error_json,

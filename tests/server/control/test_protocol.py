@@ -25,6 +25,7 @@ from engine.types import (
     SessionClosed,
     Weighted,
 )
+from engine.wire.strict_json import dump
 from server.control.protocol import (
     MAX_HTTP_MESSAGE_BYTES,
     MAX_MESSAGE_BYTES,
@@ -35,7 +36,6 @@ from server.control.protocol import (
     receipt_json,
     salvage_id,
 )
-from server.control.strictjson import dump
 from tests.rigs.control_fakes import segment_stats, session_info
 
 PICTURE = base64.b64encode(b"\x89PNG picture").decode()

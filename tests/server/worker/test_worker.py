@@ -22,7 +22,7 @@ import pytest
 from engine.backends import registry
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput, Unavailable
-from engine.runtime.engine import Engine
+from engine.runtime.device.engine import Engine
 from engine.types import (
     Capacity,
     CloseSession,

@@ -10,14 +10,15 @@ import torch
 import torch.nn.functional as F
 
 from engine.backends.fake import FAKE_SPEC
-from engine.evaluation import elo, prompts
-from engine.evaluation.adherence import MOMENTS, SETTLED, hits
-from engine.evaluation.base import Summary
-from engine.evaluation.drift import _collect, pixels, spans
-from engine.evaluation.elo import Game, Judged, ratings, verdict
-from engine.evaluation.scenes import by_seed, distance
+from engine.evaluation import prompts
+from engine.evaluation.bench import Seen, acted
+from engine.evaluation.figure import Summary
+from engine.evaluation.figures import elo
+from engine.evaluation.figures.adherence import MOMENTS, SETTLED, hits
+from engine.evaluation.figures.drift import _collect, pixels, spans
+from engine.evaluation.figures.elo import Game, Judged, ratings, verdict
+from engine.evaluation.prompted_scenes import by_seed, distance
 from engine.evaluation.statistics import Estimate
-from engine.evaluation.studio import Seen, acted
 from engine.script import Entry
 from engine.types import Action
 from engine.world.attributes import FIELDS, VALUES
@@ -146,8 +147,8 @@ def test_ratings_follow_strength_and_equals_stay_at_the_start() -> None:
 
 
 def test_a_summary_of_few_rows_has_figures_and_intervals() -> None:
-    from engine.evaluation.steps import Steps
-    from engine.evaluation.studio import Model, Studio
+    from engine.evaluation.bench import Model, Studio
+    from engine.evaluation.figures.steps import Steps
 
     rng = np.random.default_rng(0)
 

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from engine.evaluation.formulas import consistency, is_dynamic, smoothness
-from engine.evaluation.studio import truth
+from engine.evaluation.bench import truth
+from engine.evaluation.figures.formulas import consistency, is_dynamic, smoothness
 from engine.world.attributes import ACTIONS
 
 

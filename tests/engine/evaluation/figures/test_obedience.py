@@ -7,9 +7,9 @@ from random import Random
 from typing import Any
 
 from engine.backends.fake import FAKE_SPEC
-from engine.evaluation.obedience import SOURCES, Obedience, _runs
+from engine.evaluation.bench import Model, Studio
+from engine.evaluation.figures.obedience import SOURCES, Obedience, _runs
 from engine.evaluation.statistics import Estimate
-from engine.evaluation.studio import Model, Studio
 from engine.world.attributes import PLACES
 
 

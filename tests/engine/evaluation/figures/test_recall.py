@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.evaluation import recall
-from engine.evaluation.examples import CELL_PX, CELLS
-from engine.evaluation.reader import Sight
-from engine.evaluation.sightings import Found, compare, descriptors, landmarks, retrieval, standing
-from engine.evaluation.studio import truth
+from engine.evaluation.bench import truth
+from engine.evaluation.figures import recall
+from engine.evaluation.figures.sightings import Found, compare, descriptors, landmarks, retrieval, standing
+from engine.evaluation.instruments.examples import CELL_PX, CELLS
+from engine.evaluation.instruments.landmark_reader import Sight
 from engine.world.attributes import ACTIONS, WIDTH
-from engine.world.landmarks import survey
+from engine.world.drawing.landmarks import survey
 
 AWAY = 160  # frames: ten seconds, 640 px
 

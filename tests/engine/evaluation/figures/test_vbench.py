@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from engine.errors import BackendError, InvalidInput, Unavailable
-from engine.evaluation import vbench
+from engine.evaluation.figures import vbench
 from engine.evaluation.statistics import Estimate
 
 STAND_IN = """\

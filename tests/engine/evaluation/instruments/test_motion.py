@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.evaluation.motion import MOVES_PX, displacement
-from engine.evaluation.obedience import asked_px, compare
-from engine.evaluation.studio import truth
+from engine.evaluation.bench import truth
+from engine.evaluation.figures.obedience import asked_px, compare
+from engine.evaluation.instruments.motion import MOVES_PX, displacement
 from engine.world.attributes import ACTIONS, PLACES, TIMES, WEATHERS
 
 WAY = ("right", "right", "idle", "left", "left", "jump", "jump", "right")

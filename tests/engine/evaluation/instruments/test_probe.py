@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from engine.errors import ModelFilesError
-from engine.evaluation.examples import CELL_PX, sharp, soft
-from engine.evaluation.probe import FILE, POOLED, Probe, load_probe, train_probe
-from engine.evaluation.reader import LandmarkReader, load_reader, reader_accuracy
-from engine.model.autoencoder import Autoencoder, AutoencoderConfig
+from engine.evaluation.instruments.examples import CELL_PX, sharp, soft
+from engine.evaluation.instruments.landmark_reader import LandmarkReader, load_reader, reader_accuracy
+from engine.evaluation.instruments.probe import FILE, POOLED, Probe, load_probe, train_probe
+from engine.model.wander.autoencoder import Autoencoder, AutoencoderConfig
 from engine.world.attributes import FIELDS, LANDMARKS, VALUES
 
 TINY = AutoencoderConfig(fine=8, coarse=8, decoder_fine=8, decoder_coarse=8, decoder_blocks=1)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from engine.evaluation.forgetting import SAME, left
-from engine.training.latents import Pool
+from engine.evaluation.psi.forgetting import SAME, left
+from engine.training.data.latents import Pool
 from tests.rigs import tiny
 
 C = tiny.DIT

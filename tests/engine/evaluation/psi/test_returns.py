@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import torch
 
-from engine.evaluation.returns import PREFIX, errors, returns, summary
-from engine.training.latents import Pool
-from engine.training.windows import REACH, recalls
+from engine.evaluation.psi.returns import PREFIX, errors, returns, summary
+from engine.training.data.latents import Pool
+from engine.training.data.windows import REACH, recalls
 from engine.world.motion import LEFT, RIGHT
 from tests.rigs import tiny
 

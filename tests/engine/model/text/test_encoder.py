@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from engine.errors import ModelFilesError
-from engine.model.roles import EncodeText
-from engine.model.text import TextEncoder
-from engine.model.words import Words
+from engine.model.text.encoder import TextEncoder
+from engine.model.text.word_table import Words
+from engine.model.wander.world_model import EncodeText
 from tests.rigs import tiny
 
 T = tiny.CONFIG.text

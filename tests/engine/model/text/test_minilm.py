@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.model.minilm import MiniLM, MiniLMConfig, eight_bits
+from engine.model.text.minilm import MiniLM, MiniLMConfig, eight_bits
 
 transformers = pytest.importorskip("transformers")
 

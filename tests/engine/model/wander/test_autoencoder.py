@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.model.autoencoder import Autoencoder, to_bytes, to_unit
+from engine.model.wander.autoencoder import Autoencoder, to_bytes, to_unit
 from tests.rigs import tiny
 
 LENGTH = 7

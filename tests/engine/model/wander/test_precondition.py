@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.model.precondition import CERTAIN, Precondition, shifted
+from engine.model.wander.precondition import CERTAIN, Precondition, shifted
 from tests.rigs import tiny
 
 ON, OFF = torch.ones(2), torch.zeros(2)

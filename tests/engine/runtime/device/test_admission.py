@@ -7,8 +7,8 @@ import pytest
 from engine.backends.fake import FakeBackend
 from engine.config import RuntimeConfig
 from engine.errors import Full
-from engine.runtime.admission import capacity, retry_after_s, row_s, taken, worthwhile
-from engine.runtime.scheduler import Stage
+from engine.runtime.device.admission import capacity, retry_after_s, row_s, taken, worthwhile
+from engine.runtime.device.scheduler import Stage
 from engine.types import Capacity, Pause, Resume, RuntimeEvent, SegmentReady
 from tests.rigs.fakes import TINY_SPEC, Rig
 

@@ -11,8 +11,8 @@ import pytest
 from engine.backends.fake import FakeBackend
 from engine.backends.registry import load_backend
 from engine.config import RuntimeConfig
-from engine.runtime.generator import Generator, Job
-from engine.runtime.state import SessionState
+from engine.runtime.segment.generator import Generator, Job
+from engine.runtime.state.state import SessionState
 from engine.types import Action, Prompt, SegmentReady
 from tests.rigs.fakes import TINY_SPEC, Rig
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.runtime.costs import Costs, Sample, between, learned
-from engine.runtime.scheduler import Stage
+from engine.runtime.device.costs import Costs, Sample, between, learned
+from engine.runtime.device.scheduler import Stage
 from tests.rigs.fakes import ManualClock
 
 

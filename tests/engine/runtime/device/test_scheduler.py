@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from engine.runtime.scheduler import Stage, Turn, Work, next_wake, pick
+from engine.runtime.device.scheduler import Stage, Turn, Work, next_wake, pick
 
 PREPARE, DENOISE, DECODE, REMEMBER = Stage
 

@@ -12,7 +12,7 @@ import pytest
 from engine.backends.fake import FakeBackend
 from engine.config import RuntimeConfig
 from engine.errors import Unavailable
-from engine.runtime.engine import Engine
+from engine.runtime.device.engine import Engine
 from engine.types import (
     Control,
     OpenSession,

@@ -12,9 +12,9 @@ import pytest
 from engine.backends.base import Arrays
 from engine.backends.fake import NAN_WORD, FakeBackend
 from engine.errors import BackendError
-from engine.runtime.generator import Generator, Job
-from engine.runtime.noise import gaussian
-from engine.runtime.state import SessionState
+from engine.runtime.segment.generator import Generator, Job
+from engine.runtime.segment.noise import gaussian
+from engine.runtime.state.state import SessionState
 from engine.types import FloatArray
 from tests.rigs.fakes import TINY_SPEC
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.runtime.inbox import Inbox
+from engine.runtime.session.inbox import Inbox
 from engine.types import Action, Control, ControlBody, Pause, Prompt, Receipt, Reset, Rewind
 
 

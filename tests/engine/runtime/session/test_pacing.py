@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from engine.runtime.pacing import (
+from engine.runtime.session.pacing import (
     EASE,
     HEADROOM,
     Pace,

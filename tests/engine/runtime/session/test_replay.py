@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine import replay as command
 from engine.backends.base import Backend
 from engine.backends.fake import FAKE_SPEC, FakeBackend
 from engine.backends.registry import load_backend
+from engine.commands import replay as command
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput
-from engine.runtime import controllog, wire
-from engine.runtime.logreader import read_log
-from engine.runtime.replay import replay
+from engine.runtime.log import control_log as controllog
+from engine.runtime.log import log_form as wire
+from engine.runtime.log.reader import read_log
+from engine.runtime.session.replay import replay
 from engine.types import (
     Action,
     ControlBody,
@@ -143,7 +144,7 @@ def test_a_prompt_of_joined_signs_survives_a_snapshot_and_a_control_character_do
 
 
 def test_a_long_log_begins_anew_and_stays_true(monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.runtime import story
+    from engine.runtime.session import timeline as story
 
     for module in (controllog, story):
         monkeypatch.setattr(module, "MOST_LINES", 40)
@@ -163,7 +164,7 @@ def test_a_long_log_begins_anew_and_stays_true(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_flood_between_two_segments_is_bounded_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.runtime import story
+    from engine.runtime.session import timeline as story
 
     for module in (controllog, story):
         monkeypatch.setattr(module, "MOST_LINES", 20)

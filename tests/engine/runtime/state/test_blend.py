@@ -7,10 +7,10 @@ from dataclasses import fields, replace
 import numpy as np
 
 from engine.backends.fake import FAKE_SPEC, FakeBackend
-from engine.runtime.blend import Said, blend, flat, size, unflat
-from engine.runtime.change import Change, NewScene
-from engine.runtime.generator import Generator, Job
-from engine.runtime.state import SessionState
+from engine.runtime.segment.generator import Generator, Job
+from engine.runtime.state.blend import Said, blend, flat, size, unflat
+from engine.runtime.state.change import Change, NewScene
+from engine.runtime.state.state import SessionState
 from engine.types import Weighted
 
 

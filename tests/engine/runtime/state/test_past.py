@@ -12,10 +12,10 @@ from engine.backends.fake import FAKE_SPEC, FakeBackend
 from engine.backends.registry import load_backend
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput, Unavailable, UnknownSession
-from engine.runtime import past
-from engine.runtime.change import Change, NewScene, total
-from engine.runtime.past import Moment, Past
-from engine.runtime.state import SessionState
+from engine.runtime.state import past
+from engine.runtime.state.change import Change, NewScene, total
+from engine.runtime.state.past import Moment, Past
+from engine.runtime.state.state import SessionState
 from engine.types import Action, Image, OpenSession, Prompt, SegmentReady, Weighted
 from tests.rigs.fakes import TINY_SPEC, Rig
 

@@ -10,10 +10,10 @@ import pytest
 
 from engine.backends.fake import FAKE_SPEC, FakeBackend
 from engine.errors import InvalidInput
-from engine.runtime.generator import Generator, Job
-from engine.runtime.noise import CONTEXT, gaussian
-from engine.runtime.snapshot import Saved, load, save
-from engine.runtime.state import SessionState
+from engine.runtime.segment.generator import Generator, Job
+from engine.runtime.segment.noise import CONTEXT, gaussian
+from engine.runtime.state.snapshot import Saved, load, save
+from engine.runtime.state.state import SessionState
 from engine.types import ByteArray, Weighted
 from tests.rigs.fakes import TINY_SPEC
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from engine.training.backwards import BLOCK, block_chains, turned, turned_pool
-from engine.training.latents import Pool
-from engine.training.windows import Windows
+from engine.training.data.backwards import BLOCK, block_chains, turned, turned_pool
+from engine.training.data.latents import Pool
+from engine.training.data.windows import Windows
 from engine.world.motion import IDLE, JUMP, LEFT, RIGHT
 from tests.rigs import tiny
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.training.latents import PART, Episodes, Pool, Source, cache_folder
+from engine.training.data.latents import PART, Episodes, Pool, Source, cache_folder
 from tests.rigs import tiny
 
 WORLD = (16, 12, 20)

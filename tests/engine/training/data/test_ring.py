@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from engine.training.ring import Ring, part_generator
+from engine.training.data.ring import Ring, part_generator
 
 
 def ring(start: int = 3, limit: int = 5, every: int = 10) -> tuple[Ring[int], dict[int, int], list[int]]:

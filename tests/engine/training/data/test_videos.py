@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine.commands.train import main
 from engine.errors import InvalidInput
 from engine.training import autoencoder
 from engine.training.autoencoder import Clips
-from engine.training.cli import main
-from engine.training.footage import Footage, FootageMaterial, Pieces
+from engine.training.data.footage import Footage, FootageMaterial, Pieces
+from engine.training.data.shots import differences, find_shots
+from engine.training.data.videos import Screen, find_videos, read_frames
 from engine.training.recipe import Data, Phase
-from engine.training.shots import differences, find_shots
-from engine.training.videos import Screen, find_videos, read_frames
 from engine.video import Mp4Writer
+from engine.world.drawing.render import render
 from engine.world.episodes import sample_episodes
-from engine.world.render import render
 from tests.rigs import tiny
 
 SCREEN = Screen(160, 96, 16)

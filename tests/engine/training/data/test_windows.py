@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.training.latents import Pool
-from engine.training.windows import (
+from engine.training.data.latents import Pool
+from engine.training.data.windows import (
     REACH,
     Windows,
     change_age,

@@ -10,8 +10,8 @@ import torch
 from engine.errors import InvalidInput
 from engine.model.config import build
 from engine.model.dit import MemoryPackDiT
-from engine.training.guidance import push, silence, silenced
-from engine.training.objectives import teacher_forcing
+from engine.training.dit.guidance import push, silence, silenced
+from engine.training.dit.objectives import teacher_forcing
 from engine.training.recipe import Phase
 from tests.engine.training.dit.test_objectives import spied
 from tests.rigs import tiny

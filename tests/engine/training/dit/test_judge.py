@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.training.floor import Flops, count, matmul_ceiling
-from engine.training.judge import contact_sheet, rollout, sample_errors
+from engine.training.dit.ceiling import Flops, count, matmul_ceiling
+from engine.training.dit.judge import contact_sheet, rollout, sample_errors
 from engine.training.pictures import draw_curves, tile, write_png
 from tests.rigs import tiny
 from tests.rigs.training_rig import some_chains

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from engine.model.dit import MemoryPackDiT
-from engine.training.chains import Chains
-from engine.training.psi import KEPT, RunningMemory
+from engine.training.data.chains import Chains
+from engine.training.dit.memory import KEPT, RunningMemory
 from tests.rigs import tiny
 from tests.rigs.training_rig import some_chains
 

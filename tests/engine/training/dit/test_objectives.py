@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.model import flow
 from engine.model.dit import Given, MemoryPackDiT
-from engine.training.objectives import OBJECTIVES, hero_mask, noisy_history, sample_t
+from engine.training.dit.objectives import OBJECTIVES, hero_mask, noisy_history, sample_t
 from engine.training.recipe import Phase
 from tests.rigs import tiny
 from tests.rigs.training_rig import some_chains, trainable

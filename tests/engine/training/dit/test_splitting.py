@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from engine.model.dit import MemoryPackDiT
-from engine.training.splitting import LIMIT, split_target, split_times
+from engine.training.dit.splitting import LIMIT, split_target, split_times
 from tests.rigs import tiny
 
 

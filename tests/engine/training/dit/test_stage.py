@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from engine.errors import ModelFilesError
-from engine.training import dit
-from engine.training.dit import Curriculum, checkpoint_blocks, choose_trained
-from engine.training.objectives import OBJECTIVES, teacher_forcing
+from engine.training.dit import stage as dit
+from engine.training.dit.objectives import OBJECTIVES, teacher_forcing
+from engine.training.dit.stage import Curriculum, checkpoint_blocks, choose_trained
 from engine.training.recipe import Phase
 from tests.rigs.training_rig import some_chains, train_tiny, trainable
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from engine.backends.artifact import TOKENIZER
-from engine.backends.tokens import PromptTokenizer
-from engine.model.text import TextConfig, TextEncoder
-from engine.model.words import Words
-from engine.training import rough
+from engine.backends.tokenizer import PromptTokenizer
+from engine.model.text.encoder import TextConfig, TextEncoder
+from engine.model.text.word_table import Words
 from engine.training.recipe import Stage
-from engine.training.text import (
+from engine.training.text import typos as rough
+from engine.training.text.stage import (
     Read,
     captions,
     logits_of,

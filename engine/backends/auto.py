@@ -1,0 +1,61 @@
+"""`auto`: the fastest backend that this machine and this model have, and one line in the log that says which
+and why not the others. Whoever names a backend gets that one or an error; this is the way to allow another.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.backends.base import Backend
+from engine.backends.gpu.driver import cuda_device
+from engine.errors import PsistreamError, Unavailable
+
+log = logging.getLogger(__name__)
+ON_DEVICE = {"tensorrt": "engine.backends.gpu.tensorrt", "cuda": "engine.backends.gpu.cuda"}
+ON_CPU = {"onnxruntime": "engine.backends.ort"}
+
+
+def load(path: Path | None) -> Backend:
+    """Raises what the last of them raises."""
+    return first(ON_DEVICE, ON_CPU, lambda module: module.load(path))
+
+
+def load_full(name: str, folder: Path) -> Backend:
+    return first(
+        ON_DEVICE, {"pytorch": "engine.backends.framepack"}, lambda module: _full(module, name, folder)
+    )
+
+
+def _full(module: Any, name: str, folder: Path) -> Backend:
+    loaded: Backend = getattr(module, "load_full", module.load)(name, folder)
+    return loaded
+
+
+def first(on_device: dict[str, str], on_cpu: dict[str, str], load_from: Callable[[Any], Backend]) -> Backend:
+    """The first that loads. What needs a device is not even imported where there is none."""
+    reasons: list[str] = []
+    try:
+        cuda_device()
+    except Unavailable as e:
+        reasons.append(f"{' and '.join(on_device)}: {e.message}")
+    else:
+        for name, module in on_device.items():
+            try:
+                found = load_from(importlib.import_module(module))
+            except (PsistreamError, ModuleNotFoundError) as e:
+                reasons.append(f"{name}: {e}")
+            else:
+                _tell(found.name, reasons)
+                return found
+    (name, module), *_ = on_cpu.items()
+    found = load_from(importlib.import_module(module))
+    _tell(found.name, reasons)
+    return found
+
+
+def _tell(name: str, reasons: list[str]) -> None:
+    log.warning("backend: %s%s", name, "".join(f"; not {reason}" for reason in reasons))

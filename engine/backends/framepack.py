@@ -1,0 +1,133 @@
+"""The full-size model in PyTorch: a converted checkpoint and its companions, on a GPU where there is one.
+
+`folder` is what `psistream convert` wrote, with the companions' folders beside it (docs/full-size.md). bf16
+on a GPU, fp32 on a CPU. It knows no sessions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from engine.backends.pytorch import TorchBackend
+from engine.errors import InvalidInput, ModelFilesError
+from engine.model.config import ModelConfig, build
+from engine.model.dit import MemoryPackDiT
+from engine.model.framepack import Companions, Serve, full_roles, full_spec
+from engine.model.presets import PRESETS
+
+FORMAT = 1
+CONFIG = "config.json"
+
+
+def load(name: str, folder: Path) -> TorchBackend:
+    """Raises InvalidInput for another model's name, ModelFilesError for what is missing or does not fit."""
+    known = [n for n, p in PRESETS.items() if p.config.hunyuan and p.config.packing.order == "f1"]
+    if name not in known:
+        why = "; F0 makes a video's end first, so it has no live one" if name.endswith("-f0") else ""
+        raise InvalidInput(
+            f"--weights goes with --model {' or '.join(known)}, not {name!r}{why}", field="model"
+        )
+    from engine.companions.files import PARTS, require
+    from engine.companions.load import load_companions
+
+    if not (folder / CONFIG).is_file():
+        require(folder)  # nothing is there yet: say all that is needed
+    config, serve = read_config(folder, name)
+    require(folder, *(part for part in PARTS if part != "taehv" or serve.decoder == "taehv"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    half = torch.float16 if device.type == "cuda" else dtype  # as FramePack: bf16 pictures show bands
+    companions: Companions = load_companions(
+        folder, decoder=serve.decoder, segment=config.segment, device=device, dtype=half
+    )
+    fits(config, companions)
+    dit = load_dit(folder, config, device, dtype)
+    spec = full_spec(name, dit, companions, serve)
+    text: Any = companions.text
+    roles = full_roles(spec, dit, companions)
+    return TorchBackend("pytorch", spec, roles, text.tokenize, device, fingerprint(folder))
+
+
+def fingerprint(folder: Path) -> str:
+    """Of configuration and weights: of each shard its size, header and first numbers, since reading 25 GB
+    through takes minutes."""
+    found = hashlib.sha256((folder / CONFIG).read_bytes())
+    for file in sorted(folder.glob("model*.safetensors")):
+        with file.open("rb") as shard:
+            found.update(f"{file.name} {file.stat().st_size}".encode() + shard.read(2**20))
+    return found.hexdigest()[:16]
+
+
+def read_config(folder: Path, name: str) -> tuple[ModelConfig, Serve]:
+    file = folder / CONFIG
+    try:
+        data: Mapping[str, Any] = json.loads(file.read_text())
+        version, preset = data["format"], data["preset"]
+        config, serve = build(ModelConfig, data["config"]), build(Serve, data["serve"], "serve")
+    except FileNotFoundError:
+        raise ModelFilesError(
+            f"{file} not found: --weights must name a folder made by `psistream convert {name}`",
+            field="weights",
+        ) from None
+    except (ValueError, KeyError, TypeError, InvalidInput) as e:
+        raise ModelFilesError(f"{file} is not what `psistream convert` writes: {e}", field="weights") from e
+    if version != FORMAT or preset != name or config.hunyuan is None:
+        raise ModelFilesError(
+            f"{file} is format {version} of {preset!r}, needed is {FORMAT} of {name!r}; convert it again",
+            field="weights",
+        )
+    return config, serve
+
+
+def fits(config: ModelConfig, companions: Companions) -> None:
+    """Raises ModelFilesError where a companion has other sizes than the transformer asks for."""
+    m, h, text, image = config.memory, config.hunyuan, companions.text, companions.image
+    assert h is not None  # read_config
+    for part, what, has, needs in (
+        ("text_encoder", "tokens", text.tokens, m.text_tokens),
+        ("text_encoder", "numbers per token", text.width, h.text_dim),
+        ("text_encoder_2", "numbers", text.pooled_width, h.pooled_dim),
+        ("image_encoder", "tokens", image.tokens, m.tokens - m.text_tokens),
+        ("image_encoder", "numbers per token", image.width, h.image_dim),
+    ):
+        if has != needs:
+            raise ModelFilesError(f"{part} gives {has} {what}, the transformer needs {needs}", field=part)
+
+
+def load_dit(folder: Path, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> MemoryPackDiT:
+    """Tensor by tensor straight onto the device, so that no second copy exists. Strict."""
+    with torch.device("meta"):
+        dit = MemoryPackDiT(config)
+    wanted = dict(dit.named_parameters())
+    found = set()
+    for file in sorted(folder.glob("model*.safetensors")):
+        try:
+            with safe_open(file, framework="pt", device=str(device)) as shard:
+                for key in shard.keys():  # noqa: SIM118, not a dict
+                    tensor = shard.get_tensor(key)
+                    if key not in wanted or tensor.shape != wanted[key].shape:
+                        shape = tuple(wanted[key].shape) if key in wanted else "nothing of that name"
+                        raise ModelFilesError(
+                            f"{file}: {key} is {tuple(tensor.shape)}, expected {shape}; convert it again",
+                            field="weights",
+                        )
+                    place, _, leaf = key.rpartition(".")
+                    parameter = torch.nn.Parameter(tensor.to(dtype), requires_grad=False)
+                    setattr(dit.get_submodule(place), leaf, parameter)
+                    found.add(key)
+        except SafetensorError as e:
+            raise ModelFilesError(f"{file} is not a safetensors file: {e}", field="weights") from e
+    if missing := sorted(set(wanted) - found):
+        raise ModelFilesError(
+            f"{folder} lacks {len(missing)} tensors, first {missing[0]}; convert it again", field="weights"
+        )
+    with torch.device(device):
+        dit.positions = type(dit.positions)(config)  # constants, not weights
+    return dit.eval()

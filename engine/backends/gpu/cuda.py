@@ -1,0 +1,152 @@
+"""PyTorch on a CUDA device: bf16, compiled, one CUDA graph per role and batch size. TensorRT's rival, and
+what takes over where no engine fits.
+
+`run` takes and gives numpy arrays, as every backend; `run_device` takes and gives tensors on the device and
+copies nothing that is already in its place. It knows no sessions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from engine.backends.artifact import TOKENIZER, open_artifact
+from engine.backends.base import Arrays, failure
+from engine.backends.gpu.driver import cuda_device
+from engine.backends.gpu.graphs import Body, Step, Tensors
+from engine.backends.pytorch import Tokenize, load_model, tensor
+from engine.backends.tokenizer import PromptTokenizer
+from engine.errors import OutOfMemory
+from engine.model.precision import low_roles, lowered
+from engine.model.signature import ModelSpec, signature
+
+log = logging.getLogger(__name__)
+COMPILED = ("denoise", "memorize", "squeeze", "decode")  # what runs at every segment
+
+
+class DeviceBackend:
+    """Roles as bodies that read and write fixed buffers."""
+
+    def __init__(
+        self,
+        name: str,
+        spec: ModelSpec,
+        bodies: Mapping[str, Body],
+        tokenize: Tokenize,
+        device: torch.device,
+        *,
+        record: bool = True,
+        fingerprint: str = "",
+    ) -> None:
+        self.name, self.spec, self.device, self.fingerprint = name, spec, device, fingerprint
+        self.tokenize = tokenize
+        self.record = record
+        self._bodies = dict(bodies)
+        self._signature = signature(spec)
+        self._steps: dict[tuple[str, int], Step] = {}
+        self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+
+    def step(self, role: str, batch: int) -> Step:
+        """The role's buffers at this batch size, made when they are first asked for."""
+        key = (role, batch)
+        if key not in self._steps:
+            contract, body = self._signature[role], self._bodies[role]
+            self._steps[key] = Step(contract, batch, body, self.device, self.record, self._pool)
+        return self._steps[key]
+
+    @torch.inference_mode()
+    def run_device(self, role: str, inputs: Tensors) -> dict[str, Tensor]:
+        """As `run`, on the device. The outputs are buffers: they hold until the role's call after the next.
+
+        Raises BackendError."""
+        batch = next(iter(inputs.values())).shape[0]
+        try:
+            return self.step(role, batch)(inputs)
+        except RuntimeError as e:
+            found = failure(role, e)
+            if isinstance(found, OutOfMemory):
+                self._steps.pop((role, batch), None)
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+            raise found from e
+
+    def run(self, role: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
+        """As every backend's. Any number of rows runs as the next power of two: each batch size has its own
+        buffers, graph and compiled code, and a new one would hold up all sessions while it is made."""
+        names = [t.name for t in self._signature[role].inputs]
+        rows = len(inputs[names[0]])
+        more = (1 << (rows - 1).bit_length()) - rows
+        padded = {
+            n: np.concatenate([inputs[n], inputs[n][-1:].repeat(more, 0)]) if more else inputs[n]
+            for n in names
+        }
+        given = {n: tensor(padded[n]).to(self.device, non_blocking=True) for n in names}
+        return {n: x[:rows].to("cpu", copy=True).numpy() for n, x in self.run_device(role, given).items()}
+
+    def close(self) -> None:
+        self._steps.clear()
+        self._bodies.clear()
+
+
+def module_body(module: Callable[..., Any], names: tuple[list[str], list[str]]) -> Body:
+    """A module whose outputs are copied to where they belong; inside a recorded graph that costs nothing
+    worth naming."""
+    inputs, outputs = names
+
+    def body(given: Tensors, made: Tensors) -> None:
+        out = module(*(given[n] for n in inputs))
+        for name, x in zip(outputs, out if isinstance(out, tuple) else (out,), strict=True):
+            made[name].copy_(x)
+
+    return body
+
+
+def module_bodies(spec: ModelSpec, modules: Mapping[str, nn.Module], *, compiled: bool) -> dict[str, Body]:
+    bodies = {}
+    for role, contract in signature(spec).items():
+        module: Callable[..., Any] = modules[role]
+        if compiled and role in COMPILED:
+            module = torch.compile(module, dynamic=False, mode="max-autotune-no-cudagraphs")
+        names = ([t.name for t in contract.inputs], [t.name for t in contract.outputs])
+        bodies[role] = module_body(module, names)
+    return bodies
+
+
+def world_modules(path: Path | None, device: torch.device, kind: torch.dtype) -> dict[str, nn.Module]:
+    """The built-in world's kind of model: `kind` where the time goes, fp32 elsewhere."""
+    artifact = open_artifact(path)
+    model, spec = load_model(artifact), artifact.spec
+    modules = dict(model.roles(spec))
+    if kind != torch.float32:
+        low = lowered(model, kind)
+        names = {role: [t.name for t in r.inputs] for role, r in signature(spec).items()}
+        modules.update(low_roles(low.roles(spec), names, kind))
+    return {role: module.to(device) for role, module in modules.items()}
+
+
+def load_full(name: str, folder: Path) -> DeviceBackend:
+    """A full-size model. Raises as `load`."""
+    from engine.backends import framepack as full
+
+    cuda_device()
+    base = full.load(name, folder)
+    bodies = module_bodies(base.spec, base.modules, compiled=True)
+    return DeviceBackend("cuda", base.spec, bodies, base.tokenize, base.device, fingerprint=base.fingerprint)
+
+
+def load(path: Path | None) -> DeviceBackend:
+    """Raises Unavailable without a device, ModelFilesError."""
+    cuda_device()
+    device = torch.device("cuda")
+    artifact = open_artifact(path)
+    modules = world_modules(path, device, torch.bfloat16)
+    tokenize = PromptTokenizer(artifact.file(TOKENIZER), artifact.spec.text_length)
+    bodies = module_bodies(artifact.spec, modules, compiled=True)
+    return DeviceBackend("cuda", artifact.spec, bodies, tokenize, device, fingerprint=artifact.fingerprint)

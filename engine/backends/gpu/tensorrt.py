@@ -1,0 +1,243 @@
+"""TensorRT and TensorRT-RTX: engines that `psistream export tensorrt` built, on the device's own buffers.
+
+Every engine is checked against its record, the model and the device before it is deserialised, and no
+Runtime is made before the driver was asked in a process of its own. All contexts share one arena for
+activations: they run one after another on one stream. It knows no sessions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.backends.artifact import TOKENIZER, Artifact, open_artifact
+from engine.backends.gpu import engine_files as engines
+from engine.backends.gpu.cuda import DeviceBackend, module_bodies
+from engine.backends.gpu.driver import cuda_device
+from engine.backends.gpu.engine_files import Engine
+from engine.backends.gpu.graphs import Body, Tensors
+from engine.backends.gpu.tensorrt_api import Api, installed
+from engine.backends.pytorch import Tokenize
+from engine.backends.tokenizer import PromptTokenizer
+from engine.errors import BackendError, ModelFilesError
+from engine.model.signature import signature
+
+PRECISIONS = ("fp8", "bf16", "fp16", "fp32")  # which engine is taken where several fit
+VARIANTS = ("plain", "refit", "stripped")
+CLIP_LENGTH = 77  # ids of its tokenizer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Arena:
+    """Memory for activations, as large as the largest engine needs."""
+
+    device: torch.device
+    memory: torch.Tensor | None = None
+
+    def reserve(self, size: int) -> None:
+        if self.memory is not None:
+            raise RuntimeError("contexts hold the arena's address already")
+        self.memory = torch.empty(max(size, 1), dtype=torch.uint8, device=self.device)
+
+
+@dataclass
+class EngineBody:
+    """An engine as a body: one context per set of buffers, since a recorded graph keeps addresses."""
+
+    role: str
+    api: Api
+    engine: Any  # ICudaEngine
+    arena: Arena
+    contexts: dict[tuple[int, ...], Any] = field(default_factory=dict)
+
+    def __call__(self, given: Tensors, made: Tensors) -> None:
+        buffers = {**given, **made}
+        key = tuple(x.data_ptr() for x in buffers.values())
+        if key not in self.contexts:
+            self.contexts[key] = self._context(given, buffers)
+        stream = torch.cuda.current_stream(self.arena.device).cuda_stream
+        if not self.contexts[key].execute_async_v3(stream):
+            raise BackendError(f"{self.role}: {self.api.name} could not run its engine", field=self.role)
+
+    def _context(self, given: Tensors, buffers: Tensors) -> Any:
+        trt = self.api.trt
+        context = self.engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        if context is None:
+            raise BackendError(f"{self.role}: {self.api.name} made no context", field=self.role)
+        for name, x in given.items():
+            if not context.set_input_shape(name, tuple(x.shape)):
+                raise BackendError(
+                    f"{self.role}: {name} {tuple(x.shape)} is outside what the engine was built for; "
+                    "build it with a larger --batch",
+                    field=self.role,
+                )
+        missing = context.infer_shapes()
+        if missing:
+            raise BackendError(f"{self.role}: shapes of {missing} are not known", field=self.role)
+        memory = self.arena.memory
+        assert memory is not None
+        needed = context.update_device_memory_size_for_shapes()
+        if needed > memory.nbytes:
+            raise BackendError(f"{self.role}: needs {needed} bytes, the arena has {memory.nbytes}")
+        context.set_device_memory(memory.data_ptr(), memory.nbytes)
+        for name, x in buffers.items():
+            if not context.set_tensor_address(name, x.data_ptr()):
+                raise BackendError(f"{self.role}: the engine knows no {name}", field=self.role)
+        return context
+
+
+def choose(artifact: Artifact, cache: Path, api: Api, target: str) -> dict[str, tuple[Engine, Path]]:
+    """Role → the engine to run and its plan, for the roles that have graphs.
+
+    Raises ModelFilesError which says for a role without one why each that is there does not fit."""
+    roles = dict.fromkeys(g.role for g in artifact.graphs)
+    return {role: choose_role(artifact, cache, api, target, role) for role in roles}
+
+
+def fitting(artifact: Artifact, target: str) -> tuple[Api, dict[str, tuple[Engine, Path]]]:
+    """The library that has engines for all graphs, and these; of several the first that is installed.
+
+    Raises Unavailable where there is no library, ModelFilesError as `choose` does for the first."""
+    refusals = []
+    for api in installed():
+        try:
+            return api, choose(artifact, engines.cache_folder(), api, target)
+        except ModelFilesError as e:
+            refusals.append(e)
+    raise refusals[0]
+
+
+def choose_role(artifact: Artifact, cache: Path, api: Api, target: str, role: str) -> tuple[Engine, Path]:
+    for folder in (cache, cache / artifact.spec.name):
+        if folder.exists():
+            engines.private(folder)
+    reasons: list[str] = []
+    found: list[tuple[Engine, Path]] = []
+    for record in sorted((cache / artifact.spec.name / role).glob("*.json")):
+        try:
+            engine = engines.read(record)
+            plan = engines.check(
+                record, engine, artifact, backend=api.name, version=api.version, target=target
+            )
+        except ModelFilesError as e:
+            reasons.append(e.message)
+            continue
+        found.append((engine, plan))
+    if not found:
+        why = "; ".join(reasons) or (
+            f"none was built for {target} by {api.name} {api.version}; "
+            f"`psistream export tensorrt {artifact.path}` builds them"
+        )
+        raise ModelFilesError(f"{role}: no engine that fits: {why}", field=role)
+    return min(found, key=lambda f: _rank(f[0].inputs))
+
+
+def _rank(inputs: engines.Inputs) -> tuple[int, int, int]:
+    """Low precision first, then what need not be refitted, then large batches."""
+    return PRECISIONS.index(inputs.precision), VARIANTS.index(inputs.variant), -inputs.batch[2]
+
+
+def deserialized(
+    api: Api, artifact: Artifact, chosen: Mapping[str, tuple[Engine, Path]], device: torch.device
+) -> dict[str, EngineBody]:
+    """Who calls has asked for a device before. Raises BackendError with TensorRT's words, ModelFilesError."""
+    said: list[str] = []
+    words = logger(api, said)
+    runtime = api.trt.Runtime(words)
+    arena, bodies = Arena(device), {}
+    for role, (record, plan) in chosen.items():
+        engine = runtime.deserialize_cuda_engine(engines.contents(plan, record))
+        if engine is None:
+            raise BackendError(
+                f"{role}: {api.name} {api.version} refused {plan.name}: {' '.join(said[-3:])}", field=role
+            )
+        if record.inputs.variant != "plain":
+            refit(api, engine, record, artifact, words, said)
+        bodies[role] = EngineBody(role, api, engine, arena)
+    arena.reserve(max(body.engine.device_memory_size_v2 for body in bodies.values()))
+    return bodies
+
+
+def refit(api: Api, engine: Any, record: Engine, artifact: Artifact, words: Any, said: list[str]) -> None:
+    """Put the model's weights into an engine that has none, or those of another training. They have their
+    parameters' names in both, and the graph says where each one lies.
+
+    Raises BackendError where a weight has no place in the engine: the builder made it part of something
+    else, so that a new one would change nothing and nobody would notice."""
+    i = record.inputs
+
+    def refuse(why: str) -> BackendError:
+        return BackendError(
+            f"{i.role}: {api.name} {api.version} did not take the model's weights ({why}); "
+            f"`{engines.command(artifact, replace(i, variant='plain'))}` builds an engine with them inside",
+            field=i.role,
+        )
+
+    refitter = api.trt.Refitter(engine, words)
+    folded = sorted(set(record.weights) - set(refitter.get_all_weights()))
+    if folded and i.variant == "refit":  # the weights of a stripped engine are those that it was built with
+        raise refuse(f"{len(folded)} can't be replaced, first {folded[0]}")
+    reader = api.trt.OnnxParserRefitter(refitter, words)
+    graph = artifact.file(artifact.graph(i.role, i.precision).file).resolve()
+    if not reader.refit_from_file(str(graph)):
+        errors = [reader.get_error(n).desc() for n in range(reader.num_errors)]
+        raise refuse("; ".join(errors) or " ".join(said[-3:]) or "no reason given")
+    if missing := refitter.get_missing_weights():
+        raise refuse(f"{len(missing)} were not given, first {sorted(missing)[0]}")
+    if not refitter.refit_cuda_engine():
+        raise refuse(" ".join(said[-3:]) or "no reason given")
+
+
+def logger(api: Api, said: list[str]) -> Any:
+    class Logger(api.trt.ILogger):  # type: ignore[misc,name-defined]
+        def log(self, severity: Any, text: str) -> None:
+            if severity <= api.trt.ILogger.Severity.ERROR:
+                said.append(text)
+                log.error("%s: %s", api.name, text)
+
+    return Logger()
+
+
+def load(path: Path | None) -> DeviceBackend:
+    """Raises Unavailable without device or library, ModelFilesError where a role has no engine that fits."""
+    here = cuda_device()
+    artifact = open_artifact(path)
+    api, chosen = fitting(artifact, here.target)
+    bodies = deserialized(api, artifact, chosen, torch.device("cuda"))
+    missing = set(signature(artifact.spec)) - set(bodies)
+    if missing:
+        raise ModelFilesError(f"{artifact.path}: no graphs of {', '.join(sorted(missing))}", field="graphs")
+    tokenize = PromptTokenizer(artifact.file(TOKENIZER), artifact.spec.text_length)
+    mark = artifact.fingerprint
+    return DeviceBackend(api.name, artifact.spec, bodies, tokenize, torch.device("cuda"), fingerprint=mark)
+
+
+def load_full(name: str, folder: Path) -> DeviceBackend:
+    """A full-size model: engines where the folder has graphs, PyTorch for the rest. Raises as `load`."""
+    from engine.backends import framepack as full
+
+    here = cuda_device()
+    artifact = open_artifact(folder, needs=())
+    if artifact.spec.name != name:
+        raise ModelFilesError(f"{folder} holds graphs of {artifact.spec.name!r}, not {name!r}", field="model")
+    api, chosen = fitting(artifact, here.target)
+    device, bodies = torch.device("cuda"), dict[str, Body]()
+    tokenize: Tokenize
+    if set(chosen) == set(signature(artifact.spec)):
+        from engine.companions.prompt import PromptIds
+
+        tokenize = PromptIds(folder, CLIP_LENGTH)
+    else:
+        base = full.load(name, folder)
+        bodies, tokenize = module_bodies(base.spec, base.modules, compiled=False), base.tokenize
+        del base  # engines take the place of its modules
+    bodies.update(deserialized(api, artifact, chosen, device))
+    mark = full.fingerprint(folder)  # as in PyTorch
+    return DeviceBackend(api.name, artifact.spec, bodies, tokenize, device, fingerprint=mark)

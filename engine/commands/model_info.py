@@ -1,0 +1,239 @@
+"""`psistream model info NAME|DIR`: how large a model is, and what a step of it costs, without its weights.
+
+NAME is a preset; DIR a folder of `psistream convert` or `psistream export`. Everything is counted on the meta
+device: no tensor is ever made. It doesn't measure anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import ceil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from engine.companions.taehv import TinyDecoder
+from engine.errors import InvalidInput, ModelFilesError
+from engine.model.config import ModelConfig, build
+from engine.model.dit import EXTRA, MemoryPackDiT
+from engine.model.framepack import Companions, Serve, full_spec
+from engine.model.packing import KERNELS, pieces
+from engine.model.presets import PRESETS
+from engine.model.signature import ModelSpec
+from engine.model.text.encoder import TextConfig
+from engine.model.wander.autoencoder import AutoencoderConfig
+from engine.model.wander.world_model import WorldModel, WorldModelConfig
+from engine.runtime.state.state import SessionState
+
+WAVES = 256  # sinusoids of a scalar
+TAEHV = (256, 128, 64, 64)  # widths of the public decoder
+
+
+@dataclass(frozen=True)
+class Info:
+    name: str
+    about: str
+    parameters: int  # of the transformer with its memory
+    tensors: int
+    backbone_parameters: int  # those that a FramePack checkpoint has
+    backbone_tensors: int
+    parts: dict[str, int]  # parameters by the first word of their names
+    beside: dict[str, int]  # parameters of the models around the transformer, where they are ours
+    bytes_16_bit: int  # of the transformer's weights in bf16 or fp16
+    picture: tuple[int, int]  # width, height
+    segment_frames: int
+    segment_s: float
+    tokens: dict[str, int]  # of one segment
+    state_bytes: int  # of a session, whatever its length
+    step_gflop: float  # one denoise step of one session; a multiply-add is two
+    segment_gflop: float  # all its steps
+
+    def lines(self) -> list[str]:
+        """For people."""
+        total = sum(self.tokens.values())
+        rows = [
+            ("parameters", f"{self.parameters:,} in {self.tensors} tensors"),
+            ("  backbone", f"{self.backbone_parameters:,} in {self.backbone_tensors}"),
+            (
+                "  added",
+                f"{self.parameters - self.backbone_parameters:,} in {self.tensors - self.backbone_tensors}",
+            ),
+            *((f"  {name}", f"{count:,}") for name, count in self.parts.items()),
+            *((f"beside: {name}", f"{count:,}") for name, count in self.beside.items()),
+            ("weights in bf16 or fp16", f"{self.bytes_16_bit:,} bytes"),
+            ("picture", f"{self.picture[0]} x {self.picture[1]}"),
+            ("segment", f"{self.segment_frames} frames, {self.segment_s:g} s"),
+            ("tokens of a segment", f"{total:,}: " + ", ".join(f"{n} {c:,}" for n, c in self.tokens.items())),
+            ("state of a session", f"{self.state_bytes:,} bytes"),
+            ("a denoise step", f"{self.step_gflop:,.1f} GFLOP"),
+            ("a segment", f"{self.segment_gflop:,.1f} GFLOP"),
+        ]
+        width = max(len(name) for name, _ in rows)
+        return [f"{self.name}: {self.about}", *(f"{name:<{width}}  {text}" for name, text in rows)]
+
+
+def info(model: str) -> Info:
+    """Raises InvalidInput for a name that there is not, ModelFilesError for a folder without a model."""
+    if model in PRESETS:
+        p = PRESETS[model]
+        c = p.config
+        if c.hunyuan is not None:
+            serve = Serve(8 * c.latent_height, 8 * c.latent_width, p.fps, p.steps, p.sampler, p.shift)
+            return _full(model, p.about, c, serve)
+        world = WorldModelConfig(c, AutoencoderConfig(), TextConfig())
+        with torch.device("meta"):
+            spec = WorldModel(world).spec(name=model, fps=p.fps, steps=p.steps, first_steps=p.steps)
+        return _world(p.about, world, spec)
+    folder = Path(model)
+    if (folder / "config.json").is_file():
+        data = _json(folder / "config.json")
+        try:
+            name, c = str(data["preset"]), build(ModelConfig, data["config"])
+            return _full(name, str(folder), c, build(Serve, data["serve"], "serve"))
+        except (KeyError, TypeError, AttributeError, InvalidInput) as e:
+            raise ModelFilesError(f"{folder}/config.json is not what `psistream convert` writes: {e}") from e
+    if (folder / "manifest.json").is_file():
+        data = _json(folder / "manifest.json")
+        try:
+            world, spec = WorldModelConfig.from_json(data["config"]), ModelSpec.from_json(data["spec"])
+        except (KeyError, TypeError, AttributeError, InvalidInput) as e:
+            raise ModelFilesError(f"{folder}/manifest.json is not of this version: {e}; export again") from e
+        return _world(str(folder), world, spec)
+    raise InvalidInput(
+        f"{model!r} is neither a preset ({', '.join(PRESETS)}) nor a folder with a model in it",
+        field="model",
+    )
+
+
+def _full(name: str, about: str, c: ModelConfig, serve: Serve) -> Info:
+    with torch.device("meta"):
+        dit, decoder = MemoryPackDiT(c), TinyDecoder(TAEHV, c.channels)
+    tokens = c.memory.text_tokens
+    sizes = SimpleNamespace(text=SimpleNamespace(length=tokens, tokens=tokens), decoder=decoder)
+    return _info(about, dit, full_spec(name, dit, cast(Companions, sizes), serve), {})
+
+
+def _world(about: str, config: WorldModelConfig, spec: ModelSpec) -> Info:
+    with torch.device("meta"):
+        model = WorldModel(config)
+    beside = {"autoencoder": count(model.autoencoder), "text": count(model.text)}
+    return _info(about, model.dit, spec, beside)
+
+
+def _info(about: str, dit: MemoryPackDiT, spec: ModelSpec, beside: dict[str, int]) -> Info:
+    c = dit.config
+    parts: dict[str, int] = {}
+    for name, p in dit.named_parameters():
+        part = name.split(".")[0]
+        parts[part] = parts.get(part, 0) + p.numel()
+    backbone = [p.numel() for n, p in dit.named_parameters() if n.split(".")[0] not in EXTRA]
+    gflop = step_flop(c) / 1e9
+    return Info(
+        name=spec.name,
+        about=about,
+        parameters=count(dit),
+        tensors=len(list(dit.parameters())),
+        backbone_parameters=sum(backbone),
+        backbone_tensors=len(backbone),
+        parts=parts,
+        beside=beside,
+        bytes_16_bit=2 * count(dit),
+        picture=(spec.width, spec.height),
+        segment_frames=spec.frames_per_segment,
+        segment_s=spec.segment_s,
+        tokens=tokens_of(c),
+        state_bytes=SessionState.zeros(spec).nbytes,
+        step_gflop=round(gflop, 3),
+        segment_gflop=round(gflop * spec.steps, 3),
+    )
+
+
+def count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def tokens_of(c: ModelConfig) -> dict[str, int]:
+    """Of one segment: noisy, then the clean pieces, then the condition stream."""
+
+    def patches(frames: int, kernel: str) -> int:
+        kt, kh, kw = KERNELS[kernel]
+        return ceil(frames / kt) * ceil(c.latent_height / kh) * ceil(c.latent_width / kw)
+
+    found, _ = pieces(c.packing, c.segment)
+    anchor = c.packing.anchor_kernel
+    return {
+        "noisy": patches(c.segment, "1x"),
+        **{kernel: patches(found[kernel].frames, kernel) for kernel in ("1x", "2x", "4x")},
+        "anchor": 0 if anchor == "none" else patches(1, anchor),
+        "image": c.memory.tokens - c.memory.text_tokens,
+        "text": c.memory.text_tokens,
+        "ψ": c.memory.tokens,
+    }
+
+
+def step_flop(c: ModelConfig) -> int:
+    """Of one denoise step of one session, counting matrix products only, a multiply-add as two.
+
+    With N tokens in all, width D, MLP ratio r and B blocks, B (2 (4 + 2 r) D² N + 4 N² D) is nearly all:
+    projections and MLP are 4 + 2 r matrices of D² in either kind of block, attention is Q Kᵀ and its product
+    with V. The rest: modulations, embeddings of tokens and scalars, the prompt's refiner, the last layer."""
+    d, r, tokens = c.dim, c.mlp_ratio, tokens_of(c)
+    n, blocks = sum(tokens.values()), c.double_blocks + c.single_blocks
+
+    def block(count: int) -> int:
+        return 2 * (4 + 2 * r) * d * d * count + 4 * count * count * d
+
+    def mlp(inputs: int) -> int:
+        """Linear, SiLU, Linear to D, for one vector."""
+        return 2 * (inputs * d + d * d)
+
+    def kernel(name: str) -> int:
+        kt, kh, kw = KERNELS[name]
+        return 2 * c.channels * kt * kh * kw * d
+
+    modulations = 2 * d * d * (12 * c.double_blocks + 3 * c.single_blocks + 2)
+    inputs = 1 + len(c.shift_cells) if c.prior_variance else 1
+    embed = inputs * kernel("1x") * tokens["noisy"] + sum(kernel(k) * tokens[k] for k in ("1x", "2x", "4x"))
+    if c.packing.anchor_kernel != "none":
+        embed += kernel(c.packing.anchor_kernel) * tokens["anchor"]
+    scalars = 3 * mlp(WAVES) + mlp(c.pooled_dim)  # time, jump, noise level; pooled prompt
+    carried = 4 * len(c.shift_cells) if c.carry else 0
+    last = 2 * (4 * c.channels + carried) * d * tokens["noisy"]
+    refiner = 0
+    if c.hunyuan is not None:
+        h = c.hunyuan
+        scalars += 2 * mlp(WAVES) + mlp(h.text_dim)  # guidance; the refiner's own time and prompt
+        refiner = 2 * h.text_dim * d * tokens["text"] + h.refiner_layers * (block(tokens["text"]) + 4 * d * d)
+    return blocks * block(n) + modulations + embed + scalars + last + refiner
+
+
+def _json(file: Path) -> Mapping[str, Any]:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise ModelFilesError(f"{file} cannot be read: {e}") from e
+    return cast(Mapping[str, Any], data)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="psistream model", description="what a model is, without its weights"
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    show = commands.add_parser("info", help="parameters, tokens, state, cost of a step")
+    show.add_argument("model", metavar="NAME|DIR", help=f"{', '.join(PRESETS)}, or a model's folder")
+    show.add_argument("--json", action="store_true", help="one object on one line")
+    args = parser.parse_args(argv)
+    found = info(args.model)
+    if args.json:
+        print(json.dumps(asdict(found), ensure_ascii=False))
+    else:
+        sys.stdout.write("\n".join(found.lines()) + "\n")
+    return 0

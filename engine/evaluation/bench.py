@@ -1,0 +1,180 @@
+"""What a figure works with: models that play, the world that renders the truth, and the instruments.
+
+It knows no figure, no file and no runtime; who plays is handed in.
+
+Legend: F pixel frames, L latent frames, N frames in no order.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from engine.errors import ModelFilesError
+from engine.evaluation.instruments.examples import sharp
+from engine.evaluation.instruments.landmark_reader import LandmarkReader
+from engine.evaluation.instruments.probe import GRID, Probe
+from engine.model.signature import ModelSpec
+from engine.model.wander.autoencoder import Autoencoder, to_bytes, to_unit
+from engine.script import Entry
+from engine.types import Action, ByteArray
+from engine.world.attributes import ACTIONS, FPS, FRAMES_PER_LATENT, HEIGHT, WIDTH
+from engine.world.drawing.render import render
+from engine.world.episodes import from_script
+
+CHUNK = 64  # frames that the instruments look at together
+REFERENCE_FRAMES = 400
+REFERENCE_SEED = 20_240
+OTHER_WORLDS = 10_000_000
+
+
+class Play(Protocol):
+    """An endless video, segment by segment: (F, H, W, 3) uint8 each."""
+
+    def __call__(
+        self, prompt: str, *, seed: int, script: Sequence[Entry], steps: int | None
+    ) -> Generator[ByteArray, None, None]: ...
+
+
+@dataclass(frozen=True)
+class Model:
+    name: str
+    spec: ModelSpec
+    play: Play
+    autoencoder: Autoencoder
+
+    def video(
+        self, prompt: str, seed: int, segments: int, script: Sequence[Entry] = (), steps: int | None = None
+    ) -> Tensor:
+        """The first `segments` segments: (F, 3, 96, 160) uint8."""
+        with closing(self.play(prompt, seed=seed, script=script, steps=steps)) as made:
+            return torch.cat([to_tensor(frames) for frames in itertools.islice(made, segments)])
+
+    @torch.no_grad()
+    def blurred(self, frames: Tensor) -> Tensor:
+        """(F, 3, 96, 160) uint8 after the model's autoencoder; F is a multiple of 4."""
+        z = self.autoencoder.encode(to_unit(frames[None]))
+        out, _ = self.autoencoder.decode(z, torch.zeros_like(z[:, 0]))
+        return to_bytes(out[0])
+
+    def segments(self, seconds: float) -> int:
+        """So many segments last at least so long."""
+        return -(-round(seconds * FPS) // self.spec.frames_per_segment)
+
+
+class Seen(NamedTuple):
+    """What the probe makes of frames: log-probabilities per field (N, values); features of the whole picture,
+    fine ones too (N, 224); of its parts without the hero, and of the hero's (N, 128) each."""
+
+    fields: list[Tensor]
+    whole: Tensor
+    background: Tensor
+    subject: Tensor
+
+    def values(self) -> Tensor:
+        """(N, 5): what each frame shows."""
+        return torch.stack([p.argmax(-1) for p in self.fields], -1)
+
+    def verdict(self, first: int, stop: int) -> list[int]:
+        """What frames [first, stop) show together."""
+        return [int(p[first:stop].mean(0).argmax()) for p in self.fields]
+
+
+@dataclass(frozen=True)
+class Studio:
+    model: Model
+    probe: Probe
+    probe_accuracy: Mapping[str, float]
+    reader: LandmarkReader | None = None
+    reader_accuracy: Mapping[str, float] | None = None
+    others: tuple[Model, ...] = ()
+
+    @torch.no_grad()
+    def look(self, frames: Tensor) -> Seen:
+        """The probe on (N, 3, 96, 160) uint8."""
+        fields, pooled, grids = zip(*(self.probe.look(part) for part in frames.split(CHUNK)), strict=True)
+        grid = torch.cat(grids)
+        hero = torch.zeros(GRID, dtype=torch.bool)
+        hero[1:, 4:6] = True  # 32 px around the hero's column
+        parts = (torch.cat(pooled), grid[:, :, ~hero].mean(-1), grid[:, :, hero].mean(-1))
+        logits = [torch.cat(part).log_softmax(-1) for part in zip(*fields, strict=True)]
+        return Seen(logits, *parts)
+
+    @cached_property
+    def rendered(self) -> Seen:
+        """Many rendered frames of all the world, as the probe sees them."""
+        generator = torch.Generator().manual_seed(REFERENCE_SEED)
+        return self.look(sharp(REFERENCE_FRAMES, generator).frames)
+
+    @cached_property
+    def centre(self) -> Mapping[str, Tensor]:
+        """The mean of the parts' features over `rendered`, (128,)."""
+        return {
+            "background": self.rendered.background.mean(0),
+            "subject": self.rendered.subject.mean(0),
+        }
+
+    @cached_property
+    def spread(self) -> Tensor:
+        """The standard deviation of the whole picture's features over `rendered`, (224,)."""
+        return self.rendered.whole.std(0) + 1e-6
+
+    def features(self, frames: Tensor) -> list[list[float]]:
+        """Of the whole picture, in units of their spread over the world: (N, 224), ready to be put aside."""
+        return rounded(self.look(frames).whole / self.spread)
+
+
+def rounded(features: Tensor) -> list[list[float]]:
+    return [[round(v, 3) for v in row] for row in features.tolist()]
+
+
+def to_tensor(frames: ByteArray) -> Tensor:
+    """(F, H, W, 3) → (F, 3, H, W)."""
+    return torch.from_numpy(frames.copy()).permute(0, 3, 1, 2).contiguous()
+
+
+def truth(attributes: Tensor, actions: Tensor, seed: int, start: int = 0, stop: int | None = None) -> Tensor:
+    """What the world itself shows: attributes (5,) or (L, 5) and actions (L,) → pixel frames [start, stop),
+    (F, 3, 96, 160) uint8."""
+    targets = attributes.expand(len(actions), 5) if attributes.ndim == 1 else attributes
+    episodes = from_script(targets[None].contiguous(), actions[None], torch.tensor([seed]))
+    return render(episodes, start, stop)[0]
+
+
+def elsewhere(attributes: Tensor, action: str, count: int, seed: int) -> Tensor:
+    """Attributes (5,) as `count` other worlds show them, one frame each: (count, 3, 96, 160) uint8."""
+    seeds = torch.arange(count) + OTHER_WORLDS + seed * count
+    actions = torch.full((count, 2), ACTIONS.index(action))
+    episodes = from_script(attributes.expand(count, 2, 5).contiguous(), actions, seeds)
+    last = 2 * FRAMES_PER_LATENT
+    return render(episodes, last - 1, last)[:, 0]
+
+
+def acted(spec: ModelSpec, runs: Sequence[tuple[int, str]]) -> tuple[list[Entry], Tensor]:
+    """Runs of (segments, action) one after the other → the script that asks for them, and what every latent
+    frame is asked for (L,)."""
+    script, asked, at = [], [], 0
+    for length, action in runs:
+        script.append(Entry(at * spec.segment_s, Action(action)))
+        asked += [ACTIONS.index(action)] * (length * spec.segment)
+        at += length
+    return script, torch.tensor(asked)
+
+
+def check_world(name: str, spec: ModelSpec) -> None:
+    """Raises ModelFilesError for a model of another world than the one that the instruments know."""
+    own = (HEIGHT, WIDTH, FPS, FRAMES_PER_LATENT, ACTIONS)
+    if (spec.height, spec.width, spec.fps, spec.frames_per_latent, spec.actions) != own:
+        raise ModelFilesError(
+            f"{name} makes {spec.width}x{spec.height} at {spec.fps} fps with the actions "
+            f"{', '.join(spec.actions)}; evaluate knows the truth of the built-in world only, "
+            f"{WIDTH}x{HEIGHT} at {FPS} fps with {', '.join(ACTIONS)}. For other videos use --figures vbench",
+            field="model",
+        )

@@ -1,0 +1,103 @@
+"""What a figure is: jobs that can be done one by one and put aside, and a summary of whatever is done.
+
+Knows no figure and no file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor
+
+from engine.evaluation.bench import Studio
+from engine.evaluation.statistics import Estimate
+
+Row = dict[str, Any]
+"""What one job found: JSON, and all that a summary needs."""
+
+Cell = Estimate | float | None
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured."""
+
+    n: int = 20  # independent seeds
+    truths: int = 5  # seeds that are rendered as well, where that is slow
+    journeys_s: tuple[float, ...] = (2.0, 5.0, 10.0, 20.0, 40.0)  # out, and as long back
+    durations_s: tuple[float, ...] = (10.0, 30.0, 60.0)
+    long_n: int = 3  # seeds that are played beyond a minute
+    steps: tuple[int, ...] = (1, 2, 4, 8, 16)
+
+
+class Shot(NamedTuple):
+    """One picture of a contact sheet: (3, H, W) uint8, what stands under it, and whether it is right."""
+
+    picture: Tensor
+    text: str = ""
+    right: bool | None = None
+
+
+class Strip(NamedTuple):
+    """Pictures side by side, with what they are."""
+
+    label: str
+    shots: Sequence[Shot]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    row: Row
+    strips: Sequence[Strip] = ()
+
+
+Jobs = Mapping[str, Callable[[], Outcome]]
+
+
+@dataclass
+class Table:
+    """`percent`: cells are shares, shown as per cent."""
+
+    title: str
+    columns: Sequence[str]
+    rows: list[tuple[str, Sequence[Cell]]] = field(default_factory=list)
+    percent: bool = False
+
+    def add(self, label: str, cells: Iterable[Cell]) -> None:
+        """Leaves out a row in which nothing was measured."""
+        row = list(cells)
+        if any(c is not None for c in row):
+            self.rows.append((label, row))
+
+
+@dataclass
+class Summary:
+    tables: list[Table]
+    notes: list[str] = field(default_factory=list)
+
+
+class Figure(Protocol):
+    """`version` rises when older rows mean something else."""
+
+    name: str
+    title: str
+    about: str
+    version: int
+    needs_reader: bool
+    needs_others: bool
+
+    def jobs(self, studio: Studio, scale: Scale) -> Jobs:
+        """By name, in order."""
+        ...
+
+    def summarise(self, rows: Mapping[str, Row], studio: Studio) -> Summary:
+        """Of any jobs that are done, however few."""
+        ...
+
+
+def pick(rows: Mapping[str, Row], **wanted: object) -> list[Row]:
+    """The rows that have these values, in order of seed."""
+    found = [r for r in rows.values() if all(r.get(k) == v for k, v in wanted.items())]
+    return sorted(found, key=lambda r: int(r.get("seed", 0)))

@@ -1,0 +1,120 @@
+"""What ψ is worth where only ψ can know: the error of denoising what comes back into the picture.
+
+The most sensitive measure of memory there is here, for models that have been trained for minutes: no video,
+no landmark has to be recognisable. At returns on held-out journeys (`windows.recalls`), under the true
+history, the loss on the columns that come in is taken three times with the same noise: with the ψ that has
+seen the way, with a ψ that has seen only what the history still shows, and with another journey's.
+
+Legend: B returns, W latent frames of a segment, C h w latent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from engine.evaluation.statistics import Estimate, mean
+from engine.model import flow
+from engine.model.dit import MemoryPackDiT
+from engine.training.data.chains import Chains, chains_of
+from engine.training.data.latents import Pool
+from engine.training.data.windows import REACH, Windows, recalls
+from engine.training.dit.memory import RunningMemory
+from engine.world.motion import walk_and_jump
+
+TIMES: Final = (0.2, 0.45, 0.7)  # t: noise to data
+PREFIX: Final = 24  # segments that ψ has seen
+COLUMNS: Final = 4  # of latents that a segment's walk brings in, and what is smeared beside them
+KINDS: Final = ("own", "short", "another")
+
+
+def returns(pool: Pool, segment: int, count: int) -> Windows:
+    """`count` segments that walk back to what has left the history, one per episode where there are enough;
+    always the same ones. Fewer where there are fewer."""
+    ends = recalls(pool.actions)
+    step = walk_and_jump(pool.actions)[0]
+    last = pool.actions.shape[1] - segment
+    rows, starts = [], []
+    generator = torch.Generator().manual_seed(7)
+    for lap in range(-(-count // len(pool))):
+        for row in range(len(pool)):
+            at = [
+                s
+                for s in range(REACH + segment, last + 1)
+                if bool(ends[row, s : s + segment].all())
+                and abs(int(step[row, s : s + segment].sum())) == segment
+                and bool((pool.attributes[row, s - 1] == pool.attributes[row, s + segment - 1]).all())
+            ]
+            if len(at) > lap:
+                rows.append(row)
+                starts.append(at[int(torch.randint(0, len(at), (), generator=generator))])
+    where = torch.tensor(rows[:count], dtype=torch.int64), torch.tensor(starts[:count], dtype=torch.int64)
+    return Windows(*where, torch.zeros_like(where[1]))
+
+
+@torch.no_grad()
+def errors(model: MemoryPackDiT, pool: Pool, windows: Windows, *, seed: int = 8) -> dict[str, list[float]]:
+    """Per return and kind of ψ, the mean loss over TIMES on the columns that come in."""
+    c = model.config
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        chains = chains_of(pool, windows, 1, PREFIX, c)
+        noise = torch.randn(chains.targets[:, 0].shape)
+    whole = RunningMemory(model, chains, 1).conditions(chains.prompts[:, 0])
+    short = _forgetful(chains, REACH // c.segment)
+    seen = {
+        "own": whole["psi"],
+        "short": RunningMemory(model, short, 1).conditions(chains.prompts[:, 0])["psi"],
+        "another": whole["psi"].roll(1, 0),
+    }
+    given = {
+        **whole,
+        "history": chains.history,
+        "sigma": torch.zeros_like(chains.number),
+        "actions": chains.actions[:, 0],
+        "index": chains.number,
+    }
+    inside = _incoming(chains.actions[:, 0], c.latent_width)
+    out: dict[str, list[float]] = {}
+    for kind in KINDS:
+        parts = [_loss(model, chains.targets[:, 0], noise, t, given | {"psi": seen[kind]}) for t in TIMES]
+        error = torch.stack(parts).mean((0, 2, 3, 4))  # (B, w)
+        out[kind] = ((error * inside).sum(1) / inside.sum(1)).tolist()
+    return out
+
+
+def _forgetful(chains: Chains, segments: int) -> Chains:
+    """As if only the last `segments` had been seen."""
+    return replace(chains, past=chains.past[:, -segments:], has_past=chains.has_past[:, -segments:])
+
+
+def _loss(
+    model: MemoryPackDiT, clean: Tensor, noise: Tensor, t: float, given: Mapping[str, Tensor]
+) -> Tensor:
+    """Squared error of the preconditioned answer, (B, W, C, h, w)."""
+    at = torch.full((clean.shape[0],), t)
+    xt = flow.interpolate(clean, noise, at)
+    answer = model.network(xt, at, torch.zeros_like(at), given)
+    velocity, base = flow.target(clean, noise), model.base(given)
+    return (answer - model.precondition.answer(xt, at, velocity, base, given["context"])).pow(2)
+
+
+def _incoming(actions: Tensor, width: int) -> Tensor:
+    """(B, w): 1 in the columns that the walk brings in."""
+    from_right = walk_and_jump(actions)[0].sum(1) > 0
+    columns = torch.arange(width)
+    right, left = columns >= width - COLUMNS, columns < COLUMNS
+    return torch.where(from_right[:, None], right, left).float()
+
+
+def summary(found: Mapping[str, Sequence[float]]) -> dict[str, Estimate | None]:
+    """How much larger the error becomes without what only ψ knows, in per cent, over returns."""
+    own = found["own"]
+    out = {"error": mean(own)}
+    for kind in KINDS[1:]:
+        out[kind] = mean([100 * (x / y - 1) for x, y in zip(found[kind], own, strict=True)])
+    return out

@@ -1,0 +1,154 @@
+"""The whole model and its roles: one module per function of the step contract.
+
+It holds the DiT with its memory, the autoencoder, the text encoder, and what a public checkpoint knows of
+words, frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.model.config import ModelConfig, build
+from engine.model.dit import MemoryPackDiT
+from engine.model.signature import ModelSpec, signature
+from engine.model.text.encoder import TextConfig, TextEncoder
+from engine.model.text.word_table import Words
+from engine.model.wander.autoencoder import Autoencoder, AutoencoderConfig, to_bytes, to_unit
+
+
+@dataclass(frozen=True)
+class WorldModelConfig:
+    dit: ModelConfig
+    autoencoder: AutoencoderConfig
+    text: TextConfig
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> WorldModelConfig:
+        return build(cls, data)
+
+
+class WorldModel(nn.Module):
+    def __init__(self, config: WorldModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.dit = MemoryPackDiT(config.dit)
+        self.autoencoder = Autoencoder(config.autoencoder)
+        self.text = TextEncoder(config.text)
+        self.words = Words(config.text)
+
+    def trained(self) -> dict[str, Tensor]:
+        """The weights that were made here: all but the words'."""
+        return {k: v for k, v in self.state_dict().items() if not k.startswith("words.")}
+
+    def load_trained(self, state: Mapping[str, Tensor]) -> None:
+        """Raises RuntimeError where the weights are another model's."""
+        self.load_state_dict({**state, **{f"words.{k}": v for k, v in self.words.state_dict().items()}})
+
+    def spec(
+        self, *, name: str, fps: int, steps: int, first_steps: int, context_noise: float = 0.0
+    ) -> ModelSpec:
+        c, t = self.config.dit, self.config.text
+        return ModelSpec(
+            name=name,
+            height=8 * c.latent_height,
+            width=8 * c.latent_width,
+            fps=fps,
+            latent_channels=c.channels,
+            latent_height=c.latent_height,
+            latent_width=c.latent_width,
+            frames_per_latent=4,
+            segment=c.segment,
+            history=c.packing.history,
+            text_length=t.length,
+            text_tokens=len(c.slots),
+            image_tokens=c.memory.tokens - c.memory.text_tokens,
+            model_dim=c.dim,
+            pooled_dim=c.pooled_dim,
+            decoder_state=(c.channels, c.latent_height, c.latent_width),
+            actions=c.actions,
+            steps=steps,
+            first_steps=first_steps,
+            context_noise=context_noise,
+        )
+
+    def roles(self, spec: ModelSpec) -> dict[str, nn.Module]:
+        """Role name → module whose forward takes the role's inputs in the signature's order."""
+        return {
+            "encode_text": EncodeText(self),
+            "encode_image": EncodeImage(self),
+            "embed_image": self.dit.image_tokens,
+            "initial_memory": InitialMemory(self.dit),
+            "memorize": self.dit.memorize,
+            "squeeze": self.dit.squeeze,
+            "denoise": Denoise(self.dit, [t.name for t in signature(spec)["denoise"].inputs]),
+            "decode": Decode(self.autoencoder),
+        }
+
+
+class EncodeText(nn.Module):
+    """Token ids → text tokens, pooled vector, and how likely the prompt asks for each motion (0: unsaid)."""
+
+    def __init__(self, model: WorldModel) -> None:
+        super().__init__()
+        self.words, self.text, self.slots = model.words, model.text, model.dit.text_slots
+
+    def read(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Ids and mask (B, L) → probabilities of the classes of all attributes, (B, K)."""
+        return self.text.probabilities(self.text(*self.words(ids, mask)))
+
+    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        p = self.read(ids, mask)
+        tokens, pooled = self.slots(p)
+        return tokens, pooled, p[:, -self.text.config.slots[-1] :]
+
+
+class EncodeImage(nn.Module):
+    """A picture → the anchor's latent, its image tokens, and the decoder's state as if it had shown it."""
+
+    def __init__(self, model: WorldModel) -> None:
+        super().__init__()
+        self.autoencoder, self.image_tokens = model.autoencoder, model.dit.image_tokens
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        anchor = self.autoencoder.encode_image(to_unit(pixels))
+        return anchor, self.image_tokens(anchor, torch.ones_like(anchor[:, 0, 0, 0, 0])), anchor[:, 0]
+
+
+class InitialMemory(nn.Module):
+    def __init__(self, dit: MemoryPackDiT) -> None:
+        super().__init__()
+        self.dit = dit
+
+    def forward(self, text: Tensor, image: Tensor) -> Tensor:
+        return self.dit.initial_memory(text, image)
+
+
+class Denoise(nn.Module):
+    """Names the inputs that come in order."""
+
+    def __init__(self, dit: MemoryPackDiT, names: Sequence[str]) -> None:
+        super().__init__()
+        self.dit, self.names = dit, tuple(names)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        given = dict(zip(self.names, inputs, strict=True))
+        velocity: Tensor = self.dit(given.pop("x"), given.pop("t"), given.pop("d"), given)
+        return velocity
+
+
+class Decode(nn.Module):
+    def __init__(self, autoencoder: Autoencoder) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, latents: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        frames, state = self.autoencoder.decode(latents, state)
+        return to_bytes(frames), state

@@ -1,0 +1,94 @@
+"""What turns of the device take, by stage and batch size, as measured; and since when the present one runs.
+
+Written by the device thread, read by any. It knows no sessions.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from engine.runtime.device.scheduler import Stage
+
+Clock = Callable[[], float]
+WEIGHT = 0.1  # of a new sample in what is usual
+OUTLIER = 3.0  # no sample counts for more than so many times the usual
+HANGS = 3.0  # a call takes too long after so many segment periods and so many times the longest usual call
+
+
+class Sample(NamedTuple):
+    mean_s: float
+    samples: int
+
+
+def learned(old: Sample | None, sample_s: float) -> Sample:
+    """A first sample may be far too long, since libraries set themselves up in it: the second corrects it."""
+    if old is None or (old.samples == 1 and sample_s < old.mean_s / 2):
+        return Sample(sample_s, 1)
+    weight = max(WEIGHT, 1 / (old.samples + 1))
+    return Sample(old.mean_s + weight * (min(sample_s, OUTLIER * old.mean_s) - old.mean_s), old.samples + 1)
+
+
+class Costs:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._samples: dict[Stage, dict[int, Sample]] = {stage: {} for stage in Stage}
+        self._since_s: float | None = None
+        self.busy_s = 0.0  # in all
+
+    @contextmanager
+    def measured(self, stage: Stage, rows: int) -> Iterator[Callable[[], float]]:
+        """Around a turn; gives how many seconds it has taken so far. One that fails teaches nothing."""
+        start_s = self._since_s = self._clock()
+        try:
+            yield lambda: self._clock() - start_s
+            self.add(stage, rows, self._clock() - start_s)
+        finally:
+            self.busy_s += self._clock() - start_s
+            self._since_s = None
+
+    def add(self, stage: Stage, rows: int, sample_s: float) -> None:
+        """Other batch sizes follow in proportion: what slows a device down does so for all of them, and
+        those of a busier time would not be tried for long."""
+        with self._lock:
+            known = self._samples[stage]
+            old, new = known.get(rows), learned(known.get(rows), sample_s)
+            if old is not None and new.samples > 1 and old.mean_s > 0:
+                for n, (mean_s, samples) in known.items():
+                    known[n] = Sample(mean_s * new.mean_s / old.mean_s, samples)
+            known[rows] = new
+
+    def seconds(self, stage: Stage, rows: int) -> float | None:
+        """What a turn takes; between measured batch sizes it is interpolated, beyond the largest each row
+        costs as much as there. None where nothing is known."""
+        with self._lock:
+            known = {n: sample.mean_s for n, sample in self._samples[stage].items()}
+        return between(known, rows)
+
+    def running_s(self, now_s: float) -> float:
+        """For how long the present turn has been running; 0 between turns."""
+        since_s = self._since_s
+        return 0.0 if since_s is None else now_s - since_s
+
+    def hangs_for_s(self, now_s: float, segment_s: float) -> float | None:
+        """For how long, where the present turn takes longer than any excuse; None: all is well."""
+        for_s = self.running_s(now_s)
+        with self._lock:
+            means = [sample.mean_s for known in self._samples.values() for sample in known.values()]
+        return for_s if for_s > HANGS * max(segment_s, *means, 0.0) else None
+
+
+def between(known: dict[int, float], rows: int) -> float | None:
+    """Seconds at `rows` from what is known at other batch sizes."""
+    low = max((n for n in known if n <= rows), default=None)
+    high = min((n for n in known if n >= rows), default=None)
+    if low is None:
+        return None if high is None else known[high]
+    if high is None:
+        return known[low] * rows / low
+    if low == high:
+        return known[low]
+    return known[low] + (known[high] - known[low]) * (rows - low) / (high - low)

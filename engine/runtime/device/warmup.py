@@ -1,0 +1,89 @@
+"""What turns take on this device, and in batches of which size, tried before the first session is opened.
+
+On a scratch session, whose segments nobody sees.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+import numpy as np
+
+from engine.config import RuntimeConfig
+from engine.errors import BackendError
+from engine.runtime.device.admission import worthwhile
+from engine.runtime.device.costs import Clock, Costs
+from engine.runtime.device.scheduler import Stage
+from engine.runtime.segment.generator import Generator, Job
+from engine.runtime.session.session import Session
+from engine.types import OpenSession
+
+log = logging.getLogger(__name__)
+SEGMENTS = 3
+SLOW_S = 5.0  # a device on which a segment takes longer is as warm as it gets
+TRIES_S = 10.0  # no larger batch is tried after so long
+
+
+class Measured(NamedTuple):
+    usual_s: float  # of a segment, alone
+    limits: dict[Stage, int]  # rows that may share a turn
+
+
+def warm_up(generator: Generator, costs: Costs, config: RuntimeConfig, clock: Clock) -> Measured:
+    """A few segments alone, one on a slow device; then turns of 2, 4, … rows for as long as that is cheaper
+    per row. Raises BackendError."""
+    start_s, spec = clock(), generator.spec
+    blank = np.zeros((3, spec.height, spec.width), np.uint8) if spec.needs_image else None
+    scratch = Session(OpenSession("warm-up", "", 0, blank), spec, config, clock())
+    scratch.prepare(generator)
+    job, usual_s = scratch.job(), 0.0
+    for _ in range(SEGMENTS):
+        usual_s = _segment(generator, costs, job, clock)
+        if usual_s > SLOW_S:
+            return Measured(usual_s, dict.fromkeys(Stage, config.max_batch))
+    sizes = [1]
+    for rows in _larger(config.max_batch):
+        if clock() - start_s > TRIES_S or worthwhile(costs.seconds, Stage.DENOISE, sizes) < sizes[-1]:
+            break
+        try:
+            _turns(generator, costs, job, rows)
+        except BackendError as error:
+            log.warning("batches of %d are too large for this device: %s", rows, error)
+            break
+        sizes.append(rows)
+    limits = {stage: worthwhile(costs.seconds, stage, sizes) for stage in Stage}
+    return Measured(usual_s, limits | {Stage.PREPARE: max(limits.values())})
+
+
+def _larger(most: int) -> list[int]:
+    """2, 4, … and `most`."""
+    return sorted({min(2**n, most) for n in range(1, most.bit_length() + 1)} - {1})
+
+
+def _segment(generator: Generator, costs: Costs, job: Job, clock: Clock) -> float:
+    """Seconds, as if it had as many steps as usual."""
+    start_s, draft = clock(), generator.begin(job)
+    steps = draft.steps_left
+    while draft.steps_left:
+        with costs.measured(Stage.DENOISE, 1):
+            generator.step([draft])
+    with costs.measured(Stage.DECODE, 1):
+        generator.decode([draft])
+    with costs.measured(Stage.REMEMBER, 1):
+        generator.remember([draft])
+    draft.commit()
+    return (clock() - start_s) * generator.spec.steps / steps
+
+
+def _turns(generator: Generator, costs: Costs, job: Job, rows: int) -> None:
+    """One turn of each stage, twice, since libraries set themselves up in the first."""
+    for _ in range(2):
+        drafts = [generator.begin(job) for _ in range(rows)]
+        for stage, run in (
+            (Stage.DENOISE, generator.step),
+            (Stage.DECODE, generator.decode),
+            (Stage.REMEMBER, generator.remember),
+        ):
+            with costs.measured(stage, rows):
+                run(drafts)

@@ -1,0 +1,62 @@
+"""A segment in the making: what it is made from, how far it is, what its session's state will be after it.
+
+Its state is only read until `commit`, so a draft can be thrown away at any time, and whatever fails can be
+tried again. It knows no backend, sessions or time.
+
+Legend: W latent frames of a segment, C channels, h w latent size, F pixel frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.runtime.segment.sampler import Sampler
+from engine.runtime.state.state import SessionState, fixed
+from engine.types import ByteArray, FloatArray
+
+
+@dataclass
+class Outcome:
+    """What a state becomes. `anchor` and `image` only where the scene just got them."""
+
+    memory: FloatArray  # (M, D)
+    psi: FloatArray  # (M, D)
+    anchor: FloatArray | None = None  # (1, C, h, w)
+    image: FloatArray | None = None  # (I, D)
+
+
+@dataclass
+class Draft:
+    state: SessionState
+    x: FloatArray  # (W, C, h, w): noise at first, the clean latents in the end
+    sampler: Sampler
+    row: Mapping[str, npt.NDArray[Any]]  # its row of the inputs of `denoise` that stay the same
+    k: int = 0  # steps done
+    frames: ByteArray | None = None  # (F, H, W, 3) RGB, once decoded
+    decoder: FloatArray | None = None  # the decoder's state after it
+    outcome: Outcome | None = None  # once remembered
+
+    @property
+    def steps_left(self) -> int:
+        return len(self.sampler.times) - 1 - self.k
+
+    @property
+    def finite(self) -> bool:
+        return bool(np.isfinite(self.x).all())
+
+    def commit(self) -> None:
+        """Move the state on by this segment. Nothing here can fail."""
+        state, after = self.state, self.outcome
+        assert after is not None
+        assert self.decoder is not None
+        if after.anchor is not None and after.image is not None:
+            state.anchor, state.image, state.context = fixed(after.anchor), fixed(after.image), 1
+        state.append(self.x, after.memory)
+        state.psi, state.decoder = fixed(after.psi), fixed(self.decoder)
+        if not state.psi_mask.all():
+            state.psi_mask = fixed(np.ones_like(state.psi_mask))

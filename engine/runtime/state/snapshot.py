@@ -1,0 +1,120 @@
+"""A session as a file: safetensors of one size for a model, whatever the session has been through.
+
+It comes from strangers as well: its size, shapes, types and ranges are checked, and that it is of this model
+and these weights, since another's numbers would mean nothing. It knows no engine, time or clients.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from engine.config import MAX_PROMPT_BYTES, MAX_SEED
+from engine.errors import InvalidInput
+from engine.model.signature import ModelSpec
+from engine.runtime.state.change import Prompts
+from engine.runtime.state.checks import MAX_PROMPTS, MAX_TRANSITION, check_action, check_line, checked_prompts
+from engine.runtime.state.state import NUMBERS, SessionState, shapes
+from engine.types import Weighted
+
+FORMAT = "psistream-session-2"
+ABOUT_BYTES = 6 * MAX_PROMPT_BYTES + 64 * MAX_PROMPTS + 256  # JSON may write a character as \u0001
+HEADER_BYTES = 2**14
+# Far beyond what any model makes; sums of their squares are finite. Activations of large models are in the
+# thousands, latents are scaled to about 1.
+MOST, MOST_OF_A_LATENT = 1e6, 1000.0
+
+
+class Saved(NamedTuple):
+    state: SessionState
+    prompts: Prompts
+    held: str | None
+
+
+def save(spec: ModelSpec, fingerprint: str, saved: Saved) -> bytes:
+    """As safetensors: the state's arrays, its numbers, and `about`, JSON filled up with spaces."""
+    about = {"prompts": [asdict(prompt) for prompt in saved.prompts], "held": saved.held}
+    text = json.dumps(about, ensure_ascii=False).encode().ljust(ABOUT_BYTES)
+    arrays: dict[str, Any] = {
+        **saved.state.arrays(),
+        "numbers": np.array([getattr(saved.state, name) for name in NUMBERS], np.int64),
+        "about": np.frombuffer(text, np.uint8),
+    }
+    return safetensors.numpy.save(arrays, {"format": FORMAT, "model": spec.name, "weights": fingerprint})
+
+
+def load(spec: ModelSpec, fingerprint: str, data: bytes) -> Saved:
+    """Raises InvalidInput with the field `snapshot` for what is no snapshot of this model."""
+    arrays, metadata = _parsed(spec, data)
+    if metadata.get("format") != FORMAT:
+        raise _fault(f"its format is {metadata.get('format')!s:.40}, this version reads {FORMAT}")
+    theirs = f"{metadata.get('model')!s:.60} (weights {metadata.get('weights')!s:.20})"
+    if (metadata.get("model"), metadata.get("weights")) != (spec.name, fingerprint):
+        raise _fault(f"it is of the model {theirs}, here runs {spec.name} (weights {fingerprint})")
+    wanted = {**shapes(spec), "numbers": (len(NUMBERS),), "about": (ABOUT_BYTES,)}
+    for name, shape in wanted.items():
+        dtype = {"numbers": np.int64, "about": np.uint8}.get(name, np.float32)
+        array = arrays.get(name)
+        if array is None or array.shape != shape or array.dtype != dtype:
+            raise _fault(f"{name!r} must be {np.dtype(dtype)}{shape}")
+        if dtype is np.float32 and not np.isfinite(array).all():
+            raise _fault(f"{name!r} has numbers that are not finite")
+        most = MOST_OF_A_LATENT if name in ("history", "anchor") else MOST
+        if dtype is np.float32 and array.size and np.abs(array).max() > most:
+            raise _fault(f"{name!r} has numbers beyond {most:g}, which no model makes")
+    state = SessionState.of({n: arrays[n] for n in shapes(spec)}, _numbers(spec, arrays["numbers"]))
+    return Saved(state, *_about(spec, arrays["about"]))
+
+
+def _parsed(spec: ModelSpec, data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    most = sum(4 * int(np.prod(shape)) for shape in shapes(spec).values()) + ABOUT_BYTES + HEADER_BYTES
+    if len(data) > most:
+        raise _fault(f"{len(data)} bytes are too many for {spec.name}: at most {most}")
+    try:
+        arrays = safetensors.numpy.load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise _fault(f"it is not a safetensors file: {error!s:.100}") from None
+    return arrays, dict(header.get("__metadata__") or {})
+
+
+def _numbers(spec: ModelSpec, numbers: Sequence[int]) -> dict[str, int]:
+    most = {
+        "seed": MAX_SEED,
+        "remembered": spec.memory_ring,
+        "context": 1,
+        "from_image": 1,
+        "fade_step": MAX_TRANSITION,
+        "fade_steps": MAX_TRANSITION,
+    }
+    named = dict(zip(NUMBERS, (int(n) for n in numbers), strict=True))
+    for name, number in named.items():
+        if not 0 <= number <= most.get(name, 2**40 - 1):
+            raise _fault(f"{name!r} is out of range: {number}")
+    if named["fade_step"] > named["fade_steps"]:
+        raise _fault("'fade_step' must not be beyond 'fade_steps'")
+    return named
+
+
+def _about(spec: ModelSpec, text: Any) -> tuple[Prompts, str | None]:
+    try:
+        about = json.loads(text.tobytes())
+        prompts = tuple(Weighted(**prompt) for prompt in about["prompts"])
+        checked_prompts(prompts, "prompts")
+        check_line(prompts, "prompts")
+        check_action(about["held"], spec.actions, "held")
+        return prompts, about["held"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _fault(f"'about' does not say prompts and action: {error!s:.100}") from None
+    except InvalidInput as error:
+        raise _fault(error.message) from None
+
+
+def _fault(what: str) -> InvalidInput:
+    return InvalidInput(f"snapshot: {what}", field="snapshot")

@@ -1,0 +1,144 @@
+"""What a session must remember: fixed-size arrays and a few numbers, as many bytes in hour three as at first.
+
+Arrays are replaced and never written to: a copy is had in no time and shares with the original what stays the
+same. engine.runtime.state.snapshot saves and loads it. It does not know how its contents are made, nor time,
+nor clients.
+
+Legend: C latent channels, h w latent size, N text tokens, I image tokens, M = N + I, D width, K ring length,
+A actions, T history frames, S numbers that a prompt is told by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+
+from engine.model.signature import ModelSpec
+from engine.runtime.state import blend
+from engine.types import FloatArray
+
+Rows = tuple[FloatArray, ...]
+ROWS = ("history", "ring")
+NUMBERS = ("seed", "scene", "index", "remembered", "context", "from_image", "fade_step", "fade_steps")
+
+
+@dataclass
+class SessionState:
+    latents: Rows  # T of (C, h, w): the latest clean ones, oldest first
+    memories: Rows  # K of (M, D): the latest outputs of memorize, oldest first, at the end
+    anchor: FloatArray  # (1, C, h, w)
+    image: FloatArray  # (I, D) tokens of the anchor
+    text: FloatArray  # (N, D)
+    pooled: FloatArray  # (D,)
+    motion: FloatArray  # (A + 1,) what the prompt says of motion: unsaid, then the actions
+    psi: FloatArray  # (M, D)
+    decoder: FloatArray
+    start: FloatArray  # the decoder's after the picture that the scene started from, zeros without one
+    text_mask: FloatArray  # (N,) which tokens of a padded prompt count; empty where none is padded
+    psi_mask: FloatArray  # (M,) the same of ψ
+    fade: FloatArray  # (2, S) the prompts between which a soft change is under way, else zeros
+    seed: int = 0
+    scene: int = 0  # scenes cut since the seed was set
+    index: int = 0  # segments of this scene so far
+    remembered: int = 0  # how many of the ring are in use
+    context: int = 0  # 1 once anchor and history hold a scene
+    from_image: int = 0  # 1 where the anchor is a picture that was given
+    fade_step: int = 0  # segments of the soft change so far
+    fade_steps: int = 0  # and in all; 0: none is under way
+
+    @classmethod
+    def zeros(cls, spec: ModelSpec) -> SessionState:
+        return cls.of({n: np.zeros(shape, np.float32) for n, shape in shapes(spec).items()}, {})
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, FloatArray], numbers: Mapping[str, int]) -> SessionState:
+        """As `arrays` and `numbers` give it."""
+        one: dict[str, Any] = {n: fixed(array) for n, array in arrays.items() if n not in ROWS}
+        return cls(_rows(arrays["history"]), _rows(arrays["ring"]), **{**one, **numbers})
+
+    @property
+    def history(self) -> FloatArray:
+        """(T, C, h, w)."""
+        return np.stack(self.latents)
+
+    @property
+    def ring(self) -> FloatArray:
+        """(K, M, D)."""
+        return np.stack(self.memories)
+
+    @property
+    def fading(self) -> bool:
+        return self.fade_steps > 0
+
+    @property
+    def nbytes(self) -> int:
+        return sum(a.nbytes for a in self.parts()) + 8 * len(NUMBERS)
+
+    def changed_bytes(self, segments: int, latents: int) -> int:
+        """What so many segments, of so many latents each, may replace of it at most; a scene starts with one
+        latent more."""
+        old = max(0, len(self.latents) - segments * (latents + 1)) * self.latents[0].nbytes
+        return self.nbytes - old - max(0, len(self.memories) - segments) * self.memories[0].nbytes
+
+    def copy(self) -> SessionState:
+        return replace(self)
+
+    def clear_scene(self) -> None:
+        """Forget everything of the scene except its prompt and its anchor."""
+        self.latents = (_zeros(self.latents[0]),) * len(self.latents)
+        self.memories = (_zeros(self.memories[0]),) * len(self.memories)
+        self.psi, self.decoder = _zeros(self.psi), _zeros(self.decoder)
+        self.index = self.remembered = 0
+
+    def append(self, latents: FloatArray, memory: FloatArray) -> None:
+        """(W, C, h, w) and (M, D) of a segment; the oldest are forgotten."""
+        self.latents = (*self.latents, *_rows(latents))[-len(self.latents) :]
+        self.memories = (*self.memories, fixed(memory))[-len(self.memories) :]
+        self.remembered = min(self.remembered + 1, len(self.memories))
+        self.index += 1
+
+    def arrays(self) -> dict[str, FloatArray]:
+        """By name, as `shapes` has them."""
+        kept = (*NUMBERS, "latents", "memories")
+        one = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in kept}
+        return {"history": self.history, "ring": self.ring, **one}
+
+    def parts(self) -> list[FloatArray]:
+        """All arrays; what two states share is the same object in both."""
+        one = [getattr(self, f.name) for f in fields(self) if f.name not in (*NUMBERS, "latents", "memories")]
+        return [*self.latents, *self.memories, *one]
+
+
+def fixed(array: FloatArray) -> FloatArray:
+    """A copy that is not written to. Not marked so: PyTorch warns of arrays that are."""
+    return np.array(array, np.float32)
+
+
+def _rows(array: FloatArray) -> Rows:
+    return tuple(fixed(row) for row in array)
+
+
+def _zeros(like: FloatArray) -> FloatArray:
+    return fixed(np.zeros_like(like))
+
+
+def shapes(s: ModelSpec) -> dict[str, tuple[int, ...]]:
+    frame = (s.latent_channels, s.latent_height, s.latent_width)
+    return {
+        "history": (s.history_frames, *frame),
+        "anchor": (1, *frame),
+        "image": (s.image_tokens, s.model_dim),
+        "text": (s.text_tokens, s.text_dim or s.model_dim),
+        "pooled": (s.pooled_dim or s.model_dim,),
+        "motion": (len(s.actions) + 1,),
+        "psi": (s.memory_tokens, s.model_dim),
+        "ring": (s.memory_ring, s.memory_tokens, s.model_dim),
+        "decoder": s.decoder_state,
+        "start": s.decoder_state,
+        "text_mask": (s.text_tokens if s.masked else 0,),
+        "psi_mask": (s.memory_tokens if s.masked else 0,),
+        "fade": (2, blend.size(s)),
+    }

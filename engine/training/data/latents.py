@@ -1,0 +1,147 @@
+"""A pool of encoded episodes: what the DiT trains on. Rendered, encoded and kept on disk, so that resuming
+and other runs on the same autoencoder need not do it again.
+
+Legend: E episodes, L latent frames of an episode, C h w latent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from engine.model.wander.autoencoder import Autoencoder, to_unit
+from engine.training.data.ring import Ring, part_generator
+from engine.world.drawing.render import render
+from engine.world.episodes import sample_episodes
+
+PART = 8  # episodes
+
+
+@dataclass
+class Pool:
+    latents: Tensor  # (E, L, C, h, w) fp16, normalised
+    attributes: Tensor  # (E, L, 5) int64, the prompt in force
+    actions: Tensor  # (E, L) int64
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    @classmethod
+    def empty(
+        cls, episodes: int, length: int, frame: tuple[int, ...], device: torch.device | str = "cpu"
+    ) -> Pool:
+        """Room for that many episodes; pages that are never written cost nothing."""
+        return cls(
+            torch.empty(episodes, length, *frame, dtype=torch.float16, device=device),
+            torch.zeros(episodes, length, 5, dtype=torch.int64),
+            torch.zeros(episodes, length, dtype=torch.int64),
+        )
+
+    def put(self, at: int, part: Pool) -> None:
+        """Write episodes from `at` on."""
+        rows = slice(at, at + len(part))
+        self.latents[rows], self.attributes[rows], self.actions[rows] = (
+            part.latents,
+            part.attributes,
+            part.actions,
+        )
+
+    def first(self, count: int) -> Pool:
+        """The same memory, seen up to `count` episodes."""
+        return Pool(self.latents[:count], self.attributes[:count], self.actions[:count])
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where episodes come from: an autoencoder, and what happens in them."""
+
+    autoencoder: Autoencoder
+    name: str  # of the stream; another name, other episodes
+    length: int  # latent frames
+    changes: float = 3.0
+    journeys: float = 0.25
+    seed: int = 0
+    cache: Path | None = None  # a folder of `cache_folder`
+    device: torch.device | str = "cpu"
+
+    @torch.no_grad()
+    def make(self, part: int, count: int = PART) -> Pool:
+        """Render and encode `count` episodes, or read them from the cache."""
+        path = self.path(part)
+        if path is not None and path.exists():
+            try:
+                return Pool(**load_file(path))
+            except (SafetensorError, OSError, TypeError):
+                path.unlink(missing_ok=True)  # torn
+        generator = part_generator(self.seed, self.name, part)
+        episodes = sample_episodes(
+            count, self.length, generator, changes=self.changes, journeys=self.journeys, device=self.device
+        )
+        frames = render(episodes)
+        latents = torch.cat([self.autoencoder.encode(to_unit(rows)).half() for rows in frames.split(2)])
+        pool = Pool(latents.cpu(), episodes.attributes.cpu(), episodes.actions.cpu())
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(vars(pool), path.with_suffix(".tmp"))
+            path.with_suffix(".tmp").replace(path)
+        return pool
+
+    def path(self, part: int) -> Path | None:
+        rules = f"{self.name}-{self.length}-{self.changes:g}-{self.journeys:g}-{self.seed}"
+        return self.cache and self.cache / f"{rules}-{part:05d}.safetensors"
+
+
+def cache_folder(root: Path, autoencoder: Autoencoder) -> Path:
+    """Where latents of exactly this encoder lie; decoders may change."""
+    key = hashlib.sha256()
+    for name, tensor in autoencoder.state_dict().items():
+        if not name.startswith("decoder"):
+            key.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return root / key.hexdigest()[:16]
+
+
+class Episodes:
+    """A growing, bounded pool of one source. `forget`: what the pool has dropped leaves the disk as well."""
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        start: int,
+        limit: int,
+        every: int,
+        forget: bool = True,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.source, self.forget, self.device = source, forget, device
+        self.room: Pool | None = None
+        self.ring = Ring(
+            self._make, self._put, start=-(-start // PART), limit=max(1, limit // PART), every=every
+        )
+
+    def at(self, step: int) -> Pool:
+        """What there is at this step; makes what is missing."""
+        self.ring.advance(step)
+        assert self.room is not None
+        return self.room.first(len(self.ring) * PART)
+
+    def _make(self, part: int) -> Pool:
+        old = self.source.path(part - self.ring.limit) if self.forget else None
+        if old is not None:
+            old.unlink(missing_ok=True)
+        made = self.source.make(part)
+        if part < self.ring.start:
+            print(f"{self.source.name}: {PART * (part + 1)} of {PART * self.ring.start} episodes", flush=True)
+        return made
+
+    def _put(self, place: int, part: Pool) -> None:
+        if self.room is None:
+            episodes = PART * self.ring.limit
+            self.room = Pool.empty(episodes, part.latents.shape[1], part.latents.shape[2:], self.device)
+        self.room.put(place * PART, part)

@@ -1,0 +1,47 @@
+"""Guidance that costs nothing when the model is served: it is trained in.
+
+Classifier-free guidance (arXiv 2207.12598) goes past what a prompt asks for, away from what the model makes
+without one, and pays a second call for it at every step. Here the target of training is moved instead, by
+the averaged model's own difference, as in model guidance (arXiv 2502.12154):
+
+    u′ = u + w (v(x_t | prompt) − v(x_t | nothing))
+
+Where that has converged, v(· | prompt) − v(· | nothing) has grown by 1 / (1 − w): w = 0.5 is a guidance
+scale of 2. ψ, history and actions are the same on both sides: only the prompt is pushed. Some chains must
+say nothing, or the model does not know what it makes then.
+
+Legend: B rows, W latent frames of a segment, C h w latent, N sum of classes of a prompt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from engine.model.config import ModelConfig
+from engine.model.dit import Given, MemoryPackDiT
+from engine.training.data.chains import Chains
+
+
+def silence(c: ModelConfig) -> Tensor:
+    """(1, N): a prompt that leaves every attribute unsaid."""
+    return torch.cat([torch.eye(n)[:1] for n in c.slots], 1)
+
+
+def silenced(chains: Chains, share: float, c: ModelConfig) -> Chains:
+    """The same chains, a share of them without a prompt."""
+    prompts = chains.prompts
+    quiet = torch.rand(len(prompts), device=prompts.device) < share
+    return replace(chains, prompts=torch.where(quiet[:, None, None], silence(c).to(prompts), prompts))
+
+
+@torch.no_grad()
+def push(mean: MemoryPackDiT, xt: Tensor, t: Tensor, given: Given, weight: float) -> Tensor:
+    """What the velocity target is moved by, (B, W, C, h, w). `mean` is the averaged model."""
+    text, pooled = mean.text_slots(silence(mean.config).to(xt))
+    nothing = {**given, "text": text.expand_as(given["text"]), "pooled": pooled.expand_as(given["pooled"])}
+    d = torch.zeros_like(t)
+    difference: Tensor = mean(xt, t, d, given) - mean(xt, t, d, nothing)
+    return weight * difference

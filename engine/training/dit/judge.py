@@ -1,0 +1,64 @@
+"""Figures and pictures of a DiT in training: few-step samples against the truth. Never the loss.
+
+Legend: B chains, S segments of a chain, W latent frames of a segment, C h w latent.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from engine.model.dit import MemoryPackDiT
+from engine.model.sampling import sample_segment
+from engine.model.wander.autoencoder import FRAMES, Autoencoder, to_bytes
+from engine.training.data.chains import Chains
+from engine.training.dit.memory import RunningMemory
+from engine.training.pictures import tile
+
+
+@torch.no_grad()
+def rollout(model: MemoryPackDiT, chains: Chains, steps: int, *, segments: int = 0, seed: int = 6) -> Tensor:
+    """The chains as sessions would generate them from the history before them: (B, S, W, C, h, w). Torch's
+    generators are left alone. `segments`: only so many."""
+    memory = RunningMemory(model, chains, 1)
+    history, out = chains.history, []
+    w, count = chains.targets.shape[2], segments or chains.targets.shape[1]
+    generator = torch.Generator().manual_seed(seed)
+    for k in range(count):
+        given = memory.conditions(chains.prompts[:, k]) | {
+            "history": history,
+            "sigma": torch.zeros_like(chains.number),
+            "actions": chains.actions[:, k],
+            "index": chains.number + k,
+        }
+        noise = torch.randn(chains.targets[:, k].shape, generator=generator).to(history.device)
+        out.append(sample_segment(model, noise, steps, given))
+        if k + 1 < count:
+            history = torch.cat([history[:, w:], out[-1]], 1)
+            memory.update(out[-1])
+    return torch.stack(out, 1)
+
+
+def sample_errors(model: MemoryPackDiT, chains: Chains, steps: tuple[int, ...]) -> dict[str, float]:
+    """Mean squared error of the chain's first segment, sampled in so many steps; and of repeating the last
+    latent instead. New content counts twice its variance, so zero cannot be reached."""
+    truth = chains.targets[:, :1]
+    errors = {"copy_error": float((chains.history[:, None, -1:] - truth).pow(2).mean())}
+    for n in steps:
+        made = rollout(model, chains, n, segments=1)
+        errors[f"error_{n}_steps"] = float((made - truth).pow(2).mean())
+    return errors
+
+
+@torch.no_grad()
+def contact_sheet(model: MemoryPackDiT, chains: Chains, autoencoder: Autoencoder, steps: int) -> Tensor:
+    """(3, H, W) uint8: a pair of rows per chain, the truth above what was generated; one picture per
+    segment."""
+    made = rollout(model, chains, steps)
+    rows = []
+    for latents in (chains.targets, made):
+        before = chains.history[:, -1]
+        frames, _ = autoencoder.decode(latents.flatten(1, 2), before)
+        w = latents.shape[2]
+        rows.append(to_bytes(frames[:, FRAMES * w - 1 :: FRAMES * w]).cpu())
+    return tile(torch.stack(rows, 1).flatten(0, 1))

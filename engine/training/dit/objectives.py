@@ -1,0 +1,163 @@
+"""The training objectives (arXiv 2510.01784, section 3.3) as functions of a model and a batch of chains.
+
+All three denoise the segments of a chain in order, ψ running through; they differ in what the next segment
+finds in its history and memory: the truth (teacher forcing, Eq. 5), the model's own one-step estimate from
+the truth (Direct Forcing, Eq. 7), or its own rollout from noise (Student Forcing). Each yields losses whose
+graphs are independent: backpropagate each as it comes, then update once.
+
+Legend: B chains, W latent frames of a segment, C h w latent, K history frames, M memory tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from engine.model import flow
+from engine.model.config import ModelConfig
+from engine.model.dit import MemoryPackDiT
+from engine.model.sampling import sample_segment
+from engine.training.data.chains import Chains
+from engine.training.dit.guidance import push, silenced
+from engine.training.dit.memory import RunningMemory
+from engine.training.dit.splitting import split_target, split_times
+from engine.training.recipe import Phase
+
+
+class Noised(NamedTuple):
+    """A segment on its way from noise to data, and what the model said about it."""
+
+    clean: Tensor  # (B, W, C, h, w)
+    xt: Tensor
+    t: Tensor  # (B,)
+    velocity: Tensor  # without gradients, at jump length d
+    d: Tensor  # (B,)
+    given: dict[str, Tensor]
+
+
+Leave = Callable[[MemoryPackDiT, Noised], Tensor]  # what the next segment finds, (B, W, C, h, w)
+
+
+def teacher_forcing(
+    model: MemoryPackDiT, chains: Chains, phase: Phase, mean: MemoryPackDiT | None = None
+) -> Iterator[Tensor]:
+    """Eq. 5: the next segment finds the truth."""
+    return _losses(model, chains, phase, mean, lambda _, noised: noised.clean)
+
+
+def direct_forcing(
+    model: MemoryPackDiT, chains: Chains, phase: Phase, mean: MemoryPackDiT | None = None
+) -> Iterator[Tensor]:
+    """Eq. 7: the next segment finds x̃ = x_t + (1 − t) u, x_t made from the truth.
+
+    Once the model knows jumps (phase.split), u is its velocity for the whole way, d = 1 − t: a sample instead
+    of the mean of all that could follow."""
+
+    def leave(model: MemoryPackDiT, noised: Noised) -> Tensor:
+        if phase.split:
+            velocity = model(noised.xt, noised.t, 1 - noised.t, noised.given)
+            return flow.one_step(noised.xt, velocity, noised.t)
+        estimate = flow.one_step(noised.xt, noised.velocity, noised.t)
+        clear = flow.wide(noised.t, estimate) >= phase.blur_below
+        return torch.where(clear, estimate, noised.clean)
+
+    return _losses(model, chains, phase, mean, leave)
+
+
+def student_forcing(
+    model: MemoryPackDiT, chains: Chains, phase: Phase, mean: MemoryPackDiT | None = None
+) -> Iterator[Tensor]:
+    """The next segment finds what the model generates by itself in `rollout_steps` Euler steps."""
+
+    def leave(model: MemoryPackDiT, noised: Noised) -> Tensor:
+        return sample_segment(model, torch.randn_like(noised.clean), phase.rollout_steps, noised.given)
+
+    return _losses(model, chains, phase, mean, leave)
+
+
+OBJECTIVES = {"teacher": teacher_forcing, "direct": direct_forcing, "student": student_forcing}
+
+
+def _losses(
+    model: MemoryPackDiT, chains: Chains, phase: Phase, mean: MemoryPackDiT | None, leave: Leave
+) -> Iterator[Tensor]:
+    """Yields parts of the mean loss over the chains' segments; a prediction of nothing costs about 1."""
+    b, segments, w = chains.targets.shape[:3]
+    if phase.silent:
+        chains = silenced(chains, phase.silent, model.config)
+    memory = RunningMemory(model, chains, phase.bptt)
+    history = chains.history
+    forced = flow.wide(torch.rand(b, device=history.device) < phase.forced, history)
+    part = torch.zeros((), device=history.device)
+    for k in range(segments):
+        given = memory.conditions(chains.prompts[:, k])
+        given |= noisy_history(history, phase.context_noise)
+        given |= {"actions": chains.actions[:, k], "index": chains.number + k}
+        noised, loss = _denoise(model, chains.targets[:, k], given, phase, mean)
+        part = part + loss / segments
+        last = k + 1 == segments
+        if last or (k + 1) % phase.bptt == 0:
+            yield part
+            part = torch.zeros_like(part)
+            memory.detach()
+        if not last:
+            with torch.no_grad():
+                own = leave(model, noised)
+            left = torch.where(forced, own, noised.clean) if phase.objective != "teacher" else own
+            history = torch.cat([history[:, w:], left], 1)
+            memory.update(left)
+
+
+def _denoise(
+    model: MemoryPackDiT, clean: Tensor, given: dict[str, Tensor], phase: Phase, mean: MemoryPackDiT | None
+) -> tuple[Noised, Tensor]:
+    """One segment at random times; the first rows learn jumps where the phase splits intervals."""
+    b = clean.shape[0]
+    t, d = sample_t(b, clean.device), torch.zeros(b, device=clean.device)
+    noise = torch.randn_like(clean)
+    rows = int(phase.split * b + float(torch.rand(()))) if phase.split else 0
+    if rows:
+        t[:rows], d[:rows] = split_times(rows, clean.device)
+    xt, velocity = flow.interpolate(clean, noise, t), flow.target(clean, noise)
+    if rows:
+        assert mean is not None, "interval splitting wants the averaged model as its teacher"
+        few = {name: value[:rows].detach() for name, value in given.items()}
+        velocity[:rows] = split_target(mean, xt[:rows], t[:rows], d[:rows], few)
+    if phase.guidance and rows < b:
+        assert mean is not None, "guidance wants the averaged model"
+        rest = {name: value[rows:].detach() for name, value in given.items()}
+        velocity[rows:] += push(mean, xt[rows:], t[rows:], rest, phase.guidance)
+    net, base = model.network(xt, t, d, given), model.base(given)
+    wanted = model.precondition.answer(xt, t, velocity, base, given["context"])
+    weight = hero_mask(model.config, phase.hero_weight).to(net.device)
+    loss = ((net - wanted).pow(2) * weight).mean()
+    said = model.precondition.velocity(xt, t, net.detach(), base, given["context"])
+    return Noised(clean, xt, t, said, d, {n: v.detach() for n, v in given.items()}), loss
+
+
+def noisy_history(history: Tensor, most: float) -> dict[str, Tensor]:
+    """History with noise of a level σ that the model is told: none in 40 %, low ones more often than high."""
+    b = history.shape[0]
+    sigma = most * torch.rand(b, device=history.device) ** 1.5
+    sigma = torch.where(torch.rand(b, device=history.device) < 0.4, 0.0, sigma)
+    level = flow.wide(sigma, history)
+    inside = (history != 0).flatten(2).any(-1)[..., None, None, None]
+    noisy = (1 - level) * history + level * torch.randn_like(history)
+    return {"history": torch.where(inside, noisy, history), "sigma": sigma}
+
+
+def sample_t(b: int, device: torch.device | str = "cpu") -> Tensor:
+    """Logit-normal, and 15 % uniform so that both ends are met."""
+    t = torch.sigmoid(torch.randn(b, device=device))
+    u = torch.rand(b, device=device)
+    return torch.where(u < 0.15, u / 0.15, t)
+
+
+def hero_mask(c: ModelConfig, weight: float) -> Tensor:
+    """(h, w): where the hero can be counts `weight`-fold; it is one hundredth of the picture."""
+    mask = torch.ones(c.latent_height, c.latent_width)
+    mask[3:10, c.latent_width // 2 - 2 : c.latent_width // 2 + 2] = weight
+    return mask / mask.mean()

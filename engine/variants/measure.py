@@ -1,0 +1,217 @@
+"""Measures trained variants one by one and keeps the table of them up to date.
+
+Every variant has an evaluation of its own in its folder, rows, report and contact sheets, made by the same
+figures as any model's; the table takes what there is. What is done is not done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from rich.console import Console
+
+from engine.backends.artifact import open_artifact
+from engine.errors import ModelFilesError
+from engine.evaluation.bench import Model, Studio
+from engine.evaluation.figure import Figure, Row, Scale
+from engine.evaluation.figures.recall import Recall
+from engine.evaluation.figures.walk import TRUTH, Walk
+from engine.evaluation.instruments import landmark_reader as reader
+from engine.evaluation.instruments import probe
+from engine.evaluation.psi.forgetting import left
+from engine.evaluation.psi.returns import errors, returns
+from engine.evaluation.report import Report, head, warnings
+from engine.evaluation.results import rows_of
+from engine.evaluation.runner import Evaluation, Said, measure
+from engine.evaluation.text_accuracy import of_model
+from engine.model.config import ModelConfig, build
+from engine.model.dit import MemoryPackDiT
+from engine.model.signature import ModelSpec
+from engine.model.wander.autoencoder import Autoencoder
+from engine.training.data.latents import Pool
+from engine.variants.markdown import text
+from engine.variants.plan import DONE, Variant
+from engine.variants.player import Read, Settings, model_of
+from engine.variants.table import Found, to_json
+
+RETURNS: Final = 24  # segments
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all variants are measured with."""
+
+    run: Path
+    instruments: Path  # a folder with the probe and the landmark reader
+    autoencoder: Autoencoder
+    held_out: Callable[[], Pool]  # journeys that nobody is trained on
+    seeds: int
+    seconds: float  # of a walk
+    journey_s: float  # out, and as long back; 0: no recall
+
+    @property
+    def scale(self) -> Scale:
+        return Scale(n=self.seeds, truths=0, journeys_s=(self.journey_s,), durations_s=(self.seconds,))
+
+    @cached_property
+    def read(self) -> Read:
+        """The built-in model's text encoder, for all of them."""
+        return of_model(None)
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        return open_artifact(None).spec
+
+    @cached_property
+    def _first(self) -> Studio:
+        seen, landmarks = probe.load_probe(self.instruments), reader.load_reader(self.instruments)
+        return Studio(self.world(), *seen, *landmarks)
+
+    def studio(self, model: Model) -> Studio:
+        """With the same rendered frames for all. Raises FileNotFoundError, ModelFilesError."""
+        studio = replace(self._first, model=model)
+        vars(studio)["rendered"] = self._first.rendered  # where cached_property keeps it
+        return studio
+
+    def world(self) -> Model:
+        """The world itself in a model's place: it is rendered, never played."""
+
+        def never(prompt: str, **asked: Any) -> Any:
+            raise AssertionError("the world does not play")
+
+        return Model(TRUTH, replace(self.spec, name=TRUTH), never, self.autoencoder)
+
+    def made_with(self, model: str) -> dict[str, str]:
+        files = {"probe": probe.FILE, "landmark reader": reader.FILE}
+        return {"model": model} | {n: digest(self.instruments / f) for n, f in files.items()}
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def load_dit(file: Path) -> MemoryPackDiT:
+    """Raises ModelFilesError."""
+    data = torch.load(file, weights_only=True, map_location="cpu")
+    try:
+        model = MemoryPackDiT(build(ModelConfig, data["config"]))
+        model.load_state_dict(data["state"])
+    except (KeyError, RuntimeError) as e:
+        raise ModelFilesError(f"{file} holds no weights of this version: {e}", field=file.name) from e
+    return model.eval().requires_grad_(False)
+
+
+def measure_variant(bench: Bench, v: Variant) -> None:
+    """All figures of one variant that are not there yet."""
+    folder = bench.run / v.name
+    dit = load_dit(folder / DONE)
+    model = model_of(v.name, dit, bench.autoencoder, bench.read, bench.spec, backwards=v.backwards)
+    wanted: list[Figure] = [Walk(), *([Recall()] if bench.journey_s else [])]
+    _measure(bench, model, wanted, folder / "evaluation", digest(folder / DONE))
+    if not v.backwards:
+        _memory(bench, dit, folder)
+
+
+def measure_truth(bench: Bench) -> None:
+    """The world itself in a variant's place: what no model that draws with this autoencoder can beat."""
+
+    own = digest(bench.run / "autoencoder.final.pt")
+    _measure(bench, bench.world(), [Walk(rendered=True)], bench.run / "rendered", own)
+
+
+def _measure(bench: Bench, model: Model, figures: Sequence[Figure], out: Path, own: str) -> None:
+    studio, made_with = bench.studio(model), bench.made_with(own)
+    report, console = Report(head(studio, made_with), warnings(studio)), Console(stderr=True)
+    todo = Evaluation(studio, figures, [f.name for f in figures], bench.scale, out, made_with)
+    if measure(todo, report, console, Said()):
+        raise KeyboardInterrupt
+
+
+def _memory(bench: Bench, dit: MemoryPackDiT, folder: Path) -> None:
+    """What ψ is worth, and how long it lasts."""
+    own = {"model": digest(folder / DONE)}
+    found = _read(folder / "memory.json")
+    if found.get("made_with") == own:
+        return
+    pool = bench.held_out()
+    worth = errors(dit, pool, returns(pool, dit.config.segment, RETURNS))
+    found = {"made_with": own, "errors": worth, "left": left(dit, pool)}
+    (folder / "memory.json").write_text(json.dumps(found) + "\n")
+
+
+def write_table(bench: Bench, variants: Sequence[Variant], settings: Mapping[str, Any]) -> Path:
+    """`table.md` and `table.json` of whatever is done; returns the former."""
+    found = [f for v in variants if (f := _found(bench, v)) is not None]
+    own = bench.made_with(digest(bench.run / "autoencoder.final.pt"))
+    world = _rows(bench.run / "rendered", own, Walk())
+    if world:
+        found.append(Found("rendered", TRUTH, world, plays=False))
+    steps = Settings()
+    told = {
+        "trained": "on the same episodes with the same seed; steps and minutes stand in the last table",
+        "measured": f"{bench.seeds} seeds, walks of {bench.seconds:g} s, {bench.journey_s:g} s out and back",
+        "sampling": f"{steps.steps} steps, {steps.first_steps} for a first segment, context noise "
+        f"{steps.context_noise:g}",
+        "intervals": "95 %, over seeds; one training run each, so what another seed of training would give "
+        "is not in them",
+    }
+    (bench.run / "table.md").write_text(text(found, told))
+    full = to_json(found, {**told, "plan": dict(settings)})
+    (bench.run / "table.json").write_text(json.dumps(full, indent=1, allow_nan=False) + "\n")
+    return bench.run / "table.md"
+
+
+def _found(bench: Bench, v: Variant) -> Found | None:
+    folder = bench.run / v.name
+    if not (folder / DONE).is_file():
+        return None
+    own = bench.made_with(digest(folder / DONE))
+    walks = _rows(folder / "evaluation", own, Walk())
+    if not walks:
+        return None
+    journeys = _rows(folder / "evaluation", own, Recall())
+    memory = _read(folder / "memory.json")
+    return Found(
+        v.name,
+        v.title,
+        walks,
+        journeys,
+        memory.get("errors", {}),
+        {int(k): x for k, x in (memory.get("left") or {}).items()},
+        v.control,
+        v.paper,
+        _trained(folder),
+    )
+
+
+def _rows(folder: Path, made_with: Mapping[str, str], figure: Figure) -> list[Row]:
+    rows = rows_of(folder / figure.name, {**made_with, "figure": f"{figure.name} {figure.version}"})
+    return sorted(rows.values(), key=lambda r: int(r["seed"]))
+
+
+def _trained(folder: Path) -> dict[str, float]:
+    """The end of the curve: steps, minutes, and the error of a four-step sample."""
+    out: dict[str, float] = {}
+    try:
+        lines = (folder / "dit.jsonl").read_text().splitlines()
+    except FileNotFoundError:
+        return out
+    for row in map(json.loads, lines):
+        out |= {"steps": row["step"], "minutes": row["elapsed_s"] / 60}
+        out |= {k: row[k] for k in ("error_4_steps",) if k in row}
+    return out
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found

@@ -1,0 +1,161 @@
+"""The paper's variants under one budget: `psistream train variants`.
+
+Each variant of the plan (engine.variants.plan) goes on from the weights of another, for its number of
+steps, on the same data with the same seed; then engine.variants.measure measures it and writes the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from engine.errors import InvalidInput
+from engine.training.recipe import Recipe
+from engine.variants.plan import DONE, Plan, Variant, read_plan, shown
+
+if TYPE_CHECKING:
+    from engine.model.wander.autoencoder import Autoencoder
+    from engine.training.data.latents import Pool
+
+HELD_OUT: Final = 3  # parts of the journeys
+
+
+def train_variants(args: argparse.Namespace) -> None:
+    """Those of --only, or all: train each, measure it, write the table anew.
+
+    Raises InvalidInput, ModelFilesError, NotFinite, KeyboardInterrupt, and FileNotFoundError for a run
+    without an autoencoder or without instruments."""
+    from engine.training.autoencoder import load_autoencoder
+
+    plan = read_plan(args.plan)
+    todo = plan.needed([n for n in args.only.split(",") if n])
+    recipes = {v.name: plan.recipe(v.name, args.run, scale=args.scale, seed=args.seed) for v in plan.variants}
+    autoencoder = load_autoencoder(args.run)
+    args.latents = args.latents or args.run / "latents"
+    measured = None
+    if args.seeds:
+        measured = _bench(args, autoencoder, recipes[todo[0].name], plan)
+    for number, v in enumerate(todo, 1):
+        print(f"{v.name} ({number} of {len(todo)}): {v.title}", flush=True)
+        _train(v, recipes[v.name], autoencoder, args)
+        if measured is not None:
+            measured(v)
+
+
+def _train(v: Variant, recipe: Recipe, autoencoder: Autoencoder, args: argparse.Namespace) -> None:
+    from engine.training.data.backwards import BackwardsMaterial
+    from engine.training.dit.stage import train_dit
+
+    folder = args.run / v.name
+    folder.mkdir(parents=True, exist_ok=True)
+    if v.weights:
+        shutil.copyfile(v.weights, folder / DONE)
+        return
+    same_as_before(folder, recipe)
+    if finished(folder, recipe.dit.phases[0].steps):
+        return
+    file = folder / "autoencoder.final.pt"
+    if not file.exists():
+        os.symlink(os.path.relpath(args.run / file.name, folder), file)
+    material = None
+    if v.backwards:
+        seen = autoencoder.to(args.device)
+        material = BackwardsMaterial(
+            seen, recipe.config(), recipe.data, seed=recipe.seed, cache=args.latents, forget=False
+        )
+    train_dit(folder, recipe, device=args.device, latents=args.latents, material=material)
+
+
+def same_as_before(folder: Path, recipe: Recipe) -> None:
+    """What is in the folder was trained as the recipe says, from the weights that are there now; or nothing
+    is. Raises InvalidInput: half a table under one budget and half under another would be none."""
+    said = asdict(recipe)
+    if recipe.dit.init:
+        said["starts from"] = hashlib.sha256(Path(recipe.dit.init).read_bytes()).hexdigest()[:16]
+    said = json.loads(json.dumps(said))
+    file = folder / "recipe.json"
+    if not file.exists():
+        file.write_text(json.dumps(said, indent=1) + "\n")
+        return
+    before = json.loads(file.read_text())
+    if differs := sorted(k for k in said.keys() | before.keys() if said.get(k) != before.get(k)):
+        raise InvalidInput(
+            f"{folder} was trained with another {', '.join(differs)}: take another --run, or delete the "
+            "folder and those that start from it",
+            field="run",
+        )
+
+
+def finished(folder: Path, steps: int) -> bool:
+    """Whether the weights are there, and the curve goes as far."""
+    try:
+        last = (folder / "dit.jsonl").read_text().splitlines()[-1]
+    except (FileNotFoundError, IndexError):
+        return False
+    return (folder / DONE).is_file() and json.loads(last)["step"] >= steps
+
+
+def _bench(
+    args: argparse.Namespace, autoencoder: Autoencoder, recipe: Recipe, plan: Plan
+) -> Callable[[Variant], None]:
+    """What measures a variant and writes the table. Raises FileNotFoundError without instruments."""
+    from engine.evaluation.instruments.landmark_reader import load_reader
+    from engine.evaluation.instruments.probe import load_probe
+    from engine.training.data.latents import PART, Pool
+    from engine.training.data.material import WanderMaterial
+    from engine.variants.measure import Bench, measure_truth, measure_variant, write_table
+
+    probes = args.probe or args.run
+    load_probe(probes), load_reader(probes)  # rather now than after hours
+
+    def held_out() -> Pool:
+        """Journeys after the last that the pool of any variant reaches."""
+        longest = max(round(args.scale * v.steps) for v in plan.variants)
+        data = recipe.data
+        first = data.journey_start // PART + longest // data.renew_every + 1
+        material = WanderMaterial(
+            autoencoder, recipe.config(), data, seed=recipe.seed, cache=args.latents, forget=False
+        )
+        parts = [vars(material.journeys.source.make(k)) for k in range(first, first + HELD_OUT)]
+        return Pool(**{name: torch.cat([p[name] for p in parts]) for name in parts[0]})
+
+    bench = Bench(args.run, probes, autoencoder, held_out, args.seeds, args.seconds, args.journey)
+
+    def one(v: Variant) -> None:
+        measure_variant(bench, v)
+        print(f"{write_table(bench, plan.variants, shown(plan))}: {v.name} is in it", flush=True)
+
+    measure_truth(bench)
+    return one
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="psistream train variants",
+        description="Train the paper's variants under one budget, measure each, and write the table "
+        "(table.md, table.json) beside the paper's. Run it again to go on.",
+    )
+    p.add_argument("--run", type=Path, required=True, help="a folder with autoencoder.final.pt")
+    p.add_argument("--plan", default="variants", help="a .toml file (default: %(default)s)")
+    p.add_argument("--only", default="", metavar="NAME,NAME", help="some of them, and what they start from")
+    p.add_argument("--scale", type=float, default=1.0, help="everybody's steps times this")
+    p.add_argument("--probe", type=Path, help="where `train probe` left the instruments (default: --run)")
+    p.add_argument("--seeds", type=int, default=8, help="measured per variant; 0: train only (%(default)s)")
+    p.add_argument("--seconds", type=float, default=20.0, help="of each seed's walk (%(default)s)")
+    p.add_argument(
+        "--journey", type=float, default=8.0, help="seconds out, and back; 0: no recall (%(default)s)"
+    )
+    p.add_argument("--latents", type=Path, help="cached latents that runs share (default: RUN/latents)")
+    p.add_argument("--seed", type=int, help="another chance for all of them")
+    p.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
+    p.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
+    return p

@@ -1,0 +1,102 @@
+"""One batch of pictures of one place on the way to being painted: the easel a place works on.
+
+Holds the picture, the light and the coordinates of the parallax layers, and the few gestures that all places
+share. Knows no place by name.
+
+Shapes: N frames, R rows, W = 160 columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from engine.world.attributes import HERO_X, WIDTH
+from engine.world.drawing.light import Light
+from engine.world.drawing.noise import Cells, cells, hash01, ridge
+from engine.world.drawing.paint import RGB, below, blend, cover, mix, rgb
+
+GROUND_Y = 78
+GROUND_ROWS = slice(72, 96)
+
+
+def terrain(x: Tensor, seed: Tensor) -> Tensor:
+    """Screen row of the walkable ground; the same in every place, so that a journey can change places."""
+    return GROUND_Y - 2.6 * ridge(x, 88.0, seed, 11, octaves=2)
+
+
+@dataclass
+class Scene:
+    image: Tensor  # (N, 3, 96, 160) float, painted in place
+    camera: Tensor  # (N,) px
+    seed: Tensor  # (N, 1) int64
+    light: Light
+    ground: Tensor = field(init=False)  # (N, W) screen row
+
+    def __post_init__(self) -> None:
+        self.ground = terrain(self.x(1.0), self.seed)
+
+    def x(self, parallax: float) -> Tensor:
+        """Where every column is in the layer that moves at this share of the camera's speed (N, W)."""
+        columns = torch.arange(WIDTH, device=self.camera.device, dtype=torch.float32) - HERO_X
+        return self.camera[:, None] * parallax + columns
+
+    def y(self, rows: slice) -> Tensor:
+        return torch.arange(rows.start, rows.stop, device=self.camera.device, dtype=torch.float32)
+
+    def gradient(self, upper: Tensor, lower: Tensor, rows: slice, start: float, stop: float) -> Tensor:
+        """From one colour at row `start` to another at row `stop` -> (N, 3, R, 1)."""
+        share = ((self.y(rows) - start) / (stop - start)).clamp(0, 1)[None, None, :, None]
+        return mix(upper[:, :, None, None], lower[:, :, None, None], share)
+
+    def blend(self, mask: Tensor, colour: Tensor, rows: slice) -> None:
+        blend(self.image[:, :, rows], mask, colour)
+
+    def hill(
+        self,
+        top: Tensor,
+        upper: Tensor,
+        lower: Tensor,
+        rows: slice,
+        *,
+        fade: float | None = None,
+        crisp: bool = False,
+    ) -> Tensor:
+        """Fill everything below a profile with a gradient; returns the mask for what lies on the hill."""
+        mask = below(top, self.y(rows), crisp=crisp)
+        self.blend(mask, self.gradient(upper, lower, rows, fade or rows.start, rows.stop), rows)
+        return mask
+
+    def veil(self, amount: float) -> None:
+        """Fog between this layer and the next one."""
+        if bool((self.light.fog > 0).any()):
+            self.image.lerp_(
+                self.light.mist[:, :, None, None].expand_as(self.image),
+                (amount * self.light.fog)[:, :, None, None].expand_as(self.image),
+            )
+
+    def floor(self, upper: RGB, lower: RGB, *, edge: Tensor | None = None) -> Tensor:
+        """The ground the hero walks on, lighter along its edge; returns its mask."""
+        top = self.ground if edge is None else self.ground - edge
+        mask = self.hill(top, self.light.lit(upper), self.light.lit(lower), GROUND_ROWS, fade=76)
+        rim = mask * cover((self.y(GROUND_ROWS)[:, None] - self.ground[:, None] - 1.5) / 1.5)
+        self.blend(
+            rim * 0.30,
+            mix(self.light.lit(upper), rgb((1, 1, 1), self.camera) * self.light.tint, 0.6),
+            GROUND_ROWS,
+        )
+        return mask
+
+    def spots(
+        self, spacing: float, salt: int, *, depth: float, rx: float, ry: float, jitter: float
+    ) -> tuple[Tensor, Cells]:
+        """Flat ellipses, `depth` px below the ground's edge on average -> mask (N, R, W), their cells."""
+        where = cells(self.x(1.0), spacing, self.seed, salt, jitter=jitter)
+        size = 0.7 + 0.6 * hash01(self.seed, where.number, salt + 1)
+        down = self.ground + depth + 5 * (hash01(self.seed, where.number, salt + 2) - 0.5)
+        y = self.y(GROUND_ROWS)[:, None] - down[:, None]
+        # A first-order ellipse without the root: its tips are a little soft, as spots on the ground may be.
+        square = (where.local / (rx * size))[:, None] ** 2 + (y / (ry * size)[:, None]) ** 2
+        return (0.5 - (square - 1) * (0.5 * ry * size)[:, None]).clamp(0, 1), where

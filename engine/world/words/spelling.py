@@ -1,0 +1,68 @@
+"""Mend slips of the finger: a word that nobody knows becomes the one word of captions that is a slip away.
+
+Knows what captions say (`words`, `verbs`); what other words there are, it is told. Words of three letters or
+less, and whatever is known, stay as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container
+from functools import cache
+
+from engine.world.words import names as words
+from engine.world.words import verbs
+
+WORD = re.compile(r"[^\W\d_]{4,}")
+
+
+@cache
+def vocabulary() -> frozenset[str]:
+    """Every word of four letters or more of the phrases that training hears."""
+    places = [kind.train for place in words.PLACES for kind in place]
+    rest = [kind.train for group in (words.TIMES, words.WEATHERS) for value in group for kind in value]
+    heroes = [kind.train for kind in (*words.HEROES, *words.COLOURS)]
+    actions = [kind.train for known in (*verbs.VERBS, verbs.ANY_VERBS) for kind in known]
+    phrases = [p for kind in (*places, *rest, *heroes, *actions) for p in kind]
+    return frozenset(WORD.findall(" ".join(phrases).lower()))
+
+
+@cache
+def by_end() -> dict[tuple[str, int], list[str]]:
+    """Words by an end (one letter) and a length, so that few need a closer look."""
+    found: dict[tuple[str, int], list[str]] = {}
+    for word in sorted(vocabulary()):
+        for end in {f"^{word[0]}", f"{word[-1]}$"}:
+            found.setdefault((end, len(word)), []).append(word)
+    return found
+
+
+def candidates(word: str) -> list[str]:
+    """Words of about this length with the same first or last letter: one slip leaves one of them."""
+    ends, lengths = (f"^{word[0]}", f"{word[-1]}$"), range(len(word) - 1, len(word) + 2)
+    return sorted({w for end in ends for n in lengths for w in by_end().get((end, n), ())})
+
+
+def one_slip(a: str, b: str) -> bool:
+    """Whether b is a with one letter missing, added, another, or two neighbours swapped."""
+    if abs(len(a) - len(b)) > 1 or a == b:
+        return False
+    start = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    rest, other = a[start:], b[start:]
+    swapped = rest[1::-1] + rest[2:] == other and len(rest) > 1
+    return rest[1:] == other or rest == other[1:] or rest[1:] == other[1:] or swapped
+
+
+def mend(text: str, known: Container[str]) -> str:
+    """The text with each unknown word replaced by the one word of captions that is a slip away, or the only
+    such one with the same first letter."""
+
+    def better(match: re.Match[str]) -> str:
+        word = match.group().lower()
+        if word in known or word in vocabulary():
+            return match.group()
+        near = [w for w in candidates(word) if one_slip(word, w)]
+        near = near if len(near) == 1 else [w for w in near if w[0] == word[0]]
+        return near[0] if len(near) == 1 else match.group()
+
+    return WORD.sub(better, text)
