@@ -25,7 +25,7 @@ from engine.errors import InvalidInput, PsistreamError, Unavailable
 from server.config import IceServer, MediaConfig, Placement, ServerConfig, WorkerConfig
 
 if TYPE_CHECKING:
-    from server.services import Services
+    from server.http.services import Services
 
 KEY_VARIABLE = "PSISTREAM_API_KEY"
 QUIET = ("aiortc", "aioice", "amqtt", "aiomqtt", "uvicorn", "transitions", "libav")
@@ -160,7 +160,7 @@ async def serve(config: ServerConfig, listener: socket.socket, log_level: str) -
     """Until SIGINT or SIGTERM. Raises PsistreamError where the server cannot start."""
     import uvicorn
 
-    from server.app import create_app
+    from server.http.app import create_app
 
     class Server(uvicorn.Server):
         """uvicorn would raise the signal again at its end, in the middle of ours."""

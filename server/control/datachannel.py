@@ -26,7 +26,7 @@ from server.control.protocol import (
     receipt_json,
     salvage_id,
 )
-from server.control.ratelimit import TokenBucket
+from server.ratelimit import TokenBucket
 
 log = logging.getLogger(__name__)
 

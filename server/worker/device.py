@@ -34,8 +34,8 @@ from engine.types import (
     WorkerReady,
 )
 from server.config import WorkerConfig
-from server.media.playout import Playout
 from server.worker.base import Applied, Event, GoOn, Order, WorkerLost
+from server.worker.playout import Playout
 from server.worker.timing import Timing
 from server.worker.watchdog import Watchdog
 

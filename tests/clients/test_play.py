@@ -24,8 +24,8 @@ from clients.play.keys import FIRST_HOLD_S, HOLD_S, HeldAction, Keys
 from clients.play.mqtt import Broker, PlayError, end
 from clients.play.screen import RECEIPTS, Screen
 from engine.types import Action, Pause, Prompt, Reset, Resume, Rewind, Weighted
-from server.control.broker import EmbeddedBroker
-from server.control.mqtt import MqttBridge
+from server.control.mqtt.bridge import MqttBridge
+from server.control.mqtt.broker import EmbeddedBroker
 from tests.rigs.control_fakes import FakeSteering, free_port, segment_stats, until
 
 LEFT, RIGHT, UP = b"\x1b[D", b"\x1b[C", b"\x1bOA"

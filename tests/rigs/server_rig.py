@@ -40,14 +40,14 @@ from engine.types import (
     SubmitControl,
     WorkerReady,
 )
-from server.app import create_app
 from server.config import ServerConfig, WorkerConfig
 from server.control.base import SessionEvent
-from server.gateway import Gateway
-from server.media import adapter
-from server.media.fanout import Fanout
+from server.gateway.gateway import Gateway
+from server.http.app import create_app
+from server.http.services import Services
 from server.metrics import Metrics
-from server.services import Services
+from server.webrtc import adapter
+from server.webrtc.fanout import Fanout
 from server.worker.base import Alive, Event, GoOn, MakeWorker, OnEvent, Order, WorkerLost
 
 READY = WorkerReady("fake", "fake", 96, 160, 16, 8, ("idle", "left", "right", "jump"), 1000, 3, 5.0)

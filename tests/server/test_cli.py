@@ -235,7 +235,7 @@ async def test_where_others_can_come_in_the_greeting_shows_the_secrets_that_are_
 
 SLOW = """
 import asyncio, sys
-import server.app, server.worker.process, server.serve
+import server.http.app, server.worker.process, server.serve
 async def start(self):
     print("loading", flush=True)
     await asyncio.sleep(60)
@@ -263,7 +263,7 @@ def test_a_signal_while_the_model_loads_ends_without_a_traceback() -> None:
 SERVED = """
 import asyncio, sys
 from server.config import ServerConfig, WorkerConfig
-from server.app import create_app
+from server.http.app import create_app
 from tests.rigs.paths import ROOT
 async def main():
     app = create_app(ServerConfig(worker=WorkerConfig(backend="fake"), placement="thread"))

@@ -14,16 +14,17 @@ import numpy as np
 import pytest
 from starlette.datastructures import QueryParams
 
-import server.problems
+import server.http.problems
 from engine.backends.fake import FAKE_SPEC
 from engine.errors import InvalidInput, PsistreamError
 from engine.runtime.log.reader import HEADER, read_log
 from engine.types import Buffering, ByteArray, Receipt, SessionClosed
 from engine.wire.controls import CONTROL_MODELS
 from engine.wire.fields import BACK_RULE
-from server import services
-from server.control import command, topics
 from server.control.base import SessionEvent
+from server.control.mqtt import message as command
+from server.control.mqtt import topics
+from server.control.mqtt.commands import status_message
 from server.control.protocol import (
     MAX_HTTP_MESSAGE_BYTES,
     error_json,
@@ -34,9 +35,9 @@ from server.control.protocol import (
     parse_ping,
     receipt_json,
 )
-from server.control.steerer import status_message
-from server.session import REMEMBERED_ANSWERS
-from server.sessions import from_query
+from server.gateway.session import REMEMBERED_ANSWERS
+from server.http import services
+from server.http.session_routes import from_query
 from tests.rigs.control_fakes import segment_stats, session_info
 from tests.rigs.paths import ROOT
 
@@ -155,7 +156,7 @@ def test_every_code_of_an_error_is_explained() -> None:
 def test_it_says_over_how_many_ids_a_session_knows_repetitions() -> None:
     assert f"the latest {REMEMBERED_ANSWERS} ids" in DOC
     codes = {code for cells in rows("Error codes") for code in re.findall(r"`(\w+)`", cells[0])}
-    assert set(server.problems.RECEIPT_STATUS) <= codes
+    assert set(server.http.problems.RECEIPT_STATUS) <= codes
 
 
 def test_the_examples_for_the_shell_do_what_they_say() -> None:

@@ -15,10 +15,10 @@ from paho.mqtt.properties import Properties
 
 from engine.errors import InvalidInput
 from engine.types import Action, Pause, Prompt, Reset, Resume
-from server.control import mqttclient
-from server.control.broker import EmbeddedBroker
-from server.control.mqtt import MqttBridge, open_mqtt
-from server.control.steerer import BURST, RATE_HZ
+from server.control.mqtt import client as mqttclient
+from server.control.mqtt.bridge import MqttBridge, open_mqtt
+from server.control.mqtt.broker import EmbeddedBroker
+from server.control.mqtt.commands import BURST, RATE_HZ
 from tests.rigs.control_fakes import (
     FakeSteering,
     Mosquitto,
@@ -309,7 +309,8 @@ async def test_the_broker_dies_and_returns(mosquitto: Mosquitto, caplog: pytest.
                 assert not [m for m in looker.heard("main/event") if m.get("type") == "segment"]  # stale
             assert bridge.status.connects_total == 2
             assert bridge.status.state == "connected"
-    losses = [r for r in caplog.records if r.name == "server.control.mqtt" and r.levelno == logging.WARNING]
+    bridge_log = "server.control.mqtt.bridge"
+    losses = [r for r in caplog.records if r.name == bridge_log and r.levelno == logging.WARNING]
     assert len(losses) == 1  # not one per attempt
     assert not [r for r in caplog.records if r.name == "asyncio" and r.levelno >= logging.WARNING]
 

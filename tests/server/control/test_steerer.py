@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from engine.types import Buffering, ControlBody, Prompt, Receipt, Reset, Rewind
-from server.control.command import read_command
-from server.control.outbox import Outbox, Outgoing
-from server.control.ratelimit import TokenBucket
-from server.control.steerer import BURST, MAX_ROUTES, Steerer
-from server.control.topics import is_name, may_reply_to, parse_command
+from server.control.mqtt.commands import BURST, MAX_ROUTES, Steerer
+from server.control.mqtt.message import read_command
+from server.control.mqtt.outbox import Outbox, Outgoing
+from server.control.mqtt.topics import is_name, may_reply_to, parse_command
+from server.ratelimit import TokenBucket
 from tests.rigs.control_fakes import FakeSteering, segment_stats, session_info
 from tests.rigs.fakes import ManualClock
 

@@ -6,9 +6,9 @@ import httpx
 import pytest
 
 from engine.types import Buffering, SegmentStats, SessionClosed, SetViewers, Stands
-from server.auth import client_name
-from server.budget import MOST_NAMES, Budgets, OverBudget, device_s
 from server.config import ServerConfig
+from server.gateway.budget import MOST_NAMES, Budgets, OverBudget, device_s
+from server.http.auth import client_name
 from tests.rigs.fakes import ManualClock
 from tests.rigs.server_rig import FakeWorker, config, gateway, live, until
 
@@ -123,7 +123,7 @@ async def test_a_session_that_was_refused_costs_no_place() -> None:
 async def test_who_has_used_up_the_device_stands_until_there_is_some_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("server.upkeep.EVERY_S", 0.005)
+    monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.005)
     clock = ManualClock()
     async with gateway(clock, client_device_s=6.0) as (gate, workers, _):
         mine = await gate.open("mine", client="a")
@@ -149,7 +149,7 @@ def spent(session: str, segment: int, seconds: float) -> SegmentStats:
 
 async def test_who_stands_is_told_anew_what_is_still_charged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments that were under way, and those of the client's other sessions, make it longer."""
-    monkeypatch.setattr("server.upkeep.EVERY_S", 0.005)
+    monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.005)
     clock = ManualClock()
     async with gateway(clock, client_device_s=6.0) as (gate, workers, _):
         mine, other = await gate.open("mine", client="a"), await gate.open("other", client="a")

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from engine.types import CloseSession, Command, OpenSession
-from server.media import adapter
+from server.webrtc import adapter
 from tests.rigs.server_rig import SDP, FakeWorker, Live, Watcher, config, live, until, watcher
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -23,10 +23,10 @@ pytestmark = pytest.mark.usefixtures("impatient")
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that notices within moments, and lets many come at once."""
     for name, value in (
-        ("upkeep.EVERY_S", 0.02),
-        ("media.viewers.CHECK_S", 0.05),
-        ("services.NEW_BURST", 1000),
-        ("services.JOIN_BURST", 1000),
+        ("gateway.upkeep.EVERY_S", 0.02),
+        ("webrtc.viewers.CHECK_S", 0.05),
+        ("http.services.NEW_BURST", 1000),
+        ("http.services.JOIN_BURST", 1000),
     ):
         monkeypatch.setattr(f"server.{name}", value)
 
@@ -82,7 +82,7 @@ async def gone(server: Live) -> None:
 
 
 async def test_fifty_clients_that_vanish_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.media.viewers.CONNECT_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("server.webrtc.viewers.CONNECT_TIMEOUT_S", 0.3)
     async with live(config(session_idle_s=0.2)) as server, watcher() as someone:
         sdp = await someone.offer()
         await all_helpers()

@@ -24,7 +24,7 @@ from engine.types import (
     SetViewers,
     SubmitControl,
 )
-from server.gateway import Gateway
+from server.gateway.gateway import Gateway
 from server.worker.base import Applied
 from tests.rigs.fakes import ManualClock
 from tests.rigs.server_rig import FakeWorker, applied, gateway, live, opened, packet, recorded, stats, until
@@ -32,7 +32,7 @@ from tests.rigs.server_rig import FakeWorker, applied, gateway, live, opened, pa
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.upkeep.EVERY_S", 0.005)
+    monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.005)
 
 
 PAUSE = Control("c1", Pause())

@@ -21,9 +21,9 @@ from engine.types import (
     WorkerReady,
 )
 from server.control.base import SessionEvent
-from server.gateway import Gateway
+from server.gateway.gateway import Gateway
+from server.gateway.supervisor import restart_delay_s
 from server.metrics import Metrics
-from server.supervisor import restart_delay_s
 from server.worker.base import Applied, Event
 from tests.rigs.fakes import ManualClock
 from tests.rigs.server_rig import FakeWorker, applied, config, gateway, until
@@ -113,7 +113,7 @@ async def test_what_the_worker_refuses_is_refused() -> None:
 
 
 async def test_a_worker_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.opening.OPEN_TIMEOUT_S", 0.02)
+    monkeypatch.setattr("server.gateway.opening.OPEN_TIMEOUT_S", 0.02)
     async with gateway() as (gate, workers, _):
         workers[0].mute = True
         with pytest.raises(Unavailable, match="did not answer"):
@@ -130,7 +130,7 @@ async def test_the_shared_session_cannot_be_closed_by_one_for_all() -> None:
 
 
 async def test_a_shared_session_that_breaks_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.upkeep.EVERY_S", 0.005)
+    monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.005)
     async with gateway() as (gate, workers, heard):
         workers[0].tell(SessionClosed("main", "backend", "the model's numbers ran away"))
         assert gate.session_ids() == []
@@ -210,7 +210,7 @@ async def test_events_of_sessions_that_are_gone_are_ignored() -> None:
 
 
 async def test_forgotten_sessions_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.upkeep.EVERY_S", 0.02)
+    monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.02)
     async with gateway(session_idle_s=0.05) as (gate, _, heard):
         mine = await gate.open("mine")
         await until(lambda: gate.session_ids() == ["main"], "end of a forgotten session")
@@ -247,7 +247,7 @@ async def test_a_picture_that_stands_is_told_with_the_time_that_is_left() -> Non
 
 async def test_who_waits_is_told_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept for latecomers (MQTT's retained state) must not tell of a future that is past."""
-    monkeypatch.setattr("server.upkeep.EVERY_S", 0.01)
+    monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.01)
     async with gateway() as (_, workers, heard):
         workers[0].tell(Stands("main", Buffering(0.04, 0.2, 30.0)))
         await until(lambda: len(heard) >= 4, "reminders")
@@ -283,7 +283,7 @@ async def test_stopping_tells_everybody() -> None:
 
 async def test_sessions_that_sleep_are_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Capacity counts those that play: there may be more sessions than it says."""
-    monkeypatch.setattr("server.upkeep.EVERY_S", 0.01)
+    monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.01)
     async with gateway() as (gate, workers, _):
         await gate.open("mine")
         gate.session("main").fanout._join("vp8", gate.session("main").fanout.track("vp8"))

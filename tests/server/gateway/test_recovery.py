@@ -12,8 +12,8 @@ from engine.types import (
     Receipt,
     Resume,
 )
-from server.continuity import Continuity
-from server.keepsake import Keepsake
+from server.gateway.numbering import Continuity
+from server.gateway.recovery import Keepsake
 from tests.rigs.server_rig import opened, packet, stats
 
 

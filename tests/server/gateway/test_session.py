@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.types import Action, Control, ControlBody, Image, Pause, Prompt, Reset
-from server.session import REMEMBERED_ANSWERS, digest
+from server.gateway.session import REMEMBERED_ANSWERS, digest
 from tests.rigs.server_rig import applied, config, gateway, live
 
 PIXELS = np.zeros((3, 2, 2), np.uint8)

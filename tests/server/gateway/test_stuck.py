@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 
 from engine.types import Buffering, Hangs, OpenSession, SessionInfo, Stands
-from server.gateway import Gateway
+from server.gateway.gateway import Gateway
 from tests.rigs.fakes import ManualClock
 from tests.rigs.server_rig import gateway, opened, stats, until
 
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.upkeep.EVERY_S", 0.005)
+    monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.005)
 
 
 def join(gate: Gateway, session: str) -> None:

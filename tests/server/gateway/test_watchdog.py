@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine.types import Hangs
-from server.health import SILENT_S, Health
+from server.gateway.worker_health import SILENT_S, Health
 from server.worker.base import Alive, Event
 from server.worker.process import ProcessWorker
 from server.worker.watchdog import Watchdog
@@ -71,7 +71,7 @@ def test_who_was_stopped_itself_does_not_blame_the_worker() -> None:
 
 
 async def test_a_frozen_worker_is_noticed_though_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.health.SILENT_S", 1.0)
+    monkeypatch.setattr("server.gateway.worker_health.SILENT_S", 1.0)
     async with live(config(placement="process", hang_limit_s=5.0)) as server:
         gate = server.services.gateway
         mine = (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).json()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.auth import Access, bearer
+from server.http.auth import Access, bearer
 from tests.rigs.server_rig import Live, config, live
 
 PAUSE = {"type": "pause"}

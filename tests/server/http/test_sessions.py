@@ -263,7 +263,7 @@ async def test_a_mistake_of_ours_shows_nothing_of_the_inside(monkeypatch: pytest
         raise ZeroDivisionError("secret path /home/somebody")
 
     async with live() as server:
-        monkeypatch.setattr("server.gateway.Gateway.session", broken)
+        monkeypatch.setattr("server.gateway.gateway.Gateway.session", broken)
         answer = await server.http.get("/v1/sessions/main")
         assert told(answer) == (500, "internal", None)
         assert "secret" not in answer.text

@@ -211,7 +211,7 @@ async def test_what_cannot_be_exported_is_told_with_why(monkeypatch: pytest.Monk
         answer = await get("/v1/sessions/main/snapshot")
         assert told(answer)[:2] == (503, "unavailable")
         assert answer.headers["retry-after"]
-        monkeypatch.setattr("server.gateway.EXPORT_TIMEOUT_S", 0.01)
+        monkeypatch.setattr("server.gateway.gateway.EXPORT_TIMEOUT_S", 0.01)
         workers[0].mute = True
         assert told(await get("/v1/sessions/main/log"))[:2] == (503, "unavailable")
         assert len(here.services.gateway._hearing.exports) == 0

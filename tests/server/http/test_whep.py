@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from server.config import IceServer
-from server.media.offer import MAX_SDP_BYTES
+from server.webrtc.offer import MAX_SDP_BYTES
 from tests.rigs.server_rig import SDP, Live, config, live, until, watcher, watching
 
 WHEP = "/v1/sessions/main/whep"
@@ -201,7 +201,7 @@ async def test_the_places_of_viewers_are_limited() -> None:
 
 
 async def test_a_flood_of_offers_is_slowed_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.services.JOIN_PER_S", 0.01)
+    monkeypatch.setattr("server.http.services.JOIN_PER_S", 0.01)
     async with live() as server:
         statuses = [(await post(server, "garbage")).status_code for _ in range(70)]
         assert statuses[:64] == [400] * 64
@@ -231,7 +231,7 @@ async def test_a_viewer_that_closes_is_noticed_at_once() -> None:
 
 async def test_a_viewer_that_falls_silent_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its cable was pulled: nothing says goodbye. aiortc itself needs half a minute."""
-    monkeypatch.setattr("server.media.viewers.CHECK_S", 0.05)
+    monkeypatch.setattr("server.webrtc.viewers.CHECK_S", 0.05)
     async with live(config(viewer_timeout_s=0.3)) as server, watching(server) as viewer:
         await viewer.frame()
         for protocol in viewer.pc.getTransceivers()[0].receiver.transport.transport._connection._protocols:
@@ -240,8 +240,8 @@ async def test_a_viewer_that_falls_silent_is_closed(monkeypatch: pytest.MonkeyPa
 
 
 async def test_one_that_never_connects_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.media.viewers.CHECK_S", 0.05)
-    monkeypatch.setattr("server.media.viewers.CONNECT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("server.webrtc.viewers.CHECK_S", 0.05)
+    monkeypatch.setattr("server.webrtc.viewers.CONNECT_TIMEOUT_S", 0.2)
     async with live() as server, watcher() as viewer:
         assert (await post(server, await viewer.offer())).status_code == 201
         await until(lambda: len(server.services.viewers) == 0, "end of a viewer that never came")

@@ -33,10 +33,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from engine.errors import InvalidInput
-from server.media import adapter
-from server.media.adapter import LOOPBACK, PLAYOUT_DELAY_URI, Payloads, PlayoutDelay, SourceFilter
-from server.media.fanout import PacketTrack
-from server.media.offer import read_offer
+from server.webrtc import adapter
+from server.webrtc.adapter import LOOPBACK, PLAYOUT_DELAY_URI, Payloads, PlayoutDelay, SourceFilter
+from server.webrtc.fanout import PacketTrack
+from server.webrtc.offer import read_offer
 from tests.rigs.server_rig import until, watcher
 
 VP8 = RTCRtpCodecParameters(mimeType="video/VP8", clockRate=90000, payloadType=97)

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from aiortc.mediastreams import MediaStreamError
 
-from server.media.adapter import Payloads
-from server.media.fanout import QUEUE, Fanout, PacketTrack
+from server.webrtc.adapter import Payloads
+from server.webrtc.fanout import QUEUE, Fanout, PacketTrack
 from tests.rigs.server_rig import packet
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.errors import InvalidInput
-from server.media.offer import MAX_SDP_BYTES, NotAcceptable, Offer, read_offer
+from server.webrtc.offer import MAX_SDP_BYTES, NotAcceptable, Offer, read_offer
 from tests.rigs.server_rig import watcher
 
 HEAD = ["v=0", "o=- 1 1 IN IP4 0.0.0.0", "s=-", "t=0 0", "a=group:BUNDLE 0 1"]

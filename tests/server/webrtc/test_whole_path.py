@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 
 from server.config import WorkerConfig
-from server.media.adapter import Payloads
+from server.webrtc.adapter import Payloads
 from server.worker.process import ProcessWorker
 from tests.rigs.server_rig import Live, Watcher, config, live, recorded, until, watching
 
@@ -246,7 +246,7 @@ async def kill_worker(server: Live) -> None:
 async def test_a_worker_is_killed_and_the_video_goes_on_in_the_same_page(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("server.upkeep.EVERY_S", 0.1)
+    monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.1)
     async with live(replace(PROCESS, snapshot_every_s=0.1)) as server, watching(server) as viewer:
         gate = server.services.gateway
         session = gate.session("main")

@@ -14,7 +14,7 @@ from av.video.codeccontext import VideoCodecContext
 from engine.errors import InvalidInput
 from engine.types import ByteArray
 from server.config import MediaConfig
-from server.media.encoder import CODECS, Encoded, Encoder, ToYuv
+from server.worker.encoder import CODECS, Encoded, Encoder, ToYuv
 
 
 def drawing(shift: int = 0) -> ByteArray:

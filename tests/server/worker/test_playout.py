@@ -13,9 +13,9 @@ import pytest
 
 from engine.types import Discarded, Packet, SegmentReady, SegmentStats, Stands
 from server.config import MediaConfig
-from server.media.encoder import Encoder
-from server.media.playout import Playout
-from server.media.stream import Cue, Rendition, schedule
+from server.worker.encoder import Encoder
+from server.worker.playout import Playout
+from server.worker.stream import Cue, Rendition, schedule
 
 FPS = 50  # fast, so that tests are
 

@@ -13,9 +13,9 @@ import pytest
 
 from engine.types import Buffering, Packet, Receipt, SegmentAwaited, SegmentReady, SegmentStats, Stands
 from server.config import MediaConfig
-from server.media.playout import Playout
-from server.media.standing import Standing, Upcoming
-from server.media.stream import Cue, schedule
+from server.worker.playout import Playout
+from server.worker.standing import Standing, Upcoming
+from server.worker.stream import Cue, schedule
 from server.worker.timing import Timing
 
 FPS = 50

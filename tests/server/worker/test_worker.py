@@ -47,8 +47,8 @@ from engine.types import (
 from server.config import WorkerConfig
 from server.control.base import SessionEvent
 from server.worker.base import Alive, Applied, Event, OnEvent, Worker, WorkerLost
-from server.worker.inprocess import InProcessWorker
 from server.worker.process import ProcessWorker, child_main
+from server.worker.thread import InProcessWorker
 from server.worker.timing import Timing
 from tests.rigs.paths import ROOT
 from tests.rigs.server_rig import config, live, until

@@ -34,8 +34,8 @@ from engine.types import (
     SegmentStats,
     Weighted,
 )
-from server.continuity import Continuity
 from server.control.protocol import parse_control
+from server.gateway.numbering import Continuity
 from tests.rigs.fakes import Rig
 
 SEGMENT_S = FAKE_SPEC.segment_s

@@ -1,6 +1,6 @@
 """What every HTTP request passes: whose name it called, which site's page sent it, and security headers.
 
-Pure ASGI. It decides by server.auth and knows no routes.
+Pure ASGI. It decides by server.http.auth and knows no routes.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.auth import Access
-from server.problems import problem
+from server.http.auth import Access
+from server.http.problems import problem
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 EXPOSED = "Location, Link, ETag, Accept-Patch, Retry-After"

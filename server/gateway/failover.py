@@ -21,10 +21,10 @@ from engine.types import (
     SegmentStats,
     SubmitControl,
 )
-from server.hearing import Hearing
+from server.gateway.events import Hearing
+from server.gateway.session import Session
+from server.gateway.supervisor import HEALTHY_S
 from server.metrics import Metrics
-from server.session import Session
-from server.supervisor import HEALTHY_S
 from server.worker.base import GoOn, Order
 
 MOST_IN_A_ROW = 2  # deaths of workers that a session may have been there at: it may be what kills them

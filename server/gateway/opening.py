@@ -13,10 +13,10 @@ from typing import Protocol
 
 from engine.errors import Full, PsistreamError, Unavailable
 from engine.types import ByteArray, OpenSession, Weighted, WorkerReady
-from server.budget import Budgets
+from server.gateway.budget import Budgets
+from server.gateway.session import Session, unguessable
+from server.gateway.supervisor import Supervisor
 from server.metrics import Metrics
-from server.session import Session, unguessable
-from server.supervisor import Supervisor
 from server.worker.base import NOT_RUNNING
 
 OPEN_TIMEOUT_S = 10.0

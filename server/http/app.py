@@ -15,16 +15,16 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from engine.errors import PsistreamError
-from server.auth import Access
 from server.config import ServerConfig
-from server.guard import Guard
-from server.problems import on_error
-from server.services import Services, running, worker_maker
-from server.sessions import session_routes
-from server.snapshots import snapshot_routes
-from server.system import system_routes
+from server.http.auth import Access
+from server.http.guard import Guard
+from server.http.health_routes import system_routes
+from server.http.problems import on_error
+from server.http.services import Services, running, worker_maker
+from server.http.session_routes import session_routes
+from server.http.snapshot_routes import snapshot_routes
+from server.http.whep_routes import whep_routes
 from server.version import VERSION
-from server.whep import whep_routes
 from server.worker.base import MakeWorker
 
 

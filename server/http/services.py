@@ -14,17 +14,17 @@ from starlette.requests import Request
 from engine.errors import Unavailable
 from engine.images import decode_image
 from engine.types import ByteArray, WorkerReady
-from server.auth import Access, client_name
 from server.config import ServerConfig
-from server.control.mqtt import MqttBridge, open_mqtt
-from server.control.ratelimit import TokenBucket
-from server.gateway import Gateway
-from server.media.viewers import FAREWELL_S, Viewers
+from server.control.mqtt.bridge import MqttBridge, open_mqtt
+from server.gateway.gateway import Gateway
+from server.gateway.session import Session
+from server.http.auth import Access, client_name
+from server.http.problems import RateLimited, TooLarge, TooSlow
+from server.http.snapshot_header import check_header
 from server.metrics import Metrics
-from server.problems import RateLimited, TooLarge, TooSlow
-from server.session import Session
-from server.snapshotfile import check_header
+from server.ratelimit import TokenBucket
 from server.tasks import Tasks
+from server.webrtc.viewers import FAREWELL_S, Viewers
 from server.worker.base import NOT_RUNNING, MakeWorker
 
 LAG_EVERY_S = 0.5
@@ -160,7 +160,7 @@ async def _measure_lag(metrics: Metrics) -> None:
 def worker_maker(config: ServerConfig) -> MakeWorker:
     """The placement that the settings ask for."""
     if config.placement == "thread":
-        from server.worker.inprocess import InProcessWorker
+        from server.worker.thread import InProcessWorker
 
         return partial(InProcessWorker, config.worker)
     from server.worker.process import ProcessWorker

@@ -26,7 +26,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from engine.errors import InvalidInput
-from server.control.outbox import Outgoing
+from server.control.mqtt.outbox import Outgoing
 
 CONNECT_TIMEOUT_S = 3.0
 PUBLISH_TIMEOUT_S = 5.0

@@ -11,10 +11,10 @@ from starlette.responses import Response
 
 from engine.errors import InvalidInput
 from server.config import IceServer
-from server.media.offer import MAX_SDP_BYTES, read_candidates, read_offer
-from server.media.viewer import Seat
-from server.problems import NoRestart, WrongType
-from server.services import Services, read_body
+from server.http.problems import NoRestart, WrongType
+from server.http.services import Services, read_body
+from server.webrtc.offer import MAX_SDP_BYTES, read_candidates, read_offer
+from server.webrtc.viewer import Seat
 
 SDP, FRAGMENT = "application/sdp", "application/trickle-ice-sdpfrag"
 MAX_FRAGMENT_BYTES = 16 * 1024

@@ -18,7 +18,7 @@ from engine.errors import InvalidInput
 from engine.types import Control
 from engine.wire.controls import CONTROL_MODELS
 from engine.wire.strict_json import load_object, printable
-from server.control import topics
+from server.control.mqtt import topics
 from server.control.protocol import MAX_MESSAGE_BYTES, make_id, parse_control, salvage_id
 
 BARE_NUMBER = {"rewind": "seconds", "reset": "seed"}  # the field that a message of one number gives

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from engine.errors import Forbidden
 from server.config import ServerConfig
-from server.session import Session, unguessable
+from server.gateway.session import Session, unguessable
 
 Role = Literal["driver", "viewer"]
 LOCAL_NAMES: frozenset[str | None] = frozenset({"localhost", "127.0.0.1", "::1"})

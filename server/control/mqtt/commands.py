@@ -15,12 +15,12 @@ from typing import Any
 from engine.errors import PsistreamError, UnknownSession
 from engine.types import Control, Receipt, SegmentStats, SessionClosed, SessionInfo
 from engine.wire.strict_json import dump
-from server.control import topics
 from server.control.base import SessionEvent, Steering
-from server.control.command import Command, Route, read_command
-from server.control.outbox import Outbox, Outgoing
+from server.control.mqtt import topics
+from server.control.mqtt.message import Command, Route, read_command
+from server.control.mqtt.outbox import Outbox, Outgoing
 from server.control.protocol import error_json, event_json, receipt_json
-from server.control.ratelimit import TokenBucket
+from server.ratelimit import TokenBucket
 
 log = logging.getLogger(__name__)
 

@@ -17,10 +17,10 @@ from engine.errors import Full, UnknownSession
 from engine.types import SessionClosed
 from server.config import ServerConfig
 from server.control.base import SessionEvent, Steering
-from server.media.offer import Offer
-from server.media.viewer import Seat, Viewer
 from server.metrics import Metrics
 from server.tasks import Tasks
+from server.webrtc.offer import Offer
+from server.webrtc.viewer import Seat, Viewer
 
 CHECK_S = 1.0
 QUALITY_EVERY = 5  # checks

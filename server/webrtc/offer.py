@@ -14,8 +14,8 @@ from aiortc.sdp import GroupDescription, MediaDescription, candidate_from_sdp
 
 from engine.errors import InvalidInput
 from engine.wire.strict_json import printable
-from server.media.adapter import parse_sdp
-from server.media.encoder import CODECS
+from server.webrtc.adapter import parse_sdp
+from server.worker.encoder import CODECS
 
 MAX_SDP_BYTES = 64 * 1024
 MAX_PARTS = 8

@@ -25,10 +25,10 @@ from server.control.protocol import (
     parse_new_session,
     receipt_json,
 )
-from server.problems import WrongType, status_of_code
-from server.services import Services, read_body, streamed
-from server.session import Session
-from server.snapshotfile import has_header, is_file
+from server.gateway.session import Session
+from server.http.problems import WrongType, status_of_code
+from server.http.services import Services, read_body, streamed
+from server.http.snapshot_header import has_header, is_file
 
 FILE = "application/octet-stream"
 MQTT_TOPIC = "psistream/v1/session"

@@ -15,7 +15,7 @@ from aiortc import MediaStreamTrack
 from aiortc.mediastreams import MediaStreamError
 
 from engine.types import Packet
-from server.media.adapter import Payloads, packetize
+from server.webrtc.adapter import Payloads, packetize
 
 QUEUE = 8  # frames
 

@@ -24,9 +24,9 @@ from engine.types import (
     SessionInfo,
     SetViewers,
 )
-from server.continuity import Continuity
-from server.keepsake import Keepsake
-from server.media.fanout import Fanout
+from server.gateway.numbering import Continuity
+from server.gateway.recovery import Keepsake
+from server.webrtc.fanout import Fanout
 
 MAIN = "main"  # the session that everybody shares
 REMEMBERED_ANSWERS = 1024

@@ -8,8 +8,8 @@ from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
 from engine.wire.strict_json import finite
+from server.http.services import Services
 from server.metrics import CONTENT_TYPE
-from server.services import Services
 
 
 def system_routes(services: Services) -> APIRouter:

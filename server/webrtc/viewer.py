@@ -27,9 +27,9 @@ from engine.errors import InvalidInput
 from server.config import IceServer
 from server.control.base import Steering
 from server.control.datachannel import DataChannelControl
-from server.media import adapter
-from server.media.fanout import Fanout
-from server.media.offer import Offer
+from server.webrtc import adapter
+from server.webrtc.fanout import Fanout
+from server.webrtc.offer import Offer
 
 CHANNEL = "control"
 

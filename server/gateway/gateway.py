@@ -28,18 +28,18 @@ from engine.types import (
     SubmitControl,
     WorkerReady,
 )
-from server.budget import Budgets, device_s
 from server.config import ServerConfig
 from server.control.base import Listener
-from server.hearing import Hearing
-from server.listeners import Listeners
+from server.gateway.budget import Budgets, device_s
+from server.gateway.events import Hearing
+from server.gateway.failover import Revival
+from server.gateway.listeners import Listeners
+from server.gateway.opening import Opening, Words, beginning
+from server.gateway.session import MAIN, Session, new_session
+from server.gateway.supervisor import STOPPING, Supervisor
+from server.gateway.upkeep import Upkeep
 from server.metrics import Metrics
-from server.opening import Opening, Words, beginning
-from server.revival import Revival
-from server.session import MAIN, Session, new_session
-from server.supervisor import STOPPING, Supervisor
 from server.tasks import Tasks
-from server.upkeep import Upkeep
 from server.worker.base import NOT_RUNNING, MakeWorker, as_error
 
 CLOSE_TIMEOUT_S, EXPORT_TIMEOUT_S = 5.0, 10.0

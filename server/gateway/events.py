@@ -20,11 +20,11 @@ from engine.types import (
     Stands,
     WorkerReady,
 )
-from server.exports import Exports
-from server.health import Health
-from server.listeners import Listeners
+from server.gateway.exports import Exports
+from server.gateway.listeners import Listeners
+from server.gateway.session import Session
+from server.gateway.worker_health import Health
 from server.metrics import Metrics
-from server.session import Session
 from server.worker.base import Alive, Applied, Event, as_error
 
 

@@ -20,9 +20,9 @@ from engine.errors import (
     Unavailable,
     UnknownSession,
 )
-from server.auth import Unauthorized
-from server.budget import OverBudget
-from server.media.offer import NotAcceptable
+from server.gateway.budget import OverBudget
+from server.http.auth import Unauthorized
+from server.webrtc.offer import NotAcceptable
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from engine.types import ByteArray, SegmentAwaited, SegmentReady
-from server.media.encoder import CLOCK_RATE, Encoder
-from server.media.standing import Standing, Upcoming
+from server.worker.encoder import CLOCK_RATE, Encoder
+from server.worker.standing import Standing, Upcoming
 
 
 @dataclass

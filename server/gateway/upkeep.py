@@ -12,12 +12,12 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from engine.errors import PsistreamError, Unavailable
 from engine.types import Buffering
-from server.budget import Budgets
 from server.config import ServerConfig
-from server.hearing import Hearing
+from server.gateway.budget import Budgets
+from server.gateway.events import Hearing
+from server.gateway.session import MAIN, Session
+from server.gateway.supervisor import Supervisor
 from server.metrics import Metrics
-from server.session import MAIN, Session
-from server.supervisor import Supervisor
 from server.tasks import Tasks
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 from engine.types import Discarded, Packet, SegmentAwaited, SegmentReady, SegmentStats, Stands
 from server.config import MediaConfig
-from server.media.encoder import Encoder, ToYuv
-from server.media.standing import Standing
-from server.media.stream import Cue, Rendition, Stream, schedule
+from server.worker.encoder import Encoder, ToYuv
+from server.worker.standing import Standing
+from server.worker.stream import Cue, Rendition, Stream, schedule
 
 log = logging.getLogger(__name__)
 

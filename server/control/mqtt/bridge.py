@@ -20,18 +20,11 @@ from typing import Literal, Self
 import aiomqtt
 
 from engine.errors import InvalidInput
-from server.control import topics
 from server.control.base import SessionEvent, Steering
-from server.control.mqttclient import (
-    BrokerUrl,
-    MqttClient,
-    backoff_s,
-    is_wrong_protocol,
-    parse_url,
-    why,
-)
-from server.control.outbox import Outbox, Outgoing
-from server.control.steerer import Steerer, status_message
+from server.control.mqtt import topics
+from server.control.mqtt.client import BrokerUrl, MqttClient, backoff_s, is_wrong_protocol, parse_url, why
+from server.control.mqtt.commands import Steerer, status_message
+from server.control.mqtt.outbox import Outbox, Outgoing
 
 log = logging.getLogger(__name__)
 
@@ -271,7 +264,7 @@ async def open_mqtt(setting: str, steering: Steering) -> AsyncIterator[MqttBridg
     if setting == "off":
         yield None
     elif kind == "embedded":
-        from server.control.broker import PORT, EmbeddedBroker
+        from server.control.mqtt.broker import PORT, EmbeddedBroker
 
         if port and not (port.isascii() and port.isdigit() and int(port) < 65536):
             raise InvalidInput("embedded:PORT needs a port from 0 (any) to 65535", field="mqtt")
