@@ -154,7 +154,7 @@ class SegmentAwaited:
 
 
 @dataclass(frozen=True)
-class Buffering:
+class Stall:
     """The picture stands because the device needs longer: `resumes_in_s` from when this is told, the video is
     expected to go on, at `rate`. `speed` is seconds of video per second of generating."""
 
@@ -177,7 +177,7 @@ class SessionInfo:
     frame: int
     state_bytes: int
     viewers: int = 0
-    buffering: Buffering | None = None
+    buffering: Stall | None = None
     past_bytes: int = 0  # what is kept at most for `now` and rewinding
 
 
@@ -194,17 +194,6 @@ class SessionClosed:
 
 
 @dataclass(frozen=True)
-class Exported:
-    """The answer to ExportSession: `data`, or None with the code and message of what prevented it."""
-
-    session: str
-    request: str
-    data: bytes | None
-    code: str | None = None
-    message: str | None = None
-
-
-@dataclass(frozen=True)
 class Capacity:
     """How many sessions the device can serve in real time, as measured so far, how many there are, and the
     share of the device's time that these take. Said when it changes by a session, and now and then."""
@@ -214,9 +203,7 @@ class Capacity:
     load: float
 
 
-RuntimeEvent = (
-    Receipt | SegmentReady | Discarded | SegmentAwaited | SessionInfo | SessionClosed | Exported | Capacity
-)
+RuntimeEvent = Receipt | SegmentReady | Discarded | SegmentAwaited | SessionInfo | SessionClosed | Capacity
 
 
 # ---- gateway → worker ----
@@ -234,135 +221,3 @@ class OpenSession:
     snapshot: bytes | None = None
     fork_of: str | None = None
     rewind_s: float = 0.0
-
-
-@dataclass(frozen=True)
-class ExportSession:
-    """Asks for a snapshot of what is on the screen (safetensors), or for the control log (JSON Lines);
-    answered by one Exported with the same `request`."""
-
-    session: str
-    request: str
-    what: Literal["snapshot", "log"]
-
-
-@dataclass(frozen=True)
-class SubmitControl:
-    session: str
-    control: Control
-
-
-@dataclass(frozen=True)
-class CloseSession:
-    session: str
-
-
-@dataclass(frozen=True)
-class SetViewers:
-    """How many watch, per codec ('vp8', 'h264'). No viewers: no encoding, and soon no generation; none at
-    once where the session is `held`."""
-
-    session: str
-    viewers: dict[str, int]
-    held: bool = False
-
-
-@dataclass(frozen=True)
-class RequestKeyframe:
-    session: str
-    codec: str
-
-
-@dataclass(frozen=True)
-class Stop:
-    pass
-
-
-Command = OpenSession | SubmitControl | ExportSession | CloseSession | SetViewers | RequestKeyframe | Stop
-
-
-# ---- worker → gateway (and Receipt, SessionInfo, SessionClosed from above) ----
-
-
-@dataclass(frozen=True)
-class WorkerReady:
-    """The model is loaded and one segment has run. Latent and pixel geometry for the gateway."""
-
-    model: str
-    backend: str
-    height: int
-    width: int
-    fps: int
-    frames_per_segment: int
-    actions: tuple[str, ...]
-    state_bytes: int
-    max_sessions: int
-    segment_ms: float  # measured at warm-up, batch 1
-
-
-@dataclass(frozen=True)
-class WorkerFailed:
-    code: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Packet:
-    """One encoded frame for all viewers of a session. `sent_s` is when it left the encoder."""
-
-    session: str
-    codec: str
-    epoch: int
-    segment: int
-    frame: int
-    pts_90k: int
-    keyframe: bool
-    data: bytes
-
-
-@dataclass(frozen=True)
-class SegmentStats:
-    """The figures of one segment for panels and metrics, sent when its first frame is played."""
-
-    session: str
-    epoch: int
-    segment: int
-    frame: int
-    timings_ms: dict[str, float]
-    lead_ms: float
-    late_total: int
-    dropped_frames_total: int
-    state_bytes: int
-    encode_ms: float
-    speed: float = 1.0
-    rate: float = 1.0
-
-
-@dataclass(frozen=True)
-class Stands:
-    """The picture of a session stands and why, or goes on again (None)."""
-
-    session: str
-    buffering: Buffering | None
-
-
-@dataclass(frozen=True)
-class Hangs:
-    """One call of the device takes far longer than any before: for `for_s` now. None: it came back."""
-
-    for_s: float | None
-
-
-WorkerEvent = (
-    WorkerReady
-    | WorkerFailed
-    | Packet
-    | SegmentStats
-    | Stands
-    | Receipt
-    | SessionInfo
-    | SessionClosed
-    | Exported
-    | Capacity
-    | Hangs
-)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from engine.types import Control, Receipt, SegmentStats, SessionClosed, SessionInfo
+from engine.types import Control, Receipt, SessionClosed, SessionInfo
+from server.worker.messages import SegmentStats
 
 SessionEvent = Receipt | SegmentStats | SessionInfo | SessionClosed
 Listener = Callable[[SessionEvent], None]  # called on the event loop; must not block

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from engine.errors import InvalidInput, PsistreamError, UnknownSession
-from engine.types import Action, Control, Receipt, SegmentStats, SessionClosed
+from engine.types import Action, Control, Receipt, SessionClosed
 from engine.wire.strict_json import dump, load_object
 from server.control.base import SessionEvent, Steering
 from server.control.protocol import (
@@ -27,6 +27,7 @@ from server.control.protocol import (
     salvage_id,
 )
 from server.ratelimit import TokenBucket
+from server.worker.messages import SegmentStats
 
 log = logging.getLogger(__name__)
 

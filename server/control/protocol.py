@@ -14,9 +14,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from engine import types as nouns
 from engine.errors import InvalidInput
-from engine.types import ByteArray, Control, Receipt
+from engine.types import ByteArray, Control, Receipt, SessionClosed, SessionInfo
 from engine.wire.controls import (
     CONTROL_MODELS,
     CONTROLS,
@@ -31,6 +30,7 @@ from engine.wire.controls import (
 from engine.wire.fields import MAX_IMAGE_BYTES
 from engine.wire.strict_json import finite, load_object, printable
 from server.control.base import SessionEvent
+from server.worker.messages import SegmentStats
 
 MAX_MESSAGE_BYTES = 16 * 1024  # data channel and MQTT: a prompt whose every byte is a \u escape still fits
 MAX_HTTP_MESSAGE_BYTES = 4 * ((MAX_IMAGE_BYTES + 2) // 3) + MAX_MESSAGE_BYTES
@@ -166,9 +166,9 @@ def event_json(event: SessionEvent, *, pts_90k: int | None = None) -> dict[str, 
     match event:
         case Receipt():
             return receipt_json(event, pts_90k=pts_90k)
-        case nouns.SegmentStats():
+        case SegmentStats():
             return {"type": "segment", **finite(asdict(event))}
-        case nouns.SessionInfo():
+        case SessionInfo():
             return {"type": "session", **finite(asdict(event))}
-        case nouns.SessionClosed(session, code, message):
+        case SessionClosed(session, code, message):
             return {"type": "closed", "session": session, "code": code, "message": message}

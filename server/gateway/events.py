@@ -8,24 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from engine.errors import Full
-from engine.types import (
-    Capacity,
-    Exported,
-    Hangs,
-    Packet,
-    Receipt,
-    SegmentStats,
-    SessionClosed,
-    SessionInfo,
-    Stands,
-    WorkerReady,
-)
+from engine.types import Capacity, Receipt, SessionClosed, SessionInfo
 from server.gateway.exports import Exports
 from server.gateway.listeners import Listeners
 from server.gateway.session import Session
 from server.gateway.worker_health import Health
 from server.metrics import Metrics
 from server.worker.base import Alive, Applied, Event, as_error
+from server.worker.messages import Exported, Hung, Packet, SegmentStats, Stalled, WorkerReady
 
 
 class Hearing:
@@ -65,7 +55,7 @@ class Hearing:
                 self._closed(event)
             case SegmentStats():
                 self._played(event)
-            case Stands():
+            case Stalled():
                 self._stands(event)
             case Packet():
                 self._packet(event)
@@ -74,7 +64,7 @@ class Hearing:
             case Capacity():
                 self.capacity = event
                 self._metrics.capacity_is(event)
-            case Hangs():
+            case Hung():
                 before = self.health.hangs_total
                 self.health.told(event, self._clock())
                 self._metrics.hangs.inc(self.health.hangs_total - before)
@@ -143,9 +133,9 @@ class Hearing:
         if session := self._sessions.get(packet.session):
             self._metrics.sent.inc(session.fanout.push(session.numbers.packet(packet, self._clock())))
 
-    def _stands(self, event: Stands) -> None:
+    def _stands(self, event: Stalled) -> None:
         session = self._sessions.get(event.session)
         if session is not None and not session.held:  # of that the worker knows nothing
-            session.stands(event.buffering, self._clock())
+            session.stands(event.stall, self._clock())
             self.count()
             self.tell(session)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from engine.errors import PsistreamError, Unavailable
-from engine.types import Command, Exported, ExportSession
 from server.worker.base import as_error
+from server.worker.messages import Command, Exported, ExportSession
 
 
 class Exports:

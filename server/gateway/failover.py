@@ -11,21 +11,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from engine.errors import Unavailable
-from engine.types import (
-    Action,
-    Buffering,
-    Control,
-    ControlBody,
-    Pause,
-    Receipt,
-    SegmentStats,
-    SubmitControl,
-)
+from engine.types import Action, Control, ControlBody, Pause, Receipt, Stall
 from server.gateway.events import Hearing
 from server.gateway.session import Session
 from server.gateway.supervisor import HEALTHY_S
 from server.metrics import Metrics
 from server.worker.base import GoOn, Order
+from server.worker.messages import SegmentStats, SubmitControl
 
 MOST_IN_A_ROW = 2  # deaths of workers that a session may have been there at: it may be what kills them
 GAVE_UP = "the worker that made this video is gone and it could not go on; open it again"
@@ -48,7 +40,7 @@ class Revival:
     ) -> None:
         self._sessions, self._send, self._hearing, self._end = sessions, send, hearing, end
         self._metrics, self._clock, self._grace_s = metrics, clock, idle_grace_s
-        self._stuck: dict[str, Buffering] = {}  # what was told of whom, as the worker itself does not
+        self._stuck: dict[str, Stall] = {}  # what was told of whom, as the worker itself does not
 
     def stuck(self, back_in_s: float | None) -> None:
         """Every second: the worker hangs or is silent, and who waits for a picture goes on in `back_in_s` at
@@ -154,6 +146,6 @@ class Revival:
                 self._hearing(Receipt(session.id, name, "rejected", code="superseded", message=text))
 
 
-def _standing(session: Session, for_s: float) -> Buffering:
+def _standing(session: Session, for_s: float) -> Stall:
     """The picture stands for so long."""
-    return Buffering(session.stats.speed if session.stats else 1.0, 1.0, for_s)
+    return Stall(session.stats.speed if session.stats else 1.0, 1.0, for_s)

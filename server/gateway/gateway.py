@@ -14,20 +14,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from engine.errors import Forbidden, Full, Unavailable, UnknownSession
-from engine.types import (
-    ByteArray,
-    Capacity,
-    CloseSession,
-    Control,
-    OpenSession,
-    Receipt,
-    RequestKeyframe,
-    SegmentStats,
-    SessionClosed,
-    SessionInfo,
-    SubmitControl,
-    WorkerReady,
-)
+from engine.types import ByteArray, Capacity, Control, OpenSession, Receipt, SessionClosed, SessionInfo
 from server.config import ServerConfig
 from server.control.base import Listener
 from server.gateway.budget import Budgets, device_s
@@ -41,6 +28,7 @@ from server.gateway.upkeep import Upkeep
 from server.metrics import Metrics
 from server.tasks import Tasks
 from server.worker.base import NOT_RUNNING, MakeWorker, as_error
+from server.worker.messages import CloseSession, RequestKeyframe, SegmentStats, SubmitControl, WorkerReady
 
 CLOSE_TIMEOUT_S, EXPORT_TIMEOUT_S = 5.0, 10.0
 

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from engine.errors import Full, PsistreamError, Unavailable
-from engine.types import ByteArray, OpenSession, Weighted, WorkerReady
+from engine.types import ByteArray, OpenSession, Weighted
 from server.gateway.budget import Budgets
 from server.gateway.session import Session, unguessable
 from server.gateway.supervisor import Supervisor
 from server.metrics import Metrics
 from server.worker.base import NOT_RUNNING
+from server.worker.messages import WorkerReady
 
 OPEN_TIMEOUT_S = 10.0
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from engine.types import Action, Control, OpenSession, Pause, Receipt, Resume, SegmentStats
+from engine.types import Action, Control, OpenSession, Pause, Receipt, Resume
+from server.worker.messages import SegmentStats
 
 MOST_CONTROLS = 64
 SOON = 16  # so many controls are worth a snapshot of their own

@@ -13,20 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from engine.errors import PsistreamError
-from engine.types import (
-    Buffering,
-    Control,
-    ControlBody,
-    Image,
-    OpenSession,
-    Receipt,
-    SegmentStats,
-    SessionInfo,
-    SetViewers,
-)
+from engine.types import Control, ControlBody, Image, OpenSession, Receipt, SessionInfo, Stall
 from server.gateway.numbering import Continuity
 from server.gateway.recovery import Keepsake
 from server.webrtc.fanout import Fanout
+from server.worker.messages import SegmentStats, SetViewers
 
 MAIN = "main"  # the session that everybody shares
 REMEMBERED_ANSWERS = 1024
@@ -49,7 +40,7 @@ class Session:
     opened: asyncio.Future[None]
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     stats: SegmentStats | None = None
-    buffering: Buffering | None = None  # as told at `told_s`
+    buffering: Stall | None = None  # as told at `told_s`
     told_s: float = 0.0
     moved_s: float = 0.0  # until when it is known to be well: a segment plays, or is expected
     used_s: float = 0.0  # when it was last steered, or watched
@@ -125,7 +116,7 @@ class Session:
         late = stats.late_total - (before.late_total if before else 0)
         return late, stats.dropped_frames_total - (before.dropped_frames_total if before else 0)
 
-    def stands(self, buffering: Buffering | None, now_s: float) -> None:
+    def stands(self, buffering: Stall | None, now_s: float) -> None:
         """Its picture stands, or goes on."""
         self.buffering, self.told_s = buffering, now_s
         self.moved_s = max(self.moved_s, now_s + (buffering.resumes_in_s if buffering else 0.0))

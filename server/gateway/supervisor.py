@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from engine.errors import PsistreamError, Unavailable
-from engine.types import WorkerReady
 from server.metrics import Metrics
 from server.tasks import Tasks
 from server.worker.base import NOT_RUNNING, Event, MakeWorker, OnEvent, Order, Worker, WorkerLost
+from server.worker.messages import WorkerReady
 
 log = logging.getLogger(__name__)
 

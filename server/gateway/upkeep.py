@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 
 from engine.errors import PsistreamError, Unavailable
-from engine.types import Buffering
+from engine.types import Stall
 from server.config import ServerConfig
 from server.gateway.budget import Budgets
 from server.gateway.events import Hearing
@@ -128,9 +128,7 @@ class Upkeep:
         changed, session.held = over != session.held, over
         speed = session.stats.speed if session.stats else 1.0
         waits = over and not session.info.paused
-        session.stands(
-            Buffering(speed, 1.0, self._budgets.back_in_s(client)) if waits else None, self._clock()
-        )
+        session.stands(Stall(speed, 1.0, self._budgets.back_in_s(client)) if waits else None, self._clock())
         if changed:
             self._supervisor.try_send(session.audience())
             self._hearing.count()

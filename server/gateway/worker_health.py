@@ -1,12 +1,12 @@
 """Whether the worker still works: what it says of its device, and what its silence says.
 
-A worker tells of a device call that does not come back (Hangs), and twice a second that it lives (Alive); one
+A worker tells of a device call that does not come back (Hung), and twice a second that it lives (Alive); one
 that is frozen falls silent, whoever watches. Pure but for its own figures.
 """
 
 from __future__ import annotations
 
-from engine.types import Hangs
+from server.worker.messages import Hung
 
 SILENT_S = 3.0  # six signs of life are missing: a busy machine may delay a process for a second or two
 ATTENTIVE_S = 2.0  # who listens every second and comes later than this was away itself
@@ -38,7 +38,7 @@ class Health:
         self._silent_s += min(now_s - self._listened_s, ATTENTIVE_S)
         self._listened_s = now_s
 
-    def told(self, event: Hangs, now_s: float) -> None:
+    def told(self, event: Hung, now_s: float) -> None:
         if event.for_s is None:
             self._hangs_s = None
             return

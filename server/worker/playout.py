@@ -11,16 +11,17 @@ import logging
 import threading
 from collections.abc import Callable
 
-from engine.types import Discarded, Packet, SegmentAwaited, SegmentReady, SegmentStats, Stands
+from engine.types import Discarded, SegmentAwaited, SegmentReady
 from server.config import MediaConfig
 from server.worker.encoder import Encoder, ToYuv
+from server.worker.messages import Packet, SegmentStats, Stalled
 from server.worker.standing import Standing
 from server.worker.stream import Cue, Rendition, Stream, schedule
 
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
-Emit = Callable[[Packet | SegmentStats | Stands], None]
+Emit = Callable[[Packet | SegmentStats | Stalled], None]
 
 
 class Playout:
@@ -148,13 +149,13 @@ class Playout:
             return session, stream, stream.shown, True
         return None
 
-    def _news(self, session: str, stream: Stream, now_s: float) -> Stands | None:
+    def _news(self, session: str, stream: Stream, now_s: float) -> Stalled | None:
         """Whether the picture stands, if that is news."""
         upcoming = stream.upcoming
         since_s = stream.standing.news_s(upcoming)
         if since_s is None or since_s > now_s or (stream.cues and stream.cues[0].due_s <= now_s):
             return None
-        return Stands(session, stream.standing.tell(upcoming, now_s))
+        return Stalled(session, stream.standing.tell(upcoming, now_s))
 
     def _still_at(self, stream: Stream, now_s: float) -> float:
         """When the last frame is to be sent again: soon for who waits for a keyframe, else now and then."""
@@ -187,7 +188,7 @@ class Playout:
         if repeat:
             return
         if stream.standing.showed(cue.due_s + cue.for_s):
-            self._emit(Stands(session, None))
+            self._emit(Stalled(session, None))
         stream.encode_s.append(self._clock() - started_s)
         if cue.index == 0:
             stream.encode_ms = 1000 * sum(stream.encode_s) / len(stream.encode_s)

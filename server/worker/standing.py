@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from engine.types import Buffering
+from engine.types import Stall
 
 LEAST_S = 1.0  # a picture that stands for less is a hitch, and nothing to read about
 NEWS_S = 0.5  # an expectation that moves by less is no news
@@ -46,9 +46,9 @@ class Standing:
             return since_s if abs(upcoming.due_s - self.told_s) > NEWS_S else None
         return since_s if upcoming.due_s - since_s > LEAST_S else None
 
-    def tell(self, upcoming: Upcoming | None, now_s: float) -> Buffering | None:
+    def tell(self, upcoming: Upcoming | None, now_s: float) -> Stall | None:
         """What to tell now. None: it is over."""
         self.told_s = upcoming.due_s if upcoming else None
         if upcoming is None:
             return None
-        return Buffering(upcoming.speed, upcoming.rate, max(0.0, upcoming.due_s - now_s))
+        return Stall(upcoming.speed, upcoming.rate, max(0.0, upcoming.due_s - now_s))

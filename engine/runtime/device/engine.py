@@ -134,14 +134,14 @@ class Engine:
             raise UnknownSession(f"no session {session!r}", field="session")
         return found.export(what, self._clock())
 
-    def set_watched(self, session: str, watched: bool, *, held: bool = False) -> None:
+    def set_watched(self, session: str, watched: bool, *, throttled: bool = False) -> None:
         """Nobody watching: generation stops after a grace period, or with the segment in the making where the
-        session is `held`. A session that is gone is ignored."""
+        session is `throttled`. A session that is gone is ignored."""
         with self._changed:
             found = self._sessions.get(session)
-            if found is not None and (found.watched != watched or held):
+            if found is not None and (found.watched != watched or throttled):
                 found.watched = watched
-                found.unwatched_since_s = -math.inf if held else self._clock()
+                found.unwatched_since_s = -math.inf if throttled else self._clock()
                 self._notify()
 
     def close_session(self, session: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from engine.errors import PsistreamError, UnknownSession
-from engine.types import Control, Receipt, SegmentStats, SessionClosed, SessionInfo
+from engine.types import Control, Receipt, SessionClosed, SessionInfo
 from engine.wire.strict_json import dump
 from server.control.base import SessionEvent, Steering
 from server.control.mqtt import topics
@@ -21,6 +21,7 @@ from server.control.mqtt.message import Command, Route, read_command
 from server.control.mqtt.outbox import Outbox, Outgoing
 from server.control.protocol import error_json, event_json, receipt_json
 from server.ratelimit import TokenBucket
+from server.worker.messages import SegmentStats
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ import server.http.problems
 from engine.backends.fake import FAKE_SPEC
 from engine.errors import InvalidInput, PsistreamError
 from engine.runtime.log.reader import HEADER, read_log
-from engine.types import Buffering, ByteArray, Receipt, SessionClosed
+from engine.types import ByteArray, Receipt, SessionClosed, Stall
 from engine.wire.controls import CONTROL_MODELS
 from engine.wire.fields import BACK_RULE
 from server.control.base import SessionEvent
@@ -114,7 +114,7 @@ def test_receipts_and_events_have_exactly_these_fields() -> None:
     assert [set(message) for message in examples("receipt")] == shapes
     events: list[SessionEvent] = [session_info(), segment_stats(), SessionClosed("s", "closed", "m")]
     assert [set(message) for message in examples("event")] == [set(event_json(event)) for event in events]
-    buffering = session_info(buffering=Buffering(0.04, 0.375, 8.3))
+    buffering = session_info(buffering=Stall(0.04, 0.375, 8.3))
     assert examples("event")[0]["buffering"] == event_json(buffering)["buffering"]
     expected = {
         "pong": {"type", "id"},

@@ -11,9 +11,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.types import Discarded, Packet, SegmentReady, SegmentStats, Stands
+from engine.types import Discarded, SegmentReady
 from server.config import MediaConfig
 from server.worker.encoder import Encoder
+from server.worker.messages import Packet, SegmentStats, Stalled
 from server.worker.playout import Playout
 from server.worker.stream import Cue, Rendition, schedule
 
@@ -71,13 +72,13 @@ class Stage:
     """A playout that runs, and what it emitted."""
 
     def __init__(self, media: MediaConfig) -> None:
-        self.events: list[Packet | SegmentStats | Stands] = []
+        self.events: list[Packet | SegmentStats | Stalled] = []
         self.came = threading.Condition()
         self.playout = Playout(media, 32, 32, FPS, self._emit, time.monotonic)
         self.playout.start()
         self.playout.open("s")
 
-    def _emit(self, event: Packet | SegmentStats | Stands) -> None:
+    def _emit(self, event: Packet | SegmentStats | Stalled) -> None:
         with self.came:
             self.events.append(event)
             self.came.notify_all()

@@ -310,7 +310,7 @@ def test_a_session_that_is_held_stops_without_grace_and_goes_on_where_it_was(unw
     if unwatched_before:
         rig.engine.set_watched("s", False)
     made = len(rig.segments())
-    rig.engine.set_watched("s", False, held=True)
+    rig.engine.set_watched("s", False, throttled=True)
     rig.run(10.0)
     assert len(rig.segments()) == made
     rig.engine.set_watched("s", True)

@@ -31,11 +31,11 @@ from engine.types import (
     Reset,
     Resume,
     Rewind,
-    SegmentStats,
     Weighted,
 )
 from server.control.protocol import parse_control
 from server.gateway.numbering import Continuity
+from server.worker.messages import SegmentStats
 from tests.rigs.fakes import Rig
 
 SEGMENT_S = FAKE_SPEC.segment_s
