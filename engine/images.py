@@ -52,6 +52,13 @@ def decode_image(data: bytes, width: int, height: int) -> ByteArray:
     return np.ascontiguousarray(np.asarray(fitted, np.uint8).transpose(2, 0, 1))
 
 
+def encode_png(pixels: ByteArray) -> bytes:
+    """(3, H, W) uint8 RGB → the bytes of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(file, "PNG")
+    return file.getvalue()
+
+
 def _flat(image: Image.Image) -> Image.Image:
     """RGB, transparent parts on white."""
     if image.mode.startswith("I"):  # 16 bits, which convert() would clip at 255

@@ -32,6 +32,9 @@ class Weighted:
     weight: float = 1.0
 
 
+Prompts = tuple[Weighted, ...]
+
+
 @dataclass(frozen=True)
 class Prompt:
     """A new text, or several that count by their weights.
@@ -178,7 +181,8 @@ class SessionInfo:
     state_bytes: int
     viewers: int = 0
     buffering: Stall | None = None
-    past_bytes: int = 0  # what is kept at most for `now` and rewinding
+    past_bytes: int = 0  # upper bound of what is kept for `now` and rewinding
+    actions: tuple[str, ...] = ()  # the model's: what a control may hold
 
 
 @dataclass(frozen=True)

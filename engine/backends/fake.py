@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backends.base import Arrays
+from engine.backends.euler import Euler, euler
 from engine.backends.fake_device import FakeDevice, read_settings
 from engine.errors import BackendError
 from engine.model.signature import ModelSpec, Tensor, signature
@@ -117,6 +118,9 @@ class FakeBackend(FakeDevice):
             ids[i] = 1 + special.index(word) if word in special else hashed
             mask[i] = 1.0
         return ids, mask
+
+    def sampler(self, steps: int) -> Euler:
+        return euler(self.spec, steps)
 
     def close(self) -> None:
         self.closed = True

@@ -15,6 +15,7 @@ import onnxruntime as ort
 
 from engine.backends.artifact import TOKENIZER, Artifact, open_artifact
 from engine.backends.base import Arrays, failure
+from engine.backends.euler import Euler, euler
 from engine.backends.tokenizer import PromptTokenizer
 from engine.errors import ModelFilesError
 from engine.model.signature import Role, signature
@@ -51,6 +52,9 @@ class OrtBackend:
             return dict(zip(names, session.run(names, given), strict=True))
         except Exception as e:  # as above
             raise failure(role, e) from e
+
+    def sampler(self, steps: int) -> Euler:
+        return euler(self.spec, steps)
 
     def close(self) -> None:
         self._sessions = {}

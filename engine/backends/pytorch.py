@@ -14,8 +14,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from engine.backends.artifact import EMBEDDINGS, TOKENIZER, WEIGHTS, Artifact, open_artifact
-from engine.backends.base import Arrays, failure
+from engine.backends.base import Arrays, Sampler, failure
+from engine.backends.euler import Euler
 from engine.backends.tokenizer import PromptTokenizer
+from engine.companions.unipc import UniPC
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.signature import ModelSpec, signature
 from engine.model.wander.world_model import WorldModel, WorldModelConfig
@@ -49,6 +51,11 @@ def tensor(x: npt.NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(x if x.flags.writeable else x.copy())
 
 
+def make_sampler(spec: ModelSpec, steps: int) -> Sampler:
+    """The one that the spec names. UniPC raises Unavailable without diffusers."""
+    return UniPC(steps, spec.shift) if spec.sampler == "unipc" else Euler(steps, spec.shift)
+
+
 class TorchBackend:
     """Modules by role, on one device."""
 
@@ -76,6 +83,9 @@ class TorchBackend:
             raise failure(role, e) from e
         outputs = out if isinstance(out, tuple) else (out,)
         return {o.name: x.cpu().numpy() for o, x in zip(names.outputs, outputs, strict=True)}
+
+    def sampler(self, steps: int) -> Sampler:
+        return make_sampler(self.spec, steps)
 
     def close(self) -> None:
         self.modules = {}

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from engine.backends.base import Backend
 from engine.backends.registry import load_backend
 from engine.command import INTERRUPTED, OK, Parser, add_model, run
-from engine.config import MAX_SEED, RuntimeConfig
+from engine.config import RuntimeConfig
 from engine.errors import BackendError, InvalidInput
 from engine.images import read_image
 from engine.runtime.device.engine import Engine
@@ -39,6 +39,9 @@ from engine.types import (
     SessionClosed,
 )
 from engine.video import Mp4Writer
+from engine.wire.controls import control_json
+from engine.wire.fields import MAX_SEED
+from engine.wire.parse import parse_control, parse_new_session
 
 MAX_SECONDS = 24 * 3600.0
 SESSION = "video"
@@ -65,15 +68,15 @@ def segments(
     clock = _JumpingClock()
     events: deque[RuntimeEvent] = deque()
     engine = Engine(backend, RuntimeConfig(max_sessions=1), events.append, clock)
-    waiting = deque(enumerate(sorted(script, key=lambda entry: entry.at_s)))
+    waiting = deque((entry.at_s, _control(entry)) for entry in sorted(script, key=lambda entry: entry.at_s))
     segment_s, made = backend.spec.segment_s, 0
     try:
-        engine.open(OpenSession(SESSION, prompt, seed, image))
+        opening = parse_new_session({"prompt": prompt, "seed": seed})[0]
+        engine.open(OpenSession(SESSION, opening.prompt, opening.seed, image))
         engine.set_watched(SESSION, True)
         while True:
-            while waiting and waiting[0][1].at_s < (made + 0.5) * segment_s:
-                number, entry = waiting.popleft()
-                engine.submit(SESSION, Control(str(number), entry.body))
+            while waiting and waiting[0][0] < (made + 0.5) * segment_s:
+                engine.submit(SESSION, waiting.popleft()[1])
             clock.jump(engine.step())
             while events:
                 match events.popleft():
@@ -88,6 +91,13 @@ def segments(
                         pass
     finally:
         engine.close()
+
+
+def _control(entry: Entry) -> Control:
+    try:
+        return parse_control(control_json(entry.body))
+    except InvalidInput as error:
+        raise InvalidInput(f"script: {error.message}", field="script") from None
 
 
 class _JumpingClock:

@@ -16,7 +16,8 @@ from engine.backends.base import Backend
 from engine.backends.registry import load_backend
 from engine.command import OK, Parser, add_model, run
 from engine.errors import InvalidInput
-from engine.runtime.log.reader import MOST_SEGMENTS, Log, read_log
+from engine.runtime.log.header import MOST_SEGMENTS
+from engine.runtime.log.reader import Log, read_log
 from engine.runtime.session.replay import replay
 from engine.video import Mp4Writer
 
@@ -44,8 +45,8 @@ def _replay(args: argparse.Namespace) -> int:
 
 def _play(args: argparse.Namespace, log: Log, backend: Backend) -> int:
     spec, digest = backend.spec, hashlib.sha256()
-    end = log.begin.segment + args.segments if args.segments else log.segments
-    if end <= log.begin.segment:
+    end = log.start.segment + args.segments if args.segments else log.segments
+    if end <= log.start.segment:
         raise InvalidInput(
             f"{args.log}: it tells of no segments yet: say how many with --segments", field="segments"
         )

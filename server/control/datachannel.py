@@ -14,18 +14,10 @@ from typing import Any, Protocol
 
 from engine.errors import InvalidInput, PsistreamError, UnknownSession
 from engine.types import Action, Control, Receipt, SessionClosed
+from engine.wire.parse import MAX_MESSAGE_BYTES, make_id, parse_control, parse_ping, salvage_id
 from engine.wire.strict_json import dump, load_object
 from server.control.base import SessionEvent, Steering
-from server.control.protocol import (
-    MAX_MESSAGE_BYTES,
-    error_json,
-    event_json,
-    make_id,
-    parse_control,
-    parse_ping,
-    receipt_json,
-    salvage_id,
-)
+from server.control.protocol import error_json, event_json, receipt_json
 from server.ratelimit import TokenBucket
 from server.worker.messages import SegmentStats
 

@@ -16,15 +16,10 @@ from starlette.responses import JSONResponse, Response
 
 from engine.errors import InvalidInput
 from engine.types import ByteArray, Control, Receipt
-from engine.wire.controls import NewSession
+from engine.wire.parse import MAX_HTTP_MESSAGE_BYTES, make_id, parse_control, parse_new_session
+from engine.wire.requests import NewSession
 from engine.wire.strict_json import finite, load_object
-from server.control.protocol import (
-    MAX_HTTP_MESSAGE_BYTES,
-    make_id,
-    parse_control,
-    parse_new_session,
-    receipt_json,
-)
+from server.control.protocol import receipt_json
 from server.gateway.session import Session
 from server.http.problems import WrongType, status_of_code
 from server.http.services import Services, read_body, streamed

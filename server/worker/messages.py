@@ -16,8 +16,8 @@ from engine.types import Capacity, Control, OpenSession, Receipt, SessionClosed,
 
 @dataclass(frozen=True)
 class ExportSession:
-    """Asks for a snapshot of what is on the screen (safetensors) or for the control log (JSON Lines). The answer
-    is one Exported with the same `request`."""
+    """Asks for a snapshot of what is on the screen (safetensors) or for the control log (JSON Lines). The
+    answer is one Exported with the same `request`."""
 
     session: str
     request: str
@@ -37,8 +37,8 @@ class CloseSession:
 
 @dataclass(frozen=True)
 class SetViewers:
-    """Number of viewers per codec ('vp8', 'h264'). Without viewers nothing is encoded, and after a grace period
-    nothing is generated; a `throttled` session stops at once."""
+    """Number of viewers per codec ('vp8', 'h264'). Without viewers nothing is encoded, and after a grace
+    period nothing is generated; a `throttled` session stops at once."""
 
     session: str
     viewers: dict[str, int]

@@ -59,7 +59,7 @@ def test_it_makes_what_a_session_makes(monkeypatch: pytest.MonkeyPatch) -> None:
     device = torch.device("cpu")
     backend = TorchBackend("torch", own, roles, lambda _: (ids[0], mask[0]), device)
     generator, state = Generator(backend), SessionState.zeros(own)
-    generator.start_scene(state, "a red fox", seed=SEED, scene=0)
+    generator.conditioner.start_scene(state, "a red fox", seed=SEED, scene=0)
     keys = [2, 2, 0, 1]
     wanted = []
     for key in keys:

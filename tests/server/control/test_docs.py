@@ -17,24 +17,17 @@ from starlette.datastructures import QueryParams
 import server.http.problems
 from engine.backends.fake import FAKE_SPEC
 from engine.errors import InvalidInput, PsistreamError
-from engine.runtime.log.reader import HEADER, read_log
+from engine.runtime.log.header import HEADER
+from engine.runtime.log.reader import read_log
 from engine.types import ByteArray, Receipt, SessionClosed, Stall
 from engine.wire.controls import CONTROL_MODELS
 from engine.wire.fields import BACK_RULE
+from engine.wire.parse import MAX_HTTP_MESSAGE_BYTES, parse_control, parse_fork, parse_new_session, parse_ping
 from server.control.base import SessionEvent
 from server.control.mqtt import message as command
 from server.control.mqtt import topics
 from server.control.mqtt.commands import status_message
-from server.control.protocol import (
-    MAX_HTTP_MESSAGE_BYTES,
-    error_json,
-    event_json,
-    parse_control,
-    parse_fork,
-    parse_new_session,
-    parse_ping,
-    receipt_json,
-)
+from server.control.protocol import error_json, event_json, receipt_json
 from server.gateway.session import REMEMBERED_ANSWERS
 from server.http import services
 from server.http.session_routes import from_query

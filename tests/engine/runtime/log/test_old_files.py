@@ -1,4 +1,5 @@
-"""Logs and snapshots that an earlier version wrote (commit e9f018b, fake backend) still make the same video."""
+"""Logs and snapshots that an earlier version wrote (commit e9f018b, fake backend) still make the same
+video."""
 
 from __future__ import annotations
 
