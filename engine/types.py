@@ -259,12 +259,12 @@ class CloseSession:
 
 @dataclass(frozen=True)
 class SetViewers:
-    """How many watch, per codec ('vp8', 'h264'). No viewers: no encoding, and soon no generation; none at
-    once where the session is `held`."""
+    """How many watch, per codec ('vp8', 'h264'). Without viewers there is no encoding and soon no generation;
+    none at once where the session is `throttled`."""
 
     session: str
     viewers: dict[str, int]
-    held: bool = False
+    throttled: bool = False
 
 
 @dataclass(frozen=True)
@@ -339,8 +339,8 @@ class SegmentStats:
 
 
 @dataclass(frozen=True)
-class Stands:
-    """The picture of a session stands and why, or goes on again (None)."""
+class Stalled:
+    """The picture of a session stalls, and for how long; or it goes on again (None)."""
 
     session: str
     buffering: Buffering | None
@@ -358,7 +358,7 @@ WorkerEvent = (
     | WorkerFailed
     | Packet
     | SegmentStats
-    | Stands
+    | Stalled
     | Receipt
     | SessionInfo
     | SessionClosed

@@ -204,7 +204,7 @@ async def test_a_moment_is_saved_and_dropped_on_the_page_again(
         await reads(page, "#caption", "an orange balloon")
         spoilt = {"name": "x.safetensors", "mimeType": "", "buffer": b"spoilt"}
         await page.set_input_files("#moment-file", spoilt)  # type: ignore[arg-type]
-        await reads(page, "#toast", "snapshot: this is no saved moment")
+        await reads(page, "#toast", "snapshot: this is not a snapshot")
         assert await page.evaluate("() => psistream.state") == "live"
 
 

@@ -17,7 +17,7 @@ from engine.types import (
     SegmentStats,
     SessionClosed,
     SessionInfo,
-    Stands,
+    Stalled,
     WorkerReady,
 )
 from server.control.base import SessionEvent
@@ -147,7 +147,7 @@ async def test_a_worker_that_keeps_dying_is_given_up(caplog: pytest.LogCaptureFi
         await until(lambda: "given up after 2 restarts" in (gate.fault or ""), "resignation")
         assert len(workers) == 3
         assert gate.given_up
-        assert caplog.text.count("another one is started") == 2  # the third time there is none
+        assert caplog.text.count("starting another one") == 2  # the third time there is none
         assert gate.session_ids() == []
         assert [(e.session, e.code) for e in heard if isinstance(e, SessionClosed)] == [
             ("main", "worker_lost")
@@ -201,7 +201,7 @@ async def test_events_of_sessions_that_are_gone_are_ignored() -> None:
             applied(ghost, "c"),
             SessionInfo(ghost, "", 0, False, None, 0, 0, 0, 0),
             SegmentStats(ghost, 0, 0, 0, {}, 0.0, 0, 0, 0, 0.0),
-            Stands(ghost, Buffering(0.1, 0.4, 9.0)),
+            Stalled(ghost, Buffering(0.1, 0.4, 9.0)),
             SessionClosed(ghost, "closed", ""),
         ]
         for event in events:
@@ -220,25 +220,25 @@ async def test_forgotten_sessions_make_room(monkeypatch: pytest.MonkeyPatch) -> 
 async def test_a_watched_session_that_stands_still_is_told() -> None:
     clock = ManualClock()
     async with gateway(clock) as (gate, workers, _):
-        assert gate.stalled() == []
+        assert gate.overdue() == []
         gate.session("main").fanout._join("vp8", gate.session("main").fanout.track("vp8"))
-        assert gate.stalled() == []
+        assert gate.overdue() == []
         clock.advance(2.1)
-        assert gate.stalled() == ["main"]
+        assert gate.overdue() == ["main"]
         workers[0].tell(SessionInfo("main", "", 0, True, None, 0, 0, 0, 0))
-        assert gate.stalled() == []  # paused
+        assert gate.overdue() == []  # paused
 
 
 async def test_a_picture_that_stands_is_told_with_the_time_that_is_left() -> None:
     clock = ManualClock()
     async with gateway(clock) as (gate, workers, heard):
-        workers[0].tell(Stands("main", Buffering(0.04, 0.2, 30.0)))
+        workers[0].tell(Stalled("main", Buffering(0.04, 0.2, 30.0)))
         clock.advance(12.0)
         assert gate.info("main").buffering == Buffering(0.04, 0.2, 18.0)
         clock.advance(60.0)  # it takes longer than was thought
         assert gate.info("main").buffering == Buffering(0.04, 0.2, 0.0)
         assert _figure(gate, "psistream_sessions_buffering") == 1
-        workers[0].tell(Stands("main", None))
+        workers[0].tell(Stalled("main", None))
         assert gate.info("main").buffering is None
         assert _figure(gate, "psistream_sessions_buffering") == 0
         told = [e.buffering for e in heard if isinstance(e, SessionInfo)]
@@ -249,7 +249,7 @@ async def test_who_waits_is_told_again_and_again(monkeypatch: pytest.MonkeyPatch
     """What is kept for latecomers (MQTT's retained state) must not tell of a future that is past."""
     monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.01)
     async with gateway() as (_, workers, heard):
-        workers[0].tell(Stands("main", Buffering(0.04, 0.2, 30.0)))
+        workers[0].tell(Stalled("main", Buffering(0.04, 0.2, 30.0)))
         await until(lambda: len(heard) >= 4, "reminders")
         left_s = [e.buffering.resumes_in_s for e in heard if isinstance(e, SessionInfo) and e.buffering]
         assert left_s == sorted(left_s, reverse=True)
@@ -260,14 +260,14 @@ async def test_a_slow_device_is_not_taken_for_one_that_hangs() -> None:
     clock = ManualClock()
     async with gateway(clock) as (gate, workers, _):
         gate.session("main").fanout._join("vp8", gate.session("main").fanout.track("vp8"))
-        workers[0].tell(Stands("main", Buffering(0.01, 0.2, 60.0)))
+        workers[0].tell(Stalled("main", Buffering(0.01, 0.2, 60.0)))
         clock.advance(65.0)
-        assert gate.stalled() == []
+        assert gate.overdue() == []
         workers[0].tell(SegmentStats("main", 0, 1, 8, {}, -1.0, 1, 0, 1000, 0.5, speed=0.01, rate=0.02))
         clock.advance(120.0)  # its 8 frames play for 25 s, and the next take 50 s as a rule
-        assert gate.stalled() == []
+        assert gate.overdue() == []
         clock.advance(10.0)
-        assert gate.stalled() == ["main"]
+        assert gate.overdue() == ["main"]
 
 
 def _figure(gate: Gateway, name: str) -> float | None:

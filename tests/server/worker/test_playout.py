@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.types import Discarded, Packet, SegmentReady, SegmentStats, Stands
+from engine.types import Discarded, Packet, SegmentReady, SegmentStats, Stalled
 from server.config import MediaConfig
 from server.worker.encoder import Encoder
 from server.worker.playout import Playout
@@ -71,13 +71,13 @@ class Stage:
     """A playout that runs, and what it emitted."""
 
     def __init__(self, media: MediaConfig) -> None:
-        self.events: list[Packet | SegmentStats | Stands] = []
+        self.events: list[Packet | SegmentStats | Stalled] = []
         self.came = threading.Condition()
         self.playout = Playout(media, 32, 32, FPS, self._emit, time.monotonic)
         self.playout.start()
         self.playout.open("s")
 
-    def _emit(self, event: Packet | SegmentStats | Stands) -> None:
+    def _emit(self, event: Packet | SegmentStats | Stalled) -> None:
         with self.came:
             self.events.append(event)
             self.came.notify_all()

@@ -11,12 +11,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from engine.types import Buffering, Packet, Receipt, SegmentAwaited, SegmentReady, SegmentStats, Stands
+from engine.types import Buffering, Packet, Receipt, SegmentAwaited, SegmentReady, SegmentStats, Stalled
 from server.config import MediaConfig
 from server.worker.playout import Playout
-from server.worker.standing import Standing, Upcoming
-from server.worker.stream import Cue, schedule
-from server.worker.timing import Timing
+from server.worker.stall import Stall, Upcoming
+from server.worker.stream import Cue, Timing, schedule
 
 FPS = 50
 
@@ -51,13 +50,13 @@ def test_a_receipt_names_the_time_of_a_frame_in_slow_motion() -> None:
 
 
 def test_a_hitch_is_nothing_to_read_about() -> None:
-    standing = Standing(end_s=10.0, heard_s=9.0)
+    standing = Stall(end_s=10.0, heard_s=9.0)
     assert standing.news_s(Upcoming(10.9, 0.5, 0.48)) is None
     assert standing.news_s(None) is None
 
 
 def test_it_is_told_when_the_last_frame_has_had_its_time_and_not_before() -> None:
-    standing, awaited = Standing(end_s=10.0, heard_s=9.0), Upcoming(40.0, 0.04, 0.2)
+    standing, awaited = Stall(end_s=10.0, heard_s=9.0), Upcoming(40.0, 0.04, 0.2)
     assert standing.news_s(awaited) == 10.0
     assert standing.tell(awaited, 10.0) == Buffering(0.04, 0.2, 30.0)
     assert standing.news_s(awaited) is None
@@ -66,13 +65,13 @@ def test_it_is_told_when_the_last_frame_has_had_its_time_and_not_before() -> Non
 
 
 def test_after_a_pause_it_counts_from_when_work_began_again() -> None:
-    standing = Standing(end_s=10.0, heard_s=500.0)
+    standing = Stall(end_s=10.0, heard_s=500.0)
     assert standing.news_s(Upcoming(500.5, 0.9, 1.0)) is None
     assert standing.news_s(Upcoming(530.0, 0.04, 0.2)) == 500.0
 
 
 def test_a_new_expectation_is_news_and_so_is_none() -> None:
-    standing = Standing(end_s=10.0, heard_s=9.0)
+    standing = Stall(end_s=10.0, heard_s=9.0)
     standing.tell(Upcoming(40.0, 0.04, 0.2), 10.0)
     standing.heard_s = 20.0
     assert standing.news_s(Upcoming(40.3, 0.04, 0.2)) is None
@@ -90,7 +89,7 @@ class Stage:
     """A playout that runs, and what it said."""
 
     def __init__(self) -> None:
-        self.events: list[Packet | SegmentStats | Stands] = []
+        self.events: list[Packet | SegmentStats | Stalled] = []
         self.came = threading.Condition()
         media = MediaConfig(upscale=1, keyframe_gap_s=0.1, still_after_s=30.0, late_limit_s=5.0)
         self.playout = Playout(media, 32, 32, FPS, self._emit, time.monotonic)
@@ -98,13 +97,13 @@ class Stage:
         self.playout.open("s")
         self.playout.set_viewers("s", {"vp8": 1})
 
-    def _emit(self, event: Packet | SegmentStats | Stands) -> None:
+    def _emit(self, event: Packet | SegmentStats | Stalled) -> None:
         with self.came:
             self.events.append(event)
             self.came.notify_all()
 
     def told(self) -> list[Buffering | None]:
-        return [e.buffering for e in self.events if isinstance(e, Stands)]
+        return [e.buffering for e in self.events if isinstance(e, Stalled)]
 
     def packets(self) -> list[Packet]:
         return [e for e in self.events if isinstance(e, Packet)]
@@ -144,7 +143,7 @@ def test_a_picture_that_stands_is_told_once_and_that_it_goes_on(stage: Stage) ->
     stage.playout.add(segment(0, time.monotonic()))
     stage.playout.expect(SegmentAwaited("s", time.monotonic() + 60.0, 0.04, 0.2))
     stage.wait(stage.told)
-    before = stage.events[: stage.events.index(Stands("s", stage.told()[0]))]
+    before = stage.events[: stage.events.index(Stalled("s", stage.told()[0]))]
     shown = [e.frame for e in before if isinstance(e, Packet)]
     assert shown == [0, 1, 2, 3]  # and not before the last frame
     buffering = stage.told()[0]

@@ -35,7 +35,7 @@ from engine.types import (
     Weighted,
 )
 from server.control.protocol import parse_control
-from server.gateway.numbering import Continuity
+from server.gateway.numbering import Numbering
 from tests.rigs.fakes import Rig
 
 SEGMENT_S = FAKE_SPEC.segment_s
@@ -193,7 +193,7 @@ def test_a_log_that_counts_on_from_a_worker_that_is_gone_replays_the_same(kind: 
     for body in (Prompt("blue", when="now"), Rewind(3000.0)):
         rig.submit(body, session=name)
         rig.run_segments(2, name)
-    numbers = Continuity()
+    numbers = Numbering()
     numbers.stats(SegmentStats(name, 0, 184, 8 * 184, {}, 0.0, 0, 0, 0, 0.0), 8)
     numbers.interrupted()
     data = numbers.log(rig.engine.export(name, "log"))

@@ -1,7 +1,7 @@
-"""Whether a session's picture stands because the device needs longer, and until when: what viewers are told.
+"""Whether a session's picture stalls because the device is too slow, and until when: what viewers are told.
 
-Playout knows when its frames run out, the runtime when the next ones are expected; here the two meet. It
-knows no queues, threads or codecs. All times are of one monotonic clock.
+Playout knows when its frames run out, and the runtime when the next ones are expected; this compares the two.
+It knows no queues, threads or codecs. All times are of one monotonic clock.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 from engine.types import Buffering
 
-LEAST_S = 1.0  # a picture that stands for less is a hitch, and nothing to read about
-NEWS_S = 0.5  # an expectation that moves by less is no news
+MIN_S = 1.0  # a shorter stall is a hitch, and not worth a message
+NEWS_S = 0.5  # an expectation that moves by less is not told again
 
 
 class Upcoming(NamedTuple):
-    """What will be shown next, made already or expected."""
+    """What will be shown next, already made or expected."""
 
     due_s: float
     speed: float
@@ -24,16 +24,16 @@ class Upcoming(NamedTuple):
 
 
 @dataclass
-class Standing:
-    """Of one session. `end_s` is when the last frame that was shown has had its time, `heard_s` since when it
-    is known what comes next, `told_s` when that comes, as was told last (None: nothing stands)."""
+class Stall:
+    """Of one session. `end_s` is when the time of the last shown frame is over, `heard_s` when playout last
+    learned what comes next, `told_s` when that comes, as viewers were told last (None: no stall)."""
 
     end_s: float
     heard_s: float
     told_s: float | None = None
 
     def showed(self, end_s: float) -> bool:
-        """A new frame is on screen until `end_s`. Whether that ends what was told."""
+        """A new frame is on screen until `end_s`. Whether that ends a stall that viewers were told of."""
         self.end_s, told_s, self.told_s = end_s, self.told_s, None
         return told_s is not None
 
@@ -44,10 +44,10 @@ class Standing:
         since_s = max(self.end_s, self.heard_s)
         if self.told_s is not None:
             return since_s if abs(upcoming.due_s - self.told_s) > NEWS_S else None
-        return since_s if upcoming.due_s - since_s > LEAST_S else None
+        return since_s if upcoming.due_s - since_s > MIN_S else None
 
     def tell(self, upcoming: Upcoming | None, now_s: float) -> Buffering | None:
-        """What to tell now. None: it is over."""
+        """What to tell now. None: the stall is over."""
         self.told_s = upcoming.due_s if upcoming else None
         if upcoming is None:
             return None

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.types import Buffering, Hangs, OpenSession, SessionInfo, Stands
+from engine.types import Buffering, Hangs, OpenSession, SessionInfo, Stalled
 from server.gateway.gateway import Gateway
 from tests.rigs.fakes import ManualClock
 from tests.rigs.server_rig import gateway, opened, stats, until
@@ -50,12 +50,12 @@ async def test_who_watches_is_told_that_the_picture_stands_while_the_device_hang
         assert gate.info("main").buffering == Buffering(1.0, 1.0, 25.0)
         assert (gate.info(paused.id).buffering, gate.info(asleep.id).buffering) == (None, None)
         assert buffering_total(gate) == 1
-        assert gate.stalled() == []
+        assert gate.overdue() == []
         workers[0].tell(Hangs(None))
         await until(lambda: gate.info("main").buffering is None, "word that it is over")
         assert buffering_total(gate) == 0
         clock.advance(3.0)
-        assert gate.stalled() == ["main"]  # what was told is no excuse for later
+        assert gate.overdue() == ["main"]  # what was told is no excuse for later
 
 
 async def test_who_watches_is_told_that_the_picture_stands_while_the_worker_is_silent() -> None:
@@ -87,6 +87,6 @@ async def test_what_the_worker_says_when_it_is_back_counts() -> None:
         workers[0].tell(Hangs(1.5))
         await until(lambda: gate.info("main").buffering, "word of the hang")
         workers[0].tell(Hangs(None))
-        workers[0].tell(Stands("main", Buffering(0.5, 1.0, 2.0)))
+        workers[0].tell(Stalled("main", Buffering(0.5, 1.0, 2.0)))
         await asyncio.sleep(0.05)
         assert gate.info("main").buffering == Buffering(0.5, 1.0, 2.0)

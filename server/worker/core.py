@@ -1,7 +1,7 @@
-"""What runs inside a worker, wherever that is: the backend, the engine on its device thread, and playout.
+"""What runs inside a worker, be it a process or a thread: backend, engine and playout.
 
-Commands come in by `handle`, events go out by `emit`, which is called from several threads. WorkerLost is the
-last one that counts: the engine has failed, and its sessions go on in another worker. It knows nothing of
+Commands come in by `handle`. Events go out by `emit`, which is called from several threads. After WorkerLost
+no event counts: the engine has failed, and its sessions go on in another worker. It knows nothing of
 processes, event loops, viewers' names or tokens.
 """
 
@@ -36,13 +36,13 @@ from engine.types import (
 from server.config import WorkerConfig
 from server.worker.base import Applied, Event, GoOn, Order, WorkerLost
 from server.worker.playout import Playout
-from server.worker.timing import Timing
+from server.worker.stream import Timing
 from server.worker.watchdog import Watchdog
 
 Emit = Callable[[Event], None]
 
 
-class Device:
+class WorkerCore:
     """Loads when it is made: raises ModelFilesError, InvalidInput or BackendError. `close` is idempotent."""
 
     def __init__(self, config: WorkerConfig, emit: Emit, clock: Callable[[], float] = time.monotonic) -> None:
@@ -51,7 +51,7 @@ class Device:
         spec = self._backend.spec
         try:
             self._image = None if config.image is None else read_image(config.image, spec.width, spec.height)
-            self._engine = Engine(self._backend, config.runtime, self._heard, clock, self._failed)
+            self._engine = Engine(self._backend, config.runtime, self._receive, clock, self._failed)
             segment_s = self._engine.warm_up()
             self._playout = Playout(config.media, spec.width, spec.height, spec.fps, emit, clock)
         except BaseException:
@@ -76,7 +76,7 @@ class Device:
         )
 
     def handle(self, command: Order) -> None:
-        """Never raises for what a client may have caused: the answer is an event. Raises Unavailable when the
+        """The answer is an event, also for whatever a client may have caused. Raises Unavailable when the
         device is broken for good."""
         match command:
             case OpenSession():
@@ -94,10 +94,10 @@ class Device:
                     )
             case ExportSession():
                 self._emit(self._exported(command))
-            case SetViewers(session, viewers, held):
+            case SetViewers(session, viewers, throttled):
                 watched = any(viewers.values())
                 self._playout.set_viewers(session, viewers)
-                self._engine.set_watched(session, watched, held=held)
+                self._engine.set_watched(session, watched, held=throttled)
                 self._tell(self._timing.set_running(session, watched=watched))
             case RequestKeyframe(session, codec):
                 self._playout.request_keyframe(session, codec)
@@ -113,7 +113,7 @@ class Device:
         self._backend.close()
 
     def _open(self, command: OpenSession, *, promised: bool = False) -> bool:
-        """Whether it is open now."""
+        """Whether the session is open now."""
         session = command.session
         self._playout.open(session)
         if command.snapshot is None and command.fork_of is None and command.image is None:
@@ -137,11 +137,11 @@ class Device:
         return Exported(asked.session, asked.request, data)
 
     def _failed(self, fault: Exception) -> None:
-        """Of the engine itself; the log has it in full."""
+        """The engine itself failed; the log has the traceback."""
         self._emit(WorkerLost(f"the device's thread failed ({type(fault).__name__})"))
 
-    def _heard(self, event: RuntimeEvent) -> None:
-        """From the engine, on the device thread."""
+    def _receive(self, event: RuntimeEvent) -> None:
+        """An event of the engine, on the device thread."""
         match event:
             case SegmentReady():
                 self._playout.add(event)
@@ -167,7 +167,7 @@ class Device:
         self._emit(event)
 
     def _tell(self, receipts: list[Receipt]) -> None:
-        """Applied receipts, with the media time of their frame where that is known."""
+        """Emit applied receipts, with the media time of their frame where that is known."""
         for receipt in receipts:
             due_s = self._timing.due_s(receipt)
             if due_s is None:
