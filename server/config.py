@@ -88,6 +88,14 @@ class IceServer:
 
 
 @dataclass(frozen=True)
+class MqttOptions:
+    """What there is to say about MQTT beside where the broker is."""
+
+    node: str | None = None  # this server's name in topics; None: the host's name and an id that is kept
+    prefix: str = "psistream/v1"  # of all topics
+
+
+@dataclass(frozen=True)
 class ServerConfig:
     """Everything that `psistream serve` can be told."""
 
@@ -96,6 +104,7 @@ class ServerConfig:
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     placement: Placement = "process"
     mqtt: str = "embedded"  # embedded | off | mqtt://user:password@host:1883
+    mqtt_options: MqttOptions = field(default_factory=MqttOptions)
     prompt: str = "a blue robot walks right through a sunny meadow"  # of the session `main`
     seed: int | None = None
     api_key: str | None = None  # None: needed only where others can reach the server, and made there
