@@ -228,7 +228,7 @@ def greeting(services: Services, port: int) -> str:
     if access.api_key is not None and config.api_key is None:
         lines.append(f"  sessions of your own: Authorization: Bearer {access.api_key}")
     if services.mqtt is not None:
-        lines.append(f"  MQTT at {services.mqtt.url}, topic {services.mqtt.topic('main')}/cmd/prompt")
+        lines.append(f"  {services.mqtt.greeting}")
     other = "" if port == defaults.port else f" {where}"
     lines.append(f"  steer from another terminal: psistream play{other}")
     return "\n".join(lines[:3])

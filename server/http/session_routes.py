@@ -183,7 +183,7 @@ def described(services: Services, session: Session) -> dict[str, Any]:
     answer: dict[str, Any] = finite(asdict(services.gateway.info(session.id)))
     answer["whep"] = f"/v1/sessions/{session.id}/whep"
     answer["controls"] = f"/v1/sessions/{session.id}/controls"
-    answer["mqtt"] = {"url": mqtt.url, "topic": mqtt.topic(session.id)} if mqtt else None
+    answer["mqtt"] = mqtt.addresses(session.id) if mqtt else None
     answer["model"] = (
         {
             "name": ready.model,

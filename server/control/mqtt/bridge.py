@@ -13,9 +13,8 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import aiomqtt
 
@@ -28,7 +27,8 @@ from server.control.mqtt.node import host_name
 from server.control.mqtt.outbox import Outbox, Outgoing
 from server.control.mqtt.peers import Peers
 from server.control.mqtt.publisher import RENEW_S, Publisher, status_message
-from server.control.mqtt.topics import MAX_NODE, NODE_RULE, PREFIX, Topics, is_node
+from server.control.mqtt.status import BridgeStatus, State
+from server.control.mqtt.topics import MAIN, MAX_NODE, NODE_RULE, PREFIX, Topics, is_node
 from server.control.mqtt.url import BrokerUrl, parse_url
 
 log = logging.getLogger(__name__)
@@ -39,27 +39,12 @@ STEADY_S = 5.0  # after a connection of this length the back-off starts at its s
 FAREWELL_S = 1.0
 WATCH_DROPS_S = 1.0
 
-State = Literal["connecting", "connected", "degraded", "closed"]
-
-
-@dataclass(frozen=True)
-class BridgeStatus:
-    """For /readyz, /metrics and logs. `degraded`: the broker is away, everything but MQTT works."""
-
-    state: State
-    broker: str
-    detail: str
-    connects_total: int
-    received_total: int
-    rejected_total: int
-    dropped_total: int
-
 
 class MqttBridge:
     """`async with MqttBridge(steering, "mqtt://…") as bridge`. Entering doesn't wait for the broker.
 
-    `shown` is where clients connect, if that is another address than `url`. Raises InvalidInput for a URL,
-    node or prefix that cannot be one."""
+    `shown` is where clients connect, if that is another address than `url`, and `about` says what the broker
+    is. Raises InvalidInput for a URL, node or prefix that cannot be one."""
 
     MQTT_5 = True  # tried first; where the broker refuses it, MQTT 3.1.1
 
@@ -71,11 +56,14 @@ class MqttBridge:
         node: str | None = None,
         prefix: str = PREFIX,
         shown: str | None = None,
+        websocket_url: str | None = None,
+        about: str = "",
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._url: BrokerUrl = parse_url(url)
         self._shown = shown or self._url.shown
+        self.websocket_url, self.about = websocket_url, about
         self.node = node or host_name()[:MAX_NODE].strip("-")
         if not is_node(self.node):
             raise InvalidInput(f"--node must be {NODE_RULE}", field="node")
@@ -115,6 +103,17 @@ class MqttBridge:
             rejected_total=self._commands.rejected_total,
             dropped_total=self._outbox.dropped_total + self._incoming_dropped_total,
         )
+
+    @property
+    def greeting(self) -> str:
+        """One line about where to publish what."""
+        about = f" ({self.about})" if self.about else ""
+        name = self._peers.names_of(MAIN)[-1]
+        return f"MQTT at {self.url}{about}, topic {self.topics.command(name, 'prompt')}"
+
+    def addresses(self, session: str) -> dict[str, str | None]:
+        """For clients: where the broker is, also by WebSocket if it does that, and the topic of a session."""
+        return {"url": self.url, "websocket_url": self.websocket_url, "topic": self.topic(session)}
 
     def topic(self, session: str) -> str:
         """The topic of a session, below which are `cmd`, `ack`, `state`, `event` and `error`."""

@@ -218,6 +218,14 @@ def test_the_mqtt_tables_and_examples_are_those_of_the_code() -> None:
     assert verbs.endswith(": " + ", ".join(command.VERBS))
 
 
+def test_the_table_of_brokers_names_tests_that_exist() -> None:
+    table = DOC.split("### What works with which broker", 1)[1]
+    named = set(re.findall(r"`(test_\w+)` \|$", table, re.M))
+    sources = [path.read_text() for path in Path(__file__).parent.glob("test_*.py")]
+    assert len(named) > 10
+    assert not [name for name in named if not any(f"def {name}(" in source for source in sources)]
+
+
 @pytest.mark.parametrize("target", re.findall(r"\]\((\.\./[^)#]+)", DOC))
 def test_links_lead_somewhere(target: str) -> None:
     assert (ROOT / "docs" / target).exists()
