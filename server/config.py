@@ -88,6 +88,26 @@ class IceServer:
 
 
 @dataclass(frozen=True)
+class MqttListen:
+    """Where the embedded broker listens, and whom it lets in. A taken port gives way to a free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 1883
+    websocket_port: int | None = 9001  # None: no WebSockets
+    tls: tuple[Path, Path] | None = None  # PEM files: certificate with its chain, key
+    user: tuple[str, str] | None = field(default=None, repr=False)  # name, password; None: no password
+
+
+@dataclass(frozen=True)
+class MqttOptions:
+    """Settings of MQTT beside where the broker is."""
+
+    node: str | None = None  # this server's name in topics; None: the host's name and an id that is kept
+    prefix: str = "psistream/v1"  # of all topics
+    listen: MqttListen = field(default_factory=MqttListen)
+
+
+@dataclass(frozen=True)
 class ServerConfig:
     """All settings of `psistream serve`."""
 
@@ -96,6 +116,7 @@ class ServerConfig:
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     placement: Placement = "process"
     mqtt: str = "embedded"  # embedded | off | mqtt://user:password@host:1883
+    mqtt_options: MqttOptions = field(default_factory=MqttOptions)
     prompt: str = "a blue robot walks right through a sunny meadow"  # of the session `main`
     seed: int | None = None
     api_key: str | None = None  # None: made at the start, if others can reach the server

@@ -23,6 +23,7 @@ from engine.backends.registry import DEFAULT_BACKEND, MODULES
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput, PsistreamError, Unavailable
 from server.config import IceServer, MediaConfig, Placement, ServerConfig, WorkerConfig
+from server.control.mqtt import arguments as mqtt
 
 if TYPE_CHECKING:
     from server.http.services import Services
@@ -43,7 +44,6 @@ def parser() -> argparse.ArgumentParser:
     add("--image", type=Path, metavar="FILE", help="start image of sessions (default: only their prompt)")
     add("--prompt", default=defaults.prompt, help="of the shared session")
     add("--seed", type=int, help="its seed (default: random)")
-    add("--mqtt", default=defaults.mqtt, metavar="WHERE", help="embedded, off, or mqtt://user:pass@host:1883")
     add("--worker", choices=("process", "thread"), default=defaults.placement, help="where the model runs")
     add(
         "--max-sessions",
@@ -87,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--allow-origin", action="append", default=[], metavar="URL", help="another site that may call")
     add("--api-key", default=os.environ.get(KEY_VARIABLE), help=f"needed to open sessions (${KEY_VARIABLE})")
+    mqtt.add_arguments(p)
     add("--log-level", choices=("debug", "info", "warning", "error"), default="warning")
     return p
 
@@ -106,6 +107,7 @@ def settings(args: argparse.Namespace) -> ServerConfig:
         ),
         placement=cast(Placement, args.worker),
         mqtt=args.mqtt,
+        mqtt_options=mqtt.options_of(args),
         prompt=args.prompt,
         seed=args.seed,
         api_key=args.api_key or None,
@@ -226,8 +228,7 @@ def greeting(services: Services, port: int) -> str:
     if access.api_key is not None and config.api_key is None:
         lines.append(f"  sessions of your own: Authorization: Bearer {access.api_key}")
     if services.mqtt is not None:
-        topic = "psistream/v1/session/main/cmd/prompt"
-        lines.append(f"  MQTT at {services.mqtt.url}, topic {topic}")
+        lines.append(f"  {services.mqtt.greeting}")
     other = "" if port == defaults.port else f" {where}"
     lines.append(f"  steer from another terminal: psistream play{other}")
     return "\n".join(lines[:3])

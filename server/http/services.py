@@ -15,7 +15,8 @@ from engine.errors import Unavailable
 from engine.images import decode_image
 from engine.types import ByteArray, WorkerReady
 from server.config import ServerConfig
-from server.control.mqtt.bridge import MqttBridge, open_mqtt
+from server.control.mqtt.bridge import MqttBridge
+from server.control.mqtt.service import open_mqtt
 from server.gateway.gateway import Gateway
 from server.gateway.session import GatewaySession
 from server.http.auth import Access, client_name
@@ -136,7 +137,7 @@ async def running(config: ServerConfig, access: Access, make_worker: MakeWorker)
     tasks = Tasks()
     async with Gateway(config, make_worker, metrics) as gateway, Viewers(config, gateway, metrics) as viewers:
         services = Services(config, access, metrics, gateway, viewers)
-        async with open_mqtt(config.mqtt, gateway) as services.mqtt:
+        async with open_mqtt(config.mqtt, gateway, config.mqtt_options) as services.mqtt:
             if services.mqtt is not None:
                 metrics.mqtt(services.mqtt)
             tasks.spawn(_measure_lag(metrics), "measure-lag")

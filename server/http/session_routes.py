@@ -31,7 +31,6 @@ from server.http.services import Services, read_body, streamed
 from server.http.snapshot_header import has_header, is_file
 
 FILE = "application/octet-stream"
-MQTT_TOPIC = "psistream/v1/session"
 OF_PROMPT = ("how", "when", "transition_segments")
 PATCHABLE = ("prompt", *OF_PROMPT, "action", "paused", "seed")
 
@@ -187,7 +186,7 @@ def described(services: Services, session: GatewaySession) -> dict[str, Any]:
     answer: dict[str, Any] = finite(asdict(services.gateway.info(session.id)))
     answer["whep"] = f"/v1/sessions/{session.id}/whep"
     answer["controls"] = f"/v1/sessions/{session.id}/controls"
-    answer["mqtt"] = {"url": mqtt.url, "topic": f"{MQTT_TOPIC}/{session.id}"} if mqtt else None
+    answer["mqtt"] = mqtt.addresses(session.id) if mqtt else None
     answer["model"] = (
         {
             "name": ready.model,
