@@ -99,7 +99,7 @@ async def test_page_and_command_line_understand_mixes_alike(browser: Browser, se
     async with opened(browser, server.target.base) as page:
         answers = await page.evaluate(
             """async (lines) => {
-              const {mixed} = await import('/js/mix.js');
+              const {mixed} = await import('/js/steering/mix.js');
               return lines.map((line) => { try { return mixed(line); } catch (error) { return null; } });
             }""",
             LINES,

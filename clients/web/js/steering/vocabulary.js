@@ -1,11 +1,11 @@
 /**
- * The words that the built-in world knows, how a sentence is made of them and read back.
- * Any other sentence may be typed as well; this is only what chips and "surprise me" are made of.
+ * The words of the built-in world, and how to build sentences from them and read them back.
+ * Users may type any sentence; chips and "surprise me" use only these.
  */
 
 const an = (word) => (/^[aeiou]/.test(word) ? `an ${word}` : `a ${word}`);
 
-/** Field → word → how the word stands in a sentence. */
+/** Field → word → its wording in a sentence. */
 export const WORDS = {
   colour: Object.fromEntries(["red", "orange", "yellow", "green", "blue", "purple", "white", "black"].map((c) => [c, c])),
   hero: Object.fromEntries(["ball", "cube", "fox", "robot", "bird", "balloon"].map((h) => [h, h])),
@@ -18,14 +18,14 @@ export const WORDS = {
   weather: { clear: "under a clear sky", rain: "in the rain", snow: "in falling snow", fog: "in thick fog" },
 };
 
-/** How a hero goes and how it waits. */
+/** How each hero moves and how it waits. */
 const MANNERS = {
   ball: ["rolls", "lies still"], cube: ["walks", "stands still"], fox: ["trots", "stands still"],
   robot: ["walks", "stands still"], bird: ["flies", "hovers in place"], balloon: ["floats", "hovers in place"],
   figure: ["walks", "stands still"],
 };
 
-export const TITLES = { place: "Place", time: "Time", weather: "Weather", hero: "Hero", colour: "Colour", move: "Does" };
+export const TITLES = { place: "Place", time: "Time", weather: "Weather", hero: "Hero", colour: "Colour", move: "Action" };
 
 const PATTERNS = {
   place: {
@@ -63,7 +63,7 @@ export function read(sentence) {
   return scene;
 }
 
-/** A sentence that names these attributes, in words that the built-in model was trained on. */
+/** A sentence that names these attributes, worded like the built-in model's training captions. */
 export function say({ place, time, weather, hero, colour, move }) {
   const somebody = hero ?? (colour || move ? "figure" : null);
   const who = somebody && an([colour, somebody].filter(Boolean).join(" "));
@@ -79,7 +79,7 @@ function doing(hero, move) {
 
 const pick = (list, random) => list[Math.floor(random() * list.length)];
 
-/** A whole scene at random, without the oddest combinations. */
+/** A random scene without the oddest combinations. */
 export function surprise(random = Math.random) {
   const place = pick(Object.keys(WORDS.place), random);
   const skies = { moon: ["clear"], desert: ["clear", "fog"], volcano: ["clear", "fog"], snowfield: ["clear", "snow", "snow", "fog"], beach: ["clear", "rain", "fog"] };
@@ -93,7 +93,7 @@ export function surprise(random = Math.random) {
   };
 }
 
-/** A few ways on from here: each changes one thing of the scene. [{field, word, label, scene}] */
+/** A few next steps, each of which changes one attribute: [{field, word, label, scene}]. */
 export function suggestions(scene, random = Math.random) {
   const other = (field) => pick(Object.keys(WORDS[field]).filter((word) => word !== scene[field]), random);
   const fields = ["time", "place", "weather", "hero", "colour"];

@@ -1,4 +1,4 @@
-/** The card with the watch-only link. Copies where the browser lets it, else the link is selected to be copied. */
+/** The card with the watch-only link. Where the browser refuses to copy, it selects the link instead. */
 
 export class Share {
   constructor({ button, card, link, copy, text }) {
@@ -16,7 +16,7 @@ export class Share {
     });
   }
 
-  /** The link to offer, or null where this page was not given one. */
+  /** Offer this link; null hides the button. */
   offer(link) {
     this.button.hidden = link === null;
     this.link.value = link ?? "";

@@ -1,17 +1,17 @@
 /**
- * Draws a small video large and crisp: three passes on WebGL 2.
+ * Enlarges a small video and keeps it sharp, in three WebGL 2 passes.
  *
- * 0. Clean, at the video's own size: every pixel becomes a mean of its neighbours of like brightness. That
- *    takes away a codec's noise and pulls the colours, sent at half the resolution, back to their edges.
- * 1. Catmull-Rom bicubic to the size of the screen, held between the neighbours' values (no halos).
- * 2. Edge warp: every pixel looks a little further away from the nearest edge, along ∇g / g with g the
+ * 0. Clean, at the video's own size: each pixel becomes the mean of neighbours of similar brightness. This
+ *    removes codec noise and pulls the chroma, which is sent at half the resolution, back to the edges.
+ * 1. Catmull-Rom bicubic to the size of the screen, clamped to the neighbours' values (no halos).
+ * 2. Edge warp: each pixel samples a little further from the nearest edge, along ∇g / g with g the
  *    strength of the colour gradient. For a blurred edge that ratio grows linearly with the distance, so
- *    the edge gets narrower by a fixed factor, whatever its contrast, and a soft sky stays as it is.
+ *    the edge gets narrower by a fixed factor at any contrast, and soft gradients stay as they are.
  *
- * It knows no network and no clock: whoever owns the video says when to draw.
+ * Knows no network and no clock: the owner of the video decides when to draw.
  */
 
-const STRENGTH = 0.6; // of the warp: towards 1 edges begin to wobble and corners to round
+const STRENGTH = 0.6; // of the warp; close to 1, edges wobble and corners round off
 
 const CORNERS = `#version 300 es
 out vec2 uv;
@@ -83,8 +83,8 @@ void main() {
 const WARP = `#version 300 es
 precision highp float;
 uniform sampler2D source;
-uniform vec2 step;      // how far to look around, as a part of the picture
-uniform float strength; // how far to warp, in steps
+uniform vec2 step;      // sampling distance, as a fraction of the picture
+uniform float strength; // warp distance, in steps
 in vec2 uv;
 out vec4 colour;
 
@@ -108,7 +108,7 @@ void main() {
 }`;
 
 export class Upscaler {
-  /** Returns null where WebGL 2 is missing or runs in software, which is slower than a plain video. */
+  /** Null if WebGL 2 is missing or runs in software, which is slower than a plain video. */
   static create(canvas, { force = false } = {}) {
     const gl = canvas.getContext("webgl2", {
       alpha: false,
@@ -121,7 +121,7 @@ export class Upscaler {
     try {
       return new Upscaler(canvas, gl);
     } catch (error) {
-      console.warn("psistream: drawing with the plain video,", error.message);
+      console.warn("psistream: falling back to the plain video:", error.message);
       return null;
     }
   }
@@ -139,7 +139,7 @@ export class Upscaler {
     gl.pixelStorei(gl.UNPACK_FLIP_Y_WEBGL, true);
   }
 
-  /** Browsers keep a few contexts at a time and take the oldest away when there are more. */
+  /** Free the context: browsers keep only a few and drop the oldest. */
   close() {
     this.gl.getExtension("WEBGL_lose_context")?.loseContext();
   }
@@ -149,8 +149,8 @@ export class Upscaler {
   }
 
   /**
-   * Draw the video's current frame at the canvas's size in device pixels. `native` is how wide the picture was
-   * made, which is less than the video's width where the server doubled it for the codec's sake.
+   * Draw the video's current frame at the canvas's size in device pixels. `native` is the width that the model
+   * drew, which is less than the video's width if the server doubled it for the codec.
    */
   draw(video, native = video.videoWidth) {
     const { gl, canvas } = this;
@@ -190,7 +190,7 @@ export class Upscaler {
   }
 }
 
-/** A texture to draw into, of whatever size is asked for. */
+/** A texture to draw into, resized on demand. */
 class Target {
   constructor(gl) {
     this.gl = gl;
@@ -198,7 +198,7 @@ class Target {
     this.frame = gl.createFramebuffer();
   }
 
-  /** The texture that is bound stays bound. */
+  /** Keeps the current texture binding. */
   sized(width, height) {
     const { gl } = this;
     if (this.width === width && this.height === height) return this;
@@ -213,7 +213,7 @@ class Target {
   }
 }
 
-/** Browsers do not always count software as a "major performance caveat"; the renderer's name tells. */
+/** Browsers don't always report software rendering as a "major performance caveat"; the renderer's name does. */
 function inSoftware(gl) {
   const info = gl.getExtension("WEBGL_debug_renderer_info");
   const name = gl.getParameter(info ? info.UNMASKED_RENDERER_WEBGL : gl.RENDERER);

@@ -1,6 +1,6 @@
-/** Chips under the prompt and the card of all words. Knows the vocabulary, not how a prompt is sent. */
+/** The chips under the prompt and the card of all words. Knows the vocabulary, not how a prompt is sent. */
 
-import { element, icon } from "./dom.js";
+import { element, icon } from "../ui/dom.js";
 import { read, say, suggestions, surprise, TITLES, WORDS } from "./vocabulary.js";
 
 function chip(label, { field = "", word = "", kind = "chip" } = {}) {
@@ -15,8 +15,8 @@ function chip(label, { field = "", word = "", kind = "chip" } = {}) {
   return button;
 }
 
-export class Words {
-  /** `choose(sentence, how | null)`: null means the way that the page is set to. */
+export class WordChips {
+  /** `choose(sentence, how | null)`: null keeps the prompt box's setting. */
   constructor({ row, card, choose }) {
     this.row = row;
     this.card = card;
@@ -32,7 +32,7 @@ export class Words {
     this.follow("");
   }
 
-  /** The session now shows this prompt: suggest ways on from it. */
+  /** The session now shows this prompt: suggest what could come next. */
   follow(prompt) {
     if (prompt === this.prompt) return;
     this.prompt = prompt;
@@ -45,7 +45,7 @@ export class Words {
     const focused = [...this.row.children].indexOf(document.activeElement);
     const dice = chip("Surprise me", { kind: "chip chip-bright" });
     dice.prepend(icon("i-dice"));
-    dice.title = "A scene at random";
+    dice.title = "A random scene";
     dice.addEventListener("click", () => this.choose(say(surprise()), "cut"));
     const chips = suggestions(this.scene).map(({ field, word, label, scene }) => {
       const button = chip(label, { field, word });

@@ -1,6 +1,6 @@
 /**
- * The numbers of the panel: gathered from segment messages, the ledger, the screen and getStats().
- * Plain data out; how it looks is panel.js.
+ * The numbers behind the panel, gathered from the session's messages and getStats().
+ * Plain data; panel.js draws it.
  */
 
 const SEGMENTS = 80;
@@ -17,16 +17,16 @@ export class Figures {
     this.reset();
   }
 
-  /** Another session: nothing of the last one counts. */
+  /** Start afresh for another session. */
   reset() {
     this.segments = []; // total ms
     this.heardAt = null;
     this.latest = null;
     this.stateBytes = null;
-    this.stateSince = 0; // segments in a row with the same size
+    this.stateSince = 0; // consecutive segments with this size
     this.stateGrew = false;
     this.viewers = null;
-    this.model = null; // as the server describes it
+    this.model = null; // as the server reports it
     this.media = { codec: null, kbps: null, dropped: 0, lost: 0, jitterMs: null, size: null };
     this.previous = null;
   }
@@ -48,18 +48,18 @@ export class Figures {
     this.viewers = message.viewers;
   }
 
-  /** How long a segment plays. */
+  /** Playback time of a segment in milliseconds. */
   get playbackMs() {
     return this.model ? (1000 * this.model.frames_per_segment) / this.model.fps : null;
   }
 
-  /** For how long nothing was shown after the last segment; 0 before the first. */
+  /** Milliseconds without a segment since the last one should have ended; 0 before the first. */
   get silentMs() {
     if (this.heardAt === null) return 0;
     return performance.now() - this.heardAt - (this.playbackMs ?? 0) / (this.latest.rate || 1);
   }
 
-  /** One look at getStats(). */
+  /** Take one sample of getStats(). */
   async sample(pc) {
     if (!pc || pc.connectionState !== "connected") return;
     const report = await pc.getStats();

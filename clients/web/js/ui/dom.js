@@ -1,4 +1,4 @@
-/** Two helpers for making elements; nothing is ever built from strings of HTML. */
+/** Helpers that create elements. No HTML strings are ever parsed. */
 
 const SVG = "http://www.w3.org/2000/svg";
 

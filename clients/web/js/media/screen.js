@@ -1,16 +1,16 @@
 /**
- * The picture: plays the stream, draws it crisp, counts what was really shown.
- * It knows no session; listeners hear "frame" ({rtpTimestamp, atMs}) and "first".
+ * The picture: plays the stream, sharpens it, counts the frames that were really shown.
+ * Independent of sessions; dispatches "frame" ({rtpTimestamp, atMs}) and "first".
  */
 
 import { Upscaler } from "./upscale.js";
 
 const GLOW_EVERY = 4; // frames
-const JUDGE_EVERY = 64; // frames that came
-const TOO_MANY_MISSED = 0.35; // of them; twice in a row and drawing is given up for the plain video
+const JUDGE_EVERY = 64; // frames received
+const TOO_MANY_MISSED = 0.35; // share of them; after two such rounds in a row the plain video replaces drawing
 
 export class Screen extends EventTarget {
-  /** `root` learns by data-render how the picture is drawn. `mode`: "auto", "webgl" (even in software) or "video". */
+  /** `root` gets data-render, which tells how the picture is drawn. `mode`: "auto", "webgl" (even in software) or "video". */
   constructor({ root, video, canvas, glow, mode = "auto" }) {
     super();
     this.root = root;
@@ -18,14 +18,14 @@ export class Screen extends EventTarget {
     this.canvas = canvas;
     this.framesShown = 0;
     this.lastFrameAt = null;
-    this.times = []; // of the frames of the last two seconds
+    this.times = []; // of the frames in the last two seconds
     this.force = mode === "webgl";
     this.waiting = true;
-    this.came = null; // frames that came until the last judgement, and those that were seen of them
+    this.came = null; // frames received and shown when the last judgement began
     this.misses = 0;
-    this.native = undefined; // how wide the picture was made, if that is known
+    this.native = undefined; // the model's picture width in pixels, once known
     this.upscaler = mode === "video" ? null : Upscaler.create(canvas, { force: this.force });
-    // Where drawing is done in software, a soft glow costs more than it gives.
+    // With software rendering the glow costs more than it is worth.
     this.glow = this.upscaler ? glow.getContext("2d", { alpha: false }) : null;
     this.#choose();
     canvas.addEventListener("webglcontextlost", () => this.#plain());
@@ -43,7 +43,7 @@ export class Screen extends EventTarget {
     return span > 0 ? ((this.times.length - 1) * 1000) / span : 0;
   }
 
-  /** How long ago the last frame was seen; null before the first. */
+  /** Milliseconds since the last frame was shown; null before the first. */
   get ageMs() {
     return this.lastFrameAt === null ? null : performance.now() - this.lastFrameAt;
   }
@@ -52,7 +52,7 @@ export class Screen extends EventTarget {
     this.waiting = true;
     this.came = null;
     this.video.srcObject = stream;
-    this.video.play().catch(() => {}); // a muted video may play; if not, the first gesture starts it
+    this.video.play().catch(() => {}); // browsers let muted videos play; if not, the first gesture starts it
   }
 
   close() {
@@ -72,7 +72,7 @@ export class Screen extends EventTarget {
     this.#choose();
   }
 
-  /** Drawing that cannot keep up costs frames: better all of them, less crisp. */
+  /** Falls back to the plain video if drawing cannot keep up: all frames matter more than sharp ones. */
   #judge(presented) {
     if (!this.upscaler || this.force || presented === undefined) return;
     this.came ??= { presented, shown: this.framesShown };

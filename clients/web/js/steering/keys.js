@@ -1,12 +1,12 @@
 /**
- * Turns keys, touches and pad buttons into actions: the latest one held wins, letting go releases.
+ * Turns keys, touches and pad buttons into held actions; the latest one wins.
  *
- * The server samples what is held when a segment starts, so a short tap could fall between two segments.
- * A release therefore waits until its action was applied (or `holdMs` have passed): every tap moves.
+ * The server samples the held action when a segment starts, so a short tap could fall between two segments.
+ * A release therefore waits until its action was applied (or `holdMs` have passed), so every tap counts.
  */
 
-const HOLD_MS = 3000; // only where no answer comes: a busy server may be late, and the tap must not be lost to it
-const SEGMENTS = 2.5; // one is under way, the next one takes the action up and is made
+const HOLD_MS = 3000; // without an answer: a busy server may be late, and the tap must not be lost
+const SEGMENTS = 2.5; // one is being made, the next one applies the action
 const KEYS = {
   ArrowLeft: "left", KeyA: "left",
   ArrowRight: "right", KeyD: "right",
@@ -14,18 +14,18 @@ const KEYS = {
 };
 
 export class Walker extends EventTarget {
-  /** `send(action | null)` returns the control's id, or null. "change" carries the action now held. */
+  /** `send(action | null)` returns the control's id, or null. "change" carries the held action. */
   constructor(send) {
     super();
     this.send = send;
     this.held = []; // [source, action], oldest first
     this.current = null; // {action, id, applied, leaving}
-    this.owed = false; // the last word did not get through
+    this.owed = false; // the last change could not be sent
     this.enabled = true;
     this.holdMs = HOLD_MS;
   }
 
-  /** A segment takes so long to make: a slow device needs a longer hold. */
+  /** Adapt to how long a segment takes: a slow device needs a longer hold. */
   pace(segmentMs) {
     this.holdMs = Math.max(HOLD_MS, SEGMENTS * segmentMs);
   }
@@ -52,7 +52,7 @@ export class Walker extends EventTarget {
     this.#settle();
   }
 
-  /** There is a new connection: what is held now is said again, and a release that found none is made up for. */
+  /** On a new connection, send the held action again, or a release that could not be sent. */
   resync() {
     if (!this.owed && !this.current) return;
     const before = this.action;
@@ -60,7 +60,7 @@ export class Walker extends EventTarget {
     if (this.action !== before) this.#tell();
   }
 
-  /** Another video from now on; whether the one before is still to be told that nobody holds a key any more. */
+  /** Forget all keys. Returns whether the session must still be told that no action is held. */
   leave() {
     const walked = this.current !== null || this.owed;
     const lit = this.action !== null;
@@ -110,12 +110,12 @@ export class Walker extends EventTarget {
   }
 }
 
-/** Is this element one to type in? Then keys are text. */
+/** Whether the element takes typed text. */
 export function typing(element) {
   return element instanceof Element && element.matches("input:not([type=file]), textarea, select, [contenteditable]");
 }
 
-/** Listen to the keyboard; `walker()` is whose keys they are. */
+/** Listen to the keyboard; keys go to `walker()`. */
 export function attachKeys(walker) {
   window.addEventListener("keydown", (event) => {
     const action = KEYS[event.code];

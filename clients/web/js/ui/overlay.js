@@ -1,4 +1,4 @@
-/** What stands over a video that is not there: why, and what can be done about it. Knows no network. */
+/** Covers the pane while there is no video: says why, and offers what to do. Knows no network. */
 
 import { element } from "./dom.js";
 import { STATES } from "./states.js";
@@ -6,25 +6,25 @@ import { STATES } from "./states.js";
 const PATIENCE_MS = 12_000;
 const MAIN = new Set(["retry", "create", "close"]);
 
-export class Curtain {
+export class Overlay {
   constructor({ title, text, actions }) {
     Object.assign(this, { title, words: text, actions });
     this.pill = STATES.connecting.pill; // the state in a word or two
   }
 
-  /** `doings` are what the buttons do, by name; a state shows the buttons it has words for. */
-  phase({ phase, message, retryAtMs }, doings) {
+  /** `buttons` maps names to handlers; a state shows the buttons that it has labels for. */
+  phase({ phase, message, retryAtMs }, buttons) {
     clearInterval(this.timer);
     const state = STATES[phase];
     this.pill = state.pill;
     if (phase === "live") return;
     const base = state.text || message;
     this.note(state.title, base);
-    const wanted = Object.keys(doings).filter((name) => state[name]);
+    const wanted = Object.keys(buttons).filter((name) => state[name]);
     this.actions.replaceChildren(...wanted.map((name) => {
       const button = element("button", MAIN.has(name) ? "solid" : "plain", state[name]);
       button.type = "button";
-      button.addEventListener("click", doings[name]);
+      button.addEventListener("click", buttons[name]);
       return button;
     }));
     if (retryAtMs !== null && state.retry) this.#count(base, retryAtMs);
@@ -36,10 +36,10 @@ export class Curtain {
     this.words.textContent = text;
   }
 
-  /** No picture yet, and the server knows why: the device is at work on it. */
+  /** No picture yet because the device is still making the first one. */
   making(seconds) {
     clearInterval(this.timer);
-    const when = seconds < 1 ? "It will be there any moment." : `This device needs about ${Math.ceil(seconds)} s more for it.`;
+    const when = seconds < 1 ? "It will appear any moment." : `This device needs about ${Math.ceil(seconds)} s more.`;
     this.note("The first picture is being made", when);
   }
 
@@ -60,7 +60,7 @@ export class Curtain {
     const since = performance.now();
     this.timer = setInterval(() => {
       if (performance.now() - since < PATIENCE_MS) return;
-      this.words.textContent = "Connected, but no picture arrives. A firewall may be holding back UDP, or the server is busy.";
+      this.words.textContent = "Connected, but no picture arrives. A firewall may block UDP, or the server is busy.";
       clearInterval(this.timer);
     }, 1000);
   }

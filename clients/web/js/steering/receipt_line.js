@@ -1,15 +1,15 @@
 /**
- * The line under the prompt: received → applied → on screen, as each comes true; and the same for the ear, once
- * when there is something to say. While prompts are mixed it shows how they will count.
+ * The line under the prompt: received → applied → on screen, as each happens. A live region announces the result
+ * to screen readers. While mixed prompts are typed, the line shows their shares.
  */
 
-import { element } from "./dom.js";
+import { element } from "../ui/dom.js";
 
 const ms = (n) => (n < 10_000 ? `${n < 10 ? n.toFixed(1) : Math.round(n)} ms` : `${(n / 1000).toFixed(1)} s`);
-const NAMES = { pause: "Pause", resume: "Go on", reset: "New world", image: "Your picture", rewind: "Back" };
+const NAMES = { pause: "Pause", resume: "Resume", reset: "New world", image: "Your picture", rewind: "Back" };
 const WAYS = { soft: "fading", cut: "new scene", now: "at once" };
 const FAR = /back by ([\d.]+ s)/;
-const STILL = new Set(["pause", "resume"]); // they bring no new picture
+const STILL = new Set(["pause", "resume"]); // they change nothing in the picture
 
 /** The steps of an entry: [{label, detail, done}]. */
 export function steps(entry) {
@@ -22,14 +22,14 @@ export function steps(entry) {
   ];
 }
 
-/** What was asked for, in a few words. */
+/** A short name of the control. */
 export function named(entry) {
   if (entry.kind === "prompt") return `“${entry.text}”`;
-  const far = entry.kind === "rewind" && FAR.exec(entry.message ?? "")?.[1]; // it may be less than was asked for
+  const far = entry.kind === "rewind" && FAR.exec(entry.message ?? "")?.[1]; // the server may go back less than requested
   return [NAMES[entry.kind] ?? entry.kind, far || entry.text].filter(Boolean).join(" ");
 }
 
-/** For the ear, where this entry has come to something: a refusal, or its end. Else null. */
+/** The announcement once an entry is refused or done; otherwise null. */
 export function spoken(entry) {
   if (entry.status === "rejected") return `Refused: ${entry.message || "the server gave no reason"}`;
   if (entry.onScreenMs !== null) return `${named(entry)} is on screen after ${ms(entry.onScreenMs)}`;
@@ -37,7 +37,7 @@ export function spoken(entry) {
 }
 
 export class ReceiptLine {
-  /** `root` is for the eye, `ear` a live region. */
+  /** `root` shows the line; `ear` is a live region for screen readers. */
   constructor(root, ear, hint) {
     Object.assign(this, { root, ear });
     this.entry = this.mix = null;
@@ -49,13 +49,13 @@ export class ReceiptLine {
     this.#draw();
   }
 
-  /** Another video is steered: this was its latest entry, or null. */
+  /** Another session is steered now: show its latest entry, or the hint. */
   recall(entry, hint) {
     this.entry = entry;
     this.hint(hint);
   }
 
-  /** This entry moved on. A later one stays. */
+  /** Show an entry that changed, unless a later one is shown. */
   show(entry) {
     if (this.entry && entry.sentAt < this.entry.sentAt) return;
     this.entry = entry;
@@ -64,7 +64,7 @@ export class ReceiptLine {
     if (words && words !== this.said) this.ear.textContent = this.said = words;
   }
 
-  /** How prompts will count that are being typed, [{text, percent}]; null: none are mixed. */
+  /** The shares of the prompts being typed, [{text, percent}]; null if they are not mixed. */
   mixing(shares) {
     if (shares === null && this.mix === null) return;
     this.mix = shares;
@@ -79,7 +79,7 @@ export class ReceiptLine {
 
   #steps(entry) {
     const what = element("span", "receipt-what", named(entry));
-    what.title = entry.message ?? ""; // a server may say more about what it did
+    what.title = entry.message ?? ""; // details from the server
     const ways = [WAYS[entry.how], WAYS[entry.when]].filter(Boolean).map((way) => element("span", "receipt-way", way));
     if (entry.status === "rejected") {
       this.root.replaceChildren(what, element("span", "receipt-no", entry.message || "The server refused this."));

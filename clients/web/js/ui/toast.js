@@ -1,22 +1,22 @@
-/** A passing note at the top, and the one that counts down until something is tried again. Knows no network. */
+/** A short message at the top, and a countdown to the next attempt. Knows no network. */
 
 const STAYS_MS = 6000;
 
 export class Toast {
-  #decide = null; // ends the count that runs
+  #decide = null; // ends the running countdown
 
   constructor({ box, text, left, stop }) {
     Object.assign(this, { box, text, left, stop });
     stop.addEventListener("click", () => this.#settle(false));
   }
 
-  /** A count that runs goes on beneath it. */
+  /** Show a message for a while; a running countdown returns afterwards. */
   say(text) {
     this.#show(text, this.#decide !== null);
     this.fading = setTimeout(() => (this.#decide ? this.#show(this.why, true) : this.#hide()), STAYS_MS);
   }
 
-  /** Show why we wait and for how long; true once the time has come, false where somebody stopped it. */
+  /** Show why we wait and for how long. True when the time is up, false if the user stops it. */
   async wait(why, atMs) {
     this.#settle(false);
     this.why = why;

@@ -1,19 +1,19 @@
 /**
- * Tells that the device is slower than the video: a chip over the picture, only while it is so.
+ * A chip over the picture that says when the device is slower than playback.
  *
- * Slow motion comes from the rate of each segment, buffering from the session; both as docs/protocol.md says.
- * What lasts for less than CALM_MS is not worth a word. It knows no network.
+ * Slow motion comes from each segment's rate, a stall from the session's `buffering` (docs/protocol.md).
+ * Anything shorter than CALM_MS is not shown. Knows no network.
  */
 
 const CALM_MS = 700;
 const EVERY_MS = 250;
-const ROUND = 2 * Math.PI * 8; // of the ring in index.html
+const ROUND = 2 * Math.PI * 8; // circumference of the ring in index.html
 
 const times = (n) => `${n < 0.095 ? n.toFixed(2) : n.toFixed(1)}×`;
 const seconds = (ms) => (ms < 1000 ? "any moment" : ms < 90_000 ? `about ${Math.ceil(ms / 1000)} s` : `about ${Math.ceil(ms / 60_000)} min`);
 
 export class Pace {
-  /** `pane` is told by a class that its picture stands. */
+  /** `pane` gets the class "buffering" while its picture is stalled. */
   constructor({ pane, root, word, figure, ring }) {
     Object.assign(this, { pane, root, word, figure, ring });
     ring.style.strokeDasharray = ROUND;
@@ -25,11 +25,11 @@ export class Pace {
     clearInterval(this.timer);
   }
 
-  /** Another session, or a pause: all is well until something else is heard. */
+  /** Another session, or a pause: assume full speed until a message says otherwise. */
   reset() {
     this.rate = this.speed = 1;
     this.buffering = null; // {untilMs, lastsMs}
-    this.sinceMs = null; // since when there is something to tell
+    this.sinceMs = null; // when the slow phase began
     this.#draw();
   }
 
@@ -37,7 +37,7 @@ export class Pace {
     return this.buffering !== null;
   }
 
-  /** "buffering", "slow" or "", as shown. */
+  /** What is shown: "buffering", "slow" or "". */
   get state() {
     return this.root.dataset.state ?? "";
   }
@@ -71,7 +71,7 @@ export class Pace {
     this.root.dataset.state = state;
     this.#put(this.word, this.buffering ? "Buffering" : "Slow motion");
     this.#put(this.figure, this.buffering ? seconds(leftMs) : times(this.rate));
-    this.root.title = `The device makes ${times(this.speed)} of what plays in the same time.`;
+    this.root.title = `The device runs at ${times(this.speed)} playback speed.`;
     const part = this.buffering ? 1 - leftMs / this.buffering.lastsMs : this.rate;
     this.ring.style.strokeDashoffset = ROUND * (1 - part);
   }

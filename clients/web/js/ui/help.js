@@ -1,4 +1,4 @@
-/** The card of keys and words: opens over the page, closes by Esc, its button or a click beside it. */
+/** The help dialog. Closes on Esc, its button, or a click outside. */
 
 export class Help {
   constructor({ dialog, open, close }) {

@@ -1,10 +1,10 @@
 /**
- * A WHEP client: one POST with the offer, one answer, a video track and a data channel.
- * It knows no sessions, no controls and no retries; a failure is an HttpError that says what to do.
+ * A WHEP client: posts one offer, gets one answer, a video track and a data channel.
+ * Knows no sessions, controls or retries; every failure is an HttpError with a message for the user.
  */
 
 export class HttpError extends Error {
-  /** `status` is 0 where no server answered at all. */
+  /** `status` is 0 if no server answered. */
   constructor(status, code, message, retryAfterS = null) {
     super(message);
     this.status = status;
@@ -13,7 +13,7 @@ export class HttpError extends Error {
   }
 }
 
-/** fetch, but every failure is an HttpError with the server's own code and words. */
+/** fetch, but every failure is an HttpError with the server's own code and message. */
 export async function request(url, { method = "GET", token = null, headers = {}, ...rest } = {}) {
   const all = { ...headers };
   if (token) all.Authorization = `Bearer ${token}`;
@@ -39,13 +39,13 @@ export async function request(url, { method = "GET", token = null, headers = {},
 }
 
 export class WhepClient {
-  /** `onTrack(stream)`, `onChannel(channel)`, `onLost(why)`: all optional, none is called after close(). */
+  /** `onTrack(stream)`, `onChannel(channel)` and `onLost(why)` are optional; none is called after close(). */
   constructor({ url, token = null, onTrack, onChannel, onLost }) {
     this.url = url;
     this.token = token;
     this.resource = null;
     this.closed = false;
-    this.shown = false; // whoever plays the stream may say so
+    this.shown = false; // set by the player of the stream
     this.pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
     this.pc.addTransceiver("video", { direction: "recvonly" });
     const channel = this.pc.createDataChannel("control");
@@ -58,7 +58,7 @@ export class WhepClient {
     };
   }
 
-  /** Negotiate. The offer leaves at once: the server finds us by our own checks, so nothing waits for ICE. */
+  /** Negotiate. The offer is sent at once: our connectivity checks reach the server, so gathering ICE candidates is not awaited. */
   async open({ timeoutMs = 10_000 } = {}) {
     await this.pc.setLocalDescription(await this.pc.createOffer());
     const response = await request(this.url, {
@@ -75,7 +75,7 @@ export class WhepClient {
     await this.pc.setRemoteDescription({ type: "answer", sdp });
   }
 
-  /** Tell the server (even while the page is going away) and fall silent, but keep the last picture up. */
+  /** Tell the server goodbye (works while the page unloads) and stop calling back, but keep the last picture. */
   leave() {
     this.closed = true;
     this.#leave();

@@ -1,20 +1,20 @@
 /**
- * What became of every control: sent → received → applied → on screen, each in milliseconds since sending.
+ * Follows every control: sent → received → applied → on screen, each in milliseconds since sending.
  *
- * "On screen" is measured: the receipt names its first frame's place on the media clock (pts_90k), the clock
- * message says where that clock starts, and every shown frame tells its RTP timestamp. Browsers that hide the
- * timestamp get no figure rather than a guess. It knows no page.
+ * "On screen" is measured: the receipt gives the first frame's time on the media clock (pts_90k), the clock message
+ * says where that clock starts, and every shown frame has an RTP timestamp. Browsers that hide the timestamp show no
+ * figure instead of a guess. Independent of the page.
  */
 
 const KEEP = 40; // of each kind
 
-/** Has the 32-bit clock `now` reached `target`? They are never half the range apart. */
+/** Whether the 32-bit clock `now` has reached `target`; they are always less than half the range apart. */
 export function reached(now, target) {
   return ((now - target) >>> 0) < 0x8000_0000;
 }
 
-export class Ledger extends EventTarget {
-  /** "change" carries the entry that moved on. */
+export class Receipts extends EventTarget {
+  /** "change" carries the entry that changed. */
   constructor() {
     super();
     this.entries = new Map();
@@ -30,12 +30,12 @@ export class Ledger extends EventTarget {
     return [...this.entries.values()].filter((entry) => entry.kind === kind).reverse();
   }
 
-  /** Milliseconds from sending to the picture, of those of a kind that arrived. */
+  /** Milliseconds from sending to the picture, for all controls of a kind that have arrived on screen. */
   latencies(kind) {
     return this.recent(kind).map((entry) => entry.onScreenMs).filter((ms) => ms !== null);
   }
 
-  /** `text`: what people are to see of it. */
+  /** `text` is shown to the user. */
   sent(id, control, text = "") {
     const entry = {
       id, kind: control.type, text, how: control.how ?? null, when: control.when ?? null, sentAt: performance.now(), status: "sent",
@@ -63,7 +63,7 @@ export class Ledger extends EventTarget {
     return entry;
   }
 
-  /** A frame with this RTP timestamp is seen at `atMs` (performance.now() scale). */
+  /** A frame with this RTP timestamp is shown at `atMs` (on the scale of performance.now()). */
   shown(rtpTimestamp, atMs) {
     if (this.offset === null || rtpTimestamp === undefined) return;
     for (const entry of this.entries.values()) {
@@ -74,9 +74,9 @@ export class Ledger extends EventTarget {
     }
   }
 
-  /** A new connection has a new media clock; what was not seen yet will not be measured. */
+  /** A new connection has a new media clock; entries not on screen yet are no longer measured. */
   clock(offset) {
-    if (offset === this.offset) return; // the server may say it again
+    if (offset === this.offset) return; // the server may repeat it
     this.offset = offset;
     for (const entry of this.entries.values()) if (entry.onScreenMs === null) entry.due = null;
   }

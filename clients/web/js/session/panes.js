@@ -1,30 +1,30 @@
 /**
- * The panes of the page: one, or two side by side, of which one is steered. It makes, chooses and closes them and
- * marks them for people; what they show is their own affair. Listeners hear "choose" when another one is steered.
+ * The one or two panes of the page, one of which is steered. Creates, selects, labels and closes them; what they show
+ * is up to them. Dispatches "choose" when another pane becomes the steered one.
  */
 
 import { Pane } from "./pane.js";
 
 const MOST = 2;
 
-export class Futures extends EventTarget {
-  /** `first` is the pane of index.html, the pattern of the other. `doings(pane)`: its curtain's buttons;
-   *  `prepare(pane)` is called with each new one. */
-  constructor({ root, first, mode, doings, prepare }) {
+export class Panes extends EventTarget {
+  /** `first` is the pane in index.html; the second is a copy of it. `buttons(pane)` gives its overlay's buttons,
+   *  `prepare(pane)` is called for each new pane. */
+  constructor({ root, first, mode, buttons, prepare }) {
     super();
-    Object.assign(this, { root, mode, doings, prepare });
+    Object.assign(this, { root, mode, buttons, prepare });
     this.pattern = first.cloneNode(true);
     this.pattern.removeAttribute("id");
-    this.panes = [];
+    this.all = [];
     this.active = this.#make(first);
     this.#mark();
   }
 
   get two() {
-    return this.panes.length === MOST;
+    return this.all.length === MOST;
   }
 
-  /** A second pane, chosen. */
+  /** Open a second pane and select it. */
   open() {
     const root = this.pattern.cloneNode(true);
     this.root.append(root);
@@ -34,24 +34,24 @@ export class Futures extends EventTarget {
   }
 
   close(pane) {
-    this.panes = this.panes.filter((other) => other !== pane);
+    this.all = this.all.filter((other) => other !== pane);
     pane.close();
     this.#mark();
-    if (this.active === pane) this.choose(this.panes[0]);
+    if (this.active === pane) this.choose(this.all[0]);
   }
 
   choose(pane) {
     if (!pane || pane === this.active) return;
-    this.active.walker.releaseAll(); // its keys are somebody else's now
+    this.active.walker.releaseAll(); // from now on its keys steer another pane
     this.active = pane;
     this.#mark();
     this.dispatchEvent(new CustomEvent("choose", { detail: pane }));
   }
 
   #make(root) {
-    const pane = new Pane(root, { mode: this.mode, doings: () => this.doings(pane) });
+    const pane = new Pane(root, { mode: this.mode, buttons: () => this.buttons(pane) });
     pane.addEventListener("choose", () => this.choose(pane));
-    this.panes.push(pane);
+    this.all.push(pane);
     this.prepare(pane);
     return pane;
   }
@@ -60,7 +60,7 @@ export class Futures extends EventTarget {
     const { two } = this;
     this.root.classList.toggle("two", two);
     document.body.classList.toggle("two-futures", two);
-    this.panes.forEach((pane, i) => {
+    this.all.forEach((pane, i) => {
       pane.root.classList.toggle("chosen", pane === this.active);
       pane.root.setAttribute("aria-label", two ? `Future ${i + 1}${pane === this.active ? ", which you steer" : ""}` : "The video");
       pane.part("number").textContent = String(i + 1);

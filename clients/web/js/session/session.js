@@ -1,11 +1,11 @@
 /**
- * Which session the page shows, how links name it, and the HTTP calls about it.
+ * The session that the page shows, the links to it, and the HTTP calls about it.
  *
- * A link is `?session=<id>` (none: the shared `main`), `&watch` for onlookers, `&beside=<id>` for another future shown
- * beside it; tokens stand behind `#`, so that they reach neither logs nor other sites.
+ * A link is `?session=<id>` (without it: the shared `main`), plus `&watch` for viewers who may not steer and
+ * `&beside=<id>` for a second future. Tokens go after `#`, so they reach neither logs nor other sites.
  */
 
-import { request } from "./whep.js";
+import { request } from "../media/whep.js";
 
 export const SHARED = "main";
 
@@ -28,7 +28,7 @@ export class Session {
     });
   }
 
-  /** The session shown beside that one, or null. */
+  /** The session of the second pane, or null. */
   static besideFrom({ search, hash }) {
     const id = new URLSearchParams(search).get("beside");
     return id && new Session({ id, token: new URLSearchParams(hash.slice(1)).get("beside") });
@@ -46,7 +46,7 @@ export class Session {
     return `${this.base}/whep`;
   }
 
-  /** A link to this session: to go on steering it, or (`watch`) to look on; null if there is none to give. */
+  /** A link for steering this session or (`watch`) for watching it; null if this page has no token to give away. */
   link({ watch = false } = {}) {
     const url = new URL(window.location.pathname, window.location.origin);
     if (!this.shared) url.searchParams.set("session", this.id);
@@ -60,7 +60,7 @@ export class Session {
     return url.href.replace("watch=1", "watch");
   }
 
-  /** Where the page is that shows this session, and maybe another one beside it. */
+  /** The page's address with this session and, if given, a second one beside it. */
   address(beside = null) {
     const url = new URL(this.link({ watch: this.watch }) ?? window.location.href);
     if (!beside) return url.href;
@@ -71,7 +71,7 @@ export class Session {
     return url.href;
   }
 
-  /** What the server knows of it: the session's state and its model. */
+  /** The session's state and model, as the server reports them. */
   async look() {
     return (await request(this.base, { token: this.token })).json();
   }
@@ -87,7 +87,7 @@ export class Session {
     return response.json();
   }
 
-  /** Another session that shares this one's past and goes its own way. */
+  /** Open another session with the same past. */
   async fork() {
     const response = await request(`${this.base}/fork`, {
       method: "POST",
@@ -98,7 +98,7 @@ export class Session {
     return Session.of(await response.json());
   }
 
-  /** This moment as a file. */
+  /** The current state as a file. */
   async snapshot() {
     return (await request(`${this.base}/snapshot`, { token: this.token })).blob();
   }
@@ -107,12 +107,12 @@ export class Session {
     await request(this.base, { method: "DELETE", token: this.token });
   }
 
-  /** Open a session of one's own. */
+  /** Open a private session. */
   static async create(prompt) {
     return Session.#open(JSON.stringify({ prompt }), "application/json");
   }
 
-  /** Go on from a saved moment, in a session of one's own. */
+  /** Open a private session that continues from a saved moment. */
   static async restore(file) {
     return Session.#open(file, "application/octet-stream");
   }
@@ -122,7 +122,7 @@ export class Session {
     return Session.of(await response.json());
   }
 
-  /** As a server describes one that it has just opened. */
+  /** From the server's answer to opening a session. */
   static of({ id, token = null, view_token: viewToken = null }) {
     return new Session({ id, token, viewToken });
   }

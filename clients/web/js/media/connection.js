@@ -1,31 +1,31 @@
 /**
- * Keeps one session connected: connect, watch the pulse, reconnect with a growing pause.
+ * Keeps one session connected: connects, watches for signs of life, reconnects with growing pauses.
  *
- * Phases: connecting → waiting (connected, no picture yet) → live; reconnecting, gone (nobody answers),
- * blocked (somebody answers, but WebRTC does not come through), restarting (its engine is not there), full,
- * unknown, lost (it was there before), refused, ended, unsupported. It knows no page; listeners hear "phase", "stream", "control".
+ * Phases: connecting → waiting (connected, no picture yet) → live; reconnecting, gone (no answer),
+ * blocked (HTTP answers, WebRTC does not get through), restarting (no engine yet), full, unknown, lost (the
+ * session existed before), refused, ended, unsupported. Independent of the page; dispatches "phase", "stream" and "control".
  */
 
 import { ControlChannel } from "./control.js";
 import { HttpError, WhepClient } from "./whep.js";
 
-const SILENT_MS = 4000; // no message for so long, not even a pong: the server is gone
-const OPENING_MS = 10_000; // no control channel for so long after the answer: nothing comes through
+const SILENT_MS = 4000; // without any message, even a pong, the server counts as gone
+const OPENING_MS = 10_000; // without a control channel after the answer, WebRTC counts as blocked
 const CHECK_MS = 500;
-const GONE_AFTER = 2; // attempts without any answer, until the page says that the server is gone
+const GONE_AFTER = 2; // unanswered attempts before the page says that the server is gone
 
-const BLOCKED = new HttpError(0, "blocked", "The connection did not come about.");
+const BLOCKED = new HttpError(0, "blocked", "The connection could not be established.");
 
-/** Phases that wait for a person, not for time. */
+/** Phases that only the user can leave. */
 export const FINAL = new Set(["unknown", "lost", "refused", "ended", "unsupported"]);
 
-/** The pause before the next attempt. What the server asks for counts, within a minute. */
+/** The pause before the next attempt: what the server asks for, at most a minute; otherwise exponential. */
 export function retryDelayMs(attempt, retryAfterS = null, random = Math.random()) {
   if (retryAfterS !== null) return Math.min(Math.max(retryAfterS, 1), 60) * 1000;
   return Math.min(500 * 2 ** Math.min(attempt, 5), 8000) * (0.8 + 0.4 * random);
 }
 
-/** What a failed attempt means: the phase to show. */
+/** The phase to show after a failed attempt. */
 export function phaseOf(error, hadPicture, attempt) {
   if (error instanceof HttpError) {
     if (error.status === 404 || error.status === 410) return hadPicture ? "lost" : "unknown";
@@ -44,7 +44,7 @@ export class Connection extends EventTarget {
     super();
     this.session = null;
     this.client = null;
-    this.former = null; // the last connection: what it showed stays up until there is something new
+    this.former = null; // the previous connection; its last picture stays until a new one arrives
     this.control = null;
     this.phase = "connecting";
     this.hadPicture = false;
@@ -69,7 +69,7 @@ export class Connection extends EventTarget {
     this.#connect();
   }
 
-  /** The first picture of this connection is on screen; false where it is none: a stream that ends may leave a blank. */
+  /** The first picture is on screen. Returns false if it belongs to no connection: an ending stream may draw a blank. */
   picture() {
     if (!this.client || !["waiting", "blocked"].includes(this.phase)) return false;
     this.hadPicture = this.client.shown = true;
@@ -78,20 +78,20 @@ export class Connection extends EventTarget {
     return true;
   }
 
-  /** Leave, for good or until start(). */
+  /** Disconnect until start() or retry(). */
   stop() {
     clearTimeout(this.timer);
     this.#drop();
     this.#forget();
   }
 
-  /** stop(), and nothing will ever be started again. */
+  /** Disconnect for good. */
   close() {
     clearInterval(this.checks);
     this.stop();
   }
 
-  /** The server said goodbye. */
+  /** The server ended the session. */
   ended(message) {
     this.stop();
     this.#enter("ended", { message });
@@ -115,13 +115,13 @@ export class Connection extends EventTarget {
         onChannel: (channel) => this.#listen(channel),
         onLost: () => this.#again(this.control ? new HttpError(0, "lost", "The connection was lost.") : BLOCKED),
       });
-    } catch (error) { // WebRTC is there, but switched off
+    } catch (error) { // WebRTC exists but is disabled
       return this.#enter("unsupported", { message: error.message });
     }
     try {
       await client.open();
       this.startedAt = performance.now();
-      if (this.client === client && this.phase !== "blocked") this.#enter("waiting"); // no new hope before there is a picture
+      if (this.client === client && this.phase !== "blocked") this.#enter("waiting"); // once blocked, only a picture changes the message
     } catch (error) {
       if (this.client === client) this.#again(error);
     }

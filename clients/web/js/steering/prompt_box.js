@@ -1,12 +1,12 @@
-/** The prompt box: what is typed, how and when it takes hold, earlier prompts with the up arrow. Sends nothing itself. */
+/** The prompt box: the text, how and when it takes effect, and a history on the arrow keys. Sends nothing itself. */
 
 import { mixed, parts, shares } from "./mix.js";
 
 const REMEMBER = 30;
 const BYTES = 2048;
 
-export class Ask {
-  /** `submit(control, text)` returns whether it was taken; `mix(shares | null)` hears of prompts mixed while they are typed. */
+export class PromptBox {
+  /** `submit(control, text)` returns whether the prompt was accepted; `mix(shares | null)` is called while prompts are typed. */
   constructor({ form, input, modes, when, leave, submit, mix }) {
     Object.assign(this, { input, modes: [...modes], whenButton: when, leave, submit, mix });
     this.how = "recondition";
@@ -23,7 +23,7 @@ export class Ask {
     });
   }
 
-  /** A prompt as the box is set to send it, in this way where one is named. */
+  /** A prompt control with the box's settings, unless overridden. */
   control(fields, { how = this.how, when = this.when } = {}) {
     return { type: "prompt", ...fields, how, when };
   }
@@ -49,10 +49,10 @@ export class Ask {
     this.leave();
   }
 
-  /** Whether what stands there can be sent; a mix is shown as it will be understood. */
+  /** Validate the text and show how a mix will be understood. Returns whether it can be sent. */
   #typed() {
     const { input } = this;
-    let fault = new TextEncoder().encode(input.value).length > BYTES ? "At most 2 KiB." : "";
+    let fault = new TextEncoder().encode(input.value).length > BYTES ? "A prompt can be at most 2 KiB long." : "";
     let found = null;
     try {
       found = parts(input.value);

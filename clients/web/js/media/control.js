@@ -1,12 +1,12 @@
 /**
- * The control channel: JSON messages over one RTCDataChannel, and the pulse that tells whether it lives.
- * It knows the wire format; it does not know what the page makes of a message.
+ * The control channel: JSON messages over one RTCDataChannel, with pings that show whether it is alive.
+ * Knows the wire format, not what the page does with a message.
  */
 
 const PING_EVERY_MS = 1000;
 let counter = 0;
 
-/** An id no other control of this page, and hardly one of another page, has. */
+/** An id that is unique on this page and very likely everywhere else. */
 export function newId() {
   counter += 1;
   const random = crypto.getRandomValues(new Uint32Array(1))[0].toString(36);
@@ -14,7 +14,7 @@ export function newId() {
 }
 
 export class ControlChannel extends EventTarget {
-  /** Events carry the message as `detail` and are named by its `type`; "rtt" carries milliseconds. */
+  /** Each message is dispatched as an event named by its `type`, with the message as `detail`. */
   constructor(channel) {
     super();
     this.channel = channel;
@@ -30,7 +30,7 @@ export class ControlChannel extends EventTarget {
     return this.channel.readyState === "open";
   }
 
-  /** Send a control; its id, or null if the channel is not open (nothing is queued for later). */
+  /** Send a control and return its id; null if the channel is not open (nothing is queued). */
   send(control) {
     if (!this.open) return null;
     const id = control.id ?? newId();

@@ -1,6 +1,6 @@
-/** The panel of figures: draws what a pane's Figures, Ledger and Screen know, four times a second while it is open. */
+/** The panel of figures. While open, it redraws a pane's Figures, Receipts and Screen four times a second. */
 
-import { element as make, icon, svg as draw } from "./dom.js";
+import { element as make, icon, svg as draw } from "../ui/dom.js";
 import { median } from "./figures.js";
 
 const EVERY_MS = 250;
@@ -20,14 +20,14 @@ const ms = (n) => {
 const times = (n) => (n ? `${n < 1 ? n.toFixed(2) : tenth.format(n)} ×` : "–");
 
 const ROWS = [
-  ["Picture", [["fps", "Frames shown"], ["dropped", "Dropped"], ["codec", "Codec"], ["rate", "Bit rate"], ["buffer", "Waits in the player"], ["rtt", "Round trip"], ["viewers", "Viewers"]]],
-  ["Generation", [["spark", ""], ["segment", "Segment"], ["speed", "Speed over playback"], ["shown", "Shown at"], ["lead", "Ready ahead by"], ["late", "Came late"], ["number", "Segment number"], ["model", "Model"]]],
+  ["Picture", [["fps", "Frames shown"], ["dropped", "Dropped"], ["codec", "Codec"], ["rate", "Bit rate"], ["buffer", "Player's buffer"], ["rtt", "Round trip"], ["viewers", "Viewers"]]],
+  ["Generation", [["spark", ""], ["segment", "Segment"], ["speed", "Speed over playback"], ["shown", "Playback rate"], ["lead", "Lead"], ["late", "Late segments"], ["number", "Segment number"], ["model", "Model"]]],
 ];
 
 export class Panel {
   constructor({ root, toggle }) {
     Object.assign(this, { root, toggle });
-    this.pane = null; // whose figures are shown
+    this.pane = null; // the pane whose figures are shown
     this.cells = {};
     this.#build();
     toggle.addEventListener("click", () => this.flip());
@@ -93,26 +93,26 @@ export class Panel {
 
   #draw() {
     const { cells } = this;
-    const { screen, ledger, figures, connection } = this.pane;
+    const { screen, receipts, figures, connection } = this.pane;
     const put = (name, text) => {
       if (cells[name].textContent !== text) cells[name].textContent = text;
     };
-    const seen = ledger.latencies("prompt");
-    put("latency", ms(ledger.recent("prompt").find((e) => e.onScreenMs !== null)?.onScreenMs));
-    const keys = ledger.latencies("action");
+    const seen = receipts.latencies("prompt");
+    put("latency", ms(receipts.recent("prompt").find((e) => e.onScreenMs !== null)?.onScreenMs));
+    const keys = receipts.latencies("action");
     put("latencies", [
-      seen.length > 1 ? `median ${ms(median(seen))} of ${seen.length}` : seen.length ? "of one prompt so far" : "send a prompt to measure it",
+      seen.length > 1 ? `median ${ms(median(seen))} of ${seen.length}` : seen.length ? "one prompt so far" : "send a prompt to measure this",
       keys.length ? `key to picture ${ms(median(keys))}` : "",
     ].filter(Boolean).join(" · "));
     put("state", figures.stateBytes === null ? "–" : `${spaced(figures.stateBytes)} bytes`);
     const { latest } = figures;
     put("constant", !figures.stateSince ? "never grows" : figures.stateGrew
-      ? `the same for ${spaced(figures.stateSince)} segments`
-      : `never grows · same for ${spaced(figures.stateSince)} segments`);
+      ? `unchanged for ${spaced(figures.stateSince)} segments`
+      : `never grows · unchanged for ${spaced(figures.stateSince)} segments`);
 
     put("fps", `${tenth.format(screen.fps)} per second`);
     const server = latest?.dropped_frames_total ?? 0;
-    put("dropped", server || figures.media.dropped ? `${server} there, ${figures.media.dropped} here` : "0");
+    put("dropped", server || figures.media.dropped ? `${server} by the server, ${figures.media.dropped} here` : "0");
     put("codec", [figures.media.codec, figures.media.size].filter(Boolean).join(", ") || "–");
     put("rate", figures.media.kbps === null ? "–" : `${spaced(figures.media.kbps)} kbit/s`);
     put("buffer", ms(figures.media.jitterMs));
@@ -129,7 +129,7 @@ export class Panel {
     put("number", latest ? spaced(latest.segment) : "–");
     put("model", figures.model ? `${figures.model.name} on ${figures.model.backend}` : "–");
     this.#plot(figures.segments, played);
-    this.#list(ledger.recent("prompt").slice(0, 5));
+    this.#list(receipts.recent("prompt").slice(0, 5));
   }
 
   #plot(values, limit) {
@@ -138,7 +138,7 @@ export class Panel {
     this.curve.setAttribute("points", values.map((v, i) => `${((i / Math.max(values.length - 1, 1)) * WIDE).toFixed(1)},${y(v)}`).join(" "));
     for (const [name, value] of [["x1", 0], ["x2", WIDE], ["y1", y(limit ?? 0)], ["y2", y(limit ?? 0)]]) this.limit.setAttribute(name, value);
     this.limit.style.display = limit ? "" : "none";
-    this.svg.setAttribute("aria-label", `Time to make each of the last ${values.length} segments; the dashed line is how long one plays`);
+    this.svg.setAttribute("aria-label", `Generation time of the last ${values.length} segments; the dashed line is the playback time of one`);
   }
 
   #list(entries) {

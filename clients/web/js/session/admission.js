@@ -1,16 +1,16 @@
-/** Asks for a session, and while the server has no place asks again when it says so. Knows no page. */
+/** Requests a session, and tries again while the server is full. Independent of the page. */
 
-const USUAL_S = 5;
+const DEFAULT_S = 5;
 const LONGEST_S = 60;
 
-/** Why this failure may pass with time, in words; null if it will not. */
+/** A message for a failure that may pass with time; null for any other. */
 export function reason(error) {
   if (error.code === "full") return "All places on this server are taken.";
   if (error.status === 503 || error.status === 429) return error.message;
   return null;
 }
 
-/** `wait(why, atMs)` shows the reason and tells whether to go on. The result of `ask`, or null where it was given up. */
+/** The result of `ask`, retried while the failure may pass. `wait(why, atMs)` shows the reason; if it returns false, the result is null. */
 export async function patiently(ask, wait) {
   for (;;) {
     try {
@@ -18,7 +18,7 @@ export async function patiently(ask, wait) {
     } catch (error) {
       const why = reason(error);
       if (why === null) throw error;
-      const pauseS = Math.min(Math.max(error.retryAfterS ?? USUAL_S, 1), LONGEST_S);
+      const pauseS = Math.min(Math.max(error.retryAfterS ?? DEFAULT_S, 1), LONGEST_S);
       if (!(await wait(why, performance.now() + pauseS * 1000))) return null;
     }
   }

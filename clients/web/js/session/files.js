@@ -1,15 +1,15 @@
-/** Files of the user's own, chosen or dropped: a picture, made small enough to send, or a saved moment. Sends nothing. */
+/** Files that the user picks or drops: pictures, shrunk for sending, and saved moments. Sends nothing. */
 
-const LONGEST = 960; // pixels; the model's own picture is smaller
+const LONGEST = 960; // pixels on the longer side; models draw smaller pictures than this
 
-/** Base64 JPEG of any image that the browser can read. Throws an Error with a text for people. */
+/** Any image that the browser can read, as base64 JPEG. Throws an Error whose message is shown to the user. */
 export async function prepare(file) {
   if (!file.type.startsWith("image/")) throw new Error(`“${file.name}” is not a picture. PNG, JPEG and WebP work.`);
   let bitmap;
   try {
     bitmap = await createImageBitmap(file);
   } catch {
-    throw new Error(`“${file.name}” cannot be read as a picture. Is the file whole?`);
+    throw new Error(`“${file.name}” cannot be read as a picture. Is the file complete?`);
   }
   const scale = Math.min(1, LONGEST / Math.max(bitmap.width, bitmap.height));
   const canvas = document.createElement("canvas");
@@ -22,10 +22,10 @@ export async function prepare(file) {
   return canvas.toDataURL("image/jpeg", 0.92).split(",")[1];
 }
 
-/** Does this file hold a saved moment? By its name: browsers know no type for it. */
+/** Whether a file is a saved moment. Only its name tells: browsers have no media type for it. */
 export const isMoment = ({ name }) => name.toLowerCase().endsWith(".safetensors");
 
-/** Give the user a file. */
+/** Offer the user a file for download. */
 export function download(blob, name) {
   const url = URL.createObjectURL(blob);
   const link = Object.assign(document.createElement("a"), { href: url, download: name });
@@ -33,7 +33,7 @@ export function download(blob, name) {
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
-/** `take(file)` for every file chosen in one of `inputs` or dropped on the page; `enabled()` says whether to listen. */
+/** Call `take(file)` for each file picked in one of `inputs` or dropped on the page, while `enabled()`. */
 export function accept({ inputs, veil, enabled, take }) {
   for (const input of inputs) {
     input.addEventListener("change", () => {
