@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -50,6 +51,14 @@ def make_pair(c: HeliosConfig, seed: int = 0) -> tuple[HeliosTransformer, Any]:
     state = {n: p for n, p in ours.state_dict().items() if not n.startswith("semantic_pack")}
     theirs.load_state_dict(state, strict=True)
     return ours, theirs
+
+
+def scheduler_of_the_checkpoint() -> Any:
+    """diffusers' scheduler with Helios-Distilled's settings. It hands a tensor to numpy in a way that numpy 2
+    deprecates."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "__array_wrap__", DeprecationWarning)
+        return library("diffusers").HeliosDMDScheduler(use_dynamic_shifting=True)
 
 
 def inputs(c: HeliosConfig, batch: int, stage: int, seed: int = 1) -> dict[str, Tensor]:

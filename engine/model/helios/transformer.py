@@ -23,6 +23,12 @@ from engine.model.helios.memory import SemanticPack
 from engine.model.packing import KERNELS, PatchEmbed, pieces
 
 EXTRA = ("semantic_pack",)
+EXACT = ("time_embedder", "scale_shift_table", "norm2")  # in fp32 whatever the rest is, as in public
+
+
+def is_exact(name: str) -> bool:
+    """Must the parameter of this name stay in fp32?"""
+    return any(part in EXACT for part in name.split("."))
 
 
 class OutputNorm(nn.Module):

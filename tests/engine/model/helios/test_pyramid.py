@@ -15,10 +15,7 @@ from engine.model.helios.config import HeliosConfig, PyramidConfig
 from engine.model.helios.pyramid import Pyramid, block_noise, halved, plan
 from engine.model.helios.schedule import STAGE, stage_steps
 from engine.types import FloatArray
-from tests.rigs.helios import SMALL, at, make_pair
-
-# diffusers' scheduler hands a tensor to numpy in a way that numpy 2 deprecates
-pytestmark = pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
+from tests.rigs.helios import SMALL, at, make_pair, scheduler_of_the_checkpoint
 
 
 def noise_of(seed: int, chunk: int, stream: int, shape: tuple[int, ...]) -> FloatArray:
@@ -62,12 +59,11 @@ def their_video(
     """Latents (B, chunks W, C, h, w)."""
     diffusers = library("diffusers")
     vae = diffusers.AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
-    scheduler = diffusers.HeliosDMDScheduler(use_dynamic_shifting=True)
     pipe = diffusers.HeliosPyramidPipeline(
         tokenizer=None,
         text_encoder=None,
         vae=vae.eval(),
-        scheduler=scheduler,
+        scheduler=scheduler_of_the_checkpoint(),
         transformer=theirs,
         is_distilled=True,
     )
@@ -143,7 +139,7 @@ def test_the_stages_are_the_public_ones() -> None:
 
 @pytest.fixture(scope="module")
 def scheduler() -> Any:
-    return library("diffusers").HeliosDMDScheduler(use_dynamic_shifting=True)
+    return scheduler_of_the_checkpoint()
 
 
 @pytest.mark.parametrize("tokens", [540, 2160, 8640])
