@@ -89,7 +89,7 @@ PARTS = {
         493,
     ),
     "taehv": Part(
-        "TAEHV, the fast decoder",
+        "TAEHV, the fast decoder for HunyuanVideo",
         ("taehv.safetensors|taehv.pth",),
         TAEHV_URL,
         "MIT (Ollin Boer Bohan)",

@@ -62,7 +62,7 @@ CATALOGUE = Catalogue(
             254,
         ),
         TAEW: Part(
-            "TAEW2.1, the fast decoder",
+            "TAEW2.1, the fast decoder for Wan 2.1",
             (f"{TAEW}.safetensors|{TAEW}.pth",),
             TAEW_URL,
             "MIT (Ollin Boer Bohan)",
