@@ -33,9 +33,7 @@ COMMANDS = {
         "engine.commands.evaluate:main", "measure what a model does, on a world whose truth is known"
     ),
     "model": Subcommand("engine.commands.model_info:main", "tell a model's size, tokens, state and cost"),
-    "convert": Subcommand(
-        "export.framepack.convert:main", "make a public FramePack checkpoint a full-size model"
-    ),
+    "convert": Subcommand("export.convert:main", "make a public checkpoint a folder for --weights"),
 }
 HELP = """\
 psistream makes an endless video that you steer while you watch it.
