@@ -1,4 +1,4 @@
-"""The `psistream` command: finds the subcommand and hands over. It imports only the one that is asked for."""
+"""The `psistream` command: finds the subcommand and runs it. It imports only that one."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from engine.errors import PsistreamError
 OWN = ("engine", "export", "server", "clients", "benchmarks")
 
 
-class Command(NamedTuple):
+class Subcommand(NamedTuple):
     target: str  # module:function(argv) -> exit status
     about: str
 
 
 COMMANDS = {
-    "serve": Command("server.serve:main", "run the server, then open http://localhost:8080"),
-    "play": Command("clients.play.command:main", "steer from the terminal: arrow keys, / to type a prompt"),
-    "view": Command("clients.view.command:main", "watch or record a running session"),
-    "generate": Command("engine.commands.generate:main", "make a video file, no server needed"),
-    "replay": Command("engine.commands.replay:main", "make a session's video again from its control log"),
-    "bench": Command("benchmarks.cli:main", "measure latency and speed"),
-    "export": Command("export.cli:main", "turn a trained model into ONNX graphs and TensorRT engines"),
-    "train": Command("engine.commands.train:main", "train the model"),
-    "evaluate": Command(
+    "serve": Subcommand("server.serve:main", "run the server, then open http://localhost:8080"),
+    "play": Subcommand(
+        "clients.play.command:main", "steer from the terminal: arrow keys, / to type a prompt"
+    ),
+    "view": Subcommand("clients.view.command:main", "watch or record a running session"),
+    "generate": Subcommand("engine.commands.generate:main", "make a video file, no server needed"),
+    "replay": Subcommand("engine.commands.replay:main", "make a session's video again from its control log"),
+    "bench": Subcommand("benchmarks.cli:main", "measure latency and speed"),
+    "export": Subcommand("export.cli:main", "turn a trained model into ONNX graphs and TensorRT engines"),
+    "train": Subcommand("engine.commands.train:main", "train the model"),
+    "evaluate": Subcommand(
         "engine.commands.evaluate:main", "measure what a model does, on a world whose truth is known"
     ),
-    "model": Command("engine.commands.model_info:main", "tell a model's size, tokens, state and cost"),
-    "convert": Command(
-        "export.framepack.convert:main", "make a public FramePack checkpoint a full-size model"
-    ),
+    "model": Subcommand("engine.commands.model_info:main", "tell a model's size, tokens, state and cost"),
+    "convert": Subcommand("export.convert:main", "make a public checkpoint a folder for --weights"),
 }
 HELP = """\
 psistream makes an endless video that you steer while you watch it.
@@ -87,7 +87,7 @@ def load(target: str) -> Callable[[Sequence[str]], int]:
 
 
 def missing(command: str, module: str) -> str:
-    """What to install. A package of our own that lacks is another matter."""
+    """What to install, unless the missing module is one of our own packages."""
     if module.partition(".")[0] in OWN:
         return f"{command} is not part of this installation (there is no {module})"
     return f"{command} needs {module}, which is not installed: pip install 'psistream[{_extra(command)}]'"

@@ -1,4 +1,4 @@
-"""Settings of the server, of its worker and of its media: frozen dataclasses, checked when they are made.
+"""Settings of the server, its worker and its media: frozen dataclasses, checked when they are made.
 
 They are picklable, since the worker may be another process. No files, no environment, no argparse here.
 """
@@ -17,14 +17,14 @@ from engine.errors import InvalidInput
 Placement = Literal["process", "thread"]
 SMALL_PIXELS = 200 * 200  # below this a picture is doubled before it is encoded
 BITS_PER_PIXEL = 0.12
-# as browsers send it; that of another kind would never be met
+# as browsers send it; any other form would never match
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 MIN_BITRATE_BPS, MAX_BITRATE_BPS = 900_000, 4_000_000
 
 
 @dataclass(frozen=True)
 class MediaConfig:
-    """How frames become packets. None, and an `upscale` of 0, mean: chosen by the size of the picture."""
+    """How frames become packets. None, and an `upscale` of 0, mean that the size of the picture decides."""
 
     bitrate_bps: int | None = None
     upscale: int = 0
@@ -43,23 +43,23 @@ class MediaConfig:
             raise InvalidInput("upscale must be 1 to 4, or 0 to let psistream choose", field="upscale")
 
     def scale(self, width: int, height: int) -> int:
-        """Both codecs halve the resolution of colour: at 160x96 that shows, so small pictures are doubled."""
+        """Both codecs halve the resolution of colour. That shows at 160x96, so small pictures are doubled."""
         return self.upscale or (2 if width * height < SMALL_PIXELS else 1)
 
     def bitrate(self, width: int, height: int, fps: int) -> int:
-        """Of a picture that is encoded at this size. Generous: small pictures come out nearly lossless."""
+        """For a picture encoded at this size. Generous: small pictures come out nearly lossless."""
         wanted = int(width * height * fps * BITS_PER_PIXEL)
         return self.bitrate_bps or max(MIN_BITRATE_BPS, min(MAX_BITRATE_BPS, wanted))
 
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """What a worker needs to know to load its model and run."""
+    """What a worker needs to load its model and run."""
 
     backend: str = "onnxruntime"
     model: str | None = None  # a name, or an exported model's folder; None: the one that comes with psistream
     weights: Path | None = None  # folder of a full-size model
-    image: Path | None = None  # what sessions start from that bring no picture of their own
+    image: Path | None = None  # start image of sessions that bring none of their own
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     media: MediaConfig = field(default_factory=MediaConfig)
 
@@ -88,28 +88,51 @@ class IceServer:
 
 
 @dataclass(frozen=True)
+class MqttListen:
+    """Where the embedded broker listens, and whom it lets in. A taken port gives way to a free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 1883
+    websocket_port: int | None = 9001  # None: no WebSockets
+    tls: tuple[Path, Path] | None = None  # PEM files: certificate with its chain, key
+    user: tuple[str, str] | None = field(default=None, repr=False)  # name, password; None: no password
+
+
+@dataclass(frozen=True)
+class MqttOptions:
+    """Settings of MQTT beside where the broker is."""
+
+    node: str | None = None  # this server's name in topics; None: the host's name and an id that is kept
+    prefix: str = "psistream/v1"  # of all topics
+    listen: MqttListen = field(default_factory=MqttListen)
+
+
+@dataclass(frozen=True)
 class ServerConfig:
-    """Everything that `psistream serve` can be told."""
+    """All settings of `psistream serve`."""
 
     host: str = "127.0.0.1"
     port: int = 8080
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     placement: Placement = "process"
     mqtt: str = "embedded"  # embedded | off | mqtt://user:password@host:1883
+    mqtt_options: MqttOptions = field(default_factory=MqttOptions)
     prompt: str = "a blue robot walks right through a sunny meadow"  # of the session `main`
     seed: int | None = None
-    api_key: str | None = None  # None: needed only where others can reach the server, and made there
+    api_key: str | None = None  # None: made at the start, if others can reach the server
     origins: tuple[str, ...] = ()  # other sites whose pages may call; "*" is any
     ice_servers: tuple[IceServer, ...] = ()
     max_viewers: int = 64
-    viewer_timeout_s: float = 10.0  # a viewer that is silent for so long is gone
-    controls_per_s: float = 60.0  # of one session, whatever channel they come by
-    # a session of one's own that nobody watches or steers for so long is closed
+    viewer_timeout_s: float = 10.0  # a viewer that sends nothing for this long is gone
+    controls_per_s: float = 60.0  # of one session, over all channels
+    # a session (other than main) that nobody watches or steers for this long is closed
     session_idle_s: float = 900.0
-    client_sessions: int = 16  # of one client at once; 0: as many as there are
+    client_sessions: int = 16  # of one client at once; 0: no limit
     client_device_s: float = 0.0  # seconds of the device's time per minute for one client; 0: no limit
-    snapshot_every_s: float = 5.0  # what is lost when a worker dies; 0: sessions begin anew then
-    hang_limit_s: float = 30.0  # a device call that is out for so long costs the worker its life
+    snapshot_every_s: float = (
+        5.0  # at most this much video is lost when a worker dies; 0: sessions start anew then
+    )
+    hang_limit_s: float = 30.0  # a worker whose device call takes longer is replaced
     restart_limit: int = 5  # worker restarts in a row before the server gives up
 
     def __post_init__(self) -> None:

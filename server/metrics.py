@@ -1,6 +1,6 @@
-"""The figures of /metrics: prefix psistream_, base units, no label that grows with clients.
+"""The figures of /metrics: prefix psistream_, base units, no label whose values grow with clients.
 
-It only counts; who calls it knows what happened. Each server has its own registry: tests run many at once.
+It only counts. Each server has its own registry, since tests run many servers at once.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Metrics:
         self.rate = self._histogram(
             "playback_rate_ratio", "Speed at which a segment is shown; 1 is natural", SPEED
         )
-        self.buffering = self._gauge("sessions_buffering", "Sessions whose picture stands until more is made")
+        self.buffering = self._gauge("sessions_buffering", "Sessions whose picture stalls until more is made")
         self.encode_s = self._histogram(
             "frame_encode_seconds", "Encoding of one frame", (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
         )
@@ -77,7 +77,7 @@ class Metrics:
         return generate_latest(self.registry)
 
     def mqtt(self, bridge: MqttBridge) -> None:
-        """Read the bridge's own counts whenever somebody asks for the metrics."""
+        """Read the bridge's own counts whenever the metrics are read."""
         self.mqtt_connected.set_function(lambda: float(bridge.status.state == "connected"))
         for result in ("received", "rejected", "dropped"):
             self.mqtt_messages.labels(result).set_function(
@@ -85,7 +85,7 @@ class Metrics:
             )
 
     def segment(self, stats: SegmentStats, late: int, dropped: int) -> None:
-        """`late` and `dropped` are what came since the session's last segment."""
+        """`late` and `dropped` are counted since the session's last segment."""
         self.segments.inc()
         self.segment_s.observe(stats.timings_ms.get("total", 0.0) / 1000)
         self.lead_s.observe(max(0.0, stats.lead_ms / 1000))

@@ -1,7 +1,7 @@
 """`psistream serve`: options → settings, one port, one line to click, and a clean end.
 
-It imports the application only after the options are understood and the port is ours: mistakes are told at
-once.
+It imports the application only after the options are checked and the port is bound, so that mistakes are
+reported at once.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from engine.backends.registry import DEFAULT_BACKEND, MODULES
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput, PsistreamError, Unavailable
 from server.config import IceServer, MediaConfig, Placement, ServerConfig, WorkerConfig
+from server.control.mqtt import arguments as mqtt
 
 if TYPE_CHECKING:
     from server.http.services import Services
@@ -40,10 +41,9 @@ def parser() -> argparse.ArgumentParser:
     add("--backend", choices=sorted(MODULES), default=DEFAULT_BACKEND, help="what runs the model")
     add("--model", metavar="NAME|DIR", help="framepack-f1, or an exported model (default: the built-in one)")
     add("--weights", type=Path, metavar="DIR", help="of a full-size model")
-    add("--image", type=Path, metavar="FILE", help="what sessions start from (default: only their prompt)")
-    add("--prompt", default=defaults.prompt, help="what the shared session begins with")
+    add("--image", type=Path, metavar="FILE", help="start image of sessions (default: only their prompt)")
+    add("--prompt", default=defaults.prompt, help="of the shared session")
     add("--seed", type=int, help="its seed (default: random)")
-    add("--mqtt", default=defaults.mqtt, metavar="WHERE", help="embedded, off, or mqtt://user:pass@host:1883")
     add("--worker", choices=("process", "thread"), default=defaults.placement, help="where the model runs")
     add(
         "--max-sessions",
@@ -87,6 +87,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--allow-origin", action="append", default=[], metavar="URL", help="another site that may call")
     add("--api-key", default=os.environ.get(KEY_VARIABLE), help=f"needed to open sessions (${KEY_VARIABLE})")
+    mqtt.add_arguments(p)
     add("--log-level", choices=("debug", "info", "warning", "error"), default="warning")
     return p
 
@@ -106,6 +107,7 @@ def settings(args: argparse.Namespace) -> ServerConfig:
         ),
         placement=cast(Placement, args.worker),
         mqtt=args.mqtt,
+        mqtt_options=mqtt.options_of(args),
         prompt=args.prompt,
         seed=args.seed,
         api_key=args.api_key or None,
@@ -136,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def bound(host: str, port: int) -> Iterator[socket.socket]:
-    """The listening socket's place, taken before anything costly begins. Raises Unavailable."""
+    """The listening socket, bound before anything costly starts. Raises Unavailable."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -163,7 +165,7 @@ async def serve(config: ServerConfig, listener: socket.socket, log_level: str) -
     from server.http.app import create_app
 
     class Server(uvicorn.Server):
-        """uvicorn would raise the signal again at its end, in the middle of ours."""
+        """uvicorn would raise the signal again while we are still stopping."""
 
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
@@ -173,7 +175,7 @@ async def serve(config: ServerConfig, listener: socket.socket, log_level: str) -
     server = Server(
         uvicorn.Config(
             app,
-            lifespan="off",  # it is entered here: a failing start is one line, not a traceback
+            lifespan="off",  # entered below: a failing start is one line, not a traceback
             log_level=log_level,
             access_log=log_level == "debug",
             timeout_graceful_shutdown=1,
@@ -194,7 +196,7 @@ async def serve(config: ServerConfig, listener: socket.socket, log_level: str) -
 
 @contextlib.contextmanager
 def stopping(server: object) -> Iterator[None]:
-    """The first signal ends the server in good order, another one at once."""
+    """The first signal stops the server in an orderly way, the second at once."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
     def stop() -> None:
@@ -217,7 +219,7 @@ def stopping(server: object) -> Iterator[None]:
 
 
 def greeting(services: Services, port: int) -> str:
-    """What to click, and at most two lines on what else there is."""
+    """What to click, and at most two lines about other ways in."""
     config, access = services.config, services.access
     host = "localhost" if config.loopback or config.host in ("0.0.0.0", "::") else config.host
     main = services.gateway.session("main")
@@ -226,8 +228,7 @@ def greeting(services: Services, port: int) -> str:
     if access.api_key is not None and config.api_key is None:
         lines.append(f"  sessions of your own: Authorization: Bearer {access.api_key}")
     if services.mqtt is not None:
-        topic = "psistream/v1/session/main/cmd/prompt"
-        lines.append(f"  MQTT at {services.mqtt.url}, topic {topic}")
+        lines.append(f"  {services.mqtt.greeting}")
     other = "" if port == defaults.port else f" {where}"
     lines.append(f"  steer from another terminal: psistream play{other}")
     return "\n".join(lines[:3])

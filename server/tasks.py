@@ -1,4 +1,4 @@
-"""Background work with an owner: tasks have names, their failures are logged, and closing ends them all."""
+"""Background work with an owner: tasks have names, failures are logged, and closing cancels them all."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Tasks:
             log.error("task %s failed", task.get_name(), exc_info=error)
 
     async def drain(self, within_s: float) -> None:
-        """Let them come to their own end, for so long."""
+        """Wait at most `within_s` for the tasks to end by themselves."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=within_s)
 

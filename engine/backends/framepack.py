@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from engine.backends.pytorch import TorchBackend
+from engine.backends.weights import load_weights
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import ModelConfig, build
 from engine.model.dit import MemoryPackDiT
@@ -105,29 +105,7 @@ def load_dit(folder: Path, config: ModelConfig, device: torch.device, dtype: tor
     """Tensor by tensor straight onto the device, so that no second copy exists. Strict."""
     with torch.device("meta"):
         dit = MemoryPackDiT(config)
-    wanted = dict(dit.named_parameters())
-    found = set()
-    for file in sorted(folder.glob("model*.safetensors")):
-        try:
-            with safe_open(file, framework="pt", device=str(device)) as shard:
-                for key in shard.keys():  # noqa: SIM118, not a dict
-                    tensor = shard.get_tensor(key)
-                    if key not in wanted or tensor.shape != wanted[key].shape:
-                        shape = tuple(wanted[key].shape) if key in wanted else "nothing of that name"
-                        raise ModelFilesError(
-                            f"{file}: {key} is {tuple(tensor.shape)}, expected {shape}; convert it again",
-                            field="weights",
-                        )
-                    place, _, leaf = key.rpartition(".")
-                    parameter = torch.nn.Parameter(tensor.to(dtype), requires_grad=False)
-                    setattr(dit.get_submodule(place), leaf, parameter)
-                    found.add(key)
-        except SafetensorError as e:
-            raise ModelFilesError(f"{file} is not a safetensors file: {e}", field="weights") from e
-    if missing := sorted(set(wanted) - found):
-        raise ModelFilesError(
-            f"{folder} lacks {len(missing)} tensors, first {missing[0]}; convert it again", field="weights"
-        )
+    load_weights(dit, folder, device, lambda name, tensor: dtype)
     with torch.device(device):
         dit.positions = type(dit.positions)(config)  # constants, not weights
     return dit.eval()

@@ -19,11 +19,13 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from engine.commands.helios_info import helios_info, is_helios
 from engine.companions.taehv import TinyDecoder
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import ModelConfig, build
 from engine.model.dit import EXTRA, MemoryPackDiT
 from engine.model.framepack import Companions, Serve, full_spec
+from engine.model.helios.serve import NAME as HELIOS
 from engine.model.packing import KERNELS, pieces
 from engine.model.presets import PRESETS
 from engine.model.signature import ModelSpec
@@ -32,6 +34,7 @@ from engine.model.wander.autoencoder import AutoencoderConfig
 from engine.model.wander.world_model import WorldModel, WorldModelConfig
 from engine.runtime.state.state import SessionState
 
+NAMES = (*PRESETS, HELIOS)
 WAVES = 256  # sinusoids of a scalar
 TAEHV = (256, 128, 64, 64)  # widths of the public decoder
 
@@ -107,7 +110,7 @@ def info(model: str) -> Info:
             raise ModelFilesError(f"{folder}/manifest.json is not of this version: {e}; export again") from e
         return _world(str(folder), world, spec)
     raise InvalidInput(
-        f"{model!r} is neither a preset ({', '.join(PRESETS)}) nor a folder with a model in it",
+        f"{model!r} is neither a preset ({', '.join(NAMES)}) nor a folder with a model in it",
         field="model",
     )
 
@@ -228,10 +231,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     show = commands.add_parser("info", help="parameters, tokens, state, cost of a step")
-    show.add_argument("model", metavar="NAME|DIR", help=f"{', '.join(PRESETS)}, or a model's folder")
+    show.add_argument("model", metavar="NAME|DIR", help=f"{', '.join(NAMES)}, or a model's folder")
     show.add_argument("--json", action="store_true", help="one object on one line")
     args = parser.parse_args(argv)
-    found = info(args.model)
+    found = helios_info(args.model) if is_helios(args.model) else info(args.model)
     if args.json:
         print(json.dumps(asdict(found), ensure_ascii=False))
     else:

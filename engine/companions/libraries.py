@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from engine.companions.files import PARTS, fetch
+from engine.companions.catalogue import Catalogue
+from engine.companions.files import CATALOGUE
 from engine.errors import ModelFilesError, Unavailable
 
 EXTRA = "full"
@@ -32,7 +33,13 @@ def library(name: str) -> Any:
 
 
 def load_pretrained(
-    cls: Any, folder: Path, part: str, *, dtype: torch.dtype, device: torch.device | str
+    cls: Any,
+    folder: Path,
+    part: str,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    catalogue: Catalogue = CATALOGUE,
 ) -> Any:
     """A frozen model of `cls` from `folder`/`part`, safetensors only, every tensor accounted for.
 
@@ -49,15 +56,17 @@ def load_pretrained(
         )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as e:
         raise ModelFilesError(
-            f"{path} cannot be read as {PARTS[part].what} ({first_line(e)}); "
-            f"fetch it again: {fetch(part, folder)}",
+            f"{path} cannot be read as {catalogue.parts[part].what} ({first_line(e)}); "
+            f"fetch it again: {catalogue.fetch(part, folder)}",
             field=part,
         ) from e
     lacks = sorted(str(key) for key in info["missing_keys"])
     if lacks:
         names = ", ".join(lacks[:SHOWN]) + (f" and {len(lacks) - SHOWN} more" if len(lacks) > SHOWN else "")
         raise ModelFilesError(
-            f"{path} lacks {names}: not {PARTS[part].what}; fetch it again: {fetch(part, folder)}", field=part
+            f"{path} lacks {names}: not {catalogue.parts[part].what}; "
+            f"fetch it again: {catalogue.fetch(part, folder)}",
+            field=part,
         )
     return model.to(device).eval().requires_grad_(False)
 

@@ -27,14 +27,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from engine.companions.files import PARTS, fetch, require
+from engine.companions.catalogue import Catalogue
+from engine.companions.files import CATALOGUE
 from engine.companions.libraries import SHOWN, first_line
 from engine.errors import InvalidInput, ModelFilesError
 
 MEMORY = 8  # latents: three blocks, three blocks, and three at twice the rate
 FRAMES = 4  # of one latent
 START = FRAMES - 1  # frames of a scene that the public code drops
-NAMES = ("taehv.safetensors", "taehv.pth")
+UNREADABLE = (OSError, ValueError, RuntimeError, AttributeError, EOFError, SafetensorError, UnpicklingError)
 LATENT_CHANNELS = 16
 
 
@@ -88,18 +89,36 @@ class TinyDecoder(nn.Module):
         self.decoder = nn.ModuleDict(layers)
 
     @classmethod
-    def load(cls, folder: Path, *, device: torch.device | str, dtype: torch.dtype) -> TinyDecoder:
-        """From `folder`/taehv.safetensors or .pth; its shapes tell the widths, its encoder is left aside.
+    def load(
+        cls,
+        folder: Path,
+        *,
+        device: torch.device | str,
+        dtype: torch.dtype,
+        catalogue: Catalogue = CATALOGUE,
+        part: str = "taehv",
+    ) -> TinyDecoder:
+        """From `folder`/taehv.safetensors or .pth, or another model's `part` of the same network; its shapes
+        tell the widths, its encoder is left aside.
 
         Raises ModelFilesError for a file that is missing, unreadable, or another model's."""
-        require(folder, "taehv")
-        path = next(folder / name for name in NAMES if (folder / name).is_file())
-        weights = {k: v for k, v in _read(path, folder).items() if k.startswith("decoder.")}
+        catalogue.require(folder, part)
+        names = catalogue.parts[part].files[0].split("|")
+        path = next(folder / name for name in names if (folder / name).is_file())
+
+        def refused(why: str) -> ModelFilesError:
+            what, again = catalogue.parts[part].what, catalogue.fetch(part, folder)
+            return ModelFilesError(f"{path} is not {what} ({why}); fetch it again: {again}", field=part)
+
+        try:
+            weights = {k: v for k, v in _read(path).items() if k.startswith("decoder.")}
+        except UNREADABLE as e:
+            raise refused(first_line(e)) from e
         try:
             widths = tuple(weights[f"decoder.{i}.weight"].shape[0] for i in (1, 8, 14, 20))
             model = cls((widths[0], widths[1], widths[2], widths[3]))
         except (KeyError, IndexError) as e:
-            raise _refuse(path, folder, f"it lacks {e}") from e
+            raise refused(f"it lacks {e}") from e
         wanted = model.state_dict()
         for key, weight in weights.items():
             if (
@@ -115,7 +134,7 @@ class TinyDecoder(nn.Module):
         ]
         if problems:
             more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-            raise _refuse(path, folder, "it " + ", ".join(problems[:SHOWN]) + more)
+            raise refused("it " + ", ".join(problems[:SHOWN]) + more)
         model.load_state_dict(weights)
         return model.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
@@ -175,30 +194,12 @@ def _each(layer: nn.Module, x: Tensor) -> Tensor:
     return out
 
 
-def _read(path: Path, folder: Path) -> dict[str, Tensor]:
-    """The tensors of the file. A .pth is read as plain tensors only: nothing in it can run."""
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-        if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()):
-            raise ValueError("it holds something else than tensors")
-        return dict(weights)
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-        AttributeError,
-        EOFError,
-        SafetensorError,
-        UnpicklingError,
-    ) as e:
-        raise _refuse(path, folder, first_line(e)) from e
-
-
-def _refuse(path: Path, folder: Path, why: str) -> ModelFilesError:
-    return ModelFilesError(
-        f"{path} is not {PARTS['taehv'].what} for HunyuanVideo ({why}); "
-        f"fetch it again: {fetch('taehv', folder)}",
-        field="taehv",
-    )
+def _read(path: Path) -> dict[str, Tensor]:
+    """The tensors of the file. A .pth is read as plain tensors only: nothing in it can run. Raises one of
+    UNREADABLE."""
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()):
+        raise ValueError("it holds something else than tensors")
+    return dict(weights)

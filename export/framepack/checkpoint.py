@@ -1,7 +1,6 @@
-"""FramePack's public checkpoints: what their folder holds, and which of our configurations that is.
+"""FramePack's public checkpoints: which of our configurations their config.json is.
 
-The format is diffusers': config.json, and diffusion_pytorch_model*.safetensors in shards with an index, or as
-one file. Read strictly: a key or tensor that is not understood is an error, never dropped.
+Read strictly: a key that is not understood is an error, never dropped.
 """
 
 from __future__ import annotations
@@ -13,14 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import HunyuanConfig, ModelConfig
 from engine.model.dit import EXTRA, MemoryPackDiT
-from export.framepack.shards import DTYPES, Entry, headers, read
 
-NAME = "diffusion_pytorch_model"
 CLASSES = ("HunyuanVideoTransformer3DModelPacked", "HunyuanVideoFramepackTransformer3DModel")
 BOOKKEEPING = ("_class_name", "_diffusers_version", "_name_or_path")
 SIZES: dict[str, Any] = {  # with the values of the public checkpoints, which need not repeat them
@@ -133,56 +129,3 @@ def tensors_of(c: ModelConfig) -> tuple[dict[str, tuple[int, ...]], dict[str, tu
         shapes = {n: tuple(p.shape) for n, p in MemoryPackDiT(c).named_parameters()}
     added = {n: s for n, s in shapes.items() if n.split(".")[0] in EXTRA}
     return {n: s for n, s in shapes.items() if n not in added}, added
-
-
-class Checkpoint:
-    """The tensors of a folder, checked against what they must be before any is read; each comes alone.
-
-    Raises ModelFilesError that names every tensor that is missing, too many, or of another shape or type."""
-
-    def __init__(self, folder: Path, wanted: Mapping[str, tuple[int, ...]]) -> None:
-        self.files = _files(folder)
-        self.entries: dict[str, Entry] = {}
-        self._where: dict[str, Path] = {}
-        wrong = []
-        for file, entries in headers(self.files).items():
-            for name, entry in entries.items():
-                if name in self.entries:
-                    wrong.append(f"twice: {name}, in {self._where[name].name} and in {file.name}")
-                elif name not in wanted:
-                    wrong.append(f"too many: {name} {entry.shape}, in {file.name}")
-                elif entry.shape != wanted[name]:
-                    wrong.append(f"misshaped: {name} is {entry.shape}, must be {wanted[name]}")
-                elif entry.dtype not in DTYPES:
-                    wrong.append(f"type: {name} is {entry.dtype}, must be one of {', '.join(DTYPES)}")
-                self.entries[name], self._where[name] = entry, file
-        wrong += [f"missing: {name} {shape}" for name, shape in wanted.items() if name not in self.entries]
-        if wrong:
-            raise ModelFilesError(
-                f"{folder} is not the checkpoint that its config.json describes; {len(wrong)} of "
-                f"{len(wanted)} tensors differ:\n  " + "\n  ".join(wrong),
-                field="DIR",
-            )
-
-    def tensor(self, name: str) -> Tensor:
-        return read(self._where[name], self.entries[name])
-
-
-def _files(folder: Path) -> list[Path]:
-    """The shards that the index names, or the only file."""
-    index = folder / f"{NAME}.safetensors.index.json"
-    single = folder / f"{NAME}.safetensors"
-    if index.is_file():
-        try:
-            return [folder / n for n in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as e:
-            raise ModelFilesError(
-                f"{index} is not an index of weights ({e}); fetch it again", field=index.name
-            ) from e
-    if single.is_file():
-        return [single]
-    raise ModelFilesError(
-        f"{folder} has neither {index.name} nor {single.name}: DIR must be the folder of a FramePack "
-        "checkpoint, as it was fetched",
-        field="DIR",
-    )

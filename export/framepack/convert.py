@@ -8,8 +8,6 @@ OUT may hold companions already. What was converted before an interruption is ke
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,8 +15,6 @@ from math import log
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 from torch import Tensor
 
 from engine.backends.framepack import CONFIG, FORMAT
@@ -26,14 +22,13 @@ from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import ModelConfig
 from engine.model.framepack import Serve
 from engine.model.presets import PRESETS, Preset
-from export.framepack.checkpoint import Checkpoint, read_config, tensors_of
+from export.checkpoint.output import TYPES, write_model
+from export.checkpoint.public import Checkpoint
+from export.checkpoint.shards import Entry
+from export.framepack.checkpoint import read_config, tensors_of
 from export.framepack.graft import COPIES, EMBED, Graft
-from export.framepack.shards import PARTIAL, Entry, headers, split, write
 
 PUBLIC = ("framepack-f1", "framepack-f0")
-TYPES = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}
-PLAN = ".convert.json"  # what is being converted, until it is done
-INDEX = "model.safetensors.index.json"
 PIXELS = 16  # of a token's side
 WINDOW = (3, 65)  # Memorize's window: at most so many frames, about so many tokens of a frame
 
@@ -84,7 +79,7 @@ def convert(
             return checkpoint.tensor(COPIES.get(name, name))
         return graft.tensor(name, added[name])
 
-    write_model(out, about, stored, tensor, options, checkpoint.files)
+    write_model(out, about, stored, tensor, settings=asdict(options), sources=checkpoint.files)
     report(f"{out}: {preset}, converted")
 
 
@@ -131,73 +126,6 @@ def describe(c: ModelConfig, backbone: Mapping[str, tuple[int, ...]], added: Map
         f"{8 * c.latent_width} x {8 * c.latent_height} pixels, segments of {c.segment} latent frames, "
         f"tokens {grid}; Memorize attends in windows of {c.memory.window}; key bias {c.memory.key_bias}"
     )
-
-
-def write_model(
-    out: Path,
-    about: Mapping[str, Any],
-    entries: dict[str, Entry],
-    tensor: Callable[[str], Tensor],
-    options: Options,
-    files: Sequence[Path],
-) -> None:
-    shards = split(entries, options.shard_bytes)
-    names = [f"model-{k:05d}-of-{len(shards):05d}.safetensors" for k in range(1, len(shards) + 1)]
-    sources = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
-    plan = json.loads(json.dumps({"about": about, "options": asdict(options), "sources": sources}))
-    begin(out, plan)
-    missing = [n for n in names if not (out / n).is_file()]
-    needed = sum(
-        sum(e.nbytes for e in s.values()) for n, s in zip(names, shards, strict=True) if n in missing
-    )
-    free = shutil.disk_usage(out).free
-    if needed > free:
-        raise ModelFilesError(
-            f"{out}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} are free", field="OUT"
-        )
-    total = sum(e.nbytes for e in entries.values())
-    where = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    try:
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            bar = progress.add_task("converting", total=needed)
-            for name, shard in zip(names, shards, strict=True):
-                if name in missing:
-                    write(out / name, shard, tensor, lambda done: progress.advance(bar, done))
-                elif {n: e._replace(at=0) for n, e in headers([out / name])[out / name].items()} != shard:
-                    raise ModelFilesError(f"{out / name} is not what it should be; delete it", field="OUT")
-        put(out / INDEX, {"metadata": {"total_size": total}, "weight_map": where})
-        put(out / CONFIG, about)
-        (out / PLAN).unlink()
-    except OSError as e:
-        raise ModelFilesError(f"{e}; what is converted is kept, run the same again", field="OUT") from e
-
-
-def begin(out: Path, plan: Mapping[str, Any]) -> None:
-    """Note what is being converted, or find that it is the same as before the interruption."""
-    out.mkdir(parents=True, exist_ok=True)
-    file = out / PLAN
-    if file.is_file():
-        try:
-            same = json.loads(file.read_text()) == plan
-        except ValueError:
-            same = False
-        if not same:
-            raise ModelFilesError(
-                f"{out} holds the beginning of another conversion; delete {file} and {out}/model-*",
-                field="OUT",
-            )
-        return
-    found = sorted(p.name for p in out.glob("model*.safetensors"))
-    if found:
-        raise ModelFilesError(f"{out} holds {found[0]} already, which would be overwritten", field="OUT")
-    put(file, plan)
-
-
-def put(file: Path, data: Mapping[str, Any]) -> None:
-    partial = file.with_name(file.name + PARTIAL)
-    partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    partial.replace(file)
 
 
 def patches(text: str) -> tuple[int, int]:

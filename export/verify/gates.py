@@ -56,13 +56,16 @@ def distance(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Distance:
     x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
     if not np.isfinite(x).all():
         return Distance(float("inf"), float("inf"), 0.0, False)
-    norm, std = float(np.linalg.norm(y)), float(y.std())
     apart = x - y
+    if not apart.any():
+        return Distance(0.0, 0.0, 1.0)
+    norm, std = float(np.linalg.norm(y)), float(y.std())
     dot = float(np.linalg.norm(x)) * norm
+    cosine = float(x @ y) / dot if dot else 0.0
     return Distance(
         float(np.linalg.norm(apart)) / max(norm, 1e-12),
-        float(np.abs(apart).max()) / max(std, 1e-12) if apart.any() else 0.0,
-        float(x @ y) / dot if dot else float(not apart.any()),
+        float(np.abs(apart).max()) / max(std, 1e-12),
+        min(max(cosine, -1.0), 1.0),  # three sums, each rounded in its own order, may pass 1 by an ulp
     )
 
 

@@ -1,7 +1,7 @@
 """What one client may have of the device: sessions at once, and seconds of its time per minute.
 
-A client is whoever has this name, its address as a rule; what it has used runs back evenly. It refuses and
-tells when there is something again; it closes nothing. Bounded: names without sessions are forgotten.
+A client is known by name, usually its address. Its share refills evenly. A refusal says when there is some
+again; nothing is closed here. Bounded: names without sessions are forgotten.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from engine.errors import Full
 
 MINUTE_S = 60.0
-MOST_NAMES = 1024
-AGAIN_FROM = 0.5  # who has used up all gets nothing before this share of it is there again
+MAX_NAMES = 1024
+RELEASE_SHARE = 0.5  # a client that has used up its share waits until this part of it has refilled
 
 
 def device_s(timings_ms: Mapping[str, float]) -> float:
-    """What a segment took of the device: the turns it had a part in, as if it had been alone in them.
-    `total` has the turns of others in it."""
+    """The device time of one segment: the turns it took part in, each counted in full. `total` would include
+    the turns of other sessions in between."""
     turns_ms = [took_ms for name, took_ms in timings_ms.items() if name != "total"]
     return (sum(turns_ms) if turns_ms else timings_ms.get("total", 0.0)) / 1000
 
 
 class OverBudget(Full):
-    """This client has its share."""
+    """This client has used up its share."""
 
     code = "over_budget"
 
@@ -39,7 +39,7 @@ class _Account:
 
 
 class Budgets:
-    """0 means: no limit. The name None is nobody's and has none."""
+    """0 means no limit. The name None stands for nobody and has no limits."""
 
     def __init__(self, sessions: int, device_s: float, clock: Callable[[], float]) -> None:
         self._sessions, self._device_s, self._clock = sessions, device_s, clock
@@ -49,7 +49,7 @@ class Budgets:
         return len(self._accounts)
 
     def enter(self, client: str | None) -> None:
-        """One more session. Raises OverBudget."""
+        """Count one more session. Raises OverBudget."""
         if client is None:
             return
         if self.over(client):
@@ -63,12 +63,12 @@ class Budgets:
         account.sessions += 1
 
     def leave(self, client: str | None) -> None:
-        """One session less."""
+        """Count one session less."""
         if client is not None and client in self._accounts:
             self._accounts[client].sessions -= 1
 
     def spend(self, client: str | None, seconds: float) -> None:
-        """Of the device's time."""
+        """Charge `seconds` of device time."""
         if client is not None and self._device_s:
             account = self._account(client)
             account.left_s -= seconds
@@ -79,13 +79,13 @@ class Budgets:
         if client is None or not self._device_s or client not in self._accounts:
             return False
         account = self._account(client)
-        if account.left_s >= AGAIN_FROM * self._device_s:
+        if account.left_s >= RELEASE_SHARE * self._device_s:
             account.over = False
         return account.over
 
     def back_in_s(self, client: str) -> float:
-        """For how long still, if it uses nothing meanwhile."""
-        lacking_s = AGAIN_FROM * self._device_s - self._account(client).left_s
+        """How long it must still wait, if it uses nothing meanwhile."""
+        lacking_s = RELEASE_SHARE * self._device_s - self._account(client).left_s
         return max(0.0, lacking_s * MINUTE_S / self._device_s) if self._device_s else 0.0
 
     def _account(self, client: str) -> _Account:
@@ -103,8 +103,8 @@ class Budgets:
         account.left_s, account.at_s = min(self._device_s, account.left_s + gained_s), now_s
 
     def _forget(self, now_s: float) -> None:
-        """Make room, now and then: half of those without a session go, who has most of its share first."""
-        if len(self._accounts) < MOST_NAMES:
+        """When full, drop half of the names without a session, those with most of their share left first."""
+        if len(self._accounts) < MAX_NAMES:
             return
         idle = [name for name, account in self._accounts.items() if account.sessions <= 0]
         for name in idle:

@@ -1,51 +1,58 @@
 """Questions to the worker that have one answer: a session's snapshot, or its log of controls.
 
-An answer that never comes is forgotten with its session, its worker or its time. It knows no sessions.
+An answer that never comes is given up when its session or its worker ends, or its time is over.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
 from typing import Literal
 
-from engine.errors import PsistreamError, Unavailable
-from server.worker.base import as_error
-from server.worker.messages import Command, Exported, ExportSession
+from engine.errors import PsistreamError, Unavailable, UnknownSession
+from engine.types import SessionClosed
+from server.control.base import SessionEvent
+from server.gateway.registry import Sessions
+from server.gateway.supervisor import Supervisor
+from server.worker.base import NOT_RUNNING, as_error
+from server.worker.messages import Exported, ExportSession
+
+EXPORT_TIMEOUT_S = 10.0
 
 
 class Exports:
-    def __init__(self) -> None:
+    """`len` is how many answers are pending."""
+
+    def __init__(self, sessions: Sessions, supervisor: Supervisor) -> None:
+        self._sessions, self._supervisor = sessions, supervisor
         self._numbers = itertools.count(1)
-        self._waiting: dict[str, tuple[str, asyncio.Future[bytes]]] = {}
+        self._pending: dict[str, tuple[str, asyncio.Future[bytes]]] = {}
+        sessions.listen(self._session_ended)
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._pending)
 
-    async def ask(
-        self,
-        send: Callable[[Command], None],
-        session: str,
-        what: Literal["snapshot", "log"],
-        within_s: float,
-    ) -> bytes:
-        """The answer. Raises the PsistreamError that prevented it."""
+    async def ask(self, session_id: str, what: Literal["snapshot", "log"]) -> bytes:
+        """The session as it is on the screen, as safetensors; or its controls, as JSON Lines. Raises
+        UnknownSession, Unavailable, BackendError."""
+        session, ready = self._sessions.find(session_id), self._supervisor.ready
+        if session.away or ready is None or self._supervisor.health.unresponsive is not None:
+            raise Unavailable(self._supervisor.fault or NOT_RUNNING)
         request = f"x{next(self._numbers)}"
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._waiting[request] = session, answer
+        self._pending[request] = session_id, answer
         try:
-            send(ExportSession(session, request, what))
-            async with asyncio.timeout(within_s):
+            self._supervisor.send(ExportSession(session_id, request, what))
+            async with asyncio.timeout(EXPORT_TIMEOUT_S + ready.segment_ms / 1000):
                 return await answer
         except TimeoutError:
             raise Unavailable("the worker did not answer; try again in a moment") from None
         finally:
-            self._waiting.pop(request, None)
+            self._pending.pop(request, None)
 
     def answered(self, event: Exported) -> None:
-        """What nobody waits for is dropped."""
-        _, answer = self._waiting.get(event.request, (None, None))
+        """An answer that nobody awaits is dropped."""
+        _, answer = self._pending.get(event.request, (None, None))
         if answer is None or answer.done():
             return
         if event.data is None:
@@ -54,7 +61,11 @@ class Exports:
             answer.set_result(event.data)
 
     def fail(self, error: PsistreamError, session: str | None = None) -> None:
-        """No answers will come: about this session, or about any."""
-        for about, answer in self._waiting.values():
+        """No more answers will come: about this session, or (None) about any."""
+        for about, answer in self._pending.values():
             if session in (None, about) and not answer.done():
                 answer.set_exception(error)
+
+    def _session_ended(self, event: SessionEvent) -> None:
+        if isinstance(event, SessionClosed):
+            self.fail(UnknownSession("the session has ended", field="session"), event.session)

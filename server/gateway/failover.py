@@ -1,151 +1,146 @@
-"""Sessions outlive their worker: what is told and kept when one is lost, and sent to the next.
+"""Sessions outlive their worker: what is told and kept when one is lost, and what is sent to the next.
 
 Viewers stay connected and see the last picture until the video goes on from the latest snapshot, with the
-same id, tokens and media clock. It knows workers as something that takes commands.
+same id, tokens and media clock.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from engine.errors import Unavailable
 from engine.types import Action, Control, ControlBody, Pause, Receipt, Stall
-from server.gateway.events import Hearing
-from server.gateway.session import Session
-from server.gateway.supervisor import HEALTHY_S
+from server.gateway.registry import Sessions
+from server.gateway.session import GatewaySession
+from server.gateway.supervisor import HEALTHY_S, Supervisor
 from server.metrics import Metrics
-from server.worker.base import GoOn, Order
-from server.worker.messages import SegmentStats, SubmitControl
+from server.worker.base import GoOn
+from server.worker.messages import SubmitControl
 
-MOST_IN_A_ROW = 2  # deaths of workers that a session may have been there at: it may be what kills them
+MAX_FAILOVERS = 2  # in a row: a session that was being made at each of these deaths may be what kills workers
 GAVE_UP = "the worker that made this video is gone and it could not go on; open it again"
-NOT_BEGUN = "the worker was lost before this video began; try again in a moment"
+NOT_OPENED = "the worker was lost before this video began; try again in a moment"
+SUPERSEDED = "the worker was replaced before this took effect, and newer controls count"
 
 
-class Revival:
-    """`send` sends all of an order or raises Unavailable. `end(session, code, message)` ends what cannot go
-    on. The worker goes on with who is not watched for `idle_grace_s`."""
+class Failover:
+    """The worker keeps generating an unwatched session for `idle_grace_s`."""
 
     def __init__(
-        self,
-        sessions: Mapping[str, Session],
-        send: Callable[[Order], None],
-        hearing: Hearing,
-        end: Callable[[Session, str, str], None],
-        metrics: Metrics,
-        clock: Callable[[], float],
-        idle_grace_s: float,
+        self, sessions: Sessions, supervisor: Supervisor, metrics: Metrics, idle_grace_s: float
     ) -> None:
-        self._sessions, self._send, self._hearing, self._end = sessions, send, hearing, end
-        self._metrics, self._clock, self._grace_s = metrics, clock, idle_grace_s
-        self._stuck: dict[str, Stall] = {}  # what was told of whom, as the worker itself does not
+        self._sessions, self._supervisor, self._metrics = sessions, supervisor, metrics
+        self._grace_s = idle_grace_s
+        self._told: dict[str, Stall] = {}  # stalls that were told from here, as the worker itself did not
 
-    def stuck(self, back_in_s: float | None) -> None:
-        """Every second: the worker hangs or is silent, and who waits for a picture goes on in `back_in_s` at
-        the latest. None: it works."""
-        now_s, told, self._stuck = self._clock(), self._stuck, {}
-        for session in list(self._sessions.values()):
-            waits = session.opened.done() and not (session.asleep or session.away or session.held)
+    def worker_fault(self, back_in_s: float | None) -> None:
+        """To be called every second: the worker hangs or is unresponsive, and stalled sessions go on in
+        `back_in_s` at the latest. None: it works."""
+        now_s, told, self._told = self._sessions.now_s(), self._told, {}
+        for session in self._sessions:
+            waits = session.opened.done() and not (session.asleep or session.away or session.throttled)
             known = told.get(session.id)
             if back_in_s is not None and waits and (known is not None or now_s >= session.moved_s):
-                self._stuck[session.id] = _standing(session, back_in_s)
-                session.stands(self._stuck[session.id], now_s)
+                self._told[session.id] = _stall(session, back_in_s)
+                session.stall(self._told[session.id], now_s)
             elif known is not None and session.buffering is known:
-                session.moved_s = now_s  # what was feared is no reason any more to wait so long
-                session.stands(None, now_s)
+                session.moved_s = now_s  # the stall that was expected no longer excuses a late segment
+                session.stall(None, now_s)
             else:
                 continue
             if known is None or session.buffering is None:
-                self._hearing.tell(session)
-        self._hearing.count()
+                self._sessions.tell(session)
+        self._sessions.count()
 
-    def all_lost(self, back_in_s: float, lived_s: float) -> None:
-        """The worker is gone, which `lived_s`; another one is expected in `back_in_s`."""
-        self._stuck.clear()
-        for session in list(self._sessions.values()):
+    def worker_lost(self, back_in_s: float, lived_s: float) -> None:
+        """The worker is gone after `lived_s`; another one is expected in `back_in_s`."""
+        self._told.clear()
+        for session in self._sessions:
             if session.closing:
-                self._end(session, "closed", "the session was closed")
+                self._sessions.end(session, "closed", "the session was closed")
             else:
-                self._lost(session, back_in_s, lived_s)
-        self._hearing.count()
+                self._lose(session, back_in_s, lived_s)
+        self._sessions.count()
 
-    def revive_all(self) -> None:
-        """Into the worker that runs now, watched ones first, as far as it takes them; the rest stays away."""
+    def restore_all(self) -> None:
+        """Restore sessions in the worker that runs now, watched ones first, as far as it takes them. The rest
+        stays away until the next call."""
         with suppress(Unavailable):
-            for session in sorted(self._sessions.values(), key=lambda s: not s.fanout.count):
+            for session in sorted(self._sessions, key=lambda s: not s.fanout.count):
                 if session.away:
-                    self._revive(session)
+                    self._restore(session)
 
     def give_up(self) -> None:
         """No other worker will come."""
-        for session in list(self._sessions.values()):
-            self._end(session, "worker_lost", GAVE_UP)
+        for session in self._sessions:
+            self._sessions.end(session, "worker_lost", GAVE_UP)
 
-    def played(self, session: Session, stats: SegmentStats) -> None:
-        """A segment is on the screen; if it is the first since the session was lost, that is over."""
-        over = self._stuck.pop(session.id, None) is not None
+    def played(self, session: GatewaySession) -> None:
+        """A segment is on the screen. If it is the first since the session was lost, the failover is over."""
+        over = self._told.pop(session.id, None) is not None
+        now_s = self._sessions.now_s()
         if session.lost_s is not None and not session.away:
-            self._metrics.failover_s.observe(self._clock() - session.lost_s)
+            self._metrics.failover_s.observe(now_s - session.lost_s)
             session.lost_s, over = None, True
-        if over and session.buffering is not None and not session.held:
-            session.stands(None, self._clock())
-            self._hearing.count()
-            self._hearing.tell(session)
+        if over and session.buffering is not None and not session.throttled:
+            session.stall(None, now_s)
+            self._sessions.count()
+            self._sessions.tell(session)
 
-    def _lost(self, session: Session, back_in_s: float, lived_s: float) -> None:
-        now_s = self._clock()
+    def _lose(self, session: GatewaySession, back_in_s: float, lived_s: float) -> None:
+        now_s = self._sessions.now_s()
         if not session.opened.done():
-            self._end(session, Unavailable.code, NOT_BEGUN)
+            self._sessions.end(session, Unavailable.code, NOT_OPENED)
             return
         if not session.away:
-            session.revivals = 0 if lived_s > HEALTHY_S else session.revivals
-            session.revivals += self._suspect(session, lived_s)
+            session.failovers = 0 if lived_s > HEALTHY_S else session.failovers
+            session.failovers += self._suspect(session, lived_s)
         session.away = True
         session.lost_s = now_s if session.lost_s is None else session.lost_s
         if not session.info.paused:
-            session.stands(_standing(session, back_in_s), now_s)
-        self._hearing.tell(session)
+            session.stall(_stall(session, back_in_s), now_s)
+        self._sessions.tell(session)
 
-    def _suspect(self, session: Session, lived_s: float) -> bool:
-        """Whether it was being generated when the worker died, and may be why. One that nobody watches is for
-        a while after it was opened, steered or left, and after each revival: that counts against who was
-        suspected before, or sleepers would have to pay for the deeds of others."""
-        if session.info.paused or session.held:
+    def _suspect(self, session: GatewaySession, lived_s: float) -> bool:
+        """Whether the session was being generated when the worker died, and may be the reason. An unwatched
+        session is generated for a while after it was opened, steered or left, and after each failover. After
+        a failover that counts only against sessions that were suspected before, otherwise idle sessions would
+        be blamed for crashes they did not cause."""
+        if session.info.paused or session.throttled:
             return False
-        left_s = lived_s if session.revivals else self._clock() - session.used_s
-        return bool(session.fanout.count) or left_s < self._grace_s
+        idle_s = lived_s if session.failovers else self._sessions.now_s() - session.used_s
+        return bool(session.fanout.count) or idle_s < self._grace_s
 
-    def _revive(self, session: Session) -> None:
-        command = session.keepsake.again(session.id)
-        if command is None or session.revivals > MOST_IN_A_ROW:
-            self._end(session, "worker_lost", GAVE_UP)
+    def _restore(self, session: GatewaySession) -> None:
+        command = session.recovery.reopening(session.id)
+        if command is None or session.failovers > MAX_FAILOVERS:
+            self._sessions.end(session, "worker_lost", GAVE_UP)
             return
         own: list[ControlBody] = [Action(session.info.action)] if session.info.action is not None else []
         own += [Pause()] if session.info.paused else []
-        quiet = [Control(f"resume-{secrets.token_hex(8)}", body) for body in own]
-        since = session.keepsake.since()
-        controls = [SubmitControl(session.id, control) for control in quiet + since]
-        self._send(GoOn(command, (session.audience(), *controls)))
-        session.quiet.update(control.id for control in quiet)
+        internal = [Control(f"resume-{secrets.token_hex(8)}", body) for body in own]
+        since = session.recovery.since()
+        controls = [SubmitControl(session.id, control) for control in internal + since]
+        self._supervisor.send(GoOn(command, (session.audience(), *controls)))
+        session.internal.update(control.id for control in internal)
         session.away, session.stats = False, None
-        if not session.fanout.count:  # no picture is waited for
+        if not session.fanout.count:  # nobody waits for a picture
             session.lost_s = None
-            session.stands(None, self._clock())
+            session.stall(None, self._sessions.now_s())
         session.numbers.interrupted()
         self._metrics.resumed.inc()
-        self._refuse_forgotten(session, {control.id for control in since})
+        self._reject_forgotten(session, {control.id for control in since})
 
-    def _refuse_forgotten(self, session: Session, kept: set[str]) -> None:
-        """Of what was received and never took effect, all that is not tried again."""
-        waiting = [name for name, answer in session.answers.items() if answer.status == "received"]
-        for name in waiting:
+    def _reject_forgotten(self, session: GatewaySession, kept: set[str]) -> None:
+        """Reject controls that were received, never took effect and are not submitted again."""
+        pending = [name for name, answer in session.answers.items() if answer.status == "received"]
+        for name in pending:
             if name not in kept:
-                text = "the worker was replaced before this took effect, and newer controls count"
-                self._hearing(Receipt(session.id, name, "rejected", code="superseded", message=text))
+                receipt = Receipt(session.id, name, "rejected", code="superseded", message=SUPERSEDED)
+                session.recovery.answered(receipt)
+                self._sessions.answer(session, receipt)
 
 
-def _standing(session: Session, for_s: float) -> Stall:
-    """The picture stands for so long."""
+def _stall(session: GatewaySession, for_s: float) -> Stall:
     return Stall(session.stats.speed if session.stats else 1.0, 1.0, for_s)

@@ -1,7 +1,7 @@
-"""A session's numbers go on although each worker that plays it counts from zero: epoch, segment, frame, time.
+"""Renumbers segments and frames across workers, since each worker counts from zero.
 
-A browser takes a timestamp that goes back for a fault, and a receipt must name a frame that is still to come.
-It knows the worker's events and what their numbers mean, and no clocks of its own.
+A browser treats a timestamp that goes back as a fault, and a receipt must name a frame that is still to come.
+It knows what the numbers of the worker's events mean. It has no clock.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from engine.types import Receipt, SessionInfo
 from server.worker.messages import Packet, SegmentStats
 
 RATE = 90_000
-PLACES = ("segments", "segment", "from", "screen")  # what a log of controls counts in segments
+SEGMENT_FIELDS = ("segments", "segment", "from", "screen")  # fields of a control log that count segments
 
 
-class Continuity:
-    """From the worker's numbers to those that clients know. `interrupted`: from now on another worker
-    counts."""
+class Numbering:
+    """Maps the worker's numbers to those that clients see. Call `interrupted` when another worker takes
+    over."""
 
     def __init__(self) -> None:
-        self._epoch, self._segment, self._frame = 0, 0, 0  # what is added
-        self._next = (0, 0, 0)  # the first numbers that were never told
+        self._epoch, self._segment, self._frame = 0, 0, 0  # what is added to the worker's numbers
+        self._next = (0, 0, 0)  # the first numbers that no client has seen
         self._offset_90k: int | None = 0
         self._last_90k, self._last_s = 0, 0.0
 
@@ -37,11 +37,11 @@ class Continuity:
             info.segment + self._segment,
             info.frame + self._frame,
         )
-        self._reached(epoch, segment, frame)  # it names the segment that comes next
+        self._reached(epoch, segment, frame)  # an info names the next segment
         return replace(info, epoch=epoch, segment=segment, frame=frame)
 
     def stats(self, stats: SegmentStats, frames: int) -> SegmentStats:
-        """Of a segment with so many frames."""
+        """Renumber the figures of a segment of `frames` frames."""
         epoch, segment = stats.epoch + self._epoch, stats.segment + self._segment
         frame = stats.frame + self._frame
         self._reached(epoch, segment + 1, frame + frames)
@@ -53,10 +53,10 @@ class Continuity:
         return replace(receipt, segment=receipt.segment + self._segment, frame=receipt.frame + self._frame)
 
     def packet(self, packet: Packet, now_s: float) -> Packet:
-        """One that leaves now. After an interruption media time continues where the wall clock is."""
+        """Renumber a packet that leaves now. After an interruption media time continues at the wall clock."""
         if self._offset_90k is None:
-            gone_90k = max(1, round((now_s - self._last_s) * RATE)) if self._last_s else 0
-            self._offset_90k = self._last_90k + gone_90k - packet.pts_90k
+            elapsed_90k = max(1, round((now_s - self._last_s) * RATE)) if self._last_s else 0
+            self._offset_90k = self._last_90k + elapsed_90k - packet.pts_90k
         self._last_90k, self._last_s = packet.pts_90k + self._offset_90k, now_s
         return replace(
             packet,
@@ -67,19 +67,21 @@ class Continuity:
         )
 
     def log(self, data: bytes) -> bytes:
-        """The worker's log of controls (docs/protocol.md tells its form), in the numbers that clients know.
-        That others made segments before it began is told by `before`."""
+        """The worker's control log (its format is in docs/protocol.md) in the numbers that clients see. The
+        field `before` says how many segments earlier workers made."""
         if not self._segment:
             return data
         header, *lines = (json.loads(row) for row in data.splitlines())
-        rows = [{**self._placed(header), "before": self._segment}, *map(self._placed, lines)]
+        rows = [{**self._renumbered(header), "before": self._segment}, *map(self._renumbered, lines)]
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
-    def _placed(self, row: dict[str, Any]) -> dict[str, Any]:
-        return {name: value + self._segment if name in PLACES else value for name, value in row.items()}
+    def _renumbered(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: value + self._segment if name in SEGMENT_FIELDS else value for name, value in row.items()
+        }
 
     def pts(self, pts_90k: int) -> int | None:
-        """Of a frame that is announced; None while nothing has left since the interruption."""
+        """The time of an announced frame; None until a packet has left since the interruption."""
         return None if self._offset_90k is None else pts_90k + self._offset_90k
 
     def _reached(self, epoch: int, segment: int, frame: int) -> None:

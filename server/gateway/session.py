@@ -1,6 +1,6 @@
-"""What the gateway keeps of one session: who may use it, who watches, what was answered.
+"""What the gateway keeps of one session: who may use it, who watches it, what was answered.
 
-The video itself, its prompt and its state are the worker's; this is bounded in every part.
+The video itself, its prompt and its state belong to the worker. Every part of this is bounded.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ from dataclasses import dataclass, field, replace
 
 from engine.errors import PsistreamError
 from engine.types import Control, ControlBody, Image, OpenSession, Receipt, SessionInfo, Stall
-from server.gateway.numbering import Continuity
-from server.gateway.recovery import Keepsake
+from server.gateway.numbering import Numbering
+from server.gateway.recovery import RecoveryRecord
 from server.webrtc.fanout import Fanout
 from server.worker.messages import SegmentStats, SetViewers
 
 MAIN = "main"  # the session that everybody shares
 REMEMBERED_ANSWERS = 1024
 REMEMBERED_TIMES = 256
-STALLED_PERIODS, STALLED_S = 2.0, 2.0  # with nothing new for so many segments after the last, and so long
+# a session is overdue when nothing new came for this many segments after the last, and for this long
+OVERDUE_PERIODS, OVERDUE_S = 2.0, 2.0
 
 
 @dataclass
-class Session:
-    """`token` steers, `view_token` watches; None: everybody may, which only a server on loopback grants.
-    `client` is whose budget it is charged to; None: nobody's."""
+class GatewaySession:
+    """`token` steers and `view_token` watches. None: everybody may, which only a server on loopback grants.
+    The session is charged to the budget of `client`; None: to nobody's."""
 
     id: str
     token: str | None
@@ -36,51 +37,52 @@ class Session:
     client: str | None
     fanout: Fanout
     info: SessionInfo
-    keepsake: Keepsake
+    recovery: RecoveryRecord
     opened: asyncio.Future[None]
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     stats: SegmentStats | None = None
     buffering: Stall | None = None  # as told at `told_s`
     told_s: float = 0.0
-    moved_s: float = 0.0  # until when it is known to be well: a segment plays, or is expected
-    used_s: float = 0.0  # when it was last steered, or watched
+    moved_s: float = 0.0  # it is fine until then: a segment plays, or is expected
+    used_s: float = 0.0  # when it was last steered or watched
     answers: OrderedDict[str, Receipt] = field(default_factory=OrderedDict)
-    contents: dict[str, bytes] = field(default_factory=dict)  # digests of what was asked for with those ids
-    received_s: dict[str, float] = field(default_factory=dict)  # of controls that wait
+    contents: dict[str, bytes] = field(default_factory=dict)  # digests of the controls with those ids
+    received_s: dict[str, float] = field(default_factory=dict)  # of controls without a final receipt
     times: OrderedDict[int, int] = field(default_factory=OrderedDict)  # frame → pts_90k
-    numbers: Continuity = field(default_factory=Continuity)
-    away: bool = False  # its worker is gone, the next one has not been told of it yet
-    closing: bool = False  # it was asked to end; it does not go on in another worker
-    lost_s: float | None = None  # when that was, until its picture moves again
-    revivals: int = 0  # in a row
-    quiet: set[str] = field(default_factory=set)  # ids of controls of our own, which nobody waits for
-    held: bool = False  # its client has used up its share of the device
+    numbers: Numbering = field(default_factory=Numbering)
+    away: bool = False  # its worker is gone, and the next one has not been told of it yet
+    closing: bool = False  # it was asked to end, so it does not go on in another worker
+    lost_s: float | None = None  # when its worker was lost, until its picture moves again
+    failovers: int = 0  # in a row
+    internal: set[str] = field(default_factory=set)  # ids of controls that no client sent
+    throttled: bool = False  # its client has used up its share of the device
 
     @property
     def asleep(self) -> bool:
-        """Paused, or with nobody watching: before long it takes nothing of the device."""
+        """Paused or unwatched: before long it takes no device time."""
         return self.info.paused or not self.fanout.count
 
-    def stalled(self, now_s: float, period_s: float) -> bool:
-        """Watched and not paused, but nothing new for long; a segment takes `period_s` on a fast device."""
-        moves = not (self.asleep or self.away or self.held)
+    def overdue(self, now_s: float, period_s: float) -> bool:
+        """Watched and not paused, but with nothing new for long. A segment takes `period_s` on a fast
+        device."""
+        moves = not (self.asleep or self.away or self.throttled)
         told = self.buffering or self.stats
         usual_s = period_s / max(0.001, min(1.0, told.speed if told else 1.0))
-        return moves and now_s - self.moved_s > max(STALLED_S, STALLED_PERIODS * usual_s)
+        return moves and now_s - self.moved_s > max(OVERDUE_S, OVERDUE_PERIODS * usual_s)
 
     def audience(self) -> SetViewers:
-        """Who watches, as the worker is told: nobody while the session is held."""
-        return SetViewers(self.id, {} if self.held else self.fanout.viewers, self.held)
+        """How many watch, as the worker is told: nobody while the session is throttled."""
+        return SetViewers(self.id, {} if self.throttled else self.fanout.viewers, self.throttled)
 
     def watched(self, now_s: float) -> None:
         """A viewer came or went."""
         self.used_s = now_s
-        if self.fanout.count == 1:  # the first one: generation begins again
+        if self.fanout.count == 1:  # the first one: generation starts again
             self.moved_s = max(self.moved_s, now_s)
 
     def answer_to(self, control: Control) -> Receipt | None:
-        """If it was sent before, the latest receipt. Another control with its id is refused: who sent it
-        would take the answer for its own."""
+        """The latest receipt of a control that was sent before. Another control with the same id is refused:
+        its sender would take the answer for its own."""
         known = self.answers.get(control.id)
         if known is None or self.contents.get(control.id) in (None, digest(control.body)):
             return known
@@ -88,36 +90,36 @@ class Session:
         return Receipt(self.id, control.id, "rejected", code="id_reused", message=text)
 
     def received(self, control: Control, now_s: float) -> Receipt:
-        """It is on its way."""
-        self.keepsake.submitted(control)
+        """The control is on its way to the worker."""
+        self.recovery.submitted(control)
         self.contents[control.id] = digest(control.body)
         receipt = Receipt(self.id, control.id, "received")
         self.remember(receipt)
         self.received_s[control.id] = self.used_s = now_s
         return receipt
 
-    def refused(self, error: PsistreamError) -> None:
-        """It will not be opened."""
+    def refuse(self, error: PsistreamError) -> None:
+        """The session will not be opened. Ignored once it is open."""
         if not self.opened.done():
             self.opened.set_exception(error)
-            self.opened.exception()  # retrieved, should nobody wait any more
+            self.opened.exception()  # retrieved, in case nobody waits any more
 
-    def told(self, info: SessionInfo, now_s: float) -> None:
-        """It changed, or has just been opened."""
+    def changed(self, info: SessionInfo, now_s: float) -> None:
+        """The worker reports a change, or that the session is open."""
         self.info, self.moved_s = info, max(self.moved_s, now_s)
         if not self.opened.done():
             self.opened.set_result(None)
 
     def played(self, stats: SegmentStats, now_s: float, plays_s: float) -> tuple[int, int]:
-        """A segment begins to be shown, for `plays_s` at natural speed. How many were late, and how many
-        frames dropped, since the last."""
+        """A segment begins to be shown, for `plays_s` at natural speed. Returns how many segments were late
+        and how many frames were dropped since the last call."""
         before, self.stats, self.moved_s = self.stats, stats, now_s + plays_s / stats.rate
-        self.keepsake.played(stats)
+        self.recovery.played(stats)
         late = stats.late_total - (before.late_total if before else 0)
         return late, stats.dropped_frames_total - (before.dropped_frames_total if before else 0)
 
-    def stands(self, buffering: Stall | None, now_s: float) -> None:
-        """Its picture stands, or goes on."""
+    def stall(self, buffering: Stall | None, now_s: float) -> None:
+        """The picture stalls, or goes on (None)."""
         self.buffering, self.told_s = buffering, now_s
         self.moved_s = max(self.moved_s, now_s + (buffering.resumes_in_s if buffering else 0.0))
 
@@ -132,7 +134,7 @@ class Session:
         return info
 
     def remember(self, receipt: Receipt) -> None:
-        """The latest receipt of an id. Beyond the limit the oldest are forgotten."""
+        """Keep the latest receipt of an id. Beyond the limit the oldest are forgotten."""
         self.answers[receipt.id] = receipt
         if len(self.answers) > REMEMBERED_ANSWERS:
             forgotten, _ = self.answers.popitem(last=False)
@@ -149,15 +151,15 @@ class Session:
 
 
 def digest(body: ControlBody) -> bytes:
-    """Of what a control asks for, however it was worded; an id and a time limit are no part of that."""
+    """Of what a control asks for, without its id and time limit."""
     if isinstance(body, Image):
         return hashlib.sha256(body.when.encode() + body.pixels.tobytes()).digest()
     return hashlib.sha256(repr(body).encode()).digest()
 
 
 def unguessable(size: int) -> str:
-    """A name or token of so many random bytes. It begins with a letter or a digit: on a command line it would
-    be an option otherwise."""
+    """A name or token of `size` random bytes. It starts with a letter or a digit, otherwise a command line
+    would take it for an option."""
     while not (name := secrets.token_urlsafe(size))[0].isalnum():
         pass
     return name
@@ -172,16 +174,16 @@ def new_session(
     now_s: float,
     on_viewers: Callable[[dict[str, int]], None],
     on_keyframe: Callable[[str], None],
-) -> Session:
-    """`shared`: without tokens. The callbacks are those of its Fanout."""
-    return Session(
+) -> GatewaySession:
+    """`shared`: without tokens. The callbacks are those of the session's Fanout."""
+    return GatewaySession(
         id=info.id,
         token=None if shared else unguessable(24),
         view_token=None if shared else unguessable(24),
         client=client,
         fanout=Fanout(on_viewers, on_keyframe),
         info=info,
-        keepsake=Keepsake(origin),
+        recovery=RecoveryRecord(origin),
         opened=asyncio.get_running_loop().create_future(),
         moved_s=now_s,
         used_s=now_s,

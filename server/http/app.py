@@ -1,6 +1,6 @@
 """The ASGI application: routes, guard, error answers and the page, around the services of one server.
 
-Nothing happens at import, and nothing before the lifespan begins.
+Nothing happens at import, and nothing before the lifespan starts.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from engine.errors import Forbidden
 from server.config import ServerConfig
-from server.gateway.session import Session, unguessable
+from server.gateway.session import GatewaySession, unguessable
 
 Role = Literal["driver", "viewer"]
 LOCAL_NAMES: frozenset[str | None] = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -31,11 +31,11 @@ class Access:
         self.api_key = config.api_key or (None if config.loopback else unguessable(24))
 
     def admit(self, authorization: str | None) -> None:
-        """For what concerns the whole server: opening and listing sessions. Raises Unauthorized."""
+        """For routes that concern the whole server: opening and listing sessions. Raises Unauthorized."""
         if self.api_key is not None and not _same(bearer(authorization), self.api_key):
             raise Unauthorized("this needs the server's key: send Authorization: Bearer <api key>")
 
-    def role(self, session: Session, authorization: str | None) -> Role:
+    def role(self, session: GatewaySession, authorization: str | None) -> Role:
         """What this caller may do with the session. Raises Unauthorized."""
         token = bearer(authorization)
         if session.token is None or _same(token, session.token):
@@ -46,14 +46,14 @@ class Access:
             return "driver"
         raise Unauthorized("this session needs its token: send Authorization: Bearer <token>")
 
-    def steer(self, session: Session, authorization: str | None) -> None:
-        """Raises Unauthorized, or Forbidden for who may only watch."""
+    def steer(self, session: GatewaySession, authorization: str | None) -> None:
+        """Raises Unauthorized, or Forbidden for a token that may only watch."""
         if self.role(session, authorization) != "driver":
             raise Forbidden("this token may only watch: steer with the session's own token")
 
     def known_host(self, host: str | None) -> bool:
-        """On loopback only local names and those of trusted sites: any other means that a site points its own
-        name here (DNS rebinding) to get past the browser's same-origin rule."""
+        """On loopback only local names and those of trusted sites. Any other name means that a site points
+        its own name here (DNS rebinding) to get past the browser's same-origin rule."""
         if not self.loopback or "*" in self.origins:
             return True
         names = {_hostname(urlsplit(origin).netloc) for origin in self.origins} | LOCAL_NAMES
@@ -68,14 +68,14 @@ class Access:
 
 
 def bearer(authorization: str | None) -> str:
-    """The token of an Authorization header; empty where there is none."""
+    """The token of an Authorization header; empty if there is none."""
     scheme, _, token = (authorization or "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def client_name(host: str | None) -> str:
-    """Who counts as one client: an address, or the network that a household or a machine has in IPv6. Behind
-    a proxy on this machine the address is the one that it forwards."""
+    """The name under which a client is counted: its IPv4 address, or its IPv6 /64, which is what a household
+    or a machine gets. Behind a proxy on this machine it is the address that the proxy forwards."""
     try:
         address = ipaddress.ip_address((host or "").partition("%")[0])
     except ValueError:

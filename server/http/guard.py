@@ -1,6 +1,6 @@
-"""What every HTTP request passes: whose name it called, which site's page sent it, and security headers.
+"""Checks the Host and Origin of every HTTP request, and adds security headers to every answer.
 
-Pure ASGI. It decides by server.http.auth and knows no routes.
+Pure ASGI. The rules are in server.http.auth; it knows no routes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Guard:
 
         async def finish(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._dress(MutableHeaders(scope=message), scope["path"], origin if trusted else None)
+                self._add_headers(MutableHeaders(scope=message), scope["path"], origin if trusted else None)
             await send(message)
 
         if refused is not None:
@@ -67,7 +67,7 @@ class Guard:
         message = "pages of other sites may not do this; name the site with --allow-origin"
         return problem(403, "forbidden", message, "Origin")
 
-    def _dress(self, headers: MutableHeaders, path: str, origin: str | None) -> None:
+    def _add_headers(self, headers: MutableHeaders, path: str, origin: str | None) -> None:
         for name, value in HEADERS.items():
             headers.setdefault(name, value)
         headers.setdefault("Cache-Control", "no-store" if path.startswith("/v1/") else "no-cache")

@@ -1,4 +1,4 @@
-"""Routes for who runs the server: is it alive, is it ready, how is it doing."""
+"""Routes for operators: is the server alive, is it ready, how is it doing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def system_routes(services: Services) -> APIRouter:
 
     @router.get("/livez")
     async def alive() -> Response:
-        """The event loop answers, and there is a worker or one may still come: else only a restart helps."""
+        """The event loop answers, and a worker runs or may still come. Otherwise only a restart helps."""
         if services.gateway.given_up:
             return JSONResponse({"alive": False, "reasons": [services.gateway.fault]}, 503)
         return JSONResponse({"alive": True})
@@ -25,10 +25,10 @@ def system_routes(services: Services) -> APIRouter:
     @router.get("/readyz")
     @router.get("/healthz")
     async def ready() -> Response:
-        """Whether a viewer who comes now gets a picture. A broker that is away is no reason to say no."""
+        """Whether a viewer that joins now gets a picture. A lost MQTT broker does not make it unready."""
         gateway, mqtt, capacity = services.gateway, services.mqtt, services.gateway.capacity
         reasons = [gateway.fault] if gateway.fault else []
-        reasons += [f"session {name}: no segment for a while" for name in gateway.stalled()]
+        reasons += [f"session {name}: no segment for a while" for name in gateway.overdue()]
         status = mqtt.status if mqtt else None
         answer = {
             "ready": not reasons,

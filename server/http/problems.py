@@ -1,6 +1,6 @@
-"""Errors as HTTP tells them: problem JSON (RFC 9457) with a stable `code`, a `message` and the `field`.
+"""Errors over HTTP: problem JSON (RFC 9457) with a stable `code`, a `message` and the `field`.
 
-The one place that maps exceptions to statuses. It shows nothing of the inside.
+The one place that maps exceptions to statuses. It reveals no internals.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class RateLimited(InvalidInput):
     code = "rate_limited"
 
 
-STATUS: tuple[tuple[type[PsistreamError], int], ...] = (  # the first that fits
+STATUS: tuple[tuple[type[PsistreamError], int], ...] = (  # the first that matches
     (TooSlow, 408),
     (TooLarge, 413),
     (WrongType, 415),
@@ -70,7 +70,7 @@ STATUS: tuple[tuple[type[PsistreamError], int], ...] = (  # the first that fits
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
-RECEIPT_STATUS = {  # of a rejected receipt; its code came from the runtime, where there is no HTTP
+RECEIPT_STATUS = {  # of a rejected receipt, whose code comes from the runtime
     "invalid": 400,
     "unknown_session": 404,
     "closed": 404,

@@ -15,9 +15,10 @@ from engine.errors import Unavailable
 from engine.images import decode_image
 from engine.types import ByteArray
 from server.config import ServerConfig
-from server.control.mqtt.bridge import MqttBridge, open_mqtt
+from server.control.mqtt.bridge import MqttBridge
+from server.control.mqtt.service import open_mqtt
 from server.gateway.gateway import Gateway
-from server.gateway.session import Session
+from server.gateway.session import GatewaySession
 from server.http.auth import Access, client_name
 from server.http.problems import RateLimited, TooLarge, TooSlow
 from server.http.snapshot_header import check_header
@@ -60,13 +61,13 @@ class Services:
         rate = self.config.controls_per_s
         self.http_controls = TokenBucket(rate, int(2 * rate), time.monotonic())
 
-    def driven(self, request: Request, session_id: str) -> Session:
+    def driven(self, request: Request, session_id: str) -> GatewaySession:
         """The session, if this caller may steer it. Raises UnknownSession, Unauthorized, Forbidden."""
         session = self.gateway.session(session_id)
         self.access.steer(session, request.headers.get("authorization"))
         return session
 
-    def watched(self, request: Request, session_id: str) -> Session:
+    def watched(self, request: Request, session_id: str) -> GatewaySession:
         """The session, if this caller may watch it. Raises UnknownSession, Unauthorized."""
         session = self.gateway.session(session_id)
         self.access.role(session, request.headers.get("authorization"))
@@ -77,8 +78,8 @@ class Services:
         return client_name(request.client.host if request.client else None)
 
     @property
-    def most_snapshot_bytes(self) -> int:
-        """What the file of a session may have, with room for its header and words. Raises Unavailable."""
+    def max_snapshot_bytes(self) -> int:
+        """The most that a session's file may have, its header included. Raises Unavailable."""
         return self._worker().state_bytes + SNAPSHOT_EXTRA_BYTES
 
     def check_snapshot(self, data: bytes) -> None:
@@ -103,7 +104,7 @@ class Services:
 
 
 async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
-    """Never holds more than the limit, never waits for ever. Raises TooLarge, TooSlow."""
+    """The body, of at most `limit` bytes. Raises TooLarge, TooSlow."""
     declared = request.headers.get("content-length", "0")
     if not (declared.isascii() and declared.isdigit()) or int(declared) > limit:
         raise _too_large("body", limit)
@@ -111,8 +112,8 @@ async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
 
 
 async def streamed(request: Request, limit: int, what: str, look: Callable[[bytearray], None]) -> bytes:
-    """The same whatever size is declared; `look` sees what has come so far, and may raise before the size is
-    judged. Raises TooLarge, TooSlow."""
+    """Like `read_body`, but it ignores the declared size. `look` sees what has arrived so far, and may raise
+    before the size is judged. Raises TooLarge, TooSlow."""
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
@@ -132,12 +133,12 @@ def _too_large(what: str, limit: int) -> TooLarge:
 
 @asynccontextmanager
 async def running(config: ServerConfig, access: Access, make_worker: MakeWorker) -> AsyncIterator[Services]:
-    """Everything behind the routes, from loading the model to the last farewell."""
+    """Everything behind the routes, from loading the model to the last message to viewers."""
     metrics = Metrics()
     tasks = Tasks()
     async with Gateway(config, make_worker, metrics) as gateway, Viewers(config, gateway, metrics) as viewers:
         services = Services(config, access, metrics, gateway, viewers)
-        async with open_mqtt(config.mqtt, gateway) as services.mqtt:
+        async with open_mqtt(config.mqtt, gateway, config.mqtt_options) as services.mqtt:
             if services.mqtt is not None:
                 metrics.mqtt(services.mqtt)
             tasks.spawn(_measure_lag(metrics), "measure-lag")
@@ -159,7 +160,7 @@ async def _measure_lag(metrics: Metrics) -> None:
 
 
 def worker_maker(config: ServerConfig) -> MakeWorker:
-    """The placement that the settings ask for."""
+    """Makes workers in the placement that the settings ask for."""
     if config.placement == "thread":
         from server.worker.thread import InProcessWorker
 

@@ -20,13 +20,12 @@ from engine.wire.parse import MAX_HTTP_MESSAGE_BYTES, make_id, parse_control, pa
 from engine.wire.requests import NewSession
 from engine.wire.strict_json import finite, load_object
 from server.control.protocol import receipt_json
-from server.gateway.session import Session
+from server.gateway.session import GatewaySession
 from server.http.problems import WrongType, status_of_code
 from server.http.services import Services, read_body, streamed
 from server.http.snapshot_header import has_header, is_file
 
 FILE = "application/octet-stream"
-MQTT_TOPIC = "psistream/v1/session"
 OF_PROMPT = ("how", "when", "transition_segments")
 PATCHABLE = ("prompt", *OF_PROMPT, "action", "paused", "seed")
 
@@ -38,7 +37,7 @@ def session_routes(services: Services) -> APIRouter:
     async def open_session(request: Request) -> Response:
         services.access.admit(request.headers.get("authorization"))
         services.slow_down(services.openings)
-        wanted, image, snapshot = await beginning(services, request)
+        wanted, image, snapshot = await read_opening(services, request)
         session = await services.gateway.open(
             wanted.prompt, wanted.seed, image, snapshot=snapshot, client=services.client(request)
         )
@@ -88,42 +87,42 @@ def session_routes(services: Services) -> APIRouter:
     return router
 
 
-class Beginning(NamedTuple):
-    """What a new session is to begin with."""
+class OpeningRequest(NamedTuple):
+    """How a new session is to start."""
 
     wanted: NewSession
     image: ByteArray | None
     snapshot: bytes | None
 
 
-async def beginning(services: Services, request: Request) -> Beginning:
-    """From JSON; or from a snapshot's file as the body, and what is to be different in the query. Raises
+async def read_opening(services: Services, request: Request) -> OpeningRequest:
+    """From JSON; or from a snapshot's file as the body, with prompt and seed in the query. Raises
     InvalidInput."""
-    most = services.most_snapshot_bytes
+    most = services.max_snapshot_bytes
     if kind_of(request) == FILE:
         wanted, _ = parse_new_session(from_query(request.query_params))
         data = await read_snapshot(request, most, services.check_snapshot)
-        return Beginning(wanted, None, data)
+        return OpeningRequest(wanted, None, data)
     body = await read_json(
         request, max(MAX_HTTP_MESSAGE_BYTES, 4 * most // 3 + 4096), f", or {FILE} for a snapshot"
     )
     if is_file(body):
         raise WrongType(f"for the file of a snapshot send {FILE}", field="Content-Type")
 
-    def parse() -> Beginning:
+    def parse() -> OpeningRequest:
         wanted, image = parse_new_session(body, max_bytes=len(body), decode_image=services.decode_image)
         snapshot = None if wanted.snapshot is None else base64.b64decode(wanted.snapshot)
         if snapshot is not None:
             services.check_snapshot(snapshot)
-        return Beginning(wanted, image, snapshot)
+        return OpeningRequest(wanted, image, snapshot)
 
     async with services.decoding:
         return await asyncio.to_thread(parse)
 
 
 async def read_snapshot(request: Request, limit: int, check: Callable[[bytes], None]) -> bytes:
-    """It is checked as soon as its header is there: that it is of another model says more than that it is too
-    large for this one. Raises InvalidInput, TooLarge, TooSlow."""
+    """The header is checked as soon as it has arrived: "of another model" says more than "too large for this
+    one". Raises InvalidInput, TooLarge, TooSlow."""
     checked = False
 
     def look(data: bytearray) -> None:
@@ -139,13 +138,15 @@ async def read_snapshot(request: Request, limit: int, check: Callable[[bytes], N
 
 
 def from_query(query: QueryParams) -> dict[str, Any]:
-    """What JSON would say beside `snapshot`, which is the body. Raises InvalidInput."""
+    """The fields that JSON would have beside `snapshot`, which is the body. Raises InvalidInput."""
     for name in query:
         if len(query.getlist(name)) > 1:
-            raise InvalidInput(f"{name[:40]} stands there more than once: say it once", field=name[:40])
+            raise InvalidInput(f"{name[:40]} is given more than once: give it once", field=name[:40])
     for name in ("image", "snapshot"):
         if name in query:
-            raise InvalidInput("the body is the snapshot: prompt and seed may stand beside it", field=name)
+            raise InvalidInput(
+                "the body is the snapshot: only prompt and seed may be given in the query", field=name
+            )
     wanted: dict[str, Any] = {**query, "snapshot": ""}
     seed = query.get("seed", "")
     if seed.isascii() and seed.isdigit() and len(seed) <= 10:
@@ -153,8 +154,9 @@ def from_query(query: QueryParams) -> dict[str, Any]:
     return wanted
 
 
-async def opened(services: Services, request: Request, session: Session) -> Response:
-    """The answer to who opened it; where that one is gone already, nobody ever could use it."""
+async def opened(services: Services, request: Request, session: GatewaySession) -> Response:
+    """The answer to the client that opened it. If that client is gone already, nobody could ever use the
+    session, so it is closed."""
     answer = {**described(services, session), **secrets_of(request, session)}
     if await request.is_disconnected():
         await services.gateway.close_session(session.id)
@@ -166,20 +168,20 @@ def kind_of(request: Request) -> str:
 
 
 async def read_json(request: Request, limit: int = 64 * 1024, other: str = "") -> bytes:
-    """The body of a request that says it is JSON, or says nothing. Raises WrongType, TooLarge."""
+    """The body of a request whose type is JSON or missing. Raises WrongType, TooLarge."""
     kind = kind_of(request)
     if kind not in ("application/json", ""):
         raise WrongType(f"send application/json{other}, not {kind[:60]}", field="Content-Type")
     return await read_body(request, limit)
 
 
-def described(services: Services, session: Session) -> dict[str, Any]:
-    """What anybody who may watch may know."""
+def described(services: Services, session: GatewaySession) -> dict[str, Any]:
+    """What everybody who may watch the session may know."""
     ready, mqtt = services.gateway.ready, services.mqtt
     answer: dict[str, Any] = finite(asdict(services.gateway.info(session.id)))
     answer["whep"] = f"/v1/sessions/{session.id}/whep"
     answer["controls"] = f"/v1/sessions/{session.id}/controls"
-    answer["mqtt"] = {"url": mqtt.url, "topic": f"{MQTT_TOPIC}/{session.id}"} if mqtt else None
+    answer["mqtt"] = mqtt.addresses(session.id) if mqtt else None
     answer["model"] = (
         {
             "name": ready.model,
@@ -198,8 +200,8 @@ def described(services: Services, session: Session) -> dict[str, Any]:
     return answer
 
 
-def secrets_of(request: Request, session: Session) -> dict[str, Any]:
-    """Told once, to who opened the session."""
+def secrets_of(request: Request, session: GatewaySession) -> dict[str, Any]:
+    """Told once, to the client that opened the session."""
     page = f"{request.base_url}?session={quote(session.id)}"
     if session.token:
         page += f"#token={quote(session.token)}"
@@ -219,7 +221,7 @@ def patched(wanted: dict[str, Any]) -> list[Control]:
     how = {name: wanted[name] for name in OF_PROMPT if name in wanted}
     if how and "prompt" not in wanted:
         field = next(iter(how))
-        raise InvalidInput(f"{field} says how a prompt is to take hold: send prompt as well", field=field)
+        raise InvalidInput(f"{field} says how a prompt takes effect: send prompt as well", field=field)
     if "prompt" in wanted:
         messages.append({"type": "prompt", "text": wanted["prompt"], **how})
     if "seed" in wanted:
@@ -235,6 +237,6 @@ def patched(wanted: dict[str, Any]) -> list[Control]:
 
 
 def status_for(receipts: list[Receipt], *, good: int) -> int:
-    """Of an answer that consists of receipts: a rejected one gives the status of its error."""
+    """The status of an answer that consists of receipts: that of the first rejection, else `good`."""
     refused = next((r for r in receipts if r.status == "rejected"), None)
     return good if refused is None else status_of_code(refused.code)

@@ -1,4 +1,4 @@
-"""What can be said of a snapshot at a glance, before anybody asks for a place: by the header of its file.
+"""Judges a snapshot by the header of its file, before its body is read or a place is taken.
 
 Only the worker, which has the model, checks all of it. This knows safetensors' header and no arrays.
 """
@@ -9,41 +9,41 @@ import json
 
 from engine.errors import InvalidInput
 
-KIND = "psistream-session-"  # what the format in the header begins with
-MOST_HEADER_BYTES = 2**16
+KIND = "psistream-session-"  # prefix of the format in the header
+MAX_HEADER_BYTES = 2**16
 
 
 def has_header(data: bytes | bytearray) -> bool:
-    """Whether enough is there of it to tell, of a file that still comes."""
-    return len(data) >= 8 + min(_size(data), MOST_HEADER_BYTES)
+    """Whether the header of a file that is still arriving is complete."""
+    return len(data) >= 8 + min(_size(data), MAX_HEADER_BYTES)
 
 
 def is_file(data: bytes) -> bool:
-    """Whether it looks like safetensors, whatever of."""
-    return 0 < _size(data) <= min(len(data) - 8, MOST_HEADER_BYTES) and data[8:9] == b"{"
+    """Whether it looks like safetensors, of whatever kind."""
+    return 0 < _size(data) <= min(len(data) - 8, MAX_HEADER_BYTES) and data[8:9] == b"{"
 
 
 def check_header(data: bytes, model: str) -> None:
-    """Raises InvalidInput for what can be no snapshot of this model."""
+    """Raises InvalidInput unless this may be a snapshot of `model`."""
     try:
         if not is_file(data):
-            raise ValueError("it does not begin as one")
+            raise ValueError("it does not start as one")
         about = json.loads(data[8 : 8 + _size(data)])["__metadata__"]
         kind, theirs = str(about["format"]), str(about["model"])
     except (ValueError, KeyError, TypeError, RecursionError):
         kind = theirs = ""
     if not kind.startswith(KIND):
         raise InvalidInput(
-            "snapshot: this is no saved moment: send a file that Save or GET …/snapshot gave",
+            "snapshot: this is not a snapshot: send a file that Save or GET …/snapshot made",
             field="snapshot",
         )
     if theirs != model:
         raise InvalidInput(
-            f"snapshot: it is of the model {theirs:.60}, here runs {model}: a server of that model takes it",
+            f"snapshot: it is of the model {theirs:.60}, this server runs {model}: use one of that model",
             field="snapshot",
         )
 
 
 def _size(data: bytes | bytearray) -> int:
-    """Of the header in bytes, as it claims."""
+    """Of the header in bytes, as the file claims."""
     return int.from_bytes(data[:8], "little")

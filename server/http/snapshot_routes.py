@@ -1,6 +1,6 @@
-"""HTTP routes of what a session has become: its snapshot, its log of controls, and another future of it.
+"""HTTP routes that copy a session: its snapshot, its control log, and forks of it.
 
-Requests become calls of the gateway. Who may steer a session may copy it.
+Requests become calls of the gateway. Whoever may steer a session may copy it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def snapshot_routes(services: Services) -> APIRouter:
 
     @router.get("/log")
     async def log(request: Request, session_id: str) -> Response:
-        """Its beginning and its controls: what `psistream replay` makes the same video of."""
+        """Its opening and its controls: `psistream replay` makes the same video from them."""
         session = services.driven(request, session_id)
         services.slow_down(services.exports)
         data = await services.gateway.export(session.id, "log")
@@ -39,7 +39,7 @@ def snapshot_routes(services: Services) -> APIRouter:
 
     @router.post("/fork")
     async def fork(request: Request, session_id: str) -> Response:
-        """A session of one's own that goes on from what this one showed."""
+        """A new session that goes on from what this one showed."""
         session = services.driven(request, session_id)
         services.slow_down(services.openings)
         wanted = parse_fork(await read_json(request) or b"{}")

@@ -1,7 +1,7 @@
-"""WHEP (draft-ietf-wish-whep): watching by one HTTP POST, so that players that exist can connect.
+"""WHEP (draft-ietf-wish-whep): watching by one HTTP POST, so that existing players can connect.
 
-Lenient where existing players are off the draft: If-Match is not asked for, `If-Match: *` with the same
-credentials is trickle, leaving twice is fine, and a viewer's address is secret enough to need no token.
+Lenient where existing players deviate from the draft: If-Match is not required, `If-Match: *` with the same
+credentials means trickle, and leaving twice is fine. A viewer's URL is unguessable, so it needs no token.
 """
 
 from __future__ import annotations

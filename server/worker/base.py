@@ -1,7 +1,7 @@
-"""What a worker is to the gateway: something that takes commands and says what happened. The one boundary.
+"""The boundary between gateway and worker: a worker takes commands and reports events.
 
-Whether it is a thread of this process or another process is not visible here; a worker knows nothing of
-HTTP, viewers or tokens.
+It makes no difference here whether the worker is a thread or another process. A worker knows nothing of HTTP,
+viewers or tokens.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from server.worker.messages import Command, WorkerEvent, WorkerFailed, WorkerRea
 
 @dataclass(frozen=True)
 class GoOn:
-    """Opens a session that another worker has lost, and brings it to where it was. Its place was promised: it
-    has it before any newcomer, whatever this worker measures of itself."""
+    """Opens a session that another worker has lost, and brings it to where it was. Its place was promised, so
+    it is admitted before any newcomer, whatever capacity this worker measures."""
 
     opening: OpenSession
     then: tuple[Command, ...]
@@ -42,14 +42,14 @@ class Applied:
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """The worker is gone without having been told to; what its sessions were is in their snapshots."""
+    """The worker ended without having been told to; its sessions can be restored from their snapshots."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class Alive:
-    """The worker has nothing to say, but it could: told twice a second whatever its device does."""
+    """The heartbeat: sent twice a second, whatever the device does."""
 
 
 NOT_RUNNING = "the worker is not running; try again in a moment"
@@ -84,7 +84,7 @@ _BY_CODE["worker_lost"] = Unavailable
 
 
 def as_error(code: str, message: str) -> PsistreamError:
-    """The exception that a code from the other side of the boundary stands for."""
+    """The exception for a code that came from the other side of the boundary."""
     return _BY_CODE.get(code, BackendError)(message)
 
 

@@ -15,7 +15,7 @@ from engine.types import Discarded, SegmentAwaited, SegmentReady
 from server.config import MediaConfig
 from server.worker.encoder import Encoder, ToYuv
 from server.worker.messages import Packet, SegmentStats, Stalled
-from server.worker.standing import Standing
+from server.worker.stall import StallTracker
 from server.worker.stream import Cue, Rendition, Stream, schedule
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Playout:
     def open(self, session: str) -> None:
         with self._changed:
             now_s = self._clock()
-            self._streams.setdefault(session, Stream(self.fps, Standing(now_s, now_s)))
+            self._streams.setdefault(session, Stream(self.fps, StallTracker(now_s, now_s)))
 
     def forget(self, session: str) -> None:
         with self._changed:
@@ -71,11 +71,11 @@ class Playout:
             stream.epoch = segment.epoch
             stream.cues, dropped = schedule(stream.cues, segment, self.fps, self.config.queue_segments)
             stream.dropped += dropped
-            stream.awaited, stream.standing.heard_s = None, self._clock()
+            stream.awaited, stream.stall.heard_s = None, self._clock()
             self._changed.notify()
 
     def discard(self, invalid: Discarded) -> None:
-        """The segment on the screen plays on; what waits behind it is never shown."""
+        """The segment on the screen plays on; what is queued behind it is never shown."""
         with self._changed:
             if stream := self._streams.get(invalid.session):
                 stream.cues = [c for c in stream.cues if c.segment.segment <= invalid.segment]
@@ -83,10 +83,10 @@ class Playout:
                 self._changed.notify()
 
     def expect(self, awaited: SegmentAwaited) -> None:
-        """A segment that will be late, and when it is expected; it is forgotten once it comes."""
+        """A segment will be late; `awaited` says when it is expected. Forgotten once the segment comes."""
         with self._changed:
             if stream := self._streams.get(awaited.session):
-                stream.awaited, stream.standing.heard_s = awaited, self._clock()
+                stream.awaited, stream.stall.heard_s = awaited, self._clock()
                 self._changed.notify()
 
     def media_time(self, session: str, at_s: float) -> int:
@@ -150,15 +150,15 @@ class Playout:
         return None
 
     def _news(self, session: str, stream: Stream, now_s: float) -> Stalled | None:
-        """Whether the picture stands, if that is news."""
+        """Whether the picture stalls, if that is news."""
         upcoming = stream.upcoming
-        since_s = stream.standing.news_s(upcoming)
+        since_s = stream.stall.news_s(upcoming)
         if since_s is None or since_s > now_s or (stream.cues and stream.cues[0].due_s <= now_s):
             return None
-        return Stalled(session, stream.standing.tell(upcoming, now_s))
+        return Stalled(session, stream.stall.tell(upcoming, now_s))
 
     def _still_at(self, stream: Stream, now_s: float) -> float:
-        """When the last frame is to be sent again: soon for who waits for a keyframe, else now and then."""
+        """When to send the last frame again: soon if a viewer waits for a keyframe, else now and then."""
         if not stream.viewers or stream.shown is None:
             return float("inf")
         if stream.cues and stream.cues[0].due_s - now_s < 2 / stream.fps:
@@ -173,10 +173,10 @@ class Playout:
         return at_s
 
     def _pause(self, now_s: float) -> float | None:
-        """How long there is nothing to do; None until something changes."""
+        """How long there is nothing to do. None: until something changes."""
         times = [s.cues[0].due_s for s in self._streams.values() if s.cues]
         times += [self._still_at(s, now_s) for s in self._streams.values()]
-        times += [t for s in self._streams.values() if (t := s.standing.news_s(s.upcoming)) is not None]
+        times += [t for s in self._streams.values() if (t := s.stall.news_s(s.upcoming)) is not None]
         soonest = min(times, default=float("inf"))
         return None if soonest == float("inf") else max(0.0005, soonest - now_s)
 
@@ -187,7 +187,7 @@ class Playout:
         self._encode(session, stream, cue, pts, started_s)
         if repeat:
             return
-        if stream.standing.showed(cue.due_s + cue.for_s):
+        if stream.stall.showed(cue.due_s + cue.for_s):
             self._emit(Stalled(session, None))
         stream.encode_s.append(self._clock() - started_s)
         if cue.index == 0:

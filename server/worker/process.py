@@ -1,7 +1,7 @@
 """A worker in a child process: its Python never delays ours, and if it dies its sessions go on in another.
 
-Both ends talk pickled dataclasses over a pipe. The child ends when the pipe does, so it never outlives
-its parent; the parent hears of a child's death as the end of the pipe.
+Both ends send pickled dataclasses over a pipe. The child ends when the pipe closes, so it never outlives its
+parent. The parent notices the child's death as the end of the pipe.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from multiprocessing.connection import Connection
 from engine.errors import PsistreamError, Unavailable
 from server.config import WorkerConfig
 from server.worker.base import NOT_RUNNING, TOO_MUCH, Event, OnEvent, Order, WorkerLost, as_error, as_failure
-from server.worker.device import Device
+from server.worker.core import WorkerCore
 from server.worker.messages import Stop, WorkerFailed, WorkerReady
 
 log = logging.getLogger(__name__)
 
-OUTBOX = 512  # commands that wait for the pipe; when full, `send` refuses
-GRACE_S = 1.0  # to stop in good order
+OUTBOX = 512  # commands queued for the pipe; when full, `send` refuses
+GRACE_S = 1.0  # for an orderly stop
 FAILED = 1  # exit code of a worker that was not told to stop
 
 
@@ -88,7 +88,7 @@ class ProcessWorker:
         self._reader.start()
 
     def _read(self, pipe: Connection, writer: threading.Thread) -> None:
-        """Until the child is gone; then the pipe is nobody's any more, and is closed."""
+        """Until the child is gone; then the pipe is closed."""
         while True:
             try:
                 event = pipe.recv()
@@ -100,7 +100,7 @@ class ProcessWorker:
             self._commands.put_nowait(None)
         if not self._closing and self._process is not None:
             self._process.join(GRACE_S)
-            self._post(WorkerLost(_obituary(self._process.exitcode)))
+            self._post(WorkerLost(_cause_of_death(self._process.exitcode)))
         writer.join()
         pipe.close()
 
@@ -108,7 +108,7 @@ class ProcessWorker:
         while (command := self._commands.get()) is not None:
             try:
                 pipe.send(command)
-            except (OSError, ValueError):  # the reader notices as well, and tells
+            except (OSError, ValueError):  # the reader notices as well, and reports it
                 return
 
     def _stop(self, process: multiprocessing.process.BaseProcess) -> None:
@@ -145,7 +145,7 @@ class ProcessWorker:
             self._on_event(event)
 
 
-def _obituary(exitcode: int | None) -> str:
+def _cause_of_death(exitcode: int | None) -> str:
     if exitcode is None:
         return "the worker closed its pipe but is still running"
     if exitcode < 0:
@@ -157,29 +157,32 @@ def _obituary(exitcode: int | None) -> str:
 
 
 def child_main(pipe: Connection, config: WorkerConfig) -> None:
-    """Load, say so, and obey until told to stop or the parent is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # they go to the whole group; the parent decides
+    """Load the model, report that, and run commands until told to stop or the parent is gone."""
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # Ctrl-C reaches the whole process group; the parent decides
         signal.signal(number, signal.SIG_IGN)
     lock = threading.Lock()
 
     def emit(event: Event) -> None:
         with lock:
-            with contextlib.suppress(OSError, ValueError):  # the parent is gone: `_obey` notices
+            with contextlib.suppress(OSError, ValueError):  # the parent is gone: `_run_commands` notices
                 pipe.send(event)
-            if isinstance(event, WorkerLost):  # what is left here is of no use, to nobody
+            if isinstance(event, WorkerLost):  # this process is of no use any more
                 os._exit(FAILED)
 
     try:
-        device = Device(config, emit)
+        device = WorkerCore(config, emit)
     except PsistreamError as error:
         emit(as_failure(error))
         return
     emit(device.ready)
     exitcode = FAILED
     try:
-        _obey(device, pipe)
+        _run_commands(device, pipe)
         exitcode = 0
-    except Exception:  # the outermost loop: nobody above would write it down
+    except Exception:  # the outermost loop: nothing above would log it
         log.exception("the worker failed")
     finally:
         threading.Timer(GRACE_S, os._exit, (exitcode,)).start()  # a device that hangs must not keep us alive
@@ -187,7 +190,7 @@ def child_main(pipe: Connection, config: WorkerConfig) -> None:
         os._exit(exitcode)
 
 
-def _obey(device: Device, pipe: Connection) -> None:
+def _run_commands(device: WorkerCore, pipe: Connection) -> None:
     while True:
         try:
             command = pipe.recv()

@@ -1,15 +1,18 @@
-"""What playout keeps of one session: the frames that wait, who watches, its encoders and its media clock.
+"""What playout keeps of one session: queued frames, viewers, encoders, the media clock, pending receipts.
 
 Plain data and a queue; it starts no thread and sends nothing.
 """
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
-from engine.types import ByteArray, SegmentAwaited, SegmentReady
+from engine.types import ByteArray, Receipt, SegmentAwaited, SegmentReady
 from server.worker.encoder import CLOCK_RATE, Encoder
-from server.worker.standing import Standing, Upcoming
+from server.worker.stall import StallTracker, Upcoming
+
+PENDING_LIMIT = 64  # receipts per session; more are sent without a time
 
 
 @dataclass
@@ -41,10 +44,10 @@ class Cue:
 
 @dataclass
 class Stream:
-    """What playout keeps of one session. Bounded: at most `queue_segments` segments wait, the oldest go."""
+    """What playout keeps of one session. Bounded: `queue_segments` segments; overflow drops the oldest."""
 
     fps: int
-    standing: Standing
+    stall: StallTracker
     awaited: SegmentAwaited | None = None
     cues: list[Cue] = field(default_factory=list)
     viewers: dict[str, int] = field(default_factory=dict)
@@ -53,7 +56,7 @@ class Stream:
     shown_s: float = float("-inf")  # when a frame was last sent
     base_s: float | None = None  # media time 0
     last_pts: int = -1
-    epoch: int = 0  # what is of an older one is stale
+    epoch: int = 0  # segments of older epochs are stale
     dropped: int = 0
     encode_ms: float = 0.0
     encode_s: list[float] = field(default_factory=list)
@@ -61,7 +64,7 @@ class Stream:
 
     @property
     def upcoming(self) -> Upcoming | None:
-        """What is shown next: the first frame that waits, else the segment that is awaited."""
+        """What is shown next: the first queued frame, or else the segment that is awaited."""
         if self.cues:
             segment = self.cues[0].segment
             return Upcoming(self.cues[0].due_s, segment.speed, segment.rate)
@@ -70,7 +73,7 @@ class Stream:
         return Upcoming(self.awaited.due_s, self.awaited.speed, self.awaited.rate)
 
     def media_time(self, at_s: float) -> int:
-        """Continuous, follows the wall clock: what a receiver's jitter buffer expects."""
+        """Continuous and in step with the wall clock, as a receiver's jitter buffer expects."""
         if self.base_s is None:
             self.base_s = at_s
         return round((at_s - self.base_s) * CLOCK_RATE)
@@ -81,9 +84,9 @@ class Stream:
 
 
 def schedule(cues: list[Cue], segment: SegmentReady, fps: int, limit: int) -> tuple[list[Cue], int]:
-    """The queue with this segment in it, and how many frames were dropped for want of room. Pure.
+    """The queue with this segment in it, and how many frames overflowed. Pure.
 
-    Frames stand apart as the segment's rate says. A new epoch replaces what was to be shown from its first
+    The segment's rate gives the distance of its frames. A new epoch replaces what was queued from its first
     frame on."""
     kept = [c for c in cues if c.segment.epoch == segment.epoch or c.due_s < segment.due_s]
     apart_s = 1 / (fps * segment.rate)
@@ -91,3 +94,76 @@ def schedule(cues: list[Cue], segment: SegmentReady, fps: int, limit: int) -> tu
     waiting = [*kept, *new]
     excess = max(0, len(waiting) - limit * len(segment.frames))
     return waiting[excess:], excess
+
+
+@dataclass
+class _Shown:
+    first_frame: int = 0
+    frames: int = 0
+    due_s: float = 0.0
+    rate: float = 1.0
+    pending: list[Receipt] = field(default_factory=list)
+    watched: bool = False
+    paused: bool = False
+
+
+class Timing:
+    """Which frame is shown when, so that an `applied` receipt can name its place on the media clock.
+
+    The engine says `applied` before the segment exists. A receipt is pending here until its segment exists,
+    so that `applied` is a fact with a time. If no segment comes soon (paused, unwatched) it is passed on at
+    once. Every method that returns receipts returns those that may be sent now. Thread-safe."""
+
+    def __init__(self, fps: int) -> None:
+        self._fps = fps
+        self._lock = threading.Lock()
+        self._sessions: dict[str, _Shown] = {}
+
+    def segment(self, segment: SegmentReady) -> list[Receipt]:
+        with self._lock:
+            session = self._sessions.setdefault(segment.session, _Shown())
+            session.first_frame, session.frames = segment.first_frame, len(segment.frames)
+            session.due_s, session.rate = segment.due_s, segment.rate
+            pending, session.pending = session.pending, []
+            end = session.first_frame + session.frames
+            for receipt in pending:
+                if receipt.frame is not None and receipt.frame >= end:
+                    session.pending.append(receipt)
+            return [receipt for receipt in pending if receipt not in session.pending]
+
+    def applied(self, receipt: Receipt) -> list[Receipt]:
+        with self._lock:
+            session = self._sessions.setdefault(receipt.session, _Shown())
+            to_come = receipt.frame is not None and receipt.frame >= session.first_frame + session.frames
+            running = session.watched and not session.paused
+            if to_come and running and len(session.pending) < PENDING_LIMIT:
+                session.pending.append(receipt)
+                return []
+            return [receipt]
+
+    def set_running(
+        self, name: str, *, watched: bool | None = None, paused: bool | None = None
+    ) -> list[Receipt]:
+        with self._lock:
+            session = self._sessions.setdefault(name, _Shown())
+            session.watched = session.watched if watched is None else watched
+            session.paused = session.paused if paused is None else paused
+            if session.watched and not session.paused:
+                return []
+            pending, session.pending = session.pending, []
+            return pending
+
+    def due_s(self, receipt: Receipt) -> float | None:
+        with self._lock:
+            session = self._sessions.get(receipt.session)
+            if session is None or receipt.frame is None:
+                return None
+            ahead = receipt.frame - session.first_frame
+            if not 0 <= ahead < session.frames:
+                return None
+            return session.due_s + ahead / (self._fps * session.rate)
+
+    def forget(self, name: str) -> list[Receipt]:
+        with self._lock:
+            session = self._sessions.pop(name, None)
+            return session.pending if session else []

@@ -10,7 +10,7 @@ import threading
 from engine.errors import Unavailable
 from server.config import WorkerConfig
 from server.worker.base import NOT_RUNNING, TOO_MUCH, Event, OnEvent, Order, WorkerLost
-from server.worker.device import Device
+from server.worker.core import WorkerCore
 from server.worker.messages import Stop, WorkerReady
 
 OUTBOX = 512  # commands; when full, `send` refuses
@@ -23,14 +23,14 @@ class InProcessWorker:
     def __init__(self, config: WorkerConfig, on_event: OnEvent) -> None:
         self._config, self._on_event = config, on_event
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._device: Device | None = None
+        self._device: WorkerCore | None = None
         self._commands: queue.Queue[Order] = queue.Queue(OUTBOX)
         self._thread: threading.Thread | None = None
         self._closed = False
 
     async def start(self) -> WorkerReady:
         self._loop = asyncio.get_running_loop()
-        self._device = await asyncio.to_thread(Device, self._config, self._emit)
+        self._device = await asyncio.to_thread(WorkerCore, self._config, self._emit)
         self._thread = threading.Thread(target=self._run, args=(self._device,), name="worker", daemon=True)
         self._thread.start()
         return self._device.ready
@@ -52,7 +52,7 @@ class InProcessWorker:
                 self._commands.put_nowait(Stop())
             await asyncio.to_thread(self._thread.join, GRACE_S)
 
-    def _run(self, device: Device) -> None:
+    def _run(self, device: WorkerCore) -> None:
         while True:
             command = self._commands.get()
             try:

@@ -1,7 +1,6 @@
-"""Says that the worker is alive; when a call of its device does not come back, and when it does.
+"""Sends the worker's heartbeat, and reports when a call of its device hangs and when that is over.
 
-A thread of its own, since the device's is the one that is stuck, and a long call is no reason to fall silent.
-It knows the device only as a question.
+It runs on a thread of its own, since the device's thread is the one that hangs.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from server.worker.base import Alive
 from server.worker.messages import Hung
 
 ASK_S, TELL_S = 0.1, 1.0
-BEAT = 5  # questions from one sign of life to the next
+BEAT = 5  # checks from one heartbeat to the next
 
 
 class Watchdog:
-    """`hangs_for_s` is asked ten times a second: for how long the present call has been out, where that is
-    too long. `emit` is told when that begins, every second while it lasts, and when it is over; and twice a
-    second a sign of life."""
+    """`hangs_for_s` is called ten times a second: how long the present call has taken, if that is too long,
+    else None. `emit` gets Hung when that begins, every second while it lasts and when it is over, and Alive
+    twice a second."""
 
     def __init__(self, hangs_for_s: Callable[[], float | None], emit: Callable[[Hung | Alive], None]) -> None:
         self._hangs_for_s, self._emit = hangs_for_s, emit
@@ -38,7 +37,7 @@ class Watchdog:
             self._thread.join(timeout=2 * ASK_S)
 
     def look(self) -> None:
-        """Ask once."""
+        """Check once."""
         for_s = self._hangs_for_s()
         if for_s is None:
             if self._told_s is not None:

@@ -137,7 +137,7 @@ async def test_a_device_that_is_too_slow_is_told_calmly_and_one_that_keeps_up_is
     slow = ["--backend", "fake", "--model", str(tmp_path)]
     with own_server(slow) as subject:
         async with opened(browser, subject.target.base, large=True) as page:
-            told = "[psistream.state, document.querySelector('.curtain').textContent]"
+            told = "[psistream.state, document.querySelector('.overlay').textContent]"
             state, words = await until(page, told, lambda t: t[0] == "live" or "about" in t[1], "connected")
             assert state == "live" or "first picture is being made" in words
             await live(page)
@@ -196,10 +196,10 @@ async def test_a_phone_fits_and_its_buttons_walk(browser: Browser, server: Subje
         await page.screenshot(path=tmp_path / "phone.png")
 
 
-async def test_an_unknown_session_is_told_in_words(browser: Browser, server: Subject) -> None:
+async def test_the_page_says_that_a_session_does_not_exist(browser: Browser, server: Subject) -> None:
     async with opened(browser, f"{server.target.base}?session=nobody") as page:
         await until(page, "psistream.state", lambda s: s == "unknown", "unknown")
-        assert "not there" in await page.inner_text("[data-part=title]")
+        assert "does not exist" in await page.inner_text("[data-part=title]")
         await page.click("[data-part=actions] >> text=shared")
         await live(page)
 
@@ -226,7 +226,7 @@ async def test_chips_speak_the_words_that_the_model_was_trained_on(browser: Brow
     async with opened(browser, server.target.base) as page:
         spoken = await page.evaluate(
             """async () => {
-              const {say, WORDS} = await import('/js/vocabulary.js');
+              const {say, WORDS} = await import('/js/steering/vocabulary.js');
               const all = (field) => Object.keys(WORDS[field]);
               const doing = (hero) => all('move').map((move) => [hero, move, say({hero, move})]);
               const heroes = all('hero').flatMap(doing);
@@ -267,7 +267,7 @@ async def test_a_prompt_typed_before_the_connection_is_there_is_not_lost(
         await page.goto(server.target.base)
         await page.fill("#prompt", "a black cube")
         await page.press("#prompt", "Enter")
-        assert "as soon as it can" in await page.inner_text("#toast")
+        assert "as soon as possible" in await page.inner_text("#toast")
         assert await page.evaluate("() => psistream.lastReceipt") is None
         holding.set()
         await until(page, "psistream.lastReceipt", lambda r: r and r["status"] == "applied", "sent after all")

@@ -99,7 +99,7 @@ async def test_page_and_command_line_understand_mixes_alike(browser: Browser, se
     async with opened(browser, server.target.base) as page:
         answers = await page.evaluate(
             """async (lines) => {
-              const {mixed} = await import('/js/mix.js');
+              const {mixed} = await import('/js/steering/mix.js');
               return lines.map((line) => { try { return mixed(line); } catch (error) { return null; } });
             }""",
             LINES,
@@ -204,7 +204,7 @@ async def test_a_moment_is_saved_and_dropped_on_the_page_again(
         await reads(page, "#caption", "an orange balloon")
         spoilt = {"name": "x.safetensors", "mimeType": "", "buffer": b"spoilt"}
         await page.set_input_files("#moment-file", spoilt)  # type: ignore[arg-type]
-        await reads(page, "#toast", "snapshot: this is no saved moment")
+        await reads(page, "#toast", "snapshot: this is not a snapshot")
         assert await page.evaluate("() => psistream.state") == "live"
 
 

@@ -23,7 +23,7 @@ NO_WAY = r"""(() => {
   };
 })()"""
 TAPS = """async () => {
-  const {Walker} = await import('/js/keys.js');
+  const {Walker} = await import('/js/steering/keys.js');
   const said = [], walker = new Walker((action) => said.push(action));
   walker.press('key', 'left');
   walker.release('key');  // waits until it was applied, and then the connection is lost

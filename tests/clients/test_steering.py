@@ -77,7 +77,7 @@ def test_another_future_is_watched_and_kept_if_that_is_wished(
         (["--fork", "-1"], "--fork must be seconds"),
         (["--keep"], "--keep is for a session that --from or --fork opens"),
         (["--from", "nowhere"], "--from: nowhere cannot be read"),
-        (["--from", __file__], "snapshot: this is no saved moment"),
+        (["--from", __file__], "snapshot: this is not a snapshot"),
         (["--save", "/nowhere/x"], "--save: /nowhere/x cannot be written"),
     ],
 )

@@ -21,8 +21,8 @@ from engine.errors import ModelFilesError
 from engine.model.dit import MemoryPackDiT
 from engine.model.framepack import Serve
 from engine.model.presets import PRESETS
+from export.checkpoint.public import NAME
 from export.framepack import convert as command
-from export.framepack.checkpoint import NAME
 from export.framepack.convert import Options, choose_window, convert
 from tests.rigs import framepack
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from engine.errors import InvalidInput, ModelFilesError
-from export.framepack.checkpoint import NAME
+from export.checkpoint.public import NAME
 from export.framepack.convert import Options, convert
 from tests.rigs import framepack
 from tests.rigs.framepack import amend

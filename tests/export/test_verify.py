@@ -119,6 +119,15 @@ def test_distances_are_what_they_say() -> None:
     assert distance(-b, b).cosine == pytest.approx(-1.0)
 
 
+def test_a_cosine_is_one_at_most_and_exactly_where_nothing_differs() -> None:
+    """Numerator and denominator are sums of their own: on some processors their ratio is 1 and an ulp."""
+    for seed in range(200):
+        x = np.random.default_rng(seed).standard_normal(977)
+        assert distance(x, x) == Distance(0.0, 0.0, 1.0)
+        assert 1 - 1e-12 < distance(3 * x, x).cosine <= 1
+        assert -1 <= distance(-3 * x, x).cosine < -1 + 1e-12
+
+
 def test_gates_widen_with_precision_and_unknown_ones_are_refused() -> None:
     order = ["fp32", "fp16", "bf16", "fp8"]
     assert [gate(p).rel_l2 for p in order] == sorted(GATES[p].rel_l2 for p in order)

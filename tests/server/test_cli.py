@@ -75,13 +75,13 @@ def test_a_command_is_imported_only_when_it_is_asked_for(
     (tmp_path / "late_command.py").write_text("def main(argv):\n    print(argv)\n    return 7\n")
     (tmp_path / "needy_command.py").write_text("import a_library_that_nobody_has\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(cli.COMMANDS, "train", cli.Command("late_command:main", ""))
+    monkeypatch.setitem(cli.COMMANDS, "train", cli.Subcommand("late_command:main", ""))
     assert cli.main(["train", "--steps", "3"]) == 7
     assert capsys.readouterr().out == "['--steps', '3']\n"
-    monkeypatch.setitem(cli.COMMANDS, "train", cli.Command("needy_command:main", ""))
+    monkeypatch.setitem(cli.COMMANDS, "train", cli.Subcommand("needy_command:main", ""))
     assert cli.main(["train"]) == 1
     assert "pip install 'psistream[train]'" in capsys.readouterr().err
-    monkeypatch.setitem(cli.COMMANDS, "train", cli.Command("server.nowhere:main", ""))
+    monkeypatch.setitem(cli.COMMANDS, "train", cli.Subcommand("server.nowhere:main", ""))
     assert cli.main(["train"]) == 1
     assert "not part of this installation" in capsys.readouterr().err
 
@@ -93,7 +93,7 @@ def test_errors_of_ours_are_one_line(
         "from engine.errors import Unavailable\ndef main(argv):\n    raise Unavailable('no camera')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(cli.COMMANDS, "view", cli.Command("failing_command:main", ""))
+    monkeypatch.setitem(cli.COMMANDS, "view", cli.Subcommand("failing_command:main", ""))
     assert cli.main(["view"]) == 1
     assert capsys.readouterr().err == "psistream: no camera\n"
 

@@ -1,24 +1,24 @@
-/** Wires the page: modules know their own thing, this file knows which of them talk to each other. */
+/** Wires the page together. Each module minds its own business; only this file knows which of them talk to each other. */
 
-import { Ask } from "./ask.js";
-import { FINAL } from "./connection.js";
-import { accept, download, isMoment } from "./files.js";
-import { Futures } from "./futures.js";
-import { Help } from "./help.js";
-import { attachKeys, attachPads, typing } from "./keys.js";
-import { patiently } from "./opening.js";
-import { Panel } from "./panel.js";
-import { ReceiptLine } from "./receipt.js";
-import { Session } from "./session.js";
-import { Share } from "./share.js";
-import { HINT, TOUCH_HINT, WATCHING } from "./states.js";
-import { Toast } from "./toast.js";
-import { say, surprise } from "./vocabulary.js";
-import { Words } from "./words.js";
+import { PromptBox } from "./steering/prompt_box.js";
+import { FINAL } from "./media/connection.js";
+import { accept, download, isMoment } from "./session/files.js";
+import { Panes } from "./session/panes.js";
+import { Help } from "./ui/help.js";
+import { attachKeys, attachPads, typing } from "./steering/keys.js";
+import { patiently } from "./session/admission.js";
+import { Panel } from "./figures/panel.js";
+import { ReceiptLine } from "./steering/receipt_line.js";
+import { Session } from "./session/session.js";
+import { Share } from "./session/share.js";
+import { HINT, TOUCH_HINT, WATCHING } from "./ui/states.js";
+import { Toast } from "./ui/toast.js";
+import { say, surprise } from "./steering/vocabulary.js";
+import { WordChips } from "./steering/word_chips.js";
 
 const $ = (id) => document.getElementById(id);
 const { body } = document;
-const REWIND_S = 5; // by one key
+const REWIND_S = 5; // per key press
 const hint = window.matchMedia("(hover: none)").matches ? TOUCH_HINT : HINT;
 
 const toast = new Toast({ box: $("toast"), text: $("toast-text"), left: $("toast-left"), stop: $("toast-stop") });
@@ -26,55 +26,55 @@ const line = new ReceiptLine($("receipt"), $("spoken"), hint);
 const panel = new Panel({ root: $("panel"), toggle: $("panel-toggle") });
 const share = new Share({ button: $("share"), card: $("share-card"), link: $("share-link"), copy: $("share-copy"), text: $("share-text") });
 const help = new Help({ dialog: $("help"), open: $("help-open"), close: $("help-close") });
-const futures = new Futures({
+const panes = new Panes({
   root: $("panes"),
   first: $("pane"),
   mode: new URLSearchParams(window.location.search).get("render") ?? "auto",
-  doings: (pane) => (futures.two ? { close: () => dismiss(pane) } : { main: () => go(new Session()), create }),
+  buttons: (pane) => (panes.two ? { close: () => dismiss(pane) } : { main: () => go(new Session()), create }),
   prepare: listen,
 });
-const ask = new Ask({
+const promptBox = new PromptBox({
   form: $("ask"), input: $("prompt"), modes: $("ask").querySelectorAll("[data-how]"), when: $("when"),
-  leave: () => futures.active.part("frame").focus(),
-  submit: (control, text) => futures.active.prompt(control, text),
+  leave: () => panes.active.part("frame").focus(),
+  submit: (control, text) => panes.active.prompt(control, text),
   mix: (shares) => line.mixing(shares),
 });
-const words = new Words({ row: $("chips"), card: $("words"), choose: (text, how) => futures.active.prompt(ask.control({ text }, { how: how ?? undefined }), text) });
+const words = new WordChips({ row: $("chips"), card: $("words"), choose: (text, how) => panes.active.prompt(promptBox.control({ text }, { how: how ?? undefined }), text) });
 
-let forking = false; // asked for, not there yet
+let forking = false; // a fork was requested and has not been answered
 
 // ---- sessions ----
 
-/** The chosen pane shows this session from now on. */
+/** Show this session in the active pane. */
 function go(session) {
-  const { active, panes } = futures;
-  if (active === panes[1]) forget(active.session);
+  const { active, all } = panes;
+  if (active === all[1]) forget(active.session);
   active.go(session);
   window.history.pushState(null, "", address());
   describe();
 }
 
-/** As the page's address says. */
+/** Show the sessions that the page's address names. */
 function arrive() {
-  const [first, second] = futures.panes;
+  const [first, second] = panes.all;
   const beside = Session.besideFrom(window.location);
-  if (second && !beside) futures.close(second);
+  if (second && !beside) panes.close(second);
   if (first.session?.id !== Session.fromLocation(window.location).id) first.go(Session.fromLocation(window.location));
-  if (beside && futures.panes[1]?.session.id !== beside.id) (futures.panes[1] ?? futures.open()).go(beside);
+  if (beside && panes.all[1]?.session.id !== beside.id) (panes.all[1] ?? panes.open()).go(beside);
   describe();
 }
 
 function address() {
-  const [first, second] = futures.panes;
+  const [first, second] = panes.all;
   return first.session.address(second?.session);
 }
 
-/** All that the page says of the session that is steered. */
+/** Update everything that describes the steered session. */
 function describe() {
-  const { active, two, panes } = futures;
+  const { active, two, all } = panes;
   const { session } = active;
   if (!session) return;
-  const number = panes.indexOf(active) + 1;
+  const number = all.indexOf(active) + 1;
   body.classList.toggle("watch-only", session.watch);
   for (const control of document.querySelectorAll("#dock :is(input, button), .strip button")) control.disabled = session.watch;
   $("fork").disabled ||= two || forking;
@@ -84,7 +84,7 @@ function describe() {
   $("end-private").hidden = two || session.shared || session.watch || !session.token;
   share.offer(session.link({ watch: true }));
   panel.watch(active);
-  line.recall([...active.ledger.entries.values()].filter(worthShowing).at(-1) ?? null, session.watch ? WATCHING : hint);
+  line.recall([...active.receipts.entries.values()].filter(worthShowing).at(-1) ?? null, session.watch ? WATCHING : hint);
   follow(active.info);
   status();
 }
@@ -95,7 +95,7 @@ function follow(info) {
 }
 
 function status() {
-  const { active } = futures;
+  const { active } = panes;
   const { text, worry } = active.status();
   body.dataset.phase = active.phase;
   body.classList.toggle("paused", active.paused);
@@ -103,12 +103,12 @@ function status() {
   if ($("status-text").textContent !== text) $("status-text").textContent = text;
 }
 
-/** A session from `make`, once the server has a place for it; null where it has none and we were told to stop. */
+/** The session that `make` opens, once the server has capacity for it; null if the user stops waiting. */
 async function opened(make) {
   try {
     return await patiently(make, (why, atMs) => toast.wait(why, atMs));
   } catch (error) {
-    toast.say(error.status === 0 ? "The server cannot be reached, so no session could be made." : error.message);
+    toast.say(error.status === 0 ? "The server cannot be reached, so no session was opened." : error.message);
     return null;
   }
 }
@@ -119,41 +119,41 @@ async function create() {
 }
 
 async function fork() {
-  const { active, two } = futures;
+  const { active, two } = panes;
   if (two || forking || active.session.watch) return;
   forking = true;
   describe();
   const session = await opened(() => active.session.fork());
   forking = false;
-  if (session && !futures.two) {
-    futures.open().go(session);
+  if (session && !panes.two) {
+    panes.open().go(session);
     window.history.pushState(null, "", address());
     $("prompt").focus({ preventScroll: true });
   }
   describe();
 }
 
-/** Keep the other future. What was forked from goes on, whoever watches. */
+/** Close this pane and keep the other one. The session that was forked goes on, even if nobody watches it. */
 function dismiss(pane) {
-  if (pane === futures.panes[1]) forget(pane.session);
-  futures.close(pane);
+  if (pane === panes.all[1]) forget(pane.session);
+  panes.close(pane);
   window.history.pushState(null, "", address());
   describe();
 }
 
-/** A fork that is shown no more makes room on the server. */
+/** End a fork that is no longer shown, to free its capacity on the server. */
 function forget(session) {
-  if (session.token) session.remove().catch(() => {}); // it may be over by now
+  if (session.token) session.remove().catch(() => {}); // it may have ended already
 }
 
 async function end() {
-  const { session } = futures.active;
+  const { session } = panes.active;
   go(new Session());
   await session.remove().catch((error) => toast.say(error.message));
 }
 
 async function save() {
-  const { session, info } = futures.active;
+  const { session, info } = panes.active;
   try {
     download(await session.snapshot(), `psistream-${session.id}-${info?.segment ?? 0}.safetensors`);
   } catch (error) {
@@ -162,18 +162,18 @@ async function save() {
 }
 
 async function take(file) {
-  if (!isMoment(file)) return futures.active.sendImage(file);
+  if (!isMoment(file)) return panes.active.sendImage(file);
   const session = await opened(() => Session.restore(file));
   if (session) go(session);
 }
 
-// ---- what comes in ----
+// ---- events from the panes ----
 
 const worthShowing = (entry) => entry.kind !== "action" || entry.status === "rejected";
 
 function listen(pane) {
   const on = (name, handler) => pane.addEventListener(name, ({ detail }) => handler(detail));
-  const chosen = () => pane === futures.active;
+  const chosen = () => pane === panes.active;
   on("phase", () => chosen() && status());
   on("info", (info) => chosen() && (follow(info), status()));
   on("receipt", (entry) => chosen() && worthShowing(entry) && line.show(entry));
@@ -193,19 +193,19 @@ function listen(pane) {
   pane.part("close").addEventListener("click", () => dismiss(pane));
 }
 
-futures.addEventListener("choose", describe);
+panes.addEventListener("choose", describe);
 setInterval(() => document.hidden || status(), 500);
 
-// ---- what people do ----
+// ---- user input ----
 
 function fullscreen() {
   (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen?.())?.catch(() => {});
 }
 
-attachKeys(() => futures.active.walker);
-attachPads(document.querySelector(".pad"), () => futures.active.walker);
-accept({ inputs: [$("file"), $("moment-file")], veil: $("drop"), enabled: () => !futures.active.session.watch, take });
-for (const button of document.querySelectorAll("[data-back]")) button.addEventListener("click", () => futures.active.rewind(Number(button.dataset.back)));
+attachKeys(() => panes.active.walker);
+attachPads(document.querySelector(".pad"), () => panes.active.walker);
+accept({ inputs: [$("file"), $("moment-file")], veil: $("drop"), enabled: () => !panes.active.session.watch, take });
+for (const button of document.querySelectorAll("[data-back]")) button.addEventListener("click", () => panes.active.rewind(Number(button.dataset.back)));
 $("fork").addEventListener("click", fork);
 $("save").addEventListener("click", save);
 $("load").addEventListener("click", () => $("moment-file").click());
@@ -215,40 +215,40 @@ $("end-private").addEventListener("click", end);
 const KEYS = {
   "/": () => $("prompt").focus(),
   "?": () => help.show(),
-  "[": () => futures.active.rewind(REWIND_S),
-  1: () => futures.panes[0].part("frame").focus(), // to focus is to choose
-  2: () => futures.panes[1]?.part("frame").focus(),
+  "[": () => panes.active.rewind(REWIND_S),
+  1: () => panes.all[0].part("frame").focus(), // focus selects the pane
+  2: () => panes.all[1]?.part("frame").focus(),
   f: fullscreen,
   i: () => panel.flip(),
-  p: () => futures.active.togglePause(),
+  p: () => panes.active.togglePause(),
   t: fork,
 };
 KEYS.Enter = KEYS["/"];
 KEYS.Backspace = KEYS["["];
 
 window.addEventListener("keydown", (event) => {
-  for (const pane of futures.panes) pane.screen.resume();
+  for (const pane of panes.all) pane.screen.resume();
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.repeat || typing(event.target) || help.open) return;
   const onButton = event.target instanceof HTMLButtonElement || event.target instanceof HTMLAnchorElement;
   if (!Object.hasOwn(KEYS, event.key) || (event.key === "Enter" && onButton)) return;
   event.preventDefault();
   KEYS[event.key]();
 });
-window.addEventListener("pointerdown", () => futures.panes.forEach((pane) => pane.screen.resume()));
+window.addEventListener("pointerdown", () => panes.all.forEach((pane) => pane.screen.resume()));
 window.addEventListener("popstate", arrive);
-window.addEventListener("pagehide", () => futures.panes.forEach((pane) => pane.leave()));
-window.addEventListener("pageshow", ({ persisted }) => persisted && futures.panes.forEach((pane) => pane.connection.retry()));
-window.addEventListener("online", () => futures.panes.forEach((pane) => pane.phase !== "live" && !FINAL.has(pane.phase) && pane.connection.retry()));
+window.addEventListener("pagehide", () => panes.all.forEach((pane) => pane.leave()));
+window.addEventListener("pageshow", ({ persisted }) => persisted && panes.all.forEach((pane) => pane.connection.retry()));
+window.addEventListener("online", () => panes.all.forEach((pane) => pane.phase !== "live" && !FINAL.has(pane.phase) && pane.connection.retry()));
 
-/** For tests and the curious: read-only, of the session that is steered. */
+/** Read-only view of the steered session, for tests and the console. */
 Object.defineProperty(window, "psistream", {
   value: Object.freeze({
-    get framesShown() { return futures.active.screen.framesShown; },
-    get lastReceipt() { const entry = futures.active.ledger.last("prompt"); return entry && { ...entry }; },
-    get state() { return futures.active.phase; },
-    get states() { return futures.panes.map((pane) => pane.phase); },
-    get steered() { return futures.panes.indexOf(futures.active) + 1; },
-    get pace() { return futures.active.pace.state; },
+    get framesShown() { return panes.active.screen.framesShown; },
+    get lastReceipt() { const entry = panes.active.receipts.last("prompt"); return entry && { ...entry }; },
+    get state() { return panes.active.phase; },
+    get states() { return panes.all.map((pane) => pane.phase); },
+    get steered() { return panes.all.indexOf(panes.active) + 1; },
+    get pace() { return panes.active.pace.state; },
   }),
 });
 

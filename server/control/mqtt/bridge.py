@@ -1,57 +1,52 @@
 """The bridge between the gateway (Steering) and an MQTT broker, on the topics of docs/protocol.md.
 
-The server goes on whatever the broker does: while it is away the bridge is `degraded` and tries again with
-back-off; once it is back, subscriptions, status and retained states are restored. Queues are bounded: of
-incoming messages the oldest is dropped, for outgoing ones see outbox.py. It doesn't know WebRTC or HTTP.
+The server does not depend on the broker: without it the bridge is `degraded` and reconnects with back-off.
+Then it subscribes again and publishes status and retained states again. Queues are bounded: of incoming
+messages the oldest is dropped; outbox.py says which outgoing ones are. It doesn't know WebRTC or HTTP.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import socket
+import secrets
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import aiomqtt
 
 from engine.errors import InvalidInput
 from server.control.base import SessionEvent, Steering
-from server.control.mqtt import topics
-from server.control.mqtt.client import BrokerUrl, MqttClient, backoff_s, is_wrong_protocol, parse_url, why
-from server.control.mqtt.commands import Steerer, status_message
+from server.control.mqtt.client import MqttClient, backoff_s, is_wrong_protocol, properties_of, why
+from server.control.mqtt.commands import Commands
+from server.control.mqtt.dispatch import Dispatcher
+from server.control.mqtt.node import host_name
 from server.control.mqtt.outbox import Outbox, Outgoing
+from server.control.mqtt.peers import Peers
+from server.control.mqtt.publisher import RENEW_S, Publisher, status_message
+from server.control.mqtt.status import BridgeStatus, State
+from server.control.mqtt.topics import MAIN, MAX_NODE, NODE_RULE, PREFIX, Topics, is_node
+from server.control.mqtt.url import BrokerUrl, parse_url
 
 log = logging.getLogger(__name__)
 
-MAX_INCOMING = 256
+MAX_INCOMING = 1024
 WINDOW = 16  # publishes under way at once
-STEADY_S = 5.0  # a connection that lasted this long starts the back-off anew
+STEADY_S = 5.0  # after a connection of this length the back-off starts at its shortest again
 FAREWELL_S = 1.0
 WATCH_DROPS_S = 1.0
 
-State = Literal["connecting", "connected", "degraded", "closed"]
-
-
-@dataclass(frozen=True)
-class BridgeStatus:
-    """For /readyz, /metrics and logs. `degraded`: the broker is away, everything but MQTT goes on."""
-
-    state: State
-    broker: str
-    detail: str
-    connects_total: int
-    received_total: int
-    rejected_total: int
-    dropped_total: int
-
 
 class MqttBridge:
-    """`async with MqttBridge(steering, "mqtt://…") as bridge`. Entering doesn't wait for the broker."""
+    """`async with MqttBridge(steering, "mqtt://…") as bridge`. Entering doesn't wait for the broker.
+
+    `shown` is where clients connect, if that is another address than `url`, and `about` says what the broker
+    is. Raises InvalidInput for a URL, node or prefix that cannot be one."""
+
+    MQTT_5 = True  # tried first; where the broker refuses it, MQTT 3.1.1
 
     def __init__(
         self,
@@ -59,21 +54,31 @@ class MqttBridge:
         url: str,
         *,
         node: str | None = None,
+        prefix: str = PREFIX,
+        shown: str | None = None,
+        websocket_url: str | None = None,
+        about: str = "",
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._url: BrokerUrl = parse_url(url)
-        self.node = node or _host_name()
-        if not topics.is_name(self.node):
-            raise InvalidInput(f"the node's name must be {topics.NAME_RULE}", field="node")
+        self._shown = shown or self._url.shown
+        self.websocket_url, self.about = websocket_url, about
+        self.node = node or host_name()[:MAX_NODE].strip("-")
+        if not is_node(self.node):
+            raise InvalidInput(f"--node must be {NODE_RULE}", field="node")
+        self.topics = Topics(prefix)
         self._clock = clock
         self._outbox = Outbox()
         self._wake = asyncio.Event()
-        self._steerer = Steerer(
-            steering, self._outbox, self.node, clock=clock, wall_clock=wall_clock, on_put=self._wake.set
+        self._peers = Peers(self.node, secrets.token_hex(4))
+        self._publisher = Publisher(steering, self._outbox, self.topics, self._peers, self._wake.set)
+        self._commands = Commands(
+            steering, self._publisher, self.topics, self._peers, clock=clock, wall_clock=wall_clock
         )
+        self._dispatcher = Dispatcher(self.topics, self._peers, self._publisher, self._commands)
         self._steering = steering
-        self._v5 = True
+        self._v5 = self.MQTT_5
         self._state: State = "connecting"
         self._detail = ""
         self._connects_total = self._incoming_dropped_total = 0
@@ -85,23 +90,38 @@ class MqttBridge:
     @property
     def url(self) -> str:
         """Where clients connect, without user and password."""
-        return self._url.shown
+        return self._shown
 
     @property
     def status(self) -> BridgeStatus:
         return BridgeStatus(
             state=self._state,
-            broker=self._url.shown,
-            detail=self._detail,
+            broker=self.url,
+            detail=self._detail or self._dispatcher.twin,
             connects_total=self._connects_total,
-            received_total=self._steerer.received_total,
-            rejected_total=self._steerer.rejected_total,
+            received_total=self._commands.received_total,
+            rejected_total=self._commands.rejected_total,
             dropped_total=self._outbox.dropped_total + self._incoming_dropped_total,
         )
 
+    @property
+    def greeting(self) -> str:
+        """One line about where to publish what."""
+        about = f" ({self.about})" if self.about else ""
+        name = self._peers.names_of(MAIN)[-1]
+        return f"MQTT at {self.url}{about}, topic {self.topics.command(name, 'prompt')}"
+
+    def addresses(self, session: str) -> dict[str, str | None]:
+        """For clients: where the broker is, also by WebSocket if it does that, and the topic of a session."""
+        return {"url": self.url, "websocket_url": self.websocket_url, "topic": self.topic(session)}
+
+    def topic(self, session: str) -> str:
+        """The topic of a session, below which are `cmd`, `ack`, `state`, `event` and `error`."""
+        return self.topics.session(self._peers.names_of(session)[0])
+
     def take_retained(self, topic: str, payload: bytes) -> bool:
-        """For a broker that asks before it passes on what is to be retained. False: it is no command."""
-        return self._steerer.take_retained(topic, payload)
+        """For a broker that asks before it retains a message. False: it is no command."""
+        return self._commands.take_retained(topic, payload)
 
     async def wait_connected(self, timeout_s: float) -> bool:
         try:
@@ -132,11 +152,12 @@ class MqttBridge:
 
     def _on_event(self, event: SessionEvent) -> None:
         try:
-            self._steerer.on_event(event, connected=self._connected.is_set())
+            self._commands.on_event(event)
+            self._publisher.on_event(event, connected=self._connected.is_set())
         except Exception:  # outermost: a listener must not hurt the gateway
             log.exception("an event could not be published by MQTT")
 
-    # ---- the connection, again and again ----
+    # ---- the connection ----
 
     async def _run(self) -> None:
         attempt = 0
@@ -169,25 +190,31 @@ class MqttBridge:
         self._outbox.forget_events()
         self._detail = why(error)
         if self._state != "degraded":
-            log.warning("MQTT broker %s: %s; everything else goes on, trying again", self.url, self._detail)
+            log.warning("MQTT broker %s: %s; everything else works, trying again", self.url, self._detail)
         self._state = "degraded"
 
     async def _connect_once(self) -> None:
-        will = aiomqtt.Will(
-            topics.status(self.node), status_message(self.node, "offline"), qos=1, retain=True
-        )
+        offline = status_message(self.node, "offline", instance=self._peers.instance)
+        will = aiomqtt.Will(self.topics.status(self.node), offline, qos=1, retain=True)
+        self._peers.forget()
         async with MqttClient(self._url, v5=self._v5, queue=MAX_INCOMING, will=will) as client:
-            await client.listen_to(topics.COMMANDS)
+            client.on_refused = self._refused
+            await client.listen_to(self.topics.statuses, retained=True)
+            await client.listen_to(self.topics.sessions(self.node), retained=True)
+            await client.listen_to(self.topics.commands)
             self._connects_total += 1
             self._state, self._detail = "connected", ""
-            log.info("MQTT: connected to %s", self.url)
-            self._steerer.put_everything_retained()
+            log.info("MQTT: connected to %s as node %s", self.url, self.node)
+            for message in client.arrived():  # who else is there, before we tell what is ours
+                self._dispatch(message)
+            self._publisher.put_everything_retained()
             self._connected.set()
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._receive(client), name="mqtt-receive"),
                     group.create_task(self._send(client), name="mqtt-send"),
                     group.create_task(self._watch_drops(client), name="mqtt-drops"),
+                    group.create_task(self._renew(), name="mqtt-renew"),
                 ]
                 await self._closing.wait()
                 for task in tasks:
@@ -195,20 +222,20 @@ class MqttBridge:
             self._connected.clear()
             await self._farewell(client)
 
+    # ---- in ----
+
     async def _receive(self, client: MqttClient) -> None:
-        async for message in client.messages:
+        async for message in client.received():
             try:
-                properties = message.properties
-                self._steerer.on_message(
-                    str(message.topic),
-                    bytes(message.payload),
-                    retain=bool(message.retain),
-                    response_topic=getattr(properties, "ResponseTopic", None),
-                    correlation=getattr(properties, "CorrelationData", None),
-                    expiry_s=getattr(properties, "MessageExpiryInterval", None),
-                )
+                self._dispatch(message)
             except Exception:  # outermost: one message must not end the listener
                 log.exception("an MQTT message on %s could not be handled", message.topic)
+
+    def _dispatch(self, message: aiomqtt.Message) -> None:
+        topic, payload = str(message.topic), bytes(message.payload)
+        self._dispatcher.on_message(topic, payload, properties_of(message), retain=bool(message.retain))
+
+    # ---- out ----
 
     async def _send(self, client: MqttClient) -> None:
         window = asyncio.Semaphore(WINDOW)
@@ -234,6 +261,17 @@ class MqttBridge:
             if window is not None:
                 window.release()
 
+    def _refused(self, reason: str) -> None:
+        if not self._detail:
+            self._detail = f"the broker refuses some of what we publish ({reason}): check its ACL"
+            log.warning("MQTT: %s", self._detail)
+
+    async def _renew(self) -> None:
+        """Retained messages expire in MQTT 5, so that those of a server that is gone vanish by themselves."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            self._publisher.put_everything_retained()
+
     async def _watch_drops(self, client: MqttClient) -> None:
         """Say once a second at most that commands came faster than they could be read."""
         base = self._incoming_dropped_total
@@ -247,46 +285,16 @@ class MqttBridge:
                 self._incoming_dropped_total = total
 
     async def _farewell(self, client: MqttClient) -> None:
-        """Leave nothing retained that isn't so any more."""
         try:
             async with asyncio.timeout(FAREWELL_S):
-                self._steerer.put_farewell()
+                self._publisher.put_farewell()
                 while (message := self._outbox.take()) is not None:
                     await self._publish(client, message)
         except (TimeoutError, aiomqtt.MqttError) as error:
             log.debug("MQTT: no farewell: %s", error)
 
 
-@asynccontextmanager
-async def open_mqtt(setting: str, steering: Steering) -> AsyncIterator[MqttBridge | None]:
-    """`setting` is "off", "embedded", "embedded:PORT" or an mqtt(s):// URL, or InvalidInput is raised."""
-    kind, _, port = setting.partition(":")
-    if setting == "off":
-        yield None
-    elif kind == "embedded":
-        from server.control.mqtt.broker import PORT, EmbeddedBroker
-
-        if port and not (port.isascii() and port.isdigit() and int(port) < 65536):
-            raise InvalidInput("embedded:PORT needs a port from 0 (any) to 65535", field="mqtt")
-        async with EmbeddedBroker(int(port or PORT)) as broker, MqttBridge(steering, broker.url) as bridge:
-            broker.takes_retained = bridge.take_retained
-            await bridge.wait_connected(2.0)
-            yield bridge
-    elif kind in ("mqtt", "mqtts"):
-        async with MqttBridge(steering, setting) as bridge:
-            yield bridge
-    else:
-        raise InvalidInput(
-            "--mqtt must be embedded, embedded:PORT, off or an mqtt(s)://host:port URL", field="mqtt"
-        )
-
-
 def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _host_name() -> str:
-    name = "".join(c if c.isascii() and c.isalnum() else "-" for c in socket.gethostname()).strip("-")
-    return name[:64].strip("-") or "local"

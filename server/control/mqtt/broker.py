@@ -1,7 +1,8 @@
-"""The embedded MQTT broker: amqtt behind a listener of our own, on loopback only, without passwords.
+"""The built-in MQTT broker, for machines without mosquitto: amqtt behind a listener of our own.
 
-For one machine: MQTT 3.1.1, nothing kept over a restart. amqtt sets no limits of its own, so the listener
-does: connections, packet size, silence before CONNECT, subscribers that don't read. It doesn't know topics.
+On loopback only, MQTT 3.1.1, without passwords, and nothing is kept over a restart. amqtt sets no limits of
+its own, so they are set here: connections, packet size, silence before CONNECT, subscribers that don't read,
+messages and sessions that wait for a client that is away. It doesn't know topics.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ import errno
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self
 
 from amqtt.adapters import StreamReaderAdapter, StreamWriterAdapter  # type: ignore[import-untyped]
 from amqtt.broker import Broker  # type: ignore[import-untyped]
+from amqtt.plugins.base import BaseAuthPlugin  # type: ignore[import-untyped]
 
 from engine.errors import Unavailable
 
@@ -29,36 +32,45 @@ MAX_PACKET_BYTES = (
 )  # a prompt of 1 MB still gets its answer; 256 MB (the protocol's limit) doesn't
 CONNECT_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 10.0
+MAX_WAITING = 1000  # messages for a client that is away
+MAX_AWAY = 64  # clients with a persistent session that are away; beyond it the first to leave is forgotten
+MQTT_3_1_1 = 4
+REFUSED_V5 = bytes((0x20, 3, 0, 0x84, 0))  # CONNACK of MQTT 5: unsupported protocol version, no properties
+REFUSED = bytes((0x20, 2, 0, 1))  # CONNACK of MQTT 3: unacceptable protocol version
 
 TakesRetained = Callable[[str, bytes], bool]
 
 _CONFIG = {
     "listeners": {"default": {"type": "external"}},
-    "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+    "plugins": {f"{__name__}.EverybodyPlugin": {}},
 }
 
 
-class _Reader(StreamReaderAdapter):  # type: ignore[misc]
-    """Ends the connection at a packet that is too large, or when nothing comes at first."""
+class EverybodyPlugin(BaseAuthPlugin):  # type: ignore[misc]
+    """Lets everybody in. amqtt's own plugin for that makes clients anonymous, and then their persistent
+    sessions get nothing that was published while they were away."""
 
-    def __init__(self, reader: asyncio.StreamReader) -> None:
+    async def authenticate(self, *, session: Any) -> bool:
+        return True
+
+
+class _Reader(StreamReaderAdapter):  # type: ignore[misc]
+    """Gives back `first` before the rest, and ends the connection at a packet that is too large."""
+
+    def __init__(self, reader: asyncio.StreamReader, first: bytes) -> None:
         super().__init__(reader)
-        self._silent = True
+        self._first = first
         self._ended = False
 
     async def read(self, n: int = -1) -> bytes:
         if self._ended or n > MAX_PACKET_BYTES:
             self._ended = True
             raise asyncio.IncompleteReadError(b"", n)
-        if not self._silent:
+        if not self._first:
             return bytes(await super().read(n))
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                data = bytes(await super().read(n))
-        except TimeoutError:
-            self._ended = True
-            raise asyncio.IncompleteReadError(b"", n) from None
-        self._silent = False
+        data, self._first = self._first[:n], self._first[n:]
+        if len(data) < n:
+            data += bytes(await super().read(n - len(data)))
         return data
 
 
@@ -78,12 +90,23 @@ class _Writer(StreamWriterAdapter):  # type: ignore[misc]
             raise ConnectionResetError("the client does not read") from None
 
 
+class _Outgoing(dict[str, Any]):
+    """A message on its way to subscribers. amqtt sends it with the QoS of the subscription; the standard says
+    with the lower one of that and its own, and amqtt asks for it by get("qos", that of the subscription)."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        value = super().get(key, default)
+        return min(value, default) if key == "qos" and isinstance(default, int) else value
+
+
 class _Broker(Broker):  # type: ignore[misc]
-    """`takes_retained` is offered what was published to be retained, and takes what must not be passed on."""
+    """amqtt 0.12.1 without the faults that clients meet. `takes_retained` is offered what was published to be
+    retained, and takes what must not be passed on."""
 
     def __init__(self, takes_retained: TakesRetained) -> None:
         super().__init__(_CONFIG)
         self._takes_retained = takes_retained
+        self._qos_of_message: ContextVar[int | None] = ContextVar("qos", default=None)
 
     async def _handle_message_delivery(
         self, client_session: Any, handler: Any, wait_deliver: asyncio.Future[Any]
@@ -93,7 +116,31 @@ class _Broker(Broker):  # type: ignore[misc]
         packet = message and message.publish_packet
         if packet and packet.retain_flag and self._takes_retained(message.topic, bytes(message.data or b"")):
             return True
+        self._qos_of_message.set(message.qos if message else None)
         return bool(await super()._handle_message_delivery(client_session, handler, wait_deliver))
+
+    async def _broadcast_message(
+        self, session: Any, topic: str | None, data: bytes | bytearray | None, force_qos: int | None = None
+    ) -> None:
+        qos = self._qos_of_message.get() if force_qos is None else force_qos
+        message = _Outgoing(session=session, topic=topic, data=data)
+        if qos is not None:
+            message["qos"] = qos
+        await self._broadcast_queue.put(message)
+
+    async def _retain_broadcast_message(self, broadcast: Any, qos: int, target_session: Any) -> None:
+        """For a client that is away. amqtt's queue has no bound: here the oldest gives way."""
+        waiting = target_session.retained_messages
+        while waiting.qsize() >= MAX_WAITING:
+            waiting.get_nowait()
+        await super()._retain_broadcast_message(broadcast, qos, target_session)
+
+    async def _publish_session_retained_messages(self, session: Any) -> None:
+        """What waited for a client that is back. amqtt marks it as retained, which it isn't."""
+        handler, waiting = self._get_handler(session), session.retained_messages
+        while handler and not waiting.empty():
+            message = waiting.get_nowait()
+            await handler.mqtt_publish(message.topic, message.data, message.qos, retain=False)
 
     async def _publish_retained_messages_for_subscription(
         self, subscription: tuple[str, int], session: Any
@@ -102,6 +149,27 @@ class _Broker(Broker):  # type: ignore[misc]
         leaks; and it breaks mosquitto_pub, which is gone by then: the write fails and its message is lost."""
         if any(subscriber is session for subscriber, _ in self._subscriptions.get(subscription[0], ())):
             await super()._publish_retained_messages_for_subscription(subscription, session)
+
+
+async def _first_bytes(reader: asyncio.StreamReader) -> tuple[bytes, int]:
+    """The bytes of CONNECT up to the protocol level, and that level. Raises OSError, EOFError and ValueError
+    for anything else, and TimeoutError for a client that sends nothing."""
+    async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        data = await reader.readexactly(1)
+        if data[0] != 0x10:
+            raise ValueError("not CONNECT")
+        while True:
+            data += await reader.readexactly(1)
+            if data[-1] < 128:
+                break
+            if len(data) > 4:
+                raise ValueError("a length of more than four bytes")
+        data += await reader.readexactly(2)
+        length = int.from_bytes(data[-2:], "big")
+        if length > 6:
+            raise ValueError("no protocol name")
+        data += await reader.readexactly(length + 1)
+    return data, data[-1]
 
 
 class EmbeddedBroker:
@@ -165,12 +233,27 @@ class EmbeddedBroker:
             return
         self._connections[task] = writer
         try:
-            await self._broker.external_connected(_Reader(reader), _Writer(writer), "default")
+            first, level = await _first_bytes(reader)
+            if level != MQTT_3_1_1:
+                writer.write(REFUSED_V5 if level == 5 else REFUSED)
+                await writer.drain()
+                return
+            await self._broker.external_connected(_Reader(reader, first), _Writer(writer), "default")
         except Exception as error:  # outermost: amqtt lets client errors through
             log.debug("MQTT client dropped: %r", error)
         finally:
             del self._connections[task]
             writer.close()
+            await self._forget_who_is_away()
+
+    async def _forget_who_is_away(self) -> None:
+        sessions = {} if self._broker is None else self._broker._sessions
+        away = [
+            name for name, (session, _) in sessions.items() if session.transitions.state == "disconnected"
+        ]
+        for name in away[: max(0, len(away) - MAX_AWAY)]:
+            with suppress(Exception):
+                await self._broker._cleanup_session(name)
 
     async def _close(self) -> None:
         """Idempotent; amqtt's own shutdown closes the clients it knows, the rest is closed here."""

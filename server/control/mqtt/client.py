@@ -1,7 +1,7 @@
-"""aiomqtt behind one adapter: its traps are dealt with here, so that the bridge can trust what it gets.
+"""An adapter around aiomqtt that deals with its traps, so that the bridge can trust what it gets.
 
-Hooks into aiomqtt's private parts stand in `MqttClient` only (aiomqtt is pinned below 3) and are tested one
-by one in tests/server/control/test_mqttclient.py. It doesn't know topics or sessions.
+Only `MqttClient` uses private parts of aiomqtt, which is pinned below 3. Each use has a test in
+tests/server/control/test_mqttclient.py. This file doesn't know topics or sessions.
 """
 
 from __future__ import annotations
@@ -11,66 +11,31 @@ import logging
 import random
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import unquote, urlsplit
 
 import aiomqtt
 from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
+from paho.mqtt.properties import Properties as PahoProperties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from engine.errors import InvalidInput
+from server.control.mqtt.message import JSON_TYPE, Properties
 from server.control.mqtt.outbox import Outgoing
+from server.control.mqtt.url import BrokerUrl
 
 CONNECT_TIMEOUT_S = 3.0
 PUBLISH_TIMEOUT_S = 5.0
-KEEPALIVE_S = 10  # a broker that hangs is noticed within twice this, sooner when something is published
+KEEPALIVE_S = 10  # a broker that hangs is noticed within twice this time, or by a publish
 _WRONG_PROTOCOL = (1, 132)  # CONNACK codes of 3.1.1 and 5
 _NOT_ALLOWED = (4, 5, 134, 135)
-_PLAIN = {  # aiomqtt's words → ours
+_PLAIN = {  # message of aiomqtt → ours
     "Disconnected during message iteration": "the connection was lost",
     "Operation timed out": "the broker does not answer",
 }
-
-
-@dataclass(frozen=True)
-class BrokerUrl:
-    """Where a broker is. `shown` is for people and logs: it has no password."""
-
-    host: str
-    port: int
-    tls: bool = False
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-
-    @property
-    def shown(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
-
-
-def parse_url(url: str) -> BrokerUrl:
-    """mqtt://user:password@host:1883 or mqtts://…:8883. Raises InvalidInput; never shows the password."""
-    example = "write it like mqtt://user:password@host:1883 or mqtts://host:8883"
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise InvalidInput(f"the MQTT URL has no valid host and port: {example}", field="mqtt") from None
-    if parts.scheme not in ("mqtt", "mqtts") or not host:
-        raise InvalidInput(f"the MQTT URL needs a scheme and a host: {example}", field="mqtt")
-    if parts.path.strip("/") or parts.query or parts.fragment:
-        raise InvalidInput(f"the MQTT URL must end after the port: {example}", field="mqtt")
-    tls = parts.scheme == "mqtts"
-    username = unquote(parts.username) if parts.username is not None else None
-    password = unquote(parts.password) if parts.password is not None else None
-    return BrokerUrl(host, port or (8883 if tls else 1883), tls, username or None, password)
 
 
 def backoff_s(attempt: int, roll: Callable[[], float] = random.random) -> float:
@@ -140,40 +105,50 @@ class MqttClient(aiomqtt.Client):
         )
         self.v5 = v5
         self.pending_calls_threshold = 10_000
+        self.on_refused: Callable[[str], None] = lambda reason: None  # a publish acknowledged with an error
         self._abandoned = False
 
     @property
     def incoming_dropped_total(self) -> int:
         return self._queue.dropped_total if isinstance(self._queue, LatestQueue) else 0
 
-    async def listen_to(self, topic_filter: str) -> None:
-        """Subscribe with QoS 1; raises MqttError also when the broker says no.
+    async def listen_to(self, topic_filter: str, *, retained: bool = False) -> None:
+        """Subscribe with QoS 1; raises MqttError also when the broker refuses.
 
-        In MQTT 5 messages retained before aren't sent, and the retain flag of those that pass is kept."""
+        With `retained`, messages that were retained before are sent as well. Without it MQTT 5 does not send
+        them, and keeps the retain flag of new ones."""
         if self.v5:
-            never = SubscribeOptions.RETAIN_DO_NOT_SEND
-            options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=never)
+            options = SubscribeOptions(qos=1)
+            if not retained:
+                never = SubscribeOptions.RETAIN_DO_NOT_SEND
+                options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=never)
             granted = await self.subscribe(topic_filter, options=options, timeout=PUBLISH_TIMEOUT_S)
         else:
             granted = await self.subscribe(topic_filter, qos=1, timeout=PUBLISH_TIMEOUT_S)
         if any((code if isinstance(code, int) else code.value) >= 128 for code in granted):
             raise aiomqtt.MqttError(f"the broker doesn't let us subscribe to {topic_filter}: check its ACL")
 
+    async def received(self) -> AsyncIterator[aiomqtt.Message]:
+        """Everything that comes. aiomqtt's own iterator takes one message per two turns of the event loop,
+        while the socket gives several per turn: a burst would overflow the queue."""
+        async for message in self.messages:
+            yield message
+            for another in self.arrived():
+                yield another
+
+    def arrived(self) -> Iterator[aiomqtt.Message]:
+        """What has come and was not taken yet."""
+        while not self._queue.empty():
+            yield self._queue.get_nowait()
+
     async def send(self, message: Outgoing) -> None:
         """Written before the first wait, so concurrent calls keep order. Raises MqttError, ValueError."""
-        properties = None
-        if self.v5:
-            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            if message.correlation is not None:
-                properties.CorrelationData = message.correlation
-            if message.expiry_s is not None:
-                properties.MessageExpiryInterval = message.expiry_s
         await self.publish(
             message.topic,
             message.payload,
             qos=message.qos,
             retain=message.retain,
-            properties=properties,
+            properties=_properties_of(message) if self.v5 else None,
             timeout=PUBLISH_TIMEOUT_S,
         )
 
@@ -228,6 +203,15 @@ class MqttClient(aiomqtt.Client):
             return
         super()._on_disconnect(client, userdata, flags, reason_code, properties)
 
+    def _on_publish(
+        self, client: Any, userdata: Any, mid: int, reason_code: Any = None, properties: Any = None
+    ) -> None:
+        """aiomqtt drops the reason code, so that a publish that an ACL forbids looks like a success."""
+        code = getattr(reason_code, "value", 0)
+        if code >= 128:
+            self.on_refused(str(reason_code))
+        super()._on_publish(client, userdata, mid, reason_code, properties)
+
     def _on_socket_register_write(self, client: Any, userdata: Any, sock: Any) -> None:
         def write() -> None:
             try:
@@ -241,6 +225,32 @@ class MqttClient(aiomqtt.Client):
                 self._loop.add_writer(sock.fileno(), write)
 
         self._loop.call_soon_threadsafe(register)
+
+
+def properties_of(message: aiomqtt.Message) -> Properties:
+    """Those that count here; none in MQTT 3.1.1."""
+    given = message.properties
+    return Properties(
+        response_topic=getattr(given, "ResponseTopic", None),
+        correlation=getattr(given, "CorrelationData", None),
+        expiry_s=getattr(given, "MessageExpiryInterval", None),
+        content_type=getattr(given, "ContentType", None),
+        user=tuple(getattr(given, "UserProperty", ())),
+    )
+
+
+def _properties_of(message: Outgoing) -> PahoProperties:
+    made = PahoProperties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    if message.payload and message.content_type is not None:
+        made.ContentType = message.content_type
+        made.PayloadFormatIndicator = int(message.content_type == JSON_TYPE)  # 1: UTF-8
+    if message.correlation is not None:
+        made.CorrelationData = message.correlation
+    if message.expiry_s is not None:
+        made.MessageExpiryInterval = message.expiry_s
+    if message.user:
+        made.UserProperty = list(message.user)
+    return made
 
 
 def code_of(error: BaseException) -> int | None:

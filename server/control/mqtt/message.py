@@ -1,8 +1,8 @@
 """One MQTT message on a command topic → a control and where its answers go. Pure, and it never raises.
 
-The verb in the topic gives the type. Friendly to mosquitto_pub: a prompt may be plain text, an action the
-bare word, a rewind the bare seconds, and pause, resume and reset need no payload. It doesn't know brokers,
-clocks or live sessions.
+The verb in the topic gives the type. For mosquitto_pub a prompt may be plain text, an action the bare word, a
+rewind the bare seconds, and pause, resume and reset need no payload. It doesn't know brokers, clocks or live
+sessions.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from engine.wire.parse import MAX_MESSAGE_BYTES, make_id, parse_control, salvage
 from engine.wire.strict_json import load_object, printable
 from server.control.mqtt import topics
 
-BARE_NUMBER = {"rewind": "seconds", "reset": "seed"}  # the field that a message of one number gives
+BARE_NUMBER = {"rewind": "seconds", "reset": "seed"}  # the field that a message of one number sets
+JSON_TYPE = "application/json"
+MAX_USER_PROPERTIES, MAX_USER_BYTES = 16, 2048  # more is not returned with the answers
 VERBS = tuple(name for name in CONTROL_MODELS if name != "image")
 
 
 class MqttEnvelope(BaseModel):
-    """What may stand beside a control's own fields when it comes by MQTT."""
+    """Fields that a command by MQTT may have beside the control's own."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -40,11 +42,32 @@ class MqttEnvelope(BaseModel):
 
 
 @dataclass(frozen=True)
+class Properties:
+    """The properties of an MQTT 5 message that count here; all absent in MQTT 3.1.1."""
+
+    response_topic: str | None = None
+    correlation: bytes | None = None
+    expiry_s: float | None = None  # for how long the message is still of use
+    content_type: str | None = None
+    user: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def returned(self) -> tuple[tuple[str, str], ...]:
+        """The user properties, which every answer repeats unless they are many or long."""
+        size = sum(len(name) + len(value) for name, value in self.user)
+        return self.user if len(self.user) <= MAX_USER_PROPERTIES and size <= MAX_USER_BYTES else ()
+
+
+NO_PROPERTIES = Properties()
+
+
+@dataclass(frozen=True)
 class Route:
-    """Where the answers to one control go."""
+    """Where the answers to one control go, and what they repeat."""
 
     topic: str
     correlation: bytes | None = None
+    user: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,42 +79,47 @@ class Command:
     control: Control | None = None
     error: InvalidInput | None = None
     expires_at: float | None = None
+    awaited: bool = False  # the sender can tell which answer is meant for this command
 
 
 def read_command(
-    session: str,
+    all_topics: topics.Topics,
+    name: str,
     verb: str,
     payload: bytes,
+    properties: Properties = NO_PROPERTIES,
     *,
-    response_topic: str | None = None,
-    correlation: bytes | None = None,
     max_bytes: int = MAX_MESSAGE_BYTES,
 ) -> Command:
-    """`response_topic` and `correlation` are MQTT 5's; `reply_to` in the JSON counts before the former."""
-    id_ = make_id()
-    route = Route(topics.ack(session), correlation)
+    """`name` and `verb` are those of the topic. `reply_to` in the JSON goes before the response topic."""
+    made, given = make_id(), None
+    back = (properties.correlation, properties.returned)
+    route = Route(all_topics.ack(name), *back)
     try:
-        if response_topic is not None:
-            route = Route(_checked_reply(response_topic, session, "the MQTT 5 response topic"), correlation)
-        fields = _fields(verb, payload, max_bytes)
-        id_ = salvage_id(fields) or id_
+        if properties.response_topic is not None:
+            reply = _checked_reply(all_topics, properties.response_topic, name, "the MQTT 5 response topic")
+            route = Route(reply, *back)
+        fields = _fields(verb, payload, max_bytes, properties.content_type)
+        given = salvage_id(fields)
         if topics.is_name(fields.get("client")):
-            route = Route(topics.ack(session, fields["client"]), correlation)
+            route = Route(all_topics.ack(name, fields["client"]), *back)
         envelope = _envelope(fields)
         if envelope.reply_to is not None:
-            route = Route(_checked_reply(envelope.reply_to, session, "reply_to"), correlation)
-        body = {name: value for name, value in fields.items() if name not in MqttEnvelope.model_fields}
-        control = parse_control({"id": id_, **body, "type": verb})
-        return Command(id_, route, control=control, expires_at=envelope.expires_at)
+            route = Route(_checked_reply(all_topics, envelope.reply_to, name, "reply_to"), *back)
+        body = {key: value for key, value in fields.items() if key not in MqttEnvelope.model_fields}
+        control = parse_control({"id": given or made, **body, "type": verb})
+        awaited = given is not None or properties.response_topic is not None
+        return Command(control.id, route, control, expires_at=envelope.expires_at, awaited=awaited)
     except InvalidInput as error:
-        return Command(id_, route, error=error)
+        awaited = given is not None or properties.response_topic is not None
+        return Command(given or made, route, error=error, awaited=awaited)
 
 
-def _fields(verb: str, payload: bytes, max_bytes: int) -> dict[str, Any]:
-    """The fields that the payload states, whatever way it states them."""
+def _fields(verb: str, payload: bytes, max_bytes: int, content_type: str | None) -> dict[str, Any]:
+    """The fields that the payload states, as JSON or as plain text."""
     if verb not in VERBS:
         raise InvalidInput(
-            f"the verb {printable(verb)} is not known: publish to cmd/ with one of {', '.join(VERBS)}",
+            f"the verb {printable(verb)} is unknown: publish to cmd/ with one of {', '.join(VERBS)}",
             field="verb",
         )
     if len(payload) > max_bytes:
@@ -103,7 +131,14 @@ def _fields(verb: str, payload: bytes, max_bytes: int) -> dict[str, Any]:
         text = payload.decode("utf-8").strip()
     except UnicodeDecodeError:
         raise InvalidInput("the message is not valid UTF-8: encode it as UTF-8", field="message") from None
-    if text.startswith("{"):
+    kind = (content_type or "").partition(";")[0].strip().lower()
+    if kind and kind != JSON_TYPE and not kind.startswith("text/"):
+        raise InvalidInput(
+            f"the content type must be {JSON_TYPE} or text/plain, not {printable(kind)}", field="content_type"
+        )
+    if kind == JSON_TYPE and text and not text.startswith(("{", '"')) and verb not in BARE_NUMBER:
+        raise InvalidInput("the message must be a JSON object, as its content type says", field="message")
+    if text.startswith("{") and not kind.startswith("text/"):
         fields = load_object(text, max_bytes)
         if fields.get("type", verb) != verb:
             raise InvalidInput(f"type must be {verb}, as the topic says, or left out", field="type")
@@ -112,7 +147,7 @@ def _fields(verb: str, payload: bytes, max_bytes: int) -> dict[str, Any]:
 
 
 def _unquoted(text: str) -> str:
-    """A JSON string's content; any other text as it is."""
+    """The content of a JSON string. Other text stays as it is."""
     if len(text) > 1 and text[0] == text[-1] == '"':
         try:
             return str(json.loads(text))
@@ -134,7 +169,7 @@ def _plain(verb: str, text: str) -> dict[str, Any]:
 
 
 def _number(text: str) -> float | str:
-    """A plain number; of any other text the schema says what should stand there."""
+    """A plain number. Other text stays as it is, and the schema says what is wrong with it."""
     if re.fullmatch(r"-?\d{1,15}", text, re.ASCII):
         return int(text)
     return float(text) if re.fullmatch(r"-?\d{0,15}\.\d{1,9}", text, re.ASCII) else text
@@ -154,11 +189,12 @@ def _envelope(fields: dict[str, Any]) -> MqttEnvelope:
     return envelope
 
 
-def _checked_reply(topic: str, session: str, what: str) -> str:
-    if not topics.may_reply_to(topic, session):
+def _checked_reply(all_topics: topics.Topics, topic: str, name: str, what: str) -> str:
+    if not all_topics.may_reply_to(topic, name):
         raise InvalidInput(
-            f"{what} must be a topic of at most {topics.MAX_TOPIC_BYTES} bytes without wildcards, not begin "
-            f"with $, and inside psistream/ be {topics.ack(session, '…')}",
+            f"{what} must be a topic of at most {topics.MAX_TOPIC_BYTES} bytes, without wildcards, and "
+            f"must not begin with $. Inside {all_topics.prefix.partition('/')[0]}/ it must be "
+            f"{all_topics.ack(name, '…')}",
             field="reply_to",
         )
     return topic

@@ -1,8 +1,9 @@
-"""What waits to be published by MQTT, bounded whatever the broker does. Pure: no sockets, no clock.
+"""Messages that wait to be published by MQTT. Its size is bounded. Pure: no sockets, no clock.
 
 Answers (acks and errors) go first; beyond `answers` the oldest is dropped. States are retained topics: the
-latest of each wins, and beyond `states` topics the oldest is dropped. Events are momentary; beyond `events`
-the oldest is dropped, and `forget_events` drops all when the broker is gone. `dropped_total` counts all that.
+latest message of each topic counts, and beyond `states` topics the oldest is dropped. Events are momentary:
+beyond `events` the oldest is dropped, and `forget_events` drops all when the broker is gone. `dropped_total`
+counts everything that was dropped.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-MAX_PAYLOAD_BYTES = 32 * 1024  # no message of ours is near it; brokers may hang up at 64 KiB
+from server.control.mqtt.message import JSON_TYPE
+
+MAX_PAYLOAD_BYTES = 32 * 1024  # far above our largest message; some brokers disconnect at 64 KiB
 
 
 class Outgoing(NamedTuple):
@@ -20,10 +23,12 @@ class Outgoing(NamedTuple):
     retain: bool = False
     correlation: bytes | None = None
     expiry_s: int | None = None
+    user: tuple[tuple[str, str], ...] = ()
+    content_type: str | None = JSON_TYPE
 
 
 class Outbox:
-    def __init__(self, *, answers: int = 512, events: int = 256, states: int = 4096) -> None:
+    def __init__(self, *, answers: int = 4096, events: int = 256, states: int = 4096) -> None:
         self.dropped_total = 0
         self._answers: deque[Outgoing] = deque()
         self._events: deque[Outgoing] = deque()
@@ -42,15 +47,15 @@ class Outbox:
         self._put(self._events, message, self._most_events)
 
     def put_state(self, message: Outgoing) -> None:
+        """A message for a topic that waits already takes the place of the earlier one."""
         if self._fits(message):
-            self._states.pop(message.topic, None)
             self._states[message.topic] = message
             if len(self._states) > self._most_states:
                 del self._states[next(iter(self._states))]
                 self.dropped_total += 1
 
     def put_back(self, message: Outgoing) -> None:
-        """An answer whose publishing failed: first in line again, if there is room."""
+        """Put an answer whose publishing failed first in line again, unless the queue is full."""
         if message.qos > 0 and not message.retain and len(self._answers) < self._most_answers:
             self._answers.appendleft(message)
 

@@ -26,7 +26,7 @@ from engine.wire.parse import MAX_HTTP_MESSAGE_BYTES, parse_control, parse_fork,
 from server.control.base import SessionEvent
 from server.control.mqtt import message as command
 from server.control.mqtt import topics
-from server.control.mqtt.commands import status_message
+from server.control.mqtt.publisher import status_message
 from server.control.protocol import error_json, event_json, receipt_json
 from server.gateway.session import REMEMBERED_ANSWERS
 from server.http import services
@@ -34,6 +34,7 @@ from server.http.session_routes import from_query
 from tests.rigs.control_fakes import segment_stats, session_info
 from tests.rigs.paths import ROOT
 
+TOPICS = topics.Topics()
 DOC = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```json (\w+)\n(.*?)\n```$", DOC, re.M | re.S)
 SHELL = [
@@ -141,7 +142,7 @@ def test_every_code_of_an_error_is_explained() -> None:
     codes |= {
         code
         for path in sources
-        for code in re.findall(r'"(rate_limited|expired|retained|internal)"', path.read_text())
+        for code in re.findall(r'"(rate_limited|expired|retained|ambiguous|internal)"', path.read_text())
     }
     assert codes <= explained, codes - explained
 
@@ -157,11 +158,11 @@ def test_the_examples_for_the_shell_do_what_they_say() -> None:
     for words in SHELL:
         options = dict(pairwise(words))
         used.add(words[0])
-        if words[0] == "mosquitto_pub":
-            topic = topics.parse_command(options["-t"])
+        if words[0] in ("mosquitto_pub", "mosquitto_rr"):
+            topic = TOPICS.parse_command(options["-t"])
             assert topic is not None
             payload = b"" if "-n" in words else options["-m"].encode()
-            result = command.read_command(topic.session, topic.verb, payload)
+            result = command.read_command(TOPICS, topic.name, topic.verb, payload)
             assert result.error is None
         elif "-d" in options and words[2].endswith("/controls"):
             parse_control(options["-d"], max_bytes=MAX_HTTP_MESSAGE_BYTES)
@@ -171,7 +172,7 @@ def test_the_examples_for_the_shell_do_what_they_say() -> None:
             parse_new_session(options["-d"])
         elif "--data-binary" in options and "?" in words[2]:
             parse_new_session(from_query(QueryParams(words[2].partition("?")[2])))
-    assert used == {"curl", "mosquitto_pub", "mosquitto_sub"}
+    assert used == {"curl", "mosquitto_pub", "mosquitto_rr", "mosquitto_sub"}
     assert f"`rewind_s` seconds of video ago, {BACK_RULE}" in DOC
 
 
@@ -190,23 +191,32 @@ def test_the_rates_are_those_of_the_code() -> None:
 
 def test_the_mqtt_tables_and_examples_are_those_of_the_code() -> None:
     for message in examples("command"):
-        assert command.read_command("main", "prompt", json.dumps(message).encode()).error is None
+        assert command.read_command(TOPICS, "main", "prompt", json.dumps(message).encode()).error is None
     cells = rows("MQTT")
     shown = {row[0].strip("`") for row in cells}
     tree = {
-        topics.command("{id}", "{verb}"),
-        topics.ack("{id}", "{client}"),
-        topics.state("{id}"),
-        topics.event("{id}"),
-        topics.error("{id}"),
-        topics.status("{node}"),
+        TOPICS.command("{id}", "{verb}"),
+        TOPICS.ack("{id}", "{client}"),
+        TOPICS.state("{id}"),
+        TOPICS.event("{id}"),
+        TOPICS.error("{id}"),
+        TOPICS.status("{node}"),
+        TOPICS.sessions("{node}"),
     }
     assert tree <= shown
     table = {row[0].strip("`"): row[1] for row in cells}
     for name, info in command.MqttEnvelope.model_fields.items():
         assert table[name] == info.description
-    verbs = next(row[4] for row in cells if row[0] == f"`{topics.command('{id}', '{verb}')}`")
+    verbs = next(row[4] for row in cells if row[0] == f"`{TOPICS.command('{id}', '{verb}')}`")
     assert verbs.endswith(": " + ", ".join(command.VERBS))
+
+
+def test_the_table_of_brokers_names_tests_that_exist() -> None:
+    table = DOC.split("### What works with which broker", 1)[1]
+    named = set(re.findall(r"`(test_\w+)` \|$", table, re.M))
+    sources = [path.read_text() for path in Path(__file__).parent.glob("test_*.py")]
+    assert len(named) > 10
+    assert not [name for name in named if not any(f"def {name}(" in source for source in sources)]
 
 
 @pytest.mark.parametrize("target", re.findall(r"\]\((\.\./[^)#]+)", DOC))

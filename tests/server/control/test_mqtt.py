@@ -16,9 +16,10 @@ from paho.mqtt.properties import Properties
 from engine.errors import InvalidInput
 from engine.types import Action, Pause, Prompt, Reset, Resume
 from server.control.mqtt import client as mqttclient
-from server.control.mqtt.bridge import MqttBridge, open_mqtt
+from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.broker import EmbeddedBroker
 from server.control.mqtt.commands import BURST, RATE_HZ
+from server.control.mqtt.service import open_mqtt
 from tests.rigs.control_fakes import (
     FakeSteering,
     Mosquitto,

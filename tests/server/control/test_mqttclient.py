@@ -16,8 +16,9 @@ from engine.errors import InvalidInput
 from server.control.mqtt import broker
 from server.control.mqtt import client as mqttclient
 from server.control.mqtt.broker import EmbeddedBroker
-from server.control.mqtt.client import BrokerUrl, LatestQueue, MqttClient, backoff_s, parse_url, why
+from server.control.mqtt.client import LatestQueue, MqttClient, backoff_s, why
 from server.control.mqtt.outbox import Outgoing
+from server.control.mqtt.url import BrokerUrl, parse_url
 from tests.rigs.control_fakes import free_port, until
 
 CONNACK, SUBACK = b"\x20\x02\x00\x00", b"\x90\x03\x00\x01\x01"

@@ -55,7 +55,7 @@ async def test_a_session_goes_on_from_its_latest_snapshot() -> None:
     async with gateway() as (gate, workers, heard):
         mine = await gate.open("a blue dog", 5)
         workers[0].tell(stats(session=mine.id))
-        await until(lambda: mine.keepsake.again("") != OpenSession("", "a blue dog", 5), "snapshot")
+        await until(lambda: mine.recovery.reopening("") != OpenSession("", "a blue dog", 5), "snapshot")
         workers[0].die()
         assert mine.away
         second = await replaced(gate, workers)
@@ -112,7 +112,7 @@ async def test_what_a_snapshot_shows_is_not_done_again() -> None:
         gate.submit("main", Control("shown", Prompt("a blue dog", "cut")))
         workers[0].tell(applied("main", "shown", segment=3))
         workers[0].tell(stats(segment=3))
-        await until(lambda: not len(gate.session("main").keepsake), "snapshot")
+        await until(lambda: not len(gate.session("main").recovery), "snapshot")
         workers[0].die()
         second = await replaced(gate, workers)
         assert second.submitted() == []
@@ -253,7 +253,7 @@ async def test_a_worker_without_room_for_main_is_no_worker_that_failed() -> None
         )
         workers[0].die()
         await replaced(gate, workers)
-        await until(lambda: not gate._supervisor._restarting, "end of the restart")
+        await until(lambda: not gate.supervisor.restarting, "end of the restart")
         assert gate.session_ids() == [mine.id]
         assert gate.fault is None
         assert len(workers) == 2
@@ -269,7 +269,7 @@ async def test_a_device_that_hangs_is_told_at_once_and_forgiven_when_it_comes_ba
         workers[0].tell(Hung(2.2))
         ready = await server.http.get("/readyz")
         assert (ready.status_code, ready.json()["ready"]) == (503, False)
-        assert "has not come back" in ready.json()["reasons"][0]
+        assert "has not returned" in ready.json()["reasons"][0]
         assert await server.figure("psistream_hangs_total") == 1
         refused = await server.http.post("/v1/sessions", json={"prompt": "a dog"})
         assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
@@ -297,7 +297,7 @@ async def test_a_worker_that_does_nothing_while_somebody_watches_is_replaced() -
         gate.session("main").fanout._join("vp8", gate.session("main").fanout.track("vp8"))
         clock.advance(29.0)
         workers[0].tell(packet(1))
-        assert gate.stalled() == ["main"]
+        assert gate.overdue() == ["main"]
         clock.advance(29.0)
         assert len(workers) == 1
         clock.advance(2.0)
@@ -310,7 +310,7 @@ async def test_a_worker_that_cannot_make_a_snapshot_is_asked_again_later() -> No
         workers[0].export_answer = lambda c: Exported(c.session, c.request, None, "backend", "no")
         workers[0].tell(stats())
         asked = [c for c in workers[0].commands if isinstance(c, ExportSession)]
-        await until(lambda: not gate.session("main").keepsake.changed, "question")
+        await until(lambda: not gate.session("main").recovery.changed, "question")
         workers[0].tell(stats(segment=2))
         await until(
             lambda: sum(isinstance(c, ExportSession) for c in workers[0].commands) >= len(asked) + 2,

@@ -44,12 +44,12 @@ async def test_who_was_let_in_comes_back_whatever_the_next_worker_thinks_of_itse
             assert (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).status_code == 201
         before = gate.session_ids()
         settings.write_text(json.dumps({"costs": {"denoise": [0.0, 0.15]}}))  # enough for one
-        gate._supervisor.replace("for the sake of the test")
-        await until(lambda: gate.ready and not gate._supervisor._restarting, "the next worker")
+        gate.supervisor.replace("for the sake of the test")
+        await until(lambda: gate.ready and not gate.supervisor.restarting, "the next worker")
         refused = await server.http.post("/v1/sessions", json={"prompt": "a cat"})
         assert (refused.status_code, refused.json()["code"]) == (503, "full")
         assert gate.session_ids() == before
-        assert not [s for s in gate._sessions.values() if s.away]
+        assert not [s for s in gate.sessions if s.away]
         count = len(viewer.heard("segment"))
         await until(lambda: len(viewer.heard("segment")) > count, "more of the video")
         assert gate.capacity is not None

@@ -292,7 +292,7 @@ async def test_who_opens_a_session_as_the_worker_dies_is_told_to_try_again() -> 
     async with live(make_worker=lambda on_event: FakeWorker(on_event, workers)) as server:
         workers[0].mute = True
         opening = asyncio.create_task(server.http.post("/v1/sessions", json={"prompt": "a dog"}))
-        await until(lambda: len(server.services.gateway._sessions) == 2, "request to the worker")
+        await until(lambda: len(server.services.gateway.sessions) == 2, "request to the worker")
         workers[0].die()
         answer = await opening
         assert told(answer) == (503, "unavailable", None)

@@ -110,14 +110,14 @@ async def test_who_sends_a_file_without_saying_so_is_told_what_to_say(kind: str 
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"", "no saved moment"),
-        (b"x" * 100, "no saved moment"),
-        (b"\xff" * 100, "no saved moment"),
-        (snapshot_file()[:20], "no saved moment"),
-        ((9).to_bytes(8, "little") + b'"a string' + b"x" * 90, "no saved moment"),
-        ((90).to_bytes(8, "little") + b"[" * 100, "no saved moment"),
-        (snapshot_file(kind="pt"), "no saved moment"),
-        (snapshot_file(model="another"), "of the model another, here runs fake"),
+        (b"", "not a snapshot"),
+        (b"x" * 100, "not a snapshot"),
+        (b"\xff" * 100, "not a snapshot"),
+        (snapshot_file()[:20], "not a snapshot"),
+        ((9).to_bytes(8, "little") + b'"a string' + b"x" * 90, "not a snapshot"),
+        ((90).to_bytes(8, "little") + b"[" * 100, "not a snapshot"),
+        (snapshot_file(kind="pt"), "not a snapshot"),
+        (snapshot_file(model="another"), "of the model another, this server runs fake"),
     ],
 )
 async def test_what_is_wrong_with_a_file_is_told_before_that_there_is_no_room(data: bytes, says: str) -> None:
@@ -212,10 +212,10 @@ async def test_what_cannot_be_exported_is_told_with_why(monkeypatch: pytest.Monk
         answer = await get("/v1/sessions/main/snapshot")
         assert told(answer)[:2] == (503, "unavailable")
         assert answer.headers["retry-after"]
-        monkeypatch.setattr("server.gateway.gateway.EXPORT_TIMEOUT_S", 0.01)
+        monkeypatch.setattr("server.gateway.exports.EXPORT_TIMEOUT_S", 0.01)
         workers[0].mute = True
         assert told(await get("/v1/sessions/main/log"))[:2] == (503, "unavailable")
-        assert len(here.services.gateway._hearing.exports) == 0
+        assert len(here.services.gateway.exports) == 0
 
 
 @pytest.mark.parametrize("end", ["session", "worker"])

@@ -237,7 +237,7 @@ async def test_a_paused_session_shows_its_picture_to_who_comes_late() -> None:
 
 
 async def kill_worker(server: Live) -> None:
-    worker = server.services.gateway._supervisor._worker
+    worker = server.services.gateway.supervisor.worker
     assert isinstance(worker, ProcessWorker)
     assert worker.pid is not None
     os.kill(worker.pid, signal.SIGKILL)
@@ -254,7 +254,7 @@ async def test_a_worker_is_killed_and_the_video_goes_on_in_the_same_page(
         await connected(viewer)
         viewer.send({"type": "prompt", "id": "p", "text": "a blue lake"})
         await shows(viewer, "blue", 200)
-        await until(lambda: len(session.keepsake) == 0, "snapshot that shows the prompt")
+        await until(lambda: len(session.recovery) == 0, "snapshot that shows the prompt")
         shown = viewer.heard("segment")[-1]["segment"]
         await kill_worker(server)
         await until(lambda: session.away, "loss")
@@ -284,11 +284,11 @@ async def test_a_frozen_worker_is_noticed_and_replaced() -> None:
     async with live(settings) as server, watching(server) as viewer:
         gate = server.services.gateway
         await viewer.frame()
-        worker = gate._supervisor._worker
+        worker = gate.supervisor.worker
         assert isinstance(worker, ProcessWorker)
         assert worker.pid is not None
         os.kill(worker.pid, signal.SIGSTOP)
-        await until(lambda: gate.stalled() or gate.fault, "suspicion")
+        await until(lambda: gate.overdue() or gate.fault, "suspicion")
         assert (await server.http.get("/readyz")).status_code == 503
         count = len(viewer.heard("segment"))
         await until(lambda: len(viewer.heard("segment")) > count, "picture of the next worker", 60.0)

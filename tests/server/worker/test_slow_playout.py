@@ -15,9 +15,8 @@ from engine.types import Receipt, SegmentAwaited, SegmentReady, Stall
 from server.config import MediaConfig
 from server.worker.messages import Packet, SegmentStats, Stalled
 from server.worker.playout import Playout
-from server.worker.standing import Standing, Upcoming
-from server.worker.stream import Cue, schedule
-from server.worker.timing import Timing
+from server.worker.stall import StallTracker, Upcoming
+from server.worker.stream import Cue, Timing, schedule
 
 FPS = 50
 
@@ -52,13 +51,13 @@ def test_a_receipt_names_the_time_of_a_frame_in_slow_motion() -> None:
 
 
 def test_a_hitch_is_nothing_to_read_about() -> None:
-    standing = Standing(end_s=10.0, heard_s=9.0)
+    standing = StallTracker(end_s=10.0, heard_s=9.0)
     assert standing.news_s(Upcoming(10.9, 0.5, 0.48)) is None
     assert standing.news_s(None) is None
 
 
 def test_it_is_told_when_the_last_frame_has_had_its_time_and_not_before() -> None:
-    standing, awaited = Standing(end_s=10.0, heard_s=9.0), Upcoming(40.0, 0.04, 0.2)
+    standing, awaited = StallTracker(end_s=10.0, heard_s=9.0), Upcoming(40.0, 0.04, 0.2)
     assert standing.news_s(awaited) == 10.0
     assert standing.tell(awaited, 10.0) == Stall(0.04, 0.2, 30.0)
     assert standing.news_s(awaited) is None
@@ -67,13 +66,13 @@ def test_it_is_told_when_the_last_frame_has_had_its_time_and_not_before() -> Non
 
 
 def test_after_a_pause_it_counts_from_when_work_began_again() -> None:
-    standing = Standing(end_s=10.0, heard_s=500.0)
+    standing = StallTracker(end_s=10.0, heard_s=500.0)
     assert standing.news_s(Upcoming(500.5, 0.9, 1.0)) is None
     assert standing.news_s(Upcoming(530.0, 0.04, 0.2)) == 500.0
 
 
 def test_a_new_expectation_is_news_and_so_is_none() -> None:
-    standing = Standing(end_s=10.0, heard_s=9.0)
+    standing = StallTracker(end_s=10.0, heard_s=9.0)
     standing.tell(Upcoming(40.0, 0.04, 0.2), 10.0)
     standing.heard_s = 20.0
     assert standing.news_s(Upcoming(40.3, 0.04, 0.2)) is None

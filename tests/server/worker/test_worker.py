@@ -50,8 +50,8 @@ from server.worker.messages import (
     SubmitControl,
 )
 from server.worker.process import ProcessWorker, child_main
+from server.worker.stream import Timing
 from server.worker.thread import InProcessWorker
-from server.worker.timing import Timing
 from tests.rigs.paths import ROOT
 from tests.rigs.server_rig import config, live, until
 
@@ -263,14 +263,12 @@ async def test_sessions_outlive_a_fault_of_the_engine_itself(
         spoil(settings.worker)
     async with live(settings) as server:
         gate, heard = server.services.gateway, list[SessionEvent]()
-        worker = gate._supervisor._worker
+        worker = gate.supervisor.worker
         gate.listen(heard.append)
         mine = (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).json()["id"]
         (tmp_path / "fault").touch()
         assert (await server.control({"type": "pause", "id": "c"})).status_code == 202  # it wakes up
-        await until(
-            lambda: gate._supervisor._worker is not worker and not gate.fault, "the next worker", 60.0
-        )
+        await until(lambda: gate.supervisor.worker is not worker and not gate.fault, "the next worker", 60.0)
         await until(lambda: gate.info("main").paused, "what was received")
         assert sorted(gate.session_ids()) == sorted(["main", mine])
         assert not [e for e in heard if isinstance(e, SessionClosed)]

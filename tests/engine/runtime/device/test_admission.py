@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from engine.backends.fake import FakeBackend
@@ -20,7 +23,7 @@ def told(rig: Rig) -> list[Capacity]:
     return [e for e in rig.events if isinstance(e, Capacity)]
 
 
-def rig_of(costs: dict[str, tuple[float, float]] = LIKES_BATCHES, own_s: float = 0.0, **config: float) -> Rig:
+def rig_of(costs: dict[str, tuple[float, float]] = LIKES_BATCHES, own_s: float = 0.0, **config: Any) -> Rig:
     """Warm: its engine has measured what the device takes. A segment takes `own_s` of the thread's time
     beside the device's."""
 
@@ -32,7 +35,7 @@ def rig_of(costs: dict[str, tuple[float, float]] = LIKES_BATCHES, own_s: float =
         rig.clock.advance(seconds)
 
     backend = FakeBackend(TINY_SPEC, costs=costs, sleep=sleep)
-    settings = RuntimeConfig(**{"max_sessions": 40, **config})
+    settings = replace(RuntimeConfig(max_sessions=40), **config)
     rig = Rig(backend, spec=TINY_SPEC, config=settings, on_event=hear)
     rig.engine.warm_up()
     return rig

@@ -482,7 +482,7 @@ def test_settings_are_checked_by_name() -> None:
         ({"stall_s": "long"}, "stall_s"),
     ):
         with pytest.raises(InvalidInput) as caught:
-            RuntimeConfig(**data)  # type: ignore[arg-type]
+            RuntimeConfig(**data)
         assert caught.value.field == field
 
 

@@ -1,0 +1,178 @@
+/**
+ * Keeps one session connected: connects, watches for signs of life, reconnects with growing pauses.
+ *
+ * Phases: connecting → waiting (connected, no picture yet) → live; reconnecting, gone (no answer),
+ * blocked (HTTP answers, WebRTC does not get through), restarting (no engine yet), full, unknown, lost (the
+ * session existed before), refused, ended, unsupported. Independent of the page; dispatches "phase", "stream" and "control".
+ */
+
+import { ControlChannel } from "./control.js";
+import { HttpError, WhepClient } from "./whep.js";
+
+const SILENT_MS = 4000; // without any message, even a pong, the server counts as gone
+const OPENING_MS = 10_000; // without a control channel after the answer, WebRTC counts as blocked
+const CHECK_MS = 500;
+const GONE_AFTER = 2; // unanswered attempts before the page says that the server is gone
+
+const BLOCKED = new HttpError(0, "blocked", "The connection could not be established.");
+
+/** Phases that only the user can leave. */
+export const FINAL = new Set(["unknown", "lost", "refused", "ended", "unsupported"]);
+
+/** The pause before the next attempt: what the server asks for, at most a minute; otherwise exponential. */
+export function retryDelayMs(attempt, retryAfterS = null, random = Math.random()) {
+  if (retryAfterS !== null) return Math.min(Math.max(retryAfterS, 1), 60) * 1000;
+  return Math.min(500 * 2 ** Math.min(attempt, 5), 8000) * (0.8 + 0.4 * random);
+}
+
+/** The phase to show after a failed attempt. */
+export function phaseOf(error, hadPicture, attempt) {
+  if (error instanceof HttpError) {
+    if (error.status === 404 || error.status === 410) return hadPicture ? "lost" : "unknown";
+    if (error.status === 401 || error.status === 403) return "refused";
+    if (error.code === "full") return "full";
+    if (error.code === "unavailable" || error.code === "worker_lost") return "restarting";
+    if (error.status === 400 || error.status === 406 || error.status === 415) return "unsupported";
+    if (error.code === "blocked") return hadPicture ? "reconnecting" : "blocked";
+    if (error.status === 0 && attempt >= GONE_AFTER) return "gone";
+  }
+  return hadPicture ? "reconnecting" : attempt >= GONE_AFTER ? "gone" : "connecting";
+}
+
+export class Connection extends EventTarget {
+  constructor() {
+    super();
+    this.session = null;
+    this.client = null;
+    this.former = null; // the previous connection; its last picture stays until a new one arrives
+    this.control = null;
+    this.phase = "connecting";
+    this.hadPicture = false;
+    this.attempt = 0;
+    this.checks = setInterval(() => this.#check(), CHECK_MS);
+  }
+
+  get pc() {
+    return this.client?.pc ?? null;
+  }
+
+  /** Show this session from now on. */
+  start(session) {
+    this.session = session;
+    this.hadPicture = false;
+    this.attempt = 0;
+    this.#connect();
+  }
+
+  retry() {
+    this.attempt = 0;
+    this.#connect();
+  }
+
+  /** The first picture is on screen. Returns false if it belongs to no connection: an ending stream may draw a blank. */
+  picture() {
+    if (!this.client || !["waiting", "blocked"].includes(this.phase)) return false;
+    this.hadPicture = this.client.shown = true;
+    this.attempt = 0;
+    this.#enter("live");
+    return true;
+  }
+
+  /** Disconnect until start() or retry(). */
+  stop() {
+    clearTimeout(this.timer);
+    this.#drop();
+    this.#forget();
+  }
+
+  /** Disconnect for good. */
+  close() {
+    clearInterval(this.checks);
+    this.stop();
+  }
+
+  /** The server ended the session. */
+  ended(message) {
+    this.stop();
+    this.#enter("ended", { message });
+  }
+
+  async #connect() {
+    clearTimeout(this.timer);
+    this.#drop();
+    this.startedAt = performance.now();
+    if (typeof RTCPeerConnection === "undefined") return this.#enter("unsupported", { message: "This browser has no WebRTC." });
+    if (!["gone", "blocked"].includes(this.phase)) this.#enter(this.hadPicture ? "reconnecting" : "connecting");
+    let client;
+    try {
+      client = this.client = new WhepClient({
+        url: this.session.whep,
+        token: this.session.token,
+        onTrack: (stream) => {
+          this.dispatchEvent(new CustomEvent("stream", { detail: stream }));
+          this.#forget();
+        },
+        onChannel: (channel) => this.#listen(channel),
+        onLost: () => this.#again(this.control ? new HttpError(0, "lost", "The connection was lost.") : BLOCKED),
+      });
+    } catch (error) { // WebRTC exists but is disabled
+      return this.#enter("unsupported", { message: error.message });
+    }
+    try {
+      await client.open();
+      this.startedAt = performance.now();
+      if (this.client === client && this.phase !== "blocked") this.#enter("waiting"); // once blocked, only a picture changes the message
+    } catch (error) {
+      if (this.client === client) this.#again(error);
+    }
+  }
+
+  #listen(channel) {
+    this.control = new ControlChannel(channel);
+    this.control.addEventListener("closed", ({ detail }) => {
+      if (detail.code === "idle" || (detail.code === "closed" && !this.session.shared)) this.ended(detail.message);
+      else this.#again(new HttpError(0, detail.code, detail.message));
+    });
+    this.dispatchEvent(new CustomEvent("control", { detail: this.control }));
+  }
+
+  #again(error) {
+    this.#drop();
+    const phase = phaseOf(error, this.hadPicture, this.attempt);
+    if (FINAL.has(phase)) return this.#enter(phase, { message: error.message });
+    const pauseMs = retryDelayMs(this.attempt, error.retryAfterS ?? null);
+    this.attempt += 1;
+    this.#enter(phase, { message: error.message, retryAtMs: performance.now() + pauseMs });
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.#connect(), pauseMs);
+  }
+
+  #drop() {
+    this.control?.close();
+    this.control = null;
+    const { client } = this;
+    this.client = null;
+    if (!client?.shown) return client?.close();
+    client.leave();
+    this.#forget();
+    this.former = client;
+  }
+
+  #forget() {
+    this.former?.close();
+    this.former = null;
+  }
+
+  #check() {
+    if (!this.client || !["waiting", "blocked", "live"].includes(this.phase)) return;
+    const now = performance.now();
+    if (!this.control) {
+      if (now - this.startedAt > OPENING_MS) this.#again(BLOCKED);
+    } else if (now - this.control.heardAt > SILENT_MS) this.#again(new HttpError(0, "silent", "The server went silent."));
+  }
+
+  #enter(phase, { message = "", retryAtMs = null } = {}) {
+    this.phase = phase;
+    this.dispatchEvent(new CustomEvent("phase", { detail: { phase, message, retryAtMs } }));
+  }
+}

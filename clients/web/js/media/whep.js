@@ -1,0 +1,96 @@
+/**
+ * A WHEP client: posts one offer, gets one answer, a video track and a data channel.
+ * Knows no sessions, controls or retries; every failure is an HttpError with a message for the user.
+ */
+
+export class HttpError extends Error {
+  /** `status` is 0 if no server answered. */
+  constructor(status, code, message, retryAfterS = null) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.retryAfterS = retryAfterS;
+  }
+}
+
+/** fetch, but every failure is an HttpError with the server's own code and message. */
+export async function request(url, { method = "GET", token = null, headers = {}, ...rest } = {}) {
+  const all = { ...headers };
+  if (token) all.Authorization = `Bearer ${token}`;
+  let response;
+  try {
+    response = await fetch(url, { method, headers: all, cache: "no-store", ...rest });
+  } catch (error) {
+    if (error.name === "AbortError" || error.name === "TimeoutError") {
+      throw new HttpError(0, "timeout", "The server did not answer in time.");
+    }
+    throw new HttpError(0, "unreachable", "The server cannot be reached.");
+  }
+  if (response.ok) return response;
+  const body = await response.json().catch(() => ({}));
+  const { code, message } = body.error ?? body;
+  const after = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
+  throw new HttpError(
+    response.status,
+    code ?? `http_${response.status}`,
+    message ?? (typeof body.detail === "string" ? body.detail : `The server answered ${response.status}.`),
+    Number.isFinite(after) ? after : null,
+  );
+}
+
+export class WhepClient {
+  /** `onTrack(stream)`, `onChannel(channel)` and `onLost(why)` are optional; none is called after close(). */
+  constructor({ url, token = null, onTrack, onChannel, onLost }) {
+    this.url = url;
+    this.token = token;
+    this.resource = null;
+    this.closed = false;
+    this.shown = false; // set by the player of the stream
+    this.pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+    this.pc.addTransceiver("video", { direction: "recvonly" });
+    const channel = this.pc.createDataChannel("control");
+    const tell = (handler, ...args) => { if (!this.closed) handler?.(...args); };
+    this.pc.ontrack = ({ track, streams }) => tell(onTrack, streams[0] ?? new MediaStream([track]));
+    channel.onopen = () => tell(onChannel, channel);
+    channel.onclose = () => tell(onLost, "channel");
+    this.pc.onconnectionstatechange = () => {
+      if (this.pc.connectionState === "failed") tell(onLost, "media");
+    };
+  }
+
+  /** Negotiate. The offer is sent at once: our connectivity checks reach the server, so gathering ICE candidates is not awaited. */
+  async open({ timeoutMs = 10_000 } = {}) {
+    await this.pc.setLocalDescription(await this.pc.createOffer());
+    const response = await request(this.url, {
+      method: "POST",
+      token: this.token,
+      headers: { "Content-Type": "application/sdp" },
+      body: this.pc.localDescription.sdp,
+      signal: AbortSignal.timeout(timeoutMs),
+    });
+    const location = response.headers.get("Location");
+    if (location) this.resource = new URL(location, new URL(this.url, window.location.href)).href;
+    const sdp = await response.text();
+    if (this.closed) return this.#leave();
+    await this.pc.setRemoteDescription({ type: "answer", sdp });
+  }
+
+  /** Tell the server goodbye (works while the page unloads) and stop calling back, but keep the last picture. */
+  leave() {
+    this.closed = true;
+    this.#leave();
+  }
+
+  /** Idempotent. */
+  close() {
+    this.leave();
+    this.pc.close();
+  }
+
+  #leave() {
+    if (!this.resource) return;
+    const headers = this.token ? { Authorization: `Bearer ${this.token}` } : {};
+    fetch(this.resource, { method: "DELETE", headers, keepalive: true }).catch(() => {});
+    this.resource = null;
+  }
+}

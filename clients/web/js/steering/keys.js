@@ -1,0 +1,152 @@
+/**
+ * Turns keys, touches and pad buttons into held actions; the latest one wins.
+ *
+ * The server samples the held action when a segment starts, so a short tap could fall between two segments.
+ * A release therefore waits until its action was applied (or `holdMs` have passed), so every tap counts.
+ */
+
+const HOLD_MS = 3000; // without an answer: a busy server may be late, and the tap must not be lost
+const SEGMENTS = 2.5; // one is being made, the next one applies the action
+const KEYS = {
+  ArrowLeft: "left", KeyA: "left",
+  ArrowRight: "right", KeyD: "right",
+  ArrowUp: "jump", KeyW: "jump", Space: "jump",
+};
+
+export class Walker extends EventTarget {
+  /** `send(action | null)` returns the control's id, or null. "change" carries the held action. */
+  constructor(send) {
+    super();
+    this.send = send;
+    this.held = []; // [source, action], oldest first
+    this.current = null; // {action, id, applied, leaving}
+    this.owed = false; // the last change could not be sent
+    this.enabled = true;
+    this.holdMs = HOLD_MS;
+  }
+
+  /** Adapt to how long a segment takes: a slow device needs a longer hold. */
+  pace(segmentMs) {
+    this.holdMs = Math.max(HOLD_MS, SEGMENTS * segmentMs);
+  }
+
+  get action() {
+    return this.current?.action ?? null;
+  }
+
+  press(source, action) {
+    if (!this.enabled || this.held.some(([known]) => known === source)) return;
+    this.held.push([source, action]);
+    this.#go(action);
+  }
+
+  release(source) {
+    const before = this.held.length;
+    this.held = this.held.filter(([known]) => known !== source);
+    if (this.held.length < before) this.#settle();
+  }
+
+  releaseAll() {
+    if (!this.held.length) return;
+    this.held = [];
+    this.#settle();
+  }
+
+  /** On a new connection, send the held action again, or a release that could not be sent. */
+  resync() {
+    if (!this.owed && !this.current) return;
+    const before = this.action;
+    this.#say(this.held.at(-1)?.[1] ?? null);
+    if (this.action !== before) this.#tell();
+  }
+
+  /** Forget all keys. Returns whether the session must still be told that no action is held. */
+  leave() {
+    const walked = this.current !== null || this.owed;
+    const lit = this.action !== null;
+    Object.assign(this, { held: [], current: null, owed: false });
+    if (lit) this.#tell();
+    return walked;
+  }
+
+  /** A receipt of a control that this walker sent. */
+  receipt({ id, status }) {
+    if (this.current?.id !== id || status === "received") return;
+    this.current.applied = true;
+    if (this.current.leaving) this.#settle();
+  }
+
+  #settle() {
+    const next = this.held.at(-1)?.[1] ?? null;
+    if (next !== null) return this.#go(next);
+    if (this.current === null) return;
+    if (!this.current.applied && this.current.id !== null) {
+      this.current.leaving = true;
+      const { id } = this.current;
+      setTimeout(() => this.current?.id === id && !this.held.length && this.#go(null), this.holdMs);
+      return;
+    }
+    this.#go(null);
+  }
+
+  #go(action) {
+    if (action === this.action && !this.current?.leaving) return;
+    if (action !== null && action === this.action) {
+      this.current.leaving = false; // pressed again before the release went out
+      return;
+    }
+    this.#say(action);
+    this.#tell();
+  }
+
+  #tell() {
+    this.dispatchEvent(new CustomEvent("change", { detail: this.action }));
+  }
+
+  #say(action) {
+    const id = this.send(action);
+    this.owed = id === null;
+    this.current = action === null ? null : { action, id, applied: false, leaving: false };
+  }
+}
+
+/** Whether the element takes typed text. */
+export function typing(element) {
+  return element instanceof Element && element.matches("input:not([type=file]), textarea, select, [contenteditable]");
+}
+
+/** Listen to the keyboard; keys go to `walker()`. */
+export function attachKeys(walker) {
+  window.addEventListener("keydown", (event) => {
+    const action = KEYS[event.code];
+    if (!action || event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
+    if (event.code === "Space" && event.target instanceof HTMLButtonElement) return;
+    event.preventDefault();
+    if (!event.repeat) walker().press(event.code, action);
+  });
+  window.addEventListener("keyup", (event) => walker().release(event.code));
+  window.addEventListener("blur", () => walker().releaseAll());
+  document.addEventListener("visibilitychange", () => document.hidden && walker().releaseAll());
+  document.addEventListener("focusin", (event) => typing(event.target) && walker().releaseAll());
+}
+
+/** Listen to every [data-action] inside `pads`. */
+export function attachPads(pads, walker) {
+  for (const button of pads.querySelectorAll("[data-action]")) {
+    const { action } = button.dataset;
+    button.addEventListener("pointerdown", (event) => {
+      event.preventDefault();
+      button.setPointerCapture(event.pointerId);
+      walker().press(button, action);
+    });
+    for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) {
+      button.addEventListener(name, () => walker().release(button));
+    }
+    button.addEventListener("contextmenu", (event) => event.preventDefault());
+    button.addEventListener("keydown", ({ key, repeat }) => {
+      if ((key === "Enter" || key === " ") && !repeat) walker().press(button, action);
+    });
+    button.addEventListener("keyup", () => walker().release(button));
+    button.addEventListener("blur", () => walker().release(button));
+  }
+}

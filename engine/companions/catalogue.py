@@ -1,0 +1,109 @@
+"""Which files a model's folder must hold, where each comes from, and under which licence.
+
+Nothing here downloads anything: a missing part is an error with the command that fetches it. It knows no
+model; the lists stand beside the models' companions. No torch here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+
+from engine.errors import InvalidInput, ModelFilesError
+
+
+@dataclass(frozen=True)
+class Part:
+    """`files`: paths below the folder, `*` allowed, `|` between alternatives, all of them needed."""
+
+    what: str
+    files: tuple[str, ...]
+    source: str  # a repository on Hugging Face, or a URL
+    licence: str
+    megabytes: int
+    include: str = ""  # which files of the repository, if not the folder of the part's name
+    target: str = ""  # where the download goes if not to the folder itself
+    then: str = ""  # what to do with the download
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All that `model` needs, by the name of its part, which is also its folder where it has one."""
+
+    model: str
+    parts: Mapping[str, Part]
+
+    def require(self, folder: Path, *parts: str) -> None:
+        """All files of these parts are in `folder`; without `parts`, all of them.
+
+        Raises ModelFilesError that lists all missing parts at once: what each is, its size, its licence, and
+        the command that fetches it. Raises InvalidInput for an unknown part."""
+        for part in parts:
+            if part not in self.parts:
+                raise InvalidInput(f"unknown part {part!r}; known are {list(self.parts)}", field="parts")
+        if not folder.is_dir():
+            raise ModelFilesError(
+                f"there is no folder {folder}; make it and fetch {self.model}'s parts into it:\n"
+                + self._list(folder, parts or self.parts, {}),
+                field=str(folder),
+            )
+        lacking = {part: self.missing(folder, part) for part in parts or self.parts}
+        lacking = {part: names for part, names in lacking.items() if names}
+        if lacking:
+            raise ModelFilesError(
+                f"{folder} lacks parts of {self.model}; nothing is fetched without you:\n"
+                + self._list(folder, lacking, lacking),
+                field=next(iter(lacking)),
+            )
+
+    def missing(self, folder: Path, part: str) -> list[str]:
+        """The files of `part` that `folder` lacks; of sharded weights each shard that the index names too."""
+        files = self.parts[part].files
+        names = [name for name in files if not any(_found(folder, n) for n in name.split("|"))]
+        for name in files:
+            stem, sharded, _ = name.partition("*.safetensors")
+            if sharded:
+                names += _missing_shards(folder, stem + ".safetensors.index.json")
+        return names
+
+    def fetch(self, part: str, folder: Path) -> str:
+        """The commands that fetch `part` into `folder`, on one line."""
+        p = self.parts[part]
+        if p.source.startswith("https://"):
+            return f"curl -L --fail -o {quote(str(folder / Path(p.source).name))} {p.source}"
+        target = quote(str(folder) + p.target)
+        wanted = p.include or ("" if p.target else f"{part}/*")
+        include = f" --include {quote(wanted)}" if wanted else ""
+        then = f" && {p.then.format(target=target, folder=quote(str(folder)))}" if p.then else ""
+        return f"hf download {p.source}{include} --local-dir {target}{then}"
+
+    def _list(self, folder: Path, parts: Iterable[str], lacking: dict[str, list[str]]) -> str:
+        lines = []
+        for part in parts:
+            p = self.parts[part]
+            size = f"{p.megabytes / 1000:.1f} GB" if p.megabytes >= 1000 else f"{p.megabytes} MB"
+            names = ", ".join(n.replace("|", " or ") for n in lacking.get(part, p.files))
+            lines += [
+                f"  {part}: {p.what}, {size}, {p.licence}",
+                f"    missing: {names}",
+                f"    {self.fetch(part, folder)}",
+            ]
+        return "\n".join(lines)
+
+
+def _found(folder: Path, name: str) -> bool:
+    return any(path.is_file() for path in folder.glob(name))
+
+
+def _missing_shards(folder: Path, index: str) -> list[str]:
+    path = folder / index
+    if not path.is_file():
+        return []
+    try:
+        shards = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError, TypeError) as e:
+        raise ModelFilesError(f"{path} is not an index of weights ({e}); fetch it again", field=index) from e
+    return sorted(str(Path(index).parent / s) for s in shards if not (path.parent / str(s)).is_file())

@@ -1,0 +1,96 @@
+"""Helios' transformer block: Wan 2.1's, with history at timestep 0 and text for the noisy tokens only.
+
+Modulations have two rows, one for the history and one for the noisy tokens; they are spread over the tokens
+where they are used. Modulation and norms compute in fp32. Names are the checkpoint's.
+
+Legend: B batch, N tokens of history and segment together, D width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.model.blocks import Up
+from engine.model.helios.attention import CrossAttention, Rope, SelfAttention
+
+EPSILON = 1e-6
+
+
+class Layout(NamedTuple):
+    """How many tokens are history, and for each token (N,) its row of a modulation: 0 history, 1 noisy."""
+
+    history: int
+    row: Tensor
+
+
+class Heard(NamedTuple):
+    """What the noisy tokens attend to besides the video: text (B, T, D), ψ (B, M, D) where there is one."""
+
+    text: Tensor
+    psi: Tensor | None
+
+
+class Modulation(NamedTuple):
+    """Of one sub-layer, each (B, 2, D)."""
+
+    shift: Tensor
+    scale: Tensor
+    gate: Tensor
+
+    def enter(self, z: Tensor, layout: Layout) -> Tensor:
+        """LayerNorm without affine, then scale and shift."""
+        normed = F.layer_norm(z.float(), z.shape[-1:], eps=EPSILON)
+        return (normed * (1 + self.scale[:, layout.row]) + self.shift[:, layout.row]).to(z.dtype)
+
+    def add(self, z: Tensor, out: Tensor, layout: Layout) -> Tensor:
+        """z and a share of what the sub-layer made."""
+        return (z.float() + out.float() * self.gate[:, layout.row]).to(z.dtype)
+
+
+class FeedForward(nn.Module):
+    """Linear, GELU (tanh), Linear."""
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.net = nn.ModuleList([Up(dim, width), nn.Identity(), nn.Linear(width, dim)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.net[2](F.gelu(self.net[0](x), approximate="tanh"))
+        return out
+
+
+class WideNorm(nn.LayerNorm):
+    """An affine LayerNorm that computes in fp32 whatever it is given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight.float(), self.bias.float()
+        return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
+
+
+class HeliosBlock(nn.Module):
+    def __init__(self, dim: int, heads: int, feed_forward: int) -> None:
+        super().__init__()
+        self.scale_shift_table = nn.Parameter(torch.randn(1, 6, dim) / dim**0.5)
+        self.attn1 = SelfAttention(dim, heads)
+        self.norm2 = WideNorm(dim, eps=EPSILON)
+        self.attn2 = CrossAttention(dim, heads)
+        self.ffn = FeedForward(dim, feed_forward)
+
+    def forward(
+        self, z: Tensor, *, heard: Heard, gate: Tensor | None, time: Tensor, layout: Layout, rope: Rope
+    ) -> Tensor:
+        """Tokens z (B, N, D), history first; time (B, 2, 6, D) of both rows; ψ's gate () of this block."""
+        attention, feed_forward = self._modulations(time)
+        z = attention.add(z, self.attn1(attention.enter(z, layout), rope), layout)
+        past, noisy = z[:, : layout.history], z[:, layout.history :]
+        noisy = noisy + self.attn2(self.norm2(noisy), heard.text, heard.psi, gate)
+        z = torch.cat([past, noisy], 1)
+        return feed_forward.add(z, self.ffn(feed_forward.enter(z, layout)), layout)
+
+    def _modulations(self, time: Tensor) -> tuple[Modulation, Modulation]:
+        vectors = (self.scale_shift_table.float()[:, None] + time.float()).unbind(2)
+        return Modulation(*vectors[:3]), Modulation(*vectors[3:])

@@ -1,0 +1,89 @@
+"""What goes into Helios' blocks besides latents: time and text, and where each token stands.
+
+Names are the checkpoint's. Legend: B batch, D width, T text tokens, E their width, N tokens.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.model.helios.config import FREQUENCIES, STAGES, HeliosConfig
+from engine.model.packing import POOL, pieces
+from engine.model.rope import grid, pool
+
+
+class TimeEmbed(nn.Module):
+    """Sinusoids of a timestep, cosines first, then Linear, SiLU, Linear."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.linear_1, self.linear_2 = nn.Linear(FREQUENCIES, dim), nn.Linear(dim, dim)
+
+    def forward(self, timestep: Tensor) -> Tensor:
+        """(B,) → (B, D)."""
+        half = FREQUENCIES // 2
+        steps = torch.arange(half, device=timestep.device, dtype=torch.float32) / half
+        phase = timestep.float()[:, None] * torch.exp(-math.log(10000) * steps)
+        waves = torch.cat([phase.cos(), phase.sin()], -1).to(self.linear_1.weight.dtype)
+        out: Tensor = self.linear_2(F.silu(self.linear_1(waves)))
+        return out
+
+
+class TextEmbed(nn.Module):
+    """Linear, GELU (tanh), Linear: (B, T, E) → (B, T, D)."""
+
+    def __init__(self, text_dim: int, dim: int) -> None:
+        super().__init__()
+        self.linear_1, self.linear_2 = nn.Linear(text_dim, dim), nn.Linear(dim, dim)
+
+    def forward(self, text: Tensor) -> Tensor:
+        out: Tensor = self.linear_2(F.gelu(self.linear_1(text), approximate="tanh"))
+        return out
+
+
+class ConditionEmbed(nn.Module):
+    def __init__(self, c: HeliosConfig) -> None:
+        super().__init__()
+        self.time_embedder = TimeEmbed(c.dim)
+        self.time_proj = nn.Linear(c.dim, 6 * c.dim)
+        self.text_embedder = TextEmbed(c.text_dim, c.dim)
+
+    def time(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """(B,) → the time itself (B, D), and its six vectors for the blocks (B, 6, D)."""
+        time = self.time_embedder(timestep).to(self.time_proj.weight.dtype)
+        vectors: Tensor = self.time_proj(F.silu(time)).unflatten(-1, (6, -1))
+        return time, vectors
+
+
+class Positions(nn.Module):
+    """Rotations of the history, at full resolution in every stage, and of each stage's own noisy tokens.
+
+    They are the same in every chunk: constants."""
+
+    history: Tensor
+
+    def __init__(self, c: HeliosConfig) -> None:
+        super().__init__()
+        found, noisy = pieces(c.packing, c.segment)
+
+        def turn(first: int, count: int, kernel: str, stage: int = STAGES - 1) -> Tensor:
+            height, width = c.stage_size(stage)
+            times = range(first, first + count)
+            r = grid(times, height // 2, width // 2, c.rope_axes, c.rope_theta)
+            return pool(r, POOL[kernel]).flatten(1, 3)
+
+        past = [turn(found[k].first, found[k].frames, k) for k in ("4x", "2x")]
+        past += [turn(0, 1, "1x"), turn(found["1x"].first, found["1x"].frames, "1x")]
+        self.register_buffer("history", torch.cat(past, 1), persistent=False)
+        for stage in range(STAGES):
+            at = turn(noisy, c.segment, "1x", stage)
+            self.register_buffer(f"noisy_{stage}", at, persistent=False)
+
+    def forward(self, stage: int) -> tuple[Tensor, Tensor]:
+        """cos, sin of history and noisy tokens, each (1, 1, N, head_dim / 2)."""
+        cos, sin = torch.cat([self.history, self.get_buffer(f"noisy_{stage}")], 1)[:, None, None]
+        return cos, sin

@@ -1,0 +1,94 @@
+"""A converted model's folder: config.json and sharded safetensors, written tensor by tensor.
+
+What was converted before an interruption is kept; config.json comes last. It knows no models.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+from torch import Tensor
+
+from engine.errors import ModelFilesError
+from export.checkpoint.shards import PARTIAL, Entry, headers, split, write
+
+CONFIG = "config.json"
+TYPES = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}
+PLAN = ".convert.json"  # what is being converted, until it is done
+INDEX = "model.safetensors.index.json"
+
+
+def write_model(
+    out: Path,
+    about: Mapping[str, Any],
+    entries: dict[str, Entry],
+    tensor: Callable[[str], Tensor],
+    *,
+    settings: Mapping[str, Any],
+    sources: Sequence[Path],
+) -> None:
+    """`about` becomes config.json, `entries` the tensors, of which `tensor` gives one at a time; `settings`
+    (its `shard_bytes` among them) and `sources` tell one conversion from another. Raises ModelFilesError."""
+    shards = split(entries, settings["shard_bytes"])
+    names = [f"model-{k:05d}-of-{len(shards):05d}.safetensors" for k in range(1, len(shards) + 1)]
+    dates = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in sources}
+    plan = json.loads(json.dumps({"about": about, "options": settings, "sources": dates}))
+    begin(out, plan)
+    missing = [n for n in names if not (out / n).is_file()]
+    needed = sum(
+        sum(e.nbytes for e in s.values()) for n, s in zip(names, shards, strict=True) if n in missing
+    )
+    free = shutil.disk_usage(out).free
+    if needed > free:
+        raise ModelFilesError(
+            f"{out}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} are free", field="OUT"
+        )
+    total = sum(e.nbytes for e in entries.values())
+    where = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            bar = progress.add_task("converting", total=needed)
+            for name, shard in zip(names, shards, strict=True):
+                if name in missing:
+                    write(out / name, shard, tensor, lambda done: progress.advance(bar, done))
+                elif {n: e._replace(at=0) for n, e in headers([out / name])[out / name].items()} != shard:
+                    raise ModelFilesError(f"{out / name} is not what it should be; delete it", field="OUT")
+        put(out / INDEX, {"metadata": {"total_size": total}, "weight_map": where})
+        put(out / CONFIG, about)
+        (out / PLAN).unlink()
+    except OSError as e:
+        raise ModelFilesError(f"{e}; what is converted is kept, run the same again", field="OUT") from e
+
+
+def begin(out: Path, plan: Mapping[str, Any]) -> None:
+    """Note what is being converted, or find that it is the same as before the interruption."""
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / PLAN
+    if file.is_file():
+        try:
+            same = json.loads(file.read_text()) == plan
+        except ValueError:
+            same = False
+        if not same:
+            raise ModelFilesError(
+                f"{out} holds the beginning of another conversion; delete {file} and {out}/model-*",
+                field="OUT",
+            )
+        return
+    found = sorted(p.name for p in out.glob("model*.safetensors"))
+    if found:
+        raise ModelFilesError(f"{out} holds {found[0]} already, which would be overwritten", field="OUT")
+    put(file, plan)
+
+
+def put(file: Path, data: Mapping[str, Any]) -> None:
+    partial = file.with_name(file.name + PARTIAL)
+    partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    partial.replace(file)

@@ -1,0 +1,168 @@
+"""`psistream convert helios DIR OUT`: the public Helios-Distilled → what --weights takes.
+
+57 GB of fp32 become 29 GB of bf16, tensor by tensor; norms, modulations and the embedding of time stay fp32,
+as the public code keeps them. LoRA files are merged on the way; SemanticPack is grafted on where it is asked
+for, behind gates at 0. OUT may hold companions already.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from engine.errors import InvalidInput, ModelFilesError
+from engine.model.config import MemoryConfig
+from engine.model.helios.config import CELL, PIXELS, HeliosConfig, PyramidConfig
+from engine.model.helios.serve import CONFIG, NAME, Description, Serve
+from engine.model.helios.transformer import is_exact
+from export.checkpoint.output import TYPES, write_model
+from export.checkpoint.public import Checkpoint
+from export.checkpoint.shards import Entry
+from export.helios.checkpoint import check_scheduler, read_config, tensors_of, transformer_folder
+from export.helios.graft import COPIES, Graft
+from export.helios.lora import Lora, Wanted, parse
+
+IMAGE_TOKENS = (6, 10)  # of ψ: rectangles of the anchor
+WINDOW = (3, 6, 8)  # Memorize's, at most: divisors of the chunk's tokens below it are taken
+
+
+@dataclass(frozen=True)
+class Options:
+    height: int = 384  # what the distilled model was trained at
+    width: int = 640
+    segment: int = 9  # latents of a chunk; fewer is an experiment, the model never saw it
+    steps: tuple[int, int, int] = (2, 2, 2)
+    shift_by: Literal["previous", "own"] = "previous"
+    memory: bool = False  # SemanticPack
+    loras: tuple[Wanted, ...] = ()
+    dtype: str = "bf16"
+    seed: int = 0
+    shard_bytes: int = 5 * 10**9
+
+
+def convert(source: Path, out: Path, options: Options, report: Callable[[str], None] = print) -> None:
+    """Raises InvalidInput for impossible options, ModelFilesError for a checkpoint that is not what it should
+    be, and where `out` holds a model already."""
+    if (out / CONFIG).exists():
+        raise ModelFilesError(f"{out / CONFIG} exists: {out} holds a model already", field="OUT")
+    base = at_size(options)
+    folder = transformer_folder(source)
+    check_scheduler(source)
+    config = read_config(folder, base)
+    backbone, added = tensors_of(config)
+    checkpoint = Checkpoint(folder, backbone)
+    loras = [Lora(wanted, backbone) for wanted in options.loras]
+    about = Description(
+        config, Serve(pyramid=PyramidConfig(steps=options.steps, shift_by=options.shift_by))
+    ).to_json()
+    report(describe(config, backbone, added, loras))
+    graft = Graft(config, options.seed)
+
+    def tensor(name: str) -> Tensor:
+        if name in added and name not in COPIES:
+            return graft.tensor(name)
+        stored = COPIES.get(name, name)
+        found = checkpoint.tensor(stored)
+        for lora in loras:
+            found = lora.merged(stored, found)
+        return found
+
+    stored = {n: checkpoint.entries[n]._replace(at=0) for n in backbone}
+    stored |= {n: Entry(shape, "F32") for n, shape in added.items()}
+    if options.dtype != "stored":
+        stored = {n: e._replace(dtype=kind_of(n, options.dtype)) for n, e in stored.items()}
+    settings = asdict(options) | {"loras": [[str(w.file), w.strength] for w in options.loras]}
+    sources = [*checkpoint.files, *(w.file for w in options.loras)]
+    write_model(out, about, stored, tensor, settings=settings, sources=sources)
+    report(f"{out}: {NAME}, converted")
+
+
+def at_size(o: Options) -> HeliosConfig:
+    for name in ("height", "width"):
+        side = getattr(o, name)
+        if side < PIXELS or side % PIXELS:
+            raise InvalidInput(f"--{name} is {side}, must be a multiple of {PIXELS}", field=name)
+    if o.segment < 1:
+        raise InvalidInput(f"--segment is {o.segment}, must be 1 or more", field="segment")
+    c = HeliosConfig(latent_height=o.height // CELL, latent_width=o.width // CELL, segment=o.segment)
+    if not o.memory:
+        return c
+    rows, columns = c.latent_height // 2, c.latent_width // 2
+    frames, height, width = (
+        max(d for d in range(1, most + 1) if n % d == 0)
+        for n, most in zip((c.segment, rows, columns), WINDOW, strict=True)
+    )
+    image = (min(rows, IMAGE_TOKENS[0]), min(columns, IMAGE_TOKENS[1]))
+    memory = MemoryConfig(text_tokens=c.text_tokens, image_tokens=image, window=(frames, height, width))
+    return replace(c, memory=memory)
+
+
+def kind_of(name: str, dtype: str) -> str:
+    """How a tensor is stored where `dtype` is asked for."""
+    return TYPES["fp32" if is_exact(name) else dtype]
+
+
+def describe(
+    c: HeliosConfig,
+    backbone: Mapping[str, tuple[int, ...]],
+    added: Mapping[str, tuple[int, ...]],
+    loras: Sequence[Lora],
+) -> str:
+    merged = "".join(f"\n{len(lora.targets)} tensors take a LoRA at {lora.strength:g}" for lora in loras)
+    return (
+        f"{len(backbone)} tensors of the checkpoint fit; {len(added)} are added\n"
+        f"{CELL * c.latent_width} x {CELL * c.latent_height} pixels, chunks of {c.frames} frames" + merged
+    )
+
+
+def counts(text: str) -> tuple[int, int, int]:
+    parts = text.split(",")
+    if len(parts) != 3 or not all(p.isdigit() and int(p) for p in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not three counts, such as 2,2,1")
+    return int(parts[0]), int(parts[1]), int(parts[2])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    d = Options()
+    parser = argparse.ArgumentParser(
+        prog="psistream convert", description="the public Helios-Distilled → a folder for --weights"
+    )
+    parser.add_argument("model", choices=(NAME,))
+    parser.add_argument("source", type=Path, metavar="DIR", help="the checkpoint as it was fetched")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write; may hold companions")
+    parser.add_argument("--height", type=int, default=d.height, help=f"multiple of {PIXELS} (%(default)s)")
+    parser.add_argument("--width", type=int, default=d.width, help=f"multiple of {PIXELS} (%(default)s)")
+    parser.add_argument(
+        "--segment", type=int, default=d.segment, help="latents of a chunk; fewer than 9 is an experiment"
+    )
+    parser.add_argument(
+        "--steps", type=counts, default=d.steps, metavar="A,B,C", help="network calls per stage (2,2,2)"
+    )
+    parser.add_argument(
+        "--shift-by",
+        choices=("previous", "own"),
+        default=d.shift_by,
+        help="whose tokens shift a stage's timesteps: as the public pipelines, or as training (%(default)s)",
+    )
+    parser.add_argument(
+        "--memory", action="store_true", help="graft SemanticPack on, silent until it is trained"
+    )
+    parser.add_argument(
+        "--lora", action="append", default=[], metavar="FILE[@STRENGTH]", help="merge it; may be repeated"
+    )
+    parser.add_argument(
+        "--dtype", choices=("stored", *TYPES), default=d.dtype, help="of most weights (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=d.seed, help="of SemanticPack's weights (%(default)s)")
+    args = vars(parser.parse_args(argv))
+    source, out, loras = (args.pop(n) for n in ("source", "out", "lora"))
+    del args["model"]
+    options = Options(loras=tuple(map(parse, loras)), **args)
+    convert(source, out, options, lambda text: print(text, file=sys.stderr))
+    return 0

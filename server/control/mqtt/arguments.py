@@ -1,0 +1,96 @@
+"""The options of `psistream serve` about MQTT, and the settings they make."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+import ssl
+from pathlib import Path
+
+from engine.errors import InvalidInput
+from server.config import MqttListen, MqttOptions
+from server.control.mqtt.topics import NODE_RULE, Topics, is_node
+
+USER_VARIABLE = "PSISTREAM_MQTT_USER"
+defaults = MqttOptions()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("MQTT", "--mqtt-listen and below are about the embedded broker")
+    add = group.add_argument
+    add("--mqtt", default="embedded", metavar="WHERE", help="embedded, off, or mqtt://user:pass@host:1883")
+    add("--node", metavar="NAME", help="this server's name in topics (default: the host's, and a kept id)")
+    add("--mqtt-prefix", default=defaults.prefix, metavar="TOPIC", help="of topics (default: %(default)s)")
+    listen = f"{defaults.listen.host}:{defaults.listen.port}"
+    add("--mqtt-listen", default=listen, metavar="HOST:PORT", help="its address (default: %(default)s)")
+    add(
+        "--mqtt-websockets",
+        default=str(defaults.listen.websocket_port),
+        metavar="PORT|off",
+        help="its port for WebSockets, where mosquitto is installed (default: %(default)s)",
+    )
+    add("--mqtt-tls", nargs=2, type=Path, metavar=("CERT", "KEY"), help="PEM files, for mqtts:// and wss://")
+    add(
+        "--mqtt-user",
+        default=os.environ.get(USER_VARIABLE),
+        metavar="NAME:PASSWORD",
+        help=f"whom it lets in (${USER_VARIABLE}; default: everybody on this machine)",
+    )
+
+
+def options_of(args: argparse.Namespace) -> MqttOptions:
+    """Raises InvalidInput."""
+    if args.node is not None and not is_node(args.node):
+        raise InvalidInput(f"--node must be {NODE_RULE}", field="node")
+    Topics(args.mqtt_prefix)
+    return MqttOptions(node=args.node, prefix=args.mqtt_prefix, listen=_listen_of(args))
+
+
+def _listen_of(args: argparse.Namespace) -> MqttListen:
+    host, _, port = args.mqtt_listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not _is_port(port):
+        raise InvalidInput("--mqtt-listen must look like 127.0.0.1:1883 or [::1]:1883", field="mqtt_listen")
+    if args.mqtt_websockets != "off" and not _is_port(args.mqtt_websockets):
+        raise InvalidInput("--mqtt-websockets must be a port, 0 for any, or off", field="mqtt_websockets")
+    if args.mqtt_tls:
+        _check_tls(*args.mqtt_tls)
+    name, colon, password = (args.mqtt_user or "").partition(":")
+    if args.mqtt_user and not (name and colon and password and name.isprintable()):
+        raise InvalidInput("--mqtt-user must look like name:password", field="mqtt_user")
+    if not args.mqtt_user and not _is_loopback(host):
+        raise InvalidInput(
+            f"--mqtt-listen {host} lets others in: give --mqtt-user (and --mqtt-tls)", field="mqtt_user"
+        )
+    return MqttListen(
+        host=host,
+        port=int(port),
+        websocket_port=None if args.mqtt_websockets == "off" else int(args.mqtt_websockets),
+        tls=tuple(args.mqtt_tls) if args.mqtt_tls else None,
+        user=(name, password) if args.mqtt_user else None,
+    )
+
+
+def _check_tls(certificate: Path, key: Path) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except OSError as error:
+        for path in (certificate, key):
+            if not path.is_file():
+                raise InvalidInput(f"--mqtt-tls: there is no file {path}", field="mqtt_tls") from None
+        raise InvalidInput(
+            f"--mqtt-tls: {certificate} and {key} are no certificate and its key in PEM form ({error})",
+            field="mqtt_tls",
+        ) from None
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) < 65536
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

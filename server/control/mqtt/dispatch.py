@@ -1,0 +1,66 @@
+"""Incoming MQTT messages, by topic: commands, the status of the servers, and what an earlier start left.
+
+Pure but for the Steering behind it: no sockets, no tasks.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from server.control.mqtt.commands import Commands
+from server.control.mqtt.message import NO_PROPERTIES, Properties
+from server.control.mqtt.peers import Peers
+from server.control.mqtt.publisher import Publisher
+from server.control.mqtt.topics import Topics, is_name
+
+log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """`twin` says that another server has our name; otherwise it is empty."""
+
+    def __init__(self, topics: Topics, peers: Peers, publisher: Publisher, commands: Commands) -> None:
+        self.twin = ""
+        self._topics = topics
+        self._peers = peers
+        self._publisher = publisher
+        self._commands = commands
+
+    def on_message(
+        self, topic: str, payload: bytes, properties: Properties = NO_PROPERTIES, *, retain: bool = False
+    ) -> None:
+        """`retain`: the broker kept it from before, or it is to be kept (see `MqttClient.listen_to`)."""
+        node = self._topics.parse_status(topic)
+        if node is not None:
+            self._on_status(node, _fields(payload), retain)
+        elif topic == self._topics.sessions(self._peers.node):
+            names = _fields(payload).get("sessions")
+            if retain and isinstance(names, list):
+                self._publisher.clear_ghosts([name for name in names if is_name(name)])
+        else:
+            self._commands.on_message(topic, payload, properties, retain=retain)
+
+    def _on_status(self, node: str, fields: dict[str, Any], retain: bool) -> None:
+        status = str(fields.get("status", "offline"))
+        if node != self._peers.node:
+            if self._peers.hear(node, status):
+                self._publisher.rename_main()
+        elif not retain and fields.get("instance") != self._peers.instance:
+            # the last will of an earlier start, which the broker publishes late, or a server of the same name
+            if status == "offline":
+                self.twin = ""
+                self._publisher.put_status()
+            elif not self.twin:
+                self.twin = f"another server calls itself {node} on this broker: give each its own --node"
+                log.error("MQTT: %s", self.twin)
+
+
+def _fields(payload: bytes) -> dict[str, Any]:
+    """A JSON object of another server; empty for anything else."""
+    try:
+        content = json.loads(payload) if payload else {}
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,282 @@
+"""An embedded MQTT broker that is a mosquitto of this machine, run as a child with a configuration made here.
+
+It speaks MQTT 3.1.1, 5 and WebSockets, listens on loopback unless it is told otherwise, and has limits. It
+keeps nothing over a restart. If it dies it is started again on the same ports. It ends with its parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import logging
+import os
+import pwd
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from engine.errors import Unavailable
+from server.config import MqttListen
+
+log = logging.getLogger(__name__)
+
+PLACES = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
+START_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 2.0
+RESTART_S = 0.5
+ATTEMPTS = 5  # other programs may take the free ports that were found
+LIMITS = """\
+max_packet_size 4194304
+max_inflight_messages 64
+max_queued_messages 4096
+max_queued_bytes 16777216
+memory_limit 268435456
+persistent_client_expiration 1d
+persistence false
+set_tcp_nodelay true
+sys_interval 10
+log_dest stderr
+log_type error
+log_type warning
+per_listener_settings true
+"""
+MAX_CONNECTIONS = 256  # per listener
+
+
+def find_mosquitto() -> str | None:
+    """The program, wherever this system keeps it."""
+    return shutil.which("mosquitto") or shutil.which("mosquitto", path=os.pathsep.join(PLACES))
+
+
+def version_of(program: str) -> str:
+    """Like 2.0.11; empty if it does not tell."""
+    try:
+        told = subprocess.run([program, "-h"], capture_output=True, text=True, timeout=5, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    found = re.search(r"version (\d[\w.]*)", told)
+    return found[1] if found else ""
+
+
+class MosquittoBroker:
+    """`async with MosquittoBroker(program) as broker`. `url` is for the server itself, with credentials;
+    `shown` and `websocket_url` are for clients, without. Raises Unavailable when mosquitto does not start."""
+
+    def __init__(self, program: str, listen: MqttListen | None = None) -> None:
+        self._program = program
+        self._listen = listen or MqttListen()
+        self._own = f"psistream-{secrets.token_hex(4)}", secrets.token_hex(16)
+        self._folder = ""
+        self._port = self._inner_port = self._websocket_port = 0
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._said: asyncio.Task[None] | None = None
+        self._told = ""
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    @property
+    def url(self) -> str:
+        user, password = self._own
+        return f"mqtt://{user}:{password}@127.0.0.1:{self._inner_port}"
+
+    @property
+    def shown(self) -> str:
+        return f"{'mqtts' if self._listen.tls else 'mqtt'}://{self._reached}:{self._port}"
+
+    @property
+    def websocket_url(self) -> str | None:
+        if self._listen.websocket_port is None:
+            return None
+        return f"{'wss' if self._listen.tls else 'ws'}://{self._reached}:{self._websocket_port}"
+
+    async def __aenter__(self) -> Self:
+        self._folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="psistream-mqtt-")
+        try:
+            await self._start_somewhere()
+        except BaseException:
+            await self._close()
+            raise
+        for wanted, got in (
+            (self._listen.port, self._port),
+            (self._listen.websocket_port, self._websocket_port),
+        ):
+            if wanted not in (None, 0, got):
+                log.warning("port %d is occupied: the MQTT broker listens on %d", wanted, got)
+        self._keeper = asyncio.create_task(self._keep_alive(), name="mqtt-mosquitto")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    @property
+    def _reached(self) -> str:
+        host = self._listen.host
+        if host in ("0.0.0.0", "::", "::1"):
+            return "localhost"
+        return f"[{host}]" if ":" in host else host
+
+    # ---- the child ----
+
+    async def _start_somewhere(self) -> None:
+        taken: set[int] = set()
+        for _ in range(ATTEMPTS):
+            listen = self._listen
+            self._port = _free_port(listen.host, listen.port, taken)
+            self._inner_port = _free_port("127.0.0.1", 0, {self._port})
+            if listen.websocket_port is not None:
+                busy = {*taken, self._port, self._inner_port}
+                self._websocket_port = _free_port(listen.host, listen.websocket_port, busy)
+            await asyncio.to_thread(self._write_configuration)
+            if await self._start():
+                return
+            if "in use" not in self._told:
+                break
+            taken |= {self._port, self._websocket_port}
+        raise Unavailable(
+            f"mosquitto does not start: {self._told or 'it says nothing'}; use --mqtt off or another broker",
+            field="mqtt",
+        )
+
+    def _write_configuration(self) -> None:
+        listen, folder = self._listen, Path(self._folder)
+        users = [self._own] if listen.user is None else [self._own, listen.user]
+        users_file, configuration = folder / "users", folder / "mosquitto.conf"
+        users_file.write_text("".join(f"{name}:{_hashed(password)}\n" for name, password in users))
+        users_file.chmod(0o600)
+        lines = [LIMITS, f"user {pwd.getpwuid(os.geteuid()).pw_name}"]
+        inner = [f"listener {self._inner_port} 127.0.0.1", "allow_anonymous false"]
+        outer = [f"allow_anonymous {str(listen.user is None).lower()}"]
+        if listen.tls is not None:
+            outer += [f"certfile {listen.tls[0].resolve()}", f"keyfile {listen.tls[1].resolve()}"]
+        lines += [*inner, *_common(users_file), f"listener {self._port} {listen.host}", *outer]
+        lines += _common(users_file)
+        if listen.websocket_port is not None:
+            websocket = [f"listener {self._websocket_port} {listen.host}", "protocol websockets"]
+            lines += [*websocket, *outer, *_common(users_file)]
+        configuration.write_text("\n".join(lines) + "\n")
+
+    async def _start(self) -> bool:
+        """Whether it runs and listens. What it says goes to the log, the last line also to `_told`."""
+        command = [self._program, "-c", f"{self._folder}/mosquitto.conf"]
+        setpriv = shutil.which("setpriv")
+        if setpriv is not None:  # or it would outlive a server that is killed, and keep its ports
+            command = [setpriv, "--pdeathsig", "TERM", *command]
+        self._process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the server, which then says farewell by it
+        )
+        said = self._said = asyncio.create_task(self._read(self._process), name="mqtt-mosquitto-log")
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                while not await self._listening():
+                    if said.done():
+                        return False
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            self._told = f"it does not listen after {START_TIMEOUT_S:.0f} s"
+            return False
+        return not said.done()
+
+    async def _listening(self) -> bool:
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._listen.host, self._listen.host)
+        places = [("127.0.0.1", self._inner_port), (host, self._port), (host, self._websocket_port)]
+        return all([await _listens(host, port) for host, port in places if port])
+
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stderr is not None
+        async for line in process.stderr:
+            told = line.decode("utf-8", "replace").strip()
+            self._told = re.sub(r"^\d+: ", "", told)
+            log.debug("mosquitto: %s", self._told)
+        await process.wait()
+
+    async def _keep_alive(self) -> None:
+        while True:
+            assert self._process is not None
+            status = await self._process.wait()
+            log.warning("the MQTT broker ended (exit status %d): starting it again", status)
+            await asyncio.sleep(RESTART_S)
+            with suppress(OSError):
+                await self._start()
+
+    async def _close(self) -> None:
+        """Idempotent."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.wait([keeper])
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.terminate()
+            try:
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await process.wait()
+            except TimeoutError:
+                with suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if self._said is not None:
+            await asyncio.wait([self._said])
+        if self._folder:
+            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+
+def _common(users_file: Path) -> list[str]:
+    return [f"max_connections {MAX_CONNECTIONS}", f"password_file {users_file}"]
+
+
+def _hashed(password: str) -> str:
+    """As mosquitto_passwd writes it: salted PBKDF2 with SHA-512."""
+    salt, rounds = os.urandom(12), 101
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, rounds)
+    return f"$7${rounds}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
+
+
+def _free_port(host: str, wanted: int, taken: set[int]) -> int:
+    """`wanted` if it is free, else any. Raises Unavailable for an address that is not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for port in (wanted, 0, 0, 0):
+        if port in taken:
+            continue
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                if port == 0:
+                    raise Unavailable(
+                        f"the MQTT broker cannot listen on {host}: {error.strerror}", field="mqtt"
+                    ) from None
+                continue
+            found = int(probe.getsockname()[1])
+        if found not in taken:
+            return found
+    raise Unavailable(f"the MQTT broker finds no free port on {host}", field="mqtt")
+
+
+async def _listens(host: str, port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(host, port)
+    except OSError:
+        return False
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+    return True

@@ -1,0 +1,171 @@
+"""What the server tells on its MQTT topics: retained states, who is there, events, and answers to commands.
+
+It writes into the outbox only. Pure but for the Steering that it is given: no sockets, no tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from engine.errors import UnknownSession
+from engine.types import Receipt, SessionClosed, SessionInfo
+from engine.wire.strict_json import dump
+from server.control.base import SessionEvent, Steering
+from server.control.mqtt.message import Route
+from server.control.mqtt.outbox import Outbox, Outgoing
+from server.control.mqtt.peers import Peers
+from server.control.mqtt.topics import MAIN, Topics
+from server.control.protocol import event_json
+from server.worker.messages import SegmentStats
+
+ANSWER_EXPIRY_S = 60
+RETAINED_EXPIRY_S = 300  # of retained messages in MQTT 5; `put_everything_retained` renews them
+RENEW_S = 100.0
+
+
+def status_message(node: str, status: str, sessions: int = 0, instance: str = "") -> bytes:
+    message = {"type": "status", "node": node, "status": status, "sessions": sessions, "instance": instance}
+    return dump(message).encode()
+
+
+class Publisher:
+    """`on_put` is called after something was put into the outbox."""
+
+    def __init__(
+        self, steering: Steering, outbox: Outbox, topics: Topics, peers: Peers, on_put: Callable[[], None]
+    ) -> None:
+        self._steering = steering
+        self._outbox = outbox
+        self._topics = topics
+        self._peers = peers
+        self._on_put = on_put
+        self._known: set[str] = set()  # sessions that have a retained state
+        self._named: set[str] = set()  # their names in topics that have one
+
+    def knows(self, session: str) -> bool:
+        return session in self._known
+
+    # ---- events ----
+
+    def on_event(self, event: SessionEvent, *, connected: bool) -> None:
+        """Momentary events are told while the broker is there only."""
+        match event:
+            case SessionInfo():
+                self._put_state(event)
+            case SessionClosed():
+                self._forget(event.session)
+                self._put_event(event.session, event_json(event), qos=1)
+            case SegmentStats():
+                if connected:
+                    self._put_event(event.session, event_json(event), qos=0)
+            case Receipt(status=status):
+                if connected and status != "received":
+                    self._put_event(event.session, event_json(event), qos=0)
+        self._on_put()
+
+    def put_answer(self, route: Route, message: dict[str, Any]) -> None:
+        self._outbox.put_answer(
+            Outgoing(
+                route.topic,
+                dump(message).encode(),
+                qos=1,
+                correlation=route.correlation,
+                expiry_s=ANSWER_EXPIRY_S,
+                user=route.user,
+            )
+        )
+        self._on_put()
+
+    def put_error(self, name: str, message: dict[str, Any]) -> None:
+        self._outbox.put_answer(Outgoing(self._topics.error(name), dump(message).encode(), qos=1))
+        self._on_put()
+
+    def _put_event(self, session: str, message: dict[str, Any], *, qos: int) -> None:
+        payload = dump(message).encode()
+        for name in self._peers.names_of(session):
+            self._outbox.put_event(Outgoing(self._topics.event(name), payload, qos=qos))
+
+    # ---- retained topics ----
+
+    def put_everything_retained(self) -> None:
+        """After connecting, since the broker may have forgotten it, and now and then, since it expires."""
+        self._known = set()
+        self._put_status("online")
+        for session in self._steering.session_ids():
+            try:
+                self._put_state(self._steering.info(session))
+            except UnknownSession:
+                continue
+        self._put_names()
+        self._on_put()
+
+    def put_farewell(self) -> None:
+        """Leave nothing retained that will not be true any more."""
+        self._clear_states(list(self._named))
+        self._known.clear()
+        self._retain(self._topics.sessions(self._peers.node), b"")
+        self._put_status("offline")
+        self._on_put()
+
+    def put_status(self) -> None:
+        self._put_status("online")
+        self._on_put()
+
+    def rename_main(self) -> None:
+        """Plain `main` is a name of this server's session while it is the only server: that has changed."""
+        current = self._peers.names_of(MAIN)
+        self._clear_states([MAIN] if MAIN in self._named and MAIN not in current else [])
+        if MAIN in self._known:
+            self._put_state(self._steering.info(MAIN))
+        self._on_put()
+
+    def clear_ghosts(self, names: list[str]) -> None:
+        """Clear the states that an earlier start of this server left, of sessions that are gone."""
+        self._clear_states([name for name in names if name not in self._named])
+        self._on_put()
+
+    def clear(self, topic: str) -> None:
+        self._outbox.put_state(Outgoing(topic, b"", qos=1, retain=True))
+        self._on_put()
+
+    def _put_state(self, info: SessionInfo) -> None:
+        names = self._peers.names_of(info.id)
+        if info.id not in self._known:
+            self._known.add(info.id)
+            self._put_status("online")
+        if not self._named.issuperset(names):
+            self._named.update(names)
+            self._put_names()  # before the states: a name without a state does no harm after a crash
+        payload = dump({**event_json(info), "node": self._peers.node}).encode()
+        for name in names:
+            self._retain(self._topics.state(name), payload)
+
+    def _forget(self, session: str) -> None:
+        if session in self._known:
+            self._known.discard(session)
+            self._clear_states([name for name in self._peers.names_of(session) if name in self._named])
+            self._put_status("online")
+
+    def _clear_states(self, names: list[str]) -> None:
+        for name in names:
+            self._named.discard(name)
+            self._outbox.put_state(Outgoing(self._topics.state(name), b"", qos=1, retain=True))
+        if names:
+            self._put_names()
+
+    def _put_names(self) -> None:
+        message = {"type": "sessions", "node": self._peers.node, "sessions": sorted(self._named)}
+        self._retain(self._topics.sessions(self._peers.node), dump(message).encode())
+
+    def _put_status(self, status: str) -> None:
+        payload = status_message(self._peers.node, status, len(self._known), self._peers.instance)
+        expiry_s = RETAINED_EXPIRY_S if status == "online" else None
+        topic = self._topics.status(self._peers.node)
+        self._outbox.put_state(Outgoing(topic, payload, qos=1, retain=True, expiry_s=expiry_s))
+
+    def _retain(self, topic: str, payload: bytes) -> None:
+        """Sessions' names do not expire: they are how the next start finds what this one left."""
+        expires = payload and topic != self._topics.sessions(self._peers.node)
+        expiry_s = RETAINED_EXPIRY_S if expires else None
+        self._outbox.put_state(Outgoing(topic, payload, qos=1, retain=True, expiry_s=expiry_s))

@@ -1,0 +1,87 @@
+"""MQTT as the settings ask for it: none, a broker of our own or one that runs elsewhere, and the bridge."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+
+from engine.errors import InvalidInput
+from server.config import MqttListen, MqttOptions
+from server.control.base import Steering
+from server.control.mqtt.bridge import MqttBridge
+from server.control.mqtt.mosquitto import MosquittoBroker, find_mosquitto, version_of
+from server.control.mqtt.node import default_node
+
+WHERE = "--mqtt must be embedded, embedded:PORT, off or an mqtt(s)://host:port URL"
+AMQTT = "built in, MQTT 3.1.1; with mosquitto installed also MQTT 5 and WebSockets"
+CONNECT_S = 2.0
+
+
+@asynccontextmanager
+async def open_mqtt(
+    setting: str, steering: Steering, options: MqttOptions | None = None
+) -> AsyncIterator[MqttBridge | None]:
+    """`setting` is "off", "embedded", "embedded:PORT" or an mqtt(s):// URL, or InvalidInput is raised."""
+    options = options or MqttOptions()
+    kind, _, port = setting.partition(":")
+    if setting == "off":
+        yield None
+        return
+    if kind not in ("embedded", "mqtt", "mqtts"):
+        raise InvalidInput(WHERE, field="mqtt")
+    if kind == "embedded" and port:
+        options = replace(options, listen=replace(options.listen, port=port_of(port, "embedded:PORT")))
+    async with AsyncExitStack() as stack:
+        node = options.node or stack.enter_context(default_node())
+        if kind != "embedded":
+            bridge = MqttBridge(steering, setting, node=node, prefix=options.prefix)
+            yield await stack.enter_async_context(bridge)
+            return
+        bridge = await _embedded(stack, steering, options, node)
+        await bridge.wait_connected(CONNECT_S)
+        yield bridge
+
+
+def port_of(text: str, what: str) -> int:
+    """Raises InvalidInput."""
+    if not (text.isascii() and text.isdigit() and int(text) < 65536):
+        raise InvalidInput(f"{what} needs a port from 0 (any) to 65535", field="mqtt")
+    return int(text)
+
+
+def embedded_broker() -> str:
+    """Which broker --mqtt embedded starts on this machine, in words for people."""
+    program = find_mosquitto()
+    return AMQTT if program is None else f"mosquitto {version_of(program)}, MQTT 3.1.1, 5 and WebSockets"
+
+
+async def _embedded(stack: AsyncExitStack, steering: Steering, options: MqttOptions, node: str) -> MqttBridge:
+    """A mosquitto where it is installed, else amqtt. Raises InvalidInput, Unavailable."""
+    program, listen = find_mosquitto(), options.listen
+    about = await asyncio.to_thread(embedded_broker)
+    if program is not None:
+        broker = await stack.enter_async_context(MosquittoBroker(program, listen))
+        bridge = MqttBridge(
+            steering,
+            broker.url,
+            node=node,
+            prefix=options.prefix,
+            shown=broker.shown,
+            websocket_url=broker.websocket_url,
+            about=about,
+        )
+        return await stack.enter_async_context(bridge)
+    if listen != replace(MqttListen(), port=listen.port):
+        raise InvalidInput(
+            "the built-in MQTT broker has no other address, WebSockets, TLS or password: install mosquitto "
+            "(apt-get install mosquitto), or leave those options out",
+            field="mqtt",
+        )
+    from server.control.mqtt.broker import EmbeddedBroker
+
+    built_in = await stack.enter_async_context(EmbeddedBroker(listen.port))
+    bridge = MqttBridge(steering, built_in.url, node=node, prefix=options.prefix, about=about)
+    built_in.takes_retained = bridge.take_retained
+    return await stack.enter_async_context(bridge)

@@ -1,0 +1,178 @@
+"""What runs inside a worker, be it a process or a thread: backend, engine and playout.
+
+Commands come in by `handle`. Events go out by `emit`, which is called from several threads. After WorkerLost
+no event counts: the engine has failed, and its sessions go on in another worker. It knows nothing of
+processes, event loops, viewers' names or tokens.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from engine.backends.registry import load_backend
+from engine.errors import Full, PsistreamError, Unavailable
+from engine.images import read_image
+from engine.runtime.device.engine import Engine
+from engine.types import (
+    Discarded,
+    OpenSession,
+    Receipt,
+    RuntimeEvent,
+    SegmentAwaited,
+    SegmentReady,
+    SessionClosed,
+    SessionInfo,
+)
+from server.config import WorkerConfig
+from server.worker.base import Applied, Event, GoOn, Order, WorkerLost
+from server.worker.messages import (
+    CloseSession,
+    Exported,
+    ExportSession,
+    RequestKeyframe,
+    SetViewers,
+    Stop,
+    SubmitControl,
+    WorkerReady,
+)
+from server.worker.playout import Playout
+from server.worker.stream import Timing
+from server.worker.watchdog import Watchdog
+
+Emit = Callable[[Event], None]
+
+
+class WorkerCore:
+    """Loads when it is made: raises ModelFilesError, InvalidInput or BackendError. `close` is idempotent."""
+
+    def __init__(self, config: WorkerConfig, emit: Emit, clock: Callable[[], float] = time.monotonic) -> None:
+        self._emit = emit
+        self._backend = load_backend(config.backend, config.model, config.weights)
+        spec = self._backend.spec
+        try:
+            self._image = None if config.image is None else read_image(config.image, spec.width, spec.height)
+            self._engine = Engine(self._backend, config.runtime, self._receive, clock, self._failed)
+            segment_s = self._engine.warm_up()
+            self._playout = Playout(config.media, spec.width, spec.height, spec.fps, emit, clock)
+        except BaseException:
+            self._backend.close()
+            raise
+        self._timing = Timing(spec.fps)
+        self._watchdog = Watchdog(lambda: self._engine.hangs_for_s(clock()), emit)
+        self._engine.start()
+        self._playout.start()
+        self._watchdog.start()
+        self.ready = WorkerReady(
+            model=spec.name,
+            backend=self._backend.name,
+            height=spec.height,
+            width=spec.width,
+            fps=spec.fps,
+            frames_per_segment=spec.frames_per_segment,
+            actions=spec.actions,
+            state_bytes=self._engine.state_bytes,
+            max_sessions=config.runtime.max_sessions,
+            segment_ms=1000 * segment_s,
+        )
+
+    def handle(self, command: Order) -> None:
+        """The answer is an event, also for whatever a client may have caused. Raises Unavailable when the
+        device is broken for good."""
+        match command:
+            case OpenSession():
+                self._open(command)
+            case GoOn(opening, then):
+                if self._open(opening, promised=True):
+                    for further in then:
+                        self.handle(further)
+            case SubmitControl(session, control):
+                try:
+                    self._engine.submit(session, control)
+                except PsistreamError as error:
+                    self._emit(
+                        Receipt(session, control.id, "rejected", code=error.code, message=error.message)
+                    )
+            case ExportSession():
+                self._emit(self._exported(command))
+            case SetViewers(session, viewers, throttled):
+                watched = any(viewers.values())
+                self._playout.set_viewers(session, viewers)
+                self._engine.set_watched(session, watched, throttled=throttled)
+                self._tell(self._timing.set_running(session, watched=watched))
+            case RequestKeyframe(session, codec):
+                self._playout.request_keyframe(session, codec)
+            case CloseSession(session):
+                self._engine.close_session(session)
+            case Stop():
+                self.close()
+
+    def close(self) -> None:
+        self._watchdog.close()
+        self._engine.close()
+        self._playout.close()
+        self._backend.close()
+
+    def _open(self, command: OpenSession, *, promised: bool = False) -> bool:
+        """Whether the session is open now."""
+        session = command.session
+        self._playout.open(session)
+        if command.snapshot is None and command.fork_of is None and command.image is None:
+            command = replace(command, image=self._image)
+        try:
+            self._engine.open(command, promised=promised)
+        except PsistreamError as error:
+            self._playout.forget(session)
+            again_s = error.retry_after_s if isinstance(error, Full) else None
+            self._emit(SessionClosed(session, error.code, error.message, error.field, again_s))
+            if isinstance(error, Unavailable):
+                raise
+            return False
+        return True
+
+    def _exported(self, asked: ExportSession) -> Exported:
+        try:
+            data = self._engine.export(asked.session, asked.what)
+        except PsistreamError as error:
+            return Exported(asked.session, asked.request, None, error.code, error.message)
+        return Exported(asked.session, asked.request, data)
+
+    def _failed(self, fault: Exception) -> None:
+        """The engine itself failed; the log has the traceback."""
+        self._emit(WorkerLost(f"the device's thread failed ({type(fault).__name__})"))
+
+    def _receive(self, event: RuntimeEvent) -> None:
+        """An event of the engine, on the device thread."""
+        match event:
+            case SegmentReady():
+                self._playout.add(event)
+                self._tell(self._timing.segment(event))
+                return
+            case Discarded():
+                self._playout.discard(event)
+                return
+            case SegmentAwaited():
+                self._playout.expect(event)
+                return
+            case Receipt(status="applied"):
+                self._tell(self._timing.applied(event))
+                return
+            case SessionInfo(session):
+                self._playout.set_state_bytes(session, event.state_bytes)
+                self._tell(self._timing.set_running(session, paused=event.paused))
+            case SessionClosed(session):
+                self._playout.forget(session)
+                self._tell(self._timing.forget(session))
+            case _:
+                pass
+        self._emit(event)
+
+    def _tell(self, receipts: list[Receipt]) -> None:
+        """Emit applied receipts, with the media time of their frame where that is known."""
+        for receipt in receipts:
+            due_s = self._timing.due_s(receipt)
+            if due_s is None:
+                self._emit(receipt)
+            else:
+                self._emit(Applied(receipt, self._playout.media_time(receipt.session, due_s)))

@@ -1,0 +1,57 @@
+"""`psistream model info helios`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from engine.commands.model_info import main
+from engine.errors import ModelFilesError
+from engine.model.helios.config import HeliosConfig, PyramidConfig
+from engine.model.helios.cost import call_flop, chunk_flop
+from engine.model.helios.serve import Description
+from engine.model.helios.transformer import HeliosTransformer
+from tests.rigs.helios import SMALL, at, inputs
+
+
+def test_helios_is_counted_to_the_last_parameter(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "helios"]) == 0
+    text = capsys.readouterr().out
+    assert "14,312,427,584 in 1101 tensors" in text
+    assert "33 frames" in text
+    assert main(["info", "helios", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert [t["noisy"] for t in data["tokens"]] == [540, 2160, 8640]
+    assert [sum(t.values()) for t in data["tokens"]] == [2940, 4560, 11040]
+
+
+def test_a_converted_folder_tells_of_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(Description(config=SMALL).to_json()))
+    assert main(["info", str(tmp_path)]) == 0
+    assert "192 x 128" in capsys.readouterr().out
+
+
+def test_a_folder_that_only_says_so_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"preset": "helios", "format": 1}')
+    with pytest.raises(ModelFilesError, match="is not what `psistream convert` writes"):
+        main(["info", str(tmp_path)])
+
+
+@pytest.mark.parametrize("config", [SMALL, at(192, 320, segment=9)], ids=["small", "larger"])
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_the_cost_of_a_call_is_what_torch_counts(config: HeliosConfig, stage: int) -> None:
+    with torch.device("meta"):
+        model = HeliosTransformer(config)
+    given = {n: v.to("meta") for n, v in inputs(config, 1, stage).items()}
+    with FlopCounterMode(display=False) as counter:
+        model(**given)
+    assert call_flop(config, stage) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize(("steps", "tflop"), [((1, 1, 1), 548), ((2, 2, 1), 737), ((2, 2, 2), 1097)])
+def test_a_chunk_costs_what_the_research_counted(steps: tuple[int, int, int], tflop: int) -> None:
+    assert round(chunk_flop(HeliosConfig(), PyramidConfig(steps=steps)) / 1e12) == tflop

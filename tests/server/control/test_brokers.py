@@ -1,0 +1,326 @@
+"""The two brokers that `--mqtt embedded` starts, feature by feature: what clients of each protocol get.
+
+docs/protocol.md has a table of this file: a test there checks that it names these tests."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiomqtt
+import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from engine.errors import InvalidInput, Unavailable
+from server.config import MqttListen, MqttOptions
+from server.control.mqtt import broker as amqtt_broker
+from server.control.mqtt import service
+from server.control.mqtt.bridge import MqttBridge
+from server.control.mqtt.broker import EmbeddedBroker
+from server.control.mqtt.mosquitto import MosquittoBroker, find_mosquitto
+from server.control.mqtt.service import embedded_broker, open_mqtt
+from tests.rigs.control_fakes import (
+    FakeSteering,
+    free_port,
+    need_mosquitto,
+    onlooker,
+    self_signed,
+    until,
+)
+
+V3, V5 = aiomqtt.ProtocolVersion.V311, aiomqtt.ProtocolVersion.V5
+ANYWHERE = MqttListen(port=0, websocket_port=0)
+
+
+def mosquitto(listen: MqttListen = ANYWHERE) -> MosquittoBroker:
+    need_mosquitto()
+    program = find_mosquitto()
+    assert program is not None
+    return MosquittoBroker(program, listen)
+
+
+@pytest.fixture(params=["amqtt", "mosquitto"])
+async def port(request: pytest.FixtureRequest) -> AsyncIterator[int]:
+    """Of an embedded broker that runs."""
+    async with AsyncExitStack() as stack:
+        if request.param == "amqtt":
+            yield (await stack.enter_async_context(EmbeddedBroker(0))).port
+        else:
+            yield port_of((await stack.enter_async_context(mosquitto())).shown)
+
+
+def port_of(url: str) -> int:
+    return urlsplit(url).port or 0
+
+
+def client(port: int, **options: object) -> aiomqtt.Client:
+    return aiomqtt.Client("127.0.0.1", port, **{"protocol": V3, "timeout": 5, **options})  # type: ignore[arg-type]
+
+
+async def first(subscriber: aiomqtt.Client, within_s: float = 5) -> aiomqtt.Message:
+    async with asyncio.timeout(within_s):
+        return await anext(subscriber.messages)
+
+
+@pytest.mark.parametrize("published", [0, 1, 2])
+@pytest.mark.parametrize("subscribed", [0, 1, 2])
+async def test_a_message_comes_with_the_lower_qos_of_both(port: int, published: int, subscribed: int) -> None:
+    """amqtt delivers with the subscriber's, whatever it was published with."""
+    async with client(port) as subscriber, client(port) as publisher:
+        await subscriber.subscribe("t", qos=subscribed)
+        await publisher.publish("t", b"x", qos=published)
+        assert (await first(subscriber)).qos == min(published, subscribed)
+
+
+async def test_a_persistent_session_gets_what_was_published_while_it_was_away(port: int) -> None:
+    async with client(port, identifier="game", clean_session=False) as game:
+        await game.subscribe("t", qos=1)
+    async with client(port) as publisher:
+        for number in range(3):
+            await publisher.publish("t", str(number), qos=1)
+    async with client(port, identifier="game", clean_session=False) as game:
+        came = [await first(game) for _ in range(3)]
+    assert [(bytes(m.payload), m.retain) for m in came] == [(b"0", False), (b"1", False), (b"2", False)]
+
+
+async def test_a_clean_session_forgets(port: int) -> None:
+    async with client(port, identifier="game", clean_session=True) as game:
+        await game.subscribe("t", qos=1)
+    async with client(port) as publisher:
+        await publisher.publish("t", "missed", qos=1)
+    async with client(port, identifier="game", clean_session=True) as game:
+        await game.subscribe("u", qos=1)
+        await game.publish("u", "marker", qos=1)
+        assert str((await first(game)).topic) == "u"
+
+
+async def test_retained_messages_and_the_last_will(port: int) -> None:
+    will = aiomqtt.Will("status", b"offline", qos=1, retain=True)
+    async with client(port) as witness:
+        await witness.subscribe("status", qos=1)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        del reader
+        writer.write(_connect_with_will(will))
+        await asyncio.sleep(0.1)
+        writer.transport.abort()
+        assert bytes((await first(witness)).payload) == b"offline"
+    async with client(port) as late:
+        await late.subscribe("status", qos=1)
+        message = await first(late)
+        assert (bytes(message.payload), message.retain) == (b"offline", True)
+
+
+def _connect_with_will(will: aiomqtt.Will) -> bytes:
+    def text(value: bytes) -> bytes:
+        return len(value).to_bytes(2, "big") + value
+
+    flags = 0b0010_0110 | will.qos << 3  # will retained, will, clean session
+    body = text(b"MQTT") + bytes((4, flags)) + b"\x00\x3c" + text(b"dies")
+    body += text(will.topic.encode()) + text(bytes(will.payload or b""))  # type: ignore[arg-type]
+    return bytes((0x10, len(body))) + body
+
+
+# ---- amqtt ----
+
+
+@pytest.mark.parametrize("version", [3, 5, 6])
+async def test_amqtt_refuses_other_protocols_at_once_in_their_own_form(version: int) -> None:
+    """amqtt itself says nothing that an MQTT 5 client understands, and the client waits for 20 s."""
+    async with EmbeddedBroker(0) as broker:
+        began_s = time.monotonic()
+        if version == 5:
+            with pytest.raises(aiomqtt.MqttError, match="Unsupported protocol version"):
+                async with client(broker.port, protocol=V5, timeout=20):
+                    pass
+        reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+        properties = b"\x00" if version == 5 else b""
+        body = b"\x00\x04MQTT" + bytes((version, 2)) + b"\x00\x3c" + properties + b"\x00\x01a"
+        writer.write(bytes((0x10, len(body))) + body)
+        answer = await reader.read()
+        assert answer == (b"\x20\x03\x00\x84\x00" if version == 5 else b"\x20\x02\x00\x01")
+        writer.close()
+        assert time.monotonic() - began_s < 10
+
+
+async def test_amqtt_keeps_so_many_messages_and_clients_that_are_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(amqtt_broker, "MAX_WAITING", 2)
+    monkeypatch.setattr(amqtt_broker, "MAX_AWAY", 1)
+    async with EmbeddedBroker(0) as broker:
+        for name in ("first", "second"):
+            async with client(broker.port, identifier=name, clean_session=False) as game:
+                await game.subscribe("t", qos=1)
+        await until(lambda: broker.connections == 0, "both are away")
+        async with client(broker.port) as publisher:
+            for number in range(4):
+                await publisher.publish("t", str(number), qos=1)
+        async with client(broker.port, identifier="second", clean_session=False) as game:
+            assert [bytes((await first(game)).payload) for _ in range(2)] == [b"2", b"3"]
+        async with client(broker.port, identifier="first", clean_session=False) as game:
+            with pytest.raises(TimeoutError):
+                await first(game, 0.3)
+
+
+# ---- mosquitto ----
+
+
+async def test_mosquitto_speaks_mqtt_5() -> None:
+    async with mosquitto() as broker, client(port_of(broker.shown), protocol=V5) as both:
+        await both.subscribe("t", qos=1)
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties.CorrelationData = b"k"
+        await both.publish("t", b"x", qos=1, properties=properties)
+        assert vars((await first(both)).properties)["CorrelationData"] == b"k"
+
+
+@pytest.mark.parametrize("version", [V3, V5], ids=["3.1.1", "5"])
+async def test_mosquitto_speaks_websockets(version: aiomqtt.ProtocolVersion) -> None:
+    async with mosquitto() as broker:
+        assert broker.websocket_url is not None
+        url = urlsplit(broker.websocket_url)
+        assert (url.scheme, url.hostname) == ("ws", "127.0.0.1")
+        async with (
+            client(url.port or 0, transport="websockets", protocol=version) as web,
+            client(port_of(broker.shown), protocol=version) as game,
+        ):
+            await web.subscribe("t", qos=1)
+            await game.publish("t", b"x", qos=1)
+            assert bytes((await first(web)).payload) == b"x"
+
+
+async def test_mosquitto_lets_in_who_has_the_password_only() -> None:
+    async with mosquitto(MqttListen(port=0, websocket_port=0, user=("game", "s:same"))) as broker:
+        for wrong in ({}, {"username": "game", "password": "sesame"}):
+            with pytest.raises(aiomqtt.MqttError):
+                async with client(port_of(broker.shown), **wrong):
+                    pass
+        async with (
+            client(port_of(broker.shown), username="game", password="s:same"),
+            MqttBridge(FakeSteering(), broker.url, shown=broker.shown) as bridge,
+        ):
+            assert await bridge.wait_connected(5)
+            assert "@" not in bridge.url
+
+
+async def test_mosquitto_speaks_tls(tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    listen = MqttListen(port=0, websocket_port=0, tls=(certificate, key), user=("game", "pass"))
+    async with mosquitto(listen) as broker:
+        assert broker.shown.startswith("mqtts://")
+        assert (broker.websocket_url or "").startswith("wss://")
+        trusted = aiomqtt.TLSParameters(ca_certs=str(certificate))
+        for where, transport in ((broker.shown, "tcp"), (broker.websocket_url or "", "websockets")):
+            user = {"username": "game", "password": "pass", "transport": transport}
+            async with client(port_of(where), tls_params=trusted, **user):
+                pass
+        async with MqttBridge(FakeSteering(), broker.url) as bridge:
+            assert await bridge.wait_connected(5)
+
+
+async def test_mosquitto_is_started_again_on_the_same_ports_and_the_bridge_comes_back() -> None:
+    async with mosquitto() as broker, MqttBridge(FakeSteering(), broker.url, node="here") as bridge:
+        assert await bridge.wait_connected(5)
+        shown, pid = broker.shown, broker.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: bridge.status.connects_total == 2, "connected again", 15)
+        assert broker.shown == shown
+        async with onlooker(shown) as looker:
+            await looker.command("pause")
+            await looker.answer("applied")
+
+
+async def test_mosquitto_moves_from_ports_that_are_taken(caplog: pytest.LogCaptureFixture) -> None:
+    async with mosquitto() as first_, mosquitto() as second:
+        wanted = MqttListen(port=port_of(first_.shown), websocket_port=port_of(second.shown))
+        async with mosquitto(wanted) as third:
+            ports = {port_of(u or "") for b in (first_, second, third) for u in (b.shown, b.websocket_url)}
+            assert len(ports) == 6
+            assert str(port_of(third.shown)) in caplog.text
+
+
+async def test_mosquitto_that_cannot_start_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=r"cannot listen on 192\.0\.2\.1"):
+        async with mosquitto(MqttListen(host="192.0.2.1", port=0)):
+            pass
+    (tmp_path / "cert").write_text("no certificate")
+    tls = tmp_path / "cert", tmp_path / "cert"
+    with pytest.raises(Unavailable, match=r"mosquitto does not start: .*SSL"):
+        async with mosquitto(MqttListen(port=0, websocket_port=None, tls=tls)):
+            pass
+
+
+async def test_mosquitto_ends_with_a_server_that_is_killed() -> None:
+    need_mosquitto()
+    program = """
+import asyncio
+from server.control.mqtt.mosquitto import MosquittoBroker, find_mosquitto
+from server.config import MqttListen
+async def main():
+    async with MosquittoBroker(find_mosquitto(), MqttListen(port=0, websocket_port=None)) as broker:
+        print(broker.pid, flush=True)
+        await asyncio.sleep(60)
+asyncio.run(main())
+"""
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
+    )
+    assert server.stdout is not None
+    pid = int(await server.stdout.readline())
+    server.kill()
+    await server.wait()
+    await until(lambda: not _runs(pid), "mosquitto ended")
+
+
+def _runs(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    return False
+
+
+# ---- the choice ----
+
+
+async def test_mosquitto_is_taken_where_it_is_installed() -> None:
+    need_mosquitto()
+    async with open_mqtt("embedded", FakeSteering(), MqttOptions(listen=ANYWHERE)) as bridge:
+        assert bridge is not None
+        assert bridge.status.state == "connected"
+        assert "mosquitto" in bridge.greeting
+        assert "MQTT 3.1.1, 5 and WebSockets" in embedded_broker()
+        assert set(bridge.addresses("main")) == {"url", "websocket_url", "topic"}
+        async with client(port_of(bridge.url), protocol=V5):
+            pass
+
+
+async def test_amqtt_is_taken_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "find_mosquitto", lambda: None)
+    async with open_mqtt("embedded:0", FakeSteering()) as bridge:
+        assert bridge is not None
+        assert "built in, MQTT 3.1.1" in bridge.greeting
+        assert bridge.addresses("main")["websocket_url"] is None
+        async with onlooker(bridge.url) as looker:
+            await looker.command("pause")
+            await looker.answer("applied")
+    options = MqttOptions(listen=MqttListen(user=("a", "b")))
+    with pytest.raises(InvalidInput, match="install mosquitto"):
+        async with open_mqtt("embedded:0", FakeSteering(), options):
+            pass
+
+
+async def test_another_embedded_broker_s_port_is_not_ours(tmp_path: Path) -> None:
+    need_mosquitto()
+    port = free_port()
+    listen = MqttListen(port=port, websocket_port=None)
+    async with open_mqtt("embedded", FakeSteering(), MqttOptions(listen=listen)) as bridge:
+        assert bridge is not None
+        assert port_of(bridge.url) == port
