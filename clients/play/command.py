@@ -23,13 +23,12 @@ from rich.console import Console
 from rich.live import Live
 
 from clients.mix import mixed
-from clients.play.keys import HeldAction, Keys
+from clients.play.keys import HeldAction, Keys, actions_of_keys
 from clients.play.mqtt import Broker, PlayError, Wire, broker_of, check_session, end
 from clients.play.screen import HOWS, WHENS, Screen, printable
 
 SERVER = "http://127.0.0.1:8080"
 BROKER = "mqtt://127.0.0.1:1883"
-ACTIONS = {"left": "left", "right": "right", "up": "jump", " ": "jump", "down": "idle"}
 MAX_PROMPT_BYTES = 2048
 TICK_S = 0.05
 REWIND_S = {"backspace": 5, "[": 5, "{": 30}
@@ -108,9 +107,10 @@ class Game:
                 self._command(key)
 
     def _command(self, key: str) -> None:
-        if key in ACTIONS:
-            if self._held.press(ACTIONS[key], time.monotonic()):
-                self._send("action", {"action": ACTIONS[key]}, ACTIONS[key])
+        action = actions_of_keys(self.screen.info.get("actions")).get(key)
+        if action is not None:
+            if self._held.press(action, time.monotonic()):
+                self._send("action", {"action": action}, action)
         elif key == "/":
             self.screen.editing, self.screen.notice = "", ""
         elif key == "p":

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -249,9 +250,11 @@ class FakeBackend(FakeDevice):
 
 def load(path: Path | None = None) -> FakeBackend:
     """Like the other backends' `load`. There is no model to read, but a `fake.json` makes the device slow or
-    faulty: `{"delay_s": 0.5, "jitter": 0.2}` takes a second for half a second of video. Raises
-    ModelFilesError."""
-    return FakeBackend() if path is None else FakeBackend(**read_settings(path / "fake.json"))
+    faulty: `{"delay_s": 0.5, "jitter": 0.2}` takes a second for half a second of video. `actions` gives the
+    model other actions. Raises ModelFilesError."""
+    settings = {} if path is None else read_settings(path / "fake.json")
+    actions = settings.pop("actions", FAKE_SPEC.actions)
+    return FakeBackend(replace(FAKE_SPEC, actions=actions), **settings)
 
 
 def _check(role: str, kind: str, tensors: tuple[Tensor, ...], arrays: Arrays) -> int:

@@ -79,13 +79,17 @@ def read_settings(file: Path) -> dict[str, Any]:
     try:
         said: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         costs = {str(role): (float(call), float(row)) for role, (call, row) in said.pop("costs", {}).items()}
+        names = said.pop("actions", None)
+        actions = {} if names is None else {"actions": tuple(names)}
         fits = [0 <= float(value) <= MOST[name] for name, value in said.items()]
         fits += [0 <= cost <= MOST["delay_s"] for pair in costs.values() for cost in pair]
+        fits += [isinstance(name, str) and 0 < len(name) <= 64 for name in names or ["any"]]
         if not all(fits):
             raise ValueError
-        return said | {name: int(said[name]) for name in COUNTS if name in said} | {"costs": costs}
+        return said | actions | {name: int(said[name]) for name in COUNTS if name in said} | {"costs": costs}
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
         raise ModelFilesError(
-            f"{file} must be JSON like {MOST}, at most that; costs: for a role [seconds per call, per row]",
+            f"{file} must be JSON like {MOST}, at most that; costs: for a role [seconds per call, per row]; "
+            "actions: a list of names",
             field="model",
         ) from None

@@ -22,9 +22,9 @@ class Steering(Protocol):
         ...
 
     def submit(self, session_id: str, control: Control) -> Receipt:
-        """Queue a validated control; the receipt says `received` or `rejected`. `applied` follows through
-        the listeners. An id seen before gets its earlier receipt again and has no second effect.
-        Raises UnknownSession."""
+        """Queue a valid control; the receipt says `received` or `rejected`. `applied` follows through the
+        listeners. A repeated id returns the earlier receipt and has no second effect. Raises UnknownSession,
+        and InvalidInput for an action that the session's model does not have."""
         ...
 
     def listen(self, listener: Listener) -> Callable[[], None]:

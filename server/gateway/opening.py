@@ -88,7 +88,18 @@ class Opener:
         name = command.session
         prompt = command.prompt if isinstance(command.prompt, str) else ""
         session = new_session(
-            SessionInfo(name, prompt, command.seed or 0, False, None, 0, 0, 0, ready.state_bytes),
+            SessionInfo(
+                name,
+                prompt,
+                command.seed or 0,
+                False,
+                None,
+                0,
+                0,
+                0,
+                ready.state_bytes,
+                actions=ready.actions,
+            ),
             command,
             shared=name == MAIN and self._config.loopback,
             client=client,

@@ -59,6 +59,8 @@ def session_routes(services: Services) -> APIRouter:
         session = services.driven(request, session_id)
         services.slow_down(services.http_controls)
         controls = patched(load_object(await read_json(request), 64 * 1024))
+        for control in controls:  # all of them are valid, or none takes effect
+            services.gateway.check(session.id, control)
         receipts = [services.gateway.submit(session.id, control) for control in controls]
         answer = {**described(services, session), "receipts": [receipt_json(r) for r in receipts]}
         return JSONResponse(answer, status_for(receipts, good=202))

@@ -24,10 +24,9 @@ from engine.runtime.device.turns import InProgress, TurnRunner
 from engine.runtime.device.warmup import warm_up
 from engine.runtime.segment.generator import Generator
 from engine.runtime.session.session import Session
-from engine.runtime.state import snapshot
-from engine.runtime.state.opening import Opening
+from engine.runtime.state.opening import forked, opened
 from engine.runtime.state.state import SessionState
-from engine.types import Control, OpenSession, Receipt, RuntimeEvent, SegmentReady, SessionClosed
+from engine.types import Control, OpenSession, Receipt, RuntimeEvent, SessionClosed
 
 log = logging.getLogger(__name__)
 INTERNAL = "internal error, see the server's log"
@@ -98,10 +97,8 @@ class Engine:
         Unavailable, UnknownSession."""
         if command.snapshot is not None and command.fork_of is not None:
             raise InvalidInput("snapshot and fork_of exclude each other: give one", field="snapshot")
-        source = None
-        if command.snapshot is not None:  # outside the lock: it may be hundreds of megabytes
-            saved = snapshot.load(self.backend.spec, self.backend.fingerprint, command.snapshot)
-            source = Opening(*saved, None)
+        spec, fingerprint = self.backend.spec, self.backend.fingerprint
+        opening = opened(command, spec, fingerprint) if command.fork_of is None else None
         with self._changed:
             if self._stopping:
                 raise Unavailable("the engine is closing")
@@ -109,22 +106,21 @@ class Engine:
                 raise InvalidInput(f"session {command.session!r} is open already", field="session")
             if not promised:
                 self._admission.admit(self._sessions.values(), self._clock(), self._turns.out_of_memory_s)
-            if command.fork_of is not None:
-                if command.fork_of not in self._sessions:
+            if opening is None:
+                source = self._sessions.get(str(command.fork_of))
+                if source is None:
                     raise UnknownSession(f"fork_of: no session {command.fork_of!r}", field="fork_of")
-                forked = self._sessions[command.fork_of].timeline
-                source = forked.opening_at(command.rewind_s, self._clock())
-            session = Session(
+                opening = forked(command, spec, source.timeline.opening_at(command.rewind_s, self._clock()))
+            session = self._sessions[command.session] = Session(
                 command,
-                self.backend.spec,
+                opening,
+                spec,
                 self.config,
                 self._clock(),
                 self._usual_s,
-                source=source,
-                fingerprint=self.backend.fingerprint,
-                backend=self.backend.name,
+                fingerprint,
+                self.backend.name,
             )
-            self._sessions[session.id] = session
             self._outbox.append(session.info())
             self._notify()
 
@@ -252,21 +248,7 @@ class Engine:
             ready_s = self._clock()
             number, first_frame = session.timeline.segment, session.timeline.frame
             shown = session.advance(ready_s, segment.started_s)
-        self._emit(
-            SegmentReady(
-                session=session.id,
-                epoch=segment.epoch,
-                segment=number,
-                first_frame=first_frame,
-                due_s=shown.due_s,
-                frames=draft.frames,
-                timings_ms={**segment.timings_ms, "total": (ready_s - segment.started_s) * 1e3},
-                lead_s=shown.ahead_s,
-                late_total=session.playout.late_total,
-                speed=session.speed,
-                rate=session.pace.rate,
-            )
-        )
+        self._emit(segment.ready(number, first_frame, shown, ready_s))
 
     # ---- helpers ----
 

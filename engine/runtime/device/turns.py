@@ -17,8 +17,10 @@ from engine.runtime.device.costs import Clock, Costs
 from engine.runtime.device.scheduler import Stage, Turn, Work
 from engine.runtime.segment.draft import Draft
 from engine.runtime.segment.generator import Generator
+from engine.runtime.session.pacing import Shown
 from engine.runtime.session.session import Session
 from engine.runtime.session.timeline import prepare_all
+from engine.types import SegmentReady
 
 log = logging.getLogger(__name__)
 NAMES = {Stage.PREPARE: "prepare", Stage.DENOISE: "denoise", Stage.DECODE: "decode", Stage.REMEMBER: "memory"}
@@ -50,6 +52,24 @@ class InProgress:
     @property
     def not_finite(self) -> bool:
         return self.draft is not None and not self.draft.steps_left and not self.draft.finite
+
+    def ready(self, number: int, first_frame: int, shown: Shown, ready_s: float) -> SegmentReady:
+        """The event for a committed segment."""
+        assert self.draft is not None
+        assert self.draft.frames is not None
+        return SegmentReady(
+            session=self.session.id,
+            epoch=self.epoch,
+            segment=number,
+            first_frame=first_frame,
+            due_s=shown.due_s,
+            frames=self.draft.frames,
+            timings_ms={**self.timings_ms, "total": (ready_s - self.started_s) * 1e3},
+            lead_s=shown.ahead_s,
+            late_total=shown.playout.late_total,
+            speed=self.session.speed,
+            rate=self.session.pace.rate,
+        )
 
 
 class Result(NamedTuple):

@@ -18,6 +18,7 @@ from engine.runtime.device.scheduler import Stage
 from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.session.session import Session
 from engine.runtime.session.timeline import prepare_all
+from engine.runtime.state.opening import opened
 from engine.types import OpenSession
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,8 @@ def warm_up(generator: Generator, costs: Costs, config: RuntimeConfig, clock: Cl
     cheaper per row. Raises BackendError."""
     start_s, spec = clock(), generator.spec
     blank = np.zeros((3, spec.height, spec.width), np.uint8) if spec.needs_image else None
-    scratch = Session(OpenSession("warm-up", "", 0, blank), spec, config, clock())
+    command = OpenSession("warm-up", "", 0, blank)
+    scratch = Session(command, opened(command, spec), spec, config, clock())
     prepare_all(generator.conditioner, [scratch.timeline])
     job, usual_s = scratch.timeline.job(), 0.0
     for _ in range(SEGMENTS):

@@ -20,7 +20,7 @@ from engine.runtime.log.reader import Log
 from engine.runtime.segment.generator import Generator
 from engine.runtime.session.timeline import Timeline, prepare_all
 from engine.runtime.state.change import Change, total
-from engine.runtime.state.opening import Opening, opening_of
+from engine.runtime.state.opening import Opening, opened
 from engine.runtime.state.past import Moment, first_moment
 from engine.types import ByteArray, OpenSession
 
@@ -110,7 +110,7 @@ def replay(log: Log, backend: Backend) -> Iterator[Replayed]:
 
 def _opening(start: LogStart, spec: ModelSpec) -> Opening:
     if start.saved is None:
-        return opening_of(OpenSession("replay", start.prompts, start.seed, start.image), spec, None)
+        return opened(OpenSession("replay", start.prompts, start.seed, start.image), spec)
     state, prompts, held = start.saved
     changed = start.change.prompts if start.change else None
     return Opening(state.copy(), changed or prompts, held, start.change)

@@ -18,7 +18,7 @@ from engine.runtime.session.pacing import Candidate
 from engine.runtime.session.timeline import Timeline
 from engine.runtime.state import snapshot
 from engine.runtime.state.change import described
-from engine.runtime.state.opening import Opening, opening_of
+from engine.runtime.state.opening import Opening
 from engine.runtime.state.past import LivePast, Moment, first_moment, limits
 from engine.types import Control, OpenSession, Receipt, SegmentAwaited, SessionInfo
 
@@ -27,19 +27,16 @@ class Session:
     def __init__(
         self,
         command: OpenSession,
+        opening: Opening,
         spec: ModelSpec,
         config: RuntimeConfig,
         now_s: float,
         usual_s: float = 0.0,
-        *,
-        source: Opening | None = None,
         fingerprint: str = "",
         backend: str = "",
     ) -> None:
-        """`usual_s` is the expected time of a segment; 0: unknown. `source` is the past to continue from: a
-        snapshot's or another session's. `fingerprint` identifies the model's weights, `backend` names what
-        runs it. Raises InvalidInput. Copies references only, however large the state."""
-        opening = opening_of(command, spec, source)
+        """`opening` is the command's. `usual_s` is the expected time of a segment; 0: unknown. `fingerprint`
+        identifies the model's weights, `backend` names what runs it. Copies references only."""
         first = first_moment(opening, now_s)
         self.past_limits = limits(opening.state, spec)
         past = LivePast(first, self.past_limits.moments)

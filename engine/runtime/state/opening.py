@@ -9,6 +9,7 @@ import numpy as np
 
 from engine.errors import InvalidInput
 from engine.model.signature import ModelSpec
+from engine.runtime.state import snapshot
 from engine.runtime.state.change import Change, NewScene, as_prompts, total
 from engine.runtime.state.state import SessionState
 from engine.types import ByteArray, OpenSession, Prompts
@@ -21,42 +22,24 @@ class Opening(NamedTuple):
     change: Change | None  # applied before the first segment
 
 
-def opening_of(command: OpenSession, spec: ModelSpec, source: Opening | None) -> Opening:
-    """`source` is the past to continue from, if there is one; prompt, seed and picture of the command
-    override it.
+def opened(command: OpenSession, spec: ModelSpec, fingerprint: str = "") -> Opening:
+    """From a prompt or a snapshot. Allocates or reads a whole state: never call it with a lock held.
+
+    Raises InvalidInput for what this model cannot start from."""
+    if command.snapshot is None:
+        return _from_prompt(command, spec)
+    saved = snapshot.load(spec, fingerprint, command.snapshot)
+    return forked(command, spec, Opening(*saved, None))
+
+
+def forked(command: OpenSession, spec: ModelSpec, source: Opening) -> Opening:
+    """From `source`; prompt, seed and picture of the command override it. Copies references only.
 
     Raises InvalidInput for what this model cannot start from."""
     if command.image is not None:
         check_image(command.image, spec, "image")
-    prompts = None if command.prompt is None else as_prompts(command.prompt)
-    if source is None:
-        return _from_prompt(command, spec, prompts)
-    return _from_past(command, source, prompts)
-
-
-def check_image(image: ByteArray, spec: ModelSpec, field: str) -> None:
-    """Raises InvalidInput unless the picture has the model's size."""
-    shape = (3, spec.height, spec.width)
-    if image.shape != shape or image.dtype != np.uint8:
-        raise InvalidInput(f"{field} must be uint8 RGB of shape {shape}", field=field)
-
-
-def _from_prompt(command: OpenSession, spec: ModelSpec, prompts: Prompts | None) -> Opening:
-    if prompts is None or command.seed is None:
-        missing = "prompt" if prompts is None else "seed"
-        raise InvalidInput(f"{missing} is missing: a new video needs a prompt and a seed", field=missing)
-    if spec.needs_image and command.image is None:
-        raise InvalidInput(
-            f"image is missing: {spec.name} continues a picture; give one with --image, "
-            "or as `image` of a new session",
-            field="image",
-        )
-    scene = NewScene(command.seed, 0, command.image)
-    return Opening(SessionState.zeros(spec), prompts, None, Change(prompts, scene=scene))
-
-
-def _from_past(command: OpenSession, source: Opening, given: Prompts | None) -> Opening:
-    state, change = source.state, source.change
+    given = None if command.prompt is None else as_prompts(command.prompt)
+    state, change = source.state.copy(), source.change
     prompts = given or source.prompts
     if command.image is not None:
         number = (change.scene if change and change.scene else None or NewScene(0, state.scene)).number + 1
@@ -68,3 +51,27 @@ def _from_past(command: OpenSession, source: Opening, given: Prompts | None) -> 
         if change is not None and change.scene is not None:
             change = replace(change, scene=replace(change.scene, seed=command.seed))
     return Opening(state, prompts, source.held, change)
+
+
+def check_image(image: ByteArray, spec: ModelSpec, field: str) -> None:
+    """Raises InvalidInput unless the picture has the model's size."""
+    shape = (3, spec.height, spec.width)
+    if image.shape != shape or image.dtype != np.uint8:
+        raise InvalidInput(f"{field} must be uint8 RGB of shape {shape}", field=field)
+
+
+def _from_prompt(command: OpenSession, spec: ModelSpec) -> Opening:
+    if command.image is not None:
+        check_image(command.image, spec, "image")
+    prompts = None if command.prompt is None else as_prompts(command.prompt)
+    if prompts is None or command.seed is None:
+        missing = "prompt" if prompts is None else "seed"
+        raise InvalidInput(f"{missing} is missing: a new video needs a prompt and a seed", field=missing)
+    if spec.needs_image and command.image is None:
+        raise InvalidInput(
+            f"image is missing: {spec.name} continues a picture; give one with --image, "
+            "or as `image` of a new session",
+            field="image",
+        )
+    scene = NewScene(command.seed, 0, command.image)
+    return Opening(SessionState.zeros(spec), prompts, None, Change(prompts, scene=scene))
