@@ -25,39 +25,25 @@ MAX_REWIND_S = 3600
 STORED = {"stored": True}  # validation context for what this program wrote to a file
 
 
-def clean_text(text: str) -> str:
-    """In NFC, on one line, without control or direction-override characters. Raises if it is too long or
-    empty."""
-    _check_size(text)  # before any Unicode work, whose cost grows faster than the text
-    words = unicodedata.normalize("NFC", "".join(map(_plain_character, text))).split()
-    cleaned = " ".join(words)
-    _check_visible(cleaned)
-    if len(cleaned.encode("utf-8")) > MAX_TEXT_BYTES:
-        raise PydanticCustomError("plain", f"is over {MAX_TEXT_BYTES} bytes after normalisation: shorten it")
-    return cleaned
+def _fault(text: str) -> PydanticCustomError:
+    return PydanticCustomError("plain", text)
 
 
 def _text(text: str, info: ValidationInfo) -> str:
-    if not (info.context or {}).get("stored"):
-        return clean_text(text)
-    _check_size(text)
-    if any(_is_control(c) or unicodedata.category(c) in ("Zl", "Zp") for c in text):
-        raise PydanticCustomError("plain", "must be one line of text without control characters")
-    _check_visible(text)
-    return text
-
-
-def _check_size(text: str) -> None:
+    """From a client: in NFC, on one line, without control characters. From a file: refused unless it is so."""
     size = len(text.encode("utf-8", "surrogatepass"))
-    if size > MAX_TEXT_BYTES:
-        raise PydanticCustomError(
-            "plain", f"is {size} bytes long, at most {MAX_TEXT_BYTES} are allowed: shorten it"
-        )
-
-
-def _check_visible(text: str) -> None:
+    if size > MAX_TEXT_BYTES:  # before any Unicode work, whose cost grows faster than the text
+        raise _fault(f"is {size} bytes long, at most {MAX_TEXT_BYTES} are allowed: shorten it")
+    if (info.context or {}).get("stored"):
+        if any(_is_control(c) or unicodedata.category(c) in ("Zl", "Zp") for c in text):
+            raise _fault("must be one line of text without control characters")
+    else:
+        text = " ".join(unicodedata.normalize("NFC", "".join(map(_plain_character, text))).split())
     if not any(character.isprintable() and not character.isspace() for character in text):
-        raise PydanticCustomError("plain", "is empty: write what the video is to show")
+        raise _fault("is empty: write what the video is to show")
+    if len(text.encode("utf-8")) > MAX_TEXT_BYTES:
+        raise _fault(f"is over {MAX_TEXT_BYTES} bytes after normalisation: shorten it")
+    return text
 
 
 def _plain_character(character: str) -> str:
@@ -74,9 +60,7 @@ def _is_control(character: str) -> bool:
 
 def _printable_id(value: str) -> str:
     if not value.isprintable():
-        raise PydanticCustomError(
-            "plain", "must not contain control characters: use letters, digits and dashes"
-        )
+        raise _fault("must not contain control characters: use letters, digits and dashes")
     return value
 
 
@@ -84,9 +68,7 @@ def _image_bytes(data: str, info: ValidationInfo) -> str:
     if (info.context or {}).get("stored"):
         return _base64(data)  # a PNG of the model's size, which may be larger than what clients may send
     if len(data) > 4 * ((MAX_IMAGE_BYTES + 2) // 3):
-        raise PydanticCustomError(
-            "plain", f"is too large: a picture may have {MAX_IMAGE_BYTES} bytes, make it smaller"
-        )
+        raise _fault(f"is too large: a picture may have {MAX_IMAGE_BYTES} bytes, make it smaller")
     try:
         size = len(base64.b64decode(data, validate=True))
     except (binascii.Error, ValueError):
@@ -95,7 +77,7 @@ def _image_bytes(data: str, info: ValidationInfo) -> str:
             "is not base64: send the bytes of a PNG, JPEG or WebP file in standard base64, with padding",
         ) from None
     if not 0 < size <= MAX_IMAGE_BYTES:
-        raise PydanticCustomError("plain", f"must hold 1 to {MAX_IMAGE_BYTES} bytes of picture, not {size}")
+        raise _fault(f"must hold 1 to {MAX_IMAGE_BYTES} bytes of picture, not {size}")
     return data
 
 
@@ -103,9 +85,7 @@ def _base64(data: str) -> str:
     try:
         base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
-        raise PydanticCustomError(
-            "plain", "is not base64: send the bytes of the file in standard base64, with padding"
-        ) from None
+        raise _fault("is not base64: send the bytes of the file in standard base64, with padding") from None
     return data
 
 
