@@ -1,4 +1,5 @@
-"""A picture that somebody sent → pixels of the model's size. Pillow with a tight list of formats and limits.
+"""A picture that somebody sent → pixels of the model's size. Pillow, with a short list of formats and tight
+limits.
 
 It doesn't know what the picture is for or where it came from.
 """

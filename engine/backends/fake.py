@@ -1,11 +1,11 @@
 """A deterministic stand-in for a model: cheap arithmetic behind the whole step contract.
 
-For tests, demos and benchmarks of what surrounds a model: it can be told what calls cost, and to fail. It
-honours names, shapes and dtypes strictly, and its pictures show what went in:
-the background has the colour of the prompt, stripes shift with the camera (left, right), a block jumps,
-the band on top is ψ, the ground's texture is the noise. ψ and history are order-sensitive: a runtime that
-mixes up steps or sessions is seen. Each row of a batch is computed alone, so results never depend on
-company. It knows nothing of sessions or time.
+For tests, demos and benchmarks of everything around a model. Costs and failures of calls can be set. Names,
+shapes and dtypes are checked strictly. Its pictures show the inputs: the background has the colour of the
+prompt, stripes shift with the camera (left, right), a block jumps, the band at the top is ψ, the ground's
+texture is the noise. ψ and history are order-sensitive, so a runtime that mixes up steps or sessions is
+visible. Each row of a batch is computed alone, so results never depend on the batch. Sessions and time are
+unknown here.
 
 Legend: B batch, W latent frames, C channels, h w latent size, F pixel frames per latent, H W pixels, D width.
 Latent channels: 0-2 colour, 3 camera (periods), 4 jump, 5 ψ, 7 history, 8 index, 9 sigma, 10 anchor, the rest
@@ -71,7 +71,7 @@ Row = dict[str, npt.NDArray[Any]]
 
 
 class FakeBackend(FakeDevice):
-    """`told` is what the device costs and when it fails: see FakeDevice."""
+    """`told` sets the device's costs and failures: see FakeDevice."""
 
     name, fingerprint = "fake", "arithmetic"
 
@@ -219,7 +219,7 @@ class FakeBackend(FakeDevice):
         return {"frames": np.concatenate(frames), "state_next": last.copy()}
 
     def _draw(self, last: FloatArray, latent: FloatArray) -> ByteArray:
-        """(F, 3, H, W) from the latent frame before to this one."""
+        """(F, 3, H, W): the frames from the last latent frame to this one."""
         s, n = self.spec, self.spec.frames_per_latent
         level = np.nan_to_num(latent)
         rows = np.arange(s.height) * s.latent_height // s.height
@@ -258,7 +258,7 @@ def load(path: Path | None = None) -> FakeBackend:
 
 
 def _check(role: str, kind: str, tensors: tuple[Tensor, ...], arrays: Arrays) -> int:
-    """The batch size; raises BackendError where names, shapes or dtypes break the contract."""
+    """The batch size. Raises BackendError if names, shapes or dtypes break the contract."""
     if {t.name for t in tensors} != set(arrays):
         raise BackendError(
             f"{role}: {kind}s are {sorted(arrays)}, must be {[t.name for t in tensors]}", field=role

@@ -61,7 +61,7 @@ class OrtBackend:
 
 
 def _check(role: str, expected: Role, session: ort.InferenceSession) -> None:
-    """Refuse a graph whose inputs or outputs are not the contract's."""
+    """Raises ModelFilesError for a graph whose inputs or outputs differ from the contract."""
     for kind, tensors, nodes in (
         ("input", expected.inputs, session.get_inputs()),
         ("output", expected.outputs, session.get_outputs()),

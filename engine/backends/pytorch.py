@@ -1,6 +1,7 @@
-"""PyTorch, eager: the reference that every other backend is compared with, and what runs the full-size model.
+"""PyTorch, eager: the reference that every other backend is compared with, and the runner of full-size
+models.
 
-Slow to import, exact to read."""
+Slow to import, easy to read."""
 
 from __future__ import annotations
 
@@ -47,12 +48,13 @@ def load_model(artifact: Artifact) -> WorldModel:
 
 
 def tensor(x: npt.NDArray[Any]) -> torch.Tensor:
-    """On the array's own memory where PyTorch may write there; it wants that even for what it only reads."""
+    """A tensor on the array's own memory if that is writeable, which PyTorch requires even for reading; else
+    a copy."""
     return torch.from_numpy(x if x.flags.writeable else x.copy())
 
 
 def make_sampler(spec: ModelSpec, steps: int) -> Sampler:
-    """The one that the spec names. UniPC raises Unavailable without diffusers."""
+    """The sampler that the spec names. Raises Unavailable for UniPC without diffusers."""
     return UniPC(steps, spec.shift) if spec.sampler == "unipc" else Euler(steps, spec.shift)
 
 

@@ -30,7 +30,8 @@ def _fault(text: str) -> PydanticCustomError:
 
 
 def _text(text: str, info: ValidationInfo) -> str:
-    """From a client: in NFC, on one line, without control characters. From a file: refused unless it is so."""
+    """From a client: in NFC, on one line, without control characters. From a file: refused unless it is
+    so."""
     size = len(text.encode("utf-8", "surrogatepass"))
     if size > MAX_TEXT_BYTES:  # before any Unicode work, whose cost grows faster than the text
         raise _fault(f"is {size} bytes long, at most {MAX_TEXT_BYTES} are allowed: shorten it")

@@ -1,4 +1,4 @@
-"""What a control channel (HTTP, data channel, MQTT) needs of the gateway: the seam between the two."""
+"""What a control channel (HTTP, data channel, MQTT) needs of the gateway: the interface between the two."""
 
 from __future__ import annotations
 
@@ -28,5 +28,6 @@ class Steering(Protocol):
         ...
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        """Hear the events of all sessions (each names its session); the result stops it."""
+        """Call `listener` with the events of all sessions, each of which names its session. The result stops
+        it."""
         ...
