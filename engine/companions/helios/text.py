@@ -1,7 +1,7 @@
 """A prompt → what Helios reads: UMT5-XXL's states, 512 of them, zero where the prompt has ended.
 
-As `HeliosPyramidPipeline` of diffusers 0.42: the text is mended, its white space collapsed. The encoder gets a
-mask, the transformer none: it was trained to read the padding too. It doesn't know who listens.
+As `HeliosPyramidPipeline` of diffusers 0.42: the text is mended, its white space collapsed. The encoder gets
+a mask, the transformer none: it was trained to read the padding too. It doesn't know who listens.
 
 Legend: B batch, L = 512 ids and tokens, E UMT5's width.
 """
