@@ -28,7 +28,8 @@ HEIGHT: Final = 96
 WIDTH: Final = 160
 FPS: Final = 16
 FRAMES_PER_LATENT: Final = 4
-WALK_PX_PER_FRAME: Final = 4
+WALK_PX_PER_FRAME: Final = 2
+"""One latent cell (8 px) per latent frame, so that the near layer moves by whole cells."""
 JUMP_FRAMES: Final = 8
 JUMP_HEIGHT_PX: Final = 20
 HERO_X: Final = 80

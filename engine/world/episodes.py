@@ -23,7 +23,7 @@ from engine.world.sampling import add_journeys, integers, sample_actions, sample
 CHANGE_FRAMES: Final[Mapping[str, int]] = {"place": 16, "time": 24, "weather": 16, "hero": 8, "colour": 8}
 """How long a change takes to be complete, from the first frame of the latent frame that asks for it."""
 
-CLOCK_PERIOD: Final = 24  # frames until falling snow repeats
+CLOCK_PERIOD: Final = 8  # frames until everything periodic has come round: a segment
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def from_script(
     """Derive every frame from targets (B, L, 5), actions (B, L) and seeds (B,).
 
     `camera` (px) and `clock` (frames) are the values before the first frame, one for all or (B,). Multiples
-    of 16 px and 4 frames keep everything periodic in a latent frame.
+    of a latent cell (8 px) and of 4 frames keep the world in step with its latents.
     """
     if attributes.shape != (*actions.shape, len(FIELDS)):
         shapes = f"attributes {tuple(attributes.shape)}, actions {tuple(actions.shape)}"

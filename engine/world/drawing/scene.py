@@ -18,6 +18,10 @@ from engine.world.drawing.light import Light
 from engine.world.drawing.noise import Cells, cells, hash01, ridge
 from engine.world.drawing.paint import RGB, below, blend, cover, mix, rgb
 
+# How far each layer moves when the camera does. In steady motion a segment of two latent frames moves the near
+# layer by two latent cells, the middle one by one and the far one not at all: the law of the world, see
+# docs/model.md.
+NEAR, MIDDLE, FAR = 1.0, 0.5, 0.0
 GROUND_Y = 78
 GROUND_ROWS = slice(72, 96)
 
@@ -36,7 +40,7 @@ class Scene:
     ground: Tensor = field(init=False)  # (N, W) screen row
 
     def __post_init__(self) -> None:
-        self.ground = terrain(self.x(1.0), self.seed)
+        self.ground = terrain(self.x(NEAR), self.seed)
 
     def x(self, parallax: float) -> Tensor:
         """Where every column is in the layer that moves at this share of the camera's speed (N, W)."""
@@ -93,7 +97,7 @@ class Scene:
         self, spacing: float, salt: int, *, depth: float, rx: float, ry: float, jitter: float
     ) -> tuple[Tensor, Cells]:
         """Flat ellipses, `depth` px below the ground's edge on average -> mask (N, R, W), their cells."""
-        where = cells(self.x(1.0), spacing, self.seed, salt, jitter=jitter)
+        where = cells(self.x(NEAR), spacing, self.seed, salt, jitter=jitter)
         size = 0.7 + 0.6 * hash01(self.seed, where.number, salt + 1)
         down = self.ground + depth + 5 * (hash01(self.seed, where.number, salt + 2) - 0.5)
         y = self.y(GROUND_ROWS)[:, None] - down[:, None]

@@ -11,7 +11,7 @@ from torch import Tensor
 from engine.world.attributes import WIDTH
 from engine.world.drawing.noise import cells, hash01
 from engine.world.drawing.paint import circle, cover, mix, rgb
-from engine.world.drawing.scene import Scene
+from engine.world.drawing.scene import FAR, Scene
 
 SKY = slice(0, 80)
 HORIZON = 66.0
@@ -65,9 +65,9 @@ def paint_sun(scene: Scene) -> None:
 
 
 def paint_clouds(scene: Scene, *, amount: float = 0.85, spacing: float = 74.0) -> None:
-    """Flat-bottomed heaps, drifting with the far layer."""
+    """Flat-bottomed heaps of the far layer."""
     seed = scene.seed
-    where = cells(scene.x(0.25), spacing, seed, 31, jitter=8)
+    where = cells(scene.x(FAR), spacing, seed, 31, jitter=8)
     size = 0.75 + 0.5 * hash01(seed, where.number, 32)
     base = (16 + 16 * hash01(seed, where.number, 33)).round() + 6
     heap = torch.zeros_like(base)

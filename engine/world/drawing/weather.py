@@ -1,7 +1,7 @@
 """Falling rain and snow, laid over the finished picture.
 
 Both are one fixed pattern that slides down the screen, the same for every seed: rain comes round in 4 frames,
-snow in 24. Knows only the weather and the clock.
+snow in 8. Knows only the weather and the clock.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ RAIN_TILE_PX = 48
 RAIN_PX_PER_FRAME = 12
 SNOW_PX_PER_FRAME = 4
 STREAKS = 46
-FLAKES = 36
+SNOW_TILE_PX = 32  # SNOW_PX_PER_FRAME in each of 8 frames: snow comes round in one segment
+FLAKES = 13
 
 
 @dataclass(frozen=True)
 class Patterns:
     rain: Tensor  # (48, W) coverage
-    snow: Tensor  # (96, W)
+    snow: Tensor  # (32, W)
 
     @classmethod
     def on(cls, device: torch.device) -> Patterns:
@@ -46,10 +47,10 @@ class Patterns:
 
         number = torch.arange(FLAKES, device=device)
         x = (number + 0.15 + 0.7 * hash01(one, number, 404)) * (WIDTH / FLAKES)
-        y = ((number * 23) % FLAKES + hash01(one, number, 405)) * (HEIGHT / FLAKES)
+        y = ((number * 5) % FLAKES + hash01(one, number, 405)) * (SNOW_TILE_PX / FLAKES)
         radius = 1.3 + 0.7 * hash01(one, number, 406)
-        rows = torch.arange(HEIGHT, device=device, dtype=torch.float32)
-        down = (rows[None, :] - y[:, None] + HEIGHT / 2) % HEIGHT - HEIGHT / 2
+        rows = torch.arange(SNOW_TILE_PX, device=device, dtype=torch.float32)
+        down = (rows[None, :] - y[:, None] + SNOW_TILE_PX / 2) % SNOW_TILE_PX - SNOW_TILE_PX / 2
         aside = columns[None, :] - x[:, None]
         distance = torch.sqrt(down[:, :, None] ** 2 + aside[:, None, :] ** 2) - radius[:, None, None]
         snow = (0.5 - distance / 1.3).clamp(0, 1).amax(0)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from engine.world.attributes import ACTIONS, FIELDS, VALUES
 from engine.world.episodes import CHANGE_FRAMES, Episodes, from_script, sample_episodes
+from engine.world.motion import LATENT_PX
 
 IDLE, LEFT, RIGHT, JUMP = range(len(ACTIONS))
 
@@ -20,13 +21,13 @@ def play(actions: list[int], attributes: Tensor | None = None) -> Episodes:
 
 def test_camera_obeys_actions_by_exact_pixels() -> None:
     camera = play([RIGHT, IDLE, LEFT, LEFT]).camera[0]
-    assert camera.tolist() == [164, 168, 172, 176, *[176] * 4, *range(172, 140, -4)]
+    assert camera.tolist() == [162, 164, 166, 168, *[168] * 4, *range(166, 150, -2)]
 
 
 def test_jump_is_an_arc_of_eight_frames_without_walking() -> None:
     episodes = play([JUMP, RIGHT, IDLE])
     assert episodes.hero_y[0].tolist() == [8.75, 15, 18.75, 20, 18.75, 15, 8.75, 0, 0, 0, 0, 0]
-    assert episodes.camera[0].tolist() == [160] * 4 + [164, 168, 172, 176] + [176] * 4
+    assert episodes.camera[0].tolist() == [160] * 4 + [162, 164, 166, 168] + [168] * 4
 
 
 def test_held_jump_hops_again_and_again() -> None:
@@ -82,7 +83,7 @@ def test_journeys_return_to_where_they_began() -> None:
         ]
         assert turns
         begin, reach = turns[-1]
-        before = camera[begin] - 16 * (1 if actions[begin] == RIGHT else -1)
+        before = camera[begin] - LATENT_PX * (1 if actions[begin] == RIGHT else -1)
         assert camera[begin + 2 * reach - 1] == before
 
 

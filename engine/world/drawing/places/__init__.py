@@ -1,6 +1,6 @@
 """One file per place: its air and how its backdrop is painted, back to front.
 
-A place paints far layer (a quarter of the camera's speed), middle layer (half) and ground (full), calling
+A place paints far layer (which stands still), middle layer (half the camera's speed) and ground (all of it), calling
 `scene.veil` between them for fog. Landmarks, heroes and weather are nobody's business here.
 """
 

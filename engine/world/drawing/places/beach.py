@@ -7,7 +7,7 @@ import torch
 from engine.world.drawing.light import Climate
 from engine.world.drawing.noise import cells, hash01, pick, wave
 from engine.world.drawing.paint import capsule, cover, ellipse, union
-from engine.world.drawing.scene import GROUND_ROWS, Scene
+from engine.world.drawing.scene import FAR, GROUND_ROWS, MIDDLE, NEAR, Scene
 from engine.world.drawing.sky import paint_clouds
 
 CLIMATE = Climate(top=(0.12, 0.55, 0.95), low=(0.76, 0.95, 0.98))
@@ -17,7 +17,7 @@ PALM_ROWS = slice(36, 82)
 
 def paint(scene: Scene) -> None:
     light, seed = scene.light, scene.seed
-    far, mid = scene.x(0.25), scene.x(0.5)
+    far, mid = scene.x(FAR), scene.x(MIDDLE)
     paint_clouds(scene, spacing=82)
     island = cells(far, 96, seed, 171, jitter=18)
     reach = 16 + 12 * hash01(seed, island.number, 172)
@@ -31,7 +31,7 @@ def paint(scene: Scene) -> None:
         light.hazy((0.04, 0.42, 0.72), 0.12), light.hazy((0.22, 0.80, 0.80), 0.05), SEA, 56, 76
     )
     scene.blend(cover(56 - y)[None, :, None].expand(len(mid), -1, mid.shape[1]), sea, SEA)
-    for row, period, drift in ((59, 16, 0.25), (63, 22, 0.375), (68, 30, 0.5)):
+    for row, period, drift in ((59, 16, FAR), (63, 22, MIDDLE), (68, 30, MIDDLE)):
         swell = wave(scene.x(drift), period, seed, 176 + row)
         mask = cover((y - row)[None, :, None].abs() - 1.6 * swell[:, None].clamp(min=0))
         scene.blend(mask * (swell[:, None] > 0) * 0.55, light.hazy((0.80, 0.97, 0.97), 0.25), SEA)
@@ -69,7 +69,7 @@ def paint(scene: Scene) -> None:
 
     scene.floor((1.0, 0.93, 0.72), (0.90, 0.74, 0.50))
     depth = scene.y(GROUND_ROWS)[None, :, None] - scene.ground[:, None]
-    lap = 1.6 + 1.2 * wave(scene.x(1.0), 16, seed, 186)
+    lap = 1.6 + 1.2 * wave(scene.x(NEAR), 16, seed, 186)
     scene.blend(
         cover((depth - 0.3).abs() - lap[:, None]) * 0.85, light.lit((1.0, 1.0, 1.0), 0.1), GROUND_ROWS
     )

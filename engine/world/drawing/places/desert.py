@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.world.drawing.light import Climate
 from engine.world.drawing.noise import cells, hash01, ridge, wave
 from engine.world.drawing.paint import capsule, cover, union
-from engine.world.drawing.scene import GROUND_ROWS, Scene
+from engine.world.drawing.scene import FAR, GROUND_ROWS, MIDDLE, Scene
 
 CLIMATE = Climate(top=(0.28, 0.62, 0.90), low=(1.0, 0.92, 0.72), own=0.15)
 CACTUS_ROWS = slice(44, 74)
@@ -13,7 +13,7 @@ CACTUS_ROWS = slice(44, 74)
 
 def paint(scene: Scene) -> None:
     light, seed = scene.light, scene.seed
-    far, mid = scene.x(0.25), scene.x(0.5)
+    far, mid = scene.x(FAR), scene.x(MIDDLE)
     table = ((wave(far, 44, seed, 111) + 0.15) * 3.2).clamp(0, 1)
     step = ((wave(far, 44, seed, 111) - 0.35) * 4).clamp(0, 1)
     top = 61 - 13 * table - 7 * step - 1.5 * ridge(far, 18, seed, 114)

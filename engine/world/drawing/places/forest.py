@@ -7,7 +7,7 @@ from torch import Tensor
 
 from engine.world.drawing.light import Climate
 from engine.world.drawing.noise import cells, hash01, ridge
-from engine.world.drawing.scene import GROUND_ROWS, Scene
+from engine.world.drawing.scene import FAR, GROUND_ROWS, MIDDLE, NEAR, Scene
 
 CLIMATE = Climate(top=(0.36, 0.62, 0.62), low=(0.86, 0.95, 0.80), own=0.22)
 
@@ -26,7 +26,7 @@ def firs(x: Tensor, spacing: float, low: float, high: float, seed: Tensor, salt:
 
 def paint(scene: Scene) -> None:
     light, seed = scene.light, scene.seed
-    far, mid = scene.x(0.25), scene.x(0.5)
+    far, mid = scene.x(FAR), scene.x(MIDDLE)
     scene.hill(50 - 7 * ridge(far, 90, seed, 71, octaves=2), light.hazy((0.50, 0.68, 0.66), 0.35),
                light.hazy((0.66, 0.80, 0.74), 0.45), slice(32, 82))  # fmt: skip
     scene.hill(62 - firs(far, 14, 12, 27, seed, 74), light.hazy((0.32, 0.56, 0.50), 0.18),
@@ -35,7 +35,7 @@ def paint(scene: Scene) -> None:
     scene.hill(73 - firs(mid, 20, 16, 38, seed, 84), light.hazy((0.13, 0.40, 0.28), 0.03),
                light.hazy((0.06, 0.24, 0.18), 0.05), slice(30, 86))  # fmt: skip
     scene.veil(0.42)
-    moss = 1.2 * ridge(scene.x(1.0), 7, seed, 94, octaves=1)
+    moss = 1.2 * ridge(scene.x(NEAR), 7, seed, 94, octaves=1)
     scene.floor((0.34, 0.46, 0.17), (0.15, 0.18, 0.09), edge=moss + 0.8)
     leaf, _ = scene.spots(16, 96, depth=8, rx=3.6, ry=1.4, jitter=4)
     scene.blend(leaf * 0.85, light.lit((0.66, 0.40, 0.14)), GROUND_ROWS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.world.drawing.light import Climate
 from engine.world.drawing.noise import cells, hash01, pick, ridge
-from engine.world.drawing.scene import GROUND_ROWS, Scene
+from engine.world.drawing.scene import FAR, GROUND_ROWS, MIDDLE, NEAR, Scene
 from engine.world.drawing.sky import paint_clouds
 
 CLIMATE = Climate(top=(0.24, 0.55, 0.93), low=(0.82, 0.94, 1.0))
@@ -14,7 +14,7 @@ PETALS = ((1.0, 1.0, 0.95), (1.0, 0.85, 0.20), (0.98, 0.45, 0.62))
 def paint(scene: Scene) -> None:
     light, seed = scene.light, scene.seed
     paint_clouds(scene)
-    far, mid, near = scene.x(0.25), scene.x(0.5), scene.x(1.0)
+    far, mid, near = scene.x(FAR), scene.x(MIDDLE), scene.x(NEAR)
 
     scene.hill(50 - 9 * ridge(far, 92, seed, 41, octaves=2), light.hazy((0.46, 0.68, 0.80), 0.30),
                light.hazy((0.66, 0.84, 0.86), 0.40), slice(30, 80))  # fmt: skip

@@ -7,7 +7,7 @@ import torch
 from engine.world.drawing.light import Climate
 from engine.world.drawing.noise import cells, hash01, ridge
 from engine.world.drawing.paint import circle, cover, ellipse, mix, rgb
-from engine.world.drawing.scene import GROUND_ROWS, Scene
+from engine.world.drawing.scene import FAR, GROUND_ROWS, MIDDLE, Scene
 
 CLIMATE = Climate(
     top=(0.01, 0.01, 0.03), low=(0.07, 0.08, 0.13), own=0.86, overcast=0.45, stars=0.9, sun=0.55, moon=0.0
@@ -37,7 +37,7 @@ def paint_earth(scene: Scene) -> None:
 
 def paint(scene: Scene) -> None:
     light, seed = scene.light, scene.seed
-    far, mid = scene.x(0.25), scene.x(0.5)
+    far, mid = scene.x(FAR), scene.x(MIDDLE)
     paint_earth(scene)
     rim = cells(far, 62, seed, 261, jitter=8)
     wall = torch.exp(-(((rim.local.abs() - 15) / 6) ** 2)) * (4 + 6 * hash01(seed, rim.number, 262))

@@ -8,7 +8,7 @@ from torch import Tensor
 from engine.world.drawing.light import Climate
 from engine.world.drawing.noise import cells, hash01, ridge, wave
 from engine.world.drawing.paint import below, cover, triangle
-from engine.world.drawing.scene import GROUND_ROWS, Scene
+from engine.world.drawing.scene import FAR, GROUND_ROWS, MIDDLE, Scene
 
 CLIMATE = Climate(top=(0.44, 0.68, 0.93), low=(0.91, 0.96, 1.0))
 PEAKS = slice(20, 84)
@@ -27,7 +27,7 @@ def peaks(x: Tensor, seed: Tensor) -> Tensor:
 
 def paint(scene: Scene) -> None:
     light, seed = scene.light, scene.seed
-    far, mid = scene.x(0.25), scene.x(0.5)
+    far, mid = scene.x(FAR), scene.x(MIDDLE)
     top = 58 - peaks(far, seed) - 2.0 * ridge(far, 9, seed, 143, octaves=2, smooth=False)
     scene.hill(top, light.hazy((0.50, 0.60, 0.80), 0.15), light.hazy((0.76, 0.84, 0.95), 0.30), PEAKS)
     # The cap ends in a ragged line, lower where the mountain is high.

@@ -7,7 +7,7 @@ import torch
 from engine.world.drawing.light import Climate
 from engine.world.drawing.noise import cells, hash01, ridge, wave
 from engine.world.drawing.paint import cover, ellipse, mix, rgb
-from engine.world.drawing.scene import GROUND_ROWS, Scene
+from engine.world.drawing.scene import FAR, GROUND_ROWS, MIDDLE, NEAR, Scene
 
 CLIMATE = Climate(top=(0.30, 0.17, 0.22), low=(0.95, 0.50, 0.30), own=0.55, sun=0.7)
 CONE = slice(0, 84)
@@ -16,7 +16,7 @@ MID = slice(50, 86)
 
 def paint(scene: Scene) -> None:
     light, seed = scene.light, scene.seed
-    far, mid = scene.x(0.25), scene.x(0.5)
+    far, mid = scene.x(FAR), scene.x(MIDDLE)
     lava = rgb((1.0, 0.42, 0.06), scene.camera).expand_as(light.tint)
     hot = rgb((1.0, 0.80, 0.25), scene.camera).expand_as(light.tint)
 
@@ -52,10 +52,10 @@ def paint(scene: Scene) -> None:
     scene.veil(0.40)
 
     scene.floor(
-        (0.30, 0.23, 0.24), (0.10, 0.07, 0.09), edge=0.9 * ridge(scene.x(1.0), 9, seed, 246, smooth=False)
+        (0.30, 0.23, 0.24), (0.10, 0.07, 0.09), edge=0.9 * ridge(scene.x(NEAR), 9, seed, 246, smooth=False)
     )
     depth = scene.y(GROUND_ROWS)[None, :, None] - scene.ground[:, None]
-    crack = cells(scene.x(1.0), 32, seed, 250, jitter=6)
+    crack = cells(scene.x(NEAR), 32, seed, 250, jitter=6)
     zigzag = (
         crack.local[:, None]
         - (depth - 9) * 0.9
