@@ -202,12 +202,14 @@ def step_flop(c: ModelConfig) -> int:
         return 2 * c.channels * kt * kh * kw * d
 
     modulations = 2 * d * d * (12 * c.double_blocks + 3 * c.single_blocks + 2)
-    inputs = 1 + len(c.shift_cells) if c.prior_variance else 1
-    embed = inputs * kernel("1x") * tokens["noisy"] + sum(kernel(k) * tokens[k] for k in ("1x", "2x", "4x"))
+    inputs = 1 + c.hint_channels / c.channels
+    embed = round(inputs * kernel("1x")) * tokens["noisy"] + sum(
+        kernel(k) * tokens[k] for k in ("1x", "2x", "4x")
+    )
     if c.packing.anchor_kernel != "none":
         embed += kernel(c.packing.anchor_kernel) * tokens["anchor"]
     scalars = 3 * mlp(WAVES) + mlp(c.pooled_dim)  # time, jump, noise level; pooled prompt
-    carried = 4 * len(c.shift_cells) if c.carry else 0
+    carried = 4 * c.camera.candidates if c.camera and c.carry else 0
     last = 2 * (4 * c.channels + carried) * d * tokens["noisy"]
     refiner = 0
     if c.hunyuan is not None:

@@ -57,6 +57,38 @@ class HunyuanConfig:
     guidance: float = 10.0  # distilled: an input of the network, not a second pass
 
 
+KINDS, COLOURS = 8, 8  # of landmarks
+PLAN = KINDS + COLOURS + 3  # numbers that a plan has for a column, see engine.model.wander.hints
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    """What a world with a known camera tells of itself: structure W and the hints (engine.model.wander.places)."""
+
+    layer_steps: tuple[int, ...] = (1, 1, 0)  # columns of the layer's grid that a step of the camera moves
+    layer_grid: tuple[int, ...] = (1, 2, 1)  # columns of the grid in a latent cell: near, middle, far
+    columns: int = 320  # kept of each layer that moves
+    still: int = 20  # of each that does not: a picture's
+    hero: tuple[int, int] = (8, 12)  # latent columns that the hero hides
+    hero_px: int = 80  # the screen's column that the odometer counts
+    cell_px: int = 8
+    landmarks: int = 48  # planned at a time
+
+    @property
+    def rings(self) -> tuple[int, ...]:
+        """Columns that are kept of each layer."""
+        return tuple(self.columns if s else self.still for s in self.layer_steps)
+
+    @property
+    def candidates(self) -> int:
+        """Pictures among the hints: the last latent, the same phase, a place per layer."""
+        return 2 + sum(s > 0 for s in self.layer_steps) + len(self.layer_steps)
+
+    def hints(self, channels: int) -> int:
+        """Channels of the hints."""
+        return self.candidates * channels + 3 * len(self.layer_steps) + PLAN
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The MemoryPack DiT. Defaults are the built-in world's `wander`."""
@@ -75,18 +107,18 @@ class ModelConfig:
     actions: tuple[str, ...] = ("idle", "left", "right", "jump")
     slots: tuple[int, ...] = (9, 5, 5, 7, 9, 5)  # classes per attribute of a prompt, 0 is "unsaid"
     prior_variance: float = 0.5  # preconditioning around the last clean latent; 0 turns it off
-    shift_cells: tuple[int, ...] = (0, 2, 1)  # camera motion of one step, latent cells, per parallax layer
-    carry: bool = False  # cells say which layer they carry on, and how surely; wants prior_variance
+    camera: CameraConfig | None = None  # of a world that knows where its camera is
+    carry: bool = False  # cells say which hint they carry on, and how surely; wants prior_variance and camera
     packing: PackingConfig = field(default_factory=PackingConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     hunyuan: HunyuanConfig | None = None  # None: slots and pieces of the anchor, for the built-in world
 
     def __post_init__(self) -> None:
         """Raises InvalidInput where the parts contradict each other."""
-        if self.carry and not (self.prior_variance and self.shift_cells and self.shift_cells[0] == 0):
-            raise InvalidInput(
-                "config: carry wants prior_variance, and shift_cells that begin with 0", field="carry"
-            )
+        if self.camera is not None and self.packing.order != "f1":
+            raise InvalidInput("config: a camera wants packing.order = 'f1'", field="camera")
+        if self.carry and not (self.prior_variance and self.camera):
+            raise InvalidInput("config: carry wants prior_variance and a camera", field="carry")
         if self.dim % self.heads or sum(self.rope_axes) != self.dim // self.heads:
             raise InvalidInput(
                 f"config: rope_axes {self.rope_axes} must sum to dim / heads = {self.dim / self.heads:g}",
@@ -98,6 +130,13 @@ class ModelConfig:
                 f"config: memory.window {self.memory.window} must divide the segment's tokens {grid}",
                 field="window",
             )
+
+    @property
+    def hint_channels(self) -> int:
+        """What each noisy cell is given besides its noise: all hints, or only the last latent."""
+        if self.camera is not None:
+            return self.camera.hints(self.channels)
+        return self.channels if self.prior_variance else 0
 
     @property
     def head_dim(self) -> int:
@@ -113,7 +152,8 @@ class ModelConfig:
 
 
 def build(cls: type[T], data: Mapping[str, Any], where: str = "config") -> T:
-    """Dataclass from plain data (TOML, JSON). Raises InvalidInput for an unknown key or choice."""
+    """Dataclass from plain data (TOML, JSON); false turns an optional part off, which TOML cannot say
+    otherwise. Raises InvalidInput for an unknown key or choice."""
     hints = get_type_hints(cls)
     known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
     for key in data:
@@ -122,6 +162,8 @@ def build(cls: type[T], data: Mapping[str, Any], where: str = "config") -> T:
 
     def value(key: str, v: Any) -> Any:
         inner = _nested(hints[key])
+        if inner is not None and v is False:
+            return None
         if inner is not None and isinstance(v, Mapping):
             return build(inner, v, f"{where}.{key}")
         if get_origin(hints[key]) is Literal and v not in get_args(hints[key]):

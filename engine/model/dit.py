@@ -28,7 +28,7 @@ from engine.model.conditions import (
 from engine.model.config import ModelConfig
 from engine.model.memory import Memorize, Squeeze
 from engine.model.packing import CleanEmbed, NoisyEmbed, Positions
-from engine.model.wander.precondition import Precondition, shifted
+from engine.model.wander.precondition import Precondition
 
 Given = Mapping[str, Tensor]  # the inputs of `denoise` (engine.model.signature) besides x, t and d
 
@@ -52,7 +52,7 @@ class MemoryPackDiT(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         c = self.config = config
-        inputs = c.channels * (1 + len(c.shift_cells) if c.prior_variance else 1)
+        inputs = c.channels + c.hint_channels
         self.x_embedder = NoisyEmbed(inputs, c.dim)
         self.clean_x_embedder = CleanEmbed(c)
         self.positions = Positions(c)
@@ -74,7 +74,8 @@ class MemoryPackDiT(nn.Module):
         self.proj_out = nn.Linear(c.dim, 4 * c.channels)
         self.precondition = Precondition(c.prior_variance)
         if c.carry:
-            self.carry = nn.Linear(c.dim, 4 * len(c.shift_cells))
+            assert c.camera is not None
+            self.carry = nn.Linear(c.dim, 4 * c.camera.candidates)
 
         self.memorize, self.squeeze = Memorize(c), Squeeze(c)
         self.kind = nn.Parameter(0.1 * torch.randn(3, c.dim))  # image, text, ψ: which is which
@@ -123,21 +124,23 @@ class MemoryPackDiT(nn.Module):
         c = self.config
         w = x.shape[1]
         base = self.base(given)
-        moved = shifted(base, given["actions"], c) if c.prior_variance else None
-        visual, noisy = self._visual(x if moved is None else torch.cat([x, moved], 2), given)
+        hints = given["hints"] if c.camera else base.expand_as(x) if c.prior_variance else x[:, :, :0]
+        visual, noisy = self._visual(torch.cat([x, hints], 2), given)
         condition, mask = self._condition(t, given)
         temb = self._modulation(t, d, given)
         rope = self.positions(given["index"])
+        if "bare" in given:
+            rope = rope[0][:, :, -noisy:], rope[1][:, :, -noisy:]
         for number, block in enumerate((*self.transformer_blocks, *self.single_transformer_blocks)):
             bias = self._key_bias(number, visual, condition, mask)
             visual, condition = block(visual, condition, temb, rope, bias)
         scale, shift = self.norm_out(temb)
         last = modulate(visual[:, -noisy:], shift, scale).float()  # the last layer in fp32, as FramePack does
         answer = self._cells(F.linear(last, self.proj_out.weight.float(), self.proj_out.bias.float()), w)
-        if c.carry and moved is not None:
+        if c.carry and c.camera is not None:
             share = self._cells(F.linear(last, self.carry.weight.float(), self.carry.bias.float()), w)
-            layers = moved.unflatten(2, (len(c.shift_cells), c.channels))
-            answer = answer + self.precondition.carried(x, t, base, layers, share, given["context"])
+            candidates = hints[:, :, : c.camera.candidates * c.channels].unflatten(2, (-1, c.channels))
+            answer = answer + self.precondition.carried(x, t, base, candidates, share, given["context"])
         return flow.checkpoint_velocity(answer) if c.hunyuan else answer
 
     def _cells(self, tokens: Tensor, frames: int) -> Tensor:
@@ -164,6 +167,8 @@ class MemoryPackDiT(nn.Module):
         if len(self.config.actions) > 1:
             actions = self.action_embedder(given["actions"])[:, :, None]
             tokens = (tokens.unflatten(1, (x.shape[1], -1)) + actions).flatten(1, 2)
+        if "bare" in given:  # training on scenes from nothing: there is no history to look at
+            return tokens, tokens.shape[1]
         clean = self.clean_x_embedder(given["history"], given["anchor"])
         return torch.cat([clean, tokens], 1), tokens.shape[1]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from engine.errors import InvalidInput
-from engine.model.config import HunyuanConfig, MemoryConfig, ModelConfig, PackingConfig
+from engine.model.config import CameraConfig, HunyuanConfig, MemoryConfig, ModelConfig, PackingConfig
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,6 @@ def full_size(
         actions=("idle",),
         slots=(),
         prior_variance=0.0,
-        shift_cells=(),
         packing=PackingConfig(anchor_cap=360, moves="video"),  # 360: the paper's minute at 24 fps
         memory=MemoryConfig(text_tokens=256, image_tokens=(27, 27), window=window, key_bias=-7.5),
         hunyuan=HunyuanConfig(),
@@ -57,7 +56,7 @@ FRAMEPACK = full_size(dim=3072, heads=24, double=20, single=40, segment=9, windo
 PRESETS = {
     "wander": Preset(
         "the built-in world, real time on two CPU cores",
-        ModelConfig(carry=True, packing=PackingConfig(anchor_kernel="2x")),
+        ModelConfig(carry=True, camera=CameraConfig(), packing=PackingConfig(anchor_kernel="2x")),
         fps=16,
         steps=2,
     ),

@@ -5,7 +5,7 @@ refuses a mismatch. This module imports no torch, so that serving can read it.
 
 Legend: B batch, W latent frames of a segment, C latent channels, h w latent size, L text ids, N text tokens,
 E their width, P width of the pooled prompt, I image tokens, M = N + I memory tokens, D width of the model,
-K history frames, A actions.
+K history frames, A actions, P columns that structure W keeps, Q planned landmarks.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class ModelSpec:
     masked: bool = False  # prompts are padded: masks say which tokens of text and ψ count
     needs_image: bool = False  # a scene starts from a picture, never from a prompt alone
     sampler: str = "euler"  # or "unipc"
+    place_columns: int = 0  # P; 0: the model does not know where its camera is
+    landmarks: int = 0  # Q
     shift: int = 1  # the sampler's σ → s σ / (1 + (s − 1) σ); 1: equal steps of t
 
     @property
@@ -93,7 +95,7 @@ class ModelSpec:
 _OPTIONAL = {f.name for f in fields(ModelSpec) if f.default is not MISSING}
 
 
-_MAY_BE_ZERO = {"history", "text_dim", "pooled_dim"}
+_MAY_BE_ZERO = {"history", "text_dim", "pooled_dim", "place_columns", "landmarks"}
 
 
 def _fits(kind: str, value: object, least: int) -> bool:
@@ -142,6 +144,13 @@ def signature(s: ModelSpec) -> dict[str, Role]:
     memory = Tensor("memory", psi.shape)
     state = Tensor("state", s.decoder_state)
     motion = Tensor("motion", (len(s.actions) + 1,))  # unsaid, then actions
+    actions = Tensor("actions", (s.segment,), "int64")
+    views = Tensor("views", (s.place_columns, s.latent_channels, s.latent_height))
+    marks = Tensor("marks", (s.place_columns, 3))  # of a view: its column, its look, how the camera moved
+    look = Tensor("look", ())  # prompts of this scene so far
+    landmarks = Tensor("landmarks", (s.landmarks, 4))  # x in px of the world, kind (-1: none), colour, size
+    odometer = Tensor("odometer", (), "int64")  # steps of the camera to the right before the segment
+    acted = Tensor("acted", (s.segment,), "int64")  # the actions of the segment before
     roles = {
         "encode_text": Role(
             (Tensor("ids", (s.text_length,), "int64"), Tensor("mask", (s.text_length,))),
@@ -167,8 +176,9 @@ def signature(s: ModelSpec) -> dict[str, Role]:
                 anchor,
                 context,
                 Tensor("sigma", ()),  # noise level of the history
-                *((Tensor("actions", (s.segment,), "int64"),) if len(s.actions) > 1 else ()),
+                *((actions,) if len(s.actions) > 1 else ()),
                 Tensor("index", ()),  # number of the segment within its scene
+                *((odometer, acted, views, marks, look, landmarks) if s.place_columns else ()),
             ),
             (Tensor("velocity", segment.shape),),
         ),
@@ -180,6 +190,16 @@ def signature(s: ModelSpec) -> dict[str, Role]:
             ),
         ),
     }
+    if s.place_columns:
+        settled = Tensor("settled", ())  # 1 once the last change of the prompt shows whole
+        roles["keep"] = Role(
+            (segment, actions, odometer, views, marks, look, settled, landmarks),
+            (
+                Tensor("odometer_next", (), "int64"),
+                Tensor("views_next", views.shape),
+                Tensor("marks_next", marks.shape),
+            ),
+        )
     if s.needs_image:
         del roles["embed_image"]  # the anchor's features come with the picture
     return roles

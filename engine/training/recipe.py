@@ -152,8 +152,12 @@ class Recipe:
     dit: Dit = Dit()
 
     def config(self) -> ModelConfig:
-        """The preset with whatever the recipe changes about it. Raises InvalidInput."""
+        """The preset with whatever the recipe changes about it. Raises InvalidInput.
+
+        Nobody knows where the camera of somebody's videos is."""
         changes = dict(self.model)
+        if self.data.videos:
+            changes |= {"camera": False, "carry": False}
         return build(ModelConfig, merged(asdict(preset(changes.pop("preset", "wander")).config), changes))
 
     def stages(self) -> list[str]:

@@ -33,7 +33,6 @@ CONFIG = ModelConfig(
     actions=("idle",),
     slots=(),
     prior_variance=0.0,
-    shift_cells=(),
     packing=PackingConfig(anchor_cap=360, moves="video"),
     memory=MemoryConfig(text_tokens=8, image_tokens=IMAGE, window=(3, 3, 5), key_bias=-7.5),
     hunyuan=HunyuanConfig(text_dim=24, pooled_dim=12, image_dim=20),

@@ -13,12 +13,13 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor
 
 from engine.backends.artifact import EMBEDDINGS, TOKENIZER
-from engine.model.config import MemoryConfig, ModelConfig, PackingConfig
+from engine.model.config import CameraConfig, MemoryConfig, ModelConfig, PackingConfig
 from engine.model.dit import MemoryPackDiT
 from engine.model.text.encoder import TextConfig, TextEncoder
 from engine.model.text.minilm import MiniLMConfig, eight_bits
 from engine.model.text.word_table import Words
 from engine.model.wander.autoencoder import AutoencoderConfig
+from engine.model.wander.places import Places
 from engine.model.wander.world_model import WorldModel, WorldModelConfig
 
 WORDS = ["[UNK]", "a", "red", "blue", "fox", "robot", "walks", "left", "right", "snow", "night"]
@@ -33,6 +34,7 @@ DIT = ModelConfig(
     mlp_ratio=2,
     rope_axes=(4, 6, 6),
     slots=(3, 3, 3, 3, 3, 5),
+    camera=CameraConfig(columns=24, still=10, hero=(4, 6), hero_px=40, landmarks=3),
     carry=True,
     packing=PackingConfig(anchor_kernel="2x", anchor_cap=12),
     memory=MemoryConfig(image_tokens=(2, 2), window=(2, 3, 5)),
@@ -102,6 +104,32 @@ def inputs(c: ModelConfig = DIT, *, batch: int = 2, seed: int = 1) -> dict[str, 
         "sigma": torch.zeros(batch),
         "actions": torch.ones(batch, c.segment, dtype=torch.int64),
         "index": torch.arange(1.0, 1.0 + batch),
+        **({"hints": normal(c.segment, c.hint_channels, *frame[1:])} if c.camera else {}),
+    }
+
+
+def told(c: ModelConfig = DIT, *, batch: int = 2, seed: int = 1) -> dict[str, Tensor]:
+    """Inputs of the role `denoise`: instead of hints what they are made from, in mid-walk."""
+    given = inputs(c, batch=batch, seed=seed)
+    if c.camera is None:
+        return given
+    del given["hints"]
+    g = torch.Generator().manual_seed(seed + 1)
+    columns = sum(c.camera.rings)
+    places = Places(
+        torch.randn(batch, columns, c.channels, c.latent_height, generator=g),
+        torch.zeros(batch, columns, 3),
+    )
+    places.marks[..., 0] = torch.arange(columns)  # the places that the near ring begins with are known
+    landmarks = torch.tensor([[40.0, 1, 2, 1.0], [300.0, 0, 0, 1.0], [0.0, -1, 0, 0.0]])
+    return {
+        **given,
+        "odometer": torch.arange(2, 2 + batch),
+        "acted": torch.full((batch, c.segment), 2),
+        "views": places.views,
+        "marks": places.marks,
+        "look": torch.zeros(batch),
+        "landmarks": landmarks.expand(batch, -1, -1).clone(),
     }
 
 

@@ -21,7 +21,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from engine.model.config import ModelConfig
 from engine.model.flow import wide
 
 CERTAIN = 0.03  # variance of what just goes on: the autoencoder's own noise, rain
@@ -52,8 +51,8 @@ class Precondition(nn.Module):
     ) -> Tensor:
         """What is to be added to an answer for cells that know better than the prior.
 
-        moved (B, W, K, C, h, w) are the layers of `shifted`, the first of them unmoved; share (B, W, K, h, w)
-        how far each of the other layers replaces the unmoved one as the prior's mean, and how far the
+        moved (B, W, K, C, h, w) are the candidates of engine.model.wander.hints, the last latent first; share
+        (B, W, K, h, w) how far each of the others replaces it as the prior's mean, and how far the
         variance falls from S to CERTAIN. Shares of 0 add nothing; a share of 1 is that other prior."""
         t = wide(t, x)
         s = torch.where(wide(context, x) > 0.5, self.variance, 1.0)
@@ -69,23 +68,3 @@ class Precondition(nn.Module):
         s = torch.where(wide(context, x) > 0.5, self.variance, 1.0)
         d = s * t**2 + (1 - t) ** 2
         return (d / s).sqrt(), ((1 - t - s * t) * x - (1 - t) * base) / (s * d).sqrt()
-
-
-def shifted(base: Tensor, actions: Tensor, c: ModelConfig) -> Tensor:
-    """The last clean latent moved by the camera motion that the actions ask for, once per parallax layer.
-
-    base (B, 1, C, h, w), actions (B, W) → (B, W, layers · C, h, w). A hint that only a world with known
-    camera speed can give; the network decides which layer a token belongs to, and draws what comes in at the
-    edge.
-    """
-    b, w = actions.shape
-    _, _, channels, height, width = base.shape
-    right = (actions == c.actions.index("right")).long() - (actions == c.actions.index("left")).long()
-    walked = right.cumsum(1)  # latent steps to the right by the end of each frame
-    columns = torch.arange(width, device=base.device)
-    layers = []
-    for cells in c.shift_cells:
-        column = (columns + cells * walked[:, :, None]).clamp(0, width - 1)  # (B, W, w)
-        where = column[:, :, None, None, :].expand(b, w, channels, height, width)
-        layers.append(base.expand(-1, w, -1, -1, -1).gather(4, where))
-    return torch.cat(layers, 2)

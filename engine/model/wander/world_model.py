@@ -19,6 +19,8 @@ from engine.model.signature import ModelSpec, signature
 from engine.model.text.encoder import TextConfig, TextEncoder
 from engine.model.text.word_table import Words
 from engine.model.wander.autoencoder import Autoencoder, AutoencoderConfig, to_bytes, to_unit
+from engine.model.wander.hints import hints, planned, present, way
+from engine.model.wander.places import UNSETTLED, Places, keep
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,13 @@ class WorldModel(nn.Module):
             steps=steps,
             first_steps=first_steps,
             context_noise=context_noise,
+            place_columns=sum(c.camera.rings) if c.camera else 0,
+            landmarks=c.camera.landmarks if c.camera else 0,
         )
 
     def roles(self, spec: ModelSpec) -> dict[str, nn.Module]:
         """Role name → module whose forward takes the role's inputs in the signature's order."""
-        return {
+        roles: dict[str, nn.Module] = {
             "encode_text": EncodeText(self),
             "encode_image": EncodeImage(self),
             "embed_image": self.dit.image_tokens,
@@ -91,6 +95,9 @@ class WorldModel(nn.Module):
             "denoise": Denoise(self.dit, [t.name for t in signature(spec)["denoise"].inputs]),
             "decode": Decode(self.autoencoder),
         }
+        if self.config.dit.camera is not None:
+            roles["keep"] = Keep(self.config.dit)
+        return roles
 
 
 class EncodeText(nn.Module):
@@ -132,7 +139,7 @@ class InitialMemory(nn.Module):
 
 
 class Denoise(nn.Module):
-    """Names the inputs that come in order."""
+    """Names the inputs that come in order, and makes hints of what is told of the camera."""
 
     def __init__(self, dit: MemoryPackDiT, names: Sequence[str]) -> None:
         super().__init__()
@@ -140,8 +147,45 @@ class Denoise(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         given = dict(zip(self.names, inputs, strict=True))
+        if self.dit.config.camera is not None:
+            given["hints"] = self._hints(given)
         velocity: Tensor = self.dit(given.pop("x"), given.pop("t"), given.pop("d"), given)
         return velocity
+
+    def _hints(self, given: dict[str, Tensor]) -> Tensor:
+        c = self.dit.config
+        assert c.camera is not None
+        where = way(given.pop("odometer"), given.pop("acted"), given["actions"], c)
+        places = Places(given.pop("views"), given.pop("marks"))
+        told = given["history"], given["context"], where, places, given.pop("look"), given.pop("landmarks")
+        return hints(*told, c.camera)
+
+
+class Keep(nn.Module):
+    """Structure W's update: what a segment shows of the world is kept where nothing is kept yet."""
+
+    def __init__(self, c: ModelConfig) -> None:
+        super().__init__()
+        self.config = c
+
+    def forward(
+        self,
+        segment: Tensor,
+        actions: Tensor,
+        odometer: Tensor,
+        views: Tensor,
+        marks: Tensor,
+        look: Tensor,
+        settled: Tensor,
+        landmarks: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        camera = self.config.camera
+        assert camera is not None
+        where = way(odometer, actions, actions, self.config)
+        standing = present(planned(landmarks, where.odometer, segment.shape[-1], camera))
+        stamp = (look - UNSETTLED * (1 - settled))[:, None].expand_as(where.odometer)
+        after = keep(Places(views, marks), segment, where.odometer, where.step, look, stamp, standing, camera)
+        return where.odometer[:, -1], after.views, after.marks
 
 
 class Decode(nn.Module):

@@ -7,13 +7,17 @@ before it, W latent frames of a segment, C h w latent, K history frames, N sum o
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine.model.config import ModelConfig
 from engine.training.data.latents import Pool
+from engine.training.data.walk import Walk, walk_of
 from engine.training.data.windows import Windows, change_age, frames_before, gather
+
+WHOLE = 0.7  # share of prompts that leave nothing unsaid
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,11 @@ class Chains:
     has_past: Tensor  # (B, P) bool: the scene had begun
     anchor: Tensor  # (B, 1, C, h, w)
     number: Tensor  # (B,) of the chain's first segment in its scene; 0 starts one
+    walk: Walk | None = None  # where the camera is, for models that know
 
     def to(self, device: torch.device | str) -> Chains:
-        return Chains(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
+        moved: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Chains(**{name: v if v is None else v.to(device) for name, v in moved.items()})
 
 
 def chains_of(pool: Pool, windows: Windows, segments: int, prefix: int, c: ModelConfig) -> Chains:
@@ -47,6 +53,7 @@ def chains_of(pool: Pool, windows: Windows, segments: int, prefix: int, c: Model
         has_past=(before[:, ::w] >= windows.scene[:, None]),
         anchor=gather(pool, windows.episode, windows.scene[:, None]),
         number=(windows.start - windows.scene).float() / w,
+        walk=walk_of(pool, windows, segments, c) if c.camera else None,
     )
 
 
@@ -74,7 +81,8 @@ def prompt(pool: Pool, windows: Windows, at: Tensor, c: ModelConfig) -> Tensor:
         [change_age(attributes[:, :, f : f + 1])[rows, at] for f in range(attributes.shape[2])], 1
     )
     fresh = (at - windows.scene < 4)[:, None]
-    said = (ages < 9) | (torch.rand(ages.shape) < torch.where(fresh, 0.85, 0.6))
+    all_said = torch.rand(b, 1) < WHOLE
+    said = (ages < 9) | fresh | all_said | (torch.rand(ages.shape) < 0.6)
     values = torch.where(said, attributes[rows, at] + 1, 0)
     motion = torch.where(torch.rand(b) < 0.5, pool.actions[windows.episode, at] + 1, 0)
     parts = []

@@ -17,10 +17,14 @@ from torch import Tensor
 
 from engine.model.wander.autoencoder import Autoencoder, to_unit
 from engine.training.data.ring import Ring, part_generator
+from engine.world.attributes import FRAMES_PER_LATENT
+from engine.world.drawing.landmarks import plan
 from engine.world.drawing.render import render
 from engine.world.episodes import sample_episodes
+from engine.world.motion import LATENT_PX, walk_and_jump
 
 PART = 8  # episodes
+PLANNED = 8  # landmarks that an episode may pass
 
 
 @dataclass
@@ -28,6 +32,16 @@ class Pool:
     latents: Tensor  # (E, L, C, h, w) fp16, normalised
     attributes: Tensor  # (E, L, 5) int64, the prompt in force
     actions: Tensor  # (E, L) int64
+    odometer: Tensor | None = None  # (E, L) int64, steps of the camera by the end of each frame
+    landmarks: Tensor | None = None  # (E, M, 4), see engine.model.wander.hints
+
+    def __post_init__(self) -> None:
+        """Without a world: the odometer counts from the first frame on, and nothing is planned."""
+        if self.odometer is None:
+            self.odometer = walk_and_jump(self.actions)[0].cumsum(1)
+        if self.landmarks is None:
+            self.landmarks = torch.zeros(len(self.latents), PLANNED, 4)
+            self.landmarks[..., 1] = -1
 
     def __len__(self) -> int:
         return len(self.latents)
@@ -46,15 +60,12 @@ class Pool:
     def put(self, at: int, part: Pool) -> None:
         """Write episodes from `at` on."""
         rows = slice(at, at + len(part))
-        self.latents[rows], self.attributes[rows], self.actions[rows] = (
-            part.latents,
-            part.attributes,
-            part.actions,
-        )
+        for name, value in vars(part).items():
+            getattr(self, name)[rows] = value
 
     def first(self, count: int) -> Pool:
         """The same memory, seen up to `count` episodes."""
-        return Pool(self.latents[:count], self.attributes[:count], self.actions[:count])
+        return Pool(**{name: value[:count] for name, value in vars(self).items()})
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,15 @@ class Source:
         )
         frames = render(episodes)
         latents = torch.cat([self.autoencoder.encode(to_unit(rows)).half() for rows in frames.split(2)])
-        pool = Pool(latents.cpu(), episodes.attributes.cpu(), episodes.actions.cpu())
+        pool = Pool(
+            latents.cpu(),
+            episodes.attributes.cpu(),
+            episodes.actions.cpu(),
+            odometer=(episodes.camera[:, FRAMES_PER_LATENT - 1 :: FRAMES_PER_LATENT] / LATENT_PX)
+            .long()
+            .cpu(),
+            landmarks=plan(episodes.camera, episodes.seed, PLANNED).cpu(),
+        )
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file(vars(pool), path.with_suffix(".tmp"))

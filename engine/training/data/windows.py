@@ -50,6 +50,8 @@ def sample_windows(
     age = change_age(attributes)[:, : last + 1]
     weight = 0.25 + 3.0 * (age < 6)
     weight[:, 0] = 0.5
+    moving = walk_and_jump(pool.actions[rows])[0] != 0
+    weight = weight * (0.3 + moving[:, : last + 1].float() + moving[:, 1 : last + 2].float())
     start = torch.multinomial(weight * _whole(attributes, last, segment), 1)[:, 0]
     young = (age.gather(1, start[:, None])[:, 0] < 6).float()
     keep = torch.multinomial(0.35 + young, batch)  # changes are rare in the data, not in the batch

@@ -12,6 +12,7 @@ from engine.model.dit import MemoryPackDiT
 from engine.model.sampling import sample_segment
 from engine.model.wander.autoencoder import FRAMES, Autoencoder, to_bytes
 from engine.training.data.chains import Chains
+from engine.training.data.walk import RunningPlaces
 from engine.training.dit.memory import RunningMemory
 from engine.training.pictures import tile
 
@@ -22,6 +23,7 @@ def rollout(model: MemoryPackDiT, chains: Chains, steps: int, *, segments: int =
     generators are left alone. `segments`: only so many."""
     memory = RunningMemory(model, chains, 1)
     history, out = chains.history, []
+    world = RunningPlaces(chains.walk, chains.actions, model.config) if chains.walk else None
     w, count = chains.targets.shape[2], segments or chains.targets.shape[1]
     generator = torch.Generator().manual_seed(seed)
     for k in range(count):
@@ -31,11 +33,15 @@ def rollout(model: MemoryPackDiT, chains: Chains, steps: int, *, segments: int =
             "actions": chains.actions[:, k],
             "index": chains.number + k,
         }
+        if world is not None:
+            given["hints"] = world.hints(history, given["context"])
         noise = torch.randn(chains.targets[:, k].shape, generator=generator).to(history.device)
         out.append(sample_segment(model, noise, steps, given))
         if k + 1 < count:
             history = torch.cat([history[:, w:], out[-1]], 1)
             memory.update(out[-1])
+            if world is not None:
+                world.update(out[-1])
     return torch.stack(out, 1)
 
 

@@ -20,11 +20,15 @@ from engine.model import flow
 from engine.model.config import ModelConfig
 from engine.model.dit import MemoryPackDiT
 from engine.model.sampling import sample_segment
+from engine.model.wander.hints import known
 from engine.training.data.chains import Chains
+from engine.training.data.walk import RunningPlaces
 from engine.training.dit.guidance import push, silenced
 from engine.training.dit.memory import RunningMemory
 from engine.training.dit.splitting import split_target, split_times
 from engine.training.recipe import Phase
+
+UNKNOWN = 3.0  # so much more counts what nobody has seen
 
 
 class Noised(NamedTuple):
@@ -89,6 +93,7 @@ def _losses(
     if phase.silent:
         chains = silenced(chains, phase.silent, model.config)
     memory = RunningMemory(model, chains, phase.bptt)
+    world = RunningPlaces(chains.walk, chains.actions, model.config) if chains.walk else None
     history = chains.history
     forced = flow.wide(torch.rand(b, device=history.device) < phase.forced, history)
     part = torch.zeros((), device=history.device)
@@ -96,6 +101,10 @@ def _losses(
         given = memory.conditions(chains.prompts[:, k])
         given |= noisy_history(history, phase.context_noise)
         given |= {"actions": chains.actions[:, k], "index": chains.number + k}
+        if world is not None:
+            given["hints"] = world.hints(given["history"], given["context"])
+        if not bool(given["context"].any()):
+            given["bare"] = given["context"]
         noised, loss = _denoise(model, chains.targets[:, k], given, phase, mean)
         part = part + loss / segments
         last = k + 1 == segments
@@ -109,6 +118,8 @@ def _losses(
             left = torch.where(forced, own, noised.clean) if phase.objective != "teacher" else own
             history = torch.cat([history[:, w:], left], 1)
             memory.update(left)
+            if world is not None:
+                world.update(left)
 
 
 def _denoise(
@@ -133,6 +144,10 @@ def _denoise(
     net, base = model.network(xt, t, d, given), model.base(given)
     wanted = model.precondition.answer(xt, t, velocity, base, given["context"])
     weight = hero_mask(model.config, phase.hero_weight).to(net.device)
+    if model.config.camera is not None:
+        near_known = known(given["hints"], model.config)[:, :, :1]
+        weight = weight * (1 + UNKNOWN * (1 - near_known))
+        weight = weight / weight.mean()
     loss = ((net - wanted).pow(2) * weight).mean()
     said = model.precondition.velocity(xt, t, net.detach(), base, given["context"])
     return Noised(clean, xt, t, said, d, {n: v.detach() for n, v in given.items()}), loss

@@ -44,6 +44,11 @@ def survey(camera: Tensor, seed: Tensor) -> Landmarks:
     """The landmarks around the screen: camera (N,), seed (N, 1)."""
     first = ((camera - HERO_X - SPRITE / 2) / SPACING).floor().long()
     number = first[:, None] + torch.arange(SLOTS, device=camera.device)
+    return facts(number, seed, camera)
+
+
+def facts(number: Tensor, seed: Tensor, camera: Tensor) -> Landmarks:
+    """What stands at these numbers of the line (N, S): seed (N, 1), camera (N,)."""
     world_x = (number * SPACING + SPACING // 2).float() + (
         hash01(seed, number, 301) * (2 * JITTER) - JITTER
     ).round()
@@ -55,6 +60,15 @@ def survey(camera: Tensor, seed: Tensor) -> Landmarks:
         colour=pick(seed, number, 303, len(COLOURS)),
         size=0.82 + 0.34 * hash01(seed, number, 304),
     )
+
+
+def plan(camera: Tensor, seed: Tensor, count: int) -> Tensor:
+    """`count` landmarks from the left edge of the leftmost picture on: camera (E, F) px, seed (E,)
+    → (E, count, 4): x in world px, kind, colour, size."""
+    first = ((camera.amin(1) - HERO_X - SPRITE / 2) / SPACING).floor().long()
+    number = first[:, None] + torch.arange(count, device=camera.device)
+    marks = facts(number, seed[:, None], camera[:, 0])
+    return torch.stack([marks.world_x, marks.kind.float(), marks.colour.float(), marks.size], -1)
 
 
 def paint_landmarks(image: Tensor, light: Light, camera: Tensor, seed: Tensor, clock: Tensor) -> None:

@@ -18,8 +18,8 @@ from engine.world.drawing.light import Light
 from engine.world.drawing.noise import Cells, cells, hash01, ridge
 from engine.world.drawing.paint import RGB, below, blend, cover, mix, rgb
 
-# How far each layer moves when the camera does. In steady motion a segment of two latent frames moves the near
-# layer by two latent cells, the middle one by one and the far one not at all: the law of the world, see
+# How far each layer moves when the camera does. In steady motion a segment of two latent frames moves the
+# near layer by two latent cells, the middle one by one and the far one not at all: the law of the world, see
 # docs/model.md.
 NEAR, MIDDLE, FAR = 1.0, 0.5, 0.0
 GROUND_Y = 78

@@ -35,7 +35,6 @@ CONFIG = ModelConfig(
     actions=("idle",),
     slots=(),
     prior_variance=0.0,
-    shift_cells=(),
     packing=PackingConfig(anchor_cap=30),
     memory=MemoryConfig(text_tokens=256, image_tokens=(4, 4), window=(3, 2, 3), key_bias=-10.0),
     hunyuan=HunyuanConfig(text_dim=32, pooled_dim=16, image_dim=24),

@@ -97,8 +97,8 @@ def test_the_base_is_the_last_latent_and_nothing_without_context() -> None:
 
 @torch.no_grad()
 def test_without_preconditioning_the_network_answers_the_velocity_itself() -> None:
-    """The public checkpoints' path: one input per channel, no base, no shifted hint."""
-    model = tiny.dit(replace(tiny.DIT, prior_variance=0.0, carry=False))
+    """The public checkpoints' path: one input per channel, no base, no hints."""
+    model = tiny.dit(replace(tiny.DIT, prior_variance=0.0, carry=False, camera=None))
     assert model.x_embedder.proj.weight.shape[1] == tiny.DIT.channels
     given = tiny.inputs()
     assert torch.equal(tiny.denoise(model, given), tiny.denoise(model, given, plain=True))

@@ -116,7 +116,9 @@ def test_f0_has_the_history_behind_the_segment_nearest_first() -> None:
 @torch.no_grad()
 def test_f0_blanks_lie_between_the_anchor_and_the_segment() -> None:
     """p segments still to come: everything but the anchor stands p W further on; no more than that."""
-    c = replace(tiny.DIT, packing=replace(tiny.DIT.packing, order="f0", anchor_cap=1000))
+    c = replace(
+        tiny.DIT, camera=None, carry=False, packing=replace(tiny.DIT.packing, order="f0", anchor_cap=1000)
+    )
     near, far = (torch.stack(Positions(c)(torch.tensor([p])))[:, 0, 0] for p in (0.0, 3.0))
     anchor = slice(8 + 6, 8 + 6 + 6)  # 4x, 2x, anchor
     changed = (near != far).any(-1).any(0)
@@ -127,7 +129,7 @@ def test_f0_blanks_lie_between_the_anchor_and_the_segment() -> None:
 @torch.no_grad()
 def test_f0_reads_its_nearest_latents_in_full() -> None:
     torch.manual_seed(0)
-    c = replace(tiny.DIT, packing=replace(tiny.DIT.packing, order="f0"))
+    c = replace(tiny.DIT, camera=None, carry=False, packing=replace(tiny.DIT.packing, order="f0"))
     embed, (history, anchor) = CleanEmbed(c), context(c)
     other = history.clone()
     other[:, 0] += 1

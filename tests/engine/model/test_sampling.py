@@ -43,7 +43,7 @@ def test_blanks_before_an_inverted_segment_are_framepacks(segments: int, expecte
 
 def test_an_inverted_video_is_made_last_to_first_and_told_in_order() -> None:
     """Each segment is what one call gives with all that follows it for history, nearest first."""
-    c = replace(tiny.DIT, packing=replace(tiny.DIT.packing, order="f0"))
+    c = replace(tiny.DIT, camera=None, carry=False, packing=replace(tiny.DIT.packing, order="f0"))
     model, conditions = tiny.dit(c), given()
     noise = torch.randn(3, *tiny.inputs()["x"].shape, generator=torch.Generator().manual_seed(4))
     video = sample_backwards(model, noise, 2, conditions)

@@ -1,7 +1,7 @@
 """One file per place: its air and how its backdrop is painted, back to front.
 
-A place paints far layer (which stands still), middle layer (half the camera's speed) and ground (all of it), calling
-`scene.veil` between them for fog. Landmarks, heroes and weather are nobody's business here.
+A place paints far layer (which stands still), middle layer (half the camera's speed) and ground (all of it),
+calling `scene.veil` between them for fog. Landmarks, heroes and weather are nobody's business here.
 """
 
 from __future__ import annotations

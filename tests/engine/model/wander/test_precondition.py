@@ -1,4 +1,4 @@
-"""Preconditioning is an exact change of variables of rectified flow; the shifted hint is a plain shift."""
+"""Preconditioning is an exact change of variables of rectified flow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.model.wander.precondition import CERTAIN, Precondition, shifted
+from engine.model.wander.precondition import CERTAIN, Precondition
 from tests.rigs import tiny
 
 ON, OFF = torch.ones(2), torch.zeros(2)
@@ -74,19 +74,6 @@ def test_the_target_has_unit_variance_at_every_t(context: float, t: float) -> No
     at, on = torch.tensor([t], dtype=torch.float64), torch.tensor([context])
     target = Precondition(0.5).answer(interpolate(x1, eps, t), at, x1 - eps, base, on)
     assert float(target.var()) == pytest.approx(1, abs=0.03)
-
-
-def test_the_hint_is_the_last_latent_shifted_by_what_the_actions_walk() -> None:
-    """The camera goes right, the picture left; what comes in at the edge repeats it."""
-    base = normal(1, 3, 1, 16, 6, 10)
-    actions = torch.tensor([[RIGHT, RIGHT], [LEFT, JUMP], [IDLE, RIGHT]])
-    hint = shifted(base, actions, tiny.DIT).unflatten(2, (3, 16))
-    steps = [[1, 2], [-1, -1], [0, 1]]
-    for b in range(3):
-        for frame in range(2):
-            for layer, cells in enumerate(tiny.DIT.shift_cells):
-                columns = [min(max(x + cells * steps[b][frame], 0), 9) for x in range(10)]
-                assert torch.equal(hint[b, frame, layer], base[b, 0][..., columns])
 
 
 @pytest.mark.parametrize("context", [ON, OFF])

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.model.autoencoder import Autoencoder, AutoencoderConfig, to_unit
+from engine.model.wander.autoencoder import Autoencoder, AutoencoderConfig, to_unit
 from engine.world.attributes import ACTIONS, FRAMES_PER_LATENT, PLACES, VALUES, WEATHERS, WIDTH
-from engine.world.episodes import CLOCK_PERIOD, from_script
-from engine.world.motion import LATENT_PX
 from engine.world.drawing.render import render
 from engine.world.drawing.scene import FAR, MIDDLE, NEAR
+from engine.world.episodes import CLOCK_PERIOD, from_script
+from engine.world.motion import LATENT_PX
 
 IDLE, LEFT, RIGHT, JUMP = range(len(ACTIONS))
 SEGMENT, CELL_PX = 2, 8  # the built-in model's: latent frames, and pixels of a latent cell

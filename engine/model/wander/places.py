@@ -1,0 +1,128 @@
+"""Structure W: a memory that stands in the world. Ours, beside the paper's A, B and C (engine.model.memory).
+
+Where actions move a camera by known amounts, a latent column of a picture is a column of the world. In the
+paper's words Memorize cuts a segment into such columns, one window per column and layer, and Squeeze keeps
+per place the first view that nothing stood before; a view is taken anew only once the prompt has changed what
+the place looks like. The first view, because a place that is redrawn from its own last drawing fades: each
+drawing loses a little, and is the next one's reference.
+
+An odometer p counts the camera's steps. Layer l moves by `layer_steps[l]` columns of its grid with each step,
+and a cell of the picture is `layer_grid[l]` columns of it wide, so cell x shows column s p + g x. The middle
+layer moves by half a cell a step: its grid counts half cells, and views of odd steps lie between those of
+even ones. Each layer is a ring of so many columns, so ψ stays a constant number of bytes; what the camera has
+left a ring behind is forgotten.
+
+Knows nothing of prompts and of the network. Pure functions; gathers and scatters only, so that it exports.
+
+Legend: B batch, W latent frames of a segment, C h w latent, l one of L layers, N columns of all rings.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from engine.model.config import CameraConfig
+
+MARKS = 3  # numbers kept with a view: its column, the look it was seen under, how the camera moved
+NUMBER, LOOK, MOTION = range(MARKS)
+UNSETTLED = 0.5  # less than the look is a view stamped that was taken while a change was under way
+NOWHERE = -1e9  # the column of a ring's empty place
+
+
+class Places(NamedTuple):
+    views: Tensor  # (B, N, C, h)
+    marks: Tensor  # (B, N, 3)
+
+    @classmethod
+    def empty(cls, batch: int, channels: int, height: int, camera: CameraConfig) -> Places:
+        columns = sum(camera.rings)
+        marks = torch.zeros(batch, columns, MARKS)
+        marks[..., NUMBER] = NOWHERE
+        return cls(torch.zeros(batch, columns, channels, height), marks)
+
+    def to(self, device: torch.device | str) -> Places:
+        return Places(self.views.to(device), self.marks.to(device))
+
+
+class Recalled(NamedTuple):
+    """What the places that a segment will show look like."""
+
+    views: Tensor  # (B, W, L, C, h, w), zero where unknown
+    known: Tensor  # (B, W, L, w) 1 where there is a view
+    current: Tensor  # (B, W, L, w) 1 where it was seen under the present look
+    motion: Tensor  # (B, W, L, w) -1, 0, 1: how the camera moved when it was seen
+
+
+def columns_shown(odometer: Tensor, width: int, camera: CameraConfig) -> tuple[Tensor, Tensor]:
+    """odometer (B, W), at the end of each frame → the columns' numbers (B, W, L, w), and where they lie in
+    the rings (B, W, L, w)."""
+    device = odometer.device
+    step = torch.tensor(camera.layer_steps, device=device)[:, None]
+    grid = torch.tensor(camera.layer_grid, device=device)[:, None]
+    rings = torch.tensor(camera.rings, device=device)[:, None]
+    number = step * odometer[:, :, None, None] + grid * torch.arange(width, device=device)
+    return number, number % rings + (rings.cumsum(0) - rings)
+
+
+def recall(places: Places, odometer: Tensor, look: Tensor, width: int, camera: CameraConfig) -> Recalled:
+    """odometer (B, W) int64, at the end of each frame; look (B,): the number of the prompt in force."""
+    number, where = columns_shown(odometer, width, camera)
+    b, frames, layers, _ = number.shape
+    flat = where.flatten(1)
+    marks = places.marks.gather(1, flat[..., None].expand(-1, -1, MARKS)).unflatten(1, where.shape[1:])
+    known = (marks[..., NUMBER] == number).float()
+    index = flat[..., None, None].expand(-1, -1, *places.views.shape[2:])
+    views = places.views.gather(1, index).reshape(b, frames, layers, width, *places.views.shape[2:])
+    return Recalled(
+        views=(views * known[..., None, None]).permute(0, 1, 2, 4, 5, 3),
+        known=known,
+        current=known * (marks[..., LOOK] == look[:, None, None, None]).float(),
+        motion=known * marks[..., MOTION],
+    )
+
+
+def keep(
+    places: Places,
+    segment: Tensor,
+    odometer: Tensor,
+    step: Tensor,
+    look: Tensor,
+    stamp: Tensor,
+    landmark: Tensor,
+    camera: CameraConfig,
+) -> Places:
+    """ψ′ = Squeeze(ψ, Memorize(segment)): keep the segment's unobstructed columns where there is no view yet,
+    or only one of another look.
+
+    segment (B, W, C, h, w); odometer (B, W) int64 and step (B, W), at the end of and during each frame; look
+    (B,); stamp (B, W) the look to be written, any other number while a change is still under way; landmark
+    (B, W, w) 1 where a landmark stands before the layers behind it."""
+    views, marks = places
+    width = segment.shape[-1]
+    number, where = columns_shown(odometer, width, camera)
+    layers = number.shape[2]
+    column = torch.arange(width, device=segment.device)
+    hero = (column >= camera.hero[0]) & (column < camera.hero[1])
+    near = torch.arange(layers, device=segment.device)[:, None] == 0
+    for j in range(segment.shape[1]):
+        clear = (~hero & (near | (landmark[:, j, None] < 0.5))).flatten(1)  # (B, L w)
+        at, asked = where[:, j].flatten(1), number[:, j].flatten(1).float()
+        old = marks.gather(1, at[..., None].expand(-1, -1, MARKS))
+        kept = (old[..., NUMBER] == asked) & (old[..., LOOK] == look[:, None])
+        taken = clear & ~kept
+        new = torch.stack(
+            [
+                asked,
+                stamp[:, j, None].expand_as(asked),
+                step[:, j, None].float().expand_as(asked),
+            ],
+            -1,
+        )
+        marks = marks.scatter(1, at[..., None].expand(-1, -1, MARKS), torch.where(taken[..., None], new, old))
+        index = at[..., None, None].expand(-1, -1, *views.shape[2:])
+        seen = segment[:, j].permute(0, 3, 1, 2).repeat(1, layers, 1, 1)  # (B, L w, C, h)
+        views = views.scatter(1, index, torch.where(taken[..., None, None], seen, views.gather(1, index)))
+    return Places(views, marks)

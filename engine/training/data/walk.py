@@ -1,0 +1,140 @@
+"""Where the camera is in a batch of chains, and what structure W keeps while they are gone through.
+
+Legend: B chains, S segments of a chain, W latent frames of a segment, C h w latent, M landmarks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from engine.model.config import CameraConfig, ModelConfig
+from engine.model.wander.hints import Way, hints, planned, present, way
+from engine.model.wander.places import UNSETTLED, Places, keep
+from engine.training.data.latents import Pool
+from engine.training.data.windows import Windows, gather
+from engine.world.motion import walk_and_jump
+
+SETTLED = 6  # latent frames after which the last change of a prompt is complete
+COLUMNS = 128  # of a ring while training: more than an episode walks
+UNTOLD = 0.05  # share of chains whose landmarks are not planned
+FOUND = 0.10  # share of chains that know nothing of the landmarks they began with, as after a picture
+
+
+@dataclass(frozen=True)
+class Walk:
+    odometer: Tensor  # (B,) int64, before the chain's first segment
+    acted: Tensor  # (B, W) int64, the actions of the segment before it
+    look: Tensor  # (B, S) the prompt in force, counted
+    stamp: Tensor  # (B, S, W) the look a view is kept under: another number until a change is complete
+    landmarks: Tensor  # (B, M, 4)
+    places: Places  # as they are before the chain
+
+    def to(self, device: torch.device | str) -> Walk:
+        return Walk(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+def small(camera: CameraConfig) -> CameraConfig:
+    """The same camera with rings that hold an episode."""
+    return replace(camera, columns=min(camera.columns, COLUMNS))
+
+
+@torch.no_grad()
+def walk_of(pool: Pool, windows: Windows, segments: int, c: ModelConfig) -> Walk:
+    assert c.camera is not None
+    assert pool.odometer is not None
+    assert pool.landmarks is not None
+    camera, w = small(c.camera), c.segment
+    rows, start = windows.episode, windows.start
+    actions, attributes = pool.actions[rows], pool.attributes[rows]
+    changed = torch.zeros_like(actions, dtype=torch.bool)
+    changed[:, 1:] = (attributes[:, 1:] != attributes[:, :-1]).any(-1)
+    look = changed.long().cumsum(1).float()
+    at = torch.arange(actions.shape[1])
+    age = at - torch.where(changed, at, -SETTLED).cummax(1).values
+    stamp = torch.where((age >= SETTLED) | (look == 0), look, look - UNSETTLED)
+    # A scene that starts here has nothing to change from.
+    fresh = windows.scene[:, None]
+    began = (at >= fresh) & (look == look.gather(1, fresh))
+    stamp = torch.where(began, look, stamp)
+    step = walk_and_jump(actions)[0]
+    odometer = pool.odometer[rows]
+    before = odometer.gather(1, start[:, None]) - step.gather(1, start[:, None])
+    landmarks = _told(pool.landmarks[rows], odometer.gather(1, fresh), camera)
+    within = start[:, None] + torch.arange(segments * w)
+    earlier = start[:, None] + torch.arange(-w, 0)
+    acted = torch.where(earlier >= 0, actions.gather(1, earlier.clamp(min=0)), 0)
+
+    places = Places.empty(len(start), c.channels, c.latent_height, camera)
+    for back in range(int((start - windows.scene).max()), 0, -1):
+        f = (start - back)[:, None]
+        inside = f >= fresh
+        f = f.clamp(min=0)
+        frame = gather(pool, rows, f).cpu()
+        pick = [v.gather(1, f) for v in (odometer, step, look, stamp)]
+        standing = present(planned(landmarks, pick[0], c.latent_width, camera))
+        after = keep(places, frame, pick[0], pick[1], pick[2][:, 0], pick[3], standing, camera)
+        places = Places(
+            *(
+                torch.where(inside.reshape(-1, *[1] * (b.ndim - 1)), a, b)
+                for a, b in zip(after, places, strict=True)
+            )
+        )
+    return Walk(
+        odometer=before[:, 0],
+        acted=acted,
+        look=look.gather(1, within[:, w - 1 :: w]),
+        stamp=stamp.gather(1, within).unflatten(1, (segments, w)),
+        landmarks=landmarks,
+        places=places,
+    )
+
+
+def _told(landmarks: Tensor, scene: Tensor, camera: CameraConfig) -> Tensor:
+    """The landmarks with those left out that a chain is not told of. scene (B, 1): the odometer at the
+    scene's start."""
+    b = len(landmarks)
+    dice = torch.rand(b, 1)
+    on_screen = (landmarks[..., 0] - scene * camera.cell_px).abs() < camera.hero_px + 30
+    hidden = (dice < UNTOLD) | ((dice < UNTOLD + FOUND) & on_screen)
+    out = landmarks.clone()
+    out[..., 1] = torch.where(hidden, -1.0, out[..., 1])
+    return out
+
+
+class RunningPlaces:
+    """Structure W through a chain, as a session keeps it, over a batch. No gradients run through it."""
+
+    def __init__(self, walk: Walk, actions: Tensor, c: ModelConfig) -> None:
+        """actions (B, S, W)."""
+        assert c.camera is not None
+        self.walk, self.actions, self.c, self.camera = walk, actions, c, small(c.camera)
+        self.places, self.odometer, self.acted, self.number = walk.places, walk.odometer, walk.acted, 0
+
+    def hints(self, history: Tensor, context: Tensor) -> Tensor:
+        """For the next segment: (B, W, channels, h, w)."""
+        where = self._way()
+        look = self.walk.look[:, self.number]
+        return hints(history, context, where, self.places, look, self.walk.landmarks, self.camera)
+
+    @torch.no_grad()
+    def update(self, segment: Tensor) -> None:
+        """Keep what this segment (B, W, C, h, w) shows, and go on to the next."""
+        where, k = self._way(), self.number
+        plan = planned(self.walk.landmarks, where.odometer, segment.shape[-1], self.camera)
+        self.places = keep(
+            self.places,
+            segment,
+            where.odometer,
+            where.step,
+            self.walk.look[:, k],
+            self.walk.stamp[:, k],
+            present(plan),
+            self.camera,
+        )
+        self.odometer, self.acted, self.number = where.odometer[:, -1], self.actions[:, k], k + 1
+
+    def _way(self) -> Way:
+        return way(self.odometer, self.acted, self.actions[:, self.number], self.c)
