@@ -9,7 +9,7 @@ unknown here.
 
 Legend: B batch, W latent frames, C channels, h w latent size, F pixel frames per latent, H W pixels, D width.
 Latent channels: 0-2 colour, 3 camera (periods), 4 jump, 5 ψ, 7 history, 8 index, 9 sigma, 10 anchor, the rest
-is noise.
+is noise. What is kept of places is the colour that was seen there; 12 shows it, the way and the plan.
 """
 
 from __future__ import annotations
@@ -50,6 +50,12 @@ FAKE_SPEC = ModelSpec(
     actions=("idle", "left", "right", "jump"),
     steps=2,
     first_steps=4,
+    place_columns=4,
+    landmarks=8,
+    landmark_kinds=("tree", "house"),
+    landmark_colours=("red", "blue", "green"),
+    landmark_spacing_px=107,
+    landmark_jitter_px=12,
 )
 COLOURS = {
     "red": (200, 40, 40),
@@ -65,7 +71,7 @@ FAIL_WORD, NAN_WORD = "boom", "nan"  # a prompt with one of these makes `denoise
 STRIPE_PX, STEP_PX, JUMP_PX = 32, 8, 24  # stripe period, camera px per latent frame, height of a jump
 _WORDS, _FAULT = 1024, 100.0
 _SPECIAL = [*COLOURS, FAIL_WORD, NAN_WORD]
-_NOISY = (6, 11, 12, 13, 14, 15)
+_NOISY = (6, 11, 13, 14, 15)
 
 Row = dict[str, npt.NDArray[Any]]
 
@@ -94,6 +100,7 @@ class FakeBackend(FakeDevice):
             "squeeze": self._squeeze,
             "denoise": self._denoise,
             "decode": self._decode,
+            "keep": self._keep,
         }
         self._table = self._word_table()
 
@@ -205,11 +212,30 @@ class FakeBackend(FakeDevice):
             row["sigma"],
             row["anchor"].mean(),
         )
+        if self.spec.place_columns:
+            told = row["odometer"] + row["acted"].mean() + row["look"]
+            plan = row["landmarks"].mean() if row["landmarks"].size else 0
+            target[:, 12] = row["views"].mean() + row["marks"].mean() + 0.01 * told + 0.001 * plan
         velocity = (target - x) / np.maximum(1 - row["t"], row["d"])
         velocity[:, _NOISY] = (target - x)[:, _NOISY]
         if pooled[5] > _FAULT:
             velocity[:] = np.nan
         return {"velocity": velocity.astype(np.float32)}
+
+    def _keep(self, row: Row) -> Row:
+        """The segment's first column in the place that the odometer counts to."""
+        names = [self.spec.actions[int(action)] for action in row["actions"]]
+        odometer = row["odometer"] + names.count("right") - names.count("left")
+        views, marks = row["views"].copy(), row["marks"].copy()
+        at = int(odometer) % self.spec.place_columns
+        if marks[at, 0] == 0 or marks[at, 2] != row["look"]:
+            views[at] = row["segment"][-1, :, :, 0]
+            marks[at] = 1, odometer, row["look"] - 0.5 * (1 - row["settled"]), 0
+        return {
+            "odometer_next": np.asarray(odometer, np.int64),
+            "views_next": views,
+            "marks_next": marks,
+        }
 
     def _decode(self, row: Row) -> Row:
         frames, last = [], row["state"]

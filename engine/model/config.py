@@ -63,7 +63,7 @@ PLAN = KINDS + COLOURS + 3  # numbers that a plan has for a column, see engine.m
 
 @dataclass(frozen=True)
 class CameraConfig:
-    """What a world with a known camera tells of itself: structure W and the hints (engine.model.wander.places)."""
+    """What a world with a known camera tells of itself, for hints and structure W (engine.model.wander)."""
 
     layer_steps: tuple[int, ...] = (1, 1, 0)  # columns of the layer's grid that a step of the camera moves
     layer_grid: tuple[int, ...] = (1, 2, 1)  # columns of the grid in a latent cell: near, middle, far
@@ -73,6 +73,12 @@ class CameraConfig:
     hero_px: int = 80  # the screen's column that the odometer counts
     cell_px: int = 8
     landmarks: int = 48  # planned at a time
+    landmark_kinds: tuple[str, ...] = ("tree", "house", "tower", "windmill", "rock", "lamp", "sign", "statue")
+    landmark_colours: tuple[str, ...] = (
+        "red", "orange", "yellow", "green", "blue", "purple", "white", "black",
+    )  # fmt: skip
+    landmark_spacing_px: int = 107
+    landmark_jitter_px: int = 12
 
     @property
     def rings(self) -> tuple[int, ...]:

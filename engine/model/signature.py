@@ -49,6 +49,10 @@ class ModelSpec:
     sampler: str = "euler"  # or "unipc"
     place_columns: int = 0  # P; 0: the model does not know where its camera is
     landmarks: int = 0  # Q
+    landmark_kinds: tuple[str, ...] = ()
+    landmark_colours: tuple[str, ...] = ()
+    landmark_spacing_px: int = 0  # between landmarks on average,
+    landmark_jitter_px: int = 0  # and how far one stands off that at most
     shift: int = 1  # the sampler's σ → s σ / (1 + (s − 1) σ); 1: equal steps of t
 
     @property
@@ -95,7 +99,9 @@ class ModelSpec:
 _OPTIONAL = {f.name for f in fields(ModelSpec) if f.default is not MISSING}
 
 
-_MAY_BE_ZERO = {"history", "text_dim", "pooled_dim", "place_columns", "landmarks"}
+_MAY_BE_ZERO = {"history", "text_dim", "pooled_dim", "place_columns"} | {
+    f.name for f in fields(ModelSpec) if f.name.startswith("landmark")
+}
 
 
 def _fits(kind: str, value: object, least: int) -> bool:
@@ -109,7 +115,11 @@ def _fits(kind: str, value: object, least: int) -> bool:
     if kind == "float":
         return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
     inner = kind.removeprefix("tuple[").removesuffix("]").split(", ")
-    if not isinstance(value, list | tuple) or not value or (inner[-1] != "..." and len(value) != len(inner)):
+    if (
+        not isinstance(value, list | tuple)
+        or (not value and least)
+        or (inner[-1] != "..." and len(value) != len(inner))
+    ):
         return False
     return all(_fits(inner[0], v, least) for v in value)
 
@@ -146,9 +156,9 @@ def signature(s: ModelSpec) -> dict[str, Role]:
     motion = Tensor("motion", (len(s.actions) + 1,))  # unsaid, then actions
     actions = Tensor("actions", (s.segment,), "int64")
     views = Tensor("views", (s.place_columns, s.latent_channels, s.latent_height))
-    marks = Tensor("marks", (s.place_columns, 3))  # of a view: its column, its look, how the camera moved
+    marks = Tensor("marks", (s.place_columns, 4))  # is there a view, its column, its look, the camera's way
     look = Tensor("look", ())  # prompts of this scene so far
-    landmarks = Tensor("landmarks", (s.landmarks, 4))  # x in px of the world, kind (-1: none), colour, size
+    landmarks = Tensor("landmarks", (s.landmarks, 4))  # x in px of the world, kind (0: none), colour, size
     odometer = Tensor("odometer", (), "int64")  # steps of the camera to the right before the segment
     acted = Tensor("acted", (s.segment,), "int64")  # the actions of the segment before
     roles = {

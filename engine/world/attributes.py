@@ -32,5 +32,8 @@ WALK_PX_PER_FRAME: Final = 2
 """One latent cell (8 px) per latent frame, so that the near layer moves by whole cells."""
 JUMP_FRAMES: Final = 8
 JUMP_HEIGHT_PX: Final = 20
+LANDMARK_SPACING_PX: Final = 107
+LANDMARK_JITTER_PX: Final = 12
+"""Landmark n stands within so many px of n + 1/2 spacings: about two thirds of a screen apart."""
 HERO_X: Final = 80
 """The hero never leaves this column: the camera follows."""

@@ -118,10 +118,11 @@ def told(c: ModelConfig = DIT, *, batch: int = 2, seed: int = 1) -> dict[str, Te
     columns = sum(c.camera.rings)
     places = Places(
         torch.randn(batch, columns, c.channels, c.latent_height, generator=g),
-        torch.zeros(batch, columns, 3),
+        torch.zeros(batch, columns, 4),
     )
-    places.marks[..., 0] = torch.arange(columns)  # the places that the near ring begins with are known
-    landmarks = torch.tensor([[40.0, 1, 2, 1.0], [300.0, 0, 0, 1.0], [0.0, -1, 0, 0.0]])
+    places.marks[..., 0] = 1
+    places.marks[..., 1] = torch.arange(columns)  # the places that the near ring begins with are known
+    landmarks = torch.tensor([[40.0, 2, 2, 1.0], [300.0, 1, 0, 1.0], [0.0, 0, 0, 0.0]])
     return {
         **given,
         "odometer": torch.arange(2, 2 + batch),

@@ -25,7 +25,7 @@ from engine.model.config import COLOURS, KINDS, CameraConfig, ModelConfig
 from engine.model.flow import wide
 from engine.model.wander.places import Places, Recalled, recall
 
-LANDMARK = 4  # numbers of a planned landmark: x in world px, kind, colour (-1: none), size
+LANDMARK = 4  # numbers of a planned landmark: x in world px, kind counted from 1 (0: none), colour, size
 REACH_PX = 26.0  # half the width of a landmark of size 1
 
 
@@ -79,10 +79,10 @@ def planned(landmarks: Tensor, odometer: Tensor, width: int, camera: CameraConfi
     centre = torch.arange(width, device=x.device) * cell + cell / 2
     at = x[:, None] - odometer[:, :, None] * cell + camera.hero_px  # (B, W, M) screen px of the middle
     away = centre - at[..., None]  # (B, W, M, w)
-    there = (away.abs() < REACH_PX * size[:, None, :, None]) & (kind[:, None, :, None] >= 0)
+    there = (away.abs() < REACH_PX * size[:, None, :, None]) & (kind[:, None, :, None] > 0)
     inside = there.float()
-    kinds = F.one_hot(kind.long().clamp(min=0), KINDS).float()
-    colours = F.one_hot(colour.long().clamp(min=0), COLOURS).float()
+    kinds = F.one_hot((kind.long() - 1).clamp(min=0), KINDS).float()
+    colours = F.one_hot(colour.long(), COLOURS).float()
     return torch.cat(
         [
             torch.einsum("bfmx,bmk->bfkx", inside, kinds),

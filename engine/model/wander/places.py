@@ -26,22 +26,19 @@ from torch import Tensor
 
 from engine.model.config import CameraConfig
 
-MARKS = 3  # numbers kept with a view: its column, the look it was seen under, how the camera moved
-NUMBER, LOOK, MOTION = range(MARKS)
+MARKS = 4  # numbers kept with a view: is there one, of which column, under which look, how the camera moved
+SEEN, NUMBER, LOOK, MOTION = range(MARKS)
 UNSETTLED = 0.5  # less than the look is a view stamped that was taken while a change was under way
-NOWHERE = -1e9  # the column of a ring's empty place
 
 
 class Places(NamedTuple):
     views: Tensor  # (B, N, C, h)
-    marks: Tensor  # (B, N, 3)
+    marks: Tensor  # (B, N, 4), zero where there is no view
 
     @classmethod
     def empty(cls, batch: int, channels: int, height: int, camera: CameraConfig) -> Places:
         columns = sum(camera.rings)
-        marks = torch.zeros(batch, columns, MARKS)
-        marks[..., NUMBER] = NOWHERE
-        return cls(torch.zeros(batch, columns, channels, height), marks)
+        return cls(torch.zeros(batch, columns, channels, height), torch.zeros(batch, columns, MARKS))
 
     def to(self, device: torch.device | str) -> Places:
         return Places(self.views.to(device), self.marks.to(device))
@@ -73,7 +70,7 @@ def recall(places: Places, odometer: Tensor, look: Tensor, width: int, camera: C
     b, frames, layers, _ = number.shape
     flat = where.flatten(1)
     marks = places.marks.gather(1, flat[..., None].expand(-1, -1, MARKS)).unflatten(1, where.shape[1:])
-    known = (marks[..., NUMBER] == number).float()
+    known = ((marks[..., SEEN] > 0) & (marks[..., NUMBER] == number)).float()
     index = flat[..., None, None].expand(-1, -1, *places.views.shape[2:])
     views = places.views.gather(1, index).reshape(b, frames, layers, width, *places.views.shape[2:])
     return Recalled(
@@ -111,10 +108,11 @@ def keep(
         clear = (~hero & (near | (landmark[:, j, None] < 0.5))).flatten(1)  # (B, L w)
         at, asked = where[:, j].flatten(1), number[:, j].flatten(1).float()
         old = marks.gather(1, at[..., None].expand(-1, -1, MARKS))
-        kept = (old[..., NUMBER] == asked) & (old[..., LOOK] == look[:, None])
+        kept = (old[..., SEEN] > 0) & (old[..., NUMBER] == asked) & (old[..., LOOK] == look[:, None])
         taken = clear & ~kept
         new = torch.stack(
             [
+                torch.ones_like(asked),
                 asked,
                 stamp[:, j, None].expand_as(asked),
                 step[:, j, None].float().expand_as(asked),

@@ -7,13 +7,13 @@ words, frozen.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from engine.model.config import ModelConfig, build
+from engine.model.config import CameraConfig, ModelConfig, build
 from engine.model.dit import MemoryPackDiT
 from engine.model.signature import ModelSpec, signature
 from engine.model.text.encoder import TextConfig, TextEncoder
@@ -80,7 +80,7 @@ class WorldModel(nn.Module):
             first_steps=first_steps,
             context_noise=context_noise,
             place_columns=sum(c.camera.rings) if c.camera else 0,
-            landmarks=c.camera.landmarks if c.camera else 0,
+            **_landmarks(c.camera),
         )
 
     def roles(self, spec: ModelSpec) -> dict[str, nn.Module]:
@@ -98,6 +98,13 @@ class WorldModel(nn.Module):
         if self.config.dit.camera is not None:
             roles["keep"] = Keep(self.config.dit)
         return roles
+
+
+def _landmarks(camera: CameraConfig | None) -> dict[str, Any]:
+    """What a spec says of landmarks."""
+    if camera is None:
+        return {}
+    return {f.name: getattr(camera, f.name) for f in fields(camera) if f.name.startswith("landmark")}
 
 
 class EncodeText(nn.Module):

@@ -138,9 +138,10 @@ def _set_text(target: SessionState, change: Change, encoded: dict[str, Condition
     if change.prompts is not None:
         goal = blend([encoded[p.text] for p in change.prompts], [p.weight for p in change.prompts])
         ends, step, over = (before, goal), 0, 1 if change.scene else change.over
+        target.look += change.scene is None
     after = before
     if ends is not None:
-        step += 1
+        step, target.age = step + 1, 0
         after = ends[1] if step >= over else blend(ends, (over - step, step))
     if ends is None or step >= over:  # no soft change goes on
         if target.fading:

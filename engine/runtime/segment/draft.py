@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,15 @@ class Outcome:
     psi: FloatArray  # (M, D)
     anchor: FloatArray | None = None  # (1, C, h, w)
     image: FloatArray | None = None  # (I, D)
+    places: Kept | None = None  # of models that know where their camera is
+
+
+class Kept(NamedTuple):
+    """Structure W after a segment."""
+
+    odometer: int
+    views: FloatArray  # (P, C, h)
+    marks: FloatArray  # (P, 4)
 
 
 @dataclass
@@ -35,6 +44,7 @@ class Draft:
     state: SessionState
     x: FloatArray  # (W, C, h, w): noise at first, clean latents at the end
     sampler: Sampler
+    action: int
     row: Mapping[str, npt.NDArray[Any]]  # the draft's row of the constant inputs of `denoise`
     k: int = 0  # steps done
     frames: ByteArray | None = None  # (F, H, W, 3) RGB, once decoded
@@ -58,5 +68,10 @@ class Draft:
             state.anchor, state.image, state.context = after.anchor, after.image, 1
         state.append(self.x, after.memory)
         state.psi, state.decoder = after.psi, self.decoder
+        state.acted = self.action
+        if after.places is not None:
+            state.odometer = after.places.odometer
+            state.views, state.marks = after.places.views, after.places.marks
+            state.landmarks = self.row["landmarks"]
         if not state.psi_mask.all():
             state.psi_mask = fixed(np.ones_like(state.psi_mask))

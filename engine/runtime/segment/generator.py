@@ -17,10 +17,13 @@ import numpy.typing as npt
 
 from engine.backends.base import Backend
 from engine.runtime.segment.conditioner import Conditioner, masks
-from engine.runtime.segment.draft import Draft, Outcome
+from engine.runtime.segment.draft import Draft, Kept, Outcome
 from engine.runtime.segment.noise import CONTEXT, gaussian
+from engine.runtime.state.landmarks import in_view, planned
 from engine.runtime.state.state import SessionState, fixed
 from engine.types import ByteArray, FloatArray
+
+KEEPS = ("actions", "odometer", "views", "marks", "look", "landmarks")  # of the inputs of `denoise`
 
 
 class Job(NamedTuple):
@@ -72,8 +75,10 @@ class Generator:
             row["actions"] = np.full(self.spec.segment, job.action, np.int64)
         if self.spec.masked:
             row |= {"text_mask": s.text_mask, "psi_mask": s.psi_mask}
+        if self.spec.place_columns:
+            row |= self._world(s)
         noise = gaussian(s.seed, s.scene, s.index, (self.spec.segment, *s.anchor.shape[1:]))
-        return Draft(s, noise, self.backend.sampler(self.steps(s.index)), row)
+        return Draft(s, noise, self.backend.sampler(self.steps(s.index)), job.action, row)
 
     def step(self, drafts: Sequence[Draft]) -> None:
         """One denoise step of each, whatever their t."""
@@ -105,10 +110,11 @@ class Generator:
             **masks(self.spec.masked, [d.state for d in drafts], "psi_mask"),
         }
         squeezed = self.backend.run("squeeze", given)["psi_next"]
-        for draft, m, after in zip(drafts, memory, squeezed, strict=True):
+        kept = self._kept(drafts) if self.spec.place_columns else [None] * len(drafts)
+        for draft, m, after, places in zip(drafts, memory, squeezed, kept, strict=True):
             new = anchored.get(id(draft))
             anchor, image = (fixed(new.anchor), fixed(new.image)) if new else (None, None)
-            draft.outcome = Outcome(fixed(m), fixed(after), anchor, image)
+            draft.outcome = Outcome(fixed(m), fixed(after), anchor, image, places)
 
     # ---- a whole batch from noise to the next state ----
 
@@ -121,7 +127,9 @@ class Generator:
 
     def finish(self, jobs: Sequence[Job], latents: FloatArray) -> list[Segment]:
         """Pictures, and the states moved on by one segment."""
-        drafts = [Draft(j.state, x, self.backend.sampler(1), {}) for j, x in zip(jobs, latents, strict=True)]
+        drafts = [self.begin(job) for job in jobs]
+        for draft, x in zip(drafts, latents, strict=True):
+            draft.x = x
         if good := [d for d in drafts if d.finite]:
             self.decode(good)
             self.remember(good)
@@ -149,6 +157,27 @@ class Generator:
         noise += s.history
         noise[~s.history.any((1, 2, 3))] = 0
         return noise
+
+    def _world(self, s: SessionState) -> dict[str, npt.NDArray[Any]]:
+        """Where the camera is, what is kept of the world, and what is planned for as far as it may come."""
+        numbers = in_view(s.odometer, self.spec.segment, self.spec)
+        return {
+            "odometer": np.array(s.odometer, np.int64),
+            "acted": np.full(self.spec.segment, s.acted, np.int64),
+            "views": s.views,
+            "marks": s.marks,
+            "look": np.array(s.look, np.float32),
+            "landmarks": planned(s.landmarks, numbers, s.seed, s.scene, self.spec),
+        }
+
+    def _kept(self, drafts: Sequence[Draft]) -> list[Kept]:
+        """What structure W keeps of clean latents."""
+        given = {name: _stack([d.row[name] for d in drafts]) for name in KEEPS}
+        given["segment"] = _stack([d.x for d in drafts])
+        given["settled"] = np.array([d.state.settled for d in drafts], np.float32)
+        after = self.backend.run("keep", given)
+        rows = zip(after["odometer_next"], after["views_next"], after["marks_next"], strict=True)
+        return [Kept(int(odometer), fixed(views), fixed(marks)) for odometer, views, marks in rows]
 
     def _anchored(self, drafts: Sequence[Draft]) -> dict[int, _Anchored]:
         """For scenes whose first latent was just made: it becomes the anchor, and ψ₀ is made again from

@@ -24,12 +24,16 @@ from engine.wire.controls import check_action, weighted
 from engine.wire.fields import MAX_PROMPTS, MAX_SEED, MAX_TEXT_BYTES, MAX_TRANSITION
 from engine.wire.parse import stored_opening
 
-FORMAT = "psistream-session-2"
+FORMAT = "psistream-session-3"
 ABOUT_BYTES = 6 * MAX_TEXT_BYTES + 64 * MAX_PROMPTS + 256  # JSON may write a character as \u0001
 HEADER_BYTES = 2**14
 # Limits far beyond what any model makes; sums of squares stay finite. Activations of large models reach
 # thousands, latents are scaled to about 1.
 MOST, MOST_OF_A_LATENT = 1e6, 1000.0
+# Counts that travel as float32 must be exact in it.
+MAX_STEPS = MAX_LOOK = 2**23
+MOST_OF = {"marks": 2.0 * MAX_STEPS, "landmarks": 16.0 * MAX_STEPS}
+LEAST = {"odometer": -MAX_STEPS}
 
 
 class Saved(NamedTuple):
@@ -69,11 +73,20 @@ def load(spec: ModelSpec, fingerprint: str, data: bytes) -> Saved:
             raise _fault(f"{name!r} must be {np.dtype(dtype)}{shape}")
         if dtype is np.float32 and not np.isfinite(array).all():
             raise _fault(f"{name!r} has numbers that are not finite")
-        most = MOST_OF_A_LATENT if name in ("history", "anchor") else MOST
+        most = MOST_OF_A_LATENT if name in ("history", "anchor", "views") else MOST_OF.get(name, MOST)
         if dtype is np.float32 and array.size and np.abs(array).max() > most:
             raise _fault(f"{name!r} has numbers beyond {most:g}, which no model makes")
+    _check_landmarks(spec, arrays["landmarks"])
     state = SessionState.of({n: arrays[n] for n in shapes(spec)}, _numbers(spec, arrays["numbers"]))
     return Saved(state, *_about(spec, arrays["about"]))
+
+
+def _check_landmarks(spec: ModelSpec, plan: Any) -> None:
+    """Kinds and colours are looked up by number."""
+    for column, most in ((1, len(spec.landmark_kinds)), (2, len(spec.landmark_colours) - 1)):
+        numbers = plan[:, column]
+        if ((numbers != numbers.round()) | (numbers < 0) | (numbers > most)).any():
+            raise _fault("'landmarks' has kinds or colours that there are not")
 
 
 def _parsed(spec: ModelSpec, data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -96,10 +109,13 @@ def _numbers(spec: ModelSpec, numbers: Sequence[int]) -> dict[str, int]:
         "from_image": 1,
         "fade_step": MAX_TRANSITION,
         "fade_steps": MAX_TRANSITION,
+        "odometer": MAX_STEPS,
+        "acted": len(spec.actions) - 1,
+        "look": MAX_LOOK,
     }
     named = dict(zip(NUMBERS, (int(n) for n in numbers), strict=True))
     for name, number in named.items():
-        if not 0 <= number <= most.get(name, 2**40 - 1):
+        if not LEAST.get(name, 0) <= number <= most.get(name, 2**40 - 1):
             raise _fault(f"{name!r} is out of range: {number}")
     if named["fade_step"] > named["fade_steps"]:
         raise _fault("'fade_step' must not be beyond 'fade_steps'")

@@ -6,7 +6,7 @@ engine.runtime.state.snapshot saves and loads a state. How its contents are made
 unknown.
 
 Legend: C latent channels, h w latent size, N text tokens, I image tokens, M = N + I, D width, K ring length,
-A actions, T history frames, S numbers of a prompt's conditioning.
+A actions, T history frames, S numbers of a prompt's conditioning, P places, Q landmarks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ from engine.types import FloatArray
 
 Rows = tuple[FloatArray, ...]
 ROWS = ("history", "ring")
-NUMBERS = ("seed", "scene", "index", "remembered", "context", "from_image", "fade_step", "fade_steps")
+NUMBERS = (
+    "seed", "scene", "index", "remembered", "context", "from_image", "fade_step", "fade_steps",
+    "odometer", "acted", "look", "age",
+)  # fmt: skip
+SETTLED = 3  # segments after which a new prompt shows whole
 
 
 @dataclass
@@ -41,6 +45,9 @@ class SessionState:
     text_mask: FloatArray  # (N,) which tokens of a padded prompt count; empty for models without padding
     psi_mask: FloatArray  # (M,) the same of ψ
     fade: FloatArray  # (2, S) both ends of a running soft change, else zeros
+    views: FloatArray  # (P, C, h) what was seen of the world's columns; empty without a camera
+    marks: FloatArray  # (P, 4) of which column, and how; see engine.model.signature
+    landmarks: FloatArray  # (Q, 4) the plan, see engine.runtime.state.landmarks
     seed: int = 0
     scene: int = 0  # number of cuts since the seed was set
     index: int = 0  # segments of this scene so far
@@ -49,6 +56,10 @@ class SessionState:
     from_image: int = 0  # 1 if the anchor is a picture that was given
     fade_step: int = 0  # segments of the soft change made so far
     fade_steps: int = 0  # in total; 0: none is running
+    odometer: int = 0  # steps of the camera to the right since the scene began
+    acted: int = 0  # the action of the latest segment
+    look: int = 0  # prompts of this scene after its first
+    age: int = 0  # segments since the latest of them took hold
 
     @classmethod
     def zeros(cls, spec: ModelSpec) -> SessionState:
@@ -75,6 +86,11 @@ class SessionState:
         return self.fade_steps > 0
 
     @property
+    def settled(self) -> bool:
+        """Does the picture show the prompt, and nothing of the one before?"""
+        return self.look == 0 or self.age >= SETTLED
+
+    @property
     def nbytes(self) -> int:
         return sum(a.nbytes for a in self.parts()) + 8 * len(NUMBERS)
 
@@ -97,7 +113,9 @@ class SessionState:
         self.latents = (_zeros(self.latents[0]),) * len(self.latents)
         self.memories = (_zeros(self.memories[0]),) * len(self.memories)
         self.psi, self.decoder = _zeros(self.psi), _zeros(self.decoder)
-        self.index = self.remembered = 0
+        self.views, self.marks = _zeros(self.views), _zeros(self.marks)
+        self.landmarks = _zeros(self.landmarks)
+        self.index = self.remembered = self.odometer = self.acted = self.look = self.age = 0
 
     def append(self, latents: FloatArray, memory: FloatArray) -> None:
         """Add a segment's latents (W, C, h, w) and memory (M, D); the oldest are forgotten."""
@@ -105,6 +123,7 @@ class SessionState:
         self.memories = (*self.memories, fixed(memory))[-len(self.memories) :]
         self.remembered = min(self.remembered + 1, len(self.memories))
         self.index += 1
+        self.age += 1
 
     def arrays(self) -> dict[str, FloatArray]:
         """By the names of `shapes`."""
@@ -148,4 +167,7 @@ def shapes(s: ModelSpec) -> dict[str, tuple[int, ...]]:
         "text_mask": (s.text_tokens if s.masked else 0,),
         "psi_mask": (s.memory_tokens if s.masked else 0,),
         "fade": (2, blend.size(s)),
+        "views": (s.place_columns, s.latent_channels, s.latent_height),
+        "marks": (s.place_columns, 4),
+        "landmarks": (s.landmarks, 4),
     }

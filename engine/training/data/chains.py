@@ -34,7 +34,8 @@ class Chains:
 
     def to(self, device: torch.device | str) -> Chains:
         moved: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Chains(**{name: v if v is None else v.to(device) for name, v in moved.items()})
+        moved = {name: v if v is None else v.to(device) for name, v in moved.items()}
+        return Chains(**moved)
 
 
 def chains_of(pool: Pool, windows: Windows, segments: int, prefix: int, c: ModelConfig) -> Chains:

@@ -41,7 +41,6 @@ class Pool:
             self.odometer = walk_and_jump(self.actions)[0].cumsum(1)
         if self.landmarks is None:
             self.landmarks = torch.zeros(len(self.latents), PLANNED, 4)
-            self.landmarks[..., 1] = -1
 
     def __len__(self) -> int:
         return len(self.latents)

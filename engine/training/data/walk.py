@@ -100,7 +100,7 @@ def _told(landmarks: Tensor, scene: Tensor, camera: CameraConfig) -> Tensor:
     on_screen = (landmarks[..., 0] - scene * camera.cell_px).abs() < camera.hero_px + 30
     hidden = (dice < UNTOLD) | ((dice < UNTOLD + FOUND) & on_screen)
     out = landmarks.clone()
-    out[..., 1] = torch.where(hidden, -1.0, out[..., 1])
+    out[..., 1] = torch.where(hidden, 0.0, out[..., 1])
     return out
 
 

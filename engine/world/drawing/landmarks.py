@@ -11,15 +11,15 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from engine.world.attributes import COLOURS, HERO_X, LANDMARKS, WIDTH
+from engine.world.attributes import COLOURS, HERO_X, LANDMARK_JITTER_PX, LANDMARK_SPACING_PX, LANDMARKS, WIDTH
 from engine.world.drawing.landmark_shapes import DRAWINGS, Site
 from engine.world.drawing.light import Light
 from engine.world.drawing.noise import hash01, pick
 from engine.world.drawing.paint import assemble, mix, over, rgb
 from engine.world.drawing.scene import terrain
 
-SPACING: Final = 107
-JITTER: Final = 12
+SPACING: Final = LANDMARK_SPACING_PX
+JITTER: Final = LANDMARK_JITTER_PX
 SLOTS: Final = 3
 SPRITE = 64  # px square; less than the smallest distance between two landmarks
 ROWS = slice(20, 84)
@@ -64,11 +64,11 @@ def facts(number: Tensor, seed: Tensor, camera: Tensor) -> Landmarks:
 
 def plan(camera: Tensor, seed: Tensor, count: int) -> Tensor:
     """`count` landmarks from the left edge of the leftmost picture on: camera (E, F) px, seed (E,)
-    → (E, count, 4): x in world px, kind, colour, size."""
+    → (E, count, 4): x in world px, kind counted from 1, colour, size."""
     first = ((camera.amin(1) - HERO_X - SPRITE / 2) / SPACING).floor().long()
     number = first[:, None] + torch.arange(count, device=camera.device)
     marks = facts(number, seed[:, None], camera[:, 0])
-    return torch.stack([marks.world_x, marks.kind.float(), marks.colour.float(), marks.size], -1)
+    return torch.stack([marks.world_x, 1.0 + marks.kind, marks.colour.float(), marks.size], -1)
 
 
 def paint_landmarks(image: Tensor, light: Light, camera: Tensor, seed: Tensor, clock: Tensor) -> None:

@@ -16,9 +16,13 @@ from engine.backends.pytorch import ReferenceBackend, load, load_model
 from engine.errors import BackendError, ModelFilesError
 from engine.model.sampling import sample_segment
 from engine.model.signature import signature
+from engine.model.wander.hints import hints, way
+from engine.model.wander.places import Places
 from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.segment.noise import gaussian
+from engine.runtime.state.landmarks import in_view, planned
 from engine.runtime.state.state import SessionState
+from tests.rigs import tiny
 
 pytestmark = pytest.mark.timeout(600)  # the export is made in whichever test comes first
 
@@ -66,6 +70,18 @@ def test_serving_and_training_sample_alike(artifact: Artifact, reference: Refere
     }
     inputs |= {name: torch.zeros(1) for name in ("context", "sigma", "index")}
     inputs["actions"] = torch.full((1, artifact.spec.segment), 2)
+    c, numbers = tiny.DIT, in_view(0, artifact.spec.segment, artifact.spec)
+    assert c.camera is not None
+    landmarks = planned(state.landmarks, numbers, state.seed, state.scene, artifact.spec)
+    inputs["hints"] = hints(
+        inputs["history"],
+        inputs["context"],
+        way(torch.zeros(1).long(), torch.zeros(1, c.segment).long(), inputs["actions"], c),
+        Places.empty(1, c.channels, c.latent_height, c.camera),
+        torch.zeros(1),
+        tensor(landmarks),
+        c.camera,
+    )
     noise = tensor(gaussian(3, 0, 0, latents.shape[1:]))
     expected = sample_segment(load_model(artifact).dit, noise, artifact.spec.first_steps, inputs)
     np.testing.assert_allclose(latents, expected.numpy(), atol=1e-6)

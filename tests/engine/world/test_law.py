@@ -26,7 +26,8 @@ def latents(action: int, attributes: list[list[int]]) -> Tensor:
     torch.manual_seed(0)
     encoder = Autoencoder(AutoencoderConfig(fine=8, coarse=16, fine_blocks=0, coarse_blocks=0))
     with torch.no_grad():
-        return encoder.encode(to_unit(pictures))
+        z: Tensor = encoder.encode(to_unit(pictures))
+    return z
 
 
 def scenes() -> list[list[int]]:

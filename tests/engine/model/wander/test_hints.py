@@ -7,7 +7,14 @@ import torch
 from engine.model.config import COLOURS, KINDS, PLAN, CameraConfig
 from engine.model.wander.hints import hints, known, planned, present, same_phase, way
 from engine.model.wander.places import Places
-from engine.world.attributes import ACTIONS, HERO_X, LANDMARKS, WALK_PX_PER_FRAME
+from engine.world.attributes import (
+    ACTIONS,
+    HERO_X,
+    LANDMARK_JITTER_PX,
+    LANDMARK_SPACING_PX,
+    LANDMARKS,
+    WALK_PX_PER_FRAME,
+)
 from engine.world.attributes import COLOURS as COLOUR_NAMES
 from engine.world.motion import LATENT_PX
 from tests.rigs import tiny
@@ -23,6 +30,9 @@ def test_the_cameras_numbers_are_the_worlds() -> None:
     assert (world.hero_px, world.cell_px) == (HERO_X, LATENT_PX)
     assert (len(LANDMARKS), len(COLOUR_NAMES)) == (KINDS, COLOURS)
     assert world.cell_px == WALK_PX_PER_FRAME * 4
+    assert (world.landmark_kinds, world.landmark_colours) == (LANDMARKS, COLOUR_NAMES)
+    assert world.landmark_spacing_px == LANDMARK_SPACING_PX
+    assert world.landmark_jitter_px == LANDMARK_JITTER_PX
 
 
 def test_the_way_counts_from_the_same_frame_of_the_segment_before() -> None:
@@ -53,7 +63,7 @@ def test_the_segment_before_is_moved_as_each_layer_is() -> None:
 
 def test_a_plan_tells_kind_colour_and_where_of_each_column() -> None:
     camera = CameraConfig()
-    landmarks = torch.tensor([[[100.0, 3, 5, 1.0], [400.0, 1, 0, 1.0], [60.0, -1, 0, 1.0]]])
+    landmarks = torch.tensor([[[100.0, 4, 5, 1.0], [400.0, 2, 0, 1.0], [60.0, 0, 0, 1.0]]])
     plan = planned(landmarks, torch.tensor([[0, 4]]), 20, camera)
     assert plan.shape == (1, 2, PLAN, 20)
     # At odometer 0 the world's px 100 is at the screen's column 180, at odometer 4 at 148.
@@ -73,7 +83,6 @@ def test_hints_are_candidates_then_flags_then_the_plan() -> None:
     where = way(torch.tensor([0, 3]), torch.full((2, 2), RIGHT), torch.full((2, 2), RIGHT), C)
     places = Places.empty(2, C.channels, C.latent_height, CAMERA)
     nothing = torch.zeros(2, CAMERA.landmarks, 4)
-    nothing[..., 1] = -1
     context = torch.tensor([1.0, 0.0])
     out = hints(history, context, where, places, torch.zeros(2), nothing, CAMERA)
     assert out.shape == (2, C.segment, C.hint_channels, C.latent_height, C.latent_width)

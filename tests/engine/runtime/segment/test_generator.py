@@ -70,7 +70,8 @@ def test_results_do_not_depend_on_the_company_in_the_batch() -> None:
 
 
 def test_recondition_equals_a_session_with_that_prompt_from_the_start() -> None:
-    """For the same segments: what is remembered of them is kept, only the text under it changes."""
+    """For the same segments: what is remembered of them is kept, only the text under it changes, and that
+    what was seen so far was seen under another look."""
     generator = Generator(FakeBackend(TINY_SPEC))
     never, changed = start(generator, "a blue robot"), start(generator, "a red fox")
     for n in range(TINY_SPEC.memory_ring):
@@ -78,6 +79,8 @@ def test_recondition_equals_a_session_with_that_prompt_from_the_start() -> None:
             generator.finish([Job(state, 2)], given_latents(n))
         assert not np.array_equal(never.psi, changed.psi)
     generator.conditioner.recondition(changed, "a blue robot")
+    assert (changed.look, changed.age) == (1, 0)
+    never.look, never.age = 1, 0
     assert same(never, changed)
     np.testing.assert_array_equal(advance(generator, never)[0], advance(generator, changed)[0])
 
