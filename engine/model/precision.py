@@ -18,7 +18,8 @@ from engine.errors import InvalidInput
 M = TypeVar("M", bound=nn.Module)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 LOW = ("denoise", "memorize", "squeeze")  # the others take no time worth the loss
-EXACT = ("t", "d", "sigma", "index")  # bf16 can't tell neighbouring steps apart
+# bf16 can't tell neighbouring steps apart, nor places of the world.
+EXACT = ("t", "d", "sigma", "index", "marks", "look", "landmarks")
 
 
 def dtype(precision: str) -> torch.dtype:

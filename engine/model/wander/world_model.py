@@ -155,7 +155,7 @@ class Denoise(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         given = dict(zip(self.names, inputs, strict=True))
         if self.dit.config.camera is not None:
-            given["hints"] = self._hints(given)
+            given["hints"] = self._hints(given).to(given["x"].dtype)
         velocity: Tensor = self.dit(given.pop("x"), given.pop("t"), given.pop("d"), given)
         return velocity
 
