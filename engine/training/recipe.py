@@ -88,6 +88,7 @@ class Phase:
     journeys: float = 0.0  # share of updates on journeys, where there is something to recall
     journey_prefix: int = 24  # segments that ψ has seen there, and gradients run back through all of them
     fresh: float = 0.15  # share of chains that start a scene
+    scenes: float = 0.0  # share of updates on scenes from nothing only: no history, all of it new
     context_noise: float = 0.5  # history noise up to this level, its level told
     hero_weight: float = 3.0  # the middle columns of the picture count so much
     forced: float = 1.0  # direct, student: share of chains that go on from the model's own estimates
@@ -100,7 +101,7 @@ class Phase:
 
     def __post_init__(self) -> None:
         """Raises InvalidInput for what cannot be meant."""
-        for name in ("fresh", "forced", "split", "journeys", "blur_below", "silent"):
+        for name in ("fresh", "scenes", "forced", "split", "journeys", "blur_below", "silent"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidInput(f"phase {self.name}: {name} must lie between 0 and 1", field=name)
         if not 0 <= self.guidance < 1:

@@ -19,6 +19,7 @@ from engine.training.data.windows import sample_journeys, sample_windows
 from engine.training.recipe import Data, Phase
 
 HELD_OUT = 16  # episodes
+SCENES = 5  # scenes from nothing for three segments with a history: they have half the tokens
 
 
 class Material(Protocol):
@@ -78,6 +79,9 @@ class WanderMaterial:
             reach = replace(phase, bptt=max(phase.bptt, phase.journey_prefix))
             return chains_of(pool, windows, clips, phase.journey_prefix, c), reach
         pool = self.mixed.at(step)
+        if phase.scenes and float(torch.rand(())) < phase.scenes:
+            windows = sample_windows(pool, SCENES * phase.batch // 3, c.segment, 1, fresh=1.0)
+            return chains_of(pool, windows, 1, 1, c), phase
         windows = sample_windows(pool, rows, c.segment, clips, fresh=phase.fresh, long_scene=clips > 1)
         return chains_of(pool, windows, clips, phase.prefix, c), phase
 
