@@ -13,15 +13,21 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from engine.errors import InvalidInput
 from engine.evaluation.bench import Model
+from engine.landmarks import in_view
+from engine.landmarks import planned as planned_ahead
+from engine.model.config import CameraConfig, ModelConfig
 from engine.model.dit import MemoryPackDiT
 from engine.model.sampling import sample_segment
 from engine.model.signature import ModelSpec
 from engine.model.wander.autoencoder import Autoencoder, to_bytes
+from engine.model.wander.hints import hints, planned, present, way
+from engine.model.wander.places import Places, keep
 from engine.script import Entry
 from engine.training.data.backwards import BLOCK, turned
 from engine.types import Action, ByteArray
@@ -105,6 +111,7 @@ def forwards(
 ) -> Iterator[Tensor]:
     """One session: history, anchor and ψ move on with every segment. said (1, N)."""
     c, noise = dit.config, Noise(seed, dit)
+    world = World(c, seed) if c.camera else None
     shape = (1, c.segment, c.channels, c.latent_height, c.latent_width)
     history = torch.zeros(1, sum(c.packing.history), *shape[2:])
     anchor, context = torch.zeros(1, 1, *shape[2:]), torch.zeros(1)
@@ -125,8 +132,12 @@ def forwards(
                 "actions": torch.full((1, c.segment), key),
                 "index": torch.full((1,), float(index)),
             }
+            if world is not None:
+                given["hints"] = world.hints(given["history"], context, given["actions"])
             steps = settings.steps if index else settings.first_steps
             made = sample_segment(dit, noise.of(shape), steps, given)
+            if world is not None:
+                world.keep(made)
             if not index:
                 anchor, context = made[:, :1], torch.ones(1)
                 image = dit.image_tokens(anchor, context)
@@ -150,6 +161,7 @@ def in_blocks(
         block = [next(keys) for _ in range(BLOCK if number else 1)]
         asked = turned(torch.tensor([key for key in block for _ in range(c.segment)])[None])
         after, made = nothing, list[Tensor]()
+        world = World(c, seed, plans=False) if c.camera else None  # of turned time, and of this block
         for k in range(len(block)):
             with torch.no_grad():
                 between = torch.full((1,), float(len(block) - k) if number else 0.0)
@@ -167,13 +179,58 @@ def in_blocks(
                     "actions": asked[:, k * c.segment : (k + 1) * c.segment],
                     "index": between,
                 }
+                if world is not None:
+                    given["hints"] = world.hints(given["history"], context, given["actions"])
                 steps = settings.steps if number else settings.first_steps
                 segment = sample_segment(dit, noise.of(shape), steps, given)
+                if world is not None:
+                    world.keep(segment)
             after = torch.cat([after, segment], 1)[:, c.segment :]
             made.insert(0, segment[0].flip(0))
         yield from made
         anchor = made[-1][-1:][None]
         number += len(block)
+
+
+class World:
+    """Where the camera of one session is, what structure W keeps, and what is planned."""
+
+    def __init__(self, c: ModelConfig, seed: int, *, plans: bool = True) -> None:
+        """`plans`: landmarks are chosen before they come into view."""
+        assert c.camera is not None
+        self.c, self.camera, self.seed, self.plans = c, c.camera, seed, plans
+        self.places = Places.empty(1, c.channels, c.latent_height, c.camera)
+        self.odometer, self.acted = torch.zeros(1, dtype=torch.int64), torch.zeros(1, c.segment).long()
+        self.plan = np.zeros((c.camera.landmarks, 4), np.float32)
+        self.look = torch.zeros(1)
+
+    def hints(self, history: Tensor, context: Tensor, actions: Tensor) -> Tensor:
+        """For the next segment, under these actions (1, W)."""
+        if self.plans:
+            line = LineOf(self.camera, self.c.latent_width)
+            numbers = in_view(int(self.odometer), self.c.segment, line)
+            self.plan = planned_ahead(self.plan, numbers, self.seed, 0, line)
+        self.where, self.acted = way(self.odometer, self.acted, actions, self.c), actions
+        plan = torch.from_numpy(self.plan)[None]
+        return hints(history, context, self.where, self.places, self.look, plan, self.camera)
+
+    def keep(self, segment: Tensor) -> None:
+        """What it shows, where nothing is kept yet."""
+        where, plan = self.where, torch.from_numpy(self.plan)[None]
+        standing = present(planned(plan, where.odometer, segment.shape[-1], self.camera))
+        stamp = self.look[:, None].expand_as(where.odometer)
+        kept = self.places, segment, where.odometer, where.step, self.look, stamp, standing
+        self.places, self.odometer = keep(*kept, self.camera), where.odometer[:, -1]
+
+
+class LineOf:
+    """What a camera's config says of landmarks, as engine.landmarks wants it."""
+
+    def __init__(self, camera: CameraConfig, latent_width: int) -> None:
+        self.width, self.latent_width = camera.cell_px * latent_width, latent_width
+        self.landmark_kinds, self.landmark_colours = camera.landmark_kinds, camera.landmark_colours
+        self.landmark_spacing_px = camera.landmark_spacing_px
+        self.landmark_jitter_px = camera.landmark_jitter_px
 
 
 class Noise:

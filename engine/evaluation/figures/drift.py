@@ -175,7 +175,7 @@ class Drift:
         notes = [
             "Δ is the mean of |last − first| over videos, as the paper has it; it is above zero even for "
             "what does not drift, see the last column. Ends are 15 % of the video but a minute at most; the "
-            "first segment of the scene is left out of the first end. 64 px/s are asked for.",
+            "first segment of the scene is left out of the first end. 32 px/s are asked for.",
             f"The Fréchet distance is that of {KEPT} frames of each end, all videos together, to other "
             "rendered worlds under the same prompts.",
         ]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from engine.world.attributes import WALK_PX_PER_FRAME
 
-LAYERS = (0, 1, 2, 4)  # a walk moves the layers of the picture by so many px per frame
+LAYERS = (0, 1, 2)  # a walk moves the layers of the picture by so many px per frame
 WINDOW_PX = 9
 
 

@@ -6,8 +6,8 @@ correlation of the ground band, shifted by speed x distance in time. Two things 
 snow win by their contrast, so bright things thinner than 9 px are taken away first (a horizontal opening).
 And generated ground can be so faint that what does not move at all (a shade, a smear) wins; so the
 correlation of what is left after the mean of 13 frames around is added, the more, the less standing still
-explains. Speeds up to five fourths of the walk are considered; the ground's pattern repeats every 16 px. How
-well all this reads rendered truth is measured by `engine.evaluation.figures.obedience`.
+explains. Speeds up to one and a half times the walk are considered; the ground's pattern repeats every 16 px.
+How well all this reads rendered truth is measured by `engine.evaluation.figures.obedience`.
 
 Legend: F pixel frames = 4 L, R rows of the band, W = 160 columns, K speeds.
 """
@@ -28,7 +28,7 @@ THIN_PX, BLUR_PX, CLIP = 9, 21, 2.0
 AROUND: Final = 13  # frames
 CHANGE_WEIGHT: Final = 3.0
 FAINT: Final = 0.2  # share of the band's variance below which a change counts for little
-REACH: Final = WALK_PX_PER_FRAME * 5 // 4  # px per frame
+REACH: Final = WALK_PX_PER_FRAME + 1  # px per frame
 PER_PX: Final = 2  # speeds tried per px
 MOVES_PX: Final = 2.0  # a latent frame that moves less stands still
 

@@ -22,6 +22,7 @@ from engine.model import flow
 from engine.model.dit import MemoryPackDiT
 from engine.training.data.chains import Chains, chains_of
 from engine.training.data.latents import Pool
+from engine.training.data.walk import RunningPlaces
 from engine.training.data.windows import REACH, Windows, recalls
 from engine.training.dit.memory import RunningMemory
 from engine.world.motion import walk_and_jump
@@ -78,6 +79,9 @@ def errors(model: MemoryPackDiT, pool: Pool, windows: Windows, *, seed: int = 8)
         "actions": chains.actions[:, 0],
         "index": chains.number,
     }
+    if chains.walk is not None:
+        world = RunningPlaces(chains.walk, chains.actions, c)
+        given["hints"] = world.hints(chains.history, given["context"])
     inside = _incoming(chains.actions[:, 0], c.latent_width)
     out: dict[str, list[float]] = {}
     for kind in KINDS:

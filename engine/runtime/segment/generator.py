@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backends.base import Backend
+from engine.landmarks import in_view, planned
 from engine.runtime.segment.conditioner import Conditioner, masks
 from engine.runtime.segment.draft import Draft, Kept, Outcome
 from engine.runtime.segment.noise import CONTEXT, gaussian
-from engine.runtime.state.landmarks import in_view, planned
 from engine.runtime.state.state import SessionState, fixed
 from engine.types import ByteArray, FloatArray
 

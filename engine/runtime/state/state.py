@@ -47,7 +47,7 @@ class SessionState:
     fade: FloatArray  # (2, S) both ends of a running soft change, else zeros
     views: FloatArray  # (P, C, h) what was seen of the world's columns; empty without a camera
     marks: FloatArray  # (P, 4) of which column, and how; see engine.model.signature
-    landmarks: FloatArray  # (Q, 4) the plan, see engine.runtime.state.landmarks
+    landmarks: FloatArray  # (Q, 4) the plan, see engine.landmarks
     seed: int = 0
     scene: int = 0  # number of cuts since the seed was set
     index: int = 0  # segments of this scene so far

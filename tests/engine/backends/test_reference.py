@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 from engine.backends.artifact import WEIGHTS, Artifact, open_artifact, write_manifest
 from engine.backends.pytorch import ReferenceBackend, load, load_model
 from engine.errors import BackendError, ModelFilesError
+from engine.landmarks import in_view, planned
 from engine.model.sampling import sample_segment
 from engine.model.signature import signature
 from engine.model.wander.hints import hints, way
 from engine.model.wander.places import Places
 from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.segment.noise import gaussian
-from engine.runtime.state.landmarks import in_view, planned
 from engine.runtime.state.state import SessionState
 from tests.rigs import tiny
 

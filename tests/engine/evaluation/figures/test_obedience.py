@@ -47,7 +47,7 @@ def test_where_the_estimator_errs_is_said() -> None:
     assert isinstance(cell, Estimate)
     assert (cell.value, cell.n) == (0.75, 4)
     assert [label for label, _ in speeds.rows] == [
-        "speed to the right (64 asked)",
+        "speed to the right (32 asked)",
         "mean error while walking",
         "mean error while standing",
     ]

@@ -81,8 +81,8 @@ def test_one_landmark_spread_over_two_columns_is_one() -> None:
 
 
 def test_the_age_of_a_landmark_is_how_long_it_was_off_the_screen() -> None:
-    """At 64 px/s, the turn at 640 px: what stands at 240 px leaves the screen at 320 px."""
-    assert recall.age_s(240.0, 640.0) == pytest.approx(2 * 320 / 64)
+    """At 32 px/s, the turn at 640 px: what stands at 240 px leaves the screen at 320 px."""
+    assert recall.age_s(240.0, 640.0) == pytest.approx(2 * 320 / 32)
 
 
 def test_pictures_without_any_network_find_their_place_in_rendered_video() -> None:

@@ -41,13 +41,13 @@ def test_a_change_of_light_is_no_motion() -> None:
 
 def test_obedience_counts_sign_standing_and_error() -> None:
     actions = torch.tensor([ACTIONS.index(a) for a in ("right", "right", "left", "idle")])
-    found = compare(torch.tensor([14.0, -14.0, -12.0, 1.0]), actions)
+    found = compare(torch.tensor([7.0, -7.0, -6.0, 1.0]), actions)
     assert found["sign"] == pytest.approx(2 / 3)
     assert found["sign, first latent frame left out"] == 0.5  # only the left turn is a change
     assert found["still when asked to stand"] == 1.0
     assert found["right, px/s"] == 0.0
-    assert found["left, px/s"] == pytest.approx(48.0)
-    assert found["error walking, px/s"] == pytest.approx(4 * (2 + 30 + 4) / 3)
+    assert found["left, px/s"] == pytest.approx(24.0)
+    assert found["error walking, px/s"] == pytest.approx(4 * (1 + 15 + 2) / 3)
     assert found["error standing, px/s"] == pytest.approx(4.0)
 
 

@@ -2,7 +2,7 @@
 
 A plan has a fixed number of slots. Landmark n of the line lies in slot n modulo that number, and is chosen
 the first time it can be seen; from then on it stays, so a way back meets it again. A slot that the camera
-has long left is given to a landmark ahead. Knows no model but what its spec says of landmarks.
+has long left is given to a landmark ahead. Knows no model.
 
 Legend: Q slots of four numbers: x in px of the world, kind counted from 1 (0: nothing), colour, size.
 """
@@ -10,66 +10,76 @@ Legend: Q slots of four numbers: x in px of the world, kind counted from 1 (0: n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from engine.model.signature import ModelSpec
 from engine.types import FloatArray
 
 SMALLEST, SIZES = 0.82, 0.34  # sizes lie between these and their sum
 REACH_PX = 32  # a landmark reaches so far to either side at most
 
 
+class Line(Protocol):
+    """What has to be known of a world's landmarks; a model's spec says it."""
+
+    width: int  # px of a picture, and in latent cells
+    latent_width: int
+    landmark_kinds: tuple[str, ...]
+    landmark_colours: tuple[str, ...]
+    landmark_spacing_px: int  # on average
+    landmark_jitter_px: int
+
+
 class Named(NamedTuple):
     """A landmark that a prompt asks for; None: whatever chance gives."""
 
-    kind: int | None  # index into the spec's kinds
+    kind: int | None  # index into the line's kinds
     colour: int | None
 
 
-def number_of(row: FloatArray, spec: ModelSpec) -> int | None:
+def number_of(row: FloatArray, line: Line) -> int | None:
     """Which landmark of the line a slot holds."""
-    return int(row[0] // spec.landmark_spacing_px) if row[1] else None
+    return int(row[0] // line.landmark_spacing_px) if row[1] else None
 
 
-def in_view(odometer: int, steps: int, spec: ModelSpec) -> range:
+def in_view(odometer: int, steps: int, line: Line) -> range:
     """Numbers of the landmarks that can be seen within so many steps of the camera."""
-    cell = spec.width // spec.latent_width
-    margin = spec.width / 2 + REACH_PX + spec.landmark_jitter_px
-    middle = spec.landmark_spacing_px / 2
+    cell = line.width // line.latent_width
+    margin = line.width / 2 + REACH_PX + line.landmark_jitter_px
+    middle = line.landmark_spacing_px / 2
     low, high = cell * (odometer - steps) - margin - middle, cell * (odometer + steps) + margin - middle
-    return range(int(-(-low // spec.landmark_spacing_px)), int(high // spec.landmark_spacing_px) + 1)
+    return range(int(-(-low // line.landmark_spacing_px)), int(high // line.landmark_spacing_px) + 1)
 
 
-def chosen(number: int, seed: int, scene: int, spec: ModelSpec, named: Named | None = None) -> FloatArray:
+def chosen(number: int, seed: int, scene: int, line: Line, named: Named | None = None) -> FloatArray:
     """Landmark `number` of a scene: where chance puts it, and what it is where nobody says."""
     bits = np.random.Philox(key=[seed, scene], counter=[0, 0, 2, number % 2**63])
     chance = np.random.Generator(bits)
-    off = int(chance.integers(-spec.landmark_jitter_px, spec.landmark_jitter_px + 1))
-    kind = int(chance.integers(len(spec.landmark_kinds)))
-    colour = int(chance.integers(len(spec.landmark_colours)))
+    off = int(chance.integers(-line.landmark_jitter_px, line.landmark_jitter_px + 1))
+    kind = int(chance.integers(len(line.landmark_kinds)))
+    colour = int(chance.integers(len(line.landmark_colours)))
     size = SMALLEST + SIZES * chance.random()
     if named is not None:
         kind = kind if named.kind is None else named.kind
         colour = colour if named.colour is None else named.colour
-    x = number * spec.landmark_spacing_px + spec.landmark_spacing_px // 2 + off
+    x = number * line.landmark_spacing_px + line.landmark_spacing_px // 2 + off
     return np.array([x, 1 + kind, colour, size], np.float32)
 
 
-def planned(plan: FloatArray, numbers: Sequence[int], seed: int, scene: int, spec: ModelSpec) -> FloatArray:
+def planned(plan: FloatArray, numbers: Sequence[int], seed: int, scene: int, line: Line) -> FloatArray:
     """The plan (Q, 4) with all of `numbers` chosen; those that are stay as they are."""
-    missing = [n for n in numbers if number_of(plan[n % len(plan)], spec) != n]
+    missing = [n for n in numbers if number_of(plan[n % len(plan)], line) != n]
     if not missing:
         return plan
     plan = plan.copy()
     for n in missing:
-        plan[n % len(plan)] = chosen(n, seed, scene, spec)
+        plan[n % len(plan)] = chosen(n, seed, scene, line)
     return plan
 
 
 def with_named(
-    plan: FloatArray, named: Sequence[Named], odometer: int, seed: int, scene: int, spec: ModelSpec
+    plan: FloatArray, named: Sequence[Named], odometer: int, seed: int, scene: int, line: Line
 ) -> FloatArray:
     """The plan with these landmarks next to come into view, in order, on either side of what has been
     seen."""
@@ -77,10 +87,10 @@ def with_named(
         return plan
     plan = plan.copy()
     for way in (1, -1):
-        view = in_view(odometer, 0, spec)
+        view = in_view(odometer, 0, line)
         n = view[-1] if way > 0 else view[0]
         for one in named:
-            while number_of(plan[n % len(plan)], spec) == n:
+            while number_of(plan[n % len(plan)], line) == n:
                 n += way
-            plan[n % len(plan)] = chosen(n, seed, scene, spec, one)
+            plan[n % len(plan)] = chosen(n, seed, scene, line, one)
     return plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from engine.backends.fake import FAKE_SPEC
-from engine.runtime.state.landmarks import Named, chosen, in_view, number_of, planned, with_named
+from engine.landmarks import Named, chosen, in_view, number_of, planned, with_named
 from engine.types import FloatArray
 
 SPEC = FAKE_SPEC
