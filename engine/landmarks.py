@@ -21,14 +21,20 @@ REACH_PX = 32  # a landmark reaches so far to either side at most
 
 
 class Line(Protocol):
-    """What has to be known of a world's landmarks; a model's spec says it."""
+    """What has to be known of a world's landmarks; a model's spec says it. Pictures are `width` px wide."""
 
-    width: int  # px of a picture, and in latent cells
-    latent_width: int
-    landmark_kinds: tuple[str, ...]
-    landmark_colours: tuple[str, ...]
-    landmark_spacing_px: int  # on average
-    landmark_jitter_px: int
+    @property
+    def width(self) -> int: ...
+    @property
+    def latent_width(self) -> int: ...
+    @property
+    def landmark_kinds(self) -> tuple[str, ...]: ...
+    @property
+    def landmark_colours(self) -> tuple[str, ...]: ...
+    @property
+    def landmark_spacing_px(self) -> int: ...
+    @property
+    def landmark_jitter_px(self) -> int: ...
 
 
 class Named(NamedTuple):

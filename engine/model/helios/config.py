@@ -105,7 +105,6 @@ class HeliosConfig:
             rope_axes=self.rope_axes,
             slots=(),
             prior_variance=0.0,
-            shift_cells=(),
             packing=self.packing,
             memory=memory,
         )
