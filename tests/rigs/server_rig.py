@@ -45,6 +45,7 @@ from server.worker.messages import (
     SubmitControl,
     WorkerReady,
 )
+from tests.rigs.waiting import until as until
 
 READY = WorkerReady("fake", "fake", 96, 160, 16, 8, ("idle", "left", "right", "jump"), 1000, 3, 5.0)
 SDP = {"Content-Type": "application/sdp"}
@@ -89,16 +90,6 @@ async def live(
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as http:
             yield Live(app, http)
-
-
-async def until(true: Callable[[], Any], what: str, within_s: float = 20.0) -> None:
-    """Wait for a condition; tests name what they wait for."""
-    try:
-        async with asyncio.timeout(within_s):
-            while not true():  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
-    except TimeoutError:
-        raise AssertionError(f"in {within_s} s there was no {what}") from None
 
 
 class Watcher:

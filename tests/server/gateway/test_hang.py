@@ -16,6 +16,7 @@ from tests.rigs.server_rig import gateway, opened, stats, until
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Upkeep and test sleep on one event loop, which wakes them in order: after 0.05 s it has been there."""
     monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.005)
 
 

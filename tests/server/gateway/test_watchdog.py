@@ -90,7 +90,7 @@ async def test_a_frozen_worker_is_noticed_though_nobody_watches(monkeypatch: pyt
         assert int(refused.headers["retry-after"]) >= 1
         main = gate.session("main").fanout
         main._join("vp8", main.track("vp8"))
-        await until(lambda: gate.info("main").buffering, "word of the picture that stands", 4.0)
+        await until(lambda: gate.info("main").buffering, "word of the picture that stands")
         stands = (await server.http.get("/v1/sessions/main")).json()["buffering"]
         assert 0 < stands["resumes_in_s"] < 5.0 + gate.supervisor.back_in_s
         assert await server.figure("psistream_sessions_buffering") == 1
