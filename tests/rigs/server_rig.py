@@ -33,7 +33,7 @@ from server.http.app import create_app
 from server.http.services import Services
 from server.metrics import Metrics
 from server.webrtc import adapter
-from server.webrtc.fanout import Fanout
+from server.webrtc.fanout import Fanout, PacketTrack
 from server.worker.base import Alive, Event, GoOn, MakeWorker, OnEvent, Order, WorkerLost
 from server.worker.messages import (
     CloseSession,
@@ -169,6 +169,13 @@ async def watching(
         url = f"/v1/sessions/{session}/whep{query}"
         await viewer.accept(await server.http.post(url, content=sdp, headers=headers))
         yield viewer
+
+
+def join(fanout: Fanout) -> PacketTrack:
+    """A viewer comes, as by the first read of its track, without a packet to wait for."""
+    track = fanout.track("vp8")
+    fanout._join("vp8", track)
+    return track
 
 
 def recorded(fanout: Fanout) -> list[Packet]:
