@@ -232,7 +232,7 @@ async def test_a_viewer_that_closes_is_noticed_at_once() -> None:
 async def test_a_viewer_that_falls_silent_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its cable was pulled: nothing says goodbye. aiortc itself needs half a minute."""
     monkeypatch.setattr("server.webrtc.viewers.CHECK_S", 0.05)
-    async with live(config(viewer_timeout_s=0.3)) as server, watching(server) as viewer:
+    async with live(config(viewer_timeout_s=1.0)) as server, watching(server) as viewer:
         await viewer.frame()
         for protocol in viewer.pc.getTransceivers()[0].receiver.transport.transport._connection._protocols:
             monkeypatch.setattr(protocol.transport, "sendto", lambda *args: None)
