@@ -104,7 +104,7 @@ async def test_a_frozen_worker_is_noticed_though_nobody_watches(monkeypatch: pyt
 
 async def test_a_device_that_hangs_is_reported_then_replaced_and_the_video_goes_on(tmp_path: Path) -> None:
     settings = tmp_path / "fake.json"
-    settings.write_text(json.dumps({"hang_after": 40, "hang_s": 600}))
+    settings.write_text(json.dumps({"hang_after": 24, "hang_s": 600}))
     worker = replace(config().worker, model=str(tmp_path))
     settled = config(worker=worker, placement="process", hang_limit_s=2.5)
     async with live(settled) as server, watching(server) as viewer:
