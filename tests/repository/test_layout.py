@@ -18,7 +18,6 @@ MEDIAN, LONGEST, BESIDE = 110, 300, 16
 
 # Not yet as they should be. These lists may only shrink: a name that is mended must leave.
 TOO_LONG = {
-    "engine/runtime/device/engine.py",
     "tests/clients/test_play.py",
     "tests/engine/backends/test_tensorrt.py",
     "tests/engine/runtime/device/test_engine.py",
@@ -39,9 +38,8 @@ TOO_FULL: set[str] = set()
 SAME_NAME = {
     "Encoded", "Encoder", "Engine", "Entry", "Episodes", "Found", "Frames", "Game", "Graft", "Image",
     "Logger", "Moment", "NotFinite", "Options", "Outcome", "Part", "Past", "Picture", "Place", "Plan",
-    "Playout", "Probe", "Quality", "Recorder", "Report", "Result", "Room", "Row", "Said", "Scene",
-    "Screen", "Sent", "Shot", "Stage", "Steering", "Step", "Text", "TextCompanion", "Turn", "Viewer",
-    "Words", "Work",
+    "Playout", "Probe", "Quality", "Recorder", "Report", "Result", "Row", "Scene", "Screen", "Sent",
+    "Shot", "Stage", "Steering", "Step", "Text", "TextCompanion", "Turn", "Viewer", "Words", "Work",
 }  # fmt: skip
 
 NOUNS = {"engine/types.py"}  # the shared nouns of the whole product: data, no behaviour
