@@ -26,7 +26,7 @@ def whep_routes(services: Services) -> APIRouter:
     @router.post("")
     async def watch(request: Request, session_id: str) -> Response:
         session = services.watched(request, session_id)
-        services.slow_down(services.joinings)
+        services.enter(services.joinings, request, session)
         expect(request, SDP)
         offer = read_offer(await read_body(request, MAX_SDP_BYTES))
         codec = offer.pick(request.query_params.get("codec"))
