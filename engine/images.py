@@ -25,7 +25,7 @@ SMALL_SIDE = 1024  # up to here any shape is cheap
 
 @dataclass(frozen=True)
 class PictureLimits:
-    """What a picture may have: pixels a side, pixels in all, and the ratio of its sides unless it is small."""
+    """Pixels a side, pixels in all, and the ratio of the sides unless the picture is small."""
 
     side: int = 4096
     pixels: int = 8_000_000
@@ -87,7 +87,7 @@ def check_size(data: bytes, limits: PictureLimits = OF_STRANGERS) -> None:
         raise _too_large(width, height, limits)
     if max(size) > max(SMALL_SIDE, limits.aspect * min(size)):
         raise InvalidInput(
-            f"the picture is {width}x{height}; a side may be at most {limits.aspect:g} times the other: crop it"
+            f"the picture is {width}x{height}; a side may be {limits.aspect:g} times the other at most: crop it"
         )
 
 
