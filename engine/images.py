@@ -87,7 +87,7 @@ def check_size(data: bytes, limits: PictureLimits = OF_STRANGERS) -> None:
         raise _too_large(width, height, limits)
     if max(size) > max(SMALL_SIDE, limits.aspect * min(size)):
         raise InvalidInput(
-            f"the picture is {width}x{height}; a side may be {limits.aspect:g} times the other at most: crop it"
+            f"the picture is {width}x{height}; one side may be {limits.aspect:g} times the other: crop it"
         )
 
 

@@ -23,6 +23,7 @@ from engine.errors import (
 from server.gateway.budget import OverBudget
 from server.http.auth import Unauthorized
 from server.webrtc.offer import NotAcceptable
+from server.webrtc.shares import OverShare
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_UNAVAILABLE_S = 2
@@ -74,6 +75,7 @@ STATUS: tuple[tuple[type[PsistreamError], int], ...] = (  # the first that match
     (Forbidden, 403),
     (UnknownSession, 404),
     (OverBudget, 429),
+    (OverShare, 429),
     (Full, 503),
     (Unavailable, 503),
 )

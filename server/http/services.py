@@ -34,6 +34,7 @@ LAG_EVERY_S = 0.5
 OPENINGS = (1, 20), (1, 20), (1, 20), (5, 60)
 JOININGS = (4, 24), (6, 32), (16, 96), (40, 192)  # each viewer costs a certificate and sockets
 EXPORTS = (1, 8), (1, 8), (4, 24), (10, 48)  # snapshots and logs
+TRICKLES = (4, 24), (40, 240), (40, 240), (80, 480)  # the first: of each viewer
 LARGE_BODIES_AT_ONCE = 4  # that wait in threads for their picture
 MAX_BODY_BYTES = 64 * 1024
 SNAPSHOT_EXTRA_BYTES = 64 * 1024
@@ -53,6 +54,7 @@ class Services:
     openings: Door = field(default_factory=lambda: Door(*OPENINGS))
     joinings: Door = field(default_factory=lambda: Door(*JOININGS))
     exports: Door = field(default_factory=lambda: Door(*EXPORTS))
+    trickles: Door = field(default_factory=lambda: Door(*TRICKLES))
     controls: Door = field(init=False)
 
     def __post_init__(self) -> None:
@@ -97,11 +99,14 @@ class Services:
             raise Unavailable(self.gateway.fault or NOT_RUNNING)
         return ready
 
-    def enter(self, door: Door, request: Request, session: GatewaySession | None = None) -> None:
-        """Count a request against the shares of its token, session and address. Raises RateLimited."""
-        token = bearer(request.headers.get("authorization"))
-        name = session.id if session else ""
-        wait_s = door.wait_s(token, name, self.client(request), time.monotonic())
+    def enter(
+        self, door: Door, request: Request, session: GatewaySession | None = None, name: str | None = None
+    ) -> None:
+        """Count a request against the shares of its token (or another `name`), session and address. Raises
+        RateLimited."""
+        token = bearer(request.headers.get("authorization")) if name is None else name
+        whose = session.id if session else ""
+        wait_s = door.wait_s(token, whose, self.client(request), time.monotonic())
         if wait_s > 0:
             raise RateLimited("too many requests: wait a moment", retry_after_s=wait_s)
 
