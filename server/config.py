@@ -132,9 +132,10 @@ class ServerConfig:
     session_idle_s: float = 900.0
     client_sessions: int = 16  # of one client at once; 0: no limit
     client_device_s: float = 0.0  # seconds of the device's time per minute for one client; 0: no limit
-    snapshot_every_s: float = (
-        5.0  # at most this much video is lost when a worker dies; 0: sessions start anew then
-    )
+    # at least so long between two snapshots of a session, which it goes on from when its worker dies; 0: none,
+    # and sessions start anew then
+    snapshot_every_s: float = 0.4
+    spare: Literal["auto", "on", "off"] = "auto"  # a second worker, loaded and waiting; auto: if memory allows
     hang_limit_s: float = 30.0  # a worker whose device call takes longer is replaced
     restart_limit: int = 5  # worker restarts in a row before the server gives up
 
@@ -163,6 +164,13 @@ class ServerConfig:
         for name in ("client_sessions", "client_device_s", "snapshot_every_s"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InvalidInput(f"--{name.replace('_', '-')} must be a number from 0 up", field=name)
+
+    @property
+    def keeps_spare(self) -> bool | None:
+        """None: where memory allows. A GPU's memory cannot be judged here, so nothing is assumed of it."""
+        if self.spare == "auto" and self.placement == "process" and self.worker.backend == "onnxruntime":
+            return None
+        return self.spare == "on"
 
     @property
     def loopback(self) -> bool:

@@ -92,6 +92,13 @@ def parser() -> argparse.ArgumentParser:
     add("--api-key", default=os.environ.get(KEY_VARIABLE), help=f"needed to open sessions (${KEY_VARIABLE})")
     mqtt.add_arguments(p)
     add(
+        "--spare",
+        choices=("auto", "on", "off"),
+        default=defaults.spare,
+        help="keep a second worker loaded, so that a failure of the first is over in less than a second "
+        "(default: if memory allows)",
+    )
+    add(
         "--ops-port",
         metavar="[HOST:]PORT",
         help="serve health and metrics here, whatever happens on the other port (default host: 127.0.0.1)",
@@ -125,6 +132,7 @@ def settings(args: argparse.Namespace) -> ServerConfig:
         origins=tuple(args.allow_origin),
         ice_servers=tuple(IceServer.parse(url) for url in args.ice_server),
         max_viewers=args.max_viewers,
+        spare=args.spare,
         client_sessions=args.client_sessions,
         client_device_s=args.client_device_s,
     )
