@@ -22,6 +22,10 @@ def noise_of(seed: int, chunk: int, stream: int, shape: tuple[int, ...]) -> Floa
     return np.random.default_rng([seed, chunk, stream]).standard_normal(shape, np.float32)
 
 
+def whole(c: HeliosConfig) -> tuple[int, int, int, int]:
+    return c.segment, c.channels, c.latent_height, c.latent_width
+
+
 class TheirNoise:
     """Puts our noise into their pipeline, in place of its own and of its Cholesky factor, which fails on a
     CPU: the covariance is singular."""
@@ -93,11 +97,11 @@ def our_video(
     history, anchor = np.zeros((sum(c.history), *frame), np.float32), np.zeros((1, *frame), np.float32)
     video: list[FloatArray] = []
     for chunk in range(chunks):
-        pyramid = Pyramid(c, p, partial(noise_of, row, chunk), first=chunk == 0)
+        pyramid = Pyramid(whole(c), p, partial(noise_of, row, chunk), first=chunk == 0)
         while pyramid.calls_left:
             v = ours(
                 torch.from_numpy(pyramid.x)[None],
-                timestep=torch.tensor([pyramid.step.timestep]),
+                timestep=torch.from_numpy(pyramid.told()["timestep"])[None],
                 text=text[row : row + 1],
                 history=torch.from_numpy(history)[None],
                 anchor=torch.from_numpy(anchor)[None],
@@ -162,12 +166,12 @@ def test_steps_are_their_schedulers(scheduler: Any, stage: int, count: int, toke
 )
 def test_both_readings_of_the_timestep_shift_are_there(shift_by: Any, timesteps: list[list[int]]) -> None:
     """At 384 x 640; the sources disagree, and with two calls per stage it is a different schedule."""
-    found = plan(HeliosConfig(), PyramidConfig(shift_by=shift_by), first=False)
+    found = plan(whole(HeliosConfig()), PyramidConfig(shift_by=shift_by), first=False)
     assert [[s.timestep for s in stage] for stage in found] == timesteps
 
 
 def test_the_first_chunk_takes_twice_as_many_calls() -> None:
-    first = plan(HeliosConfig(), PyramidConfig(), first=True)
+    first = plan(whole(HeliosConfig()), PyramidConfig(), first=True)
     assert [len(stage) for stage in first] == [4, 4, 4]
     assert [[s.timestep for s in stage] for stage in first] == [
         [998, 902, 833, 783],
