@@ -99,9 +99,9 @@ def memory_allows(worker: Worker) -> bool:
     memory of a GPU."""
     pid = getattr(worker, "pid", None)
     try:
-        rows = Path("/proc/meminfo").read_text().splitlines()
+        rows = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         free = next(1024 * int(row.split()[1]) for row in rows if row.startswith("MemAvailable:"))
-        status = Path(f"/proc/{int(pid or 0)}/status").read_text().splitlines()
+        status = Path(f"/proc/{int(pid or 0)}/status").read_text(encoding="utf-8").splitlines()
         size = next(1024 * int(row.split()[1]) for row in status if row.startswith("VmRSS:"))
     except (OSError, ValueError, StopIteration, IndexError):
         return False
