@@ -19,6 +19,7 @@ SMALL_PIXELS = 200 * 200  # below this a picture is doubled before it is encoded
 BITS_PER_PIXEL = 0.12
 # as browsers send it; any other form would never match
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+MIN_KEY_LENGTH = 8
 MIN_BITRATE_BPS, MAX_BITRATE_BPS = 900_000, 4_000_000
 
 
@@ -113,6 +114,8 @@ class ServerConfig:
 
     host: str = "127.0.0.1"
     port: int = 8080
+    ops_port: int | None = None  # of a listener of its own for health and metrics
+    ops_host: str = "127.0.0.1"
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     placement: Placement = "process"
     mqtt: str = "embedded"  # embedded | off | mqtt://user:password@host:1883
@@ -122,22 +125,33 @@ class ServerConfig:
     api_key: str | None = None  # None: made at the start, if others can reach the server
     origins: tuple[str, ...] = ()  # other sites whose pages may call; "*" is any
     ice_servers: tuple[IceServer, ...] = ()
-    max_viewers: int = 64
+    max_viewers: int = 256  # a viewer costs about 2 ms of a core per second: these, half a core
     viewer_timeout_s: float = 10.0  # a viewer that sends nothing for this long is gone
     controls_per_s: float = 60.0  # of one session, over all channels
     # a session (other than main) that nobody watches or steers for this long is closed
     session_idle_s: float = 900.0
     client_sessions: int = 16  # of one client at once; 0: no limit
     client_device_s: float = 0.0  # seconds of the device's time per minute for one client; 0: no limit
-    snapshot_every_s: float = (
-        5.0  # at most this much video is lost when a worker dies; 0: sessions start anew then
-    )
+    # shortest time between two snapshots of a session, from which it continues if its worker dies; 0: no
+    # snapshots, so sessions start again
+    snapshot_every_s: float = 0.4
+    spare: Literal["auto", "on", "off"] = "auto"  # a second, loaded worker; auto: if memory allows
     hang_limit_s: float = 30.0  # a worker whose device call takes longer is replaced
     restart_limit: int = 5  # worker restarts in a row before the server gives up
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise InvalidInput(f"--port must be between 0 and 65535, not {self.port}", field="port")
+        if self.ops_port is not None and not 0 <= self.ops_port <= 65535:
+            raise InvalidInput(
+                f"--ops-port must be between 0 and 65535, not {self.ops_port}", field="ops_port"
+            )
+        if self.api_key is not None and len(self.api_key) < MIN_KEY_LENGTH:
+            raise InvalidInput(
+                f"--api-key must have at least {MIN_KEY_LENGTH} characters, or others guess it; leave it out "
+                "to let psistream make one",
+                field="api_key",
+            )
         if self.max_viewers < 1:
             raise InvalidInput("--max-viewers must be at least 1", field="max_viewers")
         for origin in self.origins:
@@ -150,6 +164,13 @@ class ServerConfig:
         for name in ("client_sessions", "client_device_s", "snapshot_every_s"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InvalidInput(f"--{name.replace('_', '-')} must be a number from 0 up", field=name)
+
+    @property
+    def keeps_spare(self) -> bool | None:
+        """None: where memory allows. A GPU's memory cannot be judged here, so nothing is assumed of it."""
+        if self.spare == "auto" and self.placement == "process" and self.worker.backend == "onnxruntime":
+            return None
+        return self.spare == "on"
 
     @property
     def loopback(self) -> bool:

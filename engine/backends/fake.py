@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.backends.base import Arrays
-from engine.backends.euler import Euler, euler
+from engine.backends.base import Arrays, Noise, Sampler
 from engine.backends.fake_device import FakeDevice, read_settings
+from engine.backends.samplers import make_sampler
 from engine.errors import BackendError
 from engine.model.signature import ModelSpec, Tensor, signature
 from engine.types import ByteArray, FloatArray, IntArray
@@ -120,8 +120,8 @@ class FakeBackend(FakeDevice):
             mask[i] = 1.0
         return ids, mask
 
-    def sampler(self, steps: int) -> Euler:
-        return euler(self.spec, steps)
+    def sampler(self, steps: int, noise: Noise) -> Sampler:
+        return make_sampler(self.spec, steps, noise)
 
     def close(self) -> None:
         self.closed = True

@@ -46,12 +46,42 @@ class ModelSpec:
     pooled_dim: int = 0  # P; 0 means D
     masked: bool = False  # prompts are padded: masks say which tokens of text and ψ count
     needs_image: bool = False  # a scene starts from a picture, never from a prompt alone
-    sampler: str = "euler"  # or "unipc"
+    sampler: str = "euler"  # or "unipc", or "pyramid" (engine.model.helios.pyramid)
     shift: int = 1  # the sampler's σ → s σ / (1 + (s − 1) σ); 1: equal steps of t
+
+    segment_frames: int = 0  # pixel frames of a segment; 0: W times frames_per_latent
+    stage_steps: tuple[int, ...] = ()  # a pyramid's calls per stage, smallest picture first; `steps` in all
+    shift_by: str = "previous"  # a pyramid's timestep shift (engine.model.helios.config)
+    memory: bool = True  # ψ; without, a session's memory is its history
+    pooled: bool = True  # prompts have a vector of their own besides their tokens
+    start_noise: tuple[float, ...] = ()  # least and most noise on a start picture's latents; empty: none
 
     @property
     def memory_tokens(self) -> int:
-        return self.text_tokens + self.image_tokens
+        return self.text_tokens + self.image_tokens if self.memory else 0
+
+    @property
+    def text_width(self) -> int:
+        return self.text_dim or self.model_dim
+
+    @property
+    def pooled_width(self) -> int:
+        return (self.pooled_dim or self.model_dim) if self.pooled else 0
+
+    @property
+    def has_decoder_state(self) -> bool:
+        """False where every segment is decoded alone."""
+        return 0 not in self.decoder_state
+
+    def stage_size(self, stage: int) -> tuple[int, int]:
+        """Height and width of the latents of a pyramid's stage."""
+        by = 2 ** (len(self.stage_steps) - 1 - stage)
+        return self.latent_height // by, self.latent_width // by
+
+    @property
+    def denoise_roles(self) -> tuple[str, ...]:
+        """The roles that denoise: one, or one for each stage of a pyramid."""
+        return tuple(f"denoise_{k}" for k in range(len(self.stage_steps))) or ("denoise",)
 
     @property
     def history_frames(self) -> int:
@@ -59,7 +89,7 @@ class ModelSpec:
 
     @property
     def frames_per_segment(self) -> int:
-        return self.segment * self.frames_per_latent
+        return self.segment_frames or self.segment * self.frames_per_latent
 
     @property
     def segment_s(self) -> float:
@@ -93,7 +123,16 @@ class ModelSpec:
 _OPTIONAL = {f.name for f in fields(ModelSpec) if f.default is not MISSING}
 
 
-_MAY_BE_ZERO = {"history", "text_dim", "pooled_dim"}
+_MAY_BE_ZERO = {
+    "history",
+    "text_dim",
+    "pooled_dim",
+    "image_tokens",
+    "decoder_state",
+    "segment_frames",
+    "stage_steps",
+    "start_noise",
+}
 
 
 def _fits(kind: str, value: object, least: int) -> bool:
@@ -107,7 +146,11 @@ def _fits(kind: str, value: object, least: int) -> bool:
     if kind == "float":
         return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
     inner = kind.removeprefix("tuple[").removesuffix("]").split(", ")
-    if not isinstance(value, list | tuple) or not value or (inner[-1] != "..." and len(value) != len(inner)):
+    if (
+        not isinstance(value, list | tuple)
+        or (not value and least)
+        or (inner[-1] != "..." and len(value) != len(inner))
+    ):
         return False
     return all(_fits(inner[0], v, least) for v in value)
 
@@ -133,21 +176,28 @@ def signature(s: ModelSpec) -> dict[str, Role]:
     segment = Tensor("segment", (s.segment, *frame))
     anchor = Tensor("anchor", (1, *frame))
     context = Tensor("context", ())  # 1 where anchor and history hold a scene, 0 at the start of one
-    text = Tensor("text", (s.text_tokens, s.text_dim or s.model_dim))
+    text = Tensor("text", (s.text_tokens, s.text_width))
     text_mask = (Tensor("text_mask", (s.text_tokens,)),) if s.masked else ()
-    pooled = Tensor("pooled", (s.pooled_dim or s.model_dim,))
+    pooled = (Tensor("pooled", (s.pooled_width,)),) if s.pooled else ()
     image = Tensor("image", (s.image_tokens, s.model_dim))
+    images = (image,) if s.image_tokens else ()
     psi = Tensor("psi", (s.memory_tokens, s.model_dim))
     psi_mask = (Tensor("psi_mask", (s.memory_tokens,)),) if s.masked else ()
     memory = Tensor("memory", psi.shape)
-    state = Tensor("state", s.decoder_state)
+    state = (Tensor("state", s.decoder_state),) if s.has_decoder_state else ()
+    state_next = (Tensor("state_next", s.decoder_state),) if s.has_decoder_state else ()
+    nearest = (Tensor("nearest", (1, *frame)),) if s.stage_steps else ()  # the picture as a chunk's end
+    history = Tensor("history", (s.history_frames, *frame))
     motion = Tensor("motion", (len(s.actions) + 1,))  # unsaid, then actions
+    frames = Tensor("frames", (s.frames_per_segment, 3, s.height, s.width), "uint8")
     roles = {
         "encode_text": Role(
             (Tensor("ids", (s.text_length,), "int64"), Tensor("mask", (s.text_length,))),
-            (text, *text_mask, pooled, motion),
+            (text, *text_mask, *pooled, motion),
         ),
-        "encode_image": Role((Tensor("pixels", (3, s.height, s.width), "uint8"),), (anchor, image, state)),
+        "encode_image": Role(
+            (Tensor("pixels", (3, s.height, s.width), "uint8"),), (anchor, *nearest, *images, *state)
+        ),
         "embed_image": Role((anchor, context), (image,)),
         "initial_memory": Role((text, image, *text_mask), (psi, *psi_mask)),
         "memorize": Role((segment,), (memory,)),
@@ -161,9 +211,9 @@ def signature(s: ModelSpec) -> dict[str, Role]:
                 *psi_mask,
                 text,
                 *text_mask,
-                pooled,
+                *pooled,
                 image,
-                Tensor("history", (s.history_frames, *frame)),
+                history,
                 anchor,
                 context,
                 Tensor("sigma", ()),  # noise level of the history
@@ -172,14 +222,17 @@ def signature(s: ModelSpec) -> dict[str, Role]:
             ),
             (Tensor("velocity", segment.shape),),
         ),
-        "decode": Role(
-            (Tensor("latents", segment.shape), state),
-            (
-                Tensor("frames", (s.frames_per_segment, 3, s.height, s.width), "uint8"),
-                Tensor("state_next", state.shape),
-            ),
-        ),
+        "decode": Role((Tensor("latents", segment.shape), *state), (frames, *state_next)),
     }
-    if s.needs_image:
-        del roles["embed_image"]  # the anchor's features come with the picture
+    if s.stage_steps:
+        del roles["denoise"]
+        told = (Tensor("timestep", (), "int64"), *((psi,) if s.memory else ()), text, history, anchor)
+        for stage, role in enumerate(s.denoise_roles):
+            shape = (s.segment, s.latent_channels, *s.stage_size(stage))
+            roles[role] = Role((Tensor("x", shape), *told), (Tensor("velocity", shape),))
+    if not s.memory:
+        for role in ("initial_memory", "memorize", "squeeze"):
+            del roles[role]
+    if s.needs_image or not s.image_tokens:
+        del roles["embed_image"]  # the anchor's features come with the picture, or nobody asks for them
     return roles

@@ -12,28 +12,30 @@ from functools import partial
 from starlette.requests import Request
 
 from engine.errors import Unavailable
-from engine.images import decode_image
 from engine.types import ByteArray
 from server.config import ServerConfig
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.service import open_mqtt
 from server.gateway.gateway import Gateway
 from server.gateway.session import GatewaySession
-from server.http.auth import Access, client_name
+from server.http.auth import Access, bearer, client_name
+from server.http.pictures import Pictures
 from server.http.problems import RateLimited, TooLarge, TooSlow
 from server.http.snapshot_header import check_header
 from server.metrics import Metrics
-from server.ratelimit import TokenBucket
+from server.ratelimit import Door
 from server.tasks import Tasks
 from server.webrtc.viewers import FAREWELL_S, Viewers
 from server.worker.base import NOT_RUNNING, MakeWorker
 from server.worker.messages import WorkerReady
 
 LAG_EVERY_S = 0.5
-PICTURES_AT_ONCE = 2
-NEW_PER_S, NEW_BURST = 1.0, 20  # sessions opened over HTTP
-EXPORT_PER_S, EXPORT_BURST = 5.0, 20  # snapshots and logs
-JOIN_PER_S, JOIN_BURST = 10.0, 64  # viewers: each costs a certificate and sockets
+# requests per second and at once: for each token, session and address, and for all together
+OPENINGS = (1, 20), (1, 20), (1, 20), (5, 60)
+JOININGS = (4, 24), (6, 32), (16, 96), (40, 192)  # each viewer costs a certificate and sockets
+EXPORTS = (1, 8), (1, 8), (4, 24), (10, 48)  # snapshots and logs
+TRICKLES = (4, 24), (40, 240), (40, 240), (80, 480)  # the first: of each viewer
+LARGE_BODIES_AT_ONCE = 4  # that wait in threads for their picture
 MAX_BODY_BYTES = 64 * 1024
 SNAPSHOT_EXTRA_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 20.0
@@ -47,19 +49,18 @@ class Services:
     gateway: Gateway
     viewers: Viewers
     mqtt: MqttBridge | None = None
-    decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PICTURES_AT_ONCE))
-    openings: TokenBucket = field(default_factory=lambda: TokenBucket(NEW_PER_S, NEW_BURST, time.monotonic()))
-    joinings: TokenBucket = field(
-        default_factory=lambda: TokenBucket(JOIN_PER_S, JOIN_BURST, time.monotonic())
-    )
-    exports: TokenBucket = field(
-        default_factory=lambda: TokenBucket(EXPORT_PER_S, EXPORT_BURST, time.monotonic())
-    )
-    http_controls: TokenBucket = field(init=False)
+    pictures: Pictures = field(default_factory=Pictures)
+    parsing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_BODIES_AT_ONCE))
+    openings: Door = field(default_factory=lambda: Door(*OPENINGS))
+    joinings: Door = field(default_factory=lambda: Door(*JOININGS))
+    exports: Door = field(default_factory=lambda: Door(*EXPORTS))
+    trickles: Door = field(default_factory=lambda: Door(*TRICKLES))
+    controls: Door = field(init=False)
 
     def __post_init__(self) -> None:
         rate = self.config.controls_per_s
-        self.http_controls = TokenBucket(rate, int(2 * rate), time.monotonic())
+        own = (rate, int(2 * rate))
+        self.controls = Door(own, own, (4 * rate, int(8 * rate)), (40 * rate, int(80 * rate)))
 
     def driven(self, request: Request, session_id: str) -> GatewaySession:
         """The session, if this caller may steer it. Raises UnknownSession, Unauthorized, Forbidden."""
@@ -86,10 +87,11 @@ class Services:
         """Raises InvalidInput, Unavailable."""
         check_header(data, self._worker().model)
 
-    def decode_image(self, data: bytes) -> ByteArray:
-        """At the model's size. Raises InvalidInput, Unavailable. To be called in a thread."""
+    def decoder(self, owner: str) -> Callable[[bytes], ByteArray]:
+        """What decodes a picture of `owner` at the model's size. To be called in a thread. It raises
+        InvalidInput, Busy, Unavailable."""
         ready = self._worker()
-        return decode_image(data, ready.width, ready.height)
+        return partial(self.pictures.decode, owner, ready.width, ready.height)
 
     def _worker(self) -> WorkerReady:
         ready = self.gateway.ready
@@ -97,10 +99,16 @@ class Services:
             raise Unavailable(self.gateway.fault or NOT_RUNNING)
         return ready
 
-    def slow_down(self, bucket: TokenBucket) -> None:
-        """Raises RateLimited."""
-        if not bucket.allow(time.monotonic()):
-            raise RateLimited("too many requests: wait a moment")
+    def enter(
+        self, door: Door, request: Request, session: GatewaySession | None = None, name: str | None = None
+    ) -> None:
+        """Count a request against the shares of its token (or another `name`), session and address. Raises
+        RateLimited."""
+        token = bearer(request.headers.get("authorization")) if name is None else name
+        whose = session.id if session else ""
+        wait_s = door.wait_s(token, whose, self.client(request), time.monotonic())
+        if wait_s > 0:
+            raise RateLimited("too many requests: wait a moment", retry_after_s=wait_s)
 
 
 async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
@@ -146,6 +154,7 @@ async def running(config: ServerConfig, access: Access, make_worker: MakeWorker)
                 yield services
             finally:
                 await tasks.close()
+                await asyncio.to_thread(services.pictures.close)
                 await gateway.end_all()
                 if len(viewers):
                     await asyncio.sleep(FAREWELL_S)  # or connections end before their last message

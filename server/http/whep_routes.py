@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from engine.errors import InvalidInput
 from server.config import IceServer
+from server.http.auth import bearer
 from server.http.problems import NoRestart, WrongType
 from server.http.services import Services, read_body
 from server.webrtc.offer import MAX_SDP_BYTES, read_candidates, read_offer
@@ -26,12 +27,20 @@ def whep_routes(services: Services) -> APIRouter:
     @router.post("")
     async def watch(request: Request, session_id: str) -> Response:
         session = services.watched(request, session_id)
-        services.slow_down(services.joinings)
+        services.enter(services.joinings, request, session)
         expect(request, SDP)
         offer = read_offer(await read_body(request, MAX_SDP_BYTES))
         codec = offer.pick(request.query_params.get("codec"))
         role = services.access.role(session, request.headers.get("authorization"))
-        seat = Seat(session.id, session.fanout, services.gateway, session.pts_of, role == "driver")
+        seat = Seat(
+            session=session.id,
+            fanout=session.fanout,
+            steering=services.gateway,
+            pts_of=session.pts_of,
+            may_steer=role == "driver",
+            token=bearer(request.headers.get("authorization")),
+            client=services.client(request),
+        )
         viewer, answer = await services.viewers.open(seat, offer, codec)
         response = Response(answer, 201, media_type=SDP)
         response.headers["Location"] = f"/v1/sessions/{session.id}/whep/{viewer.id}"
@@ -57,6 +66,7 @@ def whep_routes(services: Services) -> APIRouter:
     @router.patch("/{viewer_id}")
     async def trickle(request: Request, session_id: str, viewer_id: str) -> Response:
         viewer = services.viewers.get(viewer_id, session_id)
+        services.enter(services.trickles, request, services.gateway.session(session_id), name=viewer_id)
         expect(request, FRAGMENT)
         lines = fragment_lines(await read_body(request, MAX_FRAGMENT_BYTES))
         ufrags = {line.partition(":")[2].strip() for line in lines if line.startswith("a=ice-ufrag:")}

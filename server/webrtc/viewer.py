@@ -27,11 +27,12 @@ from engine.errors import InvalidInput
 from server.config import IceServer
 from server.control.base import Steering
 from server.control.datachannel import DataChannelControl
-from server.webrtc import adapter
+from server.webrtc import adapter, bounds
 from server.webrtc.fanout import Fanout
 from server.webrtc.offer import Offer
 
 CHANNEL = "control"
+OVERUSED = "overused"  # code of the message to a viewer that costs too much
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Seat:
     steering: Steering
     pts_of: Callable[[int], int | None]  # frame → its place on the media clock, where that is known
     may_steer: bool
+    token: str = ""  # by which the viewer came in; empty: by none
+    client: str = ""  # its address; empty: unknown
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ class Viewer:
         self._control: DataChannelControl | None = None
         self._rtp_offset: int | None = None
         self._told = (0, 0)
+        self._candidates = 0
+        self._budget = bounds.LoopBudget(self._overused, clock)
         self._closed = False
         self.pc.on("connectionstatechange", self._state_changed)
         self.pc.on("datachannel", self._channel_opened)
@@ -131,11 +136,19 @@ class Viewer:
         self.track.on_sent = self._first_frame_left
         connection = adapter.ice_connection(transceiver)
         adapter.own_addresses(connection)
+        bounds.charge_received(transceiver, self._budget)
+        bounds.bound_sctp(self.pc, self._budget)
         self._filter = adapter.SourceFilter(connection, self._clock)
         self._filter.install()
 
     async def add_candidates(self, candidates: Iterable[RTCIceCandidate]) -> None:
+        """Those beyond the limit, and those of addresses that can't be the viewer's, are ignored."""
         for candidate in candidates:
+            if not bounds.reachable(candidate.ip, self.seat.client):
+                continue
+            self._candidates += 1
+            if self._candidates > bounds.MAX_CANDIDATES:
+                return
             candidate.sdpMid = self.mid
             await self.pc.addIceCandidate(candidate)
 
@@ -154,6 +167,12 @@ class Viewer:
         if self._control is not None:
             self._control.close()
         await self.pc.close()
+
+    def _overused(self, why: str) -> None:
+        """Tell the viewer why, and go."""
+        if self._control is not None:
+            self._control.warn(OVERUSED, why)
+        self._on_gone(self, OVERUSED)
 
     # ---- callbacks of aiortc, on the event loop ----
 

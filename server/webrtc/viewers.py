@@ -6,6 +6,7 @@ It knows viewers by their secret ids and nothing of HTTP.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections import OrderedDict
@@ -20,11 +21,14 @@ from server.control.base import SessionEvent, Steering
 from server.metrics import Metrics
 from server.tasks import Tasks
 from server.webrtc.offer import Offer
-from server.webrtc.viewer import Seat, Viewer
+from server.webrtc.shares import check_shares
+from server.webrtc.viewer import OVERUSED, Seat, Viewer
 
 CHECK_S = 1.0
 QUALITY_EVERY = 5  # checks
 CONNECT_TIMEOUT_S = 15.0
+CONNECTING_S = 3.0  # a viewer that takes longer gives way to others when all places are taken
+MAX_CONNECTING = 8  # viewers of one address that are not connected yet
 CLOSE_TIMEOUT_S = 1.0
 FAREWELL_S = 0.3  # for the last message on the data channel
 GRAVES = 512
@@ -65,10 +69,16 @@ class Viewers:
         await self._tasks.close()
 
     async def open(self, seat: Seat, offer: Offer, codec: str) -> tuple[Viewer, str]:
-        """The viewer and the SDP answer. Raises Full, InvalidInput."""
-        if len(self._viewers) >= self._config.max_viewers:
-            self._metrics.refused.labels("viewers").inc()
-            raise Full(f"all {self._config.max_viewers} places for viewers are taken: try again later")
+        """The viewer and the SDP answer. Raises Full, OverShare, InvalidInput."""
+        try:
+            check_shares([v.seat for v in self._viewers.values()], seat, self._config.max_viewers)
+        except Full:
+            if not await self._displace(seat):
+                self._metrics.refused.labels("viewers").inc()
+                raise
+        mine = [v for v in self._viewers.values() if not v.connected and v.seat.client == seat.client]
+        if len(mine) >= MAX_CONNECTING:  # offers that are never completed must not fill all places
+            await self.close(min(mine, key=lambda v: v.opened_s).id)
         viewer = Viewer(
             secrets.token_urlsafe(18), seat, codec, self._config.ice_servers, self._gone, self._clock
         )
@@ -82,6 +92,18 @@ class Viewers:
             await self.close(viewer.id)
             raise
         return viewer, answer
+
+    async def _displace(self, seat: Seat) -> bool:
+        """Close a viewer that has not connected for a while, to make place for this one. False: there is
+        none."""
+        now_s = self._clock()
+        for viewer in sorted(self._viewers.values(), key=lambda v: v.opened_s):
+            if not viewer.connected and now_s - viewer.opened_s > CONNECTING_S:
+                await self.close(viewer.id)
+                with contextlib.suppress(Full):
+                    check_shares([v.seat for v in self._viewers.values()], seat, self._config.max_viewers)
+                    return True
+        return False
 
     def get(self, viewer_id: str, session: str) -> Viewer:
         """Raises UnknownSession."""
@@ -107,7 +129,8 @@ class Viewers:
         await viewer.close()
 
     def _gone(self, viewer: Viewer, why: str) -> None:
-        self._closings.spawn(self.close(viewer.id), f"close-viewer-{why}")
+        closing = self._close_later(viewer.id) if why == OVERUSED else self.close(viewer.id)
+        self._closings.spawn(closing, f"close-viewer-{why}")
 
     def _heard(self, event: SessionEvent) -> None:
         if not isinstance(event, SessionClosed):

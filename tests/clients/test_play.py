@@ -101,7 +101,7 @@ class Terminal:
 async def playing(*args: str) -> AsyncIterator[tuple[FakeSteering, EmbeddedBroker, Terminal]]:
     steering = FakeSteering("main", "other")
     async with EmbeddedBroker(0) as broker, MqttBridge(steering, broker.url) as bridge:
-        assert await bridge.wait_connected(5)
+        assert await bridge.wait_connected(30)
         async with Terminal("--mqtt", broker.url, *args) as terminal:
             await terminal.shows("connected")
             yield steering, broker, terminal
@@ -205,7 +205,7 @@ async def test_a_session_that_ends_is_told() -> None:
 async def test_a_broker_that_goes_and_returns() -> None:
     steering, port = FakeSteering(), free_port()
     async with EmbeddedBroker(port) as broker, MqttBridge(steering, broker.url) as bridge:
-        assert await bridge.wait_connected(5)
+        assert await bridge.wait_connected(30)
         terminal = Terminal("--mqtt", broker.url)
         await terminal.__aenter__()
         await terminal.shows("connected")
@@ -236,7 +236,7 @@ async def test_no_broker_is_one_clear_line() -> None:
 async def test_no_session_is_one_clear_line() -> None:
     steering = FakeSteering("one", "two")
     async with EmbeddedBroker(0) as broker, MqttBridge(steering, broker.url) as bridge:
-        assert await bridge.wait_connected(5)
+        assert await bridge.wait_connected(30)
         async with Terminal("--mqtt", broker.url, "--session", "three") as terminal:
             assert await terminal.ends() == 1
             assert terminal.errors.decode().endswith("; there are: one, two\n")
@@ -275,7 +275,7 @@ async def test_the_server_says_where_its_broker_is() -> None:
     address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server, EmbeddedBroker(0) as broker, MqttBridge(steering, broker.url) as bridge:
         url = broker.url
-        assert await bridge.wait_connected(5)
+        assert await bridge.wait_connected(30)
         async with Terminal(address) as terminal:
             await terminal.shows("connected")
             terminal.type("q")

@@ -33,7 +33,7 @@ from server.http.app import create_app
 from server.http.services import Services
 from server.metrics import Metrics
 from server.webrtc import adapter
-from server.webrtc.fanout import Fanout
+from server.webrtc.fanout import Fanout, PacketTrack
 from server.worker.base import Alive, Event, GoOn, MakeWorker, OnEvent, Order, WorkerLost
 from server.worker.messages import (
     CloseSession,
@@ -45,6 +45,7 @@ from server.worker.messages import (
     SubmitControl,
     WorkerReady,
 )
+from tests.rigs.waiting import until as until
 
 READY = WorkerReady("fake", "fake", 96, 160, 16, 8, ("idle", "left", "right", "jump"), 1000, 3, 5.0)
 SDP = {"Content-Type": "application/sdp"}
@@ -89,16 +90,6 @@ async def live(
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as http:
             yield Live(app, http)
-
-
-async def until(true: Callable[[], Any], what: str, within_s: float = 20.0) -> None:
-    """Wait for a condition; tests name what they wait for."""
-    try:
-        async with asyncio.timeout(within_s):
-            while not true():  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
-    except TimeoutError:
-        raise AssertionError(f"in {within_s} s there was no {what}") from None
 
 
 class Watcher:
@@ -178,6 +169,13 @@ async def watching(
         url = f"/v1/sessions/{session}/whep{query}"
         await viewer.accept(await server.http.post(url, content=sdp, headers=headers))
         yield viewer
+
+
+def join(fanout: Fanout) -> PacketTrack:
+    """A viewer comes, as by the first read of its track, without a packet to wait for."""
+    track = fanout.track("vp8")
+    fanout._join("vp8", track)
+    return track
 
 
 def recorded(fanout: Fanout) -> list[Packet]:

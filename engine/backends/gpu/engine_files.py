@@ -137,7 +137,7 @@ def write(record: Path, engine: Engine) -> None:
 def read(record: Path) -> Engine:
     """Raises ModelFilesError unless the file is a record of this version."""
     try:
-        data = json.loads(record.read_text())
+        data = json.loads(record.read_text(encoding="utf-8"))
         if data["format"] != FORMAT:
             raise ModelFilesError(
                 f"{record} has format {data['format']}, this version reads {FORMAT}; "

@@ -24,6 +24,7 @@ from engine.backends.gpu.graphs import Body, Tensors
 from engine.backends.gpu.tensorrt_api import Api, installed
 from engine.backends.pytorch import Tokenize
 from engine.backends.tokenizer import PromptTokenizer
+from engine.backends.weights import fingerprint
 from engine.errors import BackendError, ModelFilesError
 from engine.model.signature import signature
 
@@ -240,5 +241,5 @@ def load_full(name: str, folder: Path) -> DeviceBackend:
         bodies, tokenize = module_bodies(base.spec, base.modules, compiled=False), base.tokenize
         del base  # engines take the place of its modules
     bodies.update(deserialized(api, artifact, chosen, device))
-    mark = full.fingerprint(folder)  # as in PyTorch
+    mark = fingerprint(folder)  # as in PyTorch
     return DeviceBackend(api.name, artifact.spec, bodies, tokenize, device, fingerprint=mark)

@@ -50,6 +50,11 @@ class InProgress:
         return Stage.DECODE if self.draft.frames is None else Stage.REMEMBER
 
     @property
+    def role(self) -> str:
+        """Of its next denoise step; empty in other stages."""
+        return self.draft.sampler.role if self.draft is not None and self.draft.steps_left else ""
+
+    @property
     def not_finite(self) -> bool:
         return self.draft is not None and not self.draft.steps_left and not self.draft.finite
 
@@ -98,7 +103,7 @@ class TurnRunner:
         return session in self._segments
 
     def work(self) -> list[Work]:
-        return [Work(name, s.stage, s.deadline_s) for name, s in self._segments.items()]
+        return [Work(name, s.stage, s.deadline_s, role=s.role) for name, s in self._segments.items()]
 
     def begin(self, session: Session, deadline_s: float) -> None:
         """Start the session's next segment. Its first turn is PREPARE."""

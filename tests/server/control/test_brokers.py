@@ -207,7 +207,7 @@ async def test_mosquitto_lets_in_who_has_the_password_only() -> None:
             client(port_of(broker.shown), username="game", password="s:same"),
             MqttBridge(FakeSteering(), broker.url, shown=broker.shown) as bridge,
         ):
-            assert await bridge.wait_connected(5)
+            assert await bridge.wait_connected(30)
             assert "@" not in bridge.url
 
 
@@ -223,12 +223,12 @@ async def test_mosquitto_speaks_tls(tmp_path: Path) -> None:
             async with client(port_of(where), tls_params=trusted, **user):
                 pass
         async with MqttBridge(FakeSteering(), broker.url) as bridge:
-            assert await bridge.wait_connected(5)
+            assert await bridge.wait_connected(30)
 
 
 async def test_mosquitto_is_started_again_on_the_same_ports_and_the_bridge_comes_back() -> None:
     async with mosquitto() as broker, MqttBridge(FakeSteering(), broker.url, node="here") as bridge:
-        assert await bridge.wait_connected(5)
+        assert await bridge.wait_connected(30)
         shown, pid = broker.shown, broker.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)

@@ -62,7 +62,7 @@ async def three_servers(broker: Mosquitto) -> AsyncIterator[Shop]:
         for node in NODES:
             bridge = MqttBridge(steering[node], broker.url, node=node)
             bridges[node] = await stack.enter_async_context(bridge)
-            assert await bridge.wait_connected(5)
+            assert await bridge.wait_connected(30)
         await until(lambda: settled(looker), "each server knows of the others")
         yield Shop(steering, bridges, looker)
 
@@ -105,9 +105,9 @@ async def test_the_end_of_one_leaves_the_others_online_and_the_last_one_gets_pla
     async with AsyncExitStack() as stack:
         looker = await stack.enter_async_context(onlooker(mosquitto.url))
         last = await stack.enter_async_context(MqttBridge(FakeSteering(), mosquitto.url, node="last"))
-        assert await last.wait_connected(5)
+        assert await last.wait_connected(30)
         async with MqttBridge(FakeSteering(), mosquitto.url, node="first") as first:
-            assert await first.wait_connected(5)
+            assert await first.wait_connected(30)
             await until(lambda: looker.heard("session/main/state")[-1:] == [{}], "plain main is given up")
         await until(lambda: looker.heard("first/status")[-1]["status"] == "offline", "the end of the first")
         await until(
@@ -126,8 +126,8 @@ async def test_other_prefixes_are_other_worlds(mosquitto: Mosquitto) -> None:
         MqttBridge(kitchen, mosquitto.url, node="a", prefix="psistream/kitchen") as one,
         MqttBridge(lab, mosquitto.url, node="a", prefix="psistream/lab") as two,
     ):
-        assert await one.wait_connected(5)
-        assert await two.wait_connected(5)
+        assert await one.wait_connected(30)
+        assert await two.wait_connected(30)
         assert one.topic("main") == "psistream/kitchen/session/main.a"
         await looker.say("psistream/kitchen/session/main/cmd/prompt", "a fox")
         await looker.answer("applied", "kitchen/session/main/ack/all")
@@ -173,7 +173,7 @@ async def test_what_a_crash_left_retained_is_cleared_by_the_next_start(
         onlooker(mosquitto.url) as looker,
         MqttBridge(FakeSteering("main", "lost"), relay.url, node="here") as bridge,
     ):
-        assert await bridge.wait_connected(5)
+        assert await bridge.wait_connected(30)
         await until(lambda: looker.heard("lost/state"), "a state is there")
         relay.cut()  # no farewell can be said
     async with onlooker(mosquitto.url, v5=True) as looker:
@@ -182,11 +182,11 @@ async def test_what_a_crash_left_retained_is_cleared_by_the_next_start(
         expiry_s: int = getattr(ghost.properties, "MessageExpiryInterval", 0)
         assert 0 < expiry_s <= 300 if v5 else expiry_s == 0
         async with MqttBridge(FakeSteering("main"), mosquitto.url, node="there") as other:
-            assert await other.wait_connected(5)
+            assert await other.wait_connected(30)
             await until(lambda: looker.heard("there/status"), "another server is online")
         assert looker.heard("lost/state")[-1]["id"] == "lost"  # not that one's affair
         async with MqttBridge(FakeSteering("main"), mosquitto.url, node="here") as again:
-            assert await again.wait_connected(5)
+            assert await again.wait_connected(30)
             await until(lambda: looker.heard("lost/state")[-1] == {}, "the ghost is gone")
             assert looker.heard("main.here/state")[-1]["id"] == "main"
     async with onlooker(mosquitto.url) as late:
@@ -201,7 +201,7 @@ async def test_mosquitto_rr_gets_its_receipt(mosquitto: Mosquitto) -> None:
     need_mosquitto_pub()
     assert shutil.which("mosquitto_rr")
     async with MqttBridge(FakeSteering(), mosquitto.url, node="here") as bridge:
-        assert await bridge.wait_connected(5)
+        assert await bridge.wait_connected(30)
         topic = "psistream/v1/session/main/cmd/prompt"
         tail = ("-V", "5", "-t", topic, "-e", "game/answers", "-W", "5")
         for message in ("a fox in the snow", '{"id": "mine", "text": "a cat"}'):
@@ -224,7 +224,7 @@ def publish_properties(**values: Any) -> Properties:
 
 async def test_answers_carry_mqtt_5_s_properties(mosquitto: Mosquitto) -> None:
     async with MqttBridge(FakeSteering(), mosquitto.url, node="here") as bridge:
-        assert await bridge.wait_connected(5)
+        assert await bridge.wait_connected(30)
         async with onlooker(mosquitto.url, v5=True) as looker:
             asked = publish_properties(
                 ResponseTopic="psistream/v1/session/main/ack/five",
@@ -249,7 +249,7 @@ async def test_answers_carry_mqtt_5_s_properties(mosquitto: Mosquitto) -> None:
 async def test_topic_aliases_change_nothing(mosquitto: Mosquitto) -> None:
     steering = FakeSteering()
     async with MqttBridge(steering, mosquitto.url, node="here") as bridge:
-        assert await bridge.wait_connected(5)
+        assert await bridge.wait_connected(30)
         async with onlooker(mosquitto.url, v5=True) as looker:
             topic = "psistream/v1/session/main/cmd/prompt"
             await looker.say(topic, "a fox", properties=publish_properties(TopicAlias=1))
@@ -261,7 +261,7 @@ async def test_topic_aliases_change_nothing(mosquitto: Mosquitto) -> None:
 async def test_a_command_that_expired_on_the_broker_has_no_effect(mosquitto: Mosquitto) -> None:
     steering = FakeSteering()
     async with MqttBridge(steering, mosquitto.url, node="here") as bridge:
-        assert await bridge.wait_connected(5)
+        assert await bridge.wait_connected(30)
         async with onlooker(mosquitto.url, v5=True) as looker:
             soon = publish_properties(MessageExpiryInterval=30)
             await looker.say("psistream/v1/session/main/cmd/pause", b"", properties=soon)
@@ -274,7 +274,7 @@ async def test_five_hundred_commands_at_once_get_five_hundred_receipts(mosquitto
         MqttBridge(FakeSteering(), mosquitto.url, node="here") as bridge,
         onlooker(mosquitto.url) as looker,
     ):
-        assert await bridge.wait_connected(5)
+        assert await bridge.wait_connected(30)
         for number in range(500):
             message = {"id": f"a{number}", "action": "left", "client": "game"}
             topic = "psistream/v1/session/main/cmd/action"
@@ -293,7 +293,7 @@ async def test_a_publish_that_the_broker_s_acl_forbids_is_told_once(
     acl.write_text("topic read psistream/#\ntopic write psistream/v1/session/+/cmd/#\n")
     with Mosquitto(tmp_path, f"acl_file {acl}", "user root") as broker:
         async with MqttBridge(FakeSteering("main", "other"), broker.url, node="here") as bridge:
-            assert await bridge.wait_connected(5)
+            assert await bridge.wait_connected(30)
             await until(lambda: "check its ACL" in caplog.text, "a warning")
             await until(lambda: "ACL" in bridge.status.detail, "readyz tells as well")
     assert caplog.text.count("check its ACL") == 1

@@ -82,16 +82,16 @@ async def gone(server: Live) -> None:
     await until(lambda: gate.session_ids() == ["main"] and not server.services.viewers, "end of it all")
 
 
-async def test_fifty_clients_that_vanish_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.webrtc.viewers.CONNECT_TIMEOUT_S", 0.3)
+async def test_twenty_clients_that_vanish_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.webrtc.viewers.CONNECT_TIMEOUT_S", 0.1)
     async with live(config(session_idle_s=0.2)) as server, watcher() as someone:
         sdp = await someone.offer()
         await all_helpers()
-        for _ in range(5):
+        for _ in range(3):
             await asyncio.gather(*(never_connects(server, sdp) for _ in range(2)))
             await gone(server)
         before, listeners = held(), server.services.gateway.sessions.listeners
-        for _ in range(20):
+        for _ in range(10):
             await asyncio.gather(*(never_connects(server, sdp) for _ in range(2)))
             await gone(server)
         await until(lambda: at_most(held(), before), f"return to {before}")
@@ -100,10 +100,10 @@ async def test_fifty_clients_that_vanish_leave_nothing_behind(monkeypatch: pytes
 
 
 async def test_a_viewer_that_loses_power_in_mid_segment_frees_its_place_and_its_session() -> None:
-    async with live(config(session_idle_s=2.0, viewer_timeout_s=0.5)) as server:
+    async with live(config(session_idle_s=1.0, viewer_timeout_s=1.0)) as server:
         await all_helpers()
         before = held()
-        for _ in range(3):
+        for _ in range(2):
             session, token = await opened(server)
             async with watcher() as viewer:
                 sdp = await viewer.offer()

@@ -200,12 +200,12 @@ async def test_the_places_of_viewers_are_limited() -> None:
         assert (await post(server, second.pc.localDescription.sdp)).status_code == 201
 
 
-async def test_a_flood_of_offers_is_slowed_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.http.services.JOIN_PER_S", 0.01)
+async def test_a_flood_of_offers_is_slowed_down() -> None:
     async with live() as server:
-        statuses = [(await post(server, "garbage")).status_code for _ in range(70)]
-        assert statuses[:64] == [400] * 64
-        assert statuses[-1] == 429
+        answers = [await post(server, "garbage") for _ in range(300)]
+        assert {a.status_code for a in answers[:24]} == {400}
+        late = next(a for a in answers if a.status_code == 429)
+        assert int(late.headers["retry-after"]) >= 1
 
 
 async def test_a_token_is_needed_to_watch_a_session_of_ones_own() -> None:
@@ -232,7 +232,7 @@ async def test_a_viewer_that_closes_is_noticed_at_once() -> None:
 async def test_a_viewer_that_falls_silent_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its cable was pulled: nothing says goodbye. aiortc itself needs half a minute."""
     monkeypatch.setattr("server.webrtc.viewers.CHECK_S", 0.05)
-    async with live(config(viewer_timeout_s=0.3)) as server, watching(server) as viewer:
+    async with live(config(viewer_timeout_s=1.0)) as server, watching(server) as viewer:
         await viewer.frame()
         for protocol in viewer.pc.getTransceivers()[0].receiver.transport.transport._connection._protocols:
             monkeypatch.setattr(protocol.transport, "sendto", lambda *args: None)

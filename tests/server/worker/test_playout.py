@@ -181,9 +181,8 @@ def test_who_joins_a_session_that_stands_still_gets_a_picture_without_waiting(st
     stage.wait(stage.stats)
     time.sleep(5 / FPS)
     stage.playout.set_viewers("s", {"vp8": 1})
-    stage.wait(stage.packets)
+    stage.wait(lambda: stage.packets() and stage.packets()[-1].frame == 3)  # not in 30 s, by repetition
     assert stage.packets()[0].keyframe
-    assert stage.packets()[0].frame == 3
 
 
 def test_a_still_picture_is_repeated_now_and_then() -> None:
