@@ -22,7 +22,7 @@ class Stage(IntEnum):
     REMEMBER = 3
 
 
-class Work(NamedTuple):
+class NextStage(NamedTuple):
     """The next stage of a session. Only PREPARE, the start of a segment, waits for its `wanted_s`."""
 
     session: str
@@ -37,7 +37,7 @@ class Turn(NamedTuple):
     sessions: list[str]
 
 
-def pick(work: Sequence[Work], now_s: float, limits: Mapping[Stage, int]) -> Turn | None:
+def pick(work: Sequence[NextStage], now_s: float, limits: Mapping[Stage, int]) -> Turn | None:
     """The next turn: the stage of the most urgent due work, and all who can share it (a denoise step: those
     of its role). None: nothing is due.
 
@@ -55,10 +55,10 @@ def pick(work: Sequence[Work], now_s: float, limits: Mapping[Stage, int]) -> Tur
     return Turn(stage, [w.session for w in due if w.stage is stage and w.role == role][:most])
 
 
-def next_wake(work: Sequence[Work]) -> float | None:
+def next_wake(work: Sequence[NextStage]) -> float | None:
     """When the next session is due, if none is now. None: only a control or a viewer can bring work."""
     return min((w.wanted_s for w in work), default=None)
 
 
-def _urgency(w: Work) -> tuple[float, int, str]:
+def _urgency(w: NextStage) -> tuple[float, int, str]:
     return w.deadline_s, -w.stage, w.session  # among equally urgent ones, the one closest to completion

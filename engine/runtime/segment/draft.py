@@ -21,7 +21,7 @@ from engine.types import ByteArray, FloatArray
 
 
 @dataclass
-class Outcome:
+class StateUpdate:
     """What a state becomes. `anchor` and `image` only if this segment is the first of its scene."""
 
     memory: FloatArray  # (M, D)
@@ -52,7 +52,7 @@ class Draft:
     row: Mapping[str, npt.NDArray[Any]]  # the draft's row of the constant inputs of `denoise`
     frames: ByteArray | None = None  # (F, H, W, 3) RGB, once decoded
     decoder: FloatArray | None = None  # the decoder's state after it
-    outcome: Outcome | None = None  # once `memorize` and `squeeze` have run
+    outcome: StateUpdate | None = None  # once `memorize` and `squeeze` have run
 
     @property
     def x(self) -> FloatArray:

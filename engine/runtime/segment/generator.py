@@ -18,7 +18,7 @@ import numpy.typing as npt
 from engine.backends.base import Backend
 from engine.model.signature import signature
 from engine.runtime.segment.conditioner import Conditioner, masks
-from engine.runtime.segment.draft import Draft, Outcome, Sampled
+from engine.runtime.segment.draft import Draft, Sampled, StateUpdate
 from engine.runtime.segment.noise import CONTEXT, gaussian, sampler_noise
 from engine.runtime.state.state import SessionState, fixed
 from engine.types import ByteArray, FloatArray
@@ -118,12 +118,12 @@ class Generator:
         for draft, m, after in zip(drafts, memory, squeezed, strict=True):
             new = anchored.get(id(draft))
             anchor, image = (fixed(new.anchor), fixed(new.image)) if new else (None, None)
-            draft.outcome = Outcome(fixed(m), fixed(after), anchor, image)
+            draft.outcome = StateUpdate(fixed(m), fixed(after), anchor, image)
 
     def _forgo(self, draft: Draft, new: _Anchored | None) -> None:
         """The outcome for a model without ψ, whose memory and ψ are empty."""
         anchor, image = (fixed(new.anchor), fixed(new.image)) if new else (None, None)
-        draft.outcome = Outcome(draft.state.psi, draft.state.psi, anchor, image)
+        draft.outcome = StateUpdate(draft.state.psi, draft.state.psi, anchor, image)
 
     # ---- a whole batch from noise to the next state ----
 

@@ -104,7 +104,7 @@ class Desk:
         ("prompt", b'{"text": "x", "reply_to": "psistream/v1/session/b/cmd/pause"}', "invalid", "reply_to"),
         ("prompt", b'{"text": "x", "reply_to": "game/#"}', "invalid", "reply_to"),
         ("prompt", b'{"text": "x", "reply_to": ""}', "invalid", "reply_to"),
-        ("action", b"fly", "invalid", "action"),
+        ("action", b'{"action": 7}', "invalid", "action"),
         ("action", b"", "invalid", "action"),
         ("action", b"{}", "invalid", "action"),
         ("pause", b"now", "invalid", "message"),
