@@ -13,6 +13,7 @@ from typing import Literal
 
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput
+from server.ladder import Rung, ladder
 
 Placement = Literal["process", "thread"]
 SMALL_PIXELS = 200 * 200  # below this a picture is doubled before it is encoded
@@ -25,7 +26,8 @@ MIN_BITRATE_BPS, MAX_BITRATE_BPS = 900_000, 4_000_000
 
 @dataclass(frozen=True)
 class MediaConfig:
-    """How frames become packets. None, and an `upscale` of 0, mean that the size of the picture decides."""
+    """How frames become packets. None, and an `upscale` of 0, mean that the size of the picture decides.
+    `bitrate_bps` is that of the top rung, so no viewer gets more."""
 
     bitrate_bps: int | None = None
     upscale: int = 0
@@ -51,6 +53,12 @@ class MediaConfig:
         """For a picture encoded at this size. Generous: small pictures come out nearly lossless."""
         wanted = int(width * height * fps * BITS_PER_PIXEL)
         return self.bitrate_bps or max(MIN_BITRATE_BPS, min(MAX_BITRATE_BPS, wanted))
+
+    def ladder(self, width: int, height: int, fps: int) -> tuple[Rung, ...]:
+        """The rungs of a session whose model makes pictures of this size."""
+        scale = self.scale(width, height)
+        width, height = width * scale, height * scale
+        return ladder(self.bitrate(width, height, fps), width, height, fps)
 
 
 @dataclass(frozen=True)

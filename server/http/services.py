@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from engine.errors import Unavailable
 from engine.types import ByteArray
-from server.config import ServerConfig
+from server.config import MIN_BITRATE_BPS, ServerConfig
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.service import open_mqtt
 from server.gateway.gateway import Gateway
@@ -27,6 +27,7 @@ from server.ratelimit import Door
 from server.tasks import Tasks
 from server.webrtc.viewers import FAREWELL_S, Viewers
 from server.worker.base import NOT_RUNNING, MakeWorker
+from server.worker.encoder import h264_level
 from server.worker.messages import WorkerReady
 
 LAG_EVERY_S = 0.5
@@ -61,6 +62,7 @@ class Services:
         rate = self.config.controls_per_s
         own = (rate, int(2 * rate))
         self.controls = Door(own, own, (4 * rate, int(8 * rate)), (40 * rate, int(80 * rate)))
+        self._media = [MIN_BITRATE_BPS], 0
 
     def driven(self, request: Request, session_id: str) -> GatewaySession:
         """The session, if this caller may steer it. Raises UnknownSession, Unauthorized, Forbidden."""
@@ -92,6 +94,16 @@ class Services:
         InvalidInput, Busy, Unavailable."""
         ready = self._worker()
         return partial(self.pictures.decode, owner, ready.width, ready.height)
+
+    def media(self) -> tuple[list[int], int]:
+        """The bitrates of a session's rungs, and the H.264 level that its picture needs. While no worker
+        runs, those of the last one; before the first one the top rung alone."""
+        if ready := self.gateway.ready:
+            media, size = self.config.worker.media, (ready.width, ready.height)
+            rungs, scale = media.ladder(*size, ready.fps), media.scale(*size)
+            level = h264_level(size[0] * scale, size[1] * scale, ready.fps, rungs[0].bitrate_bps)
+            self._media = [rung.bitrate_bps for rung in rungs], level
+        return self._media
 
     def _worker(self) -> WorkerReady:
         ready = self.gateway.ready

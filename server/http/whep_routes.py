@@ -30,7 +30,8 @@ def whep_routes(services: Services) -> APIRouter:
         services.enter(services.joinings, request, session)
         expect(request, SDP)
         offer = read_offer(await read_body(request, MAX_SDP_BYTES))
-        codec = offer.pick(request.query_params.get("codec"))
+        rates, h264_level = services.media()
+        codec = offer.pick(request.query_params.get("codec"), h264_level)
         role = services.access.role(session, request.headers.get("authorization"))
         seat = Seat(
             session=session.id,
@@ -38,6 +39,7 @@ def whep_routes(services: Services) -> APIRouter:
             steering=services.gateway,
             pts_of=session.pts_of,
             may_steer=role == "driver",
+            rates=rates,
             token=bearer(request.headers.get("authorization")),
             client=services.client(request),
         )
@@ -70,9 +72,11 @@ def whep_routes(services: Services) -> APIRouter:
         expect(request, FRAGMENT)
         lines = fragment_lines(await read_body(request, MAX_FRAGMENT_BYTES))
         ufrags = {line.partition(":")[2].strip() for line in lines if line.startswith("a=ice-ufrag:")}
-        if ufrags and viewer.ufrag not in ufrags:
-            raise NoRestart("ICE restart is not supported: DELETE this and POST a new offer", field="sdp")
-        await viewer.add_candidates(read_candidates(lines, viewer.mid))
+        offer = viewer.offer
+        if offer is not None:
+            if ufrags and offer.ufrag not in ufrags:
+                raise NoRestart("ICE restart is not supported: DELETE this and POST a new offer", field="sdp")
+            await viewer.add_candidates(read_candidates(lines, offer.shared))
         return Response(status_code=204)
 
     @router.delete("/{viewer_id}")
