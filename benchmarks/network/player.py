@@ -30,7 +30,10 @@ PLAY = """async ([url, token]) => {
   window.shown = []; window.rungs = []; window.pc = pc;
   pc.ontrack = e => {
     video.srcObject = new MediaStream([e.track]);
-    const next = () => { window.shown.push(performance.now() / 1000); video.requestVideoFrameCallback(next); };
+    const next = () => {
+      window.shown.push(performance.now() / 1000);
+      video.requestVideoFrameCallback(next);
+    };
     video.requestVideoFrameCallback(next);
   };
   const channel = pc.createDataChannel('control');
