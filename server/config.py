@@ -134,7 +134,7 @@ class ServerConfig:
     origins: tuple[str, ...] = ()  # other sites whose pages may call; "*" is any
     ice_servers: tuple[IceServer, ...] = ()
     max_viewers: int = 256  # a viewer costs about 2 ms of a core per second: these, half a core
-    viewer_timeout_s: float = 10.0  # a viewer that sends nothing for this long is gone
+    viewer_timeout_s: float = 30.0  # a viewer that sends nothing for this long is gone
     controls_per_s: float = 60.0  # of one session, over all channels
     # a session (other than main) that nobody watches or steers for this long is closed
     session_idle_s: float = 900.0

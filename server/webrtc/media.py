@@ -87,7 +87,7 @@ class MediaStream:
         self._rtx_s = clock()
         self._repeated: dict[int, float] = {}  # number → when it was sent again
         self._timer: asyncio.TimerHandle | None = None
-        self.closed = False
+        self.closed = self.suspended = False
 
     @property
     def condition(self) -> Condition:
@@ -107,6 +107,20 @@ class MediaStream:
         if self.closed or not self._fanout.join(self.subscription):
             return
         self._report()
+
+    def suspend(self) -> None:
+        """Nothing is heard of the viewer: what is sent would be lost, and it counts as nobody. Idempotent."""
+        if not self.suspended and not self.closed:
+            self.suspended = True
+            self._fanout.leave(self.subscription)
+            self.rtp.drop_waiting()
+
+    def resume(self) -> None:
+        """It is heard again: it goes on at a keyframe. Idempotent."""
+        if self.suspended and not self.closed:
+            self.suspended = False
+            self.subscription.waiting = True
+            self._fanout.join(self.subscription)
 
     def close(self) -> None:
         """Idempotent."""

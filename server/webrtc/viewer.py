@@ -149,6 +149,7 @@ class Viewer:
         bounds.charge_received(transceiver, self._budget)
         bounds.bound_sctp(self.pc, self._budget)
         self._filter = SourceFilter(connection, self._clock)
+        self._filter.on_heard = self.media.resume
         self._filter.install()
         return source
 

@@ -27,6 +27,7 @@ from server.webrtc.shares import check_shares
 from server.webrtc.viewer import OVERUSED, Seat, Viewer
 
 CHECK_S = 1.0
+SUSPEND_S = 3.0  # a viewer that is silent for this long gets nothing until it is heard again
 MEASURE_EVERY = 5  # checks
 TELL_EVERY = 2  # checks
 CONNECT_TIMEOUT_S = 15.0
@@ -168,6 +169,8 @@ class Viewers:
                 if self._lost(viewer, now_s):
                     self._gone(viewer, "silent")
                     continue
+                if viewer.connected and viewer.media is not None and now_s - viewer.heard_s > SUSPEND_S:
+                    viewer.media.suspend()
                 if checks % MEASURE_EVERY == 0:
                     self._measure(viewer)
                 if checks % TELL_EVERY == 0:

@@ -191,6 +191,7 @@ class SourceFilter:
 
     def __init__(self, connection: _Connection, clock: Callable[[], float] = time.monotonic) -> None:
         self._connection, self._clock = connection, clock
+        self.on_heard: Callable[[], None] = lambda: None
         self.heard_s = clock()
         self.dropped = 0
 
@@ -216,6 +217,7 @@ class SourceFilter:
             known = self.knows((addr[0], addr[1]))
             if known:
                 self.heard_s = self._clock()
+                self.on_heard()
             elif not data or cast(bytes, data)[0] > STUN_FIRST_BYTE_MAX:
                 self.dropped += 1
                 return
