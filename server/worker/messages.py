@@ -98,7 +98,7 @@ class WorkerFailed:
 
 @dataclass(frozen=True)
 class Packet:
-    """One encoded frame, for all viewers of a session who watch this codec on this rung. Rung 0 is the best."""
+    """One encoded frame, for all viewers of a session on this codec and rung. Rung 0 is the best."""
 
     session: str
     codec: str
