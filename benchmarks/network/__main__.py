@@ -121,7 +121,8 @@ def main() -> int:
     except BenchError as error:
         print(f"benchmarks.network: {error}", file=sys.stderr)
         return 1
-    print(json.dumps({"player": options.player, "results": results}))
+    finally:
+        print(json.dumps({"player": options.player, "results": results}))
     return 0
 
 

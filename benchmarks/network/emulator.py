@@ -26,6 +26,7 @@ TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
 SERVER_ADDRESS, VIEWER_ADDRESS = "10.77.0.1", "10.77.0.2"
 MTU = 1500
+UDP = 17
 QUEUE_BYTES = 48_000  # of packets that wait for a capped link; what overflows is lost
 _numbers = itertools.count(os.getpid() % 1000)
 
@@ -38,7 +39,7 @@ class Condition:
     delay_s: float = 0.0
     loss: float = 0.0
     up: bool = True
-    mtu: int = MTU  # packets above this vanish, as in a tunnel that reports nothing
+    mtu: int = MTU  # UDP above this vanishes, as in a tunnel that reports nothing; TCP finds out by itself
 
 
 class Link:
@@ -79,7 +80,8 @@ class Link:
     def _take(self, side: int, packet: bytes) -> None:
         now_s, link = time.monotonic(), self.condition
         down = side == 0
-        if not link.up or len(packet) > link.mtu or self._dice.random() < link.loss:
+        too_large = len(packet) > link.mtu and packet[9] == UDP
+        if not link.up or too_large or self._dice.random() < link.loss:
             self.lost += down
             return
         due_s = now_s
