@@ -116,6 +116,26 @@ class MqttOptions:
     listen: MqttListen = field(default_factory=MqttListen)
 
 
+def parse_ports(text: str) -> tuple[int, int]:
+    """As --udp-ports gives them: 40000-40100. Raises InvalidInput."""
+    first, dash, last = text.partition("-")
+    if first.isdecimal() and (last.isdecimal() or not dash):
+        ports = int(first), int(last or first)
+        if 1024 <= ports[0] <= ports[1] <= 65535:
+            return ports
+    raise InvalidInput(
+        f"--udp-ports must look like 40000-40100, from 1024 to 65535, not {text!r:.40}", field="udp_ports"
+    )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class ServerConfig:
     """All settings of `psistream serve`."""
@@ -133,6 +153,8 @@ class ServerConfig:
     api_key: str | None = None  # None: made at the start, if others can reach the server
     origins: tuple[str, ...] = ()  # other sites whose pages may call; "*" is any
     ice_servers: tuple[IceServer, ...] = ()
+    udp_ports: tuple[int, int] | None = None  # for the video, both included; None: any
+    public_addresses: tuple[str, ...] = ()  # where a router or a container's host forwards those ports
     max_viewers: int = 256  # a viewer costs about 2 ms of a core per second: these, half a core
     viewer_timeout_s: float = 30.0  # a viewer that sends nothing for this long is gone
     controls_per_s: float = 60.0  # of one session, over all channels
@@ -173,6 +195,26 @@ class ServerConfig:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InvalidInput(f"--{name.replace('_', '-')} must be a number from 0 up", field=name)
 
+        for address in self.public_addresses:
+            if not _is_address(address):
+                raise InvalidInput(
+                    f"--public-address must be an IP address such as 203.0.113.7, not {address!r:.60}",
+                    field="public_addresses",
+                )
+
+    @property
+    def media_addresses(self) -> tuple[str, ...] | None:
+        """Where the video may come from: the address that the server listens on, so that a server on loopback
+        opens nothing to others. None: all interfaces, also where `public_addresses` says that others come by
+        a proxy."""
+        if self.public_addresses:
+            return None
+        if self.host == "localhost":
+            return "127.0.0.1", "::1"
+        if not _is_address(self.host) or ipaddress.ip_address(self.host).is_unspecified:
+            return None
+        return (self.host,)
+
     @property
     def keeps_spare(self) -> bool | None:
         """None: where memory allows. A GPU's memory cannot be judged here, so nothing is assumed of it."""
@@ -185,7 +227,4 @@ class ServerConfig:
         """Whether only this machine can reach the server."""
         if self.host == "localhost":
             return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return _is_address(self.host) and ipaddress.ip_address(self.host).is_loopback

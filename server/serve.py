@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, cast
 from engine.backends.registry import DEFAULT_BACKEND, MODULES
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput, PsistreamError, Unavailable
-from server.config import IceServer, MediaConfig, Placement, ServerConfig, WorkerConfig
+from server.config import IceServer, MediaConfig, Placement, ServerConfig, WorkerConfig, parse_ports
 from server.control.mqtt import arguments as mqtt
 from server.logs import FloodFilter
 from server.tasks import Tasks
@@ -88,6 +88,14 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--ice-server", action="append", default=[], metavar="URL", help="stun:host:port, turn:user:pass@host"
     )
+    add("--udp-ports", metavar="A-B", help="for the video, such as 40000-40100 (default: any free ones)")
+    add(
+        "--public-address",
+        action="append",
+        default=[],
+        metavar="IP",
+        help="of the router or host that forwards --udp-ports to this machine",
+    )
     add("--allow-origin", action="append", default=[], metavar="URL", help="another site that may call")
     add("--api-key", default=os.environ.get(KEY_VARIABLE), help=f"needed to open sessions (${KEY_VARIABLE})")
     mqtt.add_arguments(p)
@@ -131,6 +139,8 @@ def settings(args: argparse.Namespace) -> ServerConfig:
         api_key=args.api_key or None,
         origins=tuple(args.allow_origin),
         ice_servers=tuple(IceServer.parse(url) for url in args.ice_server),
+        udp_ports=None if args.udp_ports is None else parse_ports(args.udp_ports),
+        public_addresses=tuple(args.public_address),
         max_viewers=args.max_viewers,
         spare=args.spare,
         client_sessions=args.client_sessions,

@@ -52,7 +52,9 @@ class Viewers:
         self._viewers: dict[str, Viewer] = {}
         self._graves: OrderedDict[str, None] = OrderedDict()
         self._leaving: set[str] = set()
-        self._gatherer = Gatherer(clock=clock)
+        self._gatherer = Gatherer(
+            config.media_addresses, config.udp_ports, config.public_addresses, clock=clock
+        )
         self._tasks, self._closings = Tasks(), Tasks()
         self._stop_listening = steering.listen(self._heard)
 

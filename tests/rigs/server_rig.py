@@ -99,7 +99,7 @@ class Watcher:
         self.pc, self.channel = pc, channel
         self.messages: list[dict[str, Any]] = []
         self.track: MediaStreamTrack | None = None
-        self.location = ""
+        self.location = self.etag = ""
         pc.on("track", self._on_track)
         if channel is not None:
             channel.on("message", lambda text: self.messages.append(json.loads(text)))
@@ -113,7 +113,7 @@ class Watcher:
 
     async def accept(self, response: httpx.Response) -> None:
         assert response.status_code == 201, response.text
-        self.location = response.headers["Location"]
+        self.location, self.etag = response.headers["Location"], response.headers["ETag"]
         await self.pc.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
 
     async def frame(self, within_s: float = 20.0) -> VideoFrame:
