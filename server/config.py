@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput
@@ -116,6 +117,19 @@ class MqttOptions:
     listen: MqttListen = field(default_factory=MqttListen)
 
 
+def check_whip(url: str) -> None:
+    """Raises InvalidInput for what can't be pushed to."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        known = False
+    if not known:
+        raise InvalidInput(f"whip must be an http or https URL, not {url[:80]!r}", field="whip")
+    if parts.username or parts.password:
+        raise InvalidInput("whip must have no user name or password in it: give a token", field="whip")
+
+
 def parse_ports(text: str) -> tuple[int, int]:
     """As --udp-ports gives them: 40000-40100. Raises InvalidInput."""
     first, dash, last = text.partition("-")
@@ -155,6 +169,8 @@ class ServerConfig:
     ice_servers: tuple[IceServer, ...] = ()
     udp_ports: tuple[int, int] | None = None  # for the video, both included; None: any
     public_addresses: tuple[str, ...] = ()  # where a router or a container's host forwards those ports
+    whip: str | None = None  # where the session `main` is pushed to
+    whip_token: str | None = None
     max_viewers: int = 256  # a viewer costs about 2 ms of a core per second: these, half a core
     viewer_timeout_s: float = 30.0  # a viewer that sends nothing for this long is gone
     controls_per_s: float = 60.0  # of one session, over all channels
@@ -195,6 +211,8 @@ class ServerConfig:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InvalidInput(f"--{name.replace('_', '-')} must be a number from 0 up", field=name)
 
+        if self.whip is not None:
+            check_whip(self.whip)
         for address in self.public_addresses:
             if not _is_address(address):
                 raise InvalidInput(

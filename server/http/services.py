@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,13 +12,13 @@ from functools import partial
 
 from starlette.requests import Request
 
-from engine.errors import Unavailable
+from engine.errors import Unavailable, UnknownSession
 from engine.types import ByteArray
 from server.config import MIN_BITRATE_BPS, ServerConfig
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.service import open_mqtt
 from server.gateway.gateway import Gateway
-from server.gateway.session import GatewaySession
+from server.gateway.session import MAIN, GatewaySession
 from server.http.auth import Access, bearer, client_name
 from server.http.pictures import Pictures
 from server.http.problems import RateLimited, TooLarge, TooSlow
@@ -25,12 +26,14 @@ from server.http.snapshot_header import check_header
 from server.metrics import Metrics
 from server.ratelimit import Door
 from server.tasks import Tasks
+from server.webrtc.pushes import Pushes
 from server.webrtc.viewers import FAREWELL_S, Viewers
 from server.worker.base import NOT_RUNNING, MakeWorker
 from server.worker.encoder import h264_level
 from server.worker.messages import WorkerReady
 
 LAG_EVERY_S = 0.5
+PUSH_EVERY_S = 1.0
 # requests per second and at once: for each token, session and address, and for all together
 OPENINGS = (1, 20), (1, 20), (1, 20), (5, 60)
 JOININGS = (4, 24), (6, 32), (16, 96), (40, 192)  # each viewer costs a certificate and sockets
@@ -49,6 +52,7 @@ class Services:
     metrics: Metrics
     gateway: Gateway
     viewers: Viewers
+    pushes: Pushes
     mqtt: MqttBridge | None = None
     pictures: Pictures = field(default_factory=Pictures)
     parsing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_BODIES_AT_ONCE))
@@ -156,8 +160,14 @@ async def running(config: ServerConfig, access: Access, make_worker: MakeWorker)
     """Everything behind the routes, from loading the model to the last message to viewers."""
     metrics = Metrics()
     tasks = Tasks()
-    async with Gateway(config, make_worker, metrics) as gateway, Viewers(config, gateway, metrics) as viewers:
-        services = Services(config, access, metrics, gateway, viewers)
+    async with (
+        Gateway(config, make_worker, metrics) as gateway,
+        Viewers(config, gateway, metrics) as viewers,
+        Pushes(config, gateway) as pushes,
+    ):
+        services = Services(config, access, metrics, gateway, viewers, pushes)
+        if config.whip is not None:
+            tasks.spawn(_push_main(services, config.whip), "push-main")
         async with open_mqtt(config.mqtt, gateway, config.mqtt_options) as services.mqtt:
             if services.mqtt is not None:
                 metrics.mqtt(services.mqtt)
@@ -170,6 +180,17 @@ async def running(config: ServerConfig, access: Access, make_worker: MakeWorker)
                 await gateway.end_all()
                 if len(viewers):
                     await asyncio.sleep(FAREWELL_S)  # or connections end before their last message
+
+
+async def _push_main(services: Services, url: str) -> None:
+    """Whenever the session `main` is there and is not pushed yet: it is opened again after a loss."""
+    while True:
+        with contextlib.suppress(UnknownSession):
+            main = services.gateway.session(MAIN)
+            if not services.pushes.of(main.id):
+                rates, _ = services.media()
+                services.pushes.start(main.id, main.fanout, rates, url, services.config.whip_token)
+        await asyncio.sleep(PUSH_EVERY_S)
 
 
 async def _measure_lag(metrics: Metrics) -> None:
