@@ -25,6 +25,7 @@ from server.http.problems import RateLimited, TooLarge, TooSlow
 from server.http.snapshot_header import check_header
 from server.metrics import Metrics
 from server.ratelimit import Door
+from server.recording.hls import Hls
 from server.tasks import Tasks
 from server.webrtc.pushes import Pushes
 from server.webrtc.viewers import FAREWELL_S, Viewers
@@ -54,6 +55,7 @@ class Services:
     viewers: Viewers
     pushes: Pushes
     mqtt: MqttBridge | None = None
+    hls: dict[str, Hls] = field(default_factory=dict)  # by session, while somebody asks for its playlist
     pictures: Pictures = field(default_factory=Pictures)
     parsing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_BODIES_AT_ONCE))
     openings: Door = field(default_factory=lambda: Door(*OPENINGS))
@@ -108,6 +110,12 @@ class Services:
             level = h264_level(size[0] * scale, size[1] * scale, ready.fps, rungs[0].bitrate_bps)
             self._media = [rung.bitrate_bps for rung in rungs], level
         return self._media
+
+    def close_hls(self, *, idle_only: bool = False) -> None:
+        """With `idle_only`, what nobody asks for any more, or whose session has ended."""
+        for name, hls in list(self.hls.items()):
+            if not idle_only or hls.idle or name not in self.gateway.session_ids():
+                self.hls.pop(name).close()
 
     def _worker(self) -> WorkerReady:
         ready = self.gateway.ready
@@ -171,12 +179,13 @@ async def running(config: ServerConfig, access: Access, make_worker: MakeWorker)
         async with open_mqtt(config.mqtt, gateway, config.mqtt_options) as services.mqtt:
             if services.mqtt is not None:
                 metrics.mqtt(services.mqtt)
-            tasks.spawn(_measure_lag(metrics), "measure-lag")
+            tasks.spawn(_look_after(services), "look-after")
             try:
                 yield services
             finally:
                 await tasks.close()
                 await asyncio.to_thread(services.pictures.close)
+                services.close_hls()
                 await gateway.end_all()
                 if len(viewers):
                     await asyncio.sleep(FAREWELL_S)  # or connections end before their last message
@@ -193,12 +202,14 @@ async def _push_main(services: Services, url: str) -> None:
         await asyncio.sleep(PUSH_EVERY_S)
 
 
-async def _measure_lag(metrics: Metrics) -> None:
+async def _look_after(services: Services) -> None:
+    """Ends HLS that nobody asks for, and measures how late the event loop is."""
     clock = time.monotonic
     while True:
+        services.close_hls(idle_only=True)
         due_s = clock() + LAG_EVERY_S
         await asyncio.sleep(LAG_EVERY_S)
-        metrics.loop_lag_s.set(max(0.0, clock() - due_s))
+        services.metrics.loop_lag_s.set(max(0.0, clock() - due_s))
 
 
 def worker_maker(config: ServerConfig) -> MakeWorker:

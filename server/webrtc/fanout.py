@@ -10,7 +10,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-from server.ladder import rendition
+from server.ladder import parts, rendition
+from server.recording.recent import Frame, Recent
 from server.webrtc.packetize import Payloads, packetize
 from server.worker.messages import Packet
 
@@ -47,6 +48,7 @@ class Fanout:
         self._next_number = 0
         self._queue: deque[tuple[Payloads, str, list[Subscription]]] = deque()
         self._busy = False
+        self.recent = Recent()
         self.closed = False
 
     @property
@@ -67,7 +69,7 @@ class Fanout:
         if self.closed:
             return False
         self._subscriptions.append(subscription)
-        self._on_change(self.viewers)
+        self._changed()
         self._on_keyframe(rendition(subscription.codec, subscription.wanted))
         return True
 
@@ -78,7 +80,7 @@ class Fanout:
         subscription.wanted = rung
         if at_once:
             subscription.rung, subscription.waiting = rung, True
-        self._on_change(self.viewers)
+        self._changed()
         if subscription.rung != rung or subscription.waiting:
             self._on_keyframe(rendition(subscription.codec, rung))
 
@@ -86,7 +88,7 @@ class Fanout:
         """Idempotent."""
         if subscription in self._subscriptions:
             self._subscriptions.remove(subscription)
-            self._on_change(self.viewers)
+            self._changed()
 
     def request_keyframe(self, subscription: Subscription) -> None:
         self._on_keyframe(rendition(subscription.codec, subscription.rung))
@@ -99,7 +101,10 @@ class Fanout:
         if not count:
             return 0
         payloads = packetize(packet.codec, packet.data, self._number(packet.pts_90k))
-        self._queue.append((Payloads(payloads, packet.pts_90k, packet.keyframe), name, watching))
+        frame = Payloads(payloads, packet.pts_90k, packet.keyframe, packet.data)
+        self._queue.append((frame, name, watching))
+        if self.recent.add(Frame(name, packet.pts_90k, packet.keyframe, packet.data)):
+            self._on_keyframe(name)
         if not self._busy:
             self._serve()
         elif len(self._queue) > QUEUE:
@@ -113,6 +118,13 @@ class Fanout:
         self.closed = True
         self._subscriptions.clear()
         self._queue.clear()
+
+    def _changed(self) -> None:
+        """Clips keep the best rendition that is watched; the one that is kept stays while it is."""
+        viewers = self.viewers
+        if self.recent.rendition not in viewers:
+            self.recent.keep(min(viewers, key=lambda name: parts(name)[1], default=None))
+        self._on_change(viewers)
 
     def _number(self, pts_90k: int) -> int:
         """The same for a frame on every rung, so that it never falls when a viewer changes rungs."""
@@ -148,7 +160,7 @@ class Fanout:
                 self._on_keyframe(name)  # it has had this frame already
                 return
             s.rung, s.waiting = s.wanted, False
-            self._on_change(self.viewers)
+            self._changed()
         elif name != rendition(s.codec, s.rung):
             return
         if s.waiting and not frame.keyframe:

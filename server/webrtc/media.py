@@ -22,7 +22,7 @@ from server.webrtc.rtp import Extensions, RtpStream
 
 REPORT_S = 1.0
 RTX_SHARE, RTX_LEAST_BPS, RTX_BURST_S = 0.5, 100_000, 0.5
-COPY_AFTER_S = 0.01  # a copy sent together with its original would be lost together with it
+COPY_EVERY_S = 0.012  # a copy sent together with its original would be lost together with it
 BACKLOG_MAX = 256  # packets
 START_BPS = 1_500_000  # a viewer whose link is not known yet begins on a rung below this
 
@@ -44,7 +44,7 @@ class Condition:
     loss: float  # share of packets, 0 to 1
     rtt_s: float | None
     queue_s: float | None
-    protected: bool  # everything is sent twice
+    copies: int  # of each packet, against loss
     why: str  # of the latest change: start, queue, loss, remb, free
 
 
@@ -99,7 +99,7 @@ class MediaStream:
             link.loss,
             link.rtt_s,
             link.queue_s,
-            control.protect,
+            control.copies,
             control.why,
         )
 
@@ -148,15 +148,17 @@ class MediaStream:
         self.link.sized(size, now_s)
         if self.subscription.sent == 0:
             self.on_picture()
-        if self.control.protect:
-            asyncio.get_running_loop().call_later(COPY_AFTER_S, self._copy, len(frame.payloads))
+        if self.control.copies:
+            numbers = self.rtp.latest(len(frame.payloads))
+            for i in range(self.control.copies):
+                asyncio.get_running_loop().call_later(COPY_EVERY_S * (i + 1), self._copy, numbers)
         elif self.control.probe_bps:
             self._probe(size)
         return True
 
-    def _copy(self, packets: int) -> None:
-        """The latest packets once more, so that one that is lost needs no round trip."""
-        for number in reversed(self.rtp.latest(packets)):
+    def _copy(self, numbers: list[int]) -> None:
+        """A frame's packets once more, so that one that is lost needs no round trip."""
+        for number in reversed(numbers):
             self._repeated[number] = self._clock()
             self.link.sized(self.rtp.repeat(number), self._clock())
 
@@ -224,7 +226,7 @@ class MediaStream:
             self._repeated.pop(next(iter(self._repeated)))
 
     def _steer(self, now_s: float) -> None:
-        before, protected = self.control.rung, self.control.protect
+        before, copies = self.control.rung, self.control.copies
         self.control.update(self.link, self.link.sent_bps(), now_s)
         if not self.rtp.can_repeat:
             self.control.without_probe(self.link, now_s)
@@ -233,5 +235,5 @@ class MediaStream:
             if rung > before:
                 self.rtp.drop_waiting()
             self._fanout.move(self.subscription, rung, at_once=rung > before)
-        if (rung, self.control.protect) != (before, protected):
+        if (rung, self.control.copies) != (before, copies):
             self.on_condition()

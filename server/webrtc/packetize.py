@@ -22,6 +22,7 @@ class Payloads(NamedTuple):
     payloads: list[bytes]
     timestamp: int
     keyframe: bool
+    data: bytes = b""  # the frame as it was encoded
 
 
 def packetize(codec: str, data: bytes, picture_id: int) -> list[bytes]:

@@ -222,7 +222,7 @@ class Viewer:
                     "loss": round(now.loss, 3),
                     "rtt_ms": None if now.rtt_s is None else round(1000 * now.rtt_s, 1),
                     "queue_ms": None if now.queue_s is None else round(1000 * now.queue_s, 1),
-                    "protected": now.protected,
+                    "copies": now.copies,
                     "why": now.why,
                 }
             )

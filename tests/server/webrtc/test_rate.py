@@ -61,14 +61,14 @@ class Road:
                 self.now_s += 1 / FPS / 5
                 self._tell()
             self.rungs.append((self.now_s, self.control.rung))
-            self.protected_s += self.control.protect / FPS
+            self.protected_s += (self.control.copies > 0) / FPS
 
     def _frame(self) -> None:
         control = self.control
         self.frames += 1
         if control.rung == 3 and self.frames % 4:
             return
-        bits = control.rates[control.rung] * (2 if control.protect else 1)
+        bits = control.rates[control.rung] * (1 + control.copies)
         bits = max(bits, int(control.probe_bps)) * (4 if control.rung == 3 else 1)
         for _ in range(max(1, round(bits / 8 / FPS / PACKET))):
             self._packet()
@@ -140,12 +140,29 @@ def test_a_link_that_gets_narrow_is_left_within_a_second_and_climbed_again_withi
     assert {rung for at_s, rung in road.rungs if 23 < at_s < 40} == {2}
 
 
-@pytest.mark.parametrize("loss", [0.05, 0.1, 0.2])
-def test_loss_that_the_rate_does_not_cause_is_met_by_sending_twice(loss: float) -> None:
+@pytest.mark.parametrize(("loss", "rung"), [(0.05, 1), (0.1, 2), (0.2, 2)])
+def test_loss_that_the_rate_does_not_cause_is_met_by_copies(loss: float, rung: int) -> None:
+    """On a rung where they cost no more than the top rung without."""
     road = Road(lambda now_s: 5e6, delay_s=0.05, loss=loss)
     road.play(60)
-    assert road.share_on(1, 10) > 0.9
-    assert road.protected_s > (45 if loss > 0.05 else 0)
+    assert road.share_on(rung, 10) > 0.9
+    assert road.protected_s > 45
+
+
+def test_loss_that_ends_is_forgotten() -> None:
+    road = Road(lambda now_s: 5e6, delay_s=0.05)
+    road.loss = 0.1
+    road.play(20)
+    assert road.control.copies == 2
+    road.loss = 0.0
+    road.play(60)
+    assert (road.control.copies, road.control.rung) == (0, 0)
+
+
+def test_a_near_viewer_is_repaired_by_retransmission_alone() -> None:
+    road = Road(lambda now_s: 5e6, delay_s=0.005, loss=0.06)
+    road.play(30)
+    assert (road.control.copies, road.control.rung) == (0, 0)
 
 
 def test_a_policer_without_a_queue_is_met_by_a_lower_rung() -> None:
