@@ -2,7 +2,7 @@
 
 It goes down when a queue builds up or packets are lost because of the rate, and up after a probe: for a while
 packets are sent twice, as if the next rung were on already. Loss that does not depend on the rate is met by
-sending everything two or three times, on a lower rung, so that it costs no more than the top rung. The signals
+sending everything up to three times, on a lower rung, so that it costs no more than the top rung. The signals
 are those of RFC 8698 and draft-ietf-rmcat-gcc-02; rungs make the rest simpler than there.
 """
 
