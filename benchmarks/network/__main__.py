@@ -41,7 +41,7 @@ def server(spaces: Namespaces, arguments: list[str]) -> Iterator[str]:
     serve = [sys.executable, "-m", "server.cli", "serve", "--host", SERVER_ADDRESS, "--port", str(PORT)]
     command = spaces.command(spaces.server, *serve, "--mqtt", "off", "--api-key", KEY, *arguments)
     base = f"http://{SERVER_ADDRESS}:{PORT}/"
-    with tempfile.TemporaryFile("w+") as log:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         try:
             ready = f"import httpx; raise SystemExit(httpx.get('{base}readyz', timeout=2).status_code != 200)"
