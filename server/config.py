@@ -10,9 +10,11 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput
+from server.ladder import Rung, ladder
 
 Placement = Literal["process", "thread"]
 SMALL_PIXELS = 200 * 200  # below this a picture is doubled before it is encoded
@@ -25,7 +27,8 @@ MIN_BITRATE_BPS, MAX_BITRATE_BPS = 900_000, 4_000_000
 
 @dataclass(frozen=True)
 class MediaConfig:
-    """How frames become packets. None, and an `upscale` of 0, mean that the size of the picture decides."""
+    """How frames become packets. None, and an `upscale` of 0, mean that the size of the picture decides.
+    `bitrate_bps` is that of the top rung, so no viewer gets more."""
 
     bitrate_bps: int | None = None
     upscale: int = 0
@@ -51,6 +54,12 @@ class MediaConfig:
         """For a picture encoded at this size. Generous: small pictures come out nearly lossless."""
         wanted = int(width * height * fps * BITS_PER_PIXEL)
         return self.bitrate_bps or max(MIN_BITRATE_BPS, min(MAX_BITRATE_BPS, wanted))
+
+    def ladder(self, width: int, height: int, fps: int) -> tuple[Rung, ...]:
+        """The rungs of a session whose model makes pictures of this size."""
+        scale = self.scale(width, height)
+        width, height = width * scale, height * scale
+        return ladder(self.bitrate(width, height, fps), width, height, fps)
 
 
 @dataclass(frozen=True)
@@ -108,6 +117,39 @@ class MqttOptions:
     listen: MqttListen = field(default_factory=MqttListen)
 
 
+def check_whip(url: str) -> None:
+    """Raises InvalidInput for what can't be pushed to."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        known = False
+    if not known:
+        raise InvalidInput(f"whip must be an http or https URL, not {url[:80]!r}", field="whip")
+    if parts.username or parts.password:
+        raise InvalidInput("whip must have no user name or password in it: give a token", field="whip")
+
+
+def parse_ports(text: str) -> tuple[int, int]:
+    """As --udp-ports gives them: 40000-40100. Raises InvalidInput."""
+    first, dash, last = text.partition("-")
+    if first.isdecimal() and (last.isdecimal() or not dash):
+        ports = int(first), int(last or first)
+        if 1024 <= ports[0] <= ports[1] <= 65535:
+            return ports
+    raise InvalidInput(
+        f"--udp-ports must look like 40000-40100, from 1024 to 65535, not {text!r:.40}", field="udp_ports"
+    )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class ServerConfig:
     """All settings of `psistream serve`."""
@@ -125,8 +167,12 @@ class ServerConfig:
     api_key: str | None = None  # None: made at the start, if others can reach the server
     origins: tuple[str, ...] = ()  # other sites whose pages may call; "*" is any
     ice_servers: tuple[IceServer, ...] = ()
+    udp_ports: tuple[int, int] | None = None  # for the video, both included; None: any
+    public_addresses: tuple[str, ...] = ()  # where a router or a container's host forwards those ports
+    whip: str | None = None  # where the session `main` is pushed to
+    whip_token: str | None = None
     max_viewers: int = 256  # a viewer costs about 2 ms of a core per second: these, half a core
-    viewer_timeout_s: float = 10.0  # a viewer that sends nothing for this long is gone
+    viewer_timeout_s: float = 30.0  # a viewer that sends nothing for this long is gone
     controls_per_s: float = 60.0  # of one session, over all channels
     # a session (other than main) that nobody watches or steers for this long is closed
     session_idle_s: float = 900.0
@@ -165,6 +211,28 @@ class ServerConfig:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InvalidInput(f"--{name.replace('_', '-')} must be a number from 0 up", field=name)
 
+        if self.whip is not None:
+            check_whip(self.whip)
+        for address in self.public_addresses:
+            if not _is_address(address):
+                raise InvalidInput(
+                    f"--public-address must be an IP address such as 203.0.113.7, not {address!r:.60}",
+                    field="public_addresses",
+                )
+
+    @property
+    def media_addresses(self) -> tuple[str, ...] | None:
+        """Where the video may come from: the address that the server listens on, so that a server on loopback
+        opens nothing to others. None: all interfaces, also where `public_addresses` says that others come by
+        a proxy."""
+        if self.public_addresses:
+            return None
+        if self.host == "localhost":
+            return "127.0.0.1", "::1"
+        if not _is_address(self.host) or ipaddress.ip_address(self.host).is_unspecified:
+            return None
+        return (self.host,)
+
     @property
     def keeps_spare(self) -> bool | None:
         """None: where memory allows. A GPU's memory cannot be judged here, so nothing is assumed of it."""
@@ -177,7 +245,4 @@ class ServerConfig:
         """Whether only this machine can reach the server."""
         if self.host == "localhost":
             return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return _is_address(self.host) and ipaddress.ip_address(self.host).is_loopback

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, cast
 from engine.backends.registry import DEFAULT_BACKEND, MODULES
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput, PsistreamError, Unavailable
-from server.config import IceServer, MediaConfig, Placement, ServerConfig, WorkerConfig
+from server.config import IceServer, MediaConfig, Placement, ServerConfig, WorkerConfig, parse_ports
 from server.control.mqtt import arguments as mqtt
 from server.logs import FloodFilter
 from server.tasks import Tasks
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from server.http.services import Services
 
 KEY_VARIABLE = "PSISTREAM_API_KEY"
+WHIP_VARIABLE = "PSISTREAM_WHIP_TOKEN"
 QUIET = ("aiortc", "aioice", "amqtt", "aiomqtt", "uvicorn", "transitions", "libav")
 defaults = ServerConfig()
 
@@ -88,6 +89,21 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--ice-server", action="append", default=[], metavar="URL", help="stun:host:port, turn:user:pass@host"
     )
+    add("--udp-ports", metavar="A-B", help="for the video, such as 40000-40100 (default: any free ones)")
+    add(
+        "--public-address",
+        action="append",
+        default=[],
+        metavar="IP",
+        help="of the router or host that forwards --udp-ports to this machine",
+    )
+    add("--whip", metavar="URL", help="push the session `main` there, to a server that many can watch it on")
+    add(
+        "--whip-token",
+        default=os.environ.get(WHIP_VARIABLE),
+        metavar="TOKEN",
+        help=f"for --whip (${WHIP_VARIABLE})",
+    )
     add("--allow-origin", action="append", default=[], metavar="URL", help="another site that may call")
     add("--api-key", default=os.environ.get(KEY_VARIABLE), help=f"needed to open sessions (${KEY_VARIABLE})")
     mqtt.add_arguments(p)
@@ -131,6 +147,10 @@ def settings(args: argparse.Namespace) -> ServerConfig:
         api_key=args.api_key or None,
         origins=tuple(args.allow_origin),
         ice_servers=tuple(IceServer.parse(url) for url in args.ice_server),
+        udp_ports=None if args.udp_ports is None else parse_ports(args.udp_ports),
+        public_addresses=tuple(args.public_address),
+        whip=args.whip,
+        whip_token=args.whip_token or None,
         max_viewers=args.max_viewers,
         spare=args.spare,
         client_sessions=args.client_sessions,

@@ -16,7 +16,7 @@ import numpy as np
 from engine.errors import BackendError, ModelFilesError, OutOfMemory
 
 COUNTS = ("fail_after", "hang_after", "most_rows")
-MOST = {"delay_s": 600.0, "jitter": 1.0, "hang_s": 600.0} | dict.fromkeys(COUNTS, 10**9)
+MOST = {"delay_s": 600.0, "jitter": 1.0, "hang_s": 600.0, "busy": 128.0} | dict.fromkeys(COUNTS, 10**9)
 
 
 class FakeDevice:
@@ -25,7 +25,8 @@ class FakeDevice:
     spent by `sleep`.
 
     After `fail_after` calls of `denoise` each further one fails. The one after `hang_after` takes `hang_s`
-    longer. With more than `most_rows` rows memory runs out."""
+    longer. With more than `most_rows` rows memory runs out. `busy` is how much each pixel flickers, so that
+    an encoder has as much to do as with a real picture."""
 
     def __init__(
         self,
@@ -37,11 +38,12 @@ class FakeDevice:
         hang_after: int | None = None,
         hang_s: float = 60.0,
         most_rows: int | None = None,
+        busy: float = 0.0,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.delay_s, self.jitter, self.costs = delay_s, jitter, dict(costs or {})
         self.fail_after, self.most_rows = fail_after, most_rows
-        self.hang_after, self.hang_s = hang_after, hang_s
+        self.hang_after, self.hang_s, self.busy = hang_after, hang_s, busy
         self.calls: dict[str, int] = {}
         self.batches: list[int] = []  # rows of the latest `denoise` calls
         self._dice = np.random.Generator(np.random.Philox(11))

@@ -22,6 +22,8 @@ from server.http.fairness import Fairness
 from server.http.guard import Guard
 from server.http.health_routes import health_routes
 from server.http.problems import on_disconnect, on_error
+from server.http.push_routes import push_routes
+from server.http.recording_routes import recording_routes
 from server.http.services import Services, running, worker_maker
 from server.http.session_routes import session_routes
 from server.http.snapshot_routes import snapshot_routes
@@ -68,7 +70,7 @@ def create_ops_app(services: Services) -> FastAPI:
 
 
 def add_routes(app: FastAPI, services: Services) -> None:
-    for routes in (session_routes, snapshot_routes, whep_routes):
+    for routes in (session_routes, snapshot_routes, whep_routes, push_routes, recording_routes):
         app.include_router(routes(services))
     app.include_router(health_routes(services, metrics=services.config.ops_port is None))
     page = web_folder()

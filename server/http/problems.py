@@ -47,6 +47,12 @@ class NoRestart(InvalidInput):
     code = "no_ice_restart"
 
 
+class WrongVersion(InvalidInput):
+    """If-Match names an ICE session that is not the present one."""
+
+    code = "wrong_version"
+
+
 class RateLimited(InvalidInput):
     """The client sends too much; it may try again in `retry_after_s`."""
 
@@ -68,6 +74,7 @@ STATUS: tuple[tuple[type[PsistreamError], int], ...] = (  # the first that match
     (TooLarge, 413),
     (WrongType, 415),
     (NoRestart, 422),
+    (WrongVersion, 412),
     (RateLimited, 429),
     (NotAcceptable, 406),
     (InvalidInput, 400),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,25 +12,29 @@ from functools import partial
 
 from starlette.requests import Request
 
-from engine.errors import Unavailable
+from engine.errors import Unavailable, UnknownSession
 from engine.types import ByteArray
-from server.config import ServerConfig
+from server.config import MIN_BITRATE_BPS, ServerConfig
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.service import open_mqtt
 from server.gateway.gateway import Gateway
-from server.gateway.session import GatewaySession
+from server.gateway.session import MAIN, GatewaySession
 from server.http.auth import Access, bearer, client_name
 from server.http.pictures import Pictures
 from server.http.problems import RateLimited, TooLarge, TooSlow
 from server.http.snapshot_header import check_header
 from server.metrics import Metrics
 from server.ratelimit import Door
+from server.recording.hls import Hls
 from server.tasks import Tasks
+from server.webrtc.pushes import Pushes
 from server.webrtc.viewers import FAREWELL_S, Viewers
 from server.worker.base import NOT_RUNNING, MakeWorker
+from server.worker.encoder import h264_level
 from server.worker.messages import WorkerReady
 
 LAG_EVERY_S = 0.5
+PUSH_EVERY_S = 1.0
 # requests per second and at once: for each token, session and address, and for all together
 OPENINGS = (1, 20), (1, 20), (1, 20), (5, 60)
 JOININGS = (4, 24), (6, 32), (16, 96), (40, 192)  # each viewer costs a certificate and sockets
@@ -48,7 +53,9 @@ class Services:
     metrics: Metrics
     gateway: Gateway
     viewers: Viewers
+    pushes: Pushes
     mqtt: MqttBridge | None = None
+    hls: dict[str, Hls] = field(default_factory=dict)  # by session, while somebody asks for its playlist
     pictures: Pictures = field(default_factory=Pictures)
     parsing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_BODIES_AT_ONCE))
     openings: Door = field(default_factory=lambda: Door(*OPENINGS))
@@ -61,6 +68,7 @@ class Services:
         rate = self.config.controls_per_s
         own = (rate, int(2 * rate))
         self.controls = Door(own, own, (4 * rate, int(8 * rate)), (40 * rate, int(80 * rate)))
+        self._media = [MIN_BITRATE_BPS], 0
 
     def driven(self, request: Request, session_id: str) -> GatewaySession:
         """The session, if this caller may steer it. Raises UnknownSession, Unauthorized, Forbidden."""
@@ -92,6 +100,22 @@ class Services:
         InvalidInput, Busy, Unavailable."""
         ready = self._worker()
         return partial(self.pictures.decode, owner, ready.width, ready.height)
+
+    def media(self) -> tuple[list[int], int]:
+        """The bitrates of a session's rungs, and the H.264 level that its picture needs. While no worker
+        runs, those of the last one; before the first one the top rung alone."""
+        if ready := self.gateway.ready:
+            media, size = self.config.worker.media, (ready.width, ready.height)
+            rungs, scale = media.ladder(*size, ready.fps), media.scale(*size)
+            level = h264_level(size[0] * scale, size[1] * scale, ready.fps, rungs[0].bitrate_bps)
+            self._media = [rung.bitrate_bps for rung in rungs], level
+        return self._media
+
+    def close_hls(self, *, idle_only: bool = False) -> None:
+        """With `idle_only`, what nobody asks for any more, or whose session has ended."""
+        for name, hls in list(self.hls.items()):
+            if not idle_only or hls.idle or name not in self.gateway.session_ids():
+                self.hls.pop(name).close()
 
     def _worker(self) -> WorkerReady:
         ready = self.gateway.ready
@@ -144,28 +168,48 @@ async def running(config: ServerConfig, access: Access, make_worker: MakeWorker)
     """Everything behind the routes, from loading the model to the last message to viewers."""
     metrics = Metrics()
     tasks = Tasks()
-    async with Gateway(config, make_worker, metrics) as gateway, Viewers(config, gateway, metrics) as viewers:
-        services = Services(config, access, metrics, gateway, viewers)
+    async with (
+        Gateway(config, make_worker, metrics) as gateway,
+        Viewers(config, gateway, metrics) as viewers,
+        Pushes(config, gateway) as pushes,
+    ):
+        services = Services(config, access, metrics, gateway, viewers, pushes)
+        if config.whip is not None:
+            tasks.spawn(_push_main(services, config.whip), "push-main")
         async with open_mqtt(config.mqtt, gateway, config.mqtt_options) as services.mqtt:
             if services.mqtt is not None:
                 metrics.mqtt(services.mqtt)
-            tasks.spawn(_measure_lag(metrics), "measure-lag")
+            tasks.spawn(_look_after(services), "look-after")
             try:
                 yield services
             finally:
                 await tasks.close()
                 await asyncio.to_thread(services.pictures.close)
+                services.close_hls()
                 await gateway.end_all()
                 if len(viewers):
                     await asyncio.sleep(FAREWELL_S)  # or connections end before their last message
 
 
-async def _measure_lag(metrics: Metrics) -> None:
+async def _push_main(services: Services, url: str) -> None:
+    """Whenever the session `main` is there and is not pushed yet: it is opened again after a loss."""
+    while True:
+        with contextlib.suppress(UnknownSession):
+            main = services.gateway.session(MAIN)
+            if not services.pushes.of(main.id):
+                rates, _ = services.media()
+                services.pushes.start(main.id, main.fanout, rates, url, services.config.whip_token)
+        await asyncio.sleep(PUSH_EVERY_S)
+
+
+async def _look_after(services: Services) -> None:
+    """Ends HLS that nobody asks for, and measures how late the event loop is."""
     clock = time.monotonic
     while True:
+        services.close_hls(idle_only=True)
         due_s = clock() + LAG_EVERY_S
         await asyncio.sleep(LAG_EVERY_S)
-        metrics.loop_lag_s.set(max(0.0, clock() - due_s))
+        services.metrics.loop_lag_s.set(max(0.0, clock() - due_s))
 
 
 def worker_maker(config: ServerConfig) -> MakeWorker:

@@ -32,8 +32,8 @@ from server.gateway.gateway import Gateway
 from server.http.app import create_app
 from server.http.services import Services
 from server.metrics import Metrics
-from server.webrtc import adapter
-from server.webrtc.fanout import Fanout, PacketTrack
+from server.webrtc.adapter.addresses import Gatherer, ice_connection
+from server.webrtc.fanout import Fanout, Subscription
 from server.worker.base import Alive, Event, GoOn, MakeWorker, OnEvent, Order, WorkerLost
 from server.worker.messages import (
     CloseSession,
@@ -99,7 +99,7 @@ class Watcher:
         self.pc, self.channel = pc, channel
         self.messages: list[dict[str, Any]] = []
         self.track: MediaStreamTrack | None = None
-        self.location = ""
+        self.location = self.etag = ""
         pc.on("track", self._on_track)
         if channel is not None:
             channel.on("message", lambda text: self.messages.append(json.loads(text)))
@@ -113,7 +113,7 @@ class Watcher:
 
     async def accept(self, response: httpx.Response) -> None:
         assert response.status_code == 201, response.text
-        self.location = response.headers["Location"]
+        self.location, self.etag = response.headers["Location"], response.headers["ETag"]
         await self.pc.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
 
     async def frame(self, within_s: float = 20.0) -> VideoFrame:
@@ -146,7 +146,7 @@ async def watcher(*, channel: bool = True, codecs: tuple[str, ...] = ()) -> Asyn
     """`codecs`: what to offer, in this order; empty for aiortc's own choice."""
     pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     transceiver = pc.addTransceiver("video", direction="recvonly")
-    adapter.own_addresses(adapter.ice_connection(transceiver))
+    Gatherer().install(ice_connection(transceiver))
     if codecs:
         known = RTCRtpSender.getCapabilities("video").codecs
         wanted = [c for name in codecs for c in known if c.mimeType.lower() == f"video/{name}"]
@@ -171,11 +171,22 @@ async def watching(
         yield viewer
 
 
-def join(fanout: Fanout) -> PacketTrack:
-    """A viewer comes, as by the first read of its track, without a packet to wait for."""
-    track = fanout.track("vp8")
-    fanout._join("vp8", track)
-    return track
+@asynccontextmanager
+async def answering(offer: str) -> AsyncIterator[RTCPeerConnection]:
+    """aiortc as the one that answers, without anything of ours."""
+    pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    try:
+        await pc.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+        yield pc
+    finally:
+        await pc.close()
+
+
+def join(fanout: Fanout, codec: str = "vp8") -> Subscription:
+    """A viewer that takes every frame, without a connection."""
+    subscription = Subscription(codec, lambda frame: True)
+    fanout.join(subscription)
+    return subscription
 
 
 def recorded(fanout: Fanout) -> list[Packet]:

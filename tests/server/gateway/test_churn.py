@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from engine.types import OpenSession
-from server.webrtc import adapter
+from server.webrtc.adapter.addresses import ice_connection
 from server.worker.messages import CloseSession, Command
 from tests.rigs.server_rig import SDP, FakeWorker, Live, Watcher, config, live, until, watcher
 
@@ -68,7 +68,7 @@ async def never_connects(server: Live, sdp: str) -> None:
 
 def cut_off(viewer: Watcher) -> None:
     """As if its machine lost power: nothing more is sent, not even a goodbye."""
-    connection = adapter.ice_connection(viewer.pc.getTransceivers()[0])
+    connection = ice_connection(viewer.pc.getTransceivers()[0])
     for protocol in connection._protocols:
         protocol.transport.abort()
 
