@@ -14,12 +14,13 @@ is noise.
 
 from __future__ import annotations
 
+import importlib
 import re
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -79,10 +80,9 @@ class FakeBackend(FakeDevice):
         super().__init__(**told)
         self.spec = spec or FAKE_SPEC
         s = self.spec
-        if s.decoder_state != (s.latent_channels, s.latent_height, s.latent_width) or s.latent_channels < 16:
-            raise ValueError(
-                "the fake needs at least 16 latent channels and one latent frame as decoder state"
-            )
+        frame = (s.latent_channels, s.latent_height, s.latent_width)
+        if s.latent_channels < 16 or (s.has_decoder_state and s.decoder_state != frame):
+            raise ValueError("the fake needs 16 latent channels or more, and a latent frame as decoder state")
         self.closed = False
         self._roles = signature(s)
         self._rows: dict[str, Callable[[Row], Row]] = {
@@ -255,8 +255,12 @@ class FakeBackend(FakeDevice):
 def load(path: Path | None = None) -> FakeBackend:
     """Like the other backends' `load`. There is no model to read, but a `fake.json` makes the device slow or
     faulty: `{"delay_s": 0.5, "jitter": 0.2}` takes a second for half a second of video. `actions` gives the
-    model other actions. Raises ModelFilesError."""
+    model other actions, `"shape": "helios"` the shape of Helios. Raises ModelFilesError."""
     settings = {} if path is None else read_settings(path / "fake.json")
+    if settings.pop("shape", "") == "helios":
+        return cast(
+            FakeBackend, importlib.import_module("engine.backends.fake_pyramid").FakePyramid(**settings)
+        )
     actions = settings.pop("actions", FAKE_SPEC.actions)
     return FakeBackend(replace(FAKE_SPEC, actions=actions), **settings)
 

@@ -56,7 +56,7 @@ class FakeDevice:
     def called(self, role: str, rows: int) -> None:
         """Count the call and take its time. Raises BackendError if the settings say so."""
         calls = self.calls[role] = self.calls.get(role, 0) + 1
-        denoises = role == "denoise"
+        denoises = role.startswith("denoise")
         call_s, row_s = self.costs.get(role, (0.0, 0.0))
         takes_s = call_s + row_s * rows + (self.delay_s if denoises else 0.0)
         if takes_s:
@@ -75,23 +75,26 @@ class FakeDevice:
 
 
 def read_settings(file: Path) -> dict[str, Any]:
-    """FakeDevice's arguments, and `actions`, from JSON; {} without a file. Raises ModelFilesError."""
+    """FakeDevice's arguments, and `actions` or `shape`, from JSON; {} without one. Raises ModelFilesError."""
     if not file.exists():
         return {}
     try:
         said: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         costs = {str(role): (float(call), float(row)) for role, (call, row) in said.pop("costs", {}).items()}
-        names = said.pop("actions", None)
+        names, shape = said.pop("actions", None), said.pop("shape", None)
+        if shape is not None and (shape != "helios" or names is not None):
+            raise ValueError
         actions = {} if names is None else {"actions": tuple(names)}
         fits = [0 <= float(value) <= MOST[name] for name, value in said.items()]
         fits += [0 <= cost <= MOST["delay_s"] for pair in costs.values() for cost in pair]
         fits += [isinstance(name, str) and 0 < len(name) <= 64 for name in names or ["any"]]
         if not all(fits):
             raise ValueError
+        actions |= {} if shape is None else {"shape": shape}
         return said | actions | {name: int(said[name]) for name in COUNTS if name in said} | {"costs": costs}
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
         raise ModelFilesError(
             f"{file} must be JSON like {MOST}, at most that; costs: for a role [seconds per call, per row]; "
-            "actions: a list of names",
+            'actions: a list of names; or shape: "helios", which has none',
             field="model",
         ) from None

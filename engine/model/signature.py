@@ -73,6 +73,11 @@ class ModelSpec:
         """False where every segment is decoded alone."""
         return 0 not in self.decoder_state
 
+    @property
+    def calls(self) -> dict[str, int]:
+        """How often a segment calls each of the roles that denoise, beyond a scene's first."""
+        return dict(zip(self.denoise_roles, self.stage_steps or (self.steps,), strict=True))
+
     def stage_size(self, stage: int) -> tuple[int, int]:
         """Height and width of the latents of a pyramid's stage."""
         by = 2 ** (len(self.stage_steps) - 1 - stage)

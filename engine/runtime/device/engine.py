@@ -52,7 +52,7 @@ class Engine:
         self._clock = clock
         self._on_fault = on_fault
         self._generator = Generator(backend, config.context_noise)
-        self._costs = Costs(clock)
+        self._costs = Costs(clock, backend.spec.calls)
         self._turns = TurnRunner(self._generator, self._costs, config.max_batch, clock)
         self._admission = Admission(backend.spec, config, self._costs)
         self._usual_s = 0.0  # time of a segment, measured by `warm_up`

@@ -132,7 +132,7 @@ class TurnRunner:
     def _run(self, stage: Stage, batch: Sequence[InProgress]) -> list[tuple[InProgress, Exception]]:
         """The segments that failed, and their errors."""
         try:
-            with self.costs.measured(stage, len(batch)) as took_s:
+            with self.costs.measured(stage, len(batch), batch[0].role) as took_s:
                 self._stages[stage](batch)
         except Exception as error:  # whatever a backend raises, other sessions go on
             failure = OutOfMemory("memory ran out") if isinstance(error, MemoryError) else error
