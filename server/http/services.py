@@ -146,7 +146,8 @@ async def running(config: ServerConfig, access: Access, make_worker: MakeWorker)
     tasks = Tasks()
     async with Gateway(config, make_worker, metrics) as gateway, Viewers(config, gateway, metrics) as viewers:
         services = Services(config, access, metrics, gateway, viewers)
-        async with open_mqtt(config.mqtt, gateway, config.mqtt_options) as services.mqtt:
+        fps = gateway.ready.fps if gateway.ready else 0
+        async with open_mqtt(config.mqtt, gateway, config.mqtt_options, fps=fps) as services.mqtt:
             if services.mqtt is not None:
                 metrics.mqtt(services.mqtt)
             tasks.spawn(_measure_lag(metrics), "measure-lag")

@@ -27,6 +27,7 @@ from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.broker import EmbeddedBroker
 from server.control.mqtt.mosquitto import MosquittoBroker, find_mosquitto
 from server.control.mqtt.service import embedded_broker, open_mqtt
+from server.control.mqtt.url import Reach
 from tests.rigs.control_fakes import (
     FakeSteering,
     free_port,
@@ -205,7 +206,7 @@ async def test_mosquitto_lets_in_who_has_the_password_only() -> None:
                     pass
         async with (
             client(port_of(broker.shown), username="game", password="s:same"),
-            MqttBridge(FakeSteering(), broker.url, shown=broker.shown) as bridge,
+            MqttBridge(FakeSteering(), broker.url, reach=Reach(broker.shown)) as bridge,
         ):
             assert await bridge.wait_connected(30)
             assert "@" not in bridge.url
