@@ -13,7 +13,7 @@ imports nothing of the engine or the server, and speaks the wire protocol of doc
 from __future__ import annotations
 
 from clients.steer.errors import Refused, SteerError, SteerTimeout
-from clients.steer.messages import Receipt, State
+from clients.steer.messages import ControlReceipt, State
 from clients.steer.session import Sent, Session, connect
 
-__all__ = ["Receipt", "Refused", "Sent", "Session", "State", "SteerError", "SteerTimeout", "connect"]
+__all__ = ["ControlReceipt", "Refused", "Sent", "Session", "State", "SteerError", "SteerTimeout", "connect"]

@@ -7,7 +7,7 @@ SteerError
 
 from __future__ import annotations
 
-from clients.steer.messages import Receipt
+from clients.steer.messages import ControlReceipt
 
 
 class SteerError(Exception):
@@ -17,7 +17,7 @@ class SteerError(Exception):
 class Refused(SteerError):
     """`receipt` has the code, and the field at fault where there is one."""
 
-    def __init__(self, receipt: Receipt) -> None:
+    def __init__(self, receipt: ControlReceipt) -> None:
         super().__init__(receipt.message or receipt.code or "the server refused it")
         self.receipt = receipt
 

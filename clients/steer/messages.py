@@ -12,7 +12,7 @@ When = Literal["next", "now"]
 
 
 @dataclass(frozen=True)
-class Receipt:
+class ControlReceipt:
     """An answer to one control. `segment` and `frame` are the first that show it, once it is applied."""
 
     id: str
@@ -25,7 +25,7 @@ class Receipt:
     pts_90k: int | None = None  # data channel: media time of that frame in 1/90000 s
 
     @classmethod
-    def read(cls, message: Mapping[str, Any]) -> Receipt | None:
+    def read(cls, message: Mapping[str, Any]) -> ControlReceipt | None:
         """None where it is no receipt."""
         status = message.get("status")
         if status not in ("received", "applied", "rejected") or not isinstance(message.get("id"), str):

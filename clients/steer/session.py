@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from clients.steer.errors import Refused, SteerError, SteerTimeout
-from clients.steer.messages import How, Receipt, State, When
+from clients.steer.messages import ControlReceipt, How, State, When
 from clients.steer.transport import Kind, Transport, end
 
 TIMEOUT_S = 30.0
@@ -25,7 +25,7 @@ class Sent:
 
     def __init__(self, control: dict[str, Any], now_s: float) -> None:
         self.control = control
-        self.receipt: Receipt | None = None  # the latest one
+        self.receipt: ControlReceipt | None = None  # the latest one
         self.asked_s = now_s
         self.repeats = True  # whether it may be sent again
         self._changed = asyncio.Event()
@@ -39,21 +39,21 @@ class Sent:
         """Whether no other receipt will come."""
         return self.receipt is not None and self.receipt.status != "received"
 
-    async def received(self, timeout_s: float = TIMEOUT_S) -> Receipt:
+    async def received(self, timeout_s: float = TIMEOUT_S) -> ControlReceipt:
         """Wait for the first receipt. Raises Refused, SteerTimeout."""
         return await self._wait(lambda: self.receipt is not None, "received", timeout_s)
 
-    async def applied(self, timeout_s: float = TIMEOUT_S) -> Receipt:
+    async def applied(self, timeout_s: float = TIMEOUT_S) -> ControlReceipt:
         """Wait until the video shows it; the receipt says from which segment and frame. Raises Refused,
         SteerTimeout."""
         return await self._wait(lambda: self.settled, "applied", timeout_s)
 
-    def hear(self, receipt: Receipt) -> None:
+    def hear(self, receipt: ControlReceipt) -> None:
         if not self.settled:
             self.receipt = receipt
             self._changed.set()
 
-    async def _wait(self, true: Callable[[], bool], what: str, timeout_s: float) -> Receipt:
+    async def _wait(self, true: Callable[[], bool], what: str, timeout_s: float) -> ControlReceipt:
         try:
             async with asyncio.timeout(timeout_s):
                 while not true():
@@ -213,7 +213,7 @@ class Session:
             self._there.set()
         elif message.get("type") == "closed":
             self.ended = str(message.get("message") or message.get("code") or "the session ended")
-        elif (receipt := Receipt.read(message)) is not None and (sent := self._sent.get(receipt.id)):
+        elif (receipt := ControlReceipt.read(message)) is not None and (sent := self._sent.get(receipt.id)):
             sent.hear(receipt)
             if sent.settled:
                 del self._sent[sent.id]

@@ -27,7 +27,7 @@ from clients.steer.mqtt import Broker
 from clients.steer.transport import end
 from engine.types import Action, Pause, Prompt, Reset, Resume, Rewind, Weighted
 from server.control.mqtt.bridge import MqttBridge
-from server.control.mqtt.broker import EmbeddedBroker
+from server.control.mqtt.embedded.builtin import EmbeddedBroker
 from tests.rigs.control_fakes import FakeSteering, free_port, segment_stats, until
 
 LEFT, RIGHT, UP = b"\x1b[D", b"\x1b[C", b"\x1bOA"

@@ -13,7 +13,7 @@ from server.config import MqttListen, MqttOptions
 from server.control.base import Steering
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.discovery import HomeAssistant
-from server.control.mqtt.mosquitto import MosquittoBroker, find_mosquitto, version_of
+from server.control.mqtt.embedded.mosquitto import MosquittoBroker, find_mosquitto, version_of
 from server.control.mqtt.node import default_node
 from server.control.mqtt.topics import Topics
 from server.control.mqtt.url import Reach
@@ -78,7 +78,7 @@ async def _embedded(stack: AsyncExitStack, make: Callable[..., MqttBridge], list
             "(apt-get install mosquitto), or leave those options out",
             field="mqtt",
         )
-    from server.control.mqtt.broker import EmbeddedBroker
+    from server.control.mqtt.embedded.builtin import EmbeddedBroker
 
     built_in = await stack.enter_async_context(EmbeddedBroker(listen.port))
     bridge = make(built_in.url, reach=Reach(built_in.url, about=about))

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from benchmarks.server import Subject, own_server
-from clients.steer import Receipt, Refused, Session, State, SteerError, SteerTimeout, connect
+from clients.steer import ControlReceipt, Refused, Session, State, SteerError, SteerTimeout, connect
 from clients.steer.mqtt import Broker, MqttTransport
 from clients.steer.session import By
 from clients.steer.transport import Control, Hear, Online
 from server.control.mqtt.bridge import MqttBridge
-from server.control.mqtt.broker import EmbeddedBroker
+from server.control.mqtt.embedded.builtin import EmbeddedBroker
 from tests.rigs.control_fakes import FakeSteering, Relay, free_port, until
 from tests.rigs.paths import ROOT
 
@@ -135,11 +135,11 @@ async def test_an_older_action_is_not_sent_again_after_a_newer_one() -> None:
 
 
 def test_odd_messages_are_taken_for_absent() -> None:
-    assert Receipt.read({"id": 5, "status": "applied"}) is None
-    assert Receipt.read({"id": "a", "status": "maybe"}) is None
-    assert Receipt.read({"id": "a", "status": "applied", "segment": True, "code": 7}) == Receipt(
-        "a", "applied"
-    )
+    assert ControlReceipt.read({"id": 5, "status": "applied"}) is None
+    assert ControlReceipt.read({"id": "a", "status": "maybe"}) is None
+    assert ControlReceipt.read(
+        {"id": "a", "status": "applied", "segment": True, "code": 7}
+    ) == ControlReceipt("a", "applied")
     assert State.read({"prompt": 5, "paused": "yes", "viewers": "many"}) == State()
     assert State.read({"buffering": {"speed": 0.1}}).stalled
 

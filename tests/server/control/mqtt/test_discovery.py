@@ -107,7 +107,7 @@ def test_the_templates_show_the_session() -> None:
     assert shown("sensor/viewers", state) == "0"
     assert shown("sensor/state", state) == "playing"
     assert shown("sensor/state", {**state, "paused": True}) == "paused"
-    assert shown("sensor/state", event_json(session_info(buffering=Buffering(0.1, 0.2, 3)))) == "stalled"
+    assert shown("sensor/state", event_json(session_info(buffering=Stall(0.1, 0.2, 3)))) == "stalled"
     assert shown("sensor/fps", event_json(segment_stats(rate=0.5))) == "8.0"
     assert shown("sensor/fps", {"type": "receipt", "status": "applied"}, before="16.0") == "16.0"
     assert shown("sensor/fps", {"type": "receipt"}, before="unknown") == "unknown"
