@@ -15,7 +15,7 @@ from engine.errors import Unavailable
 from engine.types import ByteArray
 from server.config import ServerConfig
 from server.control.mqtt.bridge import MqttBridge
-from server.control.mqtt.service import open_mqtt
+from server.control.mqtt.service import UNKNOWN, ModelFacts, open_mqtt
 from server.gateway.gateway import Gateway
 from server.gateway.session import GatewaySession
 from server.http.auth import Access, bearer, client_name
@@ -146,8 +146,9 @@ async def running(config: ServerConfig, access: Access, make_worker: MakeWorker)
     tasks = Tasks()
     async with Gateway(config, make_worker, metrics) as gateway, Viewers(config, gateway, metrics) as viewers:
         services = Services(config, access, metrics, gateway, viewers)
-        fps = gateway.ready.fps if gateway.ready else 0
-        async with open_mqtt(config.mqtt, gateway, config.mqtt_options, fps=fps) as services.mqtt:
+        ready = gateway.ready
+        model = ModelFacts(ready.fps, tuple(ready.actions)) if ready else UNKNOWN
+        async with open_mqtt(config.mqtt, gateway, config.mqtt_options, model=model) as services.mqtt:
             if services.mqtt is not None:
                 metrics.mqtt(services.mqtt)
             tasks.spawn(_measure_lag(metrics), "measure-lag")

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
-from engine.wire.fields import ActionName
 from engine.wire.strict_json import dump
 from server.control.mqtt.outbox import Outgoing
 from server.control.mqtt.topics import Topics, main_of
@@ -31,11 +30,12 @@ class Entity(NamedTuple):
 
 @dataclass(frozen=True)
 class HomeAssistant:
-    """What Home Assistant is told about one server. `fps` is the natural speed of its model."""
+    """What Home Assistant is told about one server: `fps` and `actions` are those of its model."""
 
     topics: Topics
     node: str
     fps: float
+    actions: tuple[str, ...]
 
     def messages(self) -> list[Outgoing]:
         """One retained configuration per entity."""
@@ -93,7 +93,7 @@ class HomeAssistant:
 
     def _action(self) -> dict[str, Any]:
         shown = self._value(f"{{{{ value_json.action or '{NO_ACTION}' }}}}")
-        return {**self._command("action"), **shown, "options": [NO_ACTION, *get_args(ActionName)]}
+        return {**self._command("action"), **shown, "options": [NO_ACTION, *self.actions]}
 
     def _state(self) -> dict[str, Any]:
         choice = "'paused' if value_json.paused else 'stalled' if value_json.buffering else 'playing'"

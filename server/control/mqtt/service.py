@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from engine.errors import InvalidInput
 from server.config import MqttListen, MqttOptions
@@ -23,12 +24,20 @@ AMQTT = "built in, MQTT 3.1.1; with mosquitto installed also MQTT 5 and WebSocke
 CONNECT_S = 2.0
 
 
+class ModelFacts(NamedTuple):
+    fps: float  # natural speed
+    actions: tuple[str, ...]
+
+
+UNKNOWN = ModelFacts(0.0, ())
+
+
 @asynccontextmanager
 async def open_mqtt(
-    setting: str, steering: Steering, options: MqttOptions | None = None, *, fps: float = 0.0
+    setting: str, steering: Steering, options: MqttOptions | None = None, *, model: ModelFacts = UNKNOWN
 ) -> AsyncIterator[MqttBridge | None]:
     """`setting` is "off", "embedded", "embedded:PORT" or an mqtt(s):// URL, or InvalidInput is raised.
-    `fps` is the natural speed of the model, for Home Assistant."""
+    `model` is for Home Assistant."""
     options = options or MqttOptions()
     kind, _, port = setting.partition(":")
     if setting == "off":
@@ -41,7 +50,7 @@ async def open_mqtt(
     async with AsyncExitStack() as stack:
         node = options.node or stack.enter_context(default_node())
         finds_us = options.discovery == "homeassistant"
-        discovery = HomeAssistant(Topics(options.prefix), node, fps) if finds_us else None
+        discovery = HomeAssistant(Topics(options.prefix), node, *model) if finds_us else None
         make = partial(MqttBridge, steering, node=node, prefix=options.prefix, discovery=discovery)
         if kind != "embedded":
             yield await stack.enter_async_context(make(setting))

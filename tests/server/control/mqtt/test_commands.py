@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.types import Buffering, Prompt, Receipt, Reset
+from engine.types import Prompt, Receipt, Reset, Stall
 from server.control.mqtt.commands import BURST, MAX_ROUTES
 from server.control.mqtt.outbox import Outbox, Outgoing
 from server.ratelimit import TokenBucket
@@ -40,7 +40,6 @@ from tests.rigs.mqtt_desk import NOW, Desk
         ("prompt", b'{"text": "x", "reply_to": "psistream/v1/session/b/cmd/pause"}', "invalid", "reply_to"),
         ("prompt", b'{"text": "x", "reply_to": "game/#"}', "invalid", "reply_to"),
         ("prompt", b'{"text": "x", "reply_to": ""}', "invalid", "reply_to"),
-        ("action", b"fly", "invalid", "action"),
         ("action", b"", "invalid", "action"),
         ("action", b"{}", "invalid", "action"),
         ("pause", b"now", "invalid", "message"),

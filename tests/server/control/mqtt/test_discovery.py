@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 import pytest
 
-from engine.types import Action, Buffering, Pause, Prompt, Reset, Resume, Rewind
+from engine.types import Action, Pause, Prompt, Reset, Resume, Rewind, Stall
 from engine.wire.strict_json import dump
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.discovery import HomeAssistant
@@ -29,6 +29,7 @@ from tests.rigs.control_fakes import (
 )
 
 # https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery and the page of each component, 2026-11
+ACTIONS = ("idle", "left", "right", "jump")
 COMMON = {
     "name",
     "unique_id",
@@ -69,7 +70,7 @@ DEVICE = {"identifiers", "name", "manufacturer", "model", "sw_version", "configu
 def configurations(node: str = "here.b") -> dict[str, dict[str, Any]]:
     """By component and name."""
     made = {}
-    for message in HomeAssistant(Topics(), node, fps=16).messages():
+    for message in HomeAssistant(Topics(), node, 16, ACTIONS).messages():
         root, component, device, name, config = message.topic.split("/")
         assert (root, config, message.retain) == ("homeassistant", "config", True)
         assert re.fullmatch(r"[a-zA-Z0-9_-]+", device), "Home Assistant's rule for node ids"
@@ -118,7 +119,7 @@ async def home(tmp_path: Path) -> AsyncIterator[tuple[FakeSteering, Onlooker]]:
     need_mosquitto()
     steering = FakeSteering()
     with Mosquitto(tmp_path) as broker:
-        discovery = HomeAssistant(Topics(), "here", 16)
+        discovery = HomeAssistant(Topics(), "here", 16, ACTIONS)
         async with MqttBridge(steering, broker.url, node="here", discovery=discovery) as bridge:
             assert await bridge.wait_connected(5)
             async with onlooker(broker.url) as looker:
