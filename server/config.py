@@ -114,6 +114,7 @@ class MqttOptions:
 
     node: str | None = None  # this server's name in topics; None: the host's name and an id that is kept
     prefix: str = "psistream/v1"  # of all topics
+    discovery: str | None = None  # homeassistant: its discovery messages
     listen: MqttListen = field(default_factory=MqttListen)
 
 

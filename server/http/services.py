@@ -16,7 +16,7 @@ from engine.errors import Unavailable, UnknownSession
 from engine.types import ByteArray
 from server.config import MIN_BITRATE_BPS, ServerConfig
 from server.control.mqtt.bridge import MqttBridge
-from server.control.mqtt.service import open_mqtt
+from server.control.mqtt.service import UNKNOWN, ModelFacts, open_mqtt
 from server.gateway.gateway import Gateway
 from server.gateway.session import MAIN, GatewaySession
 from server.http.auth import Access, bearer, client_name
@@ -176,7 +176,9 @@ async def running(config: ServerConfig, access: Access, make_worker: MakeWorker)
         services = Services(config, access, metrics, gateway, viewers, pushes)
         if config.whip is not None:
             tasks.spawn(_push_main(services, config.whip), "push-main")
-        async with open_mqtt(config.mqtt, gateway, config.mqtt_options) as services.mqtt:
+        ready = gateway.ready
+        model = ModelFacts(ready.fps, tuple(ready.actions)) if ready else UNKNOWN
+        async with open_mqtt(config.mqtt, gateway, config.mqtt_options, model=model) as services.mqtt:
             if services.mqtt is not None:
                 metrics.mqtt(services.mqtt)
             tasks.spawn(_look_after(services), "look-after")

@@ -21,11 +21,13 @@ from rich.console import Console
 from clients.pace import pace
 from clients.play.command import main
 from clients.play.keys import FIRST_HOLD_S, HOLD_S, HeldAction, Keys
-from clients.play.mqtt import Broker, PlayError, end
 from clients.play.screen import RECEIPTS, Screen
+from clients.steer import SteerError
+from clients.steer.mqtt import Broker
+from clients.steer.transport import end
 from engine.types import Action, Pause, Prompt, Reset, Resume, Rewind, Weighted
 from server.control.mqtt.bridge import MqttBridge
-from server.control.mqtt.broker import EmbeddedBroker
+from server.control.mqtt.embedded.builtin import EmbeddedBroker
 from tests.rigs.control_fakes import FakeSteering, free_port, segment_stats, until
 
 LEFT, RIGHT, UP = b"\x1b[D", b"\x1b[C", b"\x1bOA"
@@ -383,7 +385,7 @@ def test_broker_urls() -> None:
     assert Broker.parse("mqtt://h") == Broker("h", 1883)
     assert Broker.parse("mqtts://u:p%20w@h") == Broker("h", 8883, True, "u", "p w")
     assert "p w" not in repr(Broker.parse("mqtts://u:p%20w@h"))
-    with pytest.raises(PlayError):
+    with pytest.raises(SteerError):
         Broker.parse("mqtt://[")
 
 
@@ -405,7 +407,7 @@ async def test_a_task_that_swallows_a_cancellation_is_ended_all_the_same() -> No
         try:
             await asyncio.sleep(60)
         finally:
-            raise PlayError("too late")
+            raise SteerError("too late")
 
     tasks = [asyncio.create_task(part()) for part in (stubborn, failing)]
     await asyncio.sleep(0)

@@ -28,7 +28,7 @@ def test_settings_come_from_options(tmp_path: Path) -> None:
     words = "--node a.b --mqtt-prefix home/video --mqtt-listen [::]:0 --mqtt-websockets off --mqtt-user g:p:w"
     made = options(*words.split(), "--mqtt-tls", str(certificate), str(key))
     listen = MqttListen("::", 0, None, (certificate, key), ("g", "p:w"))
-    assert made == MqttOptions("a.b", "home/video", listen)
+    assert made == MqttOptions("a.b", "home/video", listen=listen)
     assert "p:w" not in repr(made)
 
 

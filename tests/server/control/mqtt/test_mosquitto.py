@@ -1,6 +1,4 @@
-"""The two brokers that `--mqtt embedded` starts, feature by feature: what clients of each protocol get.
-
-docs/protocol.md has a table of this file: a test there checks that it names these tests."""
+"""The embedded mosquitto: protocols, WebSockets, TLS, password, crashes; and when it is taken."""
 
 from __future__ import annotations
 
@@ -8,9 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,12 +17,10 @@ from paho.mqtt.properties import Properties
 
 from engine.errors import InvalidInput, Unavailable
 from server.config import MqttListen, MqttOptions
-from server.control.mqtt import broker as amqtt_broker
 from server.control.mqtt import service
 from server.control.mqtt.bridge import MqttBridge
-from server.control.mqtt.broker import EmbeddedBroker
-from server.control.mqtt.mosquitto import MosquittoBroker, find_mosquitto
 from server.control.mqtt.service import embedded_broker, open_mqtt
+from server.control.mqtt.url import Reach
 from tests.rigs.control_fakes import (
     FakeSteering,
     free_port,
@@ -35,142 +29,7 @@ from tests.rigs.control_fakes import (
     self_signed,
     until,
 )
-
-V3, V5 = aiomqtt.ProtocolVersion.V311, aiomqtt.ProtocolVersion.V5
-ANYWHERE = MqttListen(port=0, websocket_port=0)
-
-
-def mosquitto(listen: MqttListen = ANYWHERE) -> MosquittoBroker:
-    need_mosquitto()
-    program = find_mosquitto()
-    assert program is not None
-    return MosquittoBroker(program, listen)
-
-
-@pytest.fixture(params=["amqtt", "mosquitto"])
-async def port(request: pytest.FixtureRequest) -> AsyncIterator[int]:
-    """Of an embedded broker that runs."""
-    async with AsyncExitStack() as stack:
-        if request.param == "amqtt":
-            yield (await stack.enter_async_context(EmbeddedBroker(0))).port
-        else:
-            yield port_of((await stack.enter_async_context(mosquitto())).shown)
-
-
-def port_of(url: str) -> int:
-    return urlsplit(url).port or 0
-
-
-def client(port: int, **options: object) -> aiomqtt.Client:
-    return aiomqtt.Client("127.0.0.1", port, **{"protocol": V3, "timeout": 5, **options})  # type: ignore[arg-type]
-
-
-async def first(subscriber: aiomqtt.Client, within_s: float = 5) -> aiomqtt.Message:
-    async with asyncio.timeout(within_s):
-        return await anext(subscriber.messages)
-
-
-@pytest.mark.parametrize("published", [0, 1, 2])
-@pytest.mark.parametrize("subscribed", [0, 1, 2])
-async def test_a_message_comes_with_the_lower_qos_of_both(port: int, published: int, subscribed: int) -> None:
-    """amqtt delivers with the subscriber's, whatever it was published with."""
-    async with client(port) as subscriber, client(port) as publisher:
-        await subscriber.subscribe("t", qos=subscribed)
-        await publisher.publish("t", b"x", qos=published)
-        assert (await first(subscriber)).qos == min(published, subscribed)
-
-
-async def test_a_persistent_session_gets_what_was_published_while_it_was_away(port: int) -> None:
-    async with client(port, identifier="game", clean_session=False) as game:
-        await game.subscribe("t", qos=1)
-    async with client(port) as publisher:
-        for number in range(3):
-            await publisher.publish("t", str(number), qos=1)
-    async with client(port, identifier="game", clean_session=False) as game:
-        came = [await first(game) for _ in range(3)]
-    assert [(bytes(m.payload), m.retain) for m in came] == [(b"0", False), (b"1", False), (b"2", False)]
-
-
-async def test_a_clean_session_forgets(port: int) -> None:
-    async with client(port, identifier="game", clean_session=True) as game:
-        await game.subscribe("t", qos=1)
-    async with client(port) as publisher:
-        await publisher.publish("t", "missed", qos=1)
-    async with client(port, identifier="game", clean_session=True) as game:
-        await game.subscribe("u", qos=1)
-        await game.publish("u", "marker", qos=1)
-        assert str((await first(game)).topic) == "u"
-
-
-async def test_retained_messages_and_the_last_will(port: int) -> None:
-    will = aiomqtt.Will("status", b"offline", qos=1, retain=True)
-    async with client(port) as witness:
-        await witness.subscribe("status", qos=1)
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        del reader
-        writer.write(_connect_with_will(will))
-        await asyncio.sleep(0.1)
-        writer.transport.abort()
-        assert bytes((await first(witness)).payload) == b"offline"
-    async with client(port) as late:
-        await late.subscribe("status", qos=1)
-        message = await first(late)
-        assert (bytes(message.payload), message.retain) == (b"offline", True)
-
-
-def _connect_with_will(will: aiomqtt.Will) -> bytes:
-    def text(value: bytes) -> bytes:
-        return len(value).to_bytes(2, "big") + value
-
-    flags = 0b0010_0110 | will.qos << 3  # will retained, will, clean session
-    body = text(b"MQTT") + bytes((4, flags)) + b"\x00\x3c" + text(b"dies")
-    body += text(will.topic.encode()) + text(bytes(will.payload or b""))  # type: ignore[arg-type]
-    return bytes((0x10, len(body))) + body
-
-
-# ---- amqtt ----
-
-
-@pytest.mark.parametrize("version", [3, 5, 6])
-async def test_amqtt_refuses_other_protocols_at_once_in_their_own_form(version: int) -> None:
-    """amqtt itself says nothing that an MQTT 5 client understands, and the client waits for 20 s."""
-    async with EmbeddedBroker(0) as broker:
-        began_s = time.monotonic()
-        if version == 5:
-            with pytest.raises(aiomqtt.MqttError, match="Unsupported protocol version"):
-                async with client(broker.port, protocol=V5, timeout=20):
-                    pass
-        reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
-        properties = b"\x00" if version == 5 else b""
-        body = b"\x00\x04MQTT" + bytes((version, 2)) + b"\x00\x3c" + properties + b"\x00\x01a"
-        writer.write(bytes((0x10, len(body))) + body)
-        answer = await reader.read()
-        assert answer == (b"\x20\x03\x00\x84\x00" if version == 5 else b"\x20\x02\x00\x01")
-        writer.close()
-        assert time.monotonic() - began_s < 10
-
-
-async def test_amqtt_keeps_so_many_messages_and_clients_that_are_away(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(amqtt_broker, "MAX_WAITING", 2)
-    monkeypatch.setattr(amqtt_broker, "MAX_AWAY", 1)
-    async with EmbeddedBroker(0) as broker:
-        for name in ("first", "second"):
-            async with client(broker.port, identifier=name, clean_session=False) as game:
-                await game.subscribe("t", qos=1)
-        await until(lambda: broker.connections == 0, "both are away")
-        async with client(broker.port) as publisher:
-            for number in range(4):
-                await publisher.publish("t", str(number), qos=1)
-        async with client(broker.port, identifier="second", clean_session=False) as game:
-            assert [bytes((await first(game)).payload) for _ in range(2)] == [b"2", b"3"]
-        async with client(broker.port, identifier="first", clean_session=False) as game:
-            with pytest.raises(TimeoutError):
-                await first(game, 0.3)
-
-
-# ---- mosquitto ----
+from tests.rigs.mqtt_clients import ANYWHERE, V3, V5, client, first, mosquitto, port_of
 
 
 async def test_mosquitto_speaks_mqtt_5() -> None:
@@ -205,7 +64,7 @@ async def test_mosquitto_lets_in_who_has_the_password_only() -> None:
                     pass
         async with (
             client(port_of(broker.shown), username="game", password="s:same"),
-            MqttBridge(FakeSteering(), broker.url, shown=broker.shown) as bridge,
+            MqttBridge(FakeSteering(), broker.url, reach=Reach(broker.shown)) as bridge,
         ):
             assert await bridge.wait_connected(30)
             assert "@" not in bridge.url
@@ -263,7 +122,7 @@ async def test_mosquitto_ends_with_a_server_that_is_killed() -> None:
     need_mosquitto()
     program = """
 import asyncio
-from server.control.mqtt.mosquitto import MosquittoBroker, find_mosquitto
+from server.control.mqtt.embedded.mosquitto import MosquittoBroker, find_mosquitto
 from server.config import MqttListen
 async def main():
     async with MosquittoBroker(find_mosquitto(), MqttListen(port=0, websocket_port=None)) as broker:

@@ -249,7 +249,9 @@ class EmbeddedBroker:
     async def _forget_who_is_away(self) -> None:
         sessions = {} if self._broker is None else self._broker._sessions
         away = [
-            name for name, (session, _) in sessions.items() if session.transitions.state == "disconnected"
+            name
+            for name, (session, _) in sessions.items()
+            if session.transitions.state == "disconnected" and not session.clean_session
         ]
         for name in away[: max(0, len(away) - MAX_AWAY)]:
             with suppress(Exception):

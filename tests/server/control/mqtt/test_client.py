@@ -13,10 +13,10 @@ import aiomqtt
 import pytest
 
 from engine.errors import InvalidInput
-from server.control.mqtt import broker
 from server.control.mqtt import client as mqttclient
-from server.control.mqtt.broker import EmbeddedBroker
 from server.control.mqtt.client import LatestQueue, MqttClient, backoff_s, why
+from server.control.mqtt.embedded import builtin as broker
+from server.control.mqtt.embedded.builtin import EmbeddedBroker
 from server.control.mqtt.outbox import Outgoing
 from server.control.mqtt.url import BrokerUrl, parse_url
 from tests.rigs.control_fakes import free_port, until

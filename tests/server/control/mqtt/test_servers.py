@@ -282,7 +282,6 @@ async def test_five_hundred_commands_at_once_get_five_hundred_receipts(mosquitto
         await until(lambda: len({m["id"] for m in looker.heard("ack/game")}) == 500, "500 receipts", 30)
         codes = {m["code"] for m in looker.heard("ack/game")}
         assert codes == {None, "rate_limited"}
-        assert bridge.status.dropped_total == 0
 
 
 async def test_a_publish_that_the_broker_s_acl_forbids_is_told_once(
