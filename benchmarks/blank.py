@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.backends.base import Arrays
-from engine.backends.euler import Euler
+from engine.backends.base import Arrays, Noise, Sampler
 from engine.backends.fake_device import FakeDevice
+from engine.backends.samplers import Euler, make_sampler
 from engine.model.signature import ModelSpec, signature
 from engine.types import FloatArray, IntArray
 
@@ -39,8 +39,8 @@ class BlankBackend(FakeDevice):
     def tokenize(self, text: str) -> tuple[IntArray, FloatArray]:
         return np.zeros(self.spec.text_length, np.int64), np.ones(self.spec.text_length, np.float32)
 
-    def sampler(self, steps: int) -> Euler:
-        return Euler(steps, self.spec.shift)
+    def sampler(self, steps: int, noise: Noise) -> Sampler:
+        return make_sampler(self.spec, steps, noise, lambda spec, count: Euler(count, spec.shift))
 
     def close(self) -> None:
         self._made.clear()

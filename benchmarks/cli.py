@@ -55,6 +55,15 @@ def parser() -> argparse.ArgumentParser:
         "step", help="each of the model's functions, alone and in batches; a snapshot, a fork"
     )
     step.add_argument("--batches", type=_counts, default=(1, 2, 4, 8), metavar="1,2,…", help="rows (1,2,4,8)")
+    step.add_argument(
+        "--random",
+        nargs="?",
+        const="full",
+        choices=("full", "tiny", "fake"),
+        help="with --model helios: random weights; tiny and fake rehearse it on any machine",
+    )
+    step.add_argument("--height", type=int, default=384, help="with --random (default: %(default)s)")
+    step.add_argument("--width", type=int, default=640, help="with --random (default: %(default)s)")
     step.add_argument("--n", type=int, default=20, help="calls of each (default: %(default)s)")
     load = what.add_parser("load", help="sessions in real time, with and without batching")
     counts = (1, 2, 4, 8, 16, 32, 64)
@@ -102,6 +111,10 @@ def check(args: argparse.Namespace) -> None:
         raise BenchError("--n and --joins must be at least 1")
     if args.what == "step" and args.n < 1:
         raise BenchError("--n must be at least 1")
+    if args.what == "step" and (args.random is not None) != (str(args.model) == "helios"):
+        raise BenchError(
+            "--random goes with --model helios, and that with --random: its weights are not here"
+        )
     if args.what == "load" and not (0.5 <= args.seconds <= 3600 and args.max_batch >= 1):
         raise BenchError("--seconds must be 0.5 to 3600, --max-batch at least 1")
     if args.what == "soak":
@@ -138,6 +151,12 @@ def backend_of(args: argparse.Namespace) -> Iterator[Backend]:
 
 def run_alone(args: argparse.Namespace) -> Report:
     """Without a server. Raises BenchError, PsistreamError."""
+    if args.what == "step" and args.random is not None:
+        module = importlib.import_module("benchmarks.helios")  # by name: it needs torch
+        found: Report = module.measure(
+            args.random, height=args.height, width=args.width, batches=args.batches, n=args.n
+        )
+        return found
     with backend_of(args) as backend:
         if args.what == "step":
             from benchmarks.moments import measure as measure_moments

@@ -58,7 +58,7 @@ def resident_bytes(pid: int) -> int | None:
     total = 0
     for each in tree(pid):
         try:
-            pages = int(Path(f"/proc/{each}/statm").read_text().split()[1])
+            pages = int(Path(f"/proc/{each}/statm").read_text(encoding="utf-8").split()[1])
         except (OSError, IndexError, ValueError):
             continue
         total += pages * os.sysconf("SC_PAGE_SIZE")
@@ -87,7 +87,7 @@ def cpu_seconds(pid: int) -> float | None:
     ticks, seen = 0, False
     for each in tree(pid):
         try:
-            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{each}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         except OSError:
             continue
         ticks, seen = ticks + int(fields[11]) + int(fields[12]), True
@@ -96,7 +96,7 @@ def cpu_seconds(pid: int) -> float | None:
 
 def _cpu() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:

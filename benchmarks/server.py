@@ -41,7 +41,7 @@ def own_server(arguments: Sequence[str] = (), port: int | None = None) -> Iterat
     """`psistream serve` on this or a free port, stopped at the end. Raises BenchError."""
     port = free_port() if port is None else port
     command = [sys.executable, "-m", "server.cli", "serve", "--port", str(port), "--mqtt", "off", *arguments]
-    with tempfile.TemporaryFile("w+") as log:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
         begun_s = time.perf_counter()
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         try:

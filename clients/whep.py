@@ -15,63 +15,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
-from urllib.parse import parse_qs, quote, urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin
 
 import av
 import httpx
 from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
+from clients.http import ProxyUnusable, http_client
 from clients.pace import stands
 from clients.receiver import Encoded, allow_loopback, tap
 from clients.refusal import refusal
+from clients.target import Target as Target
+from clients.target import ViewError as ViewError
 
 HTTP_TIMEOUT_S = 15.0
 CODECS = ("H264", "VP8")
 _CLOCK_RANGE = 1 << 32
-
-
-class ViewError(Exception):
-    """Why there is no video, in one line for people."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """What to watch: `base` is the server, the rest as in a link to its page."""
-
-    base: str
-    session: str
-    token: str | None
-
-    @classmethod
-    def parse(cls, url: str, session: str | None = None, token: str | None = None) -> Target:
-        """Read a server's address or a page's link; explicit arguments win. Raises ViewError."""
-        parts = urlsplit(url if "//" in url else f"http://{url}")
-        try:
-            known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:  # a port that is no number
-            known = False
-        if not known:
-            raise ViewError(f"URL: {url!r} is not an address like http://localhost:8080")
-        query, secret = parse_qs(parts.query), parse_qs(parts.fragment)
-        named = session or (query.get("session") or ["main"])[0]
-        found = token or (secret.get("token") or query.get("token") or [None])[0]  # type: ignore[list-item]
-        path = parts.path if parts.path.endswith("/") else parts.path.rsplit("/", 1)[0] + "/"
-        return cls(urlunsplit((parts.scheme, parts.netloc, path, "", "")), named, found)
-
-    @property
-    def path(self) -> str:
-        return urljoin(self.base, f"v1/sessions/{quote(self.session, safe='')}")
-
-    @property
-    def link(self) -> str:
-        """To its page: whoever has it may steer."""
-        secret = f"#token={quote(self.token, safe='')}" if self.token else ""
-        return f"{self.base}?session={quote(self.session, safe='')}{secret}"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
 
 @dataclass(frozen=True)
@@ -135,7 +95,7 @@ class Viewer:
         if self._resource is not None:
             resource, self._resource = self._resource, None
             with contextlib.suppress(httpx.HTTPError):
-                async with httpx.AsyncClient(timeout=2.0) as http:
+                async with http_client(resource, 2.0) as http:
                     await http.delete(resource, headers=self.target.headers)
         if self._pc is not None:
             pc, self._pc = self._pc, None
@@ -152,6 +112,14 @@ class Viewer:
                 if event is not self._first or not self.stands or silent:
                     name = self.target.session
                     raise ViewError(f"connected to session {name!r}, but {what} in {timeout_s:g} s")
+
+    async def opened(self, timeout_s: float = 10.0) -> None:
+        """Wait for the control channel only. Raises ViewError."""
+        if not await self._wait(self._opened, timeout_s):
+            name = self.target.session
+            raise ViewError(
+                f"connected to session {name!r}, but no control channel opened in {timeout_s:g} s"
+            )
 
     def send(self, control: dict[str, Any]) -> str:
         """Send a control over the data channel; its id. Raises ViewError where the channel is closed."""
@@ -206,8 +174,10 @@ class Viewer:
         url, base = f"{self.target.path}/whep", self.target.base
         headers = {"Content-Type": "application/sdp", **self.target.headers}
         try:
-            async with httpx.AsyncClient(timeout=HTTP_TIMEOUT_S) as http:
+            async with http_client(base, HTTP_TIMEOUT_S) as http:
                 response = await http.post(url, content=offer, headers=headers)
+        except ProxyUnusable as error:
+            raise ViewError(str(error)) from None
         except httpx.TimeoutException as error:
             raise ViewError(f"{base} did not answer in {HTTP_TIMEOUT_S:g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:

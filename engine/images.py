@@ -1,12 +1,12 @@
-"""A picture that somebody sent → pixels of the model's size. Pillow, with a short list of formats and tight
-limits.
+"""A picture that somebody sent → pixels of the model's size. Pillow, with few formats and tight limits.
 
-It doesn't know what the picture is for or where it came from.
+The size is judged by the file's header before Pillow sees the file. It doesn't know what the picture is for.
 """
 
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,23 @@ from engine.types import ByteArray
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_FILE_BYTES = 64 * 2**20
-MAX_PIXELS = 32_000_000  # a bomb is refused by its header, before anything is unpacked
+# JPEG: markers of frames that name a size: SOF0 to SOF15 but for tables and arithmetic conditioning
+FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+MAX_MARKERS = 4096
+SMALL_SIDE = 1024  # up to here any shape is cheap
+
+
+@dataclass(frozen=True)
+class PictureLimits:
+    """Pixels a side, pixels in all, and the ratio of the sides unless the picture is small."""
+
+    side: int = 4096
+    pixels: int = 8_000_000
+    aspect: float = 8.0
+
+
+OF_STRANGERS = PictureLimits()
+OF_FILES = PictureLimits(16_384, 64_000_000)  # named on the command line by who runs the program
 
 
 def read_image(path: Path, width: int, height: int) -> ByteArray:
@@ -25,32 +41,63 @@ def read_image(path: Path, width: int, height: int) -> ByteArray:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise InvalidInput(f"it is larger than {MAX_FILE_BYTES >> 20} MiB")
-        return decode_image(path.read_bytes(), width, height)
+        return decode_image(path.read_bytes(), width, height, OF_FILES)
     except InvalidInput as error:
         raise InvalidInput(f"image: {path}: {error.message}", field="image") from None
     except OSError as error:
         raise InvalidInput(f"image: cannot read {path}: {error.strerror}", field="image") from None
 
 
-def decode_image(data: bytes, width: int, height: int) -> ByteArray:
+def decode_image(data: bytes, width: int, height: int, limits: PictureLimits = OF_STRANGERS) -> ByteArray:
     """(3, H, W) uint8 RGB: turned upright, on white, cut at its middle to the aspect, scaled.
 
     Raises InvalidInput. Costs milliseconds to tenths of a second."""
+    check_size(data, limits)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise InvalidInput(
-                    f"the picture has {image.width}x{image.height} pixels, at most {MAX_PIXELS} are allowed: "
-                    "make it smaller"
-                )
+            if image.width * image.height > limits.pixels:  # what Pillow reads counts, whatever we read
+                raise _too_large(image.width, image.height, limits)
             image.draft("RGB", (2 * width, 2 * height))  # JPEG: decode it small at once
-            picture = _flat(ImageOps.exif_transpose(image))
+            picture = _flat(ImageOps.exif_transpose(_shrunk(image, width, height)))
     except UnidentifiedImageError:
-        raise InvalidInput("the data is not a picture: use PNG, JPEG or WebP") from None
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, Warning) as error:
+        raise _no_picture() from None
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        MemoryError,
+        Image.DecompressionBombError,
+        Warning,
+    ) as error:
         raise InvalidInput(f"the picture cannot be read ({type(error).__name__}): is it complete?") from None
     fitted = ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
     return np.ascontiguousarray(np.asarray(fitted, np.uint8).transpose(2, 0, 1))
+
+
+def check_size(data: bytes, limits: PictureLimits = OF_STRANGERS) -> None:
+    """Judge a file by its header alone; costs microseconds. Raises InvalidInput."""
+    size = size_of(data)
+    if size is None:
+        raise _no_picture()
+    width, height = size
+    if min(size) < 1:
+        raise InvalidInput("the picture has no pixels")
+    if max(size) > limits.side or width * height > limits.pixels:
+        raise _too_large(width, height, limits)
+    if max(size) > max(SMALL_SIDE, limits.aspect * min(size)):
+        raise InvalidInput(
+            f"the picture is {width}x{height}; one side may be {limits.aspect:g} times the other: crop it"
+        )
+
+
+def size_of(data: bytes) -> tuple[int, int] | None:
+    """Width and height as the header of a PNG, JPEG or WebP says; None for anything else."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR" and len(data) >= 24:
+        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP" and len(data) >= 30:
+        return _webp_size(data)
+    return _jpeg_size(data) if data[:2] == b"\xff\xd8" else None
 
 
 def encode_png(pixels: ByteArray) -> bytes:
@@ -60,10 +107,60 @@ def encode_png(pixels: ByteArray) -> bytes:
     return file.getvalue()
 
 
+def _webp_size(data: bytes) -> tuple[int, int] | None:
+    """https://developers.google.com/speed/webp/docs/riff_container"""
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 ":
+        return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
+    return None
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    at = 2
+    for _ in range(MAX_MARKERS):
+        while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] == b"\xff":
+            at += 1  # padding
+        if data[at : at + 1] != b"\xff" or len(data) < at + 9:
+            return None
+        marker = data[at + 1]
+        if marker in FRAMES:
+            return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
+        at += 2 + (
+            0 if marker == 1 or 0xD0 <= marker <= 0xD8 else int.from_bytes(data[at + 2 : at + 4], "big")
+        )
+    return None
+
+
+def _shrunk(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Smaller by a whole factor where it is far larger than needed: what follows makes several copies."""
+    factor = min(image.width // (2 * max(width, height)), image.height // (2 * max(width, height)))
+    if factor < 2 or image.mode not in ("RGB", "RGBA", "L", "LA", "CMYK"):
+        return image
+    return image.reduce(factor)  # keeps the EXIF data, which says where up is
+
+
 def _flat(image: Image.Image) -> Image.Image:
     """RGB, transparent parts on white."""
     if image.mode.startswith("I"):  # 16 bits, which convert() would clip at 255
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
     layer = image.convert("RGBA")
     white = Image.new("RGBA", layer.size, "white")
     return Image.alpha_composite(white, layer).convert("RGB")
+
+
+def _too_large(width: int, height: int, limits: PictureLimits) -> InvalidInput:
+    return InvalidInput(
+        f"the picture has {width}x{height} pixels, at most {limits.side} a side and {limits.pixels} in all "
+        "are allowed: make it smaller"
+    )
+
+
+def _no_picture() -> InvalidInput:
+    return InvalidInput("the data is not a picture: use PNG, JPEG or WebP")

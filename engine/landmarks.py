@@ -20,7 +20,7 @@ SMALLEST, SIZES = 0.82, 0.34  # sizes lie between these and their sum
 REACH_PX = 32  # a landmark reaches so far to either side at most
 
 
-class Line(Protocol):
+class LandmarkLine(Protocol):
     """What has to be known of a world's landmarks; a model's spec says it. Pictures are `width` px wide."""
 
     @property
@@ -44,12 +44,12 @@ class Named(NamedTuple):
     colour: int | None
 
 
-def number_of(row: FloatArray, line: Line) -> int | None:
+def number_of(row: FloatArray, line: LandmarkLine) -> int | None:
     """Which landmark of the line a slot holds."""
     return int(row[0] // line.landmark_spacing_px) if row[1] else None
 
 
-def in_view(odometer: int, steps: int, line: Line) -> range:
+def in_view(odometer: int, steps: int, line: LandmarkLine) -> range:
     """Numbers of the landmarks that can be seen within so many steps of the camera."""
     cell = line.width // line.latent_width
     margin = line.width / 2 + REACH_PX + line.landmark_jitter_px
@@ -58,7 +58,7 @@ def in_view(odometer: int, steps: int, line: Line) -> range:
     return range(int(-(-low // line.landmark_spacing_px)), int(high // line.landmark_spacing_px) + 1)
 
 
-def chosen(number: int, seed: int, scene: int, line: Line, named: Named | None = None) -> FloatArray:
+def chosen(number: int, seed: int, scene: int, line: LandmarkLine, named: Named | None = None) -> FloatArray:
     """Landmark `number` of a scene: where chance puts it, and what it is where nobody says."""
     bits = np.random.Philox(key=[seed, scene], counter=[0, 0, 2, number % 2**63])
     chance = np.random.Generator(bits)
@@ -73,7 +73,9 @@ def chosen(number: int, seed: int, scene: int, line: Line, named: Named | None =
     return np.array([x, 1 + kind, colour, size], np.float32)
 
 
-def planned(plan: FloatArray, numbers: Sequence[int], seed: int, scene: int, line: Line) -> FloatArray:
+def planned(
+    plan: FloatArray, numbers: Sequence[int], seed: int, scene: int, line: LandmarkLine
+) -> FloatArray:
     """The plan (Q, 4) with all of `numbers` chosen; those that are stay as they are."""
     missing = [n for n in numbers if number_of(plan[n % len(plan)], line) != n]
     if not missing:
@@ -85,7 +87,7 @@ def planned(plan: FloatArray, numbers: Sequence[int], seed: int, scene: int, lin
 
 
 def with_named(
-    plan: FloatArray, named: Sequence[Named], odometer: int, seed: int, scene: int, line: Line
+    plan: FloatArray, named: Sequence[Named], odometer: int, seed: int, scene: int, line: LandmarkLine
 ) -> FloatArray:
     """The plan with these landmarks next to come into view, in order, on either side of what has been
     seen."""

@@ -187,7 +187,7 @@ class SessionInfo:
     viewers: int = 0
     buffering: Stall | None = None
     past_bytes: int = 0  # upper bound of what is kept for `now` and rewinding
-    actions: tuple[str, ...] = ()  # the model's: what a control may hold
+    actions: tuple[str, ...] = ()  # the model's; empty: not known yet
 
 
 @dataclass(frozen=True)

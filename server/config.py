@@ -10,21 +10,25 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput
+from server.ladder import Rung, ladder
 
 Placement = Literal["process", "thread"]
 SMALL_PIXELS = 200 * 200  # below this a picture is doubled before it is encoded
 BITS_PER_PIXEL = 0.12
 # as browsers send it; any other form would never match
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+MIN_KEY_LENGTH = 8
 MIN_BITRATE_BPS, MAX_BITRATE_BPS = 900_000, 4_000_000
 
 
 @dataclass(frozen=True)
 class MediaConfig:
-    """How frames become packets. None, and an `upscale` of 0, mean that the size of the picture decides."""
+    """How frames become packets. None, and an `upscale` of 0, mean that the size of the picture decides.
+    `bitrate_bps` is that of the top rung, so no viewer gets more."""
 
     bitrate_bps: int | None = None
     upscale: int = 0
@@ -50,6 +54,12 @@ class MediaConfig:
         """For a picture encoded at this size. Generous: small pictures come out nearly lossless."""
         wanted = int(width * height * fps * BITS_PER_PIXEL)
         return self.bitrate_bps or max(MIN_BITRATE_BPS, min(MAX_BITRATE_BPS, wanted))
+
+    def ladder(self, width: int, height: int, fps: int) -> tuple[Rung, ...]:
+        """The rungs of a session whose model makes pictures of this size."""
+        scale = self.scale(width, height)
+        width, height = width * scale, height * scale
+        return ladder(self.bitrate(width, height, fps), width, height, fps)
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,41 @@ class MqttOptions:
 
     node: str | None = None  # this server's name in topics; None: the host's name and an id that is kept
     prefix: str = "psistream/v1"  # of all topics
+    discovery: str | None = None  # homeassistant: its discovery messages
     listen: MqttListen = field(default_factory=MqttListen)
+
+
+def check_whip(url: str) -> None:
+    """Raises InvalidInput for what can't be pushed to."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        known = False
+    if not known:
+        raise InvalidInput(f"whip must be an http or https URL, not {url[:80]!r}", field="whip")
+    if parts.username or parts.password:
+        raise InvalidInput("whip must have no user name or password in it: give a token", field="whip")
+
+
+def parse_ports(text: str) -> tuple[int, int]:
+    """As --udp-ports gives them: 40000-40100. Raises InvalidInput."""
+    first, dash, last = text.partition("-")
+    if first.isdecimal() and (last.isdecimal() or not dash):
+        ports = int(first), int(last or first)
+        if 1024 <= ports[0] <= ports[1] <= 65535:
+            return ports
+    raise InvalidInput(
+        f"--udp-ports must look like 40000-40100, from 1024 to 65535, not {text!r:.40}", field="udp_ports"
+    )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -113,6 +157,8 @@ class ServerConfig:
 
     host: str = "127.0.0.1"
     port: int = 8080
+    ops_port: int | None = None  # of a listener of its own for health and metrics
+    ops_host: str = "127.0.0.1"
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     placement: Placement = "process"
     mqtt: str = "embedded"  # embedded | off | mqtt://user:password@host:1883
@@ -122,22 +168,37 @@ class ServerConfig:
     api_key: str | None = None  # None: made at the start, if others can reach the server
     origins: tuple[str, ...] = ()  # other sites whose pages may call; "*" is any
     ice_servers: tuple[IceServer, ...] = ()
-    max_viewers: int = 64
-    viewer_timeout_s: float = 10.0  # a viewer that sends nothing for this long is gone
+    udp_ports: tuple[int, int] | None = None  # for the video, both included; None: any
+    public_addresses: tuple[str, ...] = ()  # where a router or a container's host forwards those ports
+    whip: str | None = None  # where the session `main` is pushed to
+    whip_token: str | None = None
+    max_viewers: int = 256  # a viewer costs about 2 ms of a core per second: these, half a core
+    viewer_timeout_s: float = 30.0  # a viewer that sends nothing for this long is gone
     controls_per_s: float = 60.0  # of one session, over all channels
     # a session (other than main) that nobody watches or steers for this long is closed
     session_idle_s: float = 900.0
     client_sessions: int = 16  # of one client at once; 0: no limit
     client_device_s: float = 0.0  # seconds of the device's time per minute for one client; 0: no limit
-    snapshot_every_s: float = (
-        5.0  # at most this much video is lost when a worker dies; 0: sessions start anew then
-    )
+    # shortest time between two snapshots of a session, from which it continues if its worker dies; 0: no
+    # snapshots, so sessions start again
+    snapshot_every_s: float = 0.4
+    spare: Literal["auto", "on", "off"] = "auto"  # a second, loaded worker; auto: if memory allows
     hang_limit_s: float = 30.0  # a worker whose device call takes longer is replaced
     restart_limit: int = 5  # worker restarts in a row before the server gives up
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise InvalidInput(f"--port must be between 0 and 65535, not {self.port}", field="port")
+        if self.ops_port is not None and not 0 <= self.ops_port <= 65535:
+            raise InvalidInput(
+                f"--ops-port must be between 0 and 65535, not {self.ops_port}", field="ops_port"
+            )
+        if self.api_key is not None and len(self.api_key) < MIN_KEY_LENGTH:
+            raise InvalidInput(
+                f"--api-key must have at least {MIN_KEY_LENGTH} characters, or others guess it; leave it out "
+                "to let psistream make one",
+                field="api_key",
+            )
         if self.max_viewers < 1:
             raise InvalidInput("--max-viewers must be at least 1", field="max_viewers")
         for origin in self.origins:
@@ -151,12 +212,38 @@ class ServerConfig:
             if not 0 <= getattr(self, name) < float("inf"):
                 raise InvalidInput(f"--{name.replace('_', '-')} must be a number from 0 up", field=name)
 
+        if self.whip is not None:
+            check_whip(self.whip)
+        for address in self.public_addresses:
+            if not _is_address(address):
+                raise InvalidInput(
+                    f"--public-address must be an IP address such as 203.0.113.7, not {address!r:.60}",
+                    field="public_addresses",
+                )
+
+    @property
+    def media_addresses(self) -> tuple[str, ...] | None:
+        """Where the video may come from: the address that the server listens on, so that a server on loopback
+        opens nothing to others. None: all interfaces, also where `public_addresses` says that others come by
+        a proxy."""
+        if self.public_addresses:
+            return None
+        if self.host == "localhost":
+            return "127.0.0.1", "::1"
+        if not _is_address(self.host) or ipaddress.ip_address(self.host).is_unspecified:
+            return None
+        return (self.host,)
+
+    @property
+    def keeps_spare(self) -> bool | None:
+        """None: where memory allows. A GPU's memory cannot be judged here, so nothing is assumed of it."""
+        if self.spare == "auto" and self.placement == "process" and self.worker.backend == "onnxruntime":
+            return None
+        return self.spare == "on"
+
     @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the server."""
         if self.host == "localhost":
             return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return _is_address(self.host) and ipaddress.ip_address(self.host).is_loopback

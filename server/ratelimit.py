@@ -1,6 +1,10 @@
-"""A token bucket: how many messages a sender may send. Pure: the caller brings the time."""
+"""Token buckets: how often a sender may do something. Pure: the caller brings the time."""
 
 from __future__ import annotations
+
+from collections import OrderedDict
+
+MAX_NAMES = 4096
 
 
 class TokenBucket:
@@ -13,9 +17,61 @@ class TokenBucket:
         self._then_s = now_s
 
     def allow(self, now_s: float) -> bool:
-        self._tokens = min(self._burst, self._tokens + max(0.0, now_s - self._then_s) * self._rate_hz)
-        self._then_s = now_s
-        if self._tokens < 1.0:
+        """Take one, if there is one."""
+        if self.wait_s(now_s) > 0:
             return False
         self._tokens -= 1.0
         return True
+
+    def wait_s(self, now_s: float) -> float:
+        """How long until there is one; nothing is taken."""
+        self._tokens = min(self._burst, self._tokens + max(0.0, now_s - self._then_s) * self._rate_hz)
+        self._then_s = now_s
+        return 0.0 if self._tokens >= 1.0 else (1.0 - self._tokens) / self._rate_hz
+
+
+class Shares:
+    """A bucket of this size for each name. Bounded: the names that were used least recently are forgotten."""
+
+    def __init__(self, rate_hz: float, burst: int) -> None:
+        self._rate_hz, self._burst = rate_hz, burst
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def bucket(self, name: str, now_s: float) -> TokenBucket:
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            bucket = self._buckets[name] = TokenBucket(self._rate_hz, self._burst, now_s)
+            if len(self._buckets) > MAX_NAMES:
+                self._buckets.popitem(last=False)
+        self._buckets.move_to_end(name)
+        return bucket
+
+
+class Door:
+    """Something that costs the server, with a share for each token, session and address, and one for all.
+
+    A request takes from all of them or from none, so a client that is over its own share takes nothing from
+    the others. Each share must be larger than the one before it: a token can't use up its address's share."""
+
+    def __init__(
+        self,
+        token: tuple[float, int],
+        session: tuple[float, int],
+        address: tuple[float, int],
+        total: tuple[float, int],
+    ) -> None:
+        self._shares = tuple(Shares(rate_hz, burst) for rate_hz, burst in (token, session, address, total))
+
+    def wait_s(self, token: str, session: str, address: str, now_s: float) -> float:
+        """0: the request may enter, and was counted. Else how long until it may. An empty name has no
+        share."""
+        names = (token, session, address, "all")
+        buckets = [s.bucket(n, now_s) for s, n in zip(self._shares, names, strict=True) if n]
+        wait_s = max(bucket.wait_s(now_s) for bucket in buckets)
+        if wait_s == 0:
+            for bucket in buckets:
+                bucket.allow(now_s)
+        return wait_s

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -22,13 +23,16 @@ from typing import TYPE_CHECKING, cast
 from engine.backends.registry import DEFAULT_BACKEND, MODULES
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput, PsistreamError, Unavailable
-from server.config import IceServer, MediaConfig, Placement, ServerConfig, WorkerConfig
+from server.config import IceServer, MediaConfig, Placement, ServerConfig, WorkerConfig, parse_ports
 from server.control.mqtt import arguments as mqtt
+from server.logs import FloodFilter
+from server.tasks import Tasks
 
 if TYPE_CHECKING:
     from server.http.services import Services
 
 KEY_VARIABLE = "PSISTREAM_API_KEY"
+WHIP_VARIABLE = "PSISTREAM_WHIP_TOKEN"
 QUIET = ("aiortc", "aioice", "amqtt", "aiomqtt", "uvicorn", "transitions", "libav")
 defaults = ServerConfig()
 
@@ -85,18 +89,48 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--ice-server", action="append", default=[], metavar="URL", help="stun:host:port, turn:user:pass@host"
     )
+    add("--udp-ports", metavar="A-B", help="for the video, such as 40000-40100 (default: any free ones)")
+    add(
+        "--public-address",
+        action="append",
+        default=[],
+        metavar="IP",
+        help="of the router or host that forwards --udp-ports to this machine",
+    )
+    add("--whip", metavar="URL", help="push the session `main` there, to a server that many can watch it on")
+    add(
+        "--whip-token",
+        default=os.environ.get(WHIP_VARIABLE),
+        metavar="TOKEN",
+        help=f"for --whip (${WHIP_VARIABLE})",
+    )
     add("--allow-origin", action="append", default=[], metavar="URL", help="another site that may call")
     add("--api-key", default=os.environ.get(KEY_VARIABLE), help=f"needed to open sessions (${KEY_VARIABLE})")
     mqtt.add_arguments(p)
+    add(
+        "--spare",
+        choices=("auto", "on", "off"),
+        default=defaults.spare,
+        help="keep a second worker loaded, so that a failure of the first is over in less than a second "
+        "(default: if memory allows)",
+    )
+    add(
+        "--ops-port",
+        metavar="[HOST:]PORT",
+        help="serve health and metrics here, whatever happens on the other port (default host: 127.0.0.1)",
+    )
     add("--log-level", choices=("debug", "info", "warning", "error"), default="warning")
     return p
 
 
 def settings(args: argparse.Namespace) -> ServerConfig:
     """Raises InvalidInput."""
+    ops_host, ops_port = _ops_address(args.ops_port)
     return ServerConfig(
         host=args.host,
         port=args.port,
+        ops_host=ops_host,
+        ops_port=ops_port,
         worker=WorkerConfig(
             backend=args.backend,
             model=args.model,
@@ -113,23 +147,48 @@ def settings(args: argparse.Namespace) -> ServerConfig:
         api_key=args.api_key or None,
         origins=tuple(args.allow_origin),
         ice_servers=tuple(IceServer.parse(url) for url in args.ice_server),
+        udp_ports=None if args.udp_ports is None else parse_ports(args.udp_ports),
+        public_addresses=tuple(args.public_address),
+        whip=args.whip,
+        whip_token=args.whip_token or None,
         max_viewers=args.max_viewers,
+        spare=args.spare,
         client_sessions=args.client_sessions,
         client_device_s=args.client_device_s,
     )
+
+
+def _ops_address(text: str | None) -> tuple[str, int | None]:
+    """Host and port of --ops-port. Raises InvalidInput."""
+    if text is None:
+        return defaults.ops_host, None
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit()):
+        raise InvalidInput(
+            f"--ops-port must look like 9090 or 0.0.0.0:9090, not {text:.40}", field="ops_port"
+        )
+    return host.strip("[]") or defaults.ops_host, int(port)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     level = args.log_level.upper()
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, must not stop the server
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(FloodFilter())
     if level not in ("DEBUG", "INFO"):
         for name in QUIET:
             logging.getLogger(name).setLevel("ERROR")
     try:
         config = settings(args)
-        with bound(config.host, config.port) as listener, contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(serve(config, listener, args.log_level))
+        with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
+            listener = stack.enter_context(bound(config.host, config.port))
+            ops = None
+            if config.ops_port is not None:
+                ops = stack.enter_context(bound(config.ops_host, config.ops_port, "--ops-port"))
+            raise_file_limit()
+            asyncio.run(serve(config, listener, args.log_level, ops))
     except PsistreamError as error:
         print(f"psistream: {error.message}", file=sys.stderr)
         return 2 if isinstance(error, InvalidInput) else 1
@@ -137,61 +196,67 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def bound(host: str, port: int) -> Iterator[socket.socket]:
+def bound(host: str, port: int, flag: str = "--port") -> Iterator[socket.socket]:
     """The listening socket, bound before anything costly starts. Raises Unavailable."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sets TCP_NODELAY only where the protocol is named; without it each answer may wait 40 ms
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
             listener.listen(128)  # or a second server could still bind it
         except OSError as error:
-            raise Unavailable(_why_not(error, host, port), field="port") from None
+            raise Unavailable(_why_not(error, host, port, flag), field="port") from None
         yield listener
 
 
-def _why_not(error: OSError, host: str, port: int) -> str:
+def _why_not(error: OSError, host: str, port: int, flag: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} is taken by another program; choose one with --port, such as --port {port + 1}"
+        return f"port {port} is taken by another program; choose one with {flag}, such as {flag} {port + 1}"
     if error.errno == errno.EACCES:
-        return f"port {port} needs special rights; choose one above 1023 with --port"
-    return f"cannot listen on {host}, port {port}: {error.strerror or error}; check --host and --port"
+        return f"port {port} needs special rights; choose one above 1023 with {flag}"
+    return f"cannot listen on {host}, port {port}: {error.strerror or error}; check --host and {flag}"
 
 
-async def serve(config: ServerConfig, listener: socket.socket, log_level: str) -> None:
+def raise_file_limit() -> None:
+    """As many open files as the system allows: each connection is one, and each viewer two or more."""
+    with contextlib.suppress(OSError, ValueError):
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def serve(
+    config: ServerConfig, listener: socket.socket, log_level: str, ops: socket.socket | None = None
+) -> None:
     """Until SIGINT or SIGTERM. Raises PsistreamError where the server cannot start."""
-    import uvicorn
-
-    from server.http.app import create_app
-
-    class Server(uvicorn.Server):
-        """uvicorn would raise the signal again while we are still stopping."""
-
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield
+    from server.http.app import create_app, create_ops_app
+    from server.http.connections import ConnectionLimits
+    from server.http.listener import http_server
 
     app = create_app(config)
-    server = Server(
-        uvicorn.Config(
-            app,
-            lifespan="off",  # entered below: a failing start is one line, not a traceback
-            log_level=log_level,
-            access_log=log_level == "debug",
-            timeout_graceful_shutdown=1,
-            limit_concurrency=256,
-            ws="none",
-            loop="asyncio",
-            server_header=False,
-        )
-    )
+    server, connections = http_server(app, log_level, ConnectionLimits())
+    tasks = Tasks()
     with stopping(server):
         try:
             async with app.router.lifespan_context(app):
-                print(greeting(app.state.services, listener.getsockname()[1]), flush=True)
+                tasks.spawn(connections.run(), "limit-connections")
+                if ops is not None:
+                    limits = ConnectionLimits(most=32, per_address=32, headers_s=5.0)
+                    other, others = http_server(create_ops_app(app.state.services), log_level, limits)
+                    tasks.spawn(others.run(), "limit-ops-connections")
+                    tasks.spawn(other.serve(sockets=[ops]), "serve-ops")
+                tell(greeting(app.state.services, listener.getsockname()[1]))
                 await server.serve(sockets=[listener])
+                await tasks.close()
         except asyncio.CancelledError:  # stopped while the model was being loaded
             return
+
+
+def tell(text: str) -> None:
+    """Print it, if that is possible: standard output may be on a full disk, or closed."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, flush=True)
 
 
 @contextlib.contextmanager

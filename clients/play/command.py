@@ -1,7 +1,6 @@
 """`psistream play`: steer a session from the terminal, over MQTT. Arrow keys walk and jump, / types a prompt.
 
-It joins keys (play_keys), wire (play_wire) and screen (play_screen), and gives the terminal back as it was.
-It knows nothing of the server's code.
+It joins keys, screen and clients.steer, and restores the terminal at its end. It imports no server code.
 """
 
 from __future__ import annotations
@@ -24,8 +23,12 @@ from rich.live import Live
 
 from clients.mix import mixed
 from clients.play.keys import HeldAction, Keys, actions_of_keys
-from clients.play.mqtt import Broker, PlayError, Wire, broker_of, check_session, end
 from clients.play.screen import HOWS, WHENS, Screen, printable
+from clients.steer import Session, SteerError
+from clients.steer.mqtt import Broker, MqttTransport
+from clients.steer.transport import Kind, check_session
+from clients.steer.ways import broker_of
+from clients.target import Target, ViewError
 
 SERVER = "http://127.0.0.1:8080"
 BROKER = "mqtt://127.0.0.1:1883"
@@ -36,11 +39,12 @@ ESCAPE_S = 0.05  # after which a lone ESC is the key
 
 
 class Game:
-    """One session, one terminal. `run` returns when the player quits, or raises PlayError."""
+    """One session, one terminal. `run` returns when the player quits, or raises SteerError."""
 
-    def __init__(self, broker: Broker, session: str, how: str = HOWS[0], when: str = WHENS[0]) -> None:
-        self.screen = Screen(session, broker.shown, how=how, when=when)
-        self._wire = Wire(broker, session, self._hear, self._set_online)
+    def __init__(self, transport: MqttTransport, name: str, how: str = HOWS[0], when: str = WHENS[0]) -> None:
+        self.screen = Screen(name, transport.shown, how=how, when=when)
+        self._session = Session(transport)
+        self._session.listen(self._hear)
         self._keys = Keys()
         self._held = HeldAction()
         self._quit = asyncio.Event()
@@ -48,9 +52,7 @@ class Game:
         self._dirty = True
 
     async def run(self, console: Console) -> None:
-        talk = asyncio.create_task(self._wire.run(), name="talk")
-        try:
-            await self._wire.wait_there(talk)
+        async with self._session as session:
             terminal = sys.stdin.fileno()
             loop = asyncio.get_running_loop()
             for signal_ in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -58,18 +60,15 @@ class Game:
             with raw_terminal(terminal), Live(screen=True, auto_refresh=False, console=console) as live:
                 loop.add_reader(terminal, self._read_keys, terminal)
                 try:
-                    await self._play(live, talk)
+                    await self._play(live, session)
                 finally:
                     loop.remove_reader(terminal)
-        finally:
-            await end(talk)
         if self._ended is not None:
-            raise PlayError(self._ended)
+            raise SteerError(self._ended)
 
-    async def _play(self, live: Live, talk: asyncio.Task[None]) -> None:
+    async def _play(self, live: Live, session: Session) -> None:
         while not self._quit.is_set():
-            if talk.done():
-                await talk
+            session.check()
             if self._held.expire(time.monotonic()):
                 self._send("action", {"action": None}, "let go")
             if self._dirty:
@@ -80,7 +79,6 @@ class Game:
                     await self._quit.wait()
         if self._held.current is not None:  # nobody is there to walk on
             self._send("action", {"action": None}, "let go")
-            await asyncio.sleep(2 * TICK_S)
 
     # ---- keys ----
 
@@ -151,16 +149,15 @@ class Game:
     # ---- the wire ----
 
     def _send(self, verb: str, body: dict[str, Any], label: str) -> None:
-        self.screen.remember(self._wire.send(verb, body), label, time.monotonic())
+        self.screen.remember(self._session.send(verb, **body).id, label, time.monotonic())
         self._dirty = True
 
-    def _set_online(self, online: bool) -> None:
-        self.screen.online, self._dirty = online, True
-
-    def _hear(self, kind: str, message: dict[str, Any]) -> None:
+    def _hear(self, kind: Kind, message: dict[str, Any]) -> None:
         screen = self.screen
         self._dirty = True
-        if kind == "ack":
+        if kind == "connection":
+            screen.online = message.get("online") is True
+        elif kind == "receipt":
             screen.hear(message, time.monotonic())
         elif kind == "status":
             screen.engine = str(message.get("status", "online"))
@@ -210,13 +207,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("asyncio", "mqtt"):  # a reconnect is shown on the screen; a log line would spoil it
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        check_session(args.session)
-        if args.mqtt is not None:
-            Broker.parse(args.mqtt)
+        _check(args)
         if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            raise PlayError("this needs a terminal; to steer from a script use mosquitto_pub or HTTP")
+            raise SteerError("this needs a terminal; to steer from a script use mosquitto_pub or HTTP")
         asyncio.run(play(args))
-    except PlayError as error:
+    except SteerError as error:
         print(f"psistream play: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -224,16 +219,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _check(args: argparse.Namespace) -> None:
+    """Raises SteerError that begins with the option."""
+    try:
+        check_session(args.session)
+        if args.mqtt is not None:
+            Broker.parse(args.mqtt)
+    except SteerError as error:
+        raise SteerError(f"--{error}") from None
+
+
 async def play(args: argparse.Namespace) -> None:
-    server, mqtt, session = args.server, args.mqtt, args.session
-    if mqtt is None:
-        try:
-            mqtt = await broker_of(server or SERVER, session)
-        except PlayError:
-            if server is not None:
-                raise
-            mqtt = BROKER
-    await Game(Broker.parse(mqtt), session, args.how, args.when).run(Console())
+    transport = await _way_to(args.server, args.mqtt, args.session)
+    await Game(transport, args.session, args.how, args.when).run(Console())
+
+
+async def _way_to(server: str | None, mqtt: str | None, session: str) -> MqttTransport:
+    """The broker that is named, or that the server names, or the usual one. Raises SteerError."""
+    if mqtt is not None:
+        return MqttTransport(Broker.parse(mqtt), session)
+    try:
+        url, topic = await broker_of(Target.parse(server or SERVER, session))
+    except ViewError as error:
+        raise SteerError(str(error)) from None
+    except SteerError:
+        if server is not None:
+            raise
+        return MqttTransport(Broker.parse(BROKER), session)
+    return MqttTransport(Broker.parse(url), session, topic=topic)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ USUAL = {"left": "left", "right": "right", "up": "jump", " ": "jump", "down": "i
 def actions_of_keys(actions: object) -> dict[str, str]:
     """Key → action for a model with these actions, as the session's state lists them. Usual actions have
     their usual keys, others get free arrows and then digits. A server that lists none has the usual ones."""
-    if not isinstance(actions, list):
+    if not isinstance(actions, list) or not actions:
         return USUAL
     keys = {key: action for key, action in USUAL.items() if action in actions}
     others = [str(action) for action in actions if action not in USUAL.values()]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 
+from clients.http import ProxyUnusable, http_client
 from clients.refusal import refusal
 from clients.whep import HTTP_TIMEOUT_S, Target, ViewError
 
@@ -65,8 +66,10 @@ async def _opened(target: Target, path: str, **request: object) -> Target:
 async def _ask(target: Target, method: str, path: str, **request: object) -> httpx.Response:
     headers = {**target.headers, **(request.pop("headers", None) or {})}  # type: ignore[dict-item]
     try:
-        async with httpx.AsyncClient(base_url=target.base, timeout=HTTP_TIMEOUT_S) as http:
+        async with http_client(target.base, HTTP_TIMEOUT_S) as http:
             answer = await http.request(method, path, headers=headers, **request)  # type: ignore[arg-type]
+    except ProxyUnusable as error:
+        raise ViewError(str(error)) from None
     except httpx.TimeoutException as error:
         raise ViewError(f"{target.base} did not answer in {HTTP_TIMEOUT_S:g} s") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:

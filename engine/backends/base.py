@@ -6,7 +6,7 @@ tokenize.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -19,17 +19,32 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 SHORT = ("out of memory", "allocate memory", "not enough memory", "bad allocation", "bad_alloc")
 
 
+Noise = Callable[[int, tuple[int, ...]], FloatArray]  # stream, shape → standard normal, always the same
+
+
 class Sampler(Protocol):
-    """Takes one draft from noise to a clean segment. One of higher order remembers its last steps, so each
-    draft has its own. Legend: K steps; x and velocities (B, W, C, h, w)."""
+    """Takes one draft from noise to a clean segment, call by call of the network. It belongs to the model:
+    the spec names it, and knows in how many sizes it works."""
 
     @property
-    def times(self) -> Sequence[float]:
-        """t before each of the K steps, and 1."""
+    def x(self) -> FloatArray:
+        """(W, C, h, w) of the next call; clean latents once no call is left."""
         ...
 
-    def step(self, k: int, x: FloatArray, velocity: FloatArray) -> FloatArray:
-        """x at times[k] and the model's velocity there → x at times[k + 1]."""
+    @property
+    def role(self) -> str:
+        """The role of the next call. Drafts share calls of the same role only."""
+        ...
+
+    @property
+    def calls_left(self) -> int: ...
+
+    def told(self) -> dict[str, npt.NDArray[Any]]:
+        """What the next call is told besides x and conditions, such as its time; scalars by their names."""
+        ...
+
+    def advance(self, answer: FloatArray) -> None:
+        """Take the call's answer (W, C, h, w), and move on to the next call."""
         ...
 
 
@@ -48,8 +63,8 @@ class Backend(Protocol):
         """Text → ids (L,) int64 and mask (L,) float32, truncated to the model's length."""
         ...
 
-    def sampler(self, steps: int) -> Sampler:
-        """A fresh sampler of `steps` steps, the one that the spec names."""
+    def sampler(self, steps: int, noise: Noise) -> Sampler:
+        """A fresh sampler of `steps` calls, the one that the spec names. `noise` is its draft's own."""
         ...
 
     def close(self) -> None:

@@ -14,22 +14,24 @@ is noise. What is kept of places is the colour that was seen there; 12 shows it,
 
 from __future__ import annotations
 
+import importlib
 import re
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.backends.base import Arrays
-from engine.backends.euler import Euler, euler
+from engine.backends.base import Arrays, Noise, Sampler
 from engine.backends.fake_device import FakeDevice, read_settings
+from engine.backends.fake_pictures import STRIPE_PX, draw
+from engine.backends.samplers import make_sampler
 from engine.errors import BackendError
 from engine.model.signature import ModelSpec, Tensor, signature
-from engine.types import ByteArray, FloatArray, IntArray
+from engine.types import FloatArray, IntArray
 
 FAKE_SPEC = ModelSpec(
     name="fake",
@@ -68,7 +70,7 @@ COLOURS = {
     "snowy": (215, 225, 240),
 }
 FAIL_WORD, NAN_WORD = "boom", "nan"  # a prompt with one of these makes `denoise` fail, or return NaN
-STRIPE_PX, STEP_PX, JUMP_PX = 32, 8, 24  # stripe period, camera px per latent frame, height of a jump
+STEP_PX = 8  # of the camera per latent frame
 _WORDS, _FAULT = 1024, 100.0
 _SPECIAL = [*COLOURS, FAIL_WORD, NAN_WORD]
 _NOISY = (6, 11, 13, 14, 15)
@@ -85,10 +87,9 @@ class FakeBackend(FakeDevice):
         super().__init__(**told)
         self.spec = spec or FAKE_SPEC
         s = self.spec
-        if s.decoder_state != (s.latent_channels, s.latent_height, s.latent_width) or s.latent_channels < 16:
-            raise ValueError(
-                "the fake needs at least 16 latent channels and one latent frame as decoder state"
-            )
+        frame = (s.latent_channels, s.latent_height, s.latent_width)
+        if s.latent_channels < 16 or (s.has_decoder_state and s.decoder_state != frame):
+            raise ValueError("the fake needs 16 latent channels or more, and a latent frame as decoder state")
         self.closed = False
         self._roles = signature(s)
         self._rows: dict[str, Callable[[Row], Row]] = {
@@ -127,8 +128,8 @@ class FakeBackend(FakeDevice):
             mask[i] = 1.0
         return ids, mask
 
-    def sampler(self, steps: int) -> Euler:
-        return euler(self.spec, steps)
+    def sampler(self, steps: int, noise: Noise) -> Sampler:
+        return make_sampler(self.spec, steps, noise)
 
     def close(self) -> None:
         self.closed = True
@@ -240,45 +241,20 @@ class FakeBackend(FakeDevice):
     def _decode(self, row: Row) -> Row:
         frames, last = [], row["state"]
         for latent in row["latents"]:
-            frames.append(self._draw(last, latent))
+            frames.append(draw(self.spec, last, latent, self.busy))
             last = latent
         return {"frames": np.concatenate(frames), "state_next": last.copy()}
-
-    def _draw(self, last: FloatArray, latent: FloatArray) -> ByteArray:
-        """(F, 3, H, W): the frames from the last latent frame to this one."""
-        s, n = self.spec, self.spec.frames_per_latent
-        level = np.nan_to_num(latent)
-        rows = np.arange(s.height) * s.latent_height // s.height
-        columns = np.arange(s.width) * s.latent_width // s.width
-        big = level[:, rows][:, :, columns]  # (C, H, W)
-        ground, band = s.height * 3 // 4, s.height // 12
-        picture = big[:3] * 255
-        picture[:, ground:] = picture[:, ground:] * 0.5 + 12 * np.clip(big[6, ground:], -2, 2)
-        picture[:, :band] = 128 + 64 * np.clip(big[5, :band], -2, 2)
-        frames = np.empty((n, 3, s.height, s.width), np.float32)
-        moved = (level[3, 0, 0] - np.nan_to_num(last)[3, 0, 0] + 0.5) % 1.0 - 0.5
-        high, wide, left = s.height // 5, s.width // 12, s.width * 11 // 24
-        for f in range(n):
-            back = 1 - (f + 1) / n
-            camera = level[3, 0, 0] - moved * back
-            light = ((np.arange(s.width) / STRIPE_PX + camera) % 1.0 < 0.5).astype(np.float32)
-            frames[f] = picture * (0.75 + 0.25 * light)
-            up = round(
-                float(np.clip(level[4, 0, 0] + (last[4, 0, 0] - level[4, 0, 0]) * back, 0, 1)) * JUMP_PX
-            )
-            frames[f, :, max(0, ground - high - up) : ground - up, left : left + wide] = [
-                [[250]],
-                [[120]],
-                [[20]],
-            ]
-        return np.clip(np.rint(frames), 0, 255).astype(np.uint8)
 
 
 def load(path: Path | None = None) -> FakeBackend:
     """Like the other backends' `load`. There is no model to read, but a `fake.json` makes the device slow or
     faulty: `{"delay_s": 0.5, "jitter": 0.2}` takes a second for half a second of video. `actions` gives the
-    model other actions. Raises ModelFilesError."""
+    model other actions, `"shape": "helios"` the shape of Helios. Raises ModelFilesError."""
     settings = {} if path is None else read_settings(path / "fake.json")
+    if settings.pop("shape", "") == "helios":
+        return cast(
+            FakeBackend, importlib.import_module("engine.backends.fake_pyramid").FakePyramid(**settings)
+        )
     actions = settings.pop("actions", FAKE_SPEC.actions)
     return FakeBackend(replace(FAKE_SPEC, actions=actions), **settings)
 

@@ -16,7 +16,7 @@ import numpy as np
 from engine.errors import BackendError, ModelFilesError, OutOfMemory
 
 COUNTS = ("fail_after", "hang_after", "most_rows")
-MOST = {"delay_s": 600.0, "jitter": 1.0, "hang_s": 600.0} | dict.fromkeys(COUNTS, 10**9)
+MOST = {"delay_s": 600.0, "jitter": 1.0, "hang_s": 600.0, "busy": 128.0} | dict.fromkeys(COUNTS, 10**9)
 
 
 class FakeDevice:
@@ -25,7 +25,8 @@ class FakeDevice:
     spent by `sleep`.
 
     After `fail_after` calls of `denoise` each further one fails. The one after `hang_after` takes `hang_s`
-    longer. With more than `most_rows` rows memory runs out."""
+    longer. With more than `most_rows` rows memory runs out. `busy` is how much each pixel flickers, so that
+    an encoder has as much to do as with a real picture."""
 
     def __init__(
         self,
@@ -37,11 +38,12 @@ class FakeDevice:
         hang_after: int | None = None,
         hang_s: float = 60.0,
         most_rows: int | None = None,
+        busy: float = 0.0,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.delay_s, self.jitter, self.costs = delay_s, jitter, dict(costs or {})
         self.fail_after, self.most_rows = fail_after, most_rows
-        self.hang_after, self.hang_s = hang_after, hang_s
+        self.hang_after, self.hang_s, self.busy = hang_after, hang_s, busy
         self.calls: dict[str, int] = {}
         self.batches: list[int] = []  # rows of the latest `denoise` calls
         self._dice = np.random.Generator(np.random.Philox(11))
@@ -54,7 +56,7 @@ class FakeDevice:
     def called(self, role: str, rows: int) -> None:
         """Count the call and take its time. Raises BackendError if the settings say so."""
         calls = self.calls[role] = self.calls.get(role, 0) + 1
-        denoises = role == "denoise"
+        denoises = role.startswith("denoise")
         call_s, row_s = self.costs.get(role, (0.0, 0.0))
         takes_s = call_s + row_s * rows + (self.delay_s if denoises else 0.0)
         if takes_s:
@@ -73,23 +75,26 @@ class FakeDevice:
 
 
 def read_settings(file: Path) -> dict[str, Any]:
-    """FakeDevice's arguments, and `actions`, from JSON; {} without a file. Raises ModelFilesError."""
+    """FakeDevice's arguments, and `actions` or `shape`, from JSON; {} without one. Raises ModelFilesError."""
     if not file.exists():
         return {}
     try:
         said: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         costs = {str(role): (float(call), float(row)) for role, (call, row) in said.pop("costs", {}).items()}
-        names = said.pop("actions", None)
+        names, shape = said.pop("actions", None), said.pop("shape", None)
+        if shape is not None and (shape != "helios" or names is not None):
+            raise ValueError
         actions = {} if names is None else {"actions": tuple(names)}
         fits = [0 <= float(value) <= MOST[name] for name, value in said.items()]
         fits += [0 <= cost <= MOST["delay_s"] for pair in costs.values() for cost in pair]
         fits += [isinstance(name, str) and 0 < len(name) <= 64 for name in names or ["any"]]
         if not all(fits):
             raise ValueError
+        actions |= {} if shape is None else {"shape": shape}
         return said | actions | {name: int(said[name]) for name in COUNTS if name in said} | {"costs": costs}
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
         raise ModelFilesError(
             f"{file} must be JSON like {MOST}, at most that; costs: for a role [seconds per call, per row]; "
-            "actions: a list of names",
+            'actions: a list of names; or shape: "helios", which has none',
             field="model",
         ) from None

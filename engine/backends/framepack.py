@@ -6,7 +6,6 @@ bf16 on a GPU, fp32 on a CPU. Sessions are unknown here.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 
 from engine.backends.pytorch import TorchBackend
-from engine.backends.weights import load_weights
+from engine.backends.weights import fingerprint, load_weights
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import ModelConfig, build
 from engine.model.dit import MemoryPackDiT
@@ -32,7 +31,7 @@ def load(name: str, folder: Path) -> TorchBackend:
     if name not in known:
         why = "; F0 makes a video's end first, so it has no live one" if name.endswith("-f0") else ""
         raise InvalidInput(
-            f"--weights goes with --model {' or '.join(known)}, not {name!r}{why}", field="model"
+            f"--weights goes with --model {', '.join(known)} or helios, not {name!r}{why}", field="model"
         )
     from engine.companions.files import PARTS, require
     from engine.companions.load import load_companions
@@ -53,16 +52,6 @@ def load(name: str, folder: Path) -> TorchBackend:
     text: Any = companions.text
     roles = full_roles(spec, dit, companions)
     return TorchBackend("pytorch", spec, roles, text.tokenize, device, fingerprint(folder))
-
-
-def fingerprint(folder: Path) -> str:
-    """Identifies configuration and weights, by size, header and first numbers of each shard: reading all 25
-    GB would take minutes."""
-    found = hashlib.sha256((folder / CONFIG).read_bytes())
-    for file in sorted(folder.glob("model*.safetensors")):
-        with file.open("rb") as shard:
-            found.update(f"{file.name} {file.stat().st_size}".encode() + shard.read(2**20))
-    return found.hexdigest()[:16]
 
 
 def read_config(folder: Path, name: str) -> tuple[ModelConfig, Serve]:

@@ -1,16 +1,61 @@
-"""Helios in PyTorch: a converted checkpoint, on a GPU where there is one. It knows no sessions."""
+"""Helios in PyTorch: a converted checkpoint and its companions, on a GPU if there is one.
+
+`folder` is the output of `psistream convert helios`, with the companions beside it (docs/full-size.md). bf16
+on a GPU, fp32 on a CPU. Sessions are unknown here.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from engine.backends.weights import load_weights
+from engine.backends.pytorch import TorchBackend
+from engine.backends.weights import fingerprint, load_weights
+from engine.errors import InvalidInput, ModelFilesError
 from engine.model.helios.config import HeliosConfig
 from engine.model.helios.embed import Positions
+from engine.model.helios.roles import roles_of, spec_of
+from engine.model.helios.serve import CONFIG, NAME, read_description
 from engine.model.helios.transformer import HeliosTransformer, is_exact
+
+
+def load(name: str, folder: Path) -> TorchBackend:
+    """Raises InvalidInput for another model's name, ModelFilesError for missing or unfitting files,
+    Unavailable without transformers and diffusers."""
+    if name != NAME:
+        raise InvalidInput(f"these weights go with --model {NAME}, not {name!r}", field="model")
+    from engine.companions.helios.files import CATALOGUE, TAEW
+    from engine.companions.helios.load import load_companions
+
+    if not (folder / CONFIG).is_file():
+        CATALOGUE.require(folder)  # nothing is there yet: say all that is needed
+    found = read_description(folder)
+    c, serve = found.config, found.serve
+    CATALOGUE.require(folder, *(p for p in CATALOGUE.parts if p != TAEW or serve.decoder == "taew"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    companions = load_companions(folder, decoder=serve.decoder, device=device, dtype=dtype)
+    text: Any = companions.text
+    fits(c, text)
+    model = load_transformer(folder, c, device, dtype)
+    spec = spec_of(c, serve)
+    roles = roles_of(spec, model, companions)
+    return TorchBackend("pytorch", spec, roles, text.tokenize, device, fingerprint(folder))
+
+
+def fits(c: HeliosConfig, text: Any) -> None:
+    """Raises ModelFilesError for a text encoder of another size than the transformer needs."""
+    for what, has, needs in (
+        ("tokens", text.tokens, c.text_tokens),
+        ("numbers per token", text.width, c.text_dim),
+    ):
+        if has != needs:
+            raise ModelFilesError(
+                f"text_encoder gives {has} {what}, the transformer needs {needs}", field="text_encoder"
+            )
 
 
 def load_transformer(

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from engine.backends.artifact import TOKENIZER, Artifact, open_artifact
-from engine.backends.base import Arrays, failure
-from engine.backends.euler import Euler, euler
+from engine.backends.base import Arrays, Noise, Sampler, failure
+from engine.backends.samplers import make_sampler
 from engine.backends.tokenizer import PromptTokenizer
 from engine.errors import ModelFilesError
 from engine.model.signature import Role, signature
@@ -53,8 +53,8 @@ class OrtBackend:
         except Exception as e:  # as above
             raise failure(role, e) from e
 
-    def sampler(self, steps: int) -> Euler:
-        return euler(self.spec, steps)
+    def sampler(self, steps: int, noise: Noise) -> Sampler:
+        return make_sampler(self.spec, steps, noise)
 
     def close(self) -> None:
         self._sessions = {}

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from engine.backends.artifact import EMBEDDINGS, TOKENIZER, WEIGHTS, Artifact, open_artifact
-from engine.backends.base import Arrays, Sampler, failure
-from engine.backends.euler import Euler
+from engine.backends.base import Arrays, Noise, Sampler, failure
+from engine.backends.samplers import Euler, Integrator, make_sampler
 from engine.backends.tokenizer import PromptTokenizer
 from engine.companions.unipc import UniPC
 from engine.errors import InvalidInput, ModelFilesError
@@ -53,8 +53,8 @@ def tensor(x: npt.NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(x if x.flags.writeable else x.copy())
 
 
-def make_sampler(spec: ModelSpec, steps: int) -> Sampler:
-    """The sampler that the spec names. Raises Unavailable for UniPC without diffusers."""
+def integrator(spec: ModelSpec, steps: int) -> Integrator:
+    """The integrator that the spec names. Raises Unavailable for UniPC without diffusers."""
     return UniPC(steps, spec.shift) if spec.sampler == "unipc" else Euler(steps, spec.shift)
 
 
@@ -86,8 +86,8 @@ class TorchBackend:
         outputs = out if isinstance(out, tuple) else (out,)
         return {o.name: x.cpu().numpy() for o, x in zip(names.outputs, outputs, strict=True)}
 
-    def sampler(self, steps: int) -> Sampler:
-        return make_sampler(self.spec, steps)
+    def sampler(self, steps: int, noise: Noise) -> Sampler:
+        return make_sampler(self.spec, steps, noise, integrator)
 
     def close(self) -> None:
         self.modules = {}

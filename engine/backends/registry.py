@@ -19,6 +19,7 @@ MODULES = {  # each has load(path) -> Backend
 }
 DEFAULT_BACKEND = "onnxruntime"
 FULL_SIZE = "engine.backends.framepack"  # load(name, folder) -> Backend; runs in PyTorch
+FAMILIES = {"helios": "engine.backends.helios"}  # the same for other families, which run in PyTorch only
 BUILT_IN = "wander"
 
 
@@ -45,6 +46,9 @@ def _load(name: str, model: str | Path | None, weights: Path | None) -> Backend:
     if weights is not None:
         if not weights.is_dir():
             raise InvalidInput(f"--weights: {weights} is no folder; see docs/full-size.md", field="weights")
+        if model in FAMILIES:
+            family = importlib.import_module(FAMILIES[str(model)])
+            return cast(Backend, family.load(str(model), weights))
         module = importlib.import_module(MODULES[name])
         load_full = getattr(module, "load_full", None) or importlib.import_module(FULL_SIZE).load
         return cast(Backend, load_full(str(model or ""), weights))
@@ -52,7 +56,7 @@ def _load(name: str, model: str | Path | None, weights: Path | None) -> Backend:
     if path is not None and not path.is_dir():
         raise InvalidInput(
             f"--model: {model} is neither a folder of `psistream export` nor {BUILT_IN!r}; "
-            "a full-size model, such as framepack-f1, needs --weights too",
+            "a full-size model, such as helios or framepack-f1, needs --weights too",
             field="model",
         )
     return cast(Backend, importlib.import_module(MODULES[name]).load(path))

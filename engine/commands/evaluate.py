@@ -21,7 +21,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from engine.backends.artifact import WEIGHTS, Artifact, open_artifact
-from engine.backends.base import Arrays, Backend, Sampler
+from engine.backends.base import Arrays, Backend, Noise, Sampler
 from engine.backends.registry import BUILT_IN, load_backend
 from engine.command import OK, run
 from engine.commands import evaluate_arguments as arguments
@@ -97,8 +97,8 @@ class _WithSteps:
     def tokenize(self, text: str) -> tuple[Any, Any]:
         return self._backend.tokenize(text)
 
-    def sampler(self, steps: int) -> Sampler:
-        return self._backend.sampler(steps)
+    def sampler(self, steps: int, noise: Noise) -> Sampler:
+        return self._backend.sampler(steps, noise)
 
     def close(self) -> None:
         pass

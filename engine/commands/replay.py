@@ -19,6 +19,7 @@ from engine.errors import InvalidInput
 from engine.runtime.log.header import MOST_SEGMENTS
 from engine.runtime.log.reader import Log, read_log
 from engine.runtime.session.replay import replay
+from engine.text_files import decode_text
 from engine.video import Mp4Writer
 
 MOST_BYTES = 2**30  # a log is far smaller; whatever else this is, it is none
@@ -78,7 +79,7 @@ def _read(path: Path) -> bytes:
             raise InvalidInput(
                 f"{path} is larger than {MOST_BYTES >> 20} MiB: that is no control log", field="log"
             )
-        return path.read_bytes()
+        return decode_text(path.read_bytes(), str(path), "log").encode()
     except OSError as error:
         raise InvalidInput(f"cannot read {path}: {error.strerror}", field="log") from None
 

@@ -22,7 +22,7 @@ ORDER = 3
 
 
 class UniPC:
-    """For one segment of one batch: it remembers its last steps. See engine.runtime.segment.sampler.Sampler.
+    """For one segment of one batch: it remembers its last steps. An engine.backends.samplers.Integrator.
 
     `shift` s puts the noise levels at σ → s σ / (1 + (s − 1) σ). Raises Unavailable without diffusers."""
 

@@ -63,7 +63,7 @@ def strips_of(folder: Path, job: str) -> list[Path]:
 def _read(file: Path) -> tuple[dict[str, str] | None, dict[str, Row]]:
     """Lines cut off in mid-word by a crash don't count."""
     try:
-        lines = file.read_text().split("\n")
+        lines = file.read_text(encoding="utf-8").split("\n")
         head: dict[str, str] = json.loads(lines[0])["made_with"]
     except (OSError, ValueError, KeyError, TypeError):
         return None, {}

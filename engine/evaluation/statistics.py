@@ -59,10 +59,12 @@ def of_seeds(
     a statistic to one side."""
     if not seeds:
         return None
-    rng = np.random.default_rng(0)
     value = statistic(range(seeds))
+    if seeds == 1:
+        return Estimate(value, math.nan, math.nan, 1)
+    rng = np.random.default_rng(0)
     again = [statistic(rng.integers(0, seeds, seeds).tolist()) for _ in range(resamples)]
-    half = Z95 * float(np.std(again)) if seeds > 1 else math.nan
+    half = Z95 * float(np.std(again))
     return Estimate(value, value - half, value + half, seeds)
 
 

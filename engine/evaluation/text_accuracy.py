@@ -60,7 +60,7 @@ def typed(path: Path = TYPED) -> list[Typed]:
         return (value,) if isinstance(value, str) else tuple(value)
 
     found = []
-    for p in tomllib.loads(path.read_text())["prompts"]:
+    for p in tomllib.loads(path.read_text(encoding="utf-8"))["prompts"]:
         if strange := set(p) - {"text", "kind", *NAMES}:
             raise ValueError(f"{path}: {p['text']!r} has {sorted(strange)}")
         found.append(Typed(p["text"], p["kind"], {name: alternatives(p.get(name, "")) for name in NAMES}))

@@ -46,7 +46,7 @@ class ModelSpec:
     pooled_dim: int = 0  # P; 0 means D
     masked: bool = False  # prompts are padded: masks say which tokens of text and ψ count
     needs_image: bool = False  # a scene starts from a picture, never from a prompt alone
-    sampler: str = "euler"  # or "unipc"
+    sampler: str = "euler"  # or "unipc", or "pyramid" (engine.model.helios.pyramid)
     place_columns: int = 0  # P; 0: the model does not know where its camera is
     landmarks: int = 0  # Q
     landmark_kinds: tuple[str, ...] = ()
@@ -55,9 +55,44 @@ class ModelSpec:
     landmark_jitter_px: int = 0  # and how far one stands off that at most
     shift: int = 1  # the sampler's σ → s σ / (1 + (s − 1) σ); 1: equal steps of t
 
+    segment_frames: int = 0  # pixel frames of a segment; 0: W times frames_per_latent
+    stage_steps: tuple[int, ...] = ()  # a pyramid's calls per stage, smallest picture first; `steps` in all
+    shift_by: str = "previous"  # a pyramid's timestep shift (engine.model.helios.config)
+    memory: bool = True  # ψ; without, a session's memory is its history
+    pooled: bool = True  # prompts have a vector of their own besides their tokens
+    start_noise: tuple[float, ...] = ()  # least and most noise on a start picture's latents; empty: none
+
     @property
     def memory_tokens(self) -> int:
-        return self.text_tokens + self.image_tokens
+        return self.text_tokens + self.image_tokens if self.memory else 0
+
+    @property
+    def text_width(self) -> int:
+        return self.text_dim or self.model_dim
+
+    @property
+    def pooled_width(self) -> int:
+        return (self.pooled_dim or self.model_dim) if self.pooled else 0
+
+    @property
+    def has_decoder_state(self) -> bool:
+        """False where every segment is decoded alone."""
+        return 0 not in self.decoder_state
+
+    @property
+    def calls(self) -> dict[str, int]:
+        """How often a segment calls each of the roles that denoise, beyond a scene's first."""
+        return dict(zip(self.denoise_roles, self.stage_steps or (self.steps,), strict=True))
+
+    def stage_size(self, stage: int) -> tuple[int, int]:
+        """Height and width of the latents of a pyramid's stage."""
+        by = 2 ** (len(self.stage_steps) - 1 - stage)
+        return self.latent_height // by, self.latent_width // by
+
+    @property
+    def denoise_roles(self) -> tuple[str, ...]:
+        """The roles that denoise: one, or one for each stage of a pyramid."""
+        return tuple(f"denoise_{k}" for k in range(len(self.stage_steps))) or ("denoise",)
 
     @property
     def history_frames(self) -> int:
@@ -65,7 +100,7 @@ class ModelSpec:
 
     @property
     def frames_per_segment(self) -> int:
-        return self.segment * self.frames_per_latent
+        return self.segment_frames or self.segment * self.frames_per_latent
 
     @property
     def segment_s(self) -> float:
@@ -99,8 +134,17 @@ class ModelSpec:
 _OPTIONAL = {f.name for f in fields(ModelSpec) if f.default is not MISSING}
 
 
-_MAY_BE_ZERO = {"history", "text_dim", "pooled_dim", "place_columns"} | {
-    f.name for f in fields(ModelSpec) if f.name.startswith("landmark")
+_MAY_BE_ZERO = {
+    "history",
+    "text_dim",
+    "pooled_dim",
+    "image_tokens",
+    "decoder_state",
+    "segment_frames",
+    "stage_steps",
+    "start_noise",
+    "place_columns",
+    *(f.name for f in fields(ModelSpec) if f.name.startswith("landmark")),
 }
 
 
@@ -145,14 +189,18 @@ def signature(s: ModelSpec) -> dict[str, Role]:
     segment = Tensor("segment", (s.segment, *frame))
     anchor = Tensor("anchor", (1, *frame))
     context = Tensor("context", ())  # 1 where anchor and history hold a scene, 0 at the start of one
-    text = Tensor("text", (s.text_tokens, s.text_dim or s.model_dim))
+    text = Tensor("text", (s.text_tokens, s.text_width))
     text_mask = (Tensor("text_mask", (s.text_tokens,)),) if s.masked else ()
-    pooled = Tensor("pooled", (s.pooled_dim or s.model_dim,))
+    pooled = (Tensor("pooled", (s.pooled_width,)),) if s.pooled else ()
     image = Tensor("image", (s.image_tokens, s.model_dim))
+    images = (image,) if s.image_tokens else ()
     psi = Tensor("psi", (s.memory_tokens, s.model_dim))
     psi_mask = (Tensor("psi_mask", (s.memory_tokens,)),) if s.masked else ()
     memory = Tensor("memory", psi.shape)
-    state = Tensor("state", s.decoder_state)
+    state = (Tensor("state", s.decoder_state),) if s.has_decoder_state else ()
+    state_next = (Tensor("state_next", s.decoder_state),) if s.has_decoder_state else ()
+    nearest = (Tensor("nearest", (1, *frame)),) if s.stage_steps else ()  # the picture as a chunk's end
+    history = Tensor("history", (s.history_frames, *frame))
     motion = Tensor("motion", (len(s.actions) + 1,))  # unsaid, then actions
     actions = Tensor("actions", (s.segment,), "int64")
     views = Tensor("views", (s.place_columns, s.latent_channels, s.latent_height))
@@ -161,12 +209,15 @@ def signature(s: ModelSpec) -> dict[str, Role]:
     landmarks = Tensor("landmarks", (s.landmarks, 4))  # x in px of the world, kind (0: none), colour, size
     odometer = Tensor("odometer", (), "int64")  # steps of the camera to the right before the segment
     acted = Tensor("acted", (s.segment,), "int64")  # the actions of the segment before
+    frames = Tensor("frames", (s.frames_per_segment, 3, s.height, s.width), "uint8")
     roles = {
         "encode_text": Role(
             (Tensor("ids", (s.text_length,), "int64"), Tensor("mask", (s.text_length,))),
-            (text, *text_mask, pooled, motion),
+            (text, *text_mask, *pooled, motion),
         ),
-        "encode_image": Role((Tensor("pixels", (3, s.height, s.width), "uint8"),), (anchor, image, state)),
+        "encode_image": Role(
+            (Tensor("pixels", (3, s.height, s.width), "uint8"),), (anchor, *nearest, *images, *state)
+        ),
         "embed_image": Role((anchor, context), (image,)),
         "initial_memory": Role((text, image, *text_mask), (psi, *psi_mask)),
         "memorize": Role((segment,), (memory,)),
@@ -180,9 +231,9 @@ def signature(s: ModelSpec) -> dict[str, Role]:
                 *psi_mask,
                 text,
                 *text_mask,
-                pooled,
+                *pooled,
                 image,
-                Tensor("history", (s.history_frames, *frame)),
+                history,
                 anchor,
                 context,
                 Tensor("sigma", ()),  # noise level of the history
@@ -192,13 +243,7 @@ def signature(s: ModelSpec) -> dict[str, Role]:
             ),
             (Tensor("velocity", segment.shape),),
         ),
-        "decode": Role(
-            (Tensor("latents", segment.shape), state),
-            (
-                Tensor("frames", (s.frames_per_segment, 3, s.height, s.width), "uint8"),
-                Tensor("state_next", state.shape),
-            ),
-        ),
+        "decode": Role((Tensor("latents", segment.shape), *state), (frames, *state_next)),
     }
     if s.place_columns:
         settled = Tensor("settled", ())  # 1 once the last change of the prompt shows whole
@@ -210,6 +255,15 @@ def signature(s: ModelSpec) -> dict[str, Role]:
                 Tensor("marks_next", marks.shape),
             ),
         )
-    if s.needs_image:
-        del roles["embed_image"]  # the anchor's features come with the picture
+    if s.stage_steps:
+        del roles["denoise"]
+        told = (Tensor("timestep", (), "int64"), *((psi,) if s.memory else ()), text, history, anchor)
+        for stage, role in enumerate(s.denoise_roles):
+            shape = (s.segment, s.latent_channels, *s.stage_size(stage))
+            roles[role] = Role((Tensor("x", shape), *told), (Tensor("velocity", shape),))
+    if not s.memory:
+        for role in ("initial_memory", "memorize", "squeeze"):
+            del roles[role]
+    if s.needs_image or not s.image_tokens:
+        del roles["embed_image"]  # the anchor's features come with the picture, or nobody asks for them
     return roles

@@ -48,7 +48,7 @@ def draw_curves(curve: Path, picture: Path) -> bool:
         return False
     from matplotlib.figure import Figure
 
-    rows = [json.loads(line) for line in curve.read_text().splitlines()]
+    rows = [json.loads(line) for line in curve.read_text(encoding="utf-8").splitlines()]
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     others = sorted({k for r in rows for k in r} - {*NOT_DRAWN, "loss"})

@@ -17,6 +17,7 @@ from engine.errors import InvalidInput
 from engine.model.config import ModelConfig, build
 from engine.model.presets import preset
 from engine.model.wander.autoencoder import AutoencoderConfig
+from engine.text_files import read_text
 
 PACKAGED = Path(__file__).parent / "recipes"
 
@@ -213,13 +214,11 @@ def load(name: str | Path) -> Recipe:
     path = Path(name)
     if path.suffix != ".toml":
         path = PACKAGED / f"{name}.toml"
-    try:
-        return parse(tomllib.loads(path.read_text()))
-    except FileNotFoundError:
+    if not path.is_file():
         known = ", ".join(sorted(p.stem for p in PACKAGED.glob("*.toml")))
-        raise InvalidInput(
-            f"no recipe {name!s}; packaged are {known}, or name a .toml file", field="recipe"
-        ) from None
+        raise InvalidInput(f"no recipe {name!s}; packaged are {known}, or name a .toml file", field="recipe")
+    try:
+        return parse(tomllib.loads(read_text(path, "recipe")))
     except tomllib.TOMLDecodeError as e:
         raise InvalidInput(f"{path}: {e}", field="recipe") from None
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from engine.errors import InvalidInput
 from engine.model.config import build
+from engine.text_files import read_text
 from engine.training.recipe import Recipe, merged, parse
 
 PACKAGED: Final = Path(__file__).parent / "plans"
@@ -80,10 +81,10 @@ def read_plan(file: str | Path) -> Plan:
     """A packaged plan by name, or a file. Raises InvalidInput for whatever cannot be meant."""
     path = Path(file)
     path = path if path.suffix == ".toml" else PACKAGED / f"{file}.toml"
+    if not path.is_file():
+        raise InvalidInput(f"{path} not found: --plan names a .toml file", field="plan")
     try:
-        data = tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        raise InvalidInput(f"{path} not found: --plan names a .toml file", field="plan") from None
+        data = tomllib.loads(read_text(path, "plan"))
     except tomllib.TOMLDecodeError as e:
         raise InvalidInput(f"{path}: {e}", field="plan") from None
     return plan_of(data)

@@ -207,7 +207,7 @@ class World:
     def hints(self, history: Tensor, context: Tensor, actions: Tensor) -> Tensor:
         """For the next segment, under these actions (1, W)."""
         if self.plans:
-            line = LineOf(self.camera, self.c.latent_width)
+            line = CameraLine(self.camera, self.c.latent_width)
             numbers = in_view(int(self.odometer), self.c.segment, line)
             self.plan = planned_ahead(self.plan, numbers, self.seed, 0, line)
         self.where, self.acted = way(self.odometer, self.acted, actions, self.c), actions
@@ -223,7 +223,7 @@ class World:
         self.places, self.odometer = keep(*kept, self.camera), where.odometer[:, -1]
 
 
-class LineOf:
+class CameraLine:
     """What a camera's config says of landmarks, as engine.landmarks wants it."""
 
     def __init__(self, camera: CameraConfig, latent_width: int) -> None:

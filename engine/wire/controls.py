@@ -221,4 +221,5 @@ def pixels_of(data: str, decode_image: ImageDecoder | None, *, field: str) -> By
     try:
         return decode_image(base64.b64decode(data))
     except InvalidInput as error:
-        raise InvalidInput(error.message, field=error.field or field) from None
+        error.field = error.field or field
+        raise

@@ -17,7 +17,7 @@ import onnx
 from engine.backends.artifact import Artifact, described, sha256
 from engine.backends.gpu import engine_files as engines
 from engine.backends.gpu.driver import cuda_device
-from engine.backends.gpu.engine_files import ANY, Engine, Inputs
+from engine.backends.gpu.engine_files import ANY, EngineRecord, Inputs
 from engine.backends.gpu.tensorrt_api import Api, load_api
 from engine.errors import BackendError, InvalidInput, ModelFilesError
 from engine.model.precision import LOW, precision_of
@@ -113,7 +113,7 @@ def build(
     backend: str | None = None,
     progress: Progress = lambda line: None,
     timeout_s: float = BUILD_TIMEOUT_S,
-) -> tuple[Engine, bool]:
+) -> tuple[EngineRecord, bool]:
     """The engine, and whether it was there already. Raises BackendError with the log's name."""
     api = load_api(backend)
     inputs = inputs_of(artifact, plan, api)
@@ -154,7 +154,7 @@ def build(
 
 def recorded(
     artifact: Artifact, plan: Plan, api: Api, inputs: Inputs, result: Result, record: Path, made: Path
-) -> Engine:
+) -> EngineRecord:
     """Move the plan to its place, then write what it is."""
     graph, role = artifact.graph(plan.role, plan.precision), signature(artifact.spec)[plan.role]
     digest, size = sha256(made), made.stat().st_size
@@ -163,7 +163,7 @@ def recorded(
     final.chmod(0o600)
     outputs, given = {t.name for t in role.outputs}, {t.name for t in role.inputs}
     where = built_on(plan.target)
-    engine = Engine(
+    engine = EngineRecord(
         model=artifact.spec.name,
         key=inputs.key,
         inputs=inputs,
@@ -204,7 +204,7 @@ def built_on(target: str) -> str:
     return "a CPU, ahead of time"
 
 
-def existing(record: Path, artifact: Artifact, inputs: Inputs) -> Engine | None:
+def existing(record: Path, artifact: Artifact, inputs: Inputs) -> EngineRecord | None:
     """An engine that is whole and fits; None where there is none or it must be built again."""
     if not record.is_file():
         return None

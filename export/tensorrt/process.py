@@ -30,7 +30,7 @@ def worker(request: Request, log: Path, progress: Progress, timeout_s: float) ->
     here = str(Path(__file__).parents[2])
     paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     try:
-        with log.open("w") as words:
+        with log.open("w", encoding="utf-8") as words:
             process = subprocess.Popen(
                 [sys.executable, "-m", "export.tensorrt.worker", str(ask)],
                 stdout=subprocess.PIPE,
@@ -72,7 +72,7 @@ def watch(process: subprocess.Popen[str], progress: Progress, timeout_s: float) 
 
 
 def read_result(outcome: Path) -> Result:
-    data: dict[str, Any] = json.loads(outcome.read_text())
+    data: dict[str, Any] = json.loads(outcome.read_text(encoding="utf-8"))
     return Result(**{**data, "errors": tuple(data["errors"])})
 
 
@@ -83,7 +83,7 @@ def lock(file: Path, progress: Progress) -> Iterator[None]:
         import fcntl
     except ImportError as e:
         raise Unavailable("engines can be built on Linux only", field="backend") from e
-    with file.open("w") as held:
+    with file.open("w", encoding="utf-8") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -192,10 +192,10 @@ def make_monitor(api: Api) -> Any:
 
 
 def main(argv: list[str]) -> int:
-    data = json.loads(Path(argv[0]).read_text())
+    data = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
     request = Request(**{**data, "batch": tuple(data["batch"])})
     result = run(request)
-    Path(request.result).write_text(json.dumps(asdict(result)))
+    Path(request.result).write_text(json.dumps(asdict(result)), encoding="utf-8")
     return 0 if result.ok else 1
 
 

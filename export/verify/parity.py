@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from engine.backends.base import Arrays, Backend, Sampler
+from engine.backends.base import Arrays, Backend, Noise, Sampler
 from engine.backends.pytorch import TorchBackend
 from export.verify.gates import Distance, distance, failures
 
@@ -54,8 +54,8 @@ class Recorder:
     def tokenize(self, text: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         return self.inner.tokenize(text)
 
-    def sampler(self, steps: int) -> Sampler:
-        return self.inner.sampler(steps)
+    def sampler(self, steps: int, noise: Noise) -> Sampler:
+        return self.inner.sampler(steps, noise)
 
     def close(self) -> None:
         self.inner.close()

@@ -84,6 +84,14 @@ class DataChannelControl:
         """Send how this viewer's RTP timestamps relate to pts_90k."""
         self._send({"type": "clock", "rtp_offset": rtp_offset, "clock_rate": clock_rate})
 
+    def warn(self, code: str, text: str) -> None:
+        """Tell this viewer of something that is not an answer to a message."""
+        self._send(error_json(code, text))
+
+    def send_link(self, link: dict[str, Any]) -> None:
+        """Tell how this viewer is served: its rung, and what its link does."""
+        self._send({"type": "link", **link}, room=FIGURES_BUFFER_BYTES)
+
     def close(self) -> None:
         """Stop listening, and release the action that this viewer held, or the hero would walk on for ever.
         Idempotent. The channel itself belongs to its peer connection."""

@@ -10,6 +10,7 @@ from engine.types import Capacity, Receipt, SessionClosed, SessionInfo
 from server.gateway.exports import Exports
 from server.gateway.failover import Failover
 from server.gateway.registry import Sessions
+from server.gateway.snapshots import Snapshots
 from server.gateway.supervisor import Supervisor
 from server.gateway.throttle import Throttle
 from server.metrics import Metrics
@@ -25,12 +26,14 @@ class Events:
         sessions: Sessions,
         supervisor: Supervisor,
         exports: Exports,
+        snapshots: Snapshots,
         throttle: Throttle,
         failover: Failover,
         metrics: Metrics,
     ) -> None:
         self._sessions, self._supervisor, self._exports = sessions, supervisor, exports
-        self._throttle, self._failover, self._metrics = throttle, failover, metrics
+        self._snapshots, self._throttle, self._failover = snapshots, throttle, failover
+        self._metrics = metrics
         self.capacity: Capacity | None = None
 
     def __call__(self, event: Event) -> None:
@@ -100,6 +103,7 @@ class Events:
         self._sessions.publish(stats)
         self._throttle.charge(session, stats)
         self._failover.played(session)
+        self._snapshots.consider(session)
 
     def _packet(self, packet: Packet) -> None:
         self._metrics.encoded.labels(packet.codec).inc()

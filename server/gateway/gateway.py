@@ -25,6 +25,8 @@ from server.gateway.failover import Failover
 from server.gateway.opening import Opener, PromptText, opening
 from server.gateway.registry import Sessions
 from server.gateway.session import MAIN, GatewaySession
+from server.gateway.snapshots import Snapshots
+from server.gateway.spare import Spare
 from server.gateway.supervisor import STOPPING, Supervisor
 from server.gateway.throttle import Throttle
 from server.gateway.upkeep import Upkeep
@@ -49,21 +51,31 @@ class Gateway:
         self.config, self.metrics = config, metrics
         budgets = Budgets(config.client_sessions, config.client_device_s, clock)
         self.sessions = Sessions(budgets, metrics, clock)
-        self.supervisor = Supervisor(make_worker, self, metrics, config.restart_limit, clock)
+        spare = Spare(make_worker, config.keeps_spare)
+        self.supervisor = Supervisor(make_worker, self, spare, metrics, config.restart_limit, clock)
         self.exports = Exports(self.sessions, self.supervisor)
         self._failover = Failover(self.sessions, self.supervisor, metrics, config.worker.runtime.idle_grace_s)
         throttle = Throttle(self.sessions, self.supervisor, budgets)
-        self._events = Events(self.sessions, self.supervisor, self.exports, throttle, self._failover, metrics)
+        self._snapshots = Snapshots(self.sessions, self.exports, metrics, config.snapshot_every_s)
+        self._events = Events(
+            self.sessions,
+            self.supervisor,
+            self.exports,
+            self._snapshots,
+            throttle,
+            self._failover,
+            metrics,
+        )
         self._opener = Opener(config, self.sessions, self.supervisor, budgets, metrics)
         self._upkeep = Upkeep(
             config,
             self.sessions,
             self.supervisor,
             self.exports,
+            self._snapshots,
             throttle,
             self._failover,
             self._opener,
-            metrics,
         )
         self._tasks = Tasks()
 
@@ -85,6 +97,7 @@ class Gateway:
         """End all sessions while there are still channels that can tell their viewers. None is opened after
         this."""
         await self._tasks.close()
+        await self._snapshots.close()
         for session in self.sessions:
             self.sessions.end(session, "closed", STOPPING)
         self.exports.fail(Unavailable(STOPPING))

@@ -105,7 +105,7 @@ class Opener:
             client=client,
             now_s=self._sessions.now_s(),
             on_viewers=lambda viewers: self._viewers_changed(name),
-            on_keyframe=lambda codec: self._supervisor.try_send(RequestKeyframe(name, codec)),
+            on_keyframe=lambda rendition: self._supervisor.try_send(RequestKeyframe(name, rendition)),
         )
         self._sessions.add(session)
         return session

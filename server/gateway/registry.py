@@ -1,4 +1,4 @@
-"""The sessions of this server: by id, how each one ends, and who hears what happens in them.
+"""The sessions of this server: by id and token, how each one ends, and who hears what happens in them.
 
 The parts of the gateway share one registry instead of calling each other. It knows no worker and no clients.
 """
@@ -29,6 +29,7 @@ class Sessions:
     def __init__(self, budgets: Budgets, metrics: Metrics, clock: Callable[[], float]) -> None:
         self._budgets, self._metrics, self._clock = budgets, metrics, clock
         self._by_id: dict[str, GatewaySession] = {}
+        self._by_token: dict[str, GatewaySession] = {}
         self._listeners: list[Listener] = []
         self.places = 0
 
@@ -55,8 +56,14 @@ class Sessions:
             raise UnknownSession("no session has this id; it may have ended", field="session")
         return session
 
+    def by_token(self, token: str) -> GatewaySession | None:
+        """The session that this token steers or watches."""
+        return self._by_token.get(token)
+
     def add(self, session: GatewaySession) -> None:
         self._by_id[session.id] = session
+        for token in session.tokens:
+            self._by_token[token] = session
         self.count()
 
     def end(self, session: GatewaySession, code: str, message: str) -> None:
@@ -64,6 +71,8 @@ class Sessions:
         if self._by_id.get(session.id) is not session:
             return
         del self._by_id[session.id]
+        for token in session.tokens:
+            del self._by_token[token]
         self._budgets.leave(session.client)
         session.refuse(as_error(code, message))
         session.closed.set()

@@ -58,6 +58,10 @@ class GatewaySession:
     throttled: bool = False  # its client has used up its share of the device
 
     @property
+    def tokens(self) -> list[str]:
+        return [token for token in (self.token, self.view_token) if token is not None]
+
+    @property
     def asleep(self) -> bool:
         """Paused or unwatched: before long it takes no device time."""
         return self.info.paused or not self.fanout.count

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Protocol
 
 from engine.errors import PsistreamError, Unavailable
+from server.gateway.spare import Spare
 from server.gateway.worker_health import Health
 from server.metrics import Metrics
 from server.tasks import Tasks
@@ -57,6 +58,7 @@ class Supervisor:
         self,
         make_worker: MakeWorker,
         owner: WorkerOwner,
+        spare: Spare,
         metrics: Metrics,
         restart_limit: int,
         clock: Callable[[], float] = time.monotonic,
@@ -65,7 +67,7 @@ class Supervisor:
         self.given_up = False
         self.start_took_s = 0.0
         self.health = Health(clock())
-        self._make_worker, self._owner = make_worker, owner
+        self._make_worker, self._owner, self._spare = make_worker, owner, spare
         self._metrics, self._limit, self._clock = metrics, restart_limit, clock
         self._worker: Worker | None = None
         self._number = 0  # of the worker whose events count
@@ -96,25 +98,43 @@ class Supervisor:
     @property
     def back_in_s(self) -> float:
         """How long it takes until sessions go on in another worker."""
-        return self.start_took_s + RESTORE_S
+        return RESTORE_S + (0.0 if self._spare.waits else self.start_took_s)
 
     async def start(self) -> None:
         """Raises the PsistreamError that stopped it."""
         began_s = self._clock()
         self._number += 1
         self._worker = self._make_worker(partial(self._receive, self._number))
-        self.ready = await self._worker.start()
-        self._started_s, self._fault = self._clock(), None
-        self.start_took_s = self._started_s - began_s
+        ready = await self._worker.start()
+        self.start_took_s = self._clock() - began_s
+        await self._up(self._worker, ready)
+
+    async def _up(self, worker: Worker, ready: WorkerReady) -> None:
+        self._worker, self.ready, self._fault = worker, ready, None
+        self._started_s = self._clock()
         self.health.started(self._started_s)
-        self._metrics.worker(self.ready)
-        await self._owner.worker_up(self.ready)
+        self._metrics.worker(ready)
+        await self._owner.worker_up(ready)
+        self._spare.prepare(worker)
+
+    async def _take_spare(self) -> None:
+        """Let the spare take over, if there is one."""
+        standby = self._spare.take()
+        if standby is None:
+            return
+        old, self._number = self._worker, self._number + 1
+        standby.became(partial(self._receive, self._number))
+        await self._up(standby.worker, standby.ready)
+        log.warning("the spare worker has taken over")
+        if old is not None:
+            self._tasks.spawn(old.close(), "close-old-worker")
 
     async def close(self) -> None:
         """Idempotent."""
         self._closing = True
         self._fault = STOPPING
         await self._tasks.close()
+        await self._spare.close()
         if self._worker is not None:
             await self._worker.close()
 
@@ -160,6 +180,13 @@ class Supervisor:
 
     async def _restart(self) -> None:
         try:
+            if self._attempts < self._limit and self._spare.waits:
+                self._attempts += 1
+                self._metrics.restarts.inc()
+                with contextlib.suppress(PsistreamError):  # of no use: start another one
+                    await self._take_spare()
+                if self.ready is not None:
+                    return
             while self._attempts < self._limit:
                 await asyncio.sleep(restart_delay_s(self._attempts))
                 self._attempts += 1

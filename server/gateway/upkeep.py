@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 
 from engine.errors import PsistreamError, Unavailable
 from server.config import ServerConfig
@@ -13,15 +12,12 @@ from server.gateway.failover import Failover
 from server.gateway.opening import Opener
 from server.gateway.registry import Sessions
 from server.gateway.session import MAIN, GatewaySession
+from server.gateway.snapshots import Snapshots
 from server.gateway.supervisor import Supervisor
 from server.gateway.throttle import Throttle
-from server.metrics import Metrics
 from server.tasks import Tasks
 
-log = logging.getLogger(__name__)
-
 EVERY_S = 1.0
-SNAPSHOT_BYTES_PER_S = 10e6  # at most, of one session: frames go through the same pipe
 
 
 class Upkeep:
@@ -31,14 +27,14 @@ class Upkeep:
         sessions: Sessions,
         supervisor: Supervisor,
         exports: Exports,
+        snapshots: Snapshots,
         throttle: Throttle,
         failover: Failover,
         opener: Opener,
-        metrics: Metrics,
     ) -> None:
         self._config, self._sessions, self._supervisor = config, sessions, supervisor
-        self._exports, self._throttle, self._failover = exports, throttle, failover
-        self._opener, self._metrics = opener, metrics
+        self._exports, self._snapshots, self._throttle = exports, snapshots, throttle
+        self._failover, self._opener = failover, opener
         self._tasks = Tasks()
 
     async def run(self) -> None:
@@ -101,20 +97,4 @@ class Upkeep:
         self._throttle.check(session)
         if session.buffering is not None:  # a retained message must not announce a time that has passed
             self._sessions.tell(session)
-        if session.away or not session.opened.done() or not config.snapshot_every_s:
-            return
-        every_s = max(config.snapshot_every_s, session.info.state_bytes / SNAPSHOT_BYTES_PER_S)
-        if session.recovery.due(now_s, every_s):
-            session.recovery.asked(now_s)
-            self._tasks.spawn(self._take_snapshot(session), f"snapshot-{session.id}")
-
-    async def _take_snapshot(self, session: GatewaySession) -> None:
-        """In case the worker is lost."""
-        snapshot = None
-        try:
-            snapshot = await self._exports.ask(session.id, "snapshot")
-            self._metrics.snapshot_bytes.set(len(snapshot))
-        except PsistreamError as error:
-            log.debug("session %s: no snapshot: %s", session.id, error.message)
-        finally:
-            session.recovery.taken(snapshot, self._sessions.now_s())
+        self._snapshots.consider(session)

@@ -12,14 +12,18 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 from engine.errors import PsistreamError
 from server.config import ServerConfig
-from server.http.auth import Access
+from server.http.auth import KEY_NAME, Access
+from server.http.fairness import Fairness
 from server.http.guard import Guard
-from server.http.health_routes import system_routes
-from server.http.problems import on_error
+from server.http.health_routes import health_routes
+from server.http.problems import on_disconnect, on_error
+from server.http.push_routes import push_routes
+from server.http.recording_routes import recording_routes
 from server.http.services import Services, running, worker_maker
 from server.http.session_routes import session_routes
 from server.http.snapshot_routes import snapshot_routes
@@ -40,16 +44,35 @@ def create_app(config: ServerConfig, make_worker: MakeWorker | None = None) -> F
 
     access = Access(config)
     app = FastAPI(title="psistream", version=VERSION, lifespan=lifespan, openapi_url=None)
-    app.add_middleware(Guard, access=access)
+
+    def known(token: str) -> str | None:
+        """Whose token this is."""
+        if access.is_key(token):
+            return KEY_NAME
+        services: Services | None = getattr(app.state, "services", None)
+        session = services.gateway.sessions.by_token(token) if services else None
+        return None if session is None else f"{session.id} {token == session.token}"
+
+    app.add_middleware(Fairness, known=known)
+    app.add_middleware(Guard, access=access)  # the outermost
     app.add_exception_handler(PsistreamError, on_error)
     app.add_exception_handler(HTTPException, on_error)
-    app.add_exception_handler(Exception, on_error)
+    app.add_exception_handler(ClientDisconnect, on_disconnect)
+    return app
+
+
+def create_ops_app(services: Services) -> FastAPI:
+    """Health and metrics alone, for a listener of their own (`--ops-port`)."""
+    app = FastAPI(title="psistream ops", version=VERSION, openapi_url=None)
+    app.include_router(health_routes(services))
+    app.add_exception_handler(HTTPException, on_error)
     return app
 
 
 def add_routes(app: FastAPI, services: Services) -> None:
-    for routes in (session_routes, snapshot_routes, whep_routes, system_routes):
+    for routes in (session_routes, snapshot_routes, whep_routes, push_routes, recording_routes):
         app.include_router(routes(services))
+    app.include_router(health_routes(services, metrics=services.config.ops_port is None))
     page = web_folder()
     if page.is_dir():
         app.mount("/", StaticFiles(directory=page, html=True), name="page")

@@ -17,6 +17,7 @@ from server.gateway.session import GatewaySession, unguessable
 
 Role = Literal["driver", "viewer"]
 LOCAL_NAMES: frozenset[str | None] = frozenset({"localhost", "127.0.0.1", "::1"})
+KEY_NAME = "the server's key"
 
 
 class Unauthorized(Forbidden):
@@ -28,6 +29,7 @@ class Unauthorized(Forbidden):
 class Access:
     def __init__(self, config: ServerConfig) -> None:
         self.loopback, self.origins = config.loopback, frozenset(config.origins)
+        self._host = _hostname(f"[{config.host}]" if ":" in config.host else config.host)
         self.api_key = config.api_key or (None if config.loopback else unguessable(24))
 
     def admit(self, authorization: str | None) -> None:
@@ -56,12 +58,16 @@ class Access:
         its own name here (DNS rebinding) to get past the browser's same-origin rule."""
         if not self.loopback or "*" in self.origins:
             return True
-        names = {_hostname(urlsplit(origin).netloc) for origin in self.origins} | LOCAL_NAMES
+        names = {_hostname(netloc(origin)) for origin in self.origins} | LOCAL_NAMES | {self._host}
         return host is not None and _hostname(host) in names
+
+    def is_key(self, token: str) -> bool:
+        """Whether this is the server's own key."""
+        return self.api_key is not None and _same(token, self.api_key)
 
     def own_origin(self, origin: str, host: str | None) -> bool:
         """Whether a page of this origin is ours, by the Host header it called with."""
-        return host is not None and urlsplit(origin).netloc.lower() == host.lower()
+        return host is not None and netloc(origin) == host.lower()
 
     def trusted_origin(self, origin: str) -> bool:
         return "*" in self.origins or origin in self.origins
@@ -89,6 +95,23 @@ def client_name(host: str | None) -> str:
 
 def _same(given: str, wanted: str) -> bool:
     return bool(given) and hmac.compare_digest(given.encode(), wanted.encode())
+
+
+def valid_host(host: str) -> bool:
+    """Whether a Host header names a host."""
+    try:
+        parts = urlsplit(f"//{host}")
+        return bool(parts.hostname) and parts.port != 0 and "@" not in host and not set(host) & set("/?#\\")
+    except ValueError:
+        return False
+
+
+def netloc(origin: str) -> str:
+    """Host and port of an Origin header; empty if it has none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _hostname(host: str) -> str | None:

@@ -5,12 +5,16 @@ Pure ASGI. The rules are in server.http.auth; it knows no routes.
 
 from __future__ import annotations
 
+import logging
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.http.auth import Access
+from server.http.auth import Access, valid_host
 from server.http.problems import problem
+
+log = logging.getLogger(__name__)
 
 SAFE = ("GET", "HEAD", "OPTIONS")
 EXPOSED = "Location, Link, ETag, Accept-Patch, Retry-After"
@@ -41,11 +45,14 @@ class Guard:
             return
         headers = Headers(scope=scope)
         origin, host = headers.get("origin"), headers.get("host")
-        refused = self._refuse(scope["method"], origin, host)
+        refused = self._refuse(scope, origin, host, headers.get("sec-fetch-site"))
         trusted = origin is not None and self._access.trusted_origin(origin)
+        started = False
 
         async def finish(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 self._add_headers(MutableHeaders(scope=message), scope["path"], origin if trusted else None)
             await send(message)
 
@@ -54,16 +61,29 @@ class Guard:
         elif trusted and scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
             await Response(headers=PREFLIGHT)(scope, receive, finish)
         else:
-            await self._app(scope, receive, finish)
+            try:
+                await self._app(scope, receive, finish)
+            except Exception:  # the outermost: a fault of ours gives one log entry and a plain answer
+                log.exception("%s %.200s failed", scope["method"], scope["path"])
+                if not started:
+                    answer = problem(500, "internal", "internal error, see the server's log")
+                    await answer(scope, receive, finish)
 
-    def _refuse(self, method: str, origin: str | None, host: str | None) -> Response | None:
+    def _refuse(
+        self, scope: Scope, origin: str | None, host: str | None, fetch_site: str | None
+    ) -> Response | None:
+        if host is not None and not valid_host(host):
+            return problem(400, "invalid", "the Host header does not name a host", "Host")
         if not self._access.known_host(host):
             message = "this server answers to localhost only; name other sites with --allow-origin"
             return problem(403, "forbidden", message, "Host")
-        if origin is None or method in SAFE:
+        own = origin is not None and self._access.own_origin(origin, host)
+        if own or (origin is not None and self._access.trusted_origin(origin)):
             return None
-        if self._access.own_origin(origin, host) or self._access.trusted_origin(origin):
-            return None
+        if origin is None or scope["method"] in SAFE:
+            embedded = fetch_site in ("cross-site", "same-site") and scope["path"].startswith("/v1/")
+            if not embedded or scope["method"] == "OPTIONS":
+                return None  # else an <img> of another site would use up what the user may do here
         message = "pages of other sites may not do this; name the site with --allow-origin"
         return problem(403, "forbidden", message, "Origin")
 

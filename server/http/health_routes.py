@@ -12,7 +12,8 @@ from server.http.services import Services
 from server.metrics import CONTENT_TYPE
 
 
-def system_routes(services: Services) -> APIRouter:
+def health_routes(services: Services, *, metrics: bool = True) -> APIRouter:
+    """`metrics`: serve /metrics as well."""
     router = APIRouter()
 
     @router.get("/livez")
@@ -42,8 +43,10 @@ def system_routes(services: Services) -> APIRouter:
         }
         return JSONResponse(answer, 503 if reasons else 200)
 
-    @router.get("/metrics")
-    async def metrics() -> Response:
-        return Response(services.metrics.render(), media_type=CONTENT_TYPE)
+    if metrics:
+
+        @router.get("/metrics")
+        async def figures() -> Response:
+            return Response(services.metrics.render(), media_type=CONTENT_TYPE)
 
     return router

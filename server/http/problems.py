@@ -5,7 +5,7 @@ The one place that maps exceptions to statuses. It reveals no internals.
 
 from __future__ import annotations
 
-import logging
+import math
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
@@ -23,8 +23,7 @@ from engine.errors import (
 from server.gateway.budget import OverBudget
 from server.http.auth import Unauthorized
 from server.webrtc.offer import NotAcceptable
-
-log = logging.getLogger(__name__)
+from server.webrtc.shares import OverShare
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_UNAVAILABLE_S = 2
@@ -48,8 +47,26 @@ class NoRestart(InvalidInput):
     code = "no_ice_restart"
 
 
+class WrongVersion(InvalidInput):
+    """If-Match names an ICE session that is not the present one."""
+
+    code = "wrong_version"
+
+
 class RateLimited(InvalidInput):
+    """The client sends too much; it may try again in `retry_after_s`."""
+
     code = "rate_limited"
+
+    def __init__(self, message: str, *, field: str | None = None, retry_after_s: float = 1.0) -> None:
+        super().__init__(message, field=field)
+        self.retry_after_s = max(1, math.ceil(retry_after_s))
+
+
+class Busy(RateLimited):
+    """Something of this client's is under way already."""
+
+    code = "busy"
 
 
 STATUS: tuple[tuple[type[PsistreamError], int], ...] = (  # the first that matches
@@ -57,6 +74,7 @@ STATUS: tuple[tuple[type[PsistreamError], int], ...] = (  # the first that match
     (TooLarge, 413),
     (WrongType, 415),
     (NoRestart, 422),
+    (WrongVersion, 412),
     (RateLimited, 429),
     (NotAcceptable, 406),
     (InvalidInput, 400),
@@ -64,6 +82,7 @@ STATUS: tuple[tuple[type[PsistreamError], int], ...] = (  # the first that match
     (Forbidden, 403),
     (UnknownSession, 404),
     (OverBudget, 429),
+    (OverShare, 429),
     (Full, 503),
     (Unavailable, 503),
 )
@@ -81,7 +100,6 @@ RECEIPT_STATUS = {  # of a rejected receipt, whose code comes from the runtime
     "unavailable": 503,
     "worker_lost": 503,
 }
-RETRY_RATE_S = 1
 
 
 def status_of_code(code: str | None) -> int:
@@ -108,12 +126,10 @@ def problem(
 def of_error(error: PsistreamError) -> Response:
     status = status_of(error)
     headers = {}
-    if isinstance(error, Full):
+    if isinstance(error, Full | RateLimited):
         headers["Retry-After"] = str(error.retry_after_s)
     elif status == 503:
         headers["Retry-After"] = str(RETRY_UNAVAILABLE_S)
-    elif status == 429:
-        headers["Retry-After"] = str(RETRY_RATE_S)
     elif status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="psistream"'
     return problem(status, error.code, error.message, error.field, headers)
@@ -126,5 +142,9 @@ async def on_error(request: Request, error: Exception) -> Response:
         code = HTTP_CODES.get(error.status_code, f"http_{error.status_code}")
         message = f"{request.method} {request.url.path[:200]}: {error.detail}"
         return problem(error.status_code, code, message, headers=dict(error.headers or {}))
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return problem(500, "internal", "internal error, see the server's log")
+    raise error
+
+
+async def on_disconnect(request: Request, error: Exception) -> Response:
+    """The client hung up before its request was complete; nobody reads this answer."""
+    return problem(400, "disconnected", "the request ended before its body was complete")

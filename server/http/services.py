@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,29 +12,35 @@ from functools import partial
 
 from starlette.requests import Request
 
-from engine.errors import Unavailable
-from engine.images import decode_image
+from engine.errors import Unavailable, UnknownSession
 from engine.types import ByteArray
-from server.config import ServerConfig
+from server.config import MIN_BITRATE_BPS, ServerConfig
 from server.control.mqtt.bridge import MqttBridge
-from server.control.mqtt.service import open_mqtt
+from server.control.mqtt.service import UNKNOWN, ModelFacts, open_mqtt
 from server.gateway.gateway import Gateway
-from server.gateway.session import GatewaySession
-from server.http.auth import Access, client_name
+from server.gateway.session import MAIN, GatewaySession
+from server.http.auth import Access, bearer, client_name
+from server.http.pictures import Pictures
 from server.http.problems import RateLimited, TooLarge, TooSlow
 from server.http.snapshot_header import check_header
 from server.metrics import Metrics
-from server.ratelimit import TokenBucket
+from server.ratelimit import Door
+from server.recording.hls import Hls
 from server.tasks import Tasks
+from server.webrtc.pushes import Pushes
 from server.webrtc.viewers import FAREWELL_S, Viewers
 from server.worker.base import NOT_RUNNING, MakeWorker
+from server.worker.encoder import h264_level
 from server.worker.messages import WorkerReady
 
 LAG_EVERY_S = 0.5
-PICTURES_AT_ONCE = 2
-NEW_PER_S, NEW_BURST = 1.0, 20  # sessions opened over HTTP
-EXPORT_PER_S, EXPORT_BURST = 5.0, 20  # snapshots and logs
-JOIN_PER_S, JOIN_BURST = 10.0, 64  # viewers: each costs a certificate and sockets
+PUSH_EVERY_S = 1.0
+# requests per second and at once: for each token, session and address, and for all together
+OPENINGS = (1, 20), (1, 20), (1, 20), (5, 60)
+JOININGS = (4, 24), (6, 32), (16, 96), (40, 192)  # each viewer costs a certificate and sockets
+EXPORTS = (1, 8), (1, 8), (4, 24), (10, 48)  # snapshots and logs
+TRICKLES = (4, 24), (40, 240), (40, 240), (80, 480)  # the first: of each viewer
+LARGE_BODIES_AT_ONCE = 4  # that wait in threads for their picture
 MAX_BODY_BYTES = 64 * 1024
 SNAPSHOT_EXTRA_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 20.0
@@ -46,20 +53,22 @@ class Services:
     metrics: Metrics
     gateway: Gateway
     viewers: Viewers
+    pushes: Pushes
     mqtt: MqttBridge | None = None
-    decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(PICTURES_AT_ONCE))
-    openings: TokenBucket = field(default_factory=lambda: TokenBucket(NEW_PER_S, NEW_BURST, time.monotonic()))
-    joinings: TokenBucket = field(
-        default_factory=lambda: TokenBucket(JOIN_PER_S, JOIN_BURST, time.monotonic())
-    )
-    exports: TokenBucket = field(
-        default_factory=lambda: TokenBucket(EXPORT_PER_S, EXPORT_BURST, time.monotonic())
-    )
-    http_controls: TokenBucket = field(init=False)
+    hls: dict[str, Hls] = field(default_factory=dict)  # by session, while somebody asks for its playlist
+    pictures: Pictures = field(default_factory=Pictures)
+    parsing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_BODIES_AT_ONCE))
+    openings: Door = field(default_factory=lambda: Door(*OPENINGS))
+    joinings: Door = field(default_factory=lambda: Door(*JOININGS))
+    exports: Door = field(default_factory=lambda: Door(*EXPORTS))
+    trickles: Door = field(default_factory=lambda: Door(*TRICKLES))
+    controls: Door = field(init=False)
 
     def __post_init__(self) -> None:
         rate = self.config.controls_per_s
-        self.http_controls = TokenBucket(rate, int(2 * rate), time.monotonic())
+        own = (rate, int(2 * rate))
+        self.controls = Door(own, own, (4 * rate, int(8 * rate)), (40 * rate, int(80 * rate)))
+        self._media = [MIN_BITRATE_BPS], 0
 
     def driven(self, request: Request, session_id: str) -> GatewaySession:
         """The session, if this caller may steer it. Raises UnknownSession, Unauthorized, Forbidden."""
@@ -86,10 +95,27 @@ class Services:
         """Raises InvalidInput, Unavailable."""
         check_header(data, self._worker().model)
 
-    def decode_image(self, data: bytes) -> ByteArray:
-        """At the model's size. Raises InvalidInput, Unavailable. To be called in a thread."""
+    def decoder(self, owner: str) -> Callable[[bytes], ByteArray]:
+        """What decodes a picture of `owner` at the model's size. To be called in a thread. It raises
+        InvalidInput, Busy, Unavailable."""
         ready = self._worker()
-        return decode_image(data, ready.width, ready.height)
+        return partial(self.pictures.decode, owner, ready.width, ready.height)
+
+    def media(self) -> tuple[list[int], int]:
+        """The bitrates of a session's rungs, and the H.264 level that its picture needs. While no worker
+        runs, those of the last one; before the first one the top rung alone."""
+        if ready := self.gateway.ready:
+            media, size = self.config.worker.media, (ready.width, ready.height)
+            rungs, scale = media.ladder(*size, ready.fps), media.scale(*size)
+            level = h264_level(size[0] * scale, size[1] * scale, ready.fps, rungs[0].bitrate_bps)
+            self._media = [rung.bitrate_bps for rung in rungs], level
+        return self._media
+
+    def close_hls(self, *, idle_only: bool = False) -> None:
+        """With `idle_only`, what nobody asks for any more, or whose session has ended."""
+        for name, hls in list(self.hls.items()):
+            if not idle_only or hls.idle or name not in self.gateway.session_ids():
+                self.hls.pop(name).close()
 
     def _worker(self) -> WorkerReady:
         ready = self.gateway.ready
@@ -97,10 +123,16 @@ class Services:
             raise Unavailable(self.gateway.fault or NOT_RUNNING)
         return ready
 
-    def slow_down(self, bucket: TokenBucket) -> None:
-        """Raises RateLimited."""
-        if not bucket.allow(time.monotonic()):
-            raise RateLimited("too many requests: wait a moment")
+    def enter(
+        self, door: Door, request: Request, session: GatewaySession | None = None, name: str | None = None
+    ) -> None:
+        """Count a request against the shares of its token (or another `name`), session and address. Raises
+        RateLimited."""
+        token = bearer(request.headers.get("authorization")) if name is None else name
+        whose = session.id if session else ""
+        wait_s = door.wait_s(token, whose, self.client(request), time.monotonic())
+        if wait_s > 0:
+            raise RateLimited("too many requests: wait a moment", retry_after_s=wait_s)
 
 
 async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
@@ -136,27 +168,50 @@ async def running(config: ServerConfig, access: Access, make_worker: MakeWorker)
     """Everything behind the routes, from loading the model to the last message to viewers."""
     metrics = Metrics()
     tasks = Tasks()
-    async with Gateway(config, make_worker, metrics) as gateway, Viewers(config, gateway, metrics) as viewers:
-        services = Services(config, access, metrics, gateway, viewers)
-        async with open_mqtt(config.mqtt, gateway, config.mqtt_options) as services.mqtt:
+    async with (
+        Gateway(config, make_worker, metrics) as gateway,
+        Viewers(config, gateway, metrics) as viewers,
+        Pushes(config, gateway) as pushes,
+    ):
+        services = Services(config, access, metrics, gateway, viewers, pushes)
+        if config.whip is not None:
+            tasks.spawn(_push_main(services, config.whip), "push-main")
+        ready = gateway.ready
+        model = ModelFacts(ready.fps, tuple(ready.actions)) if ready else UNKNOWN
+        async with open_mqtt(config.mqtt, gateway, config.mqtt_options, model=model) as services.mqtt:
             if services.mqtt is not None:
                 metrics.mqtt(services.mqtt)
-            tasks.spawn(_measure_lag(metrics), "measure-lag")
+            tasks.spawn(_look_after(services), "look-after")
             try:
                 yield services
             finally:
                 await tasks.close()
+                await asyncio.to_thread(services.pictures.close)
+                services.close_hls()
                 await gateway.end_all()
                 if len(viewers):
                     await asyncio.sleep(FAREWELL_S)  # or connections end before their last message
 
 
-async def _measure_lag(metrics: Metrics) -> None:
+async def _push_main(services: Services, url: str) -> None:
+    """Whenever the session `main` is there and is not pushed yet: it is opened again after a loss."""
+    while True:
+        with contextlib.suppress(UnknownSession):
+            main = services.gateway.session(MAIN)
+            if not services.pushes.of(main.id):
+                rates, _ = services.media()
+                services.pushes.start(main.id, main.fanout, rates, url, services.config.whip_token)
+        await asyncio.sleep(PUSH_EVERY_S)
+
+
+async def _look_after(services: Services) -> None:
+    """Ends HLS that nobody asks for, and measures how late the event loop is."""
     clock = time.monotonic
     while True:
+        services.close_hls(idle_only=True)
         due_s = clock() + LAG_EVERY_S
         await asyncio.sleep(LAG_EVERY_S)
-        metrics.loop_lag_s.set(max(0.0, clock() - due_s))
+        services.metrics.loop_lag_s.set(max(0.0, clock() - due_s))
 
 
 def worker_maker(config: ServerConfig) -> MakeWorker:

@@ -26,6 +26,7 @@ from server.http.services import Services, read_body, streamed
 from server.http.snapshot_header import has_header, is_file
 
 FILE = "application/octet-stream"
+MAX_SMALL_BYTES = 16 * 1024  # of a message that is parsed on the event loop
 OF_PROMPT = ("how", "when", "transition_segments")
 PATCHABLE = ("prompt", *OF_PROMPT, "action", "paused", "seed")
 
@@ -36,7 +37,7 @@ def session_routes(services: Services) -> APIRouter:
     @router.post("")
     async def open_session(request: Request) -> Response:
         services.access.admit(request.headers.get("authorization"))
-        services.slow_down(services.openings)
+        services.enter(services.openings, request)
         wanted, image, snapshot = await read_opening(services, request)
         session = await services.gateway.open(
             wanted.prompt, wanted.seed, image, snapshot=snapshot, client=services.client(request)
@@ -57,7 +58,7 @@ def session_routes(services: Services) -> APIRouter:
     async def change(request: Request, session_id: str) -> Response:
         """Several things at once, as a desired state; each becomes a control with a receipt."""
         session = services.driven(request, session_id)
-        services.slow_down(services.http_controls)
+        services.enter(services.controls, request, session)
         controls = patched(load_object(await read_json(request), 64 * 1024))
         for control in controls:  # all of them are valid, or none takes effect
             services.gateway.check(session.id, control)
@@ -73,20 +74,28 @@ def session_routes(services: Services) -> APIRouter:
     @router.post("/{session_id}/controls")
     async def steer(request: Request, session_id: str) -> Response:
         session = services.driven(request, session_id)
-        services.slow_down(services.http_controls)
+        services.enter(services.controls, request, session)
         body = await read_json(request, MAX_HTTP_MESSAGE_BYTES)
-        parse = partial(
-            parse_control, body, max_bytes=MAX_HTTP_MESSAGE_BYTES, decode_image=services.decode_image
-        )
-        if len(body) < 32 * 1024:  # no picture that would take a while
-            control = parse()
-        else:
-            async with services.decoding:
-                control = await asyncio.to_thread(parse)
+        parse = partial(parse_control, body, max_bytes=MAX_HTTP_MESSAGE_BYTES)
+        try:
+            if len(body) > MAX_SMALL_BYTES:
+                raise HasPicture
+            control = parse(decode_image=only_without_picture)
+        except HasPicture:
+            async with services.parsing:
+                control = await asyncio.to_thread(parse, decode_image=services.decoder(session.id))
         receipt = services.gateway.submit(session.id, control)
         return JSONResponse(receipt_json(receipt), status_for([receipt], good=202))
 
     return router
+
+
+class HasPicture(Exception):
+    """This message takes long to parse, so a thread does it."""
+
+
+def only_without_picture(data: bytes) -> ByteArray:
+    raise HasPicture
 
 
 class OpeningRequest(NamedTuple):
@@ -111,14 +120,16 @@ async def read_opening(services: Services, request: Request) -> OpeningRequest:
     if is_file(body):
         raise WrongType(f"for the file of a snapshot send {FILE}", field="Content-Type")
 
+    client = f"client {services.client(request)}"
+
     def parse() -> OpeningRequest:
-        wanted, image = parse_new_session(body, max_bytes=len(body), decode_image=services.decode_image)
+        wanted, image = parse_new_session(body, max_bytes=len(body), decode_image=services.decoder(client))
         snapshot = None if wanted.snapshot is None else base64.b64decode(wanted.snapshot)
         if snapshot is not None:
             services.check_snapshot(snapshot)
         return OpeningRequest(wanted, image, snapshot)
 
-    async with services.decoding:
+    async with services.parsing:
         return await asyncio.to_thread(parse)
 
 

@@ -24,7 +24,7 @@ def snapshot_routes(services: Services) -> APIRouter:
     async def snapshot(request: Request, session_id: str) -> Response:
         """What is on the screen now, as a file of constant size that POST /v1/sessions goes on from."""
         session = services.driven(request, session_id)
-        services.slow_down(services.exports)
+        services.enter(services.exports, request, session)
         data = await services.gateway.export(session.id, "snapshot")
         return attached(data, SAFETENSORS, f"{session.id}.safetensors")
 
@@ -32,7 +32,7 @@ def snapshot_routes(services: Services) -> APIRouter:
     async def log(request: Request, session_id: str) -> Response:
         """Its opening and its controls: `psistream replay` makes the same video from them."""
         session = services.driven(request, session_id)
-        services.slow_down(services.exports)
+        services.enter(services.exports, request, session)
         data = await services.gateway.export(session.id, "log")
         data = await asyncio.to_thread(session.numbers.log, data)  # it may have megabytes
         return attached(data, JSON_LINES, f"{session.id}.jsonl")
@@ -41,7 +41,7 @@ def snapshot_routes(services: Services) -> APIRouter:
     async def fork(request: Request, session_id: str) -> Response:
         """A new session that goes on from what this one showed."""
         session = services.driven(request, session_id)
-        services.slow_down(services.openings)
+        services.enter(services.openings, request)
         wanted = parse_fork(await read_json(request) or b"{}")
         new = await services.gateway.open(
             wanted.prompt,

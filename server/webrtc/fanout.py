@@ -1,147 +1,180 @@
-"""One encoded stream, many viewers: a bounded queue per viewer, and nobody waits for anybody.
+"""One session's encoded frames to all its viewers: each on one rung, and nobody waits for anybody.
 
-Overflow drops what is queued and goes on at the next keyframe; drops are counted. It runs on the event loop
-and knows neither sessions' contents nor connections.
+A viewer begins at a keyframe, changes rungs at a keyframe, and goes on at a keyframe when it had to skip some
+frames. It runs on the event loop and knows neither what sessions show nor connections.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import Callable
 
-from aiortc import MediaStreamTrack
-from aiortc.mediastreams import MediaStreamError
-
-from server.webrtc.adapter import Payloads, packetize
+from server.ladder import parts, rendition
+from server.recording.recent import Frame, Recent
+from server.webrtc.packetize import Payloads, packetize
 from server.worker.messages import Packet
 
-QUEUE = 8  # frames
+AT_ONCE = 12  # viewers that are served before other work on the event loop has its turn
+QUEUE = 8  # frames that may wait while others are served; overflow drops the oldest
 
 
-class PacketTrack(MediaStreamTrack):
-    """What a viewer's sender reads. Begins at a keyframe, and at one again whenever it had to drop.
+class Subscription:
+    """One viewer's place. `deliver` sends a frame, and says False where it could not: then the viewer skips
+    frames up to the next keyframe. `on_starved` is called whenever a keyframe is needed to go on."""
 
-    `offer` never waits. `on_start` is called when the sender reads for the first time: from then on the
-    viewer counts. `on_starved` is called when a keyframe is needed to go on, `on_sent` once, with the
-    timestamp of the first frame when it has left."""
-
-    kind = "video"
-
-    def __init__(self, on_start: Callable[[], None], on_starved: Callable[[], None]) -> None:
-        super().__init__()
-        self._on_start, self._on_starved = on_start, on_starved
-        self.on_sent: Callable[[int], None] = lambda timestamp: None
-        self._queue: deque[Payloads] = deque()
-        self._filled = asyncio.Event()
-        self._started = False
-        self._timestamp = 0  # of the frame that was read last
+    def __init__(self, codec: str, deliver: Callable[[Payloads], bool], rung: int = 0) -> None:
+        self.codec, self.rung, self.deliver = codec, rung, deliver
+        self.wanted = rung  # differs from `rung` until the keyframe comes at which it changes
         self.waiting = True  # for a keyframe
+        self.timestamp: int | None = None  # of the latest frame
         self.sent = self.dropped = 0
 
-    def offer(self, packet: Payloads) -> None:
-        if self.waiting and not packet.keyframe:
-            if self.sent or self._queue:
-                self.dropped += 1
-            return
-        if len(self._queue) >= QUEUE:
-            self.dropped += len(self._queue)
-            self._queue.clear()
-            if not packet.keyframe:
-                self.dropped += 1
-                self.waiting = True
-                self._on_starved()
-                return
-        self.waiting = False
-        self._queue.append(packet)
-        self._filled.set()
-
-    async def recv(self) -> Payloads:  # type: ignore[override]
-        """aiortc's tracks give frames; the sender's packer (adapter.share_packets) takes ours instead."""
-        if not self._started:
-            self._started = True
-            self._on_start()
-        elif self.sent == 1:  # the sender comes back when it has sent what it got
-            self.on_sent(self._timestamp)
-        while not self._queue:
-            if self.readyState != "live":
-                raise MediaStreamError
-            self._filled.clear()
-            await self._filled.wait()
-        packet = self._queue.popleft()
-        self.sent += 1
-        self._timestamp = packet.timestamp
-        return packet
-
-    def stop(self) -> None:
-        super().stop()
-        self._queue.clear()
-        self._filled.set()
+    @property
+    def renditions(self) -> set[str]:
+        return {rendition(self.codec, self.rung), rendition(self.codec, self.wanted)}
 
 
 class Fanout:
-    """The viewers of one session. `on_change` hears how many there are per codec, `on_keyframe` which codec
+    """The viewers of one session. `on_change` hears how many watch each rendition, `on_keyframe` which one
     needs a keyframe; both are called on the event loop."""
 
     def __init__(
         self, on_change: Callable[[dict[str, int]], None], on_keyframe: Callable[[str], None]
     ) -> None:
         self._on_change, self._on_keyframe = on_change, on_keyframe
-        self._tracks: dict[str, list[PacketTrack]] = {}
-        self._picture_id: dict[str, int] = {}
+        self._subscriptions: list[Subscription] = []
+        self._numbers: dict[int, int] = {}  # pts of the latest frames → picture id, the same on every rung
+        self._next_number = 0
+        self._queue: deque[tuple[Payloads, str, list[Subscription]]] = deque()
+        self._busy = False
+        self.recent = Recent()
         self.closed = False
 
     @property
     def viewers(self) -> dict[str, int]:
-        return {codec: len(tracks) for codec, tracks in self._tracks.items() if tracks}
+        """How many watch each rendition. Who changes rungs counts for both."""
+        counts: dict[str, int] = {}
+        for subscription in self._subscriptions:
+            for name in sorted(subscription.renditions):
+                counts[name] = counts.get(name, 0) + 1
+        return counts
 
     @property
     def count(self) -> int:
-        return sum(self.viewers.values())
+        return len(self._subscriptions)
 
-    def track(self, codec: str) -> PacketTrack:
-        """A new viewer's; it counts from its first read on and until `leave`."""
-        track = PacketTrack(
-            on_start=lambda: self._join(codec, track), on_starved=lambda: self._on_keyframe(codec)
-        )
-        return track
-
-    def request_keyframe(self, codec: str) -> None:
-        self._on_keyframe(codec)
-
-    def _join(self, codec: str, track: PacketTrack) -> None:
+    def join(self, subscription: Subscription) -> bool:
+        """Counts from now on, until `leave`. False where the session has ended."""
         if self.closed:
-            track.stop()
-            return
-        self._tracks.setdefault(codec, []).append(track)
-        self._on_change(self.viewers)
-        self._on_keyframe(codec)
+            return False
+        self._subscriptions.append(subscription)
+        self._changed()
+        self._on_keyframe(rendition(subscription.codec, subscription.wanted))
+        return True
 
-    def leave(self, track: PacketTrack) -> None:
+    def move(self, subscription: Subscription, rung: int, *, at_once: bool) -> None:
+        """To another rung, at its next keyframe; `at_once` sends nothing more of the present one."""
+        if subscription.wanted == rung or subscription not in self._subscriptions:
+            return
+        subscription.wanted = rung
+        if at_once:
+            subscription.rung, subscription.waiting = rung, True
+        self._changed()
+        if subscription.rung != rung or subscription.waiting:
+            self._on_keyframe(rendition(subscription.codec, rung))
+
+    def leave(self, subscription: Subscription) -> None:
         """Idempotent."""
-        for tracks in self._tracks.values():
-            with contextlib.suppress(ValueError):
-                tracks.remove(track)
-                self._on_change(self.viewers)
-        track.stop()
+        if subscription in self._subscriptions:
+            self._subscriptions.remove(subscription)
+            self._changed()
+
+    def request_keyframe(self, subscription: Subscription) -> None:
+        self._on_keyframe(rendition(subscription.codec, subscription.rung))
 
     def push(self, packet: Packet) -> int:
-        """To every viewer of this codec, cut into payloads once for all of them. How many there are."""
-        tracks = self._tracks.get(packet.codec)
-        if not tracks:
+        """To every viewer of this rendition, cut into payloads once for all of them. How many there are."""
+        name = rendition(packet.codec, packet.rung)
+        watching = [s for s in self._subscriptions if name in s.renditions]
+        count = len(watching)
+        if not count:
             return 0
-        picture_id = self._picture_id[packet.codec] = self._picture_id.get(packet.codec, 0) + 1
-        payloads = packetize(packet.codec, packet.data, picture_id)
-        shared = Payloads(payloads, packet.pts_90k, packet.keyframe)
-        for track in tracks:
-            track.offer(shared)
-        return len(tracks)
+        payloads = packetize(packet.codec, packet.data, self._number(packet.pts_90k))
+        frame = Payloads(payloads, packet.pts_90k, packet.keyframe, packet.data)
+        self._queue.append((frame, name, watching))
+        if self.recent.add(Frame(name, packet.pts_90k, packet.keyframe, packet.data)):
+            self._on_keyframe(name)
+        if not self._busy:
+            self._serve()
+        elif len(self._queue) > QUEUE:
+            _, _, skipped = self._queue.popleft()
+            for subscription in skipped:
+                self._starve(subscription)
+        return count
 
     def close(self) -> None:
-        """The session has ended: all tracks end, and so does whoever comes late."""
+        """The session has ended."""
         self.closed = True
-        for tracks in self._tracks.values():
-            for track in tracks:
-                track.stop()
-        self._tracks.clear()
+        self._subscriptions.clear()
+        self._queue.clear()
+
+    def _changed(self) -> None:
+        """Clips keep the best rendition that is watched; the one that is kept stays while it is."""
+        viewers = self.viewers
+        if self.recent.rendition not in viewers:
+            self.recent.keep(min(viewers, key=lambda name: parts(name)[1], default=None))
+        self._on_change(viewers)
+
+    def _number(self, pts_90k: int) -> int:
+        """The same for a frame on every rung, so that it never falls when a viewer changes rungs."""
+        known = self._numbers.get(pts_90k)
+        if known is not None:
+            return known
+        self._next_number += 1
+        self._numbers[pts_90k] = self._next_number
+        if len(self._numbers) > QUEUE:
+            self._numbers.pop(next(iter(self._numbers)))
+        return self._next_number
+
+    def _serve(self) -> None:
+        self._busy = False
+        served = 0
+        while self._queue:
+            frame, name, watching = self._queue[0]
+            while watching:
+                if served == AT_ONCE:
+                    self._busy = True
+                    asyncio.get_running_loop().call_soon(self._serve)
+                    return
+                served += 1
+                self._give(watching.pop(), frame, name)
+            self._queue.popleft()
+
+    def _give(self, subscription: Subscription, frame: Payloads, name: str) -> None:
+        s = subscription
+        if s.wanted != s.rung and name == rendition(s.codec, s.wanted):
+            if not frame.keyframe:
+                return
+            if s.timestamp is not None and frame.timestamp <= s.timestamp:
+                self._on_keyframe(name)  # it has had this frame already
+                return
+            s.rung, s.waiting = s.wanted, False
+            self._changed()
+        elif name != rendition(s.codec, s.rung):
+            return
+        if s.waiting and not frame.keyframe:
+            s.dropped += int(s.sent > 0)
+            return
+        if not s.deliver(frame):
+            self._starve(s)
+            return
+        s.waiting = False
+        s.timestamp = frame.timestamp
+        s.sent += 1
+
+    def _starve(self, subscription: Subscription) -> None:
+        subscription.dropped += 1
+        if not subscription.waiting:
+            subscription.waiting = True
+            self.request_keyframe(subscription)

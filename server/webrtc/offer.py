@@ -1,7 +1,8 @@
-"""What a viewer's SDP offer must have, checked before aiortc sees it; faults are told in plain words.
+"""What a viewer's SDP offer must have, checked before anything is opened; faults are told in plain words.
 
-Candidates are taken out of it: aiortc would wait a second for a browser's `.local` names, and with
-max-bundle it keeps those of the last part only. It knows no sessions and opens nothing.
+The first part that receives video is taken, and a data channel that shares its transport. All other parts
+are answered without media, so that offers with audio and offers without BUNDLE play as well. It knows no
+sessions.
 """
 
 from __future__ import annotations
@@ -9,43 +10,60 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aiortc import RTCIceCandidate
-from aiortc.rtcrtpparameters import RTCRtpHeaderExtensionParameters
-from aiortc.sdp import GroupDescription, MediaDescription, candidate_from_sdp
+from aiortc.sdp import candidate_from_sdp
 
 from engine.errors import InvalidInput
-from engine.wire.strict_json import printable
-from server.webrtc.adapter import parse_sdp
+from server.webrtc import sdp
+from server.webrtc.codecs import Sendable, sendable
+from server.webrtc.sdp import Description, Part
 from server.worker.encoder import CODECS
 
 MAX_SDP_BYTES = 64 * 1024
-MAX_PARTS = 8
+MAX_PARTS = 16
 MAX_CANDIDATES = 32
-CANDIDATE_LINES = ("a=candidate:", "a=end-of-candidates")
 
 
 @dataclass(frozen=True)
 class Offer:
-    """`sdp` is without candidates; `codecs` are those we have, in the viewer's order."""
+    """`transport` has the ICE and DTLS lines of the transport that `shared`, the mids of all parts on it,
+    use. `codecs` are those that this server can send, in the viewer's order."""
 
-    sdp: str
+    description: Description
+    video: Part
+    data: Part | None
+    shared: tuple[str, ...]
+    transport: tuple[str, ...]
+    codecs: tuple[Sendable, ...]
     candidates: tuple[RTCIceCandidate, ...]
-    codecs: tuple[str, ...]
-    extensions: tuple[RTCRtpHeaderExtensionParameters, ...]
-    mid: str  # of the part whose transport all others share
-    ufrag: str  # its ICE user name
 
-    def pick(self, wanted: str | None) -> str:
-        """The codec to send. Raises NotAcceptable."""
-        ours = ", ".join(c.upper() for c in CODECS)
+    @property
+    def mid(self) -> str:
+        return self.video.mid
+
+    @property
+    def ufrag(self) -> str:
+        return next((line[12:] for line in self.transport if line.startswith("a=ice-ufrag:")), "")
+
+    def pick(self, wanted: str | None, h264_level: int = 0) -> Sendable:
+        """What to send: the first that fits, or the first of a codec that is asked for. `h264_level` is what
+        the session's picture needs of an H.264 decoder. Raises NotAcceptable, InvalidInput."""
+        if wanted is not None and wanted not in CODECS:
+            raise InvalidInput(f"codec must be one of {', '.join(CODECS)}", field="codec")
+        fitting = [c for c in self.codecs if c.level is None or c.level >= h264_level]
+        found = next((c for c in fitting if wanted in (None, c.codec)), None)
+        if found is not None:
+            return found
         if wanted is not None:
-            if wanted not in CODECS:
-                raise InvalidInput(f"codec must be one of {', '.join(CODECS)}", field="codec")
-            if wanted not in self.codecs:
-                raise NotAcceptable(f"the offer has no {wanted.upper()}; it has {self.codecs}", field="codec")
-            return wanted
-        if not self.codecs:
-            raise NotAcceptable(f"the offer's video has none of our codecs: offer {ours}", field="sdp")
-        return self.codecs[0]
+            names = ", ".join(dict.fromkeys(c.codec.upper() for c in fitting)) or "no codec of this server"
+            raise NotAcceptable(
+                f"the offer has no {wanted.upper()} that can be sent; it has {names}", field="codec"
+            )
+        ours = ", ".join(c.upper() for c in CODECS)
+        raise NotAcceptable(
+            f"the offer's video has no codec of this server: offer one of {ours}; H264 with "
+            f"packetization-mode=1 and at least level {h264_level / 10:g}",
+            field="sdp",
+        )
 
 
 class NotAcceptable(InvalidInput):
@@ -56,42 +74,49 @@ class NotAcceptable(InvalidInput):
 
 def read_offer(body: bytes) -> Offer:
     """Raises InvalidInput that says what is wrong with it."""
-    text = _text(body)
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").strip("\n").split("\n")
-    bare = [line for line in lines if not line.startswith(CANDIDATE_LINES)]
-    sdp = "\r\n".join(bare) + "\r\n"
-    if sum(line.startswith("m=") for line in bare) > MAX_PARTS:
+    description = sdp.parse(_text(body))
+    if len(description.parts) > MAX_PARTS:
         raise InvalidInput(f"the offer has more than {MAX_PARTS} m= parts", field="sdp")
-    description = parse_sdp(sdp)
-    parts = description.media
-    video = _check_parts(parts)
-    _check_bundle([str(part.rtp.muxId) for part in parts], description.group)
+    video = _video(description.parts)
+    bundle = next((mids for mids in description.bundles if video.mid in mids), [video.mid])
+    together = {p.mid: p for p in description.parts if p.mid in bundle and p.offered}
+    shared = tuple(mid for mid in dict.fromkeys(bundle) if mid in together)
+    owner = next((together[mid] for mid in shared if together[mid].port), video)  # RFC 8843: the first one's
+    data = next((p for p in together.values() if p.kind == "application" and _is_channel(p)), None)
     return Offer(
-        sdp=sdp,
-        candidates=read_candidates(lines, parts[0].rtp.muxId),
-        codecs=_codecs(video),
-        extensions=tuple(video.rtp.headerExtensions),
-        mid=parts[0].rtp.muxId,
-        ufrag=(parts[0].ice.usernameFragment or "") if parts[0].ice else "",
+        description=description,
+        video=video,
+        data=data,
+        shared=shared,
+        transport=_transport(description, owner),
+        codecs=tuple(sendable(video)),
+        candidates=read_candidates(owner.lines),
     )
 
 
-def read_candidates(lines: list[str], mid: str) -> tuple[RTCIceCandidate, ...]:
-    """Those that are of use: UDP, with an address. A `.local` name hides one from us: such a browser finds
-    us instead, and its address is learned from its checks. What can't be read is left out."""
+def read_candidates(
+    lines: tuple[str, ...] | list[str], mids: tuple[str, ...] = ()
+) -> tuple[RTCIceCandidate, ...]:
+    """The usable ones: UDP, with an address. Those under an `a=mid:` line that is not in `mids` are left out,
+    and so is what can't be read. A `.local` name hides an address: that browser finds us instead."""
     found: list[RTCIceCandidate] = []
+    ours = True
     for line in lines:
-        if not line.startswith("a=candidate:") or len(found) >= MAX_CANDIDATES:
+        if line.startswith("a=mid:") and mids:
+            ours = line[6:].strip() in mids
+        if not line.startswith("a=candidate:") or not ours or len(found) >= MAX_CANDIDATES:
             continue
         try:
             candidate = candidate_from_sdp(line.removeprefix("a=candidate:").strip())
         except (ValueError, AssertionError, IndexError):
             continue
-        if candidate.protocol.lower() != "udp" or candidate.ip.endswith(".local") or candidate.component != 1:
-            continue
-        candidate.sdpMid = mid
-        found.append(candidate)
+        if candidate.protocol.lower() == "udp" and candidate.component == 1 and _is_address(candidate.ip):
+            found.append(candidate)
     return tuple(found)
+
+
+def _is_address(name: str) -> bool:
+    return not name.endswith(".local")
 
 
 def _text(body: bytes) -> str:
@@ -108,45 +133,33 @@ def _text(body: bytes) -> str:
     return text.lstrip()
 
 
-def _check_parts(parts: list[MediaDescription]) -> MediaDescription:
-    """The video part. What aiortc takes for granted later, in tasks of its own, is checked here."""
+def _video(parts: tuple[Part, ...]) -> Part:
     if not parts:
         raise InvalidInput("the offer has no m= part: add a video transceiver that receives", field="sdp")
-    video = None
-    mids = [part.rtp.muxId for part in parts]
+    mids = [part.mid for part in parts]
     if not all(mids) or len(set(mids)) != len(mids):
         raise InvalidInput("each m= part of the offer needs an a=mid of its own", field="sdp")
     for part in parts:
-        where = f"the {printable(part.kind)} part of the offer"
-        if part.kind not in ("audio", "video", "application"):
-            raise InvalidInput(f"{where} is not known here: offer video and a data channel", field="sdp")
-        if part.ice is None or not part.ice.usernameFragment or not part.ice.password:
-            raise InvalidInput(f"{where} lacks a=ice-ufrag or a=ice-pwd", field="sdp")
-        if part.dtls is None or not part.dtls.fingerprints:
-            raise InvalidInput(f"{where} lacks a=fingerprint or a=setup", field="sdp")
-        if part.kind == "application" and part.sctp_port is None and part.profile != "DTLS/SCTP":
-            raise InvalidInput(f"{where} lacks a=sctp-port", field="sdp")
-        if part.kind != "application" and not part.rtcp_mux:
-            raise InvalidInput(f"{where} lacks a=rtcp-mux", field="sdp")
-        if video is None and part.kind == "video" and part.direction in ("recvonly", "sendrecv", None):
-            video = part
-    if video is None:
-        raise InvalidInput("the offer has no video part that receives: add one with recvonly", field="sdp")
-    return video
+        if part.kind == "video" and part.offered and part.direction in ("recvonly", "sendrecv"):
+            if part.value("rtcp-mux") is None and part.value("rtcp-mux-only") is None:
+                raise InvalidInput("the video part of the offer lacks a=rtcp-mux", field="sdp")
+            return part
+    raise InvalidInput("the offer has no video part that receives: add one with recvonly", field="sdp")
 
 
-def _check_bundle(mids: list[str], groups: list[GroupDescription]) -> None:
-    """aiortc takes the first name for the transport that all share, and fails much later if it is another."""
-    bundles = [group.items for group in groups if group.semantic == "BUNDLE"]
-    if bundles != [mids] and (bundles or len(mids) > 1):
-        raise InvalidInput(
-            "a=group:BUNDLE must name the a=mid of all parts, in their order: use bundlePolicy max-bundle",
-            field="sdp",
-        )
+def _is_channel(part: Part) -> bool:
+    return part.value("sctp-port") is not None or part.protocol == "DTLS/SCTP"
 
 
-def _codecs(video: MediaDescription) -> tuple[str, ...]:
-    """Ours among those offered, in the order of the m= line."""
-    names = {c.payloadType: c.name.lower() for c in video.rtp.codecs}
-    ordered = [names.get(payload, "") for payload in video.fmt]
-    return tuple(dict.fromkeys(name for name in ordered if name in CODECS))
+def _transport(description: Description, owner: Part) -> tuple[str, ...]:
+    """The ICE and DTLS lines, which may also stand above all parts."""
+    lines: list[str] = []
+    for name in sdp.TRANSPORT:
+        start = f"a={name}:"
+        own = [line for line in owner.lines if line.startswith(start)]
+        lines += own or [line for line in description.session if line.startswith(start)]
+    for names in (("ice-ufrag", "ice-pwd"), ("fingerprint", "setup")):
+        for name in names:
+            if not any(len(line) > len(name) + 3 for line in lines if line.startswith(f"a={name}:")):
+                raise InvalidInput(f"the {owner.kind} part of the offer lacks a={name}", field="sdp")
+    return tuple(lines)

@@ -1,4 +1,4 @@
-"""One viewer: a peer connection that gets the session's packets, and its control channel.
+"""One viewer: a peer connection that gets the session's video, and its control channel.
 
 It answers an offer, says when it is gone and closes. Which session it watches, who it is and how long it may
 be silent is decided elsewhere.
@@ -7,7 +7,7 @@ be silent is decided elsewhere.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from aiortc import (
@@ -17,21 +17,26 @@ from aiortc import (
     RTCIceCandidate,
     RTCIceServer,
     RTCPeerConnection,
-    RTCRtpSender,
     RTCSessionDescription,
 )
 from aiortc.exceptions import InvalidStateError, OperationError
-from aiortc.stats import RTCRemoteInboundRtpStreamStats
 
 from engine.errors import InvalidInput
 from server.config import IceServer
 from server.control.base import Steering
 from server.control.datachannel import DataChannelControl
-from server.webrtc import adapter
+from server.webrtc import bounds
+from server.webrtc.adapter.addresses import Gatherer, SourceFilter, ice_connection
+from server.webrtc.adapter.negotiation import accept_rsa, one_fingerprint
+from server.webrtc.adapter.transport import MediaTransport
+from server.webrtc.answer import Source, extensions, inner_offer, outer_answer
+from server.webrtc.codecs import Sendable
 from server.webrtc.fanout import Fanout
+from server.webrtc.media import Condition, MediaStream
 from server.webrtc.offer import Offer
 
 CHANNEL = "control"
+OVERUSED = "overused"  # code of the message to a viewer that costs too much
 
 
 @dataclass(frozen=True)
@@ -43,14 +48,9 @@ class Seat:
     steering: Steering
     pts_of: Callable[[int], int | None]  # frame → its place on the media clock, where that is known
     may_steer: bool
-
-
-@dataclass(frozen=True)
-class Quality:
-    """How the viewer says that it gets the stream."""
-
-    rtt_s: float | None
-    loss: float  # share of packets, 0 to 1
+    rates: Sequence[int]  # of the session's rungs, the highest first
+    token: str = ""  # by which the viewer came in; empty: by none
+    client: str = ""  # its address; empty: unknown
 
 
 class Viewer:
@@ -61,28 +61,29 @@ class Viewer:
         self,
         viewer_id: str,
         seat: Seat,
-        codec: str,
         ice_servers: Iterable[IceServer],
+        gatherer: Gatherer,
         on_gone: Callable[[Viewer, str], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.id, self.seat, self.codec = viewer_id, seat, codec
+        self.id, self.seat = viewer_id, seat
         self.opened_s = clock()
         self.on_picture: Callable[[], None] = lambda: None
         self.on_keyframe: Callable[[], None] = lambda: None
-        self._on_gone, self._clock = on_gone, clock
+        self._gatherer, self._on_gone, self._clock = gatherer, on_gone, clock
         servers = [RTCIceServer(s.url, s.username, s.credential) for s in ice_servers]
         self.pc = RTCPeerConnection(
             RTCConfiguration(iceServers=servers, bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
         )
-        adapter.accept_rsa(self.pc)
-        self.track = seat.fanout.track(codec)
-        self.mid = self.ufrag = ""  # of the offer
-        self._sender: RTCRtpSender | None = None
-        self._filter: adapter.SourceFilter | None = None
+        accept_rsa(self.pc)
+        one_fingerprint(self.pc)
+        self.media: MediaStream | None = None
+        self.offer: Offer | None = None
+        self._filter: SourceFilter | None = None
         self._control: DataChannelControl | None = None
-        self._rtp_offset: int | None = None
         self._told = (0, 0)
+        self._candidates = 0
+        self._budget = bounds.LoopBudget(self._overused, clock)
         self._closed = False
         self.pc.on("connectionstatechange", self._state_changed)
         self.pc.on("datachannel", self._channel_opened)
@@ -95,79 +96,102 @@ class Viewer:
     def heard_s(self) -> float:
         return self._filter.heard_s if self._filter else self.opened_s
 
+    @property
+    def condition(self) -> Condition | None:
+        """None until the viewer has told anything of its link."""
+        if self.media is None or not self.media.link.heard_s:
+            return None
+        return self.media.condition
+
     def losses(self) -> tuple[int, int]:
         """Frames that it was too slow for, and datagrams from strangers, since this was last asked."""
-        now = (self.track.dropped, self._filter.dropped if self._filter else 0)
+        dropped = self.media.subscription.dropped if self.media else 0
+        now = (dropped, self._filter.dropped if self._filter else 0)
         frames, datagrams = now[0] - self._told[0], now[1] - self._told[1]
         self._told = now
         return frames, datagrams
 
-    async def answer(self, offer: Offer) -> str:
+    async def answer(self, offer: Offer, codec: Sendable) -> str:
         """The SDP answer. Raises InvalidInput; close the viewer then."""
+        inner = inner_offer(offer)
         try:
-            await self.pc.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
-            self._equip(offer)
+            await self.pc.setRemoteDescription(RTCSessionDescription(inner, "offer"))
+            source = self._equip(offer, codec)
             await self.pc.setLocalDescription(await self.pc.createAnswer())
         except (ValueError, OperationError, InvalidStateError) as error:
             raise InvalidInput(f"the offer can't be answered: {error}", field="sdp") from None
-        self.mid, self.ufrag = offer.mid, offer.ufrag
+        self.offer = offer
         await self.add_candidates(offer.candidates)
-        return str(self.pc.localDescription.sdp)
+        return outer_answer(offer, codec, self.pc.localDescription.sdp, source)
 
-    def _equip(self, offer: Offer) -> None:
-        """Between offer and answer: our track on the first video part, nothing on all others."""
-        transceiver = adapter.video_transceiver(self.pc)
-        if transceiver is None:
-            raise InvalidInput("the offer has no video part that receives", field="sdp")
-        for other in self.pc.getTransceivers():
-            other.direction = "inactive"
-        sender = self._sender = transceiver.sender
+    def _equip(self, offer: Offer, codec: Sendable) -> Source:
+        """Between offer and answer: our own stream takes the place of aiortc's."""
+        transceiver = self.pc.getTransceivers()[0]
         transceiver.direction = "sendonly"
-        adapter.choose_codec(transceiver, self.codec)
-        adapter.low_delay(transceiver, offer.extensions)
-        adapter.share_packets(sender)
-        adapter.on_keyframe_request(sender, self._keyframe_wanted)
-        sender.replaceTrack(self.track)
-        self.track.on_sent = self._first_frame_left
-        connection = adapter.ice_connection(transceiver)
-        adapter.own_addresses(connection)
-        self._filter = adapter.SourceFilter(connection, self._clock)
+        transport = MediaTransport(transceiver)
+        source = Source(*transport.source, f"psistream {self.seat.session}", f"psistream-{self.id[:8]}")
+        self.media = MediaStream(
+            self.seat.fanout,
+            codec,
+            transport.source,
+            extensions(offer),
+            source.cname,
+            self.seat.rates,
+            transport,
+            self._clock,
+        )
+        self.media.on_keyframe = lambda: self.on_keyframe()
+        self.media.on_picture = self._first_frame_left
+        self.media.on_condition = self._send_condition
+        transport.install(self.media.open, self.media.close, self.media.heard)
+        connection = ice_connection(transceiver)
+        self._gatherer.install(connection)
+        bounds.charge_received(transceiver, self._budget)
+        bounds.bound_sctp(self.pc, self._budget)
+        self._filter = SourceFilter(connection, self._clock)
+        self._filter.on_heard = self.media.resume
         self._filter.install()
+        return source
 
     async def add_candidates(self, candidates: Iterable[RTCIceCandidate]) -> None:
+        """Those beyond the limit, and those of addresses that can't be the viewer's, are ignored."""
         for candidate in candidates:
-            candidate.sdpMid = self.mid
+            if not bounds.reachable(candidate.ip, self.seat.client):
+                continue
+            self._candidates += 1
+            if self._candidates > bounds.MAX_CANDIDATES:
+                return
+            candidate.sdpMid = self.offer.mid if self.offer else None
             await self.pc.addIceCandidate(candidate)
 
-    async def quality(self) -> Quality | None:
-        """From the viewer's latest receiver report, if it sent one."""
-        for report in (await self.pc.getStats()).values():
-            if isinstance(report, RTCRemoteInboundRtpStreamStats):
-                return Quality(report.roundTripTime, report.fractionLost / 256)
-        return None
+    def tell_condition(self) -> None:
+        """Say how the link does, for the page's figures."""
+        if self.condition is not None:
+            self._send_condition()
 
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        self.seat.fanout.leave(self.track)
+        if self.media is not None:
+            self.media.close()
         if self._control is not None:
             self._control.close()
         await self.pc.close()
 
-    # ---- callbacks of aiortc, on the event loop ----
+    def _overused(self, why: str) -> None:
+        """Tell the viewer why, and go."""
+        if self._control is not None:
+            self._control.warn(OVERUSED, why)
+        self._on_gone(self, OVERUSED)
+
+    # ---- callbacks, on the event loop ----
 
     def _state_changed(self) -> None:
         if self.pc.connectionState in ("failed", "closed") and not self._closed:
             self._on_gone(self, self.pc.connectionState)
 
-    def _keyframe_wanted(self) -> None:
-        self.on_keyframe()
-        self.seat.fanout.request_keyframe(self.codec)
-
-    def _first_frame_left(self, timestamp: int) -> None:
-        if self._sender is not None:
-            self._rtp_offset = adapter.rtp_offset(self._sender, timestamp)
+    def _first_frame_left(self) -> None:
         self.on_picture()
         self._send_clock()
 
@@ -184,5 +208,21 @@ class Viewer:
         self._send_clock()
 
     def _send_clock(self) -> None:
-        if self._control is not None and self._rtp_offset is not None:
-            self._control.send_clock(self._rtp_offset)
+        if self._control is not None and self.media is not None and self.media.rtp.packets:
+            self._control.send_clock(self.media.rtp.origin)
+
+    def _send_condition(self) -> None:
+        if self._control is not None and self.media is not None:
+            now = self.media.condition
+            self._control.send_link(
+                {
+                    "rung": now.rung,
+                    "rungs": now.rungs,
+                    "kbps": now.bitrate_bps // 1000,
+                    "loss": round(now.loss, 3),
+                    "rtt_ms": None if now.rtt_s is None else round(1000 * now.rtt_s, 1),
+                    "queue_ms": None if now.queue_s is None else round(1000 * now.queue_s, 1),
+                    "copies": now.copies,
+                    "why": now.why,
+                }
+            )

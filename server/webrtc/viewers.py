@@ -6,10 +6,11 @@ It knows viewers by their secret ids and nothing of HTTP.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -19,12 +20,19 @@ from server.config import ServerConfig
 from server.control.base import SessionEvent, Steering
 from server.metrics import Metrics
 from server.tasks import Tasks
+from server.webrtc.adapter.addresses import Gatherer
+from server.webrtc.codecs import Sendable
 from server.webrtc.offer import Offer
-from server.webrtc.viewer import Seat, Viewer
+from server.webrtc.shares import check_shares
+from server.webrtc.viewer import OVERUSED, Seat, Viewer
 
 CHECK_S = 1.0
-QUALITY_EVERY = 5  # checks
+SUSPEND_S = 3.0  # a viewer that is silent for this long gets nothing until it is heard again
+MEASURE_EVERY = 5  # checks
+TELL_EVERY = 2  # checks
 CONNECT_TIMEOUT_S = 15.0
+CONNECTING_S = 3.0  # a viewer that takes longer gives way to others when all places are taken
+MAX_CONNECTING = 8  # viewers of one address that are not connected yet
 CLOSE_TIMEOUT_S = 1.0
 FAREWELL_S = 0.3  # for the last message on the data channel
 GRAVES = 512
@@ -44,11 +52,17 @@ class Viewers:
         self._viewers: dict[str, Viewer] = {}
         self._graves: OrderedDict[str, None] = OrderedDict()
         self._leaving: set[str] = set()
+        self._gatherer = Gatherer(
+            config.media_addresses, config.udp_ports, config.public_addresses, clock=clock
+        )
         self._tasks, self._closings = Tasks(), Tasks()
         self._stop_listening = steering.listen(self._heard)
 
     def __len__(self) -> int:
         return len(self._viewers)
+
+    def __iter__(self) -> Iterator[Viewer]:
+        return iter(list(self._viewers.values()))
 
     async def __aenter__(self) -> Self:
         self._tasks.spawn(self._watch(), "watch-viewers")
@@ -58,30 +72,53 @@ class Viewers:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop_listening()
-        for viewer in list(self._viewers.values()):
+        for viewer in self:
             self._gone(viewer, "server-stops")
         await self._closings.drain(CLOSE_TIMEOUT_S)  # cancelling aiortc's close breaks it
         await self._closings.close()
         await self._tasks.close()
 
-    async def open(self, seat: Seat, offer: Offer, codec: str) -> tuple[Viewer, str]:
-        """The viewer and the SDP answer. Raises Full, InvalidInput."""
-        if len(self._viewers) >= self._config.max_viewers:
-            self._metrics.refused.labels("viewers").inc()
-            raise Full(f"all {self._config.max_viewers} places for viewers are taken: try again later")
+    async def open(self, seat: Seat, offer: Offer, codec: Sendable) -> tuple[Viewer, str]:
+        """The viewer and the SDP answer. Raises Full, OverShare, InvalidInput."""
+        try:
+            check_shares([v.seat for v in self._viewers.values()], seat, self._config.max_viewers)
+        except Full:
+            if not await self._displace(seat):
+                self._metrics.refused.labels("viewers").inc()
+                raise
+        mine = [v for v in self._viewers.values() if not v.connected and v.seat.client == seat.client]
+        if len(mine) >= MAX_CONNECTING:  # offers that are never completed must not fill all places
+            await self.close(min(mine, key=lambda v: v.opened_s).id)
         viewer = Viewer(
-            secrets.token_urlsafe(18), seat, codec, self._config.ice_servers, self._gone, self._clock
+            secrets.token_urlsafe(18),
+            seat,
+            self._config.ice_servers,
+            self._gatherer,
+            self._gone,
+            self._clock,
         )
         viewer.on_picture = lambda: self._metrics.first_frame_s.observe(self._clock() - viewer.opened_s)
         viewer.on_keyframe = self._metrics.plis.inc
         self._viewers[viewer.id] = viewer
         self._count()
         try:
-            answer = await viewer.answer(offer)
+            answer = await viewer.answer(offer, codec)
         except BaseException:
             await self.close(viewer.id)
             raise
         return viewer, answer
+
+    async def _displace(self, seat: Seat) -> bool:
+        """Close a viewer that has not connected for a while, to make place for this one. False: there is
+        none."""
+        now_s = self._clock()
+        for viewer in sorted(self._viewers.values(), key=lambda v: v.opened_s):
+            if not viewer.connected and now_s - viewer.opened_s > CONNECTING_S:
+                await self.close(viewer.id)
+                with contextlib.suppress(Full):
+                    check_shares([v.seat for v in self._viewers.values()], seat, self._config.max_viewers)
+                    return True
+        return False
 
     def get(self, viewer_id: str, session: str) -> Viewer:
         """Raises UnknownSession."""
@@ -107,12 +144,13 @@ class Viewers:
         await viewer.close()
 
     def _gone(self, viewer: Viewer, why: str) -> None:
-        self._closings.spawn(self.close(viewer.id), f"close-viewer-{why}")
+        closing = self._close_later(viewer.id) if why == OVERUSED else self.close(viewer.id)
+        self._closings.spawn(closing, f"close-viewer-{why}")
 
     def _heard(self, event: SessionEvent) -> None:
         if not isinstance(event, SessionClosed):
             return
-        for viewer in list(self._viewers.values()):
+        for viewer in self:
             if viewer.seat.session == event.session:
                 self._leaving.add(viewer.id)
                 self._closings.spawn(self._close_later(viewer.id), "close-viewer-session-ended")
@@ -128,12 +166,17 @@ class Viewers:
             await asyncio.sleep(CHECK_S)
             checks += 1
             now_s = self._clock()
-            for viewer in list(self._viewers.values()):
+            for viewer in self:
                 self._account(viewer)
                 if self._lost(viewer, now_s):
                     self._gone(viewer, "silent")
-                elif checks % QUALITY_EVERY == 0:
-                    await self._measure(viewer)
+                    continue
+                if viewer.connected and viewer.media is not None and now_s - viewer.heard_s > SUSPEND_S:
+                    viewer.media.suspend()
+                if checks % MEASURE_EVERY == 0:
+                    self._measure(viewer)
+                if checks % TELL_EVERY == 0:
+                    viewer.tell_condition()
             self._count()
 
     def _lost(self, viewer: Viewer, now_s: float) -> bool:
@@ -143,12 +186,11 @@ class Viewers:
             return now_s - viewer.heard_s > self._config.viewer_timeout_s
         return now_s - viewer.opened_s > CONNECT_TIMEOUT_S
 
-    async def _measure(self, viewer: Viewer) -> None:
-        quality = await viewer.quality()
-        if quality is not None:
-            self._metrics.loss.observe(quality.loss)
-            if quality.rtt_s is not None:
-                self._metrics.rtt_s.observe(quality.rtt_s)
+    def _measure(self, viewer: Viewer) -> None:
+        if (condition := viewer.condition) is not None:
+            self._metrics.loss.observe(condition.loss)
+            if condition.rtt_s is not None:
+                self._metrics.rtt_s.observe(condition.rtt_s)
 
     def _account(self, viewer: Viewer) -> None:
         frames, datagrams = viewer.losses()
@@ -156,6 +198,6 @@ class Viewers:
         self._metrics.stray.inc(datagrams)
 
     def _count(self) -> None:
-        connected = sum(viewer.connected for viewer in self._viewers.values())
+        connected = sum(viewer.connected for viewer in self)
         self._metrics.viewers.labels("connected").set(connected)
         self._metrics.viewers.labels("connecting").set(len(self._viewers) - connected)

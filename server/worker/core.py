@@ -101,8 +101,8 @@ class WorkerCore:
                 self._playout.set_viewers(session, viewers)
                 self._engine.set_watched(session, watched, throttled=throttled)
                 self._tell(self._timing.set_running(session, watched=watched))
-            case RequestKeyframe(session, codec):
-                self._playout.request_keyframe(session, codec)
+            case RequestKeyframe(session, rendition):
+                self._playout.request_keyframe(session, rendition)
             case CloseSession(session):
                 self._engine.close_session(session)
             case Stop():

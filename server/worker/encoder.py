@@ -25,6 +25,21 @@ CODECS: tuple[Codec, ...] = ("vp8", "h264")
 CLOCK_RATE = 90_000
 TIME_BASE = Fraction(1, CLOCK_RATE)
 NEVER = 1_000_000  # frames between keyframes that nobody asked for
+H264_LEVELS = (  # level, macroblocks per second and per frame, kb/s
+    (10, 1_485, 99, 64),
+    (11, 3_000, 396, 192),
+    (12, 6_000, 396, 384),
+    (13, 11_880, 396, 768),
+    (20, 11_880, 396, 2_000),
+    (21, 19_800, 792, 4_000),
+    (22, 20_250, 1_620, 4_000),
+    (30, 40_500, 1_620, 10_000),
+    (31, 108_000, 3_600, 14_000),
+    (32, 216_000, 5_120, 20_000),
+    (40, 245_760, 8_192, 20_000),
+    (42, 522_240, 8_704, 50_000),
+    (51, 983_040, 36_864, 240_000),
+)
 VBV_S = 0.25  # bits may run ahead by this much: bounds what a keyframe costs everybody
 
 
@@ -36,11 +51,20 @@ class Encoded(NamedTuple):
 class ToYuv:
     """(H, W, 3) RGB → a planar frame that both codecs take, so that it is made once. Not thread-safe.
 
-    Keeps its reformatter: `VideoFrame.reformat` sets up a new one at each call, the costliest part by far."""
+    Keeps its reformatters: `VideoFrame.reformat` sets up a new one at each call, by far the costliest
+    part."""
 
     def __init__(self, scale: int) -> None:
         self.scale = scale
         self._reformatter = VideoReformatter()
+        self._smaller = VideoReformatter()
+
+    def divided(self, frame: av.VideoFrame, by: int) -> av.VideoFrame:
+        """The same frame with shorter sides, for a slow link."""
+        if by == 1:
+            return frame
+        width, height = (side // by // 2 * 2 for side in (frame.width, frame.height))
+        return self._smaller.reformat(frame, width=width, height=height, interpolation=Interpolation.AREA)
 
     def __call__(self, picture: ByteArray) -> av.VideoFrame:
         height, width, _ = picture.shape
@@ -86,7 +110,7 @@ def _context(codec: str, width: int, height: int, fps: int, bitrate_bps: int) ->
     context.thread_count = 1
     if codec == "vp8":
         context.bit_rate = bitrate_bps
-        context.qmin, context.qmax = 2, 52
+        context.qmin, context.qmax = 2, 63  # a slow link's rung must keep its rate even in a busy scene
         context.options = {
             "deadline": "realtime",
             "cpu-used": "-6",
@@ -106,6 +130,15 @@ def _context(codec: str, width: int, height: int, fps: int, bitrate_bps: int) ->
         "crf": "14",
         "forced-idr": "1",
         "x264-params": f"vbv-maxrate={kbps}:vbv-bufsize={max(1, int(kbps * VBV_S))}"
-        ":keyint=infinite:scenecut=0:repeat-headers=1:level=31",
+        f":keyint=infinite:scenecut=0:repeat-headers=1:level={h264_level(width, height, fps, bitrate_bps)}",
     }
     return context
+
+
+def h264_level(width: int, height: int, fps: int, bitrate_bps: int) -> int:
+    """The lowest level (31 for 3.1) whose decoders play such a stream: ITU-T H.264, table A-1."""
+    blocks = -(-width // 16) * -(-height // 16)
+    for level, blocks_per_s, blocks_per_frame, kbps in H264_LEVELS:
+        if blocks <= blocks_per_frame and blocks * fps <= blocks_per_s and bitrate_bps <= 1000 * kbps:
+            return level
+    return H264_LEVELS[-1][0]

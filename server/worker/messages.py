@@ -37,8 +37,9 @@ class CloseSession:
 
 @dataclass(frozen=True)
 class SetViewers:
-    """Number of viewers per codec ('vp8', 'h264'). Without viewers nothing is encoded, and after a grace
-    period nothing is generated; a `throttled` session stops at once."""
+    """Number of viewers per rendition: 'vp8' and 'h264' at the best quality, 'vp8/1' one rung below. Without
+    viewers nothing is encoded, and after a grace period nothing is generated; a `throttled` session stops at
+    once."""
 
     session: str
     viewers: dict[str, int]
@@ -48,7 +49,7 @@ class SetViewers:
 @dataclass(frozen=True)
 class RequestKeyframe:
     session: str
-    codec: str
+    rendition: str
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class WorkerFailed:
 
 @dataclass(frozen=True)
 class Packet:
-    """One encoded frame, for all viewers of a session who watch this codec."""
+    """One encoded frame, for all viewers of a session on this codec and rung. Rung 0 is the best."""
 
     session: str
     codec: str
@@ -107,6 +108,7 @@ class Packet:
     pts_90k: int
     keyframe: bool
     data: bytes
+    rung: int = 0
 
 
 @dataclass(frozen=True)

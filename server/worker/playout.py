@@ -1,8 +1,8 @@
 """Shows each frame at its time: one thread of the worker that turns segments into packets.
 
-It encodes a frame once per codec that somebody watches, repeats the last frame where nothing new comes (a
-paused session, a device that is too slow, a viewer who joins an idle session), and drops what is stale or
-too late, counting what is late. It knows nothing of models or connections.
+It encodes a frame once for each codec and rung that somebody watches. It sends the last frame again where
+nothing new comes: a paused session, a device that is too slow, a viewer who joins an idle session. It drops
+what is stale or too late, and counts what is late. It knows nothing of models or connections.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from engine.types import Discarded, SegmentAwaited, SegmentReady
 from server.config import MediaConfig
+from server.ladder import parts
 from server.worker.encoder import Encoder, ToYuv
 from server.worker.messages import Packet, SegmentStats, Stalled
 from server.worker.stall import StallTracker
@@ -34,7 +35,7 @@ class Playout:
         scale = config.scale(width, height)
         self.width, self.height = width * scale, height * scale
         self._to_yuv = ToYuv(scale)
-        self.bitrate_bps = config.bitrate(self.width, self.height, fps)
+        self.ladder = config.ladder(width, height, fps)
         self._streams: dict[str, Stream] = {}
         self._changed = threading.Condition()
         self._stopping = False
@@ -102,13 +103,13 @@ class Playout:
     def set_viewers(self, session: str, viewers: dict[str, int]) -> None:
         with self._changed:
             if stream := self._streams.get(session):
-                stream.viewers = {codec: n for codec, n in viewers.items() if n > 0}
+                stream.viewers = {name: n for name, n in viewers.items() if n > 0}
                 self._changed.notify()
 
-    def request_keyframe(self, session: str, codec: str) -> None:
+    def request_keyframe(self, session: str, name: str) -> None:
         with self._changed:
             stream = self._streams.get(session)
-            if stream and (rendition := stream.renditions.get(codec)):
+            if stream and (rendition := stream.renditions.get(name)):
                 rendition.key_wanted = True
                 self._changed.notify()
 
@@ -164,8 +165,8 @@ class Playout:
         if stream.cues and stream.cues[0].due_s - now_s < 2 / stream.fps:
             return float("inf")  # a new frame is about to come
         at_s = stream.shown_s + self.config.still_after_s
-        for codec in stream.viewers:
-            rendition = stream.renditions.get(codec)
+        for name in stream.viewers:
+            rendition = stream.renditions.get(name)
             if rendition is None:
                 at_s = min(at_s, stream.shown_s + 1 / stream.fps)
             elif rendition.key_wanted:
@@ -197,22 +198,26 @@ class Playout:
 
     def _encode(self, session: str, stream: Stream, cue: Cue, pts: int, now_s: float) -> None:
         viewers = stream.viewers  # replaced as a whole, never changed
-        for codec in [c for c in stream.renditions if c not in viewers]:
-            stream.renditions.pop(codec).encoder.close()
+        for name in [n for n in stream.renditions if n not in viewers]:
+            stream.renditions.pop(name).encoder.close()
         if not viewers:
             return
+        for name in viewers:
+            if name not in stream.renditions:
+                stream.renditions[name] = self._rendition(name)
         frame = self._to_yuv(cue.picture)
-        for codec in viewers:
-            rendition = stream.renditions.get(codec)
-            if rendition is None:
-                encoder = Encoder(codec, self.width, self.height, self.fps, self.bitrate_bps)
-                rendition = stream.renditions[codec] = Rendition(encoder)
-            wanted = rendition.key_due(now_s, self.config.keyframe_gap_s)
-            encoded = rendition.encoder.encode(frame, pts, keyframe=wanted)
+        due = {n: r.key_due(now_s, self.config.keyframe_gap_s) for n, r in stream.renditions.items()}
+        # Keyframes first: a viewer changes to another rung at its keyframe, before the old rung's same frame.
+        for name, rendition in sorted(stream.renditions.items(), key=lambda item: not due[item[0]]):
+            if rendition.skips(keyframe=due[name]):
+                continue
+            smaller = self._to_yuv.divided(frame, rendition.rung.divide)
+            encoded = rendition.encoder.encode(smaller, pts, keyframe=due[name])
             if encoded is None:
                 continue
             if encoded.keyframe:
                 rendition.last_key_s, rendition.key_wanted = now_s, False
+            codec, rung = parts(name)
             segment = cue.segment
             self._emit(
                 Packet(
@@ -224,8 +229,16 @@ class Playout:
                     pts_90k=pts,
                     keyframe=encoded.keyframe,
                     data=encoded.data,
+                    rung=rung,
                 )
             )
+
+    def _rendition(self, name: str) -> Rendition:
+        codec, number = parts(name)
+        rung = self.ladder[min(number, len(self.ladder) - 1)]
+        width, height = (side // rung.divide // 2 * 2 for side in (self.width, self.height))
+        fps = max(1, self.fps // rung.every)
+        return Rendition(Encoder(codec, width, height, fps, rung.bitrate_bps), rung)
 
 
 def _stats(stream: Stream, segment: SegmentReady) -> SegmentStats:

@@ -9,6 +9,7 @@ import threading
 from dataclasses import dataclass, field
 
 from engine.types import ByteArray, Receipt, SegmentAwaited, SegmentReady
+from server.ladder import Rung
 from server.worker.encoder import CLOCK_RATE, Encoder
 from server.worker.stall import StallTracker, Upcoming
 
@@ -17,14 +18,24 @@ PENDING_LIMIT = 64  # receipts per session; more are sent without a time
 
 @dataclass
 class Rendition:
-    """One codec of a session while somebody watches it."""
+    """One codec at one rung of a session while somebody watches it."""
 
     encoder: Encoder
+    rung: Rung
     key_wanted: bool = True
+    skipped: int = 0  # frames since the last one that was encoded
     last_key_s: float = float("-inf")
 
     def key_due(self, now_s: float, gap_s: float) -> bool:
         return self.key_wanted and now_s - self.last_key_s >= gap_s
+
+    def skips(self, *, keyframe: bool) -> bool:
+        """Whether this rung leaves the next frame out."""
+        self.skipped += 1
+        if self.skipped < self.rung.every and not keyframe:
+            return True
+        self.skipped = 0
+        return False
 
 
 @dataclass
@@ -50,7 +61,7 @@ class Stream:
     stall: StallTracker
     awaited: SegmentAwaited | None = None
     cues: list[Cue] = field(default_factory=list)
-    viewers: dict[str, int] = field(default_factory=dict)
+    viewers: dict[str, int] = field(default_factory=dict)  # of each rendition
     renditions: dict[str, Rendition] = field(default_factory=dict)
     shown: Cue | None = None
     shown_s: float = float("-inf")  # when a frame was last sent

@@ -21,11 +21,13 @@ from rich.console import Console
 from clients.pace import pace
 from clients.play.command import main
 from clients.play.keys import FIRST_HOLD_S, HOLD_S, HeldAction, Keys
-from clients.play.mqtt import Broker, PlayError, end
 from clients.play.screen import RECEIPTS, Screen
+from clients.steer import SteerError
+from clients.steer.mqtt import Broker
+from clients.steer.transport import end
 from engine.types import Action, Pause, Prompt, Reset, Resume, Rewind, Weighted
 from server.control.mqtt.bridge import MqttBridge
-from server.control.mqtt.broker import EmbeddedBroker
+from server.control.mqtt.embedded.builtin import EmbeddedBroker
 from tests.rigs.control_fakes import FakeSteering, free_port, segment_stats, until
 
 LEFT, RIGHT, UP = b"\x1b[D", b"\x1b[C", b"\x1bOA"
@@ -101,7 +103,7 @@ class Terminal:
 async def playing(*args: str) -> AsyncIterator[tuple[FakeSteering, EmbeddedBroker, Terminal]]:
     steering = FakeSteering("main", "other")
     async with EmbeddedBroker(0) as broker, MqttBridge(steering, broker.url) as bridge:
-        assert await bridge.wait_connected(5)
+        assert await bridge.wait_connected(30)
         async with Terminal("--mqtt", broker.url, *args) as terminal:
             await terminal.shows("connected")
             yield steering, broker, terminal
@@ -205,7 +207,7 @@ async def test_a_session_that_ends_is_told() -> None:
 async def test_a_broker_that_goes_and_returns() -> None:
     steering, port = FakeSteering(), free_port()
     async with EmbeddedBroker(port) as broker, MqttBridge(steering, broker.url) as bridge:
-        assert await bridge.wait_connected(5)
+        assert await bridge.wait_connected(30)
         terminal = Terminal("--mqtt", broker.url)
         await terminal.__aenter__()
         await terminal.shows("connected")
@@ -236,7 +238,7 @@ async def test_no_broker_is_one_clear_line() -> None:
 async def test_no_session_is_one_clear_line() -> None:
     steering = FakeSteering("one", "two")
     async with EmbeddedBroker(0) as broker, MqttBridge(steering, broker.url) as bridge:
-        assert await bridge.wait_connected(5)
+        assert await bridge.wait_connected(30)
         async with Terminal("--mqtt", broker.url, "--session", "three") as terminal:
             assert await terminal.ends() == 1
             assert terminal.errors.decode().endswith("; there are: one, two\n")
@@ -275,7 +277,7 @@ async def test_the_server_says_where_its_broker_is() -> None:
     address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server, EmbeddedBroker(0) as broker, MqttBridge(steering, broker.url) as bridge:
         url = broker.url
-        assert await bridge.wait_connected(5)
+        assert await bridge.wait_connected(30)
         async with Terminal(address) as terminal:
             await terminal.shows("connected")
             terminal.type("q")
@@ -383,7 +385,7 @@ def test_broker_urls() -> None:
     assert Broker.parse("mqtt://h") == Broker("h", 1883)
     assert Broker.parse("mqtts://u:p%20w@h") == Broker("h", 8883, True, "u", "p w")
     assert "p w" not in repr(Broker.parse("mqtts://u:p%20w@h"))
-    with pytest.raises(PlayError):
+    with pytest.raises(SteerError):
         Broker.parse("mqtt://[")
 
 
@@ -405,7 +407,7 @@ async def test_a_task_that_swallows_a_cancellation_is_ended_all_the_same() -> No
         try:
             await asyncio.sleep(60)
         finally:
-            raise PlayError("too late")
+            raise SteerError("too late")
 
     tasks = [asyncio.create_task(part()) for part in (stubborn, failing)]
     await asyncio.sleep(0)

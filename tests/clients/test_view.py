@@ -198,10 +198,10 @@ async def test_a_first_picture_that_the_device_is_at_work_on_is_waited_for() -> 
     told = {"buffering": {"speed": 0.04, "rate": 0.2, "resumes_in_s": 30}}
     for standing in ({**told, "paused": False}, {"buffering": None, "paused": True}):
         viewer._message(json.dumps({"type": "session", **standing}))
-        waiting = asyncio.create_task(viewer.ready(0.05))
-        for _ in range(20):
+        waiting = asyncio.create_task(viewer.ready(0.5))
+        for _ in range(12):
             viewer._message('{"type": "pong"}')
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
         assert not waiting.done()
         viewer._message('{"type": "session", "buffering": null, "paused": false}')
         with pytest.raises(ViewError, match="no frame arrived"):

@@ -15,14 +15,18 @@ from safetensors.torch import load_file, save_file
 
 from engine.backends.artifact import Artifact, open_artifact
 from engine.errors import InvalidInput, ModelFilesError
+from engine.model.config import HunyuanConfig
 from engine.model.dit import MemoryPackDiT
 from engine.model.presets import PRESETS, Preset
 from engine.model.signature import signature
 from export.cli import main
 from export.framepack.export import export_full, hollow, roles_of, shapes, shrunk
 from export.graph import example
-from tests.engine.backends.test_full import CONFIG, SERVE
+from tests.engine.backends import test_full
+from tests.engine.backends.test_full import SERVE
 
+HUNYUAN = HunyuanConfig(text_dim=32, pooled_dim=16, image_dim=24, refiner_layers=1)
+CONFIG = replace(test_full.CONFIG, single_blocks=1, hunyuan=HUNYUAN)  # one of each: exporting takes long
 NAME = "framepack-f1"
 pytestmark = pytest.mark.timeout(600)  # exporting takes a minute on a busy machine
 
@@ -90,11 +94,11 @@ def test_a_transformer_alone_is_verified_segment_by_segment(
 
 
 def test_operators_are_counted(artifact: Artifact) -> None:
-    """One double and two single blocks, two layers of the refiner, one layer of memory."""
+    """One double and one single block, one layer of the refiner, one layer of memory."""
     denoise = artifact.graph("denoise").operators
-    assert denoise["Attention"] == 1 + 2 + 2
-    assert denoise["RotaryEmbedding"] == 2 * (1 + 2)
-    assert denoise["RMSNormalization"] == 4 + 2 * 2
+    assert denoise["Attention"] == 1 + 1 + 1
+    assert denoise["RotaryEmbedding"] == 2 * (1 + 1)
+    assert denoise["RMSNormalization"] == 4 + 2 * 1
     memorize, squeeze = artifact.graph("memorize").operators, artifact.graph("squeeze").operators
     assert (memorize["Attention"], squeeze["Attention"]) == (2, 1)
     for graph in artifact.graphs:
@@ -141,13 +145,21 @@ def test_the_network_without_weights_takes_no_memory() -> None:
 
 @pytest.mark.parametrize(("name", "billions"), [("memorypack-1b3", 1.40), ("framepack-f1", 13.17)])
 def test_the_whole_models_shapes_are_the_contracts(name: str, billions: float) -> None:
-    """On the meta device: every role of the full network, no weights."""
+    """On the meta device: every role of the full network and its companions (LLaMA's 8 billion parameters
+    and the others), no weights."""
     with torch.inference_mode():
         parameters, found = shapes(name, batch=2)
     assert parameters / 1e9 == pytest.approx(billions, abs=0.01)
-    segment = PRESETS[name].config.segment
-    assert found["denoise"] == [("velocity", (2, segment, 16, 60, 104))]
-    assert found["squeeze"] == [("psi_next", (2, 985, PRESETS[name].config.dim))]
+    config = PRESETS[name].config
+    assert found["denoise"] == [("velocity", (2, config.segment, 16, 60, 104))]
+    assert found["squeeze"] == [("psi_next", (2, 985, config.dim))]
+    assert found["encode_text"][0] == ("text", (2, 256, 4096))
+    assert found["encode_image"] == [
+        ("anchor", (2, 1, 16, 60, 104)),
+        ("image", (2, 729, config.dim)),
+        ("state", (2, 1 + 8 * 16 * 60 * 104)),
+    ]
+    assert found["decode"][0] == ("frames", (2, 4 * config.segment, 3, 480, 832))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from engine.backends.artifact import Artifact, open_artifact, write_manifest
 from engine.backends.gpu.driver import cuda_device
-from engine.backends.gpu.engine_files import Engine, read
+from engine.backends.gpu.engine_files import EngineRecord, read
 from engine.backends.gpu.tensorrt_api import load_api
 from engine.errors import BackendError, InvalidInput, ModelFilesError, Unavailable
 from engine.model.precision import LOW
@@ -48,7 +48,7 @@ def squeeze(target: str = "sm89", precision: str = "fp32", variant: str = "plain
     return Plan("squeeze", precision, target, (1, 2, 2), variant)
 
 
-def made(artifact: Artifact, cache: Path, plan: Plan) -> Engine:
+def made(artifact: Artifact, cache: Path, plan: Plan) -> EngineRecord:
     return build(artifact, plan, cache=cache, backend=RTX)[0]
 
 

@@ -32,6 +32,8 @@ from engine.errors import UnknownSession
 from engine.types import Action, Control, Pause, Prompt, Receipt, Resume, SessionClosed, SessionInfo, Stall
 from server.control.base import Listener, SessionEvent
 from server.worker.messages import SegmentStats
+from tests.rigs.waiting import LONG_S
+from tests.rigs.waiting import until as until
 
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 
@@ -139,15 +141,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def until(true: Callable[[], Any], what: str, within_s: float = 5.0) -> None:
-    """Wait for a condition on the event loop."""
-    end_s = time.monotonic() + within_s
-    while not true():
-        if time.monotonic() > end_s:
-            raise AssertionError(f"not within {within_s} s: {what}")
-        await asyncio.sleep(0.01)
-
-
 class Mosquitto:
     """Debian's mosquitto with its own configuration on a free port, which it keeps over kill and start."""
 
@@ -164,12 +157,13 @@ class Mosquitto:
 
     def start(self) -> None:
         self._process = subprocess.Popen([MOSQUITTO, "-c", str(self._config)], stderr=subprocess.DEVNULL)
-        for _ in range(500):
+        end_s = time.monotonic() + LONG_S
+        while time.monotonic() < end_s and self._process.poll() is None:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
             time.sleep(0.01)
-        raise AssertionError("mosquitto did not start")
+        raise AssertionError(f"mosquitto did not start on port {self.port}")
 
     def kill(self) -> None:
         if self._process is not None:

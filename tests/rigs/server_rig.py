@@ -32,8 +32,8 @@ from server.gateway.gateway import Gateway
 from server.http.app import create_app
 from server.http.services import Services
 from server.metrics import Metrics
-from server.webrtc import adapter
-from server.webrtc.fanout import Fanout
+from server.webrtc.adapter.addresses import Gatherer, ice_connection
+from server.webrtc.fanout import Fanout, Subscription
 from server.worker.base import Alive, Event, GoOn, MakeWorker, OnEvent, Order, WorkerLost
 from server.worker.messages import (
     CloseSession,
@@ -45,6 +45,7 @@ from server.worker.messages import (
     SubmitControl,
     WorkerReady,
 )
+from tests.rigs.waiting import until as until
 
 READY = WorkerReady("fake", "fake", 96, 160, 16, 8, ("idle", "left", "right", "jump"), 1000, 3, 5.0)
 SDP = {"Content-Type": "application/sdp"}
@@ -91,16 +92,6 @@ async def live(
             yield Live(app, http)
 
 
-async def until(true: Callable[[], Any], what: str, within_s: float = 20.0) -> None:
-    """Wait for a condition; tests name what they wait for."""
-    try:
-        async with asyncio.timeout(within_s):
-            while not true():  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
-    except TimeoutError:
-        raise AssertionError(f"in {within_s} s there was no {what}") from None
-
-
 class Watcher:
     """A viewer of aiortc's, as independent of the server as a browser."""
 
@@ -108,7 +99,7 @@ class Watcher:
         self.pc, self.channel = pc, channel
         self.messages: list[dict[str, Any]] = []
         self.track: MediaStreamTrack | None = None
-        self.location = ""
+        self.location = self.etag = ""
         pc.on("track", self._on_track)
         if channel is not None:
             channel.on("message", lambda text: self.messages.append(json.loads(text)))
@@ -122,7 +113,7 @@ class Watcher:
 
     async def accept(self, response: httpx.Response) -> None:
         assert response.status_code == 201, response.text
-        self.location = response.headers["Location"]
+        self.location, self.etag = response.headers["Location"], response.headers["ETag"]
         await self.pc.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
 
     async def frame(self, within_s: float = 20.0) -> VideoFrame:
@@ -155,7 +146,7 @@ async def watcher(*, channel: bool = True, codecs: tuple[str, ...] = ()) -> Asyn
     """`codecs`: what to offer, in this order; empty for aiortc's own choice."""
     pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     transceiver = pc.addTransceiver("video", direction="recvonly")
-    adapter.own_addresses(adapter.ice_connection(transceiver))
+    Gatherer().install(ice_connection(transceiver))
     if codecs:
         known = RTCRtpSender.getCapabilities("video").codecs
         wanted = [c for name in codecs for c in known if c.mimeType.lower() == f"video/{name}"]
@@ -178,6 +169,24 @@ async def watching(
         url = f"/v1/sessions/{session}/whep{query}"
         await viewer.accept(await server.http.post(url, content=sdp, headers=headers))
         yield viewer
+
+
+@asynccontextmanager
+async def answering(offer: str) -> AsyncIterator[RTCPeerConnection]:
+    """aiortc as the one that answers, without anything of ours."""
+    pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    try:
+        await pc.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+        yield pc
+    finally:
+        await pc.close()
+
+
+def join(fanout: Fanout, codec: str = "vp8") -> Subscription:
+    """A viewer that takes every frame, without a connection."""
+    subscription = Subscription(codec, lambda frame: True)
+    fanout.join(subscription)
+    return subscription
 
 
 def recorded(fanout: Fanout) -> list[Packet]:

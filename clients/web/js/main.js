@@ -94,7 +94,7 @@ function follow(info) {
   $("caption").textContent = info?.prompt ?? "";
   if (!info) return;
   words.follow(info.prompt);
-  if (info.actions) showActions(pad, info.actions, () => panes.active.walker);
+  if (info.actions?.length) showActions(pad, info.actions, () => panes.active.walker);
 }
 
 function status() {
@@ -205,7 +205,7 @@ function fullscreen() {
   (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen?.())?.catch(() => {});
 }
 
-attachKeys(() => panes.active.walker, () => panes.active.info?.actions ?? USUAL_ACTIONS);
+attachKeys(() => panes.active.walker, () => panes.active.info?.actions?.length ? panes.active.info.actions : USUAL_ACTIONS);
 attachPads(pad, () => panes.active.walker);
 accept({ inputs: [$("file"), $("moment-file")], veil: $("drop"), enabled: () => !panes.active.session.watch, take });
 for (const button of document.querySelectorAll("[data-back]")) button.addEventListener("click", () => panes.active.rewind(Number(button.dataset.back)));

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from engine.backends.artifact import TOKENIZER, open_artifact
-from engine.backends.base import Arrays, Sampler, failure
+from engine.backends.base import Arrays, Noise, Sampler, failure
 from engine.backends.gpu.driver import cuda_device
 from engine.backends.gpu.graphs import Body, Step, Tensors
-from engine.backends.pytorch import Tokenize, load_model, make_sampler, tensor
+from engine.backends.pytorch import Tokenize, integrator, load_model, tensor
+from engine.backends.samplers import make_sampler
 from engine.backends.tokenizer import PromptTokenizer
 from engine.errors import OutOfMemory
 from engine.model.precision import low_roles, lowered
@@ -91,8 +92,8 @@ class DeviceBackend:
         given = {n: tensor(padded[n]).to(self.device, non_blocking=True) for n in names}
         return {n: x[:rows].to("cpu", copy=True).numpy() for n, x in self.run_device(role, given).items()}
 
-    def sampler(self, steps: int) -> Sampler:
-        return make_sampler(self.spec, steps)
+    def sampler(self, steps: int, noise: Noise) -> Sampler:
+        return make_sampler(self.spec, steps, noise, integrator)
 
     def close(self) -> None:
         self._steps.clear()

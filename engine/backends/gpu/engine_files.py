@@ -61,7 +61,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Engine:
+class EngineRecord:
     """A record; `file` is beside it."""
 
     model: str
@@ -130,24 +130,24 @@ def command(artifact: Artifact, inputs: Inputs) -> str:
     )
 
 
-def write(record: Path, engine: Engine) -> None:
+def write(record: Path, engine: EngineRecord) -> None:
     artifacts.replace(record, json.dumps(asdict(engine), indent=1) + "\n")
 
 
-def read(record: Path) -> Engine:
+def read(record: Path) -> EngineRecord:
     """Raises ModelFilesError unless the file is a record of this version."""
     try:
-        data = json.loads(record.read_text())
+        data = json.loads(record.read_text(encoding="utf-8"))
         if data["format"] != FORMAT:
             raise ModelFilesError(
                 f"{record} has format {data['format']}, this version reads {FORMAT}; "
                 "remove it and build the engine again with `psistream export tensorrt`",
                 field="format",
             )
-        names = {f.name for f in fields(Engine)}
+        names = {f.name for f in fields(EngineRecord)}
         if set(data) != names:
             raise ValueError(f"it has {sorted(data)}, should have {sorted(names)}")
-        found = Engine(**{**data, "inputs": _inputs(data["inputs"])})
+        found = EngineRecord(**{**data, "inputs": _inputs(data["inputs"])})
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise ModelFilesError(
             f"{record} is not the record of an engine ({e}); remove it and build the engine again",
@@ -161,7 +161,7 @@ def _inputs(data: Mapping[str, Any]) -> Inputs:
 
 
 def check(
-    record: Path, engine: Engine, artifact: Artifact, *, backend: str, version: str, target: str
+    record: Path, engine: EngineRecord, artifact: Artifact, *, backend: str, version: str, target: str
 ) -> Path:
     """The plan of a record, if it fits this model, this library and this device. Raises ModelFilesError,
     which names the difference and the command that fixes it."""
@@ -200,7 +200,7 @@ def check(
     return plan
 
 
-def contents(plan: Path, engine: Engine) -> bytes:
+def contents(plan: Path, engine: EngineRecord) -> bytes:
     """A plan's bytes, hashed once more after reading, since files may change between a check and a read.
 
     Raises ModelFilesError."""

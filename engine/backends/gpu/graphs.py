@@ -28,7 +28,7 @@ WARM_UP = 3  # calls before recording: libraries choose their kernels in the fir
 
 
 @dataclass
-class Turn:
+class RecordedCall:
     """One recorded call: fixed buffers, and the graph if there is one."""
 
     inputs: dict[str, Tensor]
@@ -47,17 +47,17 @@ class Step:
     device: torch.device
     record: bool = True
     pool: Any = None  # memory that recorded calls share: they run one after another and keep nothing in it
-    turns: list[Turn] = field(default_factory=list)
+    turns: list[RecordedCall] = field(default_factory=list)
     copies: int = 0  # inputs that had to be moved, for those who want to know
 
     def __post_init__(self) -> None:
         pairs = [(o.name, STATE[o.name]) for o in self.role.outputs if o.name in STATE]
         inputs = {t.name: self._empty(t.shape, t.dtype) for t in self.role.inputs}
         outputs = {t.name: self._empty(t.shape, t.dtype) for t in self.role.outputs}
-        self.turns.append(Turn(inputs, outputs))
+        self.turns.append(RecordedCall(inputs, outputs))
         if pairs and all(i in inputs for _, i in pairs):
             # the second turn reads what the first wrote and writes where the first read
-            back = Turn(dict(inputs), dict(outputs))
+            back = RecordedCall(dict(inputs), dict(outputs))
             for o, i in pairs:
                 back.inputs[i], back.outputs[o] = outputs[o], inputs[i]
             self.turns.append(back)
@@ -87,7 +87,7 @@ class Step:
             self.body(turn.inputs, turn.outputs)
         return dict(turn.outputs)
 
-    def _turn(self, given: Tensors) -> Turn:
+    def _turn(self, given: Tensors) -> RecordedCall:
         """The variant whose state is already in place; else the first."""
         for turn in self.turns[1:]:
             if all(
@@ -98,7 +98,7 @@ class Step:
                 return turn
         return self.turns[0]
 
-    def _record(self, turn: Turn) -> None:
+    def _record(self, turn: RecordedCall) -> None:
         """Run it a few times on a side stream, then record one run. State inputs stay unchanged, since no
         variant writes where it reads."""
         side = torch.cuda.Stream(self.device)

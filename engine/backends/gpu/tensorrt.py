@@ -19,11 +19,12 @@ from engine.backends.artifact import TOKENIZER, Artifact, open_artifact
 from engine.backends.gpu import engine_files as engines
 from engine.backends.gpu.cuda import DeviceBackend, module_bodies
 from engine.backends.gpu.driver import cuda_device
-from engine.backends.gpu.engine_files import Engine
+from engine.backends.gpu.engine_files import EngineRecord
 from engine.backends.gpu.graphs import Body, Tensors
 from engine.backends.gpu.tensorrt_api import Api, installed
 from engine.backends.pytorch import Tokenize
 from engine.backends.tokenizer import PromptTokenizer
+from engine.backends.weights import fingerprint
 from engine.errors import BackendError, ModelFilesError
 from engine.model.signature import signature
 
@@ -93,7 +94,7 @@ class EngineBody:
         return context
 
 
-def choose(artifact: Artifact, cache: Path, api: Api, target: str) -> dict[str, tuple[Engine, Path]]:
+def choose(artifact: Artifact, cache: Path, api: Api, target: str) -> dict[str, tuple[EngineRecord, Path]]:
     """Role → the engine to run and its plan, for the roles that have graphs.
 
     Raises ModelFilesError, which says for a role without a fitting engine why each existing one does not
@@ -102,7 +103,7 @@ def choose(artifact: Artifact, cache: Path, api: Api, target: str) -> dict[str, 
     return {role: choose_role(artifact, cache, api, target, role) for role in roles}
 
 
-def fitting(artifact: Artifact, target: str) -> tuple[Api, dict[str, tuple[Engine, Path]]]:
+def fitting(artifact: Artifact, target: str) -> tuple[Api, dict[str, tuple[EngineRecord, Path]]]:
     """The first installed library that has engines for all graphs, and these engines.
 
     Raises Unavailable without a library, and `choose`'s ModelFilesError for the first one."""
@@ -115,12 +116,14 @@ def fitting(artifact: Artifact, target: str) -> tuple[Api, dict[str, tuple[Engin
     raise refusals[0]
 
 
-def choose_role(artifact: Artifact, cache: Path, api: Api, target: str, role: str) -> tuple[Engine, Path]:
+def choose_role(
+    artifact: Artifact, cache: Path, api: Api, target: str, role: str
+) -> tuple[EngineRecord, Path]:
     for folder in (cache, cache / artifact.spec.name):
         if folder.exists():
             engines.private(folder)
     reasons: list[str] = []
-    found: list[tuple[Engine, Path]] = []
+    found: list[tuple[EngineRecord, Path]] = []
     for record in sorted((cache / artifact.spec.name / role).glob("*.json")):
         try:
             engine = engines.read(record)
@@ -146,7 +149,7 @@ def _rank(inputs: engines.Inputs) -> tuple[int, int, int]:
 
 
 def deserialized(
-    api: Api, artifact: Artifact, chosen: Mapping[str, tuple[Engine, Path]], device: torch.device
+    api: Api, artifact: Artifact, chosen: Mapping[str, tuple[EngineRecord, Path]], device: torch.device
 ) -> dict[str, EngineBody]:
     """The caller has checked for a device. Raises BackendError with TensorRT's message, ModelFilesError."""
     said: list[str] = []
@@ -166,7 +169,9 @@ def deserialized(
     return bodies
 
 
-def refit(api: Api, engine: Any, record: Engine, artifact: Artifact, words: Any, said: list[str]) -> None:
+def refit(
+    api: Api, engine: Any, record: EngineRecord, artifact: Artifact, words: Any, said: list[str]
+) -> None:
     """Put the model's weights into an engine that has none, or those of another training. Both name them like
     their parameters, and the graph says where each is stored.
 
@@ -240,5 +245,5 @@ def load_full(name: str, folder: Path) -> DeviceBackend:
         bodies, tokenize = module_bodies(base.spec, base.modules, compiled=False), base.tokenize
         del base  # engines take the place of its modules
     bodies.update(deserialized(api, artifact, chosen, device))
-    mark = full.fingerprint(folder)  # as in PyTorch
+    mark = fingerprint(folder)  # as in PyTorch
     return DeviceBackend(api.name, artifact.spec, bodies, tokenize, device, fingerprint=mark)

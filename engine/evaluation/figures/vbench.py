@@ -188,7 +188,7 @@ def parse(results: Path, dimension: str) -> dict[str, float]:
     """VBench's result file, {dimension: [mean, [{"video_path", "video_results"}, …]]} → score by name of
     video, between 0 and 1. Raises BackendError."""
     try:
-        entries = json.loads(results.read_text())[dimension][1]
+        entries = json.loads(results.read_text(encoding="utf-8"))[dimension][1]
         scores = {Path(e["video_path"]).stem: float(e["video_results"]) for e in entries}
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise BackendError(

@@ -11,66 +11,78 @@ Legend: W latent frames, C channels, h w latent size of a stage.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from engine.model.helios.config import STAGES, HeliosConfig, PyramidConfig
+from engine.model.helios.config import STAGES, PyramidConfig
 from engine.model.helios.schedule import GAMMA, STAGE, Step, stage_steps
 from engine.types import FloatArray
 
 Noise = Callable[[int, tuple[int, ...]], FloatArray]  # stream, shape → standard normal
+Shape = tuple[int, int, int, int]  # W, C, h, w of the whole picture
 
 
 class Pyramid:
-    """One chunk in the making: `x` goes to the network under `step`, `advance` takes its answer."""
+    """One chunk in the making (engine.backends.base.Sampler): `x` goes to the network under `step`, `advance`
+    takes its answer."""
 
-    def __init__(self, c: HeliosConfig, p: PyramidConfig, noise: Noise, *, first: bool) -> None:
+    def __init__(self, shape: Shape, p: PyramidConfig, noise: Noise, *, first: bool) -> None:
         """`noise` gives stream 0 for the chunk, 1 and 2 for the up-samplings; `first`: of a scene."""
         self._noise = noise
-        self._plan = plan(c, p, first=first)
-        self.stage, self._k = 0, 0
-        frame = (c.channels, c.latent_height, c.latent_width)
-        self.x = noise(0, (c.segment, *frame))
+        self._plan = plan(shape, p, first=first)
+        self._stage, self._k = 0, 0
+        self.x = noise(0, shape)
         for _ in range(STAGES - 1):
             self.x = halved(self.x)
         self._start = self.x
 
     @property
     def calls_left(self) -> int:
-        return sum(map(len, self._plan[self.stage :])) - self._k
+        return sum(map(len, self._plan[self._stage :])) - self._k
+
+    @property
+    def role(self) -> str:
+        """Of the next call: each stage has a shape of its own."""
+        return f"denoise_{self._stage}"
 
     @property
     def step(self) -> Step:
         """Of the next call."""
-        return self._plan[self.stage][self._k]
+        return self._plan[self._stage][self._k]
 
-    def advance(self, v: FloatArray) -> None:
-        """v (W, C, h, w) is the network's answer to `x` under `step`."""
+    def told(self) -> dict[str, npt.NDArray[Any]]:
+        """What the next call is told besides x."""
+        return {"timestep": np.array(self.step.timestep, np.int64)}
+
+    def advance(self, answer: FloatArray) -> None:
+        """`answer` (W, C, h, w) is the network's v for `x` under `step`."""
         step = self.step
-        end = (self.x - step.sigma * v.astype(np.float64)).astype(np.float32)
+        end = (self.x - step.sigma * answer.astype(np.float64)).astype(np.float32)
         x = (1 - step.sigma_next) * end.astype(np.float64) + step.sigma_next * self._start
         self.x = x.astype(np.float32)
         self._k += 1
-        if self._k == len(self._plan[self.stage]) and self.stage < STAGES - 1:
-            self.stage, self._k = self.stage + 1, 0
+        if self._k == len(self._plan[self._stage]) and self._stage < STAGES - 1:
+            self._stage, self._k = self._stage + 1, 0
             self._enter()
 
     def _enter(self) -> None:
         """The end of the stage before, twice as large, with noise that hides the edges of its blocks."""
-        s = STAGE[self.stage]
+        s = STAGE[self._stage]
         large = self.x.repeat(2, -2).repeat(2, -1)
-        extra = block_noise(self._noise(self.stage, large.shape))
+        extra = block_noise(self._noise(self._stage, large.shape))
         self.x = np.float32(s.keep) * large + np.float32(s.renoise) * extra
         self._start = self.x
 
 
-def plan(c: HeliosConfig, p: PyramidConfig, *, first: bool) -> tuple[tuple[Step, ...], ...]:
+def plan(shape: Shape, p: PyramidConfig, *, first: bool) -> tuple[tuple[Step, ...], ...]:
     """The calls of each stage."""
+    frames, _, height, width = shape
     out = []
     for stage, count in enumerate(p.steps):
         shown = max(0, stage - 1) if p.shift_by == "previous" else stage
-        height, width = c.stage_size(shown)
-        tokens = c.segment * height * width // 4
+        tokens = frames * height * width // 4 // 4 ** (STAGES - 1 - shown)
         out.append(stage_steps(stage, count * (p.first_factor if first else 1), tokens))
     return tuple(out)
 

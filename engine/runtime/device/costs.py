@@ -6,7 +6,7 @@ The device thread writes, any thread reads. Sessions are unknown here.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -33,30 +33,35 @@ def learned(old: Sample | None, sample_s: float) -> Sample:
 
 
 class Costs:
-    def __init__(self, clock: Clock) -> None:
+    """A model that denoises in several sizes has a role for each. Their turns are measured apart; `calls`
+    says how many of each a segment takes, and the time of a denoise step is the mean over them."""
+
+    def __init__(self, clock: Clock, calls: Mapping[str, int] | None = None) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._samples: dict[Stage, dict[int, Sample]] = {stage: {} for stage in Stage}
+        self._calls = dict(calls or {"": 1})
+        kinds = [(s, role) for s in Stage for role in (self._calls if s is Stage.DENOISE else ("",))]
+        self._samples: dict[tuple[Stage, str], dict[int, Sample]] = {kind: {} for kind in kinds}
         self._since_s: float | None = None
         self.busy_s = 0.0  # in total
 
     @contextmanager
-    def measured(self, stage: Stage, rows: int) -> Iterator[Callable[[], float]]:
+    def measured(self, stage: Stage, rows: int, role: str = "") -> Iterator[Callable[[], float]]:
         """Times a turn and yields a function for the seconds so far. A failed turn is not counted as a
         sample."""
         start_s = self._since_s = self._clock()
         try:
             yield lambda: self._clock() - start_s
-            self.add(stage, rows, self._clock() - start_s)
+            self.add(stage, rows, self._clock() - start_s, role)
         finally:
             self.busy_s += self._clock() - start_s
             self._since_s = None
 
-    def add(self, stage: Stage, rows: int, sample_s: float) -> None:
+    def add(self, stage: Stage, rows: int, sample_s: float, role: str = "") -> None:
         """Add a sample. Other batch sizes change in proportion: what slows a device down does so for all of
         them, and sizes measured in a busier time would otherwise not be tried for long."""
         with self._lock:
-            known = self._samples[stage]
+            known = self._samples[stage, role if (stage, role) in self._samples else ""]
             old, new = known.get(rows), learned(known.get(rows), sample_s)
             if old is not None and new.samples > 1 and old.mean_s > 0:
                 for n, (mean_s, samples) in known.items():
@@ -64,11 +69,20 @@ class Costs:
             known[rows] = new
 
     def seconds(self, stage: Stage, rows: int) -> float | None:
-        """Time of a turn. Interpolated between measured batch sizes; beyond the largest, each row costs as
-        much as there. None without any measurement."""
-        with self._lock:
-            known = {n: sample.mean_s for n, sample in self._samples[stage].items()}
-        return between(known, rows)
+        """Time of a turn; of a denoise step, the mean over its roles. Interpolated between measured batch
+        sizes; beyond the largest, each row costs as much as there. None without any measurement."""
+        total_s, calls = 0.0, 0
+        for (kind, role), samples in self._samples.items():
+            if kind is not stage:
+                continue
+            with self._lock:
+                known = {n: sample.mean_s for n, sample in samples.items()}
+            turn_s = between(known, rows)
+            if turn_s is None:
+                return None
+            count = self._calls.get(role, 1) if stage is Stage.DENOISE else 1
+            total_s, calls = total_s + count * turn_s, calls + count
+        return total_s / calls
 
     def running_s(self, now_s: float) -> float:
         """How long the current turn has been running; 0 between turns."""

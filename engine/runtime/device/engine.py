@@ -19,7 +19,7 @@ from engine.config import RuntimeConfig
 from engine.errors import InvalidInput, PsistreamError, Unavailable, UnknownSession
 from engine.runtime.device.admission import Admission
 from engine.runtime.device.costs import Clock, Costs
-from engine.runtime.device.scheduler import Stage, Work, next_wake, pick
+from engine.runtime.device.scheduler import NextStage, Stage, next_wake, pick
 from engine.runtime.device.turns import InProgress, TurnRunner
 from engine.runtime.device.warmup import warm_up
 from engine.runtime.segment.generator import Generator
@@ -52,7 +52,7 @@ class Engine:
         self._clock = clock
         self._on_fault = on_fault
         self._generator = Generator(backend, config.context_noise)
-        self._costs = Costs(clock)
+        self._costs = Costs(clock, backend.spec.calls)
         self._turns = TurnRunner(self._generator, self._costs, config.max_batch, clock)
         self._admission = Admission(backend.spec, config, self._costs)
         self._usual_s = 0.0  # time of a segment, measured by `warm_up`
@@ -172,8 +172,7 @@ class Engine:
         return self._costs.busy_s
 
     def hangs_for_s(self, now_s: float) -> float | None:
-        """How long the current device call has been running, if that is longer than three segment periods and
-        three times the longest usual call; else None."""
+        """How long the current device call has been running, if it has hung: see Costs.hangs_for_s."""
         return self._costs.hangs_for_s(now_s, self.backend.spec.segment_s)
 
     # ---- the device thread ----
@@ -188,7 +187,7 @@ class Engine:
         candidates = [c for s in idle.values() if (c := s.candidate(now_s)) is not None]
         for awaited in filter(None, [s.awaited(now_s) for s in idle.values()]):
             self._emit(awaited)
-        work = [Work(c.session, Stage.PREPARE, c.deadline_s, c.wanted_s) for c in candidates]
+        work = [NextStage(c.session, Stage.PREPARE, c.deadline_s, c.wanted_s) for c in candidates]
         turn = pick(work + self._turns.work(), now_s, self._turns.limits)
         if turn is not None:
             if turn.stage is Stage.PREPARE:

@@ -22,13 +22,14 @@ class Stage(IntEnum):
     REMEMBER = 3
 
 
-class Work(NamedTuple):
+class NextStage(NamedTuple):
     """The next stage of a session. Only PREPARE, the start of a segment, waits for its `wanted_s`."""
 
     session: str
     stage: Stage
     deadline_s: float
     wanted_s: float = 0.0
+    role: str = ""  # of a denoise step: models that work in several sizes have one for each
 
 
 class Turn(NamedTuple):
@@ -36,8 +37,9 @@ class Turn(NamedTuple):
     sessions: list[str]
 
 
-def pick(work: Sequence[Work], now_s: float, limits: Mapping[Stage, int]) -> Turn | None:
-    """The next turn: the stage of the most urgent due work, and all who can share it. None: nothing is due.
+def pick(work: Sequence[NextStage], now_s: float, limits: Mapping[Stage, int]) -> Turn | None:
+    """The next turn: the stage of the most urgent due work, and all who can share it (a denoise step: those
+    of its role). None: nothing is due.
 
     `limits` says how many may share a stage. If a denoise step is not full, sessions that are due are
     prepared first and join it, whatever their deadlines: their rows lengthen the step only a little, and
@@ -45,18 +47,18 @@ def pick(work: Sequence[Work], now_s: float, limits: Mapping[Stage, int]) -> Tur
     due = sorted((w for w in work if w.stage or w.wanted_s <= now_s), key=_urgency)
     if not due:
         return None
-    stage, most = due[0].stage, limits[due[0].stage]
+    stage, role, most = due[0].stage, due[0].role, limits[due[0].stage]
     if stage is Stage.DENOISE:
         free = limits[stage] - sum(w.stage is Stage.DENOISE for w in due)
         if free > 0 and any(w.stage is Stage.PREPARE for w in due):
-            stage, most = Stage.PREPARE, min(free, limits[Stage.PREPARE])
-    return Turn(stage, [w.session for w in due if w.stage is stage][:most])
+            stage, role, most = Stage.PREPARE, "", min(free, limits[Stage.PREPARE])
+    return Turn(stage, [w.session for w in due if w.stage is stage and w.role == role][:most])
 
 
-def next_wake(work: Sequence[Work]) -> float | None:
+def next_wake(work: Sequence[NextStage]) -> float | None:
     """When the next session is due, if none is now. None: only a control or a viewer can bring work."""
     return min((w.wanted_s for w in work), default=None)
 
 
-def _urgency(w: Work) -> tuple[float, int, str]:
+def _urgency(w: NextStage) -> tuple[float, int, str]:
     return w.deadline_s, -w.stage, w.session  # among equally urgent ones, the one closest to completion

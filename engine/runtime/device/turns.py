@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from engine.errors import BackendError, OutOfMemory
 from engine.runtime.device.costs import Clock, Costs
-from engine.runtime.device.scheduler import Stage, Turn, Work
+from engine.runtime.device.scheduler import NextStage, Stage, Turn
 from engine.runtime.segment.draft import Draft
 from engine.runtime.segment.generator import Generator
 from engine.runtime.session.pacing import Shown
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 NAMES = {Stage.PREPARE: "prepare", Stage.DENOISE: "denoise", Stage.DECODE: "decode", Stage.REMEMBER: "memory"}
 
 
-class NotFinite(BackendError):
+class NonFinite(BackendError):
     code = "not_finite"
 
 
@@ -48,6 +48,11 @@ class InProgress:
         if self.draft.steps_left:
             return Stage.DENOISE
         return Stage.DECODE if self.draft.frames is None else Stage.REMEMBER
+
+    @property
+    def role(self) -> str:
+        """Of its next denoise step; empty in other stages."""
+        return self.draft.sampler.role if self.draft is not None and self.draft.steps_left else ""
 
     @property
     def not_finite(self) -> bool:
@@ -72,7 +77,7 @@ class InProgress:
         )
 
 
-class Result(NamedTuple):
+class TurnResult(NamedTuple):
     done: list[InProgress]  # to be committed
     failed: list[tuple[Session, Exception]]
 
@@ -97,8 +102,8 @@ class TurnRunner:
     def __contains__(self, session: str) -> bool:
         return session in self._segments
 
-    def work(self) -> list[Work]:
-        return [Work(name, s.stage, s.deadline_s) for name, s in self._segments.items()]
+    def work(self) -> list[NextStage]:
+        return [NextStage(name, s.stage, s.deadline_s, role=s.role) for name, s in self._segments.items()]
 
     def begin(self, session: Session, deadline_s: float) -> None:
         """Start the session's next segment. Its first turn is PREPARE."""
@@ -112,22 +117,22 @@ class TurnRunner:
             del self._segments[segment.session.id]
         return dropped
 
-    def run(self, turn: Turn) -> Result:
+    def run(self, turn: Turn) -> TurnResult:
         """Run one turn. Segments that are done or have failed are no longer in progress afterwards."""
         batch = [self._segments[name] for name in turn.sessions]
         failed = self._run(turn.stage, batch)
         if turn.stage is Stage.DENOISE:
             message = "the model produced numbers that are not finite: open a new session"
-            failed += [(segment, NotFinite(message)) for segment in batch if segment.not_finite]
+            failed += [(segment, NonFinite(message)) for segment in batch if segment.not_finite]
         done = [s for s in batch if s.draft is not None and s.draft.outcome is not None]
         for segment in [*done, *(s for s, _ in failed)]:
             del self._segments[segment.session.id]
-        return Result(done, [(segment.session, error) for segment, error in failed])
+        return TurnResult(done, [(segment.session, error) for segment, error in failed])
 
     def _run(self, stage: Stage, batch: Sequence[InProgress]) -> list[tuple[InProgress, Exception]]:
         """The segments that failed, and their errors."""
         try:
-            with self.costs.measured(stage, len(batch)) as took_s:
+            with self.costs.measured(stage, len(batch), batch[0].role) as took_s:
                 self._stages[stage](batch)
         except Exception as error:  # whatever a backend raises, other sessions go on
             failure = OutOfMemory("memory ran out") if isinstance(error, MemoryError) else error

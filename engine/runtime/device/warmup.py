@@ -69,7 +69,7 @@ def _segment(generator: Generator, costs: Costs, job: Job, clock: Clock) -> floa
     start_s, draft = clock(), generator.begin(job)
     steps = draft.steps_left
     while draft.steps_left:
-        with costs.measured(Stage.DENOISE, 1):
+        with costs.measured(Stage.DENOISE, 1, draft.sampler.role):
             generator.step([draft])
     with costs.measured(Stage.DECODE, 1):
         generator.decode([draft])
@@ -80,13 +80,13 @@ def _segment(generator: Generator, costs: Costs, job: Job, clock: Clock) -> floa
 
 
 def _turns(generator: Generator, costs: Costs, job: Job, rows: int) -> None:
-    """One turn of each stage, twice, since libraries initialise in the first."""
+    """One turn of each stage, twice, since libraries initialise in the first. Of a model that denoises in
+    several sizes, all steps: the last size comes last."""
     for _ in range(2):
         drafts = [generator.begin(job) for _ in range(rows)]
-        for stage, run in (
-            (Stage.DENOISE, generator.step),
-            (Stage.DECODE, generator.decode),
-            (Stage.REMEMBER, generator.remember),
-        ):
+        for _ in range(drafts[0].steps_left if len(generator.spec.denoise_roles) > 1 else 1):
+            with costs.measured(Stage.DENOISE, rows, drafts[0].sampler.role):
+                generator.step(drafts)
+        for stage, run in ((Stage.DECODE, generator.decode), (Stage.REMEMBER, generator.remember)):
             with costs.measured(stage, rows):
                 run(drafts)

@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backends.base import Backend
+from engine.runtime.segment.noise import START, gaussian, share
 from engine.runtime.state.blend import Conditioning, blend, flat, unflat
 from engine.runtime.state.change import Change, NewScene, as_prompts
 from engine.runtime.state.state import SessionState, fixed
-from engine.types import ByteArray
+from engine.types import ByteArray, FloatArray
 
 Named = dict[str, npt.NDArray[Any]]
 
@@ -71,8 +72,9 @@ class Conditioner:
             tokens = [self.backend.tokenize(text) for text in some]
             ids, mask = (np.stack([t[i] for t in tokens]) for i in (0, 1))
             rows = self.backend.run("encode_text", {"ids": ids, "mask": mask})
-            masks = rows.get("text_mask", np.zeros((len(some), 0), np.float32))
-            parts = zip(rows["text"], rows["pooled"], rows["motion"], masks, strict=True)
+            none = np.zeros((len(some), 0), np.float32)
+            masks, pooled = rows.get("text_mask", none), rows.get("pooled", none)
+            parts = zip(rows["text"], pooled, rows["motion"], masks, strict=True)
             encoded.update({text: Conditioning(*part) for text, part in zip(some, parts, strict=True)})
         return encoded
 
@@ -83,26 +85,35 @@ class Conditioner:
             target.seed, target.scene = scene.seed, scene.number
         seen = [(target, scene.image) for target, scene in scenes if scene.image is not None]
         blank = [target for target, scene in scenes if scene.image is None and not scene.keep_anchor]
+        nearest: dict[int, FloatArray] = {}  # the history's last latent, where it is not the anchor
         if seen:
             rows = self.backend.run("encode_image", {"pixels": np.stack([pixels for _, pixels in seen])})
-            parts = zip(rows["anchor"], rows["image"], rows["state"], strict=True)
-            for (target, _), part in zip(seen, parts, strict=True):
-                target.anchor, target.image, target.start = map(fixed, part)
+            for i, (target, _) in enumerate(seen):
+                target.anchor = fixed(noisy(self.spec.start_noise, target, rows["anchor"][i], START))
+                target.image = fixed(rows["image"][i]) if "image" in rows else target.image
+                target.start = fixed(rows["state"][i]) if "state" in rows else target.start
+                if "nearest" in rows:
+                    nearest[id(target)] = noisy(self.spec.start_noise, target, rows["nearest"][i], START + 1)
         if blank:
             none = np.zeros((len(blank), *blank[0].anchor.shape), np.float32)
-            inputs = {"anchor": none, "context": np.zeros(len(blank), np.float32)}
-            images = self.backend.run("embed_image", inputs)["image"]
+            images = [target.image for target in blank]
+            if self.spec.image_tokens:
+                inputs = {"anchor": none, "context": np.zeros(len(blank), np.float32)}
+                images = list(self.backend.run("embed_image", inputs)["image"])
             for target, anchor, image in zip(blank, none, images, strict=True):
                 target.anchor, target.image = fixed(anchor), fixed(image)
                 target.start = fixed(np.zeros_like(target.start))
         for target, scene in scenes:
             target.from_image = target.context = int(scene.image is not None or scene.keep_anchor)
             if target.context:
-                target.latents = (*target.latents[:-1], target.anchor[0])
+                last = nearest.get(id(target), target.anchor)[0]
+                target.latents = (*target.latents[:-1], fixed(last))
             target.decoder = target.start
 
     def _remake_psi(self, targets: Sequence[SessionState]) -> None:
         """ψ₀ of text and picture, into which the memories of the scene are squeezed again."""
+        if not self.spec.memory:
+            return
         inputs: Named = {"text": np.stack([t.text for t in targets])}
         inputs["image"] = np.stack([t.image for t in targets])
         rows = self.backend.run("initial_memory", inputs | masks(self.spec.masked, targets, "text_mask"))
@@ -126,6 +137,15 @@ class Conditioner:
 def masks(masked: bool, states: Sequence[SessionState], *names: str) -> Named:
     """The masks of padded prompts, stacked; nothing for models without padding (`masked` False)."""
     return {name: np.stack([getattr(s, name) for s in states]) for name in names} if masked else {}
+
+
+def noisy(levels: Sequence[float], state: SessionState, latents: FloatArray, stream: int) -> FloatArray:
+    """A start picture's latents with as much noise as the model is used to, drawn once per scene."""
+    if not levels:
+        return latents
+    sigma = np.float32(share(state.seed, state.scene, stream, *levels))
+    noise = gaussian(state.seed, state.scene, 0, latents.shape, stream)
+    return sigma * noise + (1 - sigma) * latents
 
 
 def _set_text(target: SessionState, change: Change, encoded: dict[str, Conditioning]) -> None:

@@ -21,7 +21,7 @@ from engine.types import ByteArray, FloatArray
 
 
 @dataclass
-class Outcome:
+class StateUpdate:
     """What a state becomes. `anchor` and `image` only if this segment is the first of its scene."""
 
     memory: FloatArray  # (M, D)
@@ -40,20 +40,38 @@ class Kept(NamedTuple):
 
 
 @dataclass
+class Sampled:
+    """A sampler (engine.backends.base) of latents that are clean already."""
+
+    x: FloatArray  # (W, C, h, w)
+    role: str = ""
+    calls_left: int = 0
+
+    def told(self) -> dict[str, npt.NDArray[Any]]:
+        return {}
+
+    def advance(self, answer: FloatArray) -> None:
+        raise ValueError("no call is left")
+
+
+@dataclass
 class Draft:
     state: SessionState
-    x: FloatArray  # (W, C, h, w): noise at first, clean latents at the end
     sampler: Sampler
     action: int
     row: Mapping[str, npt.NDArray[Any]]  # the draft's row of the constant inputs of `denoise`
-    k: int = 0  # steps done
     frames: ByteArray | None = None  # (F, H, W, 3) RGB, once decoded
     decoder: FloatArray | None = None  # the decoder's state after it
-    outcome: Outcome | None = None  # once `memorize` and `squeeze` have run
+    outcome: StateUpdate | None = None  # once `memorize` and `squeeze` have run
+
+    @property
+    def x(self) -> FloatArray:
+        """(W, C, h, w): noise at first, clean latents at the end."""
+        return self.sampler.x
 
     @property
     def steps_left(self) -> int:
-        return len(self.sampler.times) - 1 - self.k
+        return self.sampler.calls_left
 
     @property
     def finite(self) -> bool:

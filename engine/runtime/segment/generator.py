@@ -1,7 +1,7 @@
 """Makes segments for a batch of drafts: the functions of the step contract in the right order.
 
-x starts as noise at t = 0 and a sampler takes it to t = 1. Each draft has its own t, step and sampler, so a
-batch may mix sessions that started at different times. Clients, prompts and schedule are unknown here.
+A draft starts as noise, and its sampler takes it to clean latents. Each draft has its own sampler, so a batch
+may mix sessions that started at different times. Clients, prompts and schedule are unknown here.
 
 Legend: B batch, W latent frames of a segment, C channels, h w latent size, T history frames, F pixel frames.
 """
@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from engine.backends.base import Backend
 from engine.landmarks import in_view, planned
+from engine.model.signature import signature
 from engine.runtime.segment.conditioner import Conditioner, masks
-from engine.runtime.segment.draft import Draft, Kept, Outcome
-from engine.runtime.segment.noise import CONTEXT, gaussian
+from engine.runtime.segment.draft import Draft, Kept, Sampled, StateUpdate
+from engine.runtime.segment.noise import CONTEXT, gaussian, sampler_noise
 from engine.runtime.state.state import SessionState, fixed
 from engine.types import ByteArray, FloatArray
 
@@ -47,6 +48,7 @@ class Generator:
 
     def __init__(self, backend: Backend, context_noise: float | None = None) -> None:
         self.backend, self.spec = backend, backend.spec
+        self.signature = signature(backend.spec)
         self.conditioner = Conditioner(backend)
         self.context_noise = self.spec.context_noise if context_noise is None else context_noise
         self._stacked: tuple[list[Draft], dict[str, npt.NDArray[Any]]] = [], {}
@@ -60,7 +62,7 @@ class Generator:
     def begin(self, job: Job) -> Draft:
         """A new draft: noise, and the inputs that stay constant. No device work."""
         s = job.state
-        row: dict[str, npt.NDArray[Any]] = {
+        known: dict[str, npt.NDArray[Any]] = {
             "psi": s.psi,
             "text": s.text,
             "pooled": s.pooled,
@@ -70,38 +72,46 @@ class Generator:
             "context": np.array(s.context, np.float32),
             "sigma": np.array(self.context_noise, np.float32),
             "index": np.array(s.index, np.float32),
+            "actions": np.full(self.spec.segment, job.action, np.int64),
+            "text_mask": s.text_mask,
+            "psi_mask": s.psi_mask,
         }
-        if len(self.spec.actions) > 1:
-            row["actions"] = np.full(self.spec.segment, job.action, np.int64)
-        if self.spec.masked:
-            row |= {"text_mask": s.text_mask, "psi_mask": s.psi_mask}
         if self.spec.place_columns:
-            row |= self._world(s)
-        noise = gaussian(s.seed, s.scene, s.index, (self.spec.segment, *s.anchor.shape[1:]))
-        return Draft(s, noise, self.backend.sampler(self.steps(s.index)), job.action, row)
+            known |= self._world(s)
+        noise = sampler_noise(s.seed, s.scene, s.index)
+        sampler = self.backend.sampler(self.steps(s.index), noise)
+        row = {t.name: known[t.name] for t in self.signature[sampler.role].inputs if t.name in known}
+        return Draft(s, sampler, job.action, row)
 
     def step(self, drafts: Sequence[Draft]) -> None:
-        """One denoise step of each, whatever their t."""
-        starts = [d.sampler.times[d.k] for d in drafts]
-        ends = [d.sampler.times[d.k + 1] for d in drafts]
+        """One denoise step of each, whatever their t; a call for each role that they are at."""
+        for role in dict.fromkeys(d.sampler.role for d in drafts):
+            self._call(role, [d for d in drafts if d.sampler.role == role])
+
+    def _call(self, role: str, drafts: Sequence[Draft]) -> None:
         given = self._conditions(drafts) | {"x": _stack([d.x for d in drafts])}
-        given["t"] = np.array(starts, np.float32)
-        given["d"] = np.array([b - a for a, b in zip(starts, ends, strict=True)], np.float32)
-        velocity = self.backend.run("denoise", given)["velocity"]
-        for draft, v in zip(drafts, velocity, strict=True):
-            draft.x = draft.sampler.step(draft.k, draft.x[None], v[None])[0]
-            draft.k += 1
+        told = [d.sampler.told() for d in drafts]
+        given |= {name: np.stack([t[name] for t in told]) for name in told[0]}
+        for draft, answer in zip(drafts, self.backend.run(role, given)["velocity"], strict=True):
+            draft.sampler.advance(answer)
 
     def decode(self, drafts: Sequence[Draft]) -> None:
         """Pictures of clean latents."""
-        latents, decoder = _stack([d.x for d in drafts]), _stack([d.state.decoder for d in drafts])
-        decoded = self.backend.run("decode", {"latents": latents, "state": decoder})
-        for draft, frames, state in zip(drafts, decoded["frames"], decoded["state_next"], strict=True):
+        given = {"latents": _stack([d.x for d in drafts])}
+        if self.spec.has_decoder_state:
+            given["state"] = _stack([d.state.decoder for d in drafts])
+        decoded = self.backend.run("decode", given)
+        after = decoded.get("state_next", [d.state.decoder for d in drafts])
+        for draft, frames, state in zip(drafts, decoded["frames"], after, strict=True):
             draft.frames, draft.decoder = interleaved(frames), fixed(state)
 
     def remember(self, drafts: Sequence[Draft]) -> None:
         """Memory of clean latents, and ψ after it, for `commit`."""
         anchored = self._anchored([d for d in drafts if not d.state.context])
+        if not self.spec.memory:
+            for draft in drafts:
+                self._forgo(draft, anchored.get(id(draft)))
+            return
         memory = self.backend.run("memorize", {"segment": _stack([d.x for d in drafts])})["memory"]
         psi = [anchored[id(d)].psi if id(d) in anchored else d.state.psi for d in drafts]
         given = {
@@ -114,7 +124,12 @@ class Generator:
         for draft, m, after, places in zip(drafts, memory, squeezed, kept, strict=True):
             new = anchored.get(id(draft))
             anchor, image = (fixed(new.anchor), fixed(new.image)) if new else (None, None)
-            draft.outcome = Outcome(fixed(m), fixed(after), anchor, image, places)
+            draft.outcome = StateUpdate(fixed(m), fixed(after), anchor, image, places)
+
+    def _forgo(self, draft: Draft, new: _Anchored | None) -> None:
+        """The outcome for a model without ψ, whose memory and ψ are empty."""
+        anchor, image = (fixed(new.anchor), fixed(new.image)) if new else (None, None)
+        draft.outcome = StateUpdate(draft.state.psi, draft.state.psi, anchor, image)
 
     # ---- a whole batch from noise to the next state ----
 
@@ -127,9 +142,8 @@ class Generator:
 
     def finish(self, jobs: Sequence[Job], latents: FloatArray) -> list[Segment]:
         """Pictures, and the states moved on by one segment."""
-        drafts = [self.begin(job) for job in jobs]
-        for draft, x in zip(drafts, latents, strict=True):
-            draft.x = x
+        begun = [self.begin(job) for job in jobs]
+        drafts = [Draft(d.state, Sampled(x), d.action, d.row) for d, x in zip(begun, latents, strict=True)]
         if good := [d for d in drafts if d.finite]:
             self.decode(good)
             self.remember(good)
@@ -185,6 +199,10 @@ class Generator:
         if not drafts:
             return {}
         states, anchors = [d.state for d in drafts], np.stack([d.x[:1] for d in drafts])
+        if not self.spec.memory:
+            return {
+                id(d): _Anchored(a, s.image, s.psi) for d, s, a in zip(drafts, states, anchors, strict=True)
+            }
         context = np.ones(len(drafts), np.float32)
         images = self.backend.run("embed_image", {"anchor": anchors, "context": context})["image"]
         given = {"text": np.stack([s.text for s in states]), "image": images}

@@ -5,11 +5,13 @@ So seed and controls give a session's video again, bit for bit. Models are unkno
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from engine.types import FloatArray
 
-SEGMENT, CONTEXT = 0, 1  # independent noise streams of one segment
+SEGMENT, CONTEXT, START = 0, 1, 8  # independent noise streams of one segment; samplers use 2 to 7 as well
 
 
 def gaussian(
@@ -19,3 +21,19 @@ def gaussian(
     before."""
     bits = np.random.Philox(key=[seed, (scene % 2**24) << 40 | segment], counter=[0, 0, 0, stream])
     return np.random.Generator(bits).standard_normal(shape, np.float32)
+
+
+def sampler_noise(seed: int, scene: int, segment: int) -> Callable[[int, tuple[int, ...]], FloatArray]:
+    """A segment's noise as its sampler asks for it: stream 0 is the segment's own, later ones are further
+    draws."""
+
+    def draw(stream: int, shape: tuple[int, ...]) -> FloatArray:
+        return gaussian(seed, scene, segment, shape, CONTEXT + stream if stream else SEGMENT)
+
+    return draw
+
+
+def share(seed: int, scene: int, stream: int, least: float, most: float) -> float:
+    """A number between `least` and `most` for a scene."""
+    bits = np.random.Philox(key=[seed, (scene % 2**24) << 40], counter=[0, 0, 1, stream])
+    return float(np.random.Generator(bits).uniform(least, most))

@@ -29,7 +29,7 @@ class Candidate(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Playout:
+class PlayoutClock:
     """`end_s` is None until a first segment is ready. The next one could be made since `since_s`."""
 
     since_s: float
@@ -68,17 +68,17 @@ def lead_s(took: Took, *, share: float = 1.0, margin: float, least_s: float, mos
     return min(max(share * margin * took.high_s, least_s), most_s)
 
 
-def wanted_s(playout: Playout, lead_s: float) -> float:
+def wanted_s(playout: PlayoutClock, lead_s: float) -> float:
     """When the next segment should start."""
     return playout.since_s if playout.end_s is None else max(playout.since_s, playout.end_s - lead_s)
 
 
-def deadline_s(playout: Playout, lead_s: float) -> float:
+def deadline_s(playout: PlayoutClock, lead_s: float) -> float:
     """When the next segment must be ready. A first segment counts as due one lead after it was wanted."""
     return playout.since_s + lead_s if playout.end_s is None else playout.end_s
 
 
-def turn_s(playout: Playout, segment_s: float) -> float:
+def turn_s(playout: PlayoutClock, segment_s: float) -> float:
     """The deadline of a session in slow motion: whoever has waited longest for a segment goes first. By
     `deadline_s` slow sessions would seem to have time, receive less device time than full-speed sessions and
     fall further behind."""
@@ -88,11 +88,11 @@ def turn_s(playout: Playout, segment_s: float) -> float:
 class Shown(NamedTuple):
     due_s: float  # when the first frame of the segment is to be shown
     ahead_s: float  # how far ahead of playout it was ready; negative means late
-    playout: Playout
+    playout: PlayoutClock
 
 
 def shown(
-    playout: Playout,
+    playout: PlayoutClock,
     ready_s: float,
     segment_s: float,
     late_margin_s: float,
@@ -110,11 +110,11 @@ def shown(
         due_s = ready_s + late_margin_s
     elif late:
         due_s = max(ready_s + late_margin_s, end_s + stall_s)
-    after = Playout(ready_s, due_s + segment_s / rate, playout.late_total + late)
+    after = PlayoutClock(ready_s, due_s + segment_s / rate, playout.late_total + late)
     return Shown(due_s, end_s - ready_s, after)
 
 
-def resumed(playout: Playout, now_s: float) -> Playout:
+def resumed(playout: PlayoutClock, now_s: float) -> PlayoutClock:
     """Continue after a pause: queued frames play out, else playout re-anchors. Nothing counts as late."""
     queued = playout.end_s is not None and playout.end_s > now_s
     return replace(playout, since_s=now_s, end_s=playout.end_s if queued else None)

@@ -46,7 +46,7 @@ class Session:
         self.inbox = Inbox(self.id, config.inbox, config.remembered_ids)
         self.watched = False
         self.unwatched_since_s = now_s
-        self.playout = pacing.Playout(now_s)
+        self.playout = pacing.PlayoutClock(now_s)
         self.took = pacing.Took()
         self._least_rate = min(1.0, config.least_fps / spec.fps)
         self.pace = pacing.guessed(usual_s, spec.segment_s, self._least_rate)

@@ -32,8 +32,7 @@ class Conditioning(NamedTuple):
 def size(spec: ModelSpec) -> int:
     """Number of values in a Conditioning."""
     mask = spec.text_tokens if spec.masked else 0
-    text = spec.text_tokens * (spec.text_dim or spec.model_dim)
-    return text + (spec.pooled_dim or spec.model_dim) + len(spec.actions) + 1 + mask
+    return spec.text_tokens * spec.text_width + spec.pooled_width + len(spec.actions) + 1 + mask
 
 
 def flat(conditioning: Conditioning) -> FloatArray:

@@ -24,7 +24,7 @@ from engine.wire.controls import check_action, weighted
 from engine.wire.fields import MAX_PROMPTS, MAX_SEED, MAX_TEXT_BYTES, MAX_TRANSITION
 from engine.wire.parse import stored_opening
 
-FORMAT = "psistream-session-3"
+FORMAT, BEFORE_PLACES = "psistream-session-3", "psistream-session-2"
 ABOUT_BYTES = 6 * MAX_TEXT_BYTES + 64 * MAX_PROMPTS + 256  # JSON may write a character as \u0001
 HEADER_BYTES = 2**14
 # Limits far beyond what any model makes; sums of squares stay finite. Activations of large models reach
@@ -34,6 +34,9 @@ MOST, MOST_OF_A_LATENT = 1e6, 1000.0
 MAX_STEPS = MAX_LOOK = 2**23
 MOST_OF = {"marks": 2.0 * MAX_STEPS, "landmarks": 16.0 * MAX_STEPS}
 LEAST = {"odometer": -MAX_STEPS}
+
+
+OLD_NUMBERS = 8  # of a state before there were places
 
 
 class Saved(NamedTuple):
@@ -60,7 +63,9 @@ def save(spec: ModelSpec, fingerprint: str, saved: Saved) -> bytes:
 def load(spec: ModelSpec, fingerprint: str, data: bytes) -> Saved:
     """Raises InvalidInput with the field `snapshot` unless `data` is a snapshot of this model."""
     arrays, metadata = _parsed(spec, data)
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") == BEFORE_PLACES:
+        arrays = _with_nothing_kept(spec, arrays)
+    elif metadata.get("format") != FORMAT:
         raise _fault(f"its format is {metadata.get('format')!s:.40}, this version reads {FORMAT}")
     theirs = f"{metadata.get('model')!s:.60} (weights {metadata.get('weights')!s:.20})"
     if (metadata.get("model"), metadata.get("weights")) != (spec.name, fingerprint):
@@ -79,6 +84,15 @@ def load(spec: ModelSpec, fingerprint: str, data: bytes) -> Saved:
     _check_landmarks(spec, arrays["landmarks"])
     state = SessionState.of({n: arrays[n] for n in shapes(spec)}, _numbers(spec, arrays["numbers"]))
     return Saved(state, *_about(spec, arrays["about"]))
+
+
+def _with_nothing_kept(spec: ModelSpec, arrays: dict[str, Any]) -> dict[str, Any]:
+    """An older snapshot as one whose session knows no places and no plan yet."""
+    new = {n: np.zeros(shapes(spec)[n], np.float32) for n in ("views", "marks", "landmarks")}
+    numbers = arrays.get("numbers", np.zeros(0, np.int64))
+    if numbers.shape == (OLD_NUMBERS,):
+        arrays = {**arrays, "numbers": np.concatenate([numbers, np.zeros_like(numbers)])[: len(NUMBERS)]}
+    return {**new, **arrays}
 
 
 def _check_landmarks(spec: ModelSpec, plan: Any) -> None:

@@ -32,6 +32,7 @@ from engine.training.data.windows import sample_windows
 from engine.training.recipe import Data, Phase
 
 HELD_OUT_EVERY = 10  # pieces
+READING = "upright"  # how frames are read: part of the key of what is kept
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,24 @@ class Footage:
     def __init__(self, folder: Path, screen: Screen, *, least: int, cache: Path) -> None:
         """`least` frames of a shot. Raises InvalidInput."""
         self.screen, self.takes = screen, list[Take]()
-        for video in find_videos(folder):
+        found, skipped = find_videos(folder), list[str]()
+        for video in found:
             about = video.path.stat()
-            key = f"{video.path.resolve()} {about.st_size} {about.st_mtime_ns} {screen} {least}"
+            key = f"{video.path.resolve()} {about.st_size} {about.st_mtime_ns} {screen} {least} {READING}"
             path = cache / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.shots.json"
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(self._look(video, least)))
+                try:
+                    path.write_text(json.dumps(self._look(video, least)))
+                except InvalidInput as error:
+                    skipped.append(error.message.removeprefix("videos: "))
+                    print(f"skipped: {skipped[-1]}", flush=True)
+                    continue
             self.takes += [Take(video, Shot(*shot)) for shot in json.loads(path.read_text())]
+        if skipped:
+            print(f"{len(skipped)} of {len(found)} videos skipped", flush=True)
+        if len(skipped) == len(found):
+            raise InvalidInput(f"videos: none in {folder} can be used: {skipped[0]}", field="videos")
         if not self.takes:
             raise InvalidInput(
                 f"videos: no shot in {folder} has {least} frames at {screen.fps} per second and moves enough",
@@ -103,7 +114,8 @@ class Pieces:
         folder = cache_folder(cache, autoencoder)
         folder.mkdir(parents=True, exist_ok=True)
         for take in footage.takes:
-            key = f"{take.video.path.resolve()} {take.video.path.stat().st_mtime_ns} {take.shot[:2]}"
+            about = take.video.path.stat()
+            key = f"{take.video.path.resolve()} {about.st_mtime_ns} {take.shot[:2]} {READING}"
             path = folder / f"shot-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
             count = (take.shot.stop - take.shot.start) // FRAMES
             if not path.exists():

@@ -12,16 +12,24 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import numpy as np
 import torch
+from av import VideoFrame
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.errors import InvalidInput
+from engine.text_files import read_text
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
 CHUNK = 64  # frames or a few more are handed out at a time
+EARLY_S = 1e-3  # a frame may be shown so much before its time: Matroska rounds times to milliseconds
 
 
 @dataclass(frozen=True)
@@ -44,8 +52,10 @@ def find_videos(folder: Path) -> list[Video]:
     if not folder.is_dir():
         raise InvalidInput(f"videos: {folder} is no folder", field="videos")
     captions: dict[Path, str] = {}
-    for lines in sorted(folder.glob("*.jsonl")):
-        for number, line in enumerate(lines.read_text(encoding="utf-8").splitlines(), 1):
+    for lines in sorted(path for path in folder.glob("*.jsonl") if not is_resource_fork(path)):
+        for number, line in enumerate(read_text(lines, "videos").split("\n"), 1):
+            if not line.strip():
+                continue
             try:
                 row = json.loads(line)
                 captions[folder / row["file"]] = str(row["caption"])
@@ -54,14 +64,14 @@ def find_videos(folder: Path) -> list[Video]:
                     f'videos: {lines}, line {number}: {{"file": …, "caption": …}} wanted', field="videos"
                 ) from None
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
-        if path not in captions:
+        if path not in captions and not is_resource_fork(path):
             text = path.with_suffix(".txt")
             if not text.exists():
                 raise InvalidInput(
                     f"videos: {path.name} has no caption: write {text.name}, or a line in a .jsonl file",
                     field="videos",
                 )
-            captions[path] = text.read_text(encoding="utf-8").strip()
+            captions[path] = read_text(text, "videos").strip()
     for path in captions:
         if not path.exists():
             raise InvalidInput(f"videos: {path} is listed and not there", field="videos")
@@ -70,15 +80,23 @@ def find_videos(folder: Path) -> list[Video]:
     return [Video(path, captions[path]) for path in sorted(captions)]
 
 
+def is_resource_fork(path: Path) -> bool:
+    """A file that macOS puts beside another one on foreign disks: `._walk.mp4` is no video."""
+    return path.name.startswith("._")
+
+
 def read_frames(path: Path, screen: Screen, start: int = 0, stop: int | None = None) -> Iterator[Tensor]:
-    """Frames [start, stop), counted at the screen's rate, in pieces (T, 3, H, W) uint8: scaled to cover the
-    screen and cut at the middle. Raises InvalidInput where the file cannot be read."""
+    """Frames [start, stop), counted at the screen's rate, in pieces (T, 3, H, W) uint8.
+
+    They are upright, have square pixels, are scaled to cover the screen and cut at the middle. Raises
+    InvalidInput where the file cannot be read or has no video."""
     taken: list[Tensor] = []
     number, at = start, 0.0
-    latest: av.VideoFrame | None = None
+    latest: VideoFrame | None = None
     try:
         with av.open(str(path)) as container:
-            stream = container.streams.video[0]
+            stream = _moving_pictures(container, path)
+            aspect = _pixel_aspect(stream)
             stream.thread_type = "AUTO"
             if start:
                 container.seek(int(start / screen.fps * av.time_base) + (container.start_time or 0))
@@ -88,9 +106,9 @@ def read_frames(path: Path, screen: Screen, start: int = 0, stop: int | None = N
                     continue
                 at = float((frame.pts - begin) * stream.time_base)
                 # a frame is shown until the next one comes: those whose time has passed show the one before
-                if latest is not None and number / screen.fps < at - 1e-6:
-                    picture = _fitted(latest, screen)
-                    while number / screen.fps < at - 1e-6 and number != stop:
+                if latest is not None and number / screen.fps < at - EARLY_S:
+                    picture = _fitted(latest, screen, aspect)
+                    while number / screen.fps < at - EARLY_S and number != stop:
                         taken.append(picture)
                         number += 1
                 if len(taken) >= CHUNK:
@@ -99,20 +117,64 @@ def read_frames(path: Path, screen: Screen, start: int = 0, stop: int | None = N
                 if number == stop:
                     break
                 latest = frame
-            if latest is not None and number != stop and number / screen.fps < at + 1e-6:
-                taken.append(_fitted(latest, screen))
+            if latest is not None and number != stop and number / screen.fps < at + EARLY_S:
+                taken.append(_fitted(latest, screen, aspect))
     except (OSError, av.FFmpegError, IndexError) as e:
         raise InvalidInput(f"videos: {path} cannot be read: {e}", field="videos") from None
     if taken:
         yield torch.stack(taken)
 
 
-def _fitted(frame: av.VideoFrame, screen: Screen) -> Tensor:
-    """(3, H, W) uint8."""
-    scale = max(screen.width / frame.width, screen.height / frame.height)
-    w = max(screen.width, round(scale * frame.width))
-    h = max(screen.height, round(scale * frame.height))
-    picture = frame.reformat(width=w, height=h, format="rgb24").to_ndarray()
-    x, y = (w - screen.width) // 2, (h - screen.height) // 2
-    cut = picture[y : y + screen.height, x : x + screen.width]
+def _moving_pictures(container: InputContainer, path: Path) -> VideoStream:
+    """The first video stream that is no cover. Raises InvalidInput."""
+    videos = container.streams.video
+    if not videos:
+        raise InvalidInput(f"videos: {path} has no video, only sound or data", field="videos")
+    moving = [stream for stream in videos if not stream.disposition & Disposition.attached_pic]
+    if not moving:
+        raise InvalidInput(f"videos: {path} has no video but its cover picture", field="videos")
+    return moving[0]
+
+
+def _pixel_aspect(stream: VideoStream) -> float:
+    """Width of a pixel over its height."""
+    told = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+    return float(told) if told else 1.0
+
+
+def _fitted(frame: VideoFrame, screen: Screen, aspect: float) -> Tensor:
+    """(3, H, W) uint8, upright."""
+    turn = _orientation(frame)
+    wide, high = (screen.height, screen.width) if turn.transposes else (screen.width, screen.height)
+    width = frame.width * aspect
+    scale = max(wide / width, high / frame.height)
+    w, h = max(wide, round(scale * width)), max(high, round(scale * frame.height))
+    picture: NDArray[np.uint8] = frame.reformat(width=w, height=h, format="rgb24").to_ndarray()  # type: ignore[assignment]
+    x, y = (w - wide) // 2, (h - high) // 2
+    cut = turn.apply(picture[y : y + high, x : x + wide])
     return torch.from_numpy(np.ascontiguousarray(cut)).permute(2, 0, 1)
+
+
+class _Turn(NamedTuple):
+    """How stored pixels become upright: transposed first, then mirrored."""
+
+    transposes: bool = False
+    mirrors_x: bool = False
+    mirrors_y: bool = False
+
+    def apply(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(H, W, 3)."""
+        if self.transposes:
+            picture = picture.transpose(1, 0, 2)
+        return picture[:: -1 if self.mirrors_y else 1, :: -1 if self.mirrors_x else 1]
+
+
+def _orientation(frame: VideoFrame) -> _Turn:
+    """From the display matrix that phones write: x' = a x + c y, y' = b x + d y, with y downwards."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return _Turn()
+    a, b, _, c, d, *_ = np.frombuffer(data, np.int32)  # type: ignore[call-overload]
+    if abs(int(b)) > abs(int(a)):
+        return _Turn(True, mirrors_x=c < 0, mirrors_y=b < 0)
+    return _Turn(False, mirrors_x=a < 0, mirrors_y=d < 0)

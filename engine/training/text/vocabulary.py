@@ -169,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
     for attribute, values in widen(WordNet()).items():
         lines += ["", f"[{attribute}]"]
         lines += [f'{value} = "{", ".join(names)}"' for value, names in values.items()]
-    out.write_text("\n".join(lines) + "\n")
+    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 0
 
 

@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--mqtt", default="embedded", metavar="WHERE", help="embedded, off, or mqtt://user:pass@host:1883")
     add("--node", metavar="NAME", help="this server's name in topics (default: the host's, and a kept id)")
     add("--mqtt-prefix", default=defaults.prefix, metavar="TOPIC", help="of topics (default: %(default)s)")
+    add("--mqtt-discovery", choices=("homeassistant",), help="let this find the server by itself")
     listen = f"{defaults.listen.host}:{defaults.listen.port}"
     add("--mqtt-listen", default=listen, metavar="HOST:PORT", help="its address (default: %(default)s)")
     add(
@@ -44,7 +45,9 @@ def options_of(args: argparse.Namespace) -> MqttOptions:
     if args.node is not None and not is_node(args.node):
         raise InvalidInput(f"--node must be {NODE_RULE}", field="node")
     Topics(args.mqtt_prefix)
-    return MqttOptions(node=args.node, prefix=args.mqtt_prefix, listen=_listen_of(args))
+    return MqttOptions(
+        node=args.node, prefix=args.mqtt_prefix, discovery=args.mqtt_discovery, listen=_listen_of(args)
+    )
 
 
 def _listen_of(args: argparse.Namespace) -> MqttListen:

@@ -22,6 +22,7 @@ from engine.errors import InvalidInput
 from server.control.base import SessionEvent, Steering
 from server.control.mqtt.client import MqttClient, backoff_s, is_wrong_protocol, properties_of, why
 from server.control.mqtt.commands import Commands
+from server.control.mqtt.discovery import HomeAssistant
 from server.control.mqtt.dispatch import Dispatcher
 from server.control.mqtt.node import host_name
 from server.control.mqtt.outbox import Outbox, Outgoing
@@ -29,7 +30,7 @@ from server.control.mqtt.peers import Peers
 from server.control.mqtt.publisher import RENEW_S, Publisher, status_message
 from server.control.mqtt.status import BridgeStatus, State
 from server.control.mqtt.topics import MAIN, MAX_NODE, NODE_RULE, PREFIX, Topics, is_node
-from server.control.mqtt.url import BrokerUrl, parse_url
+from server.control.mqtt.url import BrokerUrl, Reach, parse_url
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +44,8 @@ WATCH_DROPS_S = 1.0
 class MqttBridge:
     """`async with MqttBridge(steering, "mqtt://…") as bridge`. Entering doesn't wait for the broker.
 
-    `shown` is where clients connect, if that is another address than `url`, and `about` says what the broker
-    is. Raises InvalidInput for a URL, node or prefix that cannot be one."""
+    `reach` is where clients connect, if that is not `url`. Raises InvalidInput for a URL, node or prefix that
+    cannot be one."""
 
     MQTT_5 = True  # tried first; where the broker refuses it, MQTT 3.1.1
 
@@ -55,15 +56,13 @@ class MqttBridge:
         *,
         node: str | None = None,
         prefix: str = PREFIX,
-        shown: str | None = None,
-        websocket_url: str | None = None,
-        about: str = "",
+        reach: Reach | None = None,
+        discovery: HomeAssistant | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._url: BrokerUrl = parse_url(url)
-        self._shown = shown or self._url.shown
-        self.websocket_url, self.about = websocket_url, about
+        self._reach = reach or Reach(self._url.shown)
         self.node = node or host_name()[:MAX_NODE].strip("-")
         if not is_node(self.node):
             raise InvalidInput(f"--node must be {NODE_RULE}", field="node")
@@ -72,7 +71,9 @@ class MqttBridge:
         self._outbox = Outbox()
         self._wake = asyncio.Event()
         self._peers = Peers(self.node, secrets.token_hex(4))
-        self._publisher = Publisher(steering, self._outbox, self.topics, self._peers, self._wake.set)
+        self._publisher = Publisher(
+            steering, self._outbox, self.topics, self._peers, self._wake.set, discovery
+        )
         self._commands = Commands(
             steering, self._publisher, self.topics, self._peers, clock=clock, wall_clock=wall_clock
         )
@@ -90,7 +91,7 @@ class MqttBridge:
     @property
     def url(self) -> str:
         """Where clients connect, without user and password."""
-        return self._shown
+        return self._reach.url
 
     @property
     def status(self) -> BridgeStatus:
@@ -107,13 +108,12 @@ class MqttBridge:
     @property
     def greeting(self) -> str:
         """One line about where to publish what."""
-        about = f" ({self.about})" if self.about else ""
         name = self._peers.names_of(MAIN)[-1]
-        return f"MQTT at {self.url}{about}, topic {self.topics.command(name, 'prompt')}"
+        return f"MQTT at {self._reach.shown}, topic {self.topics.command(name, 'prompt')}"
 
     def addresses(self, session: str) -> dict[str, str | None]:
         """For clients: where the broker is, also by WebSocket if it does that, and the topic of a session."""
-        return {"url": self.url, "websocket_url": self.websocket_url, "topic": self.topic(session)}
+        return {"url": self.url, "websocket_url": self._reach.websocket_url, "topic": self.topic(session)}
 
     def topic(self, session: str) -> str:
         """The topic of a session, below which are `cmd`, `ack`, `state`, `event` and `error`."""

@@ -1,7 +1,7 @@
 """An adapter around aiomqtt that deals with its traps, so that the bridge can trust what it gets.
 
 Only `MqttClient` uses private parts of aiomqtt, which is pinned below 3. Each use has a test in
-tests/server/control/test_mqttclient.py. This file doesn't know topics or sessions.
+tests/server/control/mqtt/test_client.py. This file doesn't know topics or sessions.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Outgoing(NamedTuple):
 
 
 class Outbox:
-    def __init__(self, *, answers: int = 4096, events: int = 256, states: int = 4096) -> None:
+    def __init__(self, *, answers: int = 4096, events: int = 1024, states: int = 4096) -> None:
         self.dropped_total = 0
         self._answers: deque[Outgoing] = deque()
         self._events: deque[Outgoing] = deque()

@@ -12,6 +12,7 @@ from engine.errors import UnknownSession
 from engine.types import Receipt, SessionClosed, SessionInfo
 from engine.wire.strict_json import dump
 from server.control.base import SessionEvent, Steering
+from server.control.mqtt.discovery import HomeAssistant
 from server.control.mqtt.message import Route
 from server.control.mqtt.outbox import Outbox, Outgoing
 from server.control.mqtt.peers import Peers
@@ -33,8 +34,15 @@ class Publisher:
     """`on_put` is called after something was put into the outbox."""
 
     def __init__(
-        self, steering: Steering, outbox: Outbox, topics: Topics, peers: Peers, on_put: Callable[[], None]
+        self,
+        steering: Steering,
+        outbox: Outbox,
+        topics: Topics,
+        peers: Peers,
+        on_put: Callable[[], None],
+        discovery: HomeAssistant | None = None,
     ) -> None:
+        self._discovery = discovery
         self._steering = steering
         self._outbox = outbox
         self._topics = topics
@@ -98,6 +106,8 @@ class Publisher:
             except UnknownSession:
                 continue
         self._put_names()
+        for message in self._discovery.messages() if self._discovery else ():
+            self._outbox.put_state(message)
         self._on_put()
 
     def put_farewell(self) -> None:

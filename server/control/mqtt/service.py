@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 from engine.errors import InvalidInput
 from server.config import MqttListen, MqttOptions
 from server.control.base import Steering
 from server.control.mqtt.bridge import MqttBridge
-from server.control.mqtt.mosquitto import MosquittoBroker, find_mosquitto, version_of
+from server.control.mqtt.discovery import HomeAssistant
+from server.control.mqtt.embedded.mosquitto import MosquittoBroker, find_mosquitto, version_of
 from server.control.mqtt.node import default_node
+from server.control.mqtt.topics import Topics
+from server.control.mqtt.url import Reach
 
 WHERE = "--mqtt must be embedded, embedded:PORT, off or an mqtt(s)://host:port URL"
 AMQTT = "built in, MQTT 3.1.1; with mosquitto installed also MQTT 5 and WebSockets"
 CONNECT_S = 2.0
 
 
+class ModelFacts(NamedTuple):
+    fps: float  # natural speed
+    actions: tuple[str, ...]
+
+
+UNKNOWN = ModelFacts(0.0, ())
+
+
 @asynccontextmanager
 async def open_mqtt(
-    setting: str, steering: Steering, options: MqttOptions | None = None
+    setting: str, steering: Steering, options: MqttOptions | None = None, *, model: ModelFacts = UNKNOWN
 ) -> AsyncIterator[MqttBridge | None]:
-    """`setting` is "off", "embedded", "embedded:PORT" or an mqtt(s):// URL, or InvalidInput is raised."""
+    """`setting` is "off", "embedded", "embedded:PORT" or an mqtt(s):// URL, or InvalidInput is raised.
+    `model` is for Home Assistant."""
     options = options or MqttOptions()
     kind, _, port = setting.partition(":")
     if setting == "off":
@@ -35,11 +49,13 @@ async def open_mqtt(
         options = replace(options, listen=replace(options.listen, port=port_of(port, "embedded:PORT")))
     async with AsyncExitStack() as stack:
         node = options.node or stack.enter_context(default_node())
+        finds_us = options.discovery == "homeassistant"
+        discovery = HomeAssistant(Topics(options.prefix), node, *model) if finds_us else None
+        make = partial(MqttBridge, steering, node=node, prefix=options.prefix, discovery=discovery)
         if kind != "embedded":
-            bridge = MqttBridge(steering, setting, node=node, prefix=options.prefix)
-            yield await stack.enter_async_context(bridge)
+            yield await stack.enter_async_context(make(setting))
             return
-        bridge = await _embedded(stack, steering, options, node)
+        bridge = await _embedded(stack, make, options.listen)
         await bridge.wait_connected(CONNECT_S)
         yield bridge
 
@@ -57,21 +73,13 @@ def embedded_broker() -> str:
     return AMQTT if program is None else f"mosquitto {version_of(program)}, MQTT 3.1.1, 5 and WebSockets"
 
 
-async def _embedded(stack: AsyncExitStack, steering: Steering, options: MqttOptions, node: str) -> MqttBridge:
+async def _embedded(stack: AsyncExitStack, make: Callable[..., MqttBridge], listen: MqttListen) -> MqttBridge:
     """A mosquitto where it is installed, else amqtt. Raises InvalidInput, Unavailable."""
-    program, listen = find_mosquitto(), options.listen
+    program = find_mosquitto()
     about = await asyncio.to_thread(embedded_broker)
     if program is not None:
         broker = await stack.enter_async_context(MosquittoBroker(program, listen))
-        bridge = MqttBridge(
-            steering,
-            broker.url,
-            node=node,
-            prefix=options.prefix,
-            shown=broker.shown,
-            websocket_url=broker.websocket_url,
-            about=about,
-        )
+        bridge = make(broker.url, reach=Reach(broker.shown, broker.websocket_url, about))
         return await stack.enter_async_context(bridge)
     if listen != replace(MqttListen(), port=listen.port):
         raise InvalidInput(
@@ -79,9 +87,9 @@ async def _embedded(stack: AsyncExitStack, steering: Steering, options: MqttOpti
             "(apt-get install mosquitto), or leave those options out",
             field="mqtt",
         )
-    from server.control.mqtt.broker import EmbeddedBroker
+    from server.control.mqtt.embedded.builtin import EmbeddedBroker
 
     built_in = await stack.enter_async_context(EmbeddedBroker(listen.port))
-    bridge = MqttBridge(steering, built_in.url, node=node, prefix=options.prefix, about=about)
+    bridge = make(built_in.url, reach=Reach(built_in.url, about=about))
     built_in.takes_retained = bridge.take_retained
     return await stack.enter_async_context(bridge)

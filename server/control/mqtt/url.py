@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from engine.errors import InvalidInput
+
+
+class Reach(NamedTuple):
+    """Where clients connect, without user and password, and what the broker is, in words for people."""
+
+    url: str
+    websocket_url: str | None = None
+    about: str = ""
+
+    @property
+    def shown(self) -> str:
+        return f"{self.url} ({self.about})" if self.about else self.url
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from engine.backends.artifact import (
     write_manifest,
 )
 from engine.backends.gpu import engine_files as engines
-from engine.backends.gpu.engine_files import Engine, Inputs, check, private, read, write
+from engine.backends.gpu.engine_files import EngineRecord, Inputs, check, private, read, write
 from engine.errors import ModelFilesError
 from engine.model.signature import signature
 from tests.engine.backends.test_artifact import pointing_at
@@ -63,7 +63,7 @@ def record(artifact: Artifact, tmp_path: Path) -> Path:
     )
     plan = folder / f"{inputs.stem}.plan"
     plan.write_bytes(b"code" * 100)
-    engine = Engine(
+    engine = EngineRecord(
         model="tiny",
         key=inputs.key,
         inputs=inputs,

@@ -175,7 +175,9 @@ def library(refitter: FakeRefitter, *, plan: object = SimpleNamespace(device_mem
     return Api("tensorrt", "11.4.0.106", module)
 
 
-def variant_of(record: Path, artifact: Artifact, variant: str, weights: tuple[str, ...]) -> engines.Engine:
+def variant_of(
+    record: Path, artifact: Artifact, variant: str, weights: tuple[str, ...]
+) -> engines.EngineRecord:
     """The same engine as it would have been built with that variant."""
     plain = engines.read(record)
     held = engines.weights_of(artifact, artifact.graph("decode"), variant)

@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from engine.backends.base import Sampler
-from engine.backends.euler import Euler
-from engine.backends.pytorch import make_sampler
+from engine.backends.pytorch import integrator
+from engine.backends.samplers import Euler, Integrator
 from engine.companions.unipc import UniPC
 from tests.engine.model.test_config import SPEC
 
@@ -34,7 +33,7 @@ def curved(x: npt.NDArray[np.float64], t: float) -> npt.NDArray[np.float64]:
     return np.asarray(np.sin(3 * x + 2 * t) - x * t)
 
 
-def played(sampler: Sampler, field: Field) -> npt.NDArray[np.float32]:
+def played(sampler: Integrator, field: Field) -> npt.NDArray[np.float32]:
     x = NOISE.astype(np.float32)
     for k, t in enumerate(sampler.times[:-1]):
         x = sampler.step(k, x, field(x.astype(np.float64), t).astype(np.float32))
@@ -110,7 +109,7 @@ def test_a_straight_path_arrives_exactly() -> None:
 
 def test_a_model_that_asks_for_it_gets_a_fresh_one_for_each_segment() -> None:
     spec = replace(SPEC, sampler="unipc", shift=7)
-    first, second = make_sampler(spec, 4), make_sampler(spec, 4)
+    first, second = integrator(spec, 4), integrator(spec, 4)
     assert isinstance(first, UniPC)
     assert np.array_equal(played(first, curved), played(second, curved))
 

@@ -15,6 +15,7 @@ import pytest
 from starlette.datastructures import QueryParams
 
 import server.http.problems
+from engine import images
 from engine.backends.fake import FAKE_SPEC
 from engine.errors import InvalidInput, PsistreamError
 from engine.runtime.log.header import HEADER
@@ -138,7 +139,7 @@ def test_every_code_of_an_error_is_explained() -> None:
         kind = kinds.pop()
         kinds += kind.__subclasses__()
         codes.add(kind.code)
-    sources = (Path(topics.__file__).parent).glob("*.py")
+    sources = Path(topics.__file__).parent.glob("*.py")
     codes |= {
         code
         for path in sources
@@ -176,17 +177,17 @@ def test_the_examples_for_the_shell_do_what_they_say() -> None:
     assert f"`rewind_s` seconds of video ago, {BACK_RULE}" in DOC
 
 
-def test_the_rates_are_those_of_the_code() -> None:
-    for told, rate, burst in (
-        (
-            "opens {} session per second, forks included, in bursts of {}",
-            services.NEW_PER_S,
-            services.NEW_BURST,
-        ),
-        ("takes {} viewers per second, in bursts of {}", services.JOIN_PER_S, services.JOIN_BURST),
-        ("{} snapshots and logs per second, in bursts of {}", services.EXPORT_PER_S, services.EXPORT_BURST),
+def test_the_rates_and_limits_are_those_of_the_code() -> None:
+    for told, shares in (
+        ("opening a session, forks included", services.OPENINGS),
+        ("joining as a viewer", services.JOININGS),
+        ("snapshots and logs", services.EXPORTS),
     ):
-        assert told.format(f"{rate:g}", burst) in DOC
+        cells = " | ".join(f"{rate} ({burst})" for rate, burst in shares)
+        assert f"| {told} | {cells} |" in DOC
+    limits = images.OF_STRANGERS
+    assert f"{limits.side} pixels a side and {limits.pixels / 1e6:g} megapixels" in DOC
+    assert f"at most {limits.aspect:g} times the other" in DOC
 
 
 def test_the_mqtt_tables_and_examples_are_those_of_the_code() -> None:
@@ -214,7 +215,7 @@ def test_the_mqtt_tables_and_examples_are_those_of_the_code() -> None:
 def test_the_table_of_brokers_names_tests_that_exist() -> None:
     table = DOC.split("### What works with which broker", 1)[1]
     named = set(re.findall(r"`(test_\w+)` \|$", table, re.M))
-    sources = [path.read_text() for path in Path(__file__).parent.glob("test_*.py")]
+    sources = [path.read_text() for path in (Path(__file__).parent / "mqtt").glob("test_*.py")]
     assert len(named) > 10
     assert not [name for name in named if not any(f"def {name}(" in source for source in sources)]
 

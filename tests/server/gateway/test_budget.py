@@ -11,7 +11,7 @@ from server.gateway.budget import MAX_NAMES, Budgets, OverBudget, device_s
 from server.http.auth import client_name
 from server.worker.messages import SegmentStats, SetViewers, Stalled
 from tests.rigs.fakes import ManualClock
-from tests.rigs.server_rig import FakeWorker, config, gateway, live, until
+from tests.rigs.server_rig import FakeWorker, config, gateway, join, live, until
 
 
 def test_a_client_has_a_share_of_sessions_and_gets_a_place_back() -> None:
@@ -128,14 +128,14 @@ async def test_a_client_that_has_used_up_its_share_is_throttled_until_half_of_it
     clock = ManualClock()
     async with gateway(clock, client_device_s=6.0) as (gate, workers, _):
         mine = await gate.open("mine", client="a")
-        mine.fanout._join("vp8", mine.fanout.track("vp8"))
+        join(mine.fanout)
         for segment in range(2):
             stats = SegmentStats(mine.id, 0, segment, 0, {"total": 3500.0}, 0.0, 0, 0, 1000, 0.5)
             workers[0].tell(stats)
         await until(lambda: mine.throttled, "hold")
         assert SetViewers(mine.id, {}, throttled=True) in workers[0].commands
         assert gate.info(mine.id).buffering == Stall(1.0, 1.0, 40.0)
-        mine.fanout._join("vp8", mine.fanout.track("vp8"))  # a viewer that joins now waits as well
+        join(mine.fanout)  # a viewer that joins now waits as well
         assert SetViewers(mine.id, {"vp8": 2}) not in workers[0].commands
         clock.advance(40.0)
         await until(lambda: not mine.throttled, "end of the hold")
@@ -155,7 +155,7 @@ async def test_a_throttled_client_is_told_anew_what_is_still_charged(monkeypatch
     async with gateway(clock, client_device_s=6.0) as (gate, workers, _):
         mine, other = await gate.open("mine", client="a"), await gate.open("other", client="a")
         for session in (mine, other):
-            session.fanout._join("vp8", session.fanout.track("vp8"))
+            join(session.fanout)
         workers[0].tell(spent(mine.id, 0, 6.0))
         await until(lambda: mine.throttled and other.throttled, "hold of all that this client has")
         assert gate.info(mine.id).buffering == Stall(1.0, 1.0, 30.0)
@@ -176,7 +176,7 @@ async def test_a_throttled_client_is_told_anew_what_is_still_charged(monkeypatch
 async def test_a_session_is_throttled_with_the_segment_that_used_up_the_rest() -> None:
     async with gateway(ManualClock(), client_device_s=6.0) as (gate, workers, _):
         mine = await gate.open("mine", client="a")
-        mine.fanout._join("vp8", mine.fanout.track("vp8"))
+        join(mine.fanout)
         workers[0].tell(spent(mine.id, 0, 6.0))
         assert mine.throttled
         assert workers[0].commands[-1] == SetViewers(mine.id, {}, throttled=True)

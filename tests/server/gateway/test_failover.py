@@ -22,7 +22,18 @@ from server.gateway.gateway import Gateway
 from server.worker.base import Applied
 from server.worker.messages import Command, Exported, ExportSession, Hung, SetViewers, SubmitControl
 from tests.rigs.fakes import ManualClock
-from tests.rigs.server_rig import FakeWorker, applied, gateway, live, opened, packet, recorded, stats, until
+from tests.rigs.server_rig import (
+    FakeWorker,
+    applied,
+    gateway,
+    join,
+    live,
+    opened,
+    packet,
+    recorded,
+    stats,
+    until,
+)
 
 
 @pytest.fixture
@@ -133,7 +144,7 @@ async def test_held_keys_and_pauses_are_restored_without_anybody_hearing_of_it()
 async def test_viewers_are_told_for_how_long_the_picture_stands() -> None:
     clock = ManualClock()
     async with gateway(clock) as (gate, workers, heard):
-        gate.session("main").fanout._join("vp8", gate.session("main").fanout.track("vp8"))
+        join(gate.session("main").fanout)
         workers[0].tell(stats())
         heard.clear()
         workers[0].die()
@@ -201,7 +212,7 @@ async def test_who_slept_is_no_suspect_however_often_workers_die() -> None:
     async with gateway(clock) as (gate, workers, heard):
         asleep, paused, watched = gate.session("main"), await gate.open("b"), await gate.open("c")
         for session in (paused, watched):
-            session.fanout._join("vp8", session.fanout.track("vp8"))
+            join(session.fanout)
         workers[0].tell(replace(paused.info, paused=True))
         clock.advance(10.0)  # the worker's grace for who is not watched
         for number in (2, 3, 4):
@@ -294,7 +305,7 @@ async def test_a_worker_that_does_nothing_while_somebody_watches_is_replaced() -
     clock = ManualClock()
     async with gateway(clock, hang_limit_s=30.0) as (gate, workers, _):
         clock.advance(1000.0)  # nobody watches: no news is no sign of anything, as long as it lives
-        gate.session("main").fanout._join("vp8", gate.session("main").fanout.track("vp8"))
+        join(gate.session("main").fanout)
         clock.advance(29.0)
         workers[0].tell(packet(1))
         assert gate.overdue() == ["main"]

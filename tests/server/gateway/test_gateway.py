@@ -15,7 +15,7 @@ from server.metrics import Metrics
 from server.worker.base import Applied, Event
 from server.worker.messages import Command, SegmentStats, Stalled, WorkerReady
 from tests.rigs.fakes import ManualClock
-from tests.rigs.server_rig import FakeWorker, applied, config, gateway, until
+from tests.rigs.server_rig import FakeWorker, applied, config, gateway, join, until
 
 PAUSE = Control("c1", Pause())
 
@@ -210,7 +210,7 @@ async def test_a_watched_session_that_stands_still_is_told() -> None:
     clock = ManualClock()
     async with gateway(clock) as (gate, workers, _):
         assert gate.overdue() == []
-        gate.session("main").fanout._join("vp8", gate.session("main").fanout.track("vp8"))
+        join(gate.session("main").fanout)
         assert gate.overdue() == []
         clock.advance(2.1)
         assert gate.overdue() == ["main"]
@@ -248,7 +248,7 @@ async def test_who_waits_is_told_again_and_again(monkeypatch: pytest.MonkeyPatch
 async def test_a_slow_device_is_not_taken_for_one_that_hangs() -> None:
     clock = ManualClock()
     async with gateway(clock) as (gate, workers, _):
-        gate.session("main").fanout._join("vp8", gate.session("main").fanout.track("vp8"))
+        join(gate.session("main").fanout)
         workers[0].tell(Stalled("main", Stall(0.01, 0.2, 60.0)))
         clock.advance(65.0)
         assert gate.overdue() == []
@@ -275,7 +275,7 @@ async def test_sessions_that_sleep_are_counted_apart(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.01)
     async with gateway() as (gate, workers, _):
         await gate.open("mine")
-        gate.session("main").fanout._join("vp8", gate.session("main").fanout.track("vp8"))
+        join(gate.session("main").fanout)
         await until(lambda: _figure(gate, "psistream_sessions_asleep") == 1, "one that nobody watches")
         workers[0].tell(SessionInfo("main", "", 0, True, None, 0, 0, 0, 0))
         await until(lambda: _figure(gate, "psistream_sessions_asleep") == 2, "one that is paused")

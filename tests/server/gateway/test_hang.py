@@ -11,18 +11,13 @@ from engine.types import OpenSession, SessionInfo, Stall
 from server.gateway.gateway import Gateway
 from server.worker.messages import Hung, Stalled
 from tests.rigs.fakes import ManualClock
-from tests.rigs.server_rig import gateway, opened, stats, until
+from tests.rigs.server_rig import gateway, join, opened, stats, until
 
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Upkeep and test sleep on one event loop, which wakes them in order: after 0.05 s it has been there."""
     monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.005)
-
-
-def join(gate: Gateway, session: str) -> None:
-    """Somebody watches."""
-    fanout = gate.session(session).fanout
-    fanout._join("vp8", fanout.track("vp8"))
 
 
 def buffering_total(gate: Gateway) -> float | None:
@@ -35,8 +30,8 @@ async def test_who_watches_is_told_that_the_picture_stands_while_the_device_hang
     async with gateway(clock, hang_limit_s=30.0) as (gate, workers, heard):
         paused, asleep = await gate.open("paused"), await gate.open("asleep")
         workers[0].tell(replace(paused.info, paused=True))
-        join(gate, "main")
-        join(gate, paused.id)
+        join(gate.session("main").fanout)
+        join(paused.fanout)
         workers[0].tell(stats(segment=1))  # 0.5 s that are shown still
         workers[0].tell(Hung(1.5))
         heard.clear()
@@ -62,7 +57,7 @@ async def test_who_watches_is_told_that_the_picture_stands_while_the_device_hang
 async def test_who_watches_is_told_that_the_picture_stands_while_the_worker_is_silent() -> None:
     clock = ManualClock()
     async with gateway(clock, hang_limit_s=30.0) as (gate, workers, heard):
-        join(gate, "main")
+        join(gate.session("main").fanout)
         workers[0].mute = True
         for _ in range(2):
             clock.advance(2.0)
@@ -84,7 +79,7 @@ async def test_who_watches_is_told_that_the_picture_stands_while_the_worker_is_s
 
 async def test_what_the_worker_says_when_it_is_back_counts() -> None:
     async with gateway(ManualClock(), hang_limit_s=30.0) as (gate, workers, _):
-        join(gate, "main")
+        join(gate.session("main").fanout)
         workers[0].tell(Hung(1.5))
         await until(lambda: gate.info("main").buffering, "word of the hang")
         workers[0].tell(Hung(None))

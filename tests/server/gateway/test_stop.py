@@ -22,7 +22,7 @@ async def test_viewers_hear_that_the_server_is_stopping() -> None:
         async with live() as server:
             await viewer.accept(await server.http.post("/v1/sessions/main/whep", content=sdp, headers=SDP))
             await until(lambda: viewer.messages, "word on the data channel")
-        await until(lambda: viewer.heard("closed"), "farewell", 2.0)
+        await until(lambda: viewer.heard("closed"), "farewell")
         assert viewer.heard("closed") == [GOODBYE]
 
 

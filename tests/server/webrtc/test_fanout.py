@@ -1,149 +1,179 @@
-"""Fan-out: begin at a keyframe, bounded queues, and a slow viewer slows nobody."""
+"""Fan-out: begin at a keyframe, change rungs at a keyframe, and a slow viewer slows nobody."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
-import pytest
-from aiortc.mediastreams import MediaStreamError
-
-from server.webrtc.adapter import Payloads
-from server.webrtc.fanout import QUEUE, Fanout, PacketTrack
+from server.webrtc.fanout import AT_ONCE, Fanout, Subscription
+from server.webrtc.packetize import Payloads
 from tests.rigs.server_rig import packet
 
 
 class Hall:
-    """A fan-out and what it asked for."""
+    """A fan-out, what it asked for and what its viewers got."""
 
     def __init__(self) -> None:
         self.counts: list[dict[str, int]] = []
         self.keyframes: list[str] = []
         self.fanout = Fanout(self.counts.append, self.keyframes.append)
 
-    async def join(self, codec: str = "vp8") -> tuple[PacketTrack, asyncio.Task[Payloads]]:
-        """A track and its first read, under way."""
-        track = self.fanout.track(codec)
-        read = asyncio.get_running_loop().create_task(track.recv())
-        await asyncio.sleep(0)
-        return track, read
+    def join(self, codec: str = "vp8", rung: int = 0) -> tuple[Subscription, list[int]]:
+        """A viewer that takes everything, and the numbers of the frames that it got."""
+        got: list[int] = []
 
-    def play(self, frames: range, keyframes: tuple[int, ...] = ()) -> None:
+        def take(frame: Payloads) -> bool:
+            got.append(frame.timestamp // 5625)
+            return True
+
+        subscription = Subscription(codec, take, rung)
+        assert self.fanout.join(subscription)
+        return subscription, got
+
+    def play(self, frames: range, keyframes: tuple[int, ...] = (), rung: int = 0, codec: str = "vp8") -> None:
         for frame in frames:
-            self.fanout.push(packet(frame, keyframe=frame in keyframes))
+            self.fanout.push(replace(packet(frame, keyframe=frame in keyframes, codec=codec), rung=rung))
 
 
-async def drain(track: PacketTrack) -> list[int]:
-    """The frame numbers that wait in a track."""
-    got = []
-    while track._queue:
-        got.append((await track.recv()).timestamp // 5625)
-    return got
-
-
-async def test_a_viewer_counts_from_its_first_read_and_asks_for_a_keyframe() -> None:
+def test_a_viewer_counts_from_joining_on_and_asks_for_a_keyframe() -> None:
     hall = Hall()
-    hall.fanout.track("vp8")
     assert hall.fanout.count == 0
-    _, read = await hall.join()
+    hall.join()
     assert (hall.counts, hall.keyframes) == ([{"vp8": 1}], ["vp8"])
-    read.cancel()
 
 
-async def test_a_late_joiner_begins_at_a_keyframe() -> None:
+def test_a_late_joiner_begins_at_a_keyframe() -> None:
     """Anything before it would be decoded into garbage, or not at all."""
     hall = Hall()
-    track, read = await hall.join()
+    viewer, got = hall.join()
     hall.play(range(3, 9), keyframes=(6,))
-    assert (await read).timestamp == 6 * 5625
-    assert await drain(track) == [7, 8]
-    assert track.dropped == 0
+    assert got == [6, 7, 8]
+    assert viewer.dropped == 0
 
 
-async def test_overflow_drops_to_the_next_keyframe_and_counts() -> None:
+def test_a_viewer_that_takes_nothing_skips_to_the_next_keyframe_and_the_others_get_everything() -> None:
     hall = Hall()
-    track, read = await hall.join()
-    hall.play(range(1), keyframes=(0,))
-    await read
-    hall.play(range(1, 14), keyframes=(12,))  # the queue is full at 8, frame 9 overflows
-    assert await drain(track) == [12, 13]
-    assert track.dropped == QUEUE + 1 + 2  # what waited, what overflowed, and up to the keyframe
-    assert hall.keyframes == ["vp8", "vp8"]  # at joining, and once to go on
+    _, fast = hall.join()
+    room = [True]
+    slow = Subscription("vp8", lambda frame: room[0])
+    hall.fanout.join(slow)
+    hall.play(range(3), keyframes=(0,))
+    room[0] = False
+    hall.play(range(3, 5))
+    room[0] = True
+    hall.play(range(5, 10), keyframes=(8,))
+    assert fast == list(range(10))
+    assert (slow.sent, slow.dropped) == (5, 5)
+    assert hall.keyframes == ["vp8", "vp8", "vp8"]  # two joined, and one had to skip
 
 
-async def test_overflow_at_a_keyframe_goes_on_with_it() -> None:
+def test_codecs_and_rungs_have_viewers_of_their_own() -> None:
     hall = Hall()
-    track, read = await hall.join()
-    hall.play(range(1), keyframes=(0,))
-    await read
-    hall.play(range(1, 11), keyframes=(9,))
-    assert await drain(track) == [9, 10]
-    assert track.dropped == QUEUE
+    _, vp8 = hall.join("vp8")
+    _, low = hall.join("vp8", rung=2)
+    _, h264 = hall.join("h264")
+    assert hall.fanout.viewers == {"vp8": 1, "vp8/2": 1, "h264": 1}
+    hall.play(range(1), keyframes=(0,), codec="h264")
+    hall.play(range(2), keyframes=(0,), rung=2)
+    assert (vp8, low, h264) == ([], [0, 1], [0])
 
 
-async def test_a_slow_viewer_drops_and_the_others_get_everything() -> None:
+def test_a_step_up_happens_at_the_new_rungs_keyframe_without_a_gap() -> None:
     hall = Hall()
-    slow, slow_read = await hall.join()
-    fast, fast_read = await hall.join()
-    hall.play(range(1), keyframes=(0,))
-    await slow_read
-    await fast_read
-    seen = []
-    for frame in range(1, 60):
-        hall.play(range(frame, frame + 1))
-        seen += await drain(fast)
-    assert seen == list(range(1, 60))
-    assert fast.dropped == 0
-    assert slow.dropped == 59
-    assert len(slow._queue) <= QUEUE
+    viewer, got = hall.join(rung=1)
+    hall.play(range(2), keyframes=(0,), rung=1)
+    hall.fanout.move(viewer, 0, at_once=False)
+    assert hall.fanout.viewers == {"vp8": 1, "vp8/1": 1}
+    assert hall.keyframes == ["vp8/1", "vp8"]
+    hall.play(range(2, 3), rung=0)  # no keyframe yet
+    hall.play(range(2, 3), rung=1)
+    hall.play(range(3, 4), keyframes=(3,), rung=0)
+    hall.play(range(3, 5), rung=1)
+    hall.play(range(4, 6), rung=0)
+    assert got == [0, 1, 2, 3, 4, 5]
+    assert hall.fanout.viewers == {"vp8": 1}
 
 
-async def test_a_packet_is_cut_into_payloads_once_for_all() -> None:
+def test_a_frame_is_not_shown_twice_where_the_new_rung_is_late_by_one() -> None:
     hall = Hall()
-    reads = [(await hall.join())[1] for _ in range(3)]
+    viewer, got = hall.join(rung=1)
+    hall.play(range(2), keyframes=(0,), rung=1)
+    hall.fanout.move(viewer, 0, at_once=False)
+    hall.play(range(2, 3), rung=1)
+    hall.play(range(2, 3), keyframes=(2,), rung=0)
+    assert got == [0, 1, 2]
+    assert hall.keyframes[-2:] == ["vp8", "vp8"]  # asked again
+    hall.play(range(3, 4), keyframes=(3,), rung=0)
+    assert got == [0, 1, 2, 3]
+
+
+def test_a_step_down_at_once_sends_nothing_more_of_the_rung_that_was_too_much() -> None:
+    hall = Hall()
+    viewer, got = hall.join()
+    hall.play(range(2), keyframes=(0,))
+    hall.fanout.move(viewer, 2, at_once=True)
+    hall.play(range(2, 4))
+    assert hall.fanout.viewers == {"vp8/2": 1}
+    hall.play(range(4, 6), keyframes=(4,), rung=2)
+    assert got == [0, 1, 4, 5]
+
+
+def test_a_packet_is_cut_into_payloads_once_for_all() -> None:
+    hall = Hall()
+    seen: list[Payloads] = []
+
+    def take(frame: Payloads) -> bool:
+        seen.append(frame)
+        return True
+
+    for _ in range(3):
+        hall.fanout.join(Subscription("vp8", take))
     assert hall.fanout.push(packet(0, keyframe=True)) == 3
-    first, *others = [await read for read in reads]
-    assert all(other.payloads is first.payloads for other in others)
+    assert all(each.payloads is seen[0].payloads for each in seen)
 
 
-async def test_codecs_have_viewers_of_their_own() -> None:
+async def test_a_large_hall_is_served_in_turns_and_in_order() -> None:
+    """Other work on the event loop need not wait until hundreds have got their frame."""
     hall = Hall()
-    _, vp8 = await hall.join("vp8")
-    _, h264 = await hall.join("h264")
-    assert hall.fanout.viewers == {"vp8": 1, "h264": 1}
-    assert hall.fanout.push(packet(0, keyframe=True, codec="h264")) == 1
-    assert not vp8.done()
-    vp8.cancel()
-    h264.cancel()
+    got = [hall.join()[1] for _ in range(3 * AT_ONCE)]
+    hall.play(range(3), keyframes=(0,))
+    assert 0 < sum(map(len, got)) <= 3 * AT_ONCE
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert got == [[0, 1, 2]] * (3 * AT_ONCE)
 
 
-async def test_leaving_ends_the_track_and_counts_once() -> None:
+def test_picture_ids_rise_across_rungs() -> None:
+    """A browser drops a frame whose id is below that of the last one, whatever rung it came from."""
     hall = Hall()
-    track, read = await hall.join()
-    hall.fanout.leave(track)
-    hall.fanout.leave(track)
-    with pytest.raises(MediaStreamError):
-        await read
+    ids: list[int] = []
+
+    def take(frame: Payloads) -> bool:
+        ids.append(int.from_bytes(frame.payloads[0][2:4], "big") & 0x7FFF)
+        return True
+
+    viewer = Subscription("vp8", take, 1)
+    hall.fanout.join(viewer)
+    hall.play(range(4), keyframes=(0,), rung=1)
+    hall.fanout.move(viewer, 0, at_once=True)
+    hall.play(range(4, 6), keyframes=(4,), rung=0)
+    hall.fanout.move(viewer, 1, at_once=True)
+    hall.play(range(6, 8), keyframes=(6,), rung=1)
+    assert ids == sorted(set(ids))
+    assert len(ids) == 8
+
+
+def test_leaving_counts_once() -> None:
+    hall = Hall()
+    viewer, _ = hall.join()
+    hall.fanout.leave(viewer)
+    hall.fanout.leave(viewer)
     assert hall.counts == [{"vp8": 1}, {}]
 
 
-async def test_the_end_of_a_session_ends_its_tracks_and_those_that_come_late() -> None:
+def test_the_end_of_a_session_ends_it_for_all_and_for_those_that_come_late() -> None:
     hall = Hall()
-    _, read = await hall.join()
-    late = hall.fanout.track("vp8")
+    hall.join()
     hall.fanout.close()
-    for end in (read, late.recv()):
-        with pytest.raises(MediaStreamError):
-            await end
+    assert not hall.fanout.join(Subscription("vp8", lambda frame: True))
     assert hall.fanout.push(packet(0, keyframe=True)) == 0
-
-
-async def test_the_first_frame_that_left_is_told_once() -> None:
-    hall = Hall()
-    track, read = await hall.join()
-    told: list[int] = []
-    track.on_sent = told.append
-    hall.play(range(4, 7), keyframes=(4,))
-    await read
-    assert told == []
-    await drain(track)
-    assert told == [4 * 5625]

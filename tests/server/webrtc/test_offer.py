@@ -1,11 +1,12 @@
-"""Offers: what is wrong with one is said in plain words, before anything is opened for it."""
+"""Offers: what is wrong with one is said in plain words, and what players offer besides is no fault."""
 
 from __future__ import annotations
 
 import pytest
 
 from engine.errors import InvalidInput
-from server.webrtc.offer import MAX_SDP_BYTES, NotAcceptable, Offer, read_offer
+from server.webrtc.answer import inner_offer
+from server.webrtc.offer import MAX_SDP_BYTES, NotAcceptable, Offer, read_candidates, read_offer
 from tests.rigs.server_rig import watcher
 
 HEAD = ["v=0", "o=- 1 1 IN IP4 0.0.0.0", "s=-", "t=0 0", "a=group:BUNDLE 0 1"]
@@ -16,13 +17,10 @@ TRANSPORT = [
     "a=fingerprint:sha-256 " + ":".join(["AB"] * 32),
     "a=setup:actpass",
 ]
+MEDIA = ["c=IN IP4 0.0.0.0", "a=mid:0", "a=recvonly", "a=rtcp-mux", *TRANSPORT]
 VIDEO = [
     "m=video 9 UDP/TLS/RTP/SAVPF 96 97",
-    "c=IN IP4 0.0.0.0",
-    "a=mid:0",
-    "a=recvonly",
-    "a=rtcp-mux",
-    *TRANSPORT,
+    *MEDIA,
     "a=rtpmap:96 VP8/90000",
     "a=rtpmap:97 H264/90000",
     "a=fmtp:97 packetization-mode=1;profile-level-id=42e01f",
@@ -34,6 +32,15 @@ def read(*lines: str) -> Offer:
     return read_offer("\r\n".join(lines).encode())
 
 
+def h264(*fmtps: str, vp8: bool = False) -> Offer:
+    """An offer of these H.264 payload types, and of VP8 after them."""
+    formats = [str(100 + i) for i in range(len(fmtps))] + (["96"] if vp8 else [])
+    lines = [f"m=video 9 UDP/TLS/RTP/SAVPF {' '.join(formats)}", *MEDIA]
+    for number, fmtp in zip(formats, fmtps, strict=False):
+        lines += [f"a=rtpmap:{number} H264/90000", *([f"a=fmtp:{number} {fmtp}"] if fmtp else [])]
+    return read(*ALONE, *lines, *(["a=rtpmap:96 VP8/90000"] if vp8 else []))
+
+
 def without(lines: list[str], start: str) -> list[str]:
     left = [line for line in lines if not line.startswith(start)]
     assert len(left) < len(lines)
@@ -43,33 +50,115 @@ def without(lines: list[str], start: str) -> list[str]:
 async def test_what_aiortc_offers_is_read() -> None:
     async with watcher() as viewer:
         offer = read_offer((await viewer.offer()).encode())
-    assert offer.codecs == ("vp8", "h264")
+    assert [c.codec for c in offer.codecs] == ["vp8", "h264", "h264"]
+    assert offer.codecs[0].rtx is not None
     assert offer.candidates
-    assert "a=candidate" not in offer.sdp
-    assert "a=end-of-candidates" not in offer.sdp
+    assert "a=candidate" not in inner_offer(offer)
+
+
+# ---- codecs ----
 
 
 def test_the_codec_is_the_first_of_ours_on_the_m_line() -> None:
     """Whatever order the rtpmap lines have."""
-    assert read(*HEAD, *VIDEO, *DATA).pick(None) == "vp8"
+    assert read(*HEAD, *VIDEO, *DATA).pick(None).codec == "vp8"
     safari = [line.replace("SAVPF 96 97", "SAVPF 97 96") for line in VIDEO]
-    assert read(*HEAD, *safari, *DATA).pick(None) == "h264"
+    assert read(*HEAD, *safari, *DATA).pick(None).codec == "h264"
 
 
 def test_a_codec_can_be_asked_for() -> None:
     offer = read(*ALONE, *VIDEO)
-    assert offer.pick("h264") == "h264"
+    assert offer.pick("h264").format == "97"
     with pytest.raises(InvalidInput, match="one of vp8, h264"):
-        offer.pick("av1")
+        offer.pick("theora")
     without_h264 = [line for line in VIDEO if ":97 " not in line]
     with pytest.raises(NotAcceptable, match="H264"):
         read(*ALONE, *without_h264).pick("h264")
 
 
 def test_an_offer_with_no_codec_of_ours_is_not_acceptable() -> None:
-    other = [line.replace("VP8/", "VP9/").replace("H264/", "AV1/") for line in VIDEO]
+    other = [line.replace("VP8/", "H265/").replace("H264/", "H263-1998/") for line in VIDEO]
     with pytest.raises(NotAcceptable, match="VP8, H264"):
         read(*ALONE, *other).pick(None)
+
+
+@pytest.mark.parametrize("profile", ["42001f", "42e01f", "4d001f", "4d401f", "58a01f", "64001f", "640c1f"])
+def test_a_decoder_of_any_common_h264_profile_plays_what_is_sent(profile: str) -> None:
+    """The encoder makes Constrained Baseline, which Main and High decoders have to play."""
+    chosen = h264(f"packetization-mode=1;profile-level-id={profile}").pick(None, 30)
+    assert (chosen.codec, chosen.format) == ("h264", "100")
+
+
+@pytest.mark.parametrize(
+    "fmtp",
+    [
+        "packetization-mode=0;profile-level-id=42e01f",
+        "profile-level-id=42e01f",
+        "packetization-mode=1;profile-level-id=42e00a",
+        "packetization-mode=1;profile-level-id=fe001f",
+        "packetization-mode=1;profile-level-id=nonsense",
+        "packetization-mode=1",
+        "",
+    ],
+    ids=["mode 0", "no mode", "level 1", "unknown profile", "no hex", "no profile", "nothing"],
+)
+def test_h264_that_the_viewer_could_not_play_is_passed_over(fmtp: str) -> None:
+    """A High decoder of too low a level, say, gets the VP8 that it offers next, or a 406 if that was all."""
+    assert h264(fmtp, vp8=True).pick(None, 30).codec == "vp8"
+    with pytest.raises(NotAcceptable, match="packetization-mode=1 and at least level 3"):
+        h264(fmtp).pick(None, 30)
+
+
+def test_the_first_h264_that_can_be_played_is_taken() -> None:
+    offer = h264(
+        "packetization-mode=0;profile-level-id=42e01f", "packetization-mode=1;profile-level-id=42e01f"
+    )
+    assert offer.pick(None, 31).format == "101"
+    with pytest.raises(NotAcceptable):
+        offer.pick(None, 32)
+
+
+# ---- parts ----
+
+
+def test_of_a_reordered_bundle_the_first_names_the_transport() -> None:
+    other = [line.replace("abcd", "wxyz") for line in DATA]
+    offer = read(*HEAD[:-1], "a=group:BUNDLE 1 0", *VIDEO, *other)
+    assert offer.shared == ("1", "0")
+    assert offer.ufrag == "wxyz"
+    assert offer.data is not None
+
+
+def test_a_channel_outside_the_bundle_is_left_out_and_the_video_is_taken() -> None:
+    for head in (HEAD[:-1], ALONE, [*HEAD[:-1], "a=group:BUNDLE 7 0"]):
+        offer = read(*head, *VIDEO, *DATA)
+        assert (offer.mid, offer.data, offer.shared) == ("0", None, ("0",))
+
+
+def test_parts_that_nobody_knows_or_that_are_off_are_no_fault() -> None:
+    offer = read(*ALONE, "m=text 9 RTP/AVP 98", "a=mid:2", "m=audio 0 UDP/TLS/RTP/SAVPF 0", "a=mid:3", *VIDEO)
+    assert offer.shared == ("0",)
+
+
+def test_a_part_at_port_0_is_off_unless_it_is_there_for_the_bundle_only() -> None:
+    off = [line.replace("m=video 9", "m=video 0") for line in VIDEO]
+    with pytest.raises(InvalidInput, match="no video part that receives"):
+        read(*ALONE, *off)
+    first = ["m=audio 9 UDP/TLS/RTP/SAVPF 0", "a=mid:1", "a=rtcp-mux", *TRANSPORT]
+    offer = read(*HEAD[:-1], "a=group:BUNDLE 1 0", *first, *off, "a=bundle-only")
+    assert offer.shared == ("1", "0")
+
+
+def test_without_a_direction_a_part_receives() -> None:
+    assert read(*ALONE, *without(VIDEO, "a=recvonly")).mid == "0"
+
+
+def test_transport_lines_may_stand_above_all_parts() -> None:
+    bare = [line for line in VIDEO if line not in TRANSPORT]
+    assert read(*ALONE, *TRANSPORT, *bare).ufrag == "abcd"
+
+
+# ---- faults ----
 
 
 @pytest.mark.parametrize(
@@ -78,11 +167,8 @@ def test_an_offer_with_no_codec_of_ours_is_not_acceptable() -> None:
         (["hello"], "must begin with v=0"),
         ([""], "must begin with v=0"),
         (HEAD, "no m= part"),
-        (["v=0", "c=IN IP9 x"], "cannot be parsed"),
         ([*HEAD, "m=video nine UDP"], "cannot be parsed"),
-        ([*HEAD, *VIDEO, "a=fmtp:55 x=1"], "cannot be parsed"),
-        ([*HEAD, *VIDEO, "a=setup:sideways"], "cannot be parsed"),
-        ([*HEAD, *VIDEO, "a=rtpmap:1"], "cannot be parsed"),
+        ([*HEAD, "m=video 9 X"], "cannot be parsed"),
         ([*HEAD, *DATA], "no video part that receives"),
         ([*HEAD, *without(VIDEO, "a=ice-ufrag")], "ice-ufrag"),
         ([*HEAD, *without(VIDEO, "a=ice-pwd")], "ice-pwd"),
@@ -91,13 +177,8 @@ def test_an_offer_with_no_codec_of_ours_is_not_acceptable() -> None:
         ([*HEAD, *without(VIDEO, "a=mid")], "a=mid"),
         ([*HEAD, *VIDEO, *VIDEO], "a=mid of its own"),
         ([*HEAD, *without(VIDEO, "a=rtcp-mux")], "rtcp-mux"),
-        ([*HEAD, *VIDEO, *without(DATA, "a=sctp-port")], "sctp-port"),
         ([*HEAD, *[line.replace("recvonly", "sendonly") for line in VIDEO]], "no video part that receives"),
-        ([*HEAD, *VIDEO, "m=text 9 RTP/AVP 98", "a=mid:2", *TRANSPORT], "text part"),
-        ([*HEAD, *VIDEO * 9], "more than 8"),
-        ([*HEAD[:-1], *VIDEO, *DATA], "BUNDLE"),
-        ([*HEAD[:-1], "a=group:BUNDLE 1 0", *VIDEO, *DATA], "BUNDLE"),
-        ([*ALONE, *VIDEO, *DATA], "BUNDLE"),
+        ([*HEAD, *VIDEO * 17], "more than 16"),
     ],
 )
 def test_faults_are_named(lines: list[str], message: str) -> None:
@@ -106,11 +187,21 @@ def test_faults_are_named(lines: list[str], message: str) -> None:
     assert refused.value.field == "sdp"
 
 
+@pytest.mark.parametrize("line", ["a=setup:sideways", "a=fingerprint:sha-256"])
+def test_what_aiortc_could_not_read_is_refused_before_it_sees_it(line: str) -> None:
+    name = line.partition(":")[0]
+    with pytest.raises(InvalidInput, match="parsed"):
+        inner_offer(read(*ALONE, *[line if each.startswith(name) else each for each in VIDEO]))
+
+
 def test_a_huge_offer_and_one_that_is_not_text_are_refused() -> None:
     with pytest.raises(InvalidInput, match="at most 65536"):
         read_offer(b"v=0" + b"\n" * MAX_SDP_BYTES)
     with pytest.raises(InvalidInput, match="UTF-8"):
         read_offer(b"v=0\n\xff\xfe")
+
+
+# ---- candidates ----
 
 
 def test_candidates_of_use_are_kept() -> None:
@@ -124,7 +215,16 @@ def test_candidates_of_use_are_kept() -> None:
     ]
     offer = read(*HEAD, *VIDEO, *candidates, "a=end-of-candidates", *DATA)
     assert [c.port for c in offer.candidates] == [5000, 6000]
-    assert {c.sdpMid for c in offer.candidates} == {"0"}
+
+
+def test_candidates_of_other_parts_are_left_out() -> None:
+    lines = [
+        "a=mid:0",
+        "a=candidate:1 1 udp 2130706431 192.0.2.7 5000 typ host",
+        "a=mid:9",
+        "a=candidate:1 1 udp 2130706431 192.0.2.7 5009 typ host",
+    ]
+    assert [c.port for c in read_candidates(lines, ("0", "1"))] == [5000]
 
 
 def test_candidates_without_end_do_not_pile_up() -> None:

@@ -14,7 +14,7 @@ from av.video.codeccontext import VideoCodecContext
 from engine.errors import InvalidInput
 from engine.types import ByteArray
 from server.config import MediaConfig
-from server.worker.encoder import CODECS, Encoded, Encoder, ToYuv
+from server.worker.encoder import CODECS, Encoded, Encoder, ToYuv, h264_level
 
 
 def drawing(shift: int = 0) -> ByteArray:
@@ -104,6 +104,49 @@ def test_the_bitrate_follows_the_size_within_limits() -> None:
 def test_settings_out_of_range_are_refused(field: str, value: int) -> None:
     with pytest.raises(InvalidInput, match="must be"):
         MediaConfig(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("size", "fps", "bitrate_bps", "level"),
+    [((320, 192), 16, 300_000, 12), ((320, 192), 16, 900_000, 20), ((848, 480), 24, 1_200_000, 30)],
+)
+def test_h264_says_the_level_that_it_needs(
+    size: tuple[int, int], fps: int, bitrate_bps: int, level: int
+) -> None:
+    """A decoder of a lower level would refuse the stream, one of this level must play it."""
+    assert h264_level(*size, fps, bitrate_bps) == level
+    frame = ToYuv(1)(np.zeros((size[1], size[0], 3), np.uint8))
+    encoded = Encoder("h264", *size, fps, bitrate_bps).encode(frame, 0, keyframe=True)
+    assert encoded is not None
+    parameters = encoded.data.index(b"\x00\x00\x01\x67") + 4
+    assert encoded.data[parameters] == 66
+    assert encoded.data[parameters + 2] == level
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("bitrate_bps", [405_000, 180_000])
+def test_a_rung_keeps_its_rate_in_a_busy_scene(codec: str, bitrate_bps: int) -> None:
+    """Or the link that it was chosen for would carry it no better than the one above."""
+    dice = np.random.default_rng(1)
+    noise = dice.integers(0, 255, (96, 320, 3), np.uint8)
+    to_yuv, encoder = ToYuv(2), Encoder(codec, 320, 192, 16, bitrate_bps)
+    sizes = []
+    for i in range(80):
+        encoded = encoder.encode(
+            to_yuv(np.ascontiguousarray(noise[:, i : i + 160])), i * 5625, keyframe=False
+        )
+        sizes.append(len(encoded.data) if encoded else 0)
+    assert sum(sizes[16:]) * 8 / 4 < 1.15 * bitrate_bps
+
+
+def test_half_the_resolution_is_even_and_keeps_the_picture() -> None:
+    to_yuv = ToYuv(2)
+    frame = to_yuv(drawing())
+    half = to_yuv.divided(frame, 2)
+    assert (half.width, half.height) == (160, 96)
+    assert to_yuv.divided(frame, 1) is frame
+    back = half.reformat(format="rgb24").to_ndarray().astype(np.float64)
+    assert psnr(back, drawing()) > 20
 
 
 def test_an_unknown_codec_is_refused() -> None:

@@ -12,6 +12,10 @@ import { HttpError, WhepClient } from "./whep.js";
 const SILENT_MS = 4000; // without any message, even a pong, the server counts as gone
 const OPENING_MS = 10_000; // without a control channel after the answer, WebRTC counts as blocked
 const CHECK_MS = 500;
+const QUICK_ATTEMPTS = 60; // after a picture was there, the link may be back at any moment
+const QUICK_PAUSE_MS = 250;
+const QUICK_TIMEOUT_MS = 1200; // an attempt that began while the link was away must not outlast its return for long
+const TIMEOUT_MS = 10_000; // of the first attempt
 const GONE_AFTER = 2; // unanswered attempts before the page says that the server is gone
 
 const BLOCKED = new HttpError(0, "blocked", "The connection could not be established.");
@@ -23,6 +27,11 @@ export const FINAL = new Set(["unknown", "lost", "refused", "ended", "unsupporte
 export function retryDelayMs(attempt, retryAfterS = null, random = Math.random()) {
   if (retryAfterS !== null) return Math.min(Math.max(retryAfterS, 1), 60) * 1000;
   return Math.min(500 * 2 ** Math.min(attempt, 5), 8000) * (0.8 + 0.4 * random);
+}
+
+/** How long an attempt may take. Every fourth quick one waits longer, for links that are only slow. */
+export function timeoutMs(attempt, hadPicture) {
+  return hadPicture && attempt < QUICK_ATTEMPTS && attempt % 4 !== 3 ? QUICK_TIMEOUT_MS : attempt ? TIMEOUT_MS / 2 : TIMEOUT_MS;
 }
 
 /** The phase to show after a failed attempt. */
@@ -119,7 +128,7 @@ export class Connection extends EventTarget {
       return this.#enter("unsupported", { message: error.message });
     }
     try {
-      await client.open();
+      await client.open({ timeoutMs: timeoutMs(this.attempt, this.hadPicture) });
       this.startedAt = performance.now();
       if (this.client === client && this.phase !== "blocked") this.#enter("waiting"); // once blocked, only a picture changes the message
     } catch (error) {
@@ -140,7 +149,8 @@ export class Connection extends EventTarget {
     this.#drop();
     const phase = phaseOf(error, this.hadPicture, this.attempt);
     if (FINAL.has(phase)) return this.#enter(phase, { message: error.message });
-    const pauseMs = retryDelayMs(this.attempt, error.retryAfterS ?? null);
+    const quick = this.hadPicture && error instanceof HttpError && error.status === 0 && this.attempt < QUICK_ATTEMPTS;
+    const pauseMs = quick ? QUICK_PAUSE_MS : retryDelayMs(this.attempt, error.retryAfterS ?? null);
     this.attempt += 1;
     this.#enter(phase, { message: error.message, retryAtMs: performance.now() + pauseMs });
     clearTimeout(this.timer);

@@ -9,80 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from engine.companions.libraries import library
 from engine.errors import InvalidInput
 from engine.model.helios.config import HeliosConfig, PyramidConfig
 from engine.model.helios.pyramid import Pyramid, block_noise, halved, plan
 from engine.model.helios.schedule import STAGE, stage_steps
 from engine.types import FloatArray
 from tests.rigs.helios import SMALL, at, make_pair, scheduler_of_the_checkpoint
+from tests.rigs.helios_pipeline import their_video
 
 
 def noise_of(seed: int, chunk: int, stream: int, shape: tuple[int, ...]) -> FloatArray:
     return np.random.default_rng([seed, chunk, stream]).standard_normal(shape, np.float32)
 
 
-class TheirNoise:
-    """Puts our noise into their pipeline, in place of its own and of its Cholesky factor, which fails on a
-    CPU: the covariance is singular."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, pipe: Any, batch: int, c: HeliosConfig) -> None:
-        self.chunk, self.stage, self.batch, self.c = -1, 0, batch, c
-        monkeypatch.setattr(pipe, "prepare_latents", self._latents)
-        monkeypatch.setattr(pipe, "sample_block_noise", self._blocks)
-
-    def _rows(self, shape: tuple[int, ...]) -> torch.Tensor:
-        rows = [noise_of(row, self.chunk, self.stage, shape) for row in range(self.batch)]
-        return torch.from_numpy(np.stack(rows)).transpose(1, 2)
-
-    def _latents(self, *_: Any, **__: Any) -> torch.Tensor:
-        self.chunk, self.stage = self.chunk + 1, 0
-        c = self.c
-        return self._rows((c.segment, c.channels, c.latent_height, c.latent_width))
-
-    def _blocks(
-        self, batch: int, channels: int, frames: int, height: int, width: int, *_: Any
-    ) -> torch.Tensor:
-        self.stage += 1
-        white = self._rows((frames, channels, height, width)).numpy()
-        return torch.from_numpy(block_noise(white))
-
-
-def their_video(
-    monkeypatch: pytest.MonkeyPatch,
-    theirs: Any,
-    c: HeliosConfig,
-    p: PyramidConfig,
-    text: torch.Tensor,
-    chunks: int,
-) -> torch.Tensor:
-    """Latents (B, chunks W, C, h, w)."""
-    diffusers = library("diffusers")
-    vae = diffusers.AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
-    pipe = diffusers.HeliosPyramidPipeline(
-        tokenizer=None,
-        text_encoder=None,
-        vae=vae.eval(),
-        scheduler=scheduler_of_the_checkpoint(),
-        transformer=theirs,
-        is_distilled=True,
-    )
-    pipe.set_progress_bar_config(disable=True)
-    TheirNoise(monkeypatch, pipe, text.shape[0], c)
-    out: torch.Tensor = pipe(
-        prompt_embeds=text,
-        height=8 * c.latent_height,
-        width=8 * c.latent_width,
-        num_frames=chunks * (4 * c.segment - 3),
-        guidance_scale=1.0,
-        num_latent_frames_per_chunk=c.segment,
-        history_sizes=list(c.history),
-        pyramid_num_inference_steps_list=list(p.steps),
-        is_amplify_first_chunk=p.first_factor == 2,
-        output_type="latent",
-        return_dict=False,
-    )[0]
-    return out.transpose(1, 2)
+def whole(c: HeliosConfig) -> tuple[int, int, int, int]:
+    return c.segment, c.channels, c.latent_height, c.latent_width
 
 
 def our_video(
@@ -93,11 +34,11 @@ def our_video(
     history, anchor = np.zeros((sum(c.history), *frame), np.float32), np.zeros((1, *frame), np.float32)
     video: list[FloatArray] = []
     for chunk in range(chunks):
-        pyramid = Pyramid(c, p, partial(noise_of, row, chunk), first=chunk == 0)
+        pyramid = Pyramid(whole(c), p, partial(noise_of, row, chunk), first=chunk == 0)
         while pyramid.calls_left:
             v = ours(
                 torch.from_numpy(pyramid.x)[None],
-                timestep=torch.tensor([pyramid.step.timestep]),
+                timestep=torch.from_numpy(pyramid.told()["timestep"])[None],
                 text=text[row : row + 1],
                 history=torch.from_numpy(history)[None],
                 anchor=torch.from_numpy(anchor)[None],
@@ -121,7 +62,7 @@ def test_three_chunks_are_diffusers_three_chunks(
     p = PyramidConfig(steps=steps, first_factor=first_factor)
     ours, theirs = make_pair(config)
     text = torch.randn(2, config.text_tokens, config.text_dim, generator=torch.Generator().manual_seed(3))
-    wanted = their_video(monkeypatch, theirs, config, p, text, chunks=3)
+    wanted = their_video(monkeypatch, theirs, config, p, text, noise_of, chunks=3)
     assert wanted.shape[1] == 3 * config.segment
     for row in range(2):
         made = our_video(ours, config, p, text, row, chunks=3)
@@ -162,12 +103,12 @@ def test_steps_are_their_schedulers(scheduler: Any, stage: int, count: int, toke
 )
 def test_both_readings_of_the_timestep_shift_are_there(shift_by: Any, timesteps: list[list[int]]) -> None:
     """At 384 x 640; the sources disagree, and with two calls per stage it is a different schedule."""
-    found = plan(HeliosConfig(), PyramidConfig(shift_by=shift_by), first=False)
+    found = plan(whole(HeliosConfig()), PyramidConfig(shift_by=shift_by), first=False)
     assert [[s.timestep for s in stage] for stage in found] == timesteps
 
 
 def test_the_first_chunk_takes_twice_as_many_calls() -> None:
-    first = plan(HeliosConfig(), PyramidConfig(), first=True)
+    first = plan(whole(HeliosConfig()), PyramidConfig(), first=True)
     assert [len(stage) for stage in first] == [4, 4, 4]
     assert [[s.timestep for s in stage] for stage in first] == [
         [998, 902, 833, 783],

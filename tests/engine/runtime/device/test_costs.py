@@ -87,3 +87,14 @@ def test_a_call_hangs_after_three_segments_and_three_times_the_longest_usual_one
         clock.advance(0.01)
         assert costs.hangs_for_s(clock(), segment_s=0.5) == pytest.approx(limit_s + 0.01)
     assert costs.hangs_for_s(clock(), segment_s=0.5) is None
+
+
+def test_steps_of_several_sizes_are_measured_apart_and_counted_as_often_as_they_come() -> None:
+    """A small call must not make the device look fast, nor a large one slow: capacity would swing."""
+    costs = Costs(ManualClock(), {"denoise_0": 2, "denoise_1": 1})
+    costs.add(Stage.DENOISE, 1, 0.1, "denoise_0")
+    assert costs.seconds(Stage.DENOISE, 1) is None
+    for _ in range(20):
+        costs.add(Stage.DENOISE, 1, 0.1, "denoise_0")
+        costs.add(Stage.DENOISE, 1, 0.7, "denoise_1")
+        assert costs.seconds(Stage.DENOISE, 1) == pytest.approx((2 * 0.1 + 0.7) / 3)

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from engine.runtime.device.scheduler import Stage, Turn, Work, next_wake, pick
+from engine.runtime.device.scheduler import NextStage, Stage, Turn, next_wake, pick
 
 PREPARE, DENOISE, DECODE, REMEMBER = Stage
 
@@ -17,10 +17,10 @@ def limits(most: int = 4, **other: int) -> dict[Stage, int]:
 
 def test_the_earliest_deadline_goes_first_with_whoever_is_at_the_same_stage() -> None:
     work = [
-        Work("later", DENOISE, 12.0),
-        Work("first", DENOISE, 10.0),
-        Work("decoding", DECODE, 11.0),
-        Work("last", DENOISE, 14.0),
+        NextStage("later", DENOISE, 12.0),
+        NextStage("first", DENOISE, 10.0),
+        NextStage("decoding", DECODE, 11.0),
+        NextStage("last", DENOISE, 14.0),
     ]
     assert pick(work, 9.0, limits()) == Turn(DENOISE, ["first", "later", "last"])
     assert pick(work, 9.0, limits(2)) == Turn(DENOISE, ["first", "later"])
@@ -28,12 +28,12 @@ def test_the_earliest_deadline_goes_first_with_whoever_is_at_the_same_stage() ->
 
 
 def test_of_two_that_are_as_urgent_the_one_that_is_nearly_done_goes_first() -> None:
-    work = [Work("a", DENOISE, 10.0), Work("b", REMEMBER, 10.0), Work("c", DECODE, 10.0)]
+    work = [NextStage("a", DENOISE, 10.0), NextStage("b", REMEMBER, 10.0), NextStage("c", DECODE, 10.0)]
     assert pick(work, 9.0, limits()) == Turn(REMEMBER, ["b"])
 
 
 def test_nothing_is_begun_before_it_is_wanted() -> None:
-    work = [Work("a", PREPARE, 10.0, wanted_s=9.5), Work("b", PREPARE, 10.0, wanted_s=9.8)]
+    work = [NextStage("a", PREPARE, 10.0, wanted_s=9.5), NextStage("b", PREPARE, 10.0, wanted_s=9.8)]
     assert pick(work, 9.4, limits()) is None
     assert next_wake(work) == 9.5
     assert pick(work, 9.5, limits()) == Turn(PREPARE, ["a"])
@@ -42,8 +42,8 @@ def test_nothing_is_begun_before_it_is_wanted() -> None:
 
 
 def test_who_is_due_joins_a_denoise_step_that_has_room() -> None:
-    running = [Work("a", DENOISE, 10.0), Work("b", DENOISE, 11.0)]
-    due = [Work("d", PREPARE, 13.0, 9.0), Work("c", PREPARE, 12.0, 9.0)]
+    running = [NextStage("a", DENOISE, 10.0), NextStage("b", DENOISE, 11.0)]
+    due = [NextStage("d", PREPARE, 13.0, 9.0), NextStage("c", PREPARE, 12.0, 9.0)]
     assert pick(running + due, 9.0, limits(4)) == Turn(PREPARE, ["c", "d"])
     assert pick(running + due, 9.0, limits(3)) == Turn(PREPARE, ["c"])
     assert pick(running + due, 9.0, limits(2)) == Turn(DENOISE, ["a", "b"])
@@ -51,14 +51,22 @@ def test_who_is_due_joins_a_denoise_step_that_has_room() -> None:
 
 
 def test_who_is_urgent_takes_the_place_of_who_has_time() -> None:
-    work = [Work("a", DENOISE, 12.0), Work("b", DENOISE, 11.0), Work("urgent", PREPARE, 10.0, 9.0)]
+    work = [
+        NextStage("a", DENOISE, 12.0),
+        NextStage("b", DENOISE, 11.0),
+        NextStage("urgent", PREPARE, 10.0, 9.0),
+    ]
     assert pick(work, 9.0, limits(2)) == Turn(PREPARE, ["urgent"])
-    work[2] = Work("urgent", DENOISE, 10.0)
+    work[2] = NextStage("urgent", DENOISE, 10.0)
     assert pick(work, 9.0, limits(2)) == Turn(DENOISE, ["urgent", "b"])
 
 
 def test_a_picture_that_is_ready_to_be_shown_waits_for_nobody_later() -> None:
-    work = [Work("done", DECODE, 10.0), Work("a", DENOISE, 10.5), Work("due", PREPARE, 11.0, 9.0)]
+    work = [
+        NextStage("done", DECODE, 10.0),
+        NextStage("a", DENOISE, 10.5),
+        NextStage("due", PREPARE, 11.0, 9.0),
+    ]
     assert pick(work, 9.0, limits()) == Turn(DECODE, ["done"])
 
 
@@ -77,9 +85,11 @@ class World:
         self.worst_s = 0.0  # how late a segment was
         self.rows: list[int] = []
 
-    def work(self) -> list[Work]:
+    def work(self) -> list[NextStage]:
         return [
-            Work(name, self.left[name][0] if name in self.left else PREPARE, end_s, end_s - self.period_s)
+            NextStage(
+                name, self.left[name][0] if name in self.left else PREPARE, end_s, end_s - self.period_s
+            )
             for name, end_s in self.deadlines.items()
         ]
 

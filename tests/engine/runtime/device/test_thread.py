@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -27,6 +27,7 @@ from engine.types import (
 from tests.rigs.fakes import TINY_SPEC
 
 WAIT_S = 5.0
+SLOW_SPEC = replace(TINY_SPEC, fps=1)  # the next segment is due in 8 s, later than anybody waits
 
 
 class Gate:
@@ -74,13 +75,11 @@ def running(backend: FakeBackend, config: RuntimeConfig | None = None) -> Iterat
 
 
 def test_everything_is_said_on_the_device_thread_and_controls_wake_it() -> None:
-    with running(FakeBackend(TINY_SPEC)) as (engine, heard):
+    with running(FakeBackend(SLOW_SPEC)) as (engine, heard):
         engine.open(OpenSession("s", "a fox", 1))
         heard.wait(SegmentReady)
         engine.submit("s", Control("p", Pause()))
-        start_s = time.monotonic()
-        heard.wait(Receipt)
-        assert time.monotonic() - start_s < 0.3  # not at the next segment's time
+        heard.wait(Receipt)  # not at the next segment's time
         made = sum(isinstance(e, SegmentReady) for e in heard.events)
         engine.close_session("s")
         heard.wait(SessionClosed)
@@ -109,9 +108,7 @@ def test_it_closes_at_once_in_mid_segment_and_can_be_closed_again() -> None:
         engine.open(OpenSession("s", "a fox", 1))
         assert gate.entered.wait(WAIT_S)
         threading.Timer(0.02, gate.open.set).start()
-        start_s = time.monotonic()
         engine.close()
-        assert time.monotonic() - start_s < 1.0
         assert backend.calls["denoise"] == 1  # of four
         assert "decode" not in backend.calls
         engine.close()

@@ -12,7 +12,7 @@ from engine.runtime.session.pacing import (
     EASE,
     HEADROOM,
     Pace,
-    Playout,
+    PlayoutClock,
     Took,
     deadline_s,
     guessed,
@@ -32,25 +32,25 @@ LEAST = 0.25  # the lowest rate
 
 
 def test_the_first_segment_is_shown_as_soon_as_it_is_ready_and_is_not_late() -> None:
-    result = shown(Playout(since_s=1.0), 4.0, SEGMENT_S, MARGIN_S)
+    result = shown(PlayoutClock(since_s=1.0), 4.0, SEGMENT_S, MARGIN_S)
     assert result.due_s == 4.03
     assert result.ahead_s == 0
-    assert result.playout == Playout(4.0, 4.53, 0)
+    assert result.playout == PlayoutClock(4.0, 4.53, 0)
 
 
 def test_a_segment_in_time_follows_the_one_before_without_a_gap() -> None:
-    result = shown(Playout(1.0, 5.0), 4.8, SEGMENT_S, MARGIN_S)
+    result = shown(PlayoutClock(1.0, 5.0), 4.8, SEGMENT_S, MARGIN_S)
     assert result.due_s == 5.0
     assert result.ahead_s == pytest.approx(0.2)
-    assert result.playout == Playout(4.8, 5.5, 0)
+    assert result.playout == PlayoutClock(4.8, 5.5, 0)
 
 
 def test_a_segment_ready_at_the_very_end_is_in_time() -> None:
-    assert shown(Playout(1.0, 5.0), 5.0, SEGMENT_S, MARGIN_S).playout == Playout(5.0, 5.5, 0)
+    assert shown(PlayoutClock(1.0, 5.0), 5.0, SEGMENT_S, MARGIN_S).playout == PlayoutClock(5.0, 5.5, 0)
 
 
 def test_a_late_segment_re_anchors_is_counted_and_nothing_ever_fast_forwards() -> None:
-    playout, due = Playout(0.0, 5.0), []
+    playout, due = PlayoutClock(0.0, 5.0), []
     for ready_s in (7.0, 7.1, 7.2, 9.0):
         result = shown(playout, ready_s, SEGMENT_S, MARGIN_S)
         playout = result.playout
@@ -61,14 +61,14 @@ def test_a_late_segment_re_anchors_is_counted_and_nothing_ever_fast_forwards() -
 
 
 def test_the_next_segment_starts_one_lead_before_playout_runs_out() -> None:
-    assert wanted_s(Playout(since_s=1.0, end_s=5.0), 0.2) == pytest.approx(4.8)
-    assert wanted_s(Playout(since_s=4.9, end_s=5.0), 0.2) == 4.9
-    assert wanted_s(Playout(since_s=3.0), 0.2) == 3.0
+    assert wanted_s(PlayoutClock(since_s=1.0, end_s=5.0), 0.2) == pytest.approx(4.8)
+    assert wanted_s(PlayoutClock(since_s=4.9, end_s=5.0), 0.2) == 4.9
+    assert wanted_s(PlayoutClock(since_s=3.0), 0.2) == 3.0
 
 
 def test_a_first_segment_competes_as_if_it_had_one_leads_time() -> None:
-    assert deadline_s(Playout(since_s=3.0), 0.2) == pytest.approx(3.2)
-    assert deadline_s(Playout(since_s=3.0, end_s=3.1), 0.2) == 3.1
+    assert deadline_s(PlayoutClock(since_s=3.0), 0.2) == pytest.approx(3.2)
+    assert deadline_s(PlayoutClock(since_s=3.0, end_s=3.1), 0.2) == 3.1
 
 
 def test_lead_follows_what_segments_take_within_bounds() -> None:
@@ -87,9 +87,9 @@ def test_lead_follows_what_segments_take_within_bounds() -> None:
 
 
 def test_resuming_lets_the_queue_play_out_or_re_anchors() -> None:
-    assert resumed(Playout(1.0, 5.0, 3), 4.0) == Playout(4.0, 5.0, 3)
-    re_anchored = resumed(Playout(1.0, 5.0, 3), 60.0)
-    assert re_anchored == Playout(60.0, None, 3)
+    assert resumed(PlayoutClock(1.0, 5.0, 3), 4.0) == PlayoutClock(4.0, 5.0, 3)
+    re_anchored = resumed(PlayoutClock(1.0, 5.0, 3), 60.0)
+    assert re_anchored == PlayoutClock(60.0, None, 3)
     assert shown(re_anchored, 60.1, SEGMENT_S, MARGIN_S).playout.late_total == 3
 
 
@@ -104,20 +104,20 @@ def run(samples_s: Iterable[float], pace: Pace | None = None) -> list[Pace]:
 
 
 def test_a_segment_at_half_rate_is_shown_for_twice_as_long() -> None:
-    result = shown(Playout(1.0, 5.0), 4.8, SEGMENT_S, MARGIN_S, rate=0.5)
+    result = shown(PlayoutClock(1.0, 5.0), 4.8, SEGMENT_S, MARGIN_S, rate=0.5)
     assert (result.due_s, result.playout.end_s) == (5.0, 6.0)
 
 
 def test_a_hold_lasts_at_least_as_long_as_asked_and_only_follows_a_late_segment() -> None:
-    late = shown(Playout(1.0, 5.0), 5.2, SEGMENT_S, MARGIN_S, stall_s=3.0)
+    late = shown(PlayoutClock(1.0, 5.0), 5.2, SEGMENT_S, MARGIN_S, stall_s=3.0)
     assert (late.due_s, late.playout.late_total) == (8.0, 1)
-    assert shown(Playout(1.0, 5.0), 9.0, SEGMENT_S, MARGIN_S, stall_s=3.0).due_s == 9.03
-    assert shown(Playout(1.0, 5.0), 4.9, SEGMENT_S, MARGIN_S, stall_s=3.0).due_s == 5.0
-    assert shown(Playout(1.0), 4.9, SEGMENT_S, MARGIN_S, stall_s=3.0).due_s == pytest.approx(4.93)
+    assert shown(PlayoutClock(1.0, 5.0), 9.0, SEGMENT_S, MARGIN_S, stall_s=3.0).due_s == 9.03
+    assert shown(PlayoutClock(1.0, 5.0), 4.9, SEGMENT_S, MARGIN_S, stall_s=3.0).due_s == 5.0
+    assert shown(PlayoutClock(1.0), 4.9, SEGMENT_S, MARGIN_S, stall_s=3.0).due_s == pytest.approx(4.93)
 
 
 def test_in_turn_the_longest_without_a_segment_goes_first() -> None:
-    slow, slower = Playout(since_s=7.0, end_s=8.0), Playout(since_s=6.0, end_s=12.0)
+    slow, slower = PlayoutClock(since_s=7.0, end_s=8.0), PlayoutClock(since_s=6.0, end_s=12.0)
     assert turn_s(slower, SEGMENT_S) < turn_s(slow, SEGMENT_S)
     assert deadline_s(slower, 0.2) > deadline_s(slow, 0.2)  # by which it would starve
 

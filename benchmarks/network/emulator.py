@@ -1,0 +1,144 @@
+"""A link between two network namespaces that is as bad as one likes: rate, queue, delay, loss, outages.
+
+Two TUN devices, one in each namespace, and a thread that carries packets between them. It needs root and
+Linux, but neither `tc` nor a kernel module. The namespaces end with the context.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import heapq
+import itertools
+import os
+import random
+import select
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benchmarks.report import BenchError
+
+TUNSETIFF = 0x400454CA
+IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
+SERVER_ADDRESS, VIEWER_ADDRESS = "10.77.0.1", "10.77.0.2"
+MTU = 1500
+UDP = 17
+QUEUE_BYTES = 48_000  # of packets that wait for a capped link; what overflows is lost
+_numbers = itertools.count(os.getpid() % 1000)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Both ways have the delay and the loss; the cap is for what goes to the viewer."""
+
+    cap_bps: float | None = None
+    delay_s: float = 0.0
+    loss: float = 0.0
+    up: bool = True
+    mtu: int = MTU  # UDP above this vanishes, as in a tunnel that reports nothing; TCP finds out by itself
+
+
+class Link:
+    """`condition` may change at any time."""
+
+    def __init__(self, server: int, viewer: int) -> None:
+        self.condition = Condition()
+        self.carried = self.lost = 0  # packets to the viewer
+        self._ends = (server, viewer)
+        self._waiting: list[tuple[float, int, int, bytes]] = []  # when due, order, to which end
+        self._order = itertools.count()
+        self._free_s = 0.0
+        self._dice = random.Random(1)
+        self._stop = os.pipe()
+        self._thread = threading.Thread(target=self._run, name="link", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        os.write(self._stop[1], b"x")
+        self._thread.join(5)
+        for end in (*self._ends, *self._stop):
+            os.close(end)
+
+    def _run(self) -> None:
+        while True:
+            wait_s = max(0.0, self._waiting[0][0] - time.monotonic()) if self._waiting else None
+            ready, _, _ = select.select([*self._ends, self._stop[0]], [], [], wait_s)
+            if self._stop[0] in ready:
+                return
+            for end in ready:
+                self._take(self._ends.index(end), os.read(end, 65536))
+            now_s = time.monotonic()
+            while self._waiting and self._waiting[0][0] <= now_s:
+                _, _, to, packet = heapq.heappop(self._waiting)
+                with contextlib.suppress(OSError):  # the namespace is going
+                    os.write(self._ends[to], packet)
+
+    def _take(self, side: int, packet: bytes) -> None:
+        now_s, link = time.monotonic(), self.condition
+        down = side == 0
+        too_large = len(packet) > link.mtu and packet[9] == UDP
+        if not link.up or too_large or self._dice.random() < link.loss:
+            self.lost += down
+            return
+        due_s = now_s
+        if down and link.cap_bps is not None:
+            if max(0.0, self._free_s - now_s) * link.cap_bps / 8 > QUEUE_BYTES:
+                self.lost += 1
+                return
+            due_s = self._free_s = max(self._free_s, now_s) + 8 * len(packet) / link.cap_bps
+        self.carried += down
+        heapq.heappush(self._waiting, (due_s + link.delay_s, next(self._order), 1 - side, packet))
+
+
+@dataclass(frozen=True)
+class Namespaces:
+    """Where the server and the viewer run, and the link between them."""
+
+    server: str
+    viewer: str
+    link: Link
+
+    def command(self, side: str, *arguments: str) -> list[str]:
+        return ["ip", "netns", "exec", side, *arguments]
+
+
+@contextlib.contextmanager
+def linked() -> Iterator[Namespaces]:
+    """Raises BenchError where this user or machine can't make namespaces."""
+    if os.geteuid() != 0 or not os.path.exists("/dev/net/tun"):
+        raise BenchError("the link emulator needs root and /dev/net/tun: try sudo, on Linux")
+    number = next(_numbers)
+    names = (f"psi-server-{number}", f"psi-viewer-{number}")
+    with contextlib.ExitStack() as stack:
+        ends = []
+        for name, address in zip(names, (SERVER_ADDRESS, VIEWER_ADDRESS), strict=True):
+            _ip("netns", "add", name)
+            stack.callback(_ip, "netns", "del", name)
+            device = f"psi{number}{name[4]}"
+            ends.append(_tun(device))
+            _ip("link", "set", device, "netns", name)
+            for arguments in (
+                ("addr", "add", f"{address}/24", "dev", device),
+                ("link", "set", device, "mtu", str(MTU), "up"),
+                ("link", "set", "lo", "up"),
+            ):
+                _ip("-n", name, *arguments)
+        link = Link(*ends)
+        stack.callback(link.close)
+        yield Namespaces(*names, link)
+
+
+def _tun(name: str) -> int:
+    tun = os.open("/dev/net/tun", os.O_RDWR)
+    fcntl.ioctl(tun, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI))
+    return tun
+
+
+def _ip(*arguments: str) -> None:
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BenchError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")

@@ -1,0 +1,102 @@
+"""Plays a session inside the viewer's namespace and prints when each frame was shown: one line of JSON.
+
+`python -m benchmarks.network.player chromium|viewer URL TOKEN SECONDS`. Chromium plays by 30 lines of its own
+WHEP; `viewer` is ours. Times are seconds since the start of playing, on the system's monotonic clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+import time
+from typing import Any
+
+from clients.whep import Target, Viewer
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-sync",
+]
+PLAY = """async ([url, token]) => {
+  const pc = new RTCPeerConnection();
+  const video = document.createElement('video');
+  Object.assign(video, {muted: true, autoplay: true, playsInline: true});
+  document.body.append(video);
+  window.shown = []; window.rungs = []; window.pc = pc;
+  pc.ontrack = e => {
+    video.srcObject = new MediaStream([e.track]);
+    const next = () => {
+      window.shown.push(performance.now() / 1000);
+      video.requestVideoFrameCallback(next);
+    };
+    video.requestVideoFrameCallback(next);
+  };
+  const channel = pc.createDataChannel('control');
+  channel.onmessage = e => {
+    const message = JSON.parse(e.data);
+    if (message.type === 'link') window.rungs.push([performance.now() / 1000, message]);
+  };
+  pc.addTransceiver('video', {direction: 'recvonly'});
+  await pc.setLocalDescription();
+  const headers = {'Content-Type': 'application/sdp', 'Authorization': `Bearer ${token}`};
+  const answer = await fetch(url, {method: 'POST', headers, body: pc.localDescription.sdp});
+  if (!answer.ok) throw new Error(await answer.text());
+  await pc.setRemoteDescription({type: 'answer', sdp: await answer.text()});
+}"""
+STATS = """async () => {
+  for (const report of (await window.pc.getStats()).values())
+    if (report.type === 'inbound-rtp') return {
+      bytes: report.bytesReceived, freezes: report.totalFreezesDuration, decoded: report.framesDecoded,
+      keyframes: report.keyFramesDecoded, nacks: report.nackCount, plis: report.pliCount,
+      lost: report.packetsLost, repeated: report.retransmittedPacketsReceived};
+}"""
+
+
+async def chromium(base: str, token: str, seconds: float) -> dict[str, Any]:
+    from playwright.async_api import async_playwright
+
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        raise SystemExit("there is no Chromium: apt-get install chromium")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=FLAGS)
+        page = await browser.new_page()
+        await page.goto(f"{base}livez")
+        started_s = await page.evaluate("performance.now() / 1000")
+        print(json.dumps({"started": time.monotonic()}), flush=True)
+        await page.evaluate(PLAY, [f"{base}v1/sessions/main/whep", token])
+        await asyncio.sleep(seconds)
+        shown = [t - started_s for t in await page.evaluate("window.shown")]
+        rungs = [[t - started_s, m] for t, m in await page.evaluate("window.rungs")]
+        stats = await page.evaluate(STATS)
+        await browser.close()
+    return {"shown": shown, "rungs": rungs, "stats": stats}
+
+
+async def viewer(base: str, token: str, seconds: float) -> dict[str, Any]:
+    shown: list[float] = []
+    rungs: list[list[Any]] = []
+    started_s = time.monotonic()
+    print(json.dumps({"started": started_s}), flush=True)
+    player = Viewer(Target(base, "main", token))
+    player.on_picture = lambda picture: shown.append(time.monotonic() - started_s)
+
+    def hear(message: dict[str, Any]) -> None:
+        if message.get("type") == "link":
+            rungs.append([time.monotonic() - started_s, message])
+
+    player.on_message = hear
+    async with player:
+        await asyncio.sleep(max(0.0, seconds - (time.monotonic() - started_s)))
+    return {"shown": shown, "rungs": rungs, "stats": {}}
+
+
+if __name__ == "__main__":
+    kind, url, secret, length = sys.argv[1:]
+    play = chromium if kind == "chromium" else viewer
+    print(json.dumps(asyncio.run(play(url, secret, float(length)))), flush=True)

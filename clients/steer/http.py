@@ -1,0 +1,102 @@
+"""Steering by HTTP. A receipt comes as the answer to a request. So `applied` is asked for by sending the
+control again with the same id, which has no second effect. The state is asked for once a second."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+
+from clients.http import ProxyUnusable, http_client
+from clients.refusal import refusal
+from clients.steer.errors import SteerError
+from clients.steer.transport import CONNECT_TIMEOUT_S, RETRY_S, Control, Hear, Online, Queue, first_of
+from clients.target import Target
+
+STATE_EVERY_S = 1.0
+
+
+class HttpTransport:
+    ask_again_s = 0.3
+
+    def __init__(self, target: Target) -> None:
+        self.shown = target.base
+        self._target = target
+        self._queue = Queue()
+        self._there = False
+
+    def post(self, control: Control) -> None:
+        self._queue.put(control)
+
+    async def run(self, hear: Hear, online: Online) -> None:
+        try:
+            client = http_client(self._target.base, CONNECT_TIMEOUT_S)
+        except ProxyUnusable as error:
+            raise SteerError(str(error)) from None
+        async with client:
+            client.headers.update(self._target.headers)
+            while True:
+                try:
+                    await self._tell_state(client, hear)
+                    self._there = True
+                    online(True)
+                    await first_of(
+                        asyncio.create_task(self._send_all(client, hear)),
+                        asyncio.create_task(self._tell_states(client, hear)),
+                    )
+                except (httpx.HTTPError, httpx.InvalidURL) as error:
+                    if not self._there:
+                        raise SteerError(
+                            f"cannot reach {self.shown}: is `psistream serve` running there? ({error})"
+                        ) from None
+                online(False)
+                await asyncio.sleep(RETRY_S)
+
+    async def _tell_states(self, client: httpx.AsyncClient, hear: Hear) -> None:
+        while True:
+            await asyncio.sleep(STATE_EVERY_S)
+            await self._tell_state(client, hear)
+
+    async def _tell_state(self, client: httpx.AsyncClient, hear: Hear) -> None:
+        answer = await client.get(self._target.path)
+        if answer.status_code == 404:
+            raise SteerError(f"no session {self._target.session} at {self.shown}")
+        if answer.status_code in (401, 403) or (answer.status_code != 200 and not self._there):
+            raise SteerError(refusal(answer, self._target.base, self._target.session))
+        state = _object(answer)
+        if answer.status_code == 200:
+            hear("state", state)
+            if isinstance(state.get("stats"), dict):
+                hear("event", {"type": "segment", **state["stats"]})
+
+    async def _send_all(self, client: httpx.AsyncClient, hear: Hear) -> None:
+        while True:
+            control = await self._queue.get()
+            try:
+                answer = await client.post(f"{self._target.path}/controls", json=control)
+            except httpx.HTTPError:
+                self._queue.put_back(control)
+                raise
+            told = _object(answer)
+            if answer.status_code == 429:
+                await asyncio.sleep(_seconds(answer.headers.get("retry-after")))
+                self._queue.put_back(control)
+            elif answer.is_success:
+                hear("receipt", told)
+            else:
+                message = str(told.get("message") or refusal(answer, self.shown, self._target.session))
+                fields = {"code": told.get("code") or "error", "field": told.get("field")}
+                hear("receipt", {"id": control["id"], "status": "rejected", "message": message, **fields})
+
+
+def _object(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        content = answer.json()
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _seconds(text: str | None) -> float:
+    return float(text) if text and text.isascii() and text.isdigit() else RETRY_S

@@ -1,0 +1,168 @@
+"""Steering by MQTT 3.1.1, which every broker speaks: commands out; receipts, states and events in."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import aiomqtt
+
+from clients.steer.errors import SteerError
+from clients.steer.transport import (
+    CONNECT_TIMEOUT_S,
+    RETRY_S,
+    Control,
+    Hear,
+    Online,
+    Queue,
+    check_session,
+    first_of,
+)
+
+PREFIX = "psistream/v1"
+STATE_TIMEOUT_S = 1.0
+EXAMPLE = "mqtt://127.0.0.1:1883 or mqtts://user:password@host:8883"
+
+
+@dataclass(frozen=True)
+class Broker:
+    host: str
+    port: int
+    tls: bool = False
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+
+    @property
+    def shown(self) -> str:
+        """Without the password."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
+
+    @classmethod
+    def parse(cls, url: str) -> Broker:
+        """Raises SteerError."""
+        try:
+            parts = urlsplit(url)
+            scheme, host, port = parts.scheme, parts.hostname, parts.port
+        except ValueError:
+            scheme, host, port = "", None, None
+        if scheme not in ("mqtt", "mqtts") or not host:
+            raise SteerError(f"mqtt must look like {EXAMPLE}")
+        username = unquote(parts.username) if parts.username else None
+        password = unquote(parts.password) if parts.password else None
+        return cls(host, port or (8883 if scheme == "mqtts" else 1883), scheme == "mqtts", username, password)
+
+    def client(self) -> aiomqtt.Client:
+        return aiomqtt.Client(
+            self.host,
+            self.port,
+            username=self.username,
+            password=self.password,
+            tls_params=aiomqtt.TLSParameters() if self.tls else None,
+            timeout=CONNECT_TIMEOUT_S,
+            keepalive=15,
+            max_queued_incoming_messages=1024,
+        )
+
+
+class MqttTransport:
+    """`name` picks the topic of our receipts. Without `topic` the session's topic is below `prefix`."""
+
+    ask_again_s = 2.0
+
+    def __init__(
+        self, broker: Broker, session: str = "main", *, prefix: str = PREFIX, topic: str | None = None
+    ) -> None:
+        check_session(session)
+        self.shown = broker.shown
+        self.name = f"play-{secrets.token_hex(3)}"
+        self._broker = broker
+        self._session = session
+        self._topic = topic or f"{prefix}/session/{session}"
+        self._prefix = self._topic.rsplit("/session/", 1)[0]
+        self._queue = Queue()
+        self._there = asyncio.Event()
+        self._others: set[str] = set()
+
+    def post(self, control: Control) -> None:
+        self._queue.put(control)
+
+    async def run(self, hear: Hear, online: Online) -> None:
+        while True:
+            try:
+                async with self._broker.client() as client:
+                    await self._converse(client, hear, online)
+            except aiomqtt.MqttError as error:
+                if not self._there.is_set():
+                    raise SteerError(
+                        f"no MQTT broker answers at {self.shown} ({error}): start `psistream serve`, "
+                        "or say with --mqtt where one is"
+                    ) from None
+            online(False)
+            await asyncio.sleep(RETRY_S)
+
+    async def _converse(self, client: aiomqtt.Client, hear: Hear, online: Online) -> None:
+        for topic in (f"ack/{self.name}", "event", "state"):
+            await client.subscribe(f"{self._topic}/{topic}", qos=1 if topic.startswith("ack") else 0)
+        await client.subscribe(f"{self._prefix}/engine/+/status", qos=0)
+        online(True)
+        await first_of(
+            asyncio.create_task(self._send_all(client)),
+            asyncio.create_task(self._receive(client, hear)),
+            asyncio.create_task(self._check_session(client)),
+        )
+
+    async def _check_session(self, client: aiomqtt.Client) -> None:
+        """The state is retained, so it comes at once or not at all. Then say which sessions there are."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STATE_TIMEOUT_S):
+                await self._there.wait()
+        if self._there.is_set():
+            await asyncio.Event().wait()
+        await client.subscribe(f"{self._prefix}/session/+/state", qos=0)
+        await asyncio.sleep(STATE_TIMEOUT_S / 2)
+        known = (
+            f"there are: {', '.join(sorted(self._others))}" if self._others else "is psistream serve running?"
+        )
+        raise SteerError(f"no session {self._session} at {self.shown}; {known}")
+
+    async def _send_all(self, client: aiomqtt.Client) -> None:
+        while True:
+            control = await self._queue.get()
+            verb = control["type"]
+            message = {name: value for name, value in control.items() if name != "type"}
+            payload = json.dumps({**message, "client": self.name})
+            try:
+                await client.publish(f"{self._topic}/cmd/{verb}", payload, qos=0 if verb == "action" else 1)
+            except aiomqtt.MqttError:
+                self._queue.put_back(control)
+                raise
+
+    async def _receive(self, client: aiomqtt.Client, hear: Hear) -> None:
+        async for message in client.messages:
+            payload = message.payload if isinstance(message.payload, bytes | bytearray) else b""
+            try:
+                content = json.loads(payload) if payload else {}
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(content, dict):
+                self._sort(str(message.topic), content, hear)
+
+    def _sort(self, topic: str, message: dict[str, Any], hear: Hear) -> None:
+        if topic == f"{self._topic}/state":
+            if message:
+                self._there.set()
+                hear("state", message)
+        elif topic == f"{self._topic}/ack/{self.name}":
+            hear("receipt", message)
+        elif topic == f"{self._topic}/event":
+            hear("event", message)
+        elif topic.startswith(f"{self._prefix}/engine/"):
+            hear("status", message)
+        elif topic.endswith("/state") and message:
+            self._others.add("".join(filter(str.isprintable, topic.rsplit("/", 2)[1])))

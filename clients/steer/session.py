@@ -1,0 +1,245 @@
+"""A steered session: controls with their receipts, its state, listeners. The way to it is a Transport."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from clients.steer.errors import Refused, SteerError, SteerTimeout
+from clients.steer.messages import ControlReceipt, How, State, When
+from clients.steer.transport import Kind, Transport, end
+
+TIMEOUT_S = 30.0
+TICK_S = 0.1
+MOST_WAITING = 256  # controls whose receipts are awaited; beyond it the oldest is given up
+Listener = Callable[[Kind, dict[str, Any]], None]
+By = Literal["auto", "mqtt", "http", "datachannel"]
+
+
+class Sent:
+    """A control that was sent, and its receipts as they come."""
+
+    def __init__(self, control: dict[str, Any], now_s: float) -> None:
+        self.control = control
+        self.receipt: ControlReceipt | None = None  # the latest one
+        self.asked_s = now_s
+        self.repeats = True  # whether it may be sent again
+        self._changed = asyncio.Event()
+
+    @property
+    def id(self) -> str:
+        return str(self.control["id"])
+
+    @property
+    def settled(self) -> bool:
+        """Whether no other receipt will come."""
+        return self.receipt is not None and self.receipt.status != "received"
+
+    async def received(self, timeout_s: float = TIMEOUT_S) -> ControlReceipt:
+        """Wait for the first receipt. Raises Refused, SteerTimeout."""
+        return await self._wait(lambda: self.receipt is not None, "received", timeout_s)
+
+    async def applied(self, timeout_s: float = TIMEOUT_S) -> ControlReceipt:
+        """Wait until the video shows it; the receipt says from which segment and frame. Raises Refused,
+        SteerTimeout."""
+        return await self._wait(lambda: self.settled, "applied", timeout_s)
+
+    def hear(self, receipt: ControlReceipt) -> None:
+        if not self.settled:
+            self.receipt = receipt
+            self._changed.set()
+
+    async def _wait(self, true: Callable[[], bool], what: str, timeout_s: float) -> ControlReceipt:
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not true():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise SteerTimeout(
+                f"{self.control['type']} was not {what} within {timeout_s:g} s: is the session paused, "
+                "or the server gone?"
+            ) from None
+        assert self.receipt is not None
+        if self.receipt.status == "rejected":
+            raise Refused(self.receipt)
+        return self.receipt
+
+
+class Session:
+    """`async with Session(transport) as session`; entering waits until the session is there, or raises
+    SteerError. Controls return at once; their receipts can be awaited."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.state = State()
+        self.online = False
+        self.ended: str | None = None  # why the session is over
+        self._transport = transport
+        self._sent: OrderedDict[str, Sent] = OrderedDict()
+        self._listeners: list[Listener] = []
+        self._there = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._name, self._count = secrets.token_hex(4), 0
+
+    # ---- controls ----
+
+    def prompt(
+        self,
+        text: str | Sequence[tuple[str, float]],
+        *,
+        how: How = "recondition",
+        when: When = "next",
+        transition_segments: int | None = None,
+    ) -> Sent:
+        """Show this: one text, or several with their weights."""
+        fields: dict[str, Any] = {"how": how, "when": when}
+        if isinstance(text, str):
+            fields["text"] = text
+        else:
+            fields["prompts"] = [{"text": each, "weight": weight} for each, weight in text]
+        if transition_segments is not None:
+            fields["transition_segments"] = transition_segments
+        return self.send("prompt", **fields)
+
+    def action(self, action: str | None) -> Sent:
+        """Hold "left", "right", "jump" or "idle" until the next action; None lets go."""
+        return self.send("action", action=action)
+
+    def pause(self) -> Sent:
+        return self.send("pause")
+
+    def resume(self) -> Sent:
+        return self.send("resume")
+
+    def reset(self, seed: int | None = None, *, when: When = "next") -> Sent:
+        """Start again from the current prompt; another seed gives another world."""
+        return self.send("reset", when=when, **({} if seed is None else {"seed": seed}))
+
+    def rewind(self, seconds: float) -> Sent:
+        """Back to what was on the screen so many seconds of video ago."""
+        return self.send("rewind", seconds=seconds)
+
+    def send(self, kind: str, **fields: Any) -> Sent:
+        """Any control of docs/protocol.md, by its type and fields."""
+        self._count += 1
+        control = {"id": f"{self._name}-{self._count}", "type": kind, **fields}
+        if kind == "action":  # an older one must not come after it
+            for older in self._sent.values():
+                older.repeats &= older.control["type"] != "action" or older.receipt is not None
+        sent = Sent(control, self._now())
+        self._sent[sent.id] = sent
+        while len(self._sent) > MOST_WAITING:
+            self._sent.popitem(last=False)
+        self._transport.post(control)
+        return sent
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener(kind, message)` for every message, on the event loop. The result stops it."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def check(self) -> None:
+        """Raises SteerError once the connection is given up, since the session or the server is gone."""
+        for task in self._tasks:
+            if task.done():
+                task.result()
+
+    # ---- life ----
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [
+            asyncio.create_task(self._transport.run(self._hear, self._set_online), name="steer"),
+            asyncio.create_task(self._ask_again(), name="steer-again"),
+        ]
+        there = asyncio.create_task(self._there.wait())
+        try:
+            await asyncio.wait([*self._tasks, there], return_when=asyncio.FIRST_COMPLETED)
+            self.check()
+        except BaseException:
+            await end(*self._tasks)
+            raise
+        finally:
+            there.cancel()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._flush()
+        await end(*self._tasks)
+
+    async def _flush(self) -> None:
+        """Give controls that were just sent the time to leave."""
+        with_receipt = [sent for sent in self._sent.values() if sent.receipt is None]
+        for sent in with_receipt[-8:]:
+            try:
+                await sent.received(0.5 if self.online else 0)
+            except SteerError:
+                continue
+
+    async def _ask_again(self) -> None:
+        """Send again what got no receipt, with the same id: it has no second effect."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            for sent in self._open():
+                waits = sent.receipt is None or self._transport.ask_again_s < 1.0
+                if waits and self.online and self._now() - sent.asked_s > self._transport.ask_again_s:
+                    self._repeat(sent)
+
+    def _open(self) -> list[Sent]:
+        """What may be sent again."""
+        return [sent for sent in self._sent.values() if not sent.settled and sent.repeats]
+
+    def _repeat(self, sent: Sent) -> None:
+        sent.asked_s = self._now()
+        self._transport.post(sent.control)
+
+    def _set_online(self, online: bool) -> None:
+        back = online and not self.online
+        self.online = online
+        if back:
+            for sent in self._open():
+                if self._now() - sent.asked_s > TICK_S:
+                    self._repeat(sent)
+        self._tell("connection", {"online": online})
+
+    def _hear(self, kind: Kind, message: dict[str, Any]) -> None:
+        if kind == "state":
+            self.state = State.read(message)
+            self._there.set()
+        elif message.get("type") == "closed":
+            self.ended = str(message.get("message") or message.get("code") or "the session ended")
+        elif (receipt := ControlReceipt.read(message)) is not None and (sent := self._sent.get(receipt.id)):
+            sent.hear(receipt)
+            if sent.settled:
+                del self._sent[sent.id]
+        self._tell(kind, message)
+
+    def _tell(self, kind: Kind, message: dict[str, Any]) -> None:
+        for listener in list(self._listeners):
+            listener(kind, message)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def connect(
+    url: str = "http://localhost:8080",
+    session: str | None = None,
+    *,
+    token: str | None = None,
+    by: By = "auto",
+) -> Session:
+    """A session of the server at `url`: http(s)://host:port, a page's link with its token, or mqtt(s)://…
+
+    `by` says how: "mqtt" (an HTTP server is asked where its broker is), "http" or "datachannel"; "auto" takes
+    what the address says. Use it as `async with connect(…) as session`. Raises SteerError for an address that
+    is none, entering raises it where there is no server or session."""
+    from clients.steer.ways import transport_to
+
+    return Session(transport_to(url, session, token, by))

@@ -1,0 +1,23 @@
+"""All companions of a Helios folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from engine.companions.helios.taew import ChunkDecoder
+from engine.companions.helios.text import TextCompanion
+from engine.companions.helios.vae import WanVae
+from engine.model.helios.roles import Companions
+
+
+def load_companions(folder: Path, *, decoder: str, device: torch.device, dtype: torch.dtype) -> Companions:
+    """`decoder` is "taew" or "vae". Text and fast decoder in `dtype`, the autoencoder in fp32 as in public.
+    Raises ModelFilesError for what can't be read."""
+    vae = WanVae.load(folder, device=device, dtype=torch.float32)
+    return Companions(
+        text=TextCompanion.load(folder, device=device, dtype=dtype),
+        encoder=vae,
+        decoder=vae if decoder == "vae" else ChunkDecoder.load(folder, device=device, dtype=dtype),
+    )

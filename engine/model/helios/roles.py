@@ -1,0 +1,191 @@
+"""Helios' roles: the transformer with its companions, wired into the step contract.
+
+Numbers enter and leave as fp32, whatever the transformer computes in. Companions are given
+(engine.companions.helios loads them).
+
+Legend: B batch, L ids, N text tokens, E their width, I image tokens, M memory tokens, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from engine.model.helios.config import CELL, HeliosConfig
+from engine.model.helios.memory import SemanticPack
+from engine.model.helios.serve import NAME, Serve
+from engine.model.helios.transformer import HeliosTransformer
+from engine.model.signature import ModelSpec, signature
+
+START_NOISE = (0.111, 0.135)  # of a start picture's latents, as the public pipelines draw it
+
+
+class Text(Protocol):
+    """UMT5."""
+
+    def __call__(self, ids: Tensor, mask: Tensor) -> Tensor: ...
+
+
+class Encoder(Protocol):
+    """The autoencoder's encoder: a picture → anchor and nearest latent."""
+
+    def start(self, pixels: Tensor, segment: int) -> tuple[Tensor, Tensor]: ...
+
+
+class Decoder(Protocol):
+    """A chunk's latents → its frames."""
+
+    def __call__(self, latents: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Companions:
+    text: Text
+    encoder: Encoder
+    decoder: Decoder
+
+
+def spec_of(c: HeliosConfig, serve: Serve) -> ModelSpec:
+    calls = sum(serve.pyramid.steps)
+    image = 0 if c.memory is None else c.memory.image_tokens[0] * c.memory.image_tokens[1]
+    return ModelSpec(
+        name=NAME,
+        height=CELL * c.latent_height,
+        width=CELL * c.latent_width,
+        fps=serve.fps,
+        latent_channels=c.channels,
+        latent_height=c.latent_height,
+        latent_width=c.latent_width,
+        frames_per_latent=4,
+        segment=c.segment,
+        history=c.history,
+        text_length=c.text_tokens,
+        text_tokens=c.text_tokens,
+        image_tokens=image,
+        model_dim=c.dim,
+        decoder_state=(0,),
+        actions=("idle",),
+        steps=calls,
+        first_steps=calls * serve.pyramid.first_factor,
+        text_dim=c.text_dim,
+        sampler="pyramid",
+        segment_frames=c.frames,
+        stage_steps=serve.pyramid.steps,
+        shift_by=serve.pyramid.shift_by,
+        memory=c.memory is not None,
+        pooled=False,
+        start_noise=START_NOISE,
+    )
+
+
+def roles_of(spec: ModelSpec, model: HeliosTransformer, companions: Companions) -> dict[str, nn.Module]:
+    """Role name → module whose forward takes the role's inputs in the signature's order. All stages share one
+    module and its weights."""
+    roles: dict[str, nn.Module] = {
+        "encode_text": EncodeText(companions.text),
+        "encode_image": EncodeImage(companions.encoder, model),
+        "decode": Decode(companions.decoder),
+    }
+    contract = signature(spec)
+    for role in spec.denoise_roles:
+        roles[role] = Denoise(model, [t.name for t in contract[role].inputs])
+    if model.semantic_pack is not None:
+        roles |= {
+            "embed_image": EmbedImage(model),
+            "initial_memory": InitialMemory(model),
+            "memorize": Memorize(model),
+            "squeeze": Squeeze(model),
+        }
+    return roles
+
+
+class Part(nn.Module):
+    """Holds the transformer, and brings floats into its precision."""
+
+    def __init__(self, model: HeliosTransformer) -> None:
+        super().__init__()
+        self.model = model
+
+    def cast(self, x: Tensor) -> Tensor:
+        return x.to(self.model.proj_out.weight.dtype) if x.is_floating_point() else x
+
+    @property
+    def pack(self) -> SemanticPack:
+        assert self.model.semantic_pack is not None  # roles_of makes these parts for no other model
+        return self.model.semantic_pack
+
+
+class EncodeText(nn.Module):
+    def __init__(self, text: Text) -> None:
+        super().__init__()
+        self.text = text
+
+    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """→ text (B, N, E), and that the prompt asks for no key."""
+        text = self.text(ids, mask).float()
+        return text, torch.tensor([1.0, 0.0], device=text.device).expand(text.shape[0], -1)
+
+
+class EncodeImage(Part):
+    def __init__(self, encoder: Encoder, model: HeliosTransformer) -> None:
+        super().__init__(model)
+        self.encoder = encoder
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) uint8 → anchor, nearest (B, 1, C, h, w), and for a model with ψ image tokens
+        (B, I, D)."""
+        anchor, nearest = (x.float() for x in self.encoder.start(pixels, self.model.config.segment))
+        if self.model.semantic_pack is None:
+            return anchor, nearest
+        return anchor, nearest, self.pack.image_tokens(self.model.patch_short(self.cast(anchor))).float()
+
+
+class EmbedImage(Part):
+    def forward(self, anchor: Tensor, context: Tensor) -> Tensor:
+        """(B, 1, C, h, w), (B,) 1 where there is an anchor → (B, I, D), zero where there is none."""
+        tokens = self.pack.image_tokens(self.model.patch_short(self.cast(anchor)))
+        return tokens.float() * context[:, None, None]
+
+
+class InitialMemory(Part):
+    def forward(self, text: Tensor, image: Tensor) -> Tensor:
+        """ψ₀ (B, M, D)."""
+        prompt = self.model.condition_embedder.text_embedder(self.cast(text))
+        return self.pack.start(prompt, self.cast(image)).float()
+
+
+class Memorize(Part):
+    def forward(self, segment: Tensor) -> Tensor:
+        out: Tensor = self.pack.memorize(self.cast(segment))
+        return out.float()
+
+
+class Squeeze(Part):
+    def forward(self, psi: Tensor, memory: Tensor) -> Tensor:
+        out: Tensor = self.pack.squeeze(self.cast(psi), self.cast(memory))
+        return out.float()
+
+
+class Denoise(Part):
+    """Any stage: the transformer tells them apart by the size of x."""
+
+    def __init__(self, model: HeliosTransformer, names: list[str]) -> None:
+        super().__init__(model)
+        self.names = tuple(names)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        given: dict[str, Any] = {n: self.cast(x) for n, x in zip(self.names, inputs, strict=True)}
+        answer: Tensor = self.model(given.pop("x"), **given)
+        return answer.float()
+
+
+class Decode(nn.Module):
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.decoder(latents)

@@ -1,0 +1,58 @@
+"""Text files as people have them: with a byte order mark, in UTF-16, with the line ends of any system.
+
+What is neither UTF-8 nor marked as UTF-16 is refused rather than guessed: its letters would be others.
+"""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+from engine.errors import InvalidInput
+
+MAX_BYTES = 256 * 2**20
+_MARKS = (  # longest first: UTF-32's begins like UTF-16's
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def read_text(path: Path, field: str, *, most: int = MAX_BYTES) -> str:
+    """The text of a file, lines ending in "\\n". Raises InvalidInput that names the file, also where there is
+    none, or where it is larger than `most` bytes."""
+    try:
+        if path.stat().st_size > most:
+            raise InvalidInput(f"{field}: {path} is larger than {most >> 20} MiB", field=field)
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise InvalidInput(f"{field}: there is no file {path}", field=field) from None
+    except OSError as error:
+        raise InvalidInput(f"{field}: {path} cannot be read: {error.strerror}", field=field) from None
+    return decode_text(data, str(path), field)
+
+
+def decode_text(data: bytes, name: str, field: str) -> str:
+    """`name` is what messages call it. Raises InvalidInput."""
+    encoding = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), "")
+    try:
+        text = data.decode(encoding or _unmarked(data))
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InvalidInput(
+            f"{field}: {name}, line {line}: byte {data[error.start]:#x} is not UTF-8: save the file as UTF-8",
+            field=field,
+        ) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _unmarked(data: bytes) -> str:
+    """UTF-16 without a mark has a zero in every other byte of plain letters."""
+    start = data[:200]
+    if len(start) > 3 and not any(start[::2]) and all(start[1::2]):
+        return "utf-16-be"
+    if len(start) > 3 and not any(start[1::2]) and all(start[::2]):
+        return "utf-16-le"
+    return "utf-8"

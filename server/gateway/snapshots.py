@@ -1,0 +1,51 @@
+"""Takes the snapshots that recovery records keep: one for each segment shown, as far as the pipe allows.
+
+So at most about one segment of a session's history is lost when its worker dies.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from engine.errors import PsistreamError
+from server.gateway.exports import Exports
+from server.gateway.registry import Sessions
+from server.gateway.session import GatewaySession
+from server.metrics import Metrics
+from server.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+BYTES_PER_S = 10e6  # of all sessions together: frames go through the same pipe
+
+
+class Snapshots:
+    """`every_s` is the shortest time between two snapshots of one session; 0: none are taken."""
+
+    def __init__(self, sessions: Sessions, exports: Exports, metrics: Metrics, every_s: float) -> None:
+        self._sessions, self._exports, self._metrics = sessions, exports, metrics
+        self._every_s = every_s
+        self._tasks = Tasks()
+
+    async def close(self) -> None:
+        await self._tasks.close()
+
+    def consider(self, session: GatewaySession) -> None:
+        """Take one now if it is due: to be called when a segment is shown, and now and then."""
+        if not self._every_s or session.away or not session.opened.done():
+            return
+        now_s = self._sessions.now_s()
+        fair_s = len(self._sessions) * session.info.state_bytes / BYTES_PER_S
+        if session.recovery.due(now_s, max(self._every_s, fair_s)):
+            session.recovery.asked(now_s)
+            self._tasks.spawn(self._take(session), f"snapshot-{session.id}")
+
+    async def _take(self, session: GatewaySession) -> None:
+        snapshot = None
+        try:
+            snapshot = await self._exports.ask(session.id, "snapshot")
+            self._metrics.snapshot_bytes.set(len(snapshot))
+        except PsistreamError as error:
+            log.debug("session %s: no snapshot: %s", session.id, error.message)
+        finally:
+            session.recovery.taken(snapshot, self._sessions.now_s())

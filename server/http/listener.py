@@ -1,0 +1,40 @@
+"""uvicorn as psistream runs it: connections with limits, no signal handlers, no plain-text answers."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, cast
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from server.http.connections import ConnectionLimits, Connections
+
+KEEP_ALIVE_S = 5
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn would raise the signal again while we are still stopping."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def http_server(app: ASGIApp, log_level: str, limits: ConnectionLimits) -> tuple[HttpServer, Connections]:
+    """The server, and its connections, whose `run` must run beside it."""
+    settings: dict[str, Any] = {
+        "lifespan": "off",  # entered by the caller: a failing start is one line, not a traceback
+        "log_level": log_level,
+        "access_log": log_level == "debug",
+        "timeout_graceful_shutdown": 1,
+        "timeout_keep_alive": KEEP_ALIVE_S,
+        "ws": "none",
+        "loop": "asyncio",
+        "server_header": False,
+    }
+    config = uvicorn.Config(app, **settings)
+    connections = Connections(limits, config.forwarded_allow_ips)
+    config.http = cast(Any, connections.protocol)  # uvicorn calls it for each connection
+    return HttpServer(config), connections

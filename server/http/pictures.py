@@ -1,0 +1,92 @@
+"""Decodes clients' pictures in a process of its own, with limits of memory and time.
+
+A decoder holds the interpreter's lock for up to seconds, and files can be made to cost far more than they
+weigh. The process starts with the first picture and is replaced when one kills it or takes too long.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+import resource
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+from pebble import ProcessExpired, ProcessPool
+
+from engine.errors import InvalidInput, Unavailable
+from engine.images import check_size, decode_image
+from engine.types import ByteArray
+from server.http.problems import Busy
+
+DECODE_S = 3.0  # one picture; the largest that is allowed takes a few tenths of a second
+WAIT_S = 10.0  # for the pictures before it, and its own decoding
+MOST_WAITING = 8  # pictures of all sessions, the one being decoded included
+MEMORY_BYTES = 512 * 2**20  # beyond what the process has when it starts
+NICENESS = 5  # the video goes first
+
+
+class Pictures:
+    """Thread-safe. `close` is idempotent."""
+
+    def __init__(self) -> None:
+        self._pool: ProcessPool | None = None
+        self._sessions: set[str] = set()
+
+    def decode(self, session: str, width: int, height: int, data: bytes) -> ByteArray:
+        """(3, height, width) uint8. Waits, so it must not be called on the event loop. `session`: whose
+        picture it is; each has one in the making at most. Raises InvalidInput, Busy, Unavailable."""
+        check_size(data)
+        with self._place(session):
+            future = self._running().schedule(decode_image, args=(data, width, height), timeout=DECODE_S)
+            try:
+                pixels = future.result(timeout=WAIT_S)
+            except InvalidInput:
+                raise
+            except (concurrent.futures.TimeoutError, ProcessExpired, MemoryError):
+                future.cancel()  # type: ignore[no-untyped-call]
+                raise InvalidInput("the picture takes too long to decode: send a smaller one") from None
+            except (concurrent.futures.CancelledError, RuntimeError):
+                raise Unavailable("the server is stopping") from None
+            return np.asarray(pixels, np.uint8)
+
+    def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.stop()  # type: ignore[no-untyped-call]
+            pool.join()
+
+    @contextlib.contextmanager
+    def _place(self, session: str) -> Iterator[None]:
+        if session in self._sessions:
+            raise Busy("another picture of this session is being decoded: send the next one after that")
+        if len(self._sessions) >= MOST_WAITING:
+            raise Busy("many pictures are being decoded: try again in a moment")
+        self._sessions.add(session)
+        try:
+            yield
+        finally:
+            self._sessions.discard(session)
+
+    def _running(self) -> ProcessPool:
+        if self._pool is None:
+            self._pool = ProcessPool(
+                max_workers=1,
+                max_tasks=100,
+                initializer=partial(_limit, MEMORY_BYTES),
+                context=multiprocessing.get_context("spawn"),
+            )
+        return self._pool
+
+
+def _limit(memory_bytes: int) -> None:
+    """In the child: no more memory than this, and less of the processor than others have."""
+    with contextlib.suppress(OSError, ValueError):  # where there is no /proc, the limits of time remain
+        with open("/proc/self/statm", encoding="utf-8") as file:
+            used = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (used + memory_bytes, used + memory_bytes))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(NICENESS)

@@ -1,0 +1,49 @@
+"""The rungs at which a session can be encoded, from the best picture down to one for very slow links.
+
+Pure arithmetic that the worker, which encodes, and the gateway, which chooses for each viewer, share.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+SHARES = (1.0, 0.45, 0.2)  # of the top rung's rate
+SLIDES_SHARE, SLIDES_EVERY = 0.08, 4  # the lowest rung: fewer frames rather than none
+LEAST_BPS = 30_000
+LEAST_STEP = 0.75  # a rung must be this much below the one above it to be worth an encoder
+LEAST_BITS_PER_PIXEL = 0.03  # below this, half the resolution looks better
+LEAST_SIDE = 160
+
+
+class Rung(NamedTuple):
+    """`divide` makes both sides smaller, `every` is 1 where all frames are shown."""
+
+    bitrate_bps: int
+    divide: int = 1
+    every: int = 1
+
+
+def ladder(top_bps: int, width: int, height: int, fps: int) -> tuple[Rung, ...]:
+    """For a picture that is encoded at this size. At least the top rung."""
+    rungs: list[Rung] = []
+    steps = [(share, 1) for share in SHARES] + [(SLIDES_SHARE, SLIDES_EVERY)]
+    for share, every in steps:
+        bitrate_bps = max(LEAST_BPS, int(top_bps * share))
+        if rungs and bitrate_bps > LEAST_STEP * rungs[-1].bitrate_bps:
+            continue
+        bits_per_pixel = bitrate_bps * every / (width * height * fps)
+        small = bits_per_pixel < LEAST_BITS_PER_PIXEL and min(width, height) >= 2 * LEAST_SIDE
+        divided = bool(rungs) and (small or rungs[-1].divide > 1)
+        rungs.append(Rung(bitrate_bps, 2 if divided else 1, every))
+    return tuple(rungs)
+
+
+def rendition(codec: str, rung: int) -> str:
+    """One name for a codec at a rung: 'vp8' is the top one, 'vp8/1' the next."""
+    return f"{codec}/{rung}" if rung else codec
+
+
+def parts(name: str) -> tuple[str, int]:
+    """The codec and the rung of a rendition's name."""
+    codec, _, rung = name.partition("/")
+    return codec, int(rung or 0)

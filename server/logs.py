@@ -1,0 +1,42 @@
+"""Bounds what clients can make us log: repeated entries are counted instead of written."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+PERIOD_S = 60.0
+FULL = 5  # entries of one kind that are written as they are in each period
+MAX_KINDS = 256
+
+
+class FloodFilter(logging.Filter):
+    """In each period the first entries of a kind are written, then none; the next period says how many were
+    left out. A kind is one call in our code, and the type of its exception. Tracebacks are written once."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._seen: OrderedDict[tuple[object, ...], tuple[float, int]] = OrderedDict()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[0] if record.exc_info else None
+        kind = (record.name, record.pathname, record.lineno, error)
+        now_s = self._clock()
+        since_s, count = self._seen.pop(kind, (now_s, 0))
+        left_out = 0
+        if now_s - since_s >= PERIOD_S:
+            since_s, count, left_out = now_s, 0, max(0, count - FULL)
+        self._seen[kind] = since_s, count + 1
+        if len(self._seen) > MAX_KINDS:
+            self._seen.popitem(last=False)
+        if count >= FULL:
+            return False
+        if count and record.exc_info:
+            record.exc_info = record.exc_text = None
+            record.msg = f"{record.msg} ({error.__name__ if error else 'error'} again)"
+        if left_out:
+            record.msg = f"{record.msg} ({left_out} like this were left out)"
+        return True

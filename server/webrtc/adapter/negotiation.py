@@ -1,0 +1,69 @@
+"""Hooks into aiortc 1.16 for the DTLS certificate and for parsing SDP, one test each.
+
+Each function says which private part it uses and why the public interface is not enough. Nothing here patches
+a module or a class, only the objects of one connection. It knows no sessions and no HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from aiortc import RTCPeerConnection
+from aiortc import sdp as aiortc_sdp
+
+from engine.errors import InvalidInput
+
+SUITES = b":".join(
+    b"ECDHE-%s-%s" % (kind, cipher)
+    for cipher in (
+        b"AES128-GCM-SHA256",
+        b"CHACHA20-POLY1305",
+        b"AES256-GCM-SHA384",
+        b"AES128-SHA",
+        b"AES256-SHA",
+    )
+    for kind in (b"ECDSA", b"RSA")
+)
+
+
+def accept_rsa(pc: RTCPeerConnection) -> None:
+    """Shake hands with players whose certificate is RSA (GStreamer's webrtcbin) too. Before the offer is set.
+
+    aiortc names ECDSA suites only; wraps `RTCCertificate._create_ssl_context` of
+    `RTCPeerConnection.__certificates`, and adds the same suites for RSA."""
+    for certificate in _certificates(pc):
+        make = certificate._create_ssl_context
+
+        def make_for_both(*args: Any, make: Callable[..., Any] = make, **kwargs: Any) -> Any:
+            context = make(*args, **kwargs)
+            context.set_cipher_list(SUITES)
+            return context
+
+        certificate._create_ssl_context = make_for_both
+
+
+def one_fingerprint(pc: RTCPeerConnection) -> None:
+    """Name the certificate by its SHA-256 fingerprint only. Before the answer is made.
+
+    aiortc names three digests of one certificate in each part, and libdatachannel takes any one of them for
+    SHA-256, so that its handshakes fail now and then with "unknown CA". Wraps
+    `RTCCertificate.getFingerprints` of `RTCPeerConnection.__certificates`."""
+    for certificate in _certificates(pc):
+        known = certificate.getFingerprints()
+        certificate.getFingerprints = lambda known=known: [f for f in known if f.algorithm == "sha-256"]
+
+
+def parse_sdp(text: str) -> aiortc_sdp.SessionDescription:
+    """Raises InvalidInput. `aiortc.sdp` is undocumented and answers bad input with whatever exception comes
+    first, so everything that its parser raises is caught here."""
+    try:
+        return aiortc_sdp.SessionDescription.parse(text)
+    except (ValueError, AssertionError, LookupError, AttributeError, TypeError, StopIteration) as error:
+        raise InvalidInput(
+            f"the SDP cannot be parsed ({type(error).__name__}); send a browser's offer as it is", field="sdp"
+        ) from None
+
+
+def _certificates(pc: RTCPeerConnection) -> list[Any]:
+    return list(pc._RTCPeerConnection__certificates)  # type: ignore[attr-defined]

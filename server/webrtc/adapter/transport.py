@@ -1,0 +1,76 @@
+"""Hooks into aiortc 1.16 for sending ready-made RTP over its DTLS transport and for hearing RTCP.
+
+aiortc's own sender makes every packet anew for each viewer, sends without transport-wide numbers, resends
+without limit and reads neither TWCC nor PLI for frames that were encoded elsewhere. So it is put aside: its
+`send` and `stop` start and end ours, and packets go from here to SRTP and to the socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from aiortc import RTCRtpSender, RTCRtpTransceiver
+
+from server.webrtc.adapter.addresses import ice_connection
+
+WRITE_BUFFER_MAX = 256 * 1024  # bytes that the system or a TCP relay did not take yet
+
+
+class MediaTransport:
+    """`install` before the answer is made. `on_open` is called once when DTLS is connected, `on_close` when
+    the connection ends, `on_rtcp` with each decrypted RTCP packet."""
+
+    def __init__(self, transceiver: RTCRtpTransceiver) -> None:
+        self._transceiver = transceiver
+        self._sender: RTCRtpSender = transceiver.sender
+
+    @property
+    def source(self) -> tuple[int, int]:
+        """SSRC of the video and of its retransmissions (`RTCRtpSender._ssrc`, `._rtx_ssrc`)."""
+        return self._sender._ssrc, self._sender._rtx_ssrc
+
+    def install(
+        self, on_open: Callable[[], None], on_close: Callable[[], None], on_rtcp: Callable[[bytes], None]
+    ) -> None:
+        """Replaces `RTCRtpSender.send` and `.stop`, and `RTCDtlsTransport._handle_rtcp_data`."""
+
+        async def send(parameters: object) -> None:
+            on_open()
+
+        async def stop() -> None:
+            on_close()
+
+        async def handle_rtcp_data(data: bytes) -> None:
+            on_rtcp(data)
+
+        self._sender.send = send  # type: ignore[method-assign]
+        self._sender.stop = stop  # type: ignore[method-assign]
+        self._dtls._handle_rtcp_data = handle_rtcp_data
+
+    def send_rtp(self, packet: bytes) -> None:
+        """Encrypts with `RTCDtlsTransport._tx_srtp`."""
+        if (srtp := self._dtls._tx_srtp) is not None:
+            self._send(srtp.protect(packet))
+
+    def send_rtcp(self, packet: bytes) -> None:
+        if (srtp := self._dtls._tx_srtp) is not None:
+            self._send(srtp.protect_rtcp(packet))
+
+    @property
+    def congested(self) -> bool:
+        """Whether the way out takes less than it is given: a TURN server over TCP, a full socket."""
+        pair = ice_connection(self._transceiver)._nominated.get(1)
+        waiting = getattr(pair.protocol.transport, "get_write_buffer_size", None) if pair else None
+        return waiting is not None and waiting() > WRITE_BUFFER_MAX
+
+    def _send(self, data: bytes) -> None:
+        """To the pair that ICE chose (`Connection._nominated`). aiortc's way there is a chain of coroutines
+        that never wait, at three times the cost."""
+        pair = ice_connection(self._transceiver)._nominated.get(1)
+        if pair is not None:
+            pair.protocol.transport.sendto(data, pair.remote_addr)
+
+    @property
+    def _dtls(self) -> Any:
+        return self._transceiver.receiver.transport

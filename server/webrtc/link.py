@@ -1,0 +1,147 @@
+"""What one viewer's link does with the packets it is sent: delay in its queue, throughput, loss, round trip.
+
+It measures and decides nothing. From TWCC it knows each packet's arrival; without TWCC it has the round trip,
+the loss and the REMB that a receiver reports once a second. No clock of its own: every call brings the time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+from server.webrtc.rtcp import Heard
+
+WINDOW_S = 0.5  # of throughput
+LOSS_WINDOW_S, LOSS_LEAST = 3.0, 20  # the share of fewer packets says nothing
+STANDING_S = 0.2  # the least delay within this time is a queue that does not go away
+BASE_S = 30.0  # the least delay of two such spans is that of an empty queue
+UNACKNOWLEDGED = 2048
+REPORT_S = 1.0  # covered by the loss in a receiver's report
+REMB_S = 2.5  # a REMB is believed for this long
+
+
+@dataclass
+class Link:
+    """`queue_s` is the standing queue, `acked_bps` the rate that arrives, `sent_bps` the one that leaves;
+    None as long as they are not known."""
+
+    precise: bool = False  # TWCC is heard
+    rtt_s: float | None = None
+    queue_s: float | None = None
+    acked_bps: float | None = None
+    remb_bps: int | None = None
+    loss: float = 0.0
+    sure_loss: float = 0.0  # at least this much, few packets or many
+    heard_s: float = 0.0  # of the latest feedback
+
+    def __post_init__(self) -> None:
+        self._pending: dict[int, tuple[float, int]] = {}
+        self._sent: deque[tuple[float, int]] = deque()
+        self._first_s = self._latest_s = 0.0
+        self._acked: deque[tuple[float, int]] = deque()  # on the receiver's clock
+        self._fates: deque[tuple[float, int, int]] = deque()  # when told, packets lost and arrived
+        self._delays: deque[tuple[float, float]] = deque()
+        self._base = _Least(BASE_S)
+        self._base_rtt = _Least(BASE_S)
+        self._remb_s = 0.0
+        self._loss_from_s = float("-inf")
+
+    def sent(self, number: int, size: int, now_s: float) -> None:
+        """A packet with this transport-wide number left."""
+        if len(self._pending) >= UNACKNOWLEDGED:
+            self._pending.pop(next(iter(self._pending)))
+        self._pending[number] = (now_s, size)
+
+    def sized(self, size: int, now_s: float) -> None:
+        """A packet left, numbered or not."""
+        if not self._sent:
+            self._first_s = now_s
+        self._latest_s = now_s
+        self._sent.append((now_s, size))
+        while now_s - self._sent[0][0] > WINDOW_S:
+            self._sent.popleft()
+
+    def sent_bps(self) -> float:
+        return (
+            8 * sum(size for _, size in self._sent) / max(0.1, min(WINDOW_S, self._latest_s - self._first_s))
+        )
+
+    def heard(self, heard: Heard, rtt_s: float | None, now_s: float) -> None:
+        """Feedback came; `rtt_s` is what its report measured, if it had one of ours."""
+        if heard.arrivals:
+            self._arrived(heard.arrivals, now_s)
+        for report in heard.reports:
+            self.heard_s = now_s
+            if rtt_s is not None:
+                self.rtt_s = rtt_s if self.rtt_s is None else 0.7 * self.rtt_s + 0.3 * rtt_s
+                if not self.precise:
+                    self.queue_s = max(0.0, rtt_s - self._base_rtt.add(rtt_s, now_s))
+            if not self.precise and now_s - self._loss_from_s > REPORT_S:
+                self.loss = self.sure_loss = report.lost
+        if heard.remb_bps is not None:
+            self.remb_bps, self._remb_s = heard.remb_bps, now_s
+        elif now_s - self._remb_s > REMB_S:
+            self.remb_bps = None
+
+    def forget_loss(self, now_s: float) -> None:
+        """What is sent changes: loss counts from here on."""
+        self._loss_from_s, self.loss, self.sure_loss = now_s, 0.0, 0.0
+        self._fates.clear()
+
+    def _arrived(self, arrivals: list[tuple[int, float | None]], now_s: float) -> None:
+        if self.precise and now_s - self.heard_s > 1.0:  # the link was away, and lost what was sent meanwhile
+            self._fates.clear()
+            self._delays.clear()
+            self._acked.clear()
+        self.precise, self.heard_s = True, now_s
+        lost = arrived = 0
+        for number, at_s in arrivals:
+            left = self._pending.get(number)
+            if left is None:
+                continue
+            counts = left[0] >= self._loss_from_s
+            if at_s is None:
+                lost += counts
+                continue
+            del self._pending[number]
+            arrived += counts
+            self._delays.append((now_s, at_s - left[0]))
+            self._acked.append((at_s, left[1]))
+        self._fates.append((now_s, lost, arrived))
+        self._settle(now_s)
+
+    def _settle(self, now_s: float) -> None:
+        while self._delays and now_s - self._delays[0][0] > STANDING_S:
+            self._delays.popleft()
+        if self._delays:
+            least = min(delay for _, delay in self._delays)
+            self.queue_s = max(0.0, least - self._base.add(least, now_s))
+        while self._fates and now_s - self._fates[0][0] > LOSS_WINDOW_S:
+            self._fates.popleft()
+        lost, arrived = (sum(fate[i] for fate in self._fates) for i in (1, 2))
+        count = lost + arrived
+        self.loss = share = lost / count if count >= LOSS_LEAST else 0.0
+        self.sure_loss = max(0.0, share - 2 * math.sqrt(share * (1 - share) / max(1, count)))
+        if self._acked:
+            last_s = self._acked[-1][0]
+            while last_s - self._acked[0][0] > WINDOW_S:
+                self._acked.popleft()
+            span_s = last_s - self._acked[0][0]
+            if span_s > WINDOW_S / 2:
+                self.acked_bps = 8 * sum(size for _, size in self._acked) / span_s
+
+
+class _Least:
+    """The least value of the last one to two spans, in constant memory."""
+
+    def __init__(self, span_s: float) -> None:
+        self._span_s = span_s
+        self._since_s = float("-inf")
+        self._now = self._before = float("inf")
+
+    def add(self, value: float, now_s: float) -> float:
+        if now_s - self._since_s > self._span_s:
+            self._before, self._now, self._since_s = self._now, float("inf"), now_s
+        self._now = min(self._now, value)
+        return min(self._now, self._before)

@@ -1,0 +1,239 @@
+"""One viewer's video: RTP out, RTCP in, and the rung that its link carries.
+
+It ties the stream of packets, the measurement of the link and the rate policy together, and sends through a
+transport that it is given. Which session it shows is the fan-out's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from server.webrtc import rtcp
+from server.webrtc.codecs import Sendable
+from server.webrtc.fanout import Fanout, Subscription
+from server.webrtc.link import Link
+from server.webrtc.packetize import PACKET_MAX, Payloads
+from server.webrtc.rate import RateControl
+from server.webrtc.rtp import Extensions, RtpStream
+
+REPORT_S = 1.0
+RTX_SHARE, RTX_LEAST_BPS, RTX_BURST_S = 0.5, 100_000, 0.5
+COPY_EVERY_S = 0.012  # a copy sent together with its original would be lost together with it
+BACKLOG_MAX = 256  # packets
+START_BPS = 1_500_000  # a viewer whose link is not known yet begins on a rung below this
+
+
+class Transport(Protocol):
+    def send_rtp(self, packet: bytes) -> None: ...
+    def send_rtcp(self, packet: bytes) -> None: ...
+    @property
+    def congested(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Condition:
+    """How one viewer is served at this moment."""
+
+    rung: int
+    rungs: int
+    bitrate_bps: int
+    loss: float  # share of packets, 0 to 1
+    rtt_s: float | None
+    queue_s: float | None
+    copies: int  # of each packet, against loss
+    why: str  # of the latest change: start, queue, loss, remb, free
+
+
+class MediaStream:
+    """`open` when the connection is there, `close` when it ends. `on_keyframe` hears of each request for one,
+    `on_picture` once that the first frame has left, `on_condition` of each change of rung."""
+
+    def __init__(
+        self,
+        fanout: Fanout,
+        codec: Sendable,
+        ssrcs: tuple[int, int],
+        extensions: Extensions,
+        cname: str,
+        rates: Sequence[int],
+        transport: Transport,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._fanout, self._transport, self._clock, self._cname = fanout, transport, clock, cname
+        loop = asyncio.get_running_loop()
+        self.rtp = RtpStream(
+            int(codec.format),
+            int(codec.rtx) if codec.rtx else None,
+            *ssrcs,
+            extensions,
+            transport.send_rtp,
+            clock,
+            loop.call_later,
+        )
+        self.link = Link()
+        self.rtp.on_sent = self.link.sent
+        first = next((i for i, rate in enumerate(rates) if rate <= START_BPS), len(rates) - 1)
+        self.control = RateControl(rates, rung=first)
+        self.subscription = Subscription(codec.codec, self._deliver, first)
+        self.on_keyframe: Callable[[], None] = lambda: None
+        self.on_picture: Callable[[], None] = lambda: None
+        self.on_condition: Callable[[], None] = lambda: None
+        self._reports: dict[int, float] = {}  # middle NTP bits of our reports → when they left
+        self._rtx_credit = 0.0
+        self._rtx_s = clock()
+        self._repeated: dict[int, float] = {}  # number → when it was sent again
+        self._timer: asyncio.TimerHandle | None = None
+        self.closed = self.suspended = False
+
+    @property
+    def condition(self) -> Condition:
+        control, link = self.control, self.link
+        return Condition(
+            control.rung,
+            len(control.rates),
+            control.rates[control.rung],
+            link.loss,
+            link.rtt_s,
+            link.queue_s,
+            control.copies,
+            control.why,
+        )
+
+    def open(self) -> None:
+        if self.closed or not self._fanout.join(self.subscription):
+            return
+        self._report()
+
+    def suspend(self) -> None:
+        """Nothing is heard of the viewer: what is sent would be lost, and it counts as nobody. Idempotent."""
+        if not self.suspended and not self.closed:
+            self.suspended = True
+            self._fanout.leave(self.subscription)
+            self.rtp.drop_waiting()
+
+    def resume(self) -> None:
+        """It is heard again: it goes on at a keyframe. Idempotent."""
+        if self.suspended and not self.closed:
+            self.suspended = False
+            self.subscription.waiting = True
+            self._fanout.join(self.subscription)
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self.closed:
+            return
+        self.closed = True
+        self._fanout.leave(self.subscription)
+        if self.subscription.sent:
+            self._transport.send_rtcp(rtcp.bye(self.rtp.ssrc))
+        self.rtp.close()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # ---- out ----
+
+    def _deliver(self, frame: Payloads) -> bool:
+        if self.closed:
+            return True
+        if self._transport.congested or self.rtp.backlog > BACKLOG_MAX:
+            self.rtp.drop_waiting()
+            return False
+        self.rtp.send(frame)
+        now_s = self._clock()
+        size = sum(map(len, frame.payloads))
+        self.link.sized(size, now_s)
+        if self.subscription.sent == 0:
+            self.on_picture()
+        if self.control.copies:
+            numbers = self.rtp.latest(len(frame.payloads))
+            for i in range(self.control.copies):
+                asyncio.get_running_loop().call_later(COPY_EVERY_S * (i + 1), self._copy, numbers)
+        elif self.control.probe_bps:
+            self._probe(size)
+        return True
+
+    def _copy(self, numbers: list[int]) -> None:
+        """A frame's packets once more, so that one that is lost needs no round trip."""
+        for number in reversed(numbers):
+            self._repeated[number] = self._clock()
+            self.link.sized(self.rtp.repeat(number), self._clock())
+
+    def _probe(self, size: int) -> None:
+        """What lacks to the probed rate, as retransmissions that the viewer drops."""
+        lacking = size * (self.control.probe_bps / self.control.rates[self.control.rung] - 1)
+        for number in self.rtp.latest(int(lacking / PACKET_MAX) + 1):
+            lacking -= (sent := self.rtp.repeat(number))
+            self.link.sized(sent, self._clock())
+            if lacking <= 0:
+                return
+
+    def _report(self) -> None:
+        if self.closed:
+            return
+        self._timer = asyncio.get_running_loop().call_later(REPORT_S, self._report)
+        if self.rtp.packets:
+            now_s = self._clock()
+            shown = self.rtp.timestamp + int(90_000 * (now_s - self.rtp.sent_s)) & 0xFFFFFFFF
+            packet, mark = rtcp.sender_report(
+                self.rtp.ssrc, time.time(), shown, self.rtp.packets, self.rtp.octets, self._cname
+            )
+            self._reports[mark] = now_s
+            if len(self._reports) > 8:
+                self._reports.pop(next(iter(self._reports)))
+            self._transport.send_rtcp(packet)
+
+    # ---- in ----
+
+    def heard(self, data: bytes) -> None:
+        """RTCP came."""
+        if self.closed:
+            return
+        heard, now_s = rtcp.read(data, self.rtp.ssrc), self._clock()
+        if heard.keyframe:
+            self.on_keyframe()
+            self._fanout.request_keyframe(self.subscription)
+        rtt_s = None
+        for report in heard.reports:
+            if (sent_s := self._reports.get(report.last_report)) is not None:
+                rtt_s = max(0.0, now_s - sent_s - report.delay_s)
+        if heard.lost:
+            self._repair(heard.lost, now_s)
+        if heard.arrivals or heard.reports or heard.remb_bps is not None:
+            self.link.heard(heard, rtt_s, now_s)
+            self._steer(now_s)
+
+    def _repair(self, lost: list[int], now_s: float) -> None:
+        """Sends again what was lost, within a budget: a full link that is filled with retransmissions never
+        recovers. What was sent again within one round trip is on its way."""
+        rate = max(RTX_LEAST_BPS, RTX_SHARE * self.control.rates[self.control.rung])
+        credit = self._rtx_credit + rate / 8 * (now_s - self._rtx_s)
+        self._rtx_credit, self._rtx_s = min(credit, rate / 8 * RTX_BURST_S), now_s
+        again_s = now_s - max(0.02, 0.9 * (self.link.rtt_s or 0.05))
+        for number in lost:
+            if self._rtx_credit <= 0:
+                return
+            if self._repeated.get(number, float("-inf")) > again_s:
+                continue
+            if size := self.rtp.repeat(number):
+                self._repeated[number] = now_s
+                self._rtx_credit -= size
+                self.link.sized(size, now_s)
+        while len(self._repeated) > 512:
+            self._repeated.pop(next(iter(self._repeated)))
+
+    def _steer(self, now_s: float) -> None:
+        before, copies = self.control.rung, self.control.copies
+        self.control.update(self.link, self.link.sent_bps(), now_s)
+        if not self.rtp.can_repeat:
+            self.control.without_probe(self.link, now_s)
+        rung = self.control.rung
+        if rung != before:
+            if rung > before:
+                self.rtp.drop_waiting()
+            self._fanout.move(self.subscription, rung, at_once=rung > before)
+        if (rung, self.control.copies) != (before, copies):
+            self.on_condition()

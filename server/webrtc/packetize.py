@@ -1,0 +1,83 @@
+"""Encoded frames → RTP payloads, once for all viewers of a rendition (RFC 7741 for VP8, RFC 6184 for H.264).
+
+An RTP packet is at most `PACKET_MAX` bytes. With the SRTP tag, UDP and IPv6 that makes 1280, the smallest
+packet that every IPv6 path carries, and all that tunnels such as WireGuard often carry. It knows no viewers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+PACKET_MAX = 1200  # bytes of an RTP packet, the limit that browsers use as well
+HEADER_MAX = 12 + 4 + 24 + 2  # RTP header, extensions, and the number that a retransmission carries
+PAYLOAD_MAX = PACKET_MAX - HEADER_MAX
+PICTURE_IDS = 1 << 15
+STAP_A, FU_A = 24, 28
+
+
+class Payloads(NamedTuple):
+    """One encoded frame, cut into RTP payloads. `timestamp` counts 90 kHz."""
+
+    payloads: list[bytes]
+    timestamp: int
+    keyframe: bool
+    data: bytes = b""  # the frame as it was encoded
+
+
+def packetize(codec: str, data: bytes, picture_id: int) -> list[bytes]:
+    """The RTP payloads of one frame. `picture_id` must rise from frame to frame, whatever the rendition."""
+    return vp8(data, picture_id) if codec == "vp8" else h264(data)
+
+
+def vp8(data: bytes, picture_id: int) -> list[bytes]:
+    number = (0x8000 | picture_id % PICTURE_IDS).to_bytes(2, "big")
+    size = PAYLOAD_MAX - 4
+    return [
+        (b"\x80" if start else b"\x90") + b"\x80" + number + data[start : start + size]
+        for start in range(0, len(data), size)
+    ]
+
+
+def h264(data: bytes) -> list[bytes]:
+    """`data` is Annex B. Small units travel together (STAP-A), large ones in fragments (FU-A)."""
+    payloads: list[bytes] = []
+    together: list[bytes] = []
+
+    def flush() -> None:
+        if len(together) == 1:
+            payloads.append(together[0])
+        elif together:
+            importance = max(unit[0] & 0x60 for unit in together)
+            parts = b"".join(len(unit).to_bytes(2, "big") + unit for unit in together)
+            payloads.append(bytes([STAP_A | importance]) + parts)
+        together.clear()
+
+    for unit in units(data):
+        if 1 + sum(2 + len(u) for u in together) + 2 + len(unit) > PAYLOAD_MAX:
+            flush()
+        if len(unit) > PAYLOAD_MAX:
+            payloads += fragments(unit)
+        else:
+            together.append(unit)
+    flush()
+    return payloads
+
+
+def units(data: bytes) -> Iterator[bytes]:
+    """The NAL units of an Annex B stream, without their start codes."""
+    start = data.find(b"\x00\x00\x01")
+    while start >= 0:
+        end = data.find(b"\x00\x00\x01", start + 3)
+        unit = data[start + 3 : end if end >= 0 else len(data)]
+        if unit := unit.rstrip(b"\x00"):  # the zero of a four-byte start code
+            yield unit
+        start = end
+
+
+def fragments(unit: bytes) -> Iterator[bytes]:
+    indicator, kind = FU_A | unit[0] & 0x60, unit[0] & 0x1F
+    size, end = PAYLOAD_MAX - 2, len(unit)
+    for start in range(1, end, size):
+        flags = (0x80 if start == 1 else 0) | (0x40 if start + size >= end else 0)
+        yield bytes([indicator, flags | kind]) + unit[start : start + size]

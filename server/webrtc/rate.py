@@ -1,0 +1,182 @@
+"""Which rung a viewer's link carries: down within a second, up with care. A policy over plain numbers.
+
+It goes down when a queue builds up or packets are lost because of the rate, and up after a probe: for a while
+packets are sent twice, as if the next rung were on already. Loss that does not depend on the rate is met by
+sending everything up to three times, on a lower rung, so that it costs no more than the top rung. The signals
+are those of RFC 8698 and draft-ietf-rmcat-gcc-02; rungs make the rest simpler than there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from server.webrtc.link import Link
+
+QUEUE_S, QUEUE_HIGH_S = 0.1, 0.3  # a standing queue; the higher one is too long whatever else is known
+QUEUE_CLEAR_S = 0.05
+DRAINING = 0.95  # a queue that is below this share of what it was gets shorter by itself
+KEPT_UP = 0.92  # of what is sent arrives on a link that keeps up
+MARGIN = 0.85  # of the measured throughput is used
+GUESS = 0.7  # of the rate is carried by a link with a queue that does not tell its throughput
+LOSS_CAUSED = 0.15  # loss from here on may be caused by the rate
+LOSS_CLEAR = 0.03
+SETTLE_S, RTT_MAX_S = 0.7, 0.3  # after a step down, and one round trip, before its effect is judged
+JUDGE_S = 2.5  # until it is known whether a step down made loss less
+HOLD_S, HOLD_MAX_S = 2.0, 8.0  # before a probe; doubled after each that failed
+PROBE_S, PROBE_SHARE = 1.5, 1.15
+FAR_S = 0.06  # of round trip: what is sent again comes too late to be shown in time
+COPIES = ((0.075, 2), (0.04, 1))  # from so much loss on, each packet is sent this many times more
+NEAR_FACTOR = 2.0  # for a viewer that is near, loss counts from twice as much on
+PROTECTED_LOSS = 0.3  # what may be lost while everything is sent several times
+RELAX_S = 6.0
+
+
+@dataclass
+class RateControl:
+    """`update` on each feedback; then `rung` and `copies` say what to send, `probe_bps` what to add.
+
+    `rates` are the rungs' bitrates, the highest first."""
+
+    rates: Sequence[int]
+    rung: int = 0
+    copies: int = 0  # of each packet, sent a little later
+    probe_bps: float = 0.0  # this rate in all, while it is above 0
+    why: str = "start"
+    _changed_s: float = float("-inf")
+    _hold_s: float = HOLD_S
+    _probe_until_s: float = 0.0
+    _lossy_s: float | None = None
+    _calm_s: float | None = None
+    _constant_loss: float = 0.0  # what is lost whatever the rate
+    _loss_before: float = field(default=0.0)
+    _raised_s: float = float("-inf")
+    _queue_s: float = 0.0
+
+    def update(self, link: Link, sent_bps: float, now_s: float) -> None:
+        if self._too_much(link, sent_bps, now_s):
+            self._down(link, sent_bps, now_s)
+        elif self.probe_bps and now_s >= self._probe_until_s:
+            self._up(link, now_s)
+        elif not self.probe_bps:
+            self._judge_loss(link, now_s)
+            if self._may_probe(link, sent_bps, now_s):
+                target = self.rates[self.rung - 1] * (1 + self.copies)
+                self.probe_bps, self._probe_until_s = PROBE_SHARE * target, now_s + PROBE_S
+
+    def without_probe(self, link: Link, now_s: float) -> None:
+        """The viewer can't be probed, since it knows no retransmission: try the next rung itself."""
+        if self.probe_bps:
+            self._up(link, now_s)
+
+    # ---- down ----
+
+    def _too_much(self, link: Link, sent_bps: float, now_s: float) -> bool:
+        settle_s = SETTLE_S + min(link.rtt_s or 0.0, RTT_MAX_S)
+        if now_s - self._changed_s < settle_s and not self.probe_bps and now_s - self._raised_s > settle_s:
+            return False
+        queue_s, before_s = link.queue_s or 0.0, self._queue_s
+        self._queue_s = queue_s
+        if queue_s < DRAINING * before_s and not self.probe_bps:
+            return False
+        kept_up = self._kept_up(link, sent_bps)
+        if link.precise:
+            if queue_s > QUEUE_HIGH_S or (queue_s > QUEUE_S and (not kept_up or bool(self.probe_bps))):
+                return True
+        elif queue_s > QUEUE_HIGH_S:
+            return True
+        if link.remb_bps is not None and link.remb_bps < KEPT_UP * min(sent_bps, self.rates[self.rung]):
+            return not link.precise
+        return link.sure_loss > max(LOSS_CAUSED, self._constant_loss + 0.1)
+
+    @staticmethod
+    def _kept_up(link: Link, sent_bps: float) -> bool:
+        return link.acked_bps is None or link.acked_bps >= KEPT_UP * sent_bps
+
+    def _down(self, link: Link, sent_bps: float, now_s: float) -> None:
+        queue_s = link.queue_s or 0.0
+        if self.probe_bps:  # only the probe was too much
+            self._change(link, now_s)
+            self._back_off()
+            return
+        if now_s - self._raised_s < 5.0:
+            self._back_off()
+        carried = link.acked_bps if link.precise and link.acked_bps else link.remb_bps
+        if carried is None:
+            carried = min(sent_bps, self.rates[self.rung]) * (1 - link.loss)
+            carried *= GUESS if queue_s > QUEUE_S else 1
+        if queue_s <= QUEUE_S and link.loss > LOSS_CAUSED:
+            self._loss_before = link.loss
+        if queue_s > QUEUE_S:
+            self.copies = 0
+        lower = [i for i in range(self.rung + 1, len(self.rates)) if self.rates[i] <= MARGIN * carried]
+        self.why = "queue" if queue_s > QUEUE_S else "loss" if link.loss > LOSS_CAUSED else "remb"
+        self.rung = min(lower, default=len(self.rates) - 1)
+        self._change(link, now_s)
+
+    def _change(self, link: Link, now_s: float) -> None:
+        """What is sent changes: what was lost before says nothing of it."""
+        self.probe_bps, self._changed_s = 0.0, now_s
+        self._calm_s = self._lossy_s = None
+        link.forget_loss(now_s)
+
+    def _back_off(self) -> None:
+        self._hold_s = min(HOLD_MAX_S, 2 * self._hold_s)
+
+    # ---- loss that the rate does not cause ----
+
+    def _judge_loss(self, link: Link, now_s: float) -> None:
+        if self._loss_before:
+            if now_s - self._changed_s < JUDGE_S:
+                return
+            if link.loss > 0.6 * self._loss_before:  # half the rate, the same loss
+                self._constant_loss = max(self._constant_loss, link.loss)
+            self._loss_before = 0.0
+        if link.loss < self._constant_loss / 2:
+            self._constant_loss *= 0.98
+        wanted = self._copies_for(link)
+        if wanted > self.copies:
+            self._calm_s = None
+            self._lossy_s = now_s if self._lossy_s is None else self._lossy_s
+            if now_s - self._lossy_s > 1.0:
+                self.copies, self.why = wanted, "loss"
+                self.rung = max(self.rung, self._best_rung)
+                self._change(link, now_s)
+            return
+        self._lossy_s = None
+        if self.copies and link.loss < LOSS_CLEAR / 2:
+            self._calm_s = now_s if self._calm_s is None else self._calm_s
+            if now_s - self._calm_s > RELAX_S:
+                self.copies = 0
+                self._change(link, now_s)
+
+    def _copies_for(self, link: Link) -> int:
+        if (link.queue_s or 0.0) > QUEUE_S:
+            return 0
+        factor = 1.0 if (link.rtt_s or 0.0) > FAR_S else NEAR_FACTOR
+        return next((copies for loss, copies in COPIES if link.loss > factor * loss), 0)
+
+    @property
+    def _best_rung(self) -> int:
+        """The best one that costs no more with its copies than the top rung without."""
+        fitting = (i for i, rate in enumerate(self.rates) if rate * (1 + self.copies) <= self.rates[0])
+        return next(fitting, len(self.rates) - 1)
+
+    # ---- up ----
+
+    def _may_probe(self, link: Link, sent_bps: float, now_s: float) -> bool:
+        if (
+            self.rung <= self._best_rung
+            or now_s - self._changed_s < self._hold_s
+            or now_s - link.heard_s > 1.5
+        ):
+            return False
+        if not self._kept_up(link, (1 - link.loss) * sent_bps):
+            return False
+        known = max(LOSS_CLEAR, 1.3 * self._constant_loss, PROTECTED_LOSS if self.copies else 0.0)
+        return (link.queue_s or 0.0) < QUEUE_CLEAR_S and link.loss <= known
+
+    def _up(self, link: Link, now_s: float) -> None:
+        self.rung -= 1
+        self.why, self._hold_s, self._raised_s = "free", HOLD_S, now_s
+        self._change(link, now_s)

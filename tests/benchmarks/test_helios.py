@@ -1,0 +1,57 @@
+"""`psistream bench step --model helios --random`, rehearsed on a CPU."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from benchmarks import cli
+
+WORDS = ["step", "--model", "helios", "--random"]
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return data
+
+
+def test_a_tiny_helios_is_timed_stage_by_stage_and_chunk_by_chunk(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main([*WORDS, "tiny", "--batches", "1,2", "--n", "1"]) == 0
+    tables = last_line(capsys)["tables"]
+    calls, chunks = tables["one call"], tables["a chunk"]
+    assert [(row["stage"], row["rows"]) for row in calls] == [(s, b) for b in (1, 2) for s in (0, 1, 2)]
+    assert [row["tokens"] for row in calls[:3]] == [98, 152, 368]
+    assert [row["calls"] for row in chunks] == 2 * ["1,1,1", "2,2,1", "2,2,2"]
+    for row in chunks[:3]:
+        plan = [int(n) for n in str(row["calls"]).split(",")]
+        expected = sum(n * call["ms"] for n, call in zip(plan, calls[:3], strict=True))
+        assert row["denoise ms"] == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.slow
+def test_the_full_size_runs_on_fake_tensors(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*WORDS, "fake", "--batches", "1"]) == 0
+    data = last_line(capsys)
+    rows = data["tables"]["one call"]
+    assert [row["output"] for row in rows] == [
+        "1 x 9 x 16 x 12 x 20",
+        "1 x 9 x 16 x 24 x 40",
+        "1 x 9 x 16 x 48 x 80",
+        "1 x 33 x 3 x 384 x 640",
+        "1 x 33 x 3 x 384 x 640",
+    ]
+    assert data["figures"]["weights of the transformer"]["value"] == pytest.approx(26.7, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["step", "--random"], ["step", "--model", "helios"], [*WORDS, "tiny", "--height", "480"]],
+)
+def test_what_cannot_be_measured_is_told(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 1
+    said = capsys.readouterr().err
+    assert "--random goes with --model helios" in said or "multiples of 64 pixels" in said

@@ -1,0 +1,196 @@
+"""clients.steer by each of its ways against a real server, and its promises about lost connections."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.server import Subject, own_server
+from clients.steer import ControlReceipt, Refused, Session, State, SteerError, SteerTimeout, connect
+from clients.steer.mqtt import Broker, MqttTransport
+from clients.steer.session import By
+from clients.steer.transport import Control, Hear, Online
+from server.control.mqtt.bridge import MqttBridge
+from server.control.mqtt.embedded.builtin import EmbeddedBroker
+from tests.rigs.control_fakes import FakeSteering, Relay, free_port, until
+from tests.rigs.paths import ROOT
+
+GAME = ROOT / "docs" / "game.md"
+WAYS: tuple[By, ...] = ("http", "mqtt", "datachannel")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Subject]:
+    options = ["--mqtt", "embedded:0", "--mqtt-websockets", "off", "--node", "here"]
+    with own_server(["--backend", "fake", "--prompt", "a red ball", *options]) as subject:
+        yield subject
+
+
+@pytest.mark.parametrize("by", WAYS)
+async def test_each_way_steers_and_tells_both_receipts(server: Subject, by: By) -> None:
+    async with connect(server.target.base, by=by) as session:
+        sent = session.prompt("a green hill", how="cut", when="now")
+        assert (await sent.received()).id == sent.id
+        applied = await sent.applied()
+        assert applied.segment is not None
+        assert applied.frame is not None
+        await until(lambda: session.state.prompt == "a green hill", "the new state", 10)
+        for other in (session.action("left"), session.pause(), session.resume(), session.action(None)):
+            await other.applied()
+        mixed = session.prompt([("a fox", 0.7), ("a cube", 0.3)], how="soft", transition_segments=2)
+        assert (await mixed.applied()).status == "applied"
+        assert session.online
+
+
+@pytest.mark.parametrize("by", WAYS)
+async def test_each_way_tells_why_a_control_is_refused(server: Subject, by: By) -> None:
+    async with connect(server.target.base, by=by) as session:
+        with pytest.raises(Refused, match="seconds must be a number above 0") as caught:
+            await session.rewind(-1).applied()
+        assert (caught.value.code, caught.value.receipt.field) == ("invalid", "seconds")
+
+
+@pytest.mark.parametrize("by", WAYS)
+async def test_each_way_tells_that_there_is_no_session_or_no_server(server: Subject, by: By) -> None:
+    with pytest.raises(SteerError, match="no session"):
+        async with connect(server.target.base, "nobody", by=by):
+            pass
+    with pytest.raises(SteerError, match=r"127\.0\.0\.1"):
+        async with connect(f"http://127.0.0.1:{free_port()}", by=by):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("url", "by"), [("ftp://x", "auto"), ("mqtt://x", "http"), ("http://x", "pigeon"), ("mqtt://", "auto")]
+)
+def test_an_address_that_is_none_is_told(url: str, by: Any) -> None:
+    with pytest.raises(SteerError):
+        connect(url, by=by)
+
+
+async def test_what_was_sent_while_the_broker_was_away_is_sent_and_answered_once() -> None:
+    steering = FakeSteering()
+    async with (
+        EmbeddedBroker(0) as broker,
+        Relay(broker.port) as relay,
+        MqttBridge(steering, broker.url, node="here") as bridge,
+    ):
+        assert await bridge.wait_connected(5)
+        async with connect(relay.url) as session:
+            await session.prompt("before").applied()
+            relay.cut()
+            await until(lambda: not session.online, "noticed")
+            sent = session.prompt("meanwhile")
+            relay.heal()
+            assert (await sent.applied()).status == "applied"
+            assert [control.id for _, control in steering.controls].count(sent.id) == 1
+
+
+class Scripted:
+    """A way that loses controls: it answers the n-th time only."""
+
+    shown, ask_again_s = "nowhere", 0.05
+
+    def __init__(self, answers_at: int) -> None:
+        self.posted: list[Control] = []
+        self._answers_at = answers_at
+        self._hear: Hear | None = None
+
+    def post(self, control: Control) -> None:
+        self.posted.append(control)
+        same = [each for each in self.posted if each["id"] == control["id"]]
+        if len(same) >= self._answers_at and self._hear is not None:
+            self._hear("receipt", {"id": control["id"], "status": "applied", "segment": 1, "frame": 8})
+
+    async def run(self, hear: Hear, online: Online) -> None:
+        self._hear = hear
+        online(True)
+        hear("state", {"prompt": "a fox"})
+        await asyncio.Event().wait()
+
+
+async def test_a_control_without_receipt_is_sent_again_with_the_same_id() -> None:
+    way = Scripted(answers_at=3)
+    async with Session(way) as session:
+        await session.pause().applied(5)
+    assert len(way.posted) == 3
+    assert len({control["id"] for control in way.posted}) == 1
+
+
+async def test_an_older_action_is_not_sent_again_after_a_newer_one() -> None:
+    way = Scripted(answers_at=2)
+    async with Session(way) as session:
+        old = session.action("left")
+        await session.action(None).applied(5)
+        assert [control["action"] for control in way.posted] == ["left", None, None]
+        with pytest.raises(SteerTimeout, match="action was not applied within 0"):
+            await old.applied(0.2)
+
+
+def test_odd_messages_are_taken_for_absent() -> None:
+    assert ControlReceipt.read({"id": 5, "status": "applied"}) is None
+    assert ControlReceipt.read({"id": "a", "status": "maybe"}) is None
+    assert ControlReceipt.read(
+        {"id": "a", "status": "applied", "segment": True, "code": 7}
+    ) == ControlReceipt("a", "applied")
+    assert State.read({"prompt": 5, "paused": "yes", "viewers": "many"}) == State()
+    assert State.read({"buffering": {"speed": 0.1}}).stalled
+
+
+async def test_a_server_that_tells_no_topic_is_reached_at_the_usual_one() -> None:
+    assert MqttTransport(Broker("h", 1), topic=None).shown == "mqtt://h:1"
+
+
+def example(kind: str = "python game") -> str:
+    (text,) = re.findall(rf"^```{kind}\n(.*?)\n```$", GAME.read_text(encoding="utf-8"), re.M | re.S)
+    return str(text)
+
+
+@pytest.mark.parametrize("by", ["http", "mqtt"])
+async def test_the_example_game_can_be_won(server: Subject, by: str, tmp_path: Path) -> None:
+    (tmp_path / "game.py").write_text(example(), encoding="utf-8")
+    url = server.target.base
+    if by == "mqtt":
+        import httpx
+
+        async with httpx.AsyncClient() as http:
+            url = json.loads((await http.get(f"{url}v1/sessions/main")).text)["mqtt"]["url"]
+    game = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(tmp_path / "game.py"),
+        url,
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin"},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    words = ["fly", "east", "take", "west", "undo", "north", "east"]
+    out, _ = await game.communicate("".join(f"{word}\n" for word in words).encode())
+    assert game.returncode == 0
+    told = out.decode()
+    assert "You are in the beach (from frame " in told
+    assert "Try a way" in told
+    assert told.endswith("The cave glows. You have won.\n")
+    assert 50 <= len(example().splitlines()) <= 70
+
+
+async def test_the_example_game_says_in_one_line_that_there_is_no_server(tmp_path: Path) -> None:
+    (tmp_path / "game.py").write_text(example(), encoding="utf-8")
+    game = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(tmp_path / "game.py"),
+        f"http://127.0.0.1:{free_port()}",
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin"},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, err = await game.communicate()
+    assert game.returncode == 1
+    assert err.decode().startswith("game: cannot reach http://127.0.0.1:")
+    assert err.count(b"\n") == 1

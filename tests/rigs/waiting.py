@@ -1,0 +1,19 @@
+"""Waiting for what a test expects: as long as a slow machine needs, and not a moment longer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+LONG_S = 30.0  # only a failure takes so long
+
+
+async def until(true: Callable[[], Any], what: str, within_s: float = LONG_S) -> None:
+    """Wait for a condition on the event loop; tests name what they wait for."""
+    try:
+        async with asyncio.timeout(within_s):
+            while not true():  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        raise AssertionError(f"in {within_s} s there was no {what}") from None

@@ -1,0 +1,111 @@
+"""Several servers on one broker, without one: whose a command is, who is there, and what was left behind."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from engine.types import SessionClosed
+from tests.rigs.control_fakes import segment_stats, session_info
+from tests.rigs.mqtt_desk import Desk
+
+
+def test_a_server_is_silent_about_sessions_of_others() -> None:
+    desk = Desk("main", "mine")
+    desk.hear_node("zoe", "online")
+    desk.sent()
+    for name in ("hers", "main.zoe"):
+        desk.command("pause", '{"id": "p"}', session=name)
+        desk.command("explode", b"\xff", session=name)
+    assert (desk.sent(), desk.commands.received_total, desk.steering.controls) == ([], 0, [])
+    desk.command("pause", session="mine")
+    desk.command("pause", session="main.node")
+    assert [session for session, _ in desk.steering.controls] == ["mine", "main"]
+
+
+def test_a_session_that_ended_here_is_answered_for() -> None:
+    desk = Desk("main", "mine")
+    desk.hear_node("zoe", "online")
+    del desk.steering.infos["mine"]
+    desk.on_event(SessionClosed("mine", "closed", "the session was closed"))
+    desk.sent()
+    desk.command("pause", session="mine")
+    assert desk.answers()[0][1]["code"] == "unknown_session"
+
+
+def test_an_unknown_session_is_named_by_the_only_server() -> None:
+    desk = Desk()
+    desk.command("pause", session="nobody")
+    assert desk.answers()[0][1]["code"] == "unknown_session"
+
+
+@pytest.mark.parametrize(("node", "answers"), [("anna", 2), ("node", 0)])
+def test_plain_main_is_ambiguous_among_several_and_one_of_them_says_so(node: str, answers: int) -> None:
+    desk = Desk(node=node)
+    desk.hear_node("max", "online", retain=True)
+    desk.sent()
+    desk.command("prompt", '{"id": "p", "text": "a fox"}')
+    told = desk.answers()
+    assert (len(told), desk.steering.controls) == (answers, [])
+    if told:
+        (topic, refusal), _ = told
+        assert (topic, refusal["code"], refusal["id"]) == ("main/ack/all", "ambiguous", "p")
+        assert "psistream/v1/session/main.anna/cmd/prompt" in refusal["message"]
+        assert "psistream/v1/session/main.max/cmd/prompt" in refusal["message"]
+
+
+def test_plain_main_is_given_up_and_taken_back_as_servers_come_and_go() -> None:
+    desk = Desk()
+    desk.hear_node("zoe", "online")
+    sent = {m.topic.removeprefix("psistream/v1/"): m.payload for m in desk.sent()}
+    assert sent["session/main/state"] == b""
+    assert json.loads(sent["engine/node/sessions"])["sessions"] == ["main.node"]
+    desk.on_event(segment_stats())
+    assert desk.topics_sent() == ["session/main.node/event"]
+    desk.hear_node("max", "online")
+    desk.hear_node("zoe", "offline")
+    assert desk.topics_sent() == []
+    desk.hear_node("max", "offline")
+    sent = {m.topic.removeprefix("psistream/v1/"): m.payload for m in desk.sent()}
+    assert json.loads(sent["session/main/state"])["node"] == "node"
+    desk.command("pause")
+    assert len(desk.steering.controls) == 1
+
+
+def test_who_comes_back_does_not_stay_offline_by_the_will_of_its_earlier_start() -> None:
+    desk = Desk()
+    desk.hear_node("node", "offline", instance="earlier", retain=True)
+    assert desk.topics_sent() == []  # what the broker kept is overwritten anyway
+    desk.hear_node("node", "offline", instance="earlier")
+    (message,) = desk.sent()
+    assert (message.topic, message.retain) == ("psistream/v1/engine/node/status", True)
+    assert json.loads(message.payload)["status"] == "online"
+
+
+def test_a_server_of_the_same_name_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    desk = Desk()
+    desk.hear_node("node", "online", instance="first")  # our own message
+    assert desk.dispatcher.twin == ""
+    desk.hear_node("node", "online", instance="second")
+    desk.hear_node("node", "online", instance="second")
+    assert "--node" in desk.dispatcher.twin
+    assert caplog.text.count("another server calls itself node") == 1
+    desk.hear_node("node", "offline", instance="second")
+    assert desk.dispatcher.twin == ""
+
+
+def test_states_that_an_earlier_start_left_are_cleared() -> None:
+    desk = Desk("main", "kept")
+    left = json.dumps({"sessions": ["kept", "ghost", "main", "main.node", "no/name", 5]}).encode()
+    desk.dispatcher.on_message("psistream/v1/engine/node/sessions", left, retain=True)
+    cleared = [m.topic for m in desk.sent() if m.payload == b""]
+    assert cleared == ["psistream/v1/session/ghost/state"]
+
+
+def test_the_names_of_sessions_are_told_before_their_states() -> None:
+    """Otherwise a crash between the two would leave a state that the next start does not know of."""
+    desk = Desk()
+    desk.on_event(session_info("new"))
+    sent = desk.topics_sent()
+    assert sent.index("engine/node/sessions") < sent.index("session/new/state")

@@ -1,0 +1,120 @@
+"""Who holds connections without using them shuts nobody out, and every connection ends some day."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from server.http.connections import ConnectionLimits
+from tests.rigs.server_rig import until
+from tests.rigs.tcp_rig import Port, get, serving
+
+PATIENT = ConnectionLimits(most=8, reserve=2, headers_s=60, body_s=60, unread_s=60)
+UPLOAD = "POST /v1/sessions/main/controls HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{"
+
+
+@contextlib.asynccontextmanager
+async def silent(port: Port, count: int, sends: str = "") -> AsyncIterator[None]:
+    """So many connections that send this and nothing more."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port.number)))
+            client.sendall(sends.encode())
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)  # they are accepted
+        yield
+
+
+@pytest.mark.parametrize("sends", ["", "GET / HT", UPLOAD, get("/livez").replace("close", "keep-alive")])
+async def test_connections_that_wait_for_their_client_give_way(sends: str) -> None:
+    """256 silent connections used to shut HTTP for everybody, /livez included."""
+    async with serving(PATIENT) as port, silent(port, 4 * PATIENT.most, sends):
+        for path in ("/livez", "/v1/sessions/main"):
+            status, _ = await port.ask(get(path))
+            assert status == 200
+        assert len(port.connections) <= PATIENT.most
+        assert port.connections.evicted >= 3 * PATIENT.most
+
+
+async def test_when_all_work_health_and_metrics_still_answer() -> None:
+    async with serving(PATIENT) as port:
+        mute(port)
+        asks = "GET /v1/sessions/main/log HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        async with silent(port, PATIENT.most, asks):
+            for path in ("/livez", "/metrics"):
+                assert (await port.ask(get(path)))[0] == 200
+            status, text = await port.ask(get("/v1/sessions/main"))
+            assert status == 503
+            assert "retry-after: " in text.lower()
+            assert json.loads(text.partition("\r\n\r\n")[2])["code"] == "full"
+
+
+def mute(port: Port) -> None:
+    """The worker takes orders and never answers."""
+    worker = port.services.gateway.supervisor.worker
+    assert worker is not None
+    worker.send = lambda command: None  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("limits", "sends"),
+    [
+        (ConnectionLimits(headers_s=0.3), ""),
+        (ConnectionLimits(headers_s=0.3), "GET /livez HTTP/1.1\r\nHost: loc"),
+        (ConnectionLimits(body_s=0.3), UPLOAD),
+        (ConnectionLimits(headers_s=0.3), UPLOAD.replace("/main/", "/none/")),  # nobody reads this body
+    ],
+)
+async def test_headers_and_bodies_have_a_limit_of_time(limits: ConnectionLimits, sends: str) -> None:
+    async with serving(limits) as port:
+        reader, writer = await port.connect()
+        writer.write(sends.encode())
+        answer = (await asyncio.wait_for(reader.read(), 20)).decode()
+        assert (" 408 " in answer) or not sends or " 404 " in answer
+        writer.close()
+        await until(lambda: len(port.connections) == 0, "end of the connection")
+
+
+async def test_an_answer_that_nobody_reads_is_given_up() -> None:
+    async with serving(ConnectionLimits(unread_s=0.3, headers_s=60)) as port:
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", port.number))
+            client.setblocking(False)
+            try:
+                for _ in range(2000):
+                    client.send(get("/metrics").replace("close", "keep-alive").encode())
+                    await asyncio.sleep(0)
+            except (BlockingIOError, ConnectionError):
+                pass
+            await until(lambda: port.connections.timed_out, "end of patience")
+            await until(lambda: len(port.connections) == 0, "end of the connection")
+
+
+async def test_one_address_has_a_share_unless_it_is_a_proxy() -> None:
+    limits = ConnectionLimits(most=64, per_address=4)
+    async with serving(limits) as port, silent(port, 8):
+        assert len(port.connections) == 8  # this machine may be a proxy
+
+
+async def test_a_request_on_a_kept_connection_does_not_wait_for_the_other_sides_receipt() -> None:
+    """Nagle's algorithm cost each request 44 ms."""
+    async with serving(ConnectionLimits()) as port, httpx.AsyncClient() as http:
+        for _ in range(3):
+            assert (await http.get(f"http://127.0.0.1:{port.number}/livez")).status_code == 200
+        (connection,) = port.connections
+        transport = connection.transport.get_extra_info("socket")
+        assert transport.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+async def test_what_is_no_http_gets_problem_json() -> None:
+    async with serving(ConnectionLimits()) as port:
+        status, text = await port.ask("\x16\x03\x01 nonsense\r\n\r\n")
+        assert status == 400
+        assert json.loads(text.partition("\r\n\r\n")[2])["code"] == "invalid"

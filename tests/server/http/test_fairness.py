@@ -1,0 +1,140 @@
+"""One client's flood is its own problem: shares per token, session and address, at each door."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from server.logs import FULL, PERIOD_S, FloodFilter
+from server.ratelimit import MAX_NAMES, Door, Shares
+from tests.rigs.fakes import ManualClock
+from tests.rigs.server_rig import Live, config, live
+
+EXPOSED = config(host="0.0.0.0", api_key="let-me-in", controls_per_s=2.0)
+
+
+async def two(server: Live) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sessions of two clients."""
+    key = {"Authorization": "Bearer let-me-in"}
+    answers = [await server.http.post("/v1/sessions", json={"prompt": "a dog"}, headers=key) for _ in "ab"]
+    first, second = (answer.json() for answer in answers)
+    return first, second
+
+
+def auth(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_who_is_over_a_share_takes_nothing_from_the_others() -> None:
+    door = Door((1, 2), (1, 4), (2, 6), (4, 8))
+    assert [door.wait_s("t", "s", "a", 0.0) for _ in range(3)] == [0.0, 0.0, 1.0]
+    for _ in range(100):
+        door.wait_s("t", "s", "a", 0.0)
+    assert [door.wait_s("u", "s", "a", 0.0) for _ in range(2)] == [0.0, 0.0]
+    assert door.wait_s("v", "s", "a", 0.0) > 0  # the session's share
+    assert door.wait_s("v", "r", "a", 0.0) == 0.0
+    assert door.wait_s("t", "s", "a", 1.0) == 0.0
+
+
+def test_names_are_forgotten_before_they_cost_memory() -> None:
+    shares = Shares(1.0, 1)
+    for name in range(2 * MAX_NAMES):
+        shares.bucket(str(name), 0.0)
+    assert len(shares) == MAX_NAMES
+
+
+@pytest.mark.parametrize(
+    ("door", "role", "enough"),
+    [("controls", "token", 50), ("snapshot", "token", 20), ("whep", "view_token", 60)],
+)
+async def test_a_flood_to_ones_own_session_refuses_nobody_elses(door: str, role: str, enough: int) -> None:
+    """37 of 40 controls of another session were refused."""
+    async with live(EXPOSED, host="video.example") as server:
+        mine, theirs = await two(server)
+
+        async def knock(session: dict[str, Any]) -> int:
+            url, headers = f"/v1/sessions/{session['id']}/{door}", auth(session[role])
+            if door == "snapshot":
+                return (await server.http.get(url, headers=headers)).status_code
+            if door == "controls":
+                return (await server.http.post(url, json={"type": "pause"}, headers=headers)).status_code
+            headers["Content-Type"] = "application/sdp"
+            return (await server.http.post(url, content="v=0", headers=headers)).status_code
+
+        flood = [await knock(mine) for _ in range(enough)]
+        assert 429 in flood
+        assert 429 not in [await knock(theirs) for _ in range(3)]
+
+
+async def test_guessing_tokens_is_slowed_and_valid_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.http.fairness.DELAY_S", 0.0)
+    async with live(EXPOSED, host="video.example") as server:
+        statuses = [
+            (await server.http.get("/v1/sessions", headers=auth(f"guess-{i}"))).status_code for i in range(15)
+        ]
+        assert (statuses[0], statuses[-1]) == (401, 429)
+        assert (await server.http.get("/v1/sessions", headers=auth("let-me-in"))).status_code == 200
+
+
+async def test_a_client_that_asks_without_end_is_slowed_but_health_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("server.http.fairness.DELAY_S", 0.0)
+    monkeypatch.setattr("server.http.fairness.REQUESTS_BURST", 20)
+    monkeypatch.setattr("server.http.fairness.REQUESTS_PER_S", 0.1)
+    async with live() as server:
+        statuses = [(await server.http.get("/v1/sessions/main")).status_code for _ in range(25)]
+        assert statuses == [200] * 20 + [429] * 5
+        assert (await server.http.get("/livez")).status_code == 200
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+async def test_an_image_tag_of_another_site_uses_up_nothing(site: str) -> None:
+    async with live() as server:
+        for _ in range(30):
+            answer = await server.http.get("/v1/sessions/main/snapshot", headers={"Sec-Fetch-Site": site})
+            assert answer.status_code == 403
+        own = {"Sec-Fetch-Site": "same-origin"}
+        assert (await server.http.get("/v1/sessions/main/snapshot", headers=own)).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["Origin", "Host"])
+@pytest.mark.parametrize("value", ["http://[", "[", "a b", "http://a:x", "//", "\\", "@", "a/b?c#d"])
+async def test_no_header_gives_a_500_or_a_traceback(
+    name: str, value: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for settings, host in ((config(), "localhost"), (EXPOSED, "video.example")):
+        async with live(settings, host=host) as server:
+            for method in ("GET", "POST", "OPTIONS"):
+                for path in ("/", "/v1/sessions", "/v1/sessions/main/whep"):
+                    answer = await server.http.request(method, path, headers={name: value})
+                    assert answer.status_code < 500
+    assert "Traceback" not in caplog.text
+
+
+def test_what_clients_can_make_us_log_is_bounded() -> None:
+    clock = ManualClock()
+    flood = FloodFilter(clock)
+    written: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: written.append(logging.Formatter().format(record))  # type: ignore[method-assign]
+    handler.addFilter(flood)
+    log = logging.Logger("flood")
+    log.addHandler(handler)
+
+    def fail(times: int) -> None:
+        for i in range(times):
+            try:
+                raise ValueError(f"number {i}")
+            except ValueError:
+                log.exception("request %d failed", i)
+
+    fail(1000)
+    assert len(written) == FULL
+    assert "Traceback" in written[0]
+    assert written[1] == "request 1 failed (ValueError again)"
+    clock.advance(PERIOD_S)
+    fail(1)
+    assert "995 like this were left out" in written[-1]

@@ -1,0 +1,78 @@
+"""Hooks for sending and for RTCP: if a new aiortc moves one, a test here says which."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiortc import RTCPeerConnection, RTCSessionDescription
+
+from server.webrtc.adapter.addresses import Gatherer, ice_connection
+from server.webrtc.adapter.transport import MediaTransport
+from tests.rigs.server_rig import answering, until, watcher
+
+
+@asynccontextmanager
+async def sending() -> AsyncIterator[tuple[MediaTransport, list[str], list[bytes], RTCPeerConnection]]:
+    """A connected answerer whose transport is ours: what it was told, the RTCP it heard, and the player."""
+    async with watcher() as viewer, answering(await viewer.offer()) as pc:
+        transceiver = pc.getTransceivers()[0]
+        transceiver.direction = "sendonly"
+        Gatherer().install(ice_connection(transceiver))
+        transport, told, heard = MediaTransport(transceiver), list[str](), list[bytes]()
+        transport.install(lambda: told.append("open"), lambda: told.append("close"), heard.append)
+        transport.send_rtp(b"\x80" * 20)  # nothing happens before DTLS is there
+        await pc.setLocalDescription(await pc.createAnswer())
+        await viewer.pc.setRemoteDescription(RTCSessionDescription(pc.localDescription.sdp, "answer"))
+        await until(lambda: told, "connection")
+        yield transport, told, heard, viewer.pc
+
+
+async def test_ours_starts_when_the_connection_is_there_and_stops_with_it() -> None:
+    async with sending() as (transport, told, _, _):
+        assert told == ["open"]
+        assert not transport.congested
+        assert len(set(transport.source)) == 2
+    assert told == ["open", "close"]
+
+
+async def test_rtp_is_encrypted_and_arrives() -> None:
+    async with sending() as (transport, _, _, player):
+        ssrc, _ = transport.source
+        packets: list[Any] = []
+        router = player.getReceivers()[0].transport
+
+        async def hear(packet: Any, arrival_time_ms: int) -> None:
+            packets.append(packet)
+
+        player.getReceivers()[0]._handle_rtp_packet = hear  # type: ignore[method-assign]
+        header = struct.pack("!BBHII", 0x80, 97, 7, 3000, ssrc)
+        await until(lambda: router.state == "connected", "the player's side")
+        transport.send_rtp(header + b"payload")
+        await until(lambda: packets, "packet")
+        assert (packets[0].sequence_number, packets[0].timestamp, packets[0].payload) == (7, 3000, b"payload")
+
+
+async def test_all_rtcp_is_heard_as_it_came() -> None:
+    """aiortc would take TWCC for a list of lost packets, and forget PLI."""
+    async with sending() as (_, _, heard, player):
+        feedback = struct.pack("!BBHII", 0x8F, 205, 2, 1, 2)
+        await player.getReceivers()[0].transport._send_rtp(feedback)
+        await until(lambda: feedback in heard, "feedback")
+
+
+async def test_rtcp_is_encrypted_and_arrives() -> None:
+    async with sending() as (transport, _, _, player):
+        got: list[bytes] = []
+        dtls = player.getReceivers()[0].transport
+
+        async def hear(data: bytes) -> None:
+            got.append(data)
+
+        dtls._handle_rtcp_data = hear  # type: ignore[method-assign]
+        await until(lambda: dtls.state == "connected", "the player's side")
+        report = struct.pack("!BBHI", 0x81, 203, 1, transport.source[0])
+        transport.send_rtcp(report)
+        await until(lambda: report in got, "report")

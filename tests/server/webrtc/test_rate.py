@@ -1,0 +1,196 @@
+"""The rate policy against a link in arithmetic: a bottleneck with a queue, losses and a round trip.
+
+No network and no clock: the same numbers on every machine. `benchmarks/network` has the real thing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+
+import pytest
+
+from server.ladder import ladder
+from server.webrtc.link import Link
+from server.webrtc.rate import RateControl
+from server.webrtc.rtcp import Heard, Report
+
+RATES = [rung.bitrate_bps for rung in ladder(900_000, 320, 192, 16)]
+FPS = 16
+PACKET = 1000
+FEEDBACK_S = 0.1
+
+
+class Road:
+    """A sender that sends each frame as packets into a bottleneck, and a receiver that says when they came.
+
+    `cap` is its rate in bits per second at a time. `precise` receivers speak TWCC, others report a round
+    trip and loss once a second."""
+
+    def __init__(
+        self,
+        cap: Callable[[float], float],
+        delay_s: float = 0.025,
+        loss: float = 0.0,
+        queue_bytes: int = 40_000,
+        precise: bool = True,
+    ) -> None:
+        self.cap, self.delay_s, self.loss, self.queue_bytes, self.precise = (
+            cap,
+            delay_s,
+            loss,
+            queue_bytes,
+            precise,
+        )
+        self.link, self.control = Link(), RateControl(RATES)
+        self.now_s = self.free_s = 0.0
+        self.number = self.frames = 0
+        self.arrived: deque[tuple[float, int, float | None]] = deque()  # when told, number, arrival
+        self.rungs: list[tuple[float, int]] = []
+        self.worst_queue_s = 0.0
+        self.protected_s = 0.0
+        self._dice = random.Random(4)
+        self._told_s = 0.0
+        self._lost = self._sent = 0
+
+    def play(self, until_s: float) -> None:
+        while self.now_s < until_s:
+            self._frame()
+            for _ in range(5):
+                self.now_s += 1 / FPS / 5
+                self._tell()
+            self.rungs.append((self.now_s, self.control.rung))
+            self.protected_s += (self.control.copies > 0) / FPS
+
+    def _frame(self) -> None:
+        control = self.control
+        self.frames += 1
+        if control.rung == 3 and self.frames % 4:
+            return
+        bits = control.rates[control.rung] * (1 + control.copies)
+        bits = max(bits, int(control.probe_bps)) * (4 if control.rung == 3 else 1)
+        for _ in range(max(1, round(bits / 8 / FPS / PACKET))):
+            self._packet()
+
+    def _packet(self) -> None:
+        number, self.number = self.number, (self.number + 1) & 0xFFFF
+        self.link.sent(number, PACKET, self.now_s)
+        self.link.sized(PACKET, self.now_s)
+        self._sent += 1
+        rate = self.cap(self.now_s)
+        waiting = max(0.0, self.free_s - self.now_s) * rate / 8
+        if self._dice.random() < self.loss or waiting > self.queue_bytes:
+            self._lost += 1
+            self.arrived.append((self.now_s, number, None))
+            return
+        self.free_s = max(self.free_s, self.now_s) + 8 * PACKET / rate
+        self.worst_queue_s = max(self.worst_queue_s, self.free_s - self.now_s)
+        self.arrived.append((self.free_s + self.delay_s, number, self.free_s + self.delay_s))
+
+    def _tell(self) -> None:
+        every_s = FEEDBACK_S if self.precise else 1.0
+        if self.now_s - self._told_s < every_s:
+            return
+        self._told_s = self.now_s
+        ready = []
+        while self.arrived and self.arrived[0][0] + self.delay_s <= self.now_s:
+            ready.append(self.arrived.popleft())
+        if not ready:
+            return
+        rtt_s = 2 * self.delay_s + max(0.0, self.free_s - self.now_s)
+        heard = Heard(reports=[Report(self._lost / max(1, self._sent), 0, 0, 0.0)])
+        if self.precise:
+            heard.arrivals = [(number, None if at_s is None else at_s + 1000) for _, number, at_s in ready]
+        self._lost = self._sent = 0
+        self.link.heard(heard, rtt_s, self.now_s)
+        self.control.update(self.link, self.link.sent_bps(), self.now_s)
+
+    def share_on(self, rung: int, since_s: float) -> float:
+        """Share of the time since then on this rung or above."""
+        late = [r for at_s, r in self.rungs if at_s >= since_s]
+        return sum(r <= rung for r in late) / len(late)
+
+
+def test_a_wide_link_stays_on_the_top_rung() -> None:
+    road = Road(lambda now_s: 5e6)
+    road.play(60)
+    assert {rung for _, rung in road.rungs} == {0}
+
+
+@pytest.mark.parametrize(("cap", "rung"), [(1.1e6, 0), (600e3, 1), (300e3, 2), (100e3, 3)])
+@pytest.mark.parametrize("precise", [True, False], ids=["TWCC", "reports"])
+def test_a_narrow_link_gets_the_rung_that_it_carries_and_keeps_it(
+    cap: float, rung: int, precise: bool
+) -> None:
+    road = Road(lambda now_s: cap, precise=precise)
+    road.play(60)
+    assert road.share_on(rung, 10) > 0.8, road.rungs[:: FPS // 2]
+    assert rung == 0 or road.share_on(rung - 1, 10) < 0.2
+
+
+def test_a_link_that_gets_narrow_is_left_within_a_second_and_climbed_again_within_fifteen() -> None:
+    road = Road(lambda now_s: 400e3 if 20 <= now_s < 40 else 2e6)
+    road.play(60)
+    down_s = next(at_s for at_s, rung in road.rungs if at_s > 20 and rung == 2) - 20
+    up_s = next(at_s for at_s, rung in road.rungs if at_s > 40 and rung == 0) - 40
+    assert down_s < 1.0
+    assert up_s < 15.0
+    assert road.worst_queue_s < 1.0
+    assert {rung for at_s, rung in road.rungs if 23 < at_s < 40} == {2}
+
+
+@pytest.mark.parametrize(("loss", "rung"), [(0.05, 1), (0.1, 2), (0.2, 2)])
+def test_loss_that_the_rate_does_not_cause_is_met_by_copies(loss: float, rung: int) -> None:
+    """On a rung where they cost no more than the top rung without."""
+    road = Road(lambda now_s: 5e6, delay_s=0.05, loss=loss)
+    road.play(60)
+    assert road.share_on(rung, 10) > 0.9
+    assert road.protected_s > 45
+
+
+def test_loss_that_ends_is_forgotten() -> None:
+    road = Road(lambda now_s: 5e6, delay_s=0.05)
+    road.loss = 0.1
+    road.play(20)
+    assert road.control.copies == 2
+    road.loss = 0.0
+    road.play(60)
+    assert (road.control.copies, road.control.rung) == (0, 0)
+
+
+def test_a_near_viewer_is_repaired_by_retransmission_alone() -> None:
+    road = Road(lambda now_s: 5e6, delay_s=0.005, loss=0.06)
+    road.play(30)
+    assert (road.control.copies, road.control.rung) == (0, 0)
+
+
+def test_a_policer_without_a_queue_is_met_by_a_lower_rung() -> None:
+    """Some mobile networks drop what is above the rate at once; there is never a delay to see."""
+    road = Road(lambda now_s: 600e3, queue_bytes=3_000)
+    road.play(40)
+    assert road.share_on(1, 10) > 0.8
+    assert road.share_on(0, 10) < 0.2
+
+
+def test_an_outage_of_the_feedback_is_no_reason_to_change() -> None:
+    road = Road(lambda now_s: 5e6)
+    road.play(10)
+    road.now_s += 5
+    road.play(25)
+    assert {rung for _, rung in road.rungs} == {0}
+
+
+def test_a_remb_below_the_rate_is_obeyed_where_there_is_nothing_better() -> None:
+    link, control = Link(), RateControl(RATES)
+    for second in range(3):
+        link.heard(Heard(reports=[Report(0.0, 0, 0, 0.0)], remb_bps=500_000), 0.05, second)
+        link.sized(56_000, second)
+        control.update(link, 900_000, second)
+    assert (control.rung, control.why) == (1, "remb")
+
+
+def test_without_retransmission_the_next_rung_itself_is_the_probe() -> None:
+    control = RateControl(RATES, rung=1, probe_bps=1e6)
+    control.without_probe(Link(), 5.0)
+    assert (control.rung, control.probe_bps) == (0, 0.0)
