@@ -15,7 +15,7 @@ CLIP, HLS = "/v1/sessions/main/clip", "/v1/sessions/main/hls"
 
 
 def pictures(data: bytes) -> list[av.VideoFrame]:
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         return list(container.decode(video=0))
 
 
