@@ -4,11 +4,9 @@ installed, and PyTorch, interleaved in one run; and what each graph weighs. Read
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -20,9 +18,8 @@ import numpy.typing as npt
 
 from benchmarks.int8 import quantize
 from benchmarks.machine import description
-from benchmarks.report import BenchError, Report
+from benchmarks.report import Report
 from engine.backends.artifact import Artifact, open_artifact
-from engine.errors import PsistreamError
 from engine.model.signature import signature
 from export.verify.candidates import pytorch
 from export.verify.gates import distance
@@ -138,24 +135,3 @@ def measure(path: Path | None, threads: int, rounds: int, batches: Sequence[int]
                 ratio = base / float(np.median(each))
                 report.singles[f"{name}, batch {batch}, speed"] = (round(ratio, 2), "x PyTorch eager")
     return report
-
-
-def main(argv: Sequence[str]) -> int:
-    p = argparse.ArgumentParser("psistream bench export", description=(__doc__ or "").split("\n\n")[0])
-    p.add_argument("--model", type=Path, metavar="DIR", help="an exported folder (default: built in)")
-    p.add_argument("--threads", type=int, default=2, help="(default: %(default)s)")
-    p.add_argument("--rounds", type=int, default=20, help="calls of each (default: %(default)s)")
-    p.add_argument("--batch", type=int, nargs="+", default=[1, 4], help="(default: 1 4)")
-    p.add_argument(
-        "--compiled", action="store_true", help="PyTorch compiled as well: takes minutes and a C++ compiler"
-    )
-    p.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
-    args = p.parse_args(argv)
-    try:
-        if args.rounds < 1 or args.threads < 1 or min(args.batch) < 1:
-            raise BenchError("--rounds, --threads and --batch must be at least 1")
-        measure(args.model, args.threads, args.rounds, args.batch, args.compiled).show(args.json)
-    except (BenchError, PsistreamError) as error:
-        print(f"psistream bench: {error}", file=sys.stderr)
-        return 1
-    return 0

@@ -18,7 +18,8 @@ from benchmarks.machine import description, resident_bytes
 from benchmarks.probe import PATIENCE_S, PROMPTS, Probe, model_of, total_ms
 from benchmarks.report import Report, percentile
 from benchmarks.server import Subject
-from clients.whep import Viewer, ViewError
+from clients.errors import ViewError
+from clients.whep import Viewer
 
 PAUSE_S = (0.35, 1.15)  # between two controls, so that they fall anywhere within a segment
 

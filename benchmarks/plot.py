@@ -28,7 +28,5 @@ def curves(path: Path, xs: Sequence[float], series: Mapping[str, Sequence[float]
     figure.tight_layout()
     try:
         figure.savefig(path, dpi=110)
-    except OSError as error:
-        raise BenchError(f"--plot: {str(path)!r} cannot be written: {error.strerror}") from error
     finally:
         pyplot.close(figure)

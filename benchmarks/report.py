@@ -13,10 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import one_line
+from engine.errors import PsistreamError
 
 
-class BenchError(Exception):
-    """Why nothing could be measured, in one line for people."""
+class BenchError(PsistreamError):
+    """Why nothing could be measured."""
+
+    code = "bench"
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -67,7 +70,8 @@ class Report:
         }
 
     def show(self, json_path: Path | None = None) -> None:
-        """The table, then the JSON on the last line; `json_path` gets it as well. Raises BenchError."""
+        """Print the table, then the JSON on the last line; also write the JSON to `json_path`. Raises
+        OSError."""
         console = Console()
         console.print(f"[bold]psistream bench {self.name}[/bold]")
         console.print(one_line(self.machine), style="dim", highlight=False)
@@ -96,10 +100,7 @@ class Report:
         line = json.dumps(self.to_json(), allow_nan=False)
         print(line, flush=True)
         if json_path is not None:
-            try:
-                json_path.write_text(line + "\n")
-            except OSError as error:
-                raise BenchError(f"--json: {str(json_path)!r} cannot be written: {error.strerror}") from error
+            json_path.write_text(line + "\n")
 
 
 def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:

@@ -18,7 +18,8 @@ from benchmarks.probe import PATIENCE_S, PROMPTS, Probe, model_of, total_ms
 from benchmarks.report import Report, percentile
 from benchmarks.server import Subject
 from benchmarks.slopes import WARM_UP, table
-from clients.whep import Viewer, ViewError
+from clients.errors import ViewError
+from clients.whep import Viewer
 
 PROMPT_EVERY_S = 20.0
 MEMORY_EVERY_S = 2.0

@@ -1,7 +1,6 @@
-"""A WHEP viewer without a browser: frames, receipts and figures of one session, and controls to it.
+"""A WHEP viewer without a browser: receives one session's frames, receipts and figures, and sends controls.
 
-It speaks the wire protocol only and imports nothing of the engine or the server. `view` and the benchmarks
-are built on it. All callbacks run on the event loop.
+Speaks only the wire protocol; `view` and the benchmarks are built on it. All callbacks run on the event loop.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -22,7 +21,8 @@ import httpx
 from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
-from clients.pace import stands
+from clients.errors import BadInput, ViewError
+from clients.pace import stalled
 from clients.receiver import Encoded, allow_loopback, tap
 from clients.refusal import refusal
 
@@ -31,13 +31,9 @@ CODECS = ("H264", "VP8")
 _CLOCK_RANGE = 1 << 32
 
 
-class ViewError(Exception):
-    """Why there is no video, in one line for people."""
-
-
 @dataclass(frozen=True)
 class Target:
-    """What to watch: `base` is the server, the rest as in a link to its page."""
+    """What to watch: `base` is the server; the rest is as in a link to its page."""
 
     base: str
     session: str
@@ -45,14 +41,14 @@ class Target:
 
     @classmethod
     def parse(cls, url: str, session: str | None = None, token: str | None = None) -> Target:
-        """Read a server's address or a page's link; explicit arguments win. Raises ViewError."""
+        """Parse a server's address or a link to its page; explicit arguments win. Raises BadInput."""
         parts = urlsplit(url if "//" in url else f"http://{url}")
         try:
             known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         except ValueError:  # a port that is no number
             known = False
         if not known:
-            raise ViewError(f"URL: {url!r} is not an address like http://localhost:8080")
+            raise BadInput(f"URL: {url!r} is not an address like http://localhost:8080")
         query, secret = parse_qs(parts.query), parse_qs(parts.fragment)
         named = session or (query.get("session") or ["main"])[0]
         found = token or (secret.get("token") or query.get("token") or [None])[0]  # type: ignore[list-item]
@@ -65,7 +61,7 @@ class Target:
 
     @property
     def link(self) -> str:
-        """To its page: whoever has it may steer."""
+        """A link to its page. Anyone who has it may steer."""
         secret = f"#token={quote(self.token, safe='')}" if self.token else ""
         return f"{self.base}?session={quote(self.session, safe='')}{secret}"
 
@@ -76,7 +72,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Picture:
-    """One decoded frame. `at_s`: when it was there (time.perf_counter); `rtp_timestamp`: its 90 kHz clock."""
+    """One decoded frame. `at_s` is its arrival (time.perf_counter), `rtp_timestamp` its time on the 90 kHz
+    clock."""
 
     frame: av.VideoFrame
     rtp_timestamp: int
@@ -99,8 +96,8 @@ class Viewer:
         self.started_s = 0.0
         self.first_picture_s: float | None = None
         self.rtt_s: float | None = None
-        self.stands = False  # the server says why no new picture comes
-        self.heard_s = 0.0  # when the server last said anything; it answers a ping a second
+        self.stalled = False  # the server has said why there is no new picture
+        self.heard_s = 0.0  # when the server last sent anything; it answers one ping per second
         self.ended = asyncio.Event()
         self.end_reason = ""
         self._origin: int | None = None
@@ -110,6 +107,7 @@ class Viewer:
         self._names: dict[int, str] = {}
         self._resource: str | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._fault: BaseException | None = None  # a bug in a task or in one of its callbacks
         self._pc: RTCPeerConnection | None = None
         self._channel: RTCDataChannel | None = None
 
@@ -127,7 +125,8 @@ class Viewer:
         await self.close()
 
     async def close(self) -> None:
-        """Leave the session and free everything. Idempotent."""
+        """Leave the session and free everything. Idempotent. Raises whatever a task or callback failed
+        with."""
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
@@ -140,21 +139,25 @@ class Viewer:
         if self._pc is not None:
             pc, self._pc = self._pc, None
             await pc.close()
+        if self._fault is not None:
+            fault, self._fault = self._fault, None
+            raise fault
 
     # ---- out ----
 
     async def ready(self, timeout_s: float = 10.0) -> None:
-        """Wait for the first picture and the control channel; for a picture longer than that as long as the
-        server says that the device is at work on it, or that the session is paused. Raises ViewError."""
+        """Wait for the first picture and the control channel. The timeout does not count while the server
+        says that the session is paused or stalled. Raises ViewError."""
         for event, what in ((self._first, "no frame arrived"), (self._opened, "no control channel opened")):
             while not await self._wait(event, timeout_s):
                 silent = time.perf_counter() - self.heard_s > timeout_s
-                if event is not self._first or not self.stands or silent:
+                if event is not self._first or not self.stalled or silent:
                     name = self.target.session
                     raise ViewError(f"connected to session {name!r}, but {what} in {timeout_s:g} s")
 
     def send(self, control: dict[str, Any]) -> str:
-        """Send a control over the data channel; its id. Raises ViewError where the channel is closed."""
+        """Send a control over the data channel and return its id. Raises ViewError if the channel is
+        closed."""
         if self._channel is None or self._channel.readyState != "open":
             raise ViewError("the control channel is not open")
         id_ = str(control.get("id") or f"py-{uuid.uuid4().hex[:12]}")
@@ -162,15 +165,26 @@ class Viewer:
         return id_
 
     def shows(self, picture: Picture, pts_90k: int) -> bool:
-        """Is this picture the frame at `pts_90k`, or a later one?"""
+        """Whether this picture is the frame at `pts_90k`, or a later one."""
         if self.rtp_offset is None:
             return False
         return (picture.rtp_timestamp - self.rtp_offset - pts_90k) % _CLOCK_RANGE < _CLOCK_RANGE // 2
 
     # ---- in ----
 
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=f"viewer {name}")
+        task.add_done_callback(self._finished)
+        self._tasks.append(task)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        """A task that fails ends the viewer; `close` raises its error."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fault = error
+            self._end(f"{task.get_name()} failed: {error!r}")
+
     async def _wait(self, event: asyncio.Event, timeout_s: float) -> bool:
-        waits = [asyncio.create_task(e.wait()) for e in (event, self.ended)]
+        waits = [asyncio.create_task(e.wait(), name="wait") for e in (event, self.ended)]
         try:
             await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -196,7 +210,7 @@ class Viewer:
         channel.on("message", self._message)
         channel.on("close", lambda: self._end("the server closed the connection"))
         pc.on("connectionstatechange", self._state)
-        pc.on("track", lambda track: self._tasks.append(asyncio.create_task(self._play(track))))
+        pc.on("track", lambda track: self._start(self._play(track), "play"))
         await pc.setLocalDescription(await pc.createOffer())
         answer = await self._post(pc.localDescription.sdp)
         self._names = _payload_names(answer)
@@ -240,7 +254,7 @@ class Viewer:
 
     def _open(self) -> None:
         self._opened.set()
-        self._tasks.append(asyncio.create_task(self._ping()))
+        self._start(self._ping(), "ping")
 
     async def _ping(self) -> None:
         while self._channel is not None and self._channel.readyState == "open":
@@ -263,7 +277,7 @@ class Viewer:
         elif kind == "clock":
             self.rtp_offset = int(message["rtp_offset"])
         elif kind == "session":
-            self.stands = stands(message)
+            self.stalled = stalled(message)
         elif kind == "closed":
             self._end(f"the session ended: {message.get('message') or message.get('code')}")
         self.on_message(message)
@@ -279,7 +293,7 @@ class Viewer:
 
 
 def _payload_names(sdp: str) -> dict[int, str]:
-    """RTP payload type → codec name, from an answer."""
+    """RTP payload type → codec name, from an SDP answer."""
     names = {}
     for line in sdp.splitlines():
         if line.startswith("a=rtpmap:"):

@@ -1,4 +1,4 @@
-"""`psistream serve`: options → settings, one port, one line to click, and a clean end.
+"""`psistream serve`: options → settings, one port, one link to click, and a clean end.
 
 It imports the application only after the options are checked and the port is bound, so that mistakes are
 reported at once.
@@ -14,14 +14,14 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from engine.backends.registry import DEFAULT_BACKEND, MODULES
+from engine.commands.model_options import add_model
+from engine.commands.runner import OK, Parser, run
 from engine.config import RuntimeConfig
-from engine.errors import InvalidInput, PsistreamError, Unavailable
+from engine.errors import Unavailable
 from server.config import IceServer, MediaConfig, Placement, ServerConfig, WorkerConfig
 from server.control.mqtt import arguments as mqtt
 
@@ -34,59 +34,57 @@ defaults = ServerConfig()
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser("psistream serve", description="Run the server and open its page.")
+    p = Parser(prog="psistream serve", description="Run the server; its page is on the same port.")
     add = p.add_argument
     add("--host", default=defaults.host, help="address to listen on (default: only this machine)")
     add("--port", type=int, default=defaults.port, help="HTTP port (default: %(default)s)")
-    add("--backend", choices=sorted(MODULES), default=DEFAULT_BACKEND, help="what runs the model")
-    add("--model", metavar="NAME|DIR", help="framepack-f1, or an exported model (default: the built-in one)")
-    add("--weights", type=Path, metavar="DIR", help="of a full-size model")
+    add_model(p)
     add("--image", type=Path, metavar="FILE", help="start image of sessions (default: only their prompt)")
-    add("--prompt", default=defaults.prompt, help="of the shared session")
-    add("--seed", type=int, help="its seed (default: random)")
+    add("--prompt", default=defaults.prompt, help="prompt of the shared session")
+    add("--seed", type=int, help="seed of the shared session (default: random)")
     add("--worker", choices=("process", "thread"), default=defaults.placement, help="where the model runs")
     add(
         "--max-sessions",
         type=int,
         default=RuntimeConfig().max_sessions,
         metavar="N",
-        help="no more than these, however many the device could serve (default: %(default)s)",
+        help="upper limit, even if the device could serve more (default: %(default)s)",
     )
     add(
         "--max-load",
         type=float,
         default=RuntimeConfig().max_load,
         metavar="SHARE",
-        help="of the device's time that may be promised to sessions; above 1 they play in slow motion "
-        "rather than be refused (default: %(default)s)",
+        help="share of the device's time that sessions may be promised; above 1 they play in slow motion "
+        "instead of being refused (default: %(default)s)",
     )
     add(
         "--client-sessions",
         type=int,
         default=defaults.client_sessions,
         metavar="N",
-        help="sessions that one address may have at once; 0: no limit of its own (default: %(default)s)",
+        help="sessions that one address may have at once; 0: no limit (default: %(default)s)",
     )
     add(
         "--client-device-s",
         type=float,
         default=defaults.client_device_s,
         metavar="S",
-        help="seconds of the device per minute for the sessions of one address (default: no limit)",
+        help="device seconds per minute for all sessions of one address (default: no limit)",
     )
     add(
         "--max-viewers",
         type=int,
         default=defaults.max_viewers,
         metavar="N",
-        help="of all sessions together (default: %(default)s)",
+        help="limit for all sessions together (default: %(default)s)",
     )
-    add("--bitrate", type=int, metavar="KBPS", help="of the video (default: by its size)")
+    add("--bitrate", type=int, metavar="KBPS", help="bitrate of the video (default: by its size)")
     add(
         "--ice-server", action="append", default=[], metavar="URL", help="stun:host:port, turn:user:pass@host"
     )
-    add("--allow-origin", action="append", default=[], metavar="URL", help="another site that may call")
-    add("--api-key", default=os.environ.get(KEY_VARIABLE), help=f"needed to open sessions (${KEY_VARIABLE})")
+    add("--allow-origin", action="append", default=[], metavar="URL", help="another site that may call this")
+    add("--api-key", default=os.environ.get(KEY_VARIABLE), help=f"key for opening sessions (${KEY_VARIABLE})")
     mqtt.add_arguments(p)
     add("--log-level", choices=("debug", "info", "warning", "error"), default="warning")
     return p
@@ -120,20 +118,19 @@ def settings(args: argparse.Namespace) -> ServerConfig:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+    return run("psistream serve", lambda: _main(parser().parse_args(argv)))
+
+
+def _main(args: argparse.Namespace) -> int:
     level = args.log_level.upper()
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if level not in ("DEBUG", "INFO"):
         for name in QUIET:
             logging.getLogger(name).setLevel("ERROR")
-    try:
-        config = settings(args)
-        with bound(config.host, config.port) as listener, contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(serve(config, listener, args.log_level))
-    except PsistreamError as error:
-        print(f"psistream: {error.message}", file=sys.stderr)
-        return 2 if isinstance(error, InvalidInput) else 1
-    return 0
+    config = settings(args)
+    with bound(config.host, config.port) as listener, contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(config, listener, args.log_level))
+    return OK
 
 
 @contextlib.contextmanager
@@ -144,7 +141,7 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
-            listener.listen(128)  # or a second server could still bind it
+            listener.listen(128)  # otherwise a second server could still bind the port
         except OSError as error:
             raise Unavailable(_why_not(error, host, port), field="port") from None
         yield listener
@@ -159,7 +156,7 @@ def _why_not(error: OSError, host: str, port: int) -> str:
 
 
 async def serve(config: ServerConfig, listener: socket.socket, log_level: str) -> None:
-    """Until SIGINT or SIGTERM. Raises PsistreamError where the server cannot start."""
+    """Serve until SIGINT or SIGTERM. Raises PsistreamError if the server cannot start."""
     import uvicorn
 
     from server.http.app import create_app
@@ -190,7 +187,7 @@ async def serve(config: ServerConfig, listener: socket.socket, log_level: str) -
             async with app.router.lifespan_context(app):
                 print(greeting(app.state.services, listener.getsockname()[1]), flush=True)
                 await server.serve(sockets=[listener])
-        except asyncio.CancelledError:  # stopped while the model was being loaded
+        except asyncio.CancelledError:  # stopped while the model was loading
             return
 
 
@@ -226,7 +223,7 @@ def greeting(services: Services, port: int) -> str:
     where = f"http://{host}:{port}" + (f"/#token={main.token}" if main.token else "")
     lines = [f"psistream is live at {where}"]
     if access.api_key is not None and config.api_key is None:
-        lines.append(f"  sessions of your own: Authorization: Bearer {access.api_key}")
+        lines.append(f"  to open your own sessions: Authorization: Bearer {access.api_key}")
     if services.mqtt is not None:
         lines.append(f"  {services.mqtt.greeting}")
     other = "" if port == defaults.port else f" {where}"

@@ -1,7 +1,6 @@
 """`psistream play`: steer a session from the terminal, over MQTT. Arrow keys walk and jump, / types a prompt.
 
-It joins keys (play_keys), wire (play_wire) and screen (play_screen), and gives the terminal back as it was.
-It knows nothing of the server's code.
+Joins keys (keys.py), wire (mqtt.py) and screen (screen.py), and restores the terminal at the end.
 """
 
 from __future__ import annotations
@@ -22,9 +21,11 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
+from clients.command import OK, Parser, run
+from clients.errors import PlayError
 from clients.mix import mixed
 from clients.play.keys import HeldAction, Keys
-from clients.play.mqtt import Broker, PlayError, Wire, broker_of, check_session, end
+from clients.play.mqtt import Broker, Wire, broker_of, check_session, end
 from clients.play.screen import HOWS, WHENS, Screen, printable
 
 SERVER = "http://127.0.0.1:8080"
@@ -33,7 +34,7 @@ ACTIONS = {"left": "left", "right": "right", "up": "jump", " ": "jump", "down": 
 MAX_PROMPT_BYTES = 2048
 TICK_S = 0.05
 REWIND_S = {"backspace": 5, "[": 5, "{": 30}
-ESCAPE_S = 0.05  # after which a lone ESC is the key
+ESCAPE_S = 0.05  # after this, a lone ESC is the key
 
 
 class Game:
@@ -72,15 +73,15 @@ class Game:
             if talk.done():
                 await talk
             if self._held.expire(time.monotonic()):
-                self._send("action", {"action": None}, "let go")
+                self._send("action", {"action": None}, "release")
             if self._dirty:
                 self._dirty = False
                 live.update(self.screen.render(), refresh=True)
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await self._quit.wait()
-        if self._held.current is not None:  # nobody is there to walk on
-            self._send("action", {"action": None}, "let go")
+        if self._held.current is not None:  # nobody is left to release the key
+            self._send("action", {"action": None}, "release")
             await asyncio.sleep(2 * TICK_S)
 
     # ---- keys ----
@@ -176,14 +177,12 @@ class Game:
 
 @contextmanager
 def raw_terminal(terminal: int) -> Iterator[None]:
-    """Keys come one by one and unseen; whatever happens, the terminal is as before afterwards."""
+    """Keys arrive one by one and are not echoed. Always restores the terminal."""
     before = termios.tcgetattr(terminal)
     try:
         tty.setcbreak(terminal)
         changed = termios.tcgetattr(terminal)
-        changed[
-            3
-        ] &= ~termios.ISIG  # Ctrl-C comes as a key; Ctrl-Z would leave the shell a terminal like this
+        changed[3] &= ~termios.ISIG  # Ctrl-C arrives as a key; Ctrl-Z would leave the shell a raw terminal
         termios.tcsetattr(terminal, termios.TCSANOW, changed)
         yield
     finally:
@@ -191,37 +190,34 @@ def raw_terminal(terminal: int) -> Iterator[None]:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="psistream play",
         description="Steer a session from the terminal: arrow keys, and / to type a prompt.",
     )
     made.add_argument("server", nargs="?", metavar="URL", help=f"the server (default: {SERVER})")
-    made.add_argument(
-        "--mqtt", metavar="URL", help=f"its broker (default: what the server says, else {BROKER})"
-    )
+    made.add_argument("--mqtt", metavar="URL", help=f"the broker (default: the server's, else {BROKER})")
     made.add_argument("--session", default="main", metavar="ID", help="the session (default: %(default)s)")
-    made.add_argument("--how", choices=HOWS, default=HOWS[0], help="how prompts take hold (Tab changes it)")
-    made.add_argument("--when", choices=WHENS, default=WHENS[0], help="and when (Ctrl+N changes it)")
+    made.add_argument("--how", choices=HOWS, default=HOWS[0], help="how prompts take effect (Tab changes it)")
+    made.add_argument(
+        "--when", choices=WHENS, default=WHENS[0], help="when prompts take effect (Ctrl+N changes it)"
+    )
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(argv)
-    for name in ("asyncio", "mqtt"):  # a reconnect is shown on the screen; a log line would spoil it
+    return run("psistream play", lambda: _main(parser().parse_args(argv)))
+
+
+def _main(args: argparse.Namespace) -> int:
+    for name in ("asyncio", "mqtt"):  # the screen shows reconnects; a log line would spoil it
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        check_session(args.session)
-        if args.mqtt is not None:
-            Broker.parse(args.mqtt)
-        if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            raise PlayError("this needs a terminal; to steer from a script use mosquitto_pub or HTTP")
-        asyncio.run(play(args))
-    except PlayError as error:
-        print(f"psistream play: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    check_session(args.session)
+    if args.mqtt is not None:
+        Broker.parse(args.mqtt)
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise PlayError("this needs a terminal; to steer from a script use mosquitto_pub or HTTP")
+    asyncio.run(play(args))
+    return OK
 
 
 async def play(args: argparse.Namespace) -> None:
@@ -234,7 +230,3 @@ async def play(args: argparse.Namespace) -> None:
                 raise
             mqtt = BROKER
     await Game(Broker.parse(mqtt), session, args.how, args.when).run(Console())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

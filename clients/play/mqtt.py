@@ -1,7 +1,7 @@
-"""The terminal game client's end of MQTT: one session's commands out; its answers, state and events in.
+"""The MQTT side of the terminal client: sends one session's commands, receives its answers, state and events.
 
-It speaks the wire protocol of docs/protocol.md (MQTT 3.1.1, which every broker knows) and reconnects by
-itself. It knows no keys and no screen.
+Speaks the wire protocol of docs/protocol.md over MQTT 3.1.1 and reconnects by itself. Knows no keys and no
+screen.
 """
 
 from __future__ import annotations
@@ -18,16 +18,14 @@ from urllib.parse import unquote, urlsplit
 
 import aiomqtt
 
+from clients.errors import BadInput, PlayError
+
 ROOT = "psistream/v1"
 CONNECT_TIMEOUT_S = 5.0
 STATE_TIMEOUT_S = 1.0
 RETRY_S = 1.0
 CANCEL_AGAIN_S = 0.2
 QUEUE = 64
-
-
-class PlayError(Exception):
-    """Ends the program with this one line."""
 
 
 @dataclass(frozen=True)
@@ -40,19 +38,19 @@ class Broker:
 
     @property
     def shown(self) -> str:
-        """Without the password."""
+        """The URL without user and password."""
         return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
 
     @classmethod
     def parse(cls, url: str) -> Broker:
-        """Raises PlayError."""
+        """Raises BadInput."""
         try:
             parts = urlsplit(url)
             scheme, host, port = parts.scheme, parts.hostname, parts.port
         except ValueError:
             scheme, host, port = "", None, None
         if scheme not in ("mqtt", "mqtts") or not host:
-            raise PlayError("--mqtt must look like mqtt://127.0.0.1:1883 or mqtts://user:password@host:8883")
+            raise BadInput("--mqtt must look like mqtt://127.0.0.1:1883 or mqtts://user:password@host:8883")
         username = unquote(parts.username) if parts.username else None
         password = unquote(parts.password) if parts.password else None
         return cls(host, port or (8883 if scheme == "mqtts" else 1883), scheme == "mqtts", username, password)
@@ -71,14 +69,14 @@ class Broker:
 
 
 def check_session(session: str) -> None:
-    """It becomes part of topics and URLs. Raises PlayError."""
+    """An id is part of topics and URLs. Raises BadInput."""
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", session) is None:
-        raise PlayError("--session must be a session's id: letters, digits, dots, dashes, underscores")
+        raise BadInput("--session must be a session's id: letters, digits, dots, dashes, underscores")
 
 
 async def broker_of(server: str, session: str) -> str:
     """The MQTT URL that a server gives for a session. Raises PlayError."""
-    import httpx  # takes a while to import, and --mqtt does without
+    import httpx  # slow to import, and not needed with --mqtt
 
     try:
         async with httpx.AsyncClient(timeout=CONNECT_TIMEOUT_S) as client:
@@ -89,15 +87,15 @@ async def broker_of(server: str, session: str) -> str:
     if answer.status_code == 404:
         raise PlayError(f"no session {session} at {server}")
     if answer.status_code != 200 or not isinstance(content, dict) or "mqtt" not in content:
-        raise PlayError(f"{server} does not tell its broker (HTTP {answer.status_code}): say it with --mqtt")
+        raise PlayError(f"{server} does not name its broker (HTTP {answer.status_code}): name it with --mqtt")
     if not isinstance(content["mqtt"], dict):
         raise PlayError(f"{server} runs without MQTT: start it with --mqtt embedded")
     return str(content["mqtt"].get("url"))
 
 
 async def end(*tasks: asyncio.Task[None]) -> None:
-    """Cancel them until they are over: wait_for of Python 3.11, which publishing stands on, may swallow a
-    cancellation that comes just as it has its answer. What they raised is dropped."""
+    """Cancel tasks until they end. Python 3.11's wait_for, which publishing uses, may swallow a cancellation
+    that arrives together with its result. Exceptions of the tasks are dropped."""
     pending = set(tasks)
     while pending:
         for task in pending:
@@ -108,9 +106,10 @@ async def end(*tasks: asyncio.Task[None]) -> None:
 
 
 class Wire:
-    """`hear(kind, message)` gets "ack", "state", "event" and "status"; `online(bool)` the connection's state.
+    """`hear(kind, message)` gets "ack", "state", "event" and "status"; `online(bool)` gets the connection's
+    state.
 
-    Commands wait in a queue while the broker is away; beyond its length the oldest is dropped."""
+    Commands queue while the broker is away; when the queue is full, the oldest is dropped."""
 
     def __init__(
         self,
@@ -131,7 +130,7 @@ class Wire:
         self._count = 0
 
     def send(self, verb: str, body: dict[str, Any]) -> str:
-        """The id that its answers will carry."""
+        """Queue a command; returns the id that its answers will carry."""
         self._count += 1
         id_ = f"{self.name}-{self._count}"
         while self._outgoing.full():
@@ -140,12 +139,13 @@ class Wire:
         return id_
 
     async def wait_there(self, running: asyncio.Task[None]) -> None:
-        """Until the session's state is known. Raises PlayError if there is no broker or no such session."""
-        there = asyncio.create_task(self._there.wait())
+        """Wait until the session's state is known. Raises PlayError without a broker or without such a
+        session."""
+        there = asyncio.create_task(self._there.wait(), name="wait for state")
         await asyncio.wait([running, there], return_when=asyncio.FIRST_COMPLETED)
         there.cancel()
         if running.done():
-            await running  # it never ends but by an error
+            await running  # it only ends with an error
 
     async def run(self) -> None:
         while True:
@@ -156,7 +156,7 @@ class Wire:
                 if not self._there.is_set():
                     raise PlayError(
                         f"no MQTT broker answers at {self._broker.shown} ({error}): start `psistream serve`, "
-                        "or say with --mqtt where one is"
+                        "or name one with --mqtt"
                     ) from None
             self._online(False)
             await asyncio.sleep(RETRY_S)
@@ -166,8 +166,12 @@ class Wire:
             await client.subscribe(f"{self._root}/{topic}", qos=0)
         await client.subscribe(f"{ROOT}/engine/+/status", qos=0)
         self._online(True)
-        parts = (self._send_all(client), self._receive(client), self._check_session(client))
-        tasks = [asyncio.create_task(part) for part in parts]
+        parts = {
+            "send": self._send_all(client),
+            "receive": self._receive(client),
+            "check session": self._check_session(client),
+        }
+        tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
         try:
             for finished in asyncio.as_completed(tasks):
                 await finished
@@ -175,7 +179,8 @@ class Wire:
             await end(*tasks)
 
     async def _check_session(self, client: aiomqtt.Client) -> None:
-        """Its state is retained, so it comes at once or not at all. If not: say which sessions there are."""
+        """The state is retained, so it arrives at once or not at all. If not, name the sessions that
+        exist."""
         with suppress(TimeoutError):
             async with asyncio.timeout(STATE_TIMEOUT_S):
                 await self._there.wait()

@@ -1,6 +1,6 @@
-"""What the terminal game client knows and shows: one screen of text. It knows neither MQTT nor keys.
+"""What the terminal client knows and shows: one screen of text. Knows neither MQTT nor keys.
 
-Everything that comes over the wire is shown as printable text only: no escape sequence gets to the terminal.
+Text from the wire is reduced to printable characters, so no escape sequence reaches the terminal.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ RECEIPTS = 9
 HOWS, WHENS = ("recondition", "soft", "cut"), ("next", "now")
 WORDS = {"recondition": "keep scene", "soft": "fade", "cut": "new scene"}
 HELP = "←→ walk  ↑ jump  ↓ stand  / prompt  [ back 5 s  { 30 s  p pause  r reset  q quit"
-EDIT_HELP = "Enter send   Tab keep, fade or new scene   Ctrl+N at once   Esc leave"
+EDIT_HELP = "Enter send   Tab keep, fade or new scene   Ctrl+N at once   Esc cancel"
 
 
 @dataclass
 class Sent:
-    """One control of ours and what became of it."""
+    """One of our controls and its progress."""
 
     label: str
     sent_s: float
@@ -150,7 +150,7 @@ def printable(value: object) -> str:
 
 
 def number(value: object, unit: str = "") -> str:
-    """A figure from the wire, or … where there is none."""
+    """A number from the wire, or … if it is missing."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e15:
         return "…"
     return f"{value:,.0f} {unit}".strip()

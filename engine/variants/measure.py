@@ -30,7 +30,6 @@ from engine.evaluation.psi.returns import errors, returns
 from engine.evaluation.report import Report, head, warnings
 from engine.evaluation.results import rows_of
 from engine.evaluation.runner import Evaluation, Said, measure
-from engine.evaluation.text_accuracy import of_model
 from engine.model.config import ModelConfig, build
 from engine.model.dit import MemoryPackDiT
 from engine.model.signature import ModelSpec
@@ -38,7 +37,7 @@ from engine.model.wander.autoencoder import Autoencoder
 from engine.training.data.latents import Pool
 from engine.variants.markdown import text
 from engine.variants.plan import DONE, Variant
-from engine.variants.player import Read, Settings, model_of
+from engine.variants.player import Settings, model_of
 from engine.variants.table import Found, to_json
 
 RETURNS: Final = 24  # segments
@@ -61,27 +60,19 @@ class Bench:
         return Scale(n=self.seeds, truths=0, journeys_s=(self.journey_s,), durations_s=(self.seconds,))
 
     @cached_property
-    def read(self) -> Read:
-        """The built-in model's text encoder, for all of them."""
-        return of_model(None)
-
-    @cached_property
     def spec(self) -> ModelSpec:
         return open_artifact(None).spec
 
     @cached_property
-    def _first(self) -> Studio:
-        seen, landmarks = probe.load_probe(self.instruments), reader.load_reader(self.instruments)
-        return Studio(self.world(), *seen, *landmarks)
+    def _instruments(self) -> tuple[Any, ...]:
+        return (*probe.load_probe(self.instruments), *reader.load_reader(self.instruments))
 
     def studio(self, model: Model) -> Studio:
-        """With the same rendered frames for all. Raises FileNotFoundError, ModelFilesError."""
-        studio = replace(self._first, model=model)
-        vars(studio)["rendered"] = self._first.rendered  # where cached_property keeps it
-        return studio
+        """All variants share the instruments. Raises FileNotFoundError, ModelFilesError."""
+        return Studio(model, *self._instruments)
 
     def world(self) -> Model:
-        """The world itself in a model's place: it is rendered, never played."""
+        """The world itself in a model's place. It is rendered, never played."""
 
         def never(prompt: str, **asked: Any) -> Any:
             raise AssertionError("the world does not play")
@@ -112,7 +103,7 @@ def measure_variant(bench: Bench, v: Variant) -> None:
     """All figures of one variant that are not there yet."""
     folder = bench.run / v.name
     dit = load_dit(folder / DONE)
-    model = model_of(v.name, dit, bench.autoencoder, bench.read, bench.spec, backwards=v.backwards)
+    model = model_of(v.name, dit, bench.autoencoder, backwards=v.backwards)
     wanted: list[Figure] = [Walk(), *([Recall()] if bench.journey_s else [])]
     _measure(bench, model, wanted, folder / "evaluation", digest(folder / DONE))
     if not v.backwards:
@@ -130,7 +121,7 @@ def _measure(bench: Bench, model: Model, figures: Sequence[Figure], out: Path, o
     studio, made_with = bench.studio(model), bench.made_with(own)
     report, console = Report(head(studio, made_with), warnings(studio)), Console(stderr=True)
     todo = Evaluation(studio, figures, [f.name for f in figures], bench.scale, out, made_with)
-    if measure(todo, report, console, Said()):
+    if not measure(todo, report, console, Said()):
         raise KeyboardInterrupt
 
 

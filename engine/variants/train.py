@@ -136,26 +136,3 @@ def _bench(
 
     measure_truth(bench)
     return one
-
-
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="psistream train variants",
-        description="Train the paper's variants under one budget, measure each, and write the table "
-        "(table.md, table.json) beside the paper's. Run it again to go on.",
-    )
-    p.add_argument("--run", type=Path, required=True, help="a folder with autoencoder.final.pt")
-    p.add_argument("--plan", default="variants", help="a .toml file (default: %(default)s)")
-    p.add_argument("--only", default="", metavar="NAME,NAME", help="some of them, and what they start from")
-    p.add_argument("--scale", type=float, default=1.0, help="everybody's steps times this")
-    p.add_argument("--probe", type=Path, help="where `train probe` left the instruments (default: --run)")
-    p.add_argument("--seeds", type=int, default=8, help="measured per variant; 0: train only (%(default)s)")
-    p.add_argument("--seconds", type=float, default=20.0, help="of each seed's walk (%(default)s)")
-    p.add_argument(
-        "--journey", type=float, default=8.0, help="seconds out, and back; 0: no recall (%(default)s)"
-    )
-    p.add_argument("--latents", type=Path, help="cached latents that runs share (default: RUN/latents)")
-    p.add_argument("--seed", type=int, help="another chance for all of them")
-    p.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
-    p.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
-    return p

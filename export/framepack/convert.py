@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from engine.backends.framepack import CONFIG, FORMAT
+from engine.commands.runner import OK, Parser, run
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import ModelConfig
 from engine.model.framepack import Serve
@@ -135,28 +136,37 @@ def patches(text: str) -> tuple[int, int]:
     return int(rows), int(columns)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def parser() -> argparse.ArgumentParser:
     d = Options()
-    parser = argparse.ArgumentParser(
-        prog="psistream convert", description="a public FramePack checkpoint → a folder for --weights"
+    p = Parser(
+        prog="psistream convert",
+        description="Convert a public FramePack checkpoint into a folder for --weights.",
     )
-    parser.add_argument("model", choices=PUBLIC)
-    parser.add_argument("dir", type=Path, metavar="DIR", help="the checkpoint as it was fetched")
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write; may hold companions")
-    parser.add_argument("--height", type=int, default=d.height, help=f"multiple of {PIXELS} (%(default)s)")
-    parser.add_argument("--width", type=int, default=d.width, help=f"multiple of {PIXELS} (%(default)s)")
-    parser.add_argument("--segment", type=int, default=d.segment, help="latent frames at once (%(default)s)")
-    parser.add_argument(
+    p.add_argument("model", choices=PUBLIC)
+    p.add_argument("dir", type=Path, metavar="DIR", help="the checkpoint as downloaded")
+    p.add_argument("out", type=Path, metavar="OUT", help="folder to write; may hold companions already")
+    p.add_argument("--height", type=int, default=d.height, help=f"multiple of {PIXELS} (%(default)s)")
+    p.add_argument("--width", type=int, default=d.width, help=f"multiple of {PIXELS} (%(default)s)")
+    p.add_argument("--segment", type=int, default=d.segment, help="latent frames per segment (%(default)s)")
+    p.add_argument(
         "--image-tokens", type=patches, default=d.image_tokens, help="patches of the image encoder (27x27)"
     )
-    parser.add_argument(
+    p.add_argument(
         "--rope-consistency",
         action="store_true",
-        help="the start image keeps index 0 of the whole video, as in the paper; for training on",
+        help="the start image keeps index 0 of the whole video, as in the paper; for further training",
     )
-    parser.add_argument("--dtype", choices=("stored", *TYPES), default=d.dtype, help="(%(default)s)")
-    parser.add_argument("--seed", type=int, default=d.seed, help="of SemanticPack's weights (%(default)s)")
-    args = vars(parser.parse_args(argv))
-    model, source, out = (args.pop(n) for n in ("model", "dir", "out"))
-    convert(model, source, out, Options(**args), lambda text: print(text, file=sys.stderr))
-    return 0
+    p.add_argument("--dtype", choices=("stored", *TYPES), default=d.dtype, help="(%(default)s)")
+    p.add_argument("--seed", type=int, default=d.seed, help="seed of SemanticPack's weights (%(default)s)")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run("psistream convert", lambda: _main(parser().parse_args(argv)))
+
+
+def _main(args: argparse.Namespace) -> int:
+    options = vars(args)
+    model, source, out = (options.pop(name) for name in ("model", "dir", "out"))
+    convert(model, source, out, Options(**options), lambda text: print(text, file=sys.stderr))
+    return OK

@@ -198,20 +198,19 @@ def test_a_soak_of_the_engine_draws_its_curves(tmp_path: Path) -> None:
         ("step --n 0", "--n must be at least 1"),
         ("load --seconds 0", "--seconds must be 0.5 to 3600"),
         ("soak --segments 5", "--segments must be at least 100"),
-        ("soak --segments 500 --url http://127.0.0.1:1", "--segments are not for a server that runs"),
-        ("soak --segments 500 --plot /no/such/folder/x.png", "--plot: the folder"),
+        ("soak --segments 500 --url http://127.0.0.1:1", "--segments are not for a running server"),
+        ("soak --segments 500 --plot /no/such/folder/x.png", "--plot: cannot write /no/such/folder/x.png"),
         ("step --backend nonsense", "backend"),
     ],
 )
 def test_bad_arguments_are_named(words: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words.split()) == 1
+    assert main(words.split()) == 2
     assert says in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", ["load --sessions 4,2", "step --batches 0", "load --pretend 5"])
 def test_lists_that_make_no_sense_are_refused(words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(words.split())
+    assert main(words.split()) == 2
     assert words.split()[1] in capsys.readouterr().err
 
 

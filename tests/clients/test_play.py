@@ -18,10 +18,11 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from rich.console import Console
 
+from clients.errors import BadInput, PlayError
 from clients.pace import pace
 from clients.play.command import main
 from clients.play.keys import FIRST_HOLD_S, HOLD_S, HeldAction, Keys
-from clients.play.mqtt import Broker, PlayError, end
+from clients.play.mqtt import Broker, end
 from clients.play.screen import RECEIPTS, Screen
 from engine.types import Action, Pause, Prompt, Reset, Resume, Rewind, Weighted
 from server.control.mqtt.bridge import MqttBridge
@@ -46,7 +47,8 @@ class Terminal:
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "clients.play.command",
+            "server.cli",
+            "play",
             *self._args,
             stdin=self._slave,
             stdout=self._slave,
@@ -245,7 +247,7 @@ async def test_no_session_is_one_clear_line() -> None:
 
 @pytest.mark.parametrize("args", [["--session", "a/b"], ["--mqtt", "http://x"], ["--mqtt", "mqtt://x:99999"]])
 def test_wrong_arguments_are_one_clear_line(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(args) == 1
+    assert main(args) == 2
     errors = capsys.readouterr().err
     assert errors.startswith(f"psistream play: {args[0]} must")
     assert errors.count("\n") == 1
@@ -355,14 +357,14 @@ def test_a_device_that_is_too_slow_is_told() -> None:
     screen.stats = {"rate": 0.48}
     assert any("slow motion, 0.48×" in line for line in rendered(screen))
     screen.info = {"buffering": {"speed": 0.04, "rate": 0.2, "resumes_in_s": 11.2}}
-    assert any("buffering, goes on in about 12 s" in line for line in rendered(screen))
+    assert any("buffering, resumes in about 12 s" in line for line in rendered(screen))
     screen.info = {"buffering": None, "paused": True}
     assert any("paused" in line for line in rendered(screen))
 
 
 @pytest.mark.parametrize("odd", [None, "x", True, float("nan"), float("inf"), 10**400, -1, 0, [], {}])
 def test_odd_figures_of_speed_are_taken_for_none(odd: object) -> None:
-    assert pace({"buffering": {"resumes_in_s": odd}}, {}) == "buffering, goes on any moment"
+    assert pace({"buffering": {"resumes_in_s": odd}}, {}) == "buffering, resumes any moment"
     assert pace({}, {"rate": odd}) == ""
     assert pace({"buffering": None if isinstance(odd, dict) else odd}, {"rate": 1.0}) == ""
 
@@ -383,7 +385,7 @@ def test_broker_urls() -> None:
     assert Broker.parse("mqtt://h") == Broker("h", 1883)
     assert Broker.parse("mqtts://u:p%20w@h") == Broker("h", 8883, True, "u", "p w")
     assert "p w" not in repr(Broker.parse("mqtts://u:p%20w@h"))
-    with pytest.raises(PlayError):
+    with pytest.raises(BadInput):
         Broker.parse("mqtt://[")
 
 

@@ -142,10 +142,10 @@ def test_one_command_trains_them_in_order_and_knows_what_is_done(
     assert "one/dit.final.pt" in capsys.readouterr().out
     assert cli.main(command) == 0
     assert "GFLOP" not in capsys.readouterr().out  # nothing is trained twice
-    assert cli.main([*command, "--scale", "2"]) == 1
+    assert cli.main([*command, "--scale", "2"]) == 2
     assert "one was trained with another dit: take another --run" in capsys.readouterr().err
 
 
 def test_a_run_without_an_autoencoder_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["variants", "--run", str(tmp_path)]) == 1
+    assert cli.main(["variants", "--run", str(tmp_path)]) == 2
     assert "autoencoder.final.pt not found" in capsys.readouterr().err
