@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
@@ -20,11 +19,11 @@ from torch import nn
 
 from engine.commands.helios_info import helios_info, is_helios
 from engine.commands.runner import OK, Parser, run
-from engine.companions.taehv import TinyDecoder
+from engine.companions.sizes import spec_of
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import ModelConfig, build
 from engine.model.dit import EXTRA, MemoryPackDiT
-from engine.model.framepack import Companions, Serve, full_spec
+from engine.model.framepack import Serve
 from engine.model.helios.serve import NAME as HELIOS
 from engine.model.packing import KERNELS, pieces
 from engine.model.presets import PRESETS
@@ -36,7 +35,6 @@ from engine.runtime.state.state import SessionState
 
 NAMES = (*PRESETS, HELIOS)
 WAVES = 256  # sinusoids of a scalar
-TAEHV = (256, 128, 64, 64)  # widths of the public decoder
 
 
 @dataclass(frozen=True)
@@ -117,10 +115,8 @@ def info(model: str) -> Info:
 
 def _full(name: str, about: str, c: ModelConfig, serve: Serve) -> Info:
     with torch.device("meta"):
-        dit, decoder = MemoryPackDiT(c), TinyDecoder(TAEHV, c.channels)
-    tokens = c.memory.text_tokens
-    sizes = SimpleNamespace(text=SimpleNamespace(length=tokens, tokens=tokens), decoder=decoder)
-    return _info(about, dit, full_spec(name, dit, cast(Companions, sizes), serve), {})
+        dit = MemoryPackDiT(c)
+    return _info(about, dit, spec_of(name, c, serve), {})
 
 
 def _world(about: str, config: WorldModelConfig, spec: ModelSpec) -> Info:

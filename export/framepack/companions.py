@@ -28,7 +28,6 @@ from export.weights import write_shards
 
 ROLES = ("encode_text", "encode_image", "decode")
 NAME = "companions"  # of the files, and before the names of all tensors in them
-TEMPLATE = 95  # ids before the prompt's own
 TAEHV_WIDTHS = (256, 128, 64, 64)
 PUBLIC: dict[str, dict[str, Any]] = {  # what the public config.json files say, as far as shapes go
     "llama": {
@@ -154,7 +153,7 @@ def hollow_companions(config: ModelConfig, serve: Serve) -> Companions:
     """The public companions' networks on the meta device, from their public configurations: shapes, no
     weights. Raises Unavailable without transformers and diffusers."""
     from engine.companions.libraries import library
-    from engine.companions.prompt import TEXT_TOKENS
+    from engine.companions.sizes import TEMPLATE, TEXT_LENGTH, TEXT_TOKENS
     from engine.companions.taehv import TinyDecoder
     from engine.companions.text import SKIPPED_LAYERS, TextCompanion
     from engine.companions.vae_stream import VaeDecoder
@@ -173,7 +172,7 @@ def hollow_companions(config: ModelConfig, serve: Serve) -> Companions:
         vae = Vae(diffusers.AutoencoderKLHunyuanVideo())
         tiny = TinyDecoder(TAEHV_WIDTHS)
     ids: Any = SimpleNamespace(
-        length=TEMPLATE + TEXT_TOKENS + 77, crop=TEMPLATE, llama_length=TEMPLATE + TEXT_TOKENS
+        length=TEXT_LENGTH, crop=TEMPLATE, llama_length=TEMPLATE + TEXT_TOKENS
     )
     picture = Preprocessing((size, size), "bicubic", 1 / 255, (0.5,) * 3, (0.5,) * 3)
     late = VaeDecoder(vae, segment=config.segment, late=False)

@@ -21,6 +21,7 @@ from torch import nn
 
 from engine.backends.artifact import Graph, write_manifest
 from engine.backends.framepack import read_config
+from engine.companions.sizes import spec_of
 from engine.errors import InvalidInput, Unavailable
 from engine.model.config import ModelConfig
 from engine.model.dit import MemoryPackDiT
@@ -32,8 +33,6 @@ from export.framepack import companions
 from export.graph import example, export_role
 from export.manifest import describe, tools
 from export.weights import Stored, all_stored, places, write_shards
-
-TEXT_LENGTH = 95 + 256 + 77  # ids: LLaMA's template, the prompt; the prompt again for CLIP
 
 
 def full_preset(name: str) -> Preset:
@@ -52,43 +51,6 @@ def shrunk(config: ModelConfig, layers: tuple[int, int]) -> ModelConfig:
             field="layers",
         )
     return replace(config, double_blocks=layers[0], single_blocks=layers[1])
-
-
-def spec_of(name: str, config: ModelConfig, serve: Serve) -> ModelSpec:
-    """As engine.model.framepack has it, without the companions at hand."""
-    return ModelSpec(
-        name=name,
-        height=serve.height,
-        width=serve.width,
-        fps=serve.fps,
-        latent_channels=config.channels,
-        latent_height=config.latent_height,
-        latent_width=config.latent_width,
-        frames_per_latent=4,
-        segment=config.segment,
-        history=config.packing.history,
-        text_length=TEXT_LENGTH,
-        text_tokens=config.memory.text_tokens,
-        image_tokens=config.memory.tokens - config.memory.text_tokens,
-        model_dim=config.dim,
-        decoder_state=(decoder_state(config, serve),),
-        actions=config.actions,
-        steps=serve.steps,
-        first_steps=serve.steps,
-        text_dim=config.text_dim,
-        pooled_dim=config.pooled_dim,
-        masked=True,
-        needs_image=True,
-        sampler=serve.sampler,
-        shift=serve.shift,
-    )
-
-
-def decoder_state(config: ModelConfig, serve: Serve) -> int:
-    """How many numbers the decoder remembers: TAEHV eight latents, HunyuanVideo's a segment and a frame."""
-    cells = config.latent_height * config.latent_width
-    latents, pixels = (8, 0) if serve.decoder == "taehv" else (config.segment, 64)
-    return 1 + (latents * config.channels + pixels) * cells
 
 
 def serve_of(name: str) -> Serve:

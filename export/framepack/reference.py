@@ -53,7 +53,9 @@ def pytorch(artifact: Artifact, precision: str) -> TorchBackend:
     modules = full_roles(artifact.spec, dit, companions)
     text: Any = companions.text
     tokenize: Tokenize = text.tokenize
-    return TorchBackend(f"pytorch {precision}", artifact.spec, modules, tokenize, device)
+    return TorchBackend(
+        f"pytorch {precision}", artifact.spec, modules, tokenize, device, artifact.fingerprint
+    )
 
 
 def companions_of(
@@ -82,7 +84,6 @@ class GraphBackend:
     def __init__(self, artifact: Artifact, rest: TorchBackend) -> None:
         self.name, self.spec, self.rest, self.tokenize = "onnxruntime", artifact.spec, rest, rest.tokenize
         self.fingerprint = artifact.fingerprint
-        self.fingerprint = rest.fingerprint
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -127,7 +128,9 @@ def candidate(name: str, artifact: Artifact) -> Backend:
         api, chosen = fitting(artifact, here.target)
         name = api.name
         bodies.update(deserialized(api, artifact, chosen, base.device))
-    return DeviceBackend(name, base.spec, bodies, base.tokenize, base.device)
+    return DeviceBackend(
+        name, base.spec, bodies, base.tokenize, base.device, fingerprint=artifact.fingerprint
+    )
 
 
 def precisions(artifact: Artifact, precision: str) -> dict[str, str]:

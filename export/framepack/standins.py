@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.companions.sizes import TEMPLATE
 from engine.model.config import ModelConfig
 from engine.model.framepack import Companions
 from engine.model.signature import ModelSpec
 from engine.types import FloatArray, IntArray
 
 WORDS = 256
-TEMPLATE = 95  # ids before the prompt's own, as LLaMA's has
 
 
 class Text(nn.Module):

@@ -13,7 +13,8 @@ import torch
 
 from engine.model.presets import PRESETS
 from engine.model.signature import signature
-from export.framepack.export import hollow, roles_of, serve_of, shrunk, spec_of
+from engine.companions.sizes import spec_of
+from export.framepack.export import hollow, roles_of, serve_of, shrunk
 from export.graph import export_role
 from export.inspect import TELLING
 from export.manifest import describe

@@ -21,7 +21,8 @@ from engine.model.presets import PRESETS
 from engine.model.signature import signature
 from export.cli import main
 from export.framepack.companions import Squeezed
-from export.framepack.export import export_full, shapes, spec_of
+from engine.companions.sizes import spec_of
+from export.framepack.export import export_full, shapes
 from export.framepack.reference import GraphBackend, pytorch
 from export.tensorrt.build import parsed
 from export.verify.gates import distance
