@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.report import BenchError
+from engine.commands.runner import naming
 
 
 def curves(path: Path, xs: Sequence[float], series: Mapping[str, Sequence[float]], along: str) -> None:
@@ -27,6 +28,7 @@ def curves(path: Path, xs: Sequence[float], series: Mapping[str, Sequence[float]
     panels[-1, 0].set_xlabel(along)
     figure.tight_layout()
     try:
-        figure.savefig(path, dpi=110)
+        with naming(path):
+            figure.savefig(path, dpi=110)
     finally:
         pyplot.close(figure)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import one_line
+from engine.commands.runner import naming
 from engine.errors import PsistreamError
 
 
@@ -100,7 +101,8 @@ class Report:
         line = json.dumps(self.to_json(), allow_nan=False)
         print(line, flush=True)
         if json_path is not None:
-            json_path.write_text(line + "\n")
+            with naming(json_path):
+                json_path.write_text(line + "\n")
 
 
 def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:

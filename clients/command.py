@@ -17,7 +17,7 @@ from clients.errors import BadInput, ClientError
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
-class Parser(argparse.ArgumentParser):
+class ClientParser(argparse.ArgumentParser):
     """Raises BadInput instead of ending the process."""
 
     def error(self, message: str) -> NoReturn:

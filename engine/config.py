@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from engine.errors import InvalidInput
 
@@ -57,20 +55,12 @@ class RuntimeConfig:
             noise is None or (_number(noise) and noise <= 1), "context_noise", "a number between 0 and 1"
         )
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> RuntimeConfig:
-        """Unknown keys are an error."""
-        names = {f.name for f in fields(cls)}
-        for key in data:
-            _require(key in names, key, f"one of {', '.join(sorted(names))}", what="setting")
-        return cls(**data)
-
 
 def _number(value: object) -> bool:
     """A finite number, not negative."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
-def _require(ok: bool, name: str, rule: str, what: str = "value of") -> None:
+def _require(ok: bool, name: str, rule: str) -> None:
     if not ok:
-        raise InvalidInput(f"runtime config: {what} {name!r} must be {rule}", field=name)
+        raise InvalidInput(f"runtime config: {name} must be {rule}", field=name)

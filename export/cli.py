@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.commands.runner import FAILED, OK, Parser, check_folder, check_output, run
+from engine.commands.runner import FAILED, OK, Parser, check_folder, check_output, naming, run
 from engine.errors import InvalidInput
 
 
@@ -246,5 +246,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(args: argparse.Namespace) -> int:
-    status: int = args.run_command(args)
+    with naming(getattr(args, "out", None) or getattr(args, "folder", None)):
+        status: int = args.run_command(args)
     return status

@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from clients.command import OK, Parser, run
+from clients.command import OK, ClientParser, run
 from clients.errors import PlayError
 from clients.mix import mixed
 from clients.play.keys import HeldAction, Keys
@@ -190,7 +190,7 @@ def raw_terminal(terminal: int) -> Iterator[None]:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = Parser(
+    made = ClientParser(
         prog="psistream play",
         description="Steer a session from the terminal: arrow keys, and / to type a prompt.",
     )

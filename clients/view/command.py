@@ -22,7 +22,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from clients.command import OK, Parser, run
+from clients.command import OK, ClientParser, run
 from clients.errors import BadInput, ClientError, RecordError, ViewError
 from clients.pace import pace, stalled
 from clients.view import moments
@@ -211,7 +211,7 @@ async def watch(
 
 
 def parser() -> argparse.ArgumentParser:
-    p = Parser(prog="psistream view", description="Watch, steer or record a running session.")
+    p = ClientParser(prog="psistream view", description="Watch, steer or record a running session.")
     p.add_argument("url", metavar="URL", help="http://localhost:8080, or a link to a session's page")
     p.add_argument("--session", help="the session (default: main, or the one in the link)")
     p.add_argument("--token", help="its token (default: the one in the link)")

@@ -22,7 +22,7 @@ from engine.backends.artifact import WEIGHTS, Artifact, open_artifact
 from engine.backends.base import Backend
 from engine.backends.registry import BUILT_IN, load_backend
 from engine.commands.model_options import add_model
-from engine.commands.runner import INTERRUPTED, OK, Parser, check_folder, run
+from engine.commands.runner import INTERRUPTED, OK, Parser, check_folder, naming, run
 from engine.errors import InvalidInput, ModelFilesError
 from engine.evaluation.bench import Model, Studio, check_world
 from engine.evaluation.figure import Figure, Scale
@@ -84,7 +84,8 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
             report = Report(head(studio, made_with), warnings(studio))
             every = [_load(name) for name in FIGURES]
             todo = Evaluation(studio, every, names, how_much, args.out, made_with)
-            finished = measure(todo, report, console, said, again=args.again)
+            with naming(args.out):
+                finished = measure(todo, report, console, said, again=args.again)
         if finished and VBENCH in args.figures:
             return _vbench(args, models[0] if args.videos is None else None, console)
     return OK if finished else INTERRUPTED

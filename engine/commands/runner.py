@@ -11,9 +11,10 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO, cast
 
 from engine.errors import InvalidInput, ModelFilesError, PsistreamError
 
@@ -36,8 +37,8 @@ class Parser(argparse.ArgumentParser):
 def run(command: str, body: Callable[[], int]) -> int:
     """The exit status of `body`, which also parses the arguments. `command` starts every message."""
     try:
-        status = _finished(body)
-        sys.stdout.flush()
+        with _named_stdout():
+            status = _finished(body)
     except PsistreamError as error:
         status = _report(
             command, error.message, BAD_INPUT if isinstance(error, InvalidInput | ModelFilesError) else FAILED
@@ -53,7 +54,8 @@ def run(command: str, body: Callable[[], int]) -> int:
         status = _report(command, reason(error), BAD_INPUT if usable else FAILED)
     except KeyboardInterrupt:
         status = INTERRUPTED
-    return _flushed(command, status)
+    _discard()
+    return status
 
 
 def _finished(body: Callable[[], int]) -> int:
@@ -68,18 +70,55 @@ def _report(command: str, message: str, status: int) -> int:
     return status
 
 
-def _flushed(command: str, status: int) -> int:
-    """Write out stdout now: Python would do it after `main`, with a traceback if it fails."""
+def _discard() -> None:
+    """Discard what stdout cannot take. Python would try again after `main` and print a traceback."""
     try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _named_stdout() -> Iterator[None]:
+    if sys.stdout is None:  # closed with >&-; print does nothing then
+        yield
+        return
+    with redirect_stdout(cast(TextIO, _NamedOutput(sys.stdout))):
+        yield
         sys.stdout.flush()
+
+
+class _NamedOutput:
+    """Standard output whose errors say so."""
+
+    def __init__(self, inner: TextIO) -> None:
+        self._inner = inner
+
+    def write(self, text: str) -> int:
+        with naming("standard output"):
+            return self._inner.write(text)
+
+    def flush(self) -> None:
+        with naming("standard output"):
+            self._inner.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+@contextmanager
+def naming(path: Path | str | None) -> Iterator[None]:
+    """Give errors inside the path of what is being written. Python knows the path of a file that cannot be
+    opened, but not that of an open file on a full disk."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        if hasattr(sys.stdout, "fileno"):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            return BROKEN_PIPE
-        if status == OK:
-            return _report(command, f"standard output: {reason(error)}", FAILED)
-    return status
+        if error.filename is None and path is not None:
+            error.filename = str(path)
+        raise
 
 
 def reason(error: OSError) -> str:
@@ -108,7 +147,8 @@ def check_output(path: Path | None, option: str) -> None:
         if not existed:
             path.unlink()
     except OSError as error:
-        raise InvalidInput(f"{option}: cannot write {reason(error)}", field=option.strip("-")) from None
+        message = f"{option}: cannot write {path}: {error.strerror or error}"
+        raise InvalidInput(message, field=option.strip("-")) from None
 
 
 def check_folder(path: Path | None, option: str) -> None:
@@ -118,6 +158,7 @@ def check_folder(path: Path | None, option: str) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InvalidInput(f"{option}: cannot create {reason(error)}", field=option.strip("-")) from None
+        message = f"{option}: cannot create {path}: {error.strerror or error}"
+        raise InvalidInput(message, field=option.strip("-")) from None
     if not os.access(path, os.W_OK):
         raise InvalidInput(f"{option}: cannot write into {path}", field=option.strip("-"))

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.commands.runner import INTERRUPTED, OK, Parser, check_folder, run
+from engine.commands.runner import INTERRUPTED, OK, Parser, check_folder, naming, run
 from engine.errors import InvalidInput, ModelFilesError
 
 if TYPE_CHECKING:
@@ -185,12 +185,13 @@ def _main(argv: list[str]) -> int:
         torch.set_num_threads(args.threads)
     args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        if several:
-            from engine.variants.train import train_variants
+        with naming(args.run):
+            if several:
+                from engine.variants.train import train_variants
 
-            train_variants(args)
-        else:
-            train_all(args)
+                train_variants(args)
+            else:
+                train_all(args)
     except FileNotFoundError as error:
         raise ModelFilesError(f"{error.filename} not found: train the earlier stage first") from None
     except KeyboardInterrupt:

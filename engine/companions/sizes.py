@@ -1,4 +1,5 @@
-"""The full-size model's spec before its companions are loaded: their sizes are known without their weights."""
+"""The full-size model's spec before its companions are loaded: their sizes are known without their
+weights."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ def spec_of(name: str, config: ModelConfig, serve: Serve) -> ModelSpec:
 
 
 def decoder_state(config: ModelConfig, serve: Serve) -> int:
-    """Numbers in the decoder's state: TAEHV keeps eight latents, HunyuanVideo's decoder a segment and a frame."""
+    """Numbers in the decoder's state: TAEHV keeps eight latents, HunyuanVideo's decoder a segment and a
+    frame."""
     latents, pixels = (MEMORY, 0) if serve.decoder == "taehv" else (config.segment, CELL)
     return 1 + (latents * config.channels + pixels) * config.latent_height * config.latent_width

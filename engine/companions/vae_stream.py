@@ -41,12 +41,7 @@ class VaeDecoder(nn.Module):
         self.segment = segment
         self.late = late
         self.overlap = 4 * segment - 3
-        self.kept = self.overlap if late else 1  # frames in the state
-
-    @property
-    def delay_frames(self) -> int:
-        """How much later than its segment a frame is shown."""
-        return self.overlap if self.late else 0
+        self.kept = self.overlap if late else 1  # frames in the state; if late, also the delay of every frame
 
     def state_size(self, h: int, w: int) -> int:
         return 1 + (self.segment * self.vae.channels + self.kept * CELL) * h * w

@@ -74,9 +74,7 @@ class Companions:
     decoder: Decoder
 
 
-def full_spec(
-    name: str, c: ModelConfig, serve: Serve, *, text_length: int, decoder_state: int
-) -> ModelSpec:
+def full_spec(name: str, c: ModelConfig, serve: Serve, *, text_length: int, decoder_state: int) -> ModelSpec:
     """`text_length`: ids of both tokenizers; `decoder_state`: numbers in the decoder's state."""
     return ModelSpec(
         name=name,

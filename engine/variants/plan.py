@@ -84,8 +84,10 @@ def read_plan(file: str | Path) -> Plan:
         data = tomllib.loads(path.read_text())
     except FileNotFoundError:
         raise InvalidInput(f"{path} not found: --plan names a .toml file", field="plan") from None
-    except tomllib.TOMLDecodeError as e:
-        raise InvalidInput(f"{path}: {e}", field="plan") from None
+    except OSError as e:
+        raise InvalidInput(f"cannot read {path}: {e.strerror}", field="plan") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        raise InvalidInput(f"{path} is not TOML: {e}", field="plan") from None
     return plan_of(data)
 
 

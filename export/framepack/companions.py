@@ -153,7 +153,8 @@ def hollow_companions(config: ModelConfig, serve: Serve) -> Companions:
     """The public companions' networks on the meta device, from their public configurations: shapes, no
     weights. Raises Unavailable without transformers and diffusers."""
     from engine.companions.libraries import library
-    from engine.companions.sizes import TEMPLATE, TEXT_LENGTH, TEXT_TOKENS
+    from engine.companions.prompt import TEXT_TOKENS
+    from engine.companions.sizes import TEMPLATE, TEXT_LENGTH
     from engine.companions.taehv import TinyDecoder
     from engine.companions.text import SKIPPED_LAYERS, TextCompanion
     from engine.companions.vae_stream import VaeDecoder
@@ -171,9 +172,7 @@ def hollow_companions(config: ModelConfig, serve: Serve) -> Companions:
         siglip = transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**PUBLIC["siglip"]))
         vae = Vae(diffusers.AutoencoderKLHunyuanVideo())
         tiny = TinyDecoder(TAEHV_WIDTHS)
-    ids: Any = SimpleNamespace(
-        length=TEXT_LENGTH, crop=TEMPLATE, llama_length=TEMPLATE + TEXT_TOKENS
-    )
+    ids: Any = SimpleNamespace(length=TEXT_LENGTH, crop=TEMPLATE, llama_length=TEMPLATE + TEXT_TOKENS)
     picture = Preprocessing((size, size), "bicubic", 1 / 255, (0.5,) * 3, (0.5,) * 3)
     late = VaeDecoder(vae, segment=config.segment, late=False)
     return Companions(

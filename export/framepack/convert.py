@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from engine.backends.framepack import CONFIG, FORMAT
-from engine.commands.runner import OK, Parser, run
+from engine.commands.runner import OK, Parser, naming, run
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import ModelConfig
 from engine.model.framepack import Serve
@@ -168,5 +168,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(args: argparse.Namespace) -> int:
     options = vars(args)
     model, source, out = (options.pop(name) for name in ("model", "dir", "out"))
-    convert(model, source, out, Options(**options), lambda text: print(text, file=sys.stderr))
+    with naming(out):
+        convert(model, source, out, Options(**options), lambda text: print(text, file=sys.stderr))
     return OK

@@ -82,11 +82,6 @@ def rtp_offset(sender: RTCRtpSender, last_timestamp: int) -> int:
     return (int(_get(sender, "rtp_timestamp")) - last_timestamp) % (1 << 32)
 
 
-def has_sent(sender: RTCRtpSender) -> bool:
-    """Whether a packet has gone out (`RTCRtpSender.__packet_count`)."""
-    return bool(_get(sender, "packet_count"))
-
-
 class PlayoutDelay(aiortc_rtp.HeaderExtensionsMap):
     """Writes the playout-delay extension, minimum and maximum in units of 10 ms, into every packet."""
 

@@ -32,7 +32,7 @@ def rig_of(costs: dict[str, tuple[float, float]] = LIKES_BATCHES, own_s: float =
         rig.clock.advance(seconds)
 
     backend = FakeBackend(TINY_SPEC, costs=costs, sleep=sleep)
-    settings = RuntimeConfig.from_dict({"max_sessions": 40, **config})
+    settings = RuntimeConfig(**{"max_sessions": 40, **config})  # type: ignore[arg-type]
     rig = Rig(backend, spec=TINY_SPEC, config=settings, on_event=hear)
     rig.engine.warm_up()
     return rig
