@@ -1,5 +1,6 @@
-"""`psistream bench export`: the denoiser on a CPU in ONNX Runtime (fp32, 8 bits), OpenVINO where it is
-installed, and PyTorch, interleaved in one run; and what each graph weighs. Read the ratios to PyTorch eager.
+"""`psistream bench export`: the denoiser on a CPU in ONNX Runtime (fp32 and 8 bits), in OpenVINO if it is
+installed, and in PyTorch, interleaved in one run; and the size of each graph. The ratios to PyTorch eager are
+what counts.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def measure(path: Path | None, threads: int, rounds: int, batches: Sequence[int]
     settings = {"model": artifact.spec.name, "threads": threads, "rounds": rounds}
     report = Report("export", description(), settings)
     if not compiled:
-        report.notes.append("PyTorch compiled: not measured, --compiled asks for it")
+        report.notes.append("PyTorch compiled: not measured; --compiled adds it")
     elif compiler() is None:
         report.notes.append("PyTorch compiled: not measured, there is no C++ compiler (apt install g++)")
         compiled = False
@@ -118,7 +119,7 @@ def measure(path: Path | None, threads: int, rounds: int, batches: Sequence[int]
             expected = found["PyTorch eager"](given)
             for name, run in found.items():
                 began = time.perf_counter()
-                error = distance(run(given), expected).rel_l2  # compiles and warms up too
+                error = distance(run(given), expected).rel_l2  # also compiles and warms up
                 if name == COMPILED:
                     took_s = round(time.perf_counter() - began, 1)
                     report.singles[f"{name}, batch {batch}, first call"] = (took_s, "s")

@@ -1,9 +1,10 @@
-"""`psistream bench latency`: what a viewer feels, measured by a WebRTC client that decodes every frame.
+"""`psistream bench latency`: the latency that a viewer experiences, measured by a WebRTC client that decodes
+every frame.
 
-prompt to photon: from sending a prompt to holding the first decoded frame of the segment that obeys it.
-Until it is made: waiting for a boundary (not for `now`), generating. Until it is shown: waiting for its turn,
-encoding, the way here.
-A frame is complete at its RTP marker, as in a browser; a screen adds its refresh. The warm-up is left out.
+Prompt to photon is the time from sending a prompt to holding the first decoded frame of the segment that
+follows it. "Until made" covers waiting for a segment boundary (not with `now`) and generating; "until shown"
+covers waiting for playout, encoding and the network. A frame is complete at its RTP marker, as in a browser;
+a screen adds its own refresh. The warm-up is not measured.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from benchmarks.server import Subject
 from clients.errors import ViewError
 from clients.whep import Viewer
 
-PAUSE_S = (0.35, 1.15)  # between two controls, so that they fall anywhere within a segment
+PAUSE_S = (0.35, 1.15)  # between two controls, so they arrive at random points of a segment
 
 
 async def measure(subject: Subject, n: int, joins: int, warm_up_s: float) -> Report:

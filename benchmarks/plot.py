@@ -1,4 +1,4 @@
-"""Curves of a soak as a PNG, where matplotlib is installed. It knows no benchmark."""
+"""Draws the curves of a soak as a PNG, if matplotlib is installed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from engine.commands.runner import naming
 
 
 def curves(path: Path, xs: Sequence[float], series: Mapping[str, Sequence[float]], along: str) -> None:
-    """One panel per series, one above the other. Raises BenchError."""
-    try:  # by name: a benchmark without a plot must not need it
+    """Draw one panel per series, one above the other. Raises BenchError, OSError."""
+    try:  # by name: benchmarks without a plot must not need it
         importlib.import_module("matplotlib").use("agg")
         pyplot = importlib.import_module("matplotlib.pyplot")
     except ModuleNotFoundError:

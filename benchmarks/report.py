@@ -1,4 +1,4 @@
-"""Figures of a benchmark: percentiles, a table for people and one line of JSON for machines."""
+"""Figures of a benchmark: percentiles, a table for people, and one line of JSON for machines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class BenchError(PsistreamError):
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """With linear interpolation between neighbours; NaN of nothing."""
+    """Percentile with linear interpolation between neighbours; NaN for no values."""
     if not values:
         return math.nan
     ordered = sorted(values)
@@ -35,7 +35,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def duration(seconds: float) -> tuple[float, str]:
-    """In the unit that people would say it in."""
+    """A duration in its most readable unit."""
     if seconds < 120:
         return round(seconds, 1), "seconds"
     return (round(seconds / 60, 1), "minutes") if seconds < 7200 else (round(seconds / 3600, 1), "hours")
@@ -48,8 +48,8 @@ def summary(values: Sequence[float]) -> dict[str, float | int]:
 
 @dataclass
 class Report:
-    """`series` are measured many times, in milliseconds; `singles` once: name → (value, unit); `tables` have
-    rows of the same columns."""
+    """`series` are measured many times, in milliseconds; `singles` once: name → (value, unit); the rows of a
+    table in `tables` share their columns."""
 
     name: str
     machine: dict[str, Any]

@@ -1,7 +1,7 @@
-"""`psistream bench soak`: does anything grow or slow down while a session runs and is watched?
+"""`psistream bench soak`: does anything grow or slow down while a session is watched for a long time?
 
-One viewer, a prompt now and then; compares the first tenth with the last and looks for slopes: time of a
-segment, memory, open files and threads of the server; frames.
+One viewer sends a prompt now and then. The report compares the first tenth with the last, and fits slopes of
+segment time and of the server's memory, open files and threads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from clients.whep import Viewer
 
 PROMPT_EVERY_S = 20.0
 MEMORY_EVERY_S = 2.0
-SHORT_MINUTES = 10.0  # in which memory has not settled yet
+SHORT_MINUTES = 10.0  # memory has not settled before
 
 
 async def soak(subject: Subject, minutes: float, warm_up_s: float, plot: Path | None = None) -> Report:
@@ -97,7 +97,7 @@ async def soak(subject: Subject, minutes: float, warm_up_s: float, plot: Path | 
         report.notes.append(WARM_UP)
         if minutes < SHORT_MINUTES:
             report.notes.append(
-                f"{minutes:g} minutes are too few to tell growth from warming up: take {SHORT_MINUTES:g}."
+                f"{minutes:g} minutes are too few to tell growth from warm-up; take {SHORT_MINUTES:g}."
             )
         if plot is not None:
             curves(plot, at_s, of_server, "seconds")

@@ -17,8 +17,8 @@ from engine.model.framepack import Companions
 def load_companions(
     folder: Path, *, decoder: str, segment: int, device: torch.device, dtype: torch.dtype
 ) -> Companions:
-    """`decoder` is "taehv" or "vae", for segments of so many latents. `folder` has what that needs
-    (`parts_for`). Raises ModelFilesError for what can't be read."""
+    """`decoder` is "taehv" or "vae"; `segment` is in latents. Raises ModelFilesError for files that cannot be
+    read."""
     vae = Vae.load(folder, device=device, dtype=dtype)
     return Companions(
         text=TextCompanion.load(folder, device=device, dtype=dtype),

@@ -1,8 +1,8 @@
 """A full-size folder's model in PyTorch, and the backends to compare with it: its graphs in ONNX Runtime, its
 engines, PyTorch on a device.
 
-What has no graph, or no companion's files, is the same in all of them (export.framepack.standins), so a
-folder of `--layers` with nothing but a transformer can be verified too. It knows no sessions.
+Roles without a graph, and companions without files (export.framepack.standins), are the same in all backends.
+A folder of `--layers` that holds nothing but a transformer can therefore be verified too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def is_full(artifact: Artifact) -> bool:
 
 
 def pytorch(artifact: Artifact, precision: str) -> TorchBackend:
-    """The transformer in `precision`, what surrounds it in fp16 where that is low. Raises ModelFilesError."""
+    """The transformer in `precision`; its companions in fp16 if that is a low precision. Raises
+    ModelFilesError."""
     device = device_here()
     try:
         config = build(ModelConfig, artifact.config["dit"])
@@ -73,13 +74,13 @@ def companions_of(
         artifact.path, decoder=serve.decoder, segment=config.segment, device=device, dtype=torch.float16
     )
     fits(config, found)
-    for p in parts(found).parameters():  # the graphs' weights are rounded to fp16 too
+    for p in parts(found).parameters():  # like the graphs' weights, which are rounded to fp16
         p.data = p.data.to(kind)
     return found
 
 
 class GraphBackend:
-    """The folder's fp32 graphs in ONNX Runtime; roles without one as `rest` has them."""
+    """The folder's fp32 graphs in ONNX Runtime; `rest` runs the roles without a graph."""
 
     def __init__(self, artifact: Artifact, rest: TorchBackend) -> None:
         self.name, self.spec, self.rest, self.tokenize = "onnxruntime", artifact.spec, rest, rest.tokenize
@@ -116,7 +117,8 @@ class GraphBackend:
 
 
 def candidate(name: str, artifact: Artifact) -> Backend:
-    """Raises Unavailable without a device, ModelFilesError where nothing here is the backend's own."""
+    """A backend to compare. Raises Unavailable without a device, ModelFilesError if the folder has nothing
+    for it."""
     if name == "onnxruntime":
         return GraphBackend(artifact, pytorch(artifact, "fp32"))
     here = cuda_device()
@@ -134,15 +136,17 @@ def candidate(name: str, artifact: Artifact) -> Backend:
 
 
 def precisions(artifact: Artifact, precision: str) -> dict[str, str]:
-    """Role → what it computes in where `precision` is compared."""
-    own = dict.fromkeys(("encode_text", "decode"), surroundings(precision))  # without the transformer
+    """Role → the precision that it computes in when `precision` is compared."""
+    own = dict.fromkeys(
+        ("encode_text", "decode"), surroundings(precision)
+    )  # their graphs hold no part of the transformer
     if precision == "fp32":
         own["encode_image"] = ROUNDED
     return {role: own.get(role, precision) for role in signature(artifact.spec)}
 
 
 def device_here() -> torch.device:
-    """Where PyTorch computes what others are compared with: fp32 without shortcuts either way."""
+    """The device of the PyTorch reference: fp32 without TF32 on either device."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     torch.backends.cudnn.allow_tf32 = False

@@ -1,6 +1,8 @@
-"""Where a full-size folder has a transformer only (`--layers`, or nothing fetched yet): something simple that
-gives it text, pictures and frames to work on, the same for every backend. It is no model of anything; what is
-compared then are the transformer's own roles.
+"""Simple stand-ins for the companions of a folder that holds only a transformer (`--layers`, or nothing
+downloaded yet).
+
+They give the transformer text, pictures and frames to work on, the same for every backend, and are models of
+nothing. Comparisons then cover the transformer's own roles.
 
 Legend: B batch, L ids, N text tokens, I image tokens, S size of the decoder's state.
 """
@@ -24,7 +26,7 @@ WORDS = 256
 
 
 class Text(nn.Module):
-    """A random vector for each id."""
+    """Text encoder: a random vector for each id."""
 
     def __init__(self, length: int, tokens: int, width: int, pooled: int) -> None:
         super().__init__()
@@ -40,7 +42,7 @@ class Text(nn.Module):
         return text, known, (self.whole(ids % WORDS) * share[..., None]).sum(1)
 
     def tokenize(self, text: str) -> tuple[IntArray, FloatArray]:
-        """A prompt's bytes."""
+        """The bytes of a prompt as ids."""
         ids, mask = np.zeros(self.length, np.int64), np.zeros(self.length, np.float32)
         said = list(text.encode())[: self.tokens]
         ids[TEMPLATE : TEMPLATE + len(said)] = said
@@ -49,7 +51,7 @@ class Text(nn.Module):
 
 
 class Picture(nn.Module):
-    """Its colours, square by square."""
+    """Image encoder: a picture's colours, square by square."""
 
     def __init__(self, tokens: int, width: int) -> None:
         super().__init__()
@@ -64,7 +66,7 @@ class Picture(nn.Module):
 
 
 class Frames(nn.Module):
-    """Latents are colours, eight times smaller; the state is the last one."""
+    """Autoencoder: latents are colours at an eighth of the size; the state is the last latent."""
 
     def __init__(self, channels: int, state: int) -> None:
         super().__init__()

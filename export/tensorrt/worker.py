@@ -1,8 +1,8 @@
-"""Build one engine, in a process of its own: `python -m export.tensorrt.worker REQUEST`.
+"""Builds one engine in a process of its own: `python -m export.tensorrt.worker REQUEST`.
 
-The request is a JSON file; the plan goes where it says, the outcome to `result`, TensorRT's words to stderr,
-progress as lines "phase share" to stdout. A crash or running out of memory ends this process only. It knows
-graphs and TensorRT, nothing of caches and manifests.
+The request is a JSON file. The plan is written where it says, the outcome to `result`, TensorRT's messages to
+stderr, and progress to stdout as lines "phase share". A crash or lack of memory ends only this process. Knows
+graphs and TensorRT, but no caches and manifests.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from engine.backends.gpu.tensorrt_api import Api, load_api
 
 VARIANTS = {
     "plain": (),
-    "refit": ("REFIT",),  # weights can be replaced
-    "stripped": ("STRIP_PLAN", "REFIT_IDENTICAL"),  # without weights; they come from the graph at load time
+    "refit": ("REFIT",),  # its weights can be replaced
+    "stripped": ("STRIP_PLAN", "REFIT_IDENTICAL"),  # without weights; the graph supplies them at load time
 }
-NO_KERNEL = "decomposable"  # in what TensorRT says where attention has no kernel of its own
+NO_KERNEL = "decomposable"  # part of TensorRT's message when attention has no kernel of its own
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def configure(api: Api, builder: Any, network: Any, request: Request) -> Any:
 
 
 def keep_timings(config: Any, request: Request) -> None:
-    """Who builds next measures only what is new."""
+    """Keep timings, so that the next build measures only new layers."""
     if request.timing_cache is None:
         return
     cache = config.get_timing_cache()
@@ -143,7 +143,7 @@ def keep_timings(config: Any, request: Request) -> None:
 
 
 def decompose(api: Api, network: Any) -> None:
-    """Let attention be made of matrix products where it has no kernel of its own (fp32)."""
+    """Let attention be built from matrix products if it has no kernel of its own (fp32)."""
     for i in range(network.num_layers):
         layer = network.get_layer(i)
         if layer.type == api.trt.LayerType.ATTENTION_INPUT:
