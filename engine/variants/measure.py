@@ -1,7 +1,7 @@
-"""Measures trained variants one by one and keeps the table of them up to date.
+"""Measures trained variants one by one and keeps their table up to date.
 
-Every variant has an evaluation of its own in its folder, rows, report and contact sheets, made by the same
-figures as any model's; the table takes what there is. What is done is not done again.
+Every variant has its own evaluation in its folder: rows, report and contact sheets, made by the same figures
+as any model's. The table shows whatever has been measured. Finished work is not repeated.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ RETURNS: Final = 24  # segments
 
 @dataclass(frozen=True)
 class Bench:
-    """What all variants are measured with."""
+    """The instruments and settings that all variants share."""
 
     run: Path
     instruments: Path  # a folder with the probe and the landmark reader
     autoencoder: Autoencoder
-    held_out: Callable[[], Pool]  # journeys that nobody is trained on
+    held_out: Callable[[], Pool]  # journeys that no variant is trained on
     seeds: int
     seconds: float  # of a walk
-    journey_s: float  # out, and as long back; 0: no recall
+    journey_s: float  # seconds out, and the same back; 0: no recall
 
     @property
     def scale(self) -> Scale:
@@ -100,7 +100,7 @@ def load_dit(file: Path) -> MemoryPackDiT:
 
 
 def measure_variant(bench: Bench, v: Variant) -> None:
-    """All figures of one variant that are not there yet."""
+    """Measure all figures of one variant that are not done yet."""
     folder = bench.run / v.name
     dit = load_dit(folder / DONE)
     model = model_of(v.name, dit, bench.autoencoder, backwards=v.backwards)
@@ -111,7 +111,8 @@ def measure_variant(bench: Bench, v: Variant) -> None:
 
 
 def measure_truth(bench: Bench) -> None:
-    """The world itself in a variant's place: what no model that draws with this autoencoder can beat."""
+    """Measure the world itself in a variant's place: the upper limit for any model that draws with this
+    autoencoder."""
 
     own = digest(bench.run / "autoencoder.final.pt")
     _measure(bench, bench.world(), [Walk(rendered=True)], bench.run / "rendered", own)
@@ -126,7 +127,7 @@ def _measure(bench: Bench, model: Model, figures: Sequence[Figure], out: Path, o
 
 
 def _memory(bench: Bench, dit: MemoryPackDiT, folder: Path) -> None:
-    """What ψ is worth, and how long it lasts."""
+    """Measure what ψ contributes, and how long it lasts."""
     own = {"model": digest(folder / DONE)}
     found = _read(folder / "memory.json")
     if found.get("made_with") == own:
@@ -138,7 +139,7 @@ def _memory(bench: Bench, dit: MemoryPackDiT, folder: Path) -> None:
 
 
 def write_table(bench: Bench, variants: Sequence[Variant], settings: Mapping[str, Any]) -> Path:
-    """`table.md` and `table.json` of whatever is done; returns the former."""
+    """Write `table.md` and `table.json` of all finished variants; returns the path of `table.md`."""
     found = [f for v in variants if (f := _found(bench, v)) is not None]
     own = bench.made_with(digest(bench.run / "autoencoder.final.pt"))
     world = _rows(bench.run / "rendered", own, Walk())
@@ -146,12 +147,12 @@ def write_table(bench: Bench, variants: Sequence[Variant], settings: Mapping[str
         found.append(Found("rendered", TRUTH, world, plays=False))
     steps = Settings()
     told = {
-        "trained": "on the same episodes with the same seed; steps and minutes stand in the last table",
+        "trained": "on the same episodes with the same seed; the last table has steps and minutes",
         "measured": f"{bench.seeds} seeds, walks of {bench.seconds:g} s, {bench.journey_s:g} s out and back",
         "sampling": f"{steps.steps} steps, {steps.first_steps} for a first segment, context noise "
         f"{steps.context_noise:g}",
-        "intervals": "95 %, over seeds; one training run each, so what another seed of training would give "
-        "is not in them",
+        "intervals": "95 %, over seeds; one training run each, so the variation between training seeds is not "
+        "included",
     }
     (bench.run / "table.md").write_text(text(found, told))
     full = to_json(found, {**told, "plan": dict(settings)})
@@ -188,7 +189,7 @@ def _rows(folder: Path, made_with: Mapping[str, str], figure: Figure) -> list[Ro
 
 
 def _trained(folder: Path) -> dict[str, float]:
-    """The end of the curve: steps, minutes, and the error of a four-step sample."""
+    """The end of the training curve: steps, minutes, and the error of a four-step sample."""
     out: dict[str, float] = {}
     try:
         lines = (folder / "dit.jsonl").read_text().splitlines()

@@ -145,7 +145,7 @@ def test_another_tokenizer_is_refused(broken: Path, spoil: Callable[[str], None]
     tokenizer = full_size.llama_tokenizer()
     tokenizer.add_tokens(["Describe the video"])
     tokenizer.save(str(broken / "tokenizer" / "tokenizer.json"))
-    spoil("cuts the prompt template into 93 ids instead of 95")
+    spoil("splits the template into 93 ids instead of 95")
 
 
 def test_a_tokenizer_that_is_no_tokenizer_is_refused(broken: Path, spoil: Callable[[str], None]) -> None:

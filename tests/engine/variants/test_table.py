@@ -97,9 +97,9 @@ def test_the_report_has_every_variant_beside_its_rows_of_the_paper() -> None:
     told = text([own, f1], {"budget": "little"})
     assert "| paper: MemoryPack | 55.31 | 51.13 |" in told
     assert "| here: M |" in told
-    assert "| M | F1 | 0" in told  # less its control
+    assert "| M | F1 | 0" in told  # minus its control
     assert "10 [10, 10]" in told  # what ψ is worth, in per cent
-    assert "Table 2: MemoryPack less F1, trained on their data" in told
+    assert "Table 2: MemoryPack minus F1, trained on their data" in told
     plain = json.loads(json.dumps(to_json([own, f1], {}), allow_nan=False))
     assert plain["variants"]["m"]["figures"]["subject"]["n"] == 6
     assert plain["variants"]["m"]["trained"] == {"steps": 9}
