@@ -151,8 +151,8 @@ def write_table(bench: Bench, variants: Sequence[Variant], settings: Mapping[str
         "measured": f"{bench.seeds} seeds, walks of {bench.seconds:g} s, {bench.journey_s:g} s out and back",
         "sampling": f"{steps.steps} steps, {steps.first_steps} for a first segment, context noise "
         f"{steps.context_noise:g}",
-        "intervals": "95 %, over seeds; one training run each, so the variation between training seeds is not "
-        "included",
+        "intervals": "95 %, over seeds; one training run each, so they leave out the variation between "
+        "training seeds",
     }
     (bench.run / "table.md").write_text(text(found, told))
     full = to_json(found, {**told, "plan": dict(settings)})

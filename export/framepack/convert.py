@@ -1,8 +1,8 @@
-"""`psistream convert framepack-f1 DIR OUT`: a public FramePack checkpoint → what --weights takes.
+"""`psistream convert framepack-f1 DIR OUT`: converts a public FramePack checkpoint into a folder for
+--weights.
 
-SemanticPack and our embeddings are grafted on (export.framepack.graft), so that at the start the model
-computes what the checkpoint did. Works shard by shard and tensor by tensor, never with the whole in memory.
-OUT may hold companions already. What was converted before an interruption is kept; config.json comes last.
+SemanticPack and our embeddings are grafted on (export.framepack.graft), so that the new model initially
+computes what the checkpoint did. Works shard by shard and tensor by tensor, and never loads the whole.
 """
 
 from __future__ import annotations
@@ -30,17 +30,19 @@ from export.framepack.checkpoint import read_config, tensors_of
 from export.framepack.graft import COPIES, EMBED, Graft
 
 PUBLIC = ("framepack-f1", "framepack-f0")
-PIXELS = 16  # of a token's side
-WINDOW = (3, 65)  # Memorize's window: at most so many frames, about so many tokens of a frame
+PIXELS = 16  # per side of a token
+WINDOW = (3, 65)  # Memorize's window: at most 3 frames, about 65 tokens per frame
 
 
 @dataclass(frozen=True)
 class Options:
     height: int = 480
     width: int = 832
-    segment: int = 9  # latent frames; what the checkpoints were trained with
+    segment: int = 9  # latent frames, as the checkpoints were trained
     image_tokens: tuple[int, int] = (27, 27)  # SigLIP's patches, rows and columns
-    rope_consistency: bool = False  # off: every segment stands where the checkpoints were trained to see it
+    rope_consistency: bool = (
+        False  # off: every segment has the positions that the checkpoints were trained with
+    )
     dtype: str = "stored"
     seed: int = 0
     shard_bytes: int = 5 * 10**9
@@ -49,8 +51,8 @@ class Options:
 def convert(
     preset: str, source: Path, out: Path, options: Options, report: Callable[[str], None] = print
 ) -> None:
-    """Raises InvalidInput for impossible options, ModelFilesError for a checkpoint that is not what it should
-    be, and where `out` holds a model already."""
+    """Raises InvalidInput for impossible options, ModelFilesError for a checkpoint that is not as expected,
+    and if `out` already holds a model."""
     if preset not in PUBLIC:
         raise InvalidInput(
             f"no public checkpoint of {preset!r}; there is {' and '.join(PUBLIC)}", field="model"
@@ -85,7 +87,7 @@ def convert(
 
 
 def at_size(base: ModelConfig, o: Options) -> ModelConfig:
-    """`base` for a picture of that size; the window that Memorize attends in must divide its tokens."""
+    """`base` for a picture of the given size. The window that Memorize attends in must divide its tokens."""
     for name in ("height", "width"):
         side = getattr(o, name)
         if side < PIXELS or side % PIXELS:
@@ -104,7 +106,8 @@ def at_size(base: ModelConfig, o: Options) -> ModelConfig:
 
 
 def choose_window(frames: int, rows: int, columns: int) -> tuple[int, int, int]:
-    """Divides the grid; up to 3 frames, and per frame as near to 65 tokens as can be, rather square."""
+    """A window that divides the grid: up to 3 frames, and per frame a nearly square area of about 65
+    tokens."""
 
     def divisors(n: int) -> list[int]:
         return [d for d in range(1, n + 1) if n % d == 0]
