@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.report import BenchError, Report
+from benchmarks.report import BenchError, BenchReport
 from benchmarks.server import Subject, own_server, running_server
 from clients.errors import BadInput, ClientError
 from engine.backends.base import Backend
@@ -138,12 +138,12 @@ def subject_of(args: argparse.Namespace) -> contextlib.AbstractContextManager[Su
     return own_server(options)
 
 
-def measure_alone(args: argparse.Namespace) -> Report:
+def measure_alone(args: argparse.Namespace) -> BenchReport:
     """Benchmarks without a server. Raises BenchError, PsistreamError."""
     if args.what == "export":
         # by name: only this benchmark needs torch and onnx
         module = importlib.import_module("benchmarks.export")
-        report: Report = module.measure(args.model, args.threads, args.rounds, args.batch, args.compiled)
+        report: BenchReport = module.measure(args.model, args.threads, args.rounds, args.batch, args.compiled)
         return report
     with contextlib.closing(
         load_backend(args.backend or DEFAULT_BACKEND, args.model, args.weights)
@@ -177,7 +177,7 @@ def _pretended(args: argparse.Namespace, backend: Backend) -> Backend:
     return batch_lover(backend.spec, *args.pretend)
 
 
-async def measure_served(args: argparse.Namespace, subject: Subject) -> Report:
+async def measure_served(args: argparse.Namespace, subject: Subject) -> BenchReport:
     if args.what == "latency":
         from benchmarks.latency import measure
 

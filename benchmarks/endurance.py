@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.machine import description, open_files, resident_bytes, thread_count
-from benchmarks.report import BenchError, Report, duration
+from benchmarks.report import BenchError, BenchReport, duration
 from benchmarks.slopes import WARM_UP, table
 from engine.backends.base import Backend
 from engine.config import RuntimeConfig
@@ -129,14 +129,14 @@ class Endurance:
         s.threads.append(thread_count(os.getpid()))
 
 
-def endure(backend: Backend, segments: int, sessions: int) -> tuple[Report, Samples]:
+def endure(backend: Backend, segments: int, sessions: int) -> tuple[BenchReport, Samples]:
     """Raises BenchError."""
     machine, begun_s = description(), time.perf_counter()
     run = Endurance(backend, sessions, segments)
     run.run()
     spec = backend.spec
     settings = {"model": spec.name, "backend": backend.name, "segments": run.made, "sessions": run.opened}
-    report = Report("soak", machine, settings)
+    report = BenchReport("soak", machine, settings)
     report.series = {"segment": run.samples.segment_ms}
     report.tables["slopes, with 95 % confidence"] = table(run.samples.at, run.samples.series())
     one = report.singles

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from benchmarks.int8 import quantize
 from benchmarks.machine import description
-from benchmarks.report import Report
+from benchmarks.report import BenchReport
 from engine.backends.artifact import Artifact, open_artifact
 from engine.model.signature import signature
 from export.verify.candidates import pytorch
@@ -99,10 +99,12 @@ def runners(artifact: Artifact, threads: int, work: Path, *, compiled: bool) -> 
     return found, reference
 
 
-def measure(path: Path | None, threads: int, rounds: int, batches: Sequence[int], compiled: bool) -> Report:
+def measure(
+    path: Path | None, threads: int, rounds: int, batches: Sequence[int], compiled: bool
+) -> BenchReport:
     artifact = open_artifact(path)
     settings = {"model": artifact.spec.name, "threads": threads, "rounds": rounds}
-    report = Report("export", description(), settings)
+    report = BenchReport("export", description(), settings)
     if not compiled:
         report.notes.append("PyTorch compiled: not measured; --compiled adds it")
     elif compiler() is None:

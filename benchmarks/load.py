@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.blank import BlankBackend
 from benchmarks.machine import description
-from benchmarks.report import Report, percentile
+from benchmarks.report import BenchReport, percentile
 from engine.backends.base import Arrays, Backend
 from engine.config import RuntimeConfig
 from engine.model.signature import ModelSpec
@@ -190,9 +190,9 @@ def own_ms(spec: ModelSpec, sessions: int, segments: int = OWN_SEGMENTS) -> floa
         engine.close()
 
 
-def measure(backend: Backend, counts: Sequence[int], max_batch: int, seconds: float) -> Report:
+def measure(backend: Backend, counts: Sequence[int], max_batch: int, seconds: float) -> BenchReport:
     spec = backend.spec
-    report = Report(
+    report = BenchReport(
         "load", description(), {"model": spec.name, "backend": backend.name, "seconds each": seconds}
     )
     rows = report.tables["sessions at once"] = []

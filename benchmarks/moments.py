@@ -6,7 +6,7 @@ the first segment afterwards costs as much as any other.
 
 from __future__ import annotations
 
-from benchmarks.report import BenchError, Report
+from benchmarks.report import BenchError, BenchReport
 from benchmarks.step import times_taken_ms
 from engine.backends.base import Backend
 from engine.config import RuntimeConfig
@@ -16,7 +16,7 @@ from engine.types import Action, Control, OpenSession, RuntimeEvent, SegmentRead
 WALKED_S = 30.0  # of video to go back in
 
 
-class Past:
+class RunningSession:
     """One session that has been walking for a while."""
 
     def __init__(self, backend: Backend) -> None:
@@ -58,9 +58,9 @@ class Past:
         self.made += isinstance(event, SegmentReady)
 
 
-def measure(backend: Backend, n: int, report: Report) -> None:
+def measure(backend: Backend, n: int, report: BenchReport) -> None:
     """Add rows to the report. Raises BenchError, PsistreamError."""
-    past = Past(backend)
+    past = RunningSession(backend)
     try:
         kept = past.snapshot()
         report.singles["state of a session"] = (past.engine.state_bytes, "bytes")

@@ -11,7 +11,7 @@ import httpx
 
 from benchmarks.report import BenchError
 from benchmarks.server import Subject
-from clients.whep import Picture, Viewer
+from clients.whep import Picture, WhepViewer
 
 PATIENCE_S = 15.0
 PROMPTS = (
@@ -23,7 +23,7 @@ PROMPTS = (
 
 
 @dataclass
-class Sent:
+class TimedControl:
     """A control and its progress; all times from time.perf_counter()."""
 
     sent_s: float
@@ -35,19 +35,19 @@ class Sent:
     refused: str | None = None
 
 
-class Probe:
+class ControlProbe:
     """Listens to one viewer and times the controls that it sends."""
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: WhepViewer) -> None:
         self.viewer = viewer
-        self.sent: dict[str, Sent] = {}
+        self.sent: dict[str, TimedControl] = {}
         self.arrivals: list[float] = []
         self.segments: list[dict[str, Any]] = []
         viewer.on_picture, viewer.on_message = self._picture, self._message
 
-    async def time(self, control: dict[str, Any]) -> Sent:
+    async def time(self, control: dict[str, Any]) -> TimedControl:
         """Send a control and wait until its picture has arrived. Raises BenchError, ViewError."""
-        sent = Sent(time.perf_counter())
+        sent = TimedControl(time.perf_counter())
         id_ = self.viewer.send(control)
         self.sent[id_] = sent
         try:

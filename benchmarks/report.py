@@ -47,7 +47,7 @@ def summary(values: Sequence[float]) -> dict[str, float | int]:
 
 
 @dataclass
-class Report:
+class BenchReport:
     """`series` are measured many times, in milliseconds; `singles` once: name → (value, unit); the rows of a
     table in `tables` share their columns."""
 

@@ -15,7 +15,7 @@ from typing import IO
 import httpx
 
 from benchmarks.report import BenchError
-from clients.whep import Target
+from clients.target import Target
 from engine.commands.runner import BAD_INPUT
 from engine.errors import InvalidInput
 

@@ -11,17 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.machine import description
-from benchmarks.report import Report, percentile
+from benchmarks.report import BenchReport, percentile
 from engine.backends.base import Backend
 from engine.model.signature import Tensor, signature
 
 ROLE_S = 30.0  # limit for one function at one batch size
 
 
-def measure(backend: Backend, batches: Sequence[int], n: int) -> Report:
+def measure(backend: Backend, batches: Sequence[int], n: int) -> BenchReport:
     """Raises BackendError."""
     spec = backend.spec
-    report = Report(
+    report = BenchReport(
         "step", description(), {"model": spec.name, "backend": backend.name, "n": n, "steps": spec.steps}
     )
     rows = report.tables["milliseconds"] = []

@@ -21,7 +21,7 @@ _get_host_addresses = aioice.ice.get_host_addresses
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedFrame:
     """One complete frame as received. H.264 is in Annex B format."""
 
     payload_type: int
@@ -30,7 +30,7 @@ class Encoded:
 
 
 class _TappedBuffer(JitterBuffer):
-    def __init__(self, on_frame: Callable[[Encoded], None]) -> None:
+    def __init__(self, on_frame: Callable[[EncodedFrame], None]) -> None:
         super().__init__(capacity=_CAPACITY, is_video=True)
         self._on_frame = on_frame
 
@@ -52,11 +52,11 @@ class _TappedBuffer(JitterBuffer):
         self.remove(len(packets))
         first = packets[0]
         if data:
-            self._on_frame(Encoded(first.payload_type, first.timestamp, data))
+            self._on_frame(EncodedFrame(first.payload_type, first.timestamp, data))
         return JitterFrame(data=data, timestamp=first.timestamp)
 
 
-def tap(receiver: RTCRtpReceiver, on_frame: Callable[[Encoded], None]) -> None:
+def tap(receiver: RTCRtpReceiver, on_frame: Callable[[EncodedFrame], None]) -> None:
     """Call `on_frame` on the event loop for every complete frame, before it is decoded."""
     name = "_RTCRtpReceiver__jitter_buffer"
     if not isinstance(getattr(receiver, name, None), JitterBuffer):

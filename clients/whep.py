@@ -14,60 +14,22 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
-from urllib.parse import parse_qs, quote, urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin
 
 import av
 import httpx
 from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
-from clients.errors import BadInput, ViewError
+from clients.errors import ViewError
 from clients.pace import stalled
-from clients.receiver import Encoded, allow_loopback, tap
+from clients.receiver import EncodedFrame, allow_loopback, tap
 from clients.refusal import refusal
+from clients.target import Target
 
 HTTP_TIMEOUT_S = 15.0
 CODECS = ("H264", "VP8")
 _CLOCK_RANGE = 1 << 32
-
-
-@dataclass(frozen=True)
-class Target:
-    """What to watch: `base` is the server; the rest is as in a link to its page."""
-
-    base: str
-    session: str
-    token: str | None
-
-    @classmethod
-    def parse(cls, url: str, session: str | None = None, token: str | None = None) -> Target:
-        """Parse a server's address or a link to its page; explicit arguments win. Raises BadInput."""
-        parts = urlsplit(url if "//" in url else f"http://{url}")
-        try:
-            known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:  # a port that is no number
-            known = False
-        if not known:
-            raise BadInput(f"URL: {url!r} is not an address like http://localhost:8080")
-        query, secret = parse_qs(parts.query), parse_qs(parts.fragment)
-        named = session or (query.get("session") or ["main"])[0]
-        found = token or (secret.get("token") or query.get("token") or [None])[0]  # type: ignore[list-item]
-        path = parts.path if parts.path.endswith("/") else parts.path.rsplit("/", 1)[0] + "/"
-        return cls(urlunsplit((parts.scheme, parts.netloc, path, "", "")), named, found)
-
-    @property
-    def path(self) -> str:
-        return urljoin(self.base, f"v1/sessions/{quote(self.session, safe='')}")
-
-    @property
-    def link(self) -> str:
-        """A link to its page. Anyone who has it may steer."""
-        secret = f"#token={quote(self.token, safe='')}" if self.token else ""
-        return f"{self.base}?session={quote(self.session, safe='')}{secret}"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
 
 @dataclass(frozen=True)
@@ -83,14 +45,14 @@ class Picture:
 def _ignore(*_: Any) -> None: ...
 
 
-class Viewer:
+class WhepViewer:
     """Use as `async with Viewer(target) as viewer`. Set the callbacks before entering."""
 
     def __init__(self, target: Target, *, codecs: tuple[str, ...] = CODECS) -> None:
         self.target = target
         self.codecs = codecs
         self.on_picture: Callable[[Picture], None] = _ignore
-        self.on_encoded: Callable[[str, Encoded], None] = _ignore  # codec name, frame
+        self.on_encoded: Callable[[str, EncodedFrame], None] = _ignore  # codec name, frame
         self.on_message: Callable[[dict[str, Any]], None] = _ignore
         self.rtp_offset: int | None = None  # frame's RTP timestamp = rtp_offset + pts_90k
         self.started_s = 0.0
@@ -111,7 +73,7 @@ class Viewer:
         self._pc: RTCPeerConnection | None = None
         self._channel: RTCDataChannel | None = None
 
-    async def __aenter__(self) -> Viewer:
+    async def __aenter__(self) -> WhepViewer:
         try:
             await self._connect()
         except BaseException:
@@ -232,7 +194,7 @@ class Viewer:
             self._resource = urljoin(str(response.url), location)
         return response.text
 
-    def _encoded(self, encoded: Encoded) -> None:
+    def _encoded(self, encoded: EncodedFrame) -> None:
         if self._origin is None:
             self._origin = encoded.rtp_timestamp
         self.on_encoded(self._names.get(encoded.payload_type, "?"), encoded)

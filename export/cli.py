@@ -65,7 +65,7 @@ def full(args: argparse.Namespace, precisions: list[str]) -> int:
 def tensorrt(args: argparse.Namespace) -> int:
     from engine.backends.artifact import open_artifact
     from engine.backends.gpu.engine_files import cache_folder
-    from export.tensorrt.build import Plan, build, parsed, precision_for
+    from export.tensorrt.build import EnginePlan, build, parsed, precision_for
 
     artifact = open_artifact(args.folder, needs=())
     roles = args.roles.split(",") if args.roles else list(dict.fromkeys(g.role for g in artifact.graphs))
@@ -76,7 +76,7 @@ def tensorrt(args: argparse.Namespace) -> int:
             result = parsed(artifact, role, precision, args.backend)
             print(f"{role:16s} {precision}  parsed, {sum((result.layers or {}).values())} layers", flush=True)
             continue
-        plan = Plan(
+        plan = EnginePlan(
             role=role,
             precision=precision,
             target=args.target,

@@ -26,7 +26,7 @@ from clients.errors import PlayError
 from clients.mix import mixed
 from clients.play.keys import HeldAction, Keys
 from clients.play.mqtt import Broker, Wire, broker_of, check_session, end
-from clients.play.screen import HOWS, WHENS, Screen, printable
+from clients.play.screen import HOWS, WHENS, TerminalScreen, printable
 
 SERVER = "http://127.0.0.1:8080"
 BROKER = "mqtt://127.0.0.1:1883"
@@ -37,11 +37,11 @@ REWIND_S = {"backspace": 5, "[": 5, "{": 30}
 ESCAPE_S = 0.05  # after this, a lone ESC is the key
 
 
-class Game:
+class TerminalClient:
     """One session, one terminal. `run` returns when the player quits, or raises PlayError."""
 
     def __init__(self, broker: Broker, session: str, how: str = HOWS[0], when: str = WHENS[0]) -> None:
-        self.screen = Screen(session, broker.shown, how=how, when=when)
+        self.screen = TerminalScreen(session, broker.shown, how=how, when=when)
         self._wire = Wire(broker, session, self._hear, self._set_online)
         self._keys = Keys()
         self._held = HeldAction()
@@ -229,4 +229,4 @@ async def play(args: argparse.Namespace) -> None:
             if server is not None:
                 raise
             mqtt = BROKER
-    await Game(Broker.parse(mqtt), session, args.how, args.when).run(Console())
+    await TerminalClient(Broker.parse(mqtt), session, args.how, args.when).run(Console())

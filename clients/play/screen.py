@@ -23,7 +23,7 @@ EDIT_HELP = "Enter send   Tab keep, fade or new scene   Ctrl+N at once   Esc can
 
 
 @dataclass
-class Sent:
+class SentControl:
     """One of our controls and its progress."""
 
     label: str
@@ -36,21 +36,21 @@ class Sent:
 
 
 @dataclass
-class Screen:
+class TerminalScreen:
     session: str
     broker: str
     online: bool = True
     engine: str = "online"
     info: dict[str, Any] = field(default_factory=dict)
     stats: dict[str, Any] = field(default_factory=dict)
-    sent: OrderedDict[str, Sent] = field(default_factory=OrderedDict)
+    sent: OrderedDict[str, SentControl] = field(default_factory=OrderedDict)
     editing: str | None = None  # the prompt being typed
     how: str = HOWS[0]
     when: str = WHENS[0]
     notice: str = ""
 
     def remember(self, id_: str, label: str, now_s: float) -> None:
-        self.sent[id_] = Sent(printable(label), now_s)
+        self.sent[id_] = SentControl(printable(label), now_s)
         while len(self.sent) > RECEIPTS:
             self.sent.popitem(last=False)
 

@@ -25,10 +25,11 @@ from rich.text import Text
 from clients.command import OK, ClientParser, run
 from clients.errors import BadInput, ClientError, RecordError, ViewError
 from clients.pace import pace, stalled
+from clients.target import Target
 from clients.view import moments
 from clients.view.record import Recorder, preferred_codecs
-from clients.view.steering import Steering, add_arguments, asked
-from clients.whep import CODECS, Picture, Target, Viewer
+from clients.view.steering import SentControls, add_arguments, asked
+from clients.whep import CODECS, Picture, WhepViewer
 
 EVERY_S = 0.25
 WINDOW_S = 5.0
@@ -99,7 +100,7 @@ class Figures:
         return [at for at in self._arrivals if at >= since]
 
 
-def table(figures: Figures, viewer: Viewer, recorder: Recorder | None, steering: Steering) -> Table:
+def table(figures: Figures, viewer: WhepViewer, recorder: Recorder | None, steering: SentControls) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column()
@@ -139,14 +140,14 @@ async def watch(
     recorder: Recorder | None,
     seconds: float | None,
     console: Console,
-    steering: Steering,
+    steering: SentControls,
     save: Path | None = None,
 ) -> Figures:
     """Watch until the time is up, the file is full, the session ends (ViewError) or the user presses Ctrl+C.
     At the end, save the moment to `save`."""
     figures = Figures()
     codecs = CODECS if recorder is None else preferred_codecs(recorder.path)
-    viewer = Viewer(target, codecs=codecs)
+    viewer = WhepViewer(target, codecs=codecs)
     waiting = ""
     fault: ClientError | None = None
 
@@ -235,7 +236,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 async def view(
-    args: argparse.Namespace, target: Target, recorder: Recorder | None, steering: Steering, console: Console
+    args: argparse.Namespace,
+    target: Target,
+    recorder: Recorder | None,
+    steering: SentControls,
+    console: Console,
 ) -> None:
     """`watch`, in a private session if the arguments ask for one."""
     own: Target | None = None
@@ -264,7 +269,7 @@ def _main(args: argparse.Namespace) -> int:
         raise BadInput("--fork must be seconds, from 0 to 3600")
     if args.keep and args.file is None and args.fork is None:
         raise BadInput("--keep is for a session that --from or --fork opens")
-    steering = Steering(asked(args))
+    steering = SentControls(asked(args))
     target = Target.parse(args.url, args.session, args.token)
     if args.save is not None:
         moments.check_file(args.save)

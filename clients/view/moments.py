@@ -14,7 +14,8 @@ import httpx
 from clients.command import check_output
 from clients.errors import BadInput, ViewError
 from clients.refusal import refusal
-from clients.whep import HTTP_TIMEOUT_S, Target
+from clients.target import Target
+from clients.whep import HTTP_TIMEOUT_S
 
 FILE = "application/octet-stream"
 

@@ -60,7 +60,7 @@ class Progress:
     done: bool = False
 
 
-class Steering:
+class SentControls:
     """`clock` is in seconds."""
 
     def __init__(

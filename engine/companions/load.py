@@ -8,7 +8,7 @@ import torch
 
 from engine.companions.image import ImageCompanion
 from engine.companions.taehv import TinyDecoder
-from engine.companions.text import TextCompanion
+from engine.companions.text import LlamaClipText
 from engine.companions.vae import Vae
 from engine.companions.vae_stream import VaeDecoder
 from engine.model.framepack import Companions
@@ -21,7 +21,7 @@ def load_companions(
     read."""
     vae = Vae.load(folder, device=device, dtype=dtype)
     return Companions(
-        text=TextCompanion.load(folder, device=device, dtype=dtype),
+        text=LlamaClipText.load(folder, device=device, dtype=dtype),
         image=ImageCompanion.load(folder, device=device, dtype=dtype),
         encoder=vae,
         decoder=(

@@ -22,7 +22,7 @@ from engine.errors import ModelFilesError
 SKIPPED_LAYERS = 2  # FramePack takes hidden_states[-3]; the last entry is the top layer's, normalised
 
 
-class TextCompanion(nn.Module):
+class LlamaClipText(nn.Module):
     """LLaMA without its last two layers, and CLIP-L's text encoder; frozen."""
 
     tokens = TEXT_TOKENS
@@ -37,7 +37,7 @@ class TextCompanion(nn.Module):
         self.pooled_width: int = clip.config.hidden_size
 
     @classmethod
-    def load(cls, folder: Path, *, device: torch.device | str, dtype: torch.dtype) -> TextCompanion:
+    def load(cls, folder: Path, *, device: torch.device | str, dtype: torch.dtype) -> LlamaClipText:
         """From `folder`, as files.py describes it. FramePack keeps both encoders in fp16.
 
         Raises ModelFilesError for files that are missing or don't fit, Unavailable without transformers."""

@@ -8,7 +8,16 @@ from typing import Any, Final
 from engine.evaluation.figure import Cell, Table
 from engine.evaluation.psi.forgetting import SAME
 from engine.evaluation.report import markdown
-from engine.variants.table import STANDS_FOR, Claim, Found, cells, claims, difference, paper, ratings
+from engine.variants.table import (
+    STANDS_FOR,
+    Claim,
+    MeasuredVariant,
+    cells,
+    claims,
+    difference,
+    paper,
+    ratings,
+)
 
 SHARES: Final = ("all named", "right sign", "dynamic", "recall", "recall by chance", "Δ all named")
 NUMBERS: Final = ("ELO", "Fréchet distance", "distance", "smoothness", "background", "subject")
@@ -37,7 +46,7 @@ WORDS: Final = {
 }
 
 
-def text(found: Sequence[Found], head: Mapping[str, Any]) -> str:
+def text(found: Sequence[MeasuredVariant], head: Mapping[str, Any]) -> str:
     """The whole report. Intervals are 95 %, over seeds."""
     elos = ratings(found)
     values = {v.name: dict(cells(v)) | {"ELO": elos.get(v.name)} for v in found}
@@ -59,7 +68,7 @@ def text(found: Sequence[Found], head: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *_claims(claims(found)), "", *_trained(found)]) + "\n"
 
 
-def _differences(found: Sequence[Found]) -> list[str]:
+def _differences(found: Sequence[MeasuredVariant]) -> list[str]:
     by_name = {v.name: v for v in found}
     table = Table("minus its control, same seeds", ["control", *(WORDS.get(n, n) for n in COMPARED)])
     lines = []
@@ -78,7 +87,7 @@ def _differences(found: Sequence[Found]) -> list[str]:
 def _beside(
     title: str,
     rows: Mapping[str, Mapping[str, float]],
-    found: Sequence[Found],
+    found: Sequence[MeasuredVariant],
     values: Mapping[str, Mapping[str, Cell]],
 ) -> list[str]:
     """The paper's figure, and ours of the same column below it."""
@@ -122,7 +131,7 @@ def _claims(found: Sequence[Claim]) -> list[str]:
     return lines
 
 
-def _trained(found: Sequence[Found]) -> list[str]:
+def _trained(found: Sequence[MeasuredVariant]) -> list[str]:
     lines = ["| trained | steps | minutes | error of a 4-step sample |", "|---|---|---|---|"]
     for v in found:
         if not (t := v.trained):

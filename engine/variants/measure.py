@@ -38,7 +38,7 @@ from engine.training.data.latents import Pool
 from engine.variants.markdown import text
 from engine.variants.plan import DONE, Variant
 from engine.variants.player import Settings, model_of
-from engine.variants.table import Found, to_json
+from engine.variants.table import MeasuredVariant, to_json
 
 RETURNS: Final = 24  # segments
 
@@ -144,7 +144,7 @@ def write_table(bench: Bench, variants: Sequence[Variant], settings: Mapping[str
     own = bench.made_with(digest(bench.run / "autoencoder.final.pt"))
     world = _rows(bench.run / "rendered", own, Walk())
     if world:
-        found.append(Found("rendered", TRUTH, world, plays=False))
+        found.append(MeasuredVariant("rendered", TRUTH, world, plays=False))
     steps = Settings()
     told = {
         "trained": "on the same episodes with the same seed; the last table has steps and minutes",
@@ -160,7 +160,7 @@ def write_table(bench: Bench, variants: Sequence[Variant], settings: Mapping[str
     return bench.run / "table.md"
 
 
-def _found(bench: Bench, v: Variant) -> Found | None:
+def _found(bench: Bench, v: Variant) -> MeasuredVariant | None:
     folder = bench.run / v.name
     if not (folder / DONE).is_file():
         return None
@@ -170,7 +170,7 @@ def _found(bench: Bench, v: Variant) -> Found | None:
         return None
     journeys = _rows(folder / "evaluation", own, Recall())
     memory = _read(folder / "memory.json")
-    return Found(
+    return MeasuredVariant(
         v.name,
         v.title,
         walks,

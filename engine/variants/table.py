@@ -39,7 +39,7 @@ DRIFTS: Final = ("distance", "all named", "background", "subject")
 
 
 @dataclass(frozen=True)
-class Found:
+class MeasuredVariant:
     """Everything measured of one variant."""
 
     name: str
@@ -57,7 +57,7 @@ class Found:
 Cells = dict[str, Estimate | None]
 
 
-def cells(v: Found) -> Cells:
+def cells(v: MeasuredVariant) -> Cells:
     """All figures of a variant except ELO."""
     out: Cells = dict(figures(list(v.walks)))
     out |= {f"Δ {name}": mean(changes(list(v.walks), name)) for name in DRIFTS}
@@ -87,7 +87,7 @@ def recall(rows: Sequence[Row]) -> Cells:
     return out
 
 
-def ratings(found: Sequence[Found]) -> dict[str, Estimate]:
+def ratings(found: Sequence[MeasuredVariant]) -> dict[str, Estimate]:
     """ELO of all variants, over the seeds that all of them have walked."""
     players = [v for v in found if v.plays]
     by_seed = [{r["seed"]: r["whole"] for r in v.walks} for v in players]
@@ -100,13 +100,13 @@ def ratings(found: Sequence[Found]) -> dict[str, Estimate]:
     return {v.name: rating for v, rating in zip(players, elo(videos), strict=True)}
 
 
-def difference(a: Found, b: Found, name: str) -> Estimate | None:
+def difference(a: MeasuredVariant, b: MeasuredVariant, name: str) -> Estimate | None:
     """a − b over the seeds that both have."""
     own, other = _values(a, name), _values(b, name)
     return mean([own[s] - other[s] for s in sorted(own.keys() & other.keys())])
 
 
-def _values(v: Found, name: str) -> dict[int, float]:
+def _values(v: MeasuredVariant, name: str) -> dict[int, float]:
     """A figure per seed, for the seeds that have it."""
     if name == "error at returns":
         return dict(enumerate(v.returns.get("own", ())))
@@ -146,7 +146,7 @@ class Claim:
     verdict: str  # agrees, disagrees, not resolved
 
 
-def claims(found: Sequence[Found]) -> list[Claim]:
+def claims(found: Sequence[MeasuredVariant]) -> list[Claim]:
     """All pairs of the paper's rows that match two of our variants, in the columns that match ours.
 
     A claim is not resolved if the interval of our difference includes zero."""
@@ -160,7 +160,9 @@ def claims(found: Sequence[Found]) -> list[Claim]:
     return out
 
 
-def _claim(t: PaperTable, a: str, b: str, column: str, ours_a: Found, ours_b: Found) -> Claim | None:
+def _claim(
+    t: PaperTable, a: str, b: str, column: str, ours_a: MeasuredVariant, ours_b: MeasuredVariant
+) -> Claim | None:
     """a − b. ELO is left to the ratings, since it has no value per seed."""
     name = STANDS_FOR[column]
     if column == "ELO" or column not in t.rows[a] or ours_a is ours_b:
@@ -175,7 +177,7 @@ def _claim(t: PaperTable, a: str, b: str, column: str, ours_a: Found, ours_b: Fo
     return Claim(t.title, a, b, column, theirs, ours, verdict)
 
 
-def to_json(found: Sequence[Found], head: Mapping[str, Any]) -> dict[str, Any]:
+def to_json(found: Sequence[MeasuredVariant], head: Mapping[str, Any]) -> dict[str, Any]:
     """Our shares lie between 0 and 1, as measured; the paper's are per cent, as printed."""
     elos = ratings(found)
     return {

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from torch import Tensor
 
 from engine.errors import ModelFilesError
-from export.checkpoint.shards import PARTIAL, Entry, headers, split, write
+from export.checkpoint.shards import PARTIAL, TensorEntry, headers, split, write
 
 CONFIG = "config.json"
 TYPES = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}
@@ -27,7 +27,7 @@ INDEX = "model.safetensors.index.json"
 def write_model(
     out: Path,
     about: Mapping[str, Any],
-    entries: dict[str, Entry],
+    entries: dict[str, TensorEntry],
     tensor: Callable[[str], Tensor],
     *,
     settings: Mapping[str, Any],

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from engine.errors import ModelFilesError
-from export.checkpoint.shards import DTYPES, Entry, headers, read
+from export.checkpoint.shards import DTYPES, TensorEntry, headers, read
 
 NAME = "diffusion_pytorch_model"
 
@@ -23,7 +23,7 @@ class Checkpoint:
 
     def __init__(self, folder: Path, wanted: Mapping[str, tuple[int, ...]]) -> None:
         self.files = _files(folder)
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, TensorEntry] = {}
         self._where: dict[str, Path] = {}
         wrong = []
         for file, entries in headers(self.files).items():

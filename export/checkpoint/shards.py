@@ -24,7 +24,7 @@ DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}  #
 PARTIAL = ".part"
 
 
-class Entry(NamedTuple):
+class TensorEntry(NamedTuple):
     """A tensor, as described in a header."""
 
     shape: tuple[int, ...]
@@ -36,7 +36,7 @@ class Entry(NamedTuple):
         return prod(self.shape) * DTYPES[self.dtype].itemsize
 
 
-def headers(files: Iterable[Path]) -> dict[Path, dict[str, Entry]]:
+def headers(files: Iterable[Path]) -> dict[Path, dict[str, TensorEntry]]:
     """The entries of each file. Reads no tensor. Raises ModelFilesError for a file that is missing or
     corrupt."""
     out = {}
@@ -52,7 +52,7 @@ def headers(files: Iterable[Path]) -> dict[Path, dict[str, Entry]]:
     return out
 
 
-def _header(file: Path) -> dict[str, Entry]:
+def _header(file: Path) -> dict[str, TensorEntry]:
     """Eight bytes of length, that much JSON, then the tensors without gaps."""
     size = file.stat().st_size
     with file.open("rb") as f:
@@ -64,7 +64,7 @@ def _header(file: Path) -> dict[str, Entry]:
     start, end = 8 + length, 8 + length
     entries = {}
     for name, about in sorted(told.items(), key=lambda item: int(item[1]["data_offsets"][0])):
-        entry = Entry(tuple(int(n) for n in about["shape"]), str(about["dtype"]), end)
+        entry = TensorEntry(tuple(int(n) for n in about["shape"]), str(about["dtype"]), end)
         first, last = (int(n) for n in about["data_offsets"])
         if first != end - start or (entry.dtype in DTYPES and last - first != entry.nbytes):
             raise ValueError(f"{name} is not at the offset that its size implies")
@@ -75,7 +75,7 @@ def _header(file: Path) -> dict[str, Entry]:
     return entries
 
 
-def read(file: Path, entry: Entry) -> Tensor:
+def read(file: Path, entry: TensorEntry) -> Tensor:
     """Read one tensor."""
     tensor = torch.empty(prod(entry.shape), dtype=DTYPES[entry.dtype])
     with file.open("rb") as f:
@@ -85,10 +85,10 @@ def read(file: Path, entry: Entry) -> Tensor:
     return tensor.reshape(entry.shape)
 
 
-def split(entries: dict[str, Entry], limit: int) -> list[dict[str, Entry]]:
+def split(entries: dict[str, TensorEntry], limit: int) -> list[dict[str, TensorEntry]]:
     """Split entries, in order, into as few shards as possible of at most `limit` bytes, or of a single larger
     tensor."""
-    shards: list[dict[str, Entry]] = []
+    shards: list[dict[str, TensorEntry]] = []
     filled = limit
     for name, entry in entries.items():
         if filled + entry.nbytes > limit:
@@ -100,7 +100,7 @@ def split(entries: dict[str, Entry], limit: int) -> list[dict[str, Entry]]:
 
 
 def write(
-    path: Path, entries: dict[str, Entry], source: Callable[[str], Tensor], done: Callable[[int], None]
+    path: Path, entries: dict[str, TensorEntry], source: Callable[[str], Tensor], done: Callable[[int], None]
 ) -> None:
     """Write one file, holding one tensor of `source` at a time. `done` is called with the number of bytes
     written."""

@@ -156,7 +156,7 @@ def hollow_companions(config: ModelConfig, serve: Serve) -> Companions:
     from engine.companions.prompt import TEXT_TOKENS
     from engine.companions.sizes import TEMPLATE, TEXT_LENGTH
     from engine.companions.taehv import TinyDecoder
-    from engine.companions.text import SKIPPED_LAYERS, TextCompanion
+    from engine.companions.text import SKIPPED_LAYERS, LlamaClipText
     from engine.companions.vae_stream import VaeDecoder
 
     transformers, diffusers = library("transformers"), library("diffusers")
@@ -176,7 +176,7 @@ def hollow_companions(config: ModelConfig, serve: Serve) -> Companions:
     picture = Preprocessing((size, size), "bicubic", 1 / 255, (0.5,) * 3, (0.5,) * 3)
     late = VaeDecoder(vae, segment=config.segment, late=False)
     return Companions(
-        text=TextCompanion(llama, clip, ids),
+        text=LlamaClipText(llama, clip, ids),
         image=ImageCompanion(siglip, picture),
         encoder=vae,
         decoder=tiny if serve.decoder == "taehv" else late,

@@ -25,9 +25,9 @@ from engine.model.framepack import Serve
 from engine.model.presets import PRESETS, Preset
 from export.checkpoint.output import TYPES, write_model
 from export.checkpoint.public import Checkpoint
-from export.checkpoint.shards import Entry
+from export.checkpoint.shards import TensorEntry
 from export.framepack.checkpoint import read_config, tensors_of
-from export.framepack.graft import COPIES, EMBED, Graft
+from export.framepack.graft import COPIES, EMBED, FramePackGraft
 
 PUBLIC = ("framepack-f1", "framepack-f0")
 PIXELS = 16  # per side of a token
@@ -35,7 +35,7 @@ WINDOW = (3, 65)  # Memorize's window: at most 3 frames, about 65 tokens per fra
 
 
 @dataclass(frozen=True)
-class Options:
+class FramePackOptions:
     height: int = 480
     width: int = 832
     segment: int = 9  # latent frames, as the checkpoints were trained
@@ -49,7 +49,7 @@ class Options:
 
 
 def convert(
-    preset: str, source: Path, out: Path, options: Options, report: Callable[[str], None] = print
+    preset: str, source: Path, out: Path, options: FramePackOptions, report: Callable[[str], None] = print
 ) -> None:
     """Raises InvalidInput for impossible options, ModelFilesError for a checkpoint that is not as expected,
     and if `out` already holds a model."""
@@ -65,7 +65,7 @@ def convert(
     checkpoint = Checkpoint(source, backbone)
     kind = checkpoint.entries[f"{EMBED}.weight"].dtype
     stored = {n: checkpoint.entries[n]._replace(at=0) for n in backbone}
-    stored |= {n: Entry(shape, kind) for n, shape in added.items()}
+    stored |= {n: TensorEntry(shape, kind) for n, shape in added.items()}
     if options.dtype != "stored":
         stored = {n: e._replace(dtype=TYPES[options.dtype]) for n, e in stored.items()}
     about = {
@@ -75,7 +75,7 @@ def convert(
         "serve": asdict(serve(base, options)),
     }
     report(describe(config, backbone, added))
-    graft = Graft(config, options.seed)
+    graft = FramePackGraft(config, options.seed)
 
     def tensor(name: str) -> Tensor:
         if name in backbone or name in COPIES:
@@ -86,7 +86,7 @@ def convert(
     report(f"{out}: {preset}, converted")
 
 
-def at_size(base: ModelConfig, o: Options) -> ModelConfig:
+def at_size(base: ModelConfig, o: FramePackOptions) -> ModelConfig:
     """`base` for a picture of the given size. The window that Memorize attends in must divide its tokens."""
     for name in ("height", "width"):
         side = getattr(o, name)
@@ -119,7 +119,7 @@ def choose_window(frames: int, rows: int, columns: int) -> tuple[int, int, int]:
     return max(d for d in divisors(frames) if d <= WINDOW[0]), height, width
 
 
-def serve(base: Preset, o: Options) -> Serve:
+def serve(base: Preset, o: FramePackOptions) -> Serve:
     return Serve(o.height, o.width, base.fps, base.steps, base.sampler, base.shift)
 
 
@@ -140,7 +140,7 @@ def patches(text: str) -> tuple[int, int]:
 
 
 def parser() -> argparse.ArgumentParser:
-    d = Options()
+    d = FramePackOptions()
     p = Parser(
         prog="psistream convert",
         description="Convert a public FramePack checkpoint into a folder for --weights.",
@@ -172,5 +172,5 @@ def _main(args: argparse.Namespace) -> int:
     options = vars(args)
     model, source, out = (options.pop(name) for name in ("model", "dir", "out"))
     with naming(out):
-        convert(model, source, out, Options(**options), lambda text: print(text, file=sys.stderr))
+        convert(model, source, out, FramePackOptions(**options), lambda text: print(text, file=sys.stderr))
     return OK

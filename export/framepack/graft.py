@@ -23,7 +23,7 @@ EMBED = "clean_x_embedder.proj"  # the backbone's 1x kernel for clean latents
 COPIES = {f"memorize.embed.{leaf}": f"{EMBED}.{leaf}" for leaf in ("weight", "bias")}
 
 
-class Graft:
+class FramePackGraft:
     """The tensors that the DiT of `config` has and a public checkpoint lacks, by name; those in COPIES come
     from the checkpoint. Holds one part at a time, at most Memorize with 0.8 GB in the largest model."""
 

@@ -25,7 +25,7 @@ from engine.types import FloatArray, IntArray
 WORDS = 256
 
 
-class Text(nn.Module):
+class StandInText(nn.Module):
     """Text encoder: a random vector for each id."""
 
     def __init__(self, length: int, tokens: int, width: int, pooled: int) -> None:
@@ -50,7 +50,7 @@ class Text(nn.Module):
         return ids, mask
 
 
-class Picture(nn.Module):
+class StandInImage(nn.Module):
     """Image encoder: a picture's colours, square by square."""
 
     def __init__(self, tokens: int, width: int) -> None:
@@ -65,7 +65,7 @@ class Picture(nn.Module):
         return out
 
 
-class Frames(nn.Module):
+class StandInFrames(nn.Module):
     """Autoencoder: latents are colours at an eighth of the size; the state is the last latent."""
 
     def __init__(self, channels: int, state: int) -> None:
@@ -98,10 +98,12 @@ def stand_ins(spec: ModelSpec, config: ModelConfig, seed: int = 0) -> Companions
     tokens = spec.image_tokens
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        frames = Frames(spec.latent_channels, spec.decoder_state[0])
+        frames = StandInFrames(spec.latent_channels, spec.decoder_state[0])
         return Companions(
-            Text(spec.text_length, spec.text_tokens, config.hunyuan.text_dim, config.hunyuan.pooled_dim),
-            Picture(tokens, config.hunyuan.image_dim),
+            StandInText(
+                spec.text_length, spec.text_tokens, config.hunyuan.text_dim, config.hunyuan.pooled_dim
+            ),
+            StandInImage(tokens, config.hunyuan.image_dim),
             frames,
             frames,
         )

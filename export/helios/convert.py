@@ -24,7 +24,7 @@ from engine.model.helios.serve import CONFIG, NAME, Description, Serve
 from engine.model.helios.transformer import is_exact
 from export.checkpoint.output import TYPES, write_model
 from export.checkpoint.public import Checkpoint
-from export.checkpoint.shards import Entry
+from export.checkpoint.shards import TensorEntry
 from export.helios.checkpoint import check_scheduler, read_config, tensors_of, transformer_folder
 from export.helios.graft import COPIES, Graft
 from export.helios.lora import Lora, Wanted, parse
@@ -75,7 +75,7 @@ def convert(source: Path, out: Path, options: Options, report: Callable[[str], N
         return found
 
     stored = {n: checkpoint.entries[n]._replace(at=0) for n in backbone}
-    stored |= {n: Entry(shape, "F32") for n, shape in added.items()}
+    stored |= {n: TensorEntry(shape, "F32") for n, shape in added.items()}
     if options.dtype != "stored":
         stored = {n: e._replace(dtype=kind_of(n, options.dtype)) for n, e in stored.items()}
     settings = asdict(options) | {"loras": [[str(w.file), w.strength] for w in options.loras]}

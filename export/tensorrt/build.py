@@ -23,13 +23,13 @@ from engine.model.precision import LOW, precision_of
 from engine.model.signature import signature
 from export.manifest import tools
 from export.tensorrt.process import Progress, lock, worker
-from export.tensorrt.worker import VARIANTS, Request, Result
+from export.tensorrt.worker import VARIANTS, BuildResult, Request
 
 BUILD_TIMEOUT_S = 3600.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class EnginePlan:
     """What to build. `target` is a name such as sm89, `any`, or `here` for this machine's device."""
 
     role: str
@@ -41,7 +41,7 @@ class Plan:
     workspace_bytes: int | None = None
 
 
-def inputs_of(artifact: Artifact, plan: Plan, api: Api) -> Inputs:
+def inputs_of(artifact: Artifact, plan: EnginePlan, api: Api) -> Inputs:
     """The inputs of an engine's key. Raises InvalidInput, ModelFilesError, Unavailable."""
     least, best, most = plan.batch
     if not 1 <= least <= best <= most:
@@ -106,7 +106,7 @@ def record_path(cache: Path, artifact: Artifact, inputs: Inputs) -> Path:
 
 def build(
     artifact: Artifact,
-    plan: Plan,
+    plan: EnginePlan,
     *,
     cache: Path,
     backend: str | None = None,
@@ -152,7 +152,13 @@ def build(
 
 
 def recorded(
-    artifact: Artifact, plan: Plan, api: Api, inputs: Inputs, result: Result, record: Path, made: Path
+    artifact: Artifact,
+    plan: EnginePlan,
+    api: Api,
+    inputs: Inputs,
+    result: BuildResult,
+    record: Path,
+    made: Path,
 ) -> Engine:
     """Move the plan into place, then write its record."""
     graph, role = artifact.graph(plan.role, plan.precision), signature(artifact.spec)[plan.role]
@@ -216,7 +222,7 @@ def existing(record: Path, artifact: Artifact, inputs: Inputs) -> Engine | None:
     return engine
 
 
-def check_tensors(artifact: Artifact, role: str, result: Result) -> None:
+def check_tensors(artifact: Artifact, role: str, result: BuildResult) -> None:
     """Raises ModelFilesError if the parsed network's inputs and outputs differ from the contract's."""
     types = {"float32": "FLOAT", "int64": "INT64", "uint8": "UINT8"}
     expected = signature(artifact.spec)[role]
@@ -235,7 +241,7 @@ def check_tensors(artifact: Artifact, role: str, result: Result) -> None:
                 )
 
 
-def parsed(artifact: Artifact, role: str, precision: str, backend: str | None = None) -> Result:
+def parsed(artifact: Artifact, role: str, precision: str, backend: str | None = None) -> BuildResult:
     """Parse a graph without building it. Raises BackendError if the parser refuses it."""
     api = load_api(backend)
     graph = artifact.graph(role, precision)

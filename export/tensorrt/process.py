@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import Unavailable
-from export.tensorrt.worker import Request, Result
+from export.tensorrt.worker import BuildResult, Request
 
 Progress = Callable[[str], None]
 
 
-def worker(request: Request, log: Path, progress: Progress, timeout_s: float) -> Result:
+def worker(request: Request, log: Path, progress: Progress, timeout_s: float) -> BuildResult:
     """Run the build in a process of its own. A crash of that process is a result, too."""
     outcome = Path(request.result)
     outcome.unlink(missing_ok=True)
@@ -42,11 +42,11 @@ def worker(request: Request, log: Path, progress: Progress, timeout_s: float) ->
                 try:
                     watch(process, progress, timeout_s)
                 except subprocess.TimeoutExpired:
-                    return Result(errors=(f"it was stopped after {timeout_s:.0f} s",))
+                    return BuildResult(errors=(f"it was stopped after {timeout_s:.0f} s",))
         if outcome.is_file():
             return read_result(outcome)
         how = f"signal {-process.returncode}" if process.returncode < 0 else f"status {process.returncode}"
-        return Result(errors=(f"the builder died ({how}) without a result",))
+        return BuildResult(errors=(f"the builder died ({how}) without a result",))
     finally:
         ask.unlink(missing_ok=True)
         outcome.unlink(missing_ok=True)
@@ -71,9 +71,9 @@ def watch(process: subprocess.Popen[str], progress: Progress, timeout_s: float) 
         reader.join(5)
 
 
-def read_result(outcome: Path) -> Result:
+def read_result(outcome: Path) -> BuildResult:
     data: dict[str, Any] = json.loads(outcome.read_text())
-    return Result(**{**data, "errors": tuple(data["errors"])})
+    return BuildResult(**{**data, "errors": tuple(data["errors"])})
 
 
 @contextmanager

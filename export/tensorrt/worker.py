@@ -41,7 +41,7 @@ class Request:
 
 
 @dataclass
-class Result:
+class BuildResult:
     ok: bool = False
     errors: tuple[str, ...] = ()
     layers: dict[str, int] | None = None
@@ -52,10 +52,10 @@ class Result:
     peak_bytes: int = 0
 
 
-def run(request: Request) -> Result:
+def run(request: Request) -> BuildResult:
     api = load_api(request.backend)
     said: list[str] = []
-    result = Result()
+    result = BuildResult()
     began = time.monotonic()
     logger = make_logger(api, said)
     for decomposable in (False, True):
@@ -161,14 +161,14 @@ def tensors(found: Any) -> dict[str, tuple[str, list[int]]]:
 
 
 def make_logger(api: Api, said: list[str]) -> Any:
-    class Logger(api.trt.ILogger):  # type: ignore[misc,name-defined]
+    class BuildLogger(api.trt.ILogger):  # type: ignore[misc,name-defined]
         def log(self, severity: Any, text: str) -> None:
             if severity <= api.trt.ILogger.Severity.INFO:
                 print(f"{severity}: {text}", file=sys.stderr, flush=True)
             if severity <= api.trt.ILogger.Severity.ERROR:
                 said.append(text)
 
-    return Logger()
+    return BuildLogger()
 
 
 def make_monitor(api: Api) -> Any:

@@ -28,7 +28,7 @@ ROTATIONS = "positions.after"
 
 
 @dataclass(frozen=True)
-class Row:
+class ParityRow:
     role: str
     batch: int
     output: str
@@ -41,7 +41,7 @@ class Row:
         return not self.said
 
 
-class Recorder:
+class InputRecorder:
     """A backend that keeps the last inputs of each role."""
 
     def __init__(self, inner: Backend) -> None:
@@ -83,11 +83,11 @@ def roles(
     *,
     batches: Sequence[int],
     rival: Backend | None = None,
-) -> list[Row]:
+) -> list[ParityRow]:
     """One row per role, batch and output.
 
     `allowed` maps roles to gates. `rival` is PyTorch in the candidate's precision."""
-    rows: dict[tuple[str, int, str], Row] = {}
+    rows: dict[tuple[str, int, str], ParityRow] = {}
     for batch in batches:
         for role, given in cases(seen, batch):
             a, b = candidate.run(role, given), reference.run(role, given)
@@ -95,10 +95,12 @@ def roles(
             for name, expected in b.items():
                 found = distance(a[name], expected)
                 if expected.dtype == np.uint8:
-                    row = Row(role, batch, name, found, None, tuple(levels(a[name], expected, allowed[role])))
+                    row = ParityRow(
+                        role, batch, name, found, None, tuple(levels(a[name], expected, allowed[role]))
+                    )
                 else:
                     own = distance(c[name], expected) if name in c else None
-                    row = Row(role, batch, name, found, own, tuple(failures(found, allowed[role], own)))
+                    row = ParityRow(role, batch, name, found, own, tuple(failures(found, allowed[role], own)))
                 key = (role, batch, name)
                 if key not in rows or row.found.rel_l2 > rows[key].found.rel_l2:
                     rows[key] = row  # the worst noise level

@@ -13,7 +13,7 @@ from engine.backends.artifact import Artifact, write_manifest
 from engine.backends.gpu import engine_files as engines
 from engine.backends.gpu.driver import cuda_device
 from engine.errors import Unavailable
-from export.verify.verify import Report
+from export.verify.verify import ParityReport
 
 PACKAGES = {"cuda": "torch", "tensorrt_rtx": "tensorrt-rtx"}  # otherwise the backend's own name
 
@@ -27,7 +27,7 @@ def where() -> str:
     return f"{device.name} ({device.target}), driver {device.driver}"
 
 
-def evidence_of(report: Report) -> dict[str, Any]:
+def evidence_of(report: ParityReport) -> dict[str, Any]:
     name = report.backend.split()[0]
     try:
         version = metadata.version(PACKAGES.get(name, name))
@@ -37,7 +37,7 @@ def evidence_of(report: Report) -> dict[str, Any]:
     return {**report.to_json(), "backend": name, "version": version, "device": device}
 
 
-def note(artifact: Artifact, report: Report) -> None:
+def note(artifact: Artifact, report: ParityReport) -> None:
     """Record a result in the folder's manifest, replacing one of the same backend, version and device."""
     new = evidence_of(report)
     kept = [e for e in artifact.evidence if not _same(e, new)]

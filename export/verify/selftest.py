@@ -23,11 +23,11 @@ from engine.backends.gpu import engine_files as engines
 from engine.backends.gpu.driver import cuda_device
 from engine.backends.gpu.tensorrt_api import load_api
 from engine.errors import PsistreamError, Unavailable
-from export.tensorrt.build import Plan, build, parsed, precision_for
+from export.tensorrt.build import EnginePlan, build, parsed, precision_for
 from export.verify.candidates import PRECISION, candidate, edges, opened, precisions, pytorch
 from export.verify.parity import sized
 from export.verify.record import evidence_of, note_engine, where
-from export.verify.verify import Report, learn, verify
+from export.verify.verify import ParityReport, learn, verify
 
 REPEATS = 20
 AHEAD = "sm89"  # target to build for without a device, to check the builder
@@ -117,11 +117,11 @@ def try_engines(findings: Findings, artifact: Artifact, batch: int, *, on_device
     there = {g.precision for g in artifact.graphs}
     low = "bf16" if "bf16" in there else "fp32"
     for role in dict.fromkeys(g.role for g in artifact.graphs):
-        plan = Plan(
+        plan = EnginePlan(
             role, precision_for(artifact, role, low), "here" if on_device else AHEAD, (1, batch, batch)
         )
 
-        def make(plan: Plan = plan) -> str:
+        def make(plan: EnginePlan = plan) -> str:
             engine, cached = build(artifact, plan, cache=engines.cache_folder(), backend=api.name)
             how = "there already" if cached else f"{engine.build_s:.0f} s"
             return f"{how}, {engine.bytes / 2**20:.1f} MiB, {engine.inputs.target}"
@@ -173,7 +173,7 @@ def precision_here(name: str, artifact: Artifact) -> str:
     return PRECISION[name]
 
 
-def keep(artifact: Artifact, name: str, report: Report, batch: int) -> None:
+def keep(artifact: Artifact, name: str, report: ParityReport, batch: int) -> None:
     """Write the evidence into the records of the engines."""
     if name != "tensorrt":
         return

@@ -21,7 +21,7 @@ from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.state.state import SessionState
 from export.verify.gates import GATES, RIVAL, Distance, distance
 from export.verify.gates import gate as gate_of
-from export.verify.parity import Given, Recorder, Row, controls, roles
+from export.verify.parity import Given, InputRecorder, ParityRow, controls, roles
 
 PROMPTS = (
     "a blue robot walks right through a snowy city at night",
@@ -40,12 +40,12 @@ RECURSION = {  # about five times the loss of PyTorch with the built-in model in
 
 
 @dataclass(frozen=True)
-class Report:
+class ParityReport:
     """The results of all comparisons."""
 
     backend: str
     precision: str
-    rows: list[Row]
+    rows: list[ParityRow]
     recursion: dict[int, dict[str, Distance]]  # batch → name → the worst distance over all segments
     rival: dict[int, dict[str, Distance]]
     segments: int
@@ -117,7 +117,7 @@ def verify(
     segments: int = 64,
     batches: Sequence[int] = (1, 4),
     precisions: Mapping[str, str] | None = None,
-) -> Report:
+) -> ParityReport:
     """`rival` is PyTorch in the candidate's precision; `precisions` maps roles to the precision they compute
     in, where it differs from the built-in model's. Raises InvalidInput for a precision without a gate."""
     seen = learn(reference)
@@ -130,12 +130,12 @@ def verify(
     itself = controls(reference, reference, seen, gate)
     blind = tuple(name for name, (_, why) in itself.items() if not why)
     name = f"{candidate.name} {precision}"
-    return Report(name, precision, rows, recursion, own, segments, broken, blind)
+    return ParityReport(name, precision, rows, recursion, own, segments, broken, blind)
 
 
 def learn(reference: Backend) -> Mapping[str, Given]:
     """The inputs of each role in two sessions, one of which starts from a picture."""
-    recorder = Recorder(reference)
+    recorder = InputRecorder(reference)
     player, spec = Generator(recorder), reference.spec
     states = [SessionState.zeros(spec) for _ in range(2)]
     picture = np.random.default_rng(0).integers(0, 256, (3, spec.height, spec.width), np.uint8)

@@ -14,7 +14,7 @@ from benchmarks.cli import main
 from benchmarks.endurance import Endurance, endure
 from benchmarks.load import in_real_time, own_ms, play, until_it_breaks
 from benchmarks.moments import measure as moments
-from benchmarks.report import Report, duration
+from benchmarks.report import BenchReport, duration
 from benchmarks.slopes import WARM_UP, slope, table
 from benchmarks.step import measure
 from engine.backends.fake import FAIL_WORD, FakeBackend
@@ -54,7 +54,7 @@ def test_every_function_is_timed_at_every_batch_size() -> None:
 
 
 def test_a_moment_is_weighed_kept_restored_and_forked() -> None:
-    report = Report("step", {}, {})
+    report = BenchReport("step", {}, {})
     moments(FakeBackend(spec=TINY_SPEC), 3, report)
     assert {name: len(ms) for name, ms in report.series.items()} == {
         "snapshot": 3,
@@ -224,5 +224,5 @@ def test_an_empty_table_is_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
         "packages": {},
         "commit": None,
     }
-    Report("x", machine, {}, tables={"nothing": []}).show()
+    BenchReport("x", machine, {}, tables={"nothing": []}).show()
     assert "nothing" in capsys.readouterr().out

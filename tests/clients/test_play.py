@@ -23,7 +23,7 @@ from clients.pace import pace
 from clients.play.command import main
 from clients.play.keys import FIRST_HOLD_S, HOLD_S, HeldAction, Keys
 from clients.play.mqtt import Broker, end
-from clients.play.screen import RECEIPTS, Screen
+from clients.play.screen import RECEIPTS, TerminalScreen
 from engine.types import Action, Pause, Prompt, Reset, Resume, Rewind, Weighted
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.broker import EmbeddedBroker
@@ -327,7 +327,7 @@ def test_a_key_is_held_until_its_repeats_end() -> None:
     assert held.current == "right"
 
 
-def rendered(screen: Screen) -> list[str]:
+def rendered(screen: TerminalScreen) -> list[str]:
     console = Console(width=80, height=24, file=io.StringIO(), color_system=None)
     console.print(screen.render())
     assert isinstance(console.file, io.StringIO)
@@ -337,7 +337,7 @@ def rendered(screen: Screen) -> list[str]:
 def test_the_screen_fits_80x24_and_lets_nothing_through_to_the_terminal() -> None:
     """A hostile broker could otherwise write escape sequences into the player's terminal."""
     evil = "\x1b]0;gotcha\x07\x9b31m" + "long " * 100
-    screen = Screen("main", "mqtt://127.0.0.1:1883", engine=evil, notice=evil)
+    screen = TerminalScreen("main", "mqtt://127.0.0.1:1883", engine=evil, notice=evil)
     screen.info = {"prompt": evil, "action": evil, "segment": evil, "seed": True, "state_bytes": 10**400}
     screen.stats = {"timings_ms": {"total": float("nan")}, "lead_ms": None}
     for number in range(2 * RECEIPTS):
@@ -352,7 +352,7 @@ def test_the_screen_fits_80x24_and_lets_nothing_through_to_the_terminal() -> Non
 
 
 def test_a_device_that_is_too_slow_is_told() -> None:
-    screen = Screen("main", "broker")
+    screen = TerminalScreen("main", "broker")
     assert any("playing" in line for line in rendered(screen))
     screen.stats = {"rate": 0.48}
     assert any("slow motion, 0.48×" in line for line in rendered(screen))
@@ -370,7 +370,7 @@ def test_odd_figures_of_speed_are_taken_for_none(odd: object) -> None:
 
 
 def test_receipts_of_others_are_not_ours() -> None:
-    screen = Screen("main", "broker")
+    screen = TerminalScreen("main", "broker")
     screen.remember("a", "left", 10.0)
     screen.hear({"id": "b", "status": "received"}, 10.1)
     screen.hear({"id": ["a"], "status": None}, 10.1)

@@ -14,9 +14,9 @@ from benchmarks.server import Subject, own_server
 from clients.errors import ViewError
 from clients.mix import mixed
 from clients.refusal import refusal
+from clients.target import Target
 from clients.view.command import main
-from clients.view.steering import Steering
-from clients.whep import Target
+from clients.view.steering import SentControls
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_wrong_arguments_are_one_line_that_names_them(
 
 
 def test_a_refused_control_ends_it_with_the_servers_words() -> None:
-    steering = Steering([{"type": "prompt", "text": "x"}], clock=lambda: 1.0)
+    steering = SentControls([{"type": "prompt", "text": "x"}], clock=lambda: 1.0)
     steering.send(lambda control: "p1")
     steering.hear({"type": "receipt", "id": "p1", "status": "received"})
     steering.hear({"type": "receipt", "id": "somebody else's", "status": "rejected", "message": "no"})

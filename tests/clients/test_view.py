@@ -19,11 +19,12 @@ from rich.console import Console
 
 from benchmarks.server import Subject, free_port, own_server
 from clients.errors import BadInput, ViewError
-from clients.receiver import Encoded, tap
+from clients.receiver import EncodedFrame, tap
+from clients.target import Target
 from clients.view.command import SILENCE_S, Figures, main, table
 from clients.view.record import CONTAINERS, Recorder, is_keyframe, preferred_codecs
-from clients.view.steering import Steering
-from clients.whep import Target, Viewer
+from clients.view.steering import SentControls
+from clients.whep import WhepViewer
 
 STEP = 90_000 // 16
 
@@ -165,8 +166,8 @@ def test_watches_without_a_file_and_ends_by_itself(
 
 async def test_frames_are_complete_at_their_marker(server: Subject) -> None:
     """Stock aiortc gives a frame out when the next one begins: 62 ms late at 16 fps."""
-    viewer = Viewer(server.target, codecs=("VP8",))
-    came: list[tuple[str, Encoded]] = []
+    viewer = WhepViewer(server.target, codecs=("VP8",))
+    came: list[tuple[str, EncodedFrame]] = []
     shown: list[int] = []
     viewer.on_encoded = lambda codec, frame: came.append((codec, frame))
     viewer.on_picture = lambda picture: shown.append(picture.rtp_timestamp)
@@ -199,7 +200,7 @@ def test_mistakes_are_told_in_one_line(server: Subject, tmp_path: Path) -> None:
 
 
 async def test_a_first_picture_that_the_device_is_at_work_on_is_waited_for() -> None:
-    viewer = Viewer(Target.parse("http://localhost:1"))
+    viewer = WhepViewer(Target.parse("http://localhost:1"))
     told = {"buffering": {"speed": 0.04, "rate": 0.2, "resumes_in_s": 30}}
     for standing in ({**told, "paused": False}, {"buffering": None, "paused": True}):
         viewer._message(json.dumps({"type": "session", **standing}))
@@ -214,7 +215,7 @@ async def test_a_first_picture_that_the_device_is_at_work_on_is_waited_for() -> 
 
 
 async def test_nobody_waits_for_a_server_that_went_silent_while_buffering() -> None:
-    viewer = Viewer(Target.parse("http://localhost:1"))
+    viewer = WhepViewer(Target.parse("http://localhost:1"))
     viewer._message('{"type": "session", "buffering": {"speed": 0.04, "rate": 0.2, "resumes_in_s": 30}}')
     with pytest.raises(ViewError, match="no frame arrived"):
         await viewer.ready(0.01)
@@ -242,7 +243,7 @@ def test_a_device_that_is_too_slow_is_told_and_one_that_keeps_up_is_not() -> Non
         figures.message({"type": "session", **session})
         figures.message({"type": "segment", **segment})
         console = Console(width=100, file=io.StringIO())
-        console.print(table(figures, Viewer(Target.parse("http://localhost:1")), None, Steering([])))
+        console.print(table(figures, WhepViewer(Target.parse("http://localhost:1")), None, SentControls([])))
         assert isinstance(console.file, io.StringIO)
         return console.file.getvalue()
 

@@ -23,11 +23,11 @@ from engine.model.framepack import Serve
 from engine.model.presets import PRESETS
 from export.checkpoint.public import NAME
 from export.framepack import convert as command
-from export.framepack.convert import Options, choose_window, convert
+from export.framepack.convert import FramePackOptions, choose_window, convert
 from tests.rigs import framepack
 
 C = framepack.at_size(framepack.CONFIG, 4, 6)
-OPTIONS = Options(height=32, width=48, segment=C.segment, image_tokens=framepack.IMAGE)
+OPTIONS = FramePackOptions(height=32, width=48, segment=C.segment, image_tokens=framepack.IMAGE)
 FLAGS = ["--height", "32", "--width", "48", "--segment", "3", "--image-tokens", "2x3"]
 INDEX = f"{NAME}.safetensors.index.json"
 

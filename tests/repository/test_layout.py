@@ -37,9 +37,8 @@ TOO_LONG = {
 TOO_FULL: set[str] = set()
 SAME_NAME = {
     *"""
-    Command Device Encoded Encoder Engine Entry Episodes Found Frames Game Image Logger Moment NotFinite
-    Outcome Part Past Picture Place Plan Playout Probe Quality Recorder Report Result Room Row Said Scene
-    Screen Sent Session Shot Stage Steering Text Turn Viewer Words Work
+    Encoder Engine Episodes Image Moment NotFinite Outcome Part Place Playout Quality Room Said Scene
+    Screen Shot Stage Turn Words Work
     """.split()  # noqa: SIM905
 }
 

@@ -9,7 +9,7 @@ import pytest
 
 from engine.evaluation.figure import Row
 from engine.variants.markdown import text
-from engine.variants.table import Found, cells, claims, difference, paper, ratings, recall, to_json
+from engine.variants.table import MeasuredVariant, cells, claims, difference, paper, ratings, recall, to_json
 
 NAMES = ("all named", "right sign", "dynamic", "smoothness", "background", "subject", "sharpness", "distance")
 
@@ -21,10 +21,10 @@ def walk(seed: int, *, change: float = 0.1, **figures: float) -> Row:
     return {"seed": seed, "whole": whole, "ends": [whole, later], "features": one, "reference": one}
 
 
-def variant(name: str, better: float = 0.0, *, seeds: int = 6, **rest: Any) -> Found:
+def variant(name: str, better: float = 0.0, *, seeds: int = 6, **rest: Any) -> MeasuredVariant:
     """Every seed has its own level; `better` is the same for all of them."""
     walks = [walk(s, subject=0.1 * s + better, distance=1.0 - better) for s in range(seeds)]
-    return Found(name, name.upper(), walks, **rest)
+    return MeasuredVariant(name, name.upper(), walks, **rest)
 
 
 def test_differences_are_taken_seed_by_seed() -> None:
@@ -42,7 +42,7 @@ def test_differences_are_taken_seed_by_seed() -> None:
 
 
 def test_what_was_not_measured_is_no_value() -> None:
-    one = Found("a", "A", [walk(0, dynamic=1.0), walk(1)])
+    one = MeasuredVariant("a", "A", [walk(0, dynamic=1.0), walk(1)])
     one.walks[0]["whole"]["right sign"] = None
     assert cells(one)["right sign"].n == 1  # type: ignore[union-attr]
     assert cells(one)["recall"] is None

@@ -1,0 +1,47 @@
+"""A session of a server, as an address or a link to its page names it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import parse_qs, quote, urljoin, urlsplit, urlunsplit
+
+from clients.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Target:
+    """What to watch: `base` is the server; the rest is as in a link to its page."""
+
+    base: str
+    session: str
+    token: str | None
+
+    @classmethod
+    def parse(cls, url: str, session: str | None = None, token: str | None = None) -> Target:
+        """Parse a server's address or a link to its page; explicit arguments win. Raises BadInput."""
+        parts = urlsplit(url if "//" in url else f"http://{url}")
+        try:
+            known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # a port that is no number
+            known = False
+        if not known:
+            raise BadInput(f"URL: {url!r} is not an address like http://localhost:8080")
+        query, secret = parse_qs(parts.query), parse_qs(parts.fragment)
+        named = session or (query.get("session") or ["main"])[0]
+        found = token or (secret.get("token") or query.get("token") or [None])[0]  # type: ignore[list-item]
+        path = parts.path if parts.path.endswith("/") else parts.path.rsplit("/", 1)[0] + "/"
+        return cls(urlunsplit((parts.scheme, parts.netloc, path, "", "")), named, found)
+
+    @property
+    def path(self) -> str:
+        return urljoin(self.base, f"v1/sessions/{quote(self.session, safe='')}")
+
+    @property
+    def link(self) -> str:
+        """A link to its page. Anyone who has it may steer."""
+        secret = f"#token={quote(self.token, safe='')}" if self.token else ""
+        return f"{self.base}?session={quote(self.session, safe='')}{secret}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
