@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backends.base import Arrays
+from engine.backends.euler import Euler
 from engine.backends.fake_device import FakeDevice
 from engine.model.signature import ModelSpec, signature
 from engine.types import FloatArray, IntArray
@@ -37,6 +38,9 @@ class BlankBackend(FakeDevice):
 
     def tokenize(self, text: str) -> tuple[IntArray, FloatArray]:
         return np.zeros(self.spec.text_length, np.int64), np.ones(self.spec.text_length, np.float32)
+
+    def sampler(self, steps: int) -> Euler:
+        return Euler(steps, self.spec.shift)
 
     def close(self) -> None:
         self._made.clear()

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.blank import BlankBackend
 from benchmarks.machine import description
 from benchmarks.report import BenchReport, percentile
-from engine.backends.base import Arrays, Backend
+from engine.backends.base import Arrays, Backend, Sampler
 from engine.config import RuntimeConfig
 from engine.model.signature import ModelSpec
 from engine.runtime.device.engine import Engine
@@ -163,6 +163,9 @@ class Stopwatch:
 
     def tokenize(self, text: str) -> tuple[Any, Any]:
         return self._inner.tokenize(text)
+
+    def sampler(self, steps: int) -> Sampler:
+        return self._inner.sampler(steps)
 
     def close(self) -> None:
         self._inner.close()

@@ -1,4 +1,4 @@
-"""Settings of the runtime: plain frozen dataclasses, checked when they are made. No files, no environment."""
+"""Settings of the runtime: a frozen dataclass, checked when it is made. No files, no environment."""
 
 from __future__ import annotations
 
@@ -7,36 +7,30 @@ from dataclasses import dataclass
 
 from engine.errors import InvalidInput
 
-MAX_PROMPT_BYTES = 2048  # UTF-8
-MAX_SEED = 2**32 - 1
-
 
 @dataclass(frozen=True)
 class RuntimeConfig:
     """Raises InvalidInput where a value is out of range; the message names the field."""
 
-    max_sessions: int = 64  # however many the device could serve
+    max_sessions: int = 64  # even if the device could serve more
     max_load: float = 0.85  # share of the device's time that may be promised to sessions
-    idle_share: float = 0.25  # of a place, kept for a session that is paused or unwatched and may come back
+    idle_share: float = 0.25  # share of a place that is kept for each paused or unwatched session
     max_batch: int = 8  # sessions that share one call of the backend
     inbox: int = 64  # controls of one session that wait for a segment boundary
-    remembered_ids: int = 256  # ids of controls that are answered once
+    remembered_ids: int = 256  # control ids that are answered only once
     lead_margin: float = 1.25  # lead over playout, in measured segment times
     lead_min_s: float = 0.05
     lead_max_s: float = 2.0
     late_margin_s: float = 0.03  # a late segment is shown this long after it is ready
-    least_fps: float = 6.0  # slow motion shows no fewer frames a second: below it, pictures and no motion
-    hold_s: float = 3.0  # where it would have to, the picture stands for so long at least, to collect
-    idle_grace_s: float = 10.0  # an unwatched session goes on for so long
-    context_noise: float | None = None  # noise level of the history; None: as the model wants it
+    least_fps: float = 6.0  # slow motion shows no fewer frames per second; below it the eye sees no motion
+    stall_s: float = 3.0  # where slow motion would be slower, the picture stalls at least this long to refill
+    idle_grace_s: float = 10.0  # an unwatched session goes on this long
+    context_noise: float | None = None  # noise level of the history; None: the model's own
 
     def __post_init__(self) -> None:
         for name in ("max_sessions", "max_batch", "inbox", "remembered_ids"):
-            _require(
-                isinstance(getattr(self, name), int) and getattr(self, name) >= 1,
-                name,
-                "an integer from 1 up",
-            )
+            whole = isinstance(getattr(self, name), int) and getattr(self, name) >= 1
+            _require(whole, name, "an integer from 1 up")
         for name in (
             "max_load",
             "idle_share",
@@ -45,7 +39,7 @@ class RuntimeConfig:
             "lead_max_s",
             "late_margin_s",
             "least_fps",
-            "hold_s",
+            "stall_s",
             "idle_grace_s",
         ):
             _require(_number(getattr(self, name)), name, "a number from 0 up")
@@ -57,10 +51,10 @@ class RuntimeConfig:
 
 
 def _number(value: object) -> bool:
-    """A finite number, not negative."""
+    """A finite number from 0 up."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def _require(ok: bool, name: str, rule: str) -> None:
     if not ok:
-        raise InvalidInput(f"runtime config: {name} must be {rule}", field=name)
+        raise InvalidInput(f"runtime config: value of {name!r} must be {rule}", field=name)

@@ -3,19 +3,19 @@
 PsistreamError
 ├── InvalidInput        a message, flag, file or field is wrong; names the field and the fix
 ├── UnknownSession      no session has this id
-├── Full                no room for another session; says when to try again
+├── Full                no capacity for another session; says when to try again
 ├── Forbidden           the caller may not do this
 ├── ModelFilesError     weights or graphs are missing, corrupt or of another version
 ├── BackendError        the device or the inference library failed while running
-│   └── OutOfMemory     it could not hold what a call needs; smaller batches may go through
-└── Unavailable         a part that is needed (port, broker, worker) cannot be had
+│   └── OutOfMemory     a call needs too much memory; a smaller batch may succeed
+└── Unavailable         a required part (port, broker, worker) is not available
 
 `code` is stable and goes over the wire; `message` is for people.
 """
 
 
 class PsistreamError(Exception):
-    """Base of all errors here. `code` is stable, `field` names the culprit where there is one."""
+    """Base of all errors here. `code` is stable; `field` names the field at fault, if any."""
 
     code = "error"
 

@@ -1,4 +1,5 @@
-"""A picture that somebody sent → pixels of the model's size. Pillow with a tight list of formats and limits.
+"""A picture that somebody sent → pixels of the model's size. Pillow, with a short list of formats and tight
+limits.
 
 It doesn't know what the picture is for or where it came from.
 """
@@ -50,6 +51,13 @@ def decode_image(data: bytes, width: int, height: int) -> ByteArray:
         raise InvalidInput(f"the picture cannot be read ({type(error).__name__}): is it complete?") from None
     fitted = ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
     return np.ascontiguousarray(np.asarray(fitted, np.uint8).transpose(2, 0, 1))
+
+
+def encode_png(pixels: ByteArray) -> bytes:
+    """(3, H, W) uint8 RGB → the bytes of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(file, "PNG")
+    return file.getvalue()
 
 
 def _flat(image: Image.Image) -> Image.Image:

@@ -1,7 +1,8 @@
-"""Shared nouns: what travels between runtime, worker and gateway. No behaviour, no heavy import.
+"""Shared nouns: controls, and events of the runtime. No behaviour, no heavy import.
 
 Legend: F pixel frames of one segment (4 W), H W pixels. Times come from one injected monotonic clock.
-All of these are picklable, since worker and gateway may be two processes.
+Everything is picklable, since worker and gateway may be two processes; server.worker.messages has what else
+passes between them.
 """
 
 from __future__ import annotations
@@ -21,24 +22,27 @@ When = Literal["next", "now"]
 Status = Literal["received", "applied", "rejected"]
 
 
-# ---- controls: one validated change of a session, whatever channel it came by ----
+# ---- controls: changes of a session, valid once engine.wire has parsed them ----
 
 
 @dataclass(frozen=True)
 class Weighted:
-    """A text and how much it counts beside others, above 0; only ratios matter."""
+    """A text and its weight among others, above 0; only ratios matter."""
 
     text: str
     weight: float = 1.0
 
 
+Prompts = tuple[Weighted, ...]
+
+
 @dataclass(frozen=True)
 class Prompt:
-    """A new text, or several that count by their weights.
+    """A new text, or several with weights.
 
-    `recondition` keeps the scene and re-squeezes ψ; `soft` does so in `transition_segments` steps from the
-    old text to the new; `cut` starts a new scene. `next` takes hold with the next segment that is made,
-    `now` on the screen at once: what is queued is dropped and made again."""
+    `recondition` keeps the scene and squeezes ψ again; `soft` does so in `transition_segments` steps from the
+    old text to the new; `cut` starts a new scene. `next` takes effect with the next segment that is made,
+    `now` at once: queued frames are dropped and made again."""
 
     text: str | tuple[Weighted, ...]
     how: How = "recondition"
@@ -48,7 +52,8 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Action:
-    """The action held from now on; None lets go, and the prompt's own motion counts again."""
+    """The action held from now on, one of the model's. None releases it, and the prompt's own motion counts
+    again."""
 
     action: str | None
 
@@ -65,7 +70,7 @@ class Resume:
 
 @dataclass(frozen=True)
 class Reset:
-    """Start again from the current prompt; a new seed gives another world."""
+    """Start again from the current prompt. A new seed gives another world."""
 
     seed: int | None = None
     when: When = "next"
@@ -73,7 +78,7 @@ class Reset:
 
 @dataclass(frozen=True)
 class Image:
-    """Cut to a scene that starts from this picture: (3, H, W) uint8 at the model's size."""
+    """Cut to a scene that starts from this picture: (3, H, W) uint8 of the model's size."""
 
     pixels: ByteArray
     when: When = "next"
@@ -81,7 +86,8 @@ class Image:
 
 @dataclass(frozen=True)
 class Rewind:
-    """Go back to what was on the screen `seconds` ago, as far as is kept, and go on from there at once."""
+    """Go back to what was on the screen `seconds` ago, or as far as is kept, and continue from there at
+    once."""
 
     seconds: float
 
@@ -91,20 +97,21 @@ ControlBody = Prompt | Action | Pause | Resume | Reset | Image | Rewind
 
 @dataclass(frozen=True)
 class Control:
-    """`id` is the sender's; a session answers each id once. After `expires_s` (monotonic clock) it is refused
-    as expired instead of taking effect."""
+    """`id` is the sender's; a session answers each id once. A control that would take effect after
+    `expires_s` (monotonic clock) is refused as expired."""
 
     id: str
     body: ControlBody
     expires_s: float | None = None
 
 
-# ---- from the runtime: what happened in a session ----
+# ---- events of the runtime ----
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """`received` at once, `applied` with the first segment and frame that show it, or `rejected`."""
+    """`received` at once, then `applied` with the first segment and frame that show the control; or
+    `rejected`."""
 
     session: str
     id: str
@@ -117,7 +124,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class SegmentReady:
-    """One generated segment. `due_s` is when its first frame is to be shown (monotonic clock); at `rate` 1
+    """One generated segment. `due_s` is when its first frame is to be shown (monotonic clock). At `rate` 1
     the others follow at the model's frame rate, at 0.5 half as fast."""
 
     session: str
@@ -127,15 +134,15 @@ class SegmentReady:
     due_s: float
     frames: ByteArray  # (F, H, W, 3) RGB
     timings_ms: dict[str, float] = field(default_factory=dict)  # denoise, decode, memory, total
-    lead_s: float = 0.0  # how far ahead of playout it was ready; negative means late
+    lead_s: float = 0.0  # how far ahead of playout the segment was ready; negative means late
     late_total: int = 0
-    speed: float = 1.0  # seconds of video that this session gets per second of generating
+    speed: float = 1.0  # seconds of video that the session receives per second of generating
     rate: float = 1.0
 
 
 @dataclass(frozen=True)
 class Discarded:
-    """What waits to be shown after `segment` is no longer wanted; what comes next is of `epoch`."""
+    """Frames after `segment` are no longer wanted. The next segment has the new `epoch`."""
 
     session: str
     epoch: int
@@ -144,8 +151,8 @@ class Discarded:
 
 @dataclass(frozen=True)
 class SegmentAwaited:
-    """The next segment will not be there in time: it is expected to be shown at `due_s` (monotonic clock).
-    None: none is made for now, the session is paused or unwatched."""
+    """The next segment will be late: it is expected to be shown at `due_s` (monotonic clock). None: no
+    segment is expected, since the session is paused or unwatched."""
 
     session: str
     due_s: float | None
@@ -154,9 +161,9 @@ class SegmentAwaited:
 
 
 @dataclass(frozen=True)
-class Buffering:
-    """The picture stands because the device needs longer: `resumes_in_s` from when this is told, the video is
-    expected to go on, at `rate`. `speed` is seconds of video per second of generating."""
+class Stall:
+    """The picture stalls because the device is slow. The video is expected to resume in `resumes_in_s`, at
+    `rate`. `speed` is seconds of video per second of generating."""
 
     speed: float
     rate: float
@@ -165,7 +172,8 @@ class Buffering:
 
 @dataclass(frozen=True)
 class SessionInfo:
-    """What an onlooker may know of a session."""
+    """What anybody who may watch a session may know of it. On the wire `buffering` means: stalled,
+    refilling."""
 
     id: str
     prompt: str
@@ -177,14 +185,15 @@ class SessionInfo:
     frame: int
     state_bytes: int
     viewers: int = 0
-    buffering: Buffering | None = None
-    past_bytes: int = 0  # what is kept at most for `now` and rewinding
+    buffering: Stall | None = None
+    past_bytes: int = 0  # upper bound of what is kept for `now` and rewinding
+    actions: tuple[str, ...] = ()  # the model's: what a control may hold
 
 
 @dataclass(frozen=True)
 class SessionClosed:
-    """The session is over; `code` is 'closed', or why it failed. One that was refused says for which `field`
-    of its opening, and when to try again, where that can be said."""
+    """The session is over; `code` is 'closed' or the reason. If its opening was refused, `field` is the field
+    at fault, and `retry_after_s` says when to try again; both only where they are known."""
 
     session: str
     code: str
@@ -194,29 +203,16 @@ class SessionClosed:
 
 
 @dataclass(frozen=True)
-class Exported:
-    """The answer to ExportSession: `data`, or None with the code and message of what prevented it."""
-
-    session: str
-    request: str
-    data: bytes | None
-    code: str | None = None
-    message: str | None = None
-
-
-@dataclass(frozen=True)
 class Capacity:
-    """How many sessions the device can serve in real time, as measured so far, how many there are, and the
-    share of the device's time that these take. Said when it changes by a session, and now and then."""
+    """How many sessions the device can serve in real time, as measured so far; how many are open; and the
+    share of the device's time that they take. Sent when a number changes, and at intervals."""
 
     sessions: int
     open: int
     load: float
 
 
-RuntimeEvent = (
-    Receipt | SegmentReady | Discarded | SegmentAwaited | SessionInfo | SessionClosed | Exported | Capacity
-)
+RuntimeEvent = Receipt | SegmentReady | Discarded | SegmentAwaited | SessionInfo | SessionClosed | Capacity
 
 
 # ---- gateway → worker ----
@@ -224,8 +220,9 @@ RuntimeEvent = (
 
 @dataclass(frozen=True)
 class OpenSession:
-    """A new video: from a prompt, maybe a picture; or from a snapshot; or a second future of an open session,
-    `fork_of`, from what it showed `rewind_s` ago. What a past has, prompt and seed, None keeps."""
+    """A new video: from a prompt and maybe a picture; from a snapshot; or a fork of the open session
+    `fork_of`, from what it showed `rewind_s` ago. A snapshot's or a fork's prompt and seed stay where these
+    are None."""
 
     session: str
     prompt: str | tuple[Weighted, ...] | None
@@ -234,135 +231,3 @@ class OpenSession:
     snapshot: bytes | None = None
     fork_of: str | None = None
     rewind_s: float = 0.0
-
-
-@dataclass(frozen=True)
-class ExportSession:
-    """Asks for a snapshot of what is on the screen (safetensors), or for the control log (JSON Lines);
-    answered by one Exported with the same `request`."""
-
-    session: str
-    request: str
-    what: Literal["snapshot", "log"]
-
-
-@dataclass(frozen=True)
-class SubmitControl:
-    session: str
-    control: Control
-
-
-@dataclass(frozen=True)
-class CloseSession:
-    session: str
-
-
-@dataclass(frozen=True)
-class SetViewers:
-    """How many watch, per codec ('vp8', 'h264'). Without viewers there is no encoding and soon no generation;
-    none at once where the session is `throttled`."""
-
-    session: str
-    viewers: dict[str, int]
-    throttled: bool = False
-
-
-@dataclass(frozen=True)
-class RequestKeyframe:
-    session: str
-    codec: str
-
-
-@dataclass(frozen=True)
-class Stop:
-    pass
-
-
-Command = OpenSession | SubmitControl | ExportSession | CloseSession | SetViewers | RequestKeyframe | Stop
-
-
-# ---- worker → gateway (and Receipt, SessionInfo, SessionClosed from above) ----
-
-
-@dataclass(frozen=True)
-class WorkerReady:
-    """The model is loaded and one segment has run. Latent and pixel geometry for the gateway."""
-
-    model: str
-    backend: str
-    height: int
-    width: int
-    fps: int
-    frames_per_segment: int
-    actions: tuple[str, ...]
-    state_bytes: int
-    max_sessions: int
-    segment_ms: float  # measured at warm-up, batch 1
-
-
-@dataclass(frozen=True)
-class WorkerFailed:
-    code: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Packet:
-    """One encoded frame for all viewers of a session. `sent_s` is when it left the encoder."""
-
-    session: str
-    codec: str
-    epoch: int
-    segment: int
-    frame: int
-    pts_90k: int
-    keyframe: bool
-    data: bytes
-
-
-@dataclass(frozen=True)
-class SegmentStats:
-    """The figures of one segment for panels and metrics, sent when its first frame is played."""
-
-    session: str
-    epoch: int
-    segment: int
-    frame: int
-    timings_ms: dict[str, float]
-    lead_ms: float
-    late_total: int
-    dropped_frames_total: int
-    state_bytes: int
-    encode_ms: float
-    speed: float = 1.0
-    rate: float = 1.0
-
-
-@dataclass(frozen=True)
-class Stalled:
-    """The picture of a session stalls, and for how long; or it goes on again (None)."""
-
-    session: str
-    buffering: Buffering | None
-
-
-@dataclass(frozen=True)
-class Hangs:
-    """One call of the device takes far longer than any before: for `for_s` now. None: it came back."""
-
-    for_s: float | None
-
-
-WorkerEvent = (
-    WorkerReady
-    | WorkerFailed
-    | Packet
-    | SegmentStats
-    | Stalled
-    | Receipt
-    | SessionInfo
-    | SessionClosed
-    | Exported
-    | Capacity
-    | Hangs
-)

@@ -8,9 +8,10 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from engine.types import Capacity, Receipt, SegmentStats, WorkerReady
+from engine.types import Capacity, Receipt
 from server.control.mqtt.bridge import MqttBridge
 from server.version import VERSION
+from server.worker.messages import SegmentStats, WorkerReady
 
 SECONDS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 SPEED = (0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)

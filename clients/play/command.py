@@ -24,13 +24,12 @@ from rich.live import Live
 from clients.command import OK, ClientParser, run
 from clients.errors import PlayError
 from clients.mix import mixed
-from clients.play.keys import HeldAction, Keys
+from clients.play.keys import HeldAction, Keys, actions_of_keys
 from clients.play.mqtt import Broker, Wire, broker_of, check_session, end
 from clients.play.screen import HOWS, WHENS, TerminalScreen, printable
 
 SERVER = "http://127.0.0.1:8080"
 BROKER = "mqtt://127.0.0.1:1883"
-ACTIONS = {"left": "left", "right": "right", "up": "jump", " ": "jump", "down": "idle"}
 MAX_PROMPT_BYTES = 2048
 TICK_S = 0.05
 REWIND_S = {"backspace": 5, "[": 5, "{": 30}
@@ -109,9 +108,10 @@ class TerminalClient:
                 self._command(key)
 
     def _command(self, key: str) -> None:
-        if key in ACTIONS:
-            if self._held.press(ACTIONS[key], time.monotonic()):
-                self._send("action", {"action": ACTIONS[key]}, ACTIONS[key])
+        action = actions_of_keys(self.screen.info.get("actions")).get(key)
+        if action is not None:
+            if self._held.press(action, time.monotonic()):
+                self._send("action", {"action": action}, action)
         elif key == "/":
             self.screen.editing, self.screen.notice = "", ""
         elif key == "p":

@@ -22,6 +22,19 @@ _CONTROLS = {
     "\x0e": "now",
 }
 
+USUAL = {"left": "left", "right": "right", "up": "jump", " ": "jump", "down": "idle"}
+
+
+def actions_of_keys(actions: object) -> dict[str, str]:
+    """Key → action for a model with these actions, as the session's state lists them. Usual actions have
+    their usual keys, others get free arrows and then digits. A server that lists none has the usual ones."""
+    if not isinstance(actions, list):
+        return USUAL
+    keys = {key: action for key, action in USUAL.items() if action in actions}
+    others = [str(action) for action in actions if action not in USUAL.values()]
+    free = [key for key in ("left", "right", "up", "down", *"123456789") if key not in keys]
+    return keys | dict(zip(free, others, strict=False))
+
 
 class Keys:
     """Decodes what a terminal sends: arrows, a few named keys, and characters in UTF-8."""

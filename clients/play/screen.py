@@ -14,11 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from clients.pace import pace
+from clients.play.keys import USUAL, actions_of_keys
 
 RECEIPTS = 9
 HOWS, WHENS = ("recondition", "soft", "cut"), ("next", "now")
 WORDS = {"recondition": "keep scene", "soft": "fade", "cut": "new scene"}
-HELP = "←→ walk  ↑ jump  ↓ stand  / prompt  [ back 5 s  { 30 s  p pause  r reset  q quit"
+ARROWS = {"left": "←", "right": "→", "up": "↑", "down": "↓", " ": "space"}
+USUAL_HELP = "←→ walk  ↑ jump  ↓ stand"
+HELP = "/ prompt  [ back 5 s  { 30 s  p pause  r reset  q quit"
 EDIT_HELP = "Enter send   Tab keep, fade or new scene   Ctrl+N at once   Esc cancel"
 
 
@@ -140,9 +143,14 @@ class TerminalScreen:
         return line
 
     def _help(self) -> Text:
-        return Text(
-            HELP if self.editing is None else EDIT_HELP, style="dim", no_wrap=True, overflow="ellipsis"
-        )
+        help_ = f"{self._action_help()}  {HELP}" if self.editing is None else EDIT_HELP
+        return Text(help_, style="dim", no_wrap=True, overflow="ellipsis")
+
+    def _action_help(self) -> str:
+        keys = actions_of_keys(self.info.get("actions"))
+        if set(keys.values()) == set(USUAL.values()):
+            return USUAL_HELP
+        return "  ".join(f"{ARROWS.get(key, key)} {printable(action)}" for key, action in keys.items())
 
 
 def printable(value: object) -> str:

@@ -1,4 +1,4 @@
-"""A model on disk: a folder with `manifest.json`, graphs and weights, checked byte for byte before anything
+"""A model on disk: a folder with `manifest.json`, graphs and weights. Every byte is checked before anything
 is loaded.
 
 manifest.json: {"format": 2, "spec": ModelSpec, "config": {...}, "files": {name: sha256}, "graphs": [Graph],
@@ -59,12 +59,12 @@ class Artifact:
 
     @property
     def fingerprint(self) -> str:
-        """Of weights, embeddings and tokenizer: the same for all graphs of a model."""
+        """Identifies weights, embeddings and tokenizer; the same for all graphs of a model."""
         hashes = [self.files.get(name, "") for name in NEEDED]
         return hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
 
     def graph(self, role: str, precision: str = "fp32") -> Graph:
-        """Raises ModelFilesError where there is none."""
+        """The graph of a role. Raises ModelFilesError if there is none."""
         for graph in self.graphs:
             if (graph.role, graph.precision) == (role, precision):
                 return graph
@@ -81,19 +81,19 @@ def sha256(path: Path) -> str:
 
 
 def again(folder: Path) -> str:
-    """The command that makes a folder's files anew, for an error's end."""
+    """The command that makes a folder's files again, for the end of an error message."""
     if folder == BUILT_IN:
         return f"`git checkout -- {folder}` restores it"
     return f"`psistream export onnx --run RUN --out {folder}` makes it again (full-size: --model, --weights)"
 
 
 def described(tensors: Iterable[Tensor]) -> list[dict[str, Any]]:
-    """Inputs or outputs of the step contract, as a manifest states them."""
+    """Inputs or outputs of the step contract, as a manifest lists them."""
     return [{"name": t.name, "dtype": t.dtype, "shape": [BATCH, *t.shape]} for t in tensors]
 
 
 def read_manifest(path: Path | None) -> tuple[Path, dict[str, Any]]:
-    """The manifest of a folder, of whatever format. Raises ModelFilesError."""
+    """The manifest of a folder, in any format version. Raises ModelFilesError."""
     folder = path or BUILT_IN
     manifest = folder / MANIFEST
     if not manifest.is_file():
@@ -116,7 +116,7 @@ def read_manifest(path: Path | None) -> tuple[Path, dict[str, Any]]:
 def open_artifact(path: Path | None, needs: Sequence[str] = NEEDED) -> Artifact:
     """Read the manifest and verify every file's hash; None means the model that comes with psistream.
 
-    Raises ModelFilesError naming the file and what mends it."""
+    Raises ModelFilesError, which names the file and the fix."""
     folder, data = read_manifest(path)
     manifest = folder / MANIFEST
     version = data["format"]
@@ -144,7 +144,7 @@ def open_artifact(path: Path | None, needs: Sequence[str] = NEEDED) -> Artifact:
 
 
 def check_files(folder: Path, files: Mapping[str, str]) -> None:
-    """Raises ModelFilesError where a listed file lacks, lies elsewhere, or holds other bytes."""
+    """Raises ModelFilesError if a listed file is missing, is elsewhere, or has other bytes."""
     manifest = folder / MANIFEST
     for name, expected in files.items():
         file = folder / name
@@ -162,7 +162,7 @@ def check_files(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def check_graph(folder: Path, spec: ModelSpec, files: Mapping[str, str], graph: Graph) -> None:
-    """Raises ModelFilesError where a graph is not the contract's, or points at a file nobody vouches for."""
+    """Raises ModelFilesError if a graph differs from the contract, or points at a file without a hash."""
     manifest = folder / MANIFEST
     if graph.file not in files:
         raise ModelFilesError(
@@ -202,7 +202,7 @@ def check_graph(folder: Path, spec: ModelSpec, files: Mapping[str, str], graph: 
 
 
 def zip_all(a: Sequence[Any], b: Sequence[Any]) -> Iterable[tuple[Any, Any]]:
-    """As zip, with None where one is shorter."""
+    """Like zip, with None where one sequence is shorter."""
     for n in range(max(len(a), len(b))):
         yield (a[n] if n < len(a) else None), (b[n] if n < len(b) else None)
 
@@ -222,7 +222,7 @@ def write_manifest(
     tools: Mapping[str, str] | None = None,
     evidence: Iterable[Mapping[str, Any]] = (),
 ) -> None:
-    """Hash every other file of the folder and write the manifest last, in one step."""
+    """Hash every other file of the folder, then write the manifest atomically."""
     found = sorted(f for f in folder.iterdir() if f.is_file() and f.name != MANIFEST)
     data = {
         "format": FORMAT,
@@ -237,7 +237,7 @@ def write_manifest(
 
 
 def replace(file: Path, text: str) -> None:
-    """Write a file so that whoever reads it sees all of the old or all of the new."""
+    """Write a file atomically: readers see all of the old text or all of the new."""
     new = file.with_name(f".{file.name}.new")
     new.write_text(text)
     new.replace(file)

@@ -1,5 +1,7 @@
-"""`auto`: the fastest backend that this machine and this model have, and one line in the log that says which
-and why not the others. Whoever names a backend gets that one or an error; this is the way to allow another.
+"""`auto`: the fastest backend that this machine and this model have.
+
+One line in the log says which one and why not the others. A backend that is named explicitly never falls back
+to another.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ ON_CPU = {"onnxruntime": "engine.backends.ort"}
 
 
 def load(path: Path | None) -> Backend:
-    """Raises what the last of them raises."""
+    """Raises what the last candidate raises."""
     return first(ON_DEVICE, ON_CPU, lambda module: module.load(path))
 
 
@@ -36,7 +38,7 @@ def _full(module: Any, name: str, folder: Path) -> Backend:
 
 
 def first(on_device: dict[str, str], on_cpu: dict[str, str], load_from: Callable[[Any], Backend]) -> Backend:
-    """The first that loads. What needs a device is not even imported where there is none."""
+    """The first that loads. Without a device, what needs one is not even imported."""
     reasons: list[str] = []
     try:
         cuda_device()

@@ -1,20 +1,36 @@
-"""What a backend is: something that runs the roles of the step contract on numpy arrays.
+"""The interface of backends: they run the roles of the step contract on numpy arrays.
 
-A backend knows shapes and devices; it does not know sessions, time or prompts as text.
+A backend knows shapes and devices. Sessions and time are unknown to it, and prompts are only text to
+tokenize.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
 from engine.errors import BackendError, OutOfMemory
 from engine.model.signature import ModelSpec
+from engine.types import FloatArray
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 SHORT = ("out of memory", "allocate memory", "not enough memory", "bad allocation", "bad_alloc")
+
+
+class Sampler(Protocol):
+    """Takes one draft from noise to a clean segment. One of higher order remembers its last steps, so each
+    draft has its own. Legend: K steps; x and velocities (B, W, C, h, w)."""
+
+    @property
+    def times(self) -> Sequence[float]:
+        """t before each of the K steps, and 1."""
+        ...
+
+    def step(self, k: int, x: FloatArray, velocity: FloatArray) -> FloatArray:
+        """x at times[k] and the model's velocity there → x at times[k + 1]."""
+        ...
 
 
 class Backend(Protocol):
@@ -22,7 +38,7 @@ class Backend(Protocol):
 
     name: str
     spec: ModelSpec
-    fingerprint: str  # of the weights: the same on every backend, another for another training
+    fingerprint: str  # of the weights; the same on every backend, different after another training
 
     def run(self, role: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         """Run `role` (engine.model.signature) on batched inputs. Raises BackendError."""
@@ -32,16 +48,20 @@ class Backend(Protocol):
         """Text → ids (L,) int64 and mask (L,) float32, truncated to the model's length."""
         ...
 
+    def sampler(self, steps: int) -> Sampler:
+        """A fresh sampler of `steps` steps, the one that the spec names."""
+        ...
+
     def close(self) -> None:
         """Free the device. Idempotent."""
         ...
 
 
 def failure(role: str, error: Exception) -> BackendError:
-    """A library's error in our words: OutOfMemory where a smaller batch may go through. Libraries have no
-    type for it in common, and none that can be named without importing them."""
-    said = f"{role}: {error}"
+    """A library's error as one of ours; OutOfMemory if a smaller batch may succeed. It is recognised by its
+    text, since libraries share no type for it, and naming theirs would import them."""
+    text = f"{role}: {error}"
     short = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if short or any(words in said.lower() for words in SHORT):
-        return OutOfMemory(said, field=role)
-    return BackendError(said)
+    if short or any(words in text.lower() for words in SHORT):
+        return OutOfMemory(text, field=role)
+    return BackendError(text)

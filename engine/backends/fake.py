@@ -1,11 +1,11 @@
 """A deterministic stand-in for a model: cheap arithmetic behind the whole step contract.
 
-For tests, demos and benchmarks of what surrounds a model: it can be told what calls cost, and to fail. It
-honours names, shapes and dtypes strictly, and its pictures show what went in:
-the background has the colour of the prompt, stripes shift with the camera (left, right), a block jumps,
-the band on top is ψ, the ground's texture is the noise. ψ and history are order-sensitive: a runtime that
-mixes up steps or sessions is seen. Each row of a batch is computed alone, so results never depend on
-company. It knows nothing of sessions or time.
+For tests, demos and benchmarks of everything around a model. Costs and failures of calls can be set. Names,
+shapes and dtypes are checked strictly. Its pictures show the inputs: the background has the colour of the
+prompt, stripes shift with the camera (left, right), a block jumps, the band at the top is ψ, the ground's
+texture is the noise. ψ and history are order-sensitive, so a runtime that mixes up steps or sessions is
+visible. Each row of a batch is computed alone, so results never depend on the batch. Sessions and time are
+unknown here.
 
 Legend: B batch, W latent frames, C channels, h w latent size, F pixel frames per latent, H W pixels, D width.
 Latent channels: 0-2 colour, 3 camera (periods), 4 jump, 5 ψ, 7 history, 8 index, 9 sigma, 10 anchor, the rest
@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backends.base import Arrays
+from engine.backends.euler import Euler, euler
 from engine.backends.fake_device import FakeDevice, read_settings
 from engine.errors import BackendError
 from engine.model.signature import ModelSpec, Tensor, signature
@@ -69,7 +71,7 @@ Row = dict[str, npt.NDArray[Any]]
 
 
 class FakeBackend(FakeDevice):
-    """`told` is what the device costs and when it fails: see FakeDevice."""
+    """`told` sets the device's costs and failures: see FakeDevice."""
 
     name, fingerprint = "fake", "arithmetic"
 
@@ -117,6 +119,9 @@ class FakeBackend(FakeDevice):
             ids[i] = 1 + special.index(word) if word in special else hashed
             mask[i] = 1.0
         return ids, mask
+
+    def sampler(self, steps: int) -> Euler:
+        return euler(self.spec, steps)
 
     def close(self) -> None:
         self.closed = True
@@ -214,7 +219,7 @@ class FakeBackend(FakeDevice):
         return {"frames": np.concatenate(frames), "state_next": last.copy()}
 
     def _draw(self, last: FloatArray, latent: FloatArray) -> ByteArray:
-        """(F, 3, H, W) from the latent frame before to this one."""
+        """(F, 3, H, W): the frames from the last latent frame to this one."""
         s, n = self.spec, self.spec.frames_per_latent
         level = np.nan_to_num(latent)
         rows = np.arange(s.height) * s.latent_height // s.height
@@ -245,13 +250,15 @@ class FakeBackend(FakeDevice):
 
 def load(path: Path | None = None) -> FakeBackend:
     """Like the other backends' `load`. There is no model to read, but a `fake.json` makes the device slow or
-    faulty: `{"delay_s": 0.5, "jitter": 0.2}` takes a second for half a second of video. Raises
-    ModelFilesError."""
-    return FakeBackend() if path is None else FakeBackend(**read_settings(path / "fake.json"))
+    faulty: `{"delay_s": 0.5, "jitter": 0.2}` takes a second for half a second of video. `actions` gives the
+    model other actions. Raises ModelFilesError."""
+    settings = {} if path is None else read_settings(path / "fake.json")
+    actions = settings.pop("actions", FAKE_SPEC.actions)
+    return FakeBackend(replace(FAKE_SPEC, actions=actions), **settings)
 
 
 def _check(role: str, kind: str, tensors: tuple[Tensor, ...], arrays: Arrays) -> int:
-    """The batch size; raises BackendError where names, shapes or dtypes break the contract."""
+    """The batch size. Raises BackendError if names, shapes or dtypes break the contract."""
     if {t.name for t in tensors} != set(arrays):
         raise BackendError(
             f"{role}: {kind}s are {sorted(arrays)}, must be {[t.name for t in tensors]}", field=role

@@ -1,6 +1,6 @@
-"""What the fake's calls pretend to cost, and how they fail: told in Python, or by a `fake.json`.
+"""Costs and failures of the fake's calls, set in Python or by a `fake.json`.
 
-It knows no arrays: roles, rows and seconds only.
+It deals with roles, rows and seconds; arrays are unknown here.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ MOST = {"delay_s": 600.0, "jitter": 1.0, "hang_s": 600.0} | dict.fromkeys(COUNTS
 
 
 class FakeDevice:
-    """A call takes what `costs` says of its role: seconds for the call, and for each of its rows; `denoise`
-    takes `delay_s` in addition. All of it more or less by up to the share `jitter`, the same in every run.
-    It is slept, or whatever `sleep` does.
+    """A call takes the time that `costs` gives for its role: seconds per call, and per row. `denoise` takes
+    `delay_s` in addition. Times vary by up to the share `jitter`, in the same way in every run. They are
+    spent by `sleep`.
 
-    After `fail_after` calls of `denoise` each one fails; the one after `hang_after` takes `hang_s` more; with
-    more than `most_rows` memory runs out."""
+    After `fail_after` calls of `denoise` each further one fails. The one after `hang_after` takes `hang_s`
+    longer. With more than `most_rows` rows memory runs out."""
 
     def __init__(
         self,
@@ -48,11 +48,11 @@ class FakeDevice:
         self._sleep = sleep
 
     def sleep_by(self, sleep: Callable[[float], object]) -> None:
-        """Let time pass otherwise from now on, such as on a pretended clock."""
+        """Spend time by `sleep` from now on, for instance on a simulated clock."""
         self._sleep = sleep
 
     def called(self, role: str, rows: int) -> None:
-        """Count it, take its time. Raises BackendError where it was told to."""
+        """Count the call and take its time. Raises BackendError if the settings say so."""
         calls = self.calls[role] = self.calls.get(role, 0) + 1
         denoises = role == "denoise"
         call_s, row_s = self.costs.get(role, (0.0, 0.0))
@@ -73,19 +73,23 @@ class FakeDevice:
 
 
 def read_settings(file: Path) -> dict[str, Any]:
-    """FakeDevice's arguments from JSON; {} where there is no such file. Raises ModelFilesError."""
+    """FakeDevice's arguments, and `actions`, from JSON; {} without a file. Raises ModelFilesError."""
     if not file.exists():
         return {}
     try:
         said: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         costs = {str(role): (float(call), float(row)) for role, (call, row) in said.pop("costs", {}).items()}
+        names = said.pop("actions", None)
+        actions = {} if names is None else {"actions": tuple(names)}
         fits = [0 <= float(value) <= MOST[name] for name, value in said.items()]
         fits += [0 <= cost <= MOST["delay_s"] for pair in costs.values() for cost in pair]
+        fits += [isinstance(name, str) and 0 < len(name) <= 64 for name in names or ["any"]]
         if not all(fits):
             raise ValueError
-        return said | {name: int(said[name]) for name in COUNTS if name in said} | {"costs": costs}
+        return said | actions | {name: int(said[name]) for name in COUNTS if name in said} | {"costs": costs}
     except (OSError, ValueError, TypeError, AttributeError, KeyError):
         raise ModelFilesError(
-            f"{file} must be JSON like {MOST}, at most that; costs: for a role [seconds per call, per row]",
+            f"{file} must be JSON like {MOST}, at most that; costs: for a role [seconds per call, per row]; "
+            "actions: a list of names",
             field="model",
         ) from None

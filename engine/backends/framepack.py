@@ -1,7 +1,7 @@
-"""The full-size model in PyTorch: a converted checkpoint and its companions, on a GPU where there is one.
+"""The full-size model in PyTorch: a converted checkpoint and its companions, on a GPU if there is one.
 
-`folder` is what `psistream convert` wrote, with the companions' folders beside it (docs/full-size.md). bf16
-on a GPU, fp32 on a CPU. It knows no sessions.
+`folder` is the output of `psistream convert`, with the companions' folders beside it (docs/full-size.md).
+bf16 on a GPU, fp32 on a CPU. Sessions are unknown here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CONFIG = "config.json"
 
 
 def load(name: str, folder: Path) -> TorchBackend:
-    """Raises InvalidInput for another model's name, ModelFilesError for what is missing or does not fit."""
+    """Raises InvalidInput for another model's name, ModelFilesError for missing or unfitting files."""
     known = [n for n, p in PRESETS.items() if p.config.hunyuan and p.config.packing.order == "f1"]
     if name not in known:
         why = "; F0 makes a video's end first, so it has no live one" if name.endswith("-f0") else ""
@@ -62,8 +62,8 @@ def load(name: str, folder: Path) -> TorchBackend:
 
 
 def fingerprint(folder: Path) -> str:
-    """Of configuration and weights: of each shard its size, header and first numbers, since reading 25 GB
-    through takes minutes."""
+    """Identifies configuration and weights, by size, header and first numbers of each shard: reading all 25
+    GB would take minutes."""
     found = hashlib.sha256((folder / CONFIG).read_bytes())
     for file in sorted(folder.glob("model*.safetensors")):
         with file.open("rb") as shard:
@@ -93,7 +93,7 @@ def read_config(folder: Path, name: str) -> tuple[ModelConfig, Serve]:
 
 
 def fits(config: ModelConfig, companions: Companions) -> None:
-    """Raises ModelFilesError where a companion has other sizes than the transformer asks for."""
+    """Raises ModelFilesError if a companion's sizes are not those that the transformer needs."""
     m, h, text, image = config.memory, config.hunyuan, companions.text, companions.image
     assert h is not None  # read_config
     for part, what, has, needs in (
@@ -108,7 +108,7 @@ def fits(config: ModelConfig, companions: Companions) -> None:
 
 
 def load_dit(folder: Path, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> MemoryPackDiT:
-    """Tensor by tensor straight onto the device, so that no second copy exists. Strict."""
+    """Loads tensor by tensor straight onto the device, so that no second copy exists. Strict."""
     with torch.device("meta"):
         dit = MemoryPackDiT(config)
     load_weights(dit, folder, device, lambda name, tensor: dtype)

@@ -1,7 +1,7 @@
 """Which files an ONNX graph points into, read from its bytes without the onnx library.
 
-A graph's weights may lie in other files, by a path that stands in the graph. Serving checks those paths
-before any library follows them. Only the fields of the format that lead to tensors are read.
+A graph may name other files that hold its weights. Serving checks these paths before any library follows
+them. Only the fields of the format that lead to tensors are read.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Field(NamedTuple):
 
 
 def locations(data: bytes) -> set[str]:
-    """The paths of a model's external data. Raises ValueError for what is no ONNX file."""
+    """The paths of a model's external data. Raises ValueError if `data` is no ONNX file."""
     try:
         return set(_walk(memoryview(data), "model", 0))
     except IndexError:
@@ -51,7 +51,7 @@ def _walk(data: memoryview, kind: str, depth: int) -> Iterator[str]:
 
 
 def _fields(data: memoryview) -> Iterator[Field]:
-    """A message's fields, as protobuf writes them."""
+    """The fields of a protobuf message."""
     at = 0
     while at < len(data):
         tag, at = _varint(data, at)

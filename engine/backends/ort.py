@@ -15,6 +15,7 @@ import onnxruntime as ort
 
 from engine.backends.artifact import TOKENIZER, Artifact, open_artifact
 from engine.backends.base import Arrays, failure
+from engine.backends.euler import Euler, euler
 from engine.backends.tokenizer import PromptTokenizer
 from engine.errors import ModelFilesError
 from engine.model.signature import Role, signature
@@ -52,12 +53,15 @@ class OrtBackend:
         except Exception as e:  # as above
             raise failure(role, e) from e
 
+    def sampler(self, steps: int) -> Euler:
+        return euler(self.spec, steps)
+
     def close(self) -> None:
         self._sessions = {}
 
 
 def _check(role: str, expected: Role, session: ort.InferenceSession) -> None:
-    """Refuse a graph whose inputs or outputs are not the contract's."""
+    """Raises ModelFilesError for a graph whose inputs or outputs differ from the contract."""
     for kind, tensors, nodes in (
         ("input", expected.inputs, session.get_inputs()),
         ("output", expected.outputs, session.get_outputs()),

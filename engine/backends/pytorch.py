@@ -1,6 +1,7 @@
-"""PyTorch, eager: the reference that every other backend is compared with, and what runs the full-size model.
+"""PyTorch, eager: the reference that every other backend is compared with, and the runner of full-size
+models.
 
-Slow to import, exact to read."""
+Slow to import, easy to read."""
 
 from __future__ import annotations
 
@@ -14,8 +15,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from engine.backends.artifact import EMBEDDINGS, TOKENIZER, WEIGHTS, Artifact, open_artifact
-from engine.backends.base import Arrays, failure
+from engine.backends.base import Arrays, Sampler, failure
+from engine.backends.euler import Euler
 from engine.backends.tokenizer import PromptTokenizer
+from engine.companions.unipc import UniPC
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.signature import ModelSpec, signature
 from engine.model.wander.world_model import WorldModel, WorldModelConfig
@@ -45,8 +48,14 @@ def load_model(artifact: Artifact) -> WorldModel:
 
 
 def tensor(x: npt.NDArray[Any]) -> torch.Tensor:
-    """On the array's own memory where PyTorch may write there; it wants that even for what it only reads."""
+    """A tensor on the array's own memory if that is writeable, which PyTorch requires even for reading; else
+    a copy."""
     return torch.from_numpy(x if x.flags.writeable else x.copy())
+
+
+def make_sampler(spec: ModelSpec, steps: int) -> Sampler:
+    """The sampler that the spec names. Raises Unavailable for UniPC without diffusers."""
+    return UniPC(steps, spec.shift) if spec.sampler == "unipc" else Euler(steps, spec.shift)
 
 
 class TorchBackend:
@@ -76,6 +85,9 @@ class TorchBackend:
             raise failure(role, e) from e
         outputs = out if isinstance(out, tuple) else (out,)
         return {o.name: x.cpu().numpy() for o, x in zip(names.outputs, outputs, strict=True)}
+
+    def sampler(self, steps: int) -> Sampler:
+        return make_sampler(self.spec, steps)
 
     def close(self) -> None:
         self.modules = {}

@@ -1,4 +1,4 @@
-"""Backends by name. Imports an implementation only when it is asked for: serving never loads torch."""
+"""Backends by name. An implementation is imported only when it is requested, so serving never loads torch."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ BUILT_IN = "wander"
 
 def load_backend(name: str, model: str | Path | None = None, weights: Path | None = None) -> Backend:
     """`model` is a name, or the folder of an exported model; None is the model that comes with psistream.
-    `weights` is the folder of a full-size model; what can't run it leaves it to PyTorch.
+    `weights` is the folder of a full-size model; backends that cannot run it leave it to PyTorch.
 
-    Raises InvalidInput for names that there are not, ModelFilesError for missing or corrupt files,
+    Raises InvalidInput for unknown names, ModelFilesError for missing or corrupt files,
     Unavailable for a library that is not installed."""
     if name not in MODULES:
         raise InvalidInput(f"unknown backend {name!r}; choose one of {', '.join(MODULES)}", field="backend")

@@ -1,4 +1,4 @@
-"""Prompts to token ids, the same for every backend: the tokenizer file that comes with the embeddings."""
+"""Prompts → token ids, the same for every backend, by the tokenizer file beside the embeddings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PromptTokenizer:
         self.length = length
 
     def __call__(self, text: str) -> tuple[IntArray, FloatArray]:
-        """Lower-cased word pieces without special tokens: ids (L,), mask (L,). What is too long is cut."""
+        """Lower-cased word pieces without special tokens: ids (L,), mask (L,). Long prompts are truncated."""
         found = self._tokenizer.encode(text, add_special_tokens=False).ids[: self.length]
         ids, mask = np.zeros(self.length, np.int64), np.zeros(self.length, np.float32)
         ids[: len(found)], mask[: len(found)] = found, 1

@@ -19,11 +19,11 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from engine.backends.registry import load_backend
 from engine.commands.model_options import add_model
 from engine.commands.runner import INTERRUPTED, OK, Parser, check_output, run
-from engine.config import MAX_SEED
 from engine.images import read_image
 from engine.runtime.offline import segments
 from engine.script import parse_script
 from engine.video import Mp4Writer
+from engine.wire.fields import MAX_SEED
 
 MAX_SECONDS = 24 * 3600.0
 

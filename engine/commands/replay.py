@@ -17,7 +17,8 @@ from engine.backends.registry import load_backend
 from engine.commands.model_options import add_model
 from engine.commands.runner import OK, Parser, check_output, reason, run
 from engine.errors import InvalidInput
-from engine.runtime.log.reader import MOST_SEGMENTS, Log, read_log
+from engine.runtime.log.header import MOST_SEGMENTS
+from engine.runtime.log.reader import Log, read_log
 from engine.runtime.session.replay import replay
 from engine.video import Mp4Writer
 
@@ -46,8 +47,8 @@ def _replay(args: argparse.Namespace) -> int:
 
 def _play(args: argparse.Namespace, log: Log, backend: Backend) -> int:
     spec, digest = backend.spec, hashlib.sha256()
-    end = log.begin.segment + args.segments if args.segments else log.segments
-    if end <= log.begin.segment:
+    end = log.start.segment + args.segments if args.segments else log.segments
+    if end <= log.start.segment:
         raise InvalidInput(
             f"{args.log}: the log holds no segments yet; say how many to make with --segments",
             field="segments",

@@ -22,6 +22,8 @@ from engine.types import (
     SegmentReady,
     SessionClosed,
 )
+from engine.wire.controls import control_json
+from engine.wire.parse import parse_control, parse_new_session
 
 SESSION = "video"
 
@@ -41,15 +43,15 @@ def segments(
     clock = _JumpingClock()
     events: deque[RuntimeEvent] = deque()
     engine = Engine(backend, RuntimeConfig(max_sessions=1), events.append, clock)
-    pending = deque(enumerate(sorted(script, key=lambda entry: entry.at_s)))
+    pending = deque((entry.at_s, _control(entry)) for entry in sorted(script, key=lambda entry: entry.at_s))
     segment_s, made = backend.spec.segment_s, 0
     try:
-        engine.open(OpenSession(SESSION, prompt, seed, image))
+        opening = parse_new_session({"prompt": prompt, "seed": seed})[0]
+        engine.open(OpenSession(SESSION, opening.prompt, opening.seed, image))
         engine.set_watched(SESSION, True)
         while True:
-            while pending and pending[0][1].at_s < (made + 0.5) * segment_s:
-                number, entry = pending.popleft()
-                engine.submit(SESSION, Control(str(number), entry.body))
+            while pending and pending[0][0] < (made + 0.5) * segment_s:
+                engine.submit(SESSION, pending.popleft()[1])
             clock.jump(engine.step())
             while events:
                 match events.popleft():
@@ -64,6 +66,13 @@ def segments(
                         pass
     finally:
         engine.close()
+
+
+def _control(entry: Entry) -> Control:
+    try:
+        return parse_control(control_json(entry.body))
+    except InvalidInput as error:
+        raise InvalidInput(f"script: {error.message}", field="script") from None
 
 
 class _JumpingClock:

@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-from engine.backends.base import Arrays, Backend
+from engine.backends.base import Arrays, Backend, Sampler
 from engine.evaluation.bench import Model
 from engine.model.wander.autoencoder import Autoencoder
 from engine.runtime.offline import segments
@@ -27,6 +27,9 @@ class _WithSteps:
 
     def tokenize(self, text: str) -> tuple[Any, Any]:
         return self._backend.tokenize(text)
+
+    def sampler(self, steps: int) -> Sampler:
+        return self._backend.sampler(steps)
 
     def close(self) -> None:
         pass

@@ -1,33 +1,28 @@
-"""The messages that clients send, as pydantic models: a control each, and what opens a session.
+"""Controls as the wire has them, and as engine.types has them. The one schema of every channel and of logs.
 
-A model knows what is valid and which noun of engine.types it stands for; it reads no bytes and words
-no errors.
+Each pydantic model knows what is valid and which body of engine.types it stands for. Nothing here reads bytes
+(engine.wire.parse does) or words errors (engine.wire.faults). Whether the model can do what is asked, the
+session decides, except that `check_action` may be called by anyone who knows the model's actions.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
-from typing import Annotated, Literal, Self
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
 
 from engine import types as nouns
 from engine.errors import InvalidInput
-from engine.types import ByteArray, ControlBody
+from engine.images import encode_png
+from engine.types import ByteArray, ControlBody, Prompts
+from engine.wire import fields
 from engine.wire.fields import (
-    BACK_RULE,
-    ID_RULE,
     MAX_PROMPTS,
     MAX_TEXT_BYTES,
-    PROMPTS_RULE,
-    SEED_RULE,
-    SNAPSHOT_RULE,
-    TEXT_RULE,
-    ActionName,
-    Back,
-    FileData,
     How,
     ImageData,
     MessageId,
@@ -39,35 +34,55 @@ from engine.wire.fields import (
     When,
 )
 
-ImageDecoder = Callable[
-    [bytes], ByteArray
-]  # PNG/JPEG/WebP → (3, H, W) uint8 at the model's size, or InvalidInput
+# PNG, JPEG or WebP → (3, H, W) uint8 at the model's size. Raises InvalidInput.
+ImageDecoder = Callable[[bytes], ByteArray]
 
 
-class _Message(BaseModel):
+def fault(field: str, text: str) -> PydanticCustomError:
+    """A fault of a whole message, reported as that of one field."""
+    return PydanticCustomError("plain", text, {"field": field})
+
+
+class Message(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class _ControlMessage(_Message):
-    id: MessageId | None = Field(default=None, description=ID_RULE)
+class ControlFields(Message):
+    id: MessageId | None = Field(default=None, description=fields.ID_RULE)
 
 
-class WeightedText(_Message):
-    """One of several prompts that count together."""
+class WeightedText(Message):
+    """One of several prompts that are mixed."""
 
     text: Text
     weight: Weight = 1.0
 
 
-class PromptMessage(_ControlMessage):
-    """A new text, or several that count by their weights. `recondition` keeps the scene, `soft` changes it
-    bit by bit, `cut` starts a new one."""
+def _check_sizes(prompts: list[WeightedText]) -> list[WeightedText]:
+    size = sum(len(prompt.text.encode()) for prompt in prompts)
+    if size > MAX_TEXT_BYTES:
+        raise fault("prompts", f"has {size} bytes of text, at most {MAX_TEXT_BYTES} are allowed: shorten it")
+    return prompts
+
+
+WeightedTexts = Annotated[
+    list[WeightedText],
+    Field(min_length=1, max_length=MAX_PROMPTS, description=fields.PROMPTS_RULE),
+    AfterValidator(_check_sizes),
+]
+
+
+def weighted(texts: Sequence[WeightedText]) -> Prompts:
+    return tuple(nouns.Weighted(part.text, part.weight) for part in texts)
+
+
+class PromptMessage(ControlFields):
+    """A new text, or several with weights. `recondition` keeps the scene, `soft` changes it gradually, `cut`
+    starts a new one."""
 
     type: Literal["prompt"]
-    text: Text | None = Field(default=None, description=TEXT_RULE)
-    prompts: list[WeightedText] | None = Field(
-        default=None, min_length=1, max_length=MAX_PROMPTS, description=PROMPTS_RULE
-    )
+    text: Text | None = Field(default=None, description=fields.TEXT_RULE)
+    prompts: WeightedTexts | None = Field(default=None, description=fields.PROMPTS_RULE)
     how: How = "recondition"
     when: When = "next"
     transition_segments: Transition = 4
@@ -75,32 +90,27 @@ class PromptMessage(_ControlMessage):
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
         if self.prompts is None and self.text is None:
-            raise _fault("text", f"is missing: it must be {TEXT_RULE}")
+            raise fault("text", f"is missing: it must be {fields.TEXT_RULE}")
         if self.prompts is not None and self.text is not None:
-            raise _fault("prompts", "stands instead of text: send one of them")
-        size = sum(len(prompt.text.encode()) for prompt in self.prompts or [])
-        if size > MAX_TEXT_BYTES:
-            raise _fault(
-                "prompts", f"has {size} bytes of text, at most {MAX_TEXT_BYTES} are allowed: shorten it"
-            )
+            raise fault("prompts", "cannot be combined with text: send one of them")
         return self
 
     def body(self, decode_image: ImageDecoder | None) -> ControlBody:
-        weighted = tuple(nouns.Weighted(prompt.text, prompt.weight) for prompt in self.prompts or [])
-        return nouns.Prompt(self.text or weighted, self.how, self.when, self.transition_segments)
+        text = self.text or weighted(self.prompts or [])
+        return nouns.Prompt(text, self.how, self.when, self.transition_segments)
 
 
-class ActionMessage(_ControlMessage):
-    """The action held from now on; null lets go."""
+class ActionMessage(ControlFields):
+    """The action held from now on; null releases it."""
 
     type: Literal["action"]
-    action: ActionName | None = Field(description='"left", "right", "jump", "idle" or null')
+    action: fields.ActionName | None = Field(description=fields.ACTION_RULE)
 
     def body(self, decode_image: ImageDecoder | None) -> ControlBody:
         return nouns.Action(action=self.action)
 
 
-class PauseMessage(_ControlMessage):
+class PauseMessage(ControlFields):
     """Stop the video where it is."""
 
     type: Literal["pause"]
@@ -109,8 +119,8 @@ class PauseMessage(_ControlMessage):
         return nouns.Pause()
 
 
-class ResumeMessage(_ControlMessage):
-    """Go on after a pause."""
+class ResumeMessage(ControlFields):
+    """Continue after a pause."""
 
     type: Literal["resume"]
 
@@ -118,18 +128,18 @@ class ResumeMessage(_ControlMessage):
         return nouns.Resume()
 
 
-class ResetMessage(_ControlMessage):
-    """Start again from the current prompt; another seed gives another world."""
+class ResetMessage(ControlFields):
+    """Start again from the current prompt. Another seed gives another world."""
 
     type: Literal["reset"]
-    seed: Seed | None = Field(default=None, description=SEED_RULE)
+    seed: Seed | None = Field(default=None, description=fields.SEED_RULE)
     when: When = "next"
 
     def body(self, decode_image: ImageDecoder | None) -> ControlBody:
         return nouns.Reset(seed=self.seed, when=self.when)
 
 
-class ImageMessage(_ControlMessage):
+class ImageMessage(ControlFields):
     """Cut to a scene that starts from this picture. HTTP only."""
 
     type: Literal["image"]
@@ -140,47 +150,14 @@ class ImageMessage(_ControlMessage):
         return nouns.Image(pixels=pixels_of(self.data, decode_image, field="data"), when=self.when)
 
 
-class RewindMessage(_ControlMessage):
-    """Back to what was on the screen so many seconds of video ago, and on from there at once."""
+class RewindMessage(ControlFields):
+    """Go back to what was on the screen `seconds` of video ago, and continue from there at once."""
 
     type: Literal["rewind"]
     seconds: Seconds
 
     def body(self, decode_image: ImageDecoder | None) -> ControlBody:
         return nouns.Rewind(seconds=self.seconds)
-
-
-class PingMessage(_ControlMessage):
-    """Data channel only: answered by a pong with the same id, to measure the way there and back."""
-
-    type: Literal["ping"]
-
-
-class NewSession(_Message):
-    """Body of POST /v1/sessions; `image` is base64 like `data` of an image control. With a `snapshot` it goes
-    on from there, and what is left out stays as it was."""
-
-    prompt: Text | None = Field(default=None, description=TEXT_RULE)
-    seed: Seed | None = Field(default=None, description=SEED_RULE)
-    image: ImageData | None = Field(default=None, description="a PNG, JPEG or WebP file in base64")
-    snapshot: FileData | None = Field(default=None, description=SNAPSHOT_RULE)
-
-    @model_validator(mode="after")
-    def _has_a_beginning(self) -> Self:
-        if self.prompt is None and self.snapshot is None:
-            raise _fault("prompt", f"is missing: it must be {TEXT_RULE}")
-        if self.image is not None and self.snapshot is not None:
-            raise _fault("image", "begins a scene and snapshot goes on with one: send one of them")
-        return self
-
-
-class Fork(_Message):
-    """Body of POST /v1/sessions/{id}/fork: from what was on the screen `rewind_s` ago. What is left out stays
-    as it was."""
-
-    rewind_s: Back = Field(default=0.0, description=BACK_RULE)
-    prompt: Text | None = Field(default=None, description=TEXT_RULE)
-    seed: Seed | None = Field(default=None, description=SEED_RULE)
 
 
 ControlMessage = (
@@ -198,15 +175,50 @@ CONTROL_MODELS: dict[str, type[ControlMessage]] = {
 CONTROLS: TypeAdapter[ControlMessage] = TypeAdapter(Annotated[ControlMessage, Field(discriminator="type")])
 
 
+def at_once(body: ControlBody) -> bool:
+    """Whether the control invalidates frames that are queued or in progress."""
+    return isinstance(body, nouns.Rewind) or getattr(body, "when", "next") == "now"
+
+
+def check_action(action: str | None, actions: Sequence[str], field: str = "action") -> None:
+    """Raises InvalidInput unless `action` is None or one of the model's."""
+    if action is not None and action not in actions:
+        raise InvalidInput(f"{field} must be one of {', '.join(actions)} or null", field=field)
+
+
+def control_json(body: ControlBody) -> dict[str, Any]:
+    """The message that stands for `body`, with every field that its type has."""
+    match body:
+        case nouns.Prompt(text=text):
+            texts = {"text": text} if isinstance(text, str) else {"prompts": prompts_json(text)}
+            over = body.transition_segments
+            return {
+                "type": "prompt",
+                **texts,
+                "how": body.how,
+                "when": body.when,
+                "transition_segments": over,
+            }
+        case nouns.Image(pixels=pixels):
+            return {"type": "image", "data": image_json(pixels), "when": body.when}
+        case _:
+            return {"type": type(body).__name__.lower(), **asdict(body)}
+
+
+def prompts_json(prompts: Prompts) -> list[dict[str, Any]]:
+    return [asdict(prompt) for prompt in prompts]
+
+
+def image_json(pixels: ByteArray) -> str:
+    """(3, H, W) → a PNG in base64."""
+    return base64.b64encode(encode_png(pixels)).decode()
+
+
 def pixels_of(data: str, decode_image: ImageDecoder | None, *, field: str) -> ByteArray:
+    """Raises InvalidInput for data that is no picture, or where no picture can be sent."""
     if decode_image is None:
         raise InvalidInput("image controls go over HTTP only: POST /v1/sessions/{id}/controls", field="type")
     try:
         return decode_image(base64.b64decode(data))
     except InvalidInput as error:
         raise InvalidInput(error.message, field=error.field or field) from None
-
-
-def _fault(field: str, text: str) -> PydanticCustomError:
-    """Of a message as a whole, told as that of one field."""
-    return PydanticCustomError("plain", text, {"field": field})

@@ -1,6 +1,6 @@
-"""JSON from strangers: size, depth, duplicate keys, encoding and numbers checked before anything looks at it.
+"""JSON from strangers: size, depth, duplicate keys, encoding and numbers are checked before anything else.
 
-It doesn't know what the message means. Every fault is an InvalidInput in plain words.
+What a message means is unknown here. Every fault is an InvalidInput in plain words.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ MAX_DEPTH = 8
 
 
 def load_object(raw: bytes | str | dict[str, Any], max_bytes: int) -> dict[str, Any]:
-    """The JSON object in `raw`. A dict that was parsed elsewhere gets the checks that still make sense."""
+    """The JSON object in `raw`. A dict, parsed elsewhere, is checked as far as possible. Raises
+    InvalidInput."""
     if isinstance(raw, dict):
         _check_depth(raw)
         if not all(isinstance(key, str) for key in raw):
@@ -32,7 +33,7 @@ def load_object(raw: bytes | str | dict[str, Any], max_bytes: int) -> dict[str, 
         ) from None
     except RecursionError:
         raise _too_deep() from None
-    except ValueError:  # a whole number of thousands of digits
+    except ValueError:  # an integer of thousands of digits
         raise InvalidInput("a number is too long: use at most 4294967295", field="message") from None
     if not isinstance(value, dict):
         raise InvalidInput('the message must be a JSON object like {"type": "pause"}', field="message")
@@ -46,7 +47,7 @@ def dump(message: dict[str, Any]) -> str:
 
 
 def finite(value: Any) -> Any:
-    """The same value with three decimals, and null for a non-finite number, which JSON can't say."""
+    """The same value with three decimals. Non-finite numbers, which JSON lacks, become null."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, float):
@@ -55,7 +56,7 @@ def finite(value: Any) -> Any:
 
 
 def printable(name: str, limit: int = 40) -> str:
-    """A name from a stranger, short and without control characters."""
+    """A name from a stranger, shortened and without control characters."""
     shown = "".join(character if character.isprintable() else "?" for character in name[:limit])
     return shown + "…" if len(name) > limit else shown or '""'
 
@@ -79,7 +80,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for name, value in pairs:
         if name in result:
             raise InvalidInput(
-                f"{printable(name)} stands twice in the message: send it once", field=printable(name)
+                f"{printable(name)} is in the message twice: send it once", field=printable(name)
             )
         result[name] = value
     return result

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from engine.backends.artifact import Artifact
-from engine.backends.base import Arrays, Backend
+from engine.backends.base import Arrays, Backend, Sampler
 from engine.backends.framepack import fits, load_dit
 from engine.backends.gpu.cuda import DeviceBackend, module_bodies
 from engine.backends.gpu.driver import cuda_device
@@ -111,6 +111,9 @@ class GraphBackend:
         names = [o.name for o in session.get_outputs()]
         given = {i.name: np.ascontiguousarray(inputs[i.name]) for i in session.get_inputs()}
         return dict(zip(names, session.run(names, given), strict=True))
+
+    def sampler(self, steps: int) -> Sampler:
+        return self.rest.sampler(steps)
 
     def close(self) -> None:
         self.sessions = {}

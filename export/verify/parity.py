@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from engine.backends.base import Arrays, Backend
+from engine.backends.base import Arrays, Backend, Sampler
 from engine.backends.pytorch import TorchBackend
 from export.verify.gates import Distance, distance, failures
 
@@ -54,6 +54,9 @@ class InputRecorder:
 
     def tokenize(self, text: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         return self.inner.tokenize(text)
+
+    def sampler(self, steps: int) -> Sampler:
+        return self.inner.sampler(steps)
 
     def close(self) -> None:
         self.inner.close()

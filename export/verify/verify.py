@@ -141,7 +141,7 @@ def learn(reference: Backend) -> Mapping[str, Given]:
     picture = np.random.default_rng(0).integers(0, 256, (3, spec.height, spec.width), np.uint8)
     for n, state in enumerate(states):
         from_picture = picture if n or spec.needs_image else None
-        player.start_scene(state, PROMPTS[n], seed=n, scene=0, image=from_picture)
+        player.conditioner.start_scene(state, PROMPTS[n], seed=n, scene=0, image=from_picture)
     for n in range(LEARN):
         play(player, states, n)
     return recorder.seen
@@ -164,12 +164,12 @@ def recur(candidate: Backend, reference: Backend, segments: int, batch: int) -> 
         picture = np.zeros((3, player.spec.height, player.spec.width), np.uint8)
         for n, state in enumerate(states):
             image = picture if player.spec.needs_image else None
-            player.start_scene(state, PROMPTS[n % len(PROMPTS)], seed=n, scene=0, image=image)
+            player.conditioner.start_scene(state, PROMPTS[n % len(PROMPTS)], seed=n, scene=0, image=image)
     worst: dict[str, Distance] = {}
     for n in range(segments):
         if n == segments // 2:
             for player, states in zip(players, sessions, strict=True):
-                player.recondition(states[0], PROMPTS[-1])
+                player.conditioner.recondition(states[0], PROMPTS[-1])
         a, b = (play(player, states, n) for player, states in zip(players, sessions, strict=True))
         mine, theirs = sessions
         found = {

@@ -1,11 +1,12 @@
-"""What a control channel (HTTP, data channel, MQTT) needs of the gateway: the seam between the two."""
+"""What a control channel (HTTP, data channel, MQTT) needs of the gateway: the interface between the two."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
 
-from engine.types import Control, Receipt, SegmentStats, SessionClosed, SessionInfo
+from engine.types import Control, Receipt, SessionClosed, SessionInfo
+from server.worker.messages import SegmentStats
 
 SessionEvent = Receipt | SegmentStats | SessionInfo | SessionClosed
 Listener = Callable[[SessionEvent], None]  # called on the event loop; must not block
@@ -21,11 +22,12 @@ class Steering(Protocol):
         ...
 
     def submit(self, session_id: str, control: Control) -> Receipt:
-        """Queue a validated control; the receipt says `received` or `rejected`. `applied` follows through
-        the listeners. An id seen before gets its earlier receipt again and has no second effect.
-        Raises UnknownSession."""
+        """Queue a valid control; the receipt says `received` or `rejected`. `applied` follows through the
+        listeners. A repeated id returns the earlier receipt and has no second effect. Raises UnknownSession,
+        and InvalidInput for an action that the session's model does not have."""
         ...
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        """Hear the events of all sessions (each names its session); the result stops it."""
+        """Call `listener` with the events of all sessions, each of which names its session. The result stops
+        it."""
         ...

@@ -1,7 +1,7 @@
 """The JSON protocol of one viewer over one WebRTC data channel: controls in; receipts and events out.
 
-It doesn't know aiortc, only the few members of RTCDataChannel in `Channel`; and it knows the gateway only as
-Steering. Nothing that a client sends raises out of a callback here.
+Of aiortc it knows only the members of RTCDataChannel in `Channel`, and the gateway only as Steering. Nothing
+that a client sends makes a callback here raise.
 """
 
 from __future__ import annotations
@@ -13,25 +13,18 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from engine.errors import InvalidInput, PsistreamError, UnknownSession
-from engine.types import Action, Control, Receipt, SegmentStats, SessionClosed
+from engine.types import Action, Control, Receipt, SessionClosed
+from engine.wire.parse import MAX_MESSAGE_BYTES, make_id, parse_control, parse_ping, salvage_id
 from engine.wire.strict_json import dump, load_object
 from server.control.base import SessionEvent, Steering
-from server.control.protocol import (
-    MAX_MESSAGE_BYTES,
-    error_json,
-    event_json,
-    make_id,
-    parse_control,
-    parse_ping,
-    receipt_json,
-    salvage_id,
-)
+from server.control.protocol import error_json, event_json, receipt_json
 from server.ratelimit import TokenBucket
+from server.worker.messages import SegmentStats
 
 log = logging.getLogger(__name__)
 
 RATE_HZ, BURST = 60.0, 120
-REFUSALS_HZ, REFUSALS_BURST = 5.0, 10  # a flood isn't answered message by message
+REFUSALS_HZ, REFUSALS_BURST = 5.0, 10  # a client that sends too fast isn't answered message by message
 FIGURES_BUFFER_BYTES = 64 * 1024  # above it segment figures are left out
 BUFFER_BYTES = 1024 * 1024  # above it nothing is sent: the viewer doesn't read
 
@@ -53,9 +46,10 @@ class Channel(Protocol):
 
 
 class DataChannelControl:
-    """Make one when the channel is open; `close()` when the viewer leaves (the channel's end does it too).
+    """Create one when the channel is open, and call `close()` when the viewer leaves (the channel's end does
+    too).
 
-    Overflow: segment figures are left out first, then everything, and both are counted in `dropped_total`."""
+    Overflow: segment figures are left out first, then everything; `dropped_total` counts both."""
 
     def __init__(
         self,
@@ -76,7 +70,7 @@ class DataChannelControl:
         self._clock = clock
         self._bucket = TokenBucket(RATE_HZ, BURST, clock())
         self._refusals = TokenBucket(REFUSALS_HZ, REFUSALS_BURST, clock())
-        self._holding = False  # this viewer's last action is still held
+        self._holds_action = False  # this viewer's last action is still held
         self._stop_listening: Callable[[], None] | None = steering.listen(self._on_event)
         channel.on("message", self._on_message)
         channel.on("close", self.close)
@@ -87,17 +81,17 @@ class DataChannelControl:
             self.close()
 
     def send_clock(self, rtp_offset: int, clock_rate: int = 90_000) -> None:
-        """Tell how this viewer's RTP timestamps relate to pts_90k."""
+        """Send how this viewer's RTP timestamps relate to pts_90k."""
         self._send({"type": "clock", "rtp_offset": rtp_offset, "clock_rate": clock_rate})
 
     def close(self) -> None:
-        """Stop listening and let go of the key that this viewer held, or the hero would walk on for ever.
-        Idempotent; the channel itself belongs to its peer connection."""
+        """Stop listening, and release the action that this viewer held, or the hero would walk on for ever.
+        Idempotent. The channel itself belongs to its peer connection."""
         if self._stop_listening is None:
             return
         self._stop_listening()
         self._stop_listening = None
-        if self._holding:
+        if self._holds_action:
             with suppress(UnknownSession):  # the session may be what ended
                 self._steering.submit(self._session, Control(make_id(), Action(None)))
 
@@ -106,7 +100,7 @@ class DataChannelControl:
     def _on_message(self, raw: Any) -> None:
         try:
             self._answer(raw)
-        except Exception:  # outermost: a fault of ours must not end the viewer's connection
+        except Exception:  # outermost: our own fault must not end the viewer's connection
             log.exception("session %s: a data channel message could not be handled", self._session)
             self._send(error_json("internal", "the server failed to handle this message; it goes on"))
 
@@ -131,7 +125,7 @@ class DataChannelControl:
                 control = parse_control(message)
                 receipt = self._steering.submit(self._session, control)
                 if isinstance(control.body, Action) and receipt.status != "rejected":
-                    self._holding = control.body.action is not None
+                    self._holds_action = control.body.action is not None
                 self._send(self._with_pts(receipt))
         except InvalidInput as error:
             self._refuse(raw, error.code, error.message, field=error.field)
@@ -139,7 +133,7 @@ class DataChannelControl:
             self._refuse(raw, error.code, error.message)
 
     def _refuse(self, raw: Any, code: str, text: str, *, field: str | None = None) -> None:
-        """A rejected receipt where the message has an id to answer to, else an error."""
+        """A rejected receipt if the message has an id, else an error."""
         id_ = salvage_id(raw) if isinstance(raw, str) else None
         if id_ is None:
             self._send(error_json(code, text, field=field))
@@ -160,7 +154,7 @@ class DataChannelControl:
         if session != self._session:
             return
         if isinstance(event, Receipt):
-            if event.status != "received":  # that one is the answer to its sender alone
+            if event.status != "received":  # that one goes only to its sender
                 self._send(self._with_pts(event))
         elif isinstance(event, SegmentStats):
             self._send(event_json(event), room=FIGURES_BUFFER_BYTES)

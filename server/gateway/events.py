@@ -6,17 +6,7 @@ It sends no commands. Events of sessions that are gone are ignored. Everything r
 from __future__ import annotations
 
 from engine.errors import Full
-from engine.types import (
-    Capacity,
-    Exported,
-    Hangs,
-    Packet,
-    Receipt,
-    SegmentStats,
-    SessionClosed,
-    SessionInfo,
-    Stalled,
-)
+from engine.types import Capacity, Receipt, SessionClosed, SessionInfo
 from server.gateway.exports import Exports
 from server.gateway.failover import Failover
 from server.gateway.registry import Sessions
@@ -24,6 +14,7 @@ from server.gateway.supervisor import Supervisor
 from server.gateway.throttle import Throttle
 from server.metrics import Metrics
 from server.worker.base import Applied, Event, as_error
+from server.worker.messages import Exported, Hung, Packet, SegmentStats, Stalled
 
 
 class Events:
@@ -63,7 +54,7 @@ class Events:
             case Capacity():
                 self.capacity = event
                 self._metrics.capacity_is(event)
-            case Hangs():
+            case Hung():
                 if self._supervisor.health.hang(event, self._sessions.now_s()):
                     self._metrics.hangs.inc()
 
@@ -119,6 +110,6 @@ class Events:
     def _stalled(self, event: Stalled) -> None:
         session = self._sessions.get(event.session)
         if session is not None and not session.throttled:  # the worker doesn't know about shares
-            session.stall(event.buffering, self._sessions.now_s())
+            session.stall(event.stall, self._sessions.now_s())
             self._sessions.count()
             self._sessions.tell(session)

@@ -10,11 +10,12 @@ import itertools
 from typing import Literal
 
 from engine.errors import PsistreamError, Unavailable, UnknownSession
-from engine.types import Exported, ExportSession, SessionClosed
+from engine.types import SessionClosed
 from server.control.base import SessionEvent
 from server.gateway.registry import Sessions
 from server.gateway.supervisor import Supervisor
 from server.worker.base import NOT_RUNNING, as_error
+from server.worker.messages import Exported, ExportSession
 
 EXPORT_TIMEOUT_S = 10.0
 

@@ -10,12 +10,13 @@ import secrets
 from contextlib import suppress
 
 from engine.errors import Unavailable
-from engine.types import Action, Buffering, Control, ControlBody, Pause, Receipt, SubmitControl
+from engine.types import Action, Control, ControlBody, Pause, Receipt, Stall
 from server.gateway.registry import Sessions
 from server.gateway.session import GatewaySession
 from server.gateway.supervisor import HEALTHY_S, Supervisor
 from server.metrics import Metrics
 from server.worker.base import GoOn
+from server.worker.messages import SubmitControl
 
 MAX_FAILOVERS = 2  # in a row: a session that was being made at each of these deaths may be what kills workers
 GAVE_UP = "the worker that made this video is gone and it could not go on; open it again"
@@ -31,7 +32,7 @@ class Failover:
     ) -> None:
         self._sessions, self._supervisor, self._metrics = sessions, supervisor, metrics
         self._grace_s = idle_grace_s
-        self._told: dict[str, Buffering] = {}  # stalls that were told from here, as the worker itself did not
+        self._told: dict[str, Stall] = {}  # stalls that were told from here, as the worker itself did not
 
     def worker_fault(self, back_in_s: float | None) -> None:
         """To be called every second: the worker hangs or is unresponsive, and stalled sessions go on in
@@ -141,5 +142,5 @@ class Failover:
                 self._sessions.answer(session, receipt)
 
 
-def _stall(session: GatewaySession, for_s: float) -> Buffering:
-    return Buffering(session.stats.speed if session.stats else 1.0, 1.0, for_s)
+def _stall(session: GatewaySession, for_s: float) -> Stall:
+    return Stall(session.stats.speed if session.stats else 1.0, 1.0, for_s)

@@ -14,16 +14,8 @@ from types import TracebackType
 from typing import Literal, Self
 
 from engine.errors import Forbidden, Full, Unavailable
-from engine.types import (
-    ByteArray,
-    Capacity,
-    CloseSession,
-    Control,
-    Receipt,
-    SessionInfo,
-    SubmitControl,
-    WorkerReady,
-)
+from engine.types import Action, ByteArray, Capacity, Control, Receipt, SessionInfo
+from engine.wire.controls import check_action
 from server.config import ServerConfig
 from server.control.base import Listener
 from server.gateway.budget import Budgets
@@ -39,6 +31,7 @@ from server.gateway.upkeep import Upkeep
 from server.metrics import Metrics
 from server.tasks import Tasks
 from server.worker.base import Event, MakeWorker
+from server.worker.messages import CloseSession, SubmitControl, WorkerReady
 
 CLOSE_TIMEOUT_S = 5.0
 
@@ -175,11 +168,18 @@ class Gateway:
     def info(self, session_id: str) -> SessionInfo:
         return self.session(session_id).current(self.sessions.now_s())
 
+    def check(self, session_id: str, control: Control) -> None:
+        """Raises InvalidInput for an action that the session's model does not have, and UnknownSession."""
+        actions = self.session(session_id).info.actions
+        if isinstance(control.body, Action) and actions:
+            check_action(control.body.action, actions)
+
     def submit(self, session_id: str, control: Control) -> Receipt:
         session = self.session(session_id)
         known = session.answer_to(control)
         if known is not None:
             return known
+        self.check(session_id, control)
         try:
             if not session.away:  # the next worker gets it with the session
                 self.supervisor.send(SubmitControl(session_id, control))

@@ -10,7 +10,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from engine.types import Packet, Receipt, SegmentStats, SessionInfo
+from engine.types import Receipt, SessionInfo
+from server.worker.messages import Packet, SegmentStats
 
 RATE = 90_000
 SEGMENT_FIELDS = ("segments", "segment", "from", "screen")  # fields of a control log that count segments

@@ -10,15 +10,7 @@ import asyncio
 import secrets
 
 from engine.errors import Full, PsistreamError, Unavailable
-from engine.types import (
-    ByteArray,
-    CloseSession,
-    OpenSession,
-    RequestKeyframe,
-    SessionInfo,
-    Weighted,
-    WorkerReady,
-)
+from engine.types import ByteArray, OpenSession, SessionInfo, Weighted
 from server.config import ServerConfig
 from server.gateway.budget import Budgets
 from server.gateway.registry import Sessions
@@ -26,6 +18,7 @@ from server.gateway.session import MAIN, GatewaySession, new_session, unguessabl
 from server.gateway.supervisor import Supervisor
 from server.metrics import Metrics
 from server.worker.base import NOT_RUNNING
+from server.worker.messages import CloseSession, RequestKeyframe, WorkerReady
 
 OPEN_TIMEOUT_S = 10.0
 
@@ -95,7 +88,18 @@ class Opener:
         name = command.session
         prompt = command.prompt if isinstance(command.prompt, str) else ""
         session = new_session(
-            SessionInfo(name, prompt, command.seed or 0, False, None, 0, 0, 0, ready.state_bytes),
+            SessionInfo(
+                name,
+                prompt,
+                command.seed or 0,
+                False,
+                None,
+                0,
+                0,
+                0,
+                ready.state_bytes,
+                actions=ready.actions,
+            ),
             command,
             shared=name == MAIN and self._config.loopback,
             client=client,

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from engine.types import Action, Control, OpenSession, Pause, Receipt, Resume, SegmentStats
+from engine.types import Action, Control, OpenSession, Pause, Receipt, Resume
+from server.worker.messages import SegmentStats
 
 MAX_CONTROLS = 64
 SNAPSHOT_AFTER = 16  # controls that are shown: a snapshot is taken early

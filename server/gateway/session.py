@@ -13,20 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from engine.errors import PsistreamError
-from engine.types import (
-    Buffering,
-    Control,
-    ControlBody,
-    Image,
-    OpenSession,
-    Receipt,
-    SegmentStats,
-    SessionInfo,
-    SetViewers,
-)
+from engine.types import Control, ControlBody, Image, OpenSession, Receipt, SessionInfo, Stall
 from server.gateway.numbering import Numbering
 from server.gateway.recovery import RecoveryRecord
 from server.webrtc.fanout import Fanout
+from server.worker.messages import SegmentStats, SetViewers
 
 MAIN = "main"  # the session that everybody shares
 REMEMBERED_ANSWERS = 1024
@@ -50,7 +41,7 @@ class GatewaySession:
     opened: asyncio.Future[None]
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     stats: SegmentStats | None = None
-    buffering: Buffering | None = None  # as told at `told_s`
+    buffering: Stall | None = None  # as told at `told_s`
     told_s: float = 0.0
     moved_s: float = 0.0  # it is fine until then: a segment plays, or is expected
     used_s: float = 0.0  # when it was last steered or watched
@@ -127,7 +118,7 @@ class GatewaySession:
         late = stats.late_total - (before.late_total if before else 0)
         return late, stats.dropped_frames_total - (before.dropped_frames_total if before else 0)
 
-    def stall(self, buffering: Buffering | None, now_s: float) -> None:
+    def stall(self, buffering: Stall | None, now_s: float) -> None:
         """The picture stalls, or goes on (None)."""
         self.buffering, self.told_s = buffering, now_s
         self.moved_s = max(self.moved_s, now_s + (buffering.resumes_in_s if buffering else 0.0))

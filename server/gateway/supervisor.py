@@ -15,11 +15,11 @@ from functools import partial
 from typing import Protocol
 
 from engine.errors import PsistreamError, Unavailable
-from engine.types import WorkerReady
 from server.gateway.worker_health import Health
 from server.metrics import Metrics
 from server.tasks import Tasks
 from server.worker.base import NOT_RUNNING, Alive, Event, MakeWorker, Order, Worker, WorkerLost
+from server.worker.messages import WorkerReady
 
 log = logging.getLogger(__name__)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from engine.types import Buffering, SegmentStats
+from engine.types import Stall
 from server.gateway.budget import Budgets, device_s
 from server.gateway.registry import Sessions
 from server.gateway.session import GatewaySession
 from server.gateway.supervisor import Supervisor
+from server.worker.messages import SegmentStats
 
 
 class Throttle:
@@ -29,7 +30,7 @@ class Throttle:
         changed, session.throttled = over != session.throttled, over
         speed = session.stats.speed if session.stats else 1.0
         stalls = over and not session.info.paused
-        buffering = Buffering(speed, 1.0, self._budgets.back_in_s(client)) if stalls else None
+        buffering = Stall(speed, 1.0, self._budgets.back_in_s(client)) if stalls else None
         session.stall(buffering, self._sessions.now_s())
         if changed:
             self._supervisor.try_send(session.audience())

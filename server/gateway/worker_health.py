@@ -1,12 +1,12 @@
 """Whether the worker still works: what it reports of its device, and how long it has been unresponsive.
 
-A worker reports a device call that does not return (Hangs), and twice a second that it is alive (Alive); one
+A worker reports a device call that does not return (Hung), and twice a second that it is alive (Alive); one
 that is frozen sends nothing, whether or not anybody watches. Pure but for its own figures.
 """
 
 from __future__ import annotations
 
-from engine.types import Hangs
+from server.worker.messages import Hung
 
 UNRESPONSIVE_S = 3.0  # six heartbeats are missing: a busy machine may delay a process for a second or two
 ATTENTIVE_S = 2.0  # a check that comes later than this was itself delayed
@@ -37,7 +37,7 @@ class Health:
         self._silent_s += min(now_s - self._listened_s, ATTENTIVE_S)
         self._listened_s = now_s
 
-    def hang(self, event: Hangs, now_s: float) -> bool:
+    def hang(self, event: Hung, now_s: float) -> bool:
         """Whether a new hang begins with this report."""
         if event.for_s is None:
             self._hung_since_s = None

@@ -13,7 +13,7 @@ from starlette.requests import Request
 
 from engine.errors import Unavailable
 from engine.images import decode_image
-from engine.types import ByteArray, WorkerReady
+from engine.types import ByteArray
 from server.config import ServerConfig
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.service import open_mqtt
@@ -27,6 +27,7 @@ from server.ratelimit import TokenBucket
 from server.tasks import Tasks
 from server.webrtc.viewers import FAREWELL_S, Viewers
 from server.worker.base import NOT_RUNNING, MakeWorker
+from server.worker.messages import WorkerReady
 
 LAG_EVERY_S = 0.5
 PICTURES_AT_ONCE = 2

@@ -16,15 +16,10 @@ from starlette.responses import JSONResponse, Response
 
 from engine.errors import InvalidInput
 from engine.types import ByteArray, Control, Receipt
-from engine.wire.controls import NewSession
+from engine.wire.parse import MAX_HTTP_MESSAGE_BYTES, make_id, parse_control, parse_new_session
+from engine.wire.requests import NewSession
 from engine.wire.strict_json import finite, load_object
-from server.control.protocol import (
-    MAX_HTTP_MESSAGE_BYTES,
-    make_id,
-    parse_control,
-    parse_new_session,
-    receipt_json,
-)
+from server.control.protocol import receipt_json
 from server.gateway.session import GatewaySession
 from server.http.problems import WrongType, status_of_code
 from server.http.services import Services, read_body, streamed
@@ -64,6 +59,8 @@ def session_routes(services: Services) -> APIRouter:
         session = services.driven(request, session_id)
         services.slow_down(services.http_controls)
         controls = patched(load_object(await read_json(request), 64 * 1024))
+        for control in controls:  # all of them are valid, or none takes effect
+            services.gateway.check(session.id, control)
         receipts = [services.gateway.submit(session.id, control) for control in controls]
         answer = {**described(services, session), "receipts": [receipt_json(r) for r in receipts]}
         return JSONResponse(answer, status_for(receipts, good=202))

@@ -10,7 +10,7 @@ import asyncio
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from server.control.protocol import parse_fork
+from engine.wire.parse import parse_fork
 from server.http.services import Services
 from server.http.session_routes import opened, read_json
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from aiortc import MediaStreamTrack
 from aiortc.mediastreams import MediaStreamError
 
-from engine.types import Packet
 from server.webrtc.adapter import Payloads, packetize
+from server.worker.messages import Packet
 
 QUEUE = 8  # frames
 

@@ -19,7 +19,8 @@ from engine.errors import (
     Unavailable,
     UnknownSession,
 )
-from engine.types import Command, OpenSession, Receipt, WorkerEvent, WorkerFailed, WorkerReady
+from engine.types import OpenSession, Receipt
+from server.worker.messages import Command, WorkerEvent, WorkerFailed, WorkerReady
 
 
 @dataclass(frozen=True)

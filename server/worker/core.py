@@ -16,25 +16,27 @@ from engine.errors import Full, PsistreamError, Unavailable
 from engine.images import read_image
 from engine.runtime.device.engine import Engine
 from engine.types import (
-    CloseSession,
     Discarded,
-    Exported,
-    ExportSession,
     OpenSession,
     Receipt,
-    RequestKeyframe,
     RuntimeEvent,
     SegmentAwaited,
     SegmentReady,
     SessionClosed,
     SessionInfo,
+)
+from server.config import WorkerConfig
+from server.worker.base import Applied, Event, GoOn, Order, WorkerLost
+from server.worker.messages import (
+    CloseSession,
+    Exported,
+    ExportSession,
+    RequestKeyframe,
     SetViewers,
     Stop,
     SubmitControl,
     WorkerReady,
 )
-from server.config import WorkerConfig
-from server.worker.base import Applied, Event, GoOn, Order, WorkerLost
 from server.worker.playout import Playout
 from server.worker.stream import Timing
 from server.worker.watchdog import Watchdog
@@ -97,7 +99,7 @@ class WorkerCore:
             case SetViewers(session, viewers, throttled):
                 watched = any(viewers.values())
                 self._playout.set_viewers(session, viewers)
-                self._engine.set_watched(session, watched, held=throttled)
+                self._engine.set_watched(session, watched, throttled=throttled)
                 self._tell(self._timing.set_running(session, watched=watched))
             case RequestKeyframe(session, codec):
                 self._playout.request_keyframe(session, codec)

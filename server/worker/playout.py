@@ -11,10 +11,11 @@ import logging
 import threading
 from collections.abc import Callable
 
-from engine.types import Discarded, Packet, SegmentAwaited, SegmentReady, SegmentStats, Stalled
+from engine.types import Discarded, SegmentAwaited, SegmentReady
 from server.config import MediaConfig
 from server.worker.encoder import Encoder, ToYuv
-from server.worker.stall import Stall
+from server.worker.messages import Packet, SegmentStats, Stalled
+from server.worker.stall import StallTracker
 from server.worker.stream import Cue, Rendition, Stream, schedule
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Playout:
     def open(self, session: str) -> None:
         with self._changed:
             now_s = self._clock()
-            self._streams.setdefault(session, Stream(self.fps, Stall(now_s, now_s)))
+            self._streams.setdefault(session, Stream(self.fps, StallTracker(now_s, now_s)))
 
     def forget(self, session: str) -> None:
         with self._changed:

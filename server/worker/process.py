@@ -17,10 +17,10 @@ import threading
 from multiprocessing.connection import Connection
 
 from engine.errors import PsistreamError, Unavailable
-from engine.types import Stop, WorkerFailed, WorkerReady
 from server.config import WorkerConfig
 from server.worker.base import NOT_RUNNING, TOO_MUCH, Event, OnEvent, Order, WorkerLost, as_error, as_failure
 from server.worker.core import WorkerCore
+from server.worker.messages import Stop, WorkerFailed, WorkerReady
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from engine.types import Buffering
+from engine.types import Stall
 
 MIN_S = 1.0  # a shorter stall is a hitch, and not worth a message
 NEWS_S = 0.5  # an expectation that moves by less is not told again
@@ -24,7 +24,7 @@ class Upcoming(NamedTuple):
 
 
 @dataclass
-class Stall:
+class StallTracker:
     """Of one session. `end_s` is when the time of the last shown frame is over, `heard_s` when playout last
     learned what comes next, `told_s` when that comes, as viewers were told last (None: no stall)."""
 
@@ -46,9 +46,9 @@ class Stall:
             return since_s if abs(upcoming.due_s - self.told_s) > NEWS_S else None
         return since_s if upcoming.due_s - since_s > MIN_S else None
 
-    def tell(self, upcoming: Upcoming | None, now_s: float) -> Buffering | None:
+    def tell(self, upcoming: Upcoming | None, now_s: float) -> Stall | None:
         """What to tell now. None: the stall is over."""
         self.told_s = upcoming.due_s if upcoming else None
         if upcoming is None:
             return None
-        return Buffering(upcoming.speed, upcoming.rate, max(0.0, upcoming.due_s - now_s))
+        return Stall(upcoming.speed, upcoming.rate, max(0.0, upcoming.due_s - now_s))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from engine.types import ByteArray, Receipt, SegmentAwaited, SegmentReady
 from server.worker.encoder import CLOCK_RATE, Encoder
-from server.worker.stall import Stall, Upcoming
+from server.worker.stall import StallTracker, Upcoming
 
 PENDING_LIMIT = 64  # receipts per session; more are sent without a time
 
@@ -47,7 +47,7 @@ class Stream:
     """What playout keeps of one session. Bounded: `queue_segments` segments; overflow drops the oldest."""
 
     fps: int
-    stall: Stall
+    stall: StallTracker
     awaited: SegmentAwaited | None = None
     cues: list[Cue] = field(default_factory=list)
     viewers: dict[str, int] = field(default_factory=dict)

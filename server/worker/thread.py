@@ -8,10 +8,10 @@ import queue
 import threading
 
 from engine.errors import Unavailable
-from engine.types import Stop, WorkerReady
 from server.config import WorkerConfig
 from server.worker.base import NOT_RUNNING, TOO_MUCH, Event, OnEvent, Order, WorkerLost
 from server.worker.core import WorkerCore
+from server.worker.messages import Stop, WorkerReady
 
 OUTBOX = 512  # commands; when full, `send` refuses
 GRACE_S = 2.0

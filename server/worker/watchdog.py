@@ -9,8 +9,8 @@ import itertools
 import threading
 from collections.abc import Callable
 
-from engine.types import Hangs
 from server.worker.base import Alive
+from server.worker.messages import Hung
 
 ASK_S, TELL_S = 0.1, 1.0
 BEAT = 5  # checks from one heartbeat to the next
@@ -18,12 +18,10 @@ BEAT = 5  # checks from one heartbeat to the next
 
 class Watchdog:
     """`hangs_for_s` is called ten times a second: how long the present call has taken, if that is too long,
-    else None. `emit` gets Hangs when that begins, every second while it lasts and when it is over, and Alive
+    else None. `emit` gets Hung when that begins, every second while it lasts and when it is over, and Alive
     twice a second."""
 
-    def __init__(
-        self, hangs_for_s: Callable[[], float | None], emit: Callable[[Hangs | Alive], None]
-    ) -> None:
+    def __init__(self, hangs_for_s: Callable[[], float | None], emit: Callable[[Hung | Alive], None]) -> None:
         self._hangs_for_s, self._emit = hangs_for_s, emit
         self._told_s: float | None = None
         self._stopping = threading.Event()
@@ -44,10 +42,10 @@ class Watchdog:
         if for_s is None:
             if self._told_s is not None:
                 self._told_s = None
-                self._emit(Hangs(None))
+                self._emit(Hung(None))
         elif self._told_s is None or not 0 <= for_s - self._told_s < TELL_S:
             self._told_s = for_s
-            self._emit(Hangs(for_s))
+            self._emit(Hung(for_s))
 
     def _run(self) -> None:
         for number in itertools.count():

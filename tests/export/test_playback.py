@@ -74,7 +74,7 @@ def test_three_segments_of_a_session_are_framepacks(reference: Any, backend: Bac
     player = Generator(backend)
     state = SessionState.zeros(backend.spec)
     picture = np.random.default_rng(1).integers(0, 256, (3, 64, 96), dtype=np.uint8)
-    player.start_scene(state, "a red fox", seed=1, scene=0, image=picture)
+    player.conditioner.start_scene(state, "a red fox", seed=1, scene=0, image=picture)
     for _ in range(3):
         expected = in_framepacks_loop(reference, backend, state)
         blind = state.copy()

@@ -74,7 +74,7 @@ class Noisy:
     def __init__(self, inner: TorchBackend, role: str, by: float) -> None:
         self.inner, self.role, self.by = inner, role, by
         self.name, self.spec, self.tokenize, self.close = "noisy", inner.spec, inner.tokenize, inner.close
-        self.fingerprint = inner.fingerprint
+        self.fingerprint, self.sampler = inner.fingerprint, inner.sampler
 
     def run(self, role: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         out = self.inner.run(role, inputs)

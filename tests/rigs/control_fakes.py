@@ -29,25 +29,15 @@ from cryptography.x509.oid import NameOID
 from paho.mqtt.properties import Properties
 
 from engine.errors import UnknownSession
-from engine.types import (
-    Action,
-    Buffering,
-    Control,
-    Pause,
-    Prompt,
-    Receipt,
-    Resume,
-    SegmentStats,
-    SessionClosed,
-    SessionInfo,
-)
+from engine.types import Action, Control, Pause, Prompt, Receipt, Resume, SessionClosed, SessionInfo, Stall
 from server.control.base import Listener, SessionEvent
+from server.worker.messages import SegmentStats
 
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 
 
 def session_info(
-    id_: str = "main", prompt: str = "a red robot walks", buffering: Buffering | None = None
+    id_: str = "main", prompt: str = "a red robot walks", buffering: Stall | None = None
 ) -> SessionInfo:
     return SessionInfo(
         id=id_,

@@ -25,21 +25,7 @@ from fastapi import FastAPI
 
 from engine.config import RuntimeConfig
 from engine.errors import Unavailable
-from engine.types import (
-    CloseSession,
-    Command,
-    Control,
-    Exported,
-    ExportSession,
-    OpenSession,
-    Packet,
-    Receipt,
-    SegmentStats,
-    SessionClosed,
-    SessionInfo,
-    SubmitControl,
-    WorkerReady,
-)
+from engine.types import Control, OpenSession, Receipt, SessionClosed, SessionInfo
 from server.config import ServerConfig, WorkerConfig
 from server.control.base import SessionEvent
 from server.gateway.gateway import Gateway
@@ -49,6 +35,16 @@ from server.metrics import Metrics
 from server.webrtc import adapter
 from server.webrtc.fanout import Fanout
 from server.worker.base import Alive, Event, GoOn, MakeWorker, OnEvent, Order, WorkerLost
+from server.worker.messages import (
+    CloseSession,
+    Command,
+    Exported,
+    ExportSession,
+    Packet,
+    SegmentStats,
+    SubmitControl,
+    WorkerReady,
+)
 
 READY = WorkerReady("fake", "fake", 96, 160, 16, 8, ("idle", "left", "right", "jump"), 1000, 3, 5.0)
 SDP = {"Content-Type": "application/sdp"}

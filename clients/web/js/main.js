@@ -5,7 +5,7 @@ import { FINAL } from "./media/connection.js";
 import { accept, download, isMoment } from "./session/files.js";
 import { Panes } from "./session/panes.js";
 import { Help } from "./ui/help.js";
-import { attachKeys, attachPads, typing } from "./steering/keys.js";
+import { attachKeys, attachPads, showActions, typing, USUAL_ACTIONS } from "./steering/keys.js";
 import { patiently } from "./session/admission.js";
 import { Panel } from "./figures/panel.js";
 import { ReceiptLine } from "./steering/receipt_line.js";
@@ -18,6 +18,7 @@ import { WordChips } from "./steering/word_chips.js";
 
 const $ = (id) => document.getElementById(id);
 const { body } = document;
+const pad = document.querySelector(".pad");
 const REWIND_S = 5; // per key press
 const hint = window.matchMedia("(hover: none)").matches ? TOUCH_HINT : HINT;
 
@@ -91,7 +92,9 @@ function describe() {
 
 function follow(info) {
   $("caption").textContent = info?.prompt ?? "";
-  if (info) words.follow(info.prompt);
+  if (!info) return;
+  words.follow(info.prompt);
+  if (info.actions) showActions(pad, info.actions, () => panes.active.walker);
 }
 
 function status() {
@@ -202,8 +205,8 @@ function fullscreen() {
   (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen?.())?.catch(() => {});
 }
 
-attachKeys(() => panes.active.walker);
-attachPads(document.querySelector(".pad"), () => panes.active.walker);
+attachKeys(() => panes.active.walker, () => panes.active.info?.actions ?? USUAL_ACTIONS);
+attachPads(pad, () => panes.active.walker);
 accept({ inputs: [$("file"), $("moment-file")], veil: $("drop"), enabled: () => !panes.active.session.watch, take });
 for (const button of document.querySelectorAll("[data-back]")) button.addEventListener("click", () => panes.active.rewind(Number(button.dataset.back)));
 $("fork").addEventListener("click", fork);

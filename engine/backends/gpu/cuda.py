@@ -1,8 +1,8 @@
-"""PyTorch on a CUDA device: bf16, compiled, one CUDA graph per role and batch size. TensorRT's rival, and
-what takes over where no engine fits.
+"""PyTorch on a CUDA device: bf16, compiled, one CUDA graph per role and batch size. The alternative to
+TensorRT, and its fallback where no engine fits.
 
-`run` takes and gives numpy arrays, as every backend; `run_device` takes and gives tensors on the device and
-copies nothing that is already in its place. It knows no sessions.
+`run` takes and returns numpy arrays, like every backend. `run_device` takes and returns tensors on the device
+and copies nothing that is already in place. Sessions are unknown here.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from engine.backends.artifact import TOKENIZER, open_artifact
-from engine.backends.base import Arrays, failure
+from engine.backends.base import Arrays, Sampler, failure
 from engine.backends.gpu.driver import cuda_device
 from engine.backends.gpu.graphs import Body, Step, Tensors
-from engine.backends.pytorch import Tokenize, load_model, tensor
+from engine.backends.pytorch import Tokenize, load_model, make_sampler, tensor
 from engine.backends.tokenizer import PromptTokenizer
 from engine.errors import OutOfMemory
 from engine.model.precision import low_roles, lowered
@@ -54,7 +54,7 @@ class DeviceBackend:
         self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
 
     def step(self, role: str, batch: int) -> Step:
-        """The role's buffers at this batch size, made when they are first asked for."""
+        """The role's buffers at this batch size, made on first use."""
         key = (role, batch)
         if key not in self._steps:
             contract, body = self._signature[role], self._bodies[role]
@@ -63,7 +63,8 @@ class DeviceBackend:
 
     @torch.inference_mode()
     def run_device(self, role: str, inputs: Tensors) -> dict[str, Tensor]:
-        """As `run`, on the device. The outputs are buffers: they hold until the role's call after the next.
+        """Like `run`, on the device. The outputs are buffers: they stay valid until the role's call after the
+        next.
 
         Raises BackendError."""
         batch = next(iter(inputs.values())).shape[0]
@@ -78,8 +79,8 @@ class DeviceBackend:
             raise found from e
 
     def run(self, role: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-        """As every backend's. Any number of rows runs as the next power of two: each batch size has its own
-        buffers, graph and compiled code, and a new one would hold up all sessions while it is made."""
+        """Like every backend's. Any number of rows runs as the next power of two: each batch size has its own
+        buffers, graph and compiled code, and making a new one would delay all sessions."""
         names = [t.name for t in self._signature[role].inputs]
         rows = len(inputs[names[0]])
         more = (1 << (rows - 1).bit_length()) - rows
@@ -90,14 +91,17 @@ class DeviceBackend:
         given = {n: tensor(padded[n]).to(self.device, non_blocking=True) for n in names}
         return {n: x[:rows].to("cpu", copy=True).numpy() for n, x in self.run_device(role, given).items()}
 
+    def sampler(self, steps: int) -> Sampler:
+        return make_sampler(self.spec, steps)
+
     def close(self) -> None:
         self._steps.clear()
         self._bodies.clear()
 
 
 def module_body(module: Callable[..., Any], names: tuple[list[str], list[str]]) -> Body:
-    """A module whose outputs are copied to where they belong; inside a recorded graph that costs nothing
-    worth naming."""
+    """A module whose outputs are copied into their buffers. Inside a recorded graph this costs almost
+    nothing."""
     inputs, outputs = names
 
     def body(given: Tensors, made: Tensors) -> None:
@@ -120,7 +124,7 @@ def module_bodies(spec: ModelSpec, modules: Mapping[str, nn.Module], *, compiled
 
 
 def world_modules(path: Path | None, device: torch.device, kind: torch.dtype) -> dict[str, nn.Module]:
-    """The built-in world's kind of model: `kind` where the time goes, fp32 elsewhere."""
+    """Modules of the built-in world's kind of model: `kind` where most time is spent, fp32 elsewhere."""
     artifact = open_artifact(path)
     model, spec = load_model(artifact), artifact.spec
     modules = dict(model.roles(spec))
@@ -132,7 +136,7 @@ def world_modules(path: Path | None, device: torch.device, kind: torch.dtype) ->
 
 
 def load_full(name: str, folder: Path) -> DeviceBackend:
-    """A full-size model. Raises as `load`."""
+    """A full-size model. Raises like `load`."""
     from engine.backends import framepack as full
 
     cuda_device()

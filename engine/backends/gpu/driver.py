@@ -1,5 +1,5 @@
-"""Is there a CUDA device, and which? Asked of the driver in a process of its own: TensorRT crashes where it
-is started without one, and a broken driver must not take us along. Needs neither torch nor TensorRT.
+"""Which CUDA device there is, if any. A separate process asks the driver, since TensorRT crashes without a
+device and a broken driver must not crash us. Needs neither torch nor TensorRT.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Device:
 
 @cache
 def cuda_device() -> Device:
-    """The first device. Raises Unavailable with the driver's words."""
+    """The first device. Raises Unavailable with the driver's message."""
     library = ctypes.util.find_library("cuda") or ctypes.util.find_library("nvcuda")
     if library is None:
         raise Unavailable("no CUDA driver on this machine (libcuda not found)", field="device")

@@ -1,10 +1,10 @@
 """Engines on disk: what each was made from, and the checks before one is loaded.
 
-An engine is executable code for one GPU architecture and one version of one library. Beside every plan lies
-a record (JSON) that says all of it. Nothing is loaded that differs: the plan's SHA-256, the graph and the
-weights it was built from, the library's version, the architecture, the step contract. Records lie in a
-private folder; engines are never downloaded. A key is made from an engine's inputs, since two builds of the
-same differ.
+An engine is executable code for one GPU architecture and one version of one library. A record (JSON) beside
+every plan states its SHA-256, the graph and weights it was built from, the library's version, the
+architecture and the step contract. An engine that differs in any of these is not loaded. Records are kept in
+a private folder; engines are never downloaded. Keys are made from an engine's inputs, since two builds of the
+same inputs differ.
 
 No TensorRT here, and no torch.
 """
@@ -35,7 +35,7 @@ REPLACEABLE = "replaceable"  # instead of a hash: weights that are put in when t
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything that an engine depends on: what its key is made of."""
+    """Everything that an engine depends on. Its key is made of this."""
 
     role: str
     precision: str
@@ -62,7 +62,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Engine:
-    """A record; `file` lies beside it."""
+    """A record; `file` is beside it."""
 
     model: str
     key: str
@@ -90,7 +90,7 @@ class Engine:
 
 
 def cache_folder() -> Path:
-    """Where engines are kept: $PSISTREAM_ENGINES, else the user's cache."""
+    """The folder of engines: $PSISTREAM_ENGINES, else the user's cache."""
     named = os.environ.get("PSISTREAM_ENGINES")
     if named:
         return Path(named)
@@ -99,7 +99,7 @@ def cache_folder() -> Path:
 
 
 def private(folder: Path) -> None:
-    """Raises ModelFilesError where others than we could put an engine."""
+    """Raises ModelFilesError if other users could put an engine there."""
     try:
         about = folder.stat()
     except OSError as e:
@@ -115,14 +115,14 @@ def private(folder: Path) -> None:
 
 
 def weights_of(artifact: Artifact, graph: Graph, variant: str = "plain") -> dict[str, str]:
-    """File → SHA-256 of the weights that a graph points into. An engine whose weights can be replaced is the
-    same whatever they are: that is what spares a fine-tune the build."""
+    """File → SHA-256 of the weights that a graph points into. An engine with replaceable weights is the same
+    for all of them, so a fine-tuned model needs no new build."""
     pointed = sorted(locations(artifact.file(graph.file).read_bytes()))
     return {name: REPLACEABLE if variant == "refit" else artifact.files[name] for name in pointed}
 
 
 def command(artifact: Artifact, inputs: Inputs) -> str:
-    """What builds this engine anew."""
+    """The command that builds this engine again."""
     return (
         f"psistream export tensorrt {artifact.path} --roles {inputs.role} --precision {inputs.precision} "
         f"--backend {inputs.backend} --batch {inputs.batch[2]}"
@@ -135,7 +135,7 @@ def write(record: Path, engine: Engine) -> None:
 
 
 def read(record: Path) -> Engine:
-    """Raises ModelFilesError for what is no record of this version."""
+    """Raises ModelFilesError unless the file is a record of this version."""
     try:
         data = json.loads(record.read_text())
         if data["format"] != FORMAT:
@@ -163,8 +163,8 @@ def _inputs(data: Mapping[str, Any]) -> Inputs:
 def check(
     record: Path, engine: Engine, artifact: Artifact, *, backend: str, version: str, target: str
 ) -> Path:
-    """The plan of a record that fits this model, this library and this device; else ModelFilesError, which
-    names what differs and the command that mends it."""
+    """The plan of a record, if it fits this model, this library and this device. Raises ModelFilesError,
+    which names the difference and the command that fixes it."""
     private(record.parent)
     i = engine.inputs
     again = f"; `{command(artifact, i)}` builds it again"
@@ -201,7 +201,7 @@ def check(
 
 
 def contents(plan: Path, engine: Engine) -> bytes:
-    """A plan's bytes, hashed once more as they were read: between a check and a read, files change.
+    """A plan's bytes, hashed once more after reading, since files may change between a check and a read.
 
     Raises ModelFilesError."""
     data = plan.read_bytes()

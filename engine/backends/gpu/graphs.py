@@ -1,11 +1,11 @@
-"""Roles on a device with buffers that stay where they are: what CUDA graphs and TensorRT want.
+"""Roles on a device with buffers at fixed addresses, which CUDA graphs and TensorRT need.
 
-A `Step` is one role at one batch size. Its inputs and outputs live at fixed addresses; what is already there
-is not copied. State (ψ, the decoder's) has two buffers in turn: what one call writes, the next reads in
-place, so a session's state never moves. Where the device allows it the call is recorded once and replayed as
-one CUDA graph; one per role, batch size and turn. On a CPU the same code runs without recording.
+A `Step` is one role at one batch size. Inputs that are already in its buffers are not copied. State (ψ, the
+decoder's) alternates between two buffers: what one call writes, the next reads in place, so a session's state
+never moves. If the device allows it, the call is recorded once and replayed as one CUDA graph, one per role,
+batch size and buffer. On a CPU the same code runs without recording.
 
-It knows tensors and devices; not numpy, sessions or files. Legend: B batch.
+numpy, sessions and files are unknown here. Legend: B batch.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Turn:
 
 @dataclass
 class Step:
-    """Role × batch size. `call` returns its own buffers: they hold until the call after the next."""
+    """One role at one batch size. A call returns its own buffers; they stay valid until the call after the
+    next."""
 
     role: Role
     batch: int
@@ -65,9 +66,9 @@ class Step:
         return torch.zeros((self.batch, *shape), dtype=DTYPES[dtype], device=self.device)
 
     def __call__(self, given: Tensors) -> dict[str, Tensor]:
-        """Inputs (B, …) → outputs (B, …), in buffers that the next calls write again.
+        """Inputs (B, …) → outputs (B, …), in buffers that later calls reuse.
 
-        Raises BackendError for a shape that is not the contract's."""
+        Raises BackendError for a shape that differs from the contract."""
         turn = self._turn(given)
         for name, place in turn.inputs.items():
             value = given[name]
@@ -87,7 +88,7 @@ class Step:
         return dict(turn.outputs)
 
     def _turn(self, given: Tensors) -> Turn:
-        """The one whose state is already where it is read; else the first."""
+        """The variant whose state is already in place; else the first."""
         for turn in self.turns[1:]:
             if all(
                 given[i].data_ptr() == turn.inputs[i].data_ptr()
@@ -98,8 +99,8 @@ class Step:
         return self.turns[0]
 
     def _record(self, turn: Turn) -> None:
-        """Run it a few times beside the main stream, then record one run. State inputs keep what they hold:
-        no turn writes where it reads."""
+        """Run it a few times on a side stream, then record one run. State inputs stay unchanged, since no
+        variant writes where it reads."""
         side = torch.cuda.Stream(self.device)
         side.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(side):

@@ -1,8 +1,8 @@
 """TensorRT and TensorRT-RTX: engines that `psistream export tensorrt` built, on the device's own buffers.
 
-Every engine is checked against its record, the model and the device before it is deserialised, and no
-Runtime is made before the driver was asked in a process of its own. All contexts share one arena for
-activations: they run one after another on one stream. It knows no sessions.
+Every engine is checked against its record, the model and the device before it is deserialised. No Runtime is
+created before a separate process has asked the driver. All contexts share one arena for activations, since
+they run one after another on one stream. Sessions are unknown here.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Arena:
 
 @dataclass
 class EngineBody:
-    """An engine as a body: one context per set of buffers, since a recorded graph keeps addresses."""
+    """An engine as a body, with one context per set of buffers, since a recorded graph keeps addresses."""
 
     role: str
     api: Api
@@ -96,15 +96,16 @@ class EngineBody:
 def choose(artifact: Artifact, cache: Path, api: Api, target: str) -> dict[str, tuple[Engine, Path]]:
     """Role → the engine to run and its plan, for the roles that have graphs.
 
-    Raises ModelFilesError which says for a role without one why each that is there does not fit."""
+    Raises ModelFilesError, which says for a role without a fitting engine why each existing one does not
+    fit."""
     roles = dict.fromkeys(g.role for g in artifact.graphs)
     return {role: choose_role(artifact, cache, api, target, role) for role in roles}
 
 
 def fitting(artifact: Artifact, target: str) -> tuple[Api, dict[str, tuple[Engine, Path]]]:
-    """The library that has engines for all graphs, and these; of several the first that is installed.
+    """The first installed library that has engines for all graphs, and these engines.
 
-    Raises Unavailable where there is no library, ModelFilesError as `choose` does for the first."""
+    Raises Unavailable without a library, and `choose`'s ModelFilesError for the first one."""
     refusals = []
     for api in installed():
         try:
@@ -140,14 +141,14 @@ def choose_role(artifact: Artifact, cache: Path, api: Api, target: str, role: st
 
 
 def _rank(inputs: engines.Inputs) -> tuple[int, int, int]:
-    """Low precision first, then what need not be refitted, then large batches."""
+    """Order of preference: low precision, then engines that need no refit, then large batches."""
     return PRECISIONS.index(inputs.precision), VARIANTS.index(inputs.variant), -inputs.batch[2]
 
 
 def deserialized(
     api: Api, artifact: Artifact, chosen: Mapping[str, tuple[Engine, Path]], device: torch.device
 ) -> dict[str, EngineBody]:
-    """Who calls has asked for a device before. Raises BackendError with TensorRT's words, ModelFilesError."""
+    """The caller has checked for a device. Raises BackendError with TensorRT's message, ModelFilesError."""
     said: list[str] = []
     words = logger(api, said)
     runtime = api.trt.Runtime(words)
@@ -166,11 +167,11 @@ def deserialized(
 
 
 def refit(api: Api, engine: Any, record: Engine, artifact: Artifact, words: Any, said: list[str]) -> None:
-    """Put the model's weights into an engine that has none, or those of another training. They have their
-    parameters' names in both, and the graph says where each one lies.
+    """Put the model's weights into an engine that has none, or those of another training. Both name them like
+    their parameters, and the graph says where each is stored.
 
-    Raises BackendError where a weight has no place in the engine: the builder made it part of something
-    else, so that a new one would change nothing and nobody would notice."""
+    Raises BackendError if the engine has no place for a weight: the builder has merged it into something
+    else, so replacing it would silently change nothing."""
     i = record.inputs
 
     def refuse(why: str) -> BackendError:
@@ -206,7 +207,7 @@ def logger(api: Api, said: list[str]) -> Any:
 
 
 def load(path: Path | None) -> DeviceBackend:
-    """Raises Unavailable without device or library, ModelFilesError where a role has no engine that fits."""
+    """Raises Unavailable without device or library, ModelFilesError if a role has no fitting engine."""
     here = cuda_device()
     artifact = open_artifact(path)
     api, chosen = fitting(artifact, here.target)
@@ -220,7 +221,7 @@ def load(path: Path | None) -> DeviceBackend:
 
 
 def load_full(name: str, folder: Path) -> DeviceBackend:
-    """A full-size model: engines where the folder has graphs, PyTorch for the rest. Raises as `load`."""
+    """A full-size model: engines for roles with graphs, PyTorch for the rest. Raises like `load`."""
     from engine.backends import framepack as full
 
     here = cuda_device()

@@ -1,6 +1,6 @@
-"""One face for `tensorrt` (10.15 and later, 11) and `tensorrt_rtx`: same Python API, other module, other
-abilities. Imported only when it is asked for; making a Runtime without a device kills the process, so who
-wants one asks engine.backends.gpu.driver first.
+"""One interface to `tensorrt` (10.15 and later, 11) and `tensorrt_rtx`: the same Python API in another
+module, with other features. Imported only on request. Creating a Runtime without a device kills the process,
+so ask engine.backends.gpu.driver first.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ class Api:
         return self.name == "tensorrt_rtx"
 
     def capability(self, target: str) -> Any | None:
-        """The enum's member for `sm89`, None where the library has none and builds for what it finds."""
+        """The enum's member for `sm89`. None if the library has none and builds for the present device."""
         known = getattr(self.trt, "ComputeCapability", None)
         return None if known is None else known.__members__.get(target.upper())
 
 
 def load_api(name: str | None = None) -> Api:
-    """By name, or whichever is installed, `tensorrt` first.
+    """The named library, or the first installed one of `tensorrt` and `tensorrt_rtx`.
 
-    Raises InvalidInput for another name, Unavailable where it is not installed or too old."""
+    Raises InvalidInput for an unknown name, Unavailable if it is not installed or too old."""
     if name is not None and name not in INSTALL:
         raise InvalidInput(f"unknown library {name!r}; choose one of {', '.join(INSTALL)}", field="backend")
     said = []
@@ -58,7 +58,7 @@ def load_api(name: str | None = None) -> Api:
 
 
 def installed() -> list[Api]:
-    """All that are there, `tensorrt` first. Raises Unavailable where none is."""
+    """All installed libraries, `tensorrt` first. Raises Unavailable if there is none."""
     found = []
     for name in INSTALL:
         with suppress(Unavailable):

@@ -1,6 +1,6 @@
-"""What turns of the device take, by stage and batch size, as measured; and since when the present one runs.
+"""Measured times of device turns, by stage and batch size, and the start of the running turn.
 
-Written by the device thread, read by any. It knows no sessions.
+The device thread writes, any thread reads. Sessions are unknown here.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import NamedTuple
 from engine.runtime.device.scheduler import Stage
 
 Clock = Callable[[], float]
-WEIGHT = 0.1  # of a new sample in what is usual
-OUTLIER = 3.0  # no sample counts for more than so many times the usual
-HANGS = 3.0  # a call takes too long after so many segment periods and so many times the longest usual call
+WEIGHT = 0.1  # weight of a new sample in the mean
+OUTLIER = 3.0  # a sample counts as at most this many times the mean
+HANGS = 3.0  # a call hangs after this many segment periods and this many times the longest mean
 
 
 class Sample(NamedTuple):
@@ -24,7 +24,8 @@ class Sample(NamedTuple):
 
 
 def learned(old: Sample | None, sample_s: float) -> Sample:
-    """A first sample may be far too long, since libraries set themselves up in it: the second corrects it."""
+    """The running mean. A first sample may be far too long, since libraries initialise in it; the second
+    corrects it."""
     if old is None or (old.samples == 1 and sample_s < old.mean_s / 2):
         return Sample(sample_s, 1)
     weight = max(WEIGHT, 1 / (old.samples + 1))
@@ -37,11 +38,12 @@ class Costs:
         self._lock = threading.Lock()
         self._samples: dict[Stage, dict[int, Sample]] = {stage: {} for stage in Stage}
         self._since_s: float | None = None
-        self.busy_s = 0.0  # in all
+        self.busy_s = 0.0  # in total
 
     @contextmanager
     def measured(self, stage: Stage, rows: int) -> Iterator[Callable[[], float]]:
-        """Around a turn; gives how many seconds it has taken so far. One that fails teaches nothing."""
+        """Times a turn and yields a function for the seconds so far. A failed turn is not counted as a
+        sample."""
         start_s = self._since_s = self._clock()
         try:
             yield lambda: self._clock() - start_s
@@ -51,8 +53,8 @@ class Costs:
             self._since_s = None
 
     def add(self, stage: Stage, rows: int, sample_s: float) -> None:
-        """Other batch sizes follow in proportion: what slows a device down does so for all of them, and
-        those of a busier time would not be tried for long."""
+        """Add a sample. Other batch sizes change in proportion: what slows a device down does so for all of
+        them, and sizes measured in a busier time would otherwise not be tried for long."""
         with self._lock:
             known = self._samples[stage]
             old, new = known.get(rows), learned(known.get(rows), sample_s)
@@ -62,19 +64,19 @@ class Costs:
             known[rows] = new
 
     def seconds(self, stage: Stage, rows: int) -> float | None:
-        """What a turn takes; between measured batch sizes it is interpolated, beyond the largest each row
-        costs as much as there. None where nothing is known."""
+        """Time of a turn. Interpolated between measured batch sizes; beyond the largest, each row costs as
+        much as there. None without any measurement."""
         with self._lock:
             known = {n: sample.mean_s for n, sample in self._samples[stage].items()}
         return between(known, rows)
 
     def running_s(self, now_s: float) -> float:
-        """For how long the present turn has been running; 0 between turns."""
+        """How long the current turn has been running; 0 between turns."""
         since_s = self._since_s
         return 0.0 if since_s is None else now_s - since_s
 
     def hangs_for_s(self, now_s: float, segment_s: float) -> float | None:
-        """For how long, where the present turn takes longer than any excuse; None: all is well."""
+        """How long the current turn has been running, if that is long enough to call it hung; else None."""
         for_s = self.running_s(now_s)
         with self._lock:
             means = [sample.mean_s for known in self._samples.values() for sample in known.values()]
@@ -82,7 +84,7 @@ class Costs:
 
 
 def between(known: dict[int, float], rows: int) -> float | None:
-    """Seconds at `rows` from what is known at other batch sizes."""
+    """Seconds at `rows`, from measurements at other batch sizes."""
     low = max((n for n in known if n <= rows), default=None)
     high = min((n for n in known if n >= rows), default=None)
     if low is None:

@@ -1,8 +1,8 @@
 """Many sessions on one device: one thread that schedules, runs and publishes, turn by turn.
 
-Clients' threads only leave messages (open, submit, set_watched, close_session); everything that happened
-goes to the sink, on the device thread. It knows no sockets, codecs or event loops, and the model only as a
-Backend.
+Other threads only leave messages (open, submit, set_watched, close_session). Every event goes to the sink, on
+the device thread. The lock is held for plain bookkeeping only: no device call, and no copy of a session's
+arrays. Sockets, codecs and event loops are unknown here, and the model is a Backend.
 """
 
 from __future__ import annotations
@@ -17,25 +17,26 @@ from collections.abc import Callable
 from engine.backends.base import Backend
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput, PsistreamError, Unavailable, UnknownSession
+from engine.runtime.device.admission import Admission
 from engine.runtime.device.costs import Clock, Costs
-from engine.runtime.device.room import Room
 from engine.runtime.device.scheduler import Stage, Work, next_wake, pick
-from engine.runtime.device.turns import Begun, Workbench
+from engine.runtime.device.turns import InProgress, TurnRunner
 from engine.runtime.device.warmup import warm_up
 from engine.runtime.segment.generator import Generator
 from engine.runtime.session.session import Session
+from engine.runtime.state.opening import forked, opened
 from engine.runtime.state.state import SessionState
-from engine.types import Control, OpenSession, Receipt, RuntimeEvent, SegmentReady, SessionClosed
+from engine.types import Control, OpenSession, Receipt, RuntimeEvent, SessionClosed
 
 log = logging.getLogger(__name__)
 INTERNAL = "internal error, see the server's log"
-JOIN_S = 5.0  # a device call that hangs longer is left behind
+JOIN_S = 5.0  # close() does not wait longer for a hung device call
 
 
 class Engine:
-    """`start` runs it in a thread of its own; tests and offline use call `step` instead. Closing it does not
-    close the backend, which belongs to the caller.
-    Should the thread fail, `on_fault` is told first, on it; then all sessions end with `internal`."""
+    """`start` runs it in a thread of its own; tests and offline use call `step` instead. The backend belongs
+    to the caller, who closes it. If the thread fails, it calls `on_fault` first and then ends all sessions
+    with `internal`."""
 
     def __init__(
         self,
@@ -52,22 +53,24 @@ class Engine:
         self._on_fault = on_fault
         self._generator = Generator(backend, config.context_noise)
         self._costs = Costs(clock)
-        self._bench = Workbench(self._generator, self._costs, config.max_batch, clock)
-        self._room = Room(backend.spec, config, self._costs)
-        self._usual_s = 0.0  # what a segment takes, measured by `warm_up`
-        self._changed = threading.Condition()  # guards all below, and what sessions share: inbox, watched
+        self._turns = TurnRunner(self._generator, self._costs, config.max_batch, clock)
+        self._admission = Admission(backend.spec, config, self._costs)
+        self._usual_s = 0.0  # time of a segment, measured by `warm_up`
+        self._changed = (
+            threading.Condition()
+        )  # guards everything below, and inboxes and timelines of sessions
         self._sessions: dict[str, Session] = {}
-        self._outbox: deque[RuntimeEvent] = deque()  # to be said on the device thread
-        self._news = self._stopping = False
+        self._outbox: deque[RuntimeEvent] = deque()  # to be emitted on the device thread
+        self._woken = self._stopping = False
         self._thread: threading.Thread | None = None
 
     # ---- life ----
 
     def warm_up(self) -> float:
-        """Seconds of a usual segment, by trying, as is what batches gain. Before `start`; raises
-        BackendError."""
-        self._usual_s, self._bench.limits = warm_up(self._generator, self._costs, self.config, self._clock)
-        self._room.measure(self._bench.limits)
+        """Measures what segments and batches take; the seconds of a usual segment. Call it before `start`.
+        Raises BackendError."""
+        self._usual_s, self._turns.limits = warm_up(self._generator, self._costs, self.config, self._clock)
+        self._admission.measure(self._turns.limits)
         return self._usual_s
 
     def start(self) -> None:
@@ -75,7 +78,8 @@ class Engine:
         self._thread.start()
 
     def close(self) -> None:
-        """End all sessions and the thread, in mid-segment if need be. Idempotent; never from the sink."""
+        """End all sessions and the thread, even in the middle of a segment. Idempotent. Not callable from the
+        sink."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -84,33 +88,39 @@ class Engine:
         elif self._thread.is_alive():
             self._thread.join(JOIN_S)
             if self._thread.is_alive():
-                log.error("the device thread hangs in the backend; it is left behind")
+                log.error("the device thread hangs in the backend and is abandoned")
 
     # ---- messages from any thread ----
 
     def open(self, command: OpenSession, *, promised: bool = False) -> None:
-        """`promised`: it had a place on an engine that is gone. Raises Full, InvalidInput, Unavailable."""
+        """`promised`: the session had its place on an engine that is gone. Raises Full, InvalidInput,
+        Unavailable, UnknownSession."""
+        if command.snapshot is not None and command.fork_of is not None:
+            raise InvalidInput("snapshot and fork_of exclude each other: give one", field="snapshot")
+        spec, fingerprint = self.backend.spec, self.backend.fingerprint
+        opening = opened(command, spec, fingerprint) if command.fork_of is None else None
         with self._changed:
             if self._stopping:
                 raise Unavailable("the engine is closing")
             if command.session in self._sessions:
                 raise InvalidInput(f"session {command.session!r} is open already", field="session")
             if not promised:
-                self._room.admit(self._sessions.values(), self._clock(), self._bench.out_of_memory_s)
-            source = None if command.fork_of is None else self._sessions.get(command.fork_of)
-            if command.fork_of is not None and source is None:
-                raise UnknownSession(f"fork_of: there is no session {command.fork_of!r}", field="fork_of")
-            session = Session(
+                self._admission.admit(self._sessions.values(), self._clock(), self._turns.out_of_memory_s)
+            if opening is None:
+                source = self._sessions.get(str(command.fork_of))
+                if source is None:
+                    raise UnknownSession(f"fork_of: no session {command.fork_of!r}", field="fork_of")
+                opening = forked(command, spec, source.timeline.opening_at(command.rewind_s, self._clock()))
+            session = self._sessions[command.session] = Session(
                 command,
-                self.backend.spec,
+                opening,
+                spec,
                 self.config,
                 self._clock(),
                 self._usual_s,
-                source=source,
-                fingerprint=self.backend.fingerprint,
-                backend=self.backend.name,
+                fingerprint,
+                self.backend.name,
             )
-            self._sessions[session.id] = session
             self._outbox.append(session.info())
             self._notify()
 
@@ -122,30 +132,30 @@ class Engine:
             answers = self._sessions[session].inbox.offer(control)
             if len(self._outbox) < 4 * self.config.inbox * self.config.max_sessions:
                 self._outbox.extend(answers)
-            elif answers:  # who floods faster than the device thread can answer goes without
-                log.warning("session %s: receipts dropped, its client floods", session)
+            elif answers:  # the client sends faster than the device thread can answer
+                log.warning("session %s: receipts dropped, its client sends too fast", session)
             self._notify()
 
     def export(self, session: str, what: str) -> bytes:
-        """A "snapshot" of what is on the screen, or its control "log". What it reads is never changed in
-        place, so no turn of the device waits for it. Raises UnknownSession, Unavailable."""
+        """A "snapshot" of what is on the screen, or the control "log". Holds no lock, so neither the device
+        nor other sessions wait for it. Raises UnknownSession, Unavailable."""
         found = self._sessions.get(session)
         if found is None:
             raise UnknownSession(f"no session {session!r}", field="session")
         return found.export(what, self._clock())
 
-    def set_watched(self, session: str, watched: bool, *, held: bool = False) -> None:
-        """Nobody watching: generation stops after a grace period, or with the segment in the making where the
-        session is `held`. A session that is gone is ignored."""
+    def set_watched(self, session: str, watched: bool, *, throttled: bool = False) -> None:
+        """An unwatched session generates until a grace period is over; a `throttled` one only completes the
+        segment in progress. Unknown sessions are ignored."""
         with self._changed:
             found = self._sessions.get(session)
-            if found is not None and (found.watched != watched or held):
+            if found is not None and (found.watched != watched or throttled):
                 found.watched = watched
-                found.unwatched_since_s = -math.inf if held else self._clock()
+                found.unwatched_since_s = -math.inf if throttled else self._clock()
                 self._notify()
 
     def close_session(self, session: str) -> None:
-        """Its place is free at once, work in flight is dropped. A session that is gone is ignored."""
+        """Its place is free at once, and its segment in progress is dropped. Unknown sessions are ignored."""
         with self._changed:
             if session in self._sessions:
                 self._remove(self._sessions[session], "closed", "the session was closed")
@@ -153,46 +163,47 @@ class Engine:
 
     @property
     def state_bytes(self) -> int:
-        """What any session remembers, in bytes."""
+        """Size of one session's state in bytes."""
         return SessionState.zeros(self.backend.spec).nbytes
 
     @property
     def busy_s(self) -> float:
-        """For how long the device has worked in all."""
+        """Total seconds of device work."""
         return self._costs.busy_s
 
     def hangs_for_s(self, now_s: float) -> float | None:
-        """For how long the present call of the device has been running, where that is longer than three
-        segment periods and three times what the longest usually takes; None: all is well."""
+        """How long the current device call has been running, if that is longer than three segment periods and
+        three times the longest usual call; else None."""
         return self._costs.hangs_for_s(now_s, self.backend.spec.segment_s)
 
     # ---- the device thread ----
 
     def step(self) -> float | None:
-        """One turn: schedule → run → publish. When to take the next one; None: when something changes."""
+        """One turn: schedule → run → publish. Returns when to take the next one; None: when something
+        changes."""
         now_s, busy_s = self._clock(), self.busy_s
         sessions = self._apply_controls()
-        self._bench.drop(lambda b: b.epoch != b.session.epoch or not self._is_open(b.session))
-        idle = {name: s for name, s in sessions.items() if name not in self._bench}
+        self._turns.drop(lambda s: s.epoch != s.session.timeline.epoch or not self._is_open(s.session))
+        idle = {name: s for name, s in sessions.items() if name not in self._turns}
         candidates = [c for s in idle.values() if (c := s.candidate(now_s)) is not None]
         for awaited in filter(None, [s.awaited(now_s) for s in idle.values()]):
             self._emit(awaited)
         work = [Work(c.session, Stage.PREPARE, c.deadline_s, c.wanted_s) for c in candidates]
-        turn = pick(work + self._bench.work(), now_s, self._bench.limits)
+        turn = pick(work + self._turns.work(), now_s, self._turns.limits)
         if turn is not None:
             if turn.stage is Stage.PREPARE:
                 for c in candidates:
                     if c.session in turn.sessions:
-                        self._bench.begin(sessions[c.session], c.deadline_s)
-            done, failed = self._bench.run(turn)
-            for begun in done:
-                self._publish(begun)
+                        self._turns.begin(sessions[c.session], c.deadline_s)
+            done, failed = self._turns.run(turn)
+            for segment in done:
+                self._publish(segment)
             for session, error in failed:
                 self._fail(session, error)
         self._flush()
         if turn is None:
             return next_wake(work)
-        self._room.worked(self._clock() - now_s - (self.busy_s - busy_s), len(done))
+        self._admission.worked(self._clock() - now_s - (self.busy_s - busy_s), len(done))
         return now_s
 
     def _loop(self) -> None:
@@ -200,9 +211,9 @@ class Engine:
             while not self._stopping:
                 wake_s = self.step()
                 with self._changed:
-                    if not self._news and not self._stopping:
+                    if not self._woken and not self._stopping:
                         self._changed.wait(None if wake_s is None else max(0.0, wake_s - self._clock()))
-        except Exception as fault:  # of ours: say so to everybody instead of falling silent
+        except Exception as fault:  # our own: tell everybody instead of going silent
             log.exception("the device thread failed")
             if self._on_fault is not None:
                 self._on_fault(fault)
@@ -210,48 +221,34 @@ class Engine:
         self._end_all()
 
     def _apply_controls(self) -> dict[str, Session]:
-        """All sessions, after what waited in their inboxes."""
+        """Apply the controls that wait in inboxes. Returns all sessions."""
         with self._changed:
-            self._news = False
+            self._woken = False
             for session in self._sessions.values():
-                controls = session.inbox.take(between=session.id not in self._bench)
+                controls = session.inbox.take(between=session.id not in self._turns)
                 now_s = self._clock()
                 self._outbox.extend(session.inbox.answer(session.apply(c, now_s)) for c in controls)
-                self._outbox.extend(session.take_news())
+                self._outbox.extend(session.timeline.take_discarded())
                 if controls:
                     self._outbox.append(session.info())
             sessions = dict(self._sessions)
-            news = self._room.news(sessions.values(), self._bench.limits, self._clock())
-            self._outbox.extend([news] if news else [])
+            capacity = self._admission.report(sessions.values(), self._turns.limits, self._clock())
+            self._outbox.extend([capacity] if capacity else [])
         self._flush()
         return sessions
 
-    def _publish(self, begun: Begun) -> None:
-        session, draft = begun.session, begun.draft
+    def _publish(self, segment: InProgress) -> None:
+        session, draft = segment.session, segment.draft
         assert draft is not None
         assert draft.frames is not None
-        with self._changed:  # a fork reads what `advance` keeps
+        with self._changed:  # forks read what `advance` keeps
             if not self._is_open(session):
                 return
             draft.commit()
             ready_s = self._clock()
-            number, first_frame = session.segment, session.frame
-            shown = session.advance(ready_s, begun.started_s)
-        self._emit(
-            SegmentReady(
-                session=session.id,
-                epoch=begun.epoch,
-                segment=number,
-                first_frame=first_frame,
-                due_s=shown.due_s,
-                frames=draft.frames,
-                timings_ms={**begun.timings_ms, "total": (ready_s - begun.started_s) * 1e3},
-                lead_s=shown.ahead_s,
-                late_total=session.playout.late_total,
-                speed=session.speed,
-                rate=session.pace.rate,
-            )
-        )
+            number, first_frame = session.timeline.segment, session.timeline.frame
+            shown = session.advance(ready_s, segment.started_s)
+        self._emit(segment.ready(number, first_frame, shown, ready_s))
 
     # ---- helpers ----
 
@@ -270,7 +267,7 @@ class Engine:
                 self._remove(session, code, message)
 
     def _remove(self, session: Session, code: str, message: str) -> None:
-        """With the lock held."""
+        """The caller holds the lock."""
         del self._sessions[session.id]
         for control in session.inbox.take():
             text = "the session ended before this took effect"
@@ -285,7 +282,7 @@ class Engine:
         self._flush()
 
     def _notify(self) -> None:
-        self._news = True
+        self._woken = True
         self._changed.notify_all()
 
     def _flush(self) -> None:
@@ -299,5 +296,5 @@ class Engine:
     def _emit(self, event: RuntimeEvent) -> None:
         try:
             self._sink(event)
-        except Exception:  # a listener's fault must not stop the device
+        except Exception:  # a fault of the sink must not stop the device
             log.exception("the sink failed on %s", type(event).__name__)

@@ -1,9 +1,9 @@
-"""What the device does next: a pure policy over plain numbers. It knows no tensors, threads or clients.
+"""What the device does next: a pure policy over plain numbers. Tensors, threads and clients are unknown here.
 
-A segment is prepared, takes some denoise steps, is decoded and remembered; each turn of the device is one of
-these stages for some sessions at once. Earliest playout deadline first. Deadlines stay as they are while a
-segment waits and later segments have later ones, so nobody starves, and nobody is overtaken more than once
-by the same rival: work in flight is not tossed about.
+A segment is prepared, denoised in steps, decoded and remembered. Each turn of the device is one of these
+stages for some sessions at once, earliest playout deadline first. A deadline stays fixed while its segment
+waits, and later segments have later ones. So no session starves, and none is overtaken more than once by the
+same other session.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 
 class Stage(IntEnum):
-    """In the order in which a segment goes through them."""
+    """The stages of a segment, in order."""
 
     PREPARE = 0
     DENOISE = 1
@@ -22,16 +22,8 @@ class Stage(IntEnum):
     REMEMBER = 3
 
 
-class Candidate(NamedTuple):
-    """A session that may generate. Its next segment should start at `wanted_s`, be ready at `deadline_s`."""
-
-    session: str
-    wanted_s: float
-    deadline_s: float
-
-
 class Work(NamedTuple):
-    """What a session needs next. Only what is not begun, PREPARE, may have to wait for its `wanted_s`."""
+    """The next stage of a session. Only PREPARE, the start of a segment, waits for its `wanted_s`."""
 
     session: str
     stage: Stage
@@ -45,26 +37,26 @@ class Turn(NamedTuple):
 
 
 def pick(work: Sequence[Work], now_s: float, limits: Mapping[Stage, int]) -> Turn | None:
-    """The next turn: the stage of the most urgent due work, and whoever can share it; None: nothing is due.
+    """The next turn: the stage of the most urgent due work, and all who can share it. None: nothing is due.
 
-    `limits` says how many may share a stage. Before a denoise step that has room, those who are due are begun
-    and so join it, whatever their deadlines: their rows make the step only a little longer, and the device
-    has fewer to make."""
+    `limits` says how many may share a stage. If a denoise step is not full, sessions that are due are
+    prepared first and join it, whatever their deadlines: their rows lengthen the step only a little, and
+    fewer steps are needed in total."""
     due = sorted((w for w in work if w.stage or w.wanted_s <= now_s), key=_urgency)
     if not due:
         return None
     stage, most = due[0].stage, limits[due[0].stage]
     if stage is Stage.DENOISE:
-        room = limits[stage] - sum(w.stage is Stage.DENOISE for w in due)
-        if room > 0 and any(w.stage is Stage.PREPARE for w in due):
-            stage, most = Stage.PREPARE, min(room, limits[Stage.PREPARE])
+        free = limits[stage] - sum(w.stage is Stage.DENOISE for w in due)
+        if free > 0 and any(w.stage is Stage.PREPARE for w in due):
+            stage, most = Stage.PREPARE, min(free, limits[Stage.PREPARE])
     return Turn(stage, [w.session for w in due if w.stage is stage][:most])
 
 
 def next_wake(work: Sequence[Work]) -> float | None:
-    """When somebody will be due, if nobody is; None: only a control or a viewer can bring work."""
+    """When the next session is due, if none is now. None: only a control or a viewer can bring work."""
     return min((w.wanted_s for w in work), default=None)
 
 
 def _urgency(w: Work) -> tuple[float, int, str]:
-    return w.deadline_s, -w.stage, w.session  # of two that are as urgent, the one that is nearly done
+    return w.deadline_s, -w.stage, w.session  # among equally urgent ones, the one closest to completion

@@ -1,8 +1,7 @@
-"""The segments that are in the making: runs a turn for some of them, keeps what each has taken so far.
+"""Runs turns of the device for segments in progress, and keeps those segments.
 
-Where a batch fails, each of its rows is tried alone, so that only the culprit is told as failed; where memory
-runs out, later batches are smaller as well. It knows no clients and decides nothing: see
-engine.runtime.device.scheduler.
+If a batch fails, each row is tried alone, so that only the culprit is reported; if memory runs out, later
+batches are smaller too. Clients are unknown here, and engine.runtime.device.scheduler decides what runs.
 """
 
 from __future__ import annotations
@@ -18,8 +17,10 @@ from engine.runtime.device.costs import Clock, Costs
 from engine.runtime.device.scheduler import Stage, Turn, Work
 from engine.runtime.segment.draft import Draft
 from engine.runtime.segment.generator import Generator
+from engine.runtime.session.pacing import Shown
 from engine.runtime.session.session import Session
 from engine.runtime.session.timeline import prepare_all
+from engine.types import SegmentReady
 
 log = logging.getLogger(__name__)
 NAMES = {Stage.PREPARE: "prepare", Stage.DENOISE: "denoise", Stage.DECODE: "decode", Stage.REMEMBER: "memory"}
@@ -30,8 +31,8 @@ class NotFinite(BackendError):
 
 
 @dataclass
-class Begun:
-    """A session's next segment. `draft` is None until what it needs is prepared."""
+class InProgress:
+    """A session's next segment. `draft` is None until its state is prepared."""
 
     session: Session
     epoch: int
@@ -48,14 +49,36 @@ class Begun:
             return Stage.DENOISE
         return Stage.DECODE if self.draft.frames is None else Stage.REMEMBER
 
+    @property
+    def not_finite(self) -> bool:
+        return self.draft is not None and not self.draft.steps_left and not self.draft.finite
+
+    def ready(self, number: int, first_frame: int, shown: Shown, ready_s: float) -> SegmentReady:
+        """The event for a committed segment."""
+        assert self.draft is not None
+        assert self.draft.frames is not None
+        return SegmentReady(
+            session=self.session.id,
+            epoch=self.epoch,
+            segment=number,
+            first_frame=first_frame,
+            due_s=shown.due_s,
+            frames=self.draft.frames,
+            timings_ms={**self.timings_ms, "total": (ready_s - self.started_s) * 1e3},
+            lead_s=shown.ahead_s,
+            late_total=shown.playout.late_total,
+            speed=self.session.speed,
+            rate=self.session.pace.rate,
+        )
+
 
 class Result(NamedTuple):
-    done: list[Begun]  # to be committed
+    done: list[InProgress]  # to be committed
     failed: list[tuple[Session, Exception]]
 
 
-class Workbench:
-    """For the device thread. `limits` says how many may share a turn of a stage."""
+class TurnRunner:
+    """For the device thread. `limits` says how many rows may share a turn of a stage."""
 
     def __init__(self, generator: Generator, costs: Costs, max_batch: int, clock: Clock) -> None:
         self.costs = costs
@@ -63,8 +86,8 @@ class Workbench:
         self.out_of_memory_s: float | None = None  # when memory last ran out
         self._generator = generator
         self._clock = clock
-        self._begun: dict[str, Begun] = {}
-        self._stages: dict[Stage, Callable[[Sequence[Begun]], None]] = {
+        self._segments: dict[str, InProgress] = {}  # by session
+        self._stages: dict[Stage, Callable[[Sequence[InProgress]], None]] = {
             Stage.PREPARE: self._prepare,
             Stage.DENOISE: lambda batch: generator.step(_drafts(batch)),
             Stage.DECODE: lambda batch: generator.decode(_drafts(batch)),
@@ -72,62 +95,60 @@ class Workbench:
         }
 
     def __contains__(self, session: str) -> bool:
-        return session in self._begun
+        return session in self._segments
 
     def work(self) -> list[Work]:
-        return [Work(name, b.stage, b.deadline_s) for name, b in self._begun.items()]
+        return [Work(name, s.stage, s.deadline_s) for name, s in self._segments.items()]
 
     def begin(self, session: Session, deadline_s: float) -> None:
-        """Takes its PREPARE turn next."""
-        self._begun[session.id] = Begun(session, session.epoch, self._clock(), deadline_s)
+        """Start the session's next segment. Its first turn is PREPARE."""
+        epoch = session.timeline.epoch
+        self._segments[session.id] = InProgress(session, epoch, self._clock(), deadline_s)
 
-    def drop(self, unwanted: Callable[[Begun], bool]) -> list[Begun]:
-        """Throw away what nobody wants any more; these."""
-        dropped = [b for b in self._begun.values() if unwanted(b)]
-        for begun in dropped:
-            del self._begun[begun.session.id]
+    def drop(self, unwanted: Callable[[InProgress], bool]) -> list[InProgress]:
+        """Drop and return the segments that nobody wants any more."""
+        dropped = [segment for segment in self._segments.values() if unwanted(segment)]
+        for segment in dropped:
+            del self._segments[segment.session.id]
         return dropped
 
     def run(self, turn: Turn) -> Result:
-        """One turn for sessions that have begun. What is done or has failed is on the bench no more."""
-        batch = [self._begun[name] for name in turn.sessions]
+        """Run one turn. Segments that are done or have failed are no longer in progress afterwards."""
+        batch = [self._segments[name] for name in turn.sessions]
         failed = self._run(turn.stage, batch)
         if turn.stage is Stage.DENOISE:
-            failed += [
-                (b, NotFinite("the model's numbers ran away: open a new session"))
-                for b in batch
-                if _ran_away(b)
-            ]
-        done = [b for b in batch if b.draft is not None and b.draft.outcome is not None]
-        for begun in [*done, *(b for b, _ in failed)]:
-            del self._begun[begun.session.id]
-        return Result(done, [(b.session, error) for b, error in failed])
+            message = "the model produced numbers that are not finite: open a new session"
+            failed += [(segment, NotFinite(message)) for segment in batch if segment.not_finite]
+        done = [s for s in batch if s.draft is not None and s.draft.outcome is not None]
+        for segment in [*done, *(s for s, _ in failed)]:
+            del self._segments[segment.session.id]
+        return Result(done, [(segment.session, error) for segment, error in failed])
 
-    def _run(self, stage: Stage, batch: Sequence[Begun]) -> list[tuple[Begun, Exception]]:
-        """Who failed, and how."""
+    def _run(self, stage: Stage, batch: Sequence[InProgress]) -> list[tuple[InProgress, Exception]]:
+        """The segments that failed, and their errors."""
         try:
             with self.costs.measured(stage, len(batch)) as took_s:
                 self._stages[stage](batch)
-        except Exception as error:  # whatever a backend raises, the other sessions go on
+        except Exception as error:  # whatever a backend raises, other sessions go on
             failure = OutOfMemory("memory ran out") if isinstance(error, MemoryError) else error
             if isinstance(failure, OutOfMemory):
                 self._shrink(len(batch))
             if len(batch) == 1:
                 return [(batch[0], failure)]
-            log.warning("a batch of %d failed, each is tried alone: %s", len(batch), error)
+            log.warning("a batch of %d failed, trying each row alone: %s", len(batch), error)
         else:
-            for begun in batch:
+            for segment in batch:
                 name = NAMES[stage]
-                begun.timings_ms[name] = begun.timings_ms.get(name, 0.0) + took_s() * 1e3
+                segment.timings_ms[name] = segment.timings_ms.get(name, 0.0) + took_s() * 1e3
             return []
-        gc.collect()  # now that the error is gone, and what its frames held with it
-        return [lost for begun in batch for lost in self._run(stage, [begun])]
+        gc.collect()  # the error is gone, and with it what its stack frames referenced
+        return [failed for segment in batch for failed in self._run(stage, [segment])]
 
-    def _prepare(self, batch: Sequence[Begun]) -> None:
-        todo = [begun for begun in batch if begun.draft is None]
-        prepare_all(self._generator, [begun.session for begun in todo])
-        for begun in todo:
-            begun.draft = self._generator.begin(begun.session.job())
+    def _prepare(self, batch: Sequence[InProgress]) -> None:
+        todo = [segment for segment in batch if segment.draft is None]
+        prepare_all(self._generator.conditioner, [segment.session.timeline for segment in todo])
+        for segment in todo:
+            segment.draft = self._generator.begin(segment.session.timeline.job())
 
     def _shrink(self, rows: int) -> None:
         most = max(1, rows // 2)
@@ -136,10 +157,5 @@ class Workbench:
         log.error("out of memory with %d in a batch: at most %d from now on", rows, most)
 
 
-def _drafts(batch: Sequence[Begun]) -> list[Draft]:
-    return [b.draft for b in batch if b.draft is not None]
-
-
-def _ran_away(begun: Begun) -> bool:
-    draft = begun.draft
-    return draft is not None and not draft.steps_left and not draft.finite
+def _drafts(batch: Sequence[InProgress]) -> list[Draft]:
+    return [segment.draft for segment in batch if segment.draft is not None]

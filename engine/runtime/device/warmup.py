@@ -1,6 +1,6 @@
-"""What turns take on this device, and in batches of which size, tried before the first session is opened.
+"""Measures the times of turns and worthwhile batch sizes, before the first session is opened.
 
-On a scratch session, whose segments nobody sees.
+It generates segments of a scratch session that nobody sees.
 """
 
 from __future__ import annotations
@@ -17,27 +17,30 @@ from engine.runtime.device.costs import Clock, Costs
 from engine.runtime.device.scheduler import Stage
 from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.session.session import Session
+from engine.runtime.session.timeline import prepare_all
+from engine.runtime.state.opening import opened
 from engine.types import OpenSession
 
 log = logging.getLogger(__name__)
 SEGMENTS = 3
-SLOW_S = 5.0  # a device on which a segment takes longer is as warm as it gets
-TRIES_S = 10.0  # no larger batch is tried after so long
+SLOW_S = 5.0  # if a segment takes longer, warming up further is not worth the time
+TRIES_S = 10.0  # larger batches are not tried after this long
 
 
 class Measured(NamedTuple):
-    usual_s: float  # of a segment, alone
+    usual_s: float  # seconds of a segment alone
     limits: dict[Stage, int]  # rows that may share a turn
 
 
 def warm_up(generator: Generator, costs: Costs, config: RuntimeConfig, clock: Clock) -> Measured:
-    """A few segments alone, one on a slow device; then turns of 2, 4, … rows for as long as that is cheaper
-    per row. Raises BackendError."""
+    """Times a few segments alone (one on a slow device), then turns of 2, 4, … rows for as long as that is
+    cheaper per row. Raises BackendError."""
     start_s, spec = clock(), generator.spec
     blank = np.zeros((3, spec.height, spec.width), np.uint8) if spec.needs_image else None
-    scratch = Session(OpenSession("warm-up", "", 0, blank), spec, config, clock())
-    scratch.prepare(generator)
-    job, usual_s = scratch.job(), 0.0
+    command = OpenSession("warm-up", "", 0, blank)
+    scratch = Session(command, opened(command, spec), spec, config, clock())
+    prepare_all(generator.conditioner, [scratch.timeline])
+    job, usual_s = scratch.timeline.job(), 0.0
     for _ in range(SEGMENTS):
         usual_s = _segment(generator, costs, job, clock)
         if usual_s > SLOW_S:
@@ -62,7 +65,7 @@ def _larger(most: int) -> list[int]:
 
 
 def _segment(generator: Generator, costs: Costs, job: Job, clock: Clock) -> float:
-    """Seconds, as if it had as many steps as usual."""
+    """Seconds of one segment, scaled to the usual number of steps."""
     start_s, draft = clock(), generator.begin(job)
     steps = draft.steps_left
     while draft.steps_left:
@@ -77,7 +80,7 @@ def _segment(generator: Generator, costs: Costs, job: Job, clock: Clock) -> floa
 
 
 def _turns(generator: Generator, costs: Costs, job: Job, rows: int) -> None:
-    """One turn of each stage, twice, since libraries set themselves up in the first."""
+    """One turn of each stage, twice, since libraries initialise in the first."""
     for _ in range(2):
         drafts = [generator.begin(job) for _ in range(rows)]
         for stage, run in (

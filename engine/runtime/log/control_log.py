@@ -1,20 +1,23 @@
-"""All that made a video what it is, as JSON Lines: how it began, then each control at the segment where it
-took effect. From that it can be made again (engine.runtime.session.replay), as it was or edited by hand.
+"""Everything that made a video what it is, as JSON Lines: its opening, then each control at the segment where
+it took effect. engine.runtime.session.replay makes the video again from it, unchanged or edited by hand.
 
-Bounded: a log that has become too long begins anew, at a moment of the past that is still kept. It knows no
-backend and no time; the file's form is described in docs/protocol.md.
+A log is bounded: one that has become too long starts again at a moment of the past that is still kept.
+Backends and time are unknown here. docs/protocol.md describes the file.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.runtime.log.log_form import png, to_wire, weighted_json
-from engine.runtime.state.change import Change, Prompts
-from engine.types import ByteArray, Control, Image, Rewind
+from engine.runtime.state.change import Change
+from engine.runtime.state.past import Moment
+from engine.runtime.state.snapshot import Saved
+from engine.types import ByteArray, Control, Image, Prompts, Rewind
+from engine.wire.controls import control_json, image_json, prompts_json
 
 FORMAT = "psistream-log-1"
 MOST_LINES = 4096
@@ -22,22 +25,22 @@ MOST_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True)
-class Begin:
-    """How the video began: from prompts, a seed and maybe a picture, or from a snapshot and what was to be
-    changed there. `segment` is the number of the first segment."""
+class LogStart:
+    """How the video starts: from prompts, a seed and maybe a picture; or from a saved state and the change to
+    make there. `segment` is the number of the first segment."""
 
     segment: int = 0
     prompts: Prompts = ()
     seed: int = 0
     image: ByteArray | None = None
-    snapshot: bytes | None = None
+    saved: Saved | None = None
     change: Change | None = None
 
 
 @dataclass(frozen=True)
 class Line:
-    """`segment` is the first that shows the control. Where it went back in time, `source` is the segment
-    that it went on from, and `screen` the one that was shown last before."""
+    """`segment` is the first that shows the control. A control that went back in time has a `source`, the
+    segment it continued from, and a `screen`, the segment that was shown last before."""
 
     segment: int
     control: Control
@@ -52,12 +55,12 @@ class Line:
 
 @dataclass(frozen=True)
 class ControlLog:
-    """Never changed in place, so another thread may write it down at any time."""
+    """Never changed in place, so another thread may write it to a file at any time."""
 
-    begin: Begin
+    start: LogStart
     lines: tuple[Line, ...] = ()
     nbytes: int = 0
-    lost: int = 0  # lines that found no room
+    lost: int = 0  # lines for which there was no space
 
     def add(self, line: Line) -> ControlLog:
         return replace(self, lines=(*self.lines, line), nbytes=self.nbytes + line.nbytes)
@@ -66,9 +69,9 @@ class ControlLog:
     def too_long(self) -> bool:
         return len(self.lines) > MOST_LINES or self.nbytes > MOST_BYTES
 
-    def since(self, begin: Begin) -> ControlLog:
-        """It begins later. At least half of its room is free then: what is too much even so is lost."""
-        lines = [line for line in self.lines if line.segment >= begin.segment]
+    def since(self, start: LogStart) -> ControlLog:
+        """The log from a later start. Lines that exceed half of the bounds are lost, oldest first."""
+        lines = [line for line in self.lines if line.segment >= start.segment]
         kept: list[Line] = []
         size = 0
         for line in reversed(lines):
@@ -77,40 +80,57 @@ class ControlLog:
                 break
             kept.append(line)
         size = sum(line.nbytes for line in kept)
-        return ControlLog(begin, tuple(reversed(kept)), size, self.lost + len(lines) - len(kept))
+        return ControlLog(start, tuple(reversed(kept)), size, self.lost + len(lines) - len(kept))
 
-    def written(self, about: dict[str, Any]) -> bytes:
-        """`about` says which model made it and how many segments."""
-        header = {"format": FORMAT, **about, **_begin_json(self.begin)}
+    def extended(self, line: Line, moments: Sequence[Moment], here: LogStart) -> ControlLog:
+        """With one more line. The log starts again at one of the kept `moments` where it has become too long,
+        and `here` where the control went back to before its start. No array is copied."""
+        log = self.add(line)
+        if log.too_long:
+            later = [m for m in moments if m.segment >= log.start.segment]
+            few = (m for m in later if sum(li.segment > m.segment for li in log.lines) <= MOST_LINES // 2)
+            moment = next(few, later[-1] if later else None)
+            return log.since(log.start if moment is None else started_at(moment))
+        if line.source is not None and line.source < log.start.segment - 1:
+            return ControlLog(here)
+        return log
+
+    def written(self, about: dict[str, Any], save: Callable[[Saved], bytes]) -> bytes:
+        """The file. `about` names the model and the number of segments; `save` makes a snapshot."""
+        header = {"format": FORMAT, **about, **_start_json(self.start, save)}
         if self.lost:
             header["lost"] = self.lost
         rows = [header, *(_line_json(line) for line in self.lines)]
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
-def _begin_json(begin: Begin) -> dict[str, Any]:
-    if begin.snapshot is None:
-        start: dict[str, Any] = {"prompts": weighted_json(begin.prompts), "seed": begin.seed}
-        if begin.image is not None:
-            start["image"] = png(begin.image)
-        return start
-    start = {"segment": begin.segment, "snapshot": base64.b64encode(begin.snapshot).decode()}
-    if begin.change is not None:
-        start["change"] = _change_json(begin.change)
-    return start
+def started_at(moment: Moment) -> LogStart:
+    return LogStart(moment.segment + 1, saved=Saved(moment.state, moment.prompts, moment.held))
+
+
+def _start_json(start: LogStart, save: Callable[[Saved], bytes]) -> dict[str, Any]:
+    if start.saved is None:
+        fields: dict[str, Any] = {"prompts": prompts_json(start.prompts), "seed": start.seed}
+        if start.image is not None:
+            fields["image"] = image_json(start.image)
+        return fields
+    fields = {"segment": start.segment, "snapshot": base64.b64encode(save(start.saved)).decode()}
+    if start.change is not None:
+        fields["change"] = _change_json(start.change)
+    return fields
 
 
 def _change_json(change: Change) -> dict[str, Any]:
     scene = change.scene
     return {
-        "prompts": None if change.prompts is None else weighted_json(change.prompts),
+        "prompts": None if change.prompts is None else prompts_json(change.prompts),
         "over": change.over,
         "scene": None
         if scene is None
         else {
             "seed": scene.seed,
             "number": scene.number,
-            "image": None if scene.image is None else png(scene.image),
+            "image": None if scene.image is None else image_json(scene.image),
             "keep_anchor": scene.keep_anchor,
         },
     }
@@ -120,4 +140,4 @@ def _line_json(line: Line) -> dict[str, Any]:
     screen = line.screen if isinstance(line.control.body, Rewind) else None
     places = {"segment": line.segment, "from": line.source, "screen": screen}
     known = {name: place for name, place in places.items() if place is not None}
-    return {**known, "id": line.control.id, **to_wire(line.control.body)}
+    return {**known, "id": line.control.id, **control_json(line.control.body)}

@@ -1,7 +1,7 @@
-"""A segment in the making: what it is made from, how far it is, what its session's state will be after it.
+"""A segment in progress: what it is made from, how far it is, and what its session's state will be after it.
 
-Its state is only read until `commit`, so a draft can be thrown away at any time, and whatever fails can be
-tried again. It knows no backend, sessions or time.
+Until `commit` the state is only read. So a draft can be dropped at any time, and whatever fails can be tried
+again. Backends, sessions and time are unknown here.
 
 Legend: W latent frames of a segment, C channels, h w latent size, F pixel frames.
 """
@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.runtime.segment.sampler import Sampler
+from engine.backends.base import Sampler
 from engine.runtime.state.state import SessionState, fixed
 from engine.types import ByteArray, FloatArray
 
 
 @dataclass
 class Outcome:
-    """What a state becomes. `anchor` and `image` only where the scene just got them."""
+    """What a state becomes. `anchor` and `image` only if this segment is the first of its scene."""
 
     memory: FloatArray  # (M, D)
     psi: FloatArray  # (M, D)
@@ -33,13 +33,13 @@ class Outcome:
 @dataclass
 class Draft:
     state: SessionState
-    x: FloatArray  # (W, C, h, w): noise at first, the clean latents in the end
+    x: FloatArray  # (W, C, h, w): noise at first, clean latents at the end
     sampler: Sampler
-    row: Mapping[str, npt.NDArray[Any]]  # its row of the inputs of `denoise` that stay the same
+    row: Mapping[str, npt.NDArray[Any]]  # the draft's row of the constant inputs of `denoise`
     k: int = 0  # steps done
     frames: ByteArray | None = None  # (F, H, W, 3) RGB, once decoded
     decoder: FloatArray | None = None  # the decoder's state after it
-    outcome: Outcome | None = None  # once remembered
+    outcome: Outcome | None = None  # once `memorize` and `squeeze` have run
 
     @property
     def steps_left(self) -> int:
@@ -50,13 +50,13 @@ class Draft:
         return bool(np.isfinite(self.x).all())
 
     def commit(self) -> None:
-        """Move the state on by this segment. Nothing here can fail."""
+        """Move the state on by this segment. Cannot fail, and copies no more than the segment's latents."""
         state, after = self.state, self.outcome
         assert after is not None
         assert self.decoder is not None
         if after.anchor is not None and after.image is not None:
-            state.anchor, state.image, state.context = fixed(after.anchor), fixed(after.image), 1
+            state.anchor, state.image, state.context = after.anchor, after.image, 1
         state.append(self.x, after.memory)
-        state.psi, state.decoder = fixed(after.psi), fixed(self.decoder)
+        state.psi, state.decoder = after.psi, self.decoder
         if not state.psi_mask.all():
             state.psi_mask = fixed(np.ones_like(state.psi_mask))

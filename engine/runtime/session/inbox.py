@@ -1,20 +1,16 @@
 """Controls that wait for a segment boundary: bounded, in order, each id answered once.
 
-Overflow: the oldest waiting action gives way ("superseded": a newer one counts anyway); where there is none,
-the newcomer is refused ("busy"). A prompt is never lost without an answer. Not thread-safe: the engine holds
-a lock.
+Overflow: the oldest waiting action is dropped and answered `superseded`, since a newer one counts anyway;
+without a waiting action the new control is refused as `busy`. No prompt is lost without an answer. Not
+thread-safe: the engine holds a lock.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 
-from engine.types import Action, Control, ControlBody, Receipt, Rewind
-
-
-def at_once(body: ControlBody) -> bool:
-    """Whether it makes invalid what is queued and what is in the making."""
-    return isinstance(body, Rewind) or getattr(body, "when", "next") == "now"
+from engine.types import Action, Control, Receipt
+from engine.wire.controls import at_once
 
 
 class Inbox:
@@ -23,14 +19,14 @@ class Inbox:
         self._size = size
         self._remembered = max(remembered_ids, size + 1)
         self._waiting: deque[Control] = deque()
-        self._answers: OrderedDict[str, Receipt | None] = OrderedDict()  # None: it waits
+        self._answers: OrderedDict[str, Receipt | None] = OrderedDict()  # None: still waiting
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def offer(self, control: Control) -> list[Receipt]:
-        """Take it; the result is what has to be said at once. An id seen before has no second effect:
-        its answer is repeated, if there is one yet."""
+        """Queue a control. Returns the receipts to send at once. A repeated id has no second effect; its
+        receipt is repeated if there is one yet."""
         if control.id in self._answers:
             answer = self._answers[control.id]
             return [] if answer is None else [answer]
@@ -45,15 +41,15 @@ class Inbox:
         return [answer, *self._take(control)]
 
     def take(self, *, between: bool = True) -> list[Control]:
-        """What may take effect, oldest first: between two segments all that waits, in the middle of one only
-        what makes it invalid, and what came before that. Each has to be answered."""
+        """Controls that may take effect, oldest first: all of them between two segments; within a segment
+        only those up to the last one that takes effect at once. The caller must answer each."""
         count = len(self._waiting)
         if not between:
             count = max((i for i, c in enumerate(self._waiting, 1) if at_once(c.body)), default=0)
         return [self._waiting.popleft() for _ in range(count)]
 
     def answer(self, receipt: Receipt) -> Receipt:
-        """Remember the final receipt of its id."""
+        """Remember the final receipt of a control."""
         self._answers[receipt.id] = receipt
         waiting = {c.id for c in self._waiting}
         while len(self._answers) > self._remembered:

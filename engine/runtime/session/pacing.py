@@ -1,10 +1,10 @@
 """When a segment should start, when it is shown, and how fast: pure functions over plain numbers.
 
-Playout is where the viewers' clock stands: `end_s` is when the last frame made so far will have been shown.
-Pace is how fast a session gets its video: where that is slower than playback, the video is shown in slow
-motion, as evenly as at full speed; where it is so slow that this would be a slide show, playout holds the
-picture now and then and collects (`holds`). docs/architecture.md has the reasons. Nothing here knows
-sessions, models or threads. All times are of one monotonic clock.
+Playout is the position of the viewers' clock: `end_s` is when the last frame made so far will have been
+shown. Pace is how fast a session receives its video. If that is slower than playback, the video is shown in
+slow motion, as evenly as at full speed. If slow motion would be a slide show, playout stalls from time to
+time and refills (`stalls`). docs/architecture.md has the reasons. Sessions, models and threads are unknown
+here. All times are of one monotonic clock.
 """
 
 from __future__ import annotations
@@ -12,16 +12,25 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-HEADROOM = 1.04  # shown a little slower than it is made, or any hiccup would be seen
-EASE = 1.1  # a rate goes up by so much per segment at most
-FULL = 0.97  # a rate from here on is as good as natural speed
-DOUBT = 1.25  # a first segment is given the benefit of it: nobody knows what is usual
-FADE = 0.1  # weight of a new sample in what is usual
+HEADROOM = 1.04  # video is shown slightly slower than it is made, so that no hiccup is visible
+EASE = 1.1  # largest rise of the rate per segment
+FULL = 0.97  # rates from here on count as natural speed
+DOUBT = 1.25  # tolerance for a first segment, whose usual time is unknown
+FADE = 0.1  # weight of a new sample in the usual time
+
+
+class Candidate(NamedTuple):
+    """A session that may generate. Its next segment should start at `wanted_s` and be ready at
+    `deadline_s`."""
+
+    session: str
+    wanted_s: float
+    deadline_s: float
 
 
 @dataclass(frozen=True)
 class Playout:
-    """`end_s` is None until a first segment is ready; `since_s` is since when the next one could be made."""
+    """`end_s` is None until a first segment is ready. The next one could be made since `since_s`."""
 
     since_s: float
     end_s: float | None = None
@@ -42,7 +51,7 @@ class Took:
 
 
 def learned(took: Took, sample_s: float, weight: float = 0.2) -> Took:
-    """`took` with one more sample; old ones fade, much as in TCP's round-trip estimate (RFC 6298)."""
+    """`took` with one more sample; old ones fade, as in TCP's round-trip estimate (RFC 6298)."""
     if took.samples == 0:
         return Took(sample_s, sample_s / 4, 1)
     off = abs(sample_s - took.mean_s)
@@ -54,8 +63,8 @@ def learned(took: Took, sample_s: float, weight: float = 0.2) -> Took:
 
 
 def lead_s(took: Took, *, share: float = 1.0, margin: float, least_s: float, most_s: float) -> float:
-    """How long before the playout end the next segment should start: late enough to be steered.
-    `share` is its cost in usual segments."""
+    """How long before the end of playout the next segment should start: as late as possible, so that steering
+    takes effect soon. `share` is its cost in usual segments."""
     return min(max(share * margin * took.high_s, least_s), most_s)
 
 
@@ -65,13 +74,14 @@ def wanted_s(playout: Playout, lead_s: float) -> float:
 
 
 def deadline_s(playout: Playout, lead_s: float) -> float:
-    """When the next segment must be ready. A first segment competes as if it had one lead's time."""
+    """When the next segment must be ready. A first segment counts as due one lead after it was wanted."""
     return playout.since_s + lead_s if playout.end_s is None else playout.end_s
 
 
 def turn_s(playout: Playout, segment_s: float) -> float:
-    """The deadline of who is shown slowly: the longest without a segment goes first. By `deadline_s` it would
-    seem to have time, get less of the device than who is not slow yet, and get slower still."""
+    """The deadline of a session in slow motion: whoever has waited longest for a segment goes first. By
+    `deadline_s` slow sessions would seem to have time, receive less device time than full-speed sessions and
+    fall further behind."""
     return playout.since_s + segment_s
 
 
@@ -88,10 +98,10 @@ def shown(
     late_margin_s: float,
     *,
     rate: float = 1.0,
-    hold_s: float = 0.0,
+    stall_s: float = 0.0,
 ) -> Shown:
-    """Queue a segment that is ready, to be shown at `rate`. A late one re-anchors: playout goes on from now,
-    never faster, and not before the picture has stood for `hold_s`."""
+    """Queue a ready segment, to be shown at `rate`. A late one re-anchors: playout continues from now, never
+    faster, and not before the picture has stalled for `stall_s`."""
     first = playout.end_s is None
     end_s = ready_s if playout.end_s is None else playout.end_s
     late = end_s < ready_s
@@ -99,31 +109,31 @@ def shown(
     if first:
         due_s = ready_s + late_margin_s
     elif late:
-        due_s = max(ready_s + late_margin_s, end_s + hold_s)
+        due_s = max(ready_s + late_margin_s, end_s + stall_s)
     after = Playout(ready_s, due_s + segment_s / rate, playout.late_total + late)
     return Shown(due_s, end_s - ready_s, after)
 
 
 def resumed(playout: Playout, now_s: float) -> Playout:
-    """Go on after a pause: what is queued plays out, else playout re-anchors; nothing counts as late."""
+    """Continue after a pause: queued frames play out, else playout re-anchors. Nothing counts as late."""
     queued = playout.end_s is not None and playout.end_s > now_s
     return replace(playout, since_s=now_s, end_s=playout.end_s if queued else None)
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What a segment takes a session in seconds, waiting for its turn on the device included, and the `rate`
-    at which its video is shown; 1 is natural speed. With no samples yet, `usual_s` is a guess; 0 is none."""
+    """Seconds that a session needs per segment, including the wait for the device, and the `rate` at which
+    its video is shown; 1 is natural speed. Without samples `usual_s` is a guess, and 0 means no guess."""
 
-    usual_s: float = 0.0  # running mean; a lone outlier hardly counts
-    above_s: float = 0.0  # running mean of how far above that samples are
+    usual_s: float = 0.0  # running mean; a single outlier hardly counts
+    above_s: float = 0.0  # running mean of how far samples lie above it
     last_s: float = 0.0
     samples: int = 0
     rate: float = 1.0
 
 
 def guessed(usual_s: float, segment_s: float, least_rate: float) -> Pace:
-    """Before the first segment, from what one took elsewhere; 0: nobody knows."""
+    """Before the first segment, from the time that one took elsewhere; 0: unknown."""
     rate = segment_s / max(HEADROOM * usual_s, 1e-3)
     return Pace(usual_s, rate=1.0 if rate >= FULL else max(rate, least_rate))
 
@@ -134,8 +144,8 @@ def speed(pace: Pace, segment_s: float) -> float:
 
 
 def paced(pace: Pace, sample_s: float, segment_s: float, least_rate: float) -> Pace:
-    """`pace` after one more segment. Slow motion begins with the second slow segment in a row (one alone is
-    an accident); from then on the rate falls with the speed and follows it up step by step."""
+    """`pace` after one more segment. Slow motion starts with the second slow segment in a row, since a single
+    one is an accident. From then on the rate falls with the speed at once and rises step by step."""
     measured, slow = _measured(pace, sample_s), pace.samples > 0 and pace.rate < 1
     sustained_s = sample_s / DOUBT if pace.samples == 0 else min(pace.last_s, sample_s)
     if not slow and sustained_s <= segment_s:
@@ -145,13 +155,14 @@ def paced(pace: Pace, sample_s: float, segment_s: float, least_rate: float) -> P
     return replace(measured, rate=1.0 if rate >= FULL else max(rate, least_rate))
 
 
-def holds(pace: Pace, segment_s: float, least_rate: float) -> bool:
-    """Whether the device is too slow even for `least_rate`: playout then runs dry again and again."""
+def stalls(pace: Pace, segment_s: float, least_rate: float) -> bool:
+    """Whether the device is too slow even for `least_rate`, so that playout runs dry repeatedly."""
     return pace.samples > 0 and segment_s < least_rate * HEADROOM * pace.usual_s
 
 
 def _measured(pace: Pace, sample_s: float) -> Pace:
-    """Two samples in a row that are off by more than a factor of two: the device has changed, start anew."""
+    """The estimates with one more sample. After two samples in a row that are off by more than a factor of
+    two the device has changed, and they start again."""
     low_s, high_s = sorted((pace.last_s, sample_s))
     anew = sample_s if pace.samples == 0 else None
     if pace.samples and low_s > 2 * pace.usual_s:

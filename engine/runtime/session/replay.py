@@ -1,7 +1,7 @@
-"""A control log → its video again, segment by segment, bit for bit on the same backend where it ran alone.
+"""A control log → its video again, segment by segment; bit for bit on the same backend if it ran alone.
 
-The same Story as the live session's, with a past that goes where the log says instead of by the clock. It
-knows no time, clients or files.
+The same Timeline as a live session's, with a past that goes where the log says instead of by the clock. Time,
+clients and files are unknown here.
 """
 
 from __future__ import annotations
@@ -14,106 +14,122 @@ from typing import NamedTuple
 
 from engine.backends.base import Backend
 from engine.errors import BackendError, InvalidInput
-from engine.runtime.log.control_log import Line
+from engine.model.signature import ModelSpec
+from engine.runtime.log.control_log import Line, LogStart
 from engine.runtime.log.reader import Log
 from engine.runtime.segment.generator import Generator
-from engine.runtime.session.timeline import Story, prepare_all
-from engine.runtime.state import snapshot
-from engine.runtime.state.opening import Origin
-from engine.runtime.state.past import Moment, Past
-from engine.runtime.state.state import SessionState
-from engine.types import ByteArray, Control, OpenSession
+from engine.runtime.session.timeline import Timeline, prepare_all
+from engine.runtime.state.change import Change, total
+from engine.runtime.state.opening import Opening, opened
+from engine.runtime.state.past import Moment, first_moment
+from engine.types import ByteArray, OpenSession
 
 
-class Made(NamedTuple):
-    """One segment. `shown`: nothing that came later took its place before it was its turn."""
+class Replayed(NamedTuple):
+    """One segment. `shown` is False where a later control replaced it before it was on the screen."""
 
     segment: int
     frames: ByteArray  # (F, H, W, 3) RGB
     shown: bool
 
 
-class _Told(Past):
-    """It goes where it is told. Only states that are gone back to are kept, and all that was changed."""
+class ReplayPast:
+    """Goes back to `goal`. Keeps only the moments that the log goes back to, but all changes."""
 
     def __init__(self, first: Moment, wanted: Iterable[int]) -> None:
-        super().__init__(first, 0)
+        """`wanted`: the segments that the log goes back to, as often as it does."""
         self.goal = first.segment
         self._wanted = Counter(wanted)
-        self._nothing = replace(first, state=SessionState.__new__(SessionState)).state
+        self._kept: tuple[Moment, ...] = ()
+        self._latest = first
+        self._changes: dict[int, Change] = {}
+
+    @property
+    def moments(self) -> tuple[Moment, ...]:
+        return (*self._kept, self._latest)
 
     def went(self, to: int) -> None:
         self._wanted[to] -= 1
 
     def add(self, moment: Moment) -> None:
-        *earlier, latest = self.moments
-        if self._wanted[latest.segment] > 0:
-            earlier.append(latest)
-        elif latest.change is not None:
-            earlier.append(replace(latest, state=self._nothing))
-        self.moments = (*earlier, moment)
+        if self._wanted[self._latest.segment] > 0:
+            self._kept = (*self._kept, self._latest)
+        self._latest = moment
+
+    def note(self, change: Change) -> None:
+        at = self._latest.segment
+        made = self._changes.get(at)
+        self._changes[at] = change if made is None else made.then(change)
+        self._latest = replace(self._latest, change=self._changes[at])
 
     def on_screen(self, now_s: float) -> Moment:
         for moment in self.moments:
             if moment.segment == self.goal:
                 return moment
-        raise InvalidInput(
-            f"from: the video that is on did not come through segment {self.goal}", field="from"
-        )
+        raise InvalidInput(f"from: the video did not come through segment {self.goal}", field="from")
 
     def ago(self, seconds: float, now_s: float) -> Moment:
         return self.on_screen(now_s)
 
+    def position_s(self, now_s: float) -> float:
+        return 0.0
 
-class _Retold(Story):
-    """It writes no log of its own."""
+    def since(self, moment: Moment) -> Change | None:
+        return total(change for at, change in sorted(self._changes.items()) if at >= moment.segment)
 
-    def _write(self, control: Control) -> None:
-        pass
+    def forget_after(self, moment: Moment) -> None:
+        self._kept = tuple(m for m in self._kept if m.segment < moment.segment)
+        self._changes = {at: change for at, change in self._changes.items() if at < moment.segment}
+        self._latest = replace(moment, change=None)
 
 
-def replay(log: Log, backend: Backend) -> Iterator[Made]:
-    """The segments that the log tells of, then as many as are wanted. Raises InvalidInput, BackendError."""
-    spec, begin = backend.spec, log.begin
+def replay(log: Log, backend: Backend) -> Iterator[Replayed]:
+    """The log's segments, and then as many more as are wanted. Raises InvalidInput, BackendError."""
     generator = Generator(backend, log.context_noise)
-    command = OpenSession("replay", None, None)
-    source = None
-    if begin.snapshot is None:
-        command = OpenSession("replay", begin.prompts, begin.seed, begin.image)
-    else:
-        saved = snapshot.load(spec, backend.fingerprint, begin.snapshot)
-        told = (begin.change.prompts if begin.change else None) or saved.prompts
-        source = Origin(saved.state, told, saved.held, begin.change)
-    story = _Retold(command, spec, 0.0, source, backend.fingerprint)
-    story.segment, story.first = begin.segment, log.before
-    first = replace(story.past.moments[0], segment=begin.segment - 1)
-    story.past = past = _Told(first, [line.source for line in log.lines if line.source is not None])
+    opening = _opening(log.start, backend.spec)
+    past = ReplayPast(
+        first_moment(opening, 0.0, log.start.segment - 1),
+        [line.source for line in log.lines if line.source is not None],
+    )
+    timeline = Timeline("replay", opening, backend.spec, past, None)
+    timeline.segment, timeline.first = log.start.segment, log.before
     done, lines, seen = 0, log.lines, _seen(log.lines)
     while True:
-        while done < len(lines) and lines[done].segment == story.segment:
-            line = lines[done]
+        while done < len(lines) and lines[done].segment == timeline.segment:
+            _apply(lines[done], timeline, past)
             done += 1
-            past.goal = line.segment - 1 if line.source is None else line.source
-            answer = story.apply(line.control, 0.0)
-            if line.source is not None:
-                past.went(line.source)
-            if answer.status == "rejected":
-                raise InvalidInput(
-                    f"log: the control {line.control.id!r} at segment {line.segment}: {answer.message}"
-                )
-        prepare_all(generator, [story])
-        job = story.job()
+        prepare_all(generator.conditioner, [timeline])
+        job = timeline.job()
         made = generator.finish([job], generator.denoise([job]))[0]
         if made.frames is None:
-            raise BackendError("the model's numbers ran away")
-        number = story.segment
-        story.advanced(0.0, 0.0)
-        yield Made(number, made.frames, number <= seen[done])
+            raise BackendError("the model produced numbers that are not finite")
+        number = timeline.segment
+        timeline.advance(0.0, 0.0)
+        yield Replayed(number, made.frames, number <= seen[done])
+
+
+def _opening(start: LogStart, spec: ModelSpec) -> Opening:
+    if start.saved is None:
+        return opened(OpenSession("replay", start.prompts, start.seed, start.image), spec)
+    state, prompts, held = start.saved
+    changed = start.change.prompts if start.change else None
+    return Opening(state.copy(), changed or prompts, held, start.change)
+
+
+def _apply(line: Line, timeline: Timeline, past: ReplayPast) -> None:
+    past.goal = line.segment - 1 if line.source is None else line.source
+    answer = timeline.apply(line.control, 0.0)
+    if line.source is not None:
+        past.went(line.source)
+    if answer.status == "rejected":
+        raise InvalidInput(
+            f"log: the control {line.control.id!r} at segment {line.segment}: {answer.message}"
+        )
 
 
 def _seen(lines: Sequence[Line]) -> list[float]:
-    """By how many lines are done: up to which segment those come to be shown that were made before the rest;
-    what was made beyond that was dropped before it was its turn."""
+    """By number of lines applied so far: the last segment that is shown of those made before the next line.
+    Later ones were dropped before they were on the screen."""
     seen = [math.inf]
     for line in reversed(lines):
         seen.append(seen[-1] if line.screen is None else min(seen[-1], line.screen))

@@ -1,34 +1,31 @@
-"""What a video is about: its prompts, its state, what controls have changed, and its past. It has no clock.
+"""A session's sequence of prompts, changes and segments: its state, what controls have changed, and its past.
 
-`apply` changes plain fields only; what it takes of the device is one `wish` at the start of the next segment,
-so a flood of prompts costs no more than one. It knows neither threads nor other sessions, nor how fast the
-video is made.
+`apply` changes plain fields only. The device's part is one `due_change` at the start of the next segment, so
+a flood of prompts costs no more than one prompt. Threads, other sessions and playback speed are unknown here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from engine.errors import InvalidInput, Unavailable
+from engine.errors import InvalidInput
 from engine.model.signature import ModelSpec
-from engine.runtime.log.control_log import MOST_LINES, Begin, ControlLog, Line
+from engine.runtime.log.control_log import ControlLog, Line, LogStart
 from engine.runtime.segment.conditioner import Conditioner
 from engine.runtime.segment.generator import Job
-from engine.runtime.state import snapshot
-from engine.runtime.state.change import Change, NewScene, total
-from engine.runtime.state.checks import check_body, check_seconds, checked_prompts
-from engine.runtime.state.opening import Origin, begin
-from engine.runtime.state.past import Moment, Past, room
+from engine.runtime.state.change import Change, NewScene, as_prompts, total
+from engine.runtime.state.opening import Opening, check_image
+from engine.runtime.state.past import Moment, Past
+from engine.runtime.state.snapshot import Saved
 from engine.types import (
     Action,
     Control,
+    ControlBody,
     Discarded,
     Image,
-    OpenSession,
     Pause,
     Prompt,
     Receipt,
@@ -36,41 +33,38 @@ from engine.types import (
     Resume,
     Rewind,
 )
+from engine.wire.controls import check_action
 
 
-class Story:
+class Timeline:
+    """`past` decides where `now` and rewind go. `log` is None where no control log is kept."""
+
     def __init__(
-        self, command: OpenSession, spec: ModelSpec, now_s: float, source: Origin | None, fingerprint: str
+        self, session: str, opening: Opening, spec: ModelSpec, past: Past, log: ControlLog | None
     ) -> None:
-        """Raises InvalidInput."""
-        start = begin(command, spec, fingerprint, source)
-        self.id = command.session
-        self.state = start.state
-        self.prompts = start.prompts
-        self.held = start.held
+        self.id = session
+        self.state = opening.state
+        self.prompts = opening.prompts
+        self.held = opening.held  # the held action
+        self.past = past
+        self.log = log
         self.paused = False
         self.epoch = 0
-        self.first = self.segment = 0  # numbers of the first segment and of the next; neither goes back
-        first = Moment(-1, self.state.copy(), self.prompts, self.held, now_s, now_s)
-        self.room = room(self.state, spec)
-        self.past = Past(first, self.room.moments)
-        self.not_before_s = now_s  # when the next segment may be shown: what is on the screen ends first
-        self._pending = start.change  # for the next segment
-        self._news: list[Discarded] = []
+        self.first = self.segment = 0  # numbers of the first and of the next segment; neither goes back
+        self.not_before_s = past.moments[-1].end_s  # the next segment must not be shown earlier
+        self._pending = opening.change  # to be made before the next segment
+        self._discarded: list[Discarded] = []
         self._spec = spec
-        self._fingerprint = fingerprint
-        self.about: dict[str, Any] = {"model": spec.name, "weights": fingerprint}  # for the log's header
-        self._went: tuple[int, int] | None = None  # where the latest control went back to, and from where
-        self.log = ControlLog(self._began(command, start))
+        self._jump: tuple[int, int] | None = None  # the latest control's: to which segment, from which one
 
     # ---- controls ----
 
     def apply(self, control: Control, now_s: float) -> Receipt:
-        """Let it take effect from the next segment on."""
+        """Take effect from the next segment on. The receipt says `applied`, or `rejected` and why."""
         if control.expires_s is not None and now_s > control.expires_s:
             late = "it came too late to take effect in time: send it again"
             return Receipt(self.id, control.id, "rejected", code="expired", message=late)
-        self._went = None
+        self._jump = None
         try:
             message = self._steer(control.body, now_s)
         except InvalidInput as error:
@@ -80,37 +74,36 @@ class Story:
             self.id, control.id, "applied", segment=self.segment, frame=self.frame, message=message
         )
 
-    def take_news(self) -> list[Discarded]:
-        """What `apply` made invalid, once."""
-        news, self._news = self._news, []
-        return news
+    def take_discarded(self) -> list[Discarded]:
+        """What `apply` has invalidated since the last call."""
+        discarded, self._discarded = self._discarded, []
+        return discarded
 
-    def _steer(self, body: object, now_s: float) -> str | None:
-        """Says something where the effect isn't plain from the control."""
-        check_body(body, self._spec)
+    def _steer(self, body: ControlBody, now_s: float) -> str | None:
+        """A message where the effect isn't obvious from the control. Raises InvalidInput."""
         match body:
             case Prompt():
-                self._steer_prompt(body, now_s)
-            case Action():
-                self.held = body.action
-            case Pause():
-                self.paused = True
-            case Resume():
-                self.paused = False
+                self._prompt(body, now_s)
+            case Action(action):
+                check_action(action, self._spec.actions)
+                self.held = action
+            case Pause() | Resume():
+                self.paused = isinstance(body, Pause)
             case Reset():
                 self._back_to_screen(body.when, now_s, follow=False)
                 self._start(self._same_start(self.seed if body.seed is None else body.seed, 0))
             case Image():
+                check_image(body.pixels, self._spec, "image")
                 self._back_to_screen(body.when, now_s, follow=False)
                 self._start(NewScene(self.seed, self._scene + 1, body.pixels))
             case Rewind():
                 return self._rewind(body, now_s)
         return None
 
-    def _steer_prompt(self, prompt: Prompt, now_s: float) -> None:
+    def _prompt(self, prompt: Prompt, now_s: float) -> None:
         cut = prompt.how == "cut"
         self._back_to_screen(prompt.when, now_s, follow=not cut)
-        self.prompts = checked_prompts(prompt.text, "text")
+        self.prompts = as_prompts(prompt.text)
         if cut and self._spec.needs_image:
             self._start(self._same_start(self.seed, self._scene + 1))
         elif cut:
@@ -123,7 +116,7 @@ class Story:
         self._pending = Change(self.prompts, scene=scene)
 
     def _same_start(self, seed: int, number: int) -> NewScene:
-        """From the start image again, if there was one."""
+        """A scene from the same start picture, if there was one."""
         if self._pending is not None and self._pending.scene is not None:
             return replace(self._pending.scene, seed=seed, number=number)
         return NewScene(seed, number, keep_anchor=bool(self.state.from_image))
@@ -141,115 +134,88 @@ class Story:
     # ---- back in time ----
 
     def _back_to_screen(self, when: str, now_s: float, *, follow: bool) -> None:
-        """For `now`: as if nothing after the segment on the screen had been made. What controls have changed
-        since is changed again. The next segment follows that one, or is shown as soon as it is there."""
+        """For `now`: as if nothing after the segment on the screen had been made. Changes made since then are
+        made again. With `follow` the next segment is shown after that one, else as soon as it is ready."""
         if when != "now":
             return
         screen = self.past.on_screen(now_s)
         pending = total([self.past.since(screen), self._pending])
-        self._land(screen, pending, now_s, shown=screen)
+        self._land(screen, pending, shown=screen)
         self.not_before_s = screen.end_s if follow else now_s
 
     def _rewind(self, rewind: Rewind, now_s: float) -> str:
         screen, there = self.past.on_screen(now_s), self.past.ago(rewind.seconds, now_s)
         back_s = max(0.0, self.past.position_s(now_s) - there.position_s)
         pending = self._due_at(there)
-        self._land(there, pending, now_s, shown=screen)
+        self._land(there, pending, shown=screen)
         self.prompts = (pending.prompts if pending else None) or there.prompts
         self.not_before_s = now_s
         far = "" if back_s >= rewind.seconds else ", as far as is kept"
         return f"back by {back_s:.1f} s{far}"
 
-    def _land(self, there: Moment, pending: Change | None, now_s: float, *, shown: Moment) -> None:
+    def _land(self, there: Moment, pending: Change | None, *, shown: Moment) -> None:
         self.state = there.state.copy()
         self.past.forget_after(there)
         self._pending = pending
         self.epoch += 1
-        self._went = there.segment, shown.segment
-        self._news.append(Discarded(self.id, self.epoch, shown.segment))
+        self._jump = there.segment, shown.segment
+        self._discarded.append(Discarded(self.id, self.epoch, shown.segment))
 
     def _due_at(self, there: Moment) -> Change | None:
-        """What was changed there, before the next segment; of a video that hasn't begun, what is to be."""
+        """The change that was made there; before the first segment, also the one that is still pending."""
         waits = there.segment < self.first and there is self.past.moments[-1]
         return total([there.change, self._pending]) if waits else there.change
 
-    def origin(self, rewind_s: float, now_s: float) -> Origin:
-        """What a fork begins with: what was on the screen so long ago. Callable from any thread."""
-        check_seconds(rewind_s, "rewind_s")
+    def opening_at(self, rewind_s: float, now_s: float) -> Opening:
+        """The opening of a fork: what was on the screen `rewind_s` ago. Copies references only."""
         there = self.past.ago(rewind_s, now_s) if rewind_s else self.past.on_screen(now_s)
         change = self._due_at(there) if rewind_s or there.segment < self.first else None
         prompts = (change.prompts if change else None) or there.prompts
-        return Origin(there.state.copy(), prompts, there.held, change)
-
-    def export(self, what: str, now_s: float) -> bytes:
-        """A "snapshot" of what is on the screen, or the control "log". Raises Unavailable."""
-        if what == "log":
-            return self.log.written({**self.about, "segments": self.segment})
-        screen = self.past.on_screen(now_s)
-        if screen.segment < self.first and not screen.state.psi.any():
-            raise Unavailable("nothing has been shown yet: it is made once somebody watches", field="session")
-        return self._saved(screen)
-
-    # ---- the control log ----
-
-    def _began(self, command: OpenSession, start: Origin) -> Begin:
-        if command.snapshot is None and command.fork_of is None and command.seed is not None:
-            return Begin(0, start.prompts, command.seed, command.image)
-        return Begin(0, snapshot=self._saved(self.past.moments[0]), change=start.change)
+        return Opening(there.state.copy(), prompts, there.held, change)
 
     def _write(self, control: Control) -> None:
-        """It begins anew at a kept moment where it has become too long, or is gone back to before its
-        beginning."""
-        there, screen = self._went or (None, None)
-        self.log = self.log.add(Line(self.segment, control, there, screen))
-        if self.log.too_long:
-            room = MOST_LINES // 2
-            later = [m for m in self.past.moments if m.segment >= self.log.begin.segment]
-            few = (m for m in later if sum(li.segment > m.segment for li in self.log.lines) <= room)
-            moment = next(few, later[-1] if later else None)
-            begin = moment and Begin(moment.segment + 1, snapshot=self._saved(moment))
-            self.log = self.log.since(begin or self.log.begin)
-        elif there is not None and there < self.log.begin.segment - 1:
-            here = replace(self.past.moments[-1], held=self.held)
-            self.log = ControlLog(Begin(self.segment, snapshot=self._saved(here), change=self._pending))
-
-    def _saved(self, moment: Moment) -> bytes:
-        saved = snapshot.Saved(moment.state, moment.prompts, moment.held)
-        return snapshot.save(self._spec, self._fingerprint, saved)
+        if self.log is None:
+            return
+        latest = self.past.moments[-1]
+        saved = Saved(latest.state, latest.prompts, self.held)
+        here = LogStart(self.segment, saved=saved, change=self._pending)
+        line = Line(self.segment, control, *(self._jump or (None, None)))
+        self.log = self.log.extended(line, self.past.moments, here)
 
     # ---- segments ----
 
-    def wish(self) -> Change | None:
-        """What has to be prepared before the next segment; empty: a soft change goes on."""
+    def due_change(self) -> Change | None:
+        """To be made before the next segment. Empty: a running soft change takes its next step."""
         return self._pending or (Change() if self.state.fading else None)
 
-    def prepared(self) -> None:
-        """The wish is fulfilled."""
+    def change_made(self) -> None:
+        """The due change has been made."""
         if self._pending is not None:
             self.past.note(self._pending)
             self._pending = None
 
     def job(self) -> Job:
-        """The next segment, under the held action, else the motion that the prompt asks for."""
+        """The next segment, under the held action, else under the motion that the prompt asks for."""
         if self.held is not None:
             return Job(self.state, self._spec.actions.index(self.held))
-        said = int(np.argmax(self.state.motion))
+        motion = int(np.argmax(self.state.motion))
         idle = self._spec.actions.index("idle") if "idle" in self._spec.actions else 0
-        return Job(self.state, said - 1 if said else idle)
+        return Job(self.state, motion - 1 if motion else idle)
 
-    def advanced(self, due_s: float, end_s: float) -> None:
-        """The next segment is made, and when it is shown."""
+    def advance(self, due_s: float, end_s: float) -> None:
+        """The next segment is made; it is shown from `due_s` to `end_s`."""
         self.past.add(Moment(self.segment, self.state.copy(), self.prompts, self.held, due_s, end_s))
         self.segment += 1
 
     @property
     def frame(self) -> int:
+        """Number of the next segment's first frame."""
         return self.segment * self._spec.frames_per_segment
 
 
-def prepare_all(conditioner: Conditioner, stories: Sequence[Story]) -> None:
-    """The device work that controls since the last segment ask for, all stories' together."""
-    wishes = [(story, wish) for story in stories if (wish := story.wish()) is not None]
-    conditioner.prepare([(story.state, wish) for story, wish in wishes])
-    for story, _ in wishes:
-        story.prepared()
+def prepare_all(conditioner: Conditioner, timelines: Sequence[Timeline]) -> None:
+    """Make the due changes of all timelines, in as few device calls as possible."""
+    due = [(timeline, change) for timeline in timelines if (change := timeline.due_change()) is not None]
+    conditioner.prepare([(timeline.state, change) for timeline, change in due])
+    for timeline, _ in due:
+        timeline.change_made()

@@ -1,10 +1,10 @@
-"""What prompts say, as arrays, and mixtures of them: weighted prompts, the way from one to another.
+"""The conditioning of a prompt as arrays, and mixtures of several: weighted prompts, and `soft` changes.
 
 The built-in world's tokens are linear in the probabilities of its classes (engine.model.text.encoder), so a
-mixture of tokens is that of the probabilities. A full-size model's are LLaMA's hidden states, as many as the
-prompt has words: where several prompts have a token they are mixed, where only one has, it is that one's; how
-many count is as the heaviest prompt has it. So both ends of a change are exactly the prompts themselves.
-docs/architecture.md has the reasons. It knows no backend and no text.
+mixture of tokens is the tokens of the mixed probabilities. A full-size model's tokens are LLaMA's hidden
+states, one per word piece. A position that several prompts fill is mixed; one that a single prompt fills is
+taken from it unmixed; the heaviest prompt decides how many count. So both ends of a change are exactly the
+prompts themselves. docs/architecture.md has the reasons. Backends and text are unknown here.
 
 Legend: N text tokens, E their width, P width of the pooled prompt, A actions.
 """
@@ -20,8 +20,8 @@ from engine.model.signature import ModelSpec
 from engine.types import FloatArray
 
 
-class Said(NamedTuple):
-    """What `encode_text` says of a prompt."""
+class Conditioning(NamedTuple):
+    """The outputs of `encode_text` for one prompt."""
 
     text: FloatArray  # (N, E)
     pooled: FloatArray  # (P,)
@@ -30,24 +30,25 @@ class Said(NamedTuple):
 
 
 def size(spec: ModelSpec) -> int:
-    """How many numbers a Said has."""
+    """Number of values in a Conditioning."""
     mask = spec.text_tokens if spec.masked else 0
     text = spec.text_tokens * (spec.text_dim or spec.model_dim)
     return text + (spec.pooled_dim or spec.model_dim) + len(spec.actions) + 1 + mask
 
 
-def flat(said: Said) -> FloatArray:
-    return np.concatenate([part.ravel() for part in said])
+def flat(conditioning: Conditioning) -> FloatArray:
+    return np.concatenate([part.ravel() for part in conditioning])
 
 
-def unflat(numbers: FloatArray, like: Said) -> Said:
+def unflat(numbers: FloatArray, like: Conditioning) -> Conditioning:
     ends = np.cumsum([part.size for part in like])[:-1]
     parts = np.split(numbers, ends)
-    return Said(*(part.reshape(shape.shape) for part, shape in zip(parts, like, strict=True)))
+    return Conditioning(*(part.reshape(shape.shape) for part, shape in zip(parts, like, strict=True)))
 
 
-def blend(parts: Sequence[Said], weights: Sequence[float]) -> Said:
-    """All of them, each by its weight; only ratios matter. Of equal weights the last one's length counts."""
+def blend(parts: Sequence[Conditioning], weights: Sequence[float]) -> Conditioning:
+    """The weighted mixture; only ratios of weights matter. Among equal weights the last prompt's length
+    counts."""
     if len(parts) == 1:
         return parts[0]
     shares = np.array(weights, np.float64) / np.sum(weights)
@@ -55,11 +56,11 @@ def blend(parts: Sequence[Said], weights: Sequence[float]) -> Said:
     motion = _mixed(shares, [p.motion for p in parts])
     mask = max(zip(shares, range(len(parts)), parts, strict=True), key=lambda part: part[:2])[2].mask
     if not mask.size:
-        return Said(_mixed(shares, [p.text for p in parts]), pooled, motion, mask)
+        return Conditioning(_mixed(shares, [p.text for p in parts]), pooled, motion, mask)
     counts = shares[:, None] * np.stack([p.mask for p in parts])  # (prompts, N)
     counts /= np.maximum(counts.sum(0), 1e-12)
     text = (counts[:, :, None] * np.stack([p.text for p in parts])).sum(0)
-    return Said(text.astype(np.float32), pooled, motion, mask)
+    return Conditioning(text.astype(np.float32), pooled, motion, mask)
 
 
 def _mixed(shares: FloatArray, arrays: Sequence[FloatArray]) -> FloatArray:

@@ -1,67 +1,77 @@
-"""What a session begins with: a prompt, a snapshot, or the past of another session. Plain data, checked."""
+"""How a session starts: from a prompt, from a snapshot, or from the past of another session. Plain data."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
+
 from engine.errors import InvalidInput
 from engine.model.signature import ModelSpec
 from engine.runtime.state import snapshot
-from engine.runtime.state.change import Change, NewScene, Prompts, total
-from engine.runtime.state.checks import check_image, check_seed, checked_prompts
+from engine.runtime.state.change import Change, NewScene, as_prompts, total
 from engine.runtime.state.state import SessionState
-from engine.types import OpenSession
+from engine.types import ByteArray, OpenSession, Prompts
 
 
-class Origin(NamedTuple):
+class Opening(NamedTuple):
     state: SessionState
     prompts: Prompts
-    held: str | None
-    change: Change | None  # what has to be made before its first segment
+    held: str | None  # the held action
+    change: Change | None  # applied before the first segment
 
 
-def begin(command: OpenSession, spec: ModelSpec, fingerprint: str, source: Origin | None) -> Origin:
-    """`source` is given for a fork. Prompt, seed and picture of the command count above those of a past.
-    Raises InvalidInput."""
-    if command.snapshot is not None and source is not None:
-        raise InvalidInput("snapshot and fork_of exclude each other: give one", field="snapshot")
-    prompts = None if command.prompt is None else checked_prompts(command.prompt, "prompt")
-    if command.seed is not None:
-        check_seed(command.seed, "seed")
+def opened(command: OpenSession, spec: ModelSpec, fingerprint: str = "") -> Opening:
+    """From a prompt or a snapshot. Allocates or reads a whole state: never call it with a lock held.
+
+    Raises InvalidInput for what this model cannot start from."""
+    if command.snapshot is None:
+        return _from_prompt(command, spec)
+    saved = snapshot.load(spec, fingerprint, command.snapshot)
+    return forked(command, spec, Opening(*saved, None))
+
+
+def forked(command: OpenSession, spec: ModelSpec, source: Opening) -> Opening:
+    """From `source`; prompt, seed and picture of the command override it. Copies references only.
+
+    Raises InvalidInput for what this model cannot start from."""
     if command.image is not None:
         check_image(command.image, spec, "image")
-    if command.snapshot is not None:
-        source = Origin(*snapshot.load(spec, fingerprint, command.snapshot), None)
-    if source is None:
-        return _from_prompt(command, spec, prompts)
-    return _from_past(command, source, prompts)
+    given = None if command.prompt is None else as_prompts(command.prompt)
+    state, change = source.state.copy(), source.change
+    prompts = given or source.prompts
+    if command.image is not None:
+        number = (change.scene if change and change.scene else None or NewScene(0, state.scene)).number + 1
+        change = Change(prompts, scene=NewScene(state.seed, number, command.image))
+    elif given is not None:
+        change = total([change, Change(given)])
+    if command.seed is not None:
+        state.seed = command.seed
+        if change is not None and change.scene is not None:
+            change = replace(change, scene=replace(change.scene, seed=command.seed))
+    return Opening(state, prompts, source.held, change)
 
 
-def _from_prompt(command: OpenSession, spec: ModelSpec, prompts: Prompts | None) -> Origin:
+def check_image(image: ByteArray, spec: ModelSpec, field: str) -> None:
+    """Raises InvalidInput unless the picture has the model's size."""
+    shape = (3, spec.height, spec.width)
+    if image.shape != shape or image.dtype != np.uint8:
+        raise InvalidInput(f"{field} must be uint8 RGB of shape {shape}", field=field)
+
+
+def _from_prompt(command: OpenSession, spec: ModelSpec) -> Opening:
+    if command.image is not None:
+        check_image(command.image, spec, "image")
+    prompts = None if command.prompt is None else as_prompts(command.prompt)
     if prompts is None or command.seed is None:
         missing = "prompt" if prompts is None else "seed"
         raise InvalidInput(f"{missing} is missing: a new video needs a prompt and a seed", field=missing)
     if spec.needs_image and command.image is None:
         raise InvalidInput(
-            f"image is missing: {spec.name} goes on from a picture; give one with --image, "
+            f"image is missing: {spec.name} continues a picture; give one with --image, "
             "or as `image` of a new session",
             field="image",
         )
     scene = NewScene(command.seed, 0, command.image)
-    return Origin(SessionState.zeros(spec), prompts, None, Change(prompts, scene=scene))
-
-
-def _from_past(command: OpenSession, source: Origin, prompts: Prompts | None) -> Origin:
-    state, change = source.state, source.change
-    told = prompts or source.prompts
-    if command.image is not None:
-        number = (change.scene if change and change.scene else None or NewScene(0, state.scene)).number + 1
-        change = Change(told, scene=NewScene(state.seed, number, command.image))
-    elif prompts is not None:
-        change = total([change, Change(prompts)])
-    if command.seed is not None:
-        state.seed = command.seed
-        if change is not None and change.scene is not None:
-            change = replace(change, scene=replace(change.scene, seed=command.seed))
-    return Origin(state, told, source.held, change)
+    return Opening(SessionState.zeros(spec), prompts, None, Change(prompts, scene=scene))

@@ -1,7 +1,8 @@
-"""A session as a file: safetensors of one size for a model, whatever the session has been through.
+"""A session as a file: safetensors, of constant size for a model whatever the session has been through.
 
-It comes from strangers as well: its size, shapes, types and ranges are checked, and that it is of this model
-and these weights, since another's numbers would mean nothing. It knows no engine, time or clients.
+A file may come from a stranger. Its size, shapes, types and ranges are checked, and that it belongs to this
+model and these weights, since the numbers of another model mean nothing here. Engine, time and clients are
+unknown.
 """
 
 from __future__ import annotations
@@ -15,30 +16,33 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from engine.config import MAX_PROMPT_BYTES, MAX_SEED
 from engine.errors import InvalidInput
 from engine.model.signature import ModelSpec
-from engine.runtime.state.change import Prompts
-from engine.runtime.state.checks import MAX_PROMPTS, MAX_TRANSITION, check_action, check_line, checked_prompts
 from engine.runtime.state.state import NUMBERS, SessionState, shapes
-from engine.types import Weighted
+from engine.types import Prompts
+from engine.wire.controls import check_action, weighted
+from engine.wire.fields import MAX_PROMPTS, MAX_SEED, MAX_TEXT_BYTES, MAX_TRANSITION
+from engine.wire.parse import stored_opening
 
 FORMAT = "psistream-session-2"
-ABOUT_BYTES = 6 * MAX_PROMPT_BYTES + 64 * MAX_PROMPTS + 256  # JSON may write a character as \u0001
+ABOUT_BYTES = 6 * MAX_TEXT_BYTES + 64 * MAX_PROMPTS + 256  # JSON may write a character as \u0001
 HEADER_BYTES = 2**14
-# Far beyond what any model makes; sums of their squares are finite. Activations of large models are in the
+# Limits far beyond what any model makes; sums of squares stay finite. Activations of large models reach
 # thousands, latents are scaled to about 1.
 MOST, MOST_OF_A_LATENT = 1e6, 1000.0
 
 
 class Saved(NamedTuple):
+    """What a snapshot holds. Arrays of a state are never written to, so keeping one costs references only."""
+
     state: SessionState
     prompts: Prompts
-    held: str | None
+    held: str | None  # the held action
 
 
 def save(spec: ModelSpec, fingerprint: str, saved: Saved) -> bytes:
-    """As safetensors: the state's arrays, its numbers, and `about`, JSON filled up with spaces."""
+    """Safetensors with the state's arrays, its numbers, and `about`, JSON padded with spaces. Copies
+    everything: never call it with a lock held."""
     about = {"prompts": [asdict(prompt) for prompt in saved.prompts], "held": saved.held}
     text = json.dumps(about, ensure_ascii=False).encode().ljust(ABOUT_BYTES)
     arrays: dict[str, Any] = {
@@ -50,7 +54,7 @@ def save(spec: ModelSpec, fingerprint: str, saved: Saved) -> bytes:
 
 
 def load(spec: ModelSpec, fingerprint: str, data: bytes) -> Saved:
-    """Raises InvalidInput with the field `snapshot` for what is no snapshot of this model."""
+    """Raises InvalidInput with the field `snapshot` unless `data` is a snapshot of this model."""
     arrays, metadata = _parsed(spec, data)
     if metadata.get("format") != FORMAT:
         raise _fault(f"its format is {metadata.get('format')!s:.40}, this version reads {FORMAT}")
@@ -105,16 +109,14 @@ def _numbers(spec: ModelSpec, numbers: Sequence[int]) -> dict[str, int]:
 def _about(spec: ModelSpec, text: Any) -> tuple[Prompts, str | None]:
     try:
         about = json.loads(text.tobytes())
-        prompts = tuple(Weighted(**prompt) for prompt in about["prompts"])
-        checked_prompts(prompts, "prompts")
-        check_line(prompts, "prompts")
+        prompts = stored_opening({"prompts": about["prompts"]}).prompts
         check_action(about["held"], spec.actions, "held")
-        return prompts, about["held"]
+        return weighted(prompts or ()), about["held"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _fault(f"'about' does not say prompts and action: {error!s:.100}") from None
     except InvalidInput as error:
         raise _fault(error.message) from None
 
 
-def _fault(what: str) -> InvalidInput:
-    return InvalidInput(f"snapshot: {what}", field="snapshot")
+def _fault(reason: str) -> InvalidInput:
+    return InvalidInput(f"snapshot: {reason}", field="snapshot")

@@ -1,11 +1,12 @@
-"""What a session must remember: fixed-size arrays and a few numbers, as many bytes in hour three as at first.
+"""What a session remembers: arrays of fixed size and a few numbers, as many bytes in hour three as at the
+start.
 
-Arrays are replaced and never written to: a copy is had in no time and shares with the original what stays the
-same. engine.runtime.state.snapshot saves and loads it. It does not know how its contents are made, nor time,
-nor clients.
+Arrays are replaced and never written to. So copying is cheap, and copies share what stays the same.
+engine.runtime.state.snapshot saves and loads a state. How its contents are made, time and clients are
+unknown.
 
 Legend: C latent channels, h w latent size, N text tokens, I image tokens, M = N + I, D width, K ring length,
-A actions, T history frames, S numbers that a prompt is told by.
+A actions, T history frames, S numbers of a prompt's conditioning.
 """
 
 from __future__ import annotations
@@ -33,21 +34,21 @@ class SessionState:
     image: FloatArray  # (I, D) tokens of the anchor
     text: FloatArray  # (N, D)
     pooled: FloatArray  # (D,)
-    motion: FloatArray  # (A + 1,) what the prompt says of motion: unsaid, then the actions
+    motion: FloatArray  # (A + 1,) the motion that the prompt asks for: none, then the actions
     psi: FloatArray  # (M, D)
     decoder: FloatArray
-    start: FloatArray  # the decoder's after the picture that the scene started from, zeros without one
-    text_mask: FloatArray  # (N,) which tokens of a padded prompt count; empty where none is padded
+    start: FloatArray  # the decoder's state after the scene's start picture, zeros without one
+    text_mask: FloatArray  # (N,) which tokens of a padded prompt count; empty for models without padding
     psi_mask: FloatArray  # (M,) the same of ψ
-    fade: FloatArray  # (2, S) the prompts between which a soft change is under way, else zeros
+    fade: FloatArray  # (2, S) both ends of a running soft change, else zeros
     seed: int = 0
-    scene: int = 0  # scenes cut since the seed was set
+    scene: int = 0  # number of cuts since the seed was set
     index: int = 0  # segments of this scene so far
-    remembered: int = 0  # how many of the ring are in use
+    remembered: int = 0  # entries of the ring in use
     context: int = 0  # 1 once anchor and history hold a scene
-    from_image: int = 0  # 1 where the anchor is a picture that was given
-    fade_step: int = 0  # segments of the soft change so far
-    fade_steps: int = 0  # and in all; 0: none is under way
+    from_image: int = 0  # 1 if the anchor is a picture that was given
+    fade_step: int = 0  # segments of the soft change made so far
+    fade_steps: int = 0  # in total; 0: none is running
 
     @classmethod
     def zeros(cls, spec: ModelSpec) -> SessionState:
@@ -55,7 +56,7 @@ class SessionState:
 
     @classmethod
     def of(cls, arrays: Mapping[str, FloatArray], numbers: Mapping[str, int]) -> SessionState:
-        """As `arrays` and `numbers` give it."""
+        """From arrays by the names of `shapes`, which are copied, and from NUMBERS."""
         one: dict[str, Any] = {n: fixed(array) for n, array in arrays.items() if n not in ROWS}
         return cls(_rows(arrays["history"]), _rows(arrays["ring"]), **{**one, **numbers})
 
@@ -78,42 +79,48 @@ class SessionState:
         return sum(a.nbytes for a in self.parts()) + 8 * len(NUMBERS)
 
     def changed_bytes(self, segments: int, latents: int) -> int:
-        """What so many segments, of so many latents each, may replace of it at most; a scene starts with one
-        latent more."""
+        """Upper bound of what `segments` segments of `latents` latents each replace; the first segment of a
+        scene has one latent more."""
         old = max(0, len(self.latents) - segments * (latents + 1)) * self.latents[0].nbytes
         return self.nbytes - old - max(0, len(self.memories) - segments) * self.memories[0].nbytes
 
     def copy(self) -> SessionState:
+        """Shares all arrays."""
         return replace(self)
 
+    def become(self, other: SessionState) -> None:
+        """Take over every field of `other`. Cannot fail half-way."""
+        self.__dict__.update(other.__dict__)
+
     def clear_scene(self) -> None:
-        """Forget everything of the scene except its prompt and its anchor."""
+        """Forget the scene except its prompt and its anchor."""
         self.latents = (_zeros(self.latents[0]),) * len(self.latents)
         self.memories = (_zeros(self.memories[0]),) * len(self.memories)
         self.psi, self.decoder = _zeros(self.psi), _zeros(self.decoder)
         self.index = self.remembered = 0
 
     def append(self, latents: FloatArray, memory: FloatArray) -> None:
-        """(W, C, h, w) and (M, D) of a segment; the oldest are forgotten."""
+        """Add a segment's latents (W, C, h, w) and memory (M, D); the oldest are forgotten."""
         self.latents = (*self.latents, *_rows(latents))[-len(self.latents) :]
         self.memories = (*self.memories, fixed(memory))[-len(self.memories) :]
         self.remembered = min(self.remembered + 1, len(self.memories))
         self.index += 1
 
     def arrays(self) -> dict[str, FloatArray]:
-        """By name, as `shapes` has them."""
+        """By the names of `shapes`."""
         kept = (*NUMBERS, "latents", "memories")
         one = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in kept}
         return {"history": self.history, "ring": self.ring, **one}
 
     def parts(self) -> list[FloatArray]:
-        """All arrays; what two states share is the same object in both."""
+        """All arrays. What two states share is the same object in both."""
         one = [getattr(self, f.name) for f in fields(self) if f.name not in (*NUMBERS, "latents", "memories")]
         return [*self.latents, *self.memories, *one]
 
 
 def fixed(array: FloatArray) -> FloatArray:
-    """A copy that is not written to. Not marked so: PyTorch warns of arrays that are."""
+    """A copy that nobody will write to. It is not flagged read-only, since PyTorch warns about such
+    arrays."""
     return np.array(array, np.float32)
 
 

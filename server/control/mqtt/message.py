@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from engine.errors import InvalidInput
 from engine.types import Control
 from engine.wire.controls import CONTROL_MODELS
+from engine.wire.parse import MAX_MESSAGE_BYTES, make_id, parse_control, salvage_id
 from engine.wire.strict_json import load_object, printable
 from server.control.mqtt import topics
-from server.control.protocol import MAX_MESSAGE_BYTES, make_id, parse_control, salvage_id
 
 BARE_NUMBER = {"rewind": "seconds", "reset": "seed"}  # the field that a message of one number sets
 JSON_TYPE = "application/json"

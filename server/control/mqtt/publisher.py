@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.errors import UnknownSession
-from engine.types import Receipt, SegmentStats, SessionClosed, SessionInfo
+from engine.types import Receipt, SessionClosed, SessionInfo
 from engine.wire.strict_json import dump
 from server.control.base import SessionEvent, Steering
 from server.control.mqtt.message import Route
@@ -17,6 +17,7 @@ from server.control.mqtt.outbox import Outbox, Outgoing
 from server.control.mqtt.peers import Peers
 from server.control.mqtt.topics import MAIN, Topics
 from server.control.protocol import event_json
+from server.worker.messages import SegmentStats
 
 ANSWER_EXPIRY_S = 60
 RETAINED_EXPIRY_S = 300  # of retained messages in MQTT 5; `put_everything_retained` renews them

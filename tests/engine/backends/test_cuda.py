@@ -148,7 +148,7 @@ def test_odd_batches_run_as_the_next_power_of_two_and_their_rows_are_the_callers
 def play(player: Generator, spec: ModelSpec, segments: int = 4) -> list[SessionState]:
     states = [SessionState.zeros(spec) for _ in range(2)]
     for n, state in enumerate(states):
-        player.start_scene(state, "a red fox", seed=n, scene=0)
+        player.conditioner.start_scene(state, "a red fox", seed=n, scene=0)
     for n in range(segments):
         jobs = [Job(state, n % 4) for state in states]
         latents = player.denoise(jobs)

@@ -105,7 +105,7 @@ def picture(prompt: str, actions: list[str]) -> ByteArray:
     """The last frame (H, W, 3) after one segment per action."""
     generator = Generator(FakeBackend())
     state = SessionState.zeros(FAKE_SPEC)
-    generator.start_scene(state, prompt, seed=1, scene=0)
+    generator.conditioner.start_scene(state, prompt, seed=1, scene=0)
     frame = np.zeros((0,), np.uint8)
     for action in actions:
         job = Job(state, FAKE_SPEC.actions.index(action))

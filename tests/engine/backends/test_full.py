@@ -88,7 +88,7 @@ def test_a_session_goes_on_from_a_picture_and_obeys_its_prompt(backend: Backend)
     videos = []
     for prompt in ("a red fox", "a red fox", "rain over the city"):
         state = SessionState.zeros(backend.spec)
-        player.start_scene(state, prompt, seed=1, scene=0, image=picture(1))
+        player.conditioner.start_scene(state, prompt, seed=1, scene=0, image=picture(1))
         made = []
         for _ in range(3):
             latents = player.denoise([Job(state, 0)])
@@ -107,7 +107,7 @@ def test_what_a_prompt_is_padded_with_has_no_say(backend: Backend) -> None:
     """The mask of the prompt reaches the transformer and the first squeeze, and no further."""
     player = Generator(backend)
     state = SessionState.zeros(backend.spec)
-    player.start_scene(state, "a red fox", seed=1, scene=0, image=picture(1))
+    player.conditioner.start_scene(state, "a red fox", seed=1, scene=0, image=picture(1))
     words = int(state.text_mask.sum())
     assert 0 < words < backend.spec.text_tokens
     np.testing.assert_array_equal(state.psi_mask[:256], state.text_mask)
@@ -125,14 +125,14 @@ def test_reconditioning_equals_a_session_that_always_had_the_prompt(backend: Bac
     player = Generator(backend)
     old, new = (SessionState.zeros(backend.spec) for _ in range(2))
     for state, prompt in ((old, "a red fox"), (new, "rain over the city")):
-        player.start_scene(state, prompt, seed=1, scene=0, image=picture(1))
+        player.conditioner.start_scene(state, prompt, seed=1, scene=0, image=picture(1))
     rng = np.random.default_rng(3)
     for _ in range(4):
         latents = rng.standard_normal((1, 3, 16, 8, 12)).astype(np.float32)
         for state in (old, new):
             player.finish([Job(state, 0)], latents)
     assert not np.array_equal(old.psi, new.psi)
-    player.recondition(old, "rain over the city")
+    player.conditioner.recondition(old, "rain over the city")
     np.testing.assert_array_equal(old.psi, new.psi)
 
 
@@ -140,12 +140,12 @@ def test_a_soft_change_between_prompts_of_different_lengths_ends_at_the_new_one(
     player = Generator(backend)
     soft, hard = (SessionState.zeros(backend.spec) for _ in range(2))
     for state in (soft, hard):
-        player.start_scene(state, "a red fox", seed=1, scene=0, image=picture(1))
-    player.recondition(hard, "rain over the city at night")
+        player.conditioner.start_scene(state, "a red fox", seed=1, scene=0, image=picture(1))
+    player.conditioner.recondition(hard, "rain over the city at night")
     lengths, steps = [soft.text_mask.sum()], []
     for n in range(4):
         before = soft.pooled
-        player.prepare(
+        player.conditioner.prepare(
             [(soft, Change((Weighted("rain over the city at night"),), 4) if n == 0 else Change())]
         )
         lengths.append(soft.text_mask.sum())
@@ -180,7 +180,7 @@ def test_the_exact_decoder_is_a_word_in_the_config(folder: Path, tmp_path: Path)
     (tmp_path / "config.json").write_text(json.dumps(data))
     player = Generator(load_backend("onnxruntime", "framepack-f1", tmp_path))
     state = SessionState.zeros(player.spec)
-    player.start_scene(state, "a red fox", seed=1, scene=0, image=picture(1))
+    player.conditioner.start_scene(state, "a red fox", seed=1, scene=0, image=picture(1))
     for _ in range(2):
         latents = player.denoise([Job(state, 0)])
         frames = player.finish([Job(state, 0)], latents)[0].frames

@@ -47,7 +47,7 @@ class Video:
         picture = np.random.default_rng(1).integers(0, 256, (3, 48, 80), dtype=np.uint8)
         for seed, state in enumerate(self.states):
             image = picture if seed == 1 else None  # sessions with and without one share a batch
-            self.generator.start_scene(state, PROMPTS[seed], seed=seed, scene=0, image=image)
+            self.generator.conditioner.start_scene(state, PROMPTS[seed], seed=seed, scene=0, image=image)
 
     def segment(self, number: int) -> list[Segment]:
         jobs = [Job(state, (number + i) % 4) for i, state in enumerate(self.states)]
@@ -64,7 +64,7 @@ def test_it_equals_the_reference_over_many_segments_of_its_own_recursion(
     for number in range(SEGMENTS):
         if number == 6:
             for video in (ours, theirs):
-                video.generator.recondition(video.states[0], "a fox, snow, night")
+                video.generator.conditioner.recondition(video.states[0], "a fox, snow, night")
         for a, b in zip(ours.segment(number), theirs.segment(number), strict=True):
             np.testing.assert_allclose(a.latents, b.latents, atol=1e-5, rtol=1e-5)
             assert a.frames is not None

@@ -55,7 +55,7 @@ def test_serving_and_training_sample_alike(artifact: Artifact, reference: Refere
     """Two implementations of the same Euler steps: arrays for serving, tensors for training."""
     state = SessionState.zeros(artifact.spec)
     generator = Generator(reference)
-    generator.start_scene(state, "a red fox", seed=3, scene=0)
+    generator.conditioner.start_scene(state, "a red fox", seed=3, scene=0)
     latents = generator.denoise([Job(state, 2)])
 
     def tensor(x: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> torch.Tensor:
@@ -76,13 +76,13 @@ def test_reconditioning_a_session_folds_its_memories_under_the_new_prompt(
 ) -> None:
     generator = Generator(reference)
     changed, model = SessionState.zeros(artifact.spec), load_model(artifact)
-    generator.start_scene(changed, "a red fox", seed=3, scene=0)
+    generator.conditioner.start_scene(changed, "a red fox", seed=3, scene=0)
     memories = []
     for _ in range(3):
         latents = generator.denoise([Job(changed, 2)])
         generator.finish([Job(changed, 2)], latents)
         memories.append(model.dit.memorize(torch.from_numpy(latents)))
-    generator.recondition(changed, "a blue robot, night")
+    generator.conditioner.recondition(changed, "a blue robot, night")
     psi = torch.from_numpy(np.concatenate([changed.text, changed.image]))[None]
     for memory in memories:
         psi = model.dit.squeeze(psi, memory)

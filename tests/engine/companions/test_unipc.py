@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from engine.backends.base import Sampler
+from engine.backends.euler import Euler
+from engine.backends.pytorch import make_sampler
 from engine.companions.unipc import UniPC
-from engine.runtime.segment.sampler import Euler, Sampler, make_sampler
 from tests.engine.model.test_config import SPEC
 
 Field = Callable[[npt.NDArray[np.float64], float], npt.NDArray[np.float64]]

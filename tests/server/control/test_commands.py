@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from engine.types import Buffering, ControlBody, Prompt, Receipt, Reset, Rewind, SessionClosed
+from engine.types import ControlBody, Prompt, Receipt, Reset, Rewind, SessionClosed, Stall
 from server.control.base import SessionEvent
 from server.control.mqtt.commands import BURST, MAX_ROUTES, Commands
 from server.control.mqtt.dispatch import Dispatcher
@@ -249,7 +249,7 @@ def test_without_a_broker_events_are_not_kept_but_answers_and_states_are() -> No
 def test_the_retained_state_says_that_the_picture_stands_and_that_it_goes_on() -> None:
     desk = Desk()
     for left_s in (30.0, 29.0):
-        desk.on_event(session_info(buffering=Buffering(0.04, 0.2, left_s)), connected=True)
+        desk.on_event(session_info(buffering=Stall(0.04, 0.2, left_s)), connected=True)
     [(topic, message)] = [m for m in desk.answers() if m[0].endswith("/state")]
     assert (topic, message["buffering"]) == (
         "main/state",

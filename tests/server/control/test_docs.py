@@ -17,24 +17,17 @@ from starlette.datastructures import QueryParams
 import server.http.problems
 from engine.backends.fake import FAKE_SPEC
 from engine.errors import InvalidInput, PsistreamError
-from engine.runtime.log.reader import HEADER, read_log
-from engine.types import Buffering, ByteArray, Receipt, SessionClosed
+from engine.runtime.log.header import HEADER
+from engine.runtime.log.reader import read_log
+from engine.types import ByteArray, Receipt, SessionClosed, Stall
 from engine.wire.controls import CONTROL_MODELS
 from engine.wire.fields import BACK_RULE
+from engine.wire.parse import MAX_HTTP_MESSAGE_BYTES, parse_control, parse_fork, parse_new_session, parse_ping
 from server.control.base import SessionEvent
 from server.control.mqtt import message as command
 from server.control.mqtt import topics
 from server.control.mqtt.publisher import status_message
-from server.control.protocol import (
-    MAX_HTTP_MESSAGE_BYTES,
-    error_json,
-    event_json,
-    parse_control,
-    parse_fork,
-    parse_new_session,
-    parse_ping,
-    receipt_json,
-)
+from server.control.protocol import error_json, event_json, receipt_json
 from server.gateway.session import REMEMBERED_ANSWERS
 from server.http import services
 from server.http.session_routes import from_query
@@ -115,7 +108,7 @@ def test_receipts_and_events_have_exactly_these_fields() -> None:
     assert [set(message) for message in examples("receipt")] == shapes
     events: list[SessionEvent] = [session_info(), segment_stats(), SessionClosed("s", "closed", "m")]
     assert [set(message) for message in examples("event")] == [set(event_json(event)) for event in events]
-    buffering = session_info(buffering=Buffering(0.04, 0.375, 8.3))
+    buffering = session_info(buffering=Stall(0.04, 0.375, 8.3))
     assert examples("event")[0]["buffering"] == event_json(buffering)["buffering"]
     expected = {
         "pong": {"type", "id"},

@@ -25,17 +25,16 @@ from engine.types import (
     SessionClosed,
     Weighted,
 )
-from engine.wire.strict_json import dump
-from server.control.protocol import (
+from engine.wire.parse import (
     MAX_HTTP_MESSAGE_BYTES,
     MAX_MESSAGE_BYTES,
-    event_json,
     parse_control,
     parse_fork,
     parse_new_session,
-    receipt_json,
     salvage_id,
 )
+from engine.wire.strict_json import dump
+from server.control.protocol import event_json, receipt_json
 from tests.rigs.control_fakes import segment_stats, session_info
 
 PICTURE = base64.b64encode(b"\x89PNG picture").decode()
@@ -194,8 +193,8 @@ DEEP = "[" * 8000 + "]" * 8000
         ({"type": "rewind", "seconds": "5"}, "seconds", "number"),
         ({"type": "rewind", "seconds": float("inf")}, "seconds", "number"),
         ({"type": "action"}, "action", "missing"),
-        ({"type": "action", "action": "fly"}, "action", '"left"'),
-        ({"type": "action", "action": 1}, "action", '"left"'),
+        ({"type": "action", "action": ""}, "action", "model's actions"),
+        ({"type": "action", "action": 1}, "action", "model's actions"),
         ({"type": "pause", "text": "x"}, "text", "not a known field"),
         ({"type": "pause", "prompt": "x"}, "prompt", "not a known field"),
         ({"type": "pause", "id": ""}, "id", "1 to 64"),

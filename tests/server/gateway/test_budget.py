@@ -5,10 +5,11 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from engine.types import Buffering, SegmentStats, SessionClosed, SetViewers, Stalled
+from engine.types import SessionClosed, Stall
 from server.config import ServerConfig
 from server.gateway.budget import MAX_NAMES, Budgets, OverBudget, device_s
 from server.http.auth import client_name
+from server.worker.messages import SegmentStats, SetViewers, Stalled
 from tests.rigs.fakes import ManualClock
 from tests.rigs.server_rig import FakeWorker, config, gateway, live, until
 
@@ -133,7 +134,7 @@ async def test_a_client_that_has_used_up_its_share_is_throttled_until_half_of_it
             workers[0].tell(stats)
         await until(lambda: mine.throttled, "hold")
         assert SetViewers(mine.id, {}, throttled=True) in workers[0].commands
-        assert gate.info(mine.id).buffering == Buffering(1.0, 1.0, 40.0)
+        assert gate.info(mine.id).buffering == Stall(1.0, 1.0, 40.0)
         mine.fanout._join("vp8", mine.fanout.track("vp8"))  # a viewer that joins now waits as well
         assert SetViewers(mine.id, {"vp8": 2}) not in workers[0].commands
         clock.advance(40.0)
@@ -157,12 +158,12 @@ async def test_a_throttled_client_is_told_anew_what_is_still_charged(monkeypatch
             session.fanout._join("vp8", session.fanout.track("vp8"))
         workers[0].tell(spent(mine.id, 0, 6.0))
         await until(lambda: mine.throttled and other.throttled, "hold of all that this client has")
-        assert gate.info(mine.id).buffering == Buffering(1.0, 1.0, 30.0)
+        assert gate.info(mine.id).buffering == Stall(1.0, 1.0, 30.0)
         clock.advance(10.0)
         workers[0].tell(spent(mine.id, 1, 1.0))
         workers[0].tell(spent(other.id, 0, 3.0))
         workers[0].tell(Stalled(mine.id, None))  # its frames ran out later than it thought
-        sixty = Buffering(1.0, 1.0, 60.0)
+        sixty = Stall(1.0, 1.0, 60.0)
         await until(lambda: gate.info(mine.id).buffering == sixty, "another estimate")
         await until(lambda: gate.info(other.id).buffering == sixty, "another estimate for the other")
         clock.advance(59.0)

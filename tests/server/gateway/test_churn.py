@@ -12,8 +12,9 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from engine.types import CloseSession, Command, OpenSession
+from engine.types import OpenSession
 from server.webrtc import adapter
+from server.worker.messages import CloseSession, Command
 from tests.rigs.server_rig import SDP, FakeWorker, Live, Watcher, config, live, until, watcher
 
 pytestmark = pytest.mark.usefixtures("impatient")

@@ -9,23 +9,18 @@ import pytest
 
 from engine.types import (
     Action,
-    Buffering,
-    Command,
     Control,
-    Exported,
-    ExportSession,
-    Hangs,
     OpenSession,
     Pause,
     Prompt,
     Receipt,
     SessionClosed,
     SessionInfo,
-    SetViewers,
-    SubmitControl,
+    Stall,
 )
 from server.gateway.gateway import Gateway
 from server.worker.base import Applied
+from server.worker.messages import Command, Exported, ExportSession, Hung, SetViewers, SubmitControl
 from tests.rigs.fakes import ManualClock
 from tests.rigs.server_rig import FakeWorker, applied, gateway, live, opened, packet, recorded, stats, until
 
@@ -142,11 +137,11 @@ async def test_viewers_are_told_for_how_long_the_picture_stands() -> None:
         workers[0].tell(stats())
         heard.clear()
         workers[0].die()
-        assert [e.buffering for e in heard if isinstance(e, SessionInfo)] == [Buffering(1.0, 1.0, 1.0)]
+        assert [e.buffering for e in heard if isinstance(e, SessionInfo)] == [Stall(1.0, 1.0, 1.0)]
         second = await replaced(gate, workers)
         clock.advance(2.0)
         second.tell(opened(OpenSession("main", None, None)))
-        assert gate.info("main").buffering == Buffering(1.0, 1.0, 0.0)
+        assert gate.info("main").buffering == Stall(1.0, 1.0, 0.0)
         second.tell(stats(segment=2))
         assert gate.info("main").buffering is None
         assert gate.metrics.registry.get_sample_value("psistream_failover_seconds_sum") == 2.0
@@ -270,15 +265,15 @@ async def test_a_worker_without_room_for_main_is_no_worker_that_failed() -> None
 async def test_a_device_that_hangs_is_told_at_once_and_forgiven_when_it_comes_back() -> None:
     workers: list[FakeWorker] = []
     async with live(make_worker=lambda on_event: FakeWorker(on_event, workers)) as server:
-        workers[0].tell(Hangs(1.2))
-        workers[0].tell(Hangs(2.2))
+        workers[0].tell(Hung(1.2))
+        workers[0].tell(Hung(2.2))
         ready = await server.http.get("/readyz")
         assert (ready.status_code, ready.json()["ready"]) == (503, False)
         assert "has not returned" in ready.json()["reasons"][0]
         assert await server.figure("psistream_hangs_total") == 1
         refused = await server.http.post("/v1/sessions", json={"prompt": "a dog"})
         assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
-        workers[0].tell(Hangs(None))
+        workers[0].tell(Hung(None))
         assert (await server.http.get("/readyz")).status_code == 200
 
 
@@ -286,7 +281,7 @@ async def test_a_device_that_hangs_is_told_at_once_and_forgiven_when_it_comes_ba
 async def test_a_device_that_hangs_for_good_is_replaced() -> None:
     clock = ManualClock()
     async with gateway(clock, hang_limit_s=30.0) as (gate, workers, _):
-        workers[0].tell(Hangs(1.0))
+        workers[0].tell(Hung(1.0))
         clock.advance(30.0)
         second = await replaced(gate, workers)
         assert workers[0].closed

@@ -7,24 +7,13 @@ from dataclasses import replace
 import pytest
 
 from engine.errors import Forbidden, Full, InvalidInput, ModelFilesError, Unavailable, UnknownSession
-from engine.types import (
-    Buffering,
-    Command,
-    Control,
-    OpenSession,
-    Pause,
-    Receipt,
-    SegmentStats,
-    SessionClosed,
-    SessionInfo,
-    Stalled,
-    WorkerReady,
-)
+from engine.types import Control, OpenSession, Pause, Receipt, SessionClosed, SessionInfo, Stall
 from server.control.base import SessionEvent
 from server.gateway.gateway import Gateway
 from server.gateway.supervisor import restart_delay_s
 from server.metrics import Metrics
 from server.worker.base import Applied, Event
+from server.worker.messages import Command, SegmentStats, Stalled, WorkerReady
 from tests.rigs.fakes import ManualClock
 from tests.rigs.server_rig import FakeWorker, applied, config, gateway, until
 
@@ -201,7 +190,7 @@ async def test_events_of_sessions_that_are_gone_are_ignored() -> None:
             applied(ghost, "c"),
             SessionInfo(ghost, "", 0, False, None, 0, 0, 0, 0),
             SegmentStats(ghost, 0, 0, 0, {}, 0.0, 0, 0, 0, 0.0),
-            Stalled(ghost, Buffering(0.1, 0.4, 9.0)),
+            Stalled(ghost, Stall(0.1, 0.4, 9.0)),
             SessionClosed(ghost, "closed", ""),
         ]
         for event in events:
@@ -232,24 +221,24 @@ async def test_a_watched_session_that_stands_still_is_told() -> None:
 async def test_a_picture_that_stands_is_told_with_the_time_that_is_left() -> None:
     clock = ManualClock()
     async with gateway(clock) as (gate, workers, heard):
-        workers[0].tell(Stalled("main", Buffering(0.04, 0.2, 30.0)))
+        workers[0].tell(Stalled("main", Stall(0.04, 0.2, 30.0)))
         clock.advance(12.0)
-        assert gate.info("main").buffering == Buffering(0.04, 0.2, 18.0)
+        assert gate.info("main").buffering == Stall(0.04, 0.2, 18.0)
         clock.advance(60.0)  # it takes longer than was thought
-        assert gate.info("main").buffering == Buffering(0.04, 0.2, 0.0)
+        assert gate.info("main").buffering == Stall(0.04, 0.2, 0.0)
         assert _figure(gate, "psistream_sessions_buffering") == 1
         workers[0].tell(Stalled("main", None))
         assert gate.info("main").buffering is None
         assert _figure(gate, "psistream_sessions_buffering") == 0
         told = [e.buffering for e in heard if isinstance(e, SessionInfo)]
-        assert told == [Buffering(0.04, 0.2, 30.0), None]
+        assert told == [Stall(0.04, 0.2, 30.0), None]
 
 
 async def test_who_waits_is_told_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept for latecomers (MQTT's retained state) must not tell of a future that is past."""
     monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.01)
     async with gateway() as (_, workers, heard):
-        workers[0].tell(Stalled("main", Buffering(0.04, 0.2, 30.0)))
+        workers[0].tell(Stalled("main", Stall(0.04, 0.2, 30.0)))
         await until(lambda: len(heard) >= 4, "reminders")
         left_s = [e.buffering.resumes_in_s for e in heard if isinstance(e, SessionInfo) and e.buffering]
         assert left_s == sorted(left_s, reverse=True)
@@ -260,7 +249,7 @@ async def test_a_slow_device_is_not_taken_for_one_that_hangs() -> None:
     clock = ManualClock()
     async with gateway(clock) as (gate, workers, _):
         gate.session("main").fanout._join("vp8", gate.session("main").fanout.track("vp8"))
-        workers[0].tell(Stalled("main", Buffering(0.01, 0.2, 60.0)))
+        workers[0].tell(Stalled("main", Stall(0.01, 0.2, 60.0)))
         clock.advance(65.0)
         assert gate.overdue() == []
         workers[0].tell(SegmentStats("main", 0, 1, 8, {}, -1.0, 1, 0, 1000, 0.5, speed=0.01, rate=0.02))

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from engine.types import Buffering, Hangs, OpenSession, SessionInfo, Stalled
+from engine.types import OpenSession, SessionInfo, Stall
 from server.gateway.gateway import Gateway
+from server.worker.messages import Hung, Stalled
 from tests.rigs.fakes import ManualClock
 from tests.rigs.server_rig import gateway, opened, stats, until
 
@@ -37,21 +38,21 @@ async def test_who_watches_is_told_that_the_picture_stands_while_the_device_hang
         join(gate, "main")
         join(gate, paused.id)
         workers[0].tell(stats(segment=1))  # 0.5 s that are shown still
-        workers[0].tell(Hangs(1.5))
+        workers[0].tell(Hung(1.5))
         heard.clear()
         clock.advance(0.25)
         await asyncio.sleep(0.05)
         assert gate.info("main").buffering is None
         clock.advance(0.25)
         await until(lambda: gate.info("main").buffering, "word of the hang")
-        assert gate.info("main").buffering == Buffering(1.0, 1.0, 29.0)  # 28 s, and a restart
+        assert gate.info("main").buffering == Stall(1.0, 1.0, 29.0)  # 28 s, and a restart
         assert gate.info("main") in heard
         clock.advance(4.0)
-        assert gate.info("main").buffering == Buffering(1.0, 1.0, 25.0)
+        assert gate.info("main").buffering == Stall(1.0, 1.0, 25.0)
         assert (gate.info(paused.id).buffering, gate.info(asleep.id).buffering) == (None, None)
         assert buffering_total(gate) == 1
         assert gate.overdue() == []
-        workers[0].tell(Hangs(None))
+        workers[0].tell(Hung(None))
         await until(lambda: gate.info("main").buffering is None, "word that it is over")
         assert buffering_total(gate) == 0
         clock.advance(3.0)
@@ -66,7 +67,7 @@ async def test_who_watches_is_told_that_the_picture_stands_while_the_worker_is_s
         for _ in range(2):
             clock.advance(2.0)
             await asyncio.sleep(0.05)
-        assert gate.info("main").buffering == Buffering(1.0, 1.0, 27.0)
+        assert gate.info("main").buffering == Stall(1.0, 1.0, 27.0)
         workers[0].tell(stats())
         assert gate.info("main").buffering is None
         assert isinstance(heard[-1], SessionInfo)
@@ -75,7 +76,7 @@ async def test_who_watches_is_told_that_the_picture_stands_while_the_worker_is_s
             await asyncio.sleep(0.02)
         await until(lambda: len(workers) == 2 and gate.ready, "replacement")
         second = workers[1]
-        assert gate.info("main").buffering == Buffering(1.0, 1.0, 1.0)
+        assert gate.info("main").buffering == Stall(1.0, 1.0, 1.0)
         second.tell(opened(OpenSession("main", None, None)))
         second.tell(stats(segment=2))
         assert gate.info("main").buffering is None
@@ -84,9 +85,9 @@ async def test_who_watches_is_told_that_the_picture_stands_while_the_worker_is_s
 async def test_what_the_worker_says_when_it_is_back_counts() -> None:
     async with gateway(ManualClock(), hang_limit_s=30.0) as (gate, workers, _):
         join(gate, "main")
-        workers[0].tell(Hangs(1.5))
+        workers[0].tell(Hung(1.5))
         await until(lambda: gate.info("main").buffering, "word of the hang")
-        workers[0].tell(Hangs(None))
-        workers[0].tell(Stalled("main", Buffering(0.5, 1.0, 2.0)))
+        workers[0].tell(Hung(None))
+        workers[0].tell(Stalled("main", Stall(0.5, 1.0, 2.0)))
         await asyncio.sleep(0.05)
-        assert gate.info("main").buffering == Buffering(0.5, 1.0, 2.0)
+        assert gate.info("main").buffering == Stall(0.5, 1.0, 2.0)

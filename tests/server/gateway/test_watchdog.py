@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.types import Hangs
 from server.gateway.worker_health import UNRESPONSIVE_S, Health
 from server.worker.base import Alive, Event
+from server.worker.messages import Hung
 from server.worker.process import ProcessWorker
 from server.worker.watchdog import Watchdog
 from tests.rigs.server_rig import config, live, until, watching
@@ -24,7 +24,7 @@ def test_a_hang_is_told_when_it_begins_every_second_and_when_it_is_over() -> Non
     watchdog = Watchdog(lambda: answers.pop(0), told.append)
     while answers:
         watchdog.look()
-    assert told == [Hangs(1.6), Hangs(2.6), Hangs(None), Hangs(1.6)]
+    assert told == [Hung(1.6), Hung(2.6), Hung(None), Hung(1.6)]
 
 
 def test_another_hang_right_after_is_another_one() -> None:
@@ -33,7 +33,7 @@ def test_another_hang_right_after_is_another_one() -> None:
     watchdog = Watchdog(lambda: answers.pop(0), told.append)
     while answers:
         watchdog.look()
-    assert told == [Hangs(5.0), Hangs(1.6)]
+    assert told == [Hung(5.0), Hung(1.6)]
 
 
 async def test_signs_of_life_come_while_a_call_of_the_device_is_out() -> None:
@@ -42,7 +42,7 @@ async def test_signs_of_life_come_while_a_call_of_the_device_is_out() -> None:
     watchdog.start()
     await until(lambda: told.count(Alive()) > 1, "signs of life")
     watchdog.close()
-    assert Hangs(60.0) in told
+    assert Hung(60.0) in told
 
 
 def test_silence_is_a_fault_at_once_and_costs_the_worker_its_life_later() -> None:

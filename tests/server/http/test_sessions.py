@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.types import Capacity, OpenSession, Receipt, SessionClosed, SubmitControl
+from engine.types import Capacity, OpenSession, Receipt, SessionClosed
 from server.config import ServerConfig
+from server.worker.messages import SubmitControl
 from tests.rigs.paths import ROOT
 from tests.rigs.server_rig import FakeWorker, Live, config, live, until
 

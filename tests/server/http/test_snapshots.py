@@ -12,7 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.types import CloseSession, Exported, ExportSession, OpenSession, SessionClosed
+from engine.types import OpenSession, SessionClosed
+from server.worker.messages import CloseSession, Exported, ExportSession
 from tests.rigs.server_rig import READY, FakeWorker, Live, config, live, snapshot_file, stats, until
 
 FILE = {"Content-Type": "application/octet-stream"}

@@ -11,9 +11,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.types import Discarded, Packet, SegmentReady, SegmentStats, Stalled
+from engine.types import Discarded, SegmentReady
 from server.config import MediaConfig
 from server.worker.encoder import Encoder
+from server.worker.messages import Packet, SegmentStats, Stalled
 from server.worker.playout import Playout
 from server.worker.stream import Cue, Rendition, schedule
 

@@ -11,10 +11,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from engine.types import Buffering, Packet, Receipt, SegmentAwaited, SegmentReady, SegmentStats, Stalled
+from engine.types import Receipt, SegmentAwaited, SegmentReady, Stall
 from server.config import MediaConfig
+from server.worker.messages import Packet, SegmentStats, Stalled
 from server.worker.playout import Playout
-from server.worker.stall import Stall, Upcoming
+from server.worker.stall import StallTracker, Upcoming
 from server.worker.stream import Cue, Timing, schedule
 
 FPS = 50
@@ -50,33 +51,33 @@ def test_a_receipt_names_the_time_of_a_frame_in_slow_motion() -> None:
 
 
 def test_a_hitch_is_nothing_to_read_about() -> None:
-    standing = Stall(end_s=10.0, heard_s=9.0)
+    standing = StallTracker(end_s=10.0, heard_s=9.0)
     assert standing.news_s(Upcoming(10.9, 0.5, 0.48)) is None
     assert standing.news_s(None) is None
 
 
 def test_it_is_told_when_the_last_frame_has_had_its_time_and_not_before() -> None:
-    standing, awaited = Stall(end_s=10.0, heard_s=9.0), Upcoming(40.0, 0.04, 0.2)
+    standing, awaited = StallTracker(end_s=10.0, heard_s=9.0), Upcoming(40.0, 0.04, 0.2)
     assert standing.news_s(awaited) == 10.0
-    assert standing.tell(awaited, 10.0) == Buffering(0.04, 0.2, 30.0)
+    assert standing.tell(awaited, 10.0) == Stall(0.04, 0.2, 30.0)
     assert standing.news_s(awaited) is None
     assert standing.showed(16.0)
     assert not standing.showed(22.0)
 
 
 def test_after_a_pause_it_counts_from_when_work_began_again() -> None:
-    standing = Stall(end_s=10.0, heard_s=500.0)
+    standing = StallTracker(end_s=10.0, heard_s=500.0)
     assert standing.news_s(Upcoming(500.5, 0.9, 1.0)) is None
     assert standing.news_s(Upcoming(530.0, 0.04, 0.2)) == 500.0
 
 
 def test_a_new_expectation_is_news_and_so_is_none() -> None:
-    standing = Stall(end_s=10.0, heard_s=9.0)
+    standing = StallTracker(end_s=10.0, heard_s=9.0)
     standing.tell(Upcoming(40.0, 0.04, 0.2), 10.0)
     standing.heard_s = 20.0
     assert standing.news_s(Upcoming(40.3, 0.04, 0.2)) is None
     assert standing.news_s(Upcoming(43.0, 0.04, 0.2)) == 20.0
-    assert standing.tell(Upcoming(43.0, 0.04, 0.2), 50.0) == Buffering(0.04, 0.2, 0.0)  # overdue
+    assert standing.tell(Upcoming(43.0, 0.04, 0.2), 50.0) == Stall(0.04, 0.2, 0.0)  # overdue
     assert standing.news_s(None) == 20.0
     assert standing.tell(None, 51.0) is None
     assert standing.news_s(None) is None
@@ -102,8 +103,8 @@ class Stage:
             self.events.append(event)
             self.came.notify_all()
 
-    def told(self) -> list[Buffering | None]:
-        return [e.buffering for e in self.events if isinstance(e, Stalled)]
+    def told(self) -> list[Stall | None]:
+        return [e.stall for e in self.events if isinstance(e, Stalled)]
 
     def packets(self) -> list[Packet]:
         return [e for e in self.events if isinstance(e, Packet)]

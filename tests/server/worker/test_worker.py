@@ -25,28 +25,30 @@ from engine.errors import InvalidInput, Unavailable
 from engine.runtime.device.engine import Engine
 from engine.types import (
     Capacity,
-    CloseSession,
     Control,
-    Exported,
-    ExportSession,
     OpenSession,
-    Packet,
     Pause,
     Prompt,
     Receipt,
-    RequestKeyframe,
     Resume,
     Rewind,
     SegmentReady,
-    SegmentStats,
     SessionClosed,
     SessionInfo,
-    SetViewers,
-    SubmitControl,
 )
 from server.config import WorkerConfig
 from server.control.base import SessionEvent
 from server.worker.base import Alive, Applied, Event, OnEvent, Worker, WorkerLost
+from server.worker.messages import (
+    CloseSession,
+    Exported,
+    ExportSession,
+    Packet,
+    RequestKeyframe,
+    SegmentStats,
+    SetViewers,
+    SubmitControl,
+)
 from server.worker.process import ProcessWorker, child_main
 from server.worker.stream import Timing
 from server.worker.thread import InProcessWorker

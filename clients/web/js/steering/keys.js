@@ -13,6 +13,20 @@ const KEYS = {
   ArrowUp: "jump", KeyW: "jump", Space: "jump",
 };
 
+export const USUAL_ACTIONS = ["idle", "left", "right", "jump"];
+const DEFAULTS = new Set(USUAL_ACTIONS);
+const ARROWS = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓" };
+
+/** Key code → action for a model with these actions: the usual keys where it has them, free arrows for others. */
+export function keysFor(actions) {
+  const keys = Object.fromEntries(Object.entries(KEYS).filter(([, action]) => actions.includes(action)));
+  const others = actions.filter((action) => !DEFAULTS.has(action));
+  for (const code of Object.keys(ARROWS)) {
+    if (!(code in keys) && others.length) keys[code] = others.shift();
+  }
+  return keys;
+}
+
 export class Walker extends EventTarget {
   /** `send(action | null)` returns the control's id, or null. "change" carries the held action. */
   constructor(send) {
@@ -115,10 +129,10 @@ export function typing(element) {
   return element instanceof Element && element.matches("input:not([type=file]), textarea, select, [contenteditable]");
 }
 
-/** Listen to the keyboard; keys go to `walker()`. */
-export function attachKeys(walker) {
+/** Listen to the keyboard; keys go to `walker()`, whose model has `actions()`. */
+export function attachKeys(walker, actions) {
   window.addEventListener("keydown", (event) => {
-    const action = KEYS[event.code];
+    const action = keysFor(actions())[event.code];
     if (!action || event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
     if (event.code === "Space" && event.target instanceof HTMLButtonElement) return;
     event.preventDefault();
@@ -130,23 +144,44 @@ export function attachKeys(walker) {
   document.addEventListener("focusin", (event) => typing(event.target) && walker().releaseAll());
 }
 
+/** Show a button for each of the model's `actions` inside `pads`; those without a drawn one get a plain one. */
+export function showActions(pads, actions, walker) {
+  const drawn = new Set();
+  for (const button of pads.querySelectorAll("[data-action]")) {
+    drawn.add(button.dataset.action);
+    button.hidden = !actions.includes(button.dataset.action);
+  }
+  const keys = Object.entries(keysFor(actions));
+  for (const action of actions.filter((name) => !drawn.has(name) && !DEFAULTS.has(name))) {
+    const button = document.createElement("button");
+    const key = ARROWS[keys.find(([, name]) => name === action)?.[0]] ?? "";
+    Object.assign(button, { type: "button", textContent: `${key} ${action}`.trim() });
+    button.dataset.action = action;
+    attachPad(button, walker);
+    pads.append(button);
+  }
+  document.body.classList.toggle("named-actions", actions.some((name) => !DEFAULTS.has(name)));
+}
+
 /** Listen to every [data-action] inside `pads`. */
 export function attachPads(pads, walker) {
-  for (const button of pads.querySelectorAll("[data-action]")) {
-    const { action } = button.dataset;
-    button.addEventListener("pointerdown", (event) => {
-      event.preventDefault();
-      button.setPointerCapture(event.pointerId);
-      walker().press(button, action);
-    });
-    for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) {
-      button.addEventListener(name, () => walker().release(button));
-    }
-    button.addEventListener("contextmenu", (event) => event.preventDefault());
-    button.addEventListener("keydown", ({ key, repeat }) => {
-      if ((key === "Enter" || key === " ") && !repeat) walker().press(button, action);
-    });
-    button.addEventListener("keyup", () => walker().release(button));
-    button.addEventListener("blur", () => walker().release(button));
+  for (const button of pads.querySelectorAll("[data-action]")) attachPad(button, walker);
+}
+
+function attachPad(button, walker) {
+  const { action } = button.dataset;
+  button.addEventListener("pointerdown", (event) => {
+    event.preventDefault();
+    button.setPointerCapture(event.pointerId);
+    walker().press(button, action);
+  });
+  for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) {
+    button.addEventListener(name, () => walker().release(button));
   }
+  button.addEventListener("contextmenu", (event) => event.preventDefault());
+  button.addEventListener("keydown", ({ key, repeat }) => {
+    if ((key === "Enter" || key === " ") && !repeat) walker().press(button, action);
+  });
+  button.addEventListener("keyup", () => walker().release(button));
+  button.addEventListener("blur", () => walker().release(button));
 }

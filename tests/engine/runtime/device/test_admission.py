@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from engine.backends.fake import FakeBackend
@@ -20,7 +23,7 @@ def told(rig: Rig) -> list[Capacity]:
     return [e for e in rig.events if isinstance(e, Capacity)]
 
 
-def rig_of(costs: dict[str, tuple[float, float]] = LIKES_BATCHES, own_s: float = 0.0, **config: float) -> Rig:
+def rig_of(costs: dict[str, tuple[float, float]] = LIKES_BATCHES, own_s: float = 0.0, **config: Any) -> Rig:
     """Warm: its engine has measured what the device takes. A segment takes `own_s` of the thread's time
     beside the device's."""
 
@@ -32,7 +35,7 @@ def rig_of(costs: dict[str, tuple[float, float]] = LIKES_BATCHES, own_s: float =
         rig.clock.advance(seconds)
 
     backend = FakeBackend(TINY_SPEC, costs=costs, sleep=sleep)
-    settings = RuntimeConfig(**{"max_sessions": 40, **config})  # type: ignore[arg-type]
+    settings = replace(RuntimeConfig(max_sessions=40), **config)
     rig = Rig(backend, spec=TINY_SPEC, config=settings, on_event=hear)
     rig.engine.warm_up()
     return rig
@@ -143,7 +146,7 @@ def test_a_device_that_turns_out_slower_lets_fewer_in_and_tells_so() -> None:
     rig = rig_of()
     rig.open()
     rig.run(5.0)
-    before = rig.engine._room.capacity
+    before = rig.engine._admission.capacity
     rig.backend.costs = {role: (3 * call, 3 * row) for role, (call, row) in LIKES_BATCHES.items()}
     rig.run(60.0)
     after = told(rig)[-1]
@@ -209,7 +212,7 @@ def test_when_too_many_idle_sessions_come_back_all_are_shown_slowly_alike() -> N
 
 def test_after_memory_ran_out_batches_are_smaller_and_nobody_new_comes_in_for_a_while() -> None:
     rig = rig_of({"denoise": (0.0, 0.001)}, max_batch=8)
-    rig.engine._bench.limits = dict.fromkeys(Stage, 8)
+    rig.engine._turns.limits = dict.fromkeys(Stage, 8)
     rig.backend.most_rows = 3
     for n in range(8):
         rig.open(f"s{n}")
@@ -245,6 +248,6 @@ def test_warming_up_finds_the_largest_batch_that_fits() -> None:
     backend = FakeBackend(TINY_SPEC, costs={"denoise": (0.1, 0.0)}, most_rows=5, sleep=sleep)
     rig = Rig(backend, spec=TINY_SPEC)
     rig.engine.warm_up()
-    assert rig.engine._bench.limits[Stage.DENOISE] == 4
+    assert rig.engine._turns.limits[Stage.DENOISE] == 4
     rig.open("s")
     assert rig.run_segments(1, "s")

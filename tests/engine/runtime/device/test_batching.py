@@ -111,7 +111,7 @@ def test_a_session_that_is_closed_in_mid_segment_costs_no_further_step() -> None
     assert rig.backend.calls["denoise"] == 2
     assert "decode" not in rig.backend.calls
     assert not rig.segments()
-    assert not rig.engine._bench.work()
+    assert not rig.engine._turns.work()
 
 
 def test_a_call_that_hangs_is_seen_from_another_thread() -> None:
@@ -143,7 +143,7 @@ def test_the_built_in_model_shows_the_same_in_a_batch_of_mixed_steps_as_alone() 
         generator = Generator(backend)
         states = [SessionState.zeros(backend.spec) for _ in range(2)]
         for n, state in enumerate(states):
-            generator.start_scene(state, ("a red fox", "a city at night")[n], seed=n, scene=0)
+            generator.conditioner.start_scene(state, ("a red fox", "a city at night")[n], seed=n, scene=0)
         alone = [generator.begin(Job(state, 1)) for state in states]
         together = [generator.begin(Job(state, 1)) for state in states]
         for draft in alone:

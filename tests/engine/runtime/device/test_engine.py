@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from engine.backends.fake import FAIL_WORD, FAKE_SPEC, NAN_WORD, FakeBackend
-from engine.config import MAX_PROMPT_BYTES, RuntimeConfig
+from engine.config import RuntimeConfig
 from engine.errors import Full, InvalidInput, UnknownSession
 from engine.types import (
     Action,
@@ -180,19 +180,11 @@ def test_many_prompts_at_one_boundary_cost_one_and_the_last_counts() -> None:
 @pytest.mark.parametrize(
     ("body", "names"),
     [
-        (Action("fly"), "action must be one of idle, left, right, jump"),
-        (Prompt("x" * (MAX_PROMPT_BYTES + 1)), "text is 2049 bytes"),
-        (Prompt("\ud800"), "text must be valid Unicode"),
-        (Prompt("fine", how="now"), "how must be"),  # type: ignore[arg-type]
-        (Reset(seed=-1), "seed must be a whole number"),
-        (Reset(seed=2**32), "seed must be a whole number"),
-        (Image(np.zeros((3, 10, 10), np.uint8)), r"pixels must be uint8 RGB of shape \(3, 96, 160\)"),
-        ("garbage", "unknown type str"),
+        (Action("fly"), "action must be one of idle, left, right, jump or null"),
+        (Image(np.zeros((3, 10, 10), np.uint8)), r"image must be uint8 RGB of shape \(3, 96, 160\)"),
     ],
 )
-def test_a_bad_control_is_rejected_with_the_field_and_changes_nothing(
-    body: Action | Prompt | Reset | Image, names: str
-) -> None:
+def test_what_this_model_cannot_do_is_rejected_and_changes_nothing(body: Action | Image, names: str) -> None:
     rig, undisturbed = Rig(), Rig()
     rig.open()
     undisturbed.open()
@@ -310,7 +302,7 @@ def test_a_session_that_is_held_stops_without_grace_and_goes_on_where_it_was(unw
     if unwatched_before:
         rig.engine.set_watched("s", False)
     made = len(rig.segments())
-    rig.engine.set_watched("s", False, held=True)
+    rig.engine.set_watched("s", False, throttled=True)
     rig.run(10.0)
     assert len(rig.segments()) == made
     rig.engine.set_watched("s", True)
@@ -358,8 +350,6 @@ def test_a_full_engine_says_so_and_a_closed_session_frees_its_place_at_once() ->
     ("command", "field"),
     [
         (OpenSession("s", "a fox", 1), "session"),
-        (OpenSession("t", "x" * 5000, 1), "prompt"),
-        (OpenSession("t", "a fox", -1), "seed"),
         (OpenSession("t", "a fox", 1, np.zeros((96, 160, 3), np.uint8)), "image"),
     ],
 )
@@ -480,7 +470,6 @@ def test_a_listener_that_fails_stops_nothing(caplog: pytest.LogCaptureFixture) -
 
 
 def test_settings_are_checked_by_name() -> None:
-    assert RuntimeConfig(max_sessions=2, idle_grace_s=1).max_sessions == 2
     for data, field in (
         ({"max_sessions": 0}, "max_sessions"),
         ({"max_batch": "many"}, "max_batch"),
@@ -490,7 +479,7 @@ def test_settings_are_checked_by_name() -> None:
         ({"lead_margin": "wide"}, "lead_margin"),
         ({"late_margin_s": float("nan")}, "late_margin_s"),
         ({"least_fps": -1}, "least_fps"),
-        ({"hold_s": "long"}, "hold_s"),
+        ({"stall_s": "long"}, "stall_s"),
     ):
         with pytest.raises(InvalidInput) as caught:
             RuntimeConfig(**data)

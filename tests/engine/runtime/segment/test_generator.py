@@ -38,7 +38,7 @@ class SpyBackend(FakeBackend):
 
 def start(generator: Generator, prompt: str = "a red fox", seed: int = 1, scene: int = 0) -> SessionState:
     state = SessionState.zeros(TINY_SPEC)
-    generator.start_scene(state, prompt, seed=seed, scene=scene)
+    generator.conditioner.start_scene(state, prompt, seed=seed, scene=scene)
     return state
 
 
@@ -77,7 +77,7 @@ def test_recondition_equals_a_session_with_that_prompt_from_the_start() -> None:
         for state in (never, changed):
             generator.finish([Job(state, 2)], given_latents(n))
         assert not np.array_equal(never.psi, changed.psi)
-    generator.recondition(changed, "a blue robot")
+    generator.conditioner.recondition(changed, "a blue robot")
     assert same(never, changed)
     np.testing.assert_array_equal(advance(generator, never)[0], advance(generator, changed)[0])
 
@@ -90,7 +90,7 @@ def test_recondition_costs_the_same_however_long_the_session() -> None:
     for n in range(30):
         generator.finish([Job(state, 2)], given_latents(n))
         backend.seen.clear()
-        generator.recondition(state, "night")
+        generator.conditioner.recondition(state, "night")
         counts.append(len(backend.of("squeeze")))
         assert not backend.of("denoise")
     assert counts == [min(n, TINY_SPEC.memory_ring) for n in range(1, 31)]
@@ -132,7 +132,7 @@ def test_a_scene_from_a_picture_has_context_from_the_first_step() -> None:
     generator = Generator(backend)
     state = SessionState.zeros(TINY_SPEC)
     pixels = np.full((3, TINY_SPEC.height, TINY_SPEC.width), 200, np.uint8)
-    generator.start_scene(state, "a red fox", seed=1, scene=0, image=pixels)
+    generator.conditioner.start_scene(state, "a red fox", seed=1, scene=0, image=pixels)
     anchor = state.anchor.copy()
     assert anchor.any()
     advance(generator, state)
@@ -148,7 +148,7 @@ def test_a_cut_leaves_nothing_of_the_scene_before() -> None:
     state = start(generator, "a red fox")
     for _ in range(20):
         advance(generator, state)
-    generator.start_scene(state, "night", seed=1, scene=1)
+    generator.conditioner.start_scene(state, "night", seed=1, scene=1)
     fresh = start(generator, "night", scene=1)
     assert same(state, fresh)
     np.testing.assert_array_equal(advance(generator, state)[0], advance(generator, fresh)[0])

@@ -16,13 +16,13 @@ from engine.runtime.session.pacing import (
     Took,
     deadline_s,
     guessed,
-    holds,
     lead_s,
     learned,
     paced,
     resumed,
     shown,
     speed,
+    stalls,
     turn_s,
     wanted_s,
 )
@@ -109,11 +109,11 @@ def test_a_segment_at_half_rate_is_shown_for_twice_as_long() -> None:
 
 
 def test_a_hold_lasts_at_least_as_long_as_asked_and_only_follows_a_late_segment() -> None:
-    late = shown(Playout(1.0, 5.0), 5.2, SEGMENT_S, MARGIN_S, hold_s=3.0)
+    late = shown(Playout(1.0, 5.0), 5.2, SEGMENT_S, MARGIN_S, stall_s=3.0)
     assert (late.due_s, late.playout.late_total) == (8.0, 1)
-    assert shown(Playout(1.0, 5.0), 9.0, SEGMENT_S, MARGIN_S, hold_s=3.0).due_s == 9.03
-    assert shown(Playout(1.0, 5.0), 4.9, SEGMENT_S, MARGIN_S, hold_s=3.0).due_s == 5.0
-    assert shown(Playout(1.0), 4.9, SEGMENT_S, MARGIN_S, hold_s=3.0).due_s == pytest.approx(4.93)
+    assert shown(Playout(1.0, 5.0), 9.0, SEGMENT_S, MARGIN_S, stall_s=3.0).due_s == 9.03
+    assert shown(Playout(1.0, 5.0), 4.9, SEGMENT_S, MARGIN_S, stall_s=3.0).due_s == 5.0
+    assert shown(Playout(1.0), 4.9, SEGMENT_S, MARGIN_S, stall_s=3.0).due_s == pytest.approx(4.93)
 
 
 def test_in_turn_the_longest_without_a_segment_goes_first() -> None:
@@ -177,13 +177,13 @@ def test_where_times_vary_the_rate_leaves_room_and_stays_calm() -> None:
     assert sum(changes) / len(changes) < 0.04
 
 
-def test_below_the_least_rate_playout_holds_and_above_it_does_not() -> None:
+def test_below_the_least_rate_playout_stalls_and_above_it_does_not() -> None:
     hopeless, slow = run([15.0] * 9)[-1], run([1.0] * 9)[-1]
     assert hopeless.rate == LEAST
-    assert holds(hopeless, SEGMENT_S, LEAST)
-    assert not holds(slow, SEGMENT_S, LEAST)
-    assert not holds(run([0.1])[-1], SEGMENT_S, 1.0)
-    assert not holds(Pace(), SEGMENT_S, LEAST)
+    assert stalls(hopeless, SEGMENT_S, LEAST)
+    assert not stalls(slow, SEGMENT_S, LEAST)
+    assert not stalls(run([0.1])[-1], SEGMENT_S, 1.0)
+    assert not stalls(Pace(), SEGMENT_S, LEAST)
 
 
 def test_times_of_zero_and_guesses_are_finite() -> None:

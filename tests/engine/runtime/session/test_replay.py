@@ -17,8 +17,8 @@ from engine.backends.registry import load_backend
 from engine.commands import replay as command
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput
+from engine.images import decode_image
 from engine.runtime.log import control_log as controllog
-from engine.runtime.log import log_form as wire
 from engine.runtime.log.reader import read_log
 from engine.runtime.session.replay import replay
 from engine.types import (
@@ -31,11 +31,12 @@ from engine.types import (
     Reset,
     Resume,
     Rewind,
-    SegmentStats,
     Weighted,
 )
-from server.control.protocol import parse_control
+from engine.wire.controls import control_json
+from engine.wire.parse import parse_control, stored_control
 from server.gateway.numbering import Numbering
+from server.worker.messages import SegmentStats
 from tests.rigs.fakes import Rig
 
 SEGMENT_S = FAKE_SPEC.segment_s
@@ -64,7 +65,7 @@ def check(rig: Rig, make: Backend, session: str = "s") -> int:
     data = rig.engine.export(session, "log")
     log = read_log(data, make.spec, make.fingerprint)
     live = {s.segment: s for s in rig.segments(session)}
-    told = log.segments - log.begin.segment
+    told = log.segments - log.start.segment
     for made, _ in zip(replay(log, make), range(told), strict=False):
         assert made.frames.tobytes() == live[made.segment].frames.tobytes(), made.segment
     return told
@@ -144,10 +145,7 @@ def test_a_prompt_of_joined_signs_survives_a_snapshot_and_a_control_character_do
 
 
 def test_a_long_log_begins_anew_and_stays_true(monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.runtime.session import timeline as story
-
-    for module in (controllog, story):
-        monkeypatch.setattr(module, "MOST_LINES", 40)
+    monkeypatch.setattr(controllog, "MOST_LINES", 40)
     chance = random.Random(1)
     rig = Rig(config=AHEAD)
     rig.open(prompt="a red city", seed=3)
@@ -156,7 +154,7 @@ def test_a_long_log_begins_anew_and_stays_true(monkeypatch: pytest.MonkeyPatch) 
         rig.run(0.3)
         quiet = [b for b in BODIES if not isinstance(b, Pause)]
         rig.submit(Rewind(30.0) if n == 100 else chance.choice(quiet))
-        lengths.append(len(rig.engine._sessions["s"].log.lines))
+        lengths.append(rig.engine.export("s", "log").count(b"\n") - 1)
     rig.run_segments(2)
     assert max(lengths) <= 41
     told = check(rig, FakeBackend())
@@ -164,10 +162,7 @@ def test_a_long_log_begins_anew_and_stays_true(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_flood_between_two_segments_is_bounded_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    from engine.runtime.session import timeline as story
-
-    for module in (controllog, story):
-        monkeypatch.setattr(module, "MOST_LINES", 20)
+    monkeypatch.setattr(controllog, "MOST_LINES", 20)
     rig = Rig()
     rig.open()
     for n in range(60):
@@ -214,13 +209,12 @@ def test_a_log_that_counts_on_from_a_worker_that_is_gone_replays_the_same(kind: 
 
 @pytest.mark.parametrize("body", BODIES, ids=lambda b: type(b).__name__)
 def test_a_control_is_written_as_the_wire_has_it(body: ControlBody) -> None:
-    message = json.loads(json.dumps(wire.to_wire(body)))
-    read = wire.from_wire(message, FAKE_SPEC)
+    message = json.loads(json.dumps(control_json(body)))
+    read = stored_control(message, lambda data: decode_image(data, 160, 96))
     if isinstance(body, Image):
         assert isinstance(read, Image)
         np.testing.assert_array_equal(read.pixels, body.pixels)
         assert read.when == body.when
-        parse_control(message, max_bytes=10**6, decode_image=lambda data: PICTURE)
     else:
         assert read == body == parse_control(message).body
 
@@ -283,11 +277,11 @@ def other_lines(text: str, at: int = 1) -> list[Any]:
 
 
 def test_a_log_that_begins_from_a_snapshot_is_read_as_written() -> None:
-    begin = read(from_snapshot()).begin
-    assert begin.change is not None
-    assert begin.change.scene is not None
-    np.testing.assert_array_equal(begin.change.scene.image, PICTURE)
-    assert begin.change.prompts == (Weighted("green"),)
+    start = read(from_snapshot()).start
+    assert start.change is not None
+    assert start.change.scene is not None
+    np.testing.assert_array_equal(start.change.scene.image, PICTURE)
+    assert start.change.prompts == (Weighted("green"),)
 
 
 @pytest.mark.parametrize(
@@ -297,11 +291,11 @@ def test_a_log_that_begins_from_a_snapshot_is_read_as_written() -> None:
         # JSON
         (lambda: [b"{", *lines()], 1, "log", "not JSON"),
         (lambda: [[], *lines()], 1, "log", "JSON object"),
-        (lambda: other_lines('{"segment": 2,}'), 3, "log", "column 15"),
+        (lambda: other_lines('{"segment": 2,}'), 3, "log", "character 14"),
         (lambda: other_lines('{"segment": NaN}'), 3, "log", "NaN"),
         (lambda: other_lines('{"segment": 1, "segment": 2}'), 3, "segment", "twice"),
         (lambda: other_lines("[" * 100_000), 3, "log", "nested"),
-        (lambda: other_lines(f'{{"segment": {"9" * 5000}}}'), 3, "log", "digits"),
+        (lambda: other_lines(f'{{"segment": {"9" * 5000}}}'), 3, "log", "too long"),
         (lambda: [lines()[0], "é".encode("latin-1")], 3, "log", "UTF-8"),
         # the first line
         (lambda: lines()[1:], 1, "format", "first line"),
@@ -312,9 +306,9 @@ def test_a_log_that_begins_from_a_snapshot_is_read_as_written() -> None:
         (lambda: changed(0, seed=-1), 1, "seed", "4294967295"),
         (lambda: changed(0, seed="gone"), 1, "seed", "whole number"),
         (lambda: changed(0, prompts="gone"), 1, "prompts", "missing"),
-        (lambda: changed(0, prompts="x"), 1, "prompts", "list of objects"),
-        (lambda: changed(0, prompts=[{"text": " "}]), 1, "prompts", "empty"),
-        (lambda: changed(0, prompts=[{"text": "a", "weight": True}]), 1, "weight", "above 0"),
+        (lambda: changed(0, prompts="x"), 1, "prompts", "list of 1 to 8 objects"),
+        (lambda: changed(0, prompts=[{"text": " "}]), 1, "prompts[0].text", "empty"),
+        (lambda: changed(0, prompts=[{"text": "a", "weight": True}]), 1, "prompts[0].weight", "above 0"),
         (lambda: changed(0, image="x"), 1, "image", "base64"),
         (lambda: changed(0, image="QUJD"), 1, "image", "not a picture"),
         (lambda: changed(0, context_noise=True), 1, "context_noise", "0 to 1"),
@@ -339,17 +333,17 @@ def test_a_log_that_begins_from_a_snapshot_is_read_as_written() -> None:
         (lambda: from_snapshot(change=scene(colour=1)), 1, "change.scene", "keep_anchor"),
         # controls
         (lambda: [*lines(), lines()[0]], 11, "format", "another one"),
-        (lambda: changed(1, type="dance"), 3, "type", "one of prompt"),
-        (lambda: changed(1, type=["prompt"]), 3, "type", "one of prompt"),
+        (lambda: changed(1, type="dance"), 3, "type", 'one of "prompt"'),
+        (lambda: changed(1, type=["prompt"]), 3, "type", 'one of "prompt"'),
         (lambda: changed(1, id=7), 3, "id", "string"),
-        (lambda: changed(1, text="gone"), 3, "text", "either text or prompts"),
-        (lambda: changed(1, text=None), 3, "text", "string"),
+        (lambda: changed(1, text="gone"), 3, "text", "missing"),
+        (lambda: changed(1, text=None), 3, "text", "missing"),
         (lambda: changed(1, text="a\nb"), 3, "text", "one line"),
-        (lambda: changed(1, text="\ud800"), 3, "text", "Unicode"),
+        (lambda: changed(1, text="\ud800"), 3, "text", "control characters"),
         (lambda: changed(1, how="hard"), 3, "how", "recondition"),
         (lambda: changed(1, when=[]), 3, "when", "next"),
         (lambda: changed(1, transition_segments=0), 3, "transition_segments", "to 64"),
-        (lambda: changed(1, colour="x"), 3, "colour", "not a field of prompt"),
+        (lambda: changed(1, colour="x"), 3, "colour", "not a known field"),
         (lambda: changed(1, segment="x"), 3, "segment", "whole number"),
         (lambda: changed(1, segment="gone"), 3, "segment", "missing"),
         (lambda: changed(1, screen=1), 3, "screen", "at once"),
@@ -359,7 +353,7 @@ def test_a_log_that_begins_from_a_snapshot_is_read_as_written() -> None:
         (lambda: changed(3, **{"from": 99}), 7, "from", "whole number"),
         (lambda: changed(3, screen=0), 7, "screen", "rewind"),
         (lambda: changed(4, seconds="gone"), 9, "seconds", "missing"),
-        (lambda: changed(4, seconds=-1), 9, "seconds", "from 0 up"),
+        (lambda: changed(4, seconds=-1), 9, "seconds", "above 0"),
         (lambda: changed(4, screen="gone"), 9, "screen", "missing"),
         (lambda: changed(4, **{"from": "gone"}), 9, "from", "missing"),
         (lambda: changed(4, **{"from": lines()[3]["segment"] - 1}), 9, "from", "did not come through"),

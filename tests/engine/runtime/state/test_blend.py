@@ -8,18 +8,18 @@ import numpy as np
 
 from engine.backends.fake import FAKE_SPEC, FakeBackend
 from engine.runtime.segment.generator import Generator, Job
-from engine.runtime.state.blend import Said, blend, flat, size, unflat
+from engine.runtime.state.blend import Conditioning, blend, flat, size, unflat
 from engine.runtime.state.change import Change, NewScene
 from engine.runtime.state.state import SessionState
 from engine.types import Weighted
 
 
-def said(seed: int, tokens: int | None = None) -> Said:
+def said(seed: int, tokens: int | None = None) -> Conditioning:
     """Of 5 tokens, of which the first `tokens` are real; None: nothing is padded."""
     rng = np.random.default_rng(seed)
     mask = np.zeros(0) if tokens is None else np.arange(5) < tokens
     parts = rng.normal(size=(5, 3)), rng.normal(size=4), rng.normal(size=2), mask
-    return Said(*(np.asarray(part, np.float32) for part in parts))
+    return Conditioning(*(np.asarray(part, np.float32) for part in parts))
 
 
 def test_without_padding_everything_is_mixed_evenly() -> None:
@@ -49,7 +49,7 @@ def test_padded_prompts_keep_both_ends_and_change_their_length_once() -> None:
 def test_a_said_is_a_row_of_numbers_and_back() -> None:
     spec = replace(FAKE_SPEC, masked=True)
     state = SessionState.zeros(spec)
-    empty = Said(state.text, state.pooled, state.motion, state.text_mask)
+    empty = Conditioning(state.text, state.pooled, state.motion, state.text_mask)
     assert state.fade.shape == (2, size(spec)) == (2, flat(empty).size)
     one = said(1, tokens=2)
     assert all(np.array_equal(x, y) for x, y in zip(unflat(flat(one), one), one, strict=True))
@@ -61,7 +61,7 @@ def test_many_sessions_are_prepared_at_once_as_each_alone() -> None:
         generator = Generator(backend)
         states = [SessionState.zeros(backend.spec) for _ in range(4)]
         for n, state in enumerate(states):
-            generator.start_scene(state, "a red fox", seed=n, scene=0)
+            generator.conditioner.start_scene(state, "a red fox", seed=n, scene=0)
             for _ in range(3 * n):
                 job = [Job(state, 0)]
                 generator.finish(job, generator.denoise(job))
@@ -75,7 +75,7 @@ def test_many_sessions_are_prepared_at_once_as_each_alone() -> None:
         wishes = list(zip(states, changes, strict=True))
         backend.calls.clear()
         for batch in [wishes] if together else [[wish] for wish in wishes]:
-            generator.prepare(batch)
+            generator.conditioner.prepare(batch)
         return states, dict(backend.calls)
 
     (one, few), (other, many) = made(together=True), made(together=False)

@@ -14,7 +14,7 @@ from engine.config import RuntimeConfig
 from engine.errors import InvalidInput, Unavailable, UnknownSession
 from engine.runtime.state import past
 from engine.runtime.state.change import Change, NewScene, total
-from engine.runtime.state.past import Moment, Past
+from engine.runtime.state.past import LivePast, Moment
 from engine.runtime.state.state import SessionState
 from engine.types import Action, Image, OpenSession, Prompt, SegmentReady, Weighted
 from tests.rigs.fakes import TINY_SPEC, Rig
@@ -28,8 +28,8 @@ def moment(segment: int, due_s: float, for_s: float = 0.5) -> Moment:
     return Moment(segment, STATE, FOX, None, due_s, due_s + for_s)
 
 
-def filled(segments: int, most: int = 42, for_s: float = 0.5) -> Past:
-    kept = Past(moment(-1, 100.0, 0.0), most)
+def filled(segments: int, most: int = 42, for_s: float = 0.5) -> LivePast:
+    kept = LivePast(moment(-1, 100.0, 0.0), most)
     for n in range(segments):
         kept.add(moment(n, 100 + n * for_s, for_s))
     return kept
@@ -46,7 +46,7 @@ def test_the_latest_are_all_kept_older_ones_now_and_then_and_none_for_ever() -> 
         assert [m.segment for m in kept.moments[-past.DENSE :]] == list(range(n - past.DENSE + 1, n + 1))[
             -n - 2 :
         ]
-    assert max(sizes) <= past.room(STATE, TINY_SPEC).moments == past.DENSE + 30
+    assert max(sizes) <= past.limits(STATE, TINY_SPEC).moments == past.DENSE + 30
     ages = [kept.moments[-1].position_s - m.position_s for m in kept.moments]
     assert past.KEPT_S - past.APART_S <= ages[0] <= past.KEPT_S
     assert max(np.diff(sorted(ages))) <= past.APART_S
@@ -54,11 +54,11 @@ def test_the_latest_are_all_kept_older_ones_now_and_then_and_none_for_ever() -> 
 
 def test_of_large_models_fewer_are_kept_and_of_huge_ones_enough_for_now() -> None:
     spec = replace(FAKE_SPEC, latent_height=128, latent_width=192)
-    middle = past.room(SessionState.zeros(spec), spec)
+    middle = past.limits(SessionState.zeros(spec), spec)
     assert past.LEAST < middle.moments < past.DENSE
     assert middle.nbytes < 2 * past.MOST_BYTES
     spec = replace(FAKE_SPEC, latent_height=1024, latent_width=1024)
-    assert past.room(SessionState.zeros(spec), spec).moments == len(filled(500, 4).moments) == past.LEAST
+    assert past.limits(SessionState.zeros(spec), spec).moments == len(filled(500, 4).moments) == past.LEAST
 
 
 def test_what_is_on_the_screen_and_what_was() -> None:
@@ -73,7 +73,7 @@ def test_what_is_on_the_screen_and_what_was() -> None:
 
 
 def test_time_in_which_the_picture_stood_does_not_count() -> None:
-    kept = Past(moment(-1, 0.0, 0.0), 42)
+    kept = LivePast(moment(-1, 0.0, 0.0), 42)
     for n, due_s in enumerate((0.0, 0.5, 60.0, 60.5)):
         kept.add(moment(n, due_s))
     assert kept.ago(1.2, 60.6).segment == -1
@@ -115,10 +115,10 @@ def test_the_past_takes_no_more_memory_than_is_said() -> None:
         rig.submit(bodies[n % 3])
         rig.run_segments(2)
     session = rig.engine._sessions["s"]
-    parts = {id(p): p.nbytes for m in session.past.moments for p in m.state.parts()}
+    parts = {id(p): p.nbytes for m in session.timeline.past.moments for p in m.state.parts()}
     said = rig.infos()[-1].past_bytes
     assert said / 8 < sum(parts.values()) <= said
-    assert len(session.past.moments) <= session.room.moments
+    assert len(session.timeline.past.moments) <= session.past_limits.moments
 
 
 # ---- as a file ----

@@ -29,7 +29,7 @@ def advance(generator: Generator, state: SessionState, segments: int = 1) -> Byt
 
 def started(prompt: str = "a red fox", seed: int = 5) -> tuple[Generator, SessionState]:
     generator, state = Generator(FakeBackend(TINY_SPEC)), SessionState.zeros(TINY_SPEC)
-    generator.start_scene(state, prompt, seed=seed, scene=0)
+    generator.conditioner.start_scene(state, prompt, seed=seed, scene=0)
     return generator, state
 
 
@@ -74,8 +74,8 @@ def test_a_copy_shares_what_stays_the_same_and_is_never_written_to() -> None:
     advance(generator, state, 12)
     before, numbers = state.copy(), [part.copy() for part in state.parts()]
     advance(generator, state)
-    generator.recondition(state, "night")
-    generator.start_scene(state, "a blue fox", seed=1, scene=1)
+    generator.conditioner.recondition(state, "night")
+    generator.conditioner.start_scene(state, "a blue fox", seed=1, scene=1)
     assert all(map(np.array_equal, before.parts(), numbers))
     state = before.copy()
     advance(generator, state)
@@ -135,7 +135,7 @@ def test_what_is_not_a_state_of_this_model_is_refused_by_name() -> None:
         (with_about(b"no JSON"), "'about'"),
         (with_about([]), "'about'"),
         (with_about({"prompts": [], "held": None}), "1 to 8"),
-        (with_about({"prompts": [{"text": 5}], "held": None}), "weighted strings"),
+        (with_about({"prompts": [{"text": 5}], "held": None}), r"prompts\[0\].text must be a string"),
         (with_about({"prompts": [{"text": "x", "weight": 0}], "held": None}), "weight"),
         (with_about({"prompts": [{"text": "x"}], "held": "fly"}), "held must be one of"),
     ):

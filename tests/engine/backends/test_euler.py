@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.runtime.segment.sampler import Euler
+from engine.backends.euler import Euler
 
 
 def test_plain_steps_are_equal() -> None:
