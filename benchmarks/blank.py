@@ -1,6 +1,6 @@
-"""A device whose answers are all zeros: what is left is the cost of what surrounds it.
+"""A device that answers with zeros, which leaves only the cost of the runtime around it.
 
-It has the shapes of a real model, and takes the time it is told to take. It knows no sessions.
+It has the shapes of a real model and takes as long as it is told. Knows no sessions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from engine.types import FloatArray, IntArray
 
 
 class BlankBackend(FakeDevice):
-    """`told` is what calls cost: see FakeDevice."""
+    """`told` is the cost of calls: see FakeDevice."""
 
     name, fingerprint = "blank", "zeros"
 
@@ -47,6 +47,6 @@ class BlankBackend(FakeDevice):
 
 
 def batch_lover(spec: ModelSpec, call_ms: float, row_ms: float) -> BlankBackend:
-    """A denoise step, a decode and a memorize cost so much for the call and for each row."""
+    """Denoise, decode and memorize cost `call_ms` per call plus `row_ms` per row."""
     cost = (call_ms / 1000, row_ms / 1000)
     return BlankBackend(spec, costs=dict.fromkeys(("denoise", "decode", "memorize"), cost))

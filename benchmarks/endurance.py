@@ -1,7 +1,7 @@
-"""`psistream bench soak --segments N`: the engine alone, as fast as it goes, for thousands of segments.
+"""`psistream bench soak --segments N`: the engine alone at full speed, for thousands of segments.
 
-A few long sessions with prompts now and then, and many short ones that come and go beside them. Looked at:
-what a segment takes, resident memory, open files, threads; time stamps and numbering; sessions that failed.
+A few long sessions get a new prompt now and then; many short sessions come and go beside them. It watches
+segment time, resident memory, open files, threads, time stamps, numbering and failed sessions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.machine import description, open_files, resident_bytes, thread_count
-from benchmarks.report import BenchError, Report, duration
+from benchmarks.report import BenchError, BenchReport, duration
 from benchmarks.slopes import WARM_UP, table
 from engine.backends.base import Backend
 from engine.config import RuntimeConfig
@@ -26,17 +26,17 @@ PROMPTS = (
 )
 PROMPT_EVERY = 40  # segments of a long session
 SHORT_SEGMENTS = 3  # of a short one
-FEW = 2000  # segments, in which memory has not settled yet
-SAMPLES = 400  # of memory and the like, over the whole run
+FEW = 2000  # segments; memory has not settled with fewer
+SAMPLES = 400  # samples of memory, files and threads over the whole run
 
 
 @dataclass
 class Samples:
-    """One list entry per moment; `at` counts segments."""
+    """One list entry per sample; `at` counts segments."""
 
     at: list[int] = field(default_factory=list)
-    segment_ms: list[float] = field(default_factory=list)  # what each has taken since the moment before
-    processor_ms: list[float] = field(default_factory=list)  # the same, of this process
+    segment_ms: list[float] = field(default_factory=list)  # per segment since the previous sample
+    processor_ms: list[float] = field(default_factory=list)  # the same, in processor time of this process
     resident_mib: list[float] = field(default_factory=list)
     files: list[int] = field(default_factory=list)
     threads: list[int] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Samples:
 
 
 class Endurance:
-    """Sessions on one engine whose clock jumps: nobody waits for playback."""
+    """Sessions on one engine whose clock jumps, so playback takes no time."""
 
     def __init__(self, backend: Backend, long: int, segments: int) -> None:
         self.samples = Samples()
@@ -66,7 +66,7 @@ class Endurance:
         )
 
     def run(self) -> None:
-        """Raises BenchError where every session is gone."""
+        """Run until enough segments are made. Raises BenchError if every session has ended."""
         every = max(1, self._segments // SAMPLES)
         try:
             for n in range(self._long):
@@ -129,14 +129,14 @@ class Endurance:
         s.threads.append(thread_count(os.getpid()))
 
 
-def endure(backend: Backend, segments: int, sessions: int) -> tuple[Report, Samples]:
+def endure(backend: Backend, segments: int, sessions: int) -> tuple[BenchReport, Samples]:
     """Raises BenchError."""
     machine, begun_s = description(), time.perf_counter()
     run = Endurance(backend, sessions, segments)
     run.run()
     spec = backend.spec
     settings = {"model": spec.name, "backend": backend.name, "segments": run.made, "sessions": run.opened}
-    report = Report("soak", machine, settings)
+    report = BenchReport("soak", machine, settings)
     report.series = {"segment": run.samples.segment_ms}
     report.tables["slopes, with 95 % confidence"] = table(run.samples.at, run.samples.series())
     one = report.singles
@@ -147,6 +147,6 @@ def endure(backend: Backend, segments: int, sessions: int) -> tuple[Report, Samp
     report.notes.append(WARM_UP)
     if run.made < FEW:
         report.notes.append(
-            f"{run.made} segments are too few to tell growth from warming up: take {FEW} or more."
+            f"{run.made} segments are too few to tell growth from warm-up; take {FEW} or more."
         )
     return report, run.samples

@@ -1,14 +1,13 @@
-"""`psistream bench export`: the denoiser on a CPU in ONNX Runtime (fp32, 8 bits), OpenVINO where it is
-installed, and PyTorch, interleaved in one run; and what each graph weighs. Read the ratios to PyTorch eager.
+"""`psistream bench export`: the denoiser on a CPU in ONNX Runtime (fp32 and 8 bits), in OpenVINO if it is
+installed, and in PyTorch, interleaved in one run; and the size of each graph. The ratios to PyTorch eager are
+what counts.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -20,9 +19,8 @@ import numpy.typing as npt
 
 from benchmarks.int8 import quantize
 from benchmarks.machine import description
-from benchmarks.report import BenchError, Report
+from benchmarks.report import BenchReport
 from engine.backends.artifact import Artifact, open_artifact
-from engine.errors import PsistreamError
 from engine.model.signature import signature
 from export.verify.candidates import pytorch
 from export.verify.gates import distance
@@ -101,12 +99,14 @@ def runners(artifact: Artifact, threads: int, work: Path, *, compiled: bool) -> 
     return found, reference
 
 
-def measure(path: Path | None, threads: int, rounds: int, batches: Sequence[int], compiled: bool) -> Report:
+def measure(
+    path: Path | None, threads: int, rounds: int, batches: Sequence[int], compiled: bool
+) -> BenchReport:
     artifact = open_artifact(path)
     settings = {"model": artifact.spec.name, "threads": threads, "rounds": rounds}
-    report = Report("export", description(), settings)
+    report = BenchReport("export", description(), settings)
     if not compiled:
-        report.notes.append("PyTorch compiled: not measured, --compiled asks for it")
+        report.notes.append("PyTorch compiled: not measured; --compiled adds it")
     elif compiler() is None:
         report.notes.append("PyTorch compiled: not measured, there is no C++ compiler (apt install g++)")
         compiled = False
@@ -121,7 +121,7 @@ def measure(path: Path | None, threads: int, rounds: int, batches: Sequence[int]
             expected = found["PyTorch eager"](given)
             for name, run in found.items():
                 began = time.perf_counter()
-                error = distance(run(given), expected).rel_l2  # compiles and warms up too
+                error = distance(run(given), expected).rel_l2  # also compiles and warms up
                 if name == COMPILED:
                     took_s = round(time.perf_counter() - began, 1)
                     report.singles[f"{name}, batch {batch}, first call"] = (took_s, "s")
@@ -138,24 +138,3 @@ def measure(path: Path | None, threads: int, rounds: int, batches: Sequence[int]
                 ratio = base / float(np.median(each))
                 report.singles[f"{name}, batch {batch}, speed"] = (round(ratio, 2), "x PyTorch eager")
     return report
-
-
-def main(argv: Sequence[str]) -> int:
-    p = argparse.ArgumentParser("psistream bench export", description=(__doc__ or "").split("\n\n")[0])
-    p.add_argument("--model", type=Path, metavar="DIR", help="an exported folder (default: built in)")
-    p.add_argument("--threads", type=int, default=2, help="(default: %(default)s)")
-    p.add_argument("--rounds", type=int, default=20, help="calls of each (default: %(default)s)")
-    p.add_argument("--batch", type=int, nargs="+", default=[1, 4], help="(default: 1 4)")
-    p.add_argument(
-        "--compiled", action="store_true", help="PyTorch compiled as well: takes minutes and a C++ compiler"
-    )
-    p.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
-    args = p.parse_args(argv)
-    try:
-        if args.rounds < 1 or args.threads < 1 or min(args.batch) < 1:
-            raise BenchError("--rounds, --threads and --batch must be at least 1")
-        measure(args.model, args.threads, args.rounds, args.batch, args.compiled).show(args.json)
-    except (BenchError, PsistreamError) as error:
-        print(f"psistream bench: {error}", file=sys.stderr)
-        return 1
-    return 0

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import description
 from benchmarks.random_weights import Device, here, random_module
-from benchmarks.report import Report
+from benchmarks.report import BenchReport
 from engine.companions.helios.taew import ChunkDecoder
 from engine.companions.helios.vae import WanVae
 from engine.companions.taehv import TinyDecoder
@@ -46,7 +46,7 @@ TINY = HeliosConfig(
 MATMUL = {"full": 8192, "tiny": 256}  # side of the square matrices
 
 
-def measure(mode: Mode, *, height: int, width: int, batches: Sequence[int], n: int) -> Report:
+def measure(mode: Mode, *, height: int, width: int, batches: Sequence[int], n: int) -> BenchReport:
     """Raises InvalidInput for sides that are no multiple of 64."""
     real = HeliosConfig(latent_height=height // CELL, latent_width=width // CELL)
     c = TINY if mode == "tiny" else real
@@ -55,7 +55,7 @@ def measure(mode: Mode, *, height: int, width: int, batches: Sequence[int], n: i
         "picture": f"{CELL * c.latent_width} x {CELL * c.latent_height}",
         "torch": torch.__version__,
     }
-    report = Report("step", description(), settings)
+    report = BenchReport("step", description(), settings)
     if mode == "fake":
         count(c, batches, report)
     else:
@@ -63,7 +63,7 @@ def measure(mode: Mode, *, height: int, width: int, batches: Sequence[int], n: i
     return report
 
 
-def run(c: HeliosConfig, on: Device, mode: Mode, batches: Sequence[int], n: int, report: Report) -> None:
+def run(c: HeliosConfig, on: Device, mode: Mode, batches: Sequence[int], n: int, report: BenchReport) -> None:
     report.settings |= {"device": on.name, "dtype": str(on.dtype).removeprefix("torch."), "n": n}
     ceiling = on.matmul_tflops(MATMUL[mode], n)
     report.singles["this device's matrix products"] = (round(ceiling, 3), "TFLOP/s")
@@ -96,7 +96,7 @@ def run(c: HeliosConfig, on: Device, mode: Mode, batches: Sequence[int], n: int,
         report.notes.append("A rehearsal: nothing here says how fast Helios is.")
 
 
-def count(c: HeliosConfig, batches: Sequence[int], report: Report) -> None:
+def count(c: HeliosConfig, batches: Sequence[int], report: BenchReport) -> None:
     """Every stage and both decoders on fake tensors: shapes, arithmetic, bytes of weights."""
     on = Device(here().device, torch.bfloat16)
     rows: list[dict[str, Any]] = []

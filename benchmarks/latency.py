@@ -1,9 +1,10 @@
-"""`psistream bench latency`: what a viewer feels, measured by a WebRTC client that decodes every frame.
+"""`psistream bench latency`: the latency that a viewer experiences, measured by a WebRTC client that decodes
+every frame.
 
-prompt to photon: from sending a prompt to holding the first decoded frame of the segment that obeys it.
-Until it is made: waiting for a boundary (not for `now`), generating. Until it is shown: waiting for its turn,
-encoding, the way here.
-A frame is complete at its RTP marker, as in a browser; a screen adds its refresh. The warm-up is left out.
+Prompt to photon is the time from sending a prompt to holding the first decoded frame of the segment that
+follows it. "Until made" covers waiting for a segment boundary (not with `now`) and generating; "until shown"
+covers waiting for playout, encoding and the network. A frame is complete at its RTP marker, as in a browser;
+a screen adds its own refresh. The warm-up is not measured.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from itertools import pairwise
 from typing import Any
 
 from benchmarks.machine import description, resident_bytes
-from benchmarks.probe import PATIENCE_S, PROMPTS, Probe, model_of, total_ms
-from benchmarks.report import Report, percentile
+from benchmarks.probe import PATIENCE_S, PROMPTS, ControlProbe, model_of, total_ms
+from benchmarks.report import BenchReport, percentile
 from benchmarks.server import Subject
-from clients.whep import Viewer, ViewError
+from clients.errors import ViewError
+from clients.whep import WhepViewer
 
-PAUSE_S = (0.35, 1.15)  # between two controls, so that they fall anywhere within a segment
+PAUSE_S = (0.35, 1.15)  # between two controls, so they arrive at random points of a segment
 
 
-async def measure(subject: Subject, n: int, joins: int, warm_up_s: float) -> Report:
+async def measure(subject: Subject, n: int, joins: int, warm_up_s: float) -> BenchReport:
     """Raises BenchError, ViewError."""
     machine = description()
     rng = random.Random(1)
@@ -31,8 +33,8 @@ async def measure(subject: Subject, n: int, joins: int, warm_up_s: float) -> Rep
     first = [await _join(subject) for _ in range(joins)]
     series: dict[str, Sequence[float]] = {}
     receipts: list[float] = []
-    viewer = Viewer(subject.target)
-    probe = Probe(viewer)
+    viewer = WhepViewer(subject.target)
+    probe = ControlProbe(viewer)
     async with viewer:
         await viewer.ready(PATIENCE_S)
         await asyncio.sleep(warm_up_s)
@@ -69,7 +71,7 @@ async def measure(subject: Subject, n: int, joins: int, warm_up_s: float) -> Rep
     settings = {"n": n, "model": model["name"], "backend": model["backend"]}
     settings["picture"] = f"{model['width']}x{model['height']} at {model['fps']} fps"
     settings["server"] = "its own, on this machine" if subject.pid else subject.target.base
-    report = Report("latency", machine, settings, series)
+    report = BenchReport("latency", machine, settings, series)
     report.singles = _singles(subject, probe, model, memory)
     return report
 
@@ -79,7 +81,7 @@ def _prompt(i: int, how: str, when: str = "next") -> dict[str, Any]:
 
 
 def _singles(
-    subject: Subject, probe: Probe, model: dict[str, Any], memory: dict[str, int | None]
+    subject: Subject, probe: ControlProbe, model: dict[str, Any], memory: dict[str, int | None]
 ) -> dict[str, tuple[float, str]]:
     singles: dict[str, tuple[float, str]] = {}
     playback_ms = 1000 * model["frames_per_segment"] / model["fps"]
@@ -106,7 +108,7 @@ def _singles(
 
 
 async def _join(subject: Subject) -> float:
-    viewer = Viewer(subject.target)
+    viewer = WhepViewer(subject.target)
     async with viewer:
         await viewer.ready(PATIENCE_S)
         if viewer.first_picture_s is None:

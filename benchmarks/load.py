@@ -1,9 +1,9 @@
 """`psistream bench load`: how many sessions a device serves in real time, with and without batching.
 
-The engine runs on its own thread and on the real clock; all sessions are watched, nobody encodes. There are
-more and more of them until deadlines break. Beside it, what the runtime itself takes of the processor.
+The engine runs on its own thread in real time; all sessions are watched, nothing is encoded. The number of
+sessions grows until deadlines break. The processor time of the runtime itself is measured too.
 
-A pretended device has a pretended clock as well: what is measured then is the schedule alone, the same on any
+A pretended device has a pretended clock, so it measures the schedule alone and gives the same result on any
 machine.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.blank import BlankBackend
 from benchmarks.machine import description
-from benchmarks.report import Report, percentile
+from benchmarks.report import BenchReport, percentile
 from engine.backends.base import Arrays, Backend, Noise, Sampler
 from engine.config import RuntimeConfig
 from engine.model.signature import ModelSpec
@@ -25,14 +25,14 @@ from engine.runtime.device.engine import Engine
 from engine.types import OpenSession, RuntimeEvent, SegmentReady, SessionClosed
 
 PROMPT = "a red fox walks right through a forest"
-SETTLE_SEGMENTS = 6  # of each session, that don't count
-BROKEN = 0.02  # deadlines are broken where more segments are late, or are shown in slow motion
+SETTLE_SEGMENTS = 6  # segments of each session that are not counted
+BROKEN = 0.02  # share of late or slow segments above which deadlines count as broken
 OWN_SEGMENTS = 400
-CLOSER = 3  # more runs, to find the knee between two counts
+CLOSER = 3  # extra runs that narrow down the knee between two counts
 
 
 class Listener:
-    """Keeps the figures of segments, not their pictures. Called on the device thread."""
+    """Collects the figures of segments without their pictures. Called on the device thread."""
 
     def __init__(self) -> None:
         self.made: list[SegmentReady] = []
@@ -65,7 +65,7 @@ class RealTime:
 
 
 class PretendedTime:
-    """The engine turn by turn, on a clock that a pretended device moves."""
+    """The engine, turn by turn, on a clock that a pretended device advances."""
 
     def __init__(self, backend: BlankBackend, config: RuntimeConfig, heard: Listener) -> None:
         self._now_s = 0.0
@@ -86,7 +86,7 @@ class PretendedTime:
 
 
 def play(backend: Backend, sessions: int, max_batch: int, seconds: float) -> dict[str, Any]:
-    """One row of the table: sessions that began evenly over the time of a segment."""
+    """One row of the table: sessions that start evenly spread over the time of a segment."""
     heard, segment_s = Listener(), backend.spec.segment_s
     config = RuntimeConfig(max_sessions=max(sessions, 1), max_batch=max_batch, max_load=1e6)
     world: PretendedTime | RealTime
@@ -128,8 +128,8 @@ def in_real_time(row: dict[str, Any]) -> bool:
 def until_it_breaks(
     backend: Backend, counts: Sequence[int], max_batch: int, seconds: float
 ) -> tuple[list[dict[str, Any]], int]:
-    """The rows, and the knee: the most sessions that were in real time. Between the last count that was and
-    the first that wasn't it is looked for more closely."""
+    """The rows, and the knee: the largest number of sessions in real time. Extra runs narrow it down between
+    the last count in real time and the first one beyond."""
     rows, knee, todo = [], 0, list(counts)
     for _ in range(len(counts) + CLOSER):
         if not todo:
@@ -147,7 +147,7 @@ def until_it_breaks(
 
 
 class Stopwatch:
-    """A backend's processor time on the calling thread, apart from everything else."""
+    """Separates a backend's processor time on the calling thread from everything else."""
 
     def __init__(self, inner: Backend) -> None:
         self._inner = inner
@@ -172,7 +172,7 @@ class Stopwatch:
 
 
 def own_ms(spec: ModelSpec, sessions: int, segments: int = OWN_SEGMENTS) -> float:
-    """Processor time of the runtime per segment, on a device that costs nothing; the clock jumps."""
+    """Processor time of the runtime per segment, on a device that costs nothing and a clock that jumps."""
     now_s, heard = 0.0, Listener()
     backend = Stopwatch(BlankBackend(spec))
     config = RuntimeConfig(max_sessions=sessions, max_load=1e6)
@@ -193,9 +193,9 @@ def own_ms(spec: ModelSpec, sessions: int, segments: int = OWN_SEGMENTS) -> floa
         engine.close()
 
 
-def measure(backend: Backend, counts: Sequence[int], max_batch: int, seconds: float) -> Report:
+def measure(backend: Backend, counts: Sequence[int], max_batch: int, seconds: float) -> BenchReport:
     spec = backend.spec
-    report = Report(
+    report = BenchReport(
         "load", description(), {"model": spec.name, "backend": backend.name, "seconds each": seconds}
     )
     rows = report.tables["sessions at once"] = []

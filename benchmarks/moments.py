@@ -1,23 +1,23 @@
-"""What a session weighs, and what keeping, restoring and forking one takes: part of `psistream bench step`.
+"""The size of a session, and the cost of a snapshot, a restore and a fork: part of `psistream bench step`.
 
-An engine with a clock that jumps, so that nobody waits for playback. Times are those of the calls that a
-request waits for; the first segment afterwards costs what any segment costs.
+The engine's clock jumps, so playback takes no time. Times are those of the calls that a request waits for;
+the first segment afterwards costs as much as any other.
 """
 
 from __future__ import annotations
 
-from benchmarks.report import BenchError, Report
+from benchmarks.report import BenchError, BenchReport
 from benchmarks.step import times_taken_ms
 from engine.backends.base import Backend
 from engine.config import RuntimeConfig
 from engine.runtime.device.engine import Engine
 from engine.types import Action, Control, OpenSession, RuntimeEvent, SegmentReady
 
-WALKED_S = 30.0  # of video that there is to go back in
+WALKED_S = 30.0  # of video to go back in
 
 
-class Past:
-    """One session that has walked for a while."""
+class RunningSession:
+    """One session that has been walking for a while."""
 
     def __init__(self, backend: Backend) -> None:
         self.now_s, self.made = 0.0, 0
@@ -58,9 +58,9 @@ class Past:
         self.made += isinstance(event, SegmentReady)
 
 
-def measure(backend: Backend, n: int, report: Report) -> None:
-    """Adds rows to the report. Raises BenchError, PsistreamError."""
-    past = Past(backend)
+def measure(backend: Backend, n: int, report: BenchReport) -> None:
+    """Add rows to the report. Raises BenchError, PsistreamError."""
+    past = RunningSession(backend)
     try:
         kept = past.snapshot()
         report.singles["state of a session"] = (past.engine.state_bytes, "bytes")

@@ -1,4 +1,4 @@
-"""Times what it sends to a session: listens to one viewer's receipts and pictures. Knows no statistics."""
+"""Times controls: listens to the receipts and pictures of one viewer. Knows no statistics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import httpx
 
 from benchmarks.report import BenchError
 from benchmarks.server import Subject
-from clients.whep import Picture, Viewer
+from clients.whep import Picture, WhepViewer
 
 PATIENCE_S = 15.0
 PROMPTS = (
@@ -23,8 +23,8 @@ PROMPTS = (
 
 
 @dataclass
-class Sent:
-    """A control on its way; all times from time.perf_counter()."""
+class TimedControl:
+    """A control and its progress; all times from time.perf_counter()."""
 
     sent_s: float
     received_s: float | None = None
@@ -35,26 +35,26 @@ class Sent:
     refused: str | None = None
 
 
-class Probe:
-    """Listens to one viewer and times what it sends."""
+class ControlProbe:
+    """Listens to one viewer and times the controls that it sends."""
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: WhepViewer) -> None:
         self.viewer = viewer
-        self.sent: dict[str, Sent] = {}
+        self.sent: dict[str, TimedControl] = {}
         self.arrivals: list[float] = []
         self.segments: list[dict[str, Any]] = []
         viewer.on_picture, viewer.on_message = self._picture, self._message
 
-    async def time(self, control: dict[str, Any]) -> Sent:
-        """Send it and wait until its picture is there. Raises BenchError, ViewError."""
-        sent = Sent(time.perf_counter())
+    async def time(self, control: dict[str, Any]) -> TimedControl:
+        """Send a control and wait until its picture has arrived. Raises BenchError, ViewError."""
+        sent = TimedControl(time.perf_counter())
         id_ = self.viewer.send(control)
         self.sent[id_] = sent
         try:
             async with asyncio.timeout(PATIENCE_S):
                 await sent.done.wait()
         except TimeoutError as error:
-            raise BenchError(f"{control['type']}: no picture of it in {PATIENCE_S:g} s") from error
+            raise BenchError(f"{control['type']}: its picture did not arrive in {PATIENCE_S:g} s") from error
         finally:
             del self.sent[id_]
         if sent.refused is not None:
@@ -62,7 +62,7 @@ class Probe:
         return sent
 
     def forget(self) -> None:
-        """What came so far was warm-up."""
+        """Forget everything so far: it was warm-up."""
         self.arrivals.clear()
         self.segments.clear()
 
@@ -90,12 +90,12 @@ class Probe:
 
 
 def total_ms(segment: dict[str, Any]) -> float:
-    """How long it took to make a segment, from its message."""
+    """Generation time of a segment, from its message."""
     return float(segment.get("timings_ms", {}).get("total", 0.0))
 
 
 async def model_of(subject: Subject) -> dict[str, Any]:
-    """What the server says of its model. Raises BenchError."""
+    """The server's description of its model. Raises BenchError."""
     async with httpx.AsyncClient(timeout=10.0, headers=subject.target.headers) as http:
         answer = await http.get(subject.target.path)
     model = answer.json().get("model") if answer.status_code == 200 else None

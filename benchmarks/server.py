@@ -1,4 +1,4 @@
-"""A server to measure: one of our own on a free port, or one that runs already. Knows no figures."""
+"""A server to measure: our own on a free port, or one that is already running. Knows no figures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from typing import IO
 import httpx
 
 from benchmarks.report import BenchError
-from clients.whep import Target
+from clients.target import Target
+from engine.commands.runner import BAD_INPUT
+from engine.errors import InvalidInput
 
 START_S = 120.0
 STOP_S = 15.0
@@ -23,7 +25,7 @@ STOP_S = 15.0
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured. `pid` and `start_s` only for a server of our own."""
+    """What is measured. `pid` and `start_s` are known only for our own server."""
 
     target: Target
     pid: int | None = None
@@ -38,7 +40,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def own_server(arguments: Sequence[str] = (), port: int | None = None) -> Iterator[Subject]:
-    """`psistream serve` on this or a free port, stopped at the end. Raises BenchError."""
+    """`psistream serve` on this or a free port, stopped at the end. Raises BenchError, InvalidInput."""
     port = free_port() if port is None else port
     command = [sys.executable, "-m", "server.cli", "serve", "--port", str(port), "--mqtt", "off", *arguments]
     with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
@@ -62,8 +64,9 @@ def _wait_ready(process: subprocess.Popen[bytes], base: str, log: IO[str]) -> No
     while time.perf_counter() < until_s:
         if process.poll() is not None:
             log.seek(0)
-            said = log.read().strip().splitlines()
-            raise BenchError(f"the server did not start: {said[-1] if said else process.returncode}")
+            lines = log.read().strip().splitlines()
+            kind = InvalidInput if process.returncode == BAD_INPUT else BenchError
+            raise kind(f"the server did not start: {lines[-1] if lines else process.returncode}")
         with contextlib.suppress(httpx.HTTPError):
             if httpx.get(f"{base}/readyz", timeout=2.0).status_code == 200:
                 return
@@ -73,7 +76,7 @@ def _wait_ready(process: subprocess.Popen[bytes], base: str, log: IO[str]) -> No
 
 @contextlib.contextmanager
 def running_server(url: str, session: str | None, token: str | None) -> Iterator[Subject]:
-    """A session of a server that runs: the named one, else one of our own that is closed at the end."""
+    """A session of a running server: the named one, or a new one that is closed at the end."""
     target = Target.parse(url, session, token)
     if session is not None or "session=" in url:
         yield Subject(target)
@@ -83,7 +86,7 @@ def running_server(url: str, session: str | None, token: str | None) -> Iterator
             response = http.post("v1/sessions", json={"prompt": "a red fox walks right through a forest"})
             if response.status_code != 201:
                 message = response.json().get("message", response.status_code)
-                raise BenchError(f"{target.base} opens no session: {message}")
+                raise BenchError(f"{target.base} refuses to open a session: {message}")
             opened = response.json()
             own = Target(target.base, opened["id"], opened["token"])
             try:

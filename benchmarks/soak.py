@@ -1,7 +1,7 @@
-"""`psistream bench soak`: does anything grow or slow down while a session runs and is watched?
+"""`psistream bench soak`: does anything grow or slow down while a session is watched for a long time?
 
-One viewer, a prompt now and then; compares the first tenth with the last and looks for slopes: time of a
-segment, memory, open files and threads of the server; frames.
+One viewer sends a prompt now and then. The report compares the first tenth with the last, and fits slopes of
+segment time and of the server's memory, open files and threads.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ from pathlib import Path
 
 from benchmarks.machine import cpu_seconds, description, open_files, resident_bytes, thread_count
 from benchmarks.plot import curves
-from benchmarks.probe import PATIENCE_S, PROMPTS, Probe, model_of, total_ms
-from benchmarks.report import Report, percentile
+from benchmarks.probe import PATIENCE_S, PROMPTS, ControlProbe, model_of, total_ms
+from benchmarks.report import BenchReport, percentile
 from benchmarks.server import Subject
 from benchmarks.slopes import WARM_UP, table
-from clients.whep import Viewer, ViewError
+from clients.errors import ViewError
+from clients.whep import WhepViewer
 
 PROMPT_EVERY_S = 20.0
 MEMORY_EVERY_S = 2.0
-SHORT_MINUTES = 10.0  # in which memory has not settled yet
+SHORT_MINUTES = 10.0  # memory has not settled before
 
 
-async def soak(subject: Subject, minutes: float, warm_up_s: float, plot: Path | None = None) -> Report:
+async def soak(subject: Subject, minutes: float, warm_up_s: float, plot: Path | None = None) -> BenchReport:
     """Raises BenchError, ViewError."""
     machine = description()
-    viewer = Viewer(subject.target)
-    probe = Probe(viewer)
+    viewer = WhepViewer(subject.target)
+    probe = ControlProbe(viewer)
     memory: list[float] = []
     at_s: list[float] = []
     files: list[int] = []
@@ -58,7 +59,7 @@ async def soak(subject: Subject, minutes: float, warm_up_s: float, plot: Path | 
         model = await model_of(subject)
 
     settings = {"minutes": minutes, "model": model["name"], "backend": model["backend"], "prompts": prompted}
-    report = Report("soak", machine, settings)
+    report = BenchReport("soak", machine, settings)
     made = [total_ms(s) for s in probe.segments]
     tenth = max(1, len(made) // 10)
     report.series = {"segment, first tenth": made[:tenth], "segment, last tenth": made[-tenth:]}
@@ -96,7 +97,7 @@ async def soak(subject: Subject, minutes: float, warm_up_s: float, plot: Path | 
         report.notes.append(WARM_UP)
         if minutes < SHORT_MINUTES:
             report.notes.append(
-                f"{minutes:g} minutes are too few to tell growth from warming up: take {SHORT_MINUTES:g}."
+                f"{minutes:g} minutes are too few to tell growth from warm-up; take {SHORT_MINUTES:g}."
             )
         if plot is not None:
             curves(plot, at_s, of_server, "seconds")

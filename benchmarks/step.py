@@ -1,4 +1,4 @@
-"""`psistream bench step`: what each of the model's functions takes, alone and in batches."""
+"""`psistream bench step`: times each of the model's functions, alone and in batches."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.machine import description
-from benchmarks.report import Report, percentile
+from benchmarks.report import BenchReport, percentile
 from engine.backends.base import Backend
 from engine.model.signature import Tensor, signature
 
-ROLE_S = 30.0  # one function at one batch size is measured no longer than this
+ROLE_S = 30.0  # limit for one function at one batch size
 
 
-def measure(backend: Backend, batches: Sequence[int], n: int) -> Report:
+def measure(backend: Backend, batches: Sequence[int], n: int) -> BenchReport:
     """Raises BackendError."""
     spec = backend.spec
-    report = Report(
+    report = BenchReport(
         "step", description(), {"model": spec.name, "backend": backend.name, "n": n, "steps": spec.steps}
     )
     rows = report.tables["milliseconds"] = []
@@ -65,7 +65,7 @@ def _segment_ms(rows: Sequence[dict[str, Any]], batch: int, steps: int) -> float
 def times_taken_ms(
     n: int, call: Callable[[], object], after: Callable[[], object] = lambda: None
 ) -> list[float]:
-    """Of `call` alone, after one that does not count; `after` follows each."""
+    """Milliseconds of `call`, after one call for warm-up; `after` runs untimed after each."""
     times_ms: list[float] = []
     begun_s = time.perf_counter()
     call()
@@ -79,7 +79,7 @@ def times_taken_ms(
 
 
 def _some(t: Tensor, batch: int) -> npt.NDArray[Any]:
-    """Inputs of the sizes that they have: noise, half-way times, ones for masks and ids."""
+    """Inputs of the right shapes: noise, half-way times, ones for masks and ids."""
     shape = (batch, *t.shape)
     if t.name in ("t", "d", "sigma"):
         return np.full(shape, 0.5, t.dtype)

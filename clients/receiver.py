@@ -1,11 +1,9 @@
-"""The one place on this side that touches private parts of aiortc and aioice (pinned to 1.16 in pyproject).
+"""The only client module that touches private parts of aiortc and aioice (pinned to 1.16 in pyproject).
 
-Three hooks, each needed and each small:
-- `tap` replaces a receiver's jitter buffer by one that hands out every complete encoded frame, so that a
-  recording needs no second encoding, and that completes a frame at its RTP marker instead of when the next
-  frame begins: without it every picture comes one frame late.
-- `allow_loopback` lets a machine without a network reach a server on itself: aioice leaves 127.0.0.1 out.
-It doesn't know sessions, files or HTTP.
+- `tap` replaces a receiver's jitter buffer. The new one passes on every complete frame, so a recording
+  needs no second encoding. It also completes a frame at its RTP marker instead of when the next frame begins;
+  otherwise every picture would be one frame late.
+- `allow_loopback` lets a machine without a network reach a server on itself: aioice ignores 127.0.0.1.
 """
 
 from __future__ import annotations
@@ -23,8 +21,8 @@ _get_host_addresses = aioice.ice.get_host_addresses
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """One whole frame as it came. H.264 is in Annex B form."""
+class EncodedFrame:
+    """One complete frame as received. H.264 is in Annex B format."""
 
     payload_type: int
     rtp_timestamp: int
@@ -32,7 +30,7 @@ class Encoded:
 
 
 class _TappedBuffer(JitterBuffer):
-    def __init__(self, on_frame: Callable[[Encoded], None]) -> None:
+    def __init__(self, on_frame: Callable[[EncodedFrame], None]) -> None:
         super().__init__(capacity=_CAPACITY, is_video=True)
         self._on_frame = on_frame
 
@@ -54,11 +52,11 @@ class _TappedBuffer(JitterBuffer):
         self.remove(len(packets))
         first = packets[0]
         if data:
-            self._on_frame(Encoded(first.payload_type, first.timestamp, data))
+            self._on_frame(EncodedFrame(first.payload_type, first.timestamp, data))
         return JitterFrame(data=data, timestamp=first.timestamp)
 
 
-def tap(receiver: RTCRtpReceiver, on_frame: Callable[[Encoded], None]) -> None:
+def tap(receiver: RTCRtpReceiver, on_frame: Callable[[EncodedFrame], None]) -> None:
     """Call `on_frame` on the event loop for every complete frame, before it is decoded."""
     name = "_RTCRtpReceiver__jitter_buffer"
     if not isinstance(getattr(receiver, name, None), JitterBuffer):
@@ -67,7 +65,7 @@ def tap(receiver: RTCRtpReceiver, on_frame: Callable[[Encoded], None]) -> None:
 
 
 def allow_loopback() -> None:
-    """Where this machine has no other address, use 127.0.0.1. Idempotent."""
+    """Use 127.0.0.1 if this machine has no other address. Idempotent."""
 
     def addresses(use_ipv4: bool, use_ipv6: bool) -> list[str]:
         return _get_host_addresses(use_ipv4, use_ipv6) or (["127.0.0.1"] if use_ipv4 else [])

@@ -1,7 +1,6 @@
-"""A WHEP viewer without a browser: frames, receipts and figures of one session, and controls to it.
+"""A WHEP viewer without a browser: receives one session's frames, receipts and figures, and sends controls.
 
-It speaks the wire protocol only and imports nothing of the engine or the server. `view` and the benchmarks
-are built on it. All callbacks run on the event loop.
+Speaks only the wire protocol; `view` and the benchmarks are built on it. All callbacks run on the event loop.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -22,12 +21,12 @@ import httpx
 from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
+from clients.errors import ViewError
 from clients.http import ProxyUnusable, http_client
-from clients.pace import stands
-from clients.receiver import Encoded, allow_loopback, tap
+from clients.pace import stalled
+from clients.receiver import EncodedFrame, allow_loopback, tap
 from clients.refusal import refusal
-from clients.target import Target as Target
-from clients.target import ViewError as ViewError
+from clients.target import Target
 
 HTTP_TIMEOUT_S = 15.0
 CODECS = ("H264", "VP8")
@@ -36,7 +35,8 @@ _CLOCK_RANGE = 1 << 32
 
 @dataclass(frozen=True)
 class Picture:
-    """One decoded frame. `at_s`: when it was there (time.perf_counter); `rtp_timestamp`: its 90 kHz clock."""
+    """One decoded frame. `at_s` is its arrival (time.perf_counter), `rtp_timestamp` its time on the 90 kHz
+    clock."""
 
     frame: av.VideoFrame
     rtp_timestamp: int
@@ -46,21 +46,21 @@ class Picture:
 def _ignore(*_: Any) -> None: ...
 
 
-class Viewer:
+class WhepViewer:
     """Use as `async with Viewer(target) as viewer`. Set the callbacks before entering."""
 
     def __init__(self, target: Target, *, codecs: tuple[str, ...] = CODECS) -> None:
         self.target = target
         self.codecs = codecs
         self.on_picture: Callable[[Picture], None] = _ignore
-        self.on_encoded: Callable[[str, Encoded], None] = _ignore  # codec name, frame
+        self.on_encoded: Callable[[str, EncodedFrame], None] = _ignore  # codec name, frame
         self.on_message: Callable[[dict[str, Any]], None] = _ignore
         self.rtp_offset: int | None = None  # frame's RTP timestamp = rtp_offset + pts_90k
         self.started_s = 0.0
         self.first_picture_s: float | None = None
         self.rtt_s: float | None = None
-        self.stands = False  # the server says why no new picture comes
-        self.heard_s = 0.0  # when the server last said anything; it answers a ping a second
+        self.stalled = False  # the server has said why there is no new picture
+        self.heard_s = 0.0  # when the server last sent anything; it answers one ping per second
         self.ended = asyncio.Event()
         self.end_reason = ""
         self._origin: int | None = None
@@ -70,10 +70,11 @@ class Viewer:
         self._names: dict[int, str] = {}
         self._resource: str | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._fault: BaseException | None = None  # a bug in a task or in one of its callbacks
         self._pc: RTCPeerConnection | None = None
         self._channel: RTCDataChannel | None = None
 
-    async def __aenter__(self) -> Viewer:
+    async def __aenter__(self) -> WhepViewer:
         try:
             await self._connect()
         except BaseException:
@@ -87,7 +88,8 @@ class Viewer:
         await self.close()
 
     async def close(self) -> None:
-        """Leave the session and free everything. Idempotent."""
+        """Leave the session and free everything. Idempotent. Raises whatever a task or callback failed
+        with."""
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
@@ -100,16 +102,19 @@ class Viewer:
         if self._pc is not None:
             pc, self._pc = self._pc, None
             await pc.close()
+        if self._fault is not None:
+            fault, self._fault = self._fault, None
+            raise fault
 
     # ---- out ----
 
     async def ready(self, timeout_s: float = 10.0) -> None:
-        """Wait for the first picture and the control channel; for a picture longer than that as long as the
-        server says that the device is at work on it, or that the session is paused. Raises ViewError."""
+        """Wait for the first picture and the control channel. The timeout does not count while the server
+        says that the session is paused or stalled. Raises ViewError."""
         for event, what in ((self._first, "no frame arrived"), (self._opened, "no control channel opened")):
             while not await self._wait(event, timeout_s):
                 silent = time.perf_counter() - self.heard_s > timeout_s
-                if event is not self._first or not self.stands or silent:
+                if event is not self._first or not self.stalled or silent:
                     name = self.target.session
                     raise ViewError(f"connected to session {name!r}, but {what} in {timeout_s:g} s")
 
@@ -122,7 +127,8 @@ class Viewer:
             )
 
     def send(self, control: dict[str, Any]) -> str:
-        """Send a control over the data channel; its id. Raises ViewError where the channel is closed."""
+        """Send a control over the data channel and return its id. Raises ViewError if the channel is
+        closed."""
         if self._channel is None or self._channel.readyState != "open":
             raise ViewError("the control channel is not open")
         id_ = str(control.get("id") or f"py-{uuid.uuid4().hex[:12]}")
@@ -130,15 +136,26 @@ class Viewer:
         return id_
 
     def shows(self, picture: Picture, pts_90k: int) -> bool:
-        """Is this picture the frame at `pts_90k`, or a later one?"""
+        """Whether this picture is the frame at `pts_90k`, or a later one."""
         if self.rtp_offset is None:
             return False
         return (picture.rtp_timestamp - self.rtp_offset - pts_90k) % _CLOCK_RANGE < _CLOCK_RANGE // 2
 
     # ---- in ----
 
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=f"viewer {name}")
+        task.add_done_callback(self._finished)
+        self._tasks.append(task)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        """A task that fails ends the viewer; `close` raises its error."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fault = error
+            self._end(f"{task.get_name()} failed: {error!r}")
+
     async def _wait(self, event: asyncio.Event, timeout_s: float) -> bool:
-        waits = [asyncio.create_task(e.wait()) for e in (event, self.ended)]
+        waits = [asyncio.create_task(e.wait(), name="wait") for e in (event, self.ended)]
         try:
             await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -164,7 +181,7 @@ class Viewer:
         channel.on("message", self._message)
         channel.on("close", lambda: self._end("the server closed the connection"))
         pc.on("connectionstatechange", self._state)
-        pc.on("track", lambda track: self._tasks.append(asyncio.create_task(self._play(track))))
+        pc.on("track", lambda track: self._start(self._play(track), "play"))
         await pc.setLocalDescription(await pc.createOffer())
         answer = await self._post(pc.localDescription.sdp)
         self._names = _payload_names(answer)
@@ -188,7 +205,7 @@ class Viewer:
             self._resource = urljoin(str(response.url), location)
         return response.text
 
-    def _encoded(self, encoded: Encoded) -> None:
+    def _encoded(self, encoded: EncodedFrame) -> None:
         if self._origin is None:
             self._origin = encoded.rtp_timestamp
         self.on_encoded(self._names.get(encoded.payload_type, "?"), encoded)
@@ -210,7 +227,7 @@ class Viewer:
 
     def _open(self) -> None:
         self._opened.set()
-        self._tasks.append(asyncio.create_task(self._ping()))
+        self._start(self._ping(), "ping")
 
     async def _ping(self) -> None:
         while self._channel is not None and self._channel.readyState == "open":
@@ -233,7 +250,7 @@ class Viewer:
         elif kind == "clock":
             self.rtp_offset = int(message["rtp_offset"])
         elif kind == "session":
-            self.stands = stands(message)
+            self.stalled = stalled(message)
         elif kind == "closed":
             self._end(f"the session ended: {message.get('message') or message.get('code')}")
         self.on_message(message)
@@ -249,7 +266,7 @@ class Viewer:
 
 
 def _payload_names(sdp: str) -> dict[int, str]:
-    """RTP payload type → codec name, from an answer."""
+    """RTP payload type → codec name, from an SDP answer."""
     names = {}
     for line in sdp.splitlines():
         if line.startswith("a=rtpmap:"):

@@ -1,7 +1,7 @@
-"""How far a backend may be from PyTorch in fp32, per precision, and how numbers are compared.
+"""How far a backend may deviate from PyTorch in fp32, per precision, and how numbers are compared.
 
-The strong gate is the last: no worse than `RIVAL` times what PyTorch itself loses in that precision. The
-others catch what that one can't, such as a rival that is broken too.
+The strongest gate is the last one: at most `RIVAL` times the error of PyTorch itself in that precision. The
+others catch what it cannot, such as a PyTorch reference that is broken too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ RIVAL = 2.0
 
 @dataclass(frozen=True)
 class Distance:
-    """Between two arrays: ‖a − b‖ / ‖b‖, the largest difference in standard deviations of b, their angle."""
+    """The distance of two arrays: ‖a − b‖ / ‖b‖, the largest difference in standard deviations of b, and the
+    cosine of their angle."""
 
     rel_l2: float
     max_std: float
@@ -31,7 +32,7 @@ class Distance:
 
 
 ROUNDED = (
-    "fp32 behind whole levels"  # one pixel in some 100,000 is rounded the other way before SigLIP sees it
+    "fp32 behind whole levels"  # about one pixel in 100,000 is rounded the other way before SigLIP sees it
 )
 GATES = {
     "fp32": Distance(1e-5, 1e-4, 0.999999),
@@ -52,7 +53,7 @@ def gate(precision: str) -> Distance:
 
 
 def distance(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Distance:
-    """Of `a` from the reference `b`."""
+    """The distance of `a` from the reference `b`."""
     x, y = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
     if not np.isfinite(x).all():
         return Distance(float("inf"), float("inf"), 0.0, False)
@@ -70,7 +71,7 @@ def distance(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Distance:
 
 
 def failures(found: Distance, allowed: Distance, rival: Distance | None = None) -> list[str]:
-    """What is too far, in words; nothing where all is well."""
+    """The gates that fail, as messages; empty if all hold."""
     said = [] if found.finite else ["not finite"]
     if found.rel_l2 > allowed.rel_l2:
         said.append(f"relative error {found.rel_l2:.1e}, allowed {allowed.rel_l2:.0e}")
@@ -78,7 +79,7 @@ def failures(found: Distance, allowed: Distance, rival: Distance | None = None) 
         said.append(f"largest error {found.max_std:.1e} deviations, allowed {allowed.max_std:.0e}")
     if found.cosine < allowed.cosine:
         said.append(f"cosine {found.cosine:.6f}, at least {allowed.cosine}")
-    floor = 1e-6  # below it the order of sums decides
+    floor = 1e-6  # below this, the order of summation dominates
     if rival is not None and found.rel_l2 > max(RIVAL * rival.rel_l2, floor):
         said.append(f"relative error {found.rel_l2:.1e}, PyTorch's own is {rival.rel_l2:.1e}")
     return said

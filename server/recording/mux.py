@@ -83,7 +83,7 @@ def _stream(container: OutputContainer, codec: str, keyframe: bytes) -> VideoStr
 
 
 def _packet(stream: VideoStream, frame: Frame, first_90k: int, until_90k: int) -> av.Packet[VideoStream]:
-    packet: av.Packet[VideoStream] = av.Packet(frame.data)
+    packet = cast("av.Packet[VideoStream]", av.Packet(frame.data))
     packet.pts = packet.dts = frame.pts_90k - first_90k
     packet.time_base = CLOCK
     packet.duration = max(1, until_90k - frame.pts_90k)

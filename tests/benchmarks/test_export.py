@@ -52,5 +52,5 @@ def test_eight_bits_cost_accuracy_and_not_more_than_that(tiny_artifact: Path, tm
 
 
 def test_bad_numbers_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", "--rounds", "0"]) == 1
+    assert main(["export", "--rounds", "0"]) == 2
     assert "must be at least 1" in capsys.readouterr().err

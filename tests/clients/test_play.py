@@ -21,7 +21,7 @@ from rich.console import Console
 from clients.pace import pace
 from clients.play.command import main
 from clients.play.keys import FIRST_HOLD_S, HOLD_S, HeldAction, Keys
-from clients.play.screen import RECEIPTS, Screen
+from clients.play.screen import RECEIPTS, TerminalScreen
 from clients.steer import SteerError
 from clients.steer.mqtt import Broker
 from clients.steer.transport import end
@@ -48,7 +48,8 @@ class Terminal:
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "clients.play.command",
+            "server.cli",
+            "play",
             *self._args,
             stdin=self._slave,
             stdout=self._slave,
@@ -247,7 +248,7 @@ async def test_no_session_is_one_clear_line() -> None:
 
 @pytest.mark.parametrize("args", [["--session", "a/b"], ["--mqtt", "http://x"], ["--mqtt", "mqtt://x:99999"]])
 def test_wrong_arguments_are_one_clear_line(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(args) == 1
+    assert main(args) == 2
     errors = capsys.readouterr().err
     assert errors.startswith(f"psistream play: {args[0]} must")
     assert errors.count("\n") == 1
@@ -327,7 +328,7 @@ def test_a_key_is_held_until_its_repeats_end() -> None:
     assert held.current == "right"
 
 
-def rendered(screen: Screen) -> list[str]:
+def rendered(screen: TerminalScreen) -> list[str]:
     console = Console(width=80, height=24, file=io.StringIO(), color_system=None)
     console.print(screen.render())
     assert isinstance(console.file, io.StringIO)
@@ -337,7 +338,7 @@ def rendered(screen: Screen) -> list[str]:
 def test_the_screen_fits_80x24_and_lets_nothing_through_to_the_terminal() -> None:
     """A hostile broker could otherwise write escape sequences into the player's terminal."""
     evil = "\x1b]0;gotcha\x07\x9b31m" + "long " * 100
-    screen = Screen("main", "mqtt://127.0.0.1:1883", engine=evil, notice=evil)
+    screen = TerminalScreen("main", "mqtt://127.0.0.1:1883", engine=evil, notice=evil)
     screen.info = {"prompt": evil, "action": evil, "segment": evil, "seed": True, "state_bytes": 10**400}
     screen.stats = {"timings_ms": {"total": float("nan")}, "lead_ms": None}
     for number in range(2 * RECEIPTS):
@@ -352,25 +353,25 @@ def test_the_screen_fits_80x24_and_lets_nothing_through_to_the_terminal() -> Non
 
 
 def test_a_device_that_is_too_slow_is_told() -> None:
-    screen = Screen("main", "broker")
+    screen = TerminalScreen("main", "broker")
     assert any("playing" in line for line in rendered(screen))
     screen.stats = {"rate": 0.48}
     assert any("slow motion, 0.48×" in line for line in rendered(screen))
     screen.info = {"buffering": {"speed": 0.04, "rate": 0.2, "resumes_in_s": 11.2}}
-    assert any("buffering, goes on in about 12 s" in line for line in rendered(screen))
+    assert any("buffering, resumes in about 12 s" in line for line in rendered(screen))
     screen.info = {"buffering": None, "paused": True}
     assert any("paused" in line for line in rendered(screen))
 
 
 @pytest.mark.parametrize("odd", [None, "x", True, float("nan"), float("inf"), 10**400, -1, 0, [], {}])
 def test_odd_figures_of_speed_are_taken_for_none(odd: object) -> None:
-    assert pace({"buffering": {"resumes_in_s": odd}}, {}) == "buffering, goes on any moment"
+    assert pace({"buffering": {"resumes_in_s": odd}}, {}) == "buffering, resumes any moment"
     assert pace({}, {"rate": odd}) == ""
     assert pace({"buffering": None if isinstance(odd, dict) else odd}, {"rate": 1.0}) == ""
 
 
 def test_receipts_of_others_are_not_ours() -> None:
-    screen = Screen("main", "broker")
+    screen = TerminalScreen("main", "broker")
     screen.remember("a", "left", 10.0)
     screen.hear({"id": "b", "status": "received"}, 10.1)
     screen.hear({"id": ["a"], "status": None}, 10.1)

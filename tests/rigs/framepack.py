@@ -18,7 +18,7 @@ from engine.companions.libraries import library
 from engine.model.config import HunyuanConfig, MemoryConfig, ModelConfig, PackingConfig
 from engine.model.dit import EXTRA, MemoryPackDiT
 from export.framepack.checkpoint import tensors_of
-from export.framepack.graft import COPIES, Graft
+from export.framepack.graft import COPIES, FramePackGraft
 
 IMAGE = (2, 3)  # SigLIP's grid of patches, rows and columns
 CONFIG = ModelConfig(
@@ -106,7 +106,7 @@ def ours(c: ModelConfig, reference: Any, *, seed: int = 1) -> MemoryPackDiT:
     """Our transformer with the reference's weights, and what we add to it grafted on as `convert` does."""
     _, added = tensors_of(c)
     weights: dict[str, Tensor] = reference.state_dict()
-    graft = Graft(c, seed)
+    graft = FramePackGraft(c, seed)
     weights |= {n: weights[COPIES[n]] if n in COPIES else graft.tensor(n, s) for n, s in added.items()}
     with torch.random.fork_rng():
         model = MemoryPackDiT(c)

@@ -94,7 +94,7 @@ def test_errors_of_ours_are_one_line(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(cli.COMMANDS, "view", cli.Subcommand("failing_command:main", ""))
     assert cli.main(["view"]) == 1
-    assert capsys.readouterr().err == "psistream: no camera\n"
+    assert capsys.readouterr().err == "psistream view: no camera\n"
 
 
 # ---- serve ----
@@ -196,7 +196,7 @@ def test_missing_weights_are_one_line(served: Callable[..., tuple[int, str]], tm
 def test_corrupt_weights_are_one_line(served: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{ not json")
     status, told = served("--backend", "onnxruntime", "--model", str(tmp_path))
-    assert (status, told.count("\n")) == (1, 1)
+    assert (status, told.count("\n")) == (2, 1)
     assert "manifest" in told
 
 

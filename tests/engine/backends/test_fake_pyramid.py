@@ -13,7 +13,7 @@ from engine.backends.fake_pyramid import FakePyramid
 from engine.backends.registry import load_backend
 from engine.errors import ModelFilesError
 from engine.model.signature import ModelSpec, signature
-from engine.runtime.device.scheduler import Stage, NextStage, pick
+from engine.runtime.device.scheduler import NextStage, Stage, pick
 from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.state.state import SessionState
 from engine.types import FloatArray
