@@ -245,6 +245,74 @@ def test_weights_are_found_wherever_a_graph_may_hold_them(folder: Path) -> None:
     assert locations(model.SerializeToString()) == {"in an attribute", "in a branch", "in a function"}
 
 
+def with_default(name: str) -> bytes:
+    """A model with a function whose attribute defaults to weights in another file."""
+    tensor = onnx.ModelProto.FromString(pointing_at(name)).graph.initializer[0]
+    default = onnx.AttributeProto(name="w", type=onnx.AttributeProto.TENSOR, t=tensor)
+    function = onnx.FunctionProto(name="f", domain="d", attribute_proto=[default])
+    model = onnx.ModelProto.FromString(pointing_at("model.safetensors"))
+    model.functions.append(function)
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def test_a_folder_whose_graph_defines_functions_is_refused(folder: Path) -> None:
+    """A default of a function's attribute named a file outside the folder, and was read."""
+    assert locations(with_default("../secret")) >= {"../secret"}
+    (folder / "decode.onnx").write_bytes(with_default("../secret"))
+    write_manifest(folder, SPEC, {}, [GRAPH])
+    assert refused(folder, r"decode\.onnx is not an ONNX file: it defines functions").field == "decode.onnx"
+
+
+def test_fields_that_are_not_known_here_are_refused() -> None:
+    with pytest.raises(ValueError, match="field 99"):
+        locations(pointing_at("x") + b"\x9a\x06\x01a")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("files", {"\0": "x"}),
+        ("files", {"a" * 5000: "x"}),
+        ("files", [1]),
+        ("spec", []),
+        ("spec", 3),
+        ("graphs", 3),
+        ("graphs", [3]),
+        ("graphs", {"a": 1}),
+        ("config", 3),
+        ("tools", "x"),
+        ("evidence", 1.5),
+        ("format", {}),
+    ],
+)
+def test_whatever_a_manifest_says_the_error_is_one_of_model_files(
+    folder: Path, key: str, value: object
+) -> None:
+    edit(folder, lambda data: data.__setitem__(key, value))
+    with pytest.raises(ModelFilesError):
+        open_artifact(folder)
+
+
+@pytest.mark.parametrize("value", [10**7, 10**12, 2**63, -1, 1.5, "x", None, [10**9] * 3])
+def test_extreme_sizes_of_a_spec_are_refused_before_anything_is_computed(folder: Path, value: object) -> None:
+    """Some of them took for ever."""
+    for name in SPEC.to_json():
+        if isinstance(getattr(SPEC, name), int) and not isinstance(getattr(SPEC, name), bool):
+            edit(folder, lambda data, name=name: data["spec"].__setitem__(name, value))  # type: ignore[misc]
+            with pytest.raises(ModelFilesError):
+                open_artifact(folder)
+            edit(folder, lambda data, name=name: data["spec"].__setitem__(name, getattr(SPEC, name)))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["role", "file", "precision", "inputs", "outputs"])
+@pytest.mark.parametrize("value", [None, 3, {}, [[]]])
+def test_a_graphs_entry_of_another_kind_is_refused(folder: Path, name: str, value: object) -> None:
+    edit(folder, lambda data: data["graphs"][0].__setitem__(name, value))
+    with pytest.raises(ModelFilesError):
+        open_artifact(folder)
+
+
 @pytest.mark.parametrize("key", ["format", "spec", "files", "graphs", "config", "tools", "evidence"])
 def test_a_manifest_that_lacks_a_part_is_no_manifest(folder: Path, key: str) -> None:
     edit(folder, lambda data: data.pop(key))
