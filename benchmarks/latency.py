@@ -46,6 +46,8 @@ async def measure(subject: Subject, n: int, joins: int, warm_up_s: float) -> Ben
             "prompt to photon, new scene now": [_prompt(i, "cut", "now") for i in range(n)],
             "action to photon": [{"type": "action", "action": ("left", "right")[i % 2]} for i in range(n)],
         }
+        if "left" not in (await model_of(subject))["actions"]:
+            del controls["action to photon"]
         for name, list_ in controls.items():
             seen, made, turn = [], [], []
             for control in list_:
