@@ -22,12 +22,12 @@ PLAY_S = 4.0
 
 def workers(pid: int) -> list[int]:
     """The server's child processes that run a model, the oldest first."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
     threads = (p for p in Path(f"/proc/{pid}/task").iterdir() if p.name != str(pid))
     for thread in threads:
-        children += (thread / "children").read_text().split()
-    found = [int(c) for c in children if WORKER in Path(f"/proc/{c}/cmdline").read_text()]
-    return sorted(found, key=lambda c: int(Path(f"/proc/{c}/stat").read_text().rsplit(")", 1)[1].split()[19]))
+        children += (thread / "children").read_text(encoding="utf-8").split()
+    found = [int(c) for c in children if WORKER in Path(f"/proc/{c}/cmdline").read_text(encoding="utf-8")]
+    return sorted(found, key=lambda c: int(Path(f"/proc/{c}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[19]))
 
 
 async def measure(subject: Subject, kills: int) -> Report:
