@@ -24,7 +24,7 @@ from rich.live import Live
 from clients.mix import mixed
 from clients.play.keys import HeldAction, Keys, actions_of_keys
 from clients.play.screen import HOWS, WHENS, Screen, printable
-from clients.steer import Session, SteerError
+from clients.steer import SteeredSession, SteerError
 from clients.steer.mqtt import Broker, MqttTransport
 from clients.steer.transport import Kind, check_session
 from clients.steer.ways import broker_of
@@ -43,7 +43,7 @@ class Game:
 
     def __init__(self, transport: MqttTransport, name: str, how: str = HOWS[0], when: str = WHENS[0]) -> None:
         self.screen = Screen(name, transport.shown, how=how, when=when)
-        self._session = Session(transport)
+        self._session = SteeredSession(transport)
         self._session.listen(self._hear)
         self._keys = Keys()
         self._held = HeldAction()
@@ -66,7 +66,7 @@ class Game:
         if self._ended is not None:
             raise SteerError(self._ended)
 
-    async def _play(self, live: Live, session: Session) -> None:
+    async def _play(self, live: Live, session: SteeredSession) -> None:
         while not self._quit.is_set():
             session.check()
             if self._held.expire(time.monotonic()):
