@@ -25,6 +25,7 @@ from engine.config import RuntimeConfig
 from engine.errors import InvalidInput, PsistreamError, Unavailable
 from server.config import IceServer, MediaConfig, Placement, ServerConfig, WorkerConfig, parse_ports
 from server.control.mqtt import arguments as mqtt
+from server.http.prefix import checked_prefix
 from server.logs import FloodFilter
 from server.tasks import Tasks
 
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     add = p.add_argument
     add("--host", default=defaults.host, help="address to listen on (default: only this machine)")
     add("--port", type=int, default=defaults.port, help="HTTP port (default: %(default)s)")
+    add("--root-path", default="", metavar="PATH", help="below which a proxy shows it, such as /video")
     add("--backend", choices=sorted(MODULES), default=DEFAULT_BACKEND, help="what runs the model")
     add("--model", metavar="NAME|DIR", help="framepack-f1, or an exported model (default: the built-in one)")
     add("--weights", type=Path, metavar="DIR", help="of a full-size model")
@@ -144,6 +146,7 @@ def settings(args: argparse.Namespace) -> ServerConfig:
         mqtt_options=mqtt.options_of(args),
         prompt=args.prompt,
         seed=args.seed,
+        root_path=checked_prefix(args.root_path),
         api_key=args.api_key or None,
         origins=tuple(args.allow_origin),
         ice_servers=tuple(IceServer.parse(url) for url in args.ice_server),
