@@ -27,7 +27,10 @@ def workers(pid: int) -> list[int]:
     for thread in threads:
         children += (thread / "children").read_text(encoding="utf-8").split()
     found = [int(c) for c in children if WORKER in Path(f"/proc/{c}/cmdline").read_text(encoding="utf-8")]
-    return sorted(found, key=lambda c: int(Path(f"/proc/{c}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[19]))
+    return sorted(
+        found,
+        key=lambda c: int(Path(f"/proc/{c}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[19]),
+    )
 
 
 async def measure(subject: Subject, kills: int) -> Report:

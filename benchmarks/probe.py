@@ -7,10 +7,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
-
 from benchmarks.report import BenchError
 from benchmarks.server import Subject
+from clients.http import http_client
 from clients.whep import Picture, WhepViewer
 
 PATIENCE_S = 15.0
@@ -96,7 +95,8 @@ def total_ms(segment: dict[str, Any]) -> float:
 
 async def model_of(subject: Subject) -> dict[str, Any]:
     """The server's description of its model. Raises BenchError."""
-    async with httpx.AsyncClient(timeout=10.0, headers=subject.target.headers) as http:
+    async with http_client(subject.target.base, 10.0) as http:
+        http.headers.update(subject.target.headers)
         answer = await http.get(subject.target.path)
     model = answer.json().get("model") if answer.status_code == 200 else None
     if not isinstance(model, dict):

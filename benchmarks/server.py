@@ -15,6 +15,7 @@ from typing import IO
 import httpx
 
 from benchmarks.report import BenchError
+from clients.http import is_loopback
 from clients.target import Target
 from engine.commands.runner import BAD_INPUT
 from engine.errors import InvalidInput
@@ -68,7 +69,7 @@ def _wait_ready(process: subprocess.Popen[bytes], base: str, log: IO[str]) -> No
             kind = InvalidInput if process.returncode == BAD_INPUT else BenchError
             raise kind(f"the server did not start: {lines[-1] if lines else process.returncode}")
         with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"{base}/readyz", timeout=2.0).status_code == 200:
+            if httpx.get(f"{base}/readyz", timeout=2.0, trust_env=False).status_code == 200:
                 return
         time.sleep(0.05)
     raise BenchError(f"the server was not ready after {START_S:g} s")
@@ -82,7 +83,12 @@ def running_server(url: str, session: str | None, token: str | None) -> Iterator
         yield Subject(target)
         return
     try:
-        with httpx.Client(base_url=target.base, timeout=15.0, headers=target.headers) as http:
+        with httpx.Client(
+            base_url=target.base,
+            timeout=15.0,
+            headers=target.headers,
+            trust_env=not is_loopback(target.base),
+        ) as http:
             response = http.post("v1/sessions", json={"prompt": "a red fox walks right through a forest"})
             if response.status_code != 201:
                 message = response.json().get("message", response.status_code)

@@ -25,6 +25,7 @@ from engine.config import RuntimeConfig
 from engine.errors import InvalidInput, Unavailable
 from server.config import IceServer, MediaConfig, Placement, ServerConfig, WorkerConfig, parse_ports
 from server.control.mqtt import arguments as mqtt
+from server.http.prefix import checked_prefix
 from server.logs import FloodFilter
 from server.tasks import Tasks
 
@@ -42,6 +43,12 @@ def parser() -> argparse.ArgumentParser:
     add = p.add_argument
     add("--host", default=defaults.host, help="address to listen on (default: only this machine)")
     add("--port", type=int, default=defaults.port, help="HTTP port (default: %(default)s)")
+    add(
+        "--root-path",
+        default="",
+        metavar="PATH",
+        help="path under which a proxy publishes it, such as /video",
+    )
     add_model(p)
     add("--image", type=Path, metavar="FILE", help="start image of sessions (default: only their prompt)")
     add("--prompt", default=defaults.prompt, help="prompt of the shared session")
@@ -142,6 +149,7 @@ def settings(args: argparse.Namespace) -> ServerConfig:
         mqtt_options=mqtt.options_of(args),
         prompt=args.prompt,
         seed=args.seed,
+        root_path=checked_prefix(args.root_path),
         api_key=args.api_key or None,
         origins=tuple(args.allow_origin),
         ice_servers=tuple(IceServer.parse(url) for url in args.ice_server),

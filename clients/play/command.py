@@ -26,7 +26,7 @@ from clients.errors import BadInput
 from clients.mix import mixed
 from clients.play.keys import HeldAction, Keys, actions_of_keys
 from clients.play.screen import HOWS, WHENS, TerminalScreen, printable
-from clients.steer import Session, SteerError
+from clients.steer import SteeredSession, SteerError
 from clients.steer.mqtt import Broker, MqttTransport
 from clients.steer.transport import Kind, check_session
 from clients.steer.ways import broker_of
@@ -45,7 +45,7 @@ class TerminalClient:
 
     def __init__(self, transport: MqttTransport, name: str, how: str = HOWS[0], when: str = WHENS[0]) -> None:
         self.screen = TerminalScreen(name, transport.shown, how=how, when=when)
-        self._session = Session(transport)
+        self._session = SteeredSession(transport)
         self._session.listen(self._hear)
         self._keys = Keys()
         self._held = HeldAction()
@@ -68,7 +68,7 @@ class TerminalClient:
         if self._ended is not None:
             raise SteerError(self._ended)
 
-    async def _play(self, live: Live, session: Session) -> None:
+    async def _play(self, live: Live, session: SteeredSession) -> None:
         while not self._quit.is_set():
             session.check()
             if self._held.expire(time.monotonic()):

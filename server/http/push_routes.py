@@ -7,6 +7,7 @@ from starlette.responses import JSONResponse, Response
 
 from engine.errors import InvalidInput
 from engine.wire.strict_json import load_object
+from server.http.prefix import public_path
 from server.http.services import Services, read_body
 
 FIELDS = ("whip", "token")
@@ -37,7 +38,7 @@ def push_routes(services: Services) -> APIRouter:
             raise InvalidInput("whip is missing: the URL to push to", field="whip")
         rates, _ = services.media()
         started = services.pushes.start(session.id, session.fanout, rates, given["whip"], given.get("token"))
-        where = f"/v1/sessions/{session.id}/push/{started.id}"
+        where = public_path(request, f"/v1/sessions/{session.id}/push/{started.id}")
         return JSONResponse(started.described(), 201, {"Location": where})
 
     @router.get("")

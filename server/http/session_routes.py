@@ -21,6 +21,7 @@ from engine.wire.requests import NewSession
 from engine.wire.strict_json import finite, load_object
 from server.control.protocol import receipt_json
 from server.gateway.session import GatewaySession
+from server.http.prefix import public_path
 from server.http.problems import WrongType, status_of_code
 from server.http.services import Services, read_body, streamed
 from server.http.snapshot_header import has_header, is_file
@@ -52,7 +53,7 @@ def session_routes(services: Services) -> APIRouter:
 
     @router.get("/{session_id}")
     async def look(request: Request, session_id: str) -> Response:
-        return JSONResponse(described(services, services.watched(request, session_id)))
+        return JSONResponse(described(services, request, services.watched(request, session_id)))
 
     @router.patch("/{session_id}")
     async def change(request: Request, session_id: str) -> Response:
@@ -63,7 +64,7 @@ def session_routes(services: Services) -> APIRouter:
         for control in controls:  # all of them are valid, or none takes effect
             services.gateway.check(session.id, control)
         receipts = [services.gateway.submit(session.id, control) for control in controls]
-        answer = {**described(services, session), "receipts": [receipt_json(r) for r in receipts]}
+        answer = {**described(services, request, session), "receipts": [receipt_json(r) for r in receipts]}
         return JSONResponse(answer, status_for(receipts, good=202))
 
     @router.delete("/{session_id}")
@@ -170,10 +171,10 @@ def from_query(query: QueryParams) -> dict[str, Any]:
 async def opened(services: Services, request: Request, session: GatewaySession) -> Response:
     """The answer to the client that opened it. If that client is gone already, nobody could ever use the
     session, so it is closed."""
-    answer = {**described(services, session), **secrets_of(request, session)}
+    answer = {**described(services, request, session), **secrets_of(request, session)}
     if await request.is_disconnected():
         await services.gateway.close_session(session.id)
-    return JSONResponse(answer, 201, {"Location": f"/v1/sessions/{session.id}"})
+    return JSONResponse(answer, 201, {"Location": public_path(request, f"/v1/sessions/{session.id}")})
 
 
 def kind_of(request: Request) -> str:
@@ -188,12 +189,12 @@ async def read_json(request: Request, limit: int = 64 * 1024, other: str = "") -
     return await read_body(request, limit)
 
 
-def described(services: Services, session: GatewaySession) -> dict[str, Any]:
+def described(services: Services, request: Request, session: GatewaySession) -> dict[str, Any]:
     """What everybody who may watch the session may know."""
     ready, mqtt = services.gateway.ready, services.mqtt
     answer: dict[str, Any] = finite(asdict(services.gateway.info(session.id)))
-    answer["whep"] = f"/v1/sessions/{session.id}/whep"
-    answer["controls"] = f"/v1/sessions/{session.id}/controls"
+    answer["whep"] = public_path(request, f"/v1/sessions/{session.id}/whep")
+    answer["controls"] = public_path(request, f"/v1/sessions/{session.id}/controls")
     answer["mqtt"] = mqtt.addresses(session.id) if mqtt else None
     answer["model"] = (
         {
@@ -215,7 +216,7 @@ def described(services: Services, session: GatewaySession) -> dict[str, Any]:
 
 def secrets_of(request: Request, session: GatewaySession) -> dict[str, Any]:
     """Told once, to the client that opened the session."""
-    page = f"{request.base_url}?session={quote(session.id)}"
+    page = f"{str(request.base_url).rstrip('/')}{public_path(request, '/')}?session={quote(session.id)}"
     if session.token:
         page += f"#token={quote(session.token)}"
     return {"token": session.token, "view_token": session.view_token, "page": page}

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from engine.errors import InvalidInput, PsistreamError
 from server.config import IceServer
 from server.http.auth import bearer
+from server.http.prefix import public_path
 from server.http.problems import NoRestart, WrongType, WrongVersion
 from server.http.services import Services, read_body
 from server.webrtc.offer import MAX_SDP_BYTES, read_candidates, read_offer
@@ -53,7 +54,7 @@ def whep_routes(services: Services) -> APIRouter:
         )
         viewer, answer = await services.viewers.open(seat, offer, codec)
         response = Response(answer, 201, media_type=SDP)
-        response.headers["Location"] = f"/v1/sessions/{session.id}/whep/{viewer.id}"
+        response.headers["Location"] = public_path(request, f"/v1/sessions/{session.id}/whep/{viewer.id}")
         response.headers["Accept-Patch"] = FRAGMENT
         response.headers["ETag"] = etag(viewer)
         return linked(response, services)

@@ -21,7 +21,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiomqtt
-import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -32,6 +31,7 @@ from engine.errors import UnknownSession
 from engine.types import Action, Control, Pause, Prompt, Receipt, Resume, SessionClosed, SessionInfo, Stall
 from server.control.base import Listener, SessionEvent
 from server.worker.messages import SegmentStats
+from tests.rigs.skips import need
 from tests.rigs.waiting import LONG_S
 from tests.rigs.waiting import until as until
 
@@ -289,19 +289,11 @@ class Relay:
 
 
 def need_mosquitto() -> None:
-    _need(os.path.exists(MOSQUITTO), "mosquitto")
+    need(os.path.exists(MOSQUITTO), "mosquitto")
 
 
 def need_mosquitto_pub() -> None:
-    _need(shutil.which("mosquitto_pub") is not None, "mosquitto-clients")
-
-
-def _need(found: bool, package: str) -> None:
-    """Skip without it, but never in CI: there its absence is a fault."""
-    if not found:
-        if os.environ.get("CI"):
-            pytest.fail(f"{package} is not installed: apt-get install {package}")
-        pytest.skip(f"{package} is not installed: apt-get install {package}")
+    need(shutil.which("mosquitto_pub") is not None, "mosquitto-clients")
 
 
 class Onlooker:

@@ -36,14 +36,14 @@ async def bridged(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     if request.param == "amqtt":
         async with EmbeddedBroker(0) as embedded, MqttBridge(steering, embedded.url, node="here") as bridge:
             embedded.takes_retained = bridge.take_retained
-            assert await bridge.wait_connected(5)
+            assert await bridge.wait_connected(30)
             async with onlooker(embedded.url) as looker:
                 yield steering, bridge, looker
     else:
         need_mosquitto()
         with Mosquitto(tmp_path) as broker:
             async with MqttBridge(steering, broker.url, node="here") as bridge:
-                assert await bridge.wait_connected(5)
+                assert await bridge.wait_connected(30)
                 async with onlooker(broker.url) as looker:
                     yield steering, bridge, looker
 
@@ -198,7 +198,7 @@ async def test_a_retained_command_is_refused_when_it_comes_again(bridged: Bridge
     await until(lambda: looker.heard("ack/all"), "an answer")
     before = len(steering.controls)
     async with MqttBridge(steering, bridge.url, node="again") as second:
-        assert await second.wait_connected(5)
+        assert await second.wait_connected(30)
         await looker.command("resume", "", session="other")
         await until(lambda: len(steering.controls) > before, "a control that is not retained")
     assert all(session == "other" for session, _ in steering.controls[before:])

@@ -121,7 +121,7 @@ async def home(tmp_path: Path) -> AsyncIterator[tuple[FakeSteering, Onlooker]]:
     with Mosquitto(tmp_path) as broker:
         discovery = HomeAssistant(Topics(), "here", 16, ACTIONS)
         async with MqttBridge(steering, broker.url, node="here", discovery=discovery) as bridge:
-            assert await bridge.wait_connected(5)
+            assert await bridge.wait_connected(30)
             async with onlooker(broker.url) as looker:
                 await looker.client.subscribe("homeassistant/#", qos=1)
                 yield steering, looker
@@ -163,7 +163,7 @@ async def test_without_the_option_home_assistant_is_told_nothing(tmp_path: Path)
     need_mosquitto()
     with Mosquitto(tmp_path) as broker:
         async with MqttBridge(FakeSteering(), broker.url, node="here") as bridge:
-            assert await bridge.wait_connected(5)
+            assert await bridge.wait_connected(30)
             async with onlooker(broker.url) as looker:
                 await looker.client.subscribe("homeassistant/#", qos=1)
                 await until(lambda: looker.heard("here/status"), "what is retained")
