@@ -10,10 +10,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.machine import description
-from benchmarks.probe import PATIENCE_S, Probe, model_of
-from benchmarks.report import BenchError, Report
+from benchmarks.probe import PATIENCE_S, ControlProbe, model_of
+from benchmarks.report import BenchError, BenchReport
 from benchmarks.server import Subject
-from clients.whep import Viewer
+from clients.whep import WhepViewer
 
 WORKER = "spawn_main"  # in the command line of a worker
 SETTLE_S = 12.0  # until a spare is ready, and what was measured during its start is over
@@ -33,15 +33,15 @@ def workers(pid: int) -> list[int]:
     )
 
 
-async def measure(subject: Subject, kills: int) -> Report:
+async def measure(subject: Subject, kills: int) -> BenchReport:
     """Raises BenchError, ViewError."""
     if subject.pid is None:
         raise BenchError("failover kills workers: it needs a server of its own, leave out --url")
     machine = description()
     stalls: list[float] = []
     lost: list[float] = []
-    viewer = Viewer(subject.target)
-    probe = Probe(viewer)
+    viewer = WhepViewer(subject.target)
+    probe = ControlProbe(viewer)
     async with viewer:
         await viewer.ready(PATIENCE_S)
         for _ in range(kills):
@@ -62,6 +62,6 @@ async def measure(subject: Subject, kills: int) -> Report:
             lost.append(len(probe.segments) and probe.segments[0]["segment"] - before)
         model = await model_of(subject)
     settings = {"kills": kills, "model": model["name"], "backend": model["backend"]}
-    report = Report("failover", machine, settings, {"picture stalls after kill -9": stalls})
+    report = BenchReport("failover", machine, settings, {"picture stalls after kill -9": stalls})
     report.singles["segments counted from the kill to the next, at most"] = (max(lost), "segments")
     return report

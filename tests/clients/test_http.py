@@ -7,10 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.server import Subject, own_server
+from clients.errors import ViewError
 from clients.http import ProxyUnusable, http_client, is_loopback
 from clients.steer import connect
+from clients.target import Target
 from clients.view.command import main
-from clients.whep import Viewer, ViewError
+from clients.whep import WhepViewer
 
 NAMES = (
     "http_proxy",
@@ -48,7 +50,7 @@ async def test_a_server_on_this_machine_is_reached_directly(
     server: Subject, name: str, proxy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, proxy)
-    async with Viewer(server.target) as viewer, connect(server.target.base) as session:
+    async with WhepViewer(server.target) as viewer, connect(server.target.base) as session:
         await viewer.ready(30)
         assert session.state.prompt
 
@@ -89,8 +91,7 @@ def test_what_is_this_machine(url: str, local: bool) -> None:
 
 async def test_a_remote_server_is_still_asked_for_by_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody listens there
-    from clients.whep import Target
 
     with pytest.raises(ViewError, match="cannot reach"):
-        async with Viewer(Target.parse("http://192.0.2.1:8080")):
+        async with WhepViewer(Target.parse("http://192.0.2.1:8080")):
             pass

@@ -17,7 +17,7 @@ from clients.steer import ControlReceipt, Refused, State, SteeredSession, SteerE
 from clients.steer.mqtt import Broker, MqttTransport
 from clients.steer.session import By
 from clients.steer.transport import Control, Hear, Online
-from clients.whep import Viewer
+from clients.whep import WhepViewer
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.embedded.builtin import EmbeddedBroker
 from tests.rigs.control_fakes import FakeSteering, Relay, free_port, until
@@ -36,7 +36,7 @@ def server() -> Iterator[Subject]:
 
 @pytest.mark.parametrize("by", WAYS)
 async def test_each_way_steers_and_tells_both_receipts(server: Subject, by: By) -> None:
-    async with Viewer(server.target), connect(server.target.base, by=by) as session:
+    async with WhepViewer(server.target), connect(server.target.base, by=by) as session:
         sent = session.prompt("a green hill", how="cut", when="now")
         assert (await sent.received()).id == sent.id
         applied = await sent.applied()
@@ -163,7 +163,7 @@ async def test_the_example_game_can_be_won(server: Subject, by: str, tmp_path: P
 
         async with httpx.AsyncClient() as http:
             url = json.loads((await http.get(f"{url}v1/sessions/main")).text)["mqtt"]["url"]
-    async with Viewer(server.target):  # a session that nobody watches sleeps
+    async with WhepViewer(server.target):  # a session that nobody watches sleeps
         await play_to_the_end(tmp_path / "game.py", url)
 
 

@@ -15,7 +15,8 @@ import pytest
 
 from benchmarks.server import Subject, own_server
 from clients.steer import connect
-from clients.whep import Target, Viewer
+from clients.target import Target
+from clients.whep import WhepViewer
 from tests.rigs.control_fakes import free_port
 from tests.rigs.paths import ROOT
 from tests.rigs.skips import need
@@ -86,6 +87,6 @@ async def test_sessions_are_opened_steered_and_closed_through_it(base: str) -> N
 
 
 async def test_video_and_receipts_come_to_who_knows_the_proxy_only(base: str) -> None:
-    async with Viewer(Target.parse(base)) as viewer, connect(base) as session:
+    async with WhepViewer(Target.parse(base)) as viewer, connect(base) as session:
         await viewer.ready(30)
         assert (await session.prompt("a green hill").applied()).frame is not None
