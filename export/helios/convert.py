@@ -20,7 +20,7 @@ from engine.commands.runner import OK, Parser, naming, run
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import MemoryConfig
 from engine.model.helios.config import CELL, PIXELS, HeliosConfig, PyramidConfig
-from engine.model.helios.serve import CONFIG, NAME, Description, Serve
+from engine.model.helios.serve import CONFIG, NAME, Conversion, Serve
 from engine.model.helios.transformer import is_exact
 from export.checkpoint.output import TYPES, write_model
 from export.checkpoint.public import Checkpoint
@@ -59,7 +59,7 @@ def convert(source: Path, out: Path, options: Options, report: Callable[[str], N
     backbone, added = tensors_of(config)
     checkpoint = Checkpoint(folder, backbone)
     loras = [Lora(wanted, backbone) for wanted in options.loras]
-    about = Description(
+    about = Conversion(
         config, Serve(pyramid=PyramidConfig(steps=options.steps, shift_by=options.shift_by))
     ).to_json()
     report(describe(config, backbone, added, loras))
