@@ -49,4 +49,4 @@ class BlankBackend(FakeDevice):
 def batch_lover(spec: ModelSpec, call_ms: float, row_ms: float) -> BlankBackend:
     """Denoise, decode and memorize cost `call_ms` per call plus `row_ms` per row."""
     cost = (call_ms / 1000, row_ms / 1000)
-    return BlankBackend(spec, costs=dict.fromkeys(("denoise", "decode", "memorize"), cost))
+    return BlankBackend(spec, costs=dict.fromkeys((*spec.denoise_roles, "decode", "memorize"), cost))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from benchmarks.machine import description
 from benchmarks.report import BenchReport, percentile
 from engine.backends.base import Backend
-from engine.model.signature import Tensor, signature
+from engine.model.signature import ModelSpec, Tensor, signature
 
 ROLE_S = 30.0  # limit for one function at one batch size
 
@@ -42,7 +42,7 @@ def measure(backend: Backend, batches: Sequence[int], n: int) -> BenchReport:
                 }
             )
     for batch in batches:
-        segment_ms = _segment_ms(rows, batch, spec.steps)
+        segment_ms = _segment_ms(rows, batch, spec)
         rate = 1000 * spec.segment_s / segment_ms if segment_ms else float("inf")
         report.singles[f"segment of one session, {batch} in a batch"] = (round(segment_ms, 2), "ms")
         if segment_ms:
@@ -51,15 +51,16 @@ def measure(backend: Backend, batches: Sequence[int], n: int) -> BenchReport:
                 "",
             )
     report.notes.append(
-        f"A segment is {spec.steps} × denoise, decode, memorize and squeeze, by the medians per row; "
+        f"A segment is {spec.steps} denoise steps, decode, memorize and squeeze, by the medians per row; "
         f"it plays for {1000 * spec.segment_s:g} ms."
     )
     return report
 
 
-def _segment_ms(rows: Sequence[dict[str, Any]], batch: int, steps: int) -> float:
+def _segment_ms(rows: Sequence[dict[str, Any]], batch: int, spec: ModelSpec) -> float:
     each = {r["function"]: float(r["per row"]) for r in rows if r["rows"] == batch}
-    return steps * each["denoise"] + each["decode"] + each["memorize"] + each["squeeze"]
+    denoise_ms = sum(count * each[role] for role, count in spec.calls.items())
+    return denoise_ms + sum(each.get(role, 0.0) for role in ("decode", "memorize", "squeeze"))
 
 
 def times_taken_ms(

@@ -16,6 +16,6 @@ def add_model(parser: argparse.ArgumentParser, *, leave_out: Container[str] = ()
     parser.add_argument(
         "--model",
         metavar="NAME|DIR",
-        help="framepack-f1, or the folder of an exported model (default: the built-in model)",
+        help="helios, framepack-f1, or the folder of an exported model (default: the built-in model)",
     )
     parser.add_argument("--weights", type=Path, metavar="DIR", help="folder of a full-size model's weights")
