@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from engine.backends.fake import FAKE_SPEC
 from engine.config import RuntimeConfig
 from engine.types import (
     Receipt,
