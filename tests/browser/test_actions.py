@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.server import Subject, own_server
+from benchmarks.server.subject import Subject, own_server
 
 pytest.importorskip("playwright", reason="pip install playwright")
 from playwright.async_api import Browser

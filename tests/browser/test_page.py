@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.server import Subject, free_port, own_server
+from benchmarks.server.subject import Subject, free_port, own_server
 from engine.world.attributes import HEROES, VALUES
 from engine.world.words import names as words
 from engine.world.words import verbs

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.server import own_server
+from benchmarks.server.subject import own_server
 
 pytest.importorskip("playwright", reason="pip install playwright")
 from tests.rigs.browser_rig import FAKE, chromium, live, opened, say, shown, sky, until

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.server import Subject, free_port, own_server
+from benchmarks.server.subject import Subject, free_port, own_server
 from clients.mix import mixed
 
 pytest.importorskip("playwright", reason="pip install playwright")

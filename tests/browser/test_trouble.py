@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.server import Subject
+from benchmarks.server.subject import Subject
 
 pytest.importorskip("playwright", reason="pip install playwright")
 from playwright.async_api import Browser, Route

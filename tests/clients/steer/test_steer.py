@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.server import Subject, own_server
+from benchmarks.server.subject import Subject, own_server
 from clients.steer import ControlReceipt, Refused, State, SteeredSession, SteerError, SteerTimeout, connect
 from clients.steer.mqtt import Broker, MqttTransport
 from clients.steer.session import By

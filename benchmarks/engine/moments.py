@@ -6,8 +6,8 @@ the first segment afterwards costs as much as any other.
 
 from __future__ import annotations
 
+from benchmarks.engine.step import times_taken_ms
 from benchmarks.report import BenchError, BenchReport
-from benchmarks.step import times_taken_ms
 from engine.backends.base import Backend
 from engine.config import RuntimeConfig
 from engine.runtime.device.engine import Engine

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.int8 import quantize
 from benchmarks.machine import description
+from benchmarks.model.int8 import quantize
 from benchmarks.report import BenchReport
 from engine.backends.artifact import Artifact, open_artifact
 from engine.model.signature import signature

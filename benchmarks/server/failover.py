@@ -10,9 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from benchmarks.machine import description
-from benchmarks.probe import PATIENCE_S, ControlProbe, model_of
 from benchmarks.report import BenchError, BenchReport
-from benchmarks.server import Subject
+from benchmarks.server.probe import PATIENCE_S, ControlProbe, model_of
+from benchmarks.server.subject import Subject
 from clients.whep import WhepViewer
 
 WORKER = "spawn_main"  # in the command line of a worker

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.report import BenchError
-from benchmarks.server import Subject
+from benchmarks.server.subject import Subject
 from clients.http import http_client
 from clients.whep import Picture, WhepViewer
 

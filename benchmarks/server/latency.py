@@ -16,9 +16,9 @@ from itertools import pairwise
 from typing import Any
 
 from benchmarks.machine import description, resident_bytes
-from benchmarks.probe import PATIENCE_S, PROMPTS, ControlProbe, model_of, total_ms
 from benchmarks.report import BenchReport, percentile
-from benchmarks.server import Subject
+from benchmarks.server.probe import PATIENCE_S, PROMPTS, ControlProbe, model_of, total_ms
+from benchmarks.server.subject import Subject
 from clients.errors import ViewError
 from clients.whep import WhepViewer
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
+from benchmarks.engine.step import times_taken_ms
 from benchmarks.report import percentile
-from benchmarks.step import times_taken_ms
 
 M = TypeVar("M", bound=nn.Module)
 

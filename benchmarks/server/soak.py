@@ -14,9 +14,9 @@ from pathlib import Path
 
 from benchmarks.machine import cpu_seconds, description, open_files, resident_bytes, thread_count
 from benchmarks.plot import curves
-from benchmarks.probe import PATIENCE_S, PROMPTS, ControlProbe, model_of, total_ms
 from benchmarks.report import BenchReport, percentile
-from benchmarks.server import Subject
+from benchmarks.server.probe import PATIENCE_S, PROMPTS, ControlProbe, model_of, total_ms
+from benchmarks.server.subject import Subject
 from benchmarks.slopes import WARM_UP, table
 from clients.errors import ViewError
 from clients.whep import WhepViewer

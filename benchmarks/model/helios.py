@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import description
-from benchmarks.random_weights import Device, here, random_module
+from benchmarks.model.random_weights import Device, here, random_module
 from benchmarks.report import BenchReport
 from engine.companions.helios.taew import ChunkDecoder
 from engine.companions.helios.vae import WanVae

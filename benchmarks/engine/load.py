@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.blank import BlankBackend
+from benchmarks.engine.blank import BlankBackend
 from benchmarks.machine import description
 from benchmarks.report import BenchReport, percentile
 from engine.backends.base import Arrays, Backend, Noise, Sampler
