@@ -20,7 +20,7 @@ from benchmarks.slopes import WARM_UP, slope, table
 from engine.backends.fake import FAIL_WORD, FakeBackend
 from engine.model.signature import signature
 from engine.types import OpenSession
-from tests.rigs.fakes import TINY_SPEC
+from tests.rigs.engine.fakes import TINY_SPEC
 
 
 def test_a_blank_device_has_the_shapes_of_the_model() -> None:

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.server.subject import own_server
 
 pytest.importorskip("playwright", reason="pip install playwright")
-from tests.rigs.browser_rig import FAKE, chromium, live, opened, say, shown, sky, until
+from tests.rigs.server.browser_rig import FAKE, chromium, live, opened, say, shown, sky, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 

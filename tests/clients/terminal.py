@@ -14,7 +14,8 @@ from contextlib import asynccontextmanager, suppress
 
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.embedded.builtin import EmbeddedBroker
-from tests.rigs.control_fakes import FakeSteering, until
+from tests.rigs.control.gateway import FakeSteering
+from tests.rigs.waiting import until
 
 
 class Terminal:

@@ -15,7 +15,9 @@ from engine.types import Action, Pause, Prompt, Reset, Resume, Rewind, Weighted
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.embedded.builtin import EmbeddedBroker
 from tests.clients.terminal import Terminal, playing
-from tests.rigs.control_fakes import FakeSteering, free_port, segment_stats, until
+from tests.rigs.control.gateway import FakeSteering, segment_stats
+from tests.rigs.control.network import free_port
+from tests.rigs.waiting import until
 
 LEFT, RIGHT, UP = b"\x1b[D", b"\x1b[C", b"\x1bOA"
 

@@ -25,7 +25,7 @@ from export.tensorrt.process import worker
 from export.tensorrt.worker import Request
 from export.verify.gates import distance
 from export.weights import stored_tensors
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 NAME = "dit.transformer_blocks.0.attn.to_q.weight"
 OTHER = "dit.proj_out.weight"

@@ -18,7 +18,7 @@ from engine.errors import InvalidInput, Unavailable
 from server import cli, serve
 from server.config import IceServer, ServerConfig
 from tests.rigs.paths import ROOT
-from tests.rigs.server_rig import config, live
+from tests.rigs.server.server_rig import config, live
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
 

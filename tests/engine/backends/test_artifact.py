@@ -25,7 +25,7 @@ from engine.backends.locations import locations
 from engine.backends.tokenizer import PromptTokenizer
 from engine.errors import ModelFilesError
 from engine.model.signature import signature
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 SPEC = tiny.world_model().spec(name="tiny", fps=16, steps=2, first_steps=3)
 DECODE = signature(SPEC)["decode"]

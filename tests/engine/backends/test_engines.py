@@ -25,7 +25,7 @@ from engine.backends.gpu.engine_files import EngineRecord, Inputs, check, privat
 from engine.errors import ModelFilesError
 from engine.model.signature import signature
 from tests.engine.backends.test_artifact import pointing_at
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 SPEC = tiny.world_model().spec(name="tiny", fps=16, steps=2, first_steps=3)
 ROLE = signature(SPEC)["decode"]

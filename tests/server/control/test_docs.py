@@ -32,7 +32,7 @@ from server.control.protocol import error_json, event_json, receipt_json
 from server.gateway.session import REMEMBERED_ANSWERS
 from server.http import services
 from server.http.session_routes import from_query
-from tests.rigs.control_fakes import segment_stats, session_info
+from tests.rigs.control.gateway import segment_stats, session_info
 from tests.rigs.paths import ROOT
 
 TOPICS = topics.Topics()

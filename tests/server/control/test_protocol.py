@@ -31,7 +31,7 @@ from engine.wire.parse import (
 )
 from engine.wire.strict_json import dump
 from server.control.protocol import event_json, receipt_json
-from tests.rigs.control_fakes import segment_stats, session_info
+from tests.rigs.control.gateway import segment_stats, session_info
 from tests.server.control.pictures import grey
 
 PICTURE = base64.b64encode(b"\x89PNG picture").decode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from server.gateway.gateway import Gateway
 from server.worker.messages import Command, ExportSession
-from tests.rigs.server_rig import (
+from tests.rigs.server.server_rig import (
     FakeWorker,
     until,
 )

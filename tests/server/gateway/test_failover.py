@@ -20,8 +20,8 @@ from engine.types import (
 )
 from server.worker.base import Applied
 from server.worker.messages import SetViewers
-from tests.rigs.fakes import ManualClock
-from tests.rigs.server_rig import (
+from tests.rigs.engine.fakes import ManualClock
+from tests.rigs.server.server_rig import (
     applied,
     gateway,
     join,

@@ -13,8 +13,8 @@ from engine.types import (
     SessionClosed,
 )
 from server.worker.messages import Exported, ExportSession, Hung, SetViewers, SubmitControl
-from tests.rigs.fakes import ManualClock
-from tests.rigs.server_rig import (
+from tests.rigs.engine.fakes import ManualClock
+from tests.rigs.server.server_rig import (
     FakeWorker,
     gateway,
     join,

@@ -9,7 +9,7 @@ import av
 import httpx
 import pytest
 
-from tests.rigs.server_rig import Live, config, live, watching
+from tests.rigs.server.server_rig import Live, config, live, watching
 
 CLIP, HLS = "/v1/sessions/main/clip", "/v1/sessions/main/hls"
 

@@ -11,7 +11,7 @@ import pytest
 from engine.types import Capacity, SessionClosed
 from server.config import ServerConfig
 from tests.rigs.paths import ROOT
-from tests.rigs.server_rig import FakeWorker, config, live, until
+from tests.rigs.server.server_rig import FakeWorker, config, live, until
 from tests.server.http.problem import told
 
 PROBLEM = "application/problem+json"

@@ -12,7 +12,7 @@ from PIL import Image
 
 from engine.types import OpenSession, Receipt
 from server.worker.messages import SubmitControl
-from tests.rigs.server_rig import FakeWorker, Live, live, until
+from tests.rigs.server.server_rig import FakeWorker, Live, live, until
 from tests.server.http.problem import told
 
 PROBLEM = "application/problem+json"

@@ -14,7 +14,7 @@ import pytest
 
 from engine.types import OpenSession, SessionClosed
 from server.worker.messages import CloseSession, Exported, ExportSession
-from tests.rigs.server_rig import READY, FakeWorker, Live, config, live, snapshot_file, stats, until
+from tests.rigs.server.server_rig import READY, FakeWorker, Live, config, live, snapshot_file, stats, until
 
 FILE = {"Content-Type": "application/octet-stream"}
 SNAPSHOT = snapshot_file()

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from server.config import IceServer
-from tests.rigs.server_rig import SDP, config, live, until, watcher, watching
+from tests.rigs.server.server_rig import SDP, config, live, until, watcher, watching
 from tests.server.http.whep import post
 
 WHEP = "/v1/sessions/main/whep"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-from tests.rigs.server_rig import SDP, Live
+from tests.rigs.server.server_rig import SDP, Live
 
 WHEP = "/v1/sessions/main/whep"
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from server.worker.process import ProcessWorker
-from tests.rigs.server_rig import Live, config, live, recorded, until, watching
+from tests.rigs.server.server_rig import Live, config, live, recorded, until, watching
 from tests.server.webrtc.watching import connected, shows
 
 PROCESS = config(placement="process")

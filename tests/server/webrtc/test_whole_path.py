@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from server.config import WorkerConfig
-from tests.rigs.server_rig import config, live, recorded, until, watching
+from tests.rigs.server.server_rig import config, live, recorded, until, watching
 from tests.server.webrtc.watching import colour, connected, shows
 
 PROCESS = config(placement="process")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tests.rigs.server_rig import Watcher, until
+from tests.rigs.server.server_rig import Watcher, until
 
 
 def colour(picture: npt.NDArray[np.uint8]) -> str:

@@ -40,7 +40,7 @@ from server.worker.messages import (
 from server.worker.process import ProcessWorker
 from server.worker.stream import Timing
 from server.worker.thread import InProcessWorker
-from tests.rigs.server_rig import until
+from tests.rigs.server.server_rig import until
 from tests.server.worker.working import Heard, working
 
 Make = Callable[[WorkerConfig, OnEvent], Worker]

@@ -33,7 +33,7 @@ from server.worker.messages import (
 from server.worker.process import ProcessWorker, child_main
 from server.worker.thread import InProcessWorker
 from tests.rigs.paths import ROOT
-from tests.rigs.server_rig import config, live, until
+from tests.rigs.server.server_rig import config, live, until
 from tests.server.worker.working import Heard, working
 
 Make = Callable[[WorkerConfig, OnEvent], Worker]

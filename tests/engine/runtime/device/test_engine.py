@@ -15,7 +15,7 @@ from engine.types import (
     SegmentReady,
 )
 from tests.engine.runtime.device.frames import frames
-from tests.rigs.fakes import Rig
+from tests.rigs.engine.fakes import Rig
 
 
 def steered(delay_s: float = 0.0, seed: int = 3) -> list[SegmentReady]:

@@ -20,7 +20,7 @@ from engine.types import (
     Reset,
 )
 from tests.engine.runtime.device.frames import frames
-from tests.rigs.fakes import Rig
+from tests.rigs.engine.fakes import Rig
 
 
 def test_a_full_engine_says_so_and_a_closed_session_frees_its_place_at_once() -> None:

@@ -15,7 +15,7 @@ from engine.types import (
     Resume,
 )
 from tests.engine.runtime.device.frames import frames
-from tests.rigs.fakes import TINY_SPEC, Rig
+from tests.rigs.engine.fakes import TINY_SPEC, Rig
 
 SEGMENT_S = FAKE_SPEC.segment_s
 

@@ -13,7 +13,7 @@ from engine.types import (
     Prompt,
     Rewind,
 )
-from tests.rigs.fakes import Rig
+from tests.rigs.engine.fakes import Rig
 
 SEGMENT_S = FAKE_SPEC.segment_s
 

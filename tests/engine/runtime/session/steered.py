@@ -10,7 +10,7 @@ from engine.types import (
     Receipt,
     SegmentReady,
 )
-from tests.rigs.fakes import Rig
+from tests.rigs.engine.fakes import Rig
 
 SEGMENT_S = FAKE_SPEC.segment_s
 AHEAD = RuntimeConfig(max_sessions=8, lead_min_s=2.2 * SEGMENT_S, lead_max_s=4 * SEGMENT_S)  # two are queued

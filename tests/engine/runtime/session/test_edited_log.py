@@ -21,7 +21,7 @@ from engine.types import (
     Weighted,
 )
 from tests.engine.runtime.session.edited import lines, read
-from tests.rigs.fakes import Rig
+from tests.rigs.engine.fakes import Rig
 
 SEGMENT_S = FAKE_SPEC.segment_s
 

@@ -36,7 +36,7 @@ from engine.wire.parse import parse_control, stored_control
 from server.gateway.numbering import Numbering
 from server.worker.messages import SegmentStats
 from tests.engine.runtime.session.edited import lines
-from tests.rigs.fakes import Rig
+from tests.rigs.engine.fakes import Rig
 
 SEGMENT_S = FAKE_SPEC.segment_s
 

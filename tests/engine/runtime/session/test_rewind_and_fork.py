@@ -17,7 +17,7 @@ from engine.types import (
     Rewind,
 )
 from tests.engine.runtime.session.steered import last_receipt, rigged, same, sky
-from tests.rigs.fakes import Rig
+from tests.rigs.engine.fakes import Rig
 
 SEGMENT_S = FAKE_SPEC.segment_s
 

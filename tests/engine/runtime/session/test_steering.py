@@ -26,7 +26,7 @@ from engine.types import (
     Weighted,
 )
 from tests.engine.runtime.session.steered import last_receipt, rigged, same, sky
-from tests.rigs.fakes import ManualClock, Rig
+from tests.rigs.engine.fakes import ManualClock, Rig
 
 SEGMENT_S = FAKE_SPEC.segment_s
 

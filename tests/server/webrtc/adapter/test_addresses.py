@@ -14,7 +14,7 @@ import pytest
 from aiortc import RTCSessionDescription
 
 from server.webrtc.adapter.addresses import Gatherer, SourceFilter, ice_connection
-from tests.rigs.server_rig import answering, until, watcher
+from tests.rigs.server.server_rig import answering, until, watcher
 
 HOST = "127.0.0.1"
 

@@ -14,7 +14,7 @@ from engine.companions.libraries import library
 from engine.model.helios.config import HeliosConfig, PyramidConfig
 from engine.model.helios.pyramid import block_noise
 from engine.types import FloatArray
-from tests.rigs.helios import scheduler_of_the_checkpoint
+from tests.rigs.models.helios import scheduler_of_the_checkpoint
 
 Noise = Callable[[int, int, int, tuple[int, ...]], FloatArray]  # row, chunk, stream, shape
 

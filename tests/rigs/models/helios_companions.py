@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from engine.companions.libraries import library
-from tests.rigs.full_size import taehv_weights
+from tests.rigs.models.full_size import taehv_weights
 
 SPECIAL = ["<pad>", "</s>", "<unk>"]
 

@@ -13,8 +13,8 @@ from server.control.mqtt.outbox import Outbox, Outgoing
 from server.control.mqtt.peers import Peers
 from server.control.mqtt.publisher import Publisher, status_message
 from server.control.mqtt.topics import Topics
-from tests.rigs.control_fakes import FakeSteering
-from tests.rigs.fakes import ManualClock
+from tests.rigs.control.gateway import FakeSteering
+from tests.rigs.engine.fakes import ManualClock
 
 NOW = 1_800_000_000.0
 

@@ -16,7 +16,7 @@ from engine.training.data.windows import sample_windows
 from engine.training.dit.stage import train_dit
 from engine.training.learner import save_weights
 from engine.training.recipe import Dit, Phase, Recipe
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 LENGTH = 24
 

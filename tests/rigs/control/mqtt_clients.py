@@ -9,9 +9,7 @@ import aiomqtt
 
 from server.config import MqttListen
 from server.control.mqtt.embedded.mosquitto import MosquittoBroker, find_mosquitto
-from tests.rigs.control_fakes import (
-    need_mosquitto,
-)
+from tests.rigs.control.mosquitto import need_mosquitto
 
 V3, V5 = aiomqtt.ProtocolVersion.V311, aiomqtt.ProtocolVersion.V5
 ANYWHERE = MqttListen(port=0, websocket_port=0)

@@ -14,7 +14,7 @@ from server.http.listener import http_server
 from server.http.services import Services
 from server.serve import bound
 from server.tasks import Tasks
-from tests.rigs.server_rig import config, until
+from tests.rigs.server.server_rig import config, until
 
 
 @dataclass
