@@ -8,7 +8,7 @@ import pytest
 
 from server.config import IceServer
 from tests.rigs.server.server_rig import SDP, config, live, until, watcher, watching
-from tests.server.http.whep import post
+from tests.server.http.routes.whep import post
 
 WHEP = "/v1/sessions/main/whep"
 

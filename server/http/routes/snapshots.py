@@ -11,8 +11,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from engine.wire.parse import parse_fork
+from server.http.routes.sessions import opened, read_json
 from server.http.services import Services
-from server.http.session_routes import opened, read_json
 
 SAFETENSORS, JSON_LINES = "application/octet-stream", "application/jsonl"
 
