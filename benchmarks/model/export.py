@@ -22,8 +22,8 @@ from benchmarks.model.int8 import quantize
 from benchmarks.report import BenchReport
 from engine.backends.artifact import Artifact, open_artifact
 from engine.model.signature import signature
+from export.gates import distance
 from export.verify.candidates import pytorch
-from export.verify.gates import distance
 from export.verify.parity import Given, sized
 from export.verify.verify import learn
 

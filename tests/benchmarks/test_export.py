@@ -10,8 +10,8 @@ import pytest
 from benchmarks.cli import main
 from benchmarks.model.int8 import quantize
 from engine.backends.artifact import open_artifact
+from export.gates import distance
 from export.verify.candidates import pytorch
-from export.verify.gates import distance
 from export.verify.parity import sized
 from export.verify.verify import learn
 

@@ -17,7 +17,7 @@ from server.http.services import Services
 from server.ladder import parts
 from server.recording.hls import Hls
 from server.recording.mux import TYPES, whole_file
-from server.recording.recent import KEPT_S
+from server.webrtc.recent import KEPT_S
 
 PLAYLIST = "application/vnd.apple.mpegurl"
 CLIP_S = 30.0

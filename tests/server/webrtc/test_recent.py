@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.recording.recent import CLOCK_RATE, KEPT_S, KEYFRAME_EVERY_S, MAX_BYTES, Frame, Recent
+from server.webrtc.recent import CLOCK_RATE, KEPT_S, KEYFRAME_EVERY_S, MAX_BYTES, Frame, Recent
 
 STEP = CLOCK_RATE // 10
 
