@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.report import BenchError, BenchReport
-from benchmarks.server import Subject, own_server, running_server
+from benchmarks.server.subject import Subject, own_server, running_server
 from clients.errors import BadInput, ClientError
 from engine.backends.base import Backend
 from engine.backends.registry import DEFAULT_BACKEND, load_backend
@@ -153,11 +153,11 @@ def measure_alone(args: argparse.Namespace) -> BenchReport:
     """Benchmarks without a server. Raises BenchError, PsistreamError."""
     if args.what == "export":
         # by name: only this benchmark needs torch and onnx
-        module = importlib.import_module("benchmarks.export")
+        module = importlib.import_module("benchmarks.model.export")
         report: BenchReport = module.measure(args.model, args.threads, args.rounds, args.batch, args.compiled)
         return report
     if args.what == "step" and args.random is not None:
-        module = importlib.import_module("benchmarks.helios")  # by name: it needs torch
+        module = importlib.import_module("benchmarks.model.helios")  # by name: it needs torch
         found: BenchReport = module.measure(
             args.random, height=args.height, width=args.width, batches=args.batches, n=args.n
         )
@@ -166,17 +166,17 @@ def measure_alone(args: argparse.Namespace) -> BenchReport:
         load_backend(args.backend or DEFAULT_BACKEND, args.model, args.weights)
     ) as backend:
         if args.what == "step":
-            from benchmarks.moments import measure as measure_moments
-            from benchmarks.step import measure as measure_steps
+            from benchmarks.engine.moments import measure as measure_moments
+            from benchmarks.engine.step import measure as measure_steps
 
             report = measure_steps(backend, args.batches, args.n)
             measure_moments(backend, args.n, report)
             return report
         if args.what == "load":
-            from benchmarks.load import measure as measure_load
+            from benchmarks.engine.load import measure as measure_load
 
             return measure_load(_pretended(args, backend), args.sessions, args.max_batch, args.seconds)
-        from benchmarks.endurance import endure
+        from benchmarks.engine.endurance import endure
 
         report, samples = endure(backend, args.segments, args.sessions)
         if args.plot is not None:
@@ -189,17 +189,17 @@ def measure_alone(args: argparse.Namespace) -> BenchReport:
 def _pretended(args: argparse.Namespace, backend: Backend) -> Backend:
     if args.pretend is None:
         return backend
-    from benchmarks.blank import batch_lover
+    from benchmarks.engine.blank import batch_lover
 
     return batch_lover(backend.spec, *args.pretend)
 
 
 async def measure_served(args: argparse.Namespace, subject: Subject) -> BenchReport:
     if args.what == "latency":
-        from benchmarks.latency import measure
+        from benchmarks.server.latency import measure
 
         return await measure(subject, args.n, args.joins, args.warm_up)
-    from benchmarks.soak import soak
+    from benchmarks.server.soak import soak
 
     return await soak(subject, args.minutes, args.warm_up, args.plot)
 

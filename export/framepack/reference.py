@@ -30,7 +30,7 @@ from engine.model.signature import signature
 from export.framepack.companions import lacking, parts
 from export.framepack.companions import precision as surroundings
 from export.framepack.standins import stand_ins
-from export.verify.gates import ROUNDED
+from export.gates import ROUNDED
 
 
 def is_full(artifact: Artifact) -> bool:

@@ -19,7 +19,7 @@ from torch import nn
 
 from engine.backends.base import Arrays, Backend, Noise, Sampler
 from engine.backends.pytorch import TorchBackend
-from export.verify.gates import Distance, distance, failures
+from export.gates import Distance, distance, failures
 
 Given = dict[str, npt.NDArray[Any]]
 TIMES = (0.02, 0.5, 0.96)  # high, middle, low noise

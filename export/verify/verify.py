@@ -19,8 +19,8 @@ from engine.model.precision import precision_of
 from engine.model.signature import ModelSpec, signature
 from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.state.state import SessionState
-from export.verify.gates import GATES, RIVAL, Distance, distance
-from export.verify.gates import gate as gate_of
+from export.gates import GATES, RIVAL, Distance, distance
+from export.gates import gate as gate_of
 from export.verify.parity import Given, InputRecorder, ParityRow, controls, roles
 
 PROMPTS = (

@@ -20,16 +20,16 @@ from server.config import ServerConfig
 from server.http.auth import KEY_NAME, Access
 from server.http.fairness import Fairness
 from server.http.guard import Guard
-from server.http.health_routes import health_routes
 from server.http.methods import Methods
 from server.http.prefix import Prefix
 from server.http.problems import on_disconnect, on_error
-from server.http.push_routes import push_routes
-from server.http.recording_routes import recording_routes
+from server.http.routes.health import health_routes
+from server.http.routes.push import push_routes
+from server.http.routes.recording import recording_routes
+from server.http.routes.sessions import session_routes
+from server.http.routes.snapshots import snapshot_routes
+from server.http.routes.whep import whep_routes
 from server.http.services import Services, running, worker_maker
-from server.http.session_routes import session_routes
-from server.http.snapshot_routes import snapshot_routes
-from server.http.whep_routes import whep_routes
 from server.version import VERSION
 from server.worker.base import MakeWorker
 

@@ -12,7 +12,7 @@ from av.container import OutputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from server.recording.recent import CLOCK_RATE, Frame
+from server.webrtc.recent import CLOCK_RATE, Frame
 
 CLOCK = Fraction(1, CLOCK_RATE)
 TYPES = {"h264": ("mp4", "video/mp4"), "vp8": ("webm", "video/webm")}

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.blank import BlankBackend, batch_lover
 from benchmarks.cli import main
-from benchmarks.endurance import Endurance, endure
-from benchmarks.load import in_real_time, own_ms, play, until_it_breaks
-from benchmarks.moments import measure as moments
+from benchmarks.engine.blank import BlankBackend, batch_lover
+from benchmarks.engine.endurance import Endurance, endure
+from benchmarks.engine.load import in_real_time, own_ms, play, until_it_breaks
+from benchmarks.engine.moments import measure as moments
+from benchmarks.engine.step import measure
 from benchmarks.report import BenchReport, duration
 from benchmarks.slopes import WARM_UP, slope, table
-from benchmarks.step import measure
 from engine.backends.fake import FAIL_WORD, FakeBackend
 from engine.model.signature import signature
 from engine.types import OpenSession
-from tests.rigs.fakes import TINY_SPEC
+from tests.rigs.engine.fakes import TINY_SPEC
 
 
 def test_a_blank_device_has_the_shapes_of_the_model() -> None:
@@ -76,7 +76,7 @@ def test_sessions_are_added_until_deadlines_break_and_the_knee_is_looked_for(
         tried.append(sessions)
         return {"sessions": sessions, "segments": 9, "late %": 0.0 if sessions <= 11 else 30.0, "slow %": 0.0}
 
-    monkeypatch.setattr("benchmarks.load.play", pretend)
+    monkeypatch.setattr("benchmarks.engine.load.play", pretend)
     rows, knee = until_it_breaks(BlankBackend(TINY_SPEC), (1, 2, 4, 8, 16, 32), 8, 1.0)
     assert tried == [1, 2, 4, 8, 16, 12, 10, 11]
     assert knee == 11
@@ -124,7 +124,7 @@ def test_a_soak_leaves_nothing_behind_and_nothing_out_of_order() -> None:
 
 @pytest.mark.parametrize(("few", "told"), [(101, True), (100, False)])
 def test_a_short_soak_says_that_it_says_little(few: int, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.endurance.FEW", few)
+    monkeypatch.setattr("benchmarks.engine.endurance.FEW", few)
     report, _ = endure(FakeBackend(TINY_SPEC), segments=100, sessions=1)
     assert report.notes[0] == WARM_UP
     assert any("too few to tell" in note for note in report.notes) is told

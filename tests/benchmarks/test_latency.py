@@ -13,7 +13,7 @@ import pytest
 from benchmarks.cli import main
 from benchmarks.machine import cpu_seconds, description, resident_bytes, tree
 from benchmarks.report import percentile, summary
-from benchmarks.server import free_port, own_server
+from benchmarks.server.subject import free_port, own_server
 from benchmarks.slopes import WARM_UP
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.server import Subject, own_server
+from benchmarks.server.subject import Subject, own_server
 from clients.errors import ViewError
 from clients.http import ProxyUnusable, http_client, is_loopback
 from clients.steer import connect

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.server import Subject, own_server
+from benchmarks.server.subject import Subject, own_server
 from clients.errors import ViewError
 from clients.mix import mixed
 from clients.refusal import refusal

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks.server import Subject, free_port, own_server
+from benchmarks.server.subject import Subject, free_port, own_server
 from clients.errors import BadInput, ViewError
 from clients.receiver import EncodedFrame, tap
 from clients.target import Target

@@ -24,7 +24,7 @@ from engine.model.presets import PRESETS
 from export.checkpoint.public import NAME
 from export.framepack import convert as command
 from export.framepack.convert import FramePackOptions, choose_window, convert
-from tests.rigs import framepack
+from tests.rigs.models import framepack
 
 C = framepack.at_size(framepack.CONFIG, 4, 6)
 OPTIONS = FramePackOptions(height=32, width=48, segment=C.segment, image_tokens=framepack.IMAGE)

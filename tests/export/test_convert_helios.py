@@ -23,7 +23,7 @@ from export import convert as command
 from export.helios.convert import Options, convert
 from export.helios.lora import Wanted, parse
 from server import cli
-from tests.rigs.helios import SMALL, inputs, make_pair, scheduler_of_the_checkpoint, theirs_on
+from tests.rigs.models.helios import SMALL, inputs, make_pair, scheduler_of_the_checkpoint, theirs_on
 
 OPTIONS = Options(height=128, width=192, segment=3, dtype="stored")
 FLAGS = ["--height", "128", "--width", "192", "--segment", "3", "--dtype", "stored"]

@@ -18,7 +18,7 @@ from engine.model.dit import EXTRA, MemoryPackDiT
 from engine.model.presets import PRESETS
 from export.framepack.checkpoint import tensors_of
 from export.framepack.graft import COPIES, EMBED, FramePackGraft
-from tests.rigs import framepack
+from tests.rigs.models import framepack
 
 DEFAULT = PRESETS["framepack-f1"].config.memory.key_bias
 C = framepack.CONFIG

@@ -19,7 +19,7 @@ from engine.model.signature import Role, Tensor, signature
 from export.cli import main
 from export.graph import export_role
 from export.weights import Stored, all_stored, places, stored_tensors
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 from tests.rigs.paths import ROOT
 
 pytestmark = pytest.mark.timeout(600)  # the export is made in whichever test comes first

@@ -20,8 +20,8 @@ from engine.runtime.segment.noise import gaussian
 from engine.runtime.state.state import SessionState
 from engine.types import FloatArray
 from export.framepack.convert import FramePackOptions, convert
-from tests.rigs import framepack
-from tests.rigs.full_size import write_tiny_companions
+from tests.rigs.models import framepack
+from tests.rigs.models.full_size import write_tiny_companions
 
 HUNYUAN = HunyuanConfig(text_dim=32, pooled_dim=16, image_dim=24)  # as the tiny companions
 C = framepack.at_size(replace(framepack.CONFIG, hunyuan=HUNYUAN), 8, 12)

@@ -21,7 +21,7 @@ from engine.model.signature import signature
 from export.cli import main
 from export.tensorrt.build import EnginePlan, build, inputs_of, parsed, record_path
 from export.wander import export_again
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 pytest.importorskip("tensorrt_rtx", reason="pip install 'psistream[rtx]'")
 pytestmark = pytest.mark.timeout(600)  # the export is made in whichever test comes first

@@ -19,8 +19,8 @@ from engine.backends.pytorch import TorchBackend
 from engine.errors import InvalidInput
 from engine.model.signature import signature
 from export.cli import main
+from export.gates import GATES, Distance, distance, failures, gate
 from export.verify.candidates import candidate, pytorch
-from export.verify.gates import GATES, Distance, distance, failures, gate
 from export.verify.parity import InputRecorder, controls, permute, shift, sized, spoilt
 from export.verify.record import evidence_of, note
 from export.verify.verify import ParityReport, learn, recur, verify

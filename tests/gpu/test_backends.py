@@ -15,8 +15,8 @@ from engine.backends.gpu.engine_files import cache_folder
 from engine.backends.pytorch import ReferenceBackend
 from engine.backends.registry import load_backend
 from engine.model.signature import signature
+from export.gates import distance, gate
 from export.tensorrt.build import EnginePlan, build
-from export.verify.gates import distance, gate
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1800)]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.server import Subject, own_server
+from benchmarks.server.subject import Subject, own_server
 from clients.steer import ControlReceipt, Refused, State, SteeredSession, SteerError, SteerTimeout, connect
 from clients.steer.mqtt import Broker, MqttTransport
 from clients.steer.session import By
@@ -20,8 +20,10 @@ from clients.steer.transport import Control, Hear, Online
 from clients.whep import WhepViewer
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.embedded.builtin import EmbeddedBroker
-from tests.rigs.control_fakes import FakeSteering, Relay, free_port, until
+from tests.rigs.control.gateway import FakeSteering
+from tests.rigs.control.network import Relay, free_port
 from tests.rigs.paths import ROOT
+from tests.rigs.waiting import until
 
 GAME = ROOT / "docs" / "game.md"
 WAYS: tuple[By, ...] = ("http", "mqtt", "datachannel")

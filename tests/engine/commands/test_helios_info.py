@@ -15,7 +15,7 @@ from engine.model.helios.config import HeliosConfig, PyramidConfig
 from engine.model.helios.cost import call_flop, chunk_flop
 from engine.model.helios.serve import Conversion
 from engine.model.helios.transformer import HeliosTransformer
-from tests.rigs.helios import SMALL, at, inputs
+from tests.rigs.models.helios import SMALL, at, inputs
 
 
 def test_helios_is_counted_to_the_last_parameter(capsys: pytest.CaptureFixture[str]) -> None:

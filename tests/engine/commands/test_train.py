@@ -11,7 +11,7 @@ import pytest
 from engine.commands.train import adapt, main, parser
 from engine.training.learner import save_weights
 from engine.training.recipe import Recipe, load
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 RECIPE = load("wander")
 

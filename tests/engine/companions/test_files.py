@@ -18,7 +18,7 @@ from engine.companions.taehv import TinyDecoder
 from engine.companions.text import LlamaClipText
 from engine.companions.vae import Vae
 from engine.errors import InvalidInput, ModelFilesError, Unavailable
-from tests.rigs.full_size import write_tiny_companions
+from tests.rigs.models.full_size import write_tiny_companions
 
 COMPANIONS = [part for part in PARTS if part != "transformer"]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from engine.companions.libraries import library
 from engine.companions.text import LlamaClipText
 from engine.errors import ModelFilesError
-from tests.rigs import full_size
+from tests.rigs.models import full_size
 
 PROMPTS = ["a red fox", "Night falls over the city; neon {lights} reflect.", "", "word " * 300]
 

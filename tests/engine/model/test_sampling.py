@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engine.model.sampling import sample_segment
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 
 def given() -> dict[str, torch.Tensor]:

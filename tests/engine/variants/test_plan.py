@@ -85,7 +85,7 @@ def test_scale_and_seed_are_everybodys() -> None:
 def test_no_memory_means_none() -> None:
     """ψ's key bias leaves it a weight of exactly zero, and no gradient: FramePack without SemanticPack."""
     from engine.model.dit import MemoryPackDiT
-    from tests.rigs import tiny
+    from tests.rigs.engine import tiny
 
     bias = PLAN.recipe("f1", Path()).config().memory.key_bias
     from dataclasses import replace

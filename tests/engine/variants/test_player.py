@@ -23,7 +23,7 @@ from engine.variants import player
 from engine.variants.played import played
 from engine.variants.player import Settings, actions, in_blocks, model_of
 from engine.world.attributes import ACTIONS
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 SETTINGS = Settings(steps=2, first_steps=3, context_noise=0.1)
 SEED = 5

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from engine.world.attributes import ACTIONS, FIELDS, VALUES
 from engine.world.episodes import CHANGE_FRAMES, Episodes, from_script, sample_episodes
-from tests.rigs.episodes import rows
+from tests.rigs.engine.episodes import rows
 
 IDLE, LEFT, RIGHT, JUMP = range(len(ACTIONS))
 

@@ -14,7 +14,7 @@ from engine.world.drawing.light import light
 from engine.world.drawing.places import BACKDROPS
 from engine.world.drawing.render import labels, render
 from engine.world.episodes import Episodes, from_script, sample_episodes
-from tests.rigs.episodes import rows
+from tests.rigs.engine.episodes import rows
 
 IDLE, LEFT, RIGHT, JUMP = range(len(ACTIONS))
 

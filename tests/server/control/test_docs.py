@@ -31,8 +31,8 @@ from server.control.mqtt.publisher import status_message
 from server.control.protocol import error_json, event_json, receipt_json
 from server.gateway.session import REMEMBERED_ANSWERS
 from server.http import services
-from server.http.session_routes import from_query
-from tests.rigs.control_fakes import segment_stats, session_info
+from server.http.routes.sessions import from_query
+from tests.rigs.control.gateway import segment_stats, session_info
 from tests.rigs.paths import ROOT
 
 TOPICS = topics.Topics()

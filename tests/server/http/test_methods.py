@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.rigs.server_rig import config, live
+from tests.rigs.server.server_rig import config, live
 
 GETS = ("/livez", "/readyz", "/healthz", "/metrics", "/v1/sessions", "/v1/sessions/main", "/")
 

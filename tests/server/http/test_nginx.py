@@ -13,11 +13,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.server import Subject, own_server
+from benchmarks.server.subject import Subject, own_server
 from clients.steer import connect
 from clients.target import Target
 from clients.whep import WhepViewer
-from tests.rigs.control_fakes import free_port
+from tests.rigs.control.network import free_port
 from tests.rigs.paths import ROOT
 from tests.rigs.skips import need
 

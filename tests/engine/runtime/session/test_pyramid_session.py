@@ -22,7 +22,7 @@ from engine.types import (
     Rewind,
     Weighted,
 )
-from tests.rigs.fakes import ManualClock, Rig
+from tests.rigs.engine.fakes import ManualClock, Rig
 
 SEGMENT_S = PYRAMID_SPEC.segment_s
 AHEAD = RuntimeConfig(max_sessions=4, lead_min_s=2.2 * SEGMENT_S, lead_max_s=4 * SEGMENT_S)

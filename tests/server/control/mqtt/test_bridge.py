@@ -15,16 +15,10 @@ from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.commands import BURST, RATE_HZ
 from server.control.mqtt.embedded.builtin import EmbeddedBroker
 from server.control.mqtt.service import open_mqtt
-from tests.rigs.control_fakes import (
-    FakeSteering,
-    Mosquitto,
-    Onlooker,
-    need_mosquitto,
-    need_mosquitto_pub,
-    onlooker,
-    segment_stats,
-    until,
-)
+from tests.rigs.control.gateway import FakeSteering, segment_stats
+from tests.rigs.control.mosquitto import Mosquitto, need_mosquitto, need_mosquitto_pub
+from tests.rigs.control.onlooker import Onlooker, onlooker
+from tests.rigs.waiting import until
 
 Bridged = tuple[FakeSteering, MqttBridge, Onlooker]
 

@@ -17,16 +17,10 @@ from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.discovery import HomeAssistant
 from server.control.mqtt.topics import Topics
 from server.control.protocol import event_json
-from tests.rigs.control_fakes import (
-    FakeSteering,
-    Mosquitto,
-    Onlooker,
-    need_mosquitto,
-    onlooker,
-    segment_stats,
-    session_info,
-    until,
-)
+from tests.rigs.control.gateway import FakeSteering, segment_stats, session_info
+from tests.rigs.control.mosquitto import Mosquitto, need_mosquitto
+from tests.rigs.control.onlooker import Onlooker, onlooker
+from tests.rigs.waiting import until
 
 # https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery and the page of each component, 2026-11
 ACTIONS = ("idle", "left", "right", "jump")

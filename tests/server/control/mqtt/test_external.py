@@ -13,18 +13,11 @@ from paho.mqtt.properties import Properties
 
 from server.control.mqtt import client as mqttclient
 from server.control.mqtt.bridge import MqttBridge
-from tests.rigs.control_fakes import (
-    FakeSteering,
-    Mosquitto,
-    Relay,
-    mosquitto_hash,
-    need_mosquitto,
-    onlooker,
-    segment_stats,
-    self_signed,
-    session_info,
-    until,
-)
+from tests.rigs.control.gateway import FakeSteering, segment_stats, session_info
+from tests.rigs.control.mosquitto import Mosquitto, mosquitto_hash, need_mosquitto
+from tests.rigs.control.network import Relay, self_signed
+from tests.rigs.control.onlooker import onlooker
+from tests.rigs.waiting import until
 
 
 @pytest.fixture
