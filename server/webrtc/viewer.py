@@ -22,7 +22,7 @@ from aiortc import (
 from aiortc.exceptions import InvalidStateError, OperationError
 
 from engine.errors import InvalidInput
-from server.config import IceServer
+from server.config import MIN_BITRATE_BPS, IceServer
 from server.control.base import Steering
 from server.control.datachannel import DataChannelControl
 from server.webrtc import bounds
@@ -48,9 +48,9 @@ class Seat:
     steering: Steering
     pts_of: Callable[[int], int | None]  # frame → its place on the media clock, where that is known
     may_steer: bool
-    rates: Sequence[int]  # of the session's rungs, the highest first
     token: str = ""  # by which the viewer came in; empty: by none
     client: str = ""  # its address; empty: unknown
+    rates: Sequence[int] = (MIN_BITRATE_BPS,)  # of the session's rungs, the highest first
 
 
 class Viewer:
