@@ -1,7 +1,7 @@
 """A WHEP viewer without a browser: receives one session's frames, receipts and figures, and sends controls.
 
-Speaks only the wire protocol; `view` and the benchmarks are built on it. Once there was a picture, it joins again
-by itself when the link was away. All callbacks run on the event loop.
+Speaks only the wire protocol; `view` and the benchmarks are built on it. Once there was a picture, it joins
+again by itself when the link was away. All callbacks run on the event loop.
 """
 
 from __future__ import annotations
