@@ -17,6 +17,7 @@ QUEUE_S, QUEUE_HIGH_S = 0.1, 0.3  # a standing queue; the higher one is too long
 QUEUE_CLEAR_S = 0.05
 DRAINING = 0.95  # a queue that is below this share of what it was gets shorter by itself
 KEPT_UP = 0.92  # of what is sent arrives on a link that keeps up
+REMB_FOLLOWS_S = 4.0  # a receiver's estimate takes this long to follow a rate that rose
 MARGIN = 0.85  # of the measured throughput is used
 GUESS = 0.7  # of the rate is carried by a link with a queue that does not tell its throughput
 LOSS_CAUSED = 0.15  # loss from here on may be caused by the rate
@@ -85,9 +86,14 @@ class RateControl:
                 return True
         elif queue_s > QUEUE_HIGH_S:
             return True
-        if link.remb_bps is not None and link.remb_bps < KEPT_UP * min(sent_bps, self.rates[self.rung]):
-            return not link.precise
+        if self._remb_low(link, sent_bps) and now_s - self._raised_s > REMB_FOLLOWS_S:
+            return True
         return link.sure_loss > max(LOSS_CAUSED, self._constant_loss + 0.1)
+
+    def _remb_low(self, link: Link, sent_bps: float) -> bool:
+        if link.precise or link.remb_bps is None:
+            return False
+        return link.remb_bps < KEPT_UP * min(sent_bps, self.rates[self.rung])
 
     @staticmethod
     def _kept_up(link: Link, sent_bps: float) -> bool:
