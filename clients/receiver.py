@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import aioice.ice
-from aiortc import RTCRtpReceiver
+import av
+from aiortc import RTCRtpReceiver, RTCRtpTransceiver
 from aiortc.jitterbuffer import JitterBuffer, JitterFrame
 from aiortc.rtp import RtpPacket
 
@@ -31,6 +32,16 @@ class EncodedFrame:
     payload_type: int
     rtp_timestamp: int
     data: bytes
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One decoded frame. `at_s` is its arrival (time.perf_counter), `rtp_timestamp` its time on the 90 kHz
+    clock."""
+
+    frame: av.VideoFrame
+    rtp_timestamp: int
+    at_s: float
 
 
 class TappedBuffer(JitterBuffer):
@@ -101,6 +112,14 @@ def tap(receiver: RTCRtpReceiver, on_frame: Callable[[EncodedFrame], None]) -> N
     if not isinstance(getattr(receiver, name, None), JitterBuffer):
         raise RuntimeError("this aiortc has no jitter buffer where 1.16 has it; install aiortc 1.16")
     setattr(receiver, name, TappedBuffer(on_frame))
+
+
+def prefer(transceiver: RTCRtpTransceiver, codecs: tuple[str, ...]) -> None:
+    """Offer these video codecs only, by name and in this order, with retransmission."""
+    known = RTCRtpReceiver.getCapabilities("video")
+    by_name = [(c.mimeType.split("/")[1].lower(), c) for c in (known.codecs if known else [])]
+    chosen = [c for name in codecs for found, c in by_name if found == name.lower()]
+    transceiver.setCodecPreferences(chosen + [c for found, c in by_name if found == "rtx"])
 
 
 def allow_loopback() -> None:

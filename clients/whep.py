@@ -12,38 +12,26 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 import av
-from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
 from clients.errors import Refused, ViewError
 from clients.pace import stalled
-from clients.receiver import EncodedFrame, allow_loopback, tap
+from clients.receiver import EncodedFrame, Picture, allow_loopback, prefer, tap
 from clients.signalling import leave, payload_names, post_offer
 from clients.target import Target
 
 HTTP_TIMEOUT_S = 15.0
 CODECS = ("H264", "VP8")
 LOST_S = 3.0  # without a word from the server, which answers a ping a second
-CHECK_S = 0.25
 QUICK_S, PATIENT_S = 1.2, 5.0  # an attempt to join again; every fourth one waits longer, for slow links
-PAUSE_S = 0.25
-GIVE_UP_S = 60.0
+PAUSE_S, GIVE_UP_S = 0.25, 60.0
 _CLOCK_RANGE = 1 << 32
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One decoded frame. `at_s` is its arrival (time.perf_counter), `rtp_timestamp` its time on the 90 kHz
-    clock."""
-
-    frame: av.VideoFrame
-    rtp_timestamp: int
-    at_s: float
 
 
 def _ignore(*_: Any) -> None: ...
@@ -136,10 +124,8 @@ class WhepViewer:
     async def opened(self, timeout_s: float = 10.0) -> None:
         """Wait for the control channel only. Raises ViewError."""
         if not await self._wait(self._opened, timeout_s):
-            name = self.target.session
-            raise ViewError(
-                f"connected to session {name!r}, but no control channel opened in {timeout_s:g} s"
-            )
+            what = f"no control channel opened in {timeout_s:g} s"
+            raise ViewError(f"connected to session {self.target.session!r}, but {what}")
 
     def send(self, control: dict[str, Any]) -> str:
         """Send a control over the data channel and return its id. Raises ViewError if the channel is
@@ -166,7 +152,7 @@ class WhepViewer:
     async def _watch(self) -> None:
         while not self.ended.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._broken.wait(), CHECK_S)
+                await asyncio.wait_for(self._broken.wait(), PAUSE_S)
             silent = self._opened.is_set() and time.perf_counter() - self.heard_s > LOST_S
             if self._broken.is_set() or (silent and self._first.is_set()):
                 await self._join_again()
@@ -233,11 +219,7 @@ class WhepViewer:
         allow_loopback()
         pc = self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         transceiver = pc.addTransceiver("video", direction="recvonly")
-        wanted = [c.lower() for c in self.codecs]
-        known = RTCRtpReceiver.getCapabilities("video")
-        by_name = [(c.mimeType.split("/")[1].lower(), c) for c in (known.codecs if known else [])]
-        chosen = [c for name in wanted for found, c in by_name if found == name]
-        transceiver.setCodecPreferences(chosen + [c for found, c in by_name if found == "rtx"])
+        prefer(transceiver, self.codecs)
         tap(transceiver.receiver, self._encoded)
         self._channel = channel = pc.createDataChannel("control")
         channel.on("open", self._open)
