@@ -36,6 +36,7 @@ from server.webrtc.media import Condition, MediaStream
 from server.webrtc.offer import Offer
 
 CHANNEL = "control"
+LINK_FIELDS = ("rung", "rungs", "kbps", "loss", "rtt_ms", "queue_ms", "copies", "why")
 OVERUSED = "overused"  # code of the message to a viewer that costs too much
 
 
@@ -212,17 +213,17 @@ class Viewer:
             self._control.send_clock(self.media.rtp.origin)
 
     def _send_condition(self) -> None:
-        if self._control is not None and self.media is not None:
-            now = self.media.condition
-            self._control.send_link(
-                {
-                    "rung": now.rung,
-                    "rungs": now.rungs,
-                    "kbps": now.bitrate_bps // 1000,
-                    "loss": round(now.loss, 3),
-                    "rtt_ms": None if now.rtt_s is None else round(1000 * now.rtt_s, 1),
-                    "queue_ms": None if now.queue_s is None else round(1000 * now.queue_s, 1),
-                    "copies": now.copies,
-                    "why": now.why,
-                }
-            )
+        if self._control is None or self.media is None:
+            return
+        now = self.media.condition
+        values = (
+            now.rung,
+            now.rungs,
+            now.bitrate_bps // 1000,
+            round(now.loss, 3),
+            None if now.rtt_s is None else round(1000 * now.rtt_s, 1),
+            None if now.queue_s is None else round(1000 * now.queue_s, 1),
+            now.copies,
+            now.why,
+        )
+        self._control.send_link(dict(zip(LINK_FIELDS, values, strict=True)))
