@@ -3,6 +3,7 @@
 ClientError
 ├── BadInput       an argument is wrong, or a file cannot be used; exit status 2
 ├── ViewError      there is no video, or the connection is lost
+│   └── Refused    the server won't have this viewer, and would not if asked again
 ├── RecordError    the video cannot be recorded
 └── SteerError     there is no way to a session (clients.steer.errors)
 """
@@ -17,6 +18,10 @@ class BadInput(ClientError):
 
 
 class ViewError(ClientError):
+    pass
+
+
+class Refused(ViewError):
     pass
 
 

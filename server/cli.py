@@ -24,6 +24,7 @@ COMMANDS = {
     "view": Subcommand("clients.view.command:main", "watch or record a running session"),
     "generate": Subcommand("engine.commands.generate:main", "make a video file without a server"),
     "replay": Subcommand("engine.commands.replay:main", "make a session's video again from its control log"),
+    "doctor": Subcommand("server.doctor.command:main", "check this machine and its network for serve"),
     "bench": Subcommand("benchmarks.cli:main", "measure latency and speed"),
     "export": Subcommand("export.cli:main", "turn a trained model into ONNX graphs and TensorRT engines"),
     "train": Subcommand("engine.commands.train:main", "train the model"),

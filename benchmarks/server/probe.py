@@ -10,7 +10,8 @@ from typing import Any
 from benchmarks.report import BenchError
 from benchmarks.server.subject import Subject
 from clients.http import http_client
-from clients.whep import Picture, WhepViewer
+from clients.receiver import Picture
+from clients.whep import WhepViewer
 
 PATIENCE_S = 15.0
 PROMPTS = (

@@ -25,11 +25,12 @@ from rich.text import Text
 from clients.command import OK, ClientParser, run
 from clients.errors import BadInput, ClientError, RecordError, ViewError
 from clients.pace import pace, stalled
+from clients.receiver import Picture
 from clients.target import Target
 from clients.view import moments
 from clients.view.record import Recorder, preferred_codecs
 from clients.view.steering import SentControls, add_arguments, asked
-from clients.whep import CODECS, Picture, WhepViewer
+from clients.whep import CODECS, WhepViewer
 
 EVERY_S = 0.25
 WINDOW_S = 5.0

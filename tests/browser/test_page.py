@@ -106,6 +106,15 @@ async def test_keys_in_the_prompt_box_are_text(browser: Browser, server: Subject
         assert await page.input_value("#prompt") == "wasd"
 
 
+async def test_the_panel_tells_how_the_viewers_network_does(browser: Browser, server: Subject) -> None:
+    async with opened(browser, server.target.base) as page:
+        await live(page)
+        await page.keyboard.press("i")
+        text = await reads(page, "#panel", "carries all: quality 4 of 4")
+        assert "up to 900 kbit/s" in text
+        assert "0 % lost" in text
+
+
 async def test_the_panel_shows_a_state_that_never_grows(browser: Browser, server: Subject) -> None:
     async with opened(browser, server.target.base) as page:
         await live(page)

@@ -119,7 +119,7 @@ async def test_candidates_have_a_total_and_a_rate() -> None:
 
 def seat(session: str = "s", token: str = "t", client: str = "9.9.9.9") -> Seat:
     fanout = Fanout(lambda viewers: None, lambda codec: None)
-    return Seat(session, fanout, FakeSteering(), lambda frame: None, False, [700_000], token, client)
+    return Seat(session, fanout, FakeSteering(), lambda frame: None, False, token, client)
 
 
 def test_no_token_session_or_address_takes_all_places() -> None:

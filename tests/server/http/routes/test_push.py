@@ -147,8 +147,8 @@ async def test_what_cannot_be_pushed_to_is_refused(body: dict[str, object], fiel
 
 async def test_to_push_needs_the_servers_key() -> None:
     """A session's own token would let anybody send requests from this machine."""
-    async with live(config(host="0.0.0.0", api_key="the-key")) as server:
-        key = {"Authorization": "Bearer the-key"}
+    async with live(config(host="0.0.0.0", api_key="the-servers-key")) as server:
+        key = {"Authorization": "Bearer the-servers-key"}
         mine = (await server.http.post("/v1/sessions", json={"prompt": "a dog"}, headers=key)).json()
         own = {"Authorization": f"Bearer {mine['token']}"}
         url = f"/v1/sessions/{mine['id']}/push"
