@@ -165,6 +165,7 @@ class ServerConfig:
     mqtt_options: MqttOptions = field(default_factory=MqttOptions)
     prompt: str = "a blue robot walks right through a sunny meadow"  # of the session `main`
     seed: int | None = None
+    root_path: str = ""  # below which a proxy shows the server, such as /video
     api_key: str | None = None  # None: made at the start, if others can reach the server
     origins: tuple[str, ...] = ()  # other sites whose pages may call; "*" is any
     ice_servers: tuple[IceServer, ...] = ()
@@ -179,10 +180,9 @@ class ServerConfig:
     session_idle_s: float = 900.0
     client_sessions: int = 16  # of one client at once; 0: no limit
     client_device_s: float = 0.0  # seconds of the device's time per minute for one client; 0: no limit
-    # shortest time between two snapshots of a session, from which it continues if its worker dies; 0: no
-    # snapshots, so sessions start again
+    # at least so long between two snapshots of a session, from which it goes on when its worker dies; 0: none
     snapshot_every_s: float = 0.4
-    spare: Literal["auto", "on", "off"] = "auto"  # a second, loaded worker; auto: if memory allows
+    spare: Literal["auto", "on", "off"] = "auto"  # a second worker, loaded; auto: if memory allows
     hang_limit_s: float = 30.0  # a worker whose device call takes longer is replaced
     restart_limit: int = 5  # worker restarts in a row before the server gives up
 

@@ -105,11 +105,11 @@ def read_manifest(path: Path | None) -> tuple[Path, dict[str, Any]]:
     try:
         data = json.loads(manifest.read_text())
         data["format"], dict(data["files"])
-    except (ValueError, KeyError, TypeError) as e:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as e:
         raise ModelFilesError(
             f"{manifest} is not a manifest ({type(e).__name__}: {e}); {again(folder)}", field="model"
         ) from e
-    assert isinstance(data, dict)
+    assert isinstance(data, dict)  # a list or a text has no such keys
     return folder, data
 
 
@@ -118,6 +118,15 @@ def open_artifact(path: Path | None, needs: Sequence[str] = NEEDED) -> Artifact:
 
     Raises ModelFilesError, which names the file and the fix."""
     folder, data = read_manifest(path)
+    try:
+        return _opened(folder, data, needs)
+    except (AttributeError, TypeError, ValueError, LookupError, OSError, OverflowError, RecursionError) as e:
+        raise ModelFilesError(
+            f"{folder / MANIFEST} is not a manifest ({type(e).__name__}: {e}); {again(folder)}", field="model"
+        ) from e
+
+
+def _opened(folder: Path, data: dict[str, Any], needs: Sequence[str]) -> Artifact:
     manifest = folder / MANIFEST
     version = data["format"]
     if version != FORMAT:
@@ -125,15 +134,10 @@ def open_artifact(path: Path | None, needs: Sequence[str] = NEEDED) -> Artifact:
         raise ModelFilesError(
             f"{manifest} has format {version}, this version reads {FORMAT}; {mend}", field="format"
         )
-    try:
-        spec, config = ModelSpec.from_json(data["spec"]), dict(data["config"])
-        files = dict(data["files"])
-        graphs = tuple(_graph(g) for g in data["graphs"])
-        tools, evidence = dict(data["tools"]), tuple(dict(e) for e in data["evidence"])
-    except (ValueError, KeyError, TypeError) as e:
-        raise ModelFilesError(
-            f"{manifest} is not a manifest ({type(e).__name__}: {e}); {again(folder)}", field="model"
-        ) from e
+    spec, config = ModelSpec.from_json(data["spec"]), dict(data["config"])
+    files = dict(data["files"])
+    graphs = tuple(_graph(g) for g in data["graphs"])
+    tools, evidence = dict(data["tools"]), tuple(dict(e) for e in data["evidence"])
     for name in needs:
         if name not in files:
             raise ModelFilesError(f"{manifest} does not list {name}; {again(folder)}", field="files")
@@ -187,7 +191,7 @@ def check_graph(folder: Path, spec: ModelSpec, files: Mapping[str, str], graph: 
                     field=graph.role,
                 )
     try:
-        pointed = locations((folder / graph.file).read_bytes())
+        pointed = locations((folder / graph.file).read_bytes(), functions=False)
     except ValueError as e:
         raise ModelFilesError(
             f"{folder / graph.file} is not an ONNX file: {e}; {again(folder)}", field=graph.file
@@ -211,6 +215,9 @@ def _graph(data: Mapping[str, Any]) -> Graph:
     names = {f.name for f in fields(Graph)}
     if set(data) != names:
         raise ValueError(f"a graph has {sorted(data)}, should have {sorted(names)}")
+    texts = all(isinstance(data[name], str) for name in ("role", "file", "precision"))
+    if not texts or not isinstance(data["inputs"], list) or not isinstance(data["outputs"], list):
+        raise ValueError("role, file and precision of a graph should be texts, inputs and outputs lists")
     return Graph(**data)
 
 

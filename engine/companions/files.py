@@ -1,4 +1,4 @@
-"""What FramePack's folder must hold: each part, where it comes from, under which licence.
+"""The parts of FramePack's folder: the files of each, their source and licence.
 
     DIR/config.json, DIR/model*.safetensors      the transformer, our names (converted)
     DIR/text_encoder/, DIR/tokenizer/            LLaMA and its tokenizer

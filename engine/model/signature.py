@@ -134,6 +134,7 @@ class ModelSpec:
 _OPTIONAL = {f.name for f in fields(ModelSpec) if f.default is not MISSING}
 
 
+MOST = 2**20  # of any count or size: beyond it, working out the shapes alone takes for ever
 _MAY_BE_ZERO = {
     "history",
     "text_dim",
@@ -155,7 +156,7 @@ def _fits(kind: str, value: object, least: int) -> bool:
     if kind == "bool":
         return isinstance(value, bool)
     if kind == "int":
-        return isinstance(value, int) and not isinstance(value, bool) and value >= least
+        return isinstance(value, int) and not isinstance(value, bool) and least <= value <= MOST
     if kind == "float":
         return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
     inner = kind.removeprefix("tuple[").removesuffix("]").split(", ")

@@ -37,11 +37,17 @@ class Spare:
         self._standby: Standby | None = None
         self._tasks = Tasks()
         self._busy = False
+        self._loading: asyncio.Event | None = None  # set when the one that loads is ready, or failed
 
     @property
     def waits(self) -> bool:
         """Whether one is ready to take over."""
         return self._standby is not None
+
+    @property
+    def comes(self) -> bool:
+        """Whether one is ready, or loads its model already: sooner there than one that starts now."""
+        return self._standby is not None or self._loading is not None
 
     def prepare(self, first: Worker) -> None:
         """Start one in a while, beside the worker that runs."""
@@ -49,26 +55,33 @@ class Spare:
             self._busy = True
             self._tasks.spawn(self._prepare(first, SETTLE_S), "start-spare")
 
-    def take(self) -> Standby | None:
-        """The spare, which is then no spare any more."""
+    async def take(self) -> Standby | None:
+        """The spare, once it is loaded; it is no spare any more then."""
+        if self._loading is not None:
+            await self._loading.wait()
         standby, self._standby = self._standby, None
         return standby
 
     async def close(self) -> None:
         await self._tasks.close()
-        if (standby := self.take()) is not None:
-            await standby.worker.close()
+        if self._standby is not None:
+            await self._standby.worker.close()
+            self._standby = None
 
     async def _prepare(self, first: Worker, after_s: float) -> None:
         try:
             await asyncio.sleep(after_s)
             if self._wanted is None and not memory_allows(first):
                 return
+            self._loading = asyncio.Event()
             await self._start()
         except PsistreamError as error:
             log.warning("no spare worker could be started: %s", error.message)
         finally:
             self._busy = False
+            if self._loading is not None:
+                self._loading.set()
+                self._loading = None
 
     async def _start(self) -> None:
         handle: list[Callable[[Event], None]] = []

@@ -119,7 +119,7 @@ class Supervisor:
 
     async def _take_spare(self) -> None:
         """Let the spare take over, if there is one."""
-        standby = self._spare.take()
+        standby = await self._spare.take()
         if standby is None:
             return
         old, self._number = self._worker, self._number + 1
@@ -180,7 +180,7 @@ class Supervisor:
 
     async def _restart(self) -> None:
         try:
-            if self._attempts < self._limit and self._spare.waits:
+            if self._attempts < self._limit and self._spare.comes:
                 self._attempts += 1
                 self._metrics.restarts.inc()
                 with contextlib.suppress(PsistreamError):  # of no use: start another one

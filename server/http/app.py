@@ -20,14 +20,16 @@ from server.config import ServerConfig
 from server.http.auth import KEY_NAME, Access
 from server.http.fairness import Fairness
 from server.http.guard import Guard
-from server.http.health_routes import health_routes
+from server.http.methods import Methods
+from server.http.prefix import Prefix
 from server.http.problems import on_disconnect, on_error
-from server.http.push_routes import push_routes
-from server.http.recording_routes import recording_routes
+from server.http.routes.health import health_routes
+from server.http.routes.push import push_routes
+from server.http.routes.recording import recording_routes
+from server.http.routes.sessions import session_routes
+from server.http.routes.snapshots import snapshot_routes
+from server.http.routes.whep import whep_routes
 from server.http.services import Services, running, worker_maker
-from server.http.session_routes import session_routes
-from server.http.snapshot_routes import snapshot_routes
-from server.http.whep_routes import whep_routes
 from server.version import VERSION
 from server.worker.base import MakeWorker
 
@@ -53,8 +55,10 @@ def create_app(config: ServerConfig, make_worker: MakeWorker | None = None) -> F
         session = services.gateway.sessions.by_token(token) if services else None
         return None if session is None else f"{session.id} {token == session.token}"
 
+    app.add_middleware(Methods)  # the innermost
     app.add_middleware(Fairness, known=known)
-    app.add_middleware(Guard, access=access)  # the outermost
+    app.add_middleware(Guard, access=access)
+    app.add_middleware(Prefix, root=config.root_path)  # the outermost
     app.add_exception_handler(PsistreamError, on_error)
     app.add_exception_handler(HTTPException, on_error)
     app.add_exception_handler(ClientDisconnect, on_disconnect)
@@ -65,6 +69,7 @@ def create_ops_app(services: Services) -> FastAPI:
     """Health and metrics alone, for a listener of their own (`--ops-port`)."""
     app = FastAPI(title="psistream ops", version=VERSION, openapi_url=None)
     app.include_router(health_routes(services))
+    app.add_middleware(Methods)
     app.add_exception_handler(HTTPException, on_error)
     return app
 

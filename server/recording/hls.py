@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from server.recording.mux import Fragments
-from server.recording.recent import CLOCK_RATE, Frame
 from server.webrtc.fanout import Fanout, Subscription
 from server.webrtc.packetize import Payloads
+from server.webrtc.recent import CLOCK_RATE, Frame
 
 SEGMENT_S = 2.0
 KEPT = 8  # segments; a player that is further behind starts again

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
@@ -16,8 +13,6 @@ from engine.backends.artifact import (
     EMBEDDINGS,
     TOKENIZER,
     WEIGHTS,
-    Graph,
-    described,
     open_artifact,
     write_manifest,
 )
@@ -25,55 +20,12 @@ from engine.backends.locations import locations
 from engine.backends.tokenizer import PromptTokenizer
 from engine.errors import ModelFilesError
 from engine.model.signature import signature
-from tests.rigs import tiny
+from tests.engine.backends.model_folder import GRAPH, edit, pointing_at, refused
+from tests.rigs.engine import tiny
 
 SPEC = tiny.world_model().spec(name="tiny", fps=16, steps=2, first_steps=3)
+
 DECODE = signature(SPEC)["decode"]
-GRAPH = Graph(
-    role="decode",
-    file="decode.onnx",
-    precision="fp32",
-    opset=23,
-    ir_version=10,
-    nodes=0,
-    operators={},
-    inputs=described(DECODE.inputs),
-    outputs=described(DECODE.outputs),
-)
-
-
-def pointing_at(location: str) -> bytes:
-    """A graph with one weight, outside it."""
-    tensor = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[1])
-    tensor.data_location = onnx.TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value=location)
-    tensor.external_data.add(key="length", value="4")
-    data: bytes = onnx.ModelProto(graph=onnx.GraphProto(initializer=[tensor])).SerializeToString()
-    return data
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """As an export leaves it, with other bytes in the large files."""
-    folder = tmp_path / "model"
-    tiny.write_text_files(folder)
-    (folder / WEIGHTS).write_bytes(bytes(1000) + b"weights")
-    (folder / "decode.onnx").write_bytes(pointing_at(WEIGHTS))
-    write_manifest(folder, SPEC, {"dit": {}}, [GRAPH], {"torch": "2.13.0"}, [{"level": "parity"}])
-    return folder
-
-
-def refused(folder: Path, match: str) -> ModelFilesError:
-    with pytest.raises(ModelFilesError, match=match) as e:
-        open_artifact(folder)
-    return e.value
-
-
-def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    manifest = folder / "manifest.json"
-    data = json.loads(manifest.read_text())
-    change(data)
-    manifest.write_text(json.dumps(data))
 
 
 def test_a_sound_folder_opens_with_all_that_its_manifest_says(folder: Path) -> None:
@@ -245,37 +197,23 @@ def test_weights_are_found_wherever_a_graph_may_hold_them(folder: Path) -> None:
     assert locations(model.SerializeToString()) == {"in an attribute", "in a branch", "in a function"}
 
 
-@pytest.mark.parametrize("key", ["format", "spec", "files", "graphs", "config", "tools", "evidence"])
-def test_a_manifest_that_lacks_a_part_is_no_manifest(folder: Path, key: str) -> None:
-    edit(folder, lambda data: data.pop(key))
-    assert (
-        refused(folder, rf"is not a manifest \(KeyError: '{key}'\); `psistream export onnx").field == "model"
-    )
+def with_default(name: str) -> bytes:
+    """A model with a function whose attribute defaults to weights in another file."""
+    tensor = onnx.ModelProto.FromString(pointing_at(name)).graph.initializer[0]
+    default = onnx.AttributeProto(name="w", type=onnx.AttributeProto.TENSOR, t=tensor)
+    function = onnx.FunctionProto(name="f", domain="d", attribute_proto=[default])
+    model = onnx.ModelProto.FromString(pointing_at("model.safetensors"))
+    model.functions.append(function)
+    data: bytes = model.SerializeToString()
+    return data
 
 
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", '"text"', '{"format": 1, "files": 3}', "\udcff", "null"]
-)
-def test_what_is_no_json_of_ours_is_no_manifest(folder: Path, text: str) -> None:
-    (folder / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    assert refused(folder, "is not a manifest").field == "model"
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda data: data["spec"].update(height="tall"),
-        lambda data: data["spec"].update(actions="idle"),
-        lambda data: data["spec"].update(history=[16, 2]),
-        lambda data: data["spec"].update(steps=0),
-        lambda data: data["spec"].update(fps=None),
-    ],
-)
-def test_a_spec_with_values_of_the_wrong_kind_is_refused(
-    folder: Path, change: Callable[[dict[str, Any]], object]
-) -> None:
-    edit(folder, change)
-    assert refused(folder, "spec").field == "spec"
+def test_a_folder_whose_graph_defines_functions_is_refused(folder: Path) -> None:
+    """A default of a function's attribute named a file outside the folder, and was read."""
+    assert locations(with_default("../secret")) >= {"../secret"}
+    (folder / "decode.onnx").write_bytes(with_default("../secret"))
+    write_manifest(folder, SPEC, {}, [GRAPH])
+    assert refused(folder, r"decode\.onnx is not an ONNX file: it defines functions").field == "decode.onnx"
 
 
 def test_prompts_become_lower_case_words_cut_to_length(folder: Path) -> None:

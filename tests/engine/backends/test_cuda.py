@@ -23,7 +23,7 @@ from engine.model.precision import low_roles, lowered
 from engine.model.signature import ModelSpec, Role, signature
 from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.state.state import SessionState
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 CPU = torch.device("cpu")
 SPEC = tiny.world_model().spec(name="tiny", fps=16, steps=2, first_steps=3)

@@ -22,7 +22,7 @@ from engine.model.wander.places import Places
 from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.segment.noise import gaussian
 from engine.runtime.state.state import SessionState
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 pytestmark = pytest.mark.timeout(600)  # the export is made in whichever test comes first
 

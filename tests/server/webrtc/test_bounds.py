@@ -13,9 +13,9 @@ from server.webrtc.bounds import LOOP_BURST_S, LOOP_SHARE, MAX_CANDIDATES, MAX_G
 from server.webrtc.fanout import Fanout
 from server.webrtc.shares import OverShare, check_shares
 from server.webrtc.viewer import Seat, Viewer
-from tests.rigs.control_fakes import FakeSteering
-from tests.rigs.fakes import ManualClock
-from tests.rigs.server_rig import SDP, Live, Watcher, config, live, until, watcher, watching
+from tests.rigs.control.gateway import FakeSteering
+from tests.rigs.engine.fakes import ManualClock
+from tests.rigs.server.server_rig import SDP, Live, Watcher, config, live, until, watcher, watching
 
 
 def viewer_of(server: Live, watcher: Watcher) -> Viewer:

@@ -17,7 +17,7 @@ from engine.world.attributes import (
 )
 from engine.world.attributes import COLOURS as COLOUR_NAMES
 from engine.world.motion import LATENT_PX
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 IDLE, LEFT, RIGHT, JUMP = range(len(ACTIONS))
 C = tiny.DIT

@@ -13,7 +13,7 @@ from engine.errors import Full
 from engine.runtime.device.admission import capacity, retry_after_s, row_s, taken, worthwhile
 from engine.runtime.device.scheduler import Stage
 from engine.types import Capacity, Pause, Resume, RuntimeEvent, SegmentReady
-from tests.rigs.fakes import TINY_SPEC, Rig
+from tests.rigs.engine.fakes import TINY_SPEC, Rig
 
 SEGMENT_S = TINY_SPEC.segment_s
 LIKES_BATCHES = {"denoise": (0.030, 0.005), "decode": (0.010, 0.005), "memorize": (0.005, 0.001)}

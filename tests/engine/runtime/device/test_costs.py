@@ -6,7 +6,7 @@ import pytest
 
 from engine.runtime.device.costs import Costs, Sample, between, learned
 from engine.runtime.device.scheduler import Stage
-from tests.rigs.fakes import ManualClock
+from tests.rigs.engine.fakes import ManualClock
 
 
 def test_a_first_call_that_sets_the_library_up_is_forgotten() -> None:

@@ -21,7 +21,7 @@ from engine.training.recipe import Data, Phase
 from engine.video import Mp4Writer
 from engine.world.drawing.render import render
 from engine.world.episodes import sample_episodes
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 SCREEN = Screen(160, 96, 16)
 LENGTH = 4  # latent frames of a piece

@@ -16,7 +16,7 @@ from engine.training.data.latents import Pool
 from engine.training.data.walk import RunningPlaces, Walk, walk_of
 from engine.training.data.windows import Windows
 from engine.world.attributes import ACTIONS
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 IDLE, LEFT, RIGHT, JUMP = range(len(ACTIONS))
 C: ModelConfig = tiny.DIT

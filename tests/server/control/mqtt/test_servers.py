@@ -20,16 +20,11 @@ from engine.types import Pause, Prompt
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.node import default_node
 from server.control.mqtt.topics import Topics
-from tests.rigs.control_fakes import (
-    FakeSteering,
-    Mosquitto,
-    Onlooker,
-    Relay,
-    need_mosquitto,
-    need_mosquitto_pub,
-    onlooker,
-    until,
-)
+from tests.rigs.control.gateway import FakeSteering
+from tests.rigs.control.mosquitto import Mosquitto, need_mosquitto, need_mosquitto_pub
+from tests.rigs.control.network import Relay
+from tests.rigs.control.onlooker import Onlooker, onlooker
+from tests.rigs.waiting import until
 
 NODES = ("anna", "ben", "zoe")
 
