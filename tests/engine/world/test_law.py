@@ -57,7 +57,8 @@ def cells(action: int) -> Tensor:
     actions = torch.full(script.shape[:2], action)
     x = to_unit(render(from_script(script, actions, torch.arange(len(script)) + 40)))
     x = x.unflatten(4, (-1, CELL_PX)).unflatten(3, (-1, CELL_PX)).unflatten(1, (-1, FRAMES_PER_LATENT))
-    return x.permute(0, 1, 2, 3, 5, 7, 4, 6).flatten(2, 5)
+    cell: Tensor = x.permute(0, 1, 2, 3, 5, 7, 4, 6)
+    return cell.flatten(2, 5)
 
 
 @pytest.mark.parametrize(("action", "way"), [(LEFT, -1), (RIGHT, 1)])
