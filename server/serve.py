@@ -26,6 +26,7 @@ from engine.errors import InvalidInput, Unavailable
 from server.config import IceServer, MediaConfig, Placement, ServerConfig, WorkerConfig, parse_ports
 from server.control.mqtt import arguments as mqtt
 from server.http.prefix import checked_prefix
+from server.log_format import formatter
 from server.logs import FloodFilter
 from server.tasks import Tasks
 
@@ -124,6 +125,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="[HOST:]PORT",
         help="serve health and metrics here, whatever happens on the other port (default host: 127.0.0.1)",
     )
+    add("--log-format", choices=("text", "json"), default="text", help="of the log, on standard error")
     add("--log-level", choices=("debug", "info", "warning", "error"), default="warning")
     return p
 
@@ -182,10 +184,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(args: argparse.Namespace) -> int:
     level = args.log_level.upper()
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=level)
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk, must not stop the server
     for handler in logging.getLogger().handlers:
         handler.addFilter(FloodFilter())
+        handler.setFormatter(formatter(args.log_format))
     if level not in ("DEBUG", "INFO"):
         for name in QUIET:
             logging.getLogger(name).setLevel("ERROR")
