@@ -33,8 +33,8 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One object per line: time (UTC, RFC 3339), level, logger, message, pid, and where there are any, session
-    and traceback."""
+    """One object per line: time (UTC, RFC 3339), level, logger, message and pid; where there are any, also
+    the session and a traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         message = without_secrets(record.getMessage())

@@ -25,13 +25,14 @@ from engine.config import RuntimeConfig
 from engine.errors import InvalidInput, Unavailable
 from server.config import IceServer, MediaConfig, Placement, ServerConfig, WorkerConfig, parse_ports
 from server.control.mqtt import arguments as mqtt
-from server.http.prefix import checked_prefix
+from server.greeting import greeting
+from server.http.edge.prefix import checked_prefix
 from server.log_format import formatter
 from server.logs import FloodFilter
 from server.tasks import Tasks
 
 if TYPE_CHECKING:
-    from server.http.services import Services
+    pass
 
 KEY_VARIABLE = "PSISTREAM_API_KEY"
 WHIP_VARIABLE = "PSISTREAM_WHIP_TOKEN"
@@ -289,19 +290,3 @@ def stopping(server: object) -> Iterator[None]:
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
-
-
-def greeting(services: Services, port: int) -> str:
-    """What to click, and at most two lines about other ways in."""
-    config, access = services.config, services.access
-    host = "localhost" if config.loopback or config.host in ("0.0.0.0", "::") else config.host
-    main = services.gateway.session("main")
-    where = f"http://{host}:{port}" + (f"/#token={main.token}" if main.token else "")
-    lines = [f"psistream is live at {where}"]
-    if access.api_key is not None and config.api_key is None:
-        lines.append(f"  to open your own sessions: Authorization: Bearer {access.api_key}")
-    if services.mqtt is not None:
-        lines.append(f"  {services.mqtt.greeting}")
-    other = "" if port == defaults.port else f" {where}"
-    lines.append(f"  steer from another terminal: psistream play{other}")
-    return "\n".join(lines[:3])
