@@ -1,0 +1,26 @@
+"""The contracts as files, the same whatever is installed or running."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any, cast
+
+from server.config import ServerConfig
+from server.contracts.asyncapi import asyncapi
+from server.contracts.openapi import openapi
+from server.http.app import routers_of
+from server.http.services import Services
+
+
+def documents() -> dict[str, str]:
+    """Text by the name of its file."""
+    services = cast(Services, SimpleNamespace(config=ServerConfig()))
+    made = {"openapi.json": openapi(routers_of(services)), "asyncapi.json": asyncapi()}
+    return {name: as_text(document) for name, document in made.items()}
+
+
+def as_text(document: dict[str, Any]) -> str:
+    """Without the version, which changes with every installation."""
+    fixed = {**document, "info": {**document["info"], "version": "1"}}
+    return json.dumps(fixed, indent=1, ensure_ascii=False) + "\n"
