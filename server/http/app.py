@@ -17,13 +17,13 @@ from starlette.staticfiles import StaticFiles
 
 from engine.errors import PsistreamError
 from server.config import ServerConfig
-from server.contracts.routes import contract_routes
 from server.http.auth import KEY_NAME, Access
 from server.http.edge.methods import Methods
 from server.http.edge.prefix import Prefix
 from server.http.fairness import Fairness
 from server.http.guard import Guard
 from server.http.problems import on_disconnect, on_error
+from server.http.routes.contracts import contract_routes
 from server.http.routes.health import health_routes
 from server.http.routes.push import push_routes
 from server.http.routes.recording import recording_routes

@@ -11,10 +11,10 @@ from openapi_spec_validator import validate
 
 from engine.types import Receipt, SessionClosed
 from engine.wire.strict_json import dump
-from server.contracts.documents import documents
 from server.control.mqtt.publisher import status_message
 from server.control.mqtt.topics import Topics
 from server.control.protocol import event_json, receipt_json
+from server.http.documents import documents
 from tests.rigs.control.gateway import segment_stats, session_info
 from tests.rigs.paths import ROOT
 from tests.rigs.server.server_rig import live
@@ -29,7 +29,7 @@ def kept(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["openapi.json", "asyncapi.json"])
 def test_the_files_are_those_of_the_code(name: str) -> None:
-    """`python -m server.contracts docs` writes them again."""
+    """`python -m server.http.documents docs` writes them again."""
     assert (DOCS / name).read_text(encoding="utf-8") == documents()[name]
 
 

@@ -1,8 +1,10 @@
-"""The contracts as files, the same whatever is installed or running."""
+"""The API's contracts as files: `python -m server.http.documents docs` writes openapi.json and asyncapi.json."""
 
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -24,3 +26,12 @@ def as_text(document: dict[str, Any]) -> str:
     """Without the version, which changes with every installation."""
     fixed = {**document, "info": {**document["info"], "version": "1"}}
     return json.dumps(fixed, indent=1, ensure_ascii=False) + "\n"
+
+
+def main(folder: str) -> None:
+    for name, text in documents().items():
+        (Path(folder) / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
