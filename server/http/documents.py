@@ -1,4 +1,4 @@
-"""The API's contracts as files: `python -m server.http.documents docs` writes openapi.json and asyncapi.json."""
+"""The API's contracts as files. `python -m server.http.documents docs` writes openapi.json and asyncapi.json."""
 
 from __future__ import annotations
 
