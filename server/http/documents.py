@@ -1,4 +1,4 @@
-"""The API's contracts as files. `python -m server.http.documents docs` writes openapi.json and asyncapi.json."""
+"""The contracts of the API as files: `python -m server.http.documents docs` writes them into that folder."""
 
 from __future__ import annotations
 
