@@ -20,7 +20,7 @@ import av
 from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
-from clients.errors import Refused, ViewError
+from clients.errors import ViewError, ViewRefused
 from clients.feedback import Feedback, with_feedback
 from clients.pace import stalled
 from clients.receiver import EncodedFrame, Picture, allow_loopback, prefer, tap
@@ -169,7 +169,7 @@ class WhepViewer:
             try:
                 await self._connect(PATIENT_S if attempt % 4 == 0 else QUICK_S)
                 await asyncio.wait_for(self._opened.wait(), PATIENT_S)
-            except Refused as error:
+            except ViewRefused as error:
                 self._end(str(error))
             except (ViewError, TimeoutError):
                 await asyncio.sleep(PAUSE_S)
