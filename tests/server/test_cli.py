@@ -17,6 +17,7 @@ import pytest
 from engine.errors import InvalidInput, Unavailable
 from server import cli, serve
 from server.config import IceServer, ServerConfig
+from server.greeting import greeting
 from tests.rigs.paths import ROOT
 from tests.rigs.server_rig import config, live
 
