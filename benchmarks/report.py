@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import one_line
+from clients.command import OutputConsole
 from engine.commands.runner import naming
 from engine.errors import PsistreamError
 
@@ -73,7 +73,7 @@ class BenchReport:
     def show(self, json_path: Path | None = None) -> None:
         """Print the table, then the JSON on the last line; also write the JSON to `json_path`. Raises
         OSError."""
-        console = Console()
+        console = OutputConsole()
         console.print(f"[bold]psistream bench {self.name}[/bold]")
         console.print(one_line(self.machine), style="dim", highlight=False)
         console.print(", ".join(f"{k} {v}" for k, v in self.settings.items()), style="dim", highlight=False)

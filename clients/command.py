@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from rich.console import Console
+
 from clients.errors import BadInput, ClientError
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -25,6 +27,13 @@ class ClientParser(argparse.ArgumentParser):
 
     def print_help(self, file: Any = None) -> None:
         (file or sys.stdout).write(self.format_help())  # argparse's own ignores errors, even a full disk
+
+
+class OutputConsole(Console):
+    """Where the reader is gone, as in `psistream view | head`, rich would end the process with status 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 def run(command: str, body: Callable[[], int]) -> int:

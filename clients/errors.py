@@ -21,7 +21,7 @@ class ViewError(ClientError):
     pass
 
 
-class Refused(ViewError):
+class ViewRefused(ViewError):
     pass
 
 

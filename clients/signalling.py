@@ -7,7 +7,7 @@ from urllib.parse import urljoin
 
 import httpx
 
-from clients.errors import Refused, ViewError
+from clients.errors import ViewError, ViewRefused
 from clients.http import ProxyUnusable, http_client
 from clients.refusal import refusal
 from clients.target import Target
@@ -24,13 +24,13 @@ async def post_offer(target: Target, offer: str, timeout_s: float) -> tuple[str,
         async with http_client(base, timeout_s) as http:
             response = await http.post(f"{target.path}/whep", content=offer, headers=headers)
     except ProxyUnusable as error:
-        raise Refused(str(error)) from None
+        raise ViewRefused(str(error)) from None
     except httpx.TimeoutException as error:
         raise ViewError(f"{base} did not answer in {timeout_s:g} s") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ViewError(f"cannot reach {base}: is `psistream serve` running there? ({error})") from error
     if response.status_code != 201:
-        kind = Refused if response.status_code in FINAL else ViewError
+        kind = ViewRefused if response.status_code in FINAL else ViewError
         raise kind(refusal(response, target.base, target.session))
     location = response.headers.get("location")
     return response.text, urljoin(str(response.url), location) if location else None

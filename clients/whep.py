@@ -20,7 +20,8 @@ import av
 from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
-from clients.errors import Refused, ViewError
+from clients.errors import ViewError, ViewRefused
+from clients.feedback import Feedback, with_feedback
 from clients.pace import stalled
 from clients.receiver import EncodedFrame, Picture, allow_loopback, prefer, tap
 from clients.signalling import leave, payload_names, post_offer
@@ -51,7 +52,6 @@ class WhepViewer:
         self.rtt_s: float | None = None
         self.stalled = False  # the server has said why there is no new picture
         self.heard_s = 0.0  # when the server last sent anything; it answers one ping per second
-        self.rejoins = 0
         self.ended = asyncio.Event()
         self.end_reason = ""
         self._clock_offset: int | None = None
@@ -124,8 +124,7 @@ class WhepViewer:
     async def opened(self, timeout_s: float = 10.0) -> None:
         """Wait for the control channel only. Raises ViewError."""
         if not await self._wait(self._opened, timeout_s):
-            what = f"no control channel opened in {timeout_s:g} s"
-            raise ViewError(f"connected to session {self.target.session!r}, but {what}")
+            raise ViewError(f"no control channel to {self.target.session!r} opened in {timeout_s:g} s")
 
     def send(self, control: dict[str, Any]) -> str:
         """Send a control over the data channel and return its id. Raises ViewError if the channel is
@@ -170,12 +169,11 @@ class WhepViewer:
             try:
                 await self._connect(PATIENT_S if attempt % 4 == 0 else QUICK_S)
                 await asyncio.wait_for(self._opened.wait(), PATIENT_S)
-            except Refused as error:
+            except ViewRefused as error:
                 self._end(str(error))
             except (ViewError, TimeoutError):
                 await asyncio.sleep(PAUSE_S)
             else:
-                self.rejoins += 1
                 if left is not None:
                     await leave(self.target, left)
                 return
@@ -221,6 +219,7 @@ class WhepViewer:
         transceiver = pc.addTransceiver("video", direction="recvonly")
         prefer(transceiver, self.codecs)
         tap(transceiver.receiver, self._encoded)
+        self._start(Feedback(transceiver.receiver).run(), "feedback")
         self._channel = channel = pc.createDataChannel("control")
         channel.on("open", self._open)
         channel.on("message", self._message)
@@ -228,7 +227,8 @@ class WhepViewer:
         pc.on("connectionstatechange", lambda: self._state(pc))
         pc.on("track", lambda track: self._start(self._play(pc, track), "play"))
         await pc.setLocalDescription(await pc.createOffer())
-        answer, self._resource = await post_offer(self.target, pc.localDescription.sdp, timeout_s)
+        offer = with_feedback(pc.localDescription.sdp)
+        answer, self._resource = await post_offer(self.target, offer, timeout_s)
         self._names = payload_names(answer)
         await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
 

@@ -13,7 +13,7 @@ from engine.config import RuntimeConfig
 from engine.errors import InvalidInput
 from server.config import IceServer, MediaConfig, Placement, ServerConfig, WorkerConfig, parse_ports
 from server.control.mqtt import arguments as mqtt
-from server.http.prefix import checked_prefix
+from server.http.edge.prefix import checked_prefix
 
 if TYPE_CHECKING:
     pass
@@ -109,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="[HOST:]PORT",
         help="serve health and metrics here, whatever happens on the other port (default host: 127.0.0.1)",
     )
+    add("--log-format", choices=("text", "json"), default="text", help="format of the log, on standard error")
     add("--log-level", choices=("debug", "info", "warning", "error"), default="warning")
     return p
 

@@ -15,17 +15,15 @@ import resource
 import signal
 import socket
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from engine.commands.runner import OK, run
 from engine.errors import Unavailable
-from server.arguments import defaults, parser, settings
+from server.arguments import parser, settings
 from server.config import ServerConfig
+from server.greeting import greeting
+from server.log_format import formatter
 from server.logs import FloodFilter
 from server.tasks import Tasks
-
-if TYPE_CHECKING:
-    from server.http.services import Services
 
 QUIET = ("aiortc", "aioice", "amqtt", "aiomqtt", "uvicorn", "transitions", "libav")
 
@@ -36,10 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(args: argparse.Namespace) -> int:
     level = args.log_level.upper()
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=level)
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk, must not stop the server
     for handler in logging.getLogger().handlers:
         handler.addFilter(FloodFilter())
+        handler.setFormatter(formatter(args.log_format))
     if level not in ("DEBUG", "INFO"):
         for name in QUIET:
             logging.getLogger(name).setLevel("ERROR")
@@ -140,19 +139,3 @@ def stopping(server: object) -> Iterator[None]:
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
-
-
-def greeting(services: Services, port: int) -> str:
-    """What to click, and at most two lines about other ways in."""
-    config, access = services.config, services.access
-    host = "localhost" if config.loopback or config.host in ("0.0.0.0", "::") else config.host
-    main = services.gateway.session("main")
-    where = f"http://{host}:{port}" + (f"/#token={main.token}" if main.token else "")
-    lines = [f"psistream is live at {where}"]
-    if access.api_key is not None and config.api_key is None:
-        lines.append(f"  to open your own sessions: Authorization: Bearer {access.api_key}")
-    if services.mqtt is not None:
-        lines.append(f"  {services.mqtt.greeting}")
-    other = "" if port == defaults.port else f" {where}"
-    lines.append(f"  steer from another terminal: psistream play{other}")
-    return "\n".join(lines[:3])

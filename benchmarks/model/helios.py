@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.machine import description
-from benchmarks.model.random_weights import Device, here, random_module
+from benchmarks.model.random_weights import TorchDevice, here, random_module
 from benchmarks.report import BenchReport
 from engine.companions.helios.taew import ChunkDecoder
 from engine.companions.helios.vae import WanVae
@@ -63,7 +63,9 @@ def measure(mode: Mode, *, height: int, width: int, batches: Sequence[int], n: i
     return report
 
 
-def run(c: HeliosConfig, on: Device, mode: Mode, batches: Sequence[int], n: int, report: BenchReport) -> None:
+def run(
+    c: HeliosConfig, on: TorchDevice, mode: Mode, batches: Sequence[int], n: int, report: BenchReport
+) -> None:
     report.settings |= {"device": on.name, "dtype": str(on.dtype).removeprefix("torch."), "n": n}
     ceiling = on.matmul_tflops(MATMUL[mode], n)
     report.singles["this device's matrix products"] = (round(ceiling, 3), "TFLOP/s")
@@ -98,7 +100,7 @@ def run(c: HeliosConfig, on: Device, mode: Mode, batches: Sequence[int], n: int,
 
 def count(c: HeliosConfig, batches: Sequence[int], report: BenchReport) -> None:
     """Every stage and both decoders on fake tensors: shapes, arithmetic, bytes of weights."""
-    on = Device(here().device, torch.bfloat16)
+    on = TorchDevice(here().device, torch.bfloat16)
     rows: list[dict[str, Any]] = []
     started_s = time.perf_counter()
     with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
@@ -127,13 +129,13 @@ def shape(tensor: Tensor) -> str:
 # ---- what runs ----
 
 
-def transformer(c: HeliosConfig, on: Device) -> HeliosTransformer:
+def transformer(c: HeliosConfig, on: TorchDevice) -> HeliosTransformer:
     return random_module(
         lambda: HeliosTransformer(c), on, lambda name: torch.float32 if is_exact(name) else on.dtype
     )
 
 
-def call_inputs(c: HeliosConfig, stage: int, on: Device, batch: int) -> dict[str, Tensor]:
+def call_inputs(c: HeliosConfig, stage: int, on: TorchDevice, batch: int) -> dict[str, Tensor]:
     def some(*shape: int) -> Tensor:
         return torch.randn(batch, *shape, device=on.device, dtype=on.dtype)
 
@@ -147,7 +149,7 @@ def call_inputs(c: HeliosConfig, stage: int, on: Device, batch: int) -> dict[str
     }
 
 
-def decoders_of(on: Device, mode: Mode) -> Iterator[tuple[str, nn.Module]]:
+def decoders_of(on: TorchDevice, mode: Mode) -> Iterator[tuple[str, nn.Module]]:
     """One after the other, so that only one is on the device. The autoencoder in fp32, as in public."""
     half = torch.float16 if on.device.type == "cuda" else torch.float32
     widths = TAEW_WIDTHS if mode != "tiny" else (16, 12, 8, 8)
@@ -160,7 +162,7 @@ def decoders_of(on: Device, mode: Mode) -> Iterator[tuple[str, nn.Module]]:
     )
 
 
-def some_latents(c: HeliosConfig, on: Device, batch: int) -> Tensor:
+def some_latents(c: HeliosConfig, on: TorchDevice, batch: int) -> Tensor:
     return torch.randn(batch, c.segment, c.channels, c.latent_height, c.latent_width, device=on.device)
 
 

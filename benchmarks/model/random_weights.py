@@ -17,7 +17,7 @@ from benchmarks.report import percentile
 M = TypeVar("M", bound=nn.Module)
 
 
-class Device(NamedTuple):
+class TorchDevice(NamedTuple):
     device: torch.device
     dtype: torch.dtype  # of large networks' weights there
 
@@ -41,13 +41,13 @@ class Device(NamedTuple):
         return 2 * side**3 / self.median_ms(partial(torch.matmul, a, b), n) / 1e9
 
 
-def here() -> Device:
+def here() -> TorchDevice:
     if torch.cuda.is_available():
-        return Device(torch.device("cuda"), torch.bfloat16)
-    return Device(torch.device("cpu"), torch.float32)
+        return TorchDevice(torch.device("cuda"), torch.bfloat16)
+    return TorchDevice(torch.device("cpu"), torch.float32)
 
 
-def random_module(build: Callable[[], M], on: Device, kind: Callable[[str], torch.dtype]) -> M:
+def random_module(build: Callable[[], M], on: TorchDevice, kind: Callable[[str], torch.dtype]) -> M:
     """Tensor by tensor on the device itself: no second copy and no fp32 of it ever exist. `kind` gives each
     parameter's type by its name; buffers are fp32, and random as well."""
     with unset_fake_temporarily(), torch.device("meta"):

@@ -39,15 +39,15 @@ async def measure(subject: Subject, n: int, joins: int, warm_up_s: float) -> Ben
         await viewer.ready(PATIENCE_S)
         await asyncio.sleep(warm_up_s)
         probe.forget()
+        actions = (await model_of(subject))["actions"]
         controls: dict[str, list[dict[str, Any]]] = {
             "prompt to photon, blend": [_prompt(i, "recondition") for i in range(n)],
             "prompt to photon, blend now": [_prompt(i, "recondition", "now") for i in range(n)],
             "prompt to photon, new scene": [_prompt(i, "cut") for i in range(n)],
             "prompt to photon, new scene now": [_prompt(i, "cut", "now") for i in range(n)],
-            "action to photon": [{"type": "action", "action": ("left", "right")[i % 2]} for i in range(n)],
         }
-        if "left" not in (await model_of(subject))["actions"]:
-            del controls["action to photon"]
+        if actions:
+            controls["action to photon"] = [_action(i, actions) for i in range(n)]
         for name, list_ in controls.items():
             seen, made, turn = [], [], []
             for control in list_:
@@ -62,7 +62,8 @@ async def measure(subject: Subject, n: int, joins: int, warm_up_s: float) -> Ben
             series[name] = seen
             series[f"  {name}: until made"] = made
             series[f"  {name}: until shown"] = turn
-        viewer.send({"type": "action", "action": None})
+        if actions:
+            viewer.send({"type": "action", "action": None})
         series["receipt of a control"] = receipts
         series["time to first frame"] = first
         series["frame interval"] = [1000 * (b - a) for a, b in pairwise(probe.arrivals)]
@@ -80,6 +81,11 @@ async def measure(subject: Subject, n: int, joins: int, warm_up_s: float) -> Ben
 
 def _prompt(i: int, how: str, when: str = "next") -> dict[str, Any]:
     return {"type": "prompt", "text": PROMPTS[i % len(PROMPTS)], "how": how, "when": when}
+
+
+def _action(i: int, actions: Sequence[str]) -> dict[str, Any]:
+    """Another action each time, or letting go of the only one."""
+    return {"type": "action", "action": [*actions, None][i % max(2, len(actions))]}
 
 
 def _singles(

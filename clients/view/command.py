@@ -22,7 +22,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from clients.command import OK, ClientParser, run
+from clients.command import OK, ClientParser, OutputConsole, run
 from clients.errors import BadInput, ClientError, RecordError, ViewError
 from clients.pace import pace, stalled
 from clients.receiver import Picture
@@ -263,7 +263,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(args: argparse.Namespace) -> int:
-    console = Console()
+    console = OutputConsole()
     if args.seconds is not None and not (0 < args.seconds < math.inf):
         raise BadInput("--seconds must be more than 0")
     if args.fork is not None and not 0 <= args.fork <= 3600:

@@ -70,10 +70,10 @@ def find_footage(recipe: Recipe, args: argparse.Namespace) -> Footage | None:
         return None
     from engine.model.wander.autoencoder import FRAMES
     from engine.training.data.footage import Footage
-    from engine.training.data.videos import Screen
+    from engine.training.data.videos import FrameFormat
 
     c, data = recipe.config(), recipe.data
-    screen = Screen(8 * c.latent_width, 8 * c.latent_height, data.fps)
+    screen = FrameFormat(8 * c.latent_width, 8 * c.latent_height, data.fps)
     cache = args.latents or args.run / "latents"
     return Footage(Path(data.videos), screen, least=FRAMES * data.length, cache=cache)
 

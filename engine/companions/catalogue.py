@@ -16,7 +16,7 @@ from engine.errors import InvalidInput, ModelFilesError
 
 
 @dataclass(frozen=True)
-class Part:
+class CompanionPart:
     """`files` are paths below the folder; `*` matches anything, `|` separates alternatives; all are
     needed."""
 
@@ -35,7 +35,7 @@ class Catalogue:
     """All parts that `model` needs, by name. The name is also the part's folder, if it has one."""
 
     model: str
-    parts: Mapping[str, Part]
+    parts: Mapping[str, CompanionPart]
 
     def require(self, folder: Path, *parts: str) -> None:
         """Check that `folder` holds all files of these parts; without `parts`, of all parts.

@@ -43,7 +43,7 @@ class Text(Protocol):
     def __call__(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
 
 
-class Image(Protocol):
+class ImageEncoder(Protocol):
     """SigLIP."""
 
     tokens: int
@@ -69,7 +69,7 @@ class Decoder(Protocol):
 @dataclass(frozen=True)
 class Companions:
     text: Text
-    image: Image
+    image: ImageEncoder
     encoder: Encoder
     decoder: Decoder
 

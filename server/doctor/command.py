@@ -11,11 +11,11 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 
 from engine.errors import InvalidInput
+from server.arguments import parser as serve_parser
+from server.arguments import settings
 from server.config import ServerConfig
 from server.doctor import machine, network
 from server.doctor.findings import Finding, as_json, bad, in_colour, lines
-from server.serve import parser as serve_parser
-from server.serve import settings
 
 PICTURE = (320, 192, 16)  # of the built-in world, as it is encoded
 

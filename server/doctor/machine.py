@@ -18,7 +18,7 @@ from engine.backends.registry import load_backend
 from engine.errors import PsistreamError
 from server.config import ServerConfig
 from server.doctor.findings import Finding, bad, good, note
-from server.worker.encoder import CODECS, Encoder, ToYuv
+from server.worker.encoder import CODECS, ToYuv, VideoEncoder
 
 LIBRARIES = ("aiortc", "aioice", "av", "onnxruntime", "fastapi", "uvicorn", "aiomqtt", "numpy")
 PINNED = {"aiortc": "1.16", "aioice": "0.13"}  # whose private parts are used: see server/webrtc/adapter
@@ -54,7 +54,7 @@ def encoders(width: int, height: int, fps: int) -> Iterator[Finding]:
     dice = np.random.default_rng(1)
     picture = dice.integers(0, 255, (height, width + FRAMES, 3), np.uint8)
     for codec in CODECS:
-        to_yuv, encoder = ToYuv(1), Encoder(codec, width, height, fps, 1_000_000)
+        to_yuv, encoder = ToYuv(1), VideoEncoder(codec, width, height, fps, 1_000_000)
         started_s = time.thread_time()
         for i in range(FRAMES):
             frame = to_yuv(np.ascontiguousarray(picture[:, i : i + width]))

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
@@ -18,11 +18,12 @@ from starlette.staticfiles import StaticFiles
 from engine.errors import PsistreamError
 from server.config import ServerConfig
 from server.http.auth import KEY_NAME, Access
+from server.http.edge.methods import Methods
+from server.http.edge.prefix import Prefix
 from server.http.fairness import Fairness
 from server.http.guard import Guard
-from server.http.methods import Methods
-from server.http.prefix import Prefix
 from server.http.problems import on_disconnect, on_error
+from server.http.routes.contracts import contract_routes
 from server.http.routes.health import health_routes
 from server.http.routes.push import push_routes
 from server.http.routes.recording import recording_routes
@@ -75,12 +76,20 @@ def create_ops_app(services: Services) -> FastAPI:
 
 
 def add_routes(app: FastAPI, services: Services) -> None:
-    for routes in (session_routes, snapshot_routes, whep_routes, push_routes, recording_routes):
-        app.include_router(routes(services))
-    app.include_router(health_routes(services, metrics=services.config.ops_port is None))
+    routers = routers_of(services)
+    for router in routers:
+        app.include_router(router)
+    app.include_router(contract_routes(routers))
     page = web_folder()
     if page.is_dir():
         app.mount("/", StaticFiles(directory=page, html=True), name="page")
+
+
+def routers_of(services: Services) -> list[APIRouter]:
+    """Everything that docs/openapi.json tells of."""
+    kinds = (session_routes, snapshot_routes, whep_routes, push_routes, recording_routes)
+    health = health_routes(services, metrics=services.config.ops_port is None)
+    return [*(routes(services) for routes in kinds), health]
 
 
 def web_folder() -> Path:

@@ -74,6 +74,8 @@ class Guard:
     ) -> Response | None:
         if host is not None and not valid_host(host):
             return problem(400, "invalid", "the Host header does not name a host", "Host")
+        if b"%2f" in scope.get("raw_path", b"").lower() and scope["path"].startswith("/v1/sessions/"):
+            return problem(404, "unknown_session", "no session has this id: ids have no slash", "session")
         if not self._access.known_host(host):
             message = "this server answers to localhost only; name other sites with --allow-origin"
             return problem(403, "forbidden", message, "Host")

@@ -29,7 +29,7 @@ from server.webrtc import bounds
 from server.webrtc.adapter.addresses import Gatherer, SourceFilter, ice_connection
 from server.webrtc.adapter.negotiation import accept_rsa, one_fingerprint
 from server.webrtc.adapter.transport import MediaTransport
-from server.webrtc.answer import Source, extensions, inner_offer, outer_answer
+from server.webrtc.answer import MediaSource, extensions, inner_offer, outer_answer
 from server.webrtc.codecs import Sendable
 from server.webrtc.fanout import Fanout
 from server.webrtc.media import Condition, MediaStream
@@ -125,12 +125,12 @@ class Viewer:
         await self.add_candidates(offer.candidates)
         return outer_answer(offer, codec, self.pc.localDescription.sdp, source)
 
-    def _equip(self, offer: Offer, codec: Sendable) -> Source:
+    def _equip(self, offer: Offer, codec: Sendable) -> MediaSource:
         """Between offer and answer: our own stream takes the place of aiortc's."""
         transceiver = self.pc.getTransceivers()[0]
         transceiver.direction = "sendonly"
         transport = MediaTransport(transceiver)
-        source = Source(*transport.source, f"psistream {self.seat.session}", f"psistream-{self.id[:8]}")
+        source = MediaSource(*transport.source, f"psistream {self.seat.session}", f"psistream-{self.id[:8]}")
         self.media = MediaStream(
             self.seat.fanout,
             codec,

@@ -176,9 +176,7 @@ def test_a_side_that_the_pyramid_cannot_halve_is_refused(public: Path, tmp_path:
 
 @pytest.mark.parametrize("words", [["helios", "--help"], ["--help"]])
 def test_the_command_explains_itself(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as e:
-        cli.main(["convert", *words])
-    assert e.value.code == 0
+    assert cli.main(["convert", *words]) == 0
     assert "usage: psistream convert" in capsys.readouterr().out
 
 

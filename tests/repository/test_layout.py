@@ -20,9 +20,7 @@ MEDIAN, LONGEST, BESIDE = 110, 300, 16
 TOO_LONG: set[str] = set()
 TOO_FULL: set[str] = {"server/webrtc"}
 SAME_NAME = {
-    "Condition", "Description", "Device", "Encoder", "Episodes", "Heard", "Image", "Link", "Moment",
-    "Part", "Place", "Report", "Scene", "Screen", "Segment", "Shot", "Source", "Stage", "Step",
-    "Transport", "Words",
+    "Episodes", "Part", "Stage",
 }  # fmt: skip
 
 NOUNS = {"engine/types.py"}  # the shared nouns of the whole product: data, no behaviour

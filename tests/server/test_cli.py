@@ -17,6 +17,7 @@ import pytest
 from engine.errors import InvalidInput, Unavailable
 from server import arguments, cli, serve
 from server.config import IceServer, ServerConfig
+from server.greeting import greeting
 from tests.rigs.paths import ROOT
 from tests.rigs.server.server_rig import config, live
 
@@ -222,7 +223,7 @@ def test_serve_says_where_to_click_and_ends_cleanly_with_a_client_on_the_line() 
 
 async def test_where_others_can_come_in_the_greeting_shows_the_secrets_that_are_needed() -> None:
     async with live(config(host="0.0.0.0")) as server:
-        lines = serve.greeting(server.services, 8080).split("\n")
+        lines = greeting(server.services, 8080).split("\n")
         main = server.services.gateway.session("main")
         assert lines[0] == f"psistream is live at http://localhost:8080/#token={main.token}"
         assert f"Authorization: Bearer {server.services.access.api_key}" in lines[1]
@@ -260,7 +261,6 @@ SERVED = """
 import asyncio, sys
 from server.config import ServerConfig, WorkerConfig
 from server.http.app import create_app
-from tests.rigs.paths import ROOT
 async def main():
     app = create_app(ServerConfig(worker=WorkerConfig(backend="fake"), placement="thread"))
     async with app.router.lifespan_context(app):

@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse, Response
 
 from engine.errors import InvalidInput
 from engine.wire.strict_json import load_object
-from server.http.prefix import public_path
+from server.http.edge.prefix import public_path
 from server.http.services import Services, read_body
 
 FIELDS = ("whip", "token")

@@ -21,7 +21,7 @@ from engine.wire.requests import NewSession
 from engine.wire.strict_json import finite, load_object
 from server.control.protocol import receipt_json
 from server.gateway.session import GatewaySession
-from server.http.prefix import public_path
+from server.http.edge.prefix import public_path
 from server.http.problems import WrongType, status_of_code
 from server.http.services import Services, read_body, streamed
 from server.http.snapshot_header import has_header, is_file

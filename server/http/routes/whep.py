@@ -16,7 +16,7 @@ from starlette.responses import Response
 from engine.errors import InvalidInput, PsistreamError
 from server.config import IceServer
 from server.http.auth import bearer
-from server.http.prefix import public_path
+from server.http.edge.prefix import public_path
 from server.http.problems import NoRestart, WrongType, WrongVersion
 from server.http.services import Services, read_body
 from server.webrtc.offer import MAX_SDP_BYTES, read_candidates, read_offer

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from engine.backends.fake import FAKE_SPEC
 from engine.evaluation.bench import Model, Studio
-from engine.evaluation.figure import Jobs, Outcome, Row, Scale, Shot, Strip, Summary, Table
+from engine.evaluation.figure import Jobs, Outcome, Row, Scale, SheetPicture, Strip, Summary, Table
 from engine.evaluation.report import Report, shown
 from engine.evaluation.results import Store
 from engine.evaluation.runner import Evaluation, Said, _spread, measure
@@ -45,7 +45,9 @@ class Counting:
         if seed == self.stop_at:
             raise KeyboardInterrupt
         self.ran.append(seed)
-        shot = Shot(torch.full((3, 96, 160), 10 * seed, dtype=torch.uint8), f"seed {seed}", seed % 2 == 0)
+        shot = SheetPicture(
+            torch.full((3, 96, 160), 10 * seed, dtype=torch.uint8), f"seed {seed}", seed % 2 == 0
+        )
         return Outcome({"seed": seed, "right": float(seed % 2)}, [Strip(f"seed {seed}", [shot])])
 
     def summarise(self, rows: Mapping[str, Row], studio: Studio) -> Summary:
@@ -161,7 +163,9 @@ def test_cells_say_when_there_is_no_interval_or_nothing_at_all() -> None:
 
 
 def test_a_strip_has_words_in_the_colour_of_right_and_wrong() -> None:
-    shots = [Shot(torch.zeros(3, 96, 160, dtype=torch.uint8), "it says", right) for right in (True, False)]
+    shots = [
+        SheetPicture(torch.zeros(3, 96, 160, dtype=torch.uint8), "it says", right) for right in (True, False)
+    ]
     image = strip_image(Strip("A label\nof two lines", shots))
     below = torch.from_numpy(np.asarray(image).copy()[98:].astype(np.int64))
     assert ((below[..., 1] - below[..., 0]) > 60).any()  # green

@@ -15,7 +15,7 @@ from tests.rigs.waiting import until
 
 
 class Onlooker:
-    """A client that hears everything under psistream/ and publishes what a test tells it to."""
+    """A client that hears its topics, all of psistream/ unless told otherwise, and publishes."""
 
     def __init__(self, client: aiomqtt.Client) -> None:
         self.client = client
@@ -51,12 +51,14 @@ class Onlooker:
 
 
 @asynccontextmanager
-async def onlooker(url: str, *, v5: bool = False, **options: Any) -> AsyncIterator[Onlooker]:
+async def onlooker(
+    url: str, *, v5: bool = False, hears: str = "psistream/#", **options: Any
+) -> AsyncIterator[Onlooker]:
     protocol = aiomqtt.ProtocolVersion.V5 if v5 else aiomqtt.ProtocolVersion.V311
     port = int(url.rsplit(":", 1)[1])
     async with aiomqtt.Client("127.0.0.1", port, protocol=protocol, timeout=5, **options) as client:
         looker = Onlooker(client)
-        await client.subscribe("psistream/#", qos=1)
+        await client.subscribe(hears, qos=1)
 
         async def listen() -> None:
             async for message in client.messages:

@@ -6,8 +6,8 @@ import pytest
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from engine.errors import InvalidInput
+from server.http.edge.prefix import checked_prefix
 from server.http.listener import trusted_proxies
-from server.http.prefix import checked_prefix
 from tests.rigs.server.server_rig import SDP, config, live, watcher
 
 FORWARDED = {"X-Forwarded-Prefix": "/video"}

@@ -40,7 +40,7 @@ def test_a_report_on_our_stream_is_read_and_others_are_not() -> None:
 
     data = bytes(RtcpRrPacket(ssrc=9, reports=[info(4, 255), info(SSRC, 64)]))
     (report,) = rtcp.read(data, SSRC).reports
-    assert report == rtcp.Report(lost=0.25, jitter=90, last_report=5, delay_s=0.5)
+    assert report == rtcp.ReceiverReport(lost=0.25, jitter=90, last_report=5, delay_s=0.5)
 
 
 def test_lost_packets_are_read_across_the_wrap() -> None:
