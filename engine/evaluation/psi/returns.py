@@ -21,8 +21,8 @@ from engine.evaluation.statistics import Estimate, mean
 from engine.model import flow
 from engine.model.dit import MemoryPackDiT
 from engine.training.data.chains import Chains, chains_of
+from engine.training.data.course import RunningPlaces
 from engine.training.data.latents import Pool
-from engine.training.data.walk import RunningPlaces
 from engine.training.data.windows import REACH, Windows, recalls
 from engine.training.dit.memory import RunningMemory
 from engine.world.motion import walk_and_jump

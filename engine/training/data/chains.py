@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from engine.model.config import ModelConfig
+from engine.training.data.course import Course, course_of
 from engine.training.data.latents import Pool
-from engine.training.data.walk import Walk, walk_of
 from engine.training.data.windows import Windows, change_age, frames_before, gather
 
 WHOLE = 0.7  # share of prompts that leave nothing unsaid
@@ -30,7 +30,7 @@ class Chains:
     has_past: Tensor  # (B, P) bool: the scene had begun
     anchor: Tensor  # (B, 1, C, h, w)
     number: Tensor  # (B,) of the chain's first segment in its scene; 0 starts one
-    walk: Walk | None = None  # where the camera is, for models that know
+    walk: Course | None = None  # where the camera is, for models that know
 
     def to(self, device: torch.device | str) -> Chains:
         moved: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -54,7 +54,7 @@ def chains_of(pool: Pool, windows: Windows, segments: int, prefix: int, c: Model
         has_past=(before[:, ::w] >= windows.scene[:, None]),
         anchor=gather(pool, windows.episode, windows.scene[:, None]),
         number=(windows.start - windows.scene).float() / w,
-        walk=walk_of(pool, windows, segments, c) if c.camera else None,
+        walk=course_of(pool, windows, segments, c) if c.camera else None,
     )
 
 

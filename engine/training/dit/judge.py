@@ -12,7 +12,7 @@ from engine.model.dit import MemoryPackDiT
 from engine.model.sampling import sample_segment
 from engine.model.wander.autoencoder import FRAMES, Autoencoder, to_bytes
 from engine.training.data.chains import Chains
-from engine.training.data.walk import RunningPlaces
+from engine.training.data.course import RunningPlaces
 from engine.training.dit.memory import RunningMemory
 from engine.training.pictures import tile
 

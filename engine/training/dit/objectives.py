@@ -22,7 +22,7 @@ from engine.model.dit import MemoryPackDiT
 from engine.model.sampling import sample_segment
 from engine.model.wander.hints import known
 from engine.training.data.chains import Chains
-from engine.training.data.walk import RunningPlaces
+from engine.training.data.course import RunningPlaces
 from engine.training.dit.guidance import push, silenced
 from engine.training.dit.memory import RunningMemory
 from engine.training.dit.splitting import split_target, split_times

@@ -12,8 +12,8 @@ from engine.model.wander.hints import known, planned, present, way
 from engine.model.wander.places import UNSETTLED, Places, keep
 from engine.training.data import walk
 from engine.training.data.chains import chains_of
+from engine.training.data.course import Course, RunningPlaces, course_of
 from engine.training.data.latents import Pool
-from engine.training.data.walk import RunningPlaces, Walk, walk_of
 from engine.training.data.windows import Windows
 from engine.world.attributes import ACTIONS
 from tests.rigs.engine import tiny
@@ -39,10 +39,10 @@ def windows(start: int, scene: int = 0) -> Windows:
     return Windows(torch.arange(3), torch.full((3,), start), torch.full((3,), scene))
 
 
-def told_everything(pool: Pool, w: Windows, segments: int, monkeypatch: pytest.MonkeyPatch) -> Walk:
+def told_everything(pool: Pool, w: Windows, segments: int, monkeypatch: pytest.MonkeyPatch) -> Course:
     monkeypatch.setattr(walk, "UNTOLD", 0.0)
     monkeypatch.setattr(walk, "FOUND", 0.0)
-    return walk_of(pool, w, segments, C)
+    return course_of(pool, w, segments, C)
 
 
 def test_places_before_a_chain_are_those_that_a_session_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,11 +110,11 @@ def test_chains_of_models_without_a_camera_know_no_walk() -> None:
 
 def test_some_chains_are_not_told_of_landmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(walk, "UNTOLD", 1.0)
-    assert not walk_of(a_pool(), windows(8), 1, C).landmarks[..., 1].any()
+    assert not course_of(a_pool(), windows(8), 1, C).landmarks[..., 1].any()
     monkeypatch.setattr(walk, "UNTOLD", 0.0)
     monkeypatch.setattr(walk, "FOUND", 1.0)
     far = replace(CAMERA, hero_px=10)
-    found = walk_of(a_pool(), windows(8), 1, replace(C, camera=far)).landmarks[..., 1]
+    found = course_of(a_pool(), windows(8), 1, replace(C, camera=far)).landmarks[..., 1]
     assert found[:, 0].eq(0).all(), "it was on the screen when the scene started"
     assert found[:, 1].eq(2).all()
 

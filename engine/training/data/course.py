@@ -24,7 +24,7 @@ FOUND = 0.10  # share of chains that know nothing of the landmarks they began wi
 
 
 @dataclass(frozen=True)
-class Walk:
+class Course:
     odometer: Tensor  # (B,) int64, before the chain's first segment
     acted: Tensor  # (B, W) int64, the actions of the segment before it
     look: Tensor  # (B, S) the prompt in force, counted
@@ -32,8 +32,8 @@ class Walk:
     landmarks: Tensor  # (B, M, 4)
     places: Places  # as they are before the chain
 
-    def to(self, device: torch.device | str) -> Walk:
-        return Walk(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+    def to(self, device: torch.device | str) -> Course:
+        return Course(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
 def small(camera: CameraConfig) -> CameraConfig:
@@ -42,7 +42,7 @@ def small(camera: CameraConfig) -> CameraConfig:
 
 
 @torch.no_grad()
-def walk_of(pool: Pool, windows: Windows, segments: int, c: ModelConfig) -> Walk:
+def course_of(pool: Pool, windows: Windows, segments: int, c: ModelConfig) -> Course:
     assert c.camera is not None
     assert pool.odometer is not None
     assert pool.landmarks is not None
@@ -82,7 +82,7 @@ def walk_of(pool: Pool, windows: Windows, segments: int, c: ModelConfig) -> Walk
                 for a, b in zip(after, places, strict=True)
             )
         )
-    return Walk(
+    return Course(
         odometer=before[:, 0],
         acted=acted,
         look=look.gather(1, within[:, w - 1 :: w]),
@@ -107,7 +107,7 @@ def _told(landmarks: Tensor, scene: Tensor, camera: CameraConfig) -> Tensor:
 class RunningPlaces:
     """Structure W through a chain, as a session keeps it, over a batch. No gradients run through it."""
 
-    def __init__(self, walk: Walk, actions: Tensor, c: ModelConfig) -> None:
+    def __init__(self, walk: Course, actions: Tensor, c: ModelConfig) -> None:
         """actions (B, S, W)."""
         assert c.camera is not None
         self.walk, self.actions, self.c, self.camera = walk, actions, c, small(c.camera)
