@@ -129,7 +129,7 @@ def test_a_sessions_state_has_the_bytes_that_a_session_has() -> None:
     decoder = 1 + 8 * frame
     prompt = 256 * 4096 + 768 + 2 + 256
     numbers = 20 * frame + 729 * wide + 3 * prompt + 9 * tokens + 2 * decoder + 985
-    assert found.state_bytes == 4 * numbers + 8 * 8
+    assert found.state_bytes == 4 * numbers + 8 * 12
     assert info(str(BUILT_IN)).state_bytes == info("wander").state_bytes
 
 

@@ -10,7 +10,7 @@ import torch
 from engine.model.config import CameraConfig, ModelConfig
 from engine.model.wander.hints import known, planned, present, way
 from engine.model.wander.places import UNSETTLED, Places, keep
-from engine.training.data import walk
+from engine.training.data import course
 from engine.training.data.chains import chains_of
 from engine.training.data.course import Course, RunningPlaces, course_of
 from engine.training.data.latents import Pool
@@ -40,8 +40,8 @@ def windows(start: int, scene: int = 0) -> Windows:
 
 
 def told_everything(pool: Pool, w: Windows, segments: int, monkeypatch: pytest.MonkeyPatch) -> Course:
-    monkeypatch.setattr(walk, "UNTOLD", 0.0)
-    monkeypatch.setattr(walk, "FOUND", 0.0)
+    monkeypatch.setattr(course, "UNTOLD", 0.0)
+    monkeypatch.setattr(course, "FOUND", 0.0)
     return course_of(pool, w, segments, C)
 
 
@@ -91,7 +91,7 @@ def test_views_from_before_a_change_are_old_until_it_is_complete(monkeypatch: py
     attributes[:, 4:, 1] = 1
     found = told_everything(a_pool(attributes), windows(4), 6, monkeypatch)
     assert found.look.tolist() == [[1.0] * 6] * 3
-    assert found.stamp[0].flatten().tolist() == [1 - UNSETTLED] * walk.SETTLED + [1.0] * 6
+    assert found.stamp[0].flatten().tolist() == [1 - UNSETTLED] * course.SETTLED + [1.0] * 6
 
 
 def test_a_scene_that_starts_under_a_new_prompt_has_nothing_to_change_from(
@@ -109,10 +109,10 @@ def test_chains_of_models_without_a_camera_know_no_walk() -> None:
 
 
 def test_some_chains_are_not_told_of_landmarks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(walk, "UNTOLD", 1.0)
+    monkeypatch.setattr(course, "UNTOLD", 1.0)
     assert not course_of(a_pool(), windows(8), 1, C).landmarks[..., 1].any()
-    monkeypatch.setattr(walk, "UNTOLD", 0.0)
-    monkeypatch.setattr(walk, "FOUND", 1.0)
+    monkeypatch.setattr(course, "UNTOLD", 0.0)
+    monkeypatch.setattr(course, "FOUND", 1.0)
     far = replace(CAMERA, hero_px=10)
     found = course_of(a_pool(), windows(8), 1, replace(C, camera=far)).landmarks[..., 1]
     assert found[:, 0].eq(0).all(), "it was on the screen when the scene started"
