@@ -44,6 +44,14 @@ def parser() -> argparse.ArgumentParser:
         "--sessions", type=int, default=2, help="with --segments: long ones (default: %(default)s)"
     )
     soak.add_argument("--plot", type=Path, metavar="FILE", help="curves as a PNG (needs matplotlib)")
+    failover = what.add_parser("failover", help="how long the picture stalls when a worker is killed")
+    failover.add_argument("--n", type=int, default=5, help="kills (default: %(default)s)")
+    failover.add_argument("--spare", choices=("on", "off"), default="on", help="a warm spare (%(default)s)")
+    hostile = what.add_parser("hostile", help="what a viewer notices while other clients do their worst")
+    hostile.add_argument("--seconds", type=float, default=15.0, help="for each attacker (%(default)s)")
+    hostile.add_argument("--only", action="append", default=[], metavar="NAME", help="this attacker alone")
+    for each in (failover, hostile):
+        each.set_defaults(url=None, warm_up=2.0)
     for each in (latency, soak):
         each.add_argument(
             "--warm-up", type=float, default=2.0, metavar="S", help="seconds that don't count (2)"
@@ -76,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="CALL,ROW",
         help="no model: milliseconds of each denoise, decode and memorize, and of each row",
     )
-    for each in (latency, soak, step, load):
+    for each in (latency, soak, step, load, failover, hostile):
         each.add_argument("--backend", help="what runs the model (default: the server's)")
         each.add_argument("--model", type=Path, metavar="DIR", help="the model to load")
         each.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
@@ -102,6 +110,8 @@ def subject_of(args: argparse.Namespace) -> contextlib.AbstractContextManager[Su
     if args.url is not None:
         return running_server(args.url, args.session, args.token)
     extra = ["--backend", args.backend] if args.backend else []
+    if args.what == "failover":
+        extra += ["--spare", args.spare]
     return own_server(extra + (["--model", str(args.model)] if args.model else []))
 
 
@@ -117,6 +127,16 @@ def check(args: argparse.Namespace) -> None:
         )
     if args.what == "load" and not (0.5 <= args.seconds <= 3600 and args.max_batch >= 1):
         raise BenchError("--seconds must be 0.5 to 3600, --max-batch at least 1")
+    if args.what == "failover" and args.n < 1:
+        raise BenchError("--n must be at least 1")
+    if args.what == "hostile":
+        from benchmarks.attackers import ATTACKS
+
+        if not 1 <= args.seconds <= 3600:
+            raise BenchError("--seconds must be 1 to 3600")
+        unknown = [name for name in args.only if name not in ATTACKS]
+        if unknown:
+            raise BenchError(f"--only: there is no attacker {unknown[0]!r}; known are {', '.join(ATTACKS)}")
     if args.what == "soak":
         if not 0 < args.minutes <= 60 * 24 * 7:
             raise BenchError("--minutes must be more than 0 and at most a week")
@@ -184,6 +204,14 @@ async def run(args: argparse.Namespace, subject: Subject) -> Report:
         from benchmarks.latency import measure
 
         return await measure(subject, args.n, args.joins, args.warm_up)
+    if args.what == "failover":
+        from benchmarks.failover import measure as measure_failover
+
+        return await measure_failover(subject, args.n)
+    if args.what == "hostile":
+        from benchmarks.hostile import measure as measure_hostile
+
+        return await measure_hostile(subject, args.seconds, args.only)
     from benchmarks.soak import soak
 
     return await soak(subject, args.minutes, args.warm_up, args.plot)
