@@ -112,6 +112,8 @@ def subject_of(args: argparse.Namespace) -> contextlib.AbstractContextManager[Su
     extra = ["--backend", args.backend] if args.backend else []
     if args.what == "failover":
         extra += ["--spare", args.spare]
+    if args.what == "hostile":
+        extra += ["--max-load", "4"]  # two sessions, on whatever device
     return own_server(extra + (["--model", str(args.model)] if args.model else []))
 
 

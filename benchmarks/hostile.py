@@ -42,11 +42,11 @@ async def measure(subject: Subject, seconds: float, only: list[str]) -> Report:
             await viewer.ready(PATIENCE_S)
             await asyncio.sleep(REST_S)
             quiet = await _measured(probe, http, None, theirs, base, seconds)
-            rows.append({"beside it": "nobody", **quiet})
+            rows.append({"beside it": "nobody", **quiet, **_memory(subject)})
             for name in only or ATTACKS:
                 await asyncio.sleep(REST_S)
                 row = await _measured(probe, http, name, theirs, base, seconds)
-                rows.append({"beside it": name, **row})
+                rows.append({"beside it": name, **row, **_memory(subject)})
             await asyncio.sleep(REST_S)
             model = await model_of(subject)
         for session in (mine, theirs):
@@ -62,6 +62,11 @@ async def measure(subject: Subject, seconds: float, only: list[str]) -> Report:
         report.singles["gateway's memory, after"] = (round(after / 2**20, 1), "MiB")
     report.notes = _shortfalls(rows)
     return report
+
+
+def _memory(subject: Subject) -> dict[str, float]:
+    size = resident_bytes(subject.pid) if subject.pid else None
+    return {} if size is None else {"gateway, MiB": round(size / 2**20, 1)}
 
 
 def _shortfalls(rows: list[dict[str, Any]]) -> list[str]:
@@ -121,7 +126,7 @@ async def _measured(
         await attacker.wait()
     gaps = [1000 * (b - a) for a, b in pairwise(arrivals)]
     if not gaps:
-        raise BenchError(f"the victim saw no picture beside: {attack or chr(34)}; {probe.viewer.end_reason}")
+        raise BenchError(f"the victim saw no picture beside {attack or 'nobody'}: {probe.viewer.end_reason}")
     return {
         "frame p50": round(percentile(gaps, 0.5), 1),
         "frame p99": round(percentile(gaps, 0.99), 1),
