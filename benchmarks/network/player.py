@@ -1,7 +1,8 @@
 """Plays a session inside the viewer's namespace and prints when each frame was shown: one line of JSON.
 
-`python -m benchmarks.network.player chromium|page|viewer URL TOKEN SECONDS`. `chromium` plays by 30 lines of WHEP
-of its own, `page` is our page in it, `viewer` is what `psistream view` is made of. Times are seconds since the start of playing, on the system's monotonic clock.
+`python -m benchmarks.network.player chromium|page|viewer URL TOKEN SECONDS`: `chromium` plays by WHEP in 30
+lines, `page` is our page in Chromium, `viewer` is what `psistream view` is made of. Times are seconds since
+the start.
 """
 
 from __future__ import annotations
