@@ -7,41 +7,38 @@ import asyncio
 import contextlib
 import importlib
 import logging
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.report import BenchError, Report
-from benchmarks.server import Subject, own_server, running_server
-from clients.whep import ViewError
+from benchmarks.report import BenchError, BenchReport
+from benchmarks.server.subject import Subject, own_server, running_server
+from clients.errors import BadInput, ClientError
 from engine.backends.base import Backend
-from engine.backends.registry import load_backend
-from engine.errors import PsistreamError
+from engine.backends.registry import DEFAULT_BACKEND, load_backend
+from engine.commands.model_options import add_model
+from engine.commands.runner import OK, Parser, check_output, run
+from engine.errors import InvalidInput
 
 QUIET = ("aiortc", "aioice", "httpx")
-OTHERS = {
-    "export": "the denoiser in ONNX Runtime, OpenVINO and PyTorch (needs the export extra)",
-}
-ALONE = ("step", "load")  # need no server
+ALONE = ("step", "load", "export")  # need no server
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        "psistream bench", description="Measure a server, its own or a running one, or the engine alone."
+    p = Parser(
+        prog="psistream bench",
+        description="Measure a server (its own, or a running one) or the engine alone.",
     )
     what = p.add_subparsers(dest="what", required=True, metavar="WHAT")
-    for name, about in OTHERS.items():
-        what.add_parser(name, help=about, add_help=False)
     latency = what.add_parser("latency", help="prompt to photon, time to first frame, frame interval")
-    latency.add_argument("--n", type=int, default=20, help="of each kind (default: %(default)s)")
-    latency.add_argument("--joins", type=int, default=8, help="joins timed (default: %(default)s)")
-    soak = what.add_parser("soak", help="does anything grow, or slow down, or fail in a long run?")
-    soak.add_argument("--minutes", type=float, default=10.0, help="how long (default: %(default)s)")
+    latency.add_argument("--n", type=int, default=20, help="controls of each kind (default: %(default)s)")
+    latency.add_argument("--joins", type=int, default=8, help="timed joins (default: %(default)s)")
+    soak = what.add_parser("soak", help="a long run: does anything grow, slow down or fail?")
+    soak.add_argument("--minutes", type=float, default=10.0, help="duration (default: %(default)s)")
     soak.add_argument(
-        "--segments", type=int, metavar="N", help="the engine alone: so many, as fast as it goes"
+        "--segments", type=int, metavar="N", help="N segments of the engine alone, at full speed"
     )
     soak.add_argument(
-        "--sessions", type=int, default=2, help="with --segments: long ones (default: %(default)s)"
+        "--sessions", type=int, default=2, help="with --segments: long sessions (default: %(default)s)"
     )
     soak.add_argument("--plot", type=Path, metavar="FILE", help="curves as a PNG (needs matplotlib)")
     failover = what.add_parser("failover", help="how long the picture stalls when a worker is killed")
@@ -53,14 +50,12 @@ def parser() -> argparse.ArgumentParser:
     for each in (failover, hostile):
         each.set_defaults(url=None, warm_up=2.0)
     for each in (latency, soak):
-        each.add_argument(
-            "--warm-up", type=float, default=2.0, metavar="S", help="seconds that don't count (2)"
-        )
-        each.add_argument("--url", help="a server that runs (default: start one, stop it afterwards)")
-        each.add_argument("--session", help="with --url: which session (default: a new one)")
-        each.add_argument("--token", help="with --url: its token")
+        each.add_argument("--warm-up", type=float, default=2.0, metavar="S", help="seconds not measured (2)")
+        each.add_argument("--url", help="a running server (default: start one and stop it afterwards)")
+        each.add_argument("--session", help="with --url: the session (default: a new one)")
+        each.add_argument("--token", help="with --url: the session's token")
     step = what.add_parser(
-        "step", help="each of the model's functions, alone and in batches; a snapshot, a fork"
+        "step", help="each function of the model, alone and in batches; a snapshot, a fork"
     )
     step.add_argument("--batches", type=_counts, default=(1, 2, 4, 8), metavar="1,2,…", help="rows (1,2,4,8)")
     step.add_argument(
@@ -73,125 +68,138 @@ def parser() -> argparse.ArgumentParser:
     step.add_argument("--height", type=int, default=384, help="with --random (default: %(default)s)")
     step.add_argument("--width", type=int, default=640, help="with --random (default: %(default)s)")
     step.add_argument("--n", type=int, default=20, help="calls of each (default: %(default)s)")
-    load = what.add_parser("load", help="sessions in real time, with and without batching")
+    load = what.add_parser("load", help="how many sessions play in real time, with and without batching")
     counts = (1, 2, 4, 8, 16, 32, 64)
-    load.add_argument("--sessions", type=_counts, default=counts, metavar="1,2,…", help="until it breaks")
+    load.add_argument("--sessions", type=_counts, default=counts, metavar="1,2,…", help="counts to try")
     load.add_argument("--seconds", type=float, default=20.0, help="for each count (default: %(default)s)")
     load.add_argument("--max-batch", type=int, default=8, metavar="N", help="rows of a batch (%(default)s)")
     load.add_argument(
         "--pretend",
         type=_milliseconds,
         metavar="CALL,ROW",
-        help="no model: milliseconds of each denoise, decode and memorize, and of each row",
+        help="no model: milliseconds per call of denoise, decode and memorize, and per row",
     )
     for each in (latency, soak, step, load, failover, hostile):
-        each.add_argument("--backend", help="what runs the model (default: the server's)")
-        each.add_argument("--model", type=Path, metavar="DIR", help="the model to load")
-        each.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
+        add_model(each)
+        each.set_defaults(backend=None)  # so that --url can tell whether one was named
+    export = what.add_parser(
+        "export", help="the denoiser in ONNX Runtime, OpenVINO and PyTorch (needs the export extra)"
+    )
+    export.add_argument("--model", type=Path, metavar="DIR", help="an exported folder (default: built in)")
+    export.add_argument("--threads", type=int, default=2, help="(default: %(default)s)")
+    export.add_argument("--rounds", type=int, default=20, help="calls of each (default: %(default)s)")
+    export.add_argument("--batch", type=int, nargs="+", default=[1, 4], help="batch sizes (default: 1 4)")
+    export.add_argument("--compiled", action="store_true", help="also torch.compile: minutes, needs C++")
+    for each in (latency, soak, step, load, export, failover, hostile):
+        each.add_argument("--json", type=Path, metavar="FILE", help="also write the figures into this file")
     return p
 
 
 def _counts(text: str) -> tuple[int, ...]:
-    counts = tuple(int(part) for part in text.split(","))
+    try:
+        counts = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        counts = ()
     if not counts or list(counts) != sorted(set(counts)) or counts[0] < 1:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r} must be growing whole numbers, such as 1,2,4")
     return counts
 
 
 def _milliseconds(text: str) -> tuple[float, float]:
-    call_ms, row_ms = (float(part) for part in text.split(","))
+    try:
+        call_ms, row_ms = (float(part) for part in text.split(","))
+    except ValueError:
+        call_ms = row_ms = -1.0
     if not (0 <= call_ms <= 1e5 and 0 <= row_ms <= 1e5):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r} must be two numbers of milliseconds, such as 10,1")
     return call_ms, row_ms
 
 
-def subject_of(args: argparse.Namespace) -> contextlib.AbstractContextManager[Subject]:
-    """Raises BenchError, ViewError when entered."""
-    if args.url is not None:
-        return running_server(args.url, args.session, args.token)
-    extra = ["--backend", args.backend] if args.backend else []
-    if args.what == "failover":
-        extra += ["--spare", args.spare]
-    if args.what == "hostile":
-        extra += ["--max-load", "4"]  # two sessions, on whatever device
-    return own_server(extra + (["--model", str(args.model)] if args.model else []))
-
-
 def check(args: argparse.Namespace) -> None:
-    """Raises BenchError: before anything is started."""
-    if args.what == "latency" and (args.n < 1 or args.joins < 1):
-        raise BenchError("--n and --joins must be at least 1")
-    if args.what == "step" and args.n < 1:
-        raise BenchError("--n must be at least 1")
-    if args.what == "step" and (args.random is not None) != (str(args.model) == "helios"):
-        raise BenchError(
-            "--random goes with --model helios, and that with --random: its weights are not here"
-        )
-    if args.what == "load" and not (0.5 <= args.seconds <= 3600 and args.max_batch >= 1):
-        raise BenchError("--seconds must be 0.5 to 3600, --max-batch at least 1")
-    if args.what == "failover" and args.n < 1:
-        raise BenchError("--n must be at least 1")
-    if args.what == "hostile":
-        from benchmarks.attackers import ATTACKS
+    """Raises InvalidInput, before anything is started."""
+    what = args.what
+    if what == "export" and (args.rounds < 1 or args.threads < 1 or min(args.batch) < 1):
+        raise InvalidInput("--rounds, --threads and --batch must be at least 1", field="rounds")
+    if what == "latency" and (args.n < 1 or args.joins < 1):
+        raise InvalidInput("--n and --joins must be at least 1", field="n")
+    if what in ("step", "failover") and args.n < 1:
+        raise InvalidInput("--n must be at least 1", field="n")
+    if what == "step" and args.random is not None and str(args.model) != "helios":
+        raise InvalidInput("--random needs --model helios", field="random")
+    if what == "load" and not (0.5 <= args.seconds <= 3600 and args.max_batch >= 1):
+        raise InvalidInput("--seconds must be 0.5 to 3600, --max-batch at least 1", field="seconds")
+    if what == "hostile":
+        from benchmarks.server.attackers import ATTACKS
 
         if not 1 <= args.seconds <= 3600:
-            raise BenchError("--seconds must be 1 to 3600")
+            raise InvalidInput("--seconds must be 1 to 3600", field="seconds")
         unknown = [name for name in args.only if name not in ATTACKS]
         if unknown:
-            raise BenchError(f"--only: there is no attacker {unknown[0]!r}; known are {', '.join(ATTACKS)}")
-    if args.what == "soak":
+            known = ", ".join(ATTACKS)
+            raise InvalidInput(
+                f"--only: there is no attacker {unknown[0]!r}; known are {known}", field="only"
+            )
+    if what == "soak":
         if not 0 < args.minutes <= 60 * 24 * 7:
-            raise BenchError("--minutes must be more than 0 and at most a week")
+            raise InvalidInput("--minutes must be more than 0 and at most a week", field="minutes")
         if (args.segments is not None and args.segments < 100) or args.sessions < 1:
-            raise BenchError("--segments must be at least 100, --sessions at least 1")
+            raise InvalidInput("--segments must be at least 100, --sessions at least 1", field="segments")
     for name in ("json", "plot"):
-        path = getattr(args, name, None)
-        if path is not None and not path.absolute().parent.is_dir():
-            raise BenchError(f"--{name}: the folder {str(path.parent)!r} does not exist")
-    if args.what in ALONE:
+        check_output(getattr(args, name, None), f"--{name}")
+    if what in ALONE:
         return
     if not 0 <= args.warm_up <= 600:
-        raise BenchError("--warm-up must be 0 to 600 seconds")
-    if args.url is not None and (args.backend or args.model or getattr(args, "segments", None)):
-        raise BenchError("--backend, --model and --segments are not for a server that runs; leave out --url")
+        raise InvalidInput("--warm-up must be 0 to 600 seconds", field="warm_up")
+    own = args.backend or args.model or args.weights or getattr(args, "segments", None)
+    if args.url is not None and own:
+        raise InvalidInput(
+            "--backend, --model, --weights and --segments are not for a running server; leave out --url",
+            field="url",
+        )
 
 
-@contextlib.contextmanager
-def backend_of(args: argparse.Namespace) -> Iterator[Backend]:
-    """Raises PsistreamError."""
-    backend = load_backend(args.backend or "onnxruntime", args.model)
-    try:
-        if getattr(args, "pretend", None) is not None:
-            from benchmarks.blank import batch_lover
+def subject_of(args: argparse.Namespace) -> contextlib.AbstractContextManager[Subject]:
+    """The server to measure. Raises BenchError or ViewError when entered."""
+    if args.url is not None:
+        return running_server(args.url, args.session, args.token)
+    options = ["--backend", args.backend or DEFAULT_BACKEND]
+    options += ["--model", args.model] if args.model else []
+    options += ["--weights", str(args.weights)] if args.weights else []
+    if args.what == "failover":
+        options += ["--spare", args.spare]
+    if args.what == "hostile":
+        options += ["--max-load", "4"]  # two sessions, on whatever device
+    return own_server(options)
 
-            yield batch_lover(backend.spec, *args.pretend)
-        else:
-            yield backend
-    finally:
-        backend.close()
 
-
-def run_alone(args: argparse.Namespace) -> Report:
-    """Without a server. Raises BenchError, PsistreamError."""
+def measure_alone(args: argparse.Namespace) -> BenchReport:
+    """Benchmarks without a server. Raises BenchError, PsistreamError."""
+    if args.what == "export":
+        # by name: only this benchmark needs torch and onnx
+        module = importlib.import_module("benchmarks.model.export")
+        report: BenchReport = module.measure(args.model, args.threads, args.rounds, args.batch, args.compiled)
+        return report
     if args.what == "step" and args.random is not None:
-        module = importlib.import_module("benchmarks.helios")  # by name: it needs torch
-        found: Report = module.measure(
+        module = importlib.import_module("benchmarks.model.helios")  # by name: it needs torch
+        found: BenchReport = module.measure(
             args.random, height=args.height, width=args.width, batches=args.batches, n=args.n
         )
         return found
-    with backend_of(args) as backend:
+    with contextlib.closing(
+        load_backend(args.backend or DEFAULT_BACKEND, args.model, args.weights)
+    ) as backend:
         if args.what == "step":
-            from benchmarks.moments import measure as measure_moments
-            from benchmarks.step import measure as measure_steps
+            from benchmarks.engine.moments import measure as measure_moments
+            from benchmarks.engine.step import measure as measure_steps
 
             report = measure_steps(backend, args.batches, args.n)
             measure_moments(backend, args.n, report)
             return report
         if args.what == "load":
-            from benchmarks.load import measure as measure_load
+            from benchmarks.engine.load import measure as measure_load
 
-            return measure_load(backend, args.sessions, args.max_batch, args.seconds)
-        from benchmarks.endurance import endure
+            return measure_load(_pretended(args, backend), args.sessions, args.max_batch, args.seconds)
+        from benchmarks.engine.endurance import endure
 
         report, samples = endure(backend, args.segments, args.sessions)
         if args.plot is not None:
@@ -201,47 +209,49 @@ def run_alone(args: argparse.Namespace) -> Report:
         return report
 
 
-async def run(args: argparse.Namespace, subject: Subject) -> Report:
+def _pretended(args: argparse.Namespace, backend: Backend) -> Backend:
+    if args.pretend is None:
+        return backend
+    from benchmarks.engine.blank import batch_lover
+
+    return batch_lover(backend.spec, *args.pretend)
+
+
+async def measure_served(args: argparse.Namespace, subject: Subject) -> BenchReport:
     if args.what == "latency":
-        from benchmarks.latency import measure
+        from benchmarks.server.latency import measure
 
         return await measure(subject, args.n, args.joins, args.warm_up)
     if args.what == "failover":
-        from benchmarks.failover import measure as measure_failover
+        from benchmarks.server.failover import measure as measure_failover
 
         return await measure_failover(subject, args.n)
     if args.what == "hostile":
-        from benchmarks.hostile import measure as measure_hostile
+        from benchmarks.server.hostile import measure as measure_hostile
 
         return await measure_hostile(subject, args.seconds, args.only)
-    from benchmarks.soak import soak
+    from benchmarks.server.soak import soak
 
     return await soak(subject, args.minutes, args.warm_up, args.plot)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    words = list(sys.argv[1:] if argv is None else argv)
-    if words and words[0] in OTHERS:
-        found = importlib.import_module(f"benchmarks.{words[0]}")
-        return int(found.main(words[1:]))
-    args = parser().parse_args(words)
+    return run("psistream bench", lambda: _main(parser().parse_args(argv)))
+
+
+def _main(args: argparse.Namespace) -> int:
     for name in QUIET:
         logging.getLogger(name).setLevel("ERROR")
+    check(args)
     try:
-        check(args)
         if args.what in ALONE or (args.what == "soak" and args.segments is not None):
-            report = run_alone(args)
+            report = measure_alone(args)
         else:
             with subject_of(args) as subject:
-                report = asyncio.run(run(args, subject))
-        report.show(args.json)
-    except (BenchError, ViewError, PsistreamError) as error:
-        print(f"psistream bench: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+                report = asyncio.run(measure_served(args, subject))
+    except BadInput as error:
+        raise InvalidInput(str(error)) from None
+    except ClientError as error:
+        raise BenchError(str(error)) from None
+    report.show(args.json)
+    return OK

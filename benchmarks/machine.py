@@ -1,6 +1,6 @@
-"""What a benchmark ran on, and what processes take: read from the system.
+"""The machine of a benchmark, and the resources that processes use, as the system reports them.
 
-Memory and processor time come from /proc: on systems without it they are None.
+Memory and processor time come from /proc; on systems without it they are None.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ PACKAGES = ("psistream", "onnxruntime", "aiortc", "av", "numpy", "fastapi", "uvi
 
 
 def description() -> dict[str, Any]:
-    """Hardware and versions, for the head of a table and for its JSON."""
+    """Hardware and versions, for the head of a table and for the JSON."""
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": _memory_gib(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "load": round(os.getloadavg()[0], 1),  # other work on the machine, before this one
+        "load": round(os.getloadavg()[0], 1),  # other work on the machine before the benchmark
         "commit": _commit(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
     }
@@ -31,7 +31,7 @@ def description() -> dict[str, Any]:
 
 def one_line(machine: dict[str, Any]) -> str:
     packages = ", ".join(f"{k} {v}" for k, v in machine["packages"].items())
-    load = f", load {machine['load']} when it began" if machine["load"] >= 0.3 else ""
+    load = f", load {machine['load']} at the start" if machine["load"] >= 0.3 else ""
     commit = f", commit {machine['commit']}" if machine["commit"] else ""
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB{load}; "
@@ -40,7 +40,7 @@ def one_line(machine: dict[str, Any]) -> str:
 
 
 def tree(pid: int) -> list[int]:
-    """The process and all below it."""
+    """The process and all its descendants."""
     found, todo = [], [pid]
     while todo:
         current = todo.pop()
@@ -54,7 +54,7 @@ def tree(pid: int) -> list[int]:
 
 
 def resident_bytes(pid: int) -> int | None:
-    """Resident memory of the process and all below it; pages that they share count for each."""
+    """Resident memory of the process and all its descendants; shared pages count once for each of them."""
     total = 0
     for each in tree(pid):
         try:
@@ -83,7 +83,7 @@ def _entries(pid: int, what: str) -> int:
 
 
 def cpu_seconds(pid: int) -> float | None:
-    """Processor time that the process and all below it have used."""
+    """Processor time used by the process and all its descendants."""
     ticks, seen = 0, False
     for each in tree(pid):
         try:

@@ -1,4 +1,4 @@
-"""Curves of a soak as a PNG, where matplotlib is installed. It knows no benchmark."""
+"""Draws the curves of a soak as a PNG, if matplotlib is installed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.report import BenchError
+from engine.commands.runner import naming
 
 
 def curves(path: Path, xs: Sequence[float], series: Mapping[str, Sequence[float]], along: str) -> None:
-    """One panel per series, one above the other. Raises BenchError."""
-    try:  # by name: a benchmark without a plot must not need it
+    """Draw one panel per series, one above the other. Raises BenchError, OSError."""
+    try:  # by name: benchmarks without a plot must not need it
         importlib.import_module("matplotlib").use("agg")
         pyplot = importlib.import_module("matplotlib.pyplot")
     except ModuleNotFoundError:
@@ -27,8 +28,7 @@ def curves(path: Path, xs: Sequence[float], series: Mapping[str, Sequence[float]
     panels[-1, 0].set_xlabel(along)
     figure.tight_layout()
     try:
-        figure.savefig(path, dpi=110)
-    except OSError as error:
-        raise BenchError(f"--plot: {str(path)!r} cannot be written: {error.strerror}") from error
+        with naming(path):
+            figure.savefig(path, dpi=110)
     finally:
         pyplot.close(figure)

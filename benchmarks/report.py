@@ -1,4 +1,4 @@
-"""Figures of a benchmark: percentiles, a table for people and one line of JSON for machines."""
+"""Figures of a benchmark: percentiles, a table for people, and one line of JSON for machines."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import one_line
+from clients.command import OutputConsole
+from engine.commands.runner import naming
+from engine.errors import PsistreamError
 
 
-class BenchError(Exception):
-    """Why nothing could be measured, in one line for people."""
+class BenchError(PsistreamError):
+    """Why nothing could be measured."""
+
+    code = "bench"
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """With linear interpolation between neighbours; NaN of nothing."""
+    """Percentile with linear interpolation between neighbours; NaN for no values."""
     if not values:
         return math.nan
     ordered = sorted(values)
@@ -31,7 +35,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def duration(seconds: float) -> tuple[float, str]:
-    """In the unit that people would say it in."""
+    """A duration in its most readable unit."""
     if seconds < 120:
         return round(seconds, 1), "seconds"
     return (round(seconds / 60, 1), "minutes") if seconds < 7200 else (round(seconds / 3600, 1), "hours")
@@ -43,9 +47,9 @@ def summary(values: Sequence[float]) -> dict[str, float | int]:
 
 
 @dataclass
-class Report:
-    """`series` are measured many times, in milliseconds; `singles` once: name → (value, unit); `tables` have
-    rows of the same columns."""
+class BenchReport:
+    """`series` are measured many times, in milliseconds; `singles` once: name → (value, unit); the rows of a
+    table in `tables` share their columns."""
 
     name: str
     machine: dict[str, Any]
@@ -67,8 +71,9 @@ class Report:
         }
 
     def show(self, json_path: Path | None = None) -> None:
-        """The table, then the JSON on the last line; `json_path` gets it as well. Raises BenchError."""
-        console = Console()
+        """Print the table, then the JSON on the last line; also write the JSON to `json_path`. Raises
+        OSError."""
+        console = OutputConsole()
         console.print(f"[bold]psistream bench {self.name}[/bold]")
         console.print(one_line(self.machine), style="dim", highlight=False)
         console.print(", ".join(f"{k} {v}" for k, v in self.settings.items()), style="dim", highlight=False)
@@ -96,10 +101,8 @@ class Report:
         line = json.dumps(self.to_json(), allow_nan=False)
         print(line, flush=True)
         if json_path is not None:
-            try:
+            with naming(json_path):
                 json_path.write_text(line + "\n")
-            except OSError as error:
-                raise BenchError(f"--json: {str(json_path)!r} cannot be written: {error.strerror}") from error
 
 
 def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:

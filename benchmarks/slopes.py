@@ -1,7 +1,7 @@
-"""Does a figure grow? A straight line through it, with a confidence interval that doubts noise.
+"""Does a figure grow? Fits a straight line, with a confidence interval that is cautious about noise.
 
-Neighbouring samples are alike (a busy minute is busy throughout), which a plain fit takes for certainty. So
-the line goes through the medians of a few blocks. Pure functions over numbers.
+Neighbouring samples are correlated (a busy minute is busy throughout), which a plain fit mistakes for
+certainty. The line therefore goes through the medians of a few blocks. Pure functions over numbers.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from benchmarks.report import percentile
 
 BLOCKS = 20
 LEAST_BLOCKS = 4
-WARM_UP = "The first tenth counts for no slope: caches fill, and the allocator finds its size."
+WARM_UP = "Slopes leave out the first tenth, in which caches fill and the allocator settles."
 _Z = 1.959964  # normal quantile of 97.5 %
 
 
 class Slope(NamedTuple):
-    """Change of y per unit of x, and between what it lies with 95 % confidence."""
+    """Change of y per unit of x, with its 95 % confidence interval."""
 
     value: float
     low: float
@@ -32,7 +32,7 @@ class Slope(NamedTuple):
 
 
 def slope(xs: Sequence[float], ys: Sequence[float], blocks: int = BLOCKS) -> Slope | None:
-    """None where there is too little to say anything, or no time has passed."""
+    """None if there are too few samples, or if no time has passed."""
     blocks = min(blocks, len(xs) // 2)
     if blocks < LEAST_BLOCKS:
         return None
@@ -53,7 +53,7 @@ def slope(xs: Sequence[float], ys: Sequence[float], blocks: int = BLOCKS) -> Slo
 def table(
     xs: Sequence[float], figures: Mapping[str, Sequence[float]], per: float = 1000, unit: str = "segments"
 ) -> list[dict[str, Any]]:
-    """One row per figure: its change in `per` of x, which counts in `unit`. The first tenth doesn't count
+    """One row per figure: its change in `per` of x, which counts in `unit`. The first tenth is left out
     (WARM_UP)."""
     rows: list[dict[str, Any]] = []
     skip = len(xs) // 10
@@ -66,8 +66,8 @@ def table(
 
 
 def _t(freedom: int) -> float:
-    """Student's 97.5 % quantile: the first terms of its expansion around the normal one (Fisher and Cornish),
-    within 1 % from three degrees of freedom up."""
+    """Student's 97.5 % quantile by the first terms of its expansion around the normal quantile (Fisher and
+    Cornish); within 1 % from three degrees of freedom on."""
     g1 = (_Z**3 + _Z) / 4
     g2 = (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / 96
     g3 = (3 * _Z**7 + 19 * _Z**5 + 17 * _Z**3 - 15 * _Z) / 384

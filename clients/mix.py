@@ -1,4 +1,4 @@
-"""Prompts mixed in one line, as on the page: `a forest 70% | a city 30%` → texts with weights. Pure."""
+"""Parses mixed prompts, as the page does: `a forest 70% | a city 30%` → texts with weights. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ _FIGURE = re.compile(r"(.*?)[\s:,]*(\d{1,3}(?:\.\d+)?)\s*%", re.DOTALL)
 
 
 def mixed(line: str) -> dict[str, Any]:
-    """The fields of a prompt control: `text`, or `prompts` where there are bars. A part without a figure
-    takes an equal share of what the others leave. Raises ValueError with words for people."""
+    """The fields of a prompt control: `text`, or `prompts` if the line has bars. Parts without a percentage
+    share equally what the others leave. Raises ValueError with a message for the user."""
     if "|" not in line:
         return {"text": line.strip()}
     found: list[tuple[str, float | None]] = []
@@ -18,9 +18,9 @@ def mixed(line: str) -> dict[str, Any]:
         match = _FIGURE.fullmatch(part)
         found.append((match[1].strip(), float(match[2])) if match else (part, None))
     if not found or not all(text for text, _ in found):
-        raise ValueError("there is a share with no words to it: write it like a forest 70% | a city 30%")
+        raise ValueError("one part has a share but no text: write it like a forest 70% | a city 30%")
     if nothing := next((text for text, share in found if share == 0), None):
-        raise ValueError(f"{nothing!r} has a share of 0 %: leave it out, or give it more")
+        raise ValueError(f"{nothing!r} has a share of 0 %: leave it out or give it more")
     left = 100 - sum(share for _, share in found if share is not None)
     without = [text for text, share in found if share is None]
     if without and left <= 0:

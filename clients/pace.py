@@ -1,6 +1,6 @@
-"""What to tell people of a device that is slower than playback, from the messages of docs/protocol.md.
+"""Describes a device that is slower than playback, from the messages of docs/protocol.md.
 
-Pure: it knows no connection and no screen. What is missing or no number counts as all well.
+Pure: knows no connection and no screen. Fields that are missing or not numbers count as full speed.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def stands(session: Mapping[str, Any]) -> bool:
-    """Whether the server says why no new picture comes: a pause, or more has to be made first."""
+def stalled(session: Mapping[str, Any]) -> bool:
+    """Whether the server has said why there is no new picture: a pause, or a stall (`buffering`)."""
     return session.get("paused") is True or isinstance(session.get("buffering"), Mapping)
 
 
 def pace(session: Mapping[str, Any], segment: Mapping[str, Any]) -> str:
-    """In a few words, from the latest `session` and `segment` messages; empty at full speed."""
+    """A short text from the latest `session` and `segment` messages; empty at full speed."""
     if isinstance(buffering := session.get("buffering"), Mapping):
         left_s = _number(buffering.get("resumes_in_s"), 0.0)
-        when = f"goes on in about {math.ceil(left_s)} s" if left_s >= 1 else "goes on any moment"
+        when = f"resumes in about {math.ceil(left_s)} s" if left_s >= 1 else "resumes any moment"
         return f"buffering, {when}"
     rate = _number(segment.get("rate"), 1.0)
     return f"slow motion, {rate:.2f}×" if 0 < rate < 1 else ""

@@ -1,73 +1,129 @@
-"""The one place on this side that touches private parts of aiortc and aioice (pinned to 1.16 in pyproject).
+"""The only client module that touches private parts of aiortc and aioice (pinned to 1.16 in pyproject).
 
-Three hooks, each needed and each small:
-- `tap` replaces a receiver's jitter buffer by one that hands out every complete encoded frame, so that a
-  recording needs no second encoding, and that completes a frame at its RTP marker instead of when the next
-  frame begins: without it every picture comes one frame late.
-- `allow_loopback` lets a machine without a network reach a server on itself: aioice leaves 127.0.0.1 out.
-It doesn't know sessions, files or HTTP.
+- `tap` replaces a receiver's jitter buffer. The new one passes on every complete frame, so a recording
+  needs no second encoding. It also completes a frame at its RTP marker instead of when the next frame begins;
+  otherwise every picture would be one frame late. And it goes on at a keyframe when a packet is lost.
+- `allow_loopback` lets a machine without a network reach a server on itself: aioice ignores 127.0.0.1.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import aioice.ice
-from aiortc import RTCRtpReceiver
+import av
+from aiortc import RTCRtpReceiver, RTCRtpTransceiver
 from aiortc.jitterbuffer import JitterBuffer, JitterFrame
 from aiortc.rtp import RtpPacket
 
 _CAPACITY = 512  # packets; what aiortc takes for video
+GAP_S = 0.7  # a packet that lacks for so long does not come any more
+ASK_S = 0.5  # between requests for the keyframe at which it goes on
+_SEQUENCES = 1 << 16
 _get_host_addresses = aioice.ice.get_host_addresses
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """One whole frame as it came. H.264 is in Annex B form."""
+class EncodedFrame:
+    """One complete frame as received. H.264 is in Annex B format."""
 
     payload_type: int
     rtp_timestamp: int
     data: bytes
 
 
-class _TappedBuffer(JitterBuffer):
-    def __init__(self, on_frame: Callable[[Encoded], None]) -> None:
+@dataclass(frozen=True)
+class Picture:
+    """One decoded frame. `at_s` is its arrival (time.perf_counter), `rtp_timestamp` its time on the 90 kHz
+    clock."""
+
+    frame: av.VideoFrame
+    rtp_timestamp: int
+    at_s: float
+
+
+class TappedBuffer(JitterBuffer):
+    def __init__(self, on_frame: Callable[[EncodedFrame], None]) -> None:
         super().__init__(capacity=_CAPACITY, is_video=True)
         self._on_frame = on_frame
+        self._moved_s = self._asked_s = time.perf_counter()
+        self._partial: int | None = None  # RTP timestamp of a frame whose beginning is lost
+        self._skipping = False  # up to the next keyframe
+
+    def add(self, packet: RtpPacket) -> tuple[bool, JitterFrame | None]:
+        """aiortc waits for a lost packet until 512 more have come: half a minute on a slow link."""
+        wanted, frame = super().add(packet)
+        now_s = time.perf_counter()
+        if frame is not None:
+            self._moved_s = now_s
+        elif now_s - self._moved_s > GAP_S and self._origin is not None:
+            self.remove((packet.sequence_number - self._origin) % _SEQUENCES % self.capacity)
+            self._partial, self._skipping, self._moved_s = packet.timestamp, True, now_s
+        if self._skipping and now_s - self._asked_s > ASK_S:
+            self._asked_s, wanted = now_s, True
+        return wanted, frame
 
     def _remove_frame(self, sequence_number: int) -> JitterFrame | None:
+        while packets := self._first_frame():
+            if (frame := self._complete(packets)) is not None:
+                return frame
+        return None
+
+    def _first_frame(self) -> list[RtpPacket]:
+        """The packets of the first frame, if it is complete."""
         packets: list[RtpPacket] = []
         for count in range(self.capacity):
             packet = self._packets[((self._origin or 0) + count) % self.capacity]
             if packet is None:
-                return None
+                return []
             if packets and packet.timestamp != packets[0].timestamp:
-                return self._complete(packets)  # the marker was lost
+                return packets  # the marker was lost
             packets.append(packet)
             if packet.marker:
-                return self._complete(packets)
-        return None
+                return packets
+        return []
 
-    def _complete(self, packets: list[RtpPacket]) -> JitterFrame:
+    def _complete(self, packets: list[RtpPacket]) -> JitterFrame | None:
         data = b"".join(packet._data for packet in packets)  # type: ignore[attr-defined]
         self.remove(len(packets))
         first = packets[0]
+        if self._skipping:
+            self._moved_s = time.perf_counter()
+            if first.timestamp == self._partial or not begins(data):
+                return None
+            self._skipping = False
         if data:
-            self._on_frame(Encoded(first.payload_type, first.timestamp, data))
+            self._on_frame(EncodedFrame(first.payload_type, first.timestamp, data))
         return JitterFrame(data=data, timestamp=first.timestamp)
 
 
-def tap(receiver: RTCRtpReceiver, on_frame: Callable[[Encoded], None]) -> None:
+def begins(data: bytes) -> bool:
+    """Whether a frame can be decoded without those before it: H.264 in Annex B, else VP8."""
+    if data.startswith(b"\0\0\0\1"):
+        return data[4] & 0x1F in (5, 7)
+    return data[3:6] == b"\x9d\x01\x2a" and not data[0] & 1
+
+
+def tap(receiver: RTCRtpReceiver, on_frame: Callable[[EncodedFrame], None]) -> None:
     """Call `on_frame` on the event loop for every complete frame, before it is decoded."""
     name = "_RTCRtpReceiver__jitter_buffer"
     if not isinstance(getattr(receiver, name, None), JitterBuffer):
         raise RuntimeError("this aiortc has no jitter buffer where 1.16 has it; install aiortc 1.16")
-    setattr(receiver, name, _TappedBuffer(on_frame))
+    setattr(receiver, name, TappedBuffer(on_frame))
+
+
+def prefer(transceiver: RTCRtpTransceiver, codecs: tuple[str, ...]) -> None:
+    """Offer these video codecs only, by name and in this order, with retransmission."""
+    known = RTCRtpReceiver.getCapabilities("video")
+    by_name = [(c.mimeType.split("/")[1].lower(), c) for c in (known.codecs if known else [])]
+    chosen = [c for name in codecs for found, c in by_name if found == name.lower()]
+    transceiver.setCodecPreferences(chosen + [c for found, c in by_name if found == "rtx"])
 
 
 def allow_loopback() -> None:
-    """Where this machine has no other address, use 127.0.0.1. Idempotent."""
+    """Use 127.0.0.1 if this machine has no other address. Idempotent."""
 
     def addresses(use_ipv4: bool, use_ipv6: bool) -> list[str]:
         return _get_host_addresses(use_ipv4, use_ipv6) or (["127.0.0.1"] if use_ipv4 else [])

@@ -1,4 +1,4 @@
-"""What a server's refusal over HTTP says to people, in one line. Pure but for httpx's response."""
+"""Turns a server's refusal over HTTP into one line for the user. Pure except for httpx's response."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import httpx
 
 
 def refusal(response: httpx.Response, base: str, session: str) -> str:
-    """The field at fault, the server's own words, and when to try again; as much of it as it tells."""
+    """The field at fault, the server's message, and when to try again, as far as the server tells."""
     try:
         body = response.json()
     except ValueError:
@@ -17,7 +17,7 @@ def refusal(response: httpx.Response, base: str, session: str) -> str:
     if response.status_code == 404 and not said:
         return f"{base} has no session {session!r}"
     if response.status_code == 401 and not said:
-        return f"session {session!r} wants a token: --token …"
+        return f"session {session!r} needs a token: --token …"
     words = str(said or f"{base} answered {response.status_code}")
     named = f"{field}: " if field and said and not words.startswith(str(field)) else ""
     after = response.headers.get("retry-after", "")

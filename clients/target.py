@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, urljoin, urlsplit, urlunsplit
 
-
-class ViewError(Exception):
-    """Why there is no video, or no way to it, in one line for people."""
+from clients.errors import BadInput
 
 
 @dataclass(frozen=True)
 class Target:
-    """What to watch: `base` is the server, the rest as in a link to its page."""
+    """What to watch: `base` is the server; the rest is as in a link to its page."""
 
     base: str
     session: str
@@ -20,14 +18,14 @@ class Target:
 
     @classmethod
     def parse(cls, url: str, session: str | None = None, token: str | None = None) -> Target:
-        """Read a server's address or a page's link; explicit arguments win. Raises ViewError."""
+        """Parse a server's address or a link to its page; explicit arguments win. Raises BadInput."""
         parts = urlsplit(url if "//" in url else f"http://{url}")
         try:
             known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         except ValueError:  # a port that is no number
             known = False
         if not known:
-            raise ViewError(f"URL: {url!r} is not an address like http://localhost:8080")
+            raise BadInput(f"URL: {url!r} is not an address like http://localhost:8080")
         query, secret = parse_qs(parts.query), parse_qs(parts.fragment)
         named = session or (query.get("session") or ["main"])[0]
         found = token or (secret.get("token") or query.get("token") or [None])[0]  # type: ignore[list-item]
@@ -40,7 +38,7 @@ class Target:
 
     @property
     def link(self) -> str:
-        """To its page: whoever has it may steer."""
+        """A link to its page. Anyone who has it may steer."""
         secret = f"#token={quote(self.token, safe='')}" if self.token else ""
         return f"{self.base}?session={quote(self.session, safe='')}{secret}"
 

@@ -1,7 +1,7 @@
-"""A WHEP viewer without a browser: frames, receipts and figures of one session, and controls to it.
+"""A WHEP viewer without a browser: receives one session's frames, receipts and figures, and sends controls.
 
-It speaks the wire protocol only and imports nothing of the engine or the server. `view` and the benchmarks
-are built on it. All callbacks run on the event loop.
+Speaks only the wire protocol; `view` and the benchmarks are built on it. Once there was a picture, it joins
+again by itself when the link was away. All callbacks run on the event loop.
 """
 
 from __future__ import annotations
@@ -11,74 +11,73 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
-from urllib.parse import urljoin
 
 import av
-import httpx
-from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
-from clients.http import ProxyUnusable, http_client
-from clients.pace import stands
-from clients.receiver import Encoded, allow_loopback, tap
-from clients.refusal import refusal
-from clients.target import Target as Target
-from clients.target import ViewError as ViewError
+from clients.errors import ViewError, ViewRefused
+from clients.feedback import Feedback, with_feedback
+from clients.pace import stalled
+from clients.receiver import EncodedFrame, Picture, allow_loopback, prefer, tap
+from clients.signalling import leave, payload_names, post_offer
+from clients.target import Target
 
 HTTP_TIMEOUT_S = 15.0
 CODECS = ("H264", "VP8")
+LOST_S = 3.0  # without a word from the server, which answers a ping a second
+QUICK_S, PATIENT_S = 1.2, 5.0  # an attempt to join again; every fourth one waits longer, for slow links
+PAUSE_S, GIVE_UP_S = 0.25, 60.0
 _CLOCK_RANGE = 1 << 32
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One decoded frame. `at_s`: when it was there (time.perf_counter); `rtp_timestamp`: its 90 kHz clock."""
-
-    frame: av.VideoFrame
-    rtp_timestamp: int
-    at_s: float
 
 
 def _ignore(*_: Any) -> None: ...
 
 
-class Viewer:
+class WhepViewer:
     """Use as `async with Viewer(target) as viewer`. Set the callbacks before entering."""
 
     def __init__(self, target: Target, *, codecs: tuple[str, ...] = CODECS) -> None:
         self.target = target
         self.codecs = codecs
         self.on_picture: Callable[[Picture], None] = _ignore
-        self.on_encoded: Callable[[str, Encoded], None] = _ignore  # codec name, frame
+        self.on_encoded: Callable[[str, EncodedFrame], None] = _ignore  # codec name, frame
         self.on_message: Callable[[dict[str, Any]], None] = _ignore
-        self.rtp_offset: int | None = None  # frame's RTP timestamp = rtp_offset + pts_90k
         self.started_s = 0.0
         self.first_picture_s: float | None = None
         self.rtt_s: float | None = None
-        self.stands = False  # the server says why no new picture comes
-        self.heard_s = 0.0  # when the server last said anything; it answers a ping a second
+        self.stalled = False  # the server has said why there is no new picture
+        self.heard_s = 0.0  # when the server last sent anything; it answers one ping per second
         self.ended = asyncio.Event()
         self.end_reason = ""
+        self._clock_offset: int | None = None
         self._origin: int | None = None
+        self._shift = 0  # of RTP timestamps, so that they go on after joining again
+        self._latest: tuple[int, float] | None = None  # RTP timestamp of the last frame, and when it came
+        self._broken = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
         self._first = asyncio.Event()
         self._opened = asyncio.Event()
         self._pings: dict[str, float] = {}
         self._names: dict[int, str] = {}
         self._resource: str | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._fault: BaseException | None = None  # a bug in a task or in one of its callbacks
         self._pc: RTCPeerConnection | None = None
         self._channel: RTCDataChannel | None = None
 
-    async def __aenter__(self) -> Viewer:
+    async def __aenter__(self) -> WhepViewer:
         try:
-            await self._connect()
+            await self._connect(HTTP_TIMEOUT_S)
         except BaseException:
             await self.close()
             raise
+        self._watching = asyncio.create_task(self._watch(), name="viewer watch")
+        self._watching.add_done_callback(self._finished)
         return self
 
     async def __aexit__(
@@ -87,16 +86,25 @@ class Viewer:
         await self.close()
 
     async def close(self) -> None:
-        """Leave the session and free everything. Idempotent."""
+        """Leave the session and free everything. Idempotent. Raises whatever a task or callback failed
+        with."""
+        if self._watching is not None:
+            watching, self._watching = self._watching, None
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+        await self._drop()
+        if self._fault is not None:
+            fault, self._fault = self._fault, None
+            raise fault
+
+    async def _drop(self) -> None:
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._resource is not None:
             resource, self._resource = self._resource, None
-            with contextlib.suppress(httpx.HTTPError):
-                async with http_client(resource, 2.0) as http:
-                    await http.delete(resource, headers=self.target.headers)
+            await leave(self.target, resource)
         if self._pc is not None:
             pc, self._pc = self._pc, None
             await pc.close()
@@ -104,25 +112,23 @@ class Viewer:
     # ---- out ----
 
     async def ready(self, timeout_s: float = 10.0) -> None:
-        """Wait for the first picture and the control channel; for a picture longer than that as long as the
-        server says that the device is at work on it, or that the session is paused. Raises ViewError."""
+        """Wait for the first picture and the control channel. The timeout does not count while the server
+        says that the session is paused or stalled. Raises ViewError."""
         for event, what in ((self._first, "no frame arrived"), (self._opened, "no control channel opened")):
             while not await self._wait(event, timeout_s):
                 silent = time.perf_counter() - self.heard_s > timeout_s
-                if event is not self._first or not self.stands or silent:
+                if event is not self._first or not self.stalled or silent:
                     name = self.target.session
                     raise ViewError(f"connected to session {name!r}, but {what} in {timeout_s:g} s")
 
     async def opened(self, timeout_s: float = 10.0) -> None:
         """Wait for the control channel only. Raises ViewError."""
         if not await self._wait(self._opened, timeout_s):
-            name = self.target.session
-            raise ViewError(
-                f"connected to session {name!r}, but no control channel opened in {timeout_s:g} s"
-            )
+            raise ViewError(f"no control channel to {self.target.session!r} opened in {timeout_s:g} s")
 
     def send(self, control: dict[str, Any]) -> str:
-        """Send a control over the data channel; its id. Raises ViewError where the channel is closed."""
+        """Send a control over the data channel and return its id. Raises ViewError if the channel is
+        closed."""
         if self._channel is None or self._channel.readyState != "open":
             raise ViewError("the control channel is not open")
         id_ = str(control.get("id") or f"py-{uuid.uuid4().hex[:12]}")
@@ -130,15 +136,73 @@ class Viewer:
         return id_
 
     def shows(self, picture: Picture, pts_90k: int) -> bool:
-        """Is this picture the frame at `pts_90k`, or a later one?"""
+        """Whether this picture is the frame at `pts_90k`, or a later one."""
         if self.rtp_offset is None:
             return False
         return (picture.rtp_timestamp - self.rtp_offset - pts_90k) % _CLOCK_RANGE < _CLOCK_RANGE // 2
 
+    @property
+    def rtp_offset(self) -> int | None:
+        """A frame's RTP timestamp is this plus its pts_90k. None until the server has told."""
+        return None if self._clock_offset is None else (self._clock_offset + self._shift) % _CLOCK_RANGE
+
+    # ---- joining again ----
+
+    async def _watch(self) -> None:
+        while not self.ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._broken.wait(), PAUSE_S)
+            silent = self._opened.is_set() and time.perf_counter() - self.heard_s > LOST_S
+            if self._broken.is_set() or (silent and self._first.is_set()):
+                await self._join_again()
+
+    async def _join_again(self) -> None:
+        until_s, attempt = time.perf_counter() + GIVE_UP_S, 0
+        left = self._resource
+        while time.perf_counter() < until_s and not self.ended.is_set():
+            self._resource = None  # it cannot be reached now; left below
+            await self._drop()
+            self._broken.clear()
+            self._opened.clear()
+            self._origin, self._clock_offset = None, None
+            attempt += 1
+            try:
+                await self._connect(PATIENT_S if attempt % 4 == 0 else QUICK_S)
+                await asyncio.wait_for(self._opened.wait(), PATIENT_S)
+            except ViewRefused as error:
+                self._end(str(error))
+            except (ViewError, TimeoutError):
+                await asyncio.sleep(PAUSE_S)
+            else:
+                if left is not None:
+                    await leave(self.target, left)
+                return
+        self._end(f"the connection was lost, and {self.target.base} did not answer for {GIVE_UP_S:g} s")
+
+    def _lose(self, pc: RTCPeerConnection, reason: str) -> None:
+        """This connection is over: join again where there was a picture, else end."""
+        if pc is not self._pc:
+            return
+        if self._first.is_set():
+            self._broken.set()
+        else:
+            self._end(reason)
+
     # ---- in ----
 
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=f"viewer {name}")
+        task.add_done_callback(self._finished)
+        self._tasks.append(task)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        """A task that fails ends the viewer; `close` raises its error."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fault = error
+            self._end(f"{task.get_name()} failed: {error!r}")
+
     async def _wait(self, event: asyncio.Event, timeout_s: float) -> bool:
-        waits = [asyncio.create_task(e.wait()) for e in (event, self.ended)]
+        waits = [asyncio.create_task(e.wait(), name="wait") for e in (event, self.ended)]
         try:
             await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -148,52 +212,39 @@ class Viewer:
             raise ViewError(self.end_reason)
         return event.is_set()
 
-    async def _connect(self) -> None:
-        self.started_s = time.perf_counter()
+    async def _connect(self, timeout_s: float) -> None:
+        self.started_s = self.started_s or time.perf_counter()
         allow_loopback()
         pc = self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         transceiver = pc.addTransceiver("video", direction="recvonly")
-        wanted = [c.lower() for c in self.codecs]
-        known = RTCRtpReceiver.getCapabilities("video")
-        by_name = [(c.mimeType.split("/")[1].lower(), c) for c in (known.codecs if known else [])]
-        chosen = [c for name in wanted for found, c in by_name if found == name]
-        transceiver.setCodecPreferences(chosen + [c for found, c in by_name if found == "rtx"])
+        prefer(transceiver, self.codecs)
         tap(transceiver.receiver, self._encoded)
+        self._start(Feedback(transceiver.receiver).run(), "feedback")
         self._channel = channel = pc.createDataChannel("control")
         channel.on("open", self._open)
         channel.on("message", self._message)
-        channel.on("close", lambda: self._end("the server closed the connection"))
-        pc.on("connectionstatechange", self._state)
-        pc.on("track", lambda track: self._tasks.append(asyncio.create_task(self._play(track))))
+        channel.on("close", lambda: self._lose(pc, "the server closed the connection"))
+        pc.on("connectionstatechange", lambda: self._state(pc))
+        pc.on("track", lambda track: self._start(self._play(pc, track), "play"))
         await pc.setLocalDescription(await pc.createOffer())
-        answer = await self._post(pc.localDescription.sdp)
-        self._names = _payload_names(answer)
+        offer = with_feedback(pc.localDescription.sdp)
+        answer, self._resource = await post_offer(self.target, offer, timeout_s)
+        self._names = payload_names(answer)
         await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
 
-    async def _post(self, offer: str) -> str:
-        url, base = f"{self.target.path}/whep", self.target.base
-        headers = {"Content-Type": "application/sdp", **self.target.headers}
-        try:
-            async with http_client(base, HTTP_TIMEOUT_S) as http:
-                response = await http.post(url, content=offer, headers=headers)
-        except ProxyUnusable as error:
-            raise ViewError(str(error)) from None
-        except httpx.TimeoutException as error:
-            raise ViewError(f"{base} did not answer in {HTTP_TIMEOUT_S:g} s") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ViewError(f"cannot reach {base}: is `psistream serve` running there? ({error})") from error
-        if response.status_code != 201:
-            raise ViewError(refusal(response, self.target.base, self.target.session))
-        if location := response.headers.get("location"):
-            self._resource = urljoin(str(response.url), location)
-        return response.text
-
-    def _encoded(self, encoded: Encoded) -> None:
+    def _encoded(self, encoded: EncodedFrame) -> None:
+        self.heard_s = now_s = time.perf_counter()
         if self._origin is None:
             self._origin = encoded.rtp_timestamp
+            if self._latest is not None:  # joined again: time went on meanwhile
+                rtp, at_s = self._latest
+                self._shift = rtp + round((now_s - at_s) * 90_000) - encoded.rtp_timestamp
+        rtp = (encoded.rtp_timestamp + self._shift) % _CLOCK_RANGE
+        self._latest = rtp, now_s
+        encoded = replace(encoded, rtp_timestamp=rtp)
         self.on_encoded(self._names.get(encoded.payload_type, "?"), encoded)
 
-    async def _play(self, track: MediaStreamTrack) -> None:
+    async def _play(self, pc: RTCPeerConnection, track: MediaStreamTrack) -> None:
         try:
             while True:
                 frame = await track.recv()
@@ -203,14 +254,14 @@ class Viewer:
                 if self.first_picture_s is None:
                     self.first_picture_s = now_s
                     self._first.set()
-                rtp = ((self._origin or 0) + (frame.pts or 0)) % _CLOCK_RANGE
+                rtp = ((self._origin or 0) + self._shift + (frame.pts or 0)) % _CLOCK_RANGE
                 self.on_picture(Picture(frame, rtp, now_s))
         except MediaStreamError:
-            self._end("the video ended")
+            self._lose(pc, "the video ended")
 
     def _open(self) -> None:
         self._opened.set()
-        self._tasks.append(asyncio.create_task(self._ping()))
+        self._start(self._ping(), "ping")
 
     async def _ping(self) -> None:
         while self._channel is not None and self._channel.readyState == "open":
@@ -231,29 +282,18 @@ class Viewer:
         if kind == "pong" and (sent_s := self._pings.pop(str(message.get("id")), None)) is not None:
             self.rtt_s = time.perf_counter() - sent_s
         elif kind == "clock":
-            self.rtp_offset = int(message["rtp_offset"])
+            self._clock_offset = int(message["rtp_offset"])
         elif kind == "session":
-            self.stands = stands(message)
+            self.stalled = stalled(message)
         elif kind == "closed":
             self._end(f"the session ended: {message.get('message') or message.get('code')}")
         self.on_message(message)
 
-    def _state(self) -> None:
-        if self._pc is not None and self._pc.connectionState in ("failed", "closed"):
-            self._end("the connection was lost")
+    def _state(self, pc: RTCPeerConnection) -> None:
+        if pc.connectionState in ("failed", "closed"):
+            self._lose(pc, "the connection was lost")
 
     def _end(self, reason: str) -> None:
         if not self.ended.is_set():
             self.end_reason = reason
             self.ended.set()
-
-
-def _payload_names(sdp: str) -> dict[int, str]:
-    """RTP payload type → codec name, from an answer."""
-    names = {}
-    for line in sdp.splitlines():
-        if line.startswith("a=rtpmap:"):
-            number, _, name = line[len("a=rtpmap:") :].partition(" ")
-            if number.isdigit():
-                names[int(number)] = name.split("/")[0].upper()
-    return names

@@ -1,11 +1,12 @@
-"""`psistream convert MODEL DIR OUT`: hands over to the family that MODEL belongs to."""
+"""`psistream convert MODEL DIR OUT`: hands over to the family of MODEL."""
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+
+from engine.commands.runner import Parser, run
 
 FAMILIES = {
     "framepack-f1": "export.framepack.convert",
@@ -15,12 +16,15 @@ FAMILIES = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    words = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
+    return run("psistream convert", lambda: _main(list(sys.argv[1:] if argv is None else argv)))
+
+
+def _main(words: list[str]) -> int:
+    parser = Parser(
         prog="psistream convert",
         usage="psistream convert MODEL DIR OUT [options]",
-        description="a public checkpoint, as it was fetched → a folder for --weights",
-        epilog="psistream convert MODEL --help tells each model's own options",
+        description="Convert a public checkpoint, as downloaded, into a folder for --weights.",
+        epilog="psistream convert MODEL --help shows the options of each model.",
     )
     parser.add_argument("model", metavar="MODEL", choices=tuple(FAMILIES), help=", ".join(FAMILIES))
     model = parser.parse_args(words[:1]).model

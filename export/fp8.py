@@ -1,11 +1,12 @@
 """`psistream export fp8`: the denoiser's bf16 graph with its linears in fp8, for engines.
 
-The recipe is NVIDIA ModelOpt's default for fp8: E4M3, one scale per tensor, the largest value that was seen
-becomes the largest that fp8 has; linears of attention and feed-forward only. What embeds, modulates and ends
-the network stays as it was, and so does the memory path, whose errors would recur through ψ. Written with
-QuantizeLinear and DequantizeLinear, so it needs no ModelOpt, and ONNX Runtime can say on a CPU what it costs.
+The recipe is NVIDIA ModelOpt's default for fp8: E4M3, one scale per tensor that maps the largest calibrated
+value to the largest fp8 value, and only the linears of attention and feed-forward. Embeddings, modulations
+and the last layer stay as they are. So does the memory path, whose errors would recur through ψ. The graph
+uses QuantizeLinear and DequantizeLinear, so it needs no ModelOpt, and ONNX Runtime can measure the loss on a
+CPU.
 
-Weights stay where they are: they are quantised when an engine is built.
+Weights stay where they are; they are quantised when an engine is built.
 """
 
 from __future__ import annotations
@@ -28,21 +29,21 @@ from export.verify.parity import Given, cases
 from export.verify.verify import LEARN, learn
 
 ROLE = "denoise"
-LARGEST = 448.0  # of E4M3
+LARGEST = 448.0  # value of E4M3
 LINEAR = re.compile(
     r"(?:^|\.)(?:single_)?transformer_blocks\.\d+\.(?:attn|ff|ff_context|proj_mlp|proj_out)\."
 )
-TURNS = ("Cast", "Transpose", "Identity")  # between a weight and the product that uses it
+TURNS = ("Cast", "Transpose", "Identity")  # may stand between a weight and the product that uses it
 BATCH = 2  # sessions to calibrate with, at each noise level
 
 
 def chosen(name: str) -> bool:
-    """Is this the weight of a linear of attention or feed-forward within a block?"""
+    """Whether this is the weight of a linear of attention or feed-forward within a block."""
     return name.endswith(".weight") and ".norm" not in name and LINEAR.search(name) is not None
 
 
 def calibrate(reference: TorchBackend, seen: Mapping[str, Given]) -> dict[str, tuple[float, float]]:
-    """Weight of a chosen linear → the largest value that it is given, and its own."""
+    """Weight of a chosen linear → the largest value of its input, and the largest value of the weight."""
     found: dict[str, tuple[float, float]] = {}
     module = reference.modules[ROLE]
 
@@ -66,23 +67,23 @@ def calibrate(reference: TorchBackend, seen: Mapping[str, Given]) -> dict[str, t
 
 
 def plain(name: str) -> str:
-    """As the weights' files have it, whatever holds the transformer."""
+    """The name as in the weights' files, whatever module holds the transformer."""
     return name.removeprefix("dit.")
 
 
 def quantise(model: onnx.ModelProto, largest: Mapping[str, tuple[float, float]]) -> int:
-    """Take the products of the chosen weights through fp8, in place; how many.
+    """Quantise the products of the chosen weights to fp8, in place; returns their number.
 
     Raises ModelFilesError for a weight that was not calibrated."""
     graph = model.graph
     makers = {o: node for node in graph.node for o in node.output}
     stored = {t.name: t.data_type for t in graph.initializer if t.external_data}
     nodes: list[onnx.NodeProto] = []
-    there: dict[tuple[str, float], str] = {}  # what is in fp8 already: three linears have one input
+    there: dict[tuple[str, float], str] = {}  # already in fp8: three linears share one input
     count = 0
 
     def through(value: str, most: float, kind: int) -> str:
-        """`value` to fp8 and back."""
+        """Convert `value` to fp8 and back."""
         key = (value, most)
         if key not in there:
             scale, zero, small, back = (
@@ -118,7 +119,7 @@ def quantise(model: onnx.ModelProto, largest: Mapping[str, tuple[float, float]])
 def weight_of(
     node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], stored: Mapping[str, int]
 ) -> str | None:
-    """The stored weight that a product's second input is, perhaps cast and turned."""
+    """The stored weight behind a product's second input, which may be cast and transposed."""
     if node.op_type not in ("MatMul", "Gemm"):
         return None
     value = node.input[1]
@@ -128,7 +129,7 @@ def weight_of(
 
 
 def type_of(value: str, makers: Mapping[str, onnx.NodeProto], stored: Mapping[str, int]) -> int:
-    """What it is after its casts."""
+    """The type of a value after its casts."""
     while value in makers:
         if makers[value].op_type == "Cast":
             return int(next(a.i for a in makers[value].attribute if a.name == "to"))
@@ -138,7 +139,7 @@ def type_of(value: str, makers: Mapping[str, onnx.NodeProto], stored: Mapping[st
 
 @torch.inference_mode()
 def add(artifact: Artifact) -> Graph:
-    """Write the fp8 graph beside the bf16 one. Raises ModelFilesError where there is none."""
+    """Write the fp8 graph beside the bf16 graph. Raises ModelFilesError if there is no bf16 graph."""
     base = artifact.graph(ROLE, "bf16")
     reference = pytorch(artifact, "fp32")
     model = onnx.load(artifact.file(base.file), load_external_data=False)

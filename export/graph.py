@@ -1,8 +1,8 @@
-"""One role of the step contract: a PyTorch module → an ONNX graph, its names and shapes the contract's.
+"""One role of the step contract: a PyTorch module → an ONNX graph with the contract's names and shapes.
 
-torch.export (dynamo), opset 23, so that Attention, RMSNormalization and RotaryEmbedding are single nodes; the
-batch axis is free, every other shape is fixed. Constants are folded, weights never: their names and their
-bytes stay as they are stored (export.weights).
+Exported with torch.export (dynamo) at opset 23, so Attention, RMSNormalization and RotaryEmbedding are single
+nodes. The batch axis is dynamic, every other shape is fixed. Constants are folded, but never weights: their
+names and bytes stay as stored (export.weights).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from export.weights import Stored, attach
 
 OPSET = 23
 MAX_BATCH = 64
-ROUNDS = 4  # of folding and rewriting; both stop earlier when nothing changes
+ROUNDS = 4  # rounds of folding and rewriting; both stop once nothing changes
 TORCH_TYPES = {"float32": torch.float32, "int64": torch.int64, "uint8": torch.uint8}
 
 
@@ -59,7 +59,7 @@ def export_role(
             output_names=[t.name for t in role.outputs],
             dynamic_shapes=shapes,
             verbose=False,
-            optimize=False,  # it would fold weights and forget their names
+            optimize=False,  # otherwise it folds weights and loses their names
         )
     assert program is not None
     model = program.model
@@ -73,7 +73,7 @@ def export_role(
 
 
 def simplify(model: ir.Model, weights: set[str]) -> None:
-    """Fold what is constant but weights, apply onnxscript's rewrites, drop what nobody uses."""
+    """Fold constants except weights, apply onnxscript's rewrites, remove unused nodes."""
 
     def should_fold(node: ir.Node) -> bool | None:
         return False if any(v is not None and v.name in weights for v in node.inputs) else None
@@ -99,7 +99,8 @@ def simplify(model: ir.Model, weights: set[str]) -> None:
 
 @contextmanager
 def unread(model: ir.Model, weights: set[str]) -> Iterator[None]:
-    """Weights without their values: onnxscript drops a bias that is zero, and a fine-tune's would be lost."""
+    """Hide the values of weights: onnxscript drops a bias that is zero, and a fine-tuned model would lose its
+    own."""
     found = {n: v for n, v in model.graph.initializers.items() if n in weights}
     values = {n: v.const_value for n, v in found.items()}
     for v in found.values():
@@ -113,7 +114,7 @@ def unread(model: ir.Model, weights: set[str]) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what the exporter says each time: three notes that no user can act on."""
+    """Silence three notes of the exporter that no user can act on."""
     registration = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registration.level
     registration.setLevel(logging.ERROR)  # torchvision is not installed
@@ -127,15 +128,16 @@ def quiet() -> Iterator[None]:
 
 
 def strip(model: onnx.ModelProto) -> None:
-    """Drop the exporter's notes on every node: stack traces with local paths, most of the file."""
+    """Remove the exporter's metadata on every node: stack traces with local paths make up most of the
+    file."""
     graph, inside = model.graph, [node for function in model.functions for node in function.node]
     tensors = (*graph.initializer, *graph.input, *graph.output, *graph.value_info)
     for part in (model, graph, *graph.node, *tensors, *model.functions, *inside):
         part.ClearField("metadata_props")
         part.ClearField("doc_string")
-    del graph.value_info[:]  # loading infers them again
+    del graph.value_info[:]  # inferred again when the graph is loaded
 
 
 def census(model: onnx.ModelProto) -> dict[str, int]:
-    """How many nodes of each operator, by name."""
+    """Number of nodes per operator."""
     return dict(sorted(Counter(node.op_type for node in model.graph.node).items()))

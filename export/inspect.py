@@ -1,5 +1,6 @@
-"""What a graph, an exported folder, an engine's record or a named model is, in a table; nothing is run but
-shapes."""
+"""Describes a graph, an exported folder, an engine's record or a named model in a table. Runs nothing but
+shapes.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ TELLING = ("Attention", "RMSNormalization", "LayerNormalization", "RotaryEmbeddi
 
 
 def inspect(what: str) -> list[str]:
-    """Lines for people. Raises InvalidInput, ModelFilesError."""
+    """A description, line by line. Raises InvalidInput, ModelFilesError."""
     path = Path(what)
     if path.is_dir():
         return folder(path)
@@ -54,7 +55,7 @@ def graph(path: Path) -> list[str]:
         found = locations(path.read_bytes())
         model = onnx.load(path, load_external_data=False)
         g: Graph = describe(path.stem, "", path.name, model)
-    except Exception as e:  # protobuf has exceptions of its own
+    except Exception as e:  # protobuf raises its own exceptions
         raise ModelFilesError(f"{path} is not an ONNX file: {e}", field=path.name) from e
     weights = [t for t in model.graph.initializer if t.external_data]
     said = [f"{path.name}: opset {g.opset}, {g.nodes} nodes, {path.stat().st_size / 1024:.0f} KiB"]
@@ -86,7 +87,7 @@ def engine(path: Path) -> list[str]:
 
 
 def preset_shapes(name: str) -> list[str]:
-    """Of the whole model, run without weights."""
+    """A named model, run without weights."""
     if PRESETS[name].config.hunyuan is None:
         return folder_of_built_in()
     import torch

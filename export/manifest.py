@@ -1,5 +1,4 @@
-"""What a manifest says of graphs, taken from the graphs themselves; and manifests of the first format made
-new."""
+"""Describes graphs for a manifest, from the graphs themselves, and rewrites manifests of the first format."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ DTYPES: dict[int, str] = {
 
 
 def tools() -> dict[str, str]:
-    """Versions of what made a graph."""
+    """Versions of the tools that made a graph."""
     found = {}
     for name in TOOLS:
         try:
@@ -68,9 +67,9 @@ def _tensors(values: Iterable[onnx.ValueInfoProto]) -> list[dict[str, Any]]:
 
 
 def upgrade(folder: Path) -> int:
-    """Rewrite a manifest of format 1, once its files are what it says. Returns how many graphs it has.
+    """Rewrite a manifest of format 1 after checking its files. Returns the number of graphs.
 
-    Raises ModelFilesError where a file was changed or a graph is not the contract's."""
+    Raises ModelFilesError if a file was changed, or if a graph does not match the contract."""
     _, data = read_manifest(folder)
     if data["format"] != 1:
         raise ModelFilesError(

@@ -1,4 +1,4 @@
-"""The built-in world's kind of model → a folder: weights in fp16, graphs, manifest last."""
+"""Exports a model of the built-in world into a folder: weights in fp16, graphs, and the manifest last."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from export.weights import places, stored_tensors
 
 
 def collect(run: Path) -> WorldModel:
-    """The parts that `psistream train` left in a run folder, as one model in fp16-rounded fp32."""
+    """Load the parts that `psistream train` left in a run folder, as one model in fp32 rounded to fp16."""
     parts = {}
     for name in ("dit", "autoencoder", "text"):
         file = run / f"{name}.final.pt"
@@ -65,13 +65,13 @@ def export_onnx(
     text: Path = BUILT_IN,
     precisions: Sequence[str] = ("fp32",),
 ) -> ModelSpec:
-    """Write a complete artifact to `out`; `text` is where embeddings and tokenizer come from."""
+    """Write a complete artifact to `out`; embeddings and tokenizer come from `text`."""
     out.mkdir(parents=True, exist_ok=True)
     for file in (EMBEDDINGS, TOKENIZER):
         if (text / file).resolve() != (out / file).resolve():
             shutil.copyfile(text / file, out / file)
     save_file({k: v.half().contiguous() for k, v in model.trained().items()}, out / WEIGHTS)
-    (out / WEIGHTS).chmod(0o644)  # the library writes 0600
+    (out / WEIGHTS).chmod(0o644)  # the library writes with mode 0600
     model.words.load(load_file(out / EMBEDDINGS))
     spec = model.spec(name=name, fps=fps, steps=steps, first_steps=first_steps, context_noise=context_noise)
     graphs = [g for p in dict.fromkeys(("fp32", *precisions)) for g in write_graphs(model, spec, out, p)]
@@ -80,7 +80,7 @@ def export_onnx(
 
 
 def export_again(source: Path | None, out: Path, precisions: Sequence[str]) -> ModelSpec:
-    """The graphs of an exported folder made anew, from its weights, in another folder or in the same."""
+    """Export the graphs of an exported folder again from its weights, into another folder or the same."""
     artifact = open_artifact(source)
     model, spec = load_model(artifact), artifact.spec
     out.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def export_again(source: Path | None, out: Path, precisions: Sequence[str]) -> M
 
 
 def write_graphs(model: WorldModel, spec: ModelSpec, out: Path, precision: str) -> list[Graph]:
-    """`out` holds the weights already."""
+    """Write the graphs and the manifest; `out` already holds the weights."""
     kind, roles = dtype(precision), signature(spec)
     if precision == "fp32":
         source, modules = model, model.roles(spec)

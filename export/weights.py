@@ -1,8 +1,8 @@
 """Where a model's weights lie on disk, and graphs that point at them.
 
-An initialiser keeps its parameter's name and holds no bytes: only file, offset and length within a
-safetensors file, so that PyTorch and every graph read the same copy, and a graph of any size is made without
-reading its weights.
+An initialiser keeps its parameter's name and holds no bytes, only a file, offset and length within a
+safetensors file. PyTorch and all graphs therefore read the same copy, and a graph of any size is exported
+without reading its weights.
 """
 
 from __future__ import annotations
@@ -66,20 +66,20 @@ def stored_tensors(path: Path) -> dict[str, Stored]:
 
 
 def all_stored(files: Sequence[Path]) -> dict[str, Stored]:
-    """The tensors of all shards. Raises ModelFilesError where two hold the same name."""
+    """The tensors of all shards. Raises ModelFilesError if two shards hold the same name."""
     found: dict[str, Stored] = {}
     for file in files:
         for name, place in stored_tensors(file).items():
             if name in found:
                 raise ModelFilesError(
-                    f"{name} stands in {found[name].file} and in {file.name}", field="weights"
+                    f"{name} is in both {found[name].file} and {file.name}", field="weights"
                 )
             found[name] = place
     return found
 
 
 def write_shards(state: Mapping[str, Tensor], out: Path, name: str) -> list[Path]:
-    """`name`.safetensors, or `name`-00001-of-00002.safetensors and so on, none above 2 GiB."""
+    """Write `name`.safetensors, or `name`-00001-of-00002.safetensors and so on, each at most 2 GiB."""
     shards: list[dict[str, Tensor]] = [{}]
     size = 0
     for key, tensor in state.items():
@@ -94,14 +94,14 @@ def write_shards(state: Mapping[str, Tensor], out: Path, name: str) -> list[Path
         names = [f"{name}-{n:05d}-of-{len(shards):05d}.safetensors" for n in range(1, len(shards) + 1)]
     for file, shard in zip(names, shards, strict=True):
         save_file(shard, out / file)
-        (out / file).chmod(0o644)  # the library writes 0600
+        (out / file).chmod(0o644)  # the library writes with mode 0600
     return [out / file for file in names]
 
 
 def places(module: nn.Module, model: nn.Module, stored: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Name within `module` → place, for every parameter and buffer that `model` keeps in its weights.
+    """Name within `module` → place, for every parameter and buffer that `model` stores.
 
-    Raises ModelFilesError for a parameter that has no place: its values would be lost."""
+    Raises ModelFilesError for a parameter without a place, whose values would be lost."""
     named = {id(t): name for name, t in _tensors(model).items()}
     found = {}
     for inside, tensor in _tensors(module).items():
@@ -115,7 +115,7 @@ def places(module: nn.Module, model: nn.Module, stored: Mapping[str, Stored]) ->
                 )
             found[inside] = stored[name]
         elif isinstance(tensor, nn.Parameter):
-            raise ModelFilesError(f"{name} is in none of the weights' files", field="weights")
+            raise ModelFilesError(f"{name} is in none of the files of weights", field="weights")
     return found
 
 
@@ -127,17 +127,17 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def attach(model: ir.Model, found: Mapping[str, Stored], folder: Path) -> int:
-    """Let initialisers point into the weights' files, under their stored names; a Cast restores the graph's
-    type where another is stored. Returns how many do."""
+    """Point initialisers at the files of weights, under their stored names; a Cast restores the graph's type
+    if the file stores another. Returns the number of initialisers."""
     graph, casts = model.graph, []
     shared: dict[str, ir.Value] = {}
     for inside, place in found.items():
         value = graph.initializers.get(inside)
         if value is None:
-            continue  # this graph doesn't use it
+            continue  # not used by this graph
         wanted, kept = value.dtype, TYPES[place.dtype]
         del graph.initializers[inside]
-        if place.name in shared:  # two names of one tensor
+        if place.name in shared:  # one tensor under two names
             value.replace_all_uses_with(shared[place.name])
             continue
         tensor = ir.ExternalTensor(

@@ -165,6 +165,7 @@ class ServerConfig:
     mqtt_options: MqttOptions = field(default_factory=MqttOptions)
     prompt: str = "a blue robot walks right through a sunny meadow"  # of the session `main`
     seed: int | None = None
+    root_path: str = ""  # below which a proxy shows the server, such as /video
     api_key: str | None = None  # None: made at the start, if others can reach the server
     origins: tuple[str, ...] = ()  # other sites whose pages may call; "*" is any
     ice_servers: tuple[IceServer, ...] = ()

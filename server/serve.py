@@ -1,4 +1,4 @@
-"""`psistream serve`: options → settings, one port, one line to click, and a clean end.
+"""`psistream serve`: options → settings, one port, one link to click, and a clean end.
 
 It imports the application only after the options are checked and the port is bound, so that mistakes are
 reported at once.
@@ -11,188 +11,46 @@ import asyncio
 import contextlib
 import errno
 import logging
-import os
 import resource
 import signal
 import socket
-import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
-from engine.backends.registry import DEFAULT_BACKEND, MODULES
-from engine.config import RuntimeConfig
-from engine.errors import InvalidInput, PsistreamError, Unavailable
-from server.config import IceServer, MediaConfig, Placement, ServerConfig, WorkerConfig, parse_ports
-from server.control.mqtt import arguments as mqtt
+from engine.commands.runner import OK, run
+from engine.errors import Unavailable
+from server.arguments import parser, settings
+from server.config import ServerConfig
+from server.greeting import greeting
+from server.log_format import formatter
 from server.logs import FloodFilter
 from server.tasks import Tasks
 
-if TYPE_CHECKING:
-    from server.http.services import Services
-
-KEY_VARIABLE = "PSISTREAM_API_KEY"
-WHIP_VARIABLE = "PSISTREAM_WHIP_TOKEN"
 QUIET = ("aiortc", "aioice", "amqtt", "aiomqtt", "uvicorn", "transitions", "libav")
-defaults = ServerConfig()
-
-
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser("psistream serve", description="Run the server and open its page.")
-    add = p.add_argument
-    add("--host", default=defaults.host, help="address to listen on (default: only this machine)")
-    add("--port", type=int, default=defaults.port, help="HTTP port (default: %(default)s)")
-    add("--backend", choices=sorted(MODULES), default=DEFAULT_BACKEND, help="what runs the model")
-    add("--model", metavar="NAME|DIR", help="framepack-f1, or an exported model (default: the built-in one)")
-    add("--weights", type=Path, metavar="DIR", help="of a full-size model")
-    add("--image", type=Path, metavar="FILE", help="start image of sessions (default: only their prompt)")
-    add("--prompt", default=defaults.prompt, help="of the shared session")
-    add("--seed", type=int, help="its seed (default: random)")
-    add("--worker", choices=("process", "thread"), default=defaults.placement, help="where the model runs")
-    add(
-        "--max-sessions",
-        type=int,
-        default=RuntimeConfig().max_sessions,
-        metavar="N",
-        help="no more than these, however many the device could serve (default: %(default)s)",
-    )
-    add(
-        "--max-load",
-        type=float,
-        default=RuntimeConfig().max_load,
-        metavar="SHARE",
-        help="of the device's time that may be promised to sessions; above 1 they play in slow motion "
-        "rather than be refused (default: %(default)s)",
-    )
-    add(
-        "--client-sessions",
-        type=int,
-        default=defaults.client_sessions,
-        metavar="N",
-        help="sessions that one address may have at once; 0: no limit of its own (default: %(default)s)",
-    )
-    add(
-        "--client-device-s",
-        type=float,
-        default=defaults.client_device_s,
-        metavar="S",
-        help="seconds of the device per minute for the sessions of one address (default: no limit)",
-    )
-    add(
-        "--max-viewers",
-        type=int,
-        default=defaults.max_viewers,
-        metavar="N",
-        help="of all sessions together (default: %(default)s)",
-    )
-    add("--bitrate", type=int, metavar="KBPS", help="of the video (default: by its size)")
-    add(
-        "--ice-server", action="append", default=[], metavar="URL", help="stun:host:port, turn:user:pass@host"
-    )
-    add("--udp-ports", metavar="A-B", help="for the video, such as 40000-40100 (default: any free ones)")
-    add(
-        "--public-address",
-        action="append",
-        default=[],
-        metavar="IP",
-        help="of the router or host that forwards --udp-ports to this machine",
-    )
-    add("--whip", metavar="URL", help="push the session `main` there, to a server that many can watch it on")
-    add(
-        "--whip-token",
-        default=os.environ.get(WHIP_VARIABLE),
-        metavar="TOKEN",
-        help=f"for --whip (${WHIP_VARIABLE})",
-    )
-    add("--allow-origin", action="append", default=[], metavar="URL", help="another site that may call")
-    add("--api-key", default=os.environ.get(KEY_VARIABLE), help=f"needed to open sessions (${KEY_VARIABLE})")
-    mqtt.add_arguments(p)
-    add(
-        "--spare",
-        choices=("auto", "on", "off"),
-        default=defaults.spare,
-        help="keep a second worker loaded, so that a failure of the first is over in less than a second "
-        "(default: if memory allows)",
-    )
-    add(
-        "--ops-port",
-        metavar="[HOST:]PORT",
-        help="serve health and metrics here, whatever happens on the other port (default host: 127.0.0.1)",
-    )
-    add("--log-level", choices=("debug", "info", "warning", "error"), default="warning")
-    return p
-
-
-def settings(args: argparse.Namespace) -> ServerConfig:
-    """Raises InvalidInput."""
-    ops_host, ops_port = _ops_address(args.ops_port)
-    return ServerConfig(
-        host=args.host,
-        port=args.port,
-        ops_host=ops_host,
-        ops_port=ops_port,
-        worker=WorkerConfig(
-            backend=args.backend,
-            model=args.model,
-            weights=args.weights,
-            image=args.image,
-            runtime=RuntimeConfig(max_sessions=args.max_sessions, max_load=args.max_load),
-            media=MediaConfig(bitrate_bps=None if args.bitrate is None else 1000 * args.bitrate),
-        ),
-        placement=cast(Placement, args.worker),
-        mqtt=args.mqtt,
-        mqtt_options=mqtt.options_of(args),
-        prompt=args.prompt,
-        seed=args.seed,
-        api_key=args.api_key or None,
-        origins=tuple(args.allow_origin),
-        ice_servers=tuple(IceServer.parse(url) for url in args.ice_server),
-        udp_ports=None if args.udp_ports is None else parse_ports(args.udp_ports),
-        public_addresses=tuple(args.public_address),
-        whip=args.whip,
-        whip_token=args.whip_token or None,
-        max_viewers=args.max_viewers,
-        spare=args.spare,
-        client_sessions=args.client_sessions,
-        client_device_s=args.client_device_s,
-    )
-
-
-def _ops_address(text: str | None) -> tuple[str, int | None]:
-    """Host and port of --ops-port. Raises InvalidInput."""
-    if text is None:
-        return defaults.ops_host, None
-    host, _, port = text.rpartition(":")
-    if not (port.isascii() and port.isdigit()):
-        raise InvalidInput(
-            f"--ops-port must look like 9090 or 0.0.0.0:9090, not {text:.40}", field="ops_port"
-        )
-    return host.strip("[]") or defaults.ops_host, int(port)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+    return run("psistream serve", lambda: _main(parser().parse_args(argv)))
+
+
+def _main(args: argparse.Namespace) -> int:
     level = args.log_level.upper()
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=level)
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk, must not stop the server
     for handler in logging.getLogger().handlers:
         handler.addFilter(FloodFilter())
+        handler.setFormatter(formatter(args.log_format))
     if level not in ("DEBUG", "INFO"):
         for name in QUIET:
             logging.getLogger(name).setLevel("ERROR")
-    try:
-        config = settings(args)
-        with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
-            listener = stack.enter_context(bound(config.host, config.port))
-            ops = None
-            if config.ops_port is not None:
-                ops = stack.enter_context(bound(config.ops_host, config.ops_port, "--ops-port"))
-            raise_file_limit()
-            asyncio.run(serve(config, listener, args.log_level, ops))
-    except PsistreamError as error:
-        print(f"psistream: {error.message}", file=sys.stderr)
-        return 2 if isinstance(error, InvalidInput) else 1
-    return 0
+    config = settings(args)
+    with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
+        listener = stack.enter_context(bound(config.host, config.port))
+        ops = None
+        if config.ops_port is not None:
+            ops = stack.enter_context(bound(config.ops_host, config.ops_port, "--ops-port"))
+        raise_file_limit()
+        asyncio.run(serve(config, listener, args.log_level, ops))
+    return OK
 
 
 @contextlib.contextmanager
@@ -205,7 +63,7 @@ def bound(host: str, port: int, flag: str = "--port") -> Iterator[socket.socket]
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
-            listener.listen(128)  # or a second server could still bind it
+            listener.listen(128)  # otherwise a second server could still bind the port
         except OSError as error:
             raise Unavailable(_why_not(error, host, port, flag), field="port") from None
         yield listener
@@ -220,7 +78,7 @@ def _why_not(error: OSError, host: str, port: int, flag: str) -> str:
 
 
 def raise_file_limit() -> None:
-    """As many open files as the system allows: each connection is one, and each viewer two or more."""
+    """Allow as many open files as the system does: a connection is one, and a viewer two or more."""
     with contextlib.suppress(OSError, ValueError):
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -229,7 +87,7 @@ def raise_file_limit() -> None:
 async def serve(
     config: ServerConfig, listener: socket.socket, log_level: str, ops: socket.socket | None = None
 ) -> None:
-    """Until SIGINT or SIGTERM. Raises PsistreamError where the server cannot start."""
+    """Serve until SIGINT or SIGTERM. Raises PsistreamError if the server cannot start."""
     from server.http.app import create_app, create_ops_app
     from server.http.connections import ConnectionLimits
     from server.http.listener import http_server
@@ -249,7 +107,7 @@ async def serve(
                 tell(greeting(app.state.services, listener.getsockname()[1]))
                 await server.serve(sockets=[listener])
                 await tasks.close()
-        except asyncio.CancelledError:  # stopped while the model was being loaded
+        except asyncio.CancelledError:  # stopped while the model was loading
             return
 
 
@@ -281,19 +139,3 @@ def stopping(server: object) -> Iterator[None]:
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
-
-
-def greeting(services: Services, port: int) -> str:
-    """What to click, and at most two lines about other ways in."""
-    config, access = services.config, services.access
-    host = "localhost" if config.loopback or config.host in ("0.0.0.0", "::") else config.host
-    main = services.gateway.session("main")
-    where = f"http://{host}:{port}" + (f"/#token={main.token}" if main.token else "")
-    lines = [f"psistream is live at {where}"]
-    if access.api_key is not None and config.api_key is None:
-        lines.append(f"  sessions of your own: Authorization: Bearer {access.api_key}")
-    if services.mqtt is not None:
-        lines.append(f"  {services.mqtt.greeting}")
-    other = "" if port == defaults.port else f" {where}"
-    lines.append(f"  steer from another terminal: psistream play{other}")
-    return "\n".join(lines[:3])

@@ -65,7 +65,7 @@ def tiny_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny world model, exported once for all tests and all of xdist's workers (half a minute); they copy
     what they spoil."""
     from export.wander import export_onnx
-    from tests.rigs import tiny
+    from tests.rigs.engine import tiny
 
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:

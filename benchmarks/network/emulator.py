@@ -32,7 +32,7 @@ _numbers = itertools.count(os.getpid() % 1000)
 
 
 @dataclass(frozen=True)
-class Condition:
+class NetworkCondition:
     """Both ways have the delay and the loss; the cap is for what goes to the viewer."""
 
     cap_bps: float | None = None
@@ -42,11 +42,11 @@ class Condition:
     mtu: int = MTU  # UDP above this vanishes, as in a tunnel that reports nothing; TCP finds out by itself
 
 
-class Link:
+class EmulatedLink:
     """`condition` may change at any time."""
 
     def __init__(self, server: int, viewer: int) -> None:
-        self.condition = Condition()
+        self.condition = NetworkCondition()
         self.carried = self.lost = 0  # packets to the viewer
         self._ends = (server, viewer)
         self._waiting: list[tuple[float, int, int, bytes]] = []  # when due, order, to which end
@@ -100,7 +100,7 @@ class Namespaces:
 
     server: str
     viewer: str
-    link: Link
+    link: EmulatedLink
 
     def command(self, side: str, *arguments: str) -> list[str]:
         return ["ip", "netns", "exec", side, *arguments]
@@ -127,7 +127,7 @@ def linked() -> Iterator[Namespaces]:
                 ("link", "set", "lo", "up"),
             ):
                 _ip("-n", name, *arguments)
-        link = Link(*ends)
+        link = EmulatedLink(*ends)
         stack.callback(link.close)
         yield Namespaces(*names, link)
 

@@ -13,7 +13,8 @@ import sys
 import time
 from typing import Any
 
-from clients.whep import Target, Viewer
+from clients.target import Target
+from clients.whep import WhepViewer
 
 FLAGS = [
     "--no-sandbox",
@@ -83,7 +84,7 @@ async def viewer(base: str, token: str, seconds: float) -> dict[str, Any]:
     rungs: list[list[Any]] = []
     started_s = time.monotonic()
     print(json.dumps({"started": started_s}), flush=True)
-    player = Viewer(Target(base, "main", token))
+    player = WhepViewer(Target(base, "main", token))
     player.on_picture = lambda picture: shown.append(time.monotonic() - started_s)
 
     def hear(message: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """`psistream play`: steer a session from the terminal, over MQTT. Arrow keys walk and jump, / types a prompt.
 
-It joins keys, screen and clients.steer, and restores the terminal at its end. It imports no server code.
+Joins keys, screen and clients.steer, and restores the terminal at its end. It imports no server code.
 """
 
 from __future__ import annotations
@@ -21,29 +21,31 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
+from clients.command import OK, ClientParser, run
+from clients.errors import BadInput
 from clients.mix import mixed
 from clients.play.keys import HeldAction, Keys, actions_of_keys
-from clients.play.screen import HOWS, WHENS, Screen, printable
-from clients.steer import Session, SteerError
+from clients.play.screen import HOWS, WHENS, TerminalScreen, printable
+from clients.steer import SteeredSession, SteerError
 from clients.steer.mqtt import Broker, MqttTransport
 from clients.steer.transport import Kind, check_session
 from clients.steer.ways import broker_of
-from clients.target import Target, ViewError
+from clients.target import Target
 
 SERVER = "http://127.0.0.1:8080"
 BROKER = "mqtt://127.0.0.1:1883"
 MAX_PROMPT_BYTES = 2048
 TICK_S = 0.05
 REWIND_S = {"backspace": 5, "[": 5, "{": 30}
-ESCAPE_S = 0.05  # after which a lone ESC is the key
+ESCAPE_S = 0.05  # after this, a lone ESC is the key
 
 
-class Game:
+class TerminalClient:
     """One session, one terminal. `run` returns when the player quits, or raises SteerError."""
 
     def __init__(self, transport: MqttTransport, name: str, how: str = HOWS[0], when: str = WHENS[0]) -> None:
-        self.screen = Screen(name, transport.shown, how=how, when=when)
-        self._session = Session(transport)
+        self.screen = TerminalScreen(name, transport.shown, how=how, when=when)
+        self._session = SteeredSession(transport)
         self._session.listen(self._hear)
         self._keys = Keys()
         self._held = HeldAction()
@@ -66,19 +68,19 @@ class Game:
         if self._ended is not None:
             raise SteerError(self._ended)
 
-    async def _play(self, live: Live, session: Session) -> None:
+    async def _play(self, live: Live, session: SteeredSession) -> None:
         while not self._quit.is_set():
             session.check()
             if self._held.expire(time.monotonic()):
-                self._send("action", {"action": None}, "let go")
+                self._send("action", {"action": None}, "release")
             if self._dirty:
                 self._dirty = False
                 live.update(self.screen.render(), refresh=True)
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await self._quit.wait()
-        if self._held.current is not None:  # nobody is there to walk on
-            self._send("action", {"action": None}, "let go")
+        if self._held.current is not None:  # nobody is left to release the key
+            self._send("action", {"action": None}, "release")
 
     # ---- keys ----
 
@@ -173,14 +175,12 @@ class Game:
 
 @contextmanager
 def raw_terminal(terminal: int) -> Iterator[None]:
-    """Keys come one by one and unseen; whatever happens, the terminal is as before afterwards."""
+    """Keys arrive one by one and are not echoed. Always restores the terminal."""
     before = termios.tcgetattr(terminal)
     try:
         tty.setcbreak(terminal)
         changed = termios.tcgetattr(terminal)
-        changed[
-            3
-        ] &= ~termios.ISIG  # Ctrl-C comes as a key; Ctrl-Z would leave the shell a terminal like this
+        changed[3] &= ~termios.ISIG  # Ctrl-C arrives as a key; Ctrl-Z would leave the shell a raw terminal
         termios.tcsetattr(terminal, termios.TCSANOW, changed)
         yield
     finally:
@@ -188,66 +188,58 @@ def raw_terminal(terminal: int) -> Iterator[None]:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
+    made = ClientParser(
         prog="psistream play",
         description="Steer a session from the terminal: arrow keys, and / to type a prompt.",
     )
     made.add_argument("server", nargs="?", metavar="URL", help=f"the server (default: {SERVER})")
-    made.add_argument(
-        "--mqtt", metavar="URL", help=f"its broker (default: what the server says, else {BROKER})"
-    )
+    made.add_argument("--mqtt", metavar="URL", help=f"the broker (default: the server's, else {BROKER})")
     made.add_argument("--session", default="main", metavar="ID", help="the session (default: %(default)s)")
-    made.add_argument("--how", choices=HOWS, default=HOWS[0], help="how prompts take hold (Tab changes it)")
-    made.add_argument("--when", choices=WHENS, default=WHENS[0], help="and when (Ctrl+N changes it)")
+    made.add_argument("--how", choices=HOWS, default=HOWS[0], help="how prompts take effect (Tab changes it)")
+    made.add_argument(
+        "--when", choices=WHENS, default=WHENS[0], help="when prompts take effect (Ctrl+N changes it)"
+    )
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(argv)
-    for name in ("asyncio", "mqtt"):  # a reconnect is shown on the screen; a log line would spoil it
+    return run("psistream play", lambda: _main(parser().parse_args(argv)))
+
+
+def _main(args: argparse.Namespace) -> int:
+    for name in ("asyncio", "mqtt"):  # the screen shows reconnects; a log line would spoil it
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        _check(args)
-        if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            raise SteerError("this needs a terminal; to steer from a script use mosquitto_pub or HTTP")
-        asyncio.run(play(args))
-    except SteerError as error:
-        print(f"psistream play: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    _check(args)
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise SteerError("this needs a terminal; to steer from a script use mosquitto_pub or HTTP")
+    asyncio.run(play(args))
+    return OK
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Raises SteerError that begins with the option."""
+    """Raises BadInput that starts with the option."""
     try:
         check_session(args.session)
         if args.mqtt is not None:
             Broker.parse(args.mqtt)
     except SteerError as error:
-        raise SteerError(f"--{error}") from None
+        raise BadInput(f"--{error}") from None
 
 
 async def play(args: argparse.Namespace) -> None:
     transport = await _way_to(args.server, args.mqtt, args.session)
-    await Game(transport, args.session, args.how, args.when).run(Console())
+    await TerminalClient(transport, args.session, args.how, args.when).run(Console())
 
 
 async def _way_to(server: str | None, mqtt: str | None, session: str) -> MqttTransport:
-    """The broker that is named, or that the server names, or the usual one. Raises SteerError."""
+    """The broker that is named, or that the server names, or the usual one. Raises BadInput, SteerError."""
     if mqtt is not None:
         return MqttTransport(Broker.parse(mqtt), session)
+    target = Target.parse(server or SERVER, session)
     try:
-        url, topic = await broker_of(Target.parse(server or SERVER, session))
-    except ViewError as error:
-        raise SteerError(str(error)) from None
+        url, topic = await broker_of(target)
     except SteerError:
         if server is not None:
             raise
         return MqttTransport(Broker.parse(BROKER), session)
     return MqttTransport(Broker.parse(url), session, topic=topic)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

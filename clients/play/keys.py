@@ -1,7 +1,7 @@
-"""The terminal's bytes → keys, and keys → held actions. Pure: no terminal, no clock of its own.
+"""A terminal's bytes → keys, and keys → held actions. Pure: no terminal and no clock of its own.
 
-Terminals tell when a key goes down and then repeat it, but never when it goes up. So a key is held until a
-while after its last repeat. The first while is longer: keyboards wait before they begin to repeat.
+Terminals report when a key goes down and repeat it, but never when it goes up. An action is therefore held
+until some time after the last repeat. The first time span is longer, since keyboards repeat after a delay.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Keys:
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._sequence = ""  # an escape sequence that isn't complete yet
+        self._sequence = ""  # an incomplete escape sequence
 
     @property
     def waiting(self) -> bool:
-        """Whether an escape is pending: the key itself, or the beginning of a sequence. See `flush`."""
+        """Whether an escape is pending: the key itself, or the start of a sequence. See `flush`."""
         return bool(self._sequence)
 
     def feed(self, data: bytes) -> list[str]:
@@ -54,7 +54,7 @@ class Keys:
         return [key for key in keys if key]
 
     def flush(self) -> list[str]:
-        """To be called when nothing followed for a moment: then it was the key Esc."""
+        """Call this when nothing has followed for a moment: it was the Esc key."""
         pending, self._sequence = self._sequence, ""
         return ["escape"] if pending else []
 
@@ -69,7 +69,7 @@ class Keys:
         return [character] if character.isprintable() else []
 
     def _continue(self, character: str) -> list[str]:
-        """CSI is ESC [ parameters letter, SS3 is ESC O letter. Unknown sequences are swallowed whole."""
+        """CSI is ESC [ parameters letter, SS3 is ESC O letter. Unknown sequences are ignored."""
         if self._sequence == "\x1b":
             if character in "[O":
                 self._sequence += character
@@ -84,21 +84,21 @@ class Keys:
 
 
 class HeldAction:
-    """The action that is held, as the server should know it."""
+    """The held action, as the server should know it."""
 
     def __init__(self) -> None:
         self.current: str | None = None
         self._until_s = 0.0
 
     def press(self, action: str, now_s: float) -> bool:
-        """A key went down, or repeats; whether the action changes by it."""
+        """A key went down or repeats. Returns whether the held action changes."""
         changed = action != self.current
         self.current = action
         self._until_s = max(0.0 if changed else self._until_s, now_s + (FIRST_HOLD_S if changed else HOLD_S))
         return changed
 
     def expire(self, now_s: float) -> bool:
-        """Whether the key has gone up by now; then `current` is None."""
+        """Whether the key has been released by now; `current` is then None."""
         if self.current is None or now_s < self._until_s:
             return False
         self.current = None

@@ -1,6 +1,6 @@
-"""What the terminal game client knows and shows: one screen of text. It knows neither MQTT nor keys.
+"""What the terminal client knows and shows: one screen of text. Knows neither MQTT nor keys.
 
-Everything that comes over the wire is shown as printable text only: no escape sequence gets to the terminal.
+Text from the wire is reduced to printable characters, so no escape sequence reaches the terminal.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ WORDS = {"recondition": "keep scene", "soft": "fade", "cut": "new scene"}
 ARROWS = {"left": "←", "right": "→", "up": "↑", "down": "↓", " ": "space"}
 USUAL_HELP = "←→ walk  ↑ jump  ↓ stand"
 HELP = "/ prompt  [ back 5 s  { 30 s  p pause  r reset  q quit"
-EDIT_HELP = "Enter send   Tab keep, fade or new scene   Ctrl+N at once   Esc leave"
+EDIT_HELP = "Enter send   Tab keep, fade or new scene   Ctrl+N at once   Esc cancel"
 
 
 @dataclass
-class Sent:
-    """One control of ours and what became of it."""
+class SentControl:
+    """One of our controls and its progress."""
 
     label: str
     sent_s: float
@@ -39,21 +39,21 @@ class Sent:
 
 
 @dataclass
-class Screen:
+class TerminalScreen:
     session: str
     broker: str
     online: bool = True
     engine: str = "online"
     info: dict[str, Any] = field(default_factory=dict)
     stats: dict[str, Any] = field(default_factory=dict)
-    sent: OrderedDict[str, Sent] = field(default_factory=OrderedDict)
+    sent: OrderedDict[str, SentControl] = field(default_factory=OrderedDict)
     editing: str | None = None  # the prompt being typed
     how: str = HOWS[0]
     when: str = WHENS[0]
     notice: str = ""
 
     def remember(self, id_: str, label: str, now_s: float) -> None:
-        self.sent[id_] = Sent(printable(label), now_s)
+        self.sent[id_] = SentControl(printable(label), now_s)
         while len(self.sent) > RECEIPTS:
             self.sent.popitem(last=False)
 
@@ -158,7 +158,7 @@ def printable(value: object) -> str:
 
 
 def number(value: object, unit: str = "") -> str:
-    """A figure from the wire, or … where there is none."""
+    """A number from the wire, or … if it is missing."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e15:
         return "…"
     return f"{value:,.0f} {unit}".strip()

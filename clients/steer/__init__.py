@@ -14,6 +14,15 @@ from __future__ import annotations
 
 from clients.steer.errors import Refused, SteerError, SteerTimeout
 from clients.steer.messages import ControlReceipt, State
-from clients.steer.session import Sent, Session, connect
+from clients.steer.session import Sent, SteeredSession, connect
 
-__all__ = ["ControlReceipt", "Refused", "Sent", "Session", "State", "SteerError", "SteerTimeout", "connect"]
+__all__ = [
+    "ControlReceipt",
+    "Refused",
+    "Sent",
+    "State",
+    "SteerError",
+    "SteerTimeout",
+    "SteeredSession",
+    "connect",
+]

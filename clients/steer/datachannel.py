@@ -8,9 +8,11 @@ import asyncio
 import json
 from typing import Any
 
+from clients.errors import ViewError
 from clients.steer.errors import SteerError
 from clients.steer.transport import RETRY_S, Control, Hear, Online, Queue, first_of
-from clients.whep import Target, Viewer, ViewError
+from clients.target import Target
+from clients.whep import WhepViewer
 
 
 class DataChannelTransport:
@@ -27,7 +29,7 @@ class DataChannelTransport:
 
     async def run(self, hear: Hear, online: Online) -> None:
         while True:
-            viewer = Viewer(self._target)
+            viewer = WhepViewer(self._target)
             viewer.on_message = lambda message: self._sort(message, hear)
             try:
                 async with viewer:
@@ -44,7 +46,7 @@ class DataChannelTransport:
             online(False)
             await asyncio.sleep(RETRY_S)
 
-    async def _send_all(self, viewer: Viewer) -> None:
+    async def _send_all(self, viewer: WhepViewer) -> None:
         while True:
             control = await self._queue.get()
             try:
@@ -60,6 +62,6 @@ class DataChannelTransport:
             hear(kind, json.loads(json.dumps(message)))  # type: ignore[arg-type]
 
 
-async def _until_ended(viewer: Viewer) -> None:
+async def _until_ended(viewer: WhepViewer) -> None:
     await viewer.ended.wait()
     raise ViewError(viewer.end_reason)

@@ -7,10 +7,11 @@ SteerError
 
 from __future__ import annotations
 
+from clients.errors import ClientError
 from clients.steer.messages import ControlReceipt
 
 
-class SteerError(Exception):
+class SteerError(ClientError):
     """No server, no session, or no way to it."""
 
 

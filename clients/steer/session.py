@@ -27,7 +27,7 @@ class Sent:
         self.control = control
         self.receipt: ControlReceipt | None = None  # the latest one
         self.asked_s = now_s
-        self.repeats = True  # whether it may be sent again
+        self.replaced = False  # by a newer action, which must not come before it
         self._changed = asyncio.Event()
 
     @property
@@ -62,7 +62,7 @@ class Sent:
         except TimeoutError:
             raise SteerTimeout(
                 f"{self.control['type']} was not {what} within {timeout_s:g} s: is the session paused, "
-                "or the server gone?"
+                "or watched by nobody, so that it sleeps?"
             ) from None
         assert self.receipt is not None
         if self.receipt.status == "rejected":
@@ -70,8 +70,8 @@ class Sent:
         return self.receipt
 
 
-class Session:
-    """`async with Session(transport) as session`; entering waits until the session is there, or raises
+class SteeredSession:
+    """`async with SteeredSession(transport) as session`; entering waits until the session is there, or raises
     SteerError. Controls return at once; their receipts can be awaited."""
 
     def __init__(self, transport: Transport) -> None:
@@ -127,9 +127,9 @@ class Session:
         """Any control of docs/protocol.md, by its type and fields."""
         self._count += 1
         control = {"id": f"{self._name}-{self._count}", "type": kind, **fields}
-        if kind == "action":  # an older one must not come after it
+        if kind == "action":
             for older in self._sent.values():
-                older.repeats &= older.control["type"] != "action" or older.receipt is not None
+                older.replaced |= older.control["type"] == "action"
         sent = Sent(control, self._now())
         self._sent[sent.id] = sent
         while len(self._sent) > MOST_WAITING:
@@ -191,8 +191,9 @@ class Session:
                     self._repeat(sent)
 
     def _open(self) -> list[Sent]:
-        """What may be sent again."""
-        return [sent for sent in self._sent.values() if not sent.settled and sent.repeats]
+        """What may be sent again: what the server has already, and what nothing newer has replaced."""
+        waiting = [sent for sent in self._sent.values() if not sent.settled]
+        return [sent for sent in waiting if sent.receipt is not None or not sent.replaced]
 
     def _repeat(self, sent: Sent) -> None:
         sent.asked_s = self._now()
@@ -234,7 +235,7 @@ def connect(
     *,
     token: str | None = None,
     by: By = "auto",
-) -> Session:
+) -> SteeredSession:
     """A session of the server at `url`: http(s)://host:port, a page's link with its token, or mqtt(s)://…
 
     `by` says how: "mqtt" (an HTTP server is asked where its broker is), "http" or "datachannel"; "auto" takes
@@ -242,4 +243,4 @@ def connect(
     is none, entering raises it where there is no server or session."""
     from clients.steer.ways import transport_to
 
-    return Session(transport_to(url, session, token, by))
+    return SteeredSession(transport_to(url, session, token, by))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import httpx
 
+from clients.errors import BadInput
 from clients.http import ProxyUnusable, http_client
 from clients.refusal import refusal
 from clients.steer.errors import SteerError
 from clients.steer.mqtt import Broker, MqttTransport
 from clients.steer.transport import CONNECT_TIMEOUT_S, Control, Hear, Online, Queue, Transport, check_session
-from clients.target import Target, ViewError
+from clients.target import Target
 
 KNOWN = ("auto", "mqtt", "http", "datachannel")
 
@@ -24,7 +25,7 @@ def transport_to(url: str, session: str | None, token: str | None, by: str) -> T
         return MqttTransport(Broker.parse(url), session or "main")
     try:
         target = Target.parse(url, session, token)
-    except ViewError as error:
+    except BadInput as error:
         raise SteerError(str(error)) from None
     check_session(target.session)
     if by == "mqtt":

@@ -1,7 +1,6 @@
-"""`psistream view`: watch a session's figures in the terminal, steer it, record its video, save its moments.
+"""`psistream view`: shows a session's figures in the terminal, steers it, records it, saves moments of it.
 
-It knows arguments and how things look; the connection is clients.whep, the video's file clients.view.record,
-what steers clients.view.steering, and a session's moments clients.view.moments.
+This file has the arguments and the display. clients.whep has the connection, and this folder the rest.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import asyncio
 import contextlib
 import math
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -24,20 +22,24 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from clients.pace import pace, stands
+from clients.command import OK, ClientParser, OutputConsole, run
+from clients.errors import BadInput, ClientError, RecordError, ViewError
+from clients.pace import pace, stalled
+from clients.receiver import Picture
+from clients.target import Target
 from clients.view import moments
-from clients.view.record import Recorder, RecordError, preferred_codecs
-from clients.view.steering import Steering, add_arguments, asked
-from clients.whep import CODECS, Picture, Target, Viewer, ViewError
+from clients.view.record import Recorder, preferred_codecs
+from clients.view.steering import SentControls, add_arguments, asked
+from clients.whep import CODECS, WhepViewer
 
 EVERY_S = 0.25
 WINDOW_S = 5.0
 FIRST_FRAME_S = 15.0
-SILENCE_S = 45.0  # the server needs 30 to notice that a device hangs, and goes on in another process then
+SILENCE_S = 45.0  # a server needs 30 to notice that a device hangs and to continue in another process
 
 
 class Figures:
-    """What was seen in the last seconds. Knows no terminal."""
+    """Figures of the last seconds. Knows no terminal."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -63,14 +65,14 @@ class Figures:
         if message.get("type") == "segment":
             self.segment = message
         elif message.get("type") == "session":
-            if stands(self.session) and not stands(message):
-                self.last_s = time.perf_counter()  # from here on there have to be pictures again
+            if stalled(self.session) and not stalled(message):
+                self.last_s = time.perf_counter()  # from now on pictures must arrive again
             self.session = message
 
     def silence(self, now_s: float, heard_s: float) -> str:
-        """Why there is nothing to wait for any more; "" as long as there is. While the picture stands for a
-        reason, it is enough that the server was heard of, at `heard_s`."""
-        if stands(self.session):
+        """Why waiting is pointless, or "". While the session is paused or stalled, any message from the
+        server counts as a sign of life; the last one came at `heard_s`."""
+        if stalled(self.session):
             lost, what = now_s - heard_s > SILENCE_S, "no answer"
         else:
             lost, what = now_s - self.last_s > SILENCE_S, "no frame"
@@ -99,15 +101,13 @@ class Figures:
         return [at for at in self._arrivals if at >= since]
 
 
-def table(figures: Figures, viewer: Viewer, recorder: Recorder | None, steering: Steering) -> Table:
+def table(figures: Figures, viewer: WhepViewer, recorder: Recorder | None, steering: SentControls) -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim")
     grid.add_column()
 
     def row(name: str, text: str) -> None:
-        grid.add_row(
-            name, Text("".join(c if c.isprintable() else " " for c in text))
-        )  # others' words: no markup
+        grid.add_row(name, Text("".join(c if c.isprintable() else " " for c in text)))  # untrusted: no markup
 
     row("session", f"{viewer.target.session} at {viewer.target.base}")
     if session := figures.session:
@@ -141,15 +141,16 @@ async def watch(
     recorder: Recorder | None,
     seconds: float | None,
     console: Console,
-    steering: Steering,
+    steering: SentControls,
     save: Path | None = None,
 ) -> Figures:
-    """Until the time is over, the file is full, the session ends (ViewError) or somebody presses Ctrl+C.
-    What is on the screen last goes to `save`."""
+    """Watch until the time is up, the file is full, the session ends (ViewError) or the user presses Ctrl+C.
+    At the end, save the moment to `save`."""
     figures = Figures()
     codecs = CODECS if recorder is None else preferred_codecs(recorder.path)
-    viewer = Viewer(target, codecs=codecs)
-    waiting, fault = "", ""
+    viewer = WhepViewer(target, codecs=codecs)
+    waiting = ""
+    fault: ClientError | None = None
 
     def hear(message: dict[str, Any]) -> None:
         nonlocal waiting, fault
@@ -157,8 +158,8 @@ async def watch(
         try:
             steering.hear(message)
         except ViewError as error:
-            fault = str(error)
-        if not waiting and not figures.frames and stands(figures.session):
+            fault = error
+        if not waiting and not figures.frames and stalled(figures.session):
             waiting = pace(figures.session, {}) or "the session is paused"
             console.print(f"no picture yet: {waiting}")
 
@@ -166,15 +167,19 @@ async def watch(
     stop = asyncio.Event()
     try:
         async with viewer:
-            # Only now: what came before the answer has no codec name yet.
+            # Not earlier: before the answer, frames have no codec name.
             def keep(codec: str, encoded: Any) -> None:
+                nonlocal fault
                 figures.encoded(codec, len(encoded.data))
-                if recorder is not None:
-                    recorder.write(codec, encoded.data, encoded.rtp_timestamp)
+                if recorder is not None and fault is None:
+                    try:
+                        recorder.write(codec, encoded.data, encoded.rtp_timestamp)
+                    except ClientError as error:
+                        fault = error
 
             viewer.on_encoded = keep
             await viewer.ready(FIRST_FRAME_S)
-            with contextlib.suppress(NotImplementedError):  # from here on Ctrl+C finishes the file
+            with contextlib.suppress(NotImplementedError):  # from now on Ctrl+C finishes the file
                 for number in (signal.SIGINT, signal.SIGTERM):
                     asyncio.get_running_loop().add_signal_handler(number, stop.set)
             steering.send(viewer.send)
@@ -183,10 +188,10 @@ async def watch(
                 while not stop.is_set():
                     live.update(table(figures, viewer, recorder, steering))
                     now_s = time.perf_counter()
+                    if fault is not None:
+                        raise fault
                     if viewer.ended.is_set():
                         raise ViewError(viewer.end_reason)
-                    if fault:
-                        raise ViewError(fault)
                     if gone := figures.silence(now_s, viewer.heard_s):
                         raise ViewError(gone)
                     if recorder is not None and recorder.full:
@@ -199,7 +204,7 @@ async def watch(
             if save is not None:
                 size = await moments.save(target, save)
                 console.print(f"{save}: this moment, {size} bytes")
-            if not console.is_terminal:  # there the last table has no line end
+            if not console.is_terminal:  # otherwise the last table lacks a newline
                 console.print()
     finally:
         if recorder is not None:
@@ -208,37 +213,44 @@ async def watch(
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser("psistream view", description="Watch, steer or record a running session.")
+    p = ClientParser(prog="psistream view", description="Watch, steer or record a running session.")
     p.add_argument("url", metavar="URL", help="http://localhost:8080, or a link to a session's page")
-    p.add_argument("--session", help="which session (default: main, or the one in the link)")
+    p.add_argument("--session", help="the session (default: main, or the one in the link)")
     p.add_argument("--token", help="its token (default: the one in the link)")
-    p.add_argument("--record", type=Path, metavar="FILE", help="keep the video: .mp4, .mov, .mkv or .webm")
-    p.add_argument("--seconds", type=float, help="stop after so much video (default: at Ctrl+C)")
+    p.add_argument("--record", type=Path, metavar="FILE", help="record the video: .mp4, .mov, .mkv or .webm")
+    p.add_argument("--seconds", type=float, help="stop after this much video (default: at Ctrl+C)")
     add_arguments(p)
-    own = p.add_argument_group("a session of one's own, which ends with this command unless it is kept")
+    own = p.add_argument_group("a private session, which ends with this command unless it is kept")
     begin = own.add_mutually_exclusive_group()
+    begin.add_argument("--from", dest="file", type=Path, metavar="FILE", help="continue from a saved moment")
     begin.add_argument(
-        "--from", dest="file", type=Path, metavar="FILE", help="go on from a moment that was saved"
+        "--fork",
+        type=float,
+        nargs="?",
+        const=0.0,
+        metavar="SECONDS",
+        help="another future, from this long ago",
     )
-    begin.add_argument(
-        "--fork", type=float, nargs="?", const=0.0, metavar="SECONDS", help="another future, from so long ago"
-    )
-    own.add_argument("--keep", action="store_true", help="let it go on; its link is printed")
-    p.add_argument("--save", type=Path, metavar="FILE", help="keep the last moment: open it with --from")
+    own.add_argument("--keep", action="store_true", help="let it go on, and print its link")
+    p.add_argument("--save", type=Path, metavar="FILE", help="save the last moment; open it with --from")
     return p
 
 
 async def view(
-    args: argparse.Namespace, target: Target, recorder: Recorder | None, steering: Steering, console: Console
+    args: argparse.Namespace,
+    target: Target,
+    recorder: Recorder | None,
+    steering: SentControls,
+    console: Console,
 ) -> None:
-    """`watch`, in a session of its own where the arguments ask for one."""
+    """`watch`, in a private session if the arguments ask for one."""
     own: Target | None = None
     if args.file is not None:
         own = await moments.restored(target, args.file)
     elif args.fork is not None:
         own = await moments.forked(target, args.fork)
     if own is not None and args.keep:
-        console.print(Text(own.link), soft_wrap=True)  # a link that is broken can't be opened
+        console.print(Text(own.link), soft_wrap=True)  # a wrapped link cannot be opened
     try:
         await watch(own or target, recorder, args.seconds, console, steering, args.save)
     finally:
@@ -247,34 +259,27 @@ async def view(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parser().parse_args(argv)
-    console = Console()
-    try:
-        if args.seconds is not None and not (0 < args.seconds < math.inf):
-            raise ViewError("--seconds must be more than 0")
-        if args.fork is not None and not 0 <= args.fork <= 3600:
-            raise ViewError("--fork must be seconds, from 0 to 3600")
-        if args.keep and args.file is None and args.fork is None:
-            raise ViewError("--keep is for a session that --from or --fork opens")
-        steering = Steering(asked(args))
-        target = Target.parse(args.url, args.session, args.token)
-        if args.save is not None:
-            moments.check_file(args.save)
-        recorder = None if args.record is None else Recorder(args.record, args.seconds)
-        asyncio.run(view(args, target, recorder, steering, console))
-    except (ViewError, RecordError) as error:
-        print(f"psistream view: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    if recorder is not None:
-        if not recorder.frames:
-            print("psistream view: nothing was recorded: no keyframe arrived", file=sys.stderr)
-            return 1
-        size = recorder.path.stat().st_size
-        console.print(f"{recorder.path}: {recorder.seconds:.2f} s, {recorder.frames} frames, {size} bytes")
-    return 0
+    return run("psistream view", lambda: _main(parser().parse_args(argv)))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _main(args: argparse.Namespace) -> int:
+    console = OutputConsole()
+    if args.seconds is not None and not (0 < args.seconds < math.inf):
+        raise BadInput("--seconds must be more than 0")
+    if args.fork is not None and not 0 <= args.fork <= 3600:
+        raise BadInput("--fork must be seconds, from 0 to 3600")
+    if args.keep and args.file is None and args.fork is None:
+        raise BadInput("--keep is for a session that --from or --fork opens")
+    steering = SentControls(asked(args))
+    target = Target.parse(args.url, args.session, args.token)
+    if args.save is not None:
+        moments.check_file(args.save)
+    recorder = None if args.record is None else Recorder(args.record, args.seconds)
+    asyncio.run(view(args, target, recorder, steering, console))
+    if recorder is None:
+        return OK
+    if not recorder.frames:
+        raise RecordError("nothing was recorded: no keyframe arrived")
+    size = recorder.path.stat().st_size
+    console.print(f"{recorder.path}: {recorder.seconds:.2f} s, {recorder.frames} frames, {size} bytes")
+    return OK

@@ -1,6 +1,6 @@
-"""A session's moments over HTTP: save one as a file, go on from one in a session of one's own, fork.
+"""Saved moments of a session over HTTP: save one as a file, continue from one in a private session, fork.
 
-It speaks the wire protocol only; what fails is a ViewError of one line.
+Speaks only the wire protocol. Failures are a ViewError.
 """
 
 from __future__ import annotations
@@ -11,45 +11,46 @@ from pathlib import Path
 
 import httpx
 
+from clients.command import check_output
+from clients.errors import BadInput, ViewError
 from clients.http import ProxyUnusable, http_client
 from clients.refusal import refusal
-from clients.whep import HTTP_TIMEOUT_S, Target, ViewError
+from clients.target import Target
+from clients.whep import HTTP_TIMEOUT_S
 
 FILE = "application/octet-stream"
 
 
 def check_file(path: Path) -> Path:
-    """Where a moment is to be saved; better told before the video than after it. Raises ViewError."""
-    if path.is_dir() or not path.parent.is_dir():
-        raise ViewError(f"--save: {path} cannot be written: is there a folder {path.parent}?")
-    return path
+    """Make sure, before the video, that a moment can be saved here. Raises BadInput."""
+    return check_output(path, "--save")
 
 
 async def restored(target: Target, path: Path) -> Target:
-    """A new session that goes on from this file."""
+    """Open a session that continues from this file. Raises BadInput, ViewError."""
     try:
         content = await asyncio.to_thread(path.read_bytes)
     except OSError as error:
-        raise ViewError(f"--from: {path} cannot be read: {error.strerror}") from None
+        raise BadInput(f"--from: cannot read {path}: {error.strerror}") from None
     return await _opened(target, "v1/sessions", content=content, headers={"Content-Type": FILE})
 
 
 async def forked(target: Target, rewind_s: float) -> Target:
-    """A new session that shares the past of the target's up to `rewind_s` ago."""
+    """Open a session with the target's past, up to `rewind_s` ago."""
     return await _opened(target, f"{target.path}/fork", json={"rewind_s": rewind_s} if rewind_s else {})
 
 
 async def save(target: Target, path: Path) -> int:
-    """What is on the screen now, into this file; its bytes."""
+    """Save what is on the screen now; returns the number of bytes."""
     answer = await _ask(target, "GET", f"{target.path}/snapshot")
     try:
         return await asyncio.to_thread(path.write_bytes, answer.content)
     except OSError as error:
-        raise ViewError(f"--save: {path} cannot be written: {error.strerror}") from None
+        raise ViewError(f"--save: cannot write {path}: {error.strerror}") from None
 
 
 async def close(target: Target) -> None:
-    """End a session that was opened here; if it is over, all the better."""
+    """End a session that was opened here. It may have ended already."""
     with contextlib.suppress(ViewError):
         await _ask(target, "DELETE", target.path)
 
@@ -60,7 +61,7 @@ async def _opened(target: Target, path: str, **request: object) -> Target:
         told = answer.json()
         return Target(target.base, str(told["id"]), told.get("token"))
     except (ValueError, KeyError, AttributeError):
-        raise ViewError(f"{target.base} answered, but with no session: is it a psistream server?") from None
+        raise ViewError(f"{target.base} answered without a session: is it a psistream server?") from None
 
 
 async def _ask(target: Target, method: str, path: str, **request: object) -> httpx.Response:

@@ -1,19 +1,21 @@
-"""Writes received frames into a file: as they came where the container takes them, else encoded again.
+"""Writes received frames into a file: unchanged if the container takes their codec, otherwise encoded again.
 
-MP4, MOV take H.264; WebM takes VP8; Matroska both. It doesn't know where the frames come from. Recording
-starts at the first keyframe; time is the stream's own 90 kHz clock, so a file is as long as what was seen.
+MP4 and MOV take H.264, WebM takes VP8, Matroska takes both. Recording starts at the first keyframe. Time is
+the stream's own 90 kHz clock, so a file is as long as the video that was seen.
 """
 
 from __future__ import annotations
 
 import io
-import os
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av
 from av.video.stream import VideoStream
+
+from clients.command import check_output
+from clients.errors import BadInput, RecordError
 
 CONTAINERS: dict[str, tuple[str, ...]] = {
     ".mp4": ("H264",),
@@ -31,19 +33,12 @@ _ENCODERS = {
 Mode = Literal["copied", "encoded again"]
 
 
-class RecordError(Exception):
-    """Why nothing can be recorded, in one line for people."""
-
-
 def preferred_codecs(path: Path) -> tuple[str, ...]:
-    """What to ask the server for, so that the frames can be kept as they are. Raises RecordError."""
+    """The codecs to ask the server for, so that frames can be kept unchanged. Raises BadInput."""
     suffix = path.suffix.lower()
     if suffix not in CONTAINERS:
-        raise RecordError(f"--record: {path.name!r} must end in one of {', '.join(CONTAINERS)}")
-    if not path.parent.is_dir():
-        raise RecordError(f"--record: the folder {str(path.parent)!r} does not exist")
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise RecordError(f"--record: {str(path)!r} cannot be written")
+        raise BadInput(f"--record: {path.name!r} must end in one of {', '.join(CONTAINERS)}")
+    check_output(path, "--record")
     first = CONTAINERS[suffix]
     return first + tuple(name for name in ("H264", "VP8") if name not in first)
 
@@ -58,7 +53,9 @@ def is_keyframe(codec: str, data: bytes) -> bool:
 
 
 class Recorder:
-    """`write` every frame in order, then `close`; `seconds` limits the file's length exactly."""
+    """`write` every frame in order, then `close`; `seconds` limits the file's length exactly.
+
+    Both raise RecordError if the file cannot be written."""
 
     def __init__(self, path: Path, seconds: float | None = None) -> None:
         preferred_codecs(path)
@@ -71,14 +68,14 @@ class Recorder:
         self._stream: VideoStream | None = None
         self._decoder: av.VideoCodecContext | None = None
         self._codec = ""
-        self._pending: tuple[int, bytes, bool] | None = None  # waits until it is known how long it shows
+        self._pending: tuple[int, bytes, bool] | None = None  # until the next frame tells its duration
         self._last = 0
         self._step = 0
         self._pts = 0
 
     @property
     def seconds(self) -> float:
-        """How long what is in the file plays."""
+        """Duration of the file so far."""
         end = self._limit if self.full and self._limit else self._pts + self._step
         return end / 90_000 if self.frames else 0.0
 
@@ -95,7 +92,7 @@ class Recorder:
             return
         ahead = (rtp_timestamp - self._last) % _RANGE
         if ahead >= _RANGE // 2 or (not ahead and self.frames):
-            return  # older than what was written
+            return  # older than the last frame written
         self._last = rtp_timestamp
         pts = self._pts + ahead
         if self._limit is not None and pts >= self._limit:
@@ -113,11 +110,16 @@ class Recorder:
         """Finish the file. Idempotent."""
         if self._container is None or self._stream is None:
             return
-        self._flush(self._pts + self._step)
-        if self._decoder is not None:
-            self._container.mux(self._stream.encode(None))
-        container, self._container = self._container, None
-        container.close()
+        try:
+            self._flush(self._pts + self._step)
+            if self._decoder is not None:
+                self._mux(self._stream.encode(None))
+        finally:
+            container, self._container = self._container, None
+            try:
+                container.close()
+            except (OSError, av.FFmpegError) as error:
+                raise self._failed(error) from error
 
     def _open(self, codec: str, keyframe: bytes) -> None:
         copied = codec in CONTAINERS[self.path.suffix.lower()]
@@ -125,7 +127,7 @@ class Recorder:
         try:
             self._container = av.open(str(self.path), "w")
         except (OSError, av.FFmpegError) as error:
-            raise RecordError(f"--record: {str(self.path)!r} cannot be written: {error}") from error
+            raise self._failed(error) from error
         self._codec, self.mode = codec, "copied" if copied else "encoded again"
         if copied and codec in _DEMUXERS:
             with av.open(io.BytesIO(keyframe), format=_DEMUXERS[codec]) as source:
@@ -144,7 +146,7 @@ class Recorder:
         self._stream.time_base = CLOCK
 
     def _flush(self, until: int) -> None:
-        """Write the frame that waits; it shows until `until`."""
+        """Write the pending frame, which shows until `until`."""
         if self._pending is None or self._container is None or self._stream is None:
             return
         (pts, data, key), self._pending = self._pending, None
@@ -155,12 +157,23 @@ class Recorder:
             packet.duration = max(until - pts, 1)
             packet.is_keyframe = key
             packet.stream = self._stream
-            self._container.mux(packet)
+            self._mux(packet)
             return
         for frame in self._decoder.decode(packet):
             frame.pts, frame.time_base = pts, CLOCK
             frame.duration = max(until - pts, 1)
-            self._container.mux(self._stream.encode(frame))
+            self._mux(self._stream.encode(frame))
+
+    def _mux(self, packets: Any) -> None:
+        assert self._container is not None
+        try:
+            self._container.mux(packets)
+        except (OSError, av.FFmpegError) as error:
+            self.full = True  # nothing more can be written
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError | av.FFmpegError) -> RecordError:
+        return RecordError(f"--record: cannot write {self.path}: {error.strerror or error}")
 
 
 def _decoder(codec: str) -> av.VideoCodecContext:

@@ -48,7 +48,13 @@ def load(name: str, folder: Path) -> TorchBackend:
     )
     fits(config, companions)
     dit = load_dit(folder, config, device, dtype)
-    spec = full_spec(name, dit, companions, serve)
+    spec = full_spec(
+        name,
+        config,
+        serve,
+        text_length=companions.text.length,
+        decoder_state=companions.decoder.state_size(config.latent_height, config.latent_width),
+    )
     text: Any = companions.text
     roles = full_roles(spec, dit, companions)
     return TorchBackend("pytorch", spec, roles, text.tokenize, device, fingerprint(folder))

@@ -18,7 +18,7 @@ from engine.errors import InvalidInput, ModelFilesError
 from engine.model.helios.config import HeliosConfig
 from engine.model.helios.embed import Positions
 from engine.model.helios.roles import roles_of, spec_of
-from engine.model.helios.serve import CONFIG, NAME, read_description
+from engine.model.helios.serve import CONFIG, NAME, read_conversion
 from engine.model.helios.transformer import HeliosTransformer, is_exact
 
 
@@ -32,7 +32,7 @@ def load(name: str, folder: Path) -> TorchBackend:
 
     if not (folder / CONFIG).is_file():
         CATALOGUE.require(folder)  # nothing is there yet: say all that is needed
-    found = read_description(folder)
+    found = read_conversion(folder)
     c, serve = found.config, found.serve
     CATALOGUE.require(folder, *(p for p in CATALOGUE.parts if p != TAEW or serve.decoder == "taew"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

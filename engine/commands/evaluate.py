@@ -1,7 +1,7 @@
-"""`psistream evaluate`: what a model does, measured on a world whose truth is known.
+"""`psistream evaluate`: measures what a model does, on a world whose truth is known.
 
-Arguments → models, instruments, figures, a report. Every figure is a list of small jobs; what is done is put
-aside in --out and not done again, so an evaluation can be stopped at any time and goes on where it was.
+Arguments → models, instruments, figures, a report. Every figure is a list of small jobs, and finished jobs
+are kept in --out. An evaluation can therefore be interrupted at any time; the same command continues it.
 """
 
 from __future__ import annotations
@@ -9,138 +9,117 @@ from __future__ import annotations
 import argparse
 import hashlib
 import importlib
-import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
 from engine.backends.artifact import WEIGHTS, Artifact, open_artifact
-from engine.backends.base import Arrays, Backend, Noise, Sampler
+from engine.backends.base import Backend
 from engine.backends.registry import BUILT_IN, load_backend
-from engine.command import OK, run
-from engine.commands import evaluate_arguments as arguments
-from engine.commands.evaluate_arguments import FIGURES, VBENCH, parser
-from engine.commands.generate import segments
+from engine.commands.model_options import add_model
+from engine.commands.runner import INTERRUPTED, OK, Parser, check_folder, naming, run
 from engine.errors import InvalidInput, ModelFilesError
 from engine.evaluation.bench import Model, Studio, check_world
-from engine.evaluation.figure import Figure
+from engine.evaluation.figure import Figure, Scale
 from engine.evaluation.figures import vbench
 from engine.evaluation.instruments import landmark_reader as reader
 from engine.evaluation.instruments import probe
 from engine.evaluation.report import Report, head, markdown, warnings
 from engine.evaluation.runner import Evaluation, Said, measure
 from engine.model.wander.autoencoder import Autoencoder, AutoencoderConfig
-from engine.script import Entry
-from engine.types import ByteArray
+from engine.variants.played import played
+
+FIGURES = {
+    "adherence": "engine.evaluation.figures.adherence:Adherence",
+    "obedience": "engine.evaluation.figures.obedience:Obedience",
+    "recall": "engine.evaluation.figures.recall:Recall",
+    "quality": "engine.evaluation.figures.quality:Quality",
+    "drift": "engine.evaluation.figures.drift:Drift",
+    "fidelity": "engine.evaluation.figures.fidelity:Fidelity",
+    "steps": "engine.evaluation.figures.steps:Steps",
+    "elo": "engine.evaluation.figures.elo:Elo",
+}
+VBENCH = "vbench"
+QUICK = Scale(4, 2, (2.0, 5.0, 10.0), (10.0, 30.0), 1, (1, 4, 16))
+LONG_S = 60.0
+
+
+Accuracy = dict[str, float]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
-
-    def evaluate() -> int:
-        try:
-            return _evaluate(parser().parse_args(argv), console)
-        except FileNotFoundError as error:
-            raise InvalidInput(f"{error.filename} not found") from None
-
-    return run("psistream evaluate", evaluate)
+    return run("psistream evaluate", lambda: _evaluate(parser().parse_args(argv), console))
 
 
 def _evaluate(args: argparse.Namespace, console: Console) -> int:
-    names, how_much = arguments.figures(args), arguments.scale(args)
+    names, how_much = figures(args), scale(args)
     args.out = args.out or args.run / "evaluation"
     if args.threads:
         torch.set_num_threads(args.threads)
     if not names and args.videos is not None:
         return _vbench(args, None, console)
     if VBENCH in args.figures:
-        vbench.find(args.vbench)  # rather now than after hours
-    figures, said, status = [_load(name) for name in names], Said(), OK
-    if figures:
-        instruments = _instruments(args.run, need_reader=any(f.needs_reader for f in figures))
+        vbench.find(args.vbench)  # fail now rather than after hours
+    wanted, said, finished = [_load(name) for name in names], Said(), True
+    if wanted:
+        instruments = _instruments(args.run, need_reader=any(f.needs_reader for f in wanted))
     with ExitStack() as devices:
         models = []
-        for path in (args.model, *args.against):
-            backend = devices.enter_context(closing(load_backend(args.backend, path)))
-            models.append(_model(path, backend, said))
+        for model, weights in ((args.model, args.weights), *((other, None) for other in args.against)):
+            backend = devices.enter_context(closing(load_backend(args.backend, model, weights)))
+            models.append(_model(model, backend, said))
         if len({m.name for m in models}) < len(models):
             same = ", ".join(m.name for m in models)
             raise InvalidInput(f"--against: folders need different names, not {same}", field="against")
-        if figures:
+        check_folder(args.out, "--out")
+        if wanted:
             studio = Studio(models[0], *instruments, tuple(models[1:]))
             made_with = _made_with(args)
             report = Report(head(studio, made_with), warnings(studio))
-            all_of_them = [_load(name) for name in FIGURES]
-            todo = Evaluation(studio, all_of_them, names, how_much, args.out, made_with)
-            status = measure(todo, report, console, said, again=args.again)
-        if status == OK and VBENCH in args.figures:
-            status = _vbench(args, models[0] if args.videos is None else None, console)
-    return status
+            every = [_load(name) for name in FIGURES]
+            todo = Evaluation(studio, every, names, how_much, args.out, made_with)
+            with naming(args.out):
+                finished = measure(todo, report, console, said, again=args.again)
+        if finished and VBENCH in args.figures:
+            return _vbench(args, models[0] if args.videos is None else None, console)
+    return OK if finished else INTERRUPTED
 
 
-class _WithSteps:
-    """A backend whose model takes another number of denoising steps. It does not own the device."""
-
-    def __init__(self, backend: Backend, steps: int) -> None:
-        self._backend, self.name, self.fingerprint = backend, backend.name, backend.fingerprint
-        self.spec = replace(backend.spec, steps=steps, first_steps=steps)
-
-    def run(self, role: str, inputs: Arrays) -> dict[str, Any]:
-        return self._backend.run(role, inputs)
-
-    def tokenize(self, text: str) -> tuple[Any, Any]:
-        return self._backend.tokenize(text)
-
-    def sampler(self, steps: int, noise: Noise) -> Sampler:
-        return self._backend.sampler(steps, noise)
-
-    def close(self) -> None:
-        pass
-
-
-def _model(path: Path | None, backend: Backend, said: Said) -> Model:
-    """A model that plays as it is served. Raises ModelFilesError for one of another world."""
-    name = BUILT_IN if path is None or str(path) == BUILT_IN else path.resolve().name
+def _model(model: str | None, backend: Backend, said: Said) -> Model:
+    """A model that plays as it is served. Raises ModelFilesError for a model of another world."""
+    name = BUILT_IN if model is None else Path(model).resolve().name
     check_world(name, backend.spec)
-    folder = None if name == BUILT_IN and (path is None or not path.is_dir()) else path
+    return played(name, backend, _autoencoder(_artifact(model)), said.more)
 
-    def play(
-        prompt: str, *, seed: int, script: Sequence[Entry], steps: int | None
-    ) -> Generator[ByteArray, None, None]:
-        used = backend if steps is None else _WithSteps(backend, steps)
-        with closing(segments(used, prompt=prompt, seed=seed, script=script)) as made:
-            for segment in made:
-                said.more(backend.spec.segment_s)
-                yield segment.frames
 
-    return Model(name, backend.spec, play, _autoencoder(open_artifact(folder)))
+def _artifact(model: str | None) -> Artifact:
+    return open_artifact(None if model in (None, BUILT_IN) else Path(str(model)))
 
 
 def _autoencoder(artifact: Artifact) -> Autoencoder:
-    """The model's own, without the rest of it. Raises ModelFilesError."""
+    """The model's autoencoder alone. Raises ModelFilesError."""
     file, prefix = artifact.file(WEIGHTS), "autoencoder."
     state = {k.removeprefix(prefix): v.float() for k, v in load_file(file).items() if k.startswith(prefix)}
     try:
         autoencoder = Autoencoder(AutoencoderConfig(**artifact.config["autoencoder"]))
         autoencoder.load_state_dict(state)
     except (KeyError, TypeError, RuntimeError) as error:
-        raise ModelFilesError(f"{file} holds no autoencoder of the manifest's config: {error}") from error
+        raise ModelFilesError(
+            f"{file} does not hold the autoencoder of its manifest's config: {error}"
+        ) from error
     return autoencoder.eval().requires_grad_(False)
-
-
-Accuracy = dict[str, float]
 
 
 def _instruments(
     run: Path, *, need_reader: bool
 ) -> tuple[probe.Probe, Accuracy, reader.LandmarkReader | None, Accuracy | None]:
-    """Raises ModelFilesError that says how to make them."""
+    """Raises ModelFilesError with the command that makes them."""
     try:
         seer, accuracy = probe.load_probe(run)
         there = need_reader or (run / reader.FILE).is_file()
@@ -160,11 +139,10 @@ def _load(name: str) -> Figure:
 
 
 def _made_with(args: argparse.Namespace) -> dict[str, str]:
-    """What decides over the rows: whatever differs here begins a figure anew."""
+    """What the rows depend on. A figure starts over if anything here differs."""
 
-    def manifest(path: Path | None) -> str:
-        artifact = open_artifact(path if path is not None and path.is_dir() else None)
-        return _digest(artifact.file("manifest.json"))
+    def manifest(model: str | None) -> str:
+        return _digest(_artifact(model).file("manifest.json"))
 
     made_with = {
         "model": manifest(args.model),
@@ -183,16 +161,14 @@ def _digest(path: Path) -> str:
 
 
 def _vbench(args: argparse.Namespace, model: Model | None, console: Console) -> int:
-    """VBench's own networks on `--videos`, or on videos that the model makes now."""
+    """VBench's networks on `--videos`, or on videos that the model makes now."""
     executable, folder = vbench.find(args.vbench), args.out / VBENCH
     if model is None:
         videos = sorted(args.videos.glob("*.mp4"))
         if not videos:
-            raise InvalidInput(f"--videos: there is no .mp4 in {args.videos}", field="videos")
+            raise InvalidInput(f"--videos: no .mp4 file in {args.videos}", field="videos")
     else:
-        videos = vbench.make(
-            model, folder / "whole", arguments.scale(args).n, console.print, again=args.again
-        )
+        videos = vbench.make(model, folder / "whole", scale(args).n, console.print, again=args.again)
     for video in videos:
         vbench.cut(video, folder)
     summary = vbench.summarise(vbench.measure(executable, folder, again=args.again))
@@ -202,5 +178,75 @@ def _vbench(args: argparse.Namespace, model: Model | None, console: Console) -> 
     return OK
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def parser() -> argparse.ArgumentParser:
+    p = Parser(
+        prog="psistream evaluate",
+        description="Measure a model of the built-in world. Stop at any time; finished jobs are kept.",
+    )
+    p.add_argument("--figures", default="all", help=f"{', '.join(FIGURES)}, {VBENCH}, or all (default)")
+    add_model(p, leave_out=("fake",))
+    p.add_argument("--against", nargs="+", default=[], metavar="DIR", help="other models, for elo")
+    p.add_argument("--run", type=Path, default=Path("runs/wander"), metavar="DIR", help="folder of the probe")
+    p.add_argument("--out", type=Path, metavar="DIR", help="for the report (default: RUN/evaluation)")
+    p.add_argument("--n", type=int, metavar="SEEDS", help="independent seeds (default 20, --quick 4)")
+    p.add_argument("--quick", action="store_true", help="a few minutes, wide intervals")
+    p.add_argument("--again", action="store_true", help="measure finished jobs again")
+    p.add_argument("--journeys", metavar="S,S", help="recall: seconds out and back (2,5,10,20,40)")
+    p.add_argument("--durations", metavar="S,S", help="drift: lengths (10,30,60); an hour is 3600")
+    p.add_argument("--long-n", type=int, metavar="SEEDS", help=f"drift: seeds for more than {LONG_S:g} s (3)")
+    p.add_argument("--steps", metavar="K,K", help="steps: numbers of denoising steps (1,2,4,8,16)")
+    p.add_argument("--threads", type=int, default=0, help="CPU threads of the instruments (default: all)")
+    p.add_argument("--vbench", default="vbench", metavar="COMMAND", help="vbench: VBench's own command")
+    p.add_argument("--videos", type=Path, metavar="DIR", help="vbench: folder of your own MP4 files")
+    return p
+
+
+def figures(args: argparse.Namespace) -> list[str]:
+    """Names of the figures to measure, without vbench. Raises InvalidInput."""
+    asked = [name.strip() for name in args.figures.split(",") if name.strip()]
+    for name in asked:
+        if name not in (*FIGURES, VBENCH, "all"):
+            known = ", ".join((*FIGURES, VBENCH))
+            raise InvalidInput(
+                f"--figures: {name!r} is unknown; choose from {known}, or all", field="figures"
+            )
+    args.figures = asked
+    if "elo" in asked and not args.against:
+        raise InvalidInput(
+            "--figures elo compares models: name the others with --against DIR", field="against"
+        )
+    if "all" in asked:
+        return [n for n in FIGURES if n != "elo" or args.against]
+    return [n for n in FIGURES if n in asked]
+
+
+def scale(args: argparse.Namespace) -> Scale:
+    """Raises InvalidInput."""
+    usual = QUICK if args.quick else Scale()
+    n = usual.n if args.n is None else args.n
+    if n < 1:
+        raise InvalidInput("--n must be at least 1", field="n")
+    return Scale(
+        n=n,
+        truths=min(n, usual.truths),
+        journeys_s=_numbers(args.journeys, "journeys", usual.journeys_s, 1, 600),
+        durations_s=_numbers(args.durations, "durations", usual.durations_s, 5, 24 * 3600),
+        long_n=min(n, usual.long_n if args.long_n is None else args.long_n),
+        steps=tuple(int(k) for k in _numbers(args.steps, "steps", usual.steps, 1, 1000)),
+    )
+
+
+def _numbers(
+    text: str | None, name: str, otherwise: Sequence[float], low: float, high: float
+) -> tuple[float, ...]:
+    if text is None:
+        return tuple(otherwise)
+    try:
+        found = tuple(sorted({float(part) for part in text.split(",")}))
+    except ValueError:
+        found = ()
+    if not found or not all(low <= x <= high for x in found):
+        raise InvalidInput(
+            f"--{name}: {text!r} is not a list of numbers from {low:g} to {high:g}, such as 2,10", field=name
+        )
+    return found

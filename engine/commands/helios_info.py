@@ -10,7 +10,7 @@ import torch
 from engine.model.helios import serve
 from engine.model.helios.config import CELL, STAGES
 from engine.model.helios.cost import call_flop, chunk_flop, tokens_of
-from engine.model.helios.serve import NAME, Description, read_description
+from engine.model.helios.serve import NAME, Conversion, read_conversion
 from engine.model.helios.transformer import EXTRA, HeliosTransformer
 
 ABOUT = "Helios-Distilled, the public checkpoint on Wan 2.1-14B; 33 frames per chunk, no KV cache"
@@ -62,9 +62,9 @@ def is_helios(model: str) -> bool:
 def helios_info(model: str) -> HeliosInfo:
     """Raises ModelFilesError for a folder that says it is Helios and is not."""
     if model == NAME:
-        found, about = Description(), ABOUT
+        found, about = Conversion(), ABOUT
     else:
-        found, about = read_description(Path(model)), model
+        found, about = read_conversion(Path(model)), model
     c, p = found.config, found.serve.pyramid
     with torch.device("meta"):
         parameters = dict(HeliosTransformer(c).named_parameters())

@@ -1,30 +1,29 @@
-"""`psistream model info NAME|DIR`: how large a model is, and what a step of it costs, without its weights.
+"""`psistream model info NAME|DIR`: the size of a model and the cost of a step, without its weights.
 
-NAME is a preset; DIR a folder of `psistream convert` or `psistream export`. Everything is counted on the meta
-device: no tensor is ever made. It doesn't measure anything.
+NAME is a preset; DIR is a folder of `psistream convert` or `psistream export`. Everything is counted on the
+meta device, so no tensor is ever allocated. Nothing is measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
 from torch import nn
 
 from engine.commands.helios_info import helios_info, is_helios
-from engine.companions.taehv import TinyDecoder
+from engine.commands.runner import OK, Parser, run
+from engine.companions.sizes import spec_of
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import ModelConfig, build
 from engine.model.dit import EXTRA, MemoryPackDiT
-from engine.model.framepack import Companions, Serve, full_spec
+from engine.model.framepack import Serve
 from engine.model.helios.serve import NAME as HELIOS
 from engine.model.packing import KERNELS, pieces
 from engine.model.presets import PRESETS
@@ -36,7 +35,6 @@ from engine.runtime.state.state import SessionState
 
 NAMES = (*PRESETS, HELIOS)
 WAVES = 256  # sinusoids of a scalar
-TAEHV = (256, 128, 64, 64)  # widths of the public decoder
 
 
 @dataclass(frozen=True)
@@ -45,21 +43,21 @@ class Info:
     about: str
     parameters: int  # of the transformer with its memory
     tensors: int
-    backbone_parameters: int  # those that a FramePack checkpoint has
+    backbone_parameters: int  # of those that a FramePack checkpoint has
     backbone_tensors: int
-    parts: dict[str, int]  # parameters by the first word of their names
-    beside: dict[str, int]  # parameters of the models around the transformer, where they are ours
+    parts: dict[str, int]  # parameters by the first part of their names
+    beside: dict[str, int]  # parameters of our own models around the transformer
     bytes_16_bit: int  # of the transformer's weights in bf16 or fp16
     picture: tuple[int, int]  # width, height
     segment_frames: int
     segment_s: float
     tokens: dict[str, int]  # of one segment
-    state_bytes: int  # of a session, whatever its length
+    state_bytes: int  # of a session of any length
     step_gflop: float  # one denoise step of one session; a multiply-add is two
     segment_gflop: float  # all its steps
 
     def lines(self) -> list[str]:
-        """For people."""
+        """A table for the terminal."""
         total = sum(self.tokens.values())
         rows = [
             ("parameters", f"{self.parameters:,} in {self.tensors} tensors"),
@@ -83,7 +81,7 @@ class Info:
 
 
 def info(model: str) -> Info:
-    """Raises InvalidInput for a name that there is not, ModelFilesError for a folder without a model."""
+    """Raises InvalidInput for an unknown name, ModelFilesError for a folder without a model."""
     if model in PRESETS:
         p = PRESETS[model]
         c = p.config
@@ -101,7 +99,7 @@ def info(model: str) -> Info:
             name, c = str(data["preset"]), build(ModelConfig, data["config"])
             return _full(name, str(folder), c, build(Serve, data["serve"], "serve"))
         except (KeyError, TypeError, AttributeError, InvalidInput) as e:
-            raise ModelFilesError(f"{folder}/config.json is not what `psistream convert` writes: {e}") from e
+            raise ModelFilesError(f"{folder}/config.json was not written by `psistream convert`: {e}") from e
     if (folder / "manifest.json").is_file():
         data = _json(folder / "manifest.json")
         try:
@@ -117,10 +115,8 @@ def info(model: str) -> Info:
 
 def _full(name: str, about: str, c: ModelConfig, serve: Serve) -> Info:
     with torch.device("meta"):
-        dit, decoder = MemoryPackDiT(c), TinyDecoder(TAEHV, c.channels)
-    tokens = c.memory.text_tokens
-    sizes = SimpleNamespace(text=SimpleNamespace(length=tokens, tokens=tokens), decoder=decoder)
-    return _info(about, dit, full_spec(name, dit, cast(Companions, sizes), serve), {})
+        dit = MemoryPackDiT(c)
+    return _info(about, dit, spec_of(name, c, serve), {})
 
 
 def _world(about: str, config: WorldModelConfig, spec: ModelSpec) -> Info:
@@ -163,7 +159,7 @@ def count(module: nn.Module) -> int:
 
 
 def tokens_of(c: ModelConfig) -> dict[str, int]:
-    """Of one segment: noisy, then the clean pieces, then the condition stream."""
+    """Tokens of one segment: noisy, then the clean pieces, then the condition stream."""
 
     def patches(frames: int, kernel: str) -> int:
         kt, kh, kw = KERNELS[kernel]
@@ -182,11 +178,12 @@ def tokens_of(c: ModelConfig) -> dict[str, int]:
 
 
 def step_flop(c: ModelConfig) -> int:
-    """Of one denoise step of one session, counting matrix products only, a multiply-add as two.
+    """Operations of one denoising step of one session: matrix products only, a multiply-add counts as two.
 
-    With N tokens in all, width D, MLP ratio r and B blocks, B (2 (4 + 2 r) D² N + 4 N² D) is nearly all:
+    With N tokens in total, width D, MLP ratio r and B blocks, B (2 (4 + 2 r) D² N + 4 N² D) is nearly all:
     projections and MLP are 4 + 2 r matrices of D² in either kind of block, attention is Q Kᵀ and its product
-    with V. The rest: modulations, embeddings of tokens and scalars, the prompt's refiner, the last layer."""
+    with V. The rest is modulations, embeddings of tokens and scalars, the prompt's refiner and the last
+    layer."""
     d, r, tokens = c.dim, c.mlp_ratio, tokens_of(c)
     n, blocks = sum(tokens.values()), c.double_blocks + c.single_blocks
 
@@ -221,22 +218,27 @@ def _json(file: Path) -> Mapping[str, Any]:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
-        raise ModelFilesError(f"{file} cannot be read: {e}") from e
+        raise ModelFilesError(f"cannot read {file}: {e}") from e
     return cast(Mapping[str, Any], data)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="psistream model", description="what a model is, without its weights"
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
+def parser() -> argparse.ArgumentParser:
+    p = Parser(prog="psistream model", description="Describe a model without its weights.")
+    commands = p.add_subparsers(dest="command", required=True)
     show = commands.add_parser("info", help="parameters, tokens, state, cost of a step")
     show.add_argument("model", metavar="NAME|DIR", help=f"{', '.join(NAMES)}, or a model's folder")
-    show.add_argument("--json", action="store_true", help="one object on one line")
-    args = parser.parse_args(argv)
+    show.add_argument("--json", action="store_true", help="one JSON object on one line")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run("psistream model", lambda: _main(parser().parse_args(argv)))
+
+
+def _main(args: argparse.Namespace) -> int:
     found = helios_info(args.model) if is_helios(args.model) else info(args.model)
     if args.json:
         print(json.dumps(asdict(found), ensure_ascii=False))
     else:
-        sys.stdout.write("\n".join(found.lines()) + "\n")
-    return 0
+        print("\n".join(found.lines()))
+    return OK

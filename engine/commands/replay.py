@@ -1,6 +1,6 @@
-"""`psistream replay`: a video again from its control log, as it was or as the log was edited, with no server.
+"""`psistream replay`: make a video again from its control log, or from an edited log, without a server.
 
-Bit for bit on the same backend; the digest that is printed at the end tells.
+On the same backend the result is identical bit for bit; the digest printed at the end shows it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from pathlib import Path
 
 from engine.backends.base import Backend
 from engine.backends.registry import load_backend
-from engine.command import OK, Parser, add_model, run
+from engine.commands.model_options import add_model
+from engine.commands.runner import OK, Parser, check_output, reason, run
 from engine.errors import InvalidInput
 from engine.runtime.log.header import MOST_SEGMENTS
 from engine.runtime.log.reader import Log, read_log
@@ -22,7 +23,7 @@ from engine.runtime.session.replay import replay
 from engine.text_files import decode_text
 from engine.video import Mp4Writer
 
-MOST_BYTES = 2**30  # a log is far smaller; whatever else this is, it is none
+MOST_BYTES = 2**30  # a control log is far smaller
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _replay(args: argparse.Namespace) -> int:
+    check_output(args.out, "--out")
     data = _read(args.log)
     with closing(load_backend(args.backend, args.model, args.weights)) as backend:
         log = read_log(data, backend.spec, backend.fingerprint, str(args.log))
@@ -37,8 +39,8 @@ def _replay(args: argparse.Namespace) -> int:
             print(warning, file=sys.stderr)
         if log.backend not in ("", backend.name):
             print(
-                f"{args.log}: made with --backend {log.backend!r:.40}: with {backend.name} the video will be "
-                "alike, not the same bit for bit",
+                f"{args.log}: made with --backend {log.backend!r:.40}; with {backend.name} the video will be "
+                "similar, but not identical bit for bit",
                 file=sys.stderr,
             )
         return _play(args, log, backend)
@@ -49,7 +51,8 @@ def _play(args: argparse.Namespace, log: Log, backend: Backend) -> int:
     end = log.start.segment + args.segments if args.segments else log.segments
     if end <= log.start.segment:
         raise InvalidInput(
-            f"{args.log}: it tells of no segments yet: say how many with --segments", field="segments"
+            f"{args.log}: the log holds no segments yet; say how many to make with --segments",
+            field="segments",
         )
     writer = None
     if args.out is not None:
@@ -77,11 +80,11 @@ def _read(path: Path) -> bytes:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise InvalidInput(
-                f"{path} is larger than {MOST_BYTES >> 20} MiB: that is no control log", field="log"
+                f"{path} is larger than {MOST_BYTES >> 20} MiB, so it is not a control log", field="log"
             )
         return decode_text(path.read_bytes(), str(path), "log").encode()
     except OSError as error:
-        raise InvalidInput(f"cannot read {path}: {error.strerror}", field="log") from None
+        raise InvalidInput(f"cannot read {reason(error)}", field="log") from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, metavar="FILE.mp4", help="write the video (default: only its digest)"
     )
-    parser.add_argument("--segments", type=_count, metavar="N", help="how many (default: as the log says)")
+    parser.add_argument(
+        "--segments", type=_count, metavar="N", help="number of segments (default: as many as the log has)"
+    )
     parser.add_argument("--scale", type=_count, default=4, help="enlarge the picture (default 4)")
     add_model(parser)
     return parser
@@ -100,7 +105,3 @@ def _count(text: str) -> int:
     if not text.isdecimal() or len(text) > 9 or not 1 <= int(text) <= MOST_SEGMENTS:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 to {MOST_SEGMENTS}, not {text}")
     return int(text)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

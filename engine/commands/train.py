@@ -1,21 +1,23 @@
-"""`psistream train RECIPE | STAGE`: the built-in model, from nothing but this repository.
+"""`psistream train RECIPE | STAGE`: trains the built-in model from nothing but this repository.
 
-A recipe (its name, or a TOML file) trains all of its stages, one after the other. A stage trains itself
-alone: autoencoder, decoder, text, dit, probe, or a phase of the DiT, with those before it. Every stage
-resumes where its run folder left off; a budget is that of the stage, earlier sittings included. `variants`
-trains and measures the paper's variants instead (engine.variants.train).
+A recipe (a name, or a TOML file) trains all of its stages one after the other. A stage trains alone:
+autoencoder, decoder, text, dit, probe, or a phase of the DiT together with the phases before it. Every stage
+resumes where its run folder left off; its budget includes earlier sittings. `variants` trains and measures
+the paper's variants instead (engine.variants.train).
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import InvalidInput, PsistreamError
+from engine.commands.runner import INTERRUPTED, OK, Parser, check_folder, naming, run
+from engine.errors import InvalidInput, ModelFilesError
 
 if TYPE_CHECKING:
     from engine.training.data.footage import Footage
@@ -26,7 +28,7 @@ STAGES = ("autoencoder", "decoder", "text", "dit", "probe")
 
 
 def train(recipe: Recipe, what: str, args: argparse.Namespace) -> None:
-    """One stage, or a phase of the DiT with those before it."""
+    """Train one stage, or a phase of the DiT with the phases before it."""
     from engine.model.wander.autoencoder import FRAMES
     from engine.training.autoencoder import CLIP, Clips, load_autoencoder, train_autoencoder, train_decoder
     from engine.training.dit.stage import train_dit
@@ -37,7 +39,9 @@ def train(recipe: Recipe, what: str, args: argparse.Namespace) -> None:
     def stage(name: str) -> Stage:
         found: Stage | None = getattr(recipe, name)
         if found is None:
-            raise InvalidInput(f"the recipe has no [{name}]: name another with --recipe", field="recipe")
+            raise InvalidInput(
+                f"the recipe has no [{name}]; name another recipe with --recipe", field="recipe"
+            )
         return found
 
     if what in ("autoencoder", "decoder"):
@@ -52,7 +56,7 @@ def train(recipe: Recipe, what: str, args: argparse.Namespace) -> None:
         from engine.evaluation.instruments.probe import train_probe
 
         if not stage(what).minutes:
-            raise InvalidInput("recipe.probe: its budget is minutes, not steps", field="steps")
+            raise InvalidInput("recipe.probe: the budget must be in minutes, not in steps", field="steps")
         train_probe(folder, load_autoencoder(folder), minutes=stage(what).minutes, seed=seed)
     else:
         until = "" if what == "dit" else what
@@ -61,21 +65,21 @@ def train(recipe: Recipe, what: str, args: argparse.Namespace) -> None:
 
 
 def find_footage(recipe: Recipe, args: argparse.Namespace) -> Footage | None:
-    """The shots of the user's own videos, where the recipe names some."""
+    """The shots of the user's own videos, if the recipe names a folder of them."""
     if not recipe.data.videos:
         return None
     from engine.model.wander.autoencoder import FRAMES
     from engine.training.data.footage import Footage
-    from engine.training.data.videos import Screen
+    from engine.training.data.videos import FrameFormat
 
     c, data = recipe.config(), recipe.data
-    screen = Screen(8 * c.latent_width, 8 * c.latent_height, data.fps)
+    screen = FrameFormat(8 * c.latent_width, 8 * c.latent_height, data.fps)
     cache = args.latents or args.run / "latents"
     return Footage(Path(data.videos), screen, least=FRAMES * data.length, cache=cache)
 
 
 def footage_material(footage: Footage, recipe: Recipe, args: argparse.Namespace) -> Material:
-    """Chains from those shots; captions are read by the run's text encoder, else by the built-in model's."""
+    """Chains from those shots. The run's text encoder reads the captions, or else the built-in model's."""
     from engine.evaluation.text_accuracy import of_model, of_run
     from engine.training.autoencoder import load_autoencoder
     from engine.training.data.footage import FootageMaterial
@@ -84,7 +88,7 @@ def footage_material(footage: Footage, recipe: Recipe, args: argparse.Namespace)
     return FootageMaterial(
         footage,
         load_autoencoder(args.run).to(args.device),
-        lambda captions: read(captions).clone(),  # made in inference mode, used where gradients run
+        lambda captions: read(captions).clone(),  # made in inference mode, but used with gradients
         recipe.config(),
         recipe.data,
         seed=recipe.seed,
@@ -93,7 +97,7 @@ def footage_material(footage: Footage, recipe: Recipe, args: argparse.Namespace)
 
 
 def adapt(recipe: Recipe, what: str, args: argparse.Namespace) -> Recipe:
-    """The recipe with what the command line says instead. Raises InvalidInput."""
+    """The recipe with the overrides of the command line. Raises InvalidInput."""
     from engine.training.recipe import scaled
 
     minutes, steps = args.minutes or 0.0, args.steps or 0
@@ -116,78 +120,111 @@ def adapt(recipe: Recipe, what: str, args: argparse.Namespace) -> Recipe:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(prog="psistream train", description=__doc__.split("\n")[0])
+    p = Parser(
+        prog="psistream train",
+        description="Train the built-in model. Every stage resumes where its run folder left off.",
+        epilog="`psistream train variants --help`: train and measure the paper's variants instead.",
+    )
     p.add_argument(
         "what", metavar="RECIPE|STAGE", help=f"a recipe, a .toml file, {', '.join(STAGES)}, or a phase"
     )
     p.add_argument(
-        "--recipe", default="wander", help="where a stage finds its settings (default: %(default)s)"
+        "--recipe", default="wander", help="the recipe of a stage's settings (default: %(default)s)"
     )
     p.add_argument("--run", type=Path, default=Path("runs/wander"), help="folder of checkpoints and curves")
-    p.add_argument(
-        "--minutes", type=float, help="budget of the stage, all sittings together; phases share it"
-    )
-    p.add_argument("--steps", type=int, help="the same, in steps")
+    p.add_argument("--minutes", type=float, help="the stage's budget over all sittings; its phases share it")
+    p.add_argument("--steps", type=int, help="the same budget in steps")
     p.add_argument("--lr", type=float, help="peak learning rate")
-    p.add_argument("--init", type=Path, help="weights for the DiT to start from, {'config', 'state'}")
-    p.add_argument(
-        "--videos", help="a folder of your own videos with captions, instead of the built-in world"
-    )
-    p.add_argument("--latents", type=Path, help="cached latents that runs share (default: RUN/latents)")
-    p.add_argument("--seed", type=int)
-    p.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
-    p.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
+    p.add_argument("--init", type=Path, help="initial weights of the DiT, {'config', 'state'}")
+    p.add_argument("--videos", help="folder of your own videos and captions, instead of the built-in world")
+    add_common(p)
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
+def variants_parser() -> argparse.ArgumentParser:
+    p = Parser(
+        prog="psistream train variants",
+        description="Train the paper's variants under one budget, measure each, and write a table of them "
+        "(table.md, table.json) beside the paper's. Run it again to continue.",
+    )
+    p.add_argument("--run", type=Path, required=True, help="a folder with autoencoder.final.pt")
+    p.add_argument("--plan", default="variants", help="a .toml file (default: %(default)s)")
+    p.add_argument(
+        "--only", default="", metavar="NAME,NAME", help="these variants, and those they start from"
+    )
+    p.add_argument("--scale", type=float, default=1.0, help="factor on every variant's number of steps")
+    p.add_argument("--probe", type=Path, help="where `train probe` left the instruments (default: --run)")
+    p.add_argument("--seeds", type=int, default=8, help="seeds per variant; 0 only trains (%(default)s)")
+    p.add_argument("--seconds", type=float, default=20.0, help="length of each seed's walk (%(default)s)")
+    p.add_argument(
+        "--journey", type=float, default=8.0, help="seconds out and back; 0: no recall (%(default)s)"
+    )
+    add_common(p)
+    return p
+
+
+def add_common(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--latents", type=Path, help="folder of cached latents that runs share (default: RUN/latents)"
+    )
+    p.add_argument("--seed", type=int, help="another random seed")
+    p.add_argument("--device", default="", help="cpu or cuda (default: cuda if there is a GPU)")
+    p.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run("psistream train", lambda: _main(list(sys.argv[1:] if argv is None else argv)))
+
+
+def _main(argv: list[str]) -> int:
+    several = argv[:1] == ["variants"]
+    args = variants_parser().parse_args(argv[1:]) if several else parser().parse_args(argv)
+    import torch
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        import torch
+        with naming(args.run):
+            if several:
+                from engine.variants.train import train_variants
 
-        from engine.training.recipe import load
-        from engine.variants import train as variants
-
-        several = argv[:1] == ["variants"]
-        args = variants.parser().parse_args(argv[1:]) if several else parser().parse_args(argv)
-        if args.threads:
-            torch.set_num_threads(args.threads)
-        args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        if several:
-            variants.train_variants(args)
-            return 0
-        for name in ("minutes", "steps"):
-            value = getattr(args, name)
-            if value is not None and value <= 0:
-                raise InvalidInput(f"--{name} must be above 0", field=name)
-        if args.minutes and args.steps:
-            raise InvalidInput("give --minutes or --steps, not both", field="minutes")
-        recipe = load(args.recipe)
-        phases = [p.name for p in recipe.dit.phases]
-        if args.what in (*STAGES, *phases):
-            train(adapt(recipe, args.what, args), args.what, args)
-            return 0
-        try:
-            recipe = load(args.what)
-        except InvalidInput as e:
-            stages = ", ".join((*STAGES, *phases))
-            raise InvalidInput(f"{e.message}; stages are {stages}", field="what") from None
-        if args.minutes or args.steps or args.lr:
-            raise InvalidInput(
-                "--minutes, --steps and --lr are for one stage, not for a whole recipe", field="what"
-            )
-        for name in recipe.stages():
-            train(adapt(recipe, name, args), name, args)
-    except ModuleNotFoundError as e:
-        print(f"psistream train needs {e.name}: pip install 'psistream[train]'", file=sys.stderr)
-        return 1
-    except FileNotFoundError as e:
-        print(f"{e.filename} not found: train the earlier stage first", file=sys.stderr)
-        return 1
-    except PsistreamError as e:
-        print(e.message, file=sys.stderr)
-        return 1
+                train_variants(args)
+            else:
+                train_all(args)
+    except FileNotFoundError as error:
+        raise ModelFilesError(f"{error.filename} not found: train the earlier stage first") from None
     except KeyboardInterrupt:
-        print("stopped; run the same command to go on", file=sys.stderr)
-        return 130
-    return 0
+        print("interrupted; run the same command to continue", file=sys.stderr)
+        return INTERRUPTED
+    return OK
+
+
+def train_all(args: argparse.Namespace) -> None:
+    """The stage or phase `args.what`, or all stages of that recipe. Raises InvalidInput."""
+    from engine.training.recipe import load
+
+    for name in ("minutes", "steps"):
+        value = getattr(args, name)
+        if value is not None and value <= 0:
+            raise InvalidInput(f"--{name} must be above 0", field=name)
+    if args.minutes and args.steps:
+        raise InvalidInput("give --minutes or --steps, not both", field="minutes")
+    recipe = load(args.recipe)
+    phases = [p.name for p in recipe.dit.phases]
+    if args.what in (*STAGES, *phases):
+        check_folder(args.run, "--run")
+        train(adapt(recipe, args.what, args), args.what, args)
+        return
+    try:
+        recipe = load(args.what)
+    except InvalidInput as error:
+        stages = ", ".join((*STAGES, *phases))
+        raise InvalidInput(f"{error.message}; stages are {stages}", field="what") from None
+    if args.minutes or args.steps or args.lr:
+        raise InvalidInput(
+            "--minutes, --steps and --lr are for a single stage, not for a whole recipe", field="what"
+        )
+    check_folder(args.run, "--run")
+    for name in recipe.stages():
+        train(adapt(recipe, name, args), name, args)

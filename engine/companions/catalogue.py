@@ -1,7 +1,7 @@
-"""Which files a model's folder must hold, where each comes from, and under which licence.
+"""The files that a model's folder must hold, where each comes from, and under which licence.
 
-Nothing here downloads anything: a missing part is an error with the command that fetches it. It knows no
-model; the lists stand beside the models' companions. No torch here.
+Nothing here downloads anything: a missing part is an error with the command that downloads it. Knows no
+model; the lists are beside the models' companions. No torch here.
 """
 
 from __future__ import annotations
@@ -16,37 +16,38 @@ from engine.errors import InvalidInput, ModelFilesError
 
 
 @dataclass(frozen=True)
-class Part:
-    """`files`: paths below the folder, `*` allowed, `|` between alternatives, all of them needed."""
+class CompanionPart:
+    """`files` are paths below the folder; `*` matches anything, `|` separates alternatives; all are
+    needed."""
 
     what: str
     files: tuple[str, ...]
     source: str  # a repository on Hugging Face, or a URL
     licence: str
     megabytes: int
-    include: str = ""  # which files of the repository, if not the folder of the part's name
-    target: str = ""  # where the download goes if not to the folder itself
-    then: str = ""  # what to do with the download
+    include: str = ""  # files of the repository, if they are not in a folder named like the part
+    target: str = ""  # suffix of the download's folder, if it is not the folder itself
+    then: str = ""  # the command to run after the download
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All that `model` needs, by the name of its part, which is also its folder where it has one."""
+    """All parts that `model` needs, by name. The name is also the part's folder, if it has one."""
 
     model: str
-    parts: Mapping[str, Part]
+    parts: Mapping[str, CompanionPart]
 
     def require(self, folder: Path, *parts: str) -> None:
-        """All files of these parts are in `folder`; without `parts`, all of them.
+        """Check that `folder` holds all files of these parts; without `parts`, of all parts.
 
         Raises ModelFilesError that lists all missing parts at once: what each is, its size, its licence, and
-        the command that fetches it. Raises InvalidInput for an unknown part."""
+        the command that downloads it. Raises InvalidInput for an unknown part."""
         for part in parts:
             if part not in self.parts:
                 raise InvalidInput(f"unknown part {part!r}; known are {list(self.parts)}", field="parts")
         if not folder.is_dir():
             raise ModelFilesError(
-                f"there is no folder {folder}; make it and fetch {self.model}'s parts into it:\n"
+                f"there is no folder {folder}; create it and download {self.model}'s parts into it:\n"
                 + self._list(folder, parts or self.parts, {}),
                 field=str(folder),
             )
@@ -54,13 +55,13 @@ class Catalogue:
         lacking = {part: names for part, names in lacking.items() if names}
         if lacking:
             raise ModelFilesError(
-                f"{folder} lacks parts of {self.model}; nothing is fetched without you:\n"
+                f"{folder} lacks parts of {self.model}; psistream never downloads them by itself:\n"
                 + self._list(folder, lacking, lacking),
                 field=next(iter(lacking)),
             )
 
     def missing(self, folder: Path, part: str) -> list[str]:
-        """The files of `part` that `folder` lacks; of sharded weights each shard that the index names too."""
+        """The files of `part` that `folder` lacks, including each shard that an index of weights names."""
         files = self.parts[part].files
         names = [name for name in files if not any(_found(folder, n) for n in name.split("|"))]
         for name in files:
@@ -70,7 +71,7 @@ class Catalogue:
         return names
 
     def fetch(self, part: str, folder: Path) -> str:
-        """The commands that fetch `part` into `folder`, on one line."""
+        """The commands that download `part` into `folder`, on one line."""
         p = self.parts[part]
         if p.source.startswith("https://"):
             return f"curl -L --fail -o {quote(str(folder / Path(p.source).name))} {p.source}"

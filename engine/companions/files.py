@@ -1,4 +1,4 @@
-"""What FramePack's folder must hold: each part, where it comes from, under which licence.
+"""The parts of FramePack's folder: the files of each, their source and licence.
 
     DIR/config.json, DIR/model*.safetensors      the transformer, our names (converted)
     DIR/text_encoder/, DIR/tokenizer/            LLaMA and its tokenizer
@@ -13,7 +13,7 @@ github.com/madebyollin/taehv. Sizes: two bytes per parameter, counted from the p
 
 from __future__ import annotations
 
-from engine.companions.catalogue import Catalogue, Part
+from engine.companions.catalogue import Catalogue, CompanionPart
 
 TENCENT = (
     "Tencent Hunyuan Community License, which does not apply in the European Union, the United Kingdom and "
@@ -27,7 +27,7 @@ TAEHV_URL = "https://github.com/madebyollin/taehv/raw/main/safetensors/taehv.saf
 
 
 PARTS = {
-    "transformer": Part(
+    "transformer": CompanionPart(
         "the FramePack-F1 transformer",
         ("config.json", "model*.safetensors"),
         FRAMEPACK,
@@ -36,28 +36,28 @@ PARTS = {
         target="-checkpoint",
         then="psistream convert framepack-f1 {target} {folder}",
     ),
-    "text_encoder": Part(
+    "text_encoder": CompanionPart(
         "the LLaMA text encoder",
         ("text_encoder/config.json", "text_encoder/model*.safetensors"),
         HUNYUAN,
         f"{LLAMA}; the repository: {TENCENT}",
         15010,
     ),
-    "tokenizer": Part(
+    "tokenizer": CompanionPart(
         "LLaMA's tokenizer",
         ("tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json"),
         HUNYUAN,
         LLAMA,
         9,
     ),
-    "text_encoder_2": Part(
+    "text_encoder_2": CompanionPart(
         "the CLIP-L text encoder",
         ("text_encoder_2/config.json", "text_encoder_2/model*.safetensors"),
         HUNYUAN,
         "MIT (OpenAI CLIP)",
         246,
     ),
-    "tokenizer_2": Part(
+    "tokenizer_2": CompanionPart(
         "CLIP's tokenizer",
         (
             "tokenizer_2/tokenizer.json|tokenizer_2/vocab.json",
@@ -67,28 +67,28 @@ PARTS = {
         "MIT (OpenAI CLIP)",
         2,
     ),
-    "image_encoder": Part(
+    "image_encoder": CompanionPart(
         "the SigLIP image encoder",
         ("image_encoder/config.json", "image_encoder/model*.safetensors"),
         SIGLIP,
         "Apache 2.0 (Google SigLIP so400m); the rest of that repository is not needed",
         856,
     ),
-    "feature_extractor": Part(
+    "feature_extractor": CompanionPart(
         "SigLIP's preprocessing",
         ("feature_extractor/preprocessor_config.json",),
         SIGLIP,
         "Apache 2.0 (Google SigLIP so400m)",
         1,
     ),
-    "vae": Part(
+    "vae": CompanionPart(
         "HunyuanVideo's autoencoder",
         ("vae/config.json", "vae/diffusion_pytorch_model*.safetensors"),
         HUNYUAN,
         TENCENT,
         493,
     ),
-    "taehv": Part(
+    "taehv": CompanionPart(
         "TAEHV, the fast decoder for HunyuanVideo",
         ("taehv.safetensors|taehv.pth",),
         TAEHV_URL,

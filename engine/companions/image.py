@@ -1,8 +1,9 @@
-"""The start picture → SigLIP's tokens, which the transformer hears for the whole scene.
+"""Start picture → SigLIP's tokens, which condition the transformer for the whole scene.
 
-SigLIP's own preprocessing (feature_extractor/preprocessor_config.json) is done in torch, so that it runs on
-the device and in batches: squeezed to a square as Pillow does it, bicubic, first across and then down, to
-whole levels after either; then normalised. A pixel in some thousands differs from Pillow's by one level.
+SigLIP's own preprocessing (feature_extractor/preprocessor_config.json) is done in torch, so it runs on the
+device and in batches. It resizes to a square like Pillow (bicubic, first horizontally, then vertically,
+rounding to whole levels after each) and then normalises. About one pixel in some thousands differs from
+Pillow's by one level.
 
 Legend: B batch, H W pixels, I image tokens (27 x 27 for SigLIP so400m at 384), E their width.
 """
@@ -22,12 +23,12 @@ from engine.companions.files import fetch, require
 from engine.companions.libraries import first_line, library, load_pretrained
 from engine.errors import ModelFilesError
 
-KERNELS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
+KERNELS = {2: "bilinear", 3: "bicubic"}  # Pillow's numbering
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What preprocessor_config.json says, as far as it matters here."""
+    """The relevant settings of preprocessor_config.json."""
 
     size: tuple[int, int]  # height, width
     kernel: str
@@ -37,7 +38,8 @@ class Preprocessing:
 
     @classmethod
     def read(cls, folder: Path) -> Preprocessing:
-        """Raises ModelFilesError for a file that is not such a description, or asks for something unknown."""
+        """Raises ModelFilesError for a file that is not such a configuration, or that has unknown
+        settings."""
         path = folder / "feature_extractor" / "preprocessor_config.json"
         try:
             about = json.loads(path.read_text(encoding="utf-8"))
@@ -69,7 +71,7 @@ class Preprocessing:
 
 
 class ImageCompanion(nn.Module):
-    """SigLIP's vision half, frozen."""
+    """SigLIP's vision encoder, frozen."""
 
     def __init__(self, siglip: Any, preprocessing: Preprocessing) -> None:
         super().__init__()

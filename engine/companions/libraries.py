@@ -1,6 +1,6 @@
-"""transformers and diffusers: imported when a full-size companion is loaded, never before, and read strictly.
+"""Imports transformers and diffusers only when a full-size companion is loaded, and loads strictly.
 
-It doesn't know what is loaded; a checkpoint that does not fit its config is an error that names the tensors.
+A checkpoint that does not fit its config is an error that names the tensors.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from engine.companions.files import CATALOGUE
 from engine.errors import ModelFilesError, Unavailable
 
 EXTRA = "full"
-SHOWN = 6  # names of tensors in a message
+SHOWN = 6  # names of tensors in an error message
 
 
 def library(name: str) -> Any:
-    """The module `name`. Raises Unavailable, one line, where it is not installed.
+    """The module `name`. Raises Unavailable if it is not installed.
 
     Untyped on purpose: checking against transformers' own annotations takes minutes."""
     try:
         return importlib.import_module(name)
     except ImportError as e:
         raise Unavailable(
-            f"the full-size model needs {name}, which is not there ({e}): pip install 'psistream[{EXTRA}]'"
+            f"the full-size model needs {name}, not installed here ({e}): pip install 'psistream[{EXTRA}]'"
         ) from e
 
 

@@ -8,7 +8,7 @@ import torch
 
 from engine.companions.image import ImageCompanion
 from engine.companions.taehv import TinyDecoder
-from engine.companions.text import TextCompanion
+from engine.companions.text import LlamaClipText
 from engine.companions.vae import Vae
 from engine.companions.vae_stream import VaeDecoder
 from engine.model.framepack import Companions
@@ -17,11 +17,11 @@ from engine.model.framepack import Companions
 def load_companions(
     folder: Path, *, decoder: str, segment: int, device: torch.device, dtype: torch.dtype
 ) -> Companions:
-    """`decoder` is "taehv" or "vae", for segments of so many latents. `folder` has what that needs
-    (`parts_for`). Raises ModelFilesError for what can't be read."""
+    """`decoder` is "taehv" or "vae"; `segment` is in latents. Raises ModelFilesError for files that cannot be
+    read."""
     vae = Vae.load(folder, device=device, dtype=dtype)
     return Companions(
-        text=TextCompanion.load(folder, device=device, dtype=dtype),
+        text=LlamaClipText.load(folder, device=device, dtype=dtype),
         image=ImageCompanion.load(folder, device=device, dtype=dtype),
         encoder=vae,
         decoder=(

@@ -1,10 +1,10 @@
-"""A prompt → the ids of both text encoders, exactly as FramePack prepares them.
+"""Prompt → the ids of both text encoders, exactly as FramePack prepares them.
 
-LLaMA reads the prompt inside HunyuanVideo's template, padded to 95 + 256 ids; CLIP reads it bare, padded to
-77. Both stand side by side, since the step contract has one input for ids. It knows no weights.
+LLaMA reads the prompt inside HunyuanVideo's template, padded to 95 + 256 ids; CLIP reads the bare prompt,
+padded to 77. Both are concatenated, since the step contract has one input for ids.
 
 LLaMA's tokenizer is read by the tokenizers library itself: transformers 5 replaces the byte-level splitting
-of a `LlamaTokenizerFast` by LLaMA 2's (huggingface/transformers#45488), and every space would be lost.
+of a `LlamaTokenizerFast` by LLaMA 2's (huggingface/transformers#45488), which would lose every space.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ Mask = npt.NDArray[np.float32]
 
 
 class PromptIds:
-    """`__call__` is what the encoders read; `crop` ids of the template come before the prompt's own."""
+    """Call it with a prompt for the encoders' inputs. `crop` ids of the template come before the prompt's
+    own."""
 
     def __init__(self, folder: Path, clip_length: int) -> None:
         """Raises ModelFilesError for a tokenizer that is missing, unreadable, or not HunyuanVideo's."""
@@ -46,10 +47,10 @@ class PromptIds:
             )
         except (OSError, ValueError, KeyError, TypeError) as e:
             raise _unreadable(folder, "tokenizer_2", e) from e
-        before = len(self._llama_ids("")) - 1  # one id closes the prompt
+        before = len(self._llama_ids("")) - 1  # one id ends the prompt
         if before != self.crop:
             raise ModelFilesError(
-                f"{folder / 'tokenizer'} cuts the prompt template into {before} ids instead of {self.crop}: "
+                f"{folder / 'tokenizer'} splits the template into {before} ids instead of {self.crop}: "
                 f"not HunyuanVideo's tokenizer; fetch it again: {fetch('tokenizer', folder)}",
                 field="tokenizer",
             )
@@ -69,7 +70,7 @@ class PromptIds:
 
 
 def _llama_tokenizer(folder: Path) -> tuple[Tokenizer, int, int]:
-    """The tokenizer, the id that begins a text, the id of padding."""
+    """The tokenizer, the id that starts a text, and the id for padding."""
     path = folder / "tokenizer"
     try:
         tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))

@@ -1,17 +1,17 @@
-"""TAEHV's decoder: HunyuanVideo's latents → frames, fast enough to play while they are made.
+"""TAEHV's decoder: HunyuanVideo's latents → frames, fast enough for live playback.
 
-Re-implemented from the published network (github.com/madebyollin/taehv, MIT); only the names of its tensors
-are the same, so that the public file fits. It takes latents as the transformer gives them, without a scale,
-and gives pictures in [0, 1]. Four frames come from each latent, from the first latent of a scene on.
+Re-implemented from the published network (github.com/madebyollin/taehv, MIT); only the tensor names are the
+same, so that the public file fits. It takes the transformer's latents without a scale and returns pictures in
+[0, 1]. Every latent gives four frames, from the first latent of a scene on.
 
-Memory. Each block sees the frame before, at its own width and rate; the public streaming code keeps what each
-saw, 134 MB of fp32 for a 480 x 832 picture. Nine blocks look back over eight latents altogether, so the
-state here is those eight latents (3.2 MB), and the blocks run over them again, each only as far as somebody
-needs it: two latents' worth of work per call, whatever the segment's length. The frames are the same.
+Memory. Each block sees the previous frame at its own width and rate. The public streaming code keeps what
+each block saw, 134 MB of fp32 for a 480 x 832 picture. Together, nine blocks look back over eight latents, so
+the state here is those eight latents (3.2 MB), and the blocks run over them again, each only as far as the
+next one needs: two latents' worth of work per call for any segment length. The frames are the same.
 
 The start. The public code drops the first three frames of a video, since HunyuanVideo's first latent stands
-for one frame; nobody trained them. A stream owes four frames, so those three are copies of the fourth. With
-`begin` the start picture's latent is in the memory, and nothing needs replacing.
+for one frame and the three are untrained. A stream needs four frames, so those three are copies of the
+fourth. With `begin` the start picture's latent is in the memory, and nothing needs replacing.
 
 Legend: B batch, W latents, T = 4 W frames, C latent channels, h w latent size, S size of the state.
 """
@@ -40,7 +40,7 @@ LATENT_CHANNELS = 16
 
 
 class Block(nn.Module):
-    """relu(x + three convolutions of [x | the frame before]), the first frame of x being memory only."""
+    """relu(x + three convolutions of [x | the previous frame]); the first frame of x is only memory."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""A prompt's ids → what the transformer hears: LLaMA's states, and CLIP's one vector for the whole prompt.
+"""Prompt ids → the transformer's conditioning: LLaMA's states, and one CLIP vector for the whole prompt.
 
-As FramePack's encode_prompt_conds: the states two layers below LLaMA's top, without the template's 95 ids,
-zero where the prompt has ended; CLIP-L's pooled output of the bare prompt. It doesn't know who listens.
+As in FramePack's encode_prompt_conds: LLaMA's states two layers below the top, without the template's 95 ids
+and zero after the end of the prompt; CLIP-L's pooled output of the bare prompt.
 
 Legend: B batch, L ids of both tokenizers, N = 256 text tokens, E LLaMA's width, P CLIP's width.
 """
@@ -22,8 +22,8 @@ from engine.errors import ModelFilesError
 SKIPPED_LAYERS = 2  # FramePack takes hidden_states[-3]; the last entry is the top layer's, normalised
 
 
-class TextCompanion(nn.Module):
-    """LLaMA without its last two layers, and CLIP-L's text half; frozen."""
+class LlamaClipText(nn.Module):
+    """LLaMA without its last two layers, and CLIP-L's text encoder; frozen."""
 
     tokens = TEXT_TOKENS
 
@@ -37,7 +37,7 @@ class TextCompanion(nn.Module):
         self.pooled_width: int = clip.config.hidden_size
 
     @classmethod
-    def load(cls, folder: Path, *, device: torch.device | str, dtype: torch.dtype) -> TextCompanion:
+    def load(cls, folder: Path, *, device: torch.device | str, dtype: torch.dtype) -> LlamaClipText:
         """From `folder`, as files.py describes it. FramePack keeps both encoders in fp16.
 
         Raises ModelFilesError for files that are missing or don't fit, Unavailable without transformers."""
@@ -51,7 +51,7 @@ class TextCompanion(nn.Module):
         return cls(_shortened(llama, folder).to(device), clip, ids)
 
     def tokenize(self, text: str) -> tuple[Ids, Mask]:
-        """Ids (L,) int64 and mask (L,) float32; a prompt that is too long is cut."""
+        """Ids (L,) int64 and mask (L,) float32; long prompts are cut."""
         return self.ids(text)
 
     @torch.no_grad()
@@ -68,7 +68,8 @@ class TextCompanion(nn.Module):
 
 
 def _shortened(llama: Any, folder: Path) -> Any:
-    """Without the layers whose output nobody reads: 0.9 GB less, and the states are its plain output."""
+    """Remove the layers whose output nobody reads. That saves 0.9 GB, and the states become the plain
+    output."""
     keep = len(llama.layers) - SKIPPED_LAYERS
     if keep < 1:
         raise ModelFilesError(

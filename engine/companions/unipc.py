@@ -1,9 +1,9 @@
-"""UniPC as FramePack samples with it: diffusers' scheduler, with the one setting that diffusers lacks.
+"""UniPC as FramePack uses it: diffusers' scheduler, with one setting that diffusers lacks.
 
-UniPC (Zhao et al., arXiv 2302.04867), variant B1, predicting data, order 3 with corrector, at FramePack's
-noise levels. Two deviations from diffusers' flow matching, both FramePack's own (k_diffusion/uni_pc_fm.py):
-polynomials run over λ = −log σ, which is finite at pure noise, instead of log((1 − σ)/σ); and the answer is
-the last estimate of the data, instead of a step of infinite length in λ. It knows no model.
+UniPC (Zhao et al., arXiv 2302.04867), variant B1, data prediction, order 3 with corrector, at FramePack's
+noise levels. It deviates from diffusers' flow matching in two ways, both taken from FramePack
+(k_diffusion/uni_pc_fm.py): polynomials run over λ = −log σ, which is finite at pure noise, instead of log((1
+− σ)/σ); and the result is the last estimate of the data, instead of a step of infinite length in λ.
 
 Legend: K steps; x and velocities (B, ...).
 """
@@ -22,7 +22,8 @@ ORDER = 3
 
 
 class UniPC:
-    """For one segment of one batch: it remembers its last steps. An engine.backends.samplers.Integrator.
+    """An integrator for one segment of one batch; it keeps its previous steps. See
+    engine.backends.samplers.Integrator.
 
     `shift` s puts the noise levels at σ → s σ / (1 + (s − 1) σ). Raises Unavailable without diffusers."""
 
@@ -34,13 +35,17 @@ class UniPC:
         self._next = 0
 
     def step(self, k: int, x: FloatArray, velocity: FloatArray) -> FloatArray:
-        """x at times[k] and the model's velocity there → x at times[k + 1]. In order, each k once."""
+        """x at times[k] and the model's velocity there → x at times[k + 1]. Steps must be taken in order,
+        each once."""
         if k != self._next:
             raise ValueError(f"step {k} where step {self._next} is due")
         self._next += 1
         if k == len(self.times) - 2:
             return x + np.float32(1 - self.times[k]) * velocity
-        sample, answer = torch.tensor(x), torch.tensor(-velocity)  # the scheduler's velocity points to noise
+        sample, answer = (
+            torch.tensor(x),
+            torch.tensor(-velocity),
+        )  # the scheduler's velocity points towards noise
         out: FloatArray = self._scheduler.step(answer, k, sample, return_dict=False)[0].numpy()
         return out
 
@@ -56,7 +61,7 @@ def _scheduler(sigmas: list[float]) -> Any:
         lower_order_final=False,
     )
     scheduler.set_timesteps(sigmas=np.array(sigmas))
-    scheduler.sigmas[0] = sigmas[0]  # it had lowered that by 1e-6, for log((1 − σ)/σ)
+    scheduler.sigmas[0] = sigmas[0]  # diffusers lowers it by 1e-6, for log((1 − σ)/σ)
     scheduler.set_begin_index(0)
     scheduler._sigma_to_alpha_sigma_t = lambda sigma: (torch.ones_like(sigma), sigma)
     return scheduler

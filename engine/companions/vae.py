@@ -1,7 +1,7 @@
-"""HunyuanVideo's autoencoder, through diffusers: a picture → its latent, latents → frames, slow and exact.
+"""HunyuanVideo's autoencoder, through diffusers: picture → latent, latents → frames, slow and exact.
 
-`Vae` speaks the latents that the transformer speaks, scaled by 0.476986. It decodes whole stacks: L latents
-give 4 L - 3 frames, the first latent one frame only. Streaming stands in vae_stream.py. It knows no sessions.
+`Vae` uses the transformer's latents, scaled by 0.476986. It decodes whole stacks: L latents give 4 L - 3
+frames, of which the first latent gives only one. vae_stream.py makes a stream of it.
 
 Legend: B batch, L latent frames, T = 4 L - 3 pixel frames, C latent channels, H W pixels, h = H/8, w = W/8.
 """
@@ -20,7 +20,7 @@ from engine.model.wander.autoencoder import to_unit
 
 
 class Vae(nn.Module):
-    """Frozen. Batches are worked off one by one, so that memory does not grow with them."""
+    """Frozen. Rows of a batch run one by one, so memory does not grow with the batch."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -33,11 +33,11 @@ class Vae(nn.Module):
     def load(
         cls, folder: Path, *, device: torch.device | str, dtype: torch.dtype, tiling: bool = False
     ) -> Vae:
-        """From `folder`, as files.py describes it. FramePack keeps it in fp16.
+        """Load from `folder` (see files.py). FramePack uses fp16.
 
-        `tiling` cuts pictures above 256 pixels into overlapping tiles: far less memory, faint differences;
-        FramePack turns it on below 60 GB of GPU memory.
-        Raises ModelFilesError for files that are missing or don't fit, Unavailable without diffusers."""
+        `tiling` cuts pictures above 256 pixels into overlapping tiles, which takes far less memory and
+        changes the picture slightly; FramePack turns it on below 60 GB of GPU memory. Raises ModelFilesError
+        for files that are missing or don't fit, Unavailable without diffusers."""
         require(folder, "vae")
         model = library("diffusers").AutoencoderKLHunyuanVideo
         vae = cls(load_pretrained(model, folder, "vae", device=device, dtype=dtype))
@@ -49,8 +49,8 @@ class Vae(nn.Module):
     def encode(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 → (B, 1, C, h, w) fp32, the mode of the encoder's distribution.
 
-        FramePack draws a sample instead; the mode is our choice, so that a session can be replayed from its
-        seed and its controls on any device."""
+        FramePack draws a sample instead. We take the mode, so that a session can be replayed from its seed
+        and its controls on any device."""
         x = to_unit(pixels)[:, :, None].to(self.model.dtype)
         mode: Tensor = self.model.encode(x).latent_dist.mode()
         return mode.transpose(1, 2).float() * self.scale

@@ -1,21 +1,22 @@
-"""HunyuanVideo's decoder as a stream: W latents in, 4 W frames out, segments joined as FramePack does it.
+"""HunyuanVideo's decoder as a stream: W latents in, 4 W frames out, with segments joined as in FramePack.
 
-FramePack decodes each segment together with the one before it, 2 W latents to 8 W - 3 frames, and fades
-linearly from the old decoding of the earlier segment (4 W - 3 of its frames stand in both) to the new one. So
-it changes frames after the fact. A stream cannot; it has two ways out, and `late` chooses:
+FramePack decodes each segment together with the previous one, 2 W latents to 8 W - 3 frames, and fades
+linearly from the old decoding of the previous segment (4 W - 3 of its frames are in both) to the new one. It
+thus changes frames afterwards, which a stream cannot. `late` chooses one of two solutions:
 
-- late: frames wait until their fade is known, 4 W - 3 of them. The stream is FramePack's own video, that much
-  later: a scene begins with its first frame standing still for 4 W - 3 frames, and its last 4 W - 3 frames
-  are never shown. What a control changed is seen 4 W - 3 frames after the segment that obeyed it.
-- not late: frames are shown at once. What is left of the fade is its purpose, no jump between segments: the
-  difference between the last frame shown and the new decoding of the same frame is added to the next ones and
-  fades out over SEAM frames. That is ours; no weights but random ones have been seen through it.
+- late: frames wait until their fade is known, for 4 W - 3 frames. The stream is FramePack's own video with
+that delay: a scene starts with its first frame frozen for 4 W - 3 frames, and its last 4 W - 3 frames are
+never shown. A control shows 4 W - 3 frames after the segment that applied it.
+- not late: frames are shown at once. Only the purpose of the fade remains, no jump between segments: the
+difference between the last frame shown and the new decoding of the same frame is added to the next frames and
+fades out over SEAM frames. This is our own method; it has only been tried with random weights.
 
-A scene begins with the start picture's latent and the first segment, decoded together to 4 W + 1 frames, as
-in FramePack. If nobody gave a start latent (`begin`), the segment's first latent stands in for it.
+A scene starts with the start picture's latent and the first segment, decoded together to 4 W + 1 frames, as
+in FramePack. Without a start latent (`begin`), the segment's first latent takes its place.
 
-The state is one vector: phase, the last W latents, and the frames that the next segment needs, one number per
-pixel. Legend: B batch, W latent frames of a segment, C latent channels, h w latent size, S size of the state.
+The state is one vector: the phase, the last W latents, and the frames that the next segment needs, one number
+per pixel. Legend: B batch, W latent frames of a segment, C latent channels, h w latent size, S size of the
+state.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from engine.companions.vae import Vae
 from engine.errors import InvalidInput
 from engine.model.wander.autoencoder import to_bytes, to_unit
 
-SEAM = 4  # frames over which a difference at a seam fades out; one latent's
+SEAM = 4  # frames over which a difference at a seam fades out: those of one latent
 CELL = 64  # pixels of one latent position
-NOTHING, BEGUN, RUNNING = 0, 1, 2  # phases: no latent known, the start picture's, a segment's
+NOTHING, BEGUN, RUNNING = 0, 1, 2  # phases: the last latent is unknown, the start picture's, a segment's
 
 
 class VaeDecoder(nn.Module):
-    """Eager PyTorch: rows at the start of a scene are decoded apart from those in its middle."""
+    """Eager PyTorch. Rows at the start of a scene are decoded separately from rows in the middle."""
 
     def __init__(self, vae: Vae, *, segment: int, late: bool) -> None:
         super().__init__()
@@ -41,12 +42,7 @@ class VaeDecoder(nn.Module):
         self.segment = segment
         self.late = late
         self.overlap = 4 * segment - 3
-        self.kept = self.overlap if late else 1  # frames in the state
-
-    @property
-    def delay_frames(self) -> int:
-        """How much later than its segment a frame is shown."""
-        return self.overlap if self.late else 0
+        self.kept = self.overlap if late else 1  # frames in the state; if late, also the delay of every frame
 
     def state_size(self, h: int, w: int) -> int:
         return 1 + (self.segment * self.vae.channels + self.kept * CELL) * h * w

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple, Protocol
 
 import torch
@@ -96,22 +96,14 @@ class Studio:
     reader_accuracy: Mapping[str, float] | None = None
     others: tuple[Model, ...] = ()
 
-    @torch.no_grad()
     def look(self, frames: Tensor) -> Seen:
-        """The probe on (N, 3, 96, 160) uint8."""
-        fields, pooled, grids = zip(*(self.probe.look(part) for part in frames.split(CHUNK)), strict=True)
-        grid = torch.cat(grids)
-        hero = torch.zeros(GRID, dtype=torch.bool)
-        hero[1:, 4:6] = True  # 32 px around the hero's column
-        parts = (torch.cat(pooled), grid[:, :, ~hero].mean(-1), grid[:, :, hero].mean(-1))
-        logits = [torch.cat(part).log_softmax(-1) for part in zip(*fields, strict=True)]
-        return Seen(logits, *parts)
+        """What the probe sees on frames (N, 3, 96, 160) uint8."""
+        return look(self.probe, frames)
 
-    @cached_property
+    @property
     def rendered(self) -> Seen:
-        """Many rendered frames of all the world, as the probe sees them."""
-        generator = torch.Generator().manual_seed(REFERENCE_SEED)
-        return self.look(sharp(REFERENCE_FRAMES, generator).frames)
+        """What the probe sees on many rendered frames from all over the world; computed once per probe."""
+        return _rendered(self.probe)
 
     @cached_property
     def centre(self) -> Mapping[str, Tensor]:
@@ -129,6 +121,24 @@ class Studio:
     def features(self, frames: Tensor) -> list[list[float]]:
         """Of the whole picture, in units of their spread over the world: (N, 224), ready to be put aside."""
         return rounded(self.look(frames).whole / self.spread)
+
+
+@torch.no_grad()
+def look(probe: Probe, frames: Tensor) -> Seen:
+    """What a probe sees on frames (N, 3, 96, 160) uint8."""
+    fields, pooled, grids = zip(*(probe.look(part) for part in frames.split(CHUNK)), strict=True)
+    grid = torch.cat(grids)
+    hero = torch.zeros(GRID, dtype=torch.bool)
+    hero[1:, 4:6] = True  # 32 px around the hero's column
+    parts = (torch.cat(pooled), grid[:, :, ~hero].mean(-1), grid[:, :, hero].mean(-1))
+    logits = [torch.cat(part).log_softmax(-1) for part in zip(*fields, strict=True)]
+    return Seen(logits, *parts)
+
+
+@lru_cache(maxsize=1)
+def _rendered(probe: Probe) -> Seen:
+    generator = torch.Generator().manual_seed(REFERENCE_SEED)
+    return look(probe, sharp(REFERENCE_FRAMES, generator).frames)
 
 
 def rounded(features: Tensor) -> list[list[float]]:

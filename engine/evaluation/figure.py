@@ -32,7 +32,7 @@ class Scale:
     steps: tuple[int, ...] = (1, 2, 4, 8, 16)
 
 
-class Shot(NamedTuple):
+class SheetPicture(NamedTuple):
     """One picture of a contact sheet: (3, H, W) uint8, what stands under it, and whether it is right."""
 
     picture: Tensor
@@ -44,7 +44,7 @@ class Strip(NamedTuple):
     """Pictures side by side, with what they are."""
 
     label: str
-    shots: Sequence[Shot]
+    shots: Sequence[SheetPicture]
 
 
 @dataclass(frozen=True)

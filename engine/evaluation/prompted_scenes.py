@@ -27,7 +27,7 @@ LOOKED_AT: Final = (1, 2, 3)  # segments, where they end: from the second one on
 WORLDS: Final = 12  # other worlds that show the same prompt
 
 
-class Scene(NamedTuple):
+class PromptedScene(NamedTuple):
     video: Tensor  # (F, 3, 96, 160) uint8
     asked: Tensor  # (5,)
     said: str
@@ -39,14 +39,14 @@ class Scene(NamedTuple):
         return [[a == b for a, b in zip(r, self.asked.tolist(), strict=True)] for r in self.read]
 
 
-def play(studio: Studio, model: Model, number: int, steps: int | None = None) -> Scene:
+def play(studio: Studio, model: Model, number: int, steps: int | None = None) -> PromptedScene:
     what, said, action = _setting(number)
     script, _ = acted(model.spec, [(SEGMENTS, action)])
     video = model.video(said, number, SEGMENTS, script, steps)
     return _look(studio, model, video, prompts.values(what), said)
 
 
-def render(studio: Studio, number: int, *, blurred: bool) -> Scene:
+def render(studio: Studio, number: int, *, blurred: bool) -> PromptedScene:
     """The same scene as the world shows it, through the autoencoder if `blurred`."""
     model = studio.model
     what, said, action = _setting(number)
@@ -67,13 +67,13 @@ def _setting(number: int) -> tuple[prompts.Attributes, str, str]:
     return what, prompts.say(what, rng), rng.choice(("right", "left", "idle", "right"))
 
 
-def _look(studio: Studio, model: Model, video: Tensor, asked: Tensor, said: str) -> Scene:
+def _look(studio: Studio, model: Model, video: Tensor, asked: Tensor, said: str) -> PromptedScene:
     ends = [(s + 1) * model.spec.frames_per_segment for s in LOOKED_AT]
     seen = studio.look(torch.cat([video[end - FRAMES_PER_LATENT : end] for end in ends]))
     starts = [FRAMES_PER_LATENT * i for i in range(len(ends))]
     read = [seen.verdict(i, i + FRAMES_PER_LATENT) for i in starts]
     last = seen.whole[FRAMES_PER_LATENT - 1 :: FRAMES_PER_LATENT]
-    return Scene(video, asked, said, read, rounded(last / studio.spread))
+    return PromptedScene(video, asked, said, read, rounded(last / studio.spread))
 
 
 def by_seed(pairs: Sequence[tuple[int, list[list[float]]]]) -> list[Features]:

@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from engine.command import INTERRUPTED, OK
 from engine.evaluation.bench import Studio
 from engine.evaluation.figure import Figure, Jobs, Row, Scale
 from engine.evaluation.report import Report, Section, markdown
@@ -54,15 +53,15 @@ class Evaluation:
     made_with: Mapping[str, str]  # what decides over the rows: where it differs, a figure begins anew
 
 
-def measure(todo: Evaluation, report: Report, console: Console, said: Said, *, again: bool = False) -> int:
+def measure(todo: Evaluation, report: Report, console: Console, said: Said, *, again: bool = False) -> bool:
     """Do what is not done yet, figure by figure; write report and contact sheets after each of them, and when
-    interrupted as well. Returns the exit status."""
-    studio, out, status, told = todo.studio, todo.out, OK, []
+    interrupted as well. Returns whether it was finished, not interrupted."""
+    studio, out, finished, told = todo.studio, todo.out, True, []
     for figure in todo.figures:
         own = {**todo.made_with, "figure": f"{figure.name} {figure.version}"}
         if not figure.needs_others:
             own.pop("against", None)
-        wanted = figure.name in todo.asked and status == OK
+        wanted = figure.name in todo.asked and finished
         if not wanted:
             if done := rows_of(out / figure.name, own):
                 report.sections.append(_section(figure, done, len(done), studio, out))
@@ -74,7 +73,7 @@ def measure(todo: Evaluation, report: Report, console: Console, said: Said, *, a
         try:
             _work(figure, jobs, store, console, said)
         except KeyboardInterrupt:
-            status = INTERRUPTED
+            finished = False
         done = {name: store.rows[name] for name in jobs if name in store.rows}
         report.sections.append(_section(figure, done, len(jobs), studio, out))
         told.append(report.sections[-1])
@@ -83,9 +82,9 @@ def measure(todo: Evaluation, report: Report, console: Console, said: Said, *, a
     tables = [t for section in told for t in section.summary.tables if t.rows]
     print("\n\n".join("\n".join(markdown(table)) for table in tables), end="\n\n")
     print(f"{out / 'report.md'}, report.json and contact sheets beside it")
-    if status == INTERRUPTED:
+    if not finished:
         print("interrupted; the same command goes on from here")
-    return status
+    return finished
 
 
 def _section(figure: Figure, done: Mapping[str, Row], wanted: int, studio: Studio, out: Path) -> Section:

@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from engine.model.config import ModelConfig
 from engine.model.dit import MemoryPackDiT
 from engine.model.signature import ModelSpec, signature
 
@@ -42,7 +43,7 @@ class Text(Protocol):
     def __call__(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
 
 
-class Image(Protocol):
+class ImageEncoder(Protocol):
     """SigLIP."""
 
     tokens: int
@@ -68,13 +69,13 @@ class Decoder(Protocol):
 @dataclass(frozen=True)
 class Companions:
     text: Text
-    image: Image
+    image: ImageEncoder
     encoder: Encoder
     decoder: Decoder
 
 
-def full_spec(name: str, dit: MemoryPackDiT, companions: Companions, serve: Serve) -> ModelSpec:
-    c = dit.config
+def full_spec(name: str, c: ModelConfig, serve: Serve, *, text_length: int, decoder_state: int) -> ModelSpec:
+    """`text_length`: ids of both tokenizers; `decoder_state`: numbers in the decoder's state."""
     return ModelSpec(
         name=name,
         height=serve.height,
@@ -86,11 +87,11 @@ def full_spec(name: str, dit: MemoryPackDiT, companions: Companions, serve: Serv
         frames_per_latent=4,
         segment=c.segment,
         history=c.packing.history,
-        text_length=companions.text.length,
+        text_length=text_length,
         text_tokens=c.memory.text_tokens,
         image_tokens=c.memory.tokens - c.memory.text_tokens,
         model_dim=c.dim,
-        decoder_state=(companions.decoder.state_size(c.latent_height, c.latent_width),),
+        decoder_state=(decoder_state,),
         actions=c.actions,
         steps=serve.steps,
         first_steps=serve.steps,

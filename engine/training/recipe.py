@@ -214,8 +214,10 @@ def load(name: str | Path) -> Recipe:
         raise InvalidInput(f"no recipe {name!s}; packaged are {known}, or name a .toml file", field="recipe")
     try:
         return parse(tomllib.loads(read_text(path, "recipe")))
+    except OSError as e:
+        raise InvalidInput(f"cannot read {path}: {e.strerror}", field="recipe") from None
     except tomllib.TOMLDecodeError as e:
-        raise InvalidInput(f"{path}: {e}", field="recipe") from None
+        raise InvalidInput(f"{path} is not TOML: {e}", field="recipe") from None
 
 
 def scaled(phases: tuple[Phase, ...], *, minutes: float = 0.0, steps: int = 0) -> tuple[Phase, ...]:

@@ -65,11 +65,6 @@ class Run:
         return self.spent_s + time.monotonic() - self._since
 
     @property
-    def sitting_s(self) -> float:
-        """Seconds since this sitting began."""
-        return max(1e-9, time.monotonic() - self._since)
-
-    @property
     def progress(self) -> float:
         return min(1.0, self.step / self.steps if self.steps else self.elapsed_s / self.budget_s)
 

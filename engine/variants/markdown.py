@@ -1,4 +1,4 @@
-"""The table of variants for people: Markdown from what engine.variants.table has found."""
+"""The table of variants as Markdown, from the findings of engine.variants.table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from typing import Any, Final
 from engine.evaluation.figure import Cell, Table
 from engine.evaluation.psi.forgetting import SAME
 from engine.evaluation.report import markdown
-from engine.variants.table import STANDS_FOR, Claim, Found, cells, claims, difference, paper, ratings
+from engine.variants.table import (
+    STANDS_FOR,
+    Claim,
+    MeasuredVariant,
+    cells,
+    claims,
+    difference,
+    paper,
+    ratings,
+)
 
 SHARES: Final = ("all named", "right sign", "dynamic", "recall", "recall by chance", "Δ all named")
 NUMBERS: Final = ("ELO", "Fréchet distance", "distance", "smoothness", "background", "subject")
@@ -37,7 +46,7 @@ WORDS: Final = {
 }
 
 
-def text(found: Sequence[Found], head: Mapping[str, Any]) -> str:
+def text(found: Sequence[MeasuredVariant], head: Mapping[str, Any]) -> str:
     """The whole report. Intervals are 95 %, over seeds."""
     elos = ratings(found)
     values = {v.name: dict(cells(v)) | {"ELO": elos.get(v.name)} for v in found}
@@ -59,9 +68,9 @@ def text(found: Sequence[Found], head: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *_claims(claims(found)), "", *_trained(found)]) + "\n"
 
 
-def _differences(found: Sequence[Found]) -> list[str]:
+def _differences(found: Sequence[MeasuredVariant]) -> list[str]:
     by_name = {v.name: v for v in found}
-    table = Table("less its control, same seeds", ["control", *(WORDS.get(n, n) for n in COMPARED)])
+    table = Table("minus its control, same seeds", ["control", *(WORDS.get(n, n) for n in COMPARED)])
     lines = []
     for v in found:
         if v.control in by_name:
@@ -69,7 +78,7 @@ def _differences(found: Sequence[Found]) -> list[str]:
             table.add(v.title, [None, *(difference(v, other, n) for n in COMPARED)])
             lines.append(other.title)
     shown = markdown(table)
-    for i, title in enumerate(lines):  # a name is no cell
+    for i, title in enumerate(lines):  # names are not cells
         head, _, *rest = shown[2 + i].split(" | ")
         shown[2 + i] = " | ".join([head, title, *rest])
     return shown if lines else []
@@ -78,10 +87,10 @@ def _differences(found: Sequence[Found]) -> list[str]:
 def _beside(
     title: str,
     rows: Mapping[str, Mapping[str, float]],
-    found: Sequence[Found],
+    found: Sequence[MeasuredVariant],
     values: Mapping[str, Mapping[str, Cell]],
 ) -> list[str]:
-    """The paper's figure, and ours below it, of the same column."""
+    """The paper's figure, and ours of the same column below it."""
     columns = [c for c in STANDS_FOR if any(c in r for r in rows.values())]
     lines = [f"| {title} | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
     for name, theirs in rows.items():
@@ -104,7 +113,7 @@ def _short(cell: Cell, column: str) -> str:
 
 
 def _claims(found: Sequence[Claim]) -> list[str]:
-    """One line per pair of the paper's rows: what agrees beyond our interval, what does not."""
+    """One line per pair of the paper's rows: where we agree beyond our interval, and where we do not."""
     if not found:
         return []
     pairs: dict[tuple[str, str, str], list[Claim]] = {}
@@ -118,11 +127,11 @@ def _claims(found: Sequence[Claim]) -> list[str]:
             )
             for verdict in ("agrees", "disagrees", "not resolved")
         }
-        lines.append(f"| {table}: {a} less {b} | " + " | ".join(x or "–" for x in by.values()) + " |")
+        lines.append(f"| {table}: {a} minus {b} | " + " | ".join(x or "–" for x in by.values()) + " |")
     return lines
 
 
-def _trained(found: Sequence[Found]) -> list[str]:
+def _trained(found: Sequence[MeasuredVariant]) -> list[str]:
     lines = ["| trained | steps | minutes | error of a 4-step sample |", "|---|---|---|---|"]
     for v in found:
         if not (t := v.trained):

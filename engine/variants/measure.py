@@ -1,7 +1,7 @@
-"""Measures trained variants one by one and keeps the table of them up to date.
+"""Measures trained variants one by one and keeps their table up to date.
 
-Every variant has an evaluation of its own in its folder, rows, report and contact sheets, made by the same
-figures as any model's; the table takes what there is. What is done is not done again.
+Every variant has its own evaluation in its folder: rows, report and contact sheets, made by the same figures
+as any model's. The table shows whatever has been measured. Finished work is not repeated.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from engine.evaluation.psi.returns import errors, returns
 from engine.evaluation.report import Report, head, warnings
 from engine.evaluation.results import rows_of
 from engine.evaluation.runner import Evaluation, Said, measure
-from engine.evaluation.text_accuracy import of_model
 from engine.model.config import ModelConfig, build
 from engine.model.dit import MemoryPackDiT
 from engine.model.signature import ModelSpec
@@ -38,50 +37,42 @@ from engine.model.wander.autoencoder import Autoencoder
 from engine.training.data.latents import Pool
 from engine.variants.markdown import text
 from engine.variants.plan import DONE, Variant
-from engine.variants.player import Read, Settings, model_of
-from engine.variants.table import Found, to_json
+from engine.variants.player import Settings, model_of
+from engine.variants.table import MeasuredVariant, to_json
 
 RETURNS: Final = 24  # segments
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What all variants are measured with."""
+    """The instruments and settings that all variants share."""
 
     run: Path
     instruments: Path  # a folder with the probe and the landmark reader
     autoencoder: Autoencoder
-    held_out: Callable[[], Pool]  # journeys that nobody is trained on
+    held_out: Callable[[], Pool]  # journeys that no variant is trained on
     seeds: int
     seconds: float  # of a walk
-    journey_s: float  # out, and as long back; 0: no recall
+    journey_s: float  # seconds out, and the same back; 0: no recall
 
     @property
     def scale(self) -> Scale:
         return Scale(n=self.seeds, truths=0, journeys_s=(self.journey_s,), durations_s=(self.seconds,))
 
     @cached_property
-    def read(self) -> Read:
-        """The built-in model's text encoder, for all of them."""
-        return of_model(None)
-
-    @cached_property
     def spec(self) -> ModelSpec:
         return open_artifact(None).spec
 
     @cached_property
-    def _first(self) -> Studio:
-        seen, landmarks = probe.load_probe(self.instruments), reader.load_reader(self.instruments)
-        return Studio(self.world(), *seen, *landmarks)
+    def _instruments(self) -> tuple[Any, ...]:
+        return (*probe.load_probe(self.instruments), *reader.load_reader(self.instruments))
 
     def studio(self, model: Model) -> Studio:
-        """With the same rendered frames for all. Raises FileNotFoundError, ModelFilesError."""
-        studio = replace(self._first, model=model)
-        vars(studio)["rendered"] = self._first.rendered  # where cached_property keeps it
-        return studio
+        """All variants share the instruments. Raises FileNotFoundError, ModelFilesError."""
+        return Studio(model, *self._instruments)
 
     def world(self) -> Model:
-        """The world itself in a model's place: it is rendered, never played."""
+        """The world itself in a model's place. It is rendered, never played."""
 
         def never(prompt: str, **asked: Any) -> Any:
             raise AssertionError("the world does not play")
@@ -109,10 +100,10 @@ def load_dit(file: Path) -> MemoryPackDiT:
 
 
 def measure_variant(bench: Bench, v: Variant) -> None:
-    """All figures of one variant that are not there yet."""
+    """Measure all figures of one variant that are not done yet."""
     folder = bench.run / v.name
     dit = load_dit(folder / DONE)
-    model = model_of(v.name, dit, bench.autoencoder, bench.read, bench.spec, backwards=v.backwards)
+    model = model_of(v.name, dit, bench.autoencoder, backwards=v.backwards)
     wanted: list[Figure] = [Walk(), *([Recall()] if bench.journey_s else [])]
     _measure(bench, model, wanted, folder / "evaluation", digest(folder / DONE))
     if not v.backwards:
@@ -120,7 +111,8 @@ def measure_variant(bench: Bench, v: Variant) -> None:
 
 
 def measure_truth(bench: Bench) -> None:
-    """The world itself in a variant's place: what no model that draws with this autoencoder can beat."""
+    """Measure the world itself in a variant's place: the upper limit for any model that draws with this
+    autoencoder."""
 
     own = digest(bench.run / "autoencoder.final.pt")
     _measure(bench, bench.world(), [Walk(rendered=True)], bench.run / "rendered", own)
@@ -130,12 +122,12 @@ def _measure(bench: Bench, model: Model, figures: Sequence[Figure], out: Path, o
     studio, made_with = bench.studio(model), bench.made_with(own)
     report, console = Report(head(studio, made_with), warnings(studio)), Console(stderr=True)
     todo = Evaluation(studio, figures, [f.name for f in figures], bench.scale, out, made_with)
-    if measure(todo, report, console, Said()):
+    if not measure(todo, report, console, Said()):
         raise KeyboardInterrupt
 
 
 def _memory(bench: Bench, dit: MemoryPackDiT, folder: Path) -> None:
-    """What ψ is worth, and how long it lasts."""
+    """Measure what ψ contributes, and how long it lasts."""
     own = {"model": digest(folder / DONE)}
     found = _read(folder / "memory.json")
     if found.get("made_with") == own:
@@ -147,20 +139,20 @@ def _memory(bench: Bench, dit: MemoryPackDiT, folder: Path) -> None:
 
 
 def write_table(bench: Bench, variants: Sequence[Variant], settings: Mapping[str, Any]) -> Path:
-    """`table.md` and `table.json` of whatever is done; returns the former."""
+    """Write `table.md` and `table.json` of all finished variants; returns the path of `table.md`."""
     found = [f for v in variants if (f := _found(bench, v)) is not None]
     own = bench.made_with(digest(bench.run / "autoencoder.final.pt"))
     world = _rows(bench.run / "rendered", own, Walk())
     if world:
-        found.append(Found("rendered", TRUTH, world, plays=False))
+        found.append(MeasuredVariant("rendered", TRUTH, world, plays=False))
     steps = Settings()
     told = {
-        "trained": "on the same episodes with the same seed; steps and minutes stand in the last table",
+        "trained": "on the same episodes with the same seed; the last table has steps and minutes",
         "measured": f"{bench.seeds} seeds, walks of {bench.seconds:g} s, {bench.journey_s:g} s out and back",
         "sampling": f"{steps.steps} steps, {steps.first_steps} for a first segment, context noise "
         f"{steps.context_noise:g}",
-        "intervals": "95 %, over seeds; one training run each, so what another seed of training would give "
-        "is not in them",
+        "intervals": "95 %, over seeds; one training run each, so they leave out the variation between "
+        "training seeds",
     }
     (bench.run / "table.md").write_text(text(found, told))
     full = to_json(found, {**told, "plan": dict(settings)})
@@ -168,7 +160,7 @@ def write_table(bench: Bench, variants: Sequence[Variant], settings: Mapping[str
     return bench.run / "table.md"
 
 
-def _found(bench: Bench, v: Variant) -> Found | None:
+def _found(bench: Bench, v: Variant) -> MeasuredVariant | None:
     folder = bench.run / v.name
     if not (folder / DONE).is_file():
         return None
@@ -178,7 +170,7 @@ def _found(bench: Bench, v: Variant) -> Found | None:
         return None
     journeys = _rows(folder / "evaluation", own, Recall())
     memory = _read(folder / "memory.json")
-    return Found(
+    return MeasuredVariant(
         v.name,
         v.title,
         walks,
@@ -197,7 +189,7 @@ def _rows(folder: Path, made_with: Mapping[str, str], figure: Figure) -> list[Ro
 
 
 def _trained(folder: Path) -> dict[str, float]:
-    """The end of the curve: steps, minutes, and the error of a four-step sample."""
+    """The end of the training curve: steps, minutes, and the error of a four-step sample."""
     out: dict[str, float] = {}
     try:
         lines = (folder / "dit.jsonl").read_text().splitlines()

@@ -1,6 +1,6 @@
-"""A plan of variants: what all share, and what each changes about the model or the objective.
+"""A plan of variants: their common settings, and what each changes in the model or the objective.
 
-It is read from a TOML file (`plans/variants.toml` is the packaged one) and knows no network.
+Plans are TOML files; `plans/variants.toml` is the packaged one.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ DONE: Final = "dit.final.pt"
 
 @dataclass(frozen=True)
 class Variant:
-    name: str = ""  # and its folder in the run
+    name: str = ""  # also its folder in the run
     title: str = ""  # in the table
-    after: str = ""  # the variant whose weights it starts from; none: from nothing
+    after: str = ""  # the variant whose weights it starts from; empty: from scratch
     steps: int = 0
-    weights: str = ""  # or a file {"config", "state"} that is taken as it is
-    control: str = ""  # the variant it is compared with, over the same seeds
+    weights: str = ""  # or a file {"config", "state"} to use as it is
+    control: str = ""  # the variant to compare it with, over the same seeds
     paper: tuple[str, ...] = ()  # its rows in the paper's tables
-    backwards: bool = False  # FramePack-F0: on turned time (engine.training.data.backwards)
-    model: Mapping[str, Any] = field(default_factory=dict)  # what it changes about the model
-    phase: Mapping[str, Any] = field(default_factory=dict)  # and about the phase
+    backwards: bool = False  # FramePack-F0: trained on reversed time (engine.training.data.backwards)
+    model: Mapping[str, Any] = field(default_factory=dict)  # changes to the model
+    phase: Mapping[str, Any] = field(default_factory=dict)  # changes to the phase
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`shared` is the recipe without phases, `phase` what all phases say."""
+    """`shared` is the recipe without its phases, `phase` the settings of all phases."""
 
     shared: Mapping[str, Any]
     phase: Mapping[str, Any]
     variants: tuple[Variant, ...]
 
     def recipe(self, name: str, run: Path, *, scale: float = 1.0, seed: int | None = None) -> Recipe:
-        """What `psistream train` would be given to train one variant in its folder of the run."""
+        """The recipe that trains one variant in its folder of the run."""
         v = self.variant(name)
         phase = {**self.phase, **v.phase, "name": v.name, "steps": max(1, round(scale * v.steps))}
         data = dict(self.shared)
@@ -57,8 +57,8 @@ class Plan:
         return next(v for v in self.variants if v.name == name)
 
     def needed(self, wanted: list[str]) -> list[Variant]:
-        """Those named, or all of them, with what they start from, in an order in which they can be trained.
-        Raises InvalidInput."""
+        """The variants in `wanted`, or all, together with those they start from, in training order. Raises
+        InvalidInput."""
         known = [v.name for v in self.variants]
         for name in wanted:
             if name not in known:
@@ -78,20 +78,22 @@ class Plan:
 
 
 def read_plan(file: str | Path) -> Plan:
-    """A packaged plan by name, or a file. Raises InvalidInput for whatever cannot be meant."""
+    """A packaged plan by name, or a file. Raises InvalidInput for an impossible plan."""
     path = Path(file)
     path = path if path.suffix == ".toml" else PACKAGED / f"{file}.toml"
     if not path.is_file():
         raise InvalidInput(f"{path} not found: --plan names a .toml file", field="plan")
     try:
         data = tomllib.loads(read_text(path, "plan"))
+    except OSError as e:
+        raise InvalidInput(f"cannot read {path}: {e.strerror}", field="plan") from None
     except tomllib.TOMLDecodeError as e:
-        raise InvalidInput(f"{path}: {e}", field="plan") from None
+        raise InvalidInput(f"{path} is not TOML: {e}", field="plan") from None
     return plan_of(data)
 
 
 def plan_of(data: Mapping[str, Any]) -> Plan:
-    """Raises InvalidInput; every variant's recipe is built once, so that nothing fails after hours."""
+    """Raises InvalidInput. Builds every variant's recipe once, so that mistakes show at once."""
     shared = dict(data)
     phase = shared.pop("phase", {})
     listed = [build(Variant, v, f"variants[{i}]") for i, v in enumerate(shared.pop("variants", ()))]
@@ -100,11 +102,11 @@ def plan_of(data: Mapping[str, Any]) -> Plan:
     for v in plan.variants:
         where = f"variant {v.name!r}"
         if not v.name.replace("-", "").replace("_", "").isalnum() or v.name in earlier:
-            raise InvalidInput(f"{where}: wants a name of its own, fit for a folder", field="name")
+            raise InvalidInput(f"{where}: needs a unique name that can be a folder", field="name")
         if v.after and v.after not in earlier:
-            raise InvalidInput(f"{where}: after = {v.after!r} is no variant above it", field="after")
+            raise InvalidInput(f"{where}: after = {v.after!r} is not a variant above it", field="after")
         if (v.steps < 1) == (not v.weights):
-            raise InvalidInput(f"{where}: wants steps, or weights that are there", field="steps")
+            raise InvalidInput(f"{where}: needs either steps or weights", field="steps")
         plan.recipe(v.name, Path())
         earlier.append(v.name)
     if not earlier:

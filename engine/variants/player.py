@@ -1,38 +1,40 @@
-"""A trained DiT plays without being exported: what sessions do, in torch, for models that are measured and
-not served.
+"""A trained DiT plays without being exported, for models that are measured and not served.
 
-The same order of functions as engine.runtime.segment.generator, which serves; noise is drawn elsewhere, so
-videos are others. It knows actions and one prompt per video, no change of prompt. FramePack-F0 plays here as
-well as it could live, `in_blocks`.
+The DiT becomes a PyTorch backend with the built-in model's text encoder, and plays as any session does
+(engine.variants.played). FramePack-F0 cannot play as a session, since it must know where a video ends; it
+plays `in_blocks`.
 
-Legend: W latent frames of a segment, C h w latent, K history frames, M memory tokens, D width.
+Legend: W latent frames of a segment, C channels, h w latent size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from engine.backends.artifact import TOKENIZER, open_artifact
+from engine.backends.pytorch import TorchBackend, load_model
+from engine.backends.tokenizer import PromptTokenizer
 from engine.errors import InvalidInput
 from engine.evaluation.bench import Model
 from engine.model.dit import MemoryPackDiT
 from engine.model.sampling import sample_segment
 from engine.model.signature import ModelSpec
 from engine.model.wander.autoencoder import Autoencoder, to_bytes
+from engine.model.wander.world_model import EncodeText, WorldModel, WorldModelConfig
 from engine.script import Entry
 from engine.training.data.backwards import BLOCK, turned
 from engine.types import Action, ByteArray
+from engine.variants.played import played
 from engine.world.attributes import ACTIONS
-
-Read = Callable[[list[str]], Tensor]  # captions → probabilities (N, sum of classes)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a model that was not exported is sampled; what is exported plays as its manifest says."""
+    """How a model that was not exported is sampled; an exported model's manifest says it."""
 
     steps: int = 4
     first_steps: int = 8
@@ -43,55 +45,68 @@ def model_of(
     name: str,
     dit: MemoryPackDiT,
     autoencoder: Autoencoder,
-    read: Read,
-    spec: ModelSpec,
     settings: Settings | None = None,
     *,
     backwards: bool = False,
 ) -> Model:
-    """A model that figures can be measured on. `spec` is any of the built-in world's, for what is seen;
-    `backwards`: it was trained on turned time (engine.training.data.backwards)."""
-    settings, c = settings or Settings(), dit.config
-    own = replace(
-        spec,
-        name=name,
-        segment=c.segment,
-        history=c.packing.history,
-        model_dim=c.dim,
-        image_tokens=c.memory.tokens - c.memory.text_tokens,
-        steps=settings.steps,
-        first_steps=settings.first_steps,
-        context_noise=settings.context_noise,
-    )
-    make = in_blocks if backwards else forwards
+    """A model that figures can be measured on. `backwards`: it was trained on reversed time
+    (engine.training.data.backwards)."""
+    settings = settings or Settings()
+    backend = backend_of(name, dit, autoencoder, settings)
+    if not backwards:
+        return played(name, backend, autoencoder)
+    text = backend.modules["encode_text"]
+    assert isinstance(text, EncodeText)
 
     def play(
         prompt: str, *, seed: int, script: Sequence[Entry], steps: int | None
     ) -> Generator[ByteArray, None, None]:
         used = settings if steps is None else replace(settings, steps=steps, first_steps=steps)
+        ids, mask = (torch.from_numpy(x)[None] for x in backend.tokenize(prompt))
         with torch.no_grad():
-            said = read([prompt]).clone()
-        yield from pictures(autoencoder, make(dit, said, seed, actions(script, own), used))
+            probabilities = text.read(ids, mask)
+        keys = actions(script, backend.spec)
+        yield from pictures(autoencoder, in_blocks(dit, probabilities, seed, keys, used))
 
-    return Model(name, own, play, autoencoder)
+    return Model(name, backend.spec, play, autoencoder)
+
+
+def backend_of(name: str, dit: MemoryPackDiT, autoencoder: Autoencoder, settings: Settings) -> TorchBackend:
+    """The DiT and the autoencoder with the built-in model's text encoder, on the CPU in fp32.
+
+    Raises ModelFilesError if the built-in model cannot be read."""
+    artifact = open_artifact(None)
+    built_in = load_model(artifact)
+    model = WorldModel(WorldModelConfig(dit.config, autoencoder.config, built_in.config.text))
+    model.dit, model.autoencoder = dit, autoencoder
+    model.text, model.words = built_in.text, built_in.words
+    spec = model.spec(
+        name=name,
+        fps=artifact.spec.fps,
+        steps=settings.steps,
+        first_steps=settings.first_steps,
+        context_noise=settings.context_noise,
+    )
+    tokenize = PromptTokenizer(artifact.file(TOKENIZER), spec.text_length)
+    return TorchBackend("variant", spec, model.eval().roles(spec), tokenize, torch.device("cpu"))
 
 
 def actions(script: Sequence[Entry], spec: ModelSpec) -> Iterator[int]:
-    """The action of every segment, for ever. An entry counts from the boundary nearest to its time, as in a
-    session. Raises InvalidInput for anything but actions."""
-    now, waiting, made = ACTIONS.index("idle"), sorted(script, key=lambda e: e.at_s), 0
+    """The action of every segment, endlessly. An entry takes effect at the boundary nearest to its time, as
+    in a session. Raises InvalidInput for anything but actions."""
+    now, pending, made = ACTIONS.index("idle"), sorted(script, key=lambda e: e.at_s), 0
     while True:
-        while waiting and waiting[0].at_s < (made + 0.5) * spec.segment_s:
-            body = waiting.pop(0).body
+        while pending and pending[0].at_s < (made + 0.5) * spec.segment_s:
+            body = pending.pop(0).body
             if not isinstance(body, Action):
-                raise InvalidInput("a model in training plays actions only, no change of prompt", field="at")
+                raise InvalidInput("FramePack-F0 plays actions only, no change of prompt", field="at")
             now = ACTIONS.index(body.action or "idle")
         yield now
         made += 1
 
 
 def pictures(autoencoder: Autoencoder, latents: Iterator[Tensor]) -> Generator[ByteArray, None, None]:
-    """Segments of latents (W, C, h, w) in order of time → segments of pictures (F, H, W, 3)."""
+    """Segments of latents (W, C, h, w) → segments of pictures (F, H, W, 3)."""
     state: Tensor | None = None
     for segment in latents:
         with torch.no_grad():
@@ -100,48 +115,12 @@ def pictures(autoencoder: Autoencoder, latents: Iterator[Tensor]) -> Generator[B
             yield to_bytes(frames[0]).permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def forwards(
-    dit: MemoryPackDiT, said: Tensor, seed: int, keys: Iterator[int], settings: Settings
-) -> Iterator[Tensor]:
-    """One session: history, anchor and ψ move on with every segment. said (1, N)."""
-    c, noise = dit.config, Noise(seed, dit)
-    shape = (1, c.segment, c.channels, c.latent_height, c.latent_width)
-    history = torch.zeros(1, sum(c.packing.history), *shape[2:])
-    anchor, context = torch.zeros(1, 1, *shape[2:]), torch.zeros(1)
-    with torch.no_grad():
-        text, pooled = dit.text_slots(said)
-        image = dit.image_tokens(anchor, context)
-        psi = dit.initial_memory(text, image)
-    for index, key in enumerate(keys):
-        with torch.no_grad():
-            given = {
-                "psi": psi,
-                "text": text,
-                "pooled": pooled,
-                "image": image,
-                "anchor": anchor,
-                "context": context,
-                **noise.on(history, settings.context_noise),
-                "actions": torch.full((1, c.segment), key),
-                "index": torch.full((1,), float(index)),
-            }
-            steps = settings.steps if index else settings.first_steps
-            made = sample_segment(dit, noise.of(shape), steps, given)
-            if not index:
-                anchor, context = made[:, :1], torch.ones(1)
-                image = dit.image_tokens(anchor, context)
-                psi = dit.initial_memory(text, image)
-            psi = dit.squeeze(psi, dit.memorize(made))
-            history = torch.cat([history, made], 1)[:, made.shape[1] :]
-        yield made[0]
-
-
 def in_blocks(
-    dit: MemoryPackDiT, said: Tensor, seed: int, keys: Iterator[int], settings: Settings
+    dit: MemoryPackDiT, probabilities: Tensor, seed: int, keys: Iterator[int], settings: Settings
 ) -> Iterator[Tensor]:
-    """FramePack-F0, which must know where a video ends: two seconds are made at a time, last segment first,
-    each with what follows it for history, from the latest picture that has been shown. So whoever steers
-    waits for a block's end; here the keys are known beforehand."""
+    """FramePack-F0 makes two seconds at a time, from the last picture shown: the last segment first, each
+    with the segments after it as history. A user would wait for the end of a block; here the keys are known
+    in advance. `probabilities` (1, K) are those of the prompt's attributes."""
     c, noise = dit.config, Noise(seed, dit)
     shape = (1, c.segment, c.channels, c.latent_height, c.latent_width)
     kept, number = sum(c.packing.history), 0
@@ -154,7 +133,7 @@ def in_blocks(
             with torch.no_grad():
                 between = torch.full((1,), float(len(block) - k) if number else 0.0)
                 context = (between > 0).float()
-                text, pooled = dit.text_slots(said)
+                text, pooled = dit.text_slots(probabilities)
                 image = dit.image_tokens(anchor, context)
                 given = {
                     "psi": dit.initial_memory(text, image),
@@ -177,7 +156,7 @@ def in_blocks(
 
 
 class Noise:
-    """What chance a seed has: the same for all models of one latent size, whatever their history."""
+    """The noise of a seed: the same for all models of one latent size, whatever their history."""
 
     def __init__(self, seed: int, dit: MemoryPackDiT) -> None:
         self.fresh = torch.Generator().manual_seed(2 * seed)
@@ -187,7 +166,7 @@ class Noise:
         return torch.randn(tuple(shape), generator=self.fresh)
 
     def on(self, history: Tensor, level: float) -> dict[str, Tensor]:
-        """History with noise of the level that the model is told; frames before the scene stay zero."""
+        """History with noise at the level that the model is given; frames before the scene stay zero."""
         inside = (history != 0).flatten(2).any(-1)[..., None, None, None]
         noisy = (1 - level) * history + level * torch.randn(history.shape, generator=self.context)
         return {"history": torch.where(inside, noisy, history), "sigma": torch.full((1,), level)}

@@ -1,6 +1,6 @@
-"""The table of variants: what was measured of each, differences over the same seeds, ELO, and the paper.
+"""The table of variants: measurements, differences over the same seeds, ELO, and the paper's figures.
 
-Takes rows that figures have put aside; knows no network. Text is made in engine.variants.markdown.
+Takes rows that figures have stored. engine.variants.markdown makes text of it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from engine.evaluation.statistics import Estimate, mean, share
 
 PAPER: Final = Path(__file__).parent / "paper.toml"
 RIGHT: Final = "kind and colour right"
-# our figure for the paper's column; what is not here, this world cannot say
+# our figure for the paper's column; this world cannot measure the missing ones
 STANDS_FOR: Final[Mapping[str, str]] = {
     "imaging": "distance",
     "dynamic": "dynamic",
@@ -34,12 +34,12 @@ STANDS_FOR: Final[Mapping[str, str]] = {
     "Δ subject": "Δ subject",
     "ELO": "ELO",
 }
-FALLS: Final = "imaging"  # our distance falls where this rises
+FALLS: Final = "imaging"  # our distance falls when this rises
 DRIFTS: Final = ("distance", "all named", "background", "subject")
 
 
 @dataclass(frozen=True)
-class Found:
+class MeasuredVariant:
     """Everything measured of one variant."""
 
     name: str
@@ -51,14 +51,14 @@ class Found:
     control: str = ""
     paper: Sequence[str] = ()
     trained: Mapping[str, float] = field(default_factory=dict)
-    plays: bool = True  # it is a variant, not the world itself
+    plays: bool = True  # a variant, not the world itself
 
 
 Cells = dict[str, Estimate | None]
 
 
-def cells(v: Found) -> Cells:
-    """All figures of a variant but ELO."""
+def cells(v: MeasuredVariant) -> Cells:
+    """All figures of a variant except ELO."""
     out: Cells = dict(figures(list(v.walks)))
     out |= {f"Δ {name}": mean(changes(list(v.walks), name)) for name in DRIFTS}
     out |= recall(v.journeys)
@@ -74,8 +74,8 @@ def cells(v: Found) -> Cells:
 
 
 def recall(rows: Sequence[Row]) -> Cells:
-    """Landmarks that have been out of sight for longer than FramePack's history reaches, right in kind and
-    colour; and the same against another seed's way, by chance."""
+    """Landmarks that were out of sight for longer than FramePack's history reaches, drawn again in the right
+    kind and colour; and the same against another seed's journey, by chance."""
     found = [f for r in rows for f in r["found"]]
     out: Cells = {}
     for name, key in (("recall", "same"), ("recall by chance", "chance")):
@@ -87,8 +87,8 @@ def recall(rows: Sequence[Row]) -> Cells:
     return out
 
 
-def ratings(found: Sequence[Found]) -> dict[str, Estimate]:
-    """ELO between all variants over the seeds that all of them have walked."""
+def ratings(found: Sequence[MeasuredVariant]) -> dict[str, Estimate]:
+    """ELO of all variants, over the seeds that all of them have walked."""
     players = [v for v in found if v.plays]
     by_seed = [{r["seed"]: r["whole"] for r in v.walks} for v in players]
     if len(players) < 2:
@@ -100,14 +100,14 @@ def ratings(found: Sequence[Found]) -> dict[str, Estimate]:
     return {v.name: rating for v, rating in zip(players, elo(videos), strict=True)}
 
 
-def difference(a: Found, b: Found, name: str) -> Estimate | None:
+def difference(a: MeasuredVariant, b: MeasuredVariant, name: str) -> Estimate | None:
     """a − b over the seeds that both have."""
     own, other = _values(a, name), _values(b, name)
     return mean([own[s] - other[s] for s in sorted(own.keys() & other.keys())])
 
 
-def _values(v: Found, name: str) -> dict[int, float]:
-    """A figure per seed, where it has one."""
+def _values(v: MeasuredVariant, name: str) -> dict[int, float]:
+    """A figure per seed, for the seeds that have it."""
     if name == "error at returns":
         return dict(enumerate(v.returns.get("own", ())))
     if name.startswith("Δ "):
@@ -135,7 +135,7 @@ def paper() -> list[PaperTable]:
 
 @dataclass(frozen=True)
 class Claim:
-    """The paper's difference between two of its rows in a column, and ours between the same variants."""
+    """The paper's difference between two of its rows in one column, and ours between the same variants."""
 
     table: str
     better: str
@@ -146,10 +146,10 @@ class Claim:
     verdict: str  # agrees, disagrees, not resolved
 
 
-def claims(found: Sequence[Found]) -> list[Claim]:
-    """Every pair of the paper's rows that stand for two of our variants, in columns that stand for ours.
+def claims(found: Sequence[MeasuredVariant]) -> list[Claim]:
+    """All pairs of the paper's rows that match two of our variants, in the columns that match ours.
 
-    Not resolved: the interval of our difference holds zero."""
+    A claim is not resolved if the interval of our difference includes zero."""
     by_row = {row: v for v in found for row in v.paper}
     out = []
     for t in paper():
@@ -160,8 +160,10 @@ def claims(found: Sequence[Found]) -> list[Claim]:
     return out
 
 
-def _claim(t: PaperTable, a: str, b: str, column: str, ours_a: Found, ours_b: Found) -> Claim | None:
-    """a − b. ELO has no value per seed and is left to the ratings."""
+def _claim(
+    t: PaperTable, a: str, b: str, column: str, ours_a: MeasuredVariant, ours_b: MeasuredVariant
+) -> Claim | None:
+    """a − b. ELO is left to the ratings, since it has no value per seed."""
     name = STANDS_FOR[column]
     if column == "ELO" or column not in t.rows[a] or ours_a is ours_b:
         return None
@@ -175,8 +177,8 @@ def _claim(t: PaperTable, a: str, b: str, column: str, ours_a: Found, ours_b: Fo
     return Claim(t.title, a, b, column, theirs, ours, verdict)
 
 
-def to_json(found: Sequence[Found], head: Mapping[str, Any]) -> dict[str, Any]:
-    """Shares between 0 and 1, as they were measured; the paper's per cent as it prints them."""
+def to_json(found: Sequence[MeasuredVariant], head: Mapping[str, Any]) -> dict[str, Any]:
+    """Our shares lie between 0 and 1, as measured; the paper's are per cent, as printed."""
     elos = ratings(found)
     return {
         **head,

@@ -1,7 +1,7 @@
-"""The paper's variants under one budget: `psistream train variants`.
+"""`psistream train variants`: the paper's variants under one budget.
 
-Each variant of the plan (engine.variants.plan) goes on from the weights of another, for its number of
-steps, on the same data with the same seed; then engine.variants.measure measures it and writes the table.
+Each variant of the plan (engine.variants.plan) starts from the weights of another and trains for its number
+of steps, on the same data with the same seed. engine.variants.measure then measures it and writes the table.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from engine.model.wander.autoencoder import Autoencoder
     from engine.training.data.latents import Pool
 
-HELD_OUT: Final = 3  # parts of the journeys
+HELD_OUT: Final = 3  # number of parts of journeys
 
 
 def train_variants(args: argparse.Namespace) -> None:
-    """Those of --only, or all: train each, measure it, write the table anew.
+    """Train the variants of --only, or all; measure each and rewrite the table.
 
     Raises InvalidInput, ModelFilesError, NotFinite, KeyboardInterrupt, and FileNotFoundError for a run
     without an autoencoder or without instruments."""
@@ -76,8 +76,8 @@ def _train(v: Variant, recipe: Recipe, autoencoder: Autoencoder, args: argparse.
 
 
 def same_as_before(folder: Path, recipe: Recipe) -> None:
-    """What is in the folder was trained as the recipe says, from the weights that are there now; or nothing
-    is. Raises InvalidInput: half a table under one budget and half under another would be none."""
+    """Check that the folder's weights were trained with this recipe, from the present initial weights, or
+    that there are none. Raises InvalidInput: a table of mixed budgets would be worthless."""
     said = asdict(recipe)
     if recipe.dit.init:
         said["starts from"] = hashlib.sha256(Path(recipe.dit.init).read_bytes()).hexdigest()[:16]
@@ -89,14 +89,14 @@ def same_as_before(folder: Path, recipe: Recipe) -> None:
     before = json.loads(file.read_text())
     if differs := sorted(k for k in said.keys() | before.keys() if said.get(k) != before.get(k)):
         raise InvalidInput(
-            f"{folder} was trained with another {', '.join(differs)}: take another --run, or delete the "
+            f"{folder} was trained with another {', '.join(differs)}: use another --run, or delete the "
             "folder and those that start from it",
             field="run",
         )
 
 
 def finished(folder: Path, steps: int) -> bool:
-    """Whether the weights are there, and the curve goes as far."""
+    """Whether the weights exist and the curve reaches `steps`."""
     try:
         last = (folder / "dit.jsonl").read_text().splitlines()[-1]
     except (FileNotFoundError, IndexError):
@@ -107,7 +107,8 @@ def finished(folder: Path, steps: int) -> bool:
 def _bench(
     args: argparse.Namespace, autoencoder: Autoencoder, recipe: Recipe, plan: Plan
 ) -> Callable[[Variant], None]:
-    """What measures a variant and writes the table. Raises FileNotFoundError without instruments."""
+    """A function that measures a variant and writes the table. Raises FileNotFoundError without
+    instruments."""
     from engine.evaluation.instruments.landmark_reader import load_reader
     from engine.evaluation.instruments.probe import load_probe
     from engine.training.data.latents import PART, Pool
@@ -115,10 +116,10 @@ def _bench(
     from engine.variants.measure import Bench, measure_truth, measure_variant, write_table
 
     probes = args.probe or args.run
-    load_probe(probes), load_reader(probes)  # rather now than after hours
+    load_probe(probes), load_reader(probes)  # fail now rather than after hours
 
     def held_out() -> Pool:
-        """Journeys after the last that the pool of any variant reaches."""
+        """Journeys beyond the last one that any variant is trained on."""
         longest = max(round(args.scale * v.steps) for v in plan.variants)
         data = recipe.data
         first = data.journey_start // PART + longest // data.renew_every + 1
@@ -132,30 +133,7 @@ def _bench(
 
     def one(v: Variant) -> None:
         measure_variant(bench, v)
-        print(f"{write_table(bench, plan.variants, shown(plan))}: {v.name} is in it", flush=True)
+        print(f"{write_table(bench, plan.variants, shown(plan))}: with {v.name}", flush=True)
 
     measure_truth(bench)
     return one
-
-
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(
-        prog="psistream train variants",
-        description="Train the paper's variants under one budget, measure each, and write the table "
-        "(table.md, table.json) beside the paper's. Run it again to go on.",
-    )
-    p.add_argument("--run", type=Path, required=True, help="a folder with autoencoder.final.pt")
-    p.add_argument("--plan", default="variants", help="a .toml file (default: %(default)s)")
-    p.add_argument("--only", default="", metavar="NAME,NAME", help="some of them, and what they start from")
-    p.add_argument("--scale", type=float, default=1.0, help="everybody's steps times this")
-    p.add_argument("--probe", type=Path, help="where `train probe` left the instruments (default: --run)")
-    p.add_argument("--seeds", type=int, default=8, help="measured per variant; 0: train only (%(default)s)")
-    p.add_argument("--seconds", type=float, default=20.0, help="of each seed's walk (%(default)s)")
-    p.add_argument(
-        "--journey", type=float, default=8.0, help="seconds out, and back; 0: no recall (%(default)s)"
-    )
-    p.add_argument("--latents", type=Path, help="cached latents that runs share (default: RUN/latents)")
-    p.add_argument("--seed", type=int, help="another chance for all of them")
-    p.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
-    p.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
-    return p

@@ -86,13 +86,6 @@ class Episodes:
             weights={name: value[:, frames] for name, value in self.weights.items()},
         )
 
-    def select(self, rows: Tensor | slice) -> Episodes:
-        """Some of the batch."""
-        return Episodes(
-            self.attributes[rows], self.actions[rows], self.seed[rows], self.camera[rows], self.hero_y[rows],
-            self.facing[rows], self.clock[rows], {name: value[rows] for name, value in self.weights.items()},
-        )  # fmt: skip
-
     def to(self, device: torch.device | str) -> Episodes:
         tensors = {
             name: getattr(self, name).to(device)

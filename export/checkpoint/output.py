@@ -1,6 +1,6 @@
-"""A converted model's folder: config.json and sharded safetensors, written tensor by tensor.
+"""Writes a converted model's folder: config.json and sharded safetensors, tensor by tensor.
 
-What was converted before an interruption is kept; config.json comes last. It knows no models.
+An interrupted conversion keeps its finished shards; config.json is written last. Knows no models.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from torch import Tensor
 
 from engine.errors import ModelFilesError
-from export.checkpoint.shards import PARTIAL, Entry, headers, split, write
+from export.checkpoint.shards import PARTIAL, TensorEntry, headers, split, write
 
 CONFIG = "config.json"
 TYPES = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}
-PLAN = ".convert.json"  # what is being converted, until it is done
+PLAN = ".convert.json"  # describes the conversion while it is running
 INDEX = "model.safetensors.index.json"
 
 
 def write_model(
     out: Path,
     about: Mapping[str, Any],
-    entries: dict[str, Entry],
+    entries: dict[str, TensorEntry],
     tensor: Callable[[str], Tensor],
     *,
     settings: Mapping[str, Any],
     sources: Sequence[Path],
 ) -> None:
-    """`about` becomes config.json, `entries` the tensors, of which `tensor` gives one at a time; `settings`
-    (its `shard_bytes` among them) and `sources` tell one conversion from another. Raises ModelFilesError."""
+    """`about` becomes config.json; `entries` are the tensors, and `tensor` returns one at a time. `settings`
+    (including `shard_bytes`) and `sources` tell conversions apart. Raises ModelFilesError."""
     shards = split(entries, settings["shard_bytes"])
     names = [f"model-{k:05d}-of-{len(shards):05d}.safetensors" for k in range(1, len(shards) + 1)]
     dates = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in sources}
@@ -59,16 +59,18 @@ def write_model(
                 if name in missing:
                     write(out / name, shard, tensor, lambda done: progress.advance(bar, done))
                 elif {n: e._replace(at=0) for n, e in headers([out / name])[out / name].items()} != shard:
-                    raise ModelFilesError(f"{out / name} is not what it should be; delete it", field="OUT")
+                    raise ModelFilesError(f"{out / name} is not as expected; delete it", field="OUT")
         put(out / INDEX, {"metadata": {"total_size": total}, "weight_map": where})
         put(out / CONFIG, about)
         (out / PLAN).unlink()
     except OSError as e:
-        raise ModelFilesError(f"{e}; what is converted is kept, run the same again", field="OUT") from e
+        raise ModelFilesError(
+            f"{e}; finished shards are kept, run the same command again", field="OUT"
+        ) from e
 
 
 def begin(out: Path, plan: Mapping[str, Any]) -> None:
-    """Note what is being converted, or find that it is the same as before the interruption."""
+    """Note what is being converted, or check that it is the same conversion as before the interruption."""
     out.mkdir(parents=True, exist_ok=True)
     file = out / PLAN
     if file.is_file():
@@ -78,13 +80,13 @@ def begin(out: Path, plan: Mapping[str, Any]) -> None:
             same = False
         if not same:
             raise ModelFilesError(
-                f"{out} holds the beginning of another conversion; delete {file} and {out}/model-*",
+                f"{out} holds an unfinished conversion of another kind; delete {file} and {out}/model-*",
                 field="OUT",
             )
         return
     found = sorted(p.name for p in out.glob("model*.safetensors"))
     if found:
-        raise ModelFilesError(f"{out} holds {found[0]} already, which would be overwritten", field="OUT")
+        raise ModelFilesError(f"{out} already holds {found[0]}, which would be overwritten", field="OUT")
     put(file, plan)
 
 

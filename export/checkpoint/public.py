@@ -1,5 +1,5 @@
-"""A public checkpoint in diffusers' format: diffusion_pytorch_model*.safetensors, one file, or shards with an
-index. Read strictly: a tensor that is not expected is an error, never dropped. It knows no models.
+"""Reads a public checkpoint in diffusers' format: diffusion_pytorch_model*.safetensors, as one file or as
+shards with an index. Read strictly: an unknown tensor is an error and is never dropped. Knows no models.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from pathlib import Path
 from torch import Tensor
 
 from engine.errors import ModelFilesError
-from export.checkpoint.shards import DTYPES, Entry, headers, read
+from export.checkpoint.shards import DTYPES, TensorEntry, headers, read
 
 NAME = "diffusion_pytorch_model"
 
 
 class Checkpoint:
-    """The tensors of a folder, checked against what they must be before any is read; each comes alone.
+    """The tensors of a folder. All are checked before any is read; each is read separately.
 
-    Raises ModelFilesError that names every tensor that is missing, too many, or of another shape or type."""
+    Raises ModelFilesError that names every tensor that is missing, unexpected, or of another shape or
+    type."""
 
     def __init__(self, folder: Path, wanted: Mapping[str, tuple[int, ...]]) -> None:
         self.files = _files(folder)
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, TensorEntry] = {}
         self._where: dict[str, Path] = {}
         wrong = []
         for file, entries in headers(self.files).items():
@@ -50,7 +51,7 @@ class Checkpoint:
 
 
 def _files(folder: Path) -> list[Path]:
-    """The shards that the index names, or the only file."""
+    """The shards that the index names, or the single file."""
     index = folder / f"{NAME}.safetensors.index.json"
     single = folder / f"{NAME}.safetensors"
     if index.is_file():
@@ -64,6 +65,6 @@ def _files(folder: Path) -> list[Path]:
         return [single]
     raise ModelFilesError(
         f"{folder} has neither {index.name} nor {single.name}: DIR must be the folder of a public "
-        "checkpoint, as it was fetched",
+        "checkpoint, as downloaded",
         field="DIR",
     )

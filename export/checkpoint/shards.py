@@ -1,8 +1,9 @@
-"""Safetensors files too large for memory: read by their headers and by seeking, written tensor by tensor.
+"""Reads and writes safetensors files that are too large for memory: reads by header and seeking, writes
+tensor by tensor.
 
-The library maps a whole file as private memory, which a small machine refuses for a shard of ten gigabytes;
-here nothing is mapped. A file that is written appears under its name when it is complete, not before. It
-knows no models. Format: github.com/huggingface/safetensors, section Format of its README.
+The library maps a whole file as private memory, which a small machine refuses for a shard of ten gigabytes.
+Here nothing is mapped. A written file appears under its name only once it is complete. Format:
+github.com/huggingface/safetensors, section Format of its README.
 """
 
 from __future__ import annotations
@@ -19,24 +20,25 @@ from torch import Tensor
 
 from engine.errors import ModelFilesError
 
-DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}  # as safetensors name them
+DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}  # names in safetensors files
 PARTIAL = ".part"
 
 
-class Entry(NamedTuple):
-    """A tensor, as a header tells it."""
+class TensorEntry(NamedTuple):
+    """A tensor, as described in a header."""
 
     shape: tuple[int, ...]
     dtype: str
-    at: int = 0  # where in the file its first byte is
+    at: int = 0  # offset of its first byte in the file
 
     @property
     def nbytes(self) -> int:
         return prod(self.shape) * DTYPES[self.dtype].itemsize
 
 
-def headers(files: Iterable[Path]) -> dict[Path, dict[str, Entry]]:
-    """What each file holds. Reads no tensor. Raises ModelFilesError for a file that is missing or corrupt."""
+def headers(files: Iterable[Path]) -> dict[Path, dict[str, TensorEntry]]:
+    """The entries of each file. Reads no tensor. Raises ModelFilesError for a file that is missing or
+    corrupt."""
     out = {}
     for file in files:
         try:
@@ -45,12 +47,12 @@ def headers(files: Iterable[Path]) -> dict[Path, dict[str, Entry]]:
             raise ModelFilesError(f"{file} is missing; fetch the checkpoint again", field=file.name) from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
             raise ModelFilesError(
-                f"{file} is not a whole safetensors file ({e}); fetch it again", field=file.name
+                f"{file} is not a complete safetensors file ({e}); fetch it again", field=file.name
             ) from e
     return out
 
 
-def _header(file: Path) -> dict[str, Entry]:
+def _header(file: Path) -> dict[str, TensorEntry]:
     """Eight bytes of length, that much JSON, then the tensors without gaps."""
     size = file.stat().st_size
     with file.open("rb") as f:
@@ -62,10 +64,10 @@ def _header(file: Path) -> dict[str, Entry]:
     start, end = 8 + length, 8 + length
     entries = {}
     for name, about in sorted(told.items(), key=lambda item: int(item[1]["data_offsets"][0])):
-        entry = Entry(tuple(int(n) for n in about["shape"]), str(about["dtype"]), end)
+        entry = TensorEntry(tuple(int(n) for n in about["shape"]), str(about["dtype"]), end)
         first, last = (int(n) for n in about["data_offsets"])
         if first != end - start or (entry.dtype in DTYPES and last - first != entry.nbytes):
-            raise ValueError(f"{name} does not lie where its size says")
+            raise ValueError(f"{name} is not at the offset that its size implies")
         end = start + last
         entries[name] = entry
     if end != size:
@@ -73,8 +75,8 @@ def _header(file: Path) -> dict[str, Entry]:
     return entries
 
 
-def read(file: Path, entry: Entry) -> Tensor:
-    """That tensor alone."""
+def read(file: Path, entry: TensorEntry) -> Tensor:
+    """Read one tensor."""
     tensor = torch.empty(prod(entry.shape), dtype=DTYPES[entry.dtype])
     with file.open("rb") as f:
         f.seek(entry.at)
@@ -83,9 +85,10 @@ def read(file: Path, entry: Entry) -> Tensor:
     return tensor.reshape(entry.shape)
 
 
-def split(entries: dict[str, Entry], limit: int) -> list[dict[str, Entry]]:
-    """In this order, into as few shards as hold at most `limit` bytes each, or a single larger tensor."""
-    shards: list[dict[str, Entry]] = []
+def split(entries: dict[str, TensorEntry], limit: int) -> list[dict[str, TensorEntry]]:
+    """Split entries, in order, into as few shards as possible of at most `limit` bytes, or of a single larger
+    tensor."""
+    shards: list[dict[str, TensorEntry]] = []
     filled = limit
     for name, entry in entries.items():
         if filled + entry.nbytes > limit:
@@ -97,10 +100,11 @@ def split(entries: dict[str, Entry], limit: int) -> list[dict[str, Entry]]:
 
 
 def write(
-    path: Path, entries: dict[str, Entry], source: Callable[[str], Tensor], done: Callable[[int], None]
+    path: Path, entries: dict[str, TensorEntry], source: Callable[[str], Tensor], done: Callable[[int], None]
 ) -> None:
-    """One file; at any time one tensor of `source` is held. `done` hears of bytes that are written."""
-    order = sorted(entries.items(), key=lambda item: -DTYPES[item[1].dtype].itemsize)  # keeps them aligned
+    """Write one file, holding one tensor of `source` at a time. `done` is called with the number of bytes
+    written."""
+    order = sorted(entries.items(), key=lambda item: -DTYPES[item[1].dtype].itemsize)  # keeps tensors aligned
     head: dict[str, object] = {"__metadata__": {"format": "pt"}}
     at = 0
     for name, e in order:

@@ -19,7 +19,7 @@ from engine.model.dit import EXTRA, MemoryPackDiT
 
 CLASSES = ("HunyuanVideoTransformer3DModelPacked", "HunyuanVideoFramepackTransformer3DModel")
 BOOKKEEPING = ("_class_name", "_diffusers_version", "_name_or_path")
-SIZES: dict[str, Any] = {  # with the values of the public checkpoints, which need not repeat them
+SIZES: dict[str, Any] = {  # with the values of the public checkpoints, which may leave them out
     "in_channels": 16,
     "num_attention_heads": 24,
     "attention_head_dim": 128,
@@ -32,7 +32,7 @@ SIZES: dict[str, Any] = {  # with the values of the public checkpoints, which ne
     "rope_theta": 256.0,
     "rope_axes_dim": [16, 56, 56],
 }
-FIXED: dict[str, Any] = {  # what our modules are built for; and what the class takes where it is left out
+FIXED: dict[str, Any] = {  # what our modules are built for; also the class's default if a key is missing
     "out_channels": 16,
     "patch_size": 2,
     "patch_size_t": 1,
@@ -43,13 +43,14 @@ FIXED: dict[str, Any] = {  # what our modules are built for; and what the class 
     "has_image_proj": True,
     "has_clean_x_embedder": True,
 }
-OFF = {"has_image_proj": False, "has_clean_x_embedder": False}  # left out: the class's own default
+OFF = {"has_image_proj": False, "has_clean_x_embedder": False}  # the class's default if a key is missing
 
 
 def read_config(folder: Path, base: ModelConfig) -> ModelConfig:
     """The folder's config.json, as `base` with the checkpoint's sizes.
 
-    Raises ModelFilesError for a folder without one, and for values that make another network than ours."""
+    Raises ModelFilesError for a folder without one, and for values that describe another network than
+    ours."""
     file = folder / "config.json"
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
@@ -124,7 +125,7 @@ def _kind(example: object) -> str:
 
 
 def tensors_of(c: ModelConfig) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
-    """Names and shapes of our DiT: of the backbone, and of what is added to it."""
+    """Names and shapes of our DiT's tensors: those of the backbone, and those added to it."""
     with torch.device("meta"):
         shapes = {n: tuple(p.shape) for n, p in MemoryPackDiT(c).named_parameters()}
     added = {n: s for n, s in shapes.items() if n.split(".")[0] in EXTRA}

@@ -1,11 +1,9 @@
-"""What surrounds the full-size transformer, as graphs: LLaMA and CLIP, SigLIP with the autoencoder's encoder,
-TAEHV.
+"""Exports the companions of the full-size transformer as graphs: LLaMA and CLIP, SigLIP with the
+autoencoder's encoder, TAEHV.
 
-Their weights come in files of several repositories, one of them a pickle, in names and types of their own. So
-they are written once more beside the transformer's shards, in fp16 as FramePack keeps them, under the names
-that the graphs have. HunyuanVideo's own decoder is no graph: what it does depends on where a scene is.
-
-It knows graphs and files; engine.companions says what is computed.
+Their weights come in files of several repositories, one of them a pickle, with their own names and types.
+They are therefore written again beside the transformer's shards, in fp16 as in FramePack, under the graphs'
+names. HunyuanVideo's own decoder is not exported, since it works differently at the start of a scene.
 """
 
 from __future__ import annotations
@@ -27,10 +25,9 @@ from engine.model.framepack import Companions, Decode, EncodeImage, EncodeText, 
 from export.weights import write_shards
 
 ROLES = ("encode_text", "encode_image", "decode")
-NAME = "companions"  # of the files, and before the names of all tensors in them
-TEMPLATE = 95  # ids before the prompt's own
+NAME = "companions"  # of the files, and the prefix of all tensor names in them
 TAEHV_WIDTHS = (256, 128, 64, 64)
-PUBLIC: dict[str, dict[str, Any]] = {  # what the public config.json files say, as far as shapes go
+PUBLIC: dict[str, dict[str, Any]] = {  # the settings of the public config.json files that decide shapes
     "llama": {
         "vocab_size": 128320,
         "hidden_size": 4096,
@@ -38,7 +35,7 @@ PUBLIC: dict[str, dict[str, Any]] = {  # what the public config.json files say, 
         "num_hidden_layers": 32,
         "num_attention_heads": 32,
         "num_key_value_heads": 8,
-        "attn_implementation": "eager",  # the other looks at the mask's values, and here there are none
+        "attn_implementation": "eager",  # the default reads the mask's values, which do not exist here
     },
     "clip": {
         "vocab_size": 49408,
@@ -60,12 +57,13 @@ PUBLIC: dict[str, dict[str, Any]] = {  # what the public config.json files say, 
 
 
 def precision(wanted: str) -> str:
-    """Theirs where the transformer's is `wanted`: bf16 pictures show bands, so FramePack takes fp16."""
+    """The companions' precision when the transformer's is `wanted`. bf16 pictures show bands, so FramePack
+    uses fp16."""
     return "fp32" if wanted == "fp32" else "fp16"
 
 
 def lacking(folder: Path, serve: Serve) -> list[str]:
-    """The companions whose files are not in `folder`."""
+    """The companions whose files `folder` lacks."""
     from engine.companions.files import PARTS, missing
 
     parts = [p for p in PARTS if p != "transformer" and (p != "taehv" or serve.decoder == "taehv")]
@@ -73,7 +71,8 @@ def lacking(folder: Path, serve: Serve) -> list[str]:
 
 
 def load(folder: Path, config: ModelConfig, serve: Serve) -> Companions:
-    """In fp16 on the CPU. Raises ModelFilesError, Unavailable without transformers and diffusers."""
+    """Load the companions in fp16 on the CPU. Raises ModelFilesError, and Unavailable without transformers
+    and diffusers."""
     from engine.companions.load import load_companions
 
     found: Companions = load_companions(
@@ -86,15 +85,15 @@ def load(folder: Path, config: ModelConfig, serve: Serve) -> Companions:
     fits(config, found)
     encoder, image = found.encoder, found.image
     assert isinstance(encoder, Vae) and isinstance(image, ImageCompanion)  # noqa: PT018
-    encoder.model.disable_slicing()  # one by one saves memory, but no graph has loops
+    encoder.model.disable_slicing()  # slicing saves memory, but graphs have no loops
     squeezed: Any = Squeezed(image.preprocessing, serve.height, serve.width)
     image.preprocessing = squeezed
     return found
 
 
 class Squeezed(nn.Module):
-    """SigLIP's preprocessing for pictures of one size, squeezed by two products: engines resample without
-    antialiasing only. The matrices are what torch's resampling makes of the unit pictures."""
+    """SigLIP's preprocessing for pictures of one size, as two matrix products, because engines cannot
+    resample with antialiasing. The matrices are torch's resampling of the unit pictures."""
 
     across: Tensor  # (W, w)
     down: Tensor  # (h, H)
@@ -115,14 +114,14 @@ class Squeezed(nn.Module):
 
 
 def resampling(pixels: int, size: int, kernel: str) -> Tensor:
-    """(pixels, size): what each pixel of a line adds to each of the new line."""
+    """(pixels, size): the weight of each pixel of a line in each pixel of the resampled line."""
     unit = torch.eye(pixels)[None, None]
     made = F.interpolate(unit, (pixels, size), mode=kernel, antialias=True, align_corners=False)
     return made[0, 0].contiguous()
 
 
 def parts(companions: Companions) -> nn.ModuleDict:
-    """All of them under the names that their weights are stored with."""
+    """All companions, under the names that their weights are stored with."""
     found = {
         "text": companions.text,
         "image": companions.image,
@@ -130,7 +129,7 @@ def parts(companions: Companions) -> nn.ModuleDict:
         "decoder": companions.decoder,
     }
     if getattr(companions.decoder, "vae", None) is companions.encoder:
-        del found["decoder"]  # it has no weights of its own
+        del found["decoder"]  # it shares the encoder's weights
     return nn.ModuleDict({name: module for name, module in found.items() if isinstance(module, nn.Module)})
 
 
@@ -145,18 +144,19 @@ def roles_of(dit: MemoryPackDiT, companions: Companions, serve: Serve) -> dict[s
 
 
 def write_weights(companions: Companions, out: Path) -> list[Path]:
-    """Once for all graphs, in shards below 2 GiB."""
+    """Write the weights once for all graphs, in shards below 2 GiB."""
     state = {f"{NAME}.{name}": tensor for name, tensor in parts(companions).state_dict().items()}
     return write_shards(state, out, NAME)
 
 
 def hollow_companions(config: ModelConfig, serve: Serve) -> Companions:
-    """The public companions' networks on the meta device, from their public configurations: shapes, no
-    weights. Raises Unavailable without transformers and diffusers."""
+    """The public companions' networks on the meta device, built from their public configurations: shapes
+    without weights. Raises Unavailable without transformers and diffusers."""
     from engine.companions.libraries import library
     from engine.companions.prompt import TEXT_TOKENS
+    from engine.companions.sizes import TEMPLATE, TEXT_LENGTH
     from engine.companions.taehv import TinyDecoder
-    from engine.companions.text import SKIPPED_LAYERS, TextCompanion
+    from engine.companions.text import SKIPPED_LAYERS, LlamaClipText
     from engine.companions.vae_stream import VaeDecoder
 
     transformers, diffusers = library("transformers"), library("diffusers")
@@ -172,13 +172,11 @@ def hollow_companions(config: ModelConfig, serve: Serve) -> Companions:
         siglip = transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**PUBLIC["siglip"]))
         vae = Vae(diffusers.AutoencoderKLHunyuanVideo())
         tiny = TinyDecoder(TAEHV_WIDTHS)
-    ids: Any = SimpleNamespace(
-        length=TEMPLATE + TEXT_TOKENS + 77, crop=TEMPLATE, llama_length=TEMPLATE + TEXT_TOKENS
-    )
+    ids: Any = SimpleNamespace(length=TEXT_LENGTH, crop=TEMPLATE, llama_length=TEMPLATE + TEXT_TOKENS)
     picture = Preprocessing((size, size), "bicubic", 1 / 255, (0.5,) * 3, (0.5,) * 3)
     late = VaeDecoder(vae, segment=config.segment, late=False)
     return Companions(
-        text=TextCompanion(llama, clip, ids),
+        text=LlamaClipText(llama, clip, ids),
         image=ImageCompanion(siglip, picture),
         encoder=vae,
         decoder=tiny if serve.decoder == "taehv" else late,

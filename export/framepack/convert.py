@@ -1,8 +1,8 @@
-"""`psistream convert framepack-f1 DIR OUT`: a public FramePack checkpoint → what --weights takes.
+"""`psistream convert framepack-f1 DIR OUT`: converts a public FramePack checkpoint into a folder for
+--weights.
 
-SemanticPack and our embeddings are grafted on (export.framepack.graft), so that at the start the model
-computes what the checkpoint did. Works shard by shard and tensor by tensor, never with the whole in memory.
-OUT may hold companions already. What was converted before an interruption is kept; config.json comes last.
+SemanticPack and our embeddings are grafted on (export.framepack.graft), so that the new model initially
+computes what the checkpoint did. Works shard by shard and tensor by tensor, and never loads the whole.
 """
 
 from __future__ import annotations
@@ -18,38 +18,41 @@ from typing import Any
 from torch import Tensor
 
 from engine.backends.framepack import CONFIG, FORMAT
+from engine.commands.runner import OK, Parser, naming, run
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import ModelConfig
 from engine.model.framepack import Serve
 from engine.model.presets import PRESETS, Preset
 from export.checkpoint.output import TYPES, write_model
 from export.checkpoint.public import Checkpoint
-from export.checkpoint.shards import Entry
+from export.checkpoint.shards import TensorEntry
 from export.framepack.checkpoint import read_config, tensors_of
-from export.framepack.graft import COPIES, EMBED, Graft
+from export.framepack.graft import COPIES, EMBED, FramePackGraft
 
 PUBLIC = ("framepack-f1", "framepack-f0")
-PIXELS = 16  # of a token's side
-WINDOW = (3, 65)  # Memorize's window: at most so many frames, about so many tokens of a frame
+PIXELS = 16  # per side of a token
+WINDOW = (3, 65)  # Memorize's window: at most 3 frames, about 65 tokens per frame
 
 
 @dataclass(frozen=True)
-class Options:
+class FramePackOptions:
     height: int = 480
     width: int = 832
-    segment: int = 9  # latent frames; what the checkpoints were trained with
+    segment: int = 9  # latent frames, as the checkpoints were trained
     image_tokens: tuple[int, int] = (27, 27)  # SigLIP's patches, rows and columns
-    rope_consistency: bool = False  # off: every segment stands where the checkpoints were trained to see it
+    rope_consistency: bool = (
+        False  # off: every segment has the positions that the checkpoints were trained with
+    )
     dtype: str = "stored"
     seed: int = 0
     shard_bytes: int = 5 * 10**9
 
 
 def convert(
-    preset: str, source: Path, out: Path, options: Options, report: Callable[[str], None] = print
+    preset: str, source: Path, out: Path, options: FramePackOptions, report: Callable[[str], None] = print
 ) -> None:
-    """Raises InvalidInput for impossible options, ModelFilesError for a checkpoint that is not what it should
-    be, and where `out` holds a model already."""
+    """Raises InvalidInput for impossible options, ModelFilesError for a checkpoint that is not as expected,
+    and if `out` already holds a model."""
     if preset not in PUBLIC:
         raise InvalidInput(
             f"no public checkpoint of {preset!r}; there is {' and '.join(PUBLIC)}", field="model"
@@ -62,7 +65,7 @@ def convert(
     checkpoint = Checkpoint(source, backbone)
     kind = checkpoint.entries[f"{EMBED}.weight"].dtype
     stored = {n: checkpoint.entries[n]._replace(at=0) for n in backbone}
-    stored |= {n: Entry(shape, kind) for n, shape in added.items()}
+    stored |= {n: TensorEntry(shape, kind) for n, shape in added.items()}
     if options.dtype != "stored":
         stored = {n: e._replace(dtype=TYPES[options.dtype]) for n, e in stored.items()}
     about = {
@@ -72,7 +75,7 @@ def convert(
         "serve": asdict(serve(base, options)),
     }
     report(describe(config, backbone, added))
-    graft = Graft(config, options.seed)
+    graft = FramePackGraft(config, options.seed)
 
     def tensor(name: str) -> Tensor:
         if name in backbone or name in COPIES:
@@ -83,8 +86,8 @@ def convert(
     report(f"{out}: {preset}, converted")
 
 
-def at_size(base: ModelConfig, o: Options) -> ModelConfig:
-    """`base` for a picture of that size; the window that Memorize attends in must divide its tokens."""
+def at_size(base: ModelConfig, o: FramePackOptions) -> ModelConfig:
+    """`base` for a picture of the given size. The window that Memorize attends in must divide its tokens."""
     for name in ("height", "width"):
         side = getattr(o, name)
         if side < PIXELS or side % PIXELS:
@@ -103,7 +106,8 @@ def at_size(base: ModelConfig, o: Options) -> ModelConfig:
 
 
 def choose_window(frames: int, rows: int, columns: int) -> tuple[int, int, int]:
-    """Divides the grid; up to 3 frames, and per frame as near to 65 tokens as can be, rather square."""
+    """A window that divides the grid: up to 3 frames, and per frame a nearly square area of about 65
+    tokens."""
 
     def divisors(n: int) -> list[int]:
         return [d for d in range(1, n + 1) if n % d == 0]
@@ -115,7 +119,7 @@ def choose_window(frames: int, rows: int, columns: int) -> tuple[int, int, int]:
     return max(d for d in divisors(frames) if d <= WINDOW[0]), height, width
 
 
-def serve(base: Preset, o: Options) -> Serve:
+def serve(base: Preset, o: FramePackOptions) -> Serve:
     return Serve(o.height, o.width, base.fps, base.steps, base.sampler, base.shift)
 
 
@@ -135,28 +139,38 @@ def patches(text: str) -> tuple[int, int]:
     return int(rows), int(columns)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    d = Options()
-    parser = argparse.ArgumentParser(
-        prog="psistream convert", description="a public FramePack checkpoint → a folder for --weights"
+def parser() -> argparse.ArgumentParser:
+    d = FramePackOptions()
+    p = Parser(
+        prog="psistream convert",
+        description="Convert a public FramePack checkpoint into a folder for --weights.",
     )
-    parser.add_argument("model", choices=PUBLIC)
-    parser.add_argument("dir", type=Path, metavar="DIR", help="the checkpoint as it was fetched")
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write; may hold companions")
-    parser.add_argument("--height", type=int, default=d.height, help=f"multiple of {PIXELS} (%(default)s)")
-    parser.add_argument("--width", type=int, default=d.width, help=f"multiple of {PIXELS} (%(default)s)")
-    parser.add_argument("--segment", type=int, default=d.segment, help="latent frames at once (%(default)s)")
-    parser.add_argument(
+    p.add_argument("model", choices=PUBLIC)
+    p.add_argument("dir", type=Path, metavar="DIR", help="the checkpoint as downloaded")
+    p.add_argument("out", type=Path, metavar="OUT", help="folder to write; may hold companions already")
+    p.add_argument("--height", type=int, default=d.height, help=f"multiple of {PIXELS} (%(default)s)")
+    p.add_argument("--width", type=int, default=d.width, help=f"multiple of {PIXELS} (%(default)s)")
+    p.add_argument("--segment", type=int, default=d.segment, help="latent frames per segment (%(default)s)")
+    p.add_argument(
         "--image-tokens", type=patches, default=d.image_tokens, help="patches of the image encoder (27x27)"
     )
-    parser.add_argument(
+    p.add_argument(
         "--rope-consistency",
         action="store_true",
-        help="the start image keeps index 0 of the whole video, as in the paper; for training on",
+        help="the start image keeps index 0 of the whole video, as in the paper; for further training",
     )
-    parser.add_argument("--dtype", choices=("stored", *TYPES), default=d.dtype, help="(%(default)s)")
-    parser.add_argument("--seed", type=int, default=d.seed, help="of SemanticPack's weights (%(default)s)")
-    args = vars(parser.parse_args(argv))
-    model, source, out = (args.pop(n) for n in ("model", "dir", "out"))
-    convert(model, source, out, Options(**args), lambda text: print(text, file=sys.stderr))
-    return 0
+    p.add_argument("--dtype", choices=("stored", *TYPES), default=d.dtype, help="(%(default)s)")
+    p.add_argument("--seed", type=int, default=d.seed, help="seed of SemanticPack's weights (%(default)s)")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run("psistream convert", lambda: _main(parser().parse_args(argv)))
+
+
+def _main(args: argparse.Namespace) -> int:
+    options = vars(args)
+    model, source, out = (options.pop(name) for name in ("model", "dir", "out"))
+    with naming(out):
+        convert(model, source, out, FramePackOptions(**options), lambda text: print(text, file=sys.stderr))
+    return OK

@@ -1,9 +1,9 @@
-"""The full-size model → a graph per role, by name of weight.
+"""Exports the full-size model: a graph per role that refers to weights by name.
 
-Graphs go beside the shards of `psistream convert`, so that graphs of any size stay small and all read one
-copy; the transformer's weights are never read. `--layers` makes the same network with a few blocks and random
-weights, to look at and to measure. What surrounds it (export.framepack.companions) is exported where its
-files are.
+Graphs go beside the shards of `psistream convert`. Graphs of any size therefore stay small, all read one
+copy, and the transformer's weights are never read. `--layers` exports the same network with a few blocks and
+random weights, to inspect and to measure. The companions (export.framepack.companions) are exported where
+their files are.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import nn
 
 from engine.backends.artifact import Graph, write_manifest
 from engine.backends.framepack import read_config
+from engine.companions.sizes import spec_of
 from engine.errors import InvalidInput, Unavailable
 from engine.model.config import ModelConfig
 from engine.model.dit import MemoryPackDiT
@@ -32,8 +33,6 @@ from export.framepack import companions
 from export.graph import example, export_role
 from export.manifest import describe, tools
 from export.weights import Stored, all_stored, places, write_shards
-
-TEXT_LENGTH = 95 + 256 + 77  # ids: LLaMA's template, the prompt; the prompt again for CLIP
 
 
 def full_preset(name: str) -> Preset:
@@ -54,43 +53,6 @@ def shrunk(config: ModelConfig, layers: tuple[int, int]) -> ModelConfig:
     return replace(config, double_blocks=layers[0], single_blocks=layers[1])
 
 
-def spec_of(name: str, config: ModelConfig, serve: Serve) -> ModelSpec:
-    """As engine.model.framepack has it, without the companions at hand."""
-    return ModelSpec(
-        name=name,
-        height=serve.height,
-        width=serve.width,
-        fps=serve.fps,
-        latent_channels=config.channels,
-        latent_height=config.latent_height,
-        latent_width=config.latent_width,
-        frames_per_latent=4,
-        segment=config.segment,
-        history=config.packing.history,
-        text_length=TEXT_LENGTH,
-        text_tokens=config.memory.text_tokens,
-        image_tokens=config.memory.tokens - config.memory.text_tokens,
-        model_dim=config.dim,
-        decoder_state=(decoder_state(config, serve),),
-        actions=config.actions,
-        steps=serve.steps,
-        first_steps=serve.steps,
-        text_dim=config.text_dim,
-        pooled_dim=config.pooled_dim,
-        masked=True,
-        needs_image=True,
-        sampler=serve.sampler,
-        shift=serve.shift,
-    )
-
-
-def decoder_state(config: ModelConfig, serve: Serve) -> int:
-    """How many numbers the decoder remembers: TAEHV eight latents, HunyuanVideo's a segment and a frame."""
-    cells = config.latent_height * config.latent_width
-    latents, pixels = (8, 0) if serve.decoder == "taehv" else (config.segment, 64)
-    return 1 + (latents * config.channels + pixels) * cells
-
-
 def serve_of(name: str) -> Serve:
     p = full_preset(name)
     height, width = 8 * p.config.latent_height, 8 * p.config.latent_width
@@ -108,7 +70,7 @@ def roles_of(dit: MemoryPackDiT, roles: dict[str, Role]) -> dict[str, nn.Module]
 
 
 def hollow(config: ModelConfig, kind: torch.dtype) -> MemoryPackDiT:
-    """The network with memory that is never touched, so that none is used: its weights stay on disk."""
+    """The network with allocated but untouched memory, which costs nothing: its weights stay on disk."""
     with torch.device("meta"):
         dit = MemoryPackDiT(config)
     dit = dit.to(kind).to_empty(device="cpu")
@@ -117,14 +79,14 @@ def hollow(config: ModelConfig, kind: torch.dtype) -> MemoryPackDiT:
 
 
 def random_weights(config: ModelConfig, out: Path, seed: int = 0) -> list[Path]:
-    """Weights as training would start with them, bf16."""
+    """Write initial weights for training, in bf16."""
     torch.manual_seed(seed)
     return write_shards(MemoryPackDiT(config).to(torch.bfloat16).state_dict(), out, "model")
 
 
 def shards(source: Path, out: Path) -> list[Path]:
-    """The shards of a converted checkpoint; copied where `out` is another folder. Hard links would save the
-    space, but what reads external data refuses them."""
+    """The shards of a converted checkpoint, copied if `out` is another folder. Hard links would save space,
+    but readers of external data refuse them."""
     found = sorted(source.glob("model*.safetensors"))
     if not found:
         raise InvalidInput(f"--weights: {source} holds no model*.safetensors", field="weights")
@@ -142,8 +104,8 @@ def export_full(
     layers: tuple[int, int] | None = None,
     precisions: Sequence[str] = ("bf16",),
 ) -> ModelSpec:
-    """Graphs of a converted checkpoint in `weights` and of the companions beside it, or of `layers` blocks
-    with random weights.
+    """Export the graphs of a converted checkpoint in `weights` and of the companions beside it, or of
+    `layers` blocks with random weights.
 
     Raises InvalidInput, ModelFilesError."""
     for precision in precisions:
@@ -161,7 +123,7 @@ def export_full(
     stored = all_stored(files)
     graphs = [g for p in dict.fromkeys(precisions) for g in write_graphs(config, spec, stored, out, p)]
     if weights is not None and weights.resolve() != out.resolve():
-        print(f"graphs of text, pictures and frames are made beside their files: --out {weights}")
+        print(f"graphs of text, pictures and frames are exported beside their files: use --out {weights}")
     elif weights is not None and (lacks := companions.lacking(weights, serve)):
         print(f"no graphs of text, pictures and frames: {weights} lacks {', '.join(lacks)}")
     elif weights is not None:
@@ -182,7 +144,7 @@ def export_full(
 def write_graphs(
     config: ModelConfig, spec: ModelSpec, stored: dict[str, Stored], out: Path, precision: str
 ) -> list[Graph]:
-    """The transformer's roles."""
+    """Export the transformer's roles."""
     dit = hollow(config, dtype(precision))
     modules = roles_of(dit, signature(spec))
     return [write_graph(role, m, dit, spec, stored, out, precision) for role, m in modules.items()]
@@ -197,7 +159,7 @@ def write_companions(
     out: Path,
     precision: str,
 ) -> list[Graph]:
-    """The roles of what surrounds it. Changes the type that `found` computes in."""
+    """Export the companions' roles. Changes the type that `found` computes in."""
     dit, parts = hollow(config, dtype(precision)), companions.parts(found)
     for p in parts.parameters():  # not buffers: LLaMA's rotations stay fp32
         p.data = p.data.to(dtype(precision))
@@ -225,8 +187,8 @@ def write_graph(
 
 
 def shapes(name: str, batch: int = 1) -> tuple[int, dict[str, list[tuple[str, tuple[int, ...]]]]]:
-    """The whole model run on the meta device: its transformer's parameters, and the outputs that came of each
-    role; those of what surrounds it too, where transformers and diffusers are installed."""
+    """Run the whole model on the meta device: the transformer's number of parameters, and the outputs of each
+    role. Includes the companions if transformers and diffusers are installed."""
     config, serve = full_preset(name).config, serve_of(name)
     with torch.device("meta"):
         dit = MemoryPackDiT(config).to(torch.bfloat16).eval()

@@ -1,10 +1,11 @@
-"""SemanticPack on a backbone that has none, so that at the start the whole computes what the backbone did.
+"""Grafts SemanticPack onto a backbone without it, so that the new model initially computes what the backbone
+did.
 
-What the DiT adds (engine.model.dit.EXTRA) starts silent: embeddings of kind, scene, jump and noise level at
-zero. ψ cannot: even tokens of zeros take their share of every softmax. So its keys stand behind a bias,
-learned per block, that starts at `memory.key_bias`; docs/LOG.md has the table that chose the default.
-Memorize looks through a copy of the backbone's own 1x kernel; the rest of SemanticPack is random, the same
-for the same seed. It knows no files.
+Most of what the DiT adds (engine.model.dit.EXTRA) starts silent: the embeddings of kind, scene, jump and
+noise level are zero. ψ cannot start silent, since even tokens of zeros take a share of every softmax. Its
+keys therefore get a bias, learned per block, that starts at `memory.key_bias`; docs/LOG.md has the table
+behind the default. Memorize starts with a copy of the backbone's 1x kernel; the rest of SemanticPack is
+random, from a seed.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ EMBED = "clean_x_embedder.proj"  # the backbone's 1x kernel for clean latents
 COPIES = {f"memorize.embed.{leaf}": f"{EMBED}.{leaf}" for leaf in ("weight", "bias")}
 
 
-class Graft:
-    """The tensors that the DiT of `config` has and a public checkpoint lacks, by name; COPIES come from
-    there. Holds one part at a time: for the largest model Memorize, 0.8 GB."""
+class FramePackGraft:
+    """The tensors that the DiT of `config` has and a public checkpoint lacks, by name; those in COPIES come
+    from the checkpoint. Holds one part at a time, at most Memorize with 0.8 GB in the largest model."""
 
     def __init__(self, config: ModelConfig, seed: int) -> None:
         self.config, self.seed = config, seed
@@ -38,7 +39,7 @@ class Graft:
         if part in ("kind", "scene_embedder", "action_embedder"):
             return torch.zeros(shape)
         if self._made[0] != part:
-            self._made = ("", {})  # frees the one before
+            self._made = ("", {})  # frees the previous part
             self._made = (part, self._make(part))
         return self._made[1][inner]
 

@@ -1,8 +1,8 @@
 """A full-size folder's model in PyTorch, and the backends to compare with it: its graphs in ONNX Runtime, its
 engines, PyTorch on a device.
 
-What has no graph, or no companion's files, is the same in all of them (export.framepack.standins), so a
-folder of `--layers` with nothing but a transformer can be verified too. It knows no sessions.
+Roles without a graph, and companions without files (export.framepack.standins), are the same in all backends.
+A folder of `--layers` that holds nothing but a transformer can therefore be verified too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from engine.model.signature import signature
 from export.framepack.companions import lacking, parts
 from export.framepack.companions import precision as surroundings
 from export.framepack.standins import stand_ins
-from export.verify.gates import ROUNDED
+from export.gates import ROUNDED
 
 
 def is_full(artifact: Artifact) -> bool:
@@ -38,7 +38,8 @@ def is_full(artifact: Artifact) -> bool:
 
 
 def pytorch(artifact: Artifact, precision: str) -> TorchBackend:
-    """The transformer in `precision`, what surrounds it in fp16 where that is low. Raises ModelFilesError."""
+    """The transformer in `precision`; its companions in fp16 if that is a low precision. Raises
+    ModelFilesError."""
     device = device_here()
     try:
         config = build(ModelConfig, artifact.config["dit"])
@@ -53,7 +54,9 @@ def pytorch(artifact: Artifact, precision: str) -> TorchBackend:
     modules = full_roles(artifact.spec, dit, companions)
     text: Any = companions.text
     tokenize: Tokenize = text.tokenize
-    return TorchBackend(f"pytorch {precision}", artifact.spec, modules, tokenize, device)
+    return TorchBackend(
+        f"pytorch {precision}", artifact.spec, modules, tokenize, device, artifact.fingerprint
+    )
 
 
 def companions_of(
@@ -71,18 +74,17 @@ def companions_of(
         artifact.path, decoder=serve.decoder, segment=config.segment, device=device, dtype=torch.float16
     )
     fits(config, found)
-    for p in parts(found).parameters():  # the graphs' weights are rounded to fp16 too
+    for p in parts(found).parameters():  # like the graphs' weights, which are rounded to fp16
         p.data = p.data.to(kind)
     return found
 
 
 class GraphBackend:
-    """The folder's fp32 graphs in ONNX Runtime; roles without one as `rest` has them."""
+    """The folder's fp32 graphs in ONNX Runtime; `rest` runs the roles without a graph."""
 
     def __init__(self, artifact: Artifact, rest: TorchBackend) -> None:
         self.name, self.spec, self.rest, self.tokenize = "onnxruntime", artifact.spec, rest, rest.tokenize
         self.fingerprint = artifact.fingerprint
-        self.fingerprint = rest.fingerprint
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -118,7 +120,8 @@ class GraphBackend:
 
 
 def candidate(name: str, artifact: Artifact) -> Backend:
-    """Raises Unavailable without a device, ModelFilesError where nothing here is the backend's own."""
+    """A backend to compare. Raises Unavailable without a device, ModelFilesError if the folder has nothing
+    for it."""
     if name == "onnxruntime":
         return GraphBackend(artifact, pytorch(artifact, "fp32"))
     here = cuda_device()
@@ -130,19 +133,23 @@ def candidate(name: str, artifact: Artifact) -> Backend:
         api, chosen = fitting(artifact, here.target)
         name = api.name
         bodies.update(deserialized(api, artifact, chosen, base.device))
-    return DeviceBackend(name, base.spec, bodies, base.tokenize, base.device)
+    return DeviceBackend(
+        name, base.spec, bodies, base.tokenize, base.device, fingerprint=artifact.fingerprint
+    )
 
 
 def precisions(artifact: Artifact, precision: str) -> dict[str, str]:
-    """Role → what it computes in where `precision` is compared."""
-    own = dict.fromkeys(("encode_text", "decode"), surroundings(precision))  # without the transformer
+    """Role → the precision that it computes in when `precision` is compared."""
+    own = dict.fromkeys(
+        ("encode_text", "decode"), surroundings(precision)
+    )  # their graphs hold no part of the transformer
     if precision == "fp32":
         own["encode_image"] = ROUNDED
     return {role: own.get(role, precision) for role in signature(artifact.spec)}
 
 
 def device_here() -> torch.device:
-    """Where PyTorch computes what others are compared with: fp32 without shortcuts either way."""
+    """The device of the PyTorch reference: fp32 without TF32 on either device."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     torch.backends.cudnn.allow_tf32 = False

@@ -1,6 +1,8 @@
-"""Where a full-size folder has a transformer only (`--layers`, or nothing fetched yet): something simple that
-gives it text, pictures and frames to work on, the same for every backend. It is no model of anything; what is
-compared then are the transformer's own roles.
+"""Simple stand-ins for the companions of a folder that holds only a transformer (`--layers`, or nothing
+downloaded yet).
+
+They give the transformer text, pictures and frames to work on, the same for every backend, and are models of
+nothing. Comparisons then cover the transformer's own roles.
 
 Legend: B batch, L ids, N text tokens, I image tokens, S size of the decoder's state.
 """
@@ -14,17 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.companions.sizes import TEMPLATE
 from engine.model.config import ModelConfig
 from engine.model.framepack import Companions
 from engine.model.signature import ModelSpec
 from engine.types import FloatArray, IntArray
 
 WORDS = 256
-TEMPLATE = 95  # ids before the prompt's own, as LLaMA's has
 
 
-class Text(nn.Module):
-    """A random vector for each id."""
+class StandInText(nn.Module):
+    """Text encoder: a random vector for each id."""
 
     def __init__(self, length: int, tokens: int, width: int, pooled: int) -> None:
         super().__init__()
@@ -40,7 +42,7 @@ class Text(nn.Module):
         return text, known, (self.whole(ids % WORDS) * share[..., None]).sum(1)
 
     def tokenize(self, text: str) -> tuple[IntArray, FloatArray]:
-        """A prompt's bytes."""
+        """The bytes of a prompt as ids."""
         ids, mask = np.zeros(self.length, np.int64), np.zeros(self.length, np.float32)
         said = list(text.encode())[: self.tokens]
         ids[TEMPLATE : TEMPLATE + len(said)] = said
@@ -48,8 +50,8 @@ class Text(nn.Module):
         return ids, mask
 
 
-class Picture(nn.Module):
-    """Its colours, square by square."""
+class StandInImage(nn.Module):
+    """Image encoder: a picture's colours, square by square."""
 
     def __init__(self, tokens: int, width: int) -> None:
         super().__init__()
@@ -63,8 +65,8 @@ class Picture(nn.Module):
         return out
 
 
-class Frames(nn.Module):
-    """Latents are colours, eight times smaller; the state is the last one."""
+class StandInFrames(nn.Module):
+    """Autoencoder: latents are colours at an eighth of the size; the state is the last latent."""
 
     def __init__(self, channels: int, state: int) -> None:
         super().__init__()
@@ -96,10 +98,12 @@ def stand_ins(spec: ModelSpec, config: ModelConfig, seed: int = 0) -> Companions
     tokens = spec.image_tokens
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        frames = Frames(spec.latent_channels, spec.decoder_state[0])
+        frames = StandInFrames(spec.latent_channels, spec.decoder_state[0])
         return Companions(
-            Text(spec.text_length, spec.text_tokens, config.hunyuan.text_dim, config.hunyuan.pooled_dim),
-            Picture(tokens, config.hunyuan.image_dim),
+            StandInText(
+                spec.text_length, spec.text_tokens, config.hunyuan.text_dim, config.hunyuan.pooled_dim
+            ),
+            StandInImage(tokens, config.hunyuan.image_dim),
             frames,
             frames,
         )

@@ -16,14 +16,15 @@ from typing import Literal
 
 from torch import Tensor
 
+from engine.commands.runner import OK, Parser, naming, run
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import MemoryConfig
 from engine.model.helios.config import CELL, PIXELS, HeliosConfig, PyramidConfig
-from engine.model.helios.serve import CONFIG, NAME, Description, Serve
+from engine.model.helios.serve import CONFIG, NAME, Conversion, Serve
 from engine.model.helios.transformer import is_exact
 from export.checkpoint.output import TYPES, write_model
 from export.checkpoint.public import Checkpoint
-from export.checkpoint.shards import Entry
+from export.checkpoint.shards import TensorEntry
 from export.helios.checkpoint import check_scheduler, read_config, tensors_of, transformer_folder
 from export.helios.graft import COPIES, Graft
 from export.helios.lora import Lora, Wanted, parse
@@ -58,7 +59,7 @@ def convert(source: Path, out: Path, options: Options, report: Callable[[str], N
     backbone, added = tensors_of(config)
     checkpoint = Checkpoint(folder, backbone)
     loras = [Lora(wanted, backbone) for wanted in options.loras]
-    about = Description(
+    about = Conversion(
         config, Serve(pyramid=PyramidConfig(steps=options.steps, shift_by=options.shift_by))
     ).to_json()
     report(describe(config, backbone, added, loras))
@@ -74,7 +75,7 @@ def convert(source: Path, out: Path, options: Options, report: Callable[[str], N
         return found
 
     stored = {n: checkpoint.entries[n]._replace(at=0) for n in backbone}
-    stored |= {n: Entry(shape, "F32") for n, shape in added.items()}
+    stored |= {n: TensorEntry(shape, "F32") for n, shape in added.items()}
     if options.dtype != "stored":
         stored = {n: e._replace(dtype=kind_of(n, options.dtype)) for n, e in stored.items()}
     settings = asdict(options) | {"loras": [[str(w.file), w.strength] for w in options.loras]}
@@ -128,13 +129,14 @@ def counts(text: str) -> tuple[int, int, int]:
     return int(parts[0]), int(parts[1]), int(parts[2])
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def parser() -> argparse.ArgumentParser:
     d = Options()
-    parser = argparse.ArgumentParser(
-        prog="psistream convert", description="the public Helios-Distilled → a folder for --weights"
+    parser = Parser(
+        prog="psistream convert",
+        description="Convert the public Helios-Distilled into a folder for --weights.",
     )
     parser.add_argument("model", choices=(NAME,))
-    parser.add_argument("source", type=Path, metavar="DIR", help="the checkpoint as it was fetched")
+    parser.add_argument("source", type=Path, metavar="DIR", help="the checkpoint as downloaded")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write; may hold companions")
     parser.add_argument("--height", type=int, default=d.height, help=f"multiple of {PIXELS} (%(default)s)")
     parser.add_argument("--width", type=int, default=d.width, help=f"multiple of {PIXELS} (%(default)s)")
@@ -160,9 +162,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--dtype", choices=("stored", *TYPES), default=d.dtype, help="of most weights (%(default)s)"
     )
     parser.add_argument("--seed", type=int, default=d.seed, help="of SemanticPack's weights (%(default)s)")
-    args = vars(parser.parse_args(argv))
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run("psistream convert", lambda: _main(parser().parse_args(argv)))
+
+
+def _main(given: argparse.Namespace) -> int:
+    args = vars(given)
     source, out, loras = (args.pop(n) for n in ("source", "out", "lora"))
     del args["model"]
     options = Options(loras=tuple(map(parse, loras)), **args)
-    convert(source, out, options, lambda text: print(text, file=sys.stderr))
-    return 0
+    with naming(out):
+        convert(source, out, options, lambda text: print(text, file=sys.stderr))
+    return OK

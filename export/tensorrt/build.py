@@ -1,9 +1,8 @@
-"""An exported folder → TensorRT engines in a private cache: one build at a time and per key, in a process of
-its own, with a log beside the plan.
+"""Builds TensorRT engines from an exported folder into a private cache: one build per key at a time, in a
+process of its own, with a log beside the plan.
 
-What is there already and fits is taken. A plan appears under its name only when it is whole, its record after
-it. It knows nothing of sessions; engine.backends.gpu.engine_files says what a record holds and when it may be
-loaded.
+A cached engine that fits is reused. A plan appears under its name only when it is complete, and its record
+after it. engine.backends.gpu.engine_files says what a record holds and when an engine may be loaded.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from engine.model.precision import LOW, precision_of
 from engine.model.signature import signature
 from export.manifest import tools
 from export.tensorrt.process import Progress, lock, worker
-from export.tensorrt.worker import VARIANTS, Request, Result
+from export.tensorrt.worker import VARIANTS, BuildResult, Request
 
 BUILD_TIMEOUT_S = 3600.0
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to build: `target` such as sm89, `any`, or `here` for this machine's device."""
+class EnginePlan:
+    """What to build. `target` is a name such as sm89, `any`, or `here` for this machine's device."""
 
     role: str
     precision: str = "fp32"
@@ -42,8 +41,8 @@ class Plan:
     workspace_bytes: int | None = None
 
 
-def inputs_of(artifact: Artifact, plan: Plan, api: Api) -> Inputs:
-    """What the engine's key is made of. Raises InvalidInput, ModelFilesError, Unavailable."""
+def inputs_of(artifact: Artifact, plan: EnginePlan, api: Api) -> Inputs:
+    """The inputs of an engine's key. Raises InvalidInput, ModelFilesError, Unavailable."""
     least, best, most = plan.batch
     if not 1 <= least <= best <= most:
         raise InvalidInput(f"batch: {plan.batch} must rise from at least 1", field="batch")
@@ -72,10 +71,10 @@ def inputs_of(artifact: Artifact, plan: Plan, api: Api) -> Inputs:
 
 
 def precision_for(artifact: Artifact, role: str, wanted: str) -> str:
-    """Of a role's engine where `wanted` is asked for: what takes the time has it or is an error, the others
-    are built from the graph that is there."""
+    """The precision of a role's engine when `wanted` is requested. The expensive roles must have such a
+    graph; the others use the graph that exists."""
     if wanted == "fp8" and role != "denoise":
-        wanted = "bf16"  # errors of the memory path would recur
+        wanted = "bf16"  # errors of the memory path would accumulate
     there = {g.precision for g in artifact.graphs if g.role == role}
     usual = precision_of(role, wanted)
     found = [p for p in (wanted, usual, *(("fp16",) if role not in LOW else ())) if p in there]
@@ -83,7 +82,7 @@ def precision_for(artifact: Artifact, role: str, wanted: str) -> str:
 
 
 def resolve(target: str, api: Api) -> str:
-    """`here` → the device's own; others must be among what the library builds for ahead of time."""
+    """`here` → the device's own target; any other must be one that the library builds for ahead of time."""
     if target == "here":
         return cuda_device().target
     if not api.rtx:
@@ -107,14 +106,14 @@ def record_path(cache: Path, artifact: Artifact, inputs: Inputs) -> Path:
 
 def build(
     artifact: Artifact,
-    plan: Plan,
+    plan: EnginePlan,
     *,
     cache: Path,
     backend: str | None = None,
     progress: Progress = lambda line: None,
     timeout_s: float = BUILD_TIMEOUT_S,
 ) -> tuple[EngineRecord, bool]:
-    """The engine, and whether it was there already. Raises BackendError with the log's name."""
+    """The engine, and whether it came from the cache. Raises BackendError that names the log."""
     api = load_api(backend)
     inputs = inputs_of(artifact, plan, api)
     record = record_path(cache, artifact, inputs)
@@ -138,7 +137,7 @@ def build(
         )
         log = record.with_suffix(".log")
         made = Path(str(request.plan))
-        made.unlink(missing_ok=True)  # of a build that was killed
+        made.unlink(missing_ok=True)  # left by a build that was killed
         result = worker(request, log, progress, timeout_s)
         if not result.ok:
             made.unlink(missing_ok=True)
@@ -153,9 +152,15 @@ def build(
 
 
 def recorded(
-    artifact: Artifact, plan: Plan, api: Api, inputs: Inputs, result: Result, record: Path, made: Path
+    artifact: Artifact,
+    plan: EnginePlan,
+    api: Api,
+    inputs: Inputs,
+    result: BuildResult,
+    record: Path,
+    made: Path,
 ) -> EngineRecord:
-    """Move the plan to its place, then write what it is."""
+    """Move the plan into place, then write its record."""
     graph, role = artifact.graph(plan.role, plan.precision), signature(artifact.spec)[plan.role]
     digest, size = sha256(made), made.stat().st_size
     final = record.with_suffix(".plan")
@@ -192,7 +197,7 @@ def recorded(
 
 
 def stored_names(graph: Path) -> tuple[str, ...]:
-    """The weights that a graph has by name, in the model's files."""
+    """The weights that a graph refers to by name, in the model's files."""
     model = onnx.load(graph, load_external_data=False)
     return tuple(sorted(t.name for t in model.graph.initializer if t.external_data))
 
@@ -205,7 +210,7 @@ def built_on(target: str) -> str:
 
 
 def existing(record: Path, artifact: Artifact, inputs: Inputs) -> EngineRecord | None:
-    """An engine that is whole and fits; None where there is none or it must be built again."""
+    """A complete engine that fits, or None if it must be built."""
     if not record.is_file():
         return None
     try:
@@ -217,8 +222,8 @@ def existing(record: Path, artifact: Artifact, inputs: Inputs) -> EngineRecord |
     return engine
 
 
-def check_tensors(artifact: Artifact, role: str, result: Result) -> None:
-    """Raises ModelFilesError where the parsed network's inputs and outputs are not the contract's."""
+def check_tensors(artifact: Artifact, role: str, result: BuildResult) -> None:
+    """Raises ModelFilesError if the parsed network's inputs and outputs differ from the contract's."""
     types = {"float32": "FLOAT", "int64": "INT64", "uint8": "UINT8"}
     expected = signature(artifact.spec)[role]
     for kind, tensors, found in (
@@ -236,8 +241,8 @@ def check_tensors(artifact: Artifact, role: str, result: Result) -> None:
                 )
 
 
-def parsed(artifact: Artifact, role: str, precision: str, backend: str | None = None) -> Result:
-    """What the parser makes of a graph; nothing is built. Raises BackendError where it is refused."""
+def parsed(artifact: Artifact, role: str, precision: str, backend: str | None = None) -> BuildResult:
+    """Parse a graph without building it. Raises BackendError if the parser refuses it."""
     api = load_api(backend)
     graph = artifact.graph(role, precision)
     with tempfile.TemporaryDirectory() as made:
@@ -257,7 +262,7 @@ def parsed(artifact: Artifact, role: str, precision: str, backend: str | None = 
 
 
 def folder(cache: Path, inner: Path) -> None:
-    """Make the cache's folders, private ones. Raises ModelFilesError where others may write there."""
+    """Create the cache's folders, private ones. Raises ModelFilesError if others may write into them."""
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     for each in (cache, inner.parent, inner):
         each.mkdir(exist_ok=True, mode=0o700)

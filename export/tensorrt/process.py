@@ -1,5 +1,5 @@
-"""A build in a process of its own: started, watched, stopped; and the lock that lets one run per engine. It
-knows requests and results (export.tensorrt.worker), nothing of models.
+"""Runs a build in a process of its own, and holds the lock that lets one build run per engine. Knows requests
+and results (export.tensorrt.worker), but no models.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import Unavailable
-from export.tensorrt.worker import Request, Result
+from export.tensorrt.worker import BuildResult, Request
 
 Progress = Callable[[str], None]
 
 
-def worker(request: Request, log: Path, progress: Progress, timeout_s: float) -> Result:
-    """Run the build in a process of its own. A crash there is a result too."""
+def worker(request: Request, log: Path, progress: Progress, timeout_s: float) -> BuildResult:
+    """Run the build in a process of its own. A crash of that process is a result, too."""
     outcome = Path(request.result)
     outcome.unlink(missing_ok=True)
     ask = outcome.with_suffix(".request")
@@ -42,18 +42,18 @@ def worker(request: Request, log: Path, progress: Progress, timeout_s: float) ->
                 try:
                     watch(process, progress, timeout_s)
                 except subprocess.TimeoutExpired:
-                    return Result(errors=(f"it was stopped after {timeout_s:.0f} s",))
+                    return BuildResult(errors=(f"it was stopped after {timeout_s:.0f} s",))
         if outcome.is_file():
             return read_result(outcome)
         how = f"signal {-process.returncode}" if process.returncode < 0 else f"status {process.returncode}"
-        return Result(errors=(f"the builder died ({how}) with no result",))
+        return BuildResult(errors=(f"the builder died ({how}) without a result",))
     finally:
         ask.unlink(missing_ok=True)
         outcome.unlink(missing_ok=True)
 
 
 def watch(process: subprocess.Popen[str], progress: Progress, timeout_s: float) -> None:
-    """Pass progress on. Raises TimeoutExpired once it is killed."""
+    """Forward progress. Raises TimeoutExpired after killing the process."""
 
     def read() -> None:
         assert process.stdout is not None
@@ -71,14 +71,14 @@ def watch(process: subprocess.Popen[str], progress: Progress, timeout_s: float) 
         reader.join(5)
 
 
-def read_result(outcome: Path) -> Result:
+def read_result(outcome: Path) -> BuildResult:
     data: dict[str, Any] = json.loads(outcome.read_text(encoding="utf-8"))
-    return Result(**{**data, "errors": tuple(data["errors"])})
+    return BuildResult(**{**data, "errors": tuple(data["errors"])})
 
 
 @contextmanager
 def lock(file: Path, progress: Progress) -> Iterator[None]:
-    """One builder per key, over processes; whoever comes second waits and finds the engine made."""
+    """Lets one process build per key; the second waits and finds the engine built."""
     try:
         import fcntl
     except ImportError as e:

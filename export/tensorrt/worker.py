@@ -1,8 +1,8 @@
-"""Build one engine, in a process of its own: `python -m export.tensorrt.worker REQUEST`.
+"""Builds one engine in a process of its own: `python -m export.tensorrt.worker REQUEST`.
 
-The request is a JSON file; the plan goes where it says, the outcome to `result`, TensorRT's words to stderr,
-progress as lines "phase share" to stdout. A crash or running out of memory ends this process only. It knows
-graphs and TensorRT, nothing of caches and manifests.
+The request is a JSON file. The plan is written where it says, the outcome to `result`, TensorRT's messages to
+stderr, and progress to stdout as lines "phase share". A crash or lack of memory ends only this process. Knows
+graphs and TensorRT, but no caches and manifests.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from engine.backends.gpu.tensorrt_api import Api, load_api
 
 VARIANTS = {
     "plain": (),
-    "refit": ("REFIT",),  # weights can be replaced
-    "stripped": ("STRIP_PLAN", "REFIT_IDENTICAL"),  # without weights; they come from the graph at load time
+    "refit": ("REFIT",),  # its weights can be replaced
+    "stripped": ("STRIP_PLAN", "REFIT_IDENTICAL"),  # without weights; the graph supplies them at load time
 }
-NO_KERNEL = "decomposable"  # in what TensorRT says where attention has no kernel of its own
+NO_KERNEL = "decomposable"  # part of TensorRT's message when attention has no kernel of its own
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Request:
 
 
 @dataclass
-class Result:
+class BuildResult:
     ok: bool = False
     errors: tuple[str, ...] = ()
     layers: dict[str, int] | None = None
@@ -52,10 +52,10 @@ class Result:
     peak_bytes: int = 0
 
 
-def run(request: Request) -> Result:
+def run(request: Request) -> BuildResult:
     api = load_api(request.backend)
     said: list[str] = []
-    result = Result()
+    result = BuildResult()
     began = time.monotonic()
     logger = make_logger(api, said)
     for decomposable in (False, True):
@@ -130,7 +130,7 @@ def configure(api: Api, builder: Any, network: Any, request: Request) -> Any:
 
 
 def keep_timings(config: Any, request: Request) -> None:
-    """Who builds next measures only what is new."""
+    """Keep timings, so that the next build measures only new layers."""
     if request.timing_cache is None:
         return
     cache = config.get_timing_cache()
@@ -143,7 +143,7 @@ def keep_timings(config: Any, request: Request) -> None:
 
 
 def decompose(api: Api, network: Any) -> None:
-    """Let attention be made of matrix products where it has no kernel of its own (fp32)."""
+    """Let attention be built from matrix products if it has no kernel of its own (fp32)."""
     for i in range(network.num_layers):
         layer = network.get_layer(i)
         if layer.type == api.trt.LayerType.ATTENTION_INPUT:
@@ -161,14 +161,14 @@ def tensors(found: Any) -> dict[str, tuple[str, list[int]]]:
 
 
 def make_logger(api: Api, said: list[str]) -> Any:
-    class Logger(api.trt.ILogger):  # type: ignore[misc,name-defined]
+    class BuildLogger(api.trt.ILogger):  # type: ignore[misc,name-defined]
         def log(self, severity: Any, text: str) -> None:
             if severity <= api.trt.ILogger.Severity.INFO:
                 print(f"{severity}: {text}", file=sys.stderr, flush=True)
             if severity <= api.trt.ILogger.Severity.ERROR:
                 said.append(text)
 
-    return Logger()
+    return BuildLogger()
 
 
 def make_monitor(api: Api) -> Any:

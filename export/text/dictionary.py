@@ -1,9 +1,9 @@
-"""Teach MiniLM's table of words what a dictionary says.
+"""Teaches MiniLM's table of words the content of a dictionary.
 
-Each word of WordNet that a checkpoint knows rarely or only in pieces gets a row that mixes its own with those
-of the words that define it, "amethyst" a good deal of "purple" and "quartz". Words that were pieces become
-tokens of their own. The whole dictionary of visible things is treated alike; captions and attributes play no
-part. Legend: V vocabulary, E width.
+Each word of WordNet that a checkpoint knows rarely, or only in pieces, gets a row that mixes its own with
+those of the words that define it: "amethyst" gets much of "purple" and "quartz". Words that were pieces
+become tokens. All visible things of the dictionary are treated alike; captions and attributes play no part.
+Legend: V vocabulary, E width.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ PIECES: Final = 0.25
 
 
 def new_words(wordnet: WordNet, known: dict[str, int]) -> list[str]:
-    """Words that are several pieces to the tokenizer and may mean something visible, in alphabetical order.
-    Names are those of places only, negations left out."""
+    """Words that the tokenizer splits and that may mean something visible, in alphabetical order. Of names,
+    only those of places; no negations."""
     found = []
     for word, senses in wordnet.senses.items():
         if not LETTERS.fullmatch(word) or not 3 <= len(word) <= LONGEST or word in known:
@@ -44,7 +44,7 @@ def new_words(wordnet: WordNet, known: dict[str, int]) -> list[str]:
 
 
 def teach(tokenizer: dict[str, Any], table: Tensor, wordnet: WordNet) -> tuple[dict[str, Any], Tensor]:
-    """A WordPiece tokenizer file and its table (V, E) → those with new words, (V + n, E)."""
+    """A WordPiece tokenizer file and its table (V, E) → both with new words, (V + n, E)."""
     known = dict(tokenizer["model"]["vocab"])
     pieces = Tokenizer.from_str(json.dumps(tokenizer))
     pieces.no_padding()

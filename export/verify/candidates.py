@@ -26,7 +26,7 @@ PRECISION = {"onnxruntime": "fp32", "cuda": "bf16", "tensorrt": "bf16"}
 
 
 def opened(path: Path | None) -> Artifact:
-    """A folder of either kind of model. Raises ModelFilesError."""
+    """Open the folder of either kind of model. Raises ModelFilesError."""
     _, data = read_manifest(path)
     return open_artifact(path, needs=() if "preset" in dict(data.get("config") or {}) else NEEDED)
 
@@ -42,7 +42,8 @@ def candidate(name: str, artifact: Artifact) -> Backend:
 
 
 def pytorch(artifact: Artifact, precision: str) -> TorchBackend:
-    """PyTorch in fp32, or with the roles that may be in `precision`; the built-in kind on the CPU."""
+    """PyTorch in fp32, or with the roles that can run in `precision`; the built-in kind of model runs on the
+    CPU."""
     if full_models.is_full(artifact):
         return full_models.pytorch(artifact, precision)
     exact = ReferenceBackend(artifact)
@@ -57,8 +58,8 @@ def pytorch(artifact: Artifact, precision: str) -> TorchBackend:
 
 
 def precisions(artifact: Artifact, precision: str) -> dict[str, str]:
-    """Role → what it computes in where `precision` is compared."""
-    if precision == "fp8":  # that's the denoiser's alone
+    """Role → the precision that it computes in when `precision` is compared."""
+    if precision == "fp8":  # only the denoiser has it
         return {**precisions(artifact, "bf16"), "denoise": "fp8"}
     if full_models.is_full(artifact):
         return full_models.precisions(artifact, precision)
@@ -66,8 +67,8 @@ def precisions(artifact: Artifact, precision: str) -> dict[str, str]:
 
 
 def edges(name: str, artifact: Artifact, batch: int) -> Sequence[int]:
-    """Batch sizes to compare: one and `batch`; of engines, both ends and the best of their profiles, as far
-    as all of them go."""
+    """Batch sizes to compare: one and `batch`. For engines, both ends and the optimum of their profiles, as
+    far as all engines support them."""
     if name != "tensorrt":
         return sorted({1, batch})
     from engine.backends.gpu.tensorrt import fitting

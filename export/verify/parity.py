@@ -1,8 +1,9 @@
-"""Each role of a backend beside PyTorch in fp32, on inputs from a real session; and controls that must fail.
+"""Compares each role of a backend with PyTorch in fp32, on inputs from a real session, with controls that
+must fail.
 
-A gate that nothing fails shows nothing. So the same comparison is made with ψ of another session, shifted
-positions, the history dropped, one tensor's rows permuted: each must be caught.
-Legend: B batch.
+A gate that never fails proves nothing. The same comparison is therefore made with ψ of another session,
+shifted positions, no history, and one weight's rows permuted. The gates must catch each of them. Legend: B
+batch.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import nn
 
 from engine.backends.base import Arrays, Backend, Noise, Sampler
 from engine.backends.pytorch import TorchBackend
-from export.verify.gates import Distance, distance, failures
+from export.gates import Distance, distance, failures
 
 Given = dict[str, npt.NDArray[Any]]
 TIMES = (0.02, 0.5, 0.96)  # high, middle, low noise
@@ -27,7 +28,7 @@ ROTATIONS = "positions.after"
 
 
 @dataclass(frozen=True)
-class Row:
+class ParityRow:
     role: str
     batch: int
     output: str
@@ -40,8 +41,8 @@ class Row:
         return not self.said
 
 
-class Recorder:
-    """A backend that keeps what each role was last given."""
+class InputRecorder:
+    """A backend that keeps the last inputs of each role."""
 
     def __init__(self, inner: Backend) -> None:
         self.inner, self.name, self.spec, self.fingerprint = inner, inner.name, inner.spec, inner.fingerprint
@@ -62,12 +63,12 @@ class Recorder:
 
 
 def sized(given: Given, batch: int) -> Given:
-    """The same rows again until there are `batch`."""
+    """Repeat the rows until there are `batch` of them."""
     return {name: np.resize(x, (batch, *x.shape[1:])) for name, x in given.items()}
 
 
 def cases(seen: Mapping[str, Given], batch: int) -> Iterator[tuple[str, Given]]:
-    """Every role's inputs; the denoiser's at several noise levels."""
+    """The inputs of every role; those of the denoiser at several noise levels."""
     for role, given in seen.items():
         rows = sized(given, batch)
         if role != "denoise":
@@ -85,11 +86,11 @@ def roles(
     *,
     batches: Sequence[int],
     rival: Backend | None = None,
-) -> list[Row]:
+) -> list[ParityRow]:
     """One row per role, batch and output.
 
-    `allowed`: role → gate. `rival` is PyTorch in the candidate's precision."""
-    rows: dict[tuple[str, int, str], Row] = {}
+    `allowed` maps roles to gates. `rival` is PyTorch in the candidate's precision."""
+    rows: dict[tuple[str, int, str], ParityRow] = {}
     for batch in batches:
         for role, given in cases(seen, batch):
             a, b = candidate.run(role, given), reference.run(role, given)
@@ -97,10 +98,12 @@ def roles(
             for name, expected in b.items():
                 found = distance(a[name], expected)
                 if expected.dtype == np.uint8:
-                    row = Row(role, batch, name, found, None, tuple(levels(a[name], expected, allowed[role])))
+                    row = ParityRow(
+                        role, batch, name, found, None, tuple(levels(a[name], expected, allowed[role]))
+                    )
                 else:
                     own = distance(c[name], expected) if name in c else None
-                    row = Row(role, batch, name, found, own, tuple(failures(found, allowed[role], own)))
+                    row = ParityRow(role, batch, name, found, own, tuple(failures(found, allowed[role], own)))
                 key = (role, batch, name)
                 if key not in rows or row.found.rel_l2 > rows[key].found.rel_l2:
                     rows[key] = row  # the worst noise level
@@ -108,7 +111,8 @@ def roles(
 
 
 def levels(a: npt.NDArray[Any], b: npt.NDArray[Any], allowed: Distance) -> list[str]:
-    """Pictures: one level of 255 where fp32 rounds the other way, more as the gate is wider."""
+    """Pictures may differ by one level of 255, since fp32 may round the other way; by more if the gate is
+    wider."""
     apart = int(np.abs(a.astype(np.int64) - b.astype(np.int64)).max())
     most = 1 + round(255 * allowed.max_std)
     return [f"{apart} levels of 255, allowed {most}"] if apart > most else []
@@ -117,8 +121,8 @@ def levels(a: npt.NDArray[Any], b: npt.NDArray[Any], allowed: Distance) -> list[
 def controls(
     candidate: Backend, reference: TorchBackend, seen: Mapping[str, Given], allowed: Distance
 ) -> dict[str, tuple[Distance, list[str]]]:
-    """What was broken → how far it moved the velocity, and why the gate refuses it: nothing said is a gate
-    that doesn't hold."""
+    """What was broken → how far it moved the velocity, and the gates that caught it. An empty list means that
+    the gates do not work."""
     given = sized(seen["denoise"], 2)
     expected = reference.run("denoise", given)["velocity"]
     changes = {
@@ -144,7 +148,7 @@ def controls(
 
 
 def spoilt(reference: TorchBackend, spoil: Callable[[nn.Module], None]) -> TorchBackend:
-    """The reference with a denoiser that was broken on purpose; it shares what was not."""
+    """The reference with a deliberately broken denoiser; it shares everything else."""
     modules = dict(reference.modules)
     whole = modules["denoise"]
     shared = {id(t): t for t in (*whole.parameters(), *whole.buffers())}
@@ -154,7 +158,7 @@ def spoilt(reference: TorchBackend, spoil: Callable[[nn.Module], None]) -> Torch
 
 
 def permute(denoiser: nn.Module) -> None:
-    """Roll the rows of one weight."""
+    """Shift the rows of one weight by one."""
     name = next(n for n, _ in denoiser.named_parameters() if n.endswith(PERMUTED))
     place, _, leaf = name.rpartition(".")
     weight = denoiser.get_parameter(name)
@@ -162,7 +166,7 @@ def permute(denoiser: nn.Module) -> None:
 
 
 def shift(denoiser: nn.Module) -> None:
-    """Give every late token its neighbour's rotation."""
+    """Give every late token the rotation of its neighbour."""
     name = next(n for n, _ in denoiser.named_buffers() if n.endswith(ROTATIONS))
     place, _, leaf = name.rpartition(".")
     setattr(denoiser.get_submodule(place), leaf, denoiser.get_buffer(name).roll(1, 1))

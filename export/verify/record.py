@@ -1,4 +1,4 @@
-"""Write into a manifest or an engine's record what a comparison has shown."""
+"""Records the result of a comparison in a manifest or in an engine's record."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from engine.backends.artifact import Artifact, write_manifest
 from engine.backends.gpu import engine_files as engines
 from engine.backends.gpu.driver import cuda_device
 from engine.errors import Unavailable
-from export.verify.verify import Report
+from export.verify.verify import ParityReport
 
-PACKAGES = {"cuda": "torch", "tensorrt_rtx": "tensorrt-rtx"}  # else the backend's own name
+PACKAGES = {"cuda": "torch", "tensorrt_rtx": "tensorrt-rtx"}  # otherwise the backend's own name
 
 
 def where() -> str:
-    """The device that computes here."""
+    """The name of this machine's device."""
     try:
         device = cuda_device()
     except Unavailable:
@@ -27,7 +27,7 @@ def where() -> str:
     return f"{device.name} ({device.target}), driver {device.driver}"
 
 
-def evidence_of(report: Report) -> dict[str, Any]:
+def evidence_of(report: ParityReport) -> dict[str, Any]:
     name = report.backend.split()[0]
     try:
         version = metadata.version(PACKAGES.get(name, name))
@@ -37,8 +37,8 @@ def evidence_of(report: Report) -> dict[str, Any]:
     return {**report.to_json(), "backend": name, "version": version, "device": device}
 
 
-def note(artifact: Artifact, report: Report) -> None:
-    """In the folder's manifest, instead of what stood there of the same backend, version and device."""
+def note(artifact: Artifact, report: ParityReport) -> None:
+    """Record a result in the folder's manifest, replacing one of the same backend, version and device."""
     new = evidence_of(report)
     kept = [e for e in artifact.evidence if not _same(e, new)]
     write_manifest(
@@ -47,7 +47,7 @@ def note(artifact: Artifact, report: Report) -> None:
 
 
 def note_engine(record: Path, new: Mapping[str, Any]) -> None:
-    """In an engine's record: executed, or parity."""
+    """Record in an engine's record that it was executed, or that parity was shown."""
     engine = engines.read(record)
     kept = [e for e in engine.evidence if not _same(e, new) or e.get("level") == "built"]
     engines.write(record, replace(engine, evidence=(*kept, dict(new))))

@@ -1,6 +1,6 @@
-"""`psistream export selftest`: one command on a user's machine. It builds engines, runs and compares every
-backend that is there, measures, writes the evidence down, and prints a table to paste into an issue. What
-could not be executed is said in so many words.
+"""`psistream export selftest`: one command for a user's machine. It builds engines, runs and compares every
+available backend, measures them, records the evidence, and prints a table to paste into an issue. The table
+says explicitly what could not be executed.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from engine.backends.gpu import engine_files as engines
 from engine.backends.gpu.driver import cuda_device
 from engine.backends.gpu.tensorrt_api import load_api
 from engine.errors import PsistreamError, Unavailable
-from export.tensorrt.build import Plan, build, parsed, precision_for
+from export.tensorrt.build import EnginePlan, build, parsed, precision_for
 from export.verify.candidates import PRECISION, candidate, edges, opened, precisions, pytorch
 from export.verify.parity import sized
 from export.verify.record import evidence_of, note_engine, where
-from export.verify.verify import Report, learn, verify
+from export.verify.verify import ParityReport, learn, verify
 
 REPEATS = 20
-AHEAD = "sm89"  # what is built on a machine without a device, to see that the builder works
+AHEAD = "sm89"  # target to build for without a device, to check the builder
 
 
 @dataclass
 class Findings:
-    """Lines of the table, and the same for machines."""
+    """The lines of the table, and the same data for machines."""
 
     rows: list[tuple[str, str, str]] = field(default_factory=list)  # part, outcome, figures
     data: dict[str, Any] = field(default_factory=dict)
@@ -64,7 +64,7 @@ def version(name: str) -> str | None:
 
 
 def run(folder: Path | None, *, segments: int, batch: int, out: Path | None = None) -> int:
-    """0 where nothing failed; parts that this machine can't run don't count as failures."""
+    """The exit status. Parts that this machine cannot run do not count as failures."""
     artifact, findings = opened(folder), Findings()
     device = attempt(findings, "CUDA device", lambda: where() if cuda_device() else "")
     try_engines(findings, artifact, batch, on_device=device is not None)
@@ -81,7 +81,7 @@ def run(folder: Path | None, *, segments: int, batch: int, out: Path | None = No
 
 
 def attempt(findings: Findings, part: str, what: Callable[[], str]) -> str | None:
-    """Note what it says; None where this machine can't, or where it went wrong."""
+    """Run one part and note its result; returns None if this machine cannot run it, or if it failed."""
     try:
         said = what()
     except Unavailable as e:
@@ -96,7 +96,8 @@ def attempt(findings: Findings, part: str, what: Callable[[], str]) -> str | Non
 
 
 def try_engines(findings: Findings, artifact: Artifact, batch: int, *, on_device: bool) -> None:
-    """Parse every graph; build for this device, or ahead of time for one to see that the builder works."""
+    """Parse every graph, and build for this device; without a device, build one graph ahead of time to check
+    the builder."""
     try:
         api = load_api()
     except Unavailable as e:
@@ -116,11 +117,11 @@ def try_engines(findings: Findings, artifact: Artifact, batch: int, *, on_device
     there = {g.precision for g in artifact.graphs}
     low = "bf16" if "bf16" in there else "fp32"
     for role in dict.fromkeys(g.role for g in artifact.graphs):
-        plan = Plan(
+        plan = EnginePlan(
             role, precision_for(artifact, role, low), "here" if on_device else AHEAD, (1, batch, batch)
         )
 
-        def make(plan: Plan = plan) -> str:
+        def make(plan: EnginePlan = plan) -> str:
             engine, cached = build(artifact, plan, cache=engines.cache_folder(), backend=api.name)
             how = "there already" if cached else f"{engine.build_s:.0f} s"
             return f"{how}, {engine.bytes / 2**20:.1f} MiB, {engine.inputs.target}"
@@ -165,14 +166,15 @@ def try_backend(findings: Findings, artifact: Artifact, name: str, segments: int
 
 
 def precision_here(name: str, artifact: Artifact) -> str:
-    """TensorRT runs the engines of the lowest precision that the folder has graphs for."""
+    """The precision of a backend here. TensorRT runs engines of the lowest precision that the folder has
+    graphs for."""
     if name == "tensorrt" and not any(g.precision == "bf16" for g in artifact.graphs):
         return "fp32"
     return PRECISION[name]
 
 
-def keep(artifact: Artifact, name: str, report: Report, batch: int) -> None:
-    """Into the engines' records what was shown of them."""
+def keep(artifact: Artifact, name: str, report: ParityReport, batch: int) -> None:
+    """Write the evidence into the records of the engines."""
     if name != "tensorrt":
         return
     api = load_api()
@@ -184,7 +186,7 @@ def keep(artifact: Artifact, name: str, report: Report, batch: int) -> None:
 
 
 def speed(findings: Findings, artifact: Artifact, backend: Backend, batch: int) -> str:
-    """Milliseconds per call, numpy in and out, median of 20 after warm-up."""
+    """Milliseconds per call with numpy inputs and outputs: the median of 20 calls after warm-up."""
     seen = learn(pytorch(artifact, "fp32"))
     figures: dict[str, float] = {}
     for size in sorted({1, batch}):

@@ -1,8 +1,8 @@
-"""Does a backend do what PyTorch in fp32 does? Role by role on a session's own inputs, segment after segment
-over a long recursion, and do the controls fail that must fail. `psistream export verify`.
+"""`psistream export verify`: does a backend compute what PyTorch in fp32 computes? Compared per role on a
+session's own inputs, segment by segment over a long recursion, and with controls that must fail.
 
-Both play the same sessions, each on what it made itself: errors recur through history and ψ, so the recursion
-is the comparison that counts. It knows backends and sessions, nothing of how either is made.
+Both play the same sessions, each on its own results. Errors recur through history and ψ, so the recursion is
+the comparison that matters.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from engine.model.precision import precision_of
 from engine.model.signature import ModelSpec, signature
 from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.state.state import SessionState
-from export.verify.gates import GATES, RIVAL, Distance, distance
-from export.verify.gates import gate as gate_of
-from export.verify.parity import Given, Recorder, Row, controls, roles
+from export.gates import GATES, RIVAL, Distance, distance
+from export.gates import gate as gate_of
+from export.verify.parity import Given, InputRecorder, ParityRow, controls, roles
 
 PROMPTS = (
     "a blue robot walks right through a snowy city at night",
@@ -29,9 +29,9 @@ PROMPTS = (
     "an orange cat runs left along a beach at dusk in the rain",
     "a green frog in a foggy forest",
 )
-LEARN = 6  # segments played to collect what roles are given
-# how far a long recursion may take them apart: what a session remembers
-RECURSION = {  # some five times what the built-in model's PyTorch loses in that precision
+LEARN = 6  # segments played to collect the inputs of roles
+# how far a session's memory may drift apart over a long recursion
+RECURSION = {  # about five times the loss of PyTorch with the built-in model in that precision
     "fp32": {"psi": 3e-4, "history": 1e-4, "latents": 1e-4},
     "fp16": {"psi": 3e-3, "history": 1e-2, "latents": 1e-2},
     "bf16": {"psi": 2e-2, "history": 5e-2, "latents": 5e-2},
@@ -40,17 +40,17 @@ RECURSION = {  # some five times what the built-in model's PyTorch loses in that
 
 
 @dataclass(frozen=True)
-class Report:
-    """All that was compared."""
+class ParityReport:
+    """The results of all comparisons."""
 
     backend: str
     precision: str
-    rows: list[Row]
-    recursion: dict[int, dict[str, Distance]]  # batch → what → the worst over all segments
+    rows: list[ParityRow]
+    recursion: dict[int, dict[str, Distance]]  # batch → name → the worst distance over all segments
     rival: dict[int, dict[str, Distance]]
     segments: int
     controls: dict[str, tuple[Distance, list[str]]]
-    blind: tuple[str, ...]  # controls that the model itself does not notice at this precision
+    blind: tuple[str, ...]  # controls that hardly change the model's output at this precision
 
     @property
     def failures(self) -> list[str]:
@@ -72,7 +72,7 @@ class Report:
         return said
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The report as text."""
         said = [f"{self.backend} beside PyTorch fp32", f"{'role':15s} {'output':12s} batch  error    largest"]
         for r in self.rows:
             own = f"  (PyTorch's own {r.rival.rel_l2:.1e})" if r.rival else ""
@@ -88,7 +88,7 @@ class Report:
         return said + ([f"FAILED {line}" for line in self.failures] or ["all within the gates"])
 
     def to_json(self) -> dict[str, Any]:
-        """As evidence in a manifest."""
+        """The report as evidence for a manifest."""
         return {
             "level": "parity" if not self.failures else "executed",
             "backend": self.backend,
@@ -117,9 +117,9 @@ def verify(
     segments: int = 64,
     batches: Sequence[int] = (1, 4),
     precisions: Mapping[str, str] | None = None,
-) -> Report:
-    """`rival` is PyTorch in the candidate's precision; `precisions`: role → what it computes in, where that
-    is not what the built-in model's do. Raises InvalidInput for a precision without a gate."""
+) -> ParityReport:
+    """`rival` is PyTorch in the candidate's precision; `precisions` maps roles to the precision they compute
+    in, where it differs from the built-in model's. Raises InvalidInput for a precision without a gate."""
     seen = learn(reference)
     kinds = precisions or {role: precision_of(role, precision) for role in signature(reference.spec)}
     gate, allowed = gate_of(precision), {role: gate_of(kind) for role, kind in kinds.items()}
@@ -130,12 +130,12 @@ def verify(
     itself = controls(reference, reference, seen, gate)
     blind = tuple(name for name, (_, why) in itself.items() if not why)
     name = f"{candidate.name} {precision}"
-    return Report(name, precision, rows, recursion, own, segments, broken, blind)
+    return ParityReport(name, precision, rows, recursion, own, segments, broken, blind)
 
 
 def learn(reference: Backend) -> Mapping[str, Given]:
-    """What each role is given in two sessions, one of them from a picture."""
-    recorder = Recorder(reference)
+    """The inputs of each role in two sessions, one of which starts from a picture."""
+    recorder = InputRecorder(reference)
     player, spec = Generator(recorder), reference.spec
     states = [SessionState.zeros(spec) for _ in range(2)]
     picture = np.random.default_rng(0).integers(0, 256, (3, spec.height, spec.width), np.uint8)
@@ -148,7 +148,7 @@ def learn(reference: Backend) -> Mapping[str, Given]:
 
 
 def play(player: Generator, states: Sequence[SessionState], n: int) -> Any:
-    """One segment; its latents and pictures."""
+    """Play one segment; returns its latents and pictures."""
     spec: ModelSpec = player.spec
     jobs = [Job(state, (n + k) % len(spec.actions)) for k, state in enumerate(states)]
     return player.finish(jobs, player.denoise(jobs))
@@ -157,7 +157,7 @@ def play(player: Generator, states: Sequence[SessionState], n: int) -> Any:
 def recur(candidate: Backend, reference: Backend, segments: int, batch: int) -> dict[str, Distance]:
     """The worst distances over `segments` segments, with a change of prompt in the middle.
 
-    `frames`: of pictures as shares of 255, one level of which rounding may cost."""
+    `frames` are differences of pictures as shares of 255; rounding may cost one level."""
     players = [Generator(backend) for backend in (candidate, reference)]
     sessions = [[SessionState.zeros(p.spec) for _ in range(batch)] for p in players]
     for player, states in zip(players, sessions, strict=True):

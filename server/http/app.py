@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
@@ -18,16 +18,19 @@ from starlette.staticfiles import StaticFiles
 from engine.errors import PsistreamError
 from server.config import ServerConfig
 from server.http.auth import KEY_NAME, Access
+from server.http.edge.methods import Methods
+from server.http.edge.prefix import Prefix
 from server.http.fairness import Fairness
 from server.http.guard import Guard
-from server.http.health_routes import health_routes
 from server.http.problems import on_disconnect, on_error
-from server.http.push_routes import push_routes
-from server.http.recording_routes import recording_routes
+from server.http.routes.contracts import contract_routes
+from server.http.routes.health import health_routes
+from server.http.routes.push import push_routes
+from server.http.routes.recording import recording_routes
+from server.http.routes.sessions import session_routes
+from server.http.routes.snapshots import snapshot_routes
+from server.http.routes.whep import whep_routes
 from server.http.services import Services, running, worker_maker
-from server.http.session_routes import session_routes
-from server.http.snapshot_routes import snapshot_routes
-from server.http.whep_routes import whep_routes
 from server.version import VERSION
 from server.worker.base import MakeWorker
 
@@ -53,8 +56,10 @@ def create_app(config: ServerConfig, make_worker: MakeWorker | None = None) -> F
         session = services.gateway.sessions.by_token(token) if services else None
         return None if session is None else f"{session.id} {token == session.token}"
 
+    app.add_middleware(Methods)  # the innermost
     app.add_middleware(Fairness, known=known)
-    app.add_middleware(Guard, access=access)  # the outermost
+    app.add_middleware(Guard, access=access)
+    app.add_middleware(Prefix, root=config.root_path)  # the outermost
     app.add_exception_handler(PsistreamError, on_error)
     app.add_exception_handler(HTTPException, on_error)
     app.add_exception_handler(ClientDisconnect, on_disconnect)
@@ -65,17 +70,26 @@ def create_ops_app(services: Services) -> FastAPI:
     """Health and metrics alone, for a listener of their own (`--ops-port`)."""
     app = FastAPI(title="psistream ops", version=VERSION, openapi_url=None)
     app.include_router(health_routes(services))
+    app.add_middleware(Methods)
     app.add_exception_handler(HTTPException, on_error)
     return app
 
 
 def add_routes(app: FastAPI, services: Services) -> None:
-    for routes in (session_routes, snapshot_routes, whep_routes, push_routes, recording_routes):
-        app.include_router(routes(services))
-    app.include_router(health_routes(services, metrics=services.config.ops_port is None))
+    routers = routers_of(services)
+    for router in routers:
+        app.include_router(router)
+    app.include_router(contract_routes(routers))
     page = web_folder()
     if page.is_dir():
         app.mount("/", StaticFiles(directory=page, html=True), name="page")
+
+
+def routers_of(services: Services) -> list[APIRouter]:
+    """Everything that docs/openapi.json tells of."""
+    kinds = (session_routes, snapshot_routes, whep_routes, push_routes, recording_routes)
+    health = health_routes(services, metrics=services.config.ops_port is None)
+    return [*(routes(services) for routes in kinds), health]
 
 
 def web_folder() -> Path:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
+import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import uvicorn
@@ -31,6 +33,26 @@ class HttpServer(uvicorn.Server):
         yield
 
 
+def trusted_proxies(environment: Mapping[str, str]) -> list[str]:
+    """Whose X-Forwarded-… is believed: $FORWARDED_ALLOW_IPS, else this machine.
+
+    IPv4 addresses are there in the form of an IPv6 socket (--host ::) as well."""
+    given = environment.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    return [*names, *filter(None, map(_mapped, names))]
+
+
+def _mapped(name: str) -> str | None:
+    try:
+        network = ipaddress.ip_network(name, strict=False)
+    except ValueError:
+        return None
+    if network.version == 6:
+        return None
+    address = f"::ffff:{network.network_address}"
+    return address if network.prefixlen == 32 else f"{address}/{96 + network.prefixlen}"
+
+
 def http_server(app: ASGIApp, log_level: str, limits: ConnectionLimits) -> tuple[HttpServer, Connections]:
     """The server, and its connections, whose `run` must run beside it."""
     settings: dict[str, Any] = {
@@ -43,6 +65,7 @@ def http_server(app: ASGIApp, log_level: str, limits: ConnectionLimits) -> tuple
         "ws": "none",
         "loop": "asyncio",
         "server_header": False,
+        "forwarded_allow_ips": trusted_proxies(os.environ),
     }
     config = uvicorn.Config(app, **settings)
     connections = Connections(limits, config.forwarded_allow_ips)

@@ -13,16 +13,16 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from server.recording.mux import Fragments
-from server.recording.recent import CLOCK_RATE, Frame
 from server.webrtc.fanout import Fanout, Subscription
 from server.webrtc.packetize import Payloads
+from server.webrtc.recent import CLOCK_RATE, Frame
 
 SEGMENT_S = 2.0
 KEPT = 8  # segments; a player that is further behind starts again
 IDLE_S = 20.0  # with nobody asking for so long, it stops
 
 
-class Segment(NamedTuple):
+class HlsSegment(NamedTuple):
     number: int
     seconds: float
     data: bytes
@@ -35,7 +35,7 @@ class Hls:
         self._fanout, self._clock = fanout, clock
         self._subscription = Subscription("h264", self._take)
         self._fragments: Fragments | None = None
-        self._segments: deque[Segment] = deque(maxlen=KEPT)
+        self._segments: deque[HlsSegment] = deque(maxlen=KEPT)
         self._next = 0
         self._begun_90k = self._asked_90k = 0
         self._ready = asyncio.Event()
@@ -94,7 +94,9 @@ class Hls:
         if self._fragments is None:
             self._fragments, self._begun_90k = Fragments(frame), frame.pts_90k
         if data := self._fragments.add(frame):
-            self._segments.append(Segment(self._next, (frame.pts_90k - self._begun_90k) / CLOCK_RATE, data))
+            self._segments.append(
+                HlsSegment(self._next, (frame.pts_90k - self._begun_90k) / CLOCK_RATE, data)
+            )
             self._next, self._begun_90k = self._next + 1, frame.pts_90k
             self._ready.set()
         if frame.pts_90k - max(self._begun_90k, self._asked_90k) >= SEGMENT_S * CLOCK_RATE:

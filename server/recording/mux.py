@@ -12,7 +12,7 @@ from av.container import OutputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from server.recording.recent import CLOCK_RATE, Frame
+from server.webrtc.recent import CLOCK_RATE, Frame
 
 CLOCK = Fraction(1, CLOCK_RATE)
 TYPES = {"h264": ("mp4", "video/mp4"), "vp8": ("webm", "video/webm")}
@@ -83,7 +83,7 @@ def _stream(container: OutputContainer, codec: str, keyframe: bytes) -> VideoStr
 
 
 def _packet(stream: VideoStream, frame: Frame, first_90k: int, until_90k: int) -> av.Packet[VideoStream]:
-    packet: av.Packet[VideoStream] = av.Packet(frame.data)
+    packet = cast("av.Packet[VideoStream]", av.Packet(frame.data))
     packet.pts = packet.dts = frame.pts_90k - first_90k
     packet.time_base = CLOCK
     packet.duration = max(1, until_90k - frame.pts_90k)

@@ -14,7 +14,7 @@ from server.webrtc.adapter.negotiation import parse_sdp
 from server.webrtc.codecs import Sendable
 from server.webrtc.offer import Offer
 from server.webrtc.rtp import EXTENSIONS, Extensions
-from server.webrtc.sdp import Part
+from server.webrtc.sdp import MediaSection
 
 FORMAT, RTX = "96", "97"  # payload types between aiortc and us
 FEEDBACK = ("nack", "nack pli", "ccm fir", "goog-remb", "transport-cc")  # what this server listens to
@@ -22,7 +22,7 @@ ALWAYS = ("a=ice-options:trickle",)
 
 
 @dataclass(frozen=True)
-class Source:
+class MediaSource:
     """Who sends: as `a=ssrc` lines say it."""
 
     ssrc: int
@@ -58,7 +58,7 @@ def inner_offer(offer: Offer) -> str:
     return text
 
 
-def outer_answer(offer: Offer, chosen: Sendable, inner: str, source: Source) -> str:
+def outer_answer(offer: Offer, chosen: Sendable, inner: str, source: MediaSource) -> str:
     """The viewer's answer. `inner` is aiortc's."""
     answered = sdp.parse(inner)
     video = answered.parts[0]
@@ -93,7 +93,7 @@ def feedback(chosen: Sendable) -> list[str]:
     return [f for f in FEEDBACK if f in chosen.feedback]
 
 
-def _video(offer: Offer, chosen: Sendable, inner: Part, source: Source) -> list[str]:
+def _video(offer: Offer, chosen: Sendable, inner: MediaSection, source: MediaSource) -> list[str]:
     rtx = [chosen.rtx] if chosen.rtx else []
     formats = " ".join([chosen.format, *rtx])
     lines = [f"m=video {inner.port} {offer.video.protocol} {formats}"]
@@ -115,7 +115,7 @@ def _video(offer: Offer, chosen: Sendable, inner: Part, source: Source) -> list[
     return lines + _transport(inner, ("candidate", "end-of-candidates"))
 
 
-def _silent(part: Part, video: Part) -> list[str]:
+def _silent(part: MediaSection, video: MediaSection) -> list[str]:
     """Nothing flows, but it keeps its place on the shared transport, which may be named after it."""
     format_ = part.formats[0]
     lines = [f"m={part.kind} 9 {part.protocol} {format_}", "c=IN IP4 0.0.0.0"]
@@ -125,7 +125,7 @@ def _silent(part: Part, video: Part) -> list[str]:
     return lines + _transport(video)
 
 
-def _transport(inner: Part, more: tuple[str, ...] = ()) -> list[str]:
+def _transport(inner: MediaSection, more: tuple[str, ...] = ()) -> list[str]:
     starts = tuple(f"a={name}" for name in (*sdp.TRANSPORT, *more))
     return [line for line in inner.lines if line.startswith(starts)] + list(ALWAYS)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from server.webrtc.sdp import Part
+from server.webrtc.sdp import MediaSection
 from server.worker.encoder import CODECS, Codec
 
 RTP_NAMES: dict[str, Codec] = {"VP8/90000": "vp8", "H264/90000": "h264"}
@@ -28,7 +28,7 @@ class Sendable:
     level: int | None = None
 
 
-def sendable(video: Part) -> list[Sendable]:
+def sendable(video: MediaSection) -> list[Sendable]:
     """In the viewer's order, which is that of the m= line."""
     found = []
     for format_ in video.formats:
@@ -64,7 +64,7 @@ def parameters(fmtp: str) -> dict[str, str]:
     return {name.lower(): value for name, _, value in pairs if name}
 
 
-def _rtx(video: Part, format_: str) -> str | None:
+def _rtx(video: MediaSection, format_: str) -> str | None:
     for other in video.formats:
         if next(video.of_format("rtpmap", other), "").lower() == "rtx/90000":
             given = parameters(next(video.of_format("fmtp", other), ""))

@@ -17,6 +17,7 @@ LOSS_WINDOW_S, LOSS_LEAST = 3.0, 20  # the share of fewer packets says nothing
 STANDING_S = 0.2  # the least delay within this time is a queue that does not go away
 BASE_S = 30.0  # the least delay of two such spans is that of an empty queue
 UNACKNOWLEDGED = 2048
+REPORT_DOUBT = 0.1  # by which the loss in a single report may be off by chance
 REPORT_S = 1.0  # covered by the loss in a receiver's report
 REMB_S = 2.5  # a REMB is believed for this long
 
@@ -45,6 +46,7 @@ class Link:
         self._base = _Least(BASE_S)
         self._base_rtt = _Least(BASE_S)
         self._remb_s = 0.0
+        self._reported: deque[float] = deque(maxlen=3)
         self._loss_from_s = float("-inf")
 
     def sent(self, number: int, size: int, now_s: float) -> None:
@@ -78,7 +80,9 @@ class Link:
                 if not self.precise:
                     self.queue_s = max(0.0, rtt_s - self._base_rtt.add(rtt_s, now_s))
             if not self.precise and now_s - self._loss_from_s > REPORT_S:
-                self.loss = self.sure_loss = report.lost
+                self._reported.append(report.lost)
+                self.loss = sum(self._reported) / len(self._reported)
+                self.sure_loss = self.loss - REPORT_DOUBT / len(self._reported)
         if heard.remb_bps is not None:
             self.remb_bps, self._remb_s = heard.remb_bps, now_s
         elif now_s - self._remb_s > REMB_S:
@@ -87,6 +91,7 @@ class Link:
     def forget_loss(self, now_s: float) -> None:
         """What is sent changes: loss counts from here on."""
         self._loss_from_s, self.loss, self.sure_loss = now_s, 0.0, 0.0
+        self._reported.clear()
         self._fates.clear()
 
     def _arrived(self, arrivals: list[tuple[int, float | None]], now_s: float) -> None:

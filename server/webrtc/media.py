@@ -27,7 +27,7 @@ BACKLOG_MAX = 256  # packets
 START_BPS = 1_500_000  # a viewer whose link is not known yet begins on a rung below this
 
 
-class Transport(Protocol):
+class PacketTransport(Protocol):
     def send_rtp(self, packet: bytes) -> None: ...
     def send_rtcp(self, packet: bytes) -> None: ...
     @property
@@ -60,7 +60,7 @@ class MediaStream:
         extensions: Extensions,
         cname: str,
         rates: Sequence[int],
-        transport: Transport,
+        transport: PacketTransport,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fanout, self._transport, self._clock, self._cname = fanout, transport, clock, cname

@@ -15,7 +15,7 @@ from aiortc.sdp import candidate_from_sdp
 from engine.errors import InvalidInput
 from server.webrtc import sdp
 from server.webrtc.codecs import Sendable, sendable
-from server.webrtc.sdp import Description, Part
+from server.webrtc.sdp import Description, MediaSection
 from server.worker.encoder import CODECS
 
 MAX_SDP_BYTES = 64 * 1024
@@ -29,8 +29,8 @@ class Offer:
     use. `codecs` are those that this server can send, in the viewer's order."""
 
     description: Description
-    video: Part
-    data: Part | None
+    video: MediaSection
+    data: MediaSection | None
     shared: tuple[str, ...]
     transport: tuple[str, ...]
     codecs: tuple[Sendable, ...]
@@ -133,7 +133,7 @@ def _text(body: bytes) -> str:
     return text.lstrip()
 
 
-def _video(parts: tuple[Part, ...]) -> Part:
+def _video(parts: tuple[MediaSection, ...]) -> MediaSection:
     if not parts:
         raise InvalidInput("the offer has no m= part: add a video transceiver that receives", field="sdp")
     mids = [part.mid for part in parts]
@@ -147,11 +147,11 @@ def _video(parts: tuple[Part, ...]) -> Part:
     raise InvalidInput("the offer has no video part that receives: add one with recvonly", field="sdp")
 
 
-def _is_channel(part: Part) -> bool:
+def _is_channel(part: MediaSection) -> bool:
     return part.value("sctp-port") is not None or part.protocol == "DTLS/SCTP"
 
 
-def _transport(description: Description, owner: Part) -> tuple[str, ...]:
+def _transport(description: Description, owner: MediaSection) -> tuple[str, ...]:
     """The ICE and DTLS lines, which may also stand above all parts."""
     lines: list[str] = []
     for name in sdp.TRANSPORT:

@@ -17,6 +17,7 @@ QUEUE_S, QUEUE_HIGH_S = 0.1, 0.3  # a standing queue; the higher one is too long
 QUEUE_CLEAR_S = 0.05
 DRAINING = 0.95  # a queue that is below this share of what it was gets shorter by itself
 KEPT_UP = 0.92  # of what is sent arrives on a link that keeps up
+REMB_FOLLOWS_S = 4.0  # a receiver's estimate takes this long to follow a rate that rose
 MARGIN = 0.85  # of the measured throughput is used
 GUESS = 0.7  # of the rate is carried by a link with a queue that does not tell its throughput
 LOSS_CAUSED = 0.15  # loss from here on may be caused by the rate
@@ -24,7 +25,7 @@ LOSS_CLEAR = 0.03
 SETTLE_S, RTT_MAX_S = 0.7, 0.3  # after a step down, and one round trip, before its effect is judged
 JUDGE_S = 2.5  # until it is known whether a step down made loss less
 HOLD_S, HOLD_MAX_S = 2.0, 8.0  # before a probe; doubled after each that failed
-PROBE_S, PROBE_SHARE = 1.5, 1.15
+PROBE_S, SLOW_PROBE_S, PROBE_SHARE = 1.5, 3.0, 1.15  # slow: reports come once a second
 FAR_S = 0.06  # of round trip: what is sent again comes too late to be shown in time
 COPIES = ((0.075, 2), (0.04, 1))  # from so much loss on, each packet is sent this many times more
 NEAR_FACTOR = 2.0  # for a viewer that is near, loss counts from twice as much on
@@ -51,6 +52,7 @@ class RateControl:
     _constant_loss: float = 0.0  # what is lost whatever the rate
     _loss_before: float = field(default=0.0)
     _raised_s: float = float("-inf")
+    _lowered_s: float = float("-inf")  # a probe that was given up counts as well
     _queue_s: float = 0.0
 
     def update(self, link: Link, sent_bps: float, now_s: float) -> None:
@@ -62,7 +64,8 @@ class RateControl:
             self._judge_loss(link, now_s)
             if self._may_probe(link, sent_bps, now_s):
                 target = self.rates[self.rung - 1] * (1 + self.copies)
-                self.probe_bps, self._probe_until_s = PROBE_SHARE * target, now_s + PROBE_S
+                probe_s = PROBE_S if link.precise else SLOW_PROBE_S
+                self.probe_bps, self._probe_until_s = PROBE_SHARE * target, now_s + probe_s
 
     def without_probe(self, link: Link, now_s: float) -> None:
         """The viewer can't be probed, since it knows no retransmission: try the next rung itself."""
@@ -73,7 +76,7 @@ class RateControl:
 
     def _too_much(self, link: Link, sent_bps: float, now_s: float) -> bool:
         settle_s = SETTLE_S + min(link.rtt_s or 0.0, RTT_MAX_S)
-        if now_s - self._changed_s < settle_s and not self.probe_bps and now_s - self._raised_s > settle_s:
+        if now_s - self._lowered_s < settle_s:
             return False
         queue_s, before_s = link.queue_s or 0.0, self._queue_s
         self._queue_s = queue_s
@@ -85,15 +88,21 @@ class RateControl:
                 return True
         elif queue_s > QUEUE_HIGH_S:
             return True
-        if link.remb_bps is not None and link.remb_bps < KEPT_UP * min(sent_bps, self.rates[self.rung]):
-            return not link.precise
+        if self._remb_low(link, sent_bps) and now_s - self._raised_s > REMB_FOLLOWS_S:
+            return True
         return link.sure_loss > max(LOSS_CAUSED, self._constant_loss + 0.1)
+
+    def _remb_low(self, link: Link, sent_bps: float) -> bool:
+        if link.precise or link.remb_bps is None:
+            return False
+        return link.remb_bps < KEPT_UP * min(sent_bps, self.rates[self.rung])
 
     @staticmethod
     def _kept_up(link: Link, sent_bps: float) -> bool:
         return link.acked_bps is None or link.acked_bps >= KEPT_UP * sent_bps
 
     def _down(self, link: Link, sent_bps: float, now_s: float) -> None:
+        self._lowered_s = now_s
         queue_s = link.queue_s or 0.0
         if self.probe_bps:  # only the probe was too much
             self._change(link, now_s)

@@ -19,7 +19,7 @@ REFERENCE_S = 0.064
 
 
 @dataclass
-class Report:
+class ReceiverReport:
     """What a receiver says of one stream. `lost` is the share since its last report, 0 to 1."""
 
     lost: float
@@ -32,7 +32,7 @@ class Report:
 class Heard:
     """One compound packet, as far as it is about our stream."""
 
-    reports: list[Report] = field(default_factory=list)
+    reports: list[ReceiverReport] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)  # packets asked for again
     keyframe: bool = False
     remb_bps: int | None = None
@@ -85,7 +85,7 @@ def _reports(heard: Heard, blocks: bytes, count: int, ssrc: int) -> None:
     for at in range(0, min(24 * count, len(blocks) - 23), 24):
         source, lost, _, jitter, last, delay = struct.unpack_from("!IIIIII", blocks, at)
         if source == ssrc:
-            heard.reports.append(Report((lost >> 24) / 256, jitter, last, delay / 65536))
+            heard.reports.append(ReceiverReport((lost >> 24) / 256, jitter, last, delay / 65536))
 
 
 def _nack(heard: Heard, body: bytes) -> None:

@@ -22,7 +22,7 @@ EXTENSIONS = {  # by what the rest of this room calls them
 }
 NO_DELAY = bytes(3)  # minimum and maximum of 0: show frames as they come
 HISTORY = 512  # packets that can be sent again
-RTX_AGE_S = 1.5  # a packet older than this comes too late to be shown
+RTX_AGE_S = 3.0  # a packet older than this comes too late for any player
 BURST = 10  # packets of a frame that leave at once; the rest follows in steps
 STEP, STEP_S = 5, 0.005
 

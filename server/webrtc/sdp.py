@@ -15,7 +15,7 @@ DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 
 
 @dataclass(frozen=True)
-class Part:
+class MediaSection:
     """One m= section. `lines` are those below the m= line."""
 
     kind: str
@@ -63,7 +63,7 @@ class Part:
 @dataclass(frozen=True)
 class Description:
     session: tuple[str, ...]  # lines above the first part
-    parts: tuple[Part, ...]
+    parts: tuple[MediaSection, ...]
 
     @property
     def bundles(self) -> list[list[str]]:
@@ -82,7 +82,9 @@ def parse(text: str) -> Description:
         if found is None:
             raise InvalidInput(f"the SDP cannot be parsed: {lines[start][:60]!r} is no m= line", field="sdp")
         kind, port, protocol, formats = found.groups()
-        parts.append(Part(kind, int(port), protocol, tuple(formats.split()), tuple(lines[start + 1 : end])))
+        parts.append(
+            MediaSection(kind, int(port), protocol, tuple(formats.split()), tuple(lines[start + 1 : end]))
+        )
     return Description(tuple(lines[: starts[0] if starts else len(lines)]), tuple(parts))
 
 

@@ -22,20 +22,21 @@ from aiortc import (
 from aiortc.exceptions import InvalidStateError, OperationError
 
 from engine.errors import InvalidInput
-from server.config import IceServer
+from server.config import MIN_BITRATE_BPS, IceServer
 from server.control.base import Steering
 from server.control.datachannel import DataChannelControl
 from server.webrtc import bounds
 from server.webrtc.adapter.addresses import Gatherer, SourceFilter, ice_connection
 from server.webrtc.adapter.negotiation import accept_rsa, one_fingerprint
 from server.webrtc.adapter.transport import MediaTransport
-from server.webrtc.answer import Source, extensions, inner_offer, outer_answer
+from server.webrtc.answer import MediaSource, extensions, inner_offer, outer_answer
 from server.webrtc.codecs import Sendable
 from server.webrtc.fanout import Fanout
 from server.webrtc.media import Condition, MediaStream
 from server.webrtc.offer import Offer
 
 CHANNEL = "control"
+LINK_FIELDS = ("rung", "rungs", "kbps", "loss", "rtt_ms", "queue_ms", "copies", "why")
 OVERUSED = "overused"  # code of the message to a viewer that costs too much
 
 
@@ -48,9 +49,9 @@ class Seat:
     steering: Steering
     pts_of: Callable[[int], int | None]  # frame → its place on the media clock, where that is known
     may_steer: bool
-    rates: Sequence[int]  # of the session's rungs, the highest first
     token: str = ""  # by which the viewer came in; empty: by none
     client: str = ""  # its address; empty: unknown
+    rates: Sequence[int] = (MIN_BITRATE_BPS,)  # of the session's rungs, the highest first
 
 
 class Viewer:
@@ -124,12 +125,12 @@ class Viewer:
         await self.add_candidates(offer.candidates)
         return outer_answer(offer, codec, self.pc.localDescription.sdp, source)
 
-    def _equip(self, offer: Offer, codec: Sendable) -> Source:
+    def _equip(self, offer: Offer, codec: Sendable) -> MediaSource:
         """Between offer and answer: our own stream takes the place of aiortc's."""
         transceiver = self.pc.getTransceivers()[0]
         transceiver.direction = "sendonly"
         transport = MediaTransport(transceiver)
-        source = Source(*transport.source, f"psistream {self.seat.session}", f"psistream-{self.id[:8]}")
+        source = MediaSource(*transport.source, f"psistream {self.seat.session}", f"psistream-{self.id[:8]}")
         self.media = MediaStream(
             self.seat.fanout,
             codec,
@@ -212,17 +213,17 @@ class Viewer:
             self._control.send_clock(self.media.rtp.origin)
 
     def _send_condition(self) -> None:
-        if self._control is not None and self.media is not None:
-            now = self.media.condition
-            self._control.send_link(
-                {
-                    "rung": now.rung,
-                    "rungs": now.rungs,
-                    "kbps": now.bitrate_bps // 1000,
-                    "loss": round(now.loss, 3),
-                    "rtt_ms": None if now.rtt_s is None else round(1000 * now.rtt_s, 1),
-                    "queue_ms": None if now.queue_s is None else round(1000 * now.queue_s, 1),
-                    "copies": now.copies,
-                    "why": now.why,
-                }
-            )
+        if self._control is None or self.media is None:
+            return
+        now = self.media.condition
+        values = (
+            now.rung,
+            now.rungs,
+            now.bitrate_bps // 1000,
+            round(now.loss, 3),
+            None if now.rtt_s is None else round(1000 * now.rtt_s, 1),
+            None if now.queue_s is None else round(1000 * now.queue_s, 1),
+            now.copies,
+            now.why,
+        )
+        self._control.send_link(dict(zip(LINK_FIELDS, values, strict=True)))

@@ -160,7 +160,7 @@ def offer_of(text: str) -> str:
     return sdp.text(lines)
 
 
-def _extensions(part: sdp.Part) -> dict[str, int]:
+def _extensions(part: sdp.MediaSection) -> dict[str, int]:
     names = {uri: name for name, uri in EXTENSIONS.items()}
     found = {}
     for value in part.values("extmap"):

@@ -77,7 +77,7 @@ class ToYuv:
         )
 
 
-class Encoder:
+class VideoEncoder:
     """Raises InvalidInput for a codec it doesn't have. Not thread-safe. `close` frees the codec at once."""
 
     def __init__(self, codec: str, width: int, height: int, fps: int, bitrate_bps: int) -> None:

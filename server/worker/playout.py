@@ -14,7 +14,7 @@ from collections.abc import Callable
 from engine.types import Discarded, SegmentAwaited, SegmentReady
 from server.config import MediaConfig
 from server.ladder import parts
-from server.worker.encoder import Encoder, ToYuv
+from server.worker.encoder import ToYuv, VideoEncoder
 from server.worker.messages import Packet, SegmentStats, Stalled
 from server.worker.stall import StallTracker
 from server.worker.stream import Cue, Rendition, Stream, schedule
@@ -238,7 +238,7 @@ class Playout:
         rung = self.ladder[min(number, len(self.ladder) - 1)]
         width, height = (side // rung.divide // 2 * 2 for side in (self.width, self.height))
         fps = max(1, self.fps // rung.every)
-        return Rendition(Encoder(codec, width, height, fps, rung.bitrate_bps), rung)
+        return Rendition(VideoEncoder(codec, width, height, fps, rung.bitrate_bps), rung)
 
 
 def _stats(stream: Stream, segment: SegmentReady) -> SegmentStats:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from engine.types import ByteArray, Receipt, SegmentAwaited, SegmentReady
 from server.ladder import Rung
-from server.worker.encoder import CLOCK_RATE, Encoder
+from server.worker.encoder import CLOCK_RATE, VideoEncoder
 from server.worker.stall import StallTracker, Upcoming
 
 PENDING_LIMIT = 64  # receipts per session; more are sent without a time
@@ -20,7 +20,7 @@ PENDING_LIMIT = 64  # receipts per session; more are sent without a time
 class Rendition:
     """One codec at one rung of a session while somebody watches it."""
 
-    encoder: Encoder
+    encoder: VideoEncoder
     rung: Rung
     key_wanted: bool = True
     skipped: int = 0  # frames since the last one that was encoded

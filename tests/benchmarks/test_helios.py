@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,10 +49,30 @@ def test_the_full_size_runs_on_fake_tensors(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize(
-    "words",
-    [["step", "--random"], ["step", "--model", "helios"], [*WORDS, "tiny", "--height", "480"]],
+    ("words", "message"),
+    [
+        (["step", "--random"], "--random needs --model helios"),
+        (["step", "--model", "helios"], "needs --weights too"),
+        ([*WORDS, "tiny", "--height", "480"], "multiples of 64 pixels"),
+    ],
 )
-def test_what_cannot_be_measured_is_told(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(words) == 1
-    said = capsys.readouterr().err
-    assert "--random goes with --model helios" in said or "multiples of 64 pixels" in said
+def test_what_cannot_be_measured_is_told(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_functions_of_a_model_in_stages_are_timed_like_any_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A segment is two calls of each stage and a decode."""
+    (tmp_path / "fake.json").write_text('{"shape": "helios"}')
+    assert (
+        cli.main(["step", "--backend", "fake", "--model", str(tmp_path), "--batches", "1", "--n", "2"]) == 0
+    )
+    data = last_line(capsys)
+    rows = {row["function"]: row["per row"] for row in data["tables"]["milliseconds"]}
+    expected = sum(2 * rows[f"denoise_{k}"] for k in range(3)) + rows["decode"]
+    segment = data["figures"]["segment of one session, 1 in a batch"]["value"]
+    assert segment == pytest.approx(expected, abs=0.02)

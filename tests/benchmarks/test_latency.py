@@ -13,7 +13,7 @@ import pytest
 from benchmarks.cli import main
 from benchmarks.machine import cpu_seconds, description, resident_bytes, tree
 from benchmarks.report import percentile, summary
-from benchmarks.server import free_port, own_server
+from benchmarks.server.subject import free_port, own_server
 from benchmarks.slopes import WARM_UP
 
 
@@ -102,7 +102,7 @@ def test_soak_of_its_own_server_says_what_its_slopes_are_worth(capsys: pytest.Ca
 def test_mistakes_are_told_in_one_line(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments) == 1
+    assert main(arguments) == 2
     error = capsys.readouterr().err
     assert said in error
     assert len(error.strip().splitlines()) == 1

@@ -9,13 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.server import Subject, own_server
+from benchmarks.server.subject import Subject, own_server
 
 pytest.importorskip("playwright", reason="pip install playwright")
 from playwright.async_api import Browser
 
-from tests.rigs import browser_rig
-from tests.rigs.browser_rig import FAKE, live, opened, until
+from tests.rigs.server import browser_rig
+from tests.rigs.server.browser_rig import FAKE, live, opened, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 browser = browser_rig.browser

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.server import Subject, free_port, own_server
+from benchmarks.server.subject import Subject, free_port, own_server
 from engine.world.attributes import HEROES, VALUES
 from engine.world.words import names as words
 from engine.world.words import verbs
@@ -16,8 +16,20 @@ from engine.world.words import verbs
 pytest.importorskip("playwright", reason="pip install playwright")
 from playwright.async_api import Browser, Page, Route
 
-from tests.rigs import browser_rig
-from tests.rigs.browser_rig import FAKE, live, moved, opened, reads, say, shown, sky, still, stripes, until
+from tests.rigs.server import browser_rig
+from tests.rigs.server.browser_rig import (
+    FAKE,
+    live,
+    moved,
+    opened,
+    reads,
+    say,
+    shown,
+    sky,
+    still,
+    stripes,
+    until,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 server, browser = browser_rig.server, browser_rig.browser
@@ -92,6 +104,15 @@ async def test_keys_in_the_prompt_box_are_text(browser: Browser, server: Subject
         await shown(page, 10)
         assert await still(page)
         assert await page.input_value("#prompt") == "wasd"
+
+
+async def test_the_panel_tells_how_the_viewers_network_does(browser: Browser, server: Subject) -> None:
+    async with opened(browser, server.target.base) as page:
+        await live(page)
+        await page.keyboard.press("i")
+        text = await reads(page, "#panel", "carries all: quality 4 of 4")
+        assert "up to 900 kbit/s" in text
+        assert "0 % lost" in text
 
 
 async def test_the_panel_shows_a_state_that_never_grows(browser: Browser, server: Subject) -> None:

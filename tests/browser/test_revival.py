@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.server import own_server
+from benchmarks.server.subject import own_server
 
 pytest.importorskip("playwright", reason="pip install playwright")
-from tests.rigs.browser_rig import FAKE, chromium, live, opened, say, shown, sky, until
+from tests.rigs.server.browser_rig import FAKE, chromium, live, opened, say, shown, sky, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 

@@ -12,14 +12,14 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.server import Subject, free_port, own_server
+from benchmarks.server.subject import Subject, free_port, own_server
 from clients.mix import mixed
 
 pytest.importorskip("playwright", reason="pip install playwright")
 from playwright.async_api import Browser, Page, Route
 
-from tests.rigs import browser_rig
-from tests.rigs.browser_rig import FAKE, live, opened, reads, say, shown, until
+from tests.rigs.server import browser_rig
+from tests.rigs.server.browser_rig import FAKE, live, opened, reads, say, shown, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 server, browser = browser_rig.server, browser_rig.browser

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.server import Subject
+from benchmarks.server.subject import Subject
 
 pytest.importorskip("playwright", reason="pip install playwright")
 from playwright.async_api import Browser, Route
 
-from tests.rigs import browser_rig
-from tests.rigs.browser_rig import live, moved, opened, reads, say, shown, still, stripes, until
+from tests.rigs.server import browser_rig
+from tests.rigs.server.browser_rig import live, moved, opened, reads, say, shown, still, stripes, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 server, browser = browser_rig.server, browser_rig.browser

@@ -3,110 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import io
 import json
-import os
-import pty
 import signal
-import struct
-import sys
-import termios
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 
 import pytest
-from rich.console import Console
 
-from clients.pace import pace
 from clients.play.command import main
-from clients.play.keys import FIRST_HOLD_S, HOLD_S, HeldAction, Keys
-from clients.play.screen import RECEIPTS, Screen
 from clients.steer import SteerError
-from clients.steer.mqtt import Broker
 from clients.steer.transport import end
 from engine.types import Action, Pause, Prompt, Reset, Resume, Rewind, Weighted
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.embedded.builtin import EmbeddedBroker
-from tests.rigs.control_fakes import FakeSteering, free_port, segment_stats, until
+from tests.clients.terminal import Terminal, playing
+from tests.rigs.control.gateway import FakeSteering, segment_stats
+from tests.rigs.control.network import free_port
+from tests.rigs.waiting import until
 
 LEFT, RIGHT, UP = b"\x1b[D", b"\x1b[C", b"\x1bOA"
-
-
-class Terminal:
-    """`psistream play` in a pseudo-terminal of 80x24."""
-
-    def __init__(self, *args: str) -> None:
-        self._args = args
-        self.output = bytearray()
-        self.errors = bytearray()
-
-    async def __aenter__(self) -> Terminal:
-        self._master, self._slave = pty.openpty()
-        fcntl.ioctl(self._slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        self._before = termios.tcgetattr(self._slave)
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "clients.play.command",
-            *self._args,
-            stdin=self._slave,
-            stdout=self._slave,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"},
-        )
-        asyncio.get_running_loop().add_reader(self._master, self._read)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self.process.returncode is None:
-            self.process.kill()
-        await self.process.wait()
-        asyncio.get_running_loop().remove_reader(self._master)
-        os.close(self._master)
-        os.close(self._slave)
-
-    def _read(self) -> None:
-        with suppress(OSError):
-            self.output += os.read(self._master, 65536)
-
-    def type(self, data: bytes | str) -> None:
-        os.write(self._master, data.encode() if isinstance(data, str) else data)
-
-    async def shows(self, text: str) -> None:
-        await until(
-            lambda: text.encode() in self.output,
-            f"{text!r} on the screen, but {bytes(self.output[-2000:])!r}",
-        )
-
-    async def ends(self) -> int:
-        assert self.process.stderr is not None
-        async with asyncio.timeout(20):
-            self.errors += await self.process.stderr.read()
-            status = await self.process.wait()
-        self._read_rest()
-        return status
-
-    def _read_rest(self) -> None:
-        os.set_blocking(self._master, False)
-        self._read()
-
-    @property
-    def restored(self) -> bool:
-        """The terminal's settings are as before, and the alternate screen and hidden cursor are undone."""
-        again = termios.tcgetattr(self._slave) == self._before
-        undone = self.output.rfind(b"\x1b[?1049l") > self.output.rfind(b"\x1b[?1049h")
-        return again and undone and self.output.rfind(b"\x1b[?25h") > self.output.rfind(b"\x1b[?25l")
-
-
-@asynccontextmanager
-async def playing(*args: str) -> AsyncIterator[tuple[FakeSteering, EmbeddedBroker, Terminal]]:
-    steering = FakeSteering("main", "other")
-    async with EmbeddedBroker(0) as broker, MqttBridge(steering, broker.url) as bridge:
-        assert await bridge.wait_connected(30)
-        async with Terminal("--mqtt", broker.url, *args) as terminal:
-            await terminal.shows("connected")
-            yield steering, broker, terminal
 
 
 async def test_keys_and_prompts_steer_the_session() -> None:
@@ -247,7 +160,7 @@ async def test_no_session_is_one_clear_line() -> None:
 
 @pytest.mark.parametrize("args", [["--session", "a/b"], ["--mqtt", "http://x"], ["--mqtt", "mqtt://x:99999"]])
 def test_wrong_arguments_are_one_clear_line(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(args) == 1
+    assert main(args) == 2
     errors = capsys.readouterr().err
     assert errors.startswith(f"psistream play: {args[0]} must")
     assert errors.count("\n") == 1
@@ -289,104 +202,6 @@ async def test_the_server_says_where_its_broker_is() -> None:
     async with Terminal(address) as terminal:
         assert await terminal.ends() == 1
         assert terminal.errors.decode().startswith(f"psistream play: no psistream server at {address} (")
-
-
-# ---- by themselves ----
-
-
-def test_keys_are_decoded_in_whatever_pieces_they_come() -> None:
-    data = "\x1b[D\x1bOC\x1b[1;5A\x1b[15~é狐\r\x7f\t".encode()
-    expected = ["left", "right", "up", "é", "狐", "enter", "backspace", "tab"]
-    assert Keys().feed(data) == expected
-    keys = Keys()
-    assert [key for byte in data for key in keys.feed(bytes([byte]))] == expected
-
-
-def test_a_lone_escape_is_a_key_once_nothing_follows() -> None:
-    keys = Keys()
-    assert keys.feed(b"\x1b") == []
-    assert keys.waiting
-    assert keys.flush() == ["escape"]
-    assert keys.flush() == []
-    assert keys.feed(b"\x1bq") == ["escape", "q"]
-    assert keys.feed(b"\xff\x00\x01q") == ["\ufffd", "q"]
-
-
-def test_a_key_is_held_until_its_repeats_end() -> None:
-    held = HeldAction()
-    assert held.press("left", 0.0)
-    assert not held.expire(FIRST_HOLD_S - 0.01)  # keyboards wait about half a second before they repeat
-    assert not held.press("left", 0.5)
-    assert not held.press("left", 0.6)
-    assert not held.expire(0.6 + HOLD_S - 0.01)
-    assert held.expire(0.6 + HOLD_S)
-    assert held.current is None
-    assert not held.expire(99.0)
-    assert held.press("left", 100.0)
-    assert held.press("right", 100.1)
-    assert held.current == "right"
-
-
-def rendered(screen: Screen) -> list[str]:
-    console = Console(width=80, height=24, file=io.StringIO(), color_system=None)
-    console.print(screen.render())
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue().splitlines()
-
-
-def test_the_screen_fits_80x24_and_lets_nothing_through_to_the_terminal() -> None:
-    """A hostile broker could otherwise write escape sequences into the player's terminal."""
-    evil = "\x1b]0;gotcha\x07\x9b31m" + "long " * 100
-    screen = Screen("main", "mqtt://127.0.0.1:1883", engine=evil, notice=evil)
-    screen.info = {"prompt": evil, "action": evil, "segment": evil, "seed": True, "state_bytes": 10**400}
-    screen.stats = {"timings_ms": {"total": float("nan")}, "lead_ms": None}
-    for number in range(2 * RECEIPTS):
-        screen.remember(f"c{number}", evil, 0.0)
-        screen.hear({"id": f"c{number}", "status": "rejected", "code": evil, "message": evil}, 1.0)
-    lines = rendered(screen)
-    assert len(lines) <= 24
-    assert all(len(line) <= 80 for line in lines)
-    assert all(line.isprintable() for line in lines)
-    screen.editing = "x" * 2000
-    assert any("x▏" in line for line in rendered(screen))
-
-
-def test_a_device_that_is_too_slow_is_told() -> None:
-    screen = Screen("main", "broker")
-    assert any("playing" in line for line in rendered(screen))
-    screen.stats = {"rate": 0.48}
-    assert any("slow motion, 0.48×" in line for line in rendered(screen))
-    screen.info = {"buffering": {"speed": 0.04, "rate": 0.2, "resumes_in_s": 11.2}}
-    assert any("buffering, goes on in about 12 s" in line for line in rendered(screen))
-    screen.info = {"buffering": None, "paused": True}
-    assert any("paused" in line for line in rendered(screen))
-
-
-@pytest.mark.parametrize("odd", [None, "x", True, float("nan"), float("inf"), 10**400, -1, 0, [], {}])
-def test_odd_figures_of_speed_are_taken_for_none(odd: object) -> None:
-    assert pace({"buffering": {"resumes_in_s": odd}}, {}) == "buffering, goes on any moment"
-    assert pace({}, {"rate": odd}) == ""
-    assert pace({"buffering": None if isinstance(odd, dict) else odd}, {"rate": 1.0}) == ""
-
-
-def test_receipts_of_others_are_not_ours() -> None:
-    screen = Screen("main", "broker")
-    screen.remember("a", "left", 10.0)
-    screen.hear({"id": "b", "status": "received"}, 10.1)
-    screen.hear({"id": ["a"], "status": None}, 10.1)
-    assert not screen.sent["a"].received_ms
-    screen.hear({"id": "a", "status": "received"}, 10.25)
-    screen.hear({"id": "a", "status": "applied", "segment": 5, "frame": 40}, 10.5)
-    assert (screen.sent["a"].received_ms, screen.sent["a"].applied_ms) == (250.0, 500.0)
-    assert any("250 ms" in line and "500 ms" in line and "40" in line for line in rendered(screen))
-
-
-def test_broker_urls() -> None:
-    assert Broker.parse("mqtt://h") == Broker("h", 1883)
-    assert Broker.parse("mqtts://u:p%20w@h") == Broker("h", 8883, True, "u", "p w")
-    assert "p w" not in repr(Broker.parse("mqtts://u:p%20w@h"))
-    with pytest.raises(SteerError):
-        Broker.parse("mqtt://[")
 
 
 async def test_a_task_that_swallows_a_cancellation_is_ended_all_the_same() -> None:

@@ -10,12 +10,13 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.server import Subject, own_server
+from benchmarks.server.subject import Subject, own_server
+from clients.errors import ViewError
 from clients.mix import mixed
 from clients.refusal import refusal
+from clients.target import Target
 from clients.view.command import main
-from clients.view.steering import Steering
-from clients.whep import Target, ViewError
+from clients.view.steering import SentControls
 
 
 @pytest.fixture(scope="module")
@@ -76,22 +77,24 @@ def test_another_future_is_watched_and_kept_if_that_is_wished(
         (["--how", "cut"], "give one with --prompt"),
         (["--fork", "-1"], "--fork must be seconds"),
         (["--keep"], "--keep is for a session that --from or --fork opens"),
-        (["--from", "nowhere"], "--from: nowhere cannot be read"),
+        (["--from", "nowhere"], "--from: cannot read nowhere: No such file"),
         (["--from", __file__], "snapshot: this is not a snapshot"),
-        (["--save", "/nowhere/x"], "--save: /nowhere/x cannot be written"),
+        (["--save", "/nowhere/x"], "--save: cannot write /nowhere/x: No such file"),
     ],
 )
 def test_wrong_arguments_are_one_line_that_names_them(
     server: Subject, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([server.target.base, "--seconds", "1", *arguments]) == 1
+    assert main([server.target.base, "--seconds", "1", *arguments]) == (
+        1 if arguments[0:2] == ["--from", __file__] else 2
+    )
     errors = capsys.readouterr().err
     assert said in errors
     assert errors.count("\n") == 1
 
 
 def test_a_refused_control_ends_it_with_the_servers_words() -> None:
-    steering = Steering([{"type": "prompt", "text": "x"}], clock=lambda: 1.0)
+    steering = SentControls([{"type": "prompt", "text": "x"}], clock=lambda: 1.0)
     steering.send(lambda control: "p1")
     steering.hear({"type": "receipt", "id": "p1", "status": "received"})
     steering.hear({"type": "receipt", "id": "somebody else's", "status": "rejected", "message": "no"})
@@ -119,8 +122,8 @@ def test_mixed_prompts(line: str, expected: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("|", "no words"),
-        ("70% | a", "no words"),
+        ("|", "no text"),
+        ("70% | a", "no text"),
         ("a 0% | b", "share of 0"),
         ("a 100% | b", "nothing is left"),
     ],
@@ -137,7 +140,7 @@ def test_what_is_no_mix_is_told(line: str, said: str) -> None:
         (503, {"message": "starting; try again in 2 s"}, {"Retry-After": "2"}, "starting; try again in 2 s"),
         (400, {"message": "must be a number", "field": "seed"}, {}, "seed: must be a number"),
         (404, {}, {}, "http://h has no session 'main'"),
-        (401, {}, {}, "session 'main' wants a token: --token …"),
+        (401, {}, {}, "session 'main' needs a token: --token …"),
         (500, [], {}, "http://h answered 500"),
     ],
 )

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.companions.sizes import spec_of
 from engine.model.presets import PRESETS
 from engine.model.signature import signature
-from export.framepack.export import hollow, roles_of, serve_of, shrunk, spec_of
+from export.framepack.export import hollow, roles_of, serve_of, shrunk
 from export.graph import export_role
 from export.inspect import TELLING
 from export.manifest import describe

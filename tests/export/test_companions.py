@@ -16,17 +16,18 @@ from safetensors.torch import load_file, save_file
 from engine.backends.artifact import Artifact, open_artifact
 from engine.backends.framepack import load
 from engine.companions.image import Preprocessing
+from engine.companions.sizes import spec_of
 from engine.model.dit import MemoryPackDiT
 from engine.model.presets import PRESETS
 from engine.model.signature import signature
 from export.cli import main
 from export.framepack.companions import Squeezed
-from export.framepack.export import export_full, spec_of
+from export.framepack.export import export_full
 from export.framepack.reference import GraphBackend, pytorch
+from export.gates import distance
 from export.tensorrt.build import parsed
-from export.verify.gates import distance
 from tests.engine.backends.test_full import CONFIG, SERVE
-from tests.rigs.full_size import write_tiny_companions
+from tests.rigs.models.full_size import write_tiny_companions
 
 NAME = "framepack-f1"
 SURROUNDINGS = ("encode_text", "encode_image", "decode")

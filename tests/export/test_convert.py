@@ -23,11 +23,11 @@ from engine.model.framepack import Serve
 from engine.model.presets import PRESETS
 from export.checkpoint.public import NAME
 from export.framepack import convert as command
-from export.framepack.convert import Options, choose_window, convert
-from tests.rigs import framepack
+from export.framepack.convert import FramePackOptions, choose_window, convert
+from tests.rigs.models import framepack
 
 C = framepack.at_size(framepack.CONFIG, 4, 6)
-OPTIONS = Options(height=32, width=48, segment=C.segment, image_tokens=framepack.IMAGE)
+OPTIONS = FramePackOptions(height=32, width=48, segment=C.segment, image_tokens=framepack.IMAGE)
 FLAGS = ["--height", "32", "--width", "48", "--segment", "3", "--image-tokens", "2x3"]
 INDEX = f"{NAME}.safetensors.index.json"
 
@@ -165,7 +165,7 @@ def test_an_interrupted_conversion_goes_on_where_it_was(public: Path, tmp_path: 
     convert("framepack-f1", public, whole, small, quiet)
     fourth = sorted(whole.glob("model-*.safetensors"))[3].name
     (out / f"{fourth}.part").mkdir(parents=True)  # where the fourth shard would be written
-    with pytest.raises(ModelFilesError, match="what is converted is kept, run the same again"):
+    with pytest.raises(ModelFilesError, match="finished shards are kept, run the same command again"):
         convert("framepack-f1", public, out, small, quiet)
     assert not (out / "config.json").exists()
     kept = {p.name: p.stat().st_mtime_ns for p in out.glob("model-*.safetensors")}

@@ -21,11 +21,11 @@ from engine.model.signature import signature
 from engine.types import FloatArray, IntArray
 from export.cli import main
 from export.fp8 import LARGEST, calibrate, chosen, quantise
+from export.gates import distance
 from export.tensorrt.process import worker
 from export.tensorrt.worker import Request
-from export.verify.gates import distance
 from export.weights import stored_tensors
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 NAME = "dit.transformer_blocks.0.attn.to_q.weight"
 OTHER = "dit.proj_out.weight"

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from engine.errors import InvalidInput, ModelFilesError
 from export.checkpoint.public import NAME
-from export.framepack.convert import Options, convert
-from tests.rigs import framepack
-from tests.rigs.framepack import amend
+from export.framepack.convert import FramePackOptions, convert
+from tests.rigs.models import framepack
+from tests.rigs.models.framepack import amend
 
 C = framepack.at_size(framepack.CONFIG, 4, 6)
-OPTIONS = Options(height=32, width=48, segment=C.segment, image_tokens=framepack.IMAGE)
+OPTIONS = FramePackOptions(height=32, width=48, segment=C.segment, image_tokens=framepack.IMAGE)
 INDEX = f"{NAME}.safetensors.index.json"
 
 

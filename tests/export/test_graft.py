@@ -17,8 +17,8 @@ from engine.model.config import ModelConfig
 from engine.model.dit import EXTRA, MemoryPackDiT
 from engine.model.presets import PRESETS
 from export.framepack.checkpoint import tensors_of
-from export.framepack.graft import COPIES, EMBED, Graft
-from tests.rigs import framepack
+from export.framepack.graft import COPIES, EMBED, FramePackGraft
+from tests.rigs.models import framepack
 
 DEFAULT = PRESETS["framepack-f1"].config.memory.key_bias
 C = framepack.CONFIG
@@ -39,7 +39,7 @@ def test_every_added_tensor_is_made_and_the_same_again_for_the_same_seed() -> No
     _, added = tensors_of(C)
     assert {n.split(".")[0] for n in added} == set(EXTRA) - {"action_embedder"}
     names = [n for n in added if n not in COPIES]
-    graft, again, other = Graft(C, 3), Graft(C, 3), Graft(C, 4)
+    graft, again, other = FramePackGraft(C, 3), FramePackGraft(C, 3), FramePackGraft(C, 4)
     first = {n: graft.tensor(n, added[n]) for n in names}
     second = {n: again.tensor(n, added[n]) for n in reversed(names)}
     for name in names:

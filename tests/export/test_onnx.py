@@ -19,7 +19,7 @@ from engine.model.signature import Role, Tensor, signature
 from export.cli import main
 from export.graph import export_role
 from export.weights import Stored, all_stored, places, stored_tensors
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 from tests.rigs.paths import ROOT
 
 pytestmark = pytest.mark.timeout(600)  # the export is made in whichever test comes first
@@ -148,7 +148,7 @@ def test_a_bias_of_zeros_stays(tmp_path: Path) -> None:
 
 def test_a_parameter_without_a_place_is_named() -> None:
     dit = tiny.dit()
-    with pytest.raises(ModelFilesError, match=r"squeeze\..* is in none of the weights' files"):
+    with pytest.raises(ModelFilesError, match=r"squeeze\..* is in none of the files of weights"):
         places(dit.squeeze, dit, {})
 
 
@@ -174,7 +174,7 @@ def test_what_is_no_weights_file_is_named(tmp_path: Path, data: bytes) -> None:
 def test_one_name_in_two_shards_is_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         save_file({"w": torch.zeros(2)}, tmp_path / f"{name}.safetensors")
-    with pytest.raises(ModelFilesError, match=r"w stands in a\.safetensors and in b\.safetensors"):
+    with pytest.raises(ModelFilesError, match=r"w is in both a\.safetensors and in b\.safetensors"):
         all_stored([tmp_path / "a.safetensors", tmp_path / "b.safetensors"])
 
 

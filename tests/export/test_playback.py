@@ -19,9 +19,9 @@ from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.segment.noise import gaussian
 from engine.runtime.state.state import SessionState
 from engine.types import FloatArray
-from export.framepack.convert import Options, convert
-from tests.rigs import framepack
-from tests.rigs.full_size import write_tiny_companions
+from export.framepack.convert import FramePackOptions, convert
+from tests.rigs.models import framepack
+from tests.rigs.models.full_size import write_tiny_companions
 
 HUNYUAN = HunyuanConfig(text_dim=32, pooled_dim=16, image_dim=24)  # as the tiny companions
 C = framepack.at_size(replace(framepack.CONFIG, hunyuan=HUNYUAN), 8, 12)
@@ -38,7 +38,7 @@ def backend(reference: Any, tmp_path_factory: pytest.TempPathFactory) -> Backend
     public = tmp_path_factory.mktemp("public")
     reference.save_pretrained(public, max_shard_size="300KB")
     folder = write_tiny_companions(tmp_path_factory.mktemp("weights"))
-    convert("framepack-f1", public, folder, Options(64, 96, C.segment, (4, 4)), lambda _: None)
+    convert("framepack-f1", public, folder, FramePackOptions(64, 96, C.segment, (4, 4)), lambda _: None)
     return load_backend("onnxruntime", "framepack-f1", folder)
 
 

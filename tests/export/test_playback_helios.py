@@ -21,9 +21,9 @@ from engine.runtime.state.snapshot import Saved
 from engine.runtime.state.state import SessionState
 from engine.types import FloatArray, Weighted
 from export.helios.convert import Options, convert
-from tests.rigs.helios import SMALL, make_pair
-from tests.rigs.helios_companions import write_companions
-from tests.rigs.helios_pipeline import their_video
+from tests.rigs.models.helios import SMALL, make_pair
+from tests.rigs.models.helios_companions import write_companions
+from tests.rigs.models.helios_pipeline import their_video
 
 C = SMALL
 OPTIONS = Options(height=128, width=192, segment=C.segment, dtype="stored")

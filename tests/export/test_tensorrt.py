@@ -19,9 +19,9 @@ from engine.errors import BackendError, InvalidInput, ModelFilesError, Unavailab
 from engine.model.precision import LOW
 from engine.model.signature import signature
 from export.cli import main
-from export.tensorrt.build import Plan, build, inputs_of, parsed, record_path
+from export.tensorrt.build import EnginePlan, build, inputs_of, parsed, record_path
 from export.wander import export_again
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 pytest.importorskip("tensorrt_rtx", reason="pip install 'psistream[rtx]'")
 pytestmark = pytest.mark.timeout(600)  # the export is made in whichever test comes first
@@ -44,11 +44,11 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "engines"
 
 
-def squeeze(target: str = "sm89", precision: str = "fp32", variant: str = "plain") -> Plan:
-    return Plan("squeeze", precision, target, (1, 2, 2), variant)
+def squeeze(target: str = "sm89", precision: str = "fp32", variant: str = "plain") -> EnginePlan:
+    return EnginePlan("squeeze", precision, target, (1, 2, 2), variant)
 
 
-def made(artifact: Artifact, cache: Path, plan: Plan) -> EngineRecord:
+def made(artifact: Artifact, cache: Path, plan: EnginePlan) -> EngineRecord:
     return build(artifact, plan, cache=cache, backend=RTX)[0]
 
 
@@ -78,7 +78,7 @@ def test_an_engine_is_built_on_a_cpu_for_each_architecture(
 
 
 def test_the_denoiser_is_built_with_its_attention_and_rotations(artifact: Artifact, cache: Path) -> None:
-    engine = made(artifact, cache, Plan("denoise", "bf16", "sm89", (1, 2, 2)))
+    engine = made(artifact, cache, EnginePlan("denoise", "bf16", "sm89", (1, 2, 2)))
     assert engine.layers["ATTENTION_INPUT"] == 2
     assert engine.layers["ROTARY_EMBEDDING"] == 4
     assert not engine.decomposable
@@ -171,7 +171,7 @@ def test_bad_wishes_are_refused_before_anything_is_built(
     artifact: Artifact, cache: Path, change: dict[str, object], match: str
 ) -> None:
     wish: dict[str, object] = {"role": "squeeze", "target": "sm89", **change}
-    plan = Plan(**wish)  # type: ignore[arg-type]
+    plan = EnginePlan(**wish)  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match=match):
         build(artifact, plan, cache=cache, backend=RTX)
     assert not cache.exists()

@@ -19,11 +19,11 @@ from engine.backends.pytorch import TorchBackend
 from engine.errors import InvalidInput
 from engine.model.signature import signature
 from export.cli import main
+from export.gates import GATES, Distance, distance, failures, gate
 from export.verify.candidates import candidate, pytorch
-from export.verify.gates import GATES, Distance, distance, failures, gate
-from export.verify.parity import Recorder, controls, permute, shift, sized, spoilt
+from export.verify.parity import InputRecorder, controls, permute, shift, sized, spoilt
 from export.verify.record import evidence_of, note
-from export.verify.verify import Report, learn, recur, verify
+from export.verify.verify import ParityReport, learn, recur, verify
 
 pytestmark = pytest.mark.timeout(600)  # the export is made in whichever test comes first
 
@@ -39,22 +39,22 @@ def reference(artifact: Artifact) -> TorchBackend:
 
 
 @pytest.fixture(scope="module")
-def report(artifact: Artifact, reference: TorchBackend) -> Report:
+def report(artifact: Artifact, reference: TorchBackend) -> ParityReport:
     return verify(OrtBackend(artifact, 1), reference, segments=64, batches=(1, 3))
 
 
-def test_onnx_runtime_stays_within_the_gates_over_64_segments(report: Report) -> None:
+def test_onnx_runtime_stays_within_the_gates_over_64_segments(report: ParityReport) -> None:
     assert report.failures == []
     assert {(r.role, r.batch) for r in report.rows} >= {("denoise", 1), ("denoise", 3), ("squeeze", 3)}
     assert set(report.recursion) == {1, 3}
     assert report.lines()[-1] == "all within the gates"
 
 
-def test_every_role_is_compared(report: Report, artifact: Artifact) -> None:
+def test_every_role_is_compared(report: ParityReport, artifact: Artifact) -> None:
     assert {r.role for r in report.rows} == set(signature(artifact.spec))
 
 
-def test_every_control_is_noticed(report: Report) -> None:
+def test_every_control_is_noticed(report: ParityReport) -> None:
     assert report.blind == ()
     assert len(report.controls) == 6
     assert all(why for _, why in report.controls.values()), report.controls
@@ -137,7 +137,7 @@ def test_gates_widen_with_precision_and_unknown_ones_are_refused() -> None:
 
 
 def test_recorded_inputs_are_copies_and_grow_to_any_batch(reference: TorchBackend) -> None:
-    recorder = Recorder(reference)
+    recorder = InputRecorder(reference)
     segment = np.ones((1, *signature(reference.spec)["memorize"].inputs[0].shape), np.float32)
     recorder.run("memorize", {"segment": segment})
     segment[:] = 0
@@ -146,7 +146,7 @@ def test_recorded_inputs_are_copies_and_grow_to_any_batch(reference: TorchBacken
 
 
 def test_evidence_is_written_once_per_backend_and_device(
-    tiny_artifact: Path, tmp_path: Path, report: Report
+    tiny_artifact: Path, tmp_path: Path, report: ParityReport
 ) -> None:
     folder = Path(shutil.copytree(tiny_artifact, tmp_path / "copy"))
     note(open_artifact(folder), report)

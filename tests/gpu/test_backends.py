@@ -15,8 +15,8 @@ from engine.backends.gpu.engine_files import cache_folder
 from engine.backends.pytorch import ReferenceBackend
 from engine.backends.registry import load_backend
 from engine.model.signature import signature
-from export.tensorrt.build import Plan, build
-from export.verify.gates import distance, gate
+from export.gates import distance, gate
+from export.tensorrt.build import EnginePlan, build
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1800)]
 
@@ -72,7 +72,7 @@ def test_engines_built_here_run_and_equal_the_reference(
     monkeypatch.setenv("PSISTREAM_ENGINES", str(tmp_path / "engines"))
     artifact = open_artifact(tiny_artifact)
     for role in signature(artifact.spec):
-        build(artifact, Plan(role), cache=cache_folder())
+        build(artifact, EnginePlan(role), cache=cache_folder())
     device = load_backend("tensorrt", tiny_artifact)
     reference = ReferenceBackend(artifact)
     for batch in (1, 4):

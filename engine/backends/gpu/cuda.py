@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from engine.backends.artifact import TOKENIZER, open_artifact
 from engine.backends.base import Arrays, Noise, Sampler, failure
 from engine.backends.gpu.driver import cuda_device
-from engine.backends.gpu.graphs import Body, Step, Tensors
+from engine.backends.gpu.graphs import Body, RoleGraph, Tensors
 from engine.backends.pytorch import Tokenize, integrator, load_model, tensor
 from engine.backends.samplers import make_sampler
 from engine.backends.tokenizer import PromptTokenizer
@@ -51,15 +51,15 @@ class DeviceBackend:
         self.record = record
         self._bodies = dict(bodies)
         self._signature = signature(spec)
-        self._steps: dict[tuple[str, int], Step] = {}
+        self._steps: dict[tuple[str, int], RoleGraph] = {}
         self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
 
-    def step(self, role: str, batch: int) -> Step:
+    def step(self, role: str, batch: int) -> RoleGraph:
         """The role's buffers at this batch size, made on first use."""
         key = (role, batch)
         if key not in self._steps:
             contract, body = self._signature[role], self._bodies[role]
-            self._steps[key] = Step(contract, batch, body, self.device, self.record, self._pool)
+            self._steps[key] = RoleGraph(contract, batch, body, self.device, self.record, self._pool)
         return self._steps[key]
 
     @torch.inference_mode()

@@ -1,9 +1,9 @@
 """Roles on a device with buffers at fixed addresses, which CUDA graphs and TensorRT need.
 
-A `Step` is one role at one batch size. Inputs that are already in its buffers are not copied. State (ψ, the
-decoder's) alternates between two buffers: what one call writes, the next reads in place, so a session's state
-never moves. If the device allows it, the call is recorded once and replayed as one CUDA graph, one per role,
-batch size and buffer. On a CPU the same code runs without recording.
+A `RoleGraph` is one role at one batch size. Inputs that are already in its buffers are not copied. State
+(ψ, the decoder's) alternates between two buffers: what one call writes, the next reads in place, so a
+session's state never moves. If the device allows it, the call is recorded once and replayed as one CUDA
+graph, one per role, batch size and buffer. On a CPU the same code runs without recording.
 
 numpy, sessions and files are unknown here. Legend: B batch.
 """
@@ -37,7 +37,7 @@ class RecordedCall:
 
 
 @dataclass
-class Step:
+class RoleGraph:
     """One role at one batch size. A call returns its own buffers; they stay valid until the call after the
     next."""
 

@@ -11,7 +11,7 @@ bytes per parameter; what is stored in fp32 is twice as large to fetch, the tran
 
 from __future__ import annotations
 
-from engine.companions.catalogue import Catalogue, Part
+from engine.companions.catalogue import Catalogue, CompanionPart
 
 HELIOS = "BestWishYsh/Helios-Distilled"
 APACHE = "Apache License 2.0"
@@ -22,7 +22,7 @@ LICENCE = f"{APACHE} (card of Helios-Base; Helios-Distilled's own was not read)"
 CHECKPOINT = Catalogue(
     "Helios-Distilled's checkpoint",
     {
-        "transformer": Part(
+        "transformer": CompanionPart(
             "the Helios-Distilled transformer in fp32",
             ("transformer/config.json", "transformer/diffusion_pytorch_model*.safetensors"),
             HELIOS,
@@ -34,7 +34,7 @@ CHECKPOINT = Catalogue(
 CATALOGUE = Catalogue(
     "Helios",
     {
-        "transformer": Part(
+        "transformer": CompanionPart(
             "the Helios-Distilled transformer",
             ("config.json", "model*.safetensors"),
             HELIOS,
@@ -44,24 +44,24 @@ CATALOGUE = Catalogue(
             target="-checkpoint",
             then="psistream convert helios {target} {folder}",
         ),
-        "text_encoder": Part(
+        "text_encoder": CompanionPart(
             "the UMT5-XXL text encoder",
             ("text_encoder/config.json", "text_encoder/model*.safetensors"),
             HELIOS,
             f"{APACHE} (Google UMT5)",
             11362,
         ),
-        "tokenizer": Part(
+        "tokenizer": CompanionPart(
             "UMT5's tokenizer", ("tokenizer/tokenizer.json",), HELIOS, f"{APACHE} (Google UMT5)", 17
         ),
-        "vae": Part(
+        "vae": CompanionPart(
             "Wan 2.1's autoencoder",
             ("vae/config.json", "vae/diffusion_pytorch_model*.safetensors"),
             HELIOS,
             f"{APACHE} (Wan 2.1)",
             254,
         ),
-        TAEW: Part(
+        TAEW: CompanionPart(
             "TAEW2.1, the fast decoder for Wan 2.1",
             (f"{TAEW}.safetensors|{TAEW}.pth",),
             TAEW_URL,

@@ -17,7 +17,18 @@ from torch import Tensor
 
 from engine.evaluation import prompts
 from engine.evaluation.bench import Seen, Studio, acted, truth
-from engine.evaluation.figure import Cell, Jobs, Outcome, Row, Scale, Shot, Strip, Summary, Table, pick
+from engine.evaluation.figure import (
+    Cell,
+    Jobs,
+    Outcome,
+    Row,
+    Scale,
+    SheetPicture,
+    Strip,
+    Summary,
+    Table,
+    pick,
+)
 from engine.evaluation.statistics import share
 from engine.script import Entry
 from engine.types import Prompt
@@ -30,16 +41,16 @@ TRUTH = "rendered"
 Hits = dict[str, list[list[bool]]]
 
 
-class Moment(NamedTuple):
+class PromptMoment(NamedTuple):
     label: str
     scene: int  # which of the three prompts
     segments: tuple[int, ...]  # of the video, looked at where they end
 
 
 MOMENTS = (
-    Moment(f"new scene, segments 2 to {SETTLED}", 0, tuple(range(1, SETTLED))),
-    *(Moment(f"recondition, after {k}", 1, (SETTLED + k - 1,)) for k in AFTER),
-    *(Moment(f"cut, after {k}", 2, (2 * SETTLED + k - 1,)) for k in AFTER),
+    PromptMoment(f"new scene, segments 2 to {SETTLED}", 0, tuple(range(1, SETTLED))),
+    *(PromptMoment(f"recondition, after {k}", 1, (SETTLED + k - 1,)) for k in AFTER),
+    *(PromptMoment(f"cut, after {k}", 2, (2 * SETTLED + k - 1,)) for k in AFTER),
 )
 
 
@@ -127,7 +138,7 @@ class Adherence:
                 end = (scene * SETTLED + k) * per_segment
                 read = seen.verdict(end - FRAMES_PER_LATENT, end)
                 text = f"{what}, after {k}\n{prompts.names(read)}"
-                shots.append(Shot(video[end - 1], text, read == asked[scene].tolist()))
+                shots.append(SheetPicture(video[end - 1], text, read == asked[scene].tolist()))
         label = "\n".join(f"{text} [{prompts.names(a)}]" for text, a in zip(said, asked, strict=True))
         return Outcome(row, [Strip(f"{words}, seed {seed}\n{label}", shots)])
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from engine.evaluation import prompts
 from engine.evaluation.bench import Studio, acted, elsewhere, rounded, to_tensor, truth
-from engine.evaluation.figure import Jobs, Outcome, Row, Scale, Shot, Strip, Summary, Table, pick
+from engine.evaluation.figure import Jobs, Outcome, Row, Scale, SheetPicture, Strip, Summary, Table, pick
 from engine.evaluation.figures.obedience import LATENTS_PER_S, asked_px
 from engine.evaluation.figures.quality import measures
 from engine.evaluation.instruments.motion import MOVES_PX, displacement
@@ -122,7 +122,7 @@ class Drift:
         asked = prompts.values(what)
         others = elsewhere(asked, ACTIONS[int(action)], KEPT, seed)
         row: Row = {"seed": seed, "rendered": rendered, "durations": {}, "reference": studio.features(others)}
-        shots: list[Shot] = []
+        shots: list[SheetPicture] = []
         for d, pair in ends.items():
             found = [self._measure(studio, frames, asked, action) for frames in pair]
             row["durations"][f"{d:g}"] = [f for f, _ in found]
@@ -130,7 +130,7 @@ class Drift:
                 text = (
                     f"{name} 15 % of {d:g} s: {100 * figures['all named']:.0f} % right\n{prompts.names(read)}"
                 )
-                shots.append(Shot(frames[-1], text, read == asked.tolist()))
+                shots.append(SheetPicture(frames[-1], text, read == asked.tolist()))
         return Outcome(row, [Strip(f"seed {seed}: {label}\nasked: {prompts.names(asked)}", shots)])
 
     def _measure(

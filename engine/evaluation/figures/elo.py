@@ -16,7 +16,7 @@ import numpy as np
 from engine.evaluation import prompted_scenes as scenes
 from engine.evaluation import prompts
 from engine.evaluation.bench import Studio
-from engine.evaluation.figure import Jobs, Outcome, Row, Scale, Shot, Strip, Summary, Table, pick
+from engine.evaluation.figure import Jobs, Outcome, Row, Scale, SheetPicture, Strip, Summary, Table, pick
 from engine.evaluation.figures.fidelity import shots_of
 from engine.evaluation.statistics import Estimate, share
 
@@ -109,7 +109,7 @@ class Elo:
     def _scene(self, studio: Studio, number: int) -> Outcome:
         wanted = np.mean(scenes.reference(studio, number), 0)
         row: dict[str, Any] = {"seed": number, "judged": {}}
-        shots: list[Shot] = []
+        shots: list[SheetPicture] = []
         for model in (studio.model, *studio.others):
             scene = scenes.play(studio, model, number)
             gap = np.mean(scene.features, 0) - wanted

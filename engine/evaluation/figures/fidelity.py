@@ -13,8 +13,8 @@ from typing import Final
 from engine.evaluation import prompted_scenes as scenes
 from engine.evaluation import prompts
 from engine.evaluation.bench import Studio
-from engine.evaluation.figure import Jobs, Outcome, Row, Scale, Shot, Strip, Summary, Table, pick
-from engine.evaluation.prompted_scenes import LOOKED_AT, Scene
+from engine.evaluation.figure import Jobs, Outcome, Row, Scale, SheetPicture, Strip, Summary, Table, pick
+from engine.evaluation.prompted_scenes import LOOKED_AT, PromptedScene
 from engine.evaluation.statistics import of_seeds
 
 PER_SEED: Final = 4  # scenes
@@ -78,11 +78,11 @@ class Fidelity:
         return Summary([table], notes)
 
 
-def shots_of(studio: Studio, name: str, scene: Scene) -> list[Shot]:
+def shots_of(studio: Studio, name: str, scene: PromptedScene) -> list[SheetPicture]:
     """The ends of the segments that are looked at."""
     shots = []
     for s, read in zip(LOOKED_AT, scene.read, strict=True):
         end = (s + 1) * studio.model.spec.frames_per_segment
         text = f"{name}, segment {s + 1}:\n{prompts.names(read)}"
-        shots.append(Shot(scene.video[end - 1], text, read == scene.asked.tolist()))
+        shots.append(SheetPicture(scene.video[end - 1], text, read == scene.asked.tolist()))
     return shots

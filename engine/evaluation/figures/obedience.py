@@ -16,7 +16,7 @@ from torch import Tensor
 
 from engine.evaluation import prompts
 from engine.evaluation.bench import Studio, acted, truth
-from engine.evaluation.figure import Jobs, Outcome, Row, Scale, Shot, Strip, Summary, Table, pick
+from engine.evaluation.figure import Jobs, Outcome, Row, Scale, SheetPicture, Strip, Summary, Table, pick
 from engine.evaluation.instruments.motion import MOVES_PX, displacement
 from engine.evaluation.statistics import Estimate, mean, share
 from engine.world.attributes import ACTIONS, FPS, FRAMES_PER_LATENT, PLACES, TIMES, WEATHERS
@@ -175,7 +175,7 @@ def _runs(rng: Random) -> list[tuple[int, str]]:
     return [*runs[:-1], (runs[-1][0] - length, runs[-1][1])]
 
 
-def _shots(frames: Tensor, actions: Tensor, moved: Tensor, count: int = 10) -> list[Shot]:
+def _shots(frames: Tensor, actions: Tensor, moved: Tensor, count: int = 10) -> list[SheetPicture]:
     shots = []
     for i in torch.linspace(2, len(actions) - 1, count).long().tolist():
         asked = float(asked_px(actions[i : i + 1]))
@@ -183,7 +183,7 @@ def _shots(frames: Tensor, actions: Tensor, moved: Tensor, count: int = 10) -> l
             float(moved[i]) * asked > 0 and abs(moved[i]) >= MOVES_PX if asked else abs(moved[i]) < MOVES_PX
         )
         text = f"{ACTIONS[int(actions[i])]}: {asked:+.0f} px asked,\n{float(moved[i]):+.1f} px measured"
-        shots.append(Shot(frames[(i + 1) * FRAMES_PER_LATENT - 1], text, bool(right)))
+        shots.append(SheetPicture(frames[(i + 1) * FRAMES_PER_LATENT - 1], text, bool(right)))
     return shots
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from engine.evaluation import prompts
 from engine.evaluation.bench import Seen, Studio, acted, truth
-from engine.evaluation.figure import Jobs, Outcome, Row, Scale, Shot, Strip, Summary, Table, pick
+from engine.evaluation.figure import Jobs, Outcome, Row, Scale, SheetPicture, Strip, Summary, Table, pick
 from engine.evaluation.figures.formulas import consistency, is_dynamic, smoothness
 from engine.evaluation.instruments.motion import displacement
 from engine.evaluation.statistics import mean, share
@@ -83,7 +83,7 @@ class Quality:
             told = ", ".join(f"{k} {v:.3f}" for k, v in found.items())
             asked = prompts.names(prompts.values(what))
             at = torch.linspace(len(frames) / 8, len(frames) - 1, 8).long().tolist()
-            shots = [Shot(frames[i], f"{(i + skip) / FPS:.1f} s") for i in at]
+            shots = [SheetPicture(frames[i], f"{(i + skip) / FPS:.1f} s") for i in at]
             strips.append(Strip(f"{source}, seed {seed}: {asked}\n{told}", shots))
         return Outcome(row, strips)
 

@@ -17,7 +17,18 @@ from torch import Tensor
 
 from engine.evaluation import prompts
 from engine.evaluation.bench import CHUNK, Studio, acted, truth
-from engine.evaluation.figure import Cell, Jobs, Outcome, Row, Scale, Shot, Strip, Summary, Table, pick
+from engine.evaluation.figure import (
+    Cell,
+    Jobs,
+    Outcome,
+    Row,
+    Scale,
+    SheetPicture,
+    Strip,
+    Summary,
+    Table,
+    pick,
+)
 from engine.evaluation.figures.sightings import (
     Found,
     Match,
@@ -142,7 +153,7 @@ class Recall:
             at = [_frame_at(int(p) * WALK_PX_PER_FRAME, away, late) for p in places]
             sight = read(studio, way[at])
             shots = [
-                Shot(way[i], f"{int(p) * WALK_PX_PER_FRAME} px: {_told(sight, k)}")
+                SheetPicture(way[i], f"{int(p) * WALK_PX_PER_FRAME} px: {_told(sight, k)}")
                 for k, (i, p) in enumerate(zip(at, places, strict=True))
             ]
             strips.append(Strip(f"{name}, {label}", shots))

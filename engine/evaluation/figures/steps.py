@@ -14,7 +14,7 @@ import numpy as np
 from engine.evaluation import prompted_scenes as scenes
 from engine.evaluation import prompts
 from engine.evaluation.bench import Studio
-from engine.evaluation.figure import Jobs, Outcome, Row, Scale, Shot, Strip, Summary, Table, pick
+from engine.evaluation.figure import Jobs, Outcome, Row, Scale, SheetPicture, Strip, Summary, Table, pick
 from engine.evaluation.statistics import Features, mean, of_seeds, share
 
 PER_SEED: Final = 2  # scenes
@@ -47,7 +47,7 @@ class Steps:
             scene = scenes.play(studio, studio.model, number, k)
             row["steps"][str(k)] = {"right": scene.right(), "features": scene.features}
             right = scene.read[-1] == scene.asked.tolist()
-            shots.append(Shot(scene.video[-1], f"{k} steps: {prompts.names(scene.read[-1])}", right))
+            shots.append(SheetPicture(scene.video[-1], f"{k} steps: {prompts.names(scene.read[-1])}", right))
             label = f"scene {number}: {scene.said}\nasked: {prompts.names(scene.asked)}"
         return Outcome(row, [Strip(label, shots)])
 

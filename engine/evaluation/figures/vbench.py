@@ -50,19 +50,19 @@ Scores = dict[str, dict[str, float]]
 """Dimension → name of the video → score."""
 
 
-class Part(NamedTuple):
+class FrameRange(NamedTuple):
     """Pixel frames [start, stop) of a video."""
 
     start: int
     stop: int
 
 
-def parts(frames: int) -> dict[str, Part]:
+def parts(frames: int) -> dict[str, FrameRange]:
     """Of a video of so many frames, the whole, and the first and last 15 % where these are clips at all."""
     length = int(ENDS * frames)
-    found = {"whole": Part(0, frames)}
+    found = {"whole": FrameRange(0, frames)}
     if length >= FEWEST_FRAMES:
-        found |= {"first": Part(0, length), "last": Part(frames - length, frames)}
+        found |= {"first": FrameRange(0, length), "last": FrameRange(frames - length, frames)}
     return found
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from engine.evaluation import prompts
 from engine.evaluation.bench import Studio, acted, elsewhere, rounded, truth
-from engine.evaluation.figure import Jobs, Outcome, Row, Scale, Shot, Strip, Summary, Table, pick
+from engine.evaluation.figure import Jobs, Outcome, Row, Scale, SheetPicture, Strip, Summary, Table, pick
 from engine.evaluation.figures.drift import pixels, spans
 from engine.evaluation.figures.obedience import asked_px
 from engine.evaluation.figures.quality import measures
@@ -78,7 +78,7 @@ class Walk:
         looks = torch.linspace(at.start, at.stop - 1, 8).long().tolist()
         read = [studio.look(video[i - FRAMES_PER_LATENT + 1 : i + 1]).verdict(0, 4) for i in looks]
         shots = [
-            Shot(video[i], f"{(i - skip) / FPS:.1f} s\n{prompts.names(r)}", r == asked.tolist())
+            SheetPicture(video[i], f"{(i - skip) / FPS:.1f} s\n{prompts.names(r)}", r == asked.tolist())
             for i, r in zip(looks, read, strict=True)
         ]
         return Outcome(row, [Strip(f"seed {seed}: {TRUTH if self.rendered else said}", shots)])

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from engine.model.wander.autoencoder import Autoencoder, to_bytes, to_unit
 from engine.world.attributes import FRAMES_PER_LATENT, WIDTH
+from engine.world.drawing.labels import labels
 from engine.world.drawing.render import render
 from engine.world.episodes import Episodes, sample_episodes
-from engine.world.labels import labels
 
 CELL_PX = 8
 CELLS = WIDTH // CELL_PX

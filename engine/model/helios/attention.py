@@ -48,8 +48,8 @@ class CrossAttention(WanAttention):
         ψ is read through the text's own projections, so it adds no weights but the gate; at a gate of 0 the
         sum is the text's part, bit for bit."""
         q = self.query(x)
-        heard = attend(q, *self.key_value(text))
+        mixed = attend(q, *self.key_value(text))
         if psi is not None and gate is not None:
-            heard = heard + gate.to(heard.dtype) * attend(q, *self.key_value(psi))
-        out: Tensor = self.to_out[0](heard)
+            mixed = mixed + gate.to(mixed.dtype) * attend(q, *self.key_value(psi))
+        out: Tensor = self.to_out[0](mixed)
         return out

@@ -27,7 +27,7 @@ class Layout(NamedTuple):
     row: Tensor
 
 
-class Heard(NamedTuple):
+class CrossInputs(NamedTuple):
     """What the noisy tokens attend to besides the video: text (B, T, D), ψ (B, M, D) where there is one."""
 
     text: Tensor
@@ -81,13 +81,13 @@ class HeliosBlock(nn.Module):
         self.ffn = FeedForward(dim, feed_forward)
 
     def forward(
-        self, z: Tensor, *, heard: Heard, gate: Tensor | None, time: Tensor, layout: Layout, rope: Rope
+        self, z: Tensor, *, cross: CrossInputs, gate: Tensor | None, time: Tensor, layout: Layout, rope: Rope
     ) -> Tensor:
         """Tokens z (B, N, D), history first; time (B, 2, 6, D) of both rows; ψ's gate () of this block."""
         attention, feed_forward = self._modulations(time)
         z = attention.add(z, self.attn1(attention.enter(z, layout), rope), layout)
         past, noisy = z[:, : layout.history], z[:, layout.history :]
-        noisy = noisy + self.attn2(self.norm2(noisy), heard.text, heard.psi, gate)
+        noisy = noisy + self.attn2(self.norm2(noisy), cross.text, cross.psi, gate)
         z = torch.cat([past, noisy], 1)
         return feed_forward.add(z, self.ffn(feed_forward.enter(z, layout)), layout)
 

@@ -27,7 +27,7 @@ class Serve:
 
 
 @dataclass(frozen=True)
-class Description:
+class Conversion:
     config: HeliosConfig = field(default_factory=HeliosConfig)
     serve: Serve = field(default_factory=Serve)
 
@@ -44,13 +44,13 @@ def is_helios(folder: Path) -> bool:
     return isinstance(data, Mapping) and data.get("preset") == NAME
 
 
-def read_description(folder: Path) -> Description:
+def read_conversion(folder: Path) -> Conversion:
     """Raises ModelFilesError for a config.json that is missing, or is not what `psistream convert` writes."""
     file = folder / CONFIG
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
         version, preset = data["format"], data["preset"]
-        found = Description(build(HeliosConfig, data["config"]), build(Serve, data["serve"], "serve"))
+        found = Conversion(build(HeliosConfig, data["config"]), build(Serve, data["serve"], "serve"))
     except FileNotFoundError:
         raise ModelFilesError(
             f"{file} not found: --weights must name a folder made by `psistream convert {NAME}`",

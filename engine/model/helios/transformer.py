@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.errors import InvalidInput
-from engine.model.helios.block import EPSILON, Heard, HeliosBlock, Layout
+from engine.model.helios.block import EPSILON, CrossInputs, HeliosBlock, Layout
 from engine.model.helios.config import STAGES, HeliosConfig
 from engine.model.helios.embed import ConditionEmbed, Positions
 from engine.model.helios.memory import SemanticPack
@@ -80,13 +80,13 @@ class HeliosTransformer(nn.Module):
         layout = Layout(past.shape[1], rows)
         time, now = self.condition_embedder.time(timestep)
         _, still = self.condition_embedder.time(torch.zeros_like(timestep))
-        heard = Heard(self.condition_embedder.text_embedder(text), psi)
+        cross = CrossInputs(self.condition_embedder.text_embedder(text), psi)
         rope = self.positions(stage)
         z = torch.cat([past, noisy], 1)
         for number, block in enumerate(self.blocks):
             z = block(
                 z,
-                heard=heard,
+                cross=cross,
                 gate=None if self.semantic_pack is None else self.semantic_pack.gate[number],
                 time=torch.stack([still, now], 1),
                 layout=layout,

@@ -13,7 +13,7 @@ from engine.config import RuntimeConfig
 from engine.errors import Full
 from engine.model.signature import ModelSpec
 from engine.runtime.device.costs import Costs, Sample, learned
-from engine.runtime.device.scheduler import Stage
+from engine.runtime.device.scheduler import SegmentStage
 from engine.runtime.session.session import Session
 from engine.types import Capacity
 
@@ -23,31 +23,31 @@ LEAST_RETRY_S, MOST_RETRY_S = 1.0, 30.0
 AGAIN_S = 1.0  # interval between computations of the capacity
 REPORT_S = 10.0  # interval between reports of an unchanged capacity
 
-Turns = Callable[[Stage, int], float | None]  # (stage, rows) → seconds of a turn; None: never measured
+Turns = Callable[[SegmentStage, int], float | None]  # (stage, rows) → seconds of a turn; None: never measured
 
 
-def row_s(turns: Turns, limits: Mapping[Stage, int], steps: int, sessions: int) -> float | None:
+def row_s(turns: Turns, limits: Mapping[SegmentStage, int], steps: int, sessions: int) -> float | None:
     """Device seconds per segment of one of `sessions` busy sessions; None: not measured yet.
 
     Denoise steps share full batches. Drafts reach the other stages once per segment and share them by chance:
     on a device at its limit, in batches half as large. PREPARE counts as measured, which is mostly
     nothing."""
     total_s = 0.0
-    for stage in Stage:
-        most = limits[stage] if stage is Stage.DENOISE else (limits[stage] + 1) // 2
+    for stage in SegmentStage:
+        most = limits[stage] if stage is SegmentStage.DENOISE else (limits[stage] + 1) // 2
         rows = min(sessions, most)
         turn_s = turns(stage, rows)
         if turn_s is None:
-            if stage is Stage.PREPARE:
+            if stage is SegmentStage.PREPARE:
                 continue
             return None
-        total_s += turn_s / rows * (steps if stage is Stage.DENOISE else 1)
+        total_s += turn_s / rows * (steps if stage is SegmentStage.DENOISE else 1)
     return total_s
 
 
 def capacity(
     turns: Turns,
-    limits: Mapping[Stage, int],
+    limits: Mapping[SegmentStage, int],
     *,
     steps: int,
     segment_s: float,
@@ -69,7 +69,7 @@ def capacity(
     return 1
 
 
-def worthwhile(turns: Turns, stage: Stage, sizes: Sequence[int]) -> int:
+def worthwhile(turns: Turns, stage: SegmentStage, sizes: Sequence[int]) -> int:
     """The smallest batch size that is about as cheap per row as the cheapest."""
     rows_s = {n: turn_s / n for n in sizes if (turn_s := turns(stage, n)) is not None}
     best_s = min(rows_s.values(), default=0.0)
@@ -100,7 +100,7 @@ class Admission:
         self._reported: Capacity | None = None
         self._reported_s, self._reported_busy_s = 0.0, 0.0
 
-    def measure(self, limits: Mapping[Stage, int]) -> None:
+    def measure(self, limits: Mapping[SegmentStage, int]) -> None:
         """Compute `capacity` from the measured times of turns."""
         self.capacity = capacity(
             self._costs.seconds,
@@ -136,7 +136,7 @@ class Admission:
             raise Full(f"the device ran out of memory: try again in {retry_s} s", retry_after_s=retry_s)
 
     def report(
-        self, sessions: Collection[Session], limits: Mapping[Stage, int], now_s: float
+        self, sessions: Collection[Session], limits: Mapping[SegmentStage, int], now_s: float
     ) -> Capacity | None:
         """A Capacity to report, if it has changed or is due."""
         reported, opened = self._reported, len(sessions)

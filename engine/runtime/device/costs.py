@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from engine.runtime.device.scheduler import Stage
+from engine.runtime.device.scheduler import SegmentStage
 
 Clock = Callable[[], float]
 WEIGHT = 0.1  # weight of a new sample in the mean
@@ -40,13 +40,15 @@ class Costs:
         self._clock = clock
         self._lock = threading.Lock()
         self._calls = dict(calls or {"": 1})
-        kinds = [(s, role) for s in Stage for role in (self._calls if s is Stage.DENOISE else ("",))]
-        self._samples: dict[tuple[Stage, str], dict[int, Sample]] = {kind: {} for kind in kinds}
+        kinds = [
+            (s, role) for s in SegmentStage for role in (self._calls if s is SegmentStage.DENOISE else ("",))
+        ]
+        self._samples: dict[tuple[SegmentStage, str], dict[int, Sample]] = {kind: {} for kind in kinds}
         self._since_s: float | None = None
         self.busy_s = 0.0  # in total
 
     @contextmanager
-    def measured(self, stage: Stage, rows: int, role: str = "") -> Iterator[Callable[[], float]]:
+    def measured(self, stage: SegmentStage, rows: int, role: str = "") -> Iterator[Callable[[], float]]:
         """Times a turn and yields a function for the seconds so far. A failed turn is not counted as a
         sample."""
         start_s = self._since_s = self._clock()
@@ -57,7 +59,7 @@ class Costs:
             self.busy_s += self._clock() - start_s
             self._since_s = None
 
-    def add(self, stage: Stage, rows: int, sample_s: float, role: str = "") -> None:
+    def add(self, stage: SegmentStage, rows: int, sample_s: float, role: str = "") -> None:
         """Add a sample. Other batch sizes change in proportion: what slows a device down does so for all of
         them, and sizes measured in a busier time would otherwise not be tried for long."""
         with self._lock:
@@ -68,7 +70,7 @@ class Costs:
                     known[n] = Sample(mean_s * new.mean_s / old.mean_s, samples)
             known[rows] = new
 
-    def seconds(self, stage: Stage, rows: int) -> float | None:
+    def seconds(self, stage: SegmentStage, rows: int) -> float | None:
         """Time of a turn; of a denoise step, the mean over its roles. Interpolated between measured batch
         sizes; beyond the largest, each row costs as much as there. None without any measurement."""
         total_s, calls = 0.0, 0
@@ -80,7 +82,7 @@ class Costs:
             turn_s = between(known, rows)
             if turn_s is None:
                 return None
-            count = self._calls.get(role, 1) if stage is Stage.DENOISE else 1
+            count = self._calls.get(role, 1) if stage is SegmentStage.DENOISE else 1
             total_s, calls = total_s + count * turn_s, calls + count
         return total_s / calls
 

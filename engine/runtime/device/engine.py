@@ -19,7 +19,7 @@ from engine.config import RuntimeConfig
 from engine.errors import InvalidInput, PsistreamError, Unavailable, UnknownSession
 from engine.runtime.device.admission import Admission
 from engine.runtime.device.costs import Clock, Costs
-from engine.runtime.device.scheduler import NextStage, Stage, next_wake, pick
+from engine.runtime.device.scheduler import NextStage, SegmentStage, next_wake, pick
 from engine.runtime.device.turns import InProgress, TurnRunner
 from engine.runtime.device.warmup import warm_up
 from engine.runtime.segment.generator import Generator
@@ -187,10 +187,10 @@ class Engine:
         candidates = [c for s in idle.values() if (c := s.candidate(now_s)) is not None]
         for awaited in filter(None, [s.awaited(now_s) for s in idle.values()]):
             self._emit(awaited)
-        work = [NextStage(c.session, Stage.PREPARE, c.deadline_s, c.wanted_s) for c in candidates]
+        work = [NextStage(c.session, SegmentStage.PREPARE, c.deadline_s, c.wanted_s) for c in candidates]
         turn = pick(work + self._turns.work(), now_s, self._turns.limits)
         if turn is not None:
-            if turn.stage is Stage.PREPARE:
+            if turn.stage is SegmentStage.PREPARE:
                 for c in candidates:
                     if c.session in turn.sessions:
                         self._turns.begin(sessions[c.session], c.deadline_s)

@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 
-class Stage(IntEnum):
+class SegmentStage(IntEnum):
     """The stages of a segment, in order."""
 
     PREPARE = 0
@@ -26,18 +26,18 @@ class NextStage(NamedTuple):
     """The next stage of a session. Only PREPARE, the start of a segment, waits for its `wanted_s`."""
 
     session: str
-    stage: Stage
+    stage: SegmentStage
     deadline_s: float
     wanted_s: float = 0.0
     role: str = ""  # of a denoise step: models that work in several sizes have one for each
 
 
 class Turn(NamedTuple):
-    stage: Stage
+    stage: SegmentStage
     sessions: list[str]
 
 
-def pick(work: Sequence[NextStage], now_s: float, limits: Mapping[Stage, int]) -> Turn | None:
+def pick(work: Sequence[NextStage], now_s: float, limits: Mapping[SegmentStage, int]) -> Turn | None:
     """The next turn: the stage of the most urgent due work, and all who can share it (a denoise step: those
     of its role). None: nothing is due.
 
@@ -48,10 +48,10 @@ def pick(work: Sequence[NextStage], now_s: float, limits: Mapping[Stage, int]) -
     if not due:
         return None
     stage, role, most = due[0].stage, due[0].role, limits[due[0].stage]
-    if stage is Stage.DENOISE:
-        free = limits[stage] - sum(w.stage is Stage.DENOISE for w in due)
-        if free > 0 and any(w.stage is Stage.PREPARE for w in due):
-            stage, role, most = Stage.PREPARE, "", min(free, limits[Stage.PREPARE])
+    if stage is SegmentStage.DENOISE:
+        free = limits[stage] - sum(w.stage is SegmentStage.DENOISE for w in due)
+        if free > 0 and any(w.stage is SegmentStage.PREPARE for w in due):
+            stage, role, most = SegmentStage.PREPARE, "", min(free, limits[SegmentStage.PREPARE])
     return Turn(stage, [w.session for w in due if w.stage is stage and w.role == role][:most])
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from engine.errors import BackendError, OutOfMemory
 from engine.runtime.device.costs import Clock, Costs
-from engine.runtime.device.scheduler import NextStage, Stage, Turn
+from engine.runtime.device.scheduler import NextStage, SegmentStage, Turn
 from engine.runtime.segment.draft import Draft
 from engine.runtime.segment.generator import Generator
 from engine.runtime.session.pacing import Shown
@@ -23,7 +23,12 @@ from engine.runtime.session.timeline import prepare_all
 from engine.types import SegmentReady
 
 log = logging.getLogger(__name__)
-NAMES = {Stage.PREPARE: "prepare", Stage.DENOISE: "denoise", Stage.DECODE: "decode", Stage.REMEMBER: "memory"}
+NAMES = {
+    SegmentStage.PREPARE: "prepare",
+    SegmentStage.DENOISE: "denoise",
+    SegmentStage.DECODE: "decode",
+    SegmentStage.REMEMBER: "memory",
+}
 
 
 class NonFinite(BackendError):
@@ -42,12 +47,12 @@ class InProgress:
     timings_ms: dict[str, float] = field(default_factory=dict)
 
     @property
-    def stage(self) -> Stage:
+    def stage(self) -> SegmentStage:
         if self.draft is None:
-            return Stage.PREPARE
+            return SegmentStage.PREPARE
         if self.draft.steps_left:
-            return Stage.DENOISE
-        return Stage.DECODE if self.draft.frames is None else Stage.REMEMBER
+            return SegmentStage.DENOISE
+        return SegmentStage.DECODE if self.draft.frames is None else SegmentStage.REMEMBER
 
     @property
     def role(self) -> str:
@@ -87,16 +92,16 @@ class TurnRunner:
 
     def __init__(self, generator: Generator, costs: Costs, max_batch: int, clock: Clock) -> None:
         self.costs = costs
-        self.limits = dict.fromkeys(Stage, max_batch)
+        self.limits = dict.fromkeys(SegmentStage, max_batch)
         self.out_of_memory_s: float | None = None  # when memory last ran out
         self._generator = generator
         self._clock = clock
         self._segments: dict[str, InProgress] = {}  # by session
-        self._stages: dict[Stage, Callable[[Sequence[InProgress]], None]] = {
-            Stage.PREPARE: self._prepare,
-            Stage.DENOISE: lambda batch: generator.step(_drafts(batch)),
-            Stage.DECODE: lambda batch: generator.decode(_drafts(batch)),
-            Stage.REMEMBER: lambda batch: generator.remember(_drafts(batch)),
+        self._stages: dict[SegmentStage, Callable[[Sequence[InProgress]], None]] = {
+            SegmentStage.PREPARE: self._prepare,
+            SegmentStage.DENOISE: lambda batch: generator.step(_drafts(batch)),
+            SegmentStage.DECODE: lambda batch: generator.decode(_drafts(batch)),
+            SegmentStage.REMEMBER: lambda batch: generator.remember(_drafts(batch)),
         }
 
     def __contains__(self, session: str) -> bool:
@@ -121,7 +126,7 @@ class TurnRunner:
         """Run one turn. Segments that are done or have failed are no longer in progress afterwards."""
         batch = [self._segments[name] for name in turn.sessions]
         failed = self._run(turn.stage, batch)
-        if turn.stage is Stage.DENOISE:
+        if turn.stage is SegmentStage.DENOISE:
             message = "the model produced numbers that are not finite: open a new session"
             failed += [(segment, NonFinite(message)) for segment in batch if segment.not_finite]
         done = [s for s in batch if s.draft is not None and s.draft.outcome is not None]
@@ -129,7 +134,7 @@ class TurnRunner:
             del self._segments[segment.session.id]
         return TurnResult(done, [(segment.session, error) for segment, error in failed])
 
-    def _run(self, stage: Stage, batch: Sequence[InProgress]) -> list[tuple[InProgress, Exception]]:
+    def _run(self, stage: SegmentStage, batch: Sequence[InProgress]) -> list[tuple[InProgress, Exception]]:
         """The segments that failed, and their errors."""
         try:
             with self.costs.measured(stage, len(batch), batch[0].role) as took_s:

@@ -14,7 +14,7 @@ from engine.config import RuntimeConfig
 from engine.errors import BackendError
 from engine.runtime.device.admission import worthwhile
 from engine.runtime.device.costs import Clock, Costs
-from engine.runtime.device.scheduler import Stage
+from engine.runtime.device.scheduler import SegmentStage
 from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.session.session import Session
 from engine.runtime.session.timeline import prepare_all
@@ -29,7 +29,7 @@ TRIES_S = 10.0  # larger batches are not tried after this long
 
 class Measured(NamedTuple):
     usual_s: float  # seconds of a segment alone
-    limits: dict[Stage, int]  # rows that may share a turn
+    limits: dict[SegmentStage, int]  # rows that may share a turn
 
 
 def warm_up(generator: Generator, costs: Costs, config: RuntimeConfig, clock: Clock) -> Measured:
@@ -44,10 +44,10 @@ def warm_up(generator: Generator, costs: Costs, config: RuntimeConfig, clock: Cl
     for _ in range(SEGMENTS):
         usual_s = _segment(generator, costs, job, clock)
         if usual_s > SLOW_S:
-            return Measured(usual_s, dict.fromkeys(Stage, config.max_batch))
+            return Measured(usual_s, dict.fromkeys(SegmentStage, config.max_batch))
     sizes = [1]
     for rows in _larger(config.max_batch):
-        if clock() - start_s > TRIES_S or worthwhile(costs.seconds, Stage.DENOISE, sizes) < sizes[-1]:
+        if clock() - start_s > TRIES_S or worthwhile(costs.seconds, SegmentStage.DENOISE, sizes) < sizes[-1]:
             break
         try:
             _turns(generator, costs, job, rows)
@@ -55,8 +55,8 @@ def warm_up(generator: Generator, costs: Costs, config: RuntimeConfig, clock: Cl
             log.warning("batches of %d are too large for this device: %s", rows, error)
             break
         sizes.append(rows)
-    limits = {stage: worthwhile(costs.seconds, stage, sizes) for stage in Stage}
-    return Measured(usual_s, limits | {Stage.PREPARE: max(limits.values())})
+    limits = {stage: worthwhile(costs.seconds, stage, sizes) for stage in SegmentStage}
+    return Measured(usual_s, limits | {SegmentStage.PREPARE: max(limits.values())})
 
 
 def _larger(most: int) -> list[int]:
@@ -69,11 +69,11 @@ def _segment(generator: Generator, costs: Costs, job: Job, clock: Clock) -> floa
     start_s, draft = clock(), generator.begin(job)
     steps = draft.steps_left
     while draft.steps_left:
-        with costs.measured(Stage.DENOISE, 1, draft.sampler.role):
+        with costs.measured(SegmentStage.DENOISE, 1, draft.sampler.role):
             generator.step([draft])
-    with costs.measured(Stage.DECODE, 1):
+    with costs.measured(SegmentStage.DECODE, 1):
         generator.decode([draft])
-    with costs.measured(Stage.REMEMBER, 1):
+    with costs.measured(SegmentStage.REMEMBER, 1):
         generator.remember([draft])
     draft.commit()
     return (clock() - start_s) * generator.spec.steps / steps
@@ -85,8 +85,11 @@ def _turns(generator: Generator, costs: Costs, job: Job, rows: int) -> None:
     for _ in range(2):
         drafts = [generator.begin(job) for _ in range(rows)]
         for _ in range(drafts[0].steps_left if len(generator.spec.denoise_roles) > 1 else 1):
-            with costs.measured(Stage.DENOISE, rows, drafts[0].sampler.role):
+            with costs.measured(SegmentStage.DENOISE, rows, drafts[0].sampler.role):
                 generator.step(drafts)
-        for stage, run in ((Stage.DECODE, generator.decode), (Stage.REMEMBER, generator.remember)):
+        for stage, run in (
+            (SegmentStage.DECODE, generator.decode),
+            (SegmentStage.REMEMBER, generator.remember),
+        ):
             with costs.measured(stage, rows):
                 run(drafts)

@@ -27,7 +27,7 @@ from engine.training.data.chains import Chains, chains_of
 from engine.training.data.latents import PART, Pool, cache_folder
 from engine.training.data.ring import Ring, part_generator
 from engine.training.data.shots import Shot, differences, find_shots
-from engine.training.data.videos import Screen, Video, find_videos, read_frames
+from engine.training.data.videos import FrameFormat, Video, find_videos, read_frames
 from engine.training.data.windows import sample_windows
 from engine.training.recipe import Data, Phase
 
@@ -46,7 +46,7 @@ class Take:
 class Footage:
     """All shots of a folder that are long enough and move. Looked for once; kept in `cache`."""
 
-    def __init__(self, folder: Path, screen: Screen, *, least: int, cache: Path) -> None:
+    def __init__(self, folder: Path, screen: FrameFormat, *, least: int, cache: Path) -> None:
         """`least` frames of a shot. Raises InvalidInput."""
         self.screen, self.takes = screen, list[Take]()
         found, skipped = find_videos(folder), list[str]()

@@ -39,7 +39,7 @@ class Video:
 
 
 @dataclass(frozen=True)
-class Screen:
+class FrameFormat:
     """What every video is brought to."""
 
     width: int
@@ -85,7 +85,7 @@ def is_resource_fork(path: Path) -> bool:
     return path.name.startswith("._")
 
 
-def read_frames(path: Path, screen: Screen, start: int = 0, stop: int | None = None) -> Iterator[Tensor]:
+def read_frames(path: Path, screen: FrameFormat, start: int = 0, stop: int | None = None) -> Iterator[Tensor]:
     """Frames [start, stop), counted at the screen's rate, in pieces (T, 3, H, W) uint8.
 
     They are upright, have square pixels, are scaled to cover the screen and cut at the middle. Raises
@@ -142,7 +142,7 @@ def _pixel_aspect(stream: VideoStream) -> float:
     return float(told) if told else 1.0
 
 
-def _fitted(frame: VideoFrame, screen: Screen, aspect: float) -> Tensor:
+def _fitted(frame: VideoFrame, screen: FrameFormat, aspect: float) -> Tensor:
     """(3, H, W) uint8, upright."""
     turn = _orientation(frame)
     wide, high = (screen.height, screen.width) if turn.transposes else (screen.width, screen.height)

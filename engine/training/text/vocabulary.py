@@ -71,7 +71,7 @@ def akin(a: str, b: str) -> bool:
 
 def phrases_of_captions() -> tuple[set[str], set[str]]:
     """Every phrase that training hears, and every one that is kept for testing."""
-    lists: list[words.Words] = [
+    lists: list[words.SplitWords] = [
         *(kind for group in (words.PLACES, words.TIMES, words.WEATHERS) for value in group for kind in value),
         *words.HEROES, *words.COLOURS, *(k for v in (*verbs.VERBS, verbs.ANY_VERBS) for k in v),
         verbs.LEFT, verbs.RIGHT,

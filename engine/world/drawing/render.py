@@ -13,6 +13,7 @@ from torch import Tensor
 
 from engine.world.attributes import HEIGHT, WIDTH
 from engine.world.drawing.heroes import paint_heroes
+from engine.world.drawing.labels import Labels, labels
 from engine.world.drawing.landmarks import paint_landmarks
 from engine.world.drawing.light import Light, light
 from engine.world.drawing.places import BACKDROPS
@@ -20,7 +21,6 @@ from engine.world.drawing.scene import Scene, terrain
 from engine.world.drawing.sky import paint_sky
 from engine.world.drawing.weather import Patterns, paint_weather
 from engine.world.episodes import Episodes, Frames
-from engine.world.labels import Labels, labels
 
 __all__ = ["Labels", "labels", "paint", "render"]
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from engine.world.words.places import PLACES, Words, choices
+from engine.world.words.places import PLACES, SplitWords, choices
 from engine.world.words.sky import TIMES, WEATHERS
 
-__all__ = ["ANYBODY", "COLOURS", "HEROES", "PLACES", "TIMES", "WEATHERS", "Words", "choices"]
+__all__ = ["ANYBODY", "COLOURS", "HEROES", "PLACES", "TIMES", "WEATHERS", "SplitWords", "choices"]
 
 HEROES: Final = (
     choices(

@@ -13,7 +13,7 @@ from engine.world.attributes import ACTIONS
 from engine.world.words import names as words
 from engine.world.words import verbs
 from engine.world.words.extra import extra
-from engine.world.words.names import Words
+from engine.world.words.names import SplitWords
 
 IN = ("in the", "across the", "near the", "over the", "through the", "among the", "in a", "on the")
 AT = ("in", "on", "near", "at")
@@ -31,7 +31,7 @@ class Facts:
     reserved: frozenset[str]  # what to say in reserved words: fields, or "motion"
     wide: float = 0.0  # how often names come from the dictionary's list (`extra`)
 
-    def choose(self, about: str, choices: Words) -> str:
+    def choose(self, about: str, choices: SplitWords) -> str:
         return self.rng.choice(choices.held if about in self.reserved else choices.train)
 
     def name(self, about: str, *frames: str) -> str | None:

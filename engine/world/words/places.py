@@ -8,22 +8,22 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 
-class Words(NamedTuple):
+class SplitWords(NamedTuple):
     train: tuple[str, ...]
     held: tuple[str, ...]
 
 
-class Place(NamedTuple):
-    nouns: Words  # "preposition article|noun"
-    adjectives: Words
+class PlaceWords(NamedTuple):
+    nouns: SplitWords  # "preposition article|noun"
+    adjectives: SplitWords
 
 
-def choices(train: str, held: str) -> Words:
-    return Words(tuple(train.split(", ")), tuple(held.split(", ")))
+def choices(train: str, held: str) -> SplitWords:
+    return SplitWords(tuple(train.split(", ")), tuple(held.split(", ")))
 
 
 PLACES: Final = (
-    Place(
+    PlaceWords(
         choices(
             "in a|meadow, across the|meadow, over the|rolling hills, across the|grassland, "
             "in a|field of flowers, "
@@ -38,7 +38,7 @@ PLACES: Final = (
         ),
         choices("grassy, rural, flowery, verdant, meadowy, bucolic, country", "pastoral"),
     ),
-    Place(
+    PlaceWords(
         choices(
             "in a|forest, through the|forest, through the|woods, in the|woodland, among the|fir trees, "
             "between|tall firs, in a|pine forest, among the|pines, in the|deep woods, past the|conifers, "
@@ -52,7 +52,7 @@ PLACES: Final = (
         ),
         choices("wooded, woodland, forested, leafy, tree-covered, jungly, tree-filled", "sylvan"),
     ),
-    Place(
+    PlaceWords(
         choices(
             "in a|desert, through the|desert, through the|dunes, across the|sand dunes, over|desert sand, "
             "among the|cacti, in the|sahara, in an|arid land, on the|sandy plain, in the|drylands, "
@@ -66,7 +66,7 @@ PLACES: Final = (
         ),
         choices("arid, desert, parched, dusty, waterless, barren, saharan", "sun-baked"),
     ),
-    Place(
+    PlaceWords(
         choices(
             "on a|snowfield, across the|snowfield, across the|snow plain, on the|arctic plain, "
             "in the|arctic, "
@@ -82,7 +82,7 @@ PLACES: Final = (
         ),
         choices("arctic, icy, polar, frozen, wintry, frosty, ice-covered, snow-covered", "glacial"),
     ),
-    Place(
+    PlaceWords(
         choices(
             "on a|beach, along the|beach, by the|sea, along the|shore, at the|seaside, by the|ocean, "
             "on a|tropical island, along the|coast, under the|palm trees, on the|sandy shore, "
@@ -96,7 +96,7 @@ PLACES: Final = (
         ),
         choices("coastal, tropical, seaside, beachy, maritime, seafront, ocean", "oceanside"),
     ),
-    Place(
+    PlaceWords(
         choices(
             "in a|city, through the|city, through the|streets, in the|town centre, among the|skyscrapers, "
             "in a|metropolis, on a|city street, along the|avenue, in the|big city, past the|city skyline, "
@@ -110,7 +110,7 @@ PLACES: Final = (
         ),
         choices("urban, city, downtown, municipal, built-up, big-city, inner-city, town", "metropolitan"),
     ),
-    Place(
+    PlaceWords(
         choices(
             "near a|volcano, past the|volcanoes, in a|volcanic land, among|lava streams, "
             "across the|lava field, "
@@ -125,7 +125,7 @@ PLACES: Final = (
         ),
         choices("volcanic, fiery, lava-filled, molten, burning, infernal, hellish, scorched", "smouldering"),
     ),
-    Place(
+    PlaceWords(
         choices(
             "on the|moon, across the|moon, across the|lunar surface, among the|moon craters, over|moon dust, "
             "on the|lunar plain, across a|moonscape, on a|cratered plain, in the|lunar desolation, "

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from engine.world.words.places import Words, choices
+from engine.world.words.places import SplitWords, choices
 
 
 class When(NamedTuple):
-    phrases: Words
-    nouns: Words
-    adjectives: Words
+    phrases: SplitWords
+    nouns: SplitWords
+    adjectives: SplitWords
 
 
 class Weather(NamedTuple):
-    phrases: Words
-    nouns: Words
-    adjectives: Words
-    clauses: Words
+    phrases: SplitWords
+    nouns: SplitWords
+    adjectives: SplitWords
+    clauses: SplitWords
 
 
 TIMES: Final = (

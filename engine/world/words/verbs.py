@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from engine.world.words.names import Words, choices
+from engine.world.words.names import SplitWords, choices
 
 
 def base(finite: str) -> str:
@@ -20,9 +20,9 @@ def base(finite: str) -> str:
 class Verbs(NamedTuple):
     """Pairs "walks/walking"."""
 
-    go: Words
-    jump: Words
-    wait: Words
+    go: SplitWords
+    jump: SplitWords
+    wait: SplitWords
 
 
 _MOVE = (

@@ -28,6 +28,7 @@ class _Connection(Protocol):
     """The parts of aioice.Connection that are used here."""
 
     _check_list: list[ice.CandidatePair]
+    _closing: bool
     _nominated: dict[int, ice.CandidatePair]
     _protocols: list[ice.StunProtocol]
     _transport_policy: ice.TransportPolicy
@@ -66,7 +67,8 @@ class Gatherer:
 
         aioice leaves loopback out, takes any port and waits 5 s for servers that are down. Replaces
         `Connection.get_component_candidates`, which is where aioice opens its sockets, with the same calls to
-        `ice.server_reflexive_candidate` and `ice.relayed_candidate`."""
+        `ice.server_reflexive_candidate` and `ice.relayed_candidate`. Reads `Connection._closing`: aioice
+        closes the sockets that it has, so one that opens while the connection closes is closed here."""
 
         async def gather(component: int, addresses: list[str]) -> list[Candidate]:
             return await self._gather(connection, component, addresses)
@@ -78,21 +80,23 @@ class Gatherer:
             hosts: list[ice.StunProtocol] = []
         else:
             hosts = await self._hosts(connection, component, addresses)
-        connection._protocols += hosts
         candidates = [protocol.local_candidate for protocol in hosts]
         candidates += [c for protocol in hosts for c in self._public(protocol.local_candidate)]
         tasks = self._queries(connection, component, hosts)
-        if tasks:
-            await asyncio.wait(tasks.values(), timeout=self.wait_s)
-        for key, task in tasks.items():
-            if not task.done() or task.exception() is not None:
+        try:
+            if tasks:
+                await asyncio.wait(tasks.values(), timeout=self.wait_s)
+            for key, task in tasks.items():
+                if not task.done() or task.exception() is not None:
+                    if not connection._closing:
+                        self._resting[key] = self.clock() + SERVER_REST_S
+                    continue
+                candidate, relay = task.result()
+                if relay is None or await _kept(connection, relay):
+                    candidates.append(candidate)
+        finally:
+            for task in tasks.values():
                 task.cancel()
-                self._resting[key] = self.clock() + SERVER_REST_S
-                continue
-            candidate, relay = task.result()
-            candidates.append(candidate)
-            if relay is not None:
-                connection._protocols.append(relay)
         return candidates
 
     async def _hosts(
@@ -100,8 +104,10 @@ class Gatherer:
     ) -> list[ice.StunProtocol]:
         opened: list[ice.StunProtocol] = []
         for address in self.only or [*addresses, *(() if addresses else LOOPBACK)]:
+            if connection._closing:
+                break
             protocol = await self._open(connection, address)
-            if protocol is None:
+            if protocol is None or not await _kept(connection, protocol):
                 continue
             host, port = protocol.transport.get_extra_info("sockname")[:2]
             protocol.local_candidate = Candidate(
@@ -180,6 +186,15 @@ class Gatherer:
                 )
             )
         return tasks
+
+
+async def _kept(connection: _Connection, protocol: ice.StunProtocol) -> bool:
+    """Give the connection a socket, to be closed with it. False: it is closing, and the socket is closed."""
+    if connection._closing:
+        await protocol.close()
+        return False
+    connection._protocols.append(protocol)
+    return True
 
 
 class SourceFilter:

@@ -12,15 +12,18 @@ from typing import Any
 
 import pytest
 
-from benchmarks.server import Subject, own_server
-from clients.steer import ControlReceipt, Refused, Session, State, SteerError, SteerTimeout, connect
+from benchmarks.server.subject import Subject, own_server
+from clients.steer import ControlReceipt, Refused, State, SteeredSession, SteerError, SteerTimeout, connect
 from clients.steer.mqtt import Broker, MqttTransport
 from clients.steer.session import By
 from clients.steer.transport import Control, Hear, Online
+from clients.whep import WhepViewer
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.embedded.builtin import EmbeddedBroker
-from tests.rigs.control_fakes import FakeSteering, Relay, free_port, until
+from tests.rigs.control.gateway import FakeSteering
+from tests.rigs.control.network import Relay, free_port
 from tests.rigs.paths import ROOT
+from tests.rigs.waiting import until
 
 GAME = ROOT / "docs" / "game.md"
 WAYS: tuple[By, ...] = ("http", "mqtt", "datachannel")
@@ -35,7 +38,7 @@ def server() -> Iterator[Subject]:
 
 @pytest.mark.parametrize("by", WAYS)
 async def test_each_way_steers_and_tells_both_receipts(server: Subject, by: By) -> None:
-    async with connect(server.target.base, by=by) as session:
+    async with WhepViewer(server.target), connect(server.target.base, by=by) as session:
         sent = session.prompt("a green hill", how="cut", when="now")
         assert (await sent.received()).id == sent.id
         applied = await sent.applied()
@@ -82,7 +85,7 @@ async def test_what_was_sent_while_the_broker_was_away_is_sent_and_answered_once
         Relay(broker.port) as relay,
         MqttBridge(steering, broker.url, node="here") as bridge,
     ):
-        assert await bridge.wait_connected(5)
+        assert await bridge.wait_connected(30)
         async with connect(relay.url) as session:
             await session.prompt("before").applied()
             relay.cut()
@@ -118,7 +121,7 @@ class Scripted:
 
 async def test_a_control_without_receipt_is_sent_again_with_the_same_id() -> None:
     way = Scripted(answers_at=3)
-    async with Session(way) as session:
+    async with SteeredSession(way) as session:
         await session.pause().applied(5)
     assert len(way.posted) == 3
     assert len({control["id"] for control in way.posted}) == 1
@@ -126,7 +129,7 @@ async def test_a_control_without_receipt_is_sent_again_with_the_same_id() -> Non
 
 async def test_an_older_action_is_not_sent_again_after_a_newer_one() -> None:
     way = Scripted(answers_at=2)
-    async with Session(way) as session:
+    async with SteeredSession(way) as session:
         old = session.action("left")
         await session.action(None).applied(5)
         assert [control["action"] for control in way.posted] == ["left", None, None]
@@ -162,9 +165,14 @@ async def test_the_example_game_can_be_won(server: Subject, by: str, tmp_path: P
 
         async with httpx.AsyncClient() as http:
             url = json.loads((await http.get(f"{url}v1/sessions/main")).text)["mqtt"]["url"]
+    async with WhepViewer(server.target):  # a session that nobody watches sleeps
+        await play_to_the_end(tmp_path / "game.py", url)
+
+
+async def play_to_the_end(path: Path, url: str) -> None:
     game = await asyncio.create_subprocess_exec(
         sys.executable,
-        str(tmp_path / "game.py"),
+        str(path),
         url,
         cwd=ROOT,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin"},

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
@@ -16,8 +13,6 @@ from engine.backends.artifact import (
     EMBEDDINGS,
     TOKENIZER,
     WEIGHTS,
-    Graph,
-    described,
     open_artifact,
     write_manifest,
 )
@@ -25,55 +20,12 @@ from engine.backends.locations import locations
 from engine.backends.tokenizer import PromptTokenizer
 from engine.errors import ModelFilesError
 from engine.model.signature import signature
-from tests.rigs import tiny
+from tests.engine.backends.model_folder import GRAPH, edit, pointing_at, refused
+from tests.rigs.engine import tiny
 
 SPEC = tiny.world_model().spec(name="tiny", fps=16, steps=2, first_steps=3)
+
 DECODE = signature(SPEC)["decode"]
-GRAPH = Graph(
-    role="decode",
-    file="decode.onnx",
-    precision="fp32",
-    opset=23,
-    ir_version=10,
-    nodes=0,
-    operators={},
-    inputs=described(DECODE.inputs),
-    outputs=described(DECODE.outputs),
-)
-
-
-def pointing_at(location: str) -> bytes:
-    """A graph with one weight, outside it."""
-    tensor = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[1])
-    tensor.data_location = onnx.TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value=location)
-    tensor.external_data.add(key="length", value="4")
-    data: bytes = onnx.ModelProto(graph=onnx.GraphProto(initializer=[tensor])).SerializeToString()
-    return data
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """As an export leaves it, with other bytes in the large files."""
-    folder = tmp_path / "model"
-    tiny.write_text_files(folder)
-    (folder / WEIGHTS).write_bytes(bytes(1000) + b"weights")
-    (folder / "decode.onnx").write_bytes(pointing_at(WEIGHTS))
-    write_manifest(folder, SPEC, {"dit": {}}, [GRAPH], {"torch": "2.13.0"}, [{"level": "parity"}])
-    return folder
-
-
-def refused(folder: Path, match: str) -> ModelFilesError:
-    with pytest.raises(ModelFilesError, match=match) as e:
-        open_artifact(folder)
-    return e.value
-
-
-def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    manifest = folder / "manifest.json"
-    data = json.loads(manifest.read_text())
-    change(data)
-    manifest.write_text(json.dumps(data))
 
 
 def test_a_sound_folder_opens_with_all_that_its_manifest_says(folder: Path) -> None:
@@ -262,88 +214,6 @@ def test_a_folder_whose_graph_defines_functions_is_refused(folder: Path) -> None
     (folder / "decode.onnx").write_bytes(with_default("../secret"))
     write_manifest(folder, SPEC, {}, [GRAPH])
     assert refused(folder, r"decode\.onnx is not an ONNX file: it defines functions").field == "decode.onnx"
-
-
-def test_fields_that_are_not_known_here_are_refused() -> None:
-    with pytest.raises(ValueError, match="field 99"):
-        locations(pointing_at("x") + b"\x9a\x06\x01a")
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("files", {"\0": "x"}),
-        ("files", {"a" * 5000: "x"}),
-        ("files", [1]),
-        ("spec", []),
-        ("spec", 3),
-        ("graphs", 3),
-        ("graphs", [3]),
-        ("graphs", {"a": 1}),
-        ("config", 3),
-        ("tools", "x"),
-        ("evidence", 1.5),
-        ("format", {}),
-    ],
-)
-def test_whatever_a_manifest_says_the_error_is_one_of_model_files(
-    folder: Path, key: str, value: object
-) -> None:
-    edit(folder, lambda data: data.__setitem__(key, value))
-    with pytest.raises(ModelFilesError):
-        open_artifact(folder)
-
-
-@pytest.mark.parametrize("value", [10**7, 10**12, 2**63, -1, 1.5, "x", None, [10**9] * 3])
-def test_extreme_sizes_of_a_spec_are_refused_before_anything_is_computed(folder: Path, value: object) -> None:
-    """Some of them took for ever."""
-    for name in SPEC.to_json():
-        if isinstance(getattr(SPEC, name), int) and not isinstance(getattr(SPEC, name), bool):
-            edit(folder, lambda data, name=name: data["spec"].__setitem__(name, value))  # type: ignore[misc]
-            with pytest.raises(ModelFilesError):
-                open_artifact(folder)
-            edit(folder, lambda data, name=name: data["spec"].__setitem__(name, getattr(SPEC, name)))  # type: ignore[misc]
-
-
-@pytest.mark.parametrize("name", ["role", "file", "precision", "inputs", "outputs"])
-@pytest.mark.parametrize("value", [None, 3, {}, [[]]])
-def test_a_graphs_entry_of_another_kind_is_refused(folder: Path, name: str, value: object) -> None:
-    edit(folder, lambda data: data["graphs"][0].__setitem__(name, value))
-    with pytest.raises(ModelFilesError):
-        open_artifact(folder)
-
-
-@pytest.mark.parametrize("key", ["format", "spec", "files", "graphs", "config", "tools", "evidence"])
-def test_a_manifest_that_lacks_a_part_is_no_manifest(folder: Path, key: str) -> None:
-    edit(folder, lambda data: data.pop(key))
-    assert (
-        refused(folder, rf"is not a manifest \(KeyError: '{key}'\); `psistream export onnx").field == "model"
-    )
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", '"text"', '{"format": 1, "files": 3}', "\udcff", "null"]
-)
-def test_what_is_no_json_of_ours_is_no_manifest(folder: Path, text: str) -> None:
-    (folder / "manifest.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    assert refused(folder, "is not a manifest").field == "model"
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda data: data["spec"].update(height="tall"),
-        lambda data: data["spec"].update(actions="idle"),
-        lambda data: data["spec"].update(history=[16, 2]),
-        lambda data: data["spec"].update(steps=0),
-        lambda data: data["spec"].update(fps=None),
-    ],
-)
-def test_a_spec_with_values_of_the_wrong_kind_is_refused(
-    folder: Path, change: Callable[[dict[str, Any]], object]
-) -> None:
-    edit(folder, change)
-    assert refused(folder, "spec").field == "spec"
 
 
 def test_prompts_become_lower_case_words_cut_to_length(folder: Path) -> None:

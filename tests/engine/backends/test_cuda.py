@@ -15,7 +15,7 @@ from engine.backends import auto as fallback
 from engine.backends.base import failure
 from engine.backends.gpu.cuda import DeviceBackend, module_bodies, world_modules
 from engine.backends.gpu.driver import cuda_device
-from engine.backends.gpu.graphs import Step, Tensors
+from engine.backends.gpu.graphs import RoleGraph, Tensors
 from engine.backends.pytorch import ReferenceBackend
 from engine.backends.registry import load_backend
 from engine.errors import BackendError, OutOfMemory, PsistreamError, Unavailable
@@ -23,7 +23,7 @@ from engine.model.precision import low_roles, lowered
 from engine.model.signature import ModelSpec, Role, signature
 from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.state.state import SessionState
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 CPU = torch.device("cpu")
 SPEC = tiny.world_model().spec(name="tiny", fps=16, steps=2, first_steps=3)
@@ -257,6 +257,6 @@ def test_a_step_knows_the_contracts_types() -> None:
     def body(given: Tensors, made: Tensors) -> None:
         made["frames"].fill_(7)
 
-    out = Step(role, 1, body, CPU)({t.name: torch.zeros(1, *t.shape) for t in role.inputs})
+    out = RoleGraph(role, 1, body, CPU)({t.name: torch.zeros(1, *t.shape) for t in role.inputs})
     assert out["frames"].dtype == torch.uint8
     assert int(out["frames"].min()) == 7

@@ -24,8 +24,8 @@ from engine.backends.gpu import engine_files as engines
 from engine.backends.gpu.engine_files import EngineRecord, Inputs, check, private, read, write
 from engine.errors import ModelFilesError
 from engine.model.signature import signature
-from tests.engine.backends.test_artifact import pointing_at
-from tests.rigs import tiny
+from tests.engine.backends.model_folder import pointing_at
+from tests.rigs.engine import tiny
 
 SPEC = tiny.world_model().spec(name="tiny", fps=16, steps=2, first_steps=3)
 ROLE = signature(SPEC)["decode"]

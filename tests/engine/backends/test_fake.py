@@ -16,7 +16,7 @@ from engine.model.signature import signature
 from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.state.state import SessionState
 from engine.types import ByteArray
-from tests.rigs.fakes import TINY_SPEC
+from tests.rigs.engine.fakes import TINY_SPEC
 
 Inputs = dict[str, npt.NDArray[Any]]
 ROLES = sorted(signature(FAKE_SPEC))

@@ -13,7 +13,7 @@ from engine.backends.fake_pyramid import FakePyramid
 from engine.backends.registry import load_backend
 from engine.errors import ModelFilesError
 from engine.model.signature import ModelSpec, signature
-from engine.runtime.device.scheduler import Stage, NextStage, pick
+from engine.runtime.device.scheduler import NextStage, SegmentStage, pick
 from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.state.state import SessionState
 from engine.types import FloatArray
@@ -77,11 +77,11 @@ def test_sessions_share_calls_within_a_stage_and_never_across() -> None:
 
 def test_a_turn_takes_drafts_of_one_role() -> None:
     work = [
-        NextStage("a", Stage.DENOISE, 1.0, role="denoise_2"),
-        NextStage("b", Stage.DENOISE, 2.0, role="denoise_0"),
-        NextStage("c", Stage.DENOISE, 3.0, role="denoise_2"),
+        NextStage("a", SegmentStage.DENOISE, 1.0, role="denoise_2"),
+        NextStage("b", SegmentStage.DENOISE, 2.0, role="denoise_0"),
+        NextStage("c", SegmentStage.DENOISE, 3.0, role="denoise_2"),
     ]
-    turn = pick(work, 0.0, dict.fromkeys(Stage, 8))
+    turn = pick(work, 0.0, dict.fromkeys(SegmentStage, 8))
     assert turn is not None
     assert turn.sessions == ["a", "c"]
 

@@ -21,7 +21,7 @@ from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.state.change import Change
 from engine.runtime.state.state import SessionState
 from engine.types import ByteArray, Weighted
-from tests.rigs.full_size import write_tiny_companions
+from tests.rigs.models.full_size import write_tiny_companions
 
 CONFIG = ModelConfig(
     latent_height=8,

@@ -13,7 +13,7 @@ from engine.errors import ModelFilesError
 from engine.evaluation.bench import check_world
 from engine.evaluation.instruments import landmark_reader as reader
 from engine.evaluation.instruments import probe
-from tests.rigs.fakes import TINY_SPEC
+from tests.rigs.engine.fakes import TINY_SPEC
 
 
 @pytest.fixture

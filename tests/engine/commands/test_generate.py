@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 from engine.backends.fake import FAIL_WORD, FAKE_SPEC, FakeBackend
-from engine.commands.generate import main, segments
+from engine.commands.generate import main
 from engine.errors import BackendError, InvalidInput
 from engine.images import decode_image
+from engine.runtime.offline import segments
 from engine.script import Entry, parse_script
 from engine.types import Action, ByteArray, Prompt, Reset
 from engine.video import Mp4Writer

@@ -13,9 +13,9 @@ from engine.commands.model_info import main
 from engine.errors import ModelFilesError
 from engine.model.helios.config import HeliosConfig, PyramidConfig
 from engine.model.helios.cost import call_flop, chunk_flop
-from engine.model.helios.serve import Description
+from engine.model.helios.serve import Conversion
 from engine.model.helios.transformer import HeliosTransformer
-from tests.rigs.helios import SMALL, at, inputs
+from tests.rigs.models.helios import SMALL, at, inputs
 
 
 def test_helios_is_counted_to_the_last_parameter(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,7 +30,7 @@ def test_helios_is_counted_to_the_last_parameter(capsys: pytest.CaptureFixture[s
 
 
 def test_a_converted_folder_tells_of_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(Description(config=SMALL).to_json()))
+    (tmp_path / "config.json").write_text(json.dumps(Conversion(config=SMALL).to_json()))
     assert main(["info", str(tmp_path)]) == 0
     assert "192 x 128" in capsys.readouterr().out
 

@@ -11,7 +11,7 @@ import pytest
 from engine.commands.train import adapt, main, parser
 from engine.training.learner import save_weights
 from engine.training.recipe import Recipe, load
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 RECIPE = load("wander")
 
@@ -22,7 +22,7 @@ def adapted(*arguments: str) -> Recipe:
 
 
 def test_a_stage_says_which_stage_comes_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["dit", "--run", str(tmp_path), "--minutes", "1"]) == 1
+    assert main(["dit", "--run", str(tmp_path), "--minutes", "1"]) == 2
     assert "autoencoder.final.pt not found: train the earlier stage first" in capsys.readouterr().err
 
 
@@ -32,14 +32,14 @@ def test_a_stage_says_which_stage_comes_first(tmp_path: Path, capsys: pytest.Cap
         (["dit", "--minutes", "0"], "--minutes must be above 0"),
         (["dit", "--minutes", "1", "--steps", "1"], "give --minutes or --steps, not both"),
         (["vae"], "no recipe vae; packaged are videos, wander, or name a .toml file; stages are"),
-        (["wander", "--minutes", "5"], "are for one stage, not for a whole recipe"),
+        (["wander", "--minutes", "5"], "are for a single stage, not for a whole recipe"),
         (["dit", "--recipe", "none.toml"], "no recipe none.toml; packaged are videos, wander"),
     ],
 )
 def test_wrong_arguments_are_named(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments) == 1
+    assert main(arguments) == 2
     assert said in capsys.readouterr().err
 
 
@@ -48,7 +48,7 @@ def test_a_broken_recipe_is_refused_before_anything_starts(
 ) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("[dit]\nspeed = 3\n")
-    assert main([str(path), "--run", str(tmp_path)]) == 1
+    assert main([str(path), "--run", str(tmp_path)]) == 2
     assert "recipe.dit: unknown key 'speed'; known are" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["mine.toml"]
 

@@ -15,10 +15,10 @@ from engine.companions.files import PARTS, fetch, missing, require
 from engine.companions.image import ImageCompanion
 from engine.companions.libraries import library
 from engine.companions.taehv import TinyDecoder
-from engine.companions.text import TextCompanion
+from engine.companions.text import LlamaClipText
 from engine.companions.vae import Vae
 from engine.errors import InvalidInput, ModelFilesError, Unavailable
-from tests.rigs.full_size import write_tiny_companions
+from tests.rigs.models.full_size import write_tiny_companions
 
 COMPANIONS = [part for part in PARTS if part != "transformer"]
 
@@ -100,13 +100,13 @@ def test_an_unknown_part_is_refused(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "companion"),
-    [("transformers", TextCompanion), ("transformers", ImageCompanion), ("diffusers", Vae)],
+    [("transformers", LlamaClipText), ("transformers", ImageCompanion), ("diffusers", Vae)],
 )
 def test_a_missing_library_is_one_line_that_says_what_to_install(
     whole: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
-    companion: type[TextCompanion | ImageCompanion | Vae],
+    companion: type[LlamaClipText | ImageCompanion | Vae],
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(Unavailable, match=rf"needs {name}.*: pip install 'psistream\[full\]'$") as e:
@@ -121,7 +121,7 @@ def test_nothing_is_fetched_while_loading(whole: Path, monkeypatch: pytest.Monke
     library("transformers")
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    for companion in (TextCompanion, ImageCompanion, Vae, TinyDecoder):
+    for companion in (LlamaClipText, ImageCompanion, Vae, TinyDecoder):
         companion.load(whole, device="cpu", dtype=torch.float32)
 
 
@@ -148,7 +148,7 @@ def test_half_precision_answers_in_fp32_and_about_the_same(whole: Path, dtype: t
     pixels = picture()
     answers = []
     for precision in (torch.float32, dtype):
-        text = TextCompanion.load(whole, device="cpu", dtype=precision)
+        text = LlamaClipText.load(whole, device="cpu", dtype=precision)
         image = ImageCompanion.load(whole, device="cpu", dtype=precision)
         vae = Vae.load(whole, device="cpu", dtype=precision)
         tiny = TinyDecoder.load(whole, device="cpu", dtype=precision)

@@ -17,8 +17,8 @@ from engine.companions.helios.vae import WanVae
 from engine.companions.libraries import library
 from engine.companions.taehv import TinyDecoder
 from engine.errors import ModelFilesError
-from tests.rigs.full_size import taehv_weights
-from tests.rigs.helios_companions import write_companions
+from tests.rigs.models.full_size import taehv_weights
+from tests.rigs.models.helios_companions import write_companions
 
 CPU: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}
 COMPANIONS = [part for part in CATALOGUE.parts if part != "transformer"]

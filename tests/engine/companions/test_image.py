@@ -14,7 +14,7 @@ from torch import Tensor
 from engine.companions.image import ImageCompanion, Preprocessing
 from engine.companions.libraries import library
 from engine.errors import ModelFilesError
-from tests.rigs import full_size
+from tests.rigs.models import full_size
 
 SIZES = [(64, 96), (480, 832), (832, 480), (40, 40)]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine.companions.taehv import MEMORY, START, TinyDecoder
 from engine.errors import InvalidInput, ModelFilesError
-from tests.rigs import full_size
+from tests.rigs.models import full_size
 
 H, W = 3, 5  # latent size
 

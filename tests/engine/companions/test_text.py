@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from engine.companions.libraries import library
-from engine.companions.text import TextCompanion
+from engine.companions.text import LlamaClipText
 from engine.errors import ModelFilesError
-from tests.rigs import full_size
+from tests.rigs.models import full_size
 
 PROMPTS = ["a red fox", "Night falls over the city; neon {lights} reflect.", "", "word " * 300]
 
@@ -31,8 +31,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def companion(folder: Path) -> TextCompanion:
-    return TextCompanion.load(folder, device="cpu", dtype=torch.float32)
+def companion(folder: Path) -> LlamaClipText:
+    return LlamaClipText.load(folder, device="cpu", dtype=torch.float32)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def broken(folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "broken"
 
 
-def heard(companion: TextCompanion, prompts: list[str]) -> tuple[Tensor, Tensor, Tensor]:
+def heard(companion: LlamaClipText, prompts: list[str]) -> tuple[Tensor, Tensor, Tensor]:
     pairs = [companion.tokenize(p) for p in prompts]
     ids, mask = (torch.stack([torch.from_numpy(pair[i]) for pair in pairs]) for i in (0, 1))
     result: tuple[Tensor, Tensor, Tensor] = companion(ids, mask)
@@ -62,13 +62,13 @@ def oracle(folder: Path) -> tuple[Any, Any, Any, Any]:
     return llama, fast, clip, transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer_2")
 
 
-def test_sizes_are_read_from_the_files(companion: TextCompanion) -> None:
+def test_sizes_are_read_from_the_files(companion: LlamaClipText) -> None:
     assert (companion.length, companion.tokens) == (95 + 256 + 77, 256)
     assert (companion.width, companion.pooled_width) == (32, 16)
     assert not any(p.requires_grad for p in companion.parameters())
 
 
-def test_text_equals_what_diffusers_pipeline_prepares(folder: Path, companion: TextCompanion) -> None:
+def test_text_equals_what_diffusers_pipeline_prepares(folder: Path, companion: LlamaClipText) -> None:
     """Its own encode_prompt, on the same weights, all prompts in one batch."""
     llama, tokenizer, clip, tokenizer_2 = oracle(folder)
     pipeline = library("diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video_framepack")
@@ -87,7 +87,7 @@ def test_text_equals_what_diffusers_pipeline_prepares(folder: Path, companion: T
     torch.testing.assert_close(ours, pooled, atol=1e-5, rtol=1e-5)
 
 
-def test_text_equals_what_framepack_prepares(folder: Path, companion: TextCompanion) -> None:
+def test_text_equals_what_framepack_prepares(folder: Path, companion: LlamaClipText) -> None:
     """One prompt at a time, cut at its true end, then zeros (encode_prompt_conds, crop_or_pad_yield_mask)."""
     llama, tokenizer, _, _ = oracle(folder)
     for prompt in PROMPTS:
@@ -109,14 +109,14 @@ def test_text_equals_what_framepack_prepares(folder: Path, companion: TextCompan
         assert text[:, end - 95 :].abs().sum() == 0
 
 
-def test_a_prompt_is_heard_alike_alone_and_in_a_batch(companion: TextCompanion) -> None:
+def test_a_prompt_is_heard_alike_alone_and_in_a_batch(companion: LlamaClipText) -> None:
     together = heard(companion, PROMPTS)
     for i, prompt in enumerate(PROMPTS):
         for one, all_ in zip(heard(companion, [prompt]), together, strict=True):
             torch.testing.assert_close(one[0], all_[i], atol=1e-5, rtol=1e-5)
 
 
-def test_words_matter_and_a_long_prompt_is_cut(companion: TextCompanion) -> None:
+def test_words_matter_and_a_long_prompt_is_cut(companion: LlamaClipText) -> None:
     a, b = heard(companion, ["a red fox"]), heard(companion, ["a fox red"])
     assert not torch.allclose(a[0], b[0], atol=1e-3)
     assert not torch.allclose(a[2], b[2], atol=1e-3)
@@ -125,7 +125,7 @@ def test_words_matter_and_a_long_prompt_is_cut(companion: TextCompanion) -> None
     assert mask.all()
 
 
-def test_spaces_survive_the_tokenizer(companion: TextCompanion) -> None:
+def test_spaces_survive_the_tokenizer(companion: LlamaClipText) -> None:
     """transformers 5 reads a byte-level LLaMA tokenizer as LLaMA 2's and drops every space (its #45488)."""
     with_space, without = (companion.tokenize(p)[1][:351].sum() for p in ("red fox", "redfox"))
     assert with_space == without + 1
@@ -135,7 +135,7 @@ def test_spaces_survive_the_tokenizer(companion: TextCompanion) -> None:
 def spoil(broken: Path) -> Callable[[str], None]:
     def load(match: str) -> None:
         with pytest.raises(ModelFilesError, match=match) as e:
-            TextCompanion.load(broken, device="cpu", dtype=torch.float32)
+            LlamaClipText.load(broken, device="cpu", dtype=torch.float32)
         assert "hf download hunyuanvideo-community/HunyuanVideo --include" in e.value.message
 
     return load
@@ -145,7 +145,7 @@ def test_another_tokenizer_is_refused(broken: Path, spoil: Callable[[str], None]
     tokenizer = full_size.llama_tokenizer()
     tokenizer.add_tokens(["Describe the video"])
     tokenizer.save(str(broken / "tokenizer" / "tokenizer.json"))
-    spoil("cuts the prompt template into 93 ids instead of 95")
+    spoil("splits the template into 93 ids instead of 95")
 
 
 def test_a_tokenizer_that_is_no_tokenizer_is_refused(broken: Path, spoil: Callable[[str], None]) -> None:

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from engine.backends.fake import FAKE_SPEC
 from engine.evaluation.bench import Model, Studio
-from engine.evaluation.figure import Jobs, Outcome, Row, Scale, Shot, Strip, Summary, Table
+from engine.evaluation.figure import Jobs, Outcome, Row, Scale, SheetPicture, Strip, Summary, Table
 from engine.evaluation.report import Report, shown
 from engine.evaluation.results import Store
 from engine.evaluation.runner import Evaluation, Said, _spread, measure
@@ -45,7 +45,9 @@ class Counting:
         if seed == self.stop_at:
             raise KeyboardInterrupt
         self.ran.append(seed)
-        shot = Shot(torch.full((3, 96, 160), 10 * seed, dtype=torch.uint8), f"seed {seed}", seed % 2 == 0)
+        shot = SheetPicture(
+            torch.full((3, 96, 160), 10 * seed, dtype=torch.uint8), f"seed {seed}", seed % 2 == 0
+        )
         return Outcome({"seed": seed, "right": float(seed % 2)}, [Strip(f"seed {seed}", [shot])])
 
     def summarise(self, rows: Mapping[str, Row], studio: Studio) -> Summary:
@@ -62,7 +64,7 @@ def run(
     *,
     again: bool = False,
     figures: Sequence[Counting] = (),
-) -> tuple[int, str]:
+) -> tuple[bool, str]:
     said = io.StringIO()
     studio = Studio(Model("fake", FAKE_SPEC, None, None), None, {})  # type: ignore[arg-type]
     todo = Evaluation(
@@ -70,25 +72,25 @@ def run(
     )
     out.mkdir(exist_ok=True)
     report = Report({"model": "fake"}, ["A warning."])
-    status = measure(todo, report, Console(file=said), Said(), again=again)
-    return status, said.getvalue()
+    finished = measure(todo, report, Console(file=said), Said(), again=again)
+    return finished, said.getvalue()
 
 
 def test_what_is_done_is_not_done_again_and_more_seeds_only_add(tmp_path: Path) -> None:
     figure = Counting()
-    assert run(tmp_path, figure)[0] == 0
-    assert run(tmp_path, figure)[0] == 0
-    assert run(tmp_path, figure, 6)[0] == 0
+    assert run(tmp_path, figure)[0]
+    assert run(tmp_path, figure)[0]
+    assert run(tmp_path, figure, 6)[0]
     assert figure.ran == [0, 1, 2, 3, 4, 5]
-    assert run(tmp_path, figure, 2, again=True)[0] == 0
+    assert run(tmp_path, figure, 2, again=True)[0]
     assert figure.ran[-2:] == [0, 1]
 
 
 def test_rows_of_another_model_are_never_mixed_in(tmp_path: Path) -> None:
     figure = Counting()
     run(tmp_path, figure, 2)
-    status, said = run(tmp_path, figure, 2, {"model": "b"})
-    assert (status, figure.ran) == (0, [0, 1, 0, 1])
+    finished, said = run(tmp_path, figure, 2, {"model": "b"})
+    assert (finished, figure.ran) == (True, [0, 1, 0, 1])
     assert "another model" in said
     newer = Counting(version=2)
     run(tmp_path, newer, 2, {"model": "b"})
@@ -98,14 +100,14 @@ def test_rows_of_another_model_are_never_mixed_in(tmp_path: Path) -> None:
 def test_an_interrupted_evaluation_reports_what_there_is_and_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, _ = run(tmp_path, Counting(stop_at=2))
-    assert status == 130
+    finished, _ = run(tmp_path, Counting(stop_at=2))
+    assert not finished
     found = json.loads((tmp_path / "report.json").read_text())
     assert (found["figures"]["counting"]["done"], found["figures"]["counting"]["of"]) == (2, 4)
     assert "**Incomplete: 2 of 4 parts.**" in (tmp_path / "report.md").read_text()
     assert "goes on from here" in capsys.readouterr().out
     figure = Counting()
-    assert run(tmp_path, figure)[0] == 0
+    assert run(tmp_path, figure)[0]
     assert figure.ran == [2, 3]
     assert "Incomplete" not in (tmp_path / "report.md").read_text()
 
@@ -127,7 +129,7 @@ def test_a_line_that_a_crash_cut_off_is_measured_again(tmp_path: Path) -> None:
     rows = tmp_path / "counting" / "rows.jsonl"
     rows.write_text(rows.read_text()[:-20])
     figure = Counting()
-    assert run(tmp_path, figure, 3)[0] == 0
+    assert run(tmp_path, figure, 3)[0]
     assert figure.ran == [2]
     assert set(Store(tmp_path / "counting", {"model": "a", "figure": "counting 1"}).rows) == {
         "seed-0",
@@ -161,7 +163,9 @@ def test_cells_say_when_there_is_no_interval_or_nothing_at_all() -> None:
 
 
 def test_a_strip_has_words_in_the_colour_of_right_and_wrong() -> None:
-    shots = [Shot(torch.zeros(3, 96, 160, dtype=torch.uint8), "it says", right) for right in (True, False)]
+    shots = [
+        SheetPicture(torch.zeros(3, 96, 160, dtype=torch.uint8), "it says", right) for right in (True, False)
+    ]
     image = strip_image(Strip("A label\nof two lines", shots))
     below = torch.from_numpy(np.asarray(image).copy()[98:].astype(np.int64))
     assert ((below[..., 1] - below[..., 0]) > 60).any()  # green

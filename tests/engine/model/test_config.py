@@ -10,7 +10,7 @@ from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import MemoryConfig, ModelConfig, PackingConfig, build
 from engine.model.signature import ModelSpec, signature
 from engine.model.wander.world_model import WorldModelConfig
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 SPEC = tiny.world_model().spec(name="tiny", fps=16, steps=2, first_steps=3)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from engine.model.dit import MemoryPackDiT
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine.model.dit import MemoryPackDiT
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 C = tiny.DIT
 M, D = C.memory.tokens, C.dim

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from engine.model.config import ModelConfig, PackingConfig
 from engine.model.packing import KERNELS, CleanEmbed, PatchEmbed, Positions, pieces
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 WANDER = ModelConfig(packing=PackingConfig(anchor_kernel="2x"))
 

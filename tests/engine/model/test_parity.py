@@ -16,7 +16,7 @@ from torch import Tensor
 
 from engine.model.config import ModelConfig
 from engine.model.dit import MemoryPackDiT
-from tests.rigs import framepack
+from tests.rigs.models import framepack
 
 BOUND = 1e-5  # largest absolute difference
 FAR = 100 * BOUND  # what a mistake of one index, frame or row costs at least

@@ -13,7 +13,7 @@ from engine.companions.libraries import library
 from engine.model.config import ModelConfig
 from engine.model.packing import Positions
 from engine.model.presets import PRESETS
-from tests.rigs import framepack
+from tests.rigs.models import framepack
 
 
 def full_size(height: int, width: int) -> ModelConfig:

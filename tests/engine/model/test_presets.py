@@ -19,7 +19,8 @@ from engine.model.dit import EXTRA, MemoryPackDiT
 from engine.model.presets import PRESETS, preset
 from export.framepack.checkpoint import tensors_of
 from server import cli
-from tests.rigs import framepack, tiny
+from tests.rigs.engine import tiny
+from tests.rigs.models import framepack
 from tests.rigs.paths import ROOT
 
 BUILT_IN = ROOT / "engine" / "weights" / "wander"

@@ -13,7 +13,7 @@ from engine.model.config import ModelConfig
 from engine.model.packing import Positions
 from engine.model.presets import PRESETS
 from engine.model.rope import grid, pool, rotate
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 ROWS, COLUMNS = tiny.DIT.latent_height // 2, tiny.DIT.latent_width // 2
 

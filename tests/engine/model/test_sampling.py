@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
-from engine.model.sampling import blanks, sample_backwards, sample_segment
-from tests.rigs import tiny
+from engine.model.sampling import sample_segment
+from tests.rigs.engine import tiny
 
 
 def given() -> dict[str, torch.Tensor]:
@@ -31,33 +29,3 @@ def test_steps_are_equal_and_go_from_noise_to_data(steps: int) -> None:
         for k in range(steps):
             x = x + model(x, torch.full((2,), k / steps), d, given()) * d[0]
     assert torch.equal(sampled, x)
-
-
-@pytest.mark.parametrize(
-    ("segments", "expected"),
-    [(1, [0]), (4, [3, 2, 1, 0]), (5, [3, 2, 2, 1, 0]), (8, [3, 2, 2, 2, 2, 2, 1, 0])],
-)
-def test_blanks_before_an_inverted_segment_are_framepacks(segments: int, expected: list[int]) -> None:
-    assert blanks(segments) == expected
-
-
-def test_an_inverted_video_is_made_last_to_first_and_told_in_order() -> None:
-    """Each segment is what one call gives with all that follows it for history, nearest first."""
-    c = replace(tiny.DIT, packing=replace(tiny.DIT.packing, order="f0"))
-    model, conditions = tiny.dit(c), given()
-    noise = torch.randn(3, *tiny.inputs()["x"].shape, generator=torch.Generator().manual_seed(4))
-    video = sample_backwards(model, noise, 2, conditions)
-    w = c.segment
-    assert video.shape == (2, 3 * w, *noise.shape[3:])
-    for number in range(3):
-        follows = video[:, (number + 1) * w :]
-        empty = torch.zeros(2, 19 - follows.shape[1], *noise.shape[3:])
-        alone = {
-            **conditions,
-            "history": torch.cat([follows, empty], 1),
-            "index": torch.full((2,), 1.0 * number),
-        }
-        expected = sample_segment(model, noise[number], 2, alone)
-        torch.testing.assert_close(video[:, number * w : (number + 1) * w], expected)
-    with pytest.raises(ValueError, match="f0"):
-        sample_backwards(tiny.dit(), noise, 2, conditions)

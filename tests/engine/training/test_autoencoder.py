@@ -22,7 +22,7 @@ from engine.training.autoencoder import (
 from engine.training.data.latents import cache_folder
 from engine.training.recipe import Stage
 from engine.training.run import Run
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 
 def clips() -> torch.Tensor:

@@ -85,7 +85,7 @@ def test_scale_and_seed_are_everybodys() -> None:
 def test_no_memory_means_none() -> None:
     """ψ's key bias leaves it a weight of exactly zero, and no gradient: FramePack without SemanticPack."""
     from engine.model.dit import MemoryPackDiT
-    from tests.rigs import tiny
+    from tests.rigs.engine import tiny
 
     bias = PLAN.recipe("f1", Path()).config().memory.key_bias
     from dataclasses import replace
@@ -112,11 +112,11 @@ def test_what_a_variant_starts_from_is_trained_before_it() -> None:
     ("data", "said"),
     [
         ({}, "a plan lists"),
-        (plan(after="c"), "after = 'c' is no variant above it"),
-        (plan(name="a"), "wants a name of its own"),
-        (plan(name="../a"), "wants a name of its own"),
-        (plan(steps=0), "wants steps, or weights that are there"),
-        (plan(weights="w.pt"), "wants steps, or weights that are there"),
+        (plan(after="c"), "after = 'c' is not a variant above it"),
+        (plan(name="a"), "needs a unique name"),
+        (plan(name="../a"), "needs a unique name"),
+        (plan(steps=0), "needs either steps or weights"),
+        (plan(weights="w.pt"), "needs either steps or weights"),
         (plan(speed=3), "unknown key 'speed'"),
         (plan(model={"memory": {"structure": "D"}}), "structure is 'D'"),
         (plan(phase={"forced": 2}), "forced must lie between 0 and 1"),
@@ -142,10 +142,10 @@ def test_one_command_trains_them_in_order_and_knows_what_is_done(
     assert "one/dit.final.pt" in capsys.readouterr().out
     assert cli.main(command) == 0
     assert "GFLOP" not in capsys.readouterr().out  # nothing is trained twice
-    assert cli.main([*command, "--scale", "2"]) == 1
-    assert "one was trained with another dit: take another --run" in capsys.readouterr().err
+    assert cli.main([*command, "--scale", "2"]) == 2
+    assert "one was trained with another dit: use another --run" in capsys.readouterr().err
 
 
 def test_a_run_without_an_autoencoder_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["variants", "--run", str(tmp_path)]) == 1
+    assert cli.main(["variants", "--run", str(tmp_path)]) == 2
     assert "autoencoder.final.pt not found" in capsys.readouterr().err

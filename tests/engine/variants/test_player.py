@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import closing
+from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from engine.backends.pytorch import TorchBackend
+from engine.backends.artifact import open_artifact
+from engine.backends.pytorch import load_model
+from engine.backends.registry import load_backend
 from engine.errors import InvalidInput
 from engine.model.signature import ModelSpec
-from engine.runtime.segment.generator import Generator, Job
-from engine.runtime.segment.noise import CONTEXT, gaussian
-from engine.runtime.state.state import SessionState
+from engine.model.text.encoder import TextConfig
 from engine.script import Entry
 from engine.training.data.backwards import BLOCK
 from engine.types import Action, Prompt
 from engine.variants import player
-from engine.variants.player import Noise, Settings, actions, forwards, in_blocks, model_of
+from engine.variants.played import played
+from engine.variants.player import Settings, actions, in_blocks, model_of
 from engine.world.attributes import ACTIONS
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 SETTINGS = Settings(steps=2, first_steps=3, context_noise=0.1)
 SEED = 5
+WIDE = replace(tiny.DIT, slots=TextConfig().slots)  # reads the built-in model's text encoder
 
 
 def spec() -> ModelSpec:
@@ -34,44 +37,19 @@ def spec() -> ModelSpec:
     )
 
 
-class SessionNoise(Noise):
-    """The noise of a session, so that both can be compared number by number."""
-
-    def __init__(self, seed: int, dit: object) -> None:
-        self.seed, self.index = seed, 0
-
-    def of(self, shape: object) -> Tensor:
-        made = torch.from_numpy(gaussian(self.seed, 0, self.index, tuple(shape)[1:]))[None]  # type: ignore[arg-type]
-        self.index += 1
-        return made
-
-    def on(self, history: Tensor, level: float) -> dict[str, Tensor]:
-        noise = torch.from_numpy(gaussian(self.seed, 0, self.index, tuple(history.shape[1:]), CONTEXT))
-        inside = history.flatten(2).any(-1)[..., None, None, None]
-        mixed = torch.where(inside, history + level * (noise - history), history)
-        return {"history": mixed, "sigma": torch.full((1,), level)}
-
-
-def test_it_makes_what_a_session_makes(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, own = tiny.world_model(), spec()
-    ids, mask = np.array([[1, 2, 3, 0, 0, 0]]), np.array([[1, 1, 1, 0, 0, 0]], np.float32)
-    roles = model.roles(own)
-    device = torch.device("cpu")
-    backend = TorchBackend("torch", own, roles, lambda _: (ids[0], mask[0]), device)
-    generator, state = Generator(backend), SessionState.zeros(own)
-    generator.conditioner.start_scene(state, "a red fox", seed=SEED, scene=0)
-    keys = [2, 2, 0, 1]
-    wanted = []
-    for key in keys:
-        latents = generator.denoise([Job(state, key)])
-        wanted.append(latents[0])
-        generator.finish([Job(state, key)], latents)
-    with torch.no_grad():
-        said = roles["encode_text"].read(torch.from_numpy(ids), torch.from_numpy(mask))  # type: ignore[operator]
-    monkeypatch.setattr(player, "Noise", SessionNoise)
-    made = list(itertools.islice(forwards(model.dit, said, SEED, iter(keys), SETTINGS), len(keys)))
-    for a, b in zip(made, wanted, strict=True):
-        np.testing.assert_allclose(a.numpy(), b, atol=2e-5)
+def test_a_variant_plays_as_the_served_model_does() -> None:
+    """The built-in model's own networks, as if they had just been trained: the same video, bit for bit."""
+    artifact = open_artifact(None)
+    network, s = load_model(artifact), artifact.spec
+    settings = Settings(s.steps, s.first_steps, s.context_noise)
+    variant = model_of("variant", network.dit, network.autoencoder, settings)
+    with closing(load_backend("reference")) as backend:
+        served = played("wander", backend, network.autoencoder)
+        script = [Entry(0.6, Action("right"))]
+        videos = [
+            model.video("a red fox in a forest", SEED, 2, script, steps=1) for model in (variant, served)
+        ]
+    assert torch.equal(*videos)
 
 
 def said() -> Tensor:
@@ -99,16 +77,13 @@ def test_f0_makes_two_seconds_at_a_time_last_segment_first(monkeypatch: pytest.M
 
 
 def test_videos_do_not_depend_on_what_else_was_played_and_have_their_pictures_in_order() -> None:
-    model, said_ = tiny.world_model(), said()
-    plays = [
-        model_of(n, model.dit, model.autoencoder, lambda _: said_, spec(), SETTINGS, backwards=b)
-        for n, b in (("f1", False), ("f0", True))
-    ]
-    for one in plays:
-        first = one.video("", SEED, 3)
+    model = tiny.world_model()
+    for backwards in (False, True):
+        one = model_of("x", tiny.dit(WIDE), model.autoencoder, SETTINGS, backwards=backwards)
+        first = one.video("a fox", SEED, 3)
         assert first.shape == (3 * one.spec.frames_per_segment, 3, 48, 80)
-        assert torch.equal(one.video("", SEED, 2), first[: 2 * one.spec.frames_per_segment])
-        assert not torch.equal(one.video("", SEED + 1, 3), first)
+        assert torch.equal(one.video("a fox", SEED, 2), first[: 2 * one.spec.frames_per_segment])
+        assert not torch.equal(one.video("a fox", SEED + 1, 3), first)
 
 
 def test_keys_count_from_the_nearest_boundary_and_prompts_cannot_change() -> None:

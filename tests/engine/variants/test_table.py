@@ -9,7 +9,7 @@ import pytest
 
 from engine.evaluation.figure import Row
 from engine.variants.markdown import text
-from engine.variants.table import Found, cells, claims, difference, paper, ratings, recall, to_json
+from engine.variants.table import MeasuredVariant, cells, claims, difference, paper, ratings, recall, to_json
 
 NAMES = ("all named", "right sign", "dynamic", "smoothness", "background", "subject", "sharpness", "distance")
 
@@ -21,10 +21,10 @@ def walk(seed: int, *, change: float = 0.1, **figures: float) -> Row:
     return {"seed": seed, "whole": whole, "ends": [whole, later], "features": one, "reference": one}
 
 
-def variant(name: str, better: float = 0.0, *, seeds: int = 6, **rest: Any) -> Found:
+def variant(name: str, better: float = 0.0, *, seeds: int = 6, **rest: Any) -> MeasuredVariant:
     """Every seed has its own level; `better` is the same for all of them."""
     walks = [walk(s, subject=0.1 * s + better, distance=1.0 - better) for s in range(seeds)]
-    return Found(name, name.upper(), walks, **rest)
+    return MeasuredVariant(name, name.upper(), walks, **rest)
 
 
 def test_differences_are_taken_seed_by_seed() -> None:
@@ -42,7 +42,7 @@ def test_differences_are_taken_seed_by_seed() -> None:
 
 
 def test_what_was_not_measured_is_no_value() -> None:
-    one = Found("a", "A", [walk(0, dynamic=1.0), walk(1)])
+    one = MeasuredVariant("a", "A", [walk(0, dynamic=1.0), walk(1)])
     one.walks[0]["whole"]["right sign"] = None
     assert cells(one)["right sign"].n == 1  # type: ignore[union-attr]
     assert cells(one)["recall"] is None
@@ -97,9 +97,9 @@ def test_the_report_has_every_variant_beside_its_rows_of_the_paper() -> None:
     told = text([own, f1], {"budget": "little"})
     assert "| paper: MemoryPack | 55.31 | 51.13 |" in told
     assert "| here: M |" in told
-    assert "| M | F1 | 0" in told  # less its control
+    assert "| M | F1 | 0" in told  # minus its control
     assert "10 [10, 10]" in told  # what ψ is worth, in per cent
-    assert "Table 2: MemoryPack less F1, trained on their data" in told
+    assert "Table 2: MemoryPack minus F1, trained on their data" in told
     plain = json.loads(json.dumps(to_json([own, f1], {}), allow_nan=False))
     assert plain["variants"]["m"]["figures"]["subject"]["n"] == 6
     assert plain["variants"]["m"]["trained"] == {"steps": 9}

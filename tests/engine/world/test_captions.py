@@ -21,14 +21,14 @@ DIRECTIONS = {"left": ACTIONS.index("left"), "right": ACTIONS.index("right")}
 def forms() -> Iterator[tuple[str, Meaning, bool]]:
     """(phrase, meaning, whether it is reserved) for everything in the vocabulary."""
 
-    def each(choices: words.Words, meaning: Meaning) -> Iterator[tuple[str, Meaning, bool]]:
+    def each(choices: words.SplitWords, meaning: Meaning) -> Iterator[tuple[str, Meaning, bool]]:
         for held, phrases in ((False, choices.train), (True, choices.held)):
             for phrase in phrases:
                 told = phrase.split("|")[-1].split("/")
                 for form in (*told, verbs.base(told[0])) if len(told) == 2 else told:
                     yield form, meaning, held
 
-    lists: dict[str, tuple[tuple[words.Words, ...], ...]] = {
+    lists: dict[str, tuple[tuple[words.SplitWords, ...], ...]] = {
         "place": tuple(tuple(place) for place in words.PLACES),
         "time": tuple(tuple(time) for time in words.TIMES),
         "weather": tuple(tuple(weather) for weather in words.WEATHERS),
@@ -80,7 +80,7 @@ def test_no_phrase_has_two_meanings() -> None:
 
 
 def test_vocabulary_is_rich_enough() -> None:
-    def size(*kinds: words.Words) -> int:
+    def size(*kinds: words.SplitWords) -> int:
         return len({form for kind in kinds for form in (*kind.train, *kind.held)})
 
     assert min(size(*place) for place in words.PLACES) >= 12

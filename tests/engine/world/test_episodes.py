@@ -8,6 +8,7 @@ from torch import Tensor
 
 from engine.world.attributes import ACTIONS, FIELDS, VALUES
 from engine.world.episodes import CHANGE_FRAMES, Episodes, from_script, sample_episodes
+from tests.rigs.engine.episodes import rows
 
 IDLE, LEFT, RIGHT, JUMP = range(len(ACTIONS))
 
@@ -106,7 +107,7 @@ def test_all_values_and_actions_occur() -> None:
 
 def test_window_and_select_cut_everything_alike() -> None:
     episodes = sample_episodes(5, 12, torch.Generator().manual_seed(6))
-    part = episodes.window(4, 9).select(torch.tensor([1, 3]))
+    part = rows(episodes.window(4, 9), torch.tensor([1, 3]))
     assert (part.batch, part.latents) == (2, 5)
     assert torch.equal(part.camera, episodes.camera[[1, 3], 16:36])
     assert torch.equal(part.weights["time"], episodes.weights["time"][[1, 3], 16:36])

@@ -14,6 +14,7 @@ from engine.world.drawing.light import light
 from engine.world.drawing.places import BACKDROPS
 from engine.world.drawing.render import labels, render
 from engine.world.episodes import Episodes, from_script, sample_episodes
+from tests.rigs.engine.episodes import rows
 
 IDLE, LEFT, RIGHT, JUMP = range(len(ACTIONS))
 
@@ -51,7 +52,7 @@ def test_pictures_depend_on_nothing_but_the_episode() -> None:
     episodes = sample_episodes(4, 6, torch.Generator().manual_seed(1), changes=12)
     whole = render(episodes)
     assert close(render(episodes, chunk=7), whole)
-    assert close(render(episodes.select(torch.tensor([2])), 5, 11)[0], whole[2, 5:11])
+    assert close(render(rows(episodes, torch.tensor([2])), 5, 11)[0], whole[2, 5:11])
     assert close(render(episodes.window(2, 5)), whole[:, 8:20])
 
 

@@ -12,8 +12,9 @@ from aiortc import RTCDataChannel, RTCPeerConnection
 
 from engine.types import Action, Pause, Prompt, Receipt
 from server.control.datachannel import BUFFER_BYTES, BURST, Channel, DataChannelControl
-from tests.rigs.control_fakes import FakeSteering, segment_stats, session_info, until
-from tests.rigs.fakes import ManualClock
+from tests.rigs.control.gateway import FakeSteering, segment_stats, session_info
+from tests.rigs.engine.fakes import ManualClock
+from tests.rigs.waiting import until
 
 
 class FakeChannel:

@@ -31,8 +31,9 @@ from server.control.mqtt.publisher import status_message
 from server.control.protocol import error_json, event_json, receipt_json
 from server.gateway.session import REMEMBERED_ANSWERS
 from server.http import services
-from server.http.session_routes import from_query
-from tests.rigs.control_fakes import segment_stats, session_info
+from server.http.routes.sessions import from_query
+from server.webrtc.viewer import LINK_FIELDS
+from tests.rigs.control.gateway import segment_stats, session_info
 from tests.rigs.paths import ROOT
 
 TOPICS = topics.Topics()
@@ -115,6 +116,7 @@ def test_receipts_and_events_have_exactly_these_fields() -> None:
         "pong": {"type", "id"},
         "clock": {"type", "rtp_offset", "clock_rate"},
         "error": set(error_json("c", "t")),
+        "link": {"type", *LINK_FIELDS},
         "status": set(json.loads(status_message("n", "online"))),
     }
     for message in examples("outgoing"):
@@ -137,7 +139,7 @@ def test_every_code_of_an_error_is_explained() -> None:
     kinds, codes = [PsistreamError], set()
     while kinds:
         kind = kinds.pop()
-        kinds += kind.__subclasses__()
+        kinds += [each for each in kind.__subclasses__() if not each.__module__.startswith("benchmarks")]
         codes.add(kind.code)
     sources = Path(topics.__file__).parent.glob("*.py")
     codes |= {

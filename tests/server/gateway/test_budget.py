@@ -10,8 +10,8 @@ from server.config import ServerConfig
 from server.gateway.budget import MAX_NAMES, Budgets, OverBudget, device_s
 from server.http.auth import client_name
 from server.worker.messages import SegmentStats, SetViewers, Stalled
-from tests.rigs.fakes import ManualClock
-from tests.rigs.server_rig import FakeWorker, config, gateway, join, live, until
+from tests.rigs.engine.fakes import ManualClock
+from tests.rigs.server.server_rig import FakeWorker, config, gateway, join, live, until
 
 
 def test_a_client_has_a_share_of_sessions_and_gets_a_place_back() -> None:

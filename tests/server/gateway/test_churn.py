@@ -15,7 +15,7 @@ import pytest
 from engine.types import OpenSession
 from server.webrtc.adapter.addresses import ice_connection
 from server.worker.messages import CloseSession, Command
-from tests.rigs.server_rig import SDP, FakeWorker, Live, Watcher, config, live, until, watcher
+from tests.rigs.server.server_rig import SDP, FakeWorker, Live, Watcher, config, live, until, watcher
 
 pytestmark = pytest.mark.usefixtures("impatient")
 

@@ -18,47 +18,22 @@ from engine.types import (
     SessionInfo,
     Stall,
 )
-from server.gateway.gateway import Gateway
 from server.worker.base import Applied
-from server.worker.messages import Command, Exported, ExportSession, Hung, SetViewers, SubmitControl
-from tests.rigs.fakes import ManualClock
-from tests.rigs.server_rig import (
-    FakeWorker,
+from server.worker.messages import SetViewers
+from tests.rigs.engine.fakes import ManualClock
+from tests.rigs.server.server_rig import (
     applied,
     gateway,
     join,
-    live,
     opened,
     packet,
     recorded,
     stats,
     until,
 )
-
-
-@pytest.fixture
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.005)
-
+from tests.server.gateway.replacement import replaced, told
 
 PAUSE = Control("c1", Pause())
-
-
-def told(worker: FakeWorker, session: str = "main") -> list[Command]:
-    """What a worker was told about a session, snapshots aside."""
-    return [
-        c
-        for c in worker.commands
-        if getattr(c, "session", None) == session and not isinstance(c, ExportSession)
-    ]
-
-
-async def replaced(gate: Gateway, workers: list[FakeWorker], number: int = 2) -> FakeWorker:
-    await until(lambda: len(workers) == number and gate.ready, "replacement")
-    return workers[-1]
-
-
-# ---- a worker dies ----
 
 
 @pytest.mark.usefixtures("often")
@@ -192,138 +167,3 @@ async def test_what_an_old_worker_still_says_is_not_heard() -> None:
         workers[0].die()
         assert heard == []
         assert gate.ready is not None
-
-
-async def test_a_session_that_keeps_killing_workers_does_not_go_on_for_ever() -> None:
-    async with gateway() as (gate, workers, heard):
-        mine = await gate.open("poison")
-        for number in (2, 3, 4):
-            workers[-1].die()
-            await replaced(gate, workers, number)
-        await until(lambda: mine.closed.is_set(), "end of the culprit")
-        assert SessionClosed(mine.id, "worker_lost", "") in [
-            replace(e, message="") for e in heard if isinstance(e, SessionClosed)
-        ]
-        await until(lambda: gate.session_ids() == ["main"], "a fresh shared session")
-
-
-async def test_who_slept_is_no_suspect_however_often_workers_die() -> None:
-    clock = ManualClock()
-    async with gateway(clock) as (gate, workers, heard):
-        asleep, paused, watched = gate.session("main"), await gate.open("b"), await gate.open("c")
-        for session in (paused, watched):
-            join(session.fanout)
-        workers[0].tell(replace(paused.info, paused=True))
-        clock.advance(10.0)  # the worker's grace for who is not watched
-        for number in (2, 3, 4):
-            assert gate.session_ids() == ["main", paused.id, watched.id]
-            workers[-1].die()
-            await replaced(gate, workers, number)
-            clock.advance(1.0)
-        await until(watched.closed.is_set, "end of the one that was generated each time")
-        assert gate.session_ids() == ["main", paused.id]
-        assert gate.session("main") is asleep
-        assert [e.session for e in heard if isinstance(e, SessionClosed)] == [watched.id]
-
-
-async def test_a_session_that_the_next_worker_refuses_ends_with_why() -> None:
-    async with gateway() as (gate, workers, heard):
-        mine = await gate.open("mine")
-        wrong = SessionClosed(mine.id, "invalid", "snapshot: it is of another model")
-        workers[0].successor = lambda c: wrong if c.session == mine.id else opened(c)
-        workers[0].die()
-        await until(lambda: wrong in heard, "end")
-        assert "main" in gate.session_ids()
-
-
-@pytest.mark.usefixtures("often")
-async def test_what_a_worker_has_no_ear_for_at_first_waits_whole() -> None:
-    """Hundreds of sessions come at once, with all that they were told since."""
-    async with gateway() as (gate, workers, _):
-        mine = await gate.open("mine")
-        gate.submit(mine.id, PAUSE)
-        workers[0].deaf = True
-        workers[0].die()
-        second = await replaced(gate, workers)
-        assert told(second) == []
-        second.deaf = False
-        await until(lambda: not mine.away, "another try")
-        assert told(second, mine.id) == [
-            OpenSession(mine.id, "mine", mine.info.seed),
-            SetViewers(mine.id, {}),
-            SubmitControl(mine.id, PAUSE),
-        ]
-
-
-async def test_a_worker_without_room_for_main_is_no_worker_that_failed() -> None:
-    async with gateway() as (gate, workers, _):
-        mine = await gate.open("mine")
-        workers[0].tell(SessionClosed("main", "backend", "it failed"))
-        workers[0].successor = lambda c: (
-            SessionClosed("main", "full", "no room") if c.session == "main" else opened(c)
-        )
-        workers[0].die()
-        await replaced(gate, workers)
-        await until(lambda: not gate.supervisor.restarting, "end of the restart")
-        assert gate.session_ids() == [mine.id]
-        assert gate.fault is None
-        assert len(workers) == 2
-
-
-# ---- a worker hangs ----
-
-
-async def test_a_device_that_hangs_is_told_at_once_and_forgiven_when_it_comes_back() -> None:
-    workers: list[FakeWorker] = []
-    async with live(make_worker=lambda on_event: FakeWorker(on_event, workers)) as server:
-        workers[0].tell(Hung(1.2))
-        workers[0].tell(Hung(2.2))
-        ready = await server.http.get("/readyz")
-        assert (ready.status_code, ready.json()["ready"]) == (503, False)
-        assert "has not returned" in ready.json()["reasons"][0]
-        assert await server.figure("psistream_hangs_total") == 1
-        refused = await server.http.post("/v1/sessions", json={"prompt": "a dog"})
-        assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
-        workers[0].tell(Hung(None))
-        assert (await server.http.get("/readyz")).status_code == 200
-
-
-@pytest.mark.usefixtures("often")
-async def test_a_device_that_hangs_for_good_is_replaced() -> None:
-    clock = ManualClock()
-    async with gateway(clock, hang_limit_s=30.0) as (gate, workers, _):
-        workers[0].tell(Hung(1.0))
-        clock.advance(30.0)
-        second = await replaced(gate, workers)
-        assert workers[0].closed
-        assert told(second)[0] == OpenSession("main", "a red cat", 7)
-        assert gate.fault is None
-
-
-@pytest.mark.usefixtures("often")
-async def test_a_worker_that_does_nothing_while_somebody_watches_is_replaced() -> None:
-    clock = ManualClock()
-    async with gateway(clock, hang_limit_s=30.0) as (gate, workers, _):
-        clock.advance(1000.0)  # nobody watches: no news is no sign of anything, as long as it lives
-        join(gate.session("main").fanout)
-        clock.advance(29.0)
-        workers[0].tell(packet(1))
-        assert gate.overdue() == ["main"]
-        clock.advance(29.0)
-        assert len(workers) == 1
-        clock.advance(2.0)
-        await replaced(gate, workers)
-
-
-@pytest.mark.usefixtures("often")
-async def test_a_worker_that_cannot_make_a_snapshot_is_asked_again_later() -> None:
-    async with gateway(snapshot_every_s=0.001) as (gate, workers, _):
-        workers[0].export_answer = lambda c: Exported(c.session, c.request, None, "backend", "no")
-        workers[0].tell(stats())
-        asked = [c for c in workers[0].commands if isinstance(c, ExportSession)]
-        await until(lambda: not gate.session("main").recovery.changed, "question")
-        workers[0].tell(stats(segment=2))
-        await until(
-            lambda: sum(isinstance(c, ExportSession) for c in workers[0].commands) >= len(asked) + 2,
-            "another question",
-        )

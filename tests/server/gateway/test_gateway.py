@@ -14,8 +14,8 @@ from server.gateway.supervisor import restart_delay_s
 from server.metrics import Metrics
 from server.worker.base import Applied, Event
 from server.worker.messages import Command, SegmentStats, Stalled, WorkerReady
-from tests.rigs.fakes import ManualClock
-from tests.rigs.server_rig import FakeWorker, applied, config, gateway, join, until
+from tests.rigs.engine.fakes import ManualClock
+from tests.rigs.server.server_rig import FakeWorker, applied, config, gateway, join, until
 
 PAUSE = Control("c1", Pause())
 

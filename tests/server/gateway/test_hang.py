@@ -10,8 +10,8 @@ import pytest
 from engine.types import OpenSession, SessionInfo, Stall
 from server.gateway.gateway import Gateway
 from server.worker.messages import Hung, Stalled
-from tests.rigs.fakes import ManualClock
-from tests.rigs.server_rig import gateway, join, opened, stats, until
+from tests.rigs.engine.fakes import ManualClock
+from tests.rigs.server.server_rig import gateway, join, opened, stats, until
 
 
 @pytest.fixture(autouse=True)

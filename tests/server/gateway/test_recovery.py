@@ -14,7 +14,7 @@ from engine.types import (
 )
 from server.gateway.numbering import Numbering
 from server.gateway.recovery import RecoveryRecord
-from tests.rigs.server_rig import opened, packet, stats
+from tests.rigs.server.server_rig import opened, packet, stats
 
 
 def kept(*bodies: ControlBody) -> RecoveryRecord:

@@ -7,7 +7,7 @@ import pytest
 
 from engine.types import Action, Control, ControlBody, Image, Pause, Prompt, Reset
 from server.gateway.session import REMEMBERED_ANSWERS, digest
-from tests.rigs.server_rig import applied, config, gateway, live
+from tests.rigs.server.server_rig import applied, config, gateway, live
 
 PIXELS = np.zeros((3, 2, 2), np.uint8)
 

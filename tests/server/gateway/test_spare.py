@@ -10,7 +10,7 @@ import pytest
 from engine.errors import ModelFilesError
 from server.worker.messages import WorkerReady
 from server.worker.process import ProcessWorker
-from tests.rigs.server_rig import FakeWorker, config, gateway, live, stats, until, watching
+from tests.rigs.server.server_rig import FakeWorker, config, gateway, live, stats, until, watching
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,9 @@ from pathlib import Path
 import aiomqtt
 import pytest
 
-from tests.rigs.control_fakes import Mosquitto, need_mosquitto, onlooker
-from tests.rigs.server_rig import SDP, config, live, until, watcher
+from tests.rigs.control.mosquitto import Mosquitto, need_mosquitto
+from tests.rigs.control.onlooker import onlooker
+from tests.rigs.server.server_rig import SDP, config, live, until, watcher
 
 GOODBYE = {"type": "closed", "session": "main", "code": "closed", "message": "the server is stopping"}
 

@@ -13,7 +13,7 @@ from server.config import WorkerConfig
 from server.control.datachannel import DataChannelControl
 from server.control.mqtt.message import read_command
 from server.control.mqtt.topics import Topics
-from tests.rigs.server_rig import config, live, until
+from tests.rigs.server.server_rig import config, live, until
 from tests.server.control.test_datachannel import FakeChannel
 
 ACTIONS = ["rest", "swim", "dive"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.config import RuntimeConfig
-from tests.rigs.server_rig import config, live, until, watching
+from tests.rigs.server.server_rig import config, live, until, watching
 
 
 async def test_one_more_than_the_device_can_serve_is_refused_and_the_others_notice_nothing(

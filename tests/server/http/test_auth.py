@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.http.auth import Access, bearer
-from tests.rigs.server_rig import Live, config, live
+from tests.rigs.server.server_rig import Live, config, live
 
 PAUSE = {"type": "pause"}
 

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from server.http.connections import ConnectionLimits
-from tests.rigs.server_rig import until
-from tests.rigs.tcp_rig import Port, get, serving
+from tests.rigs.server.server_rig import until
+from tests.rigs.server.tcp_rig import Port, get, serving
 
 PATIENT = ConnectionLimits(most=8, reserve=2, headers_s=60, body_s=60, unread_s=60)
 UPLOAD = "POST /v1/sessions/main/controls HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{"

@@ -10,9 +10,9 @@ import pytest
 from server.http.connections import ConnectionLimits
 from server.logs import FULL, PERIOD_S, FloodFilter
 from server.ratelimit import MAX_NAMES, Door, Shares
-from tests.rigs.fakes import ManualClock
-from tests.rigs.server_rig import Live, config, live, until
-from tests.rigs.tcp_rig import get, serving
+from tests.rigs.engine.fakes import ManualClock
+from tests.rigs.server.server_rig import Live, config, live, until
+from tests.rigs.server.tcp_rig import get, serving
 
 EXPOSED = config(host="0.0.0.0", api_key="let-me-in", controls_per_s=2.0)
 

@@ -15,7 +15,7 @@ from engine.errors import InvalidInput
 from engine.images import check_size, size_of
 from server.http.pictures import Pictures
 from server.http.problems import Busy
-from tests.rigs.server_rig import live
+from tests.rigs.server.server_rig import live
 
 BOMB = base64.b64decode("UklGRh4AAABXRUJQVlA4TBEAAAAvP9/nAwfQsSY0of+BiOh/AAA=")  # 8000x4000 in 38 bytes
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from server.webrtc import sdp
-from server.webrtc.answer import Source, extensions, outer_answer
+from server.webrtc.answer import MediaSource, extensions, outer_answer
 from server.webrtc.offer import Offer
-from server.webrtc.sdp import Part
+from server.webrtc.sdp import MediaSection
 from tests.server.webrtc.test_offer import ALONE, DATA, HEAD, MEDIA, TRANSPORT, VIDEO, read
 
 OURS = "a=ice-ufrag:ours"
@@ -34,9 +34,9 @@ AUDIO = [
 ]
 
 
-def answer(offer: Offer) -> tuple[list[str], list[Part]]:
+def answer(offer: Offer) -> tuple[list[str], list[MediaSection]]:
     """The session's lines and the parts."""
-    text = outer_answer(offer, offer.pick(None), sdp.text(INNER), Source(1, 2, "stream video", "name"))
+    text = outer_answer(offer, offer.pick(None), sdp.text(INNER), MediaSource(1, 2, "stream video", "name"))
     described = sdp.parse(text)
     return list(described.session), list(described.parts)
 

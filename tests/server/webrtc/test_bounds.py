@@ -13,9 +13,9 @@ from server.webrtc.bounds import LOOP_BURST_S, LOOP_SHARE, MAX_CANDIDATES, MAX_G
 from server.webrtc.fanout import Fanout
 from server.webrtc.shares import OverShare, check_shares
 from server.webrtc.viewer import Seat, Viewer
-from tests.rigs.control_fakes import FakeSteering
-from tests.rigs.fakes import ManualClock
-from tests.rigs.server_rig import SDP, Live, Watcher, config, live, until, watcher, watching
+from tests.rigs.control.gateway import FakeSteering
+from tests.rigs.engine.fakes import ManualClock
+from tests.rigs.server.server_rig import SDP, Live, Watcher, config, live, until, watcher, watching
 
 
 def viewer_of(server: Live, watcher: Watcher) -> Viewer:
@@ -119,7 +119,7 @@ async def test_candidates_have_a_total_and_a_rate() -> None:
 
 def seat(session: str = "s", token: str = "t", client: str = "9.9.9.9") -> Seat:
     fanout = Fanout(lambda viewers: None, lambda codec: None)
-    return Seat(session, fanout, FakeSteering(), lambda frame: None, False, [700_000], token, client)
+    return Seat(session, fanout, FakeSteering(), lambda frame: None, False, token, client)
 
 
 def test_no_token_session_or_address_takes_all_places() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from server.webrtc.fanout import AT_ONCE, Fanout, Subscription
 from server.webrtc.packetize import Payloads
-from tests.rigs.server_rig import packet
+from tests.rigs.server.server_rig import packet
 
 
 class Hall:

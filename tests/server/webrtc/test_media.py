@@ -13,8 +13,8 @@ from server.webrtc.codecs import Sendable
 from server.webrtc.fanout import Fanout
 from server.webrtc.media import MediaStream
 from server.webrtc.rtp import Extensions
-from tests.rigs.fakes import ManualClock
-from tests.rigs.server_rig import packet
+from tests.rigs.engine.fakes import ManualClock
+from tests.rigs.server.server_rig import packet
 
 RATES = [rung.bitrate_bps for rung in ladder(900_000, 320, 192, 16)]
 VP8 = Sendable("vp8", "96", "97", "VP8/90000", "", ())

@@ -14,7 +14,7 @@ import pytest
 from server.ladder import ladder
 from server.webrtc.link import Link
 from server.webrtc.rate import RateControl
-from server.webrtc.rtcp import Heard, Report
+from server.webrtc.rtcp import Heard, ReceiverReport
 
 RATES = [rung.bitrate_bps for rung in ladder(900_000, 320, 192, 16)]
 FPS = 16
@@ -99,7 +99,7 @@ class Road:
         if not ready:
             return
         rtt_s = 2 * self.delay_s + max(0.0, self.free_s - self.now_s)
-        heard = Heard(reports=[Report(self._lost / max(1, self._sent), 0, 0, 0.0)])
+        heard = Heard(reports=[ReceiverReport(self._lost / max(1, self._sent), 0, 0, 0.0)])
         if self.precise:
             heard.arrivals = [(number, None if at_s is None else at_s + 1000) for _, number, at_s in ready]
         self._lost = self._sent = 0
@@ -184,7 +184,7 @@ def test_an_outage_of_the_feedback_is_no_reason_to_change() -> None:
 def test_a_remb_below_the_rate_is_obeyed_where_there_is_nothing_better() -> None:
     link, control = Link(), RateControl(RATES)
     for second in range(3):
-        link.heard(Heard(reports=[Report(0.0, 0, 0, 0.0)], remb_bps=500_000), 0.05, second)
+        link.heard(Heard(reports=[ReceiverReport(0.0, 0, 0, 0.0)], remb_bps=500_000), 0.05, second)
         link.sized(56_000, second)
         control.update(link, 900_000, second)
     assert (control.rung, control.why) == (1, "remb")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from typing import Any
 
 import pytest
 from aiortc.rtp import (
@@ -39,7 +40,7 @@ def test_a_report_on_our_stream_is_read_and_others_are_not() -> None:
 
     data = bytes(RtcpRrPacket(ssrc=9, reports=[info(4, 255), info(SSRC, 64)]))
     (report,) = rtcp.read(data, SSRC).reports
-    assert report == rtcp.Report(lost=0.25, jitter=90, last_report=5, delay_s=0.5)
+    assert report == rtcp.ReceiverReport(lost=0.25, jitter=90, last_report=5, delay_s=0.5)
 
 
 def test_lost_packets_are_read_across_the_wrap() -> None:
@@ -66,21 +67,23 @@ def test_a_remb_is_read() -> None:
 
 def test_arrivals_are_read_from_run_lengths() -> None:
     data = twcc(65535, [0x2000 | 3], bytes([4, 8, 12]), 3)
-    assert rtcp.read(data, SSRC).arrivals == [
+    expected: list[Any] = [
         (65535, pytest.approx(0.128 + 0.001)),
         (0, pytest.approx(0.128 + 0.003)),
         (1, pytest.approx(0.128 + 0.006)),
     ]
+    assert rtcp.read(data, SSRC).arrivals == expected
 
 
 def test_arrivals_are_read_from_symbols_with_losses_and_late_packets() -> None:
     two_bits = 0xC000 | 1 << 12 | 0 << 10 | 2 << 8
     data = twcc(7, [two_bits], bytes([4]) + struct.pack("!h", -8), 3)
-    assert rtcp.read(data, SSRC).arrivals == [
+    expected: list[Any] = [
         (7, pytest.approx(0.129)),
         (8, None),
         (9, pytest.approx(0.127)),
     ]
+    assert rtcp.read(data, SSRC).arrivals == expected
     one_bit = 0x8000 | 1 << 13 | 1 << 11
     data = twcc(7, [one_bit], bytes([4, 4]), 3)
     assert [at is not None for _, at in rtcp.read(data, SSRC).arrivals] == [True, False, True]

@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import aiomqtt
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from server.config import WorkerConfig
-from server.worker.process import ProcessWorker
-from tests.rigs.server_rig import Live, Watcher, config, live, recorded, until, watching
+from tests.rigs.server.server_rig import config, live, recorded, until, watching
+from tests.server.webrtc.watching import colour, connected, shows
 
 PROCESS = config(placement="process")
-
-
-def colour(picture: npt.NDArray[np.uint8]) -> str:
-    """Which of red, green and blue the sky has most of; the fake paints it in the prompt's colour."""
-    return ("red", "green", "blue")[int(picture[20:60].mean((0, 1)).argmax())]
-
-
-async def shows(viewer: Watcher, wanted: str, frames: int = 60) -> int:
-    """Watch until the picture has this colour; how many frames that took."""
-    for count in range(frames):
-        if colour(await viewer.picture()) == wanted:
-            return count
-    raise AssertionError(f"{frames} frames and none was {wanted}")
 
 
 def steady(times: list[int]) -> bool:
@@ -62,11 +45,6 @@ async def test_a_slow_device_plays_evenly_in_slow_motion_and_says_so(tmp_path: P
     slowest, fastest = (90_000 / 16 / f(x["rate"] for x in figures) for f in (min, max))
     middle = steps[len(steps) // 6 : -len(steps) // 6]  # a busy machine may be late here and there
     assert fastest * 0.95 <= middle[0] <= middle[-1] <= slowest * 1.05, (steps, figures)
-
-
-async def connected(viewer: Watcher) -> None:
-    """Its data channel is open."""
-    await until(lambda: viewer.heard("session"), "session message")
 
 
 @pytest.mark.parametrize("settings", [config(), PROCESS], ids=["threads", "process"])
@@ -220,65 +198,6 @@ async def test_a_paused_session_shows_its_picture_to_who_comes_late() -> None:
         await asyncio.sleep(0.7)  # what was queued has played
         async with watching(server) as late:
             assert colour(await late.picture()) == "red"
-
-
-async def kill_worker(server: Live) -> None:
-    worker = server.services.gateway.supervisor.worker
-    assert isinstance(worker, ProcessWorker)
-    assert worker.pid is not None
-    os.kill(worker.pid, signal.SIGKILL)
-
-
-async def test_a_worker_is_killed_and_the_video_goes_on_in_the_same_page(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.1)
-    async with live(replace(PROCESS, snapshot_every_s=0.1)) as server, watching(server) as viewer:
-        gate = server.services.gateway
-        session = gate.session("main")
-        sent = recorded(session.fanout)
-        await connected(viewer)
-        viewer.send({"type": "prompt", "id": "p", "text": "a blue lake"})
-        await shows(viewer, "blue", 200)
-        await until(lambda: len(session.recovery) == 0, "snapshot that shows the prompt")
-        shown = viewer.heard("segment")[-1]["segment"]
-        await kill_worker(server)
-        await until(lambda: session.away, "loss")
-        assert (await server.http.get("/readyz")).status_code == 503
-        assert (await server.http.get("/livez")).status_code == 200
-        viewer.send({"type": "action", "id": "left", "action": "left"})  # nobody has to wait with it
-        count = len(viewer.heard("segment"))
-        await until(lambda: len(viewer.heard("segment")) > count, "picture of the next worker", 60.0)
-        assert viewer.heard("segment")[count]["segment"] > shown
-        assert gate.info("main").prompt == "a blue lake"
-        await until(lambda: viewer.heard("receipt", id="left", status="applied"), "effect of the action")
-        viewer.send({"type": "prompt", "id": "q", "text": "a green hill"})
-        await shows(viewer, "green", 400)
-        assert all(a.pts_90k < b.pts_90k for a, b in pairwise(sent))
-        assert not viewer.heard("closed")
-        assert any(m["buffering"] for m in viewer.heard("session"))
-        assert viewer.heard("session")[-1]["buffering"] is None
-        assert len(viewer.heard("receipt", id="p", status="applied")) == 1
-        assert (await server.http.get("/readyz")).status_code == 200
-        assert await server.figure("psistream_worker_restarts_total") == 1
-        assert await server.figure("psistream_failover_seconds_count") == 1
-
-
-async def test_a_frozen_worker_is_noticed_and_replaced() -> None:
-    """It can't tell of itself: nothing at all is heard while somebody watches."""
-    settings = replace(PROCESS, hang_limit_s=0.5)
-    async with live(settings) as server, watching(server) as viewer:
-        gate = server.services.gateway
-        await viewer.frame()
-        worker = gate.supervisor.worker
-        assert isinstance(worker, ProcessWorker)
-        assert worker.pid is not None
-        os.kill(worker.pid, signal.SIGSTOP)
-        await until(lambda: gate.overdue() or gate.fault, "suspicion")
-        assert (await server.http.get("/readyz")).status_code == 503
-        count = len(viewer.heard("segment"))
-        await until(lambda: len(viewer.heard("segment")) > count, "picture of the next worker", 60.0)
-        assert (await server.http.get("/readyz")).status_code == 200
 
 
 async def test_mqtt_steers_the_same_video() -> None:

@@ -14,7 +14,7 @@ from av.video.codeccontext import VideoCodecContext
 from engine.errors import InvalidInput
 from engine.types import ByteArray
 from server.config import MediaConfig
-from server.worker.encoder import CODECS, Encoded, Encoder, ToYuv, h264_level
+from server.worker.encoder import CODECS, Encoded, ToYuv, VideoEncoder, h264_level
 
 
 def drawing(shift: int = 0) -> ByteArray:
@@ -27,7 +27,7 @@ def drawing(shift: int = 0) -> ByteArray:
 
 
 def encode(codec: str, count: int, keyframes: tuple[int, ...] = ()) -> list[Encoded]:
-    to_yuv, encoder = ToYuv(2), Encoder(codec, 320, 192, 16, 900_000)
+    to_yuv, encoder = ToYuv(2), VideoEncoder(codec, 320, 192, 16, 900_000)
     encoded = [encoder.encode(to_yuv(drawing(i)), i * 5625, keyframe=i in keyframes) for i in range(count)]
     assert all(encoded), "an encoder held a frame back"
     return [e for e in encoded if e is not None]
@@ -68,7 +68,7 @@ def test_a_stream_can_be_entered_at_a_forced_keyframe(codec: str) -> None:
 def test_one_frame_serves_both_codecs() -> None:
     """They share the conversion; the second must not see what the first one asked of the frame."""
     frame = ToYuv(2)(drawing())
-    vp8, h264 = (Encoder(codec, 320, 192, 16, 900_000) for codec in CODECS)
+    vp8, h264 = (VideoEncoder(codec, 320, 192, 16, 900_000) for codec in CODECS)
     for i in range(3):
         first = vp8.encode(frame, i * 5625, keyframe=True)
         second = h264.encode(frame, i * 5625, keyframe=False)
@@ -116,7 +116,7 @@ def test_h264_says_the_level_that_it_needs(
     """A decoder of a lower level would refuse the stream, one of this level must play it."""
     assert h264_level(*size, fps, bitrate_bps) == level
     frame = ToYuv(1)(np.zeros((size[1], size[0], 3), np.uint8))
-    encoded = Encoder("h264", *size, fps, bitrate_bps).encode(frame, 0, keyframe=True)
+    encoded = VideoEncoder("h264", *size, fps, bitrate_bps).encode(frame, 0, keyframe=True)
     assert encoded is not None
     parameters = encoded.data.index(b"\x00\x00\x01\x67") + 4
     assert encoded.data[parameters] == 66
@@ -129,7 +129,7 @@ def test_a_rung_keeps_its_rate_in_a_busy_scene(codec: str, bitrate_bps: int) -> 
     """Or the link that it was chosen for would carry it no better than the one above."""
     dice = np.random.default_rng(1)
     noise = dice.integers(0, 255, (96, 320, 3), np.uint8)
-    to_yuv, encoder = ToYuv(2), Encoder(codec, 320, 192, 16, bitrate_bps)
+    to_yuv, encoder = ToYuv(2), VideoEncoder(codec, 320, 192, 16, bitrate_bps)
     sizes = []
     for i in range(80):
         encoded = encoder.encode(
@@ -151,16 +151,16 @@ def test_half_the_resolution_is_even_and_keeps_the_picture() -> None:
 
 def test_an_unknown_codec_is_refused() -> None:
     with pytest.raises(InvalidInput, match="vp8, h264"):
-        Encoder("av1", 320, 192, 16, 900_000)
+        VideoEncoder("av1", 320, 192, 16, 900_000)
 
 
 def test_a_closed_encoder_gives_nothing() -> None:
-    encoder = Encoder("vp8", 320, 192, 16, 900_000)
+    encoder = VideoEncoder("vp8", 320, 192, 16, 900_000)
     encoder.close()
     assert encoder.encode(ToYuv(2)(drawing()), 0, keyframe=False) is None
 
 
 def test_timestamps_are_of_the_rtp_clock() -> None:
     frame = ToYuv(2)(drawing())
-    Encoder("vp8", 320, 192, 16, 900_000).encode(frame, 5625, keyframe=False)
+    VideoEncoder("vp8", 320, 192, 16, 900_000).encode(frame, 5625, keyframe=False)
     assert (frame.pts, frame.time_base) == (5625, Fraction(1, 90_000))

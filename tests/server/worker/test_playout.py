@@ -14,7 +14,7 @@ import pytest
 from engine.types import Discarded, SegmentReady
 from server.config import MediaConfig
 from server.ladder import Rung
-from server.worker.encoder import Encoder
+from server.worker.encoder import VideoEncoder
 from server.worker.messages import Packet, SegmentStats, Stalled
 from server.worker.playout import Playout
 from server.worker.stream import Cue, Rendition, schedule
@@ -168,7 +168,7 @@ def test_keyframe_requests_are_coalesced(stage: Stage) -> None:
 
 
 def test_a_keyframe_is_due_when_it_is_wanted_and_the_last_one_is_old_enough() -> None:
-    rendition = Rendition(Encoder("vp8", 32, 32, FPS, 900_000), Rung(900_000))
+    rendition = Rendition(VideoEncoder("vp8", 32, 32, FPS, 900_000), Rung(900_000))
     assert rendition.key_due(10.0, gap_s=0.4)
     rendition.last_key_s = 10.0
     assert not rendition.key_due(10.3, gap_s=0.4)
@@ -273,7 +273,7 @@ def test_a_frame_that_cannot_be_encoded_does_not_end_playout(
 
 
 def test_a_slide_show_leaves_frames_out_but_never_a_keyframe() -> None:
-    rendition = Rendition(Encoder("vp8", 32, 32, FPS, 72_000), Rung(72_000, every=4))
+    rendition = Rendition(VideoEncoder("vp8", 32, 32, FPS, 72_000), Rung(72_000, every=4))
     assert [rendition.skips(keyframe=False) for _ in range(8)] == [True, True, True, False] * 2
     assert not rendition.skips(keyframe=True)
     assert [rendition.skips(keyframe=False) for _ in range(4)] == [True, True, True, False]

@@ -12,6 +12,18 @@ export function median(values) {
   return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
+/** How the viewer's network does, in words, from the server's `link` message. */
+export function networkText(link) {
+  if (!link) return "–";
+  const { rung, rungs, kbps, loss, rtt_ms: rtt, queue_ms: queue, copies } = link;
+  const state = copies ? "loses packets" : rung ? "is slow" : queue > 100 ? "is filling up" : "carries all";
+  const parts = [`${state}: quality ${rungs - rung} of ${rungs}, up to ${kbps} kbit/s`];
+  if (copies) parts.push(`sent ${copies + 1} times`);
+  parts.push(`${(100 * loss).toFixed(loss && loss < 0.1 ? 1 : 0)} % lost`);
+  if (rtt !== null) parts.push(`${Math.round(rtt)} ms there and back`);
+  return parts.join(", ");
+}
+
 export class Figures {
   constructor() {
     this.reset();
@@ -26,6 +38,7 @@ export class Figures {
     this.stateSince = 0; // consecutive segments with this size
     this.stateGrew = false;
     this.viewers = null;
+    this.link = null; // the server's latest word on this viewer's network
     this.model = null; // as the server reports it
     this.media = { codec: null, kbps: null, dropped: 0, lost: 0, jitterMs: null, size: null };
     this.previous = null;

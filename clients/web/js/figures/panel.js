@@ -1,7 +1,7 @@
 /** The panel of figures. While open, it redraws a pane's Figures, Receipts and Screen four times a second. */
 
 import { element as make, icon, svg as draw } from "../ui/dom.js";
-import { median } from "./figures.js";
+import { median, networkText } from "./figures.js";
 
 const EVERY_MS = 250;
 const WIDE = 240;
@@ -20,7 +20,7 @@ const ms = (n) => {
 const times = (n) => (n ? `${n < 1 ? n.toFixed(2) : tenth.format(n)} ×` : "–");
 
 const ROWS = [
-  ["Picture", [["fps", "Frames shown"], ["dropped", "Dropped"], ["codec", "Codec"], ["rate", "Bit rate"], ["buffer", "Player's buffer"], ["rtt", "Round trip"], ["viewers", "Viewers"]]],
+  ["Picture", [["fps", "Frames shown"], ["dropped", "Dropped"], ["codec", "Codec"], ["rate", "Bit rate"], ["buffer", "Player's buffer"], ["rtt", "Round trip"], ["network", "Your network"], ["viewers", "Viewers"]]],
   ["Generation", [["spark", ""], ["segment", "Segment"], ["speed", "Speed over playback"], ["shown", "Playback rate"], ["lead", "Lead"], ["late", "Late segments"], ["number", "Segment number"], ["model", "Model"]]],
 ];
 
@@ -117,6 +117,7 @@ export class Panel {
     put("rate", figures.media.kbps === null ? "–" : `${spaced(figures.media.kbps)} kbit/s`);
     put("buffer", ms(figures.media.jitterMs));
     put("rtt", ms(connection.control?.rttMs));
+    put("network", networkText(figures.link));
     put("viewers", figures.viewers === null ? "–" : String(figures.viewers));
 
     const played = figures.playbackMs;

@@ -159,6 +159,7 @@ export class Pane extends EventTarget {
   #hear(control) {
     const on = (type, handler) => control.addEventListener(type, ({ detail }) => handler(detail));
     on("clock", ({ rtp_offset: offset }) => this.receipts.clock(offset));
+    on("link", (message) => { this.figures.link = message; });
     on("segment", (message) => {
       this.figures.segment(message);
       this.pace.segment(message);

@@ -29,7 +29,8 @@ from server.config import MqttListen
 log = logging.getLogger(__name__)
 
 PLACES = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
-START_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 30.0
+ANSWER_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 2.0
 RESTART_S = 0.5
 ATTEMPTS = 5  # other programs may take the free ports that were found
@@ -49,6 +50,7 @@ log_type warning
 per_listener_settings true
 """
 MAX_CONNECTIONS = 256  # per listener
+CONNECT = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01?"  # MQTT 3.1.1
 
 
 def find_mosquitto() -> str | None:
@@ -196,7 +198,8 @@ class MosquittoBroker:
     async def _listening(self) -> bool:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._listen.host, self._listen.host)
         places = [("127.0.0.1", self._inner_port), (host, self._port), (host, self._websocket_port)]
-        return all([await _listens(host, port) for host, port in places if port])
+        listens = all([await _listens(host, port) for host, port in places if port])
+        return listens and await _answers(self._inner_port)
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stderr is not None
@@ -280,3 +283,17 @@ async def _listens(host: str, port: int) -> bool:
     with suppress(OSError):
         await writer.wait_closed()
     return True
+
+
+async def _answers(port: int) -> bool:
+    """Whether it reads what comes. It listens before it has read its certificates, and may end by them."""
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(CONNECT)
+            answer = await reader.read(4)  # CONNACK: not authorized
+            writer.close()
+            await writer.wait_closed()
+    except (OSError, TimeoutError):
+        return False
+    return bool(answer)

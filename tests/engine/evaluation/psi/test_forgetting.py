@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from engine.evaluation.psi.forgetting import SAME, left
 from engine.training.data.latents import Pool
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 C = tiny.DIT
 

@@ -10,7 +10,7 @@ from engine.evaluation.psi.returns import PREFIX, errors, returns, summary
 from engine.training.data.latents import Pool
 from engine.training.data.windows import REACH, recalls
 from engine.world.motion import LEFT, RIGHT
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 C = tiny.DIT
 AWAY = 28

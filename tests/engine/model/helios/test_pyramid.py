@@ -14,8 +14,8 @@ from engine.model.helios.config import HeliosConfig, PyramidConfig
 from engine.model.helios.pyramid import Pyramid, block_noise, halved, plan
 from engine.model.helios.schedule import STAGE, stage_steps
 from engine.types import FloatArray
-from tests.rigs.helios import SMALL, at, make_pair, scheduler_of_the_checkpoint
-from tests.rigs.helios_pipeline import their_video
+from tests.rigs.models.helios import SMALL, at, make_pair, scheduler_of_the_checkpoint
+from tests.rigs.models.helios_pipeline import their_video
 
 
 def noise_of(seed: int, chunk: int, stream: int, shape: tuple[int, ...]) -> FloatArray:

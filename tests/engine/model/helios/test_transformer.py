@@ -12,7 +12,7 @@ from engine.errors import InvalidInput
 from engine.model.config import MemoryConfig
 from engine.model.helios.config import HeliosConfig
 from engine.model.helios.transformer import EXTRA, HeliosTransformer
-from tests.rigs.helios import SMALL, at, inputs, make_pair, theirs_on
+from tests.rigs.models.helios import SMALL, at, inputs, make_pair, theirs_on
 
 MEMORY = MemoryConfig(text_tokens=7, image_tokens=(2, 3), window=(3, 4, 4))
 WITH_MEMORY = replace(SMALL, memory=MEMORY)

@@ -10,7 +10,7 @@ from engine.errors import ModelFilesError
 from engine.model.text.encoder import TextEncoder
 from engine.model.text.word_table import Words
 from engine.model.wander.world_model import EncodeText
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 T = tiny.CONFIG.text
 

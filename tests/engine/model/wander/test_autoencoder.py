@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from engine.model.wander.autoencoder import Autoencoder, to_bytes, to_unit
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 LENGTH = 7
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from engine.model.wander.precondition import CERTAIN, Precondition, shifted
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 ON, OFF = torch.ones(2), torch.zeros(2)
 LEFT, RIGHT, IDLE, JUMP = (tiny.DIT.actions.index(a) for a in ("left", "right", "idle", "jump"))

@@ -11,9 +11,9 @@ from engine.backends.fake import FakeBackend
 from engine.config import RuntimeConfig
 from engine.errors import Full
 from engine.runtime.device.admission import capacity, retry_after_s, row_s, taken, worthwhile
-from engine.runtime.device.scheduler import Stage
+from engine.runtime.device.scheduler import SegmentStage
 from engine.types import Capacity, Pause, Resume, RuntimeEvent, SegmentReady
-from tests.rigs.fakes import TINY_SPEC, Rig
+from tests.rigs.engine.fakes import TINY_SPEC, Rig
 
 SEGMENT_S = TINY_SPEC.segment_s
 LIKES_BATCHES = {"denoise": (0.030, 0.005), "decode": (0.010, 0.005), "memorize": (0.005, 0.001)}
@@ -56,34 +56,36 @@ def fill(rig: Rig, most: int = 40) -> int:
 
 
 def test_capacity_is_what_fits_into_the_promised_share_at_the_batches_that_are_used() -> None:
-    def turns(stage: Stage, rows: int) -> float:
-        return {Stage.PREPARE: 0.0, Stage.DENOISE: 0.030 + 0.005 * rows}.get(stage, 0.010 + 0.005 * rows)
+    def turns(stage: SegmentStage, rows: int) -> float:
+        return {SegmentStage.PREPARE: 0.0, SegmentStage.DENOISE: 0.030 + 0.005 * rows}.get(
+            stage, 0.010 + 0.005 * rows
+        )
 
     def of(max_load: float, limit: int, most: int = 50) -> int:
-        limits = dict.fromkeys(Stage, limit)
+        limits = dict.fromkeys(SegmentStage, limit)
         return capacity(turns, limits, steps=2, segment_s=0.5, max_load=max_load, most=most)
 
-    assert row_s(turns, dict.fromkeys(Stage, 1), 2, 9) == pytest.approx(0.1)
-    assert row_s(turns, dict.fromkeys(Stage, 4), 2, 9) == pytest.approx(2 * 0.05 / 4 + 2 * 0.02 / 2)
+    assert row_s(turns, dict.fromkeys(SegmentStage, 1), 2, 9) == pytest.approx(0.1)
+    assert row_s(turns, dict.fromkeys(SegmentStage, 4), 2, 9) == pytest.approx(2 * 0.05 / 4 + 2 * 0.02 / 2)
     assert (of(1.0, 1), of(1.0, 4), of(0.8, 1), of(0.8, 4)) == (5, 11, 4, 8)
     assert of(1.0, 4, most=7) == 7
-    limits = dict.fromkeys(Stage, 4)
+    limits = dict.fromkeys(SegmentStage, 4)
     assert capacity(turns, limits, steps=2, segment_s=0.5, max_load=1.0, most=50, own_s=0.005) == 10  # not 11
     assert of(0.01, 4) == 1
 
 
 def test_of_a_device_that_was_never_measured_all_is_hoped() -> None:
-    limits = dict.fromkeys(Stage, 4)
+    limits = dict.fromkeys(SegmentStage, 4)
     assert capacity(lambda stage, rows: None, limits, steps=2, segment_s=0.5, max_load=1, most=9) == 9
 
 
 def test_a_larger_batch_must_be_worth_its_wait() -> None:
-    def turns(stage: Stage, rows: int) -> float:
+    def turns(stage: SegmentStage, rows: int) -> float:
         return {1: 0.10, 2: 0.19, 4: 0.20, 8: 0.39}[rows]
 
-    assert worthwhile(turns, Stage.DENOISE, [1]) == 1
-    assert worthwhile(turns, Stage.DENOISE, [1, 2]) == 1  # a twentieth cheaper, twice as long
-    assert worthwhile(turns, Stage.DENOISE, [1, 2, 4, 8]) == 4
+    assert worthwhile(turns, SegmentStage.DENOISE, [1]) == 1
+    assert worthwhile(turns, SegmentStage.DENOISE, [1, 2]) == 1  # a twentieth cheaper, twice as long
+    assert worthwhile(turns, SegmentStage.DENOISE, [1, 2, 4, 8]) == 4
 
 
 def test_of_many_idle_sessions_some_are_expected_back() -> None:
@@ -212,7 +214,7 @@ def test_when_too_many_idle_sessions_come_back_all_are_shown_slowly_alike() -> N
 
 def test_after_memory_ran_out_batches_are_smaller_and_nobody_new_comes_in_for_a_while() -> None:
     rig = rig_of({"denoise": (0.0, 0.001)}, max_batch=8)
-    rig.engine._turns.limits = dict.fromkeys(Stage, 8)
+    rig.engine._turns.limits = dict.fromkeys(SegmentStage, 8)
     rig.backend.most_rows = 3
     for n in range(8):
         rig.open(f"s{n}")
@@ -248,6 +250,6 @@ def test_warming_up_finds_the_largest_batch_that_fits() -> None:
     backend = FakeBackend(TINY_SPEC, costs={"denoise": (0.1, 0.0)}, most_rows=5, sleep=sleep)
     rig = Rig(backend, spec=TINY_SPEC)
     rig.engine.warm_up()
-    assert rig.engine._turns.limits[Stage.DENOISE] == 4
+    assert rig.engine._turns.limits[SegmentStage.DENOISE] == 4
     rig.open("s")
     assert rig.run_segments(1, "s")

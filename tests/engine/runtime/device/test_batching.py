@@ -14,7 +14,7 @@ from engine.config import RuntimeConfig
 from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.state.state import SessionState
 from engine.types import Action, Prompt, SegmentReady
-from tests.rigs.fakes import TINY_SPEC, Rig
+from tests.rigs.engine.fakes import TINY_SPEC, Rig
 
 
 def stepping(then: Callable[[Rig, int], None]) -> Rig:

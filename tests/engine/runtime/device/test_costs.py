@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from engine.runtime.device.costs import Costs, Sample, between, learned
-from engine.runtime.device.scheduler import Stage
-from tests.rigs.fakes import ManualClock
+from engine.runtime.device.scheduler import SegmentStage
+from tests.rigs.engine.fakes import ManualClock
 
 
 def test_a_first_call_that_sets_the_library_up_is_forgotten() -> None:
@@ -37,39 +37,39 @@ def test_between_batch_sizes_is_interpolated_and_beyond_them_rows_cost_as_much()
 def test_batch_sizes_that_are_not_tried_follow_those_that_are() -> None:
     costs = Costs(ManualClock())
     for rows in (1, 1, 4, 4):
-        costs.add(Stage.DENOISE, rows, 0.1 * rows)
-    costs.add(Stage.DECODE, 4, 0.3)
+        costs.add(SegmentStage.DENOISE, rows, 0.1 * rows)
+    costs.add(SegmentStage.DECODE, 4, 0.3)
     for _ in range(60):
-        costs.add(Stage.DENOISE, 1, 0.2)
-    assert costs.seconds(Stage.DENOISE, 4) == pytest.approx(0.8, rel=0.01)
-    assert costs.seconds(Stage.DECODE, 4) == 0.3
+        costs.add(SegmentStage.DENOISE, 1, 0.2)
+    assert costs.seconds(SegmentStage.DENOISE, 4) == pytest.approx(0.8, rel=0.01)
+    assert costs.seconds(SegmentStage.DECODE, 4) == 0.3
     for n in range(300):  # and noise does not add up
         for rows in (1, 4):
-            costs.add(Stage.DENOISE, rows, 0.1 * rows * (1.1 if n % 2 else 0.9))
-    assert costs.seconds(Stage.DENOISE, 1) == pytest.approx(0.1, rel=0.1)
-    assert costs.seconds(Stage.DENOISE, 4) == pytest.approx(0.4, rel=0.1)
+            costs.add(SegmentStage.DENOISE, rows, 0.1 * rows * (1.1 if n % 2 else 0.9))
+    assert costs.seconds(SegmentStage.DENOISE, 1) == pytest.approx(0.1, rel=0.1)
+    assert costs.seconds(SegmentStage.DENOISE, 4) == pytest.approx(0.4, rel=0.1)
 
 
 def test_turns_are_measured_and_one_that_fails_teaches_nothing() -> None:
     clock = ManualClock()
     costs = Costs(clock)
-    with costs.measured(Stage.DECODE, 2) as took_s:
+    with costs.measured(SegmentStage.DECODE, 2) as took_s:
         clock.advance(0.25)
         assert costs.running_s(clock()) == 0.25
     assert took_s() == 0.25
-    assert costs.seconds(Stage.DECODE, 2) == 0.25
+    assert costs.seconds(SegmentStage.DECODE, 2) == 0.25
 
     def fail() -> None:
-        with costs.measured(Stage.DECODE, 2):
+        with costs.measured(SegmentStage.DECODE, 2):
             clock.advance(1.0)
             raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):
         fail()
-    assert costs.seconds(Stage.DECODE, 2) == 0.25
+    assert costs.seconds(SegmentStage.DECODE, 2) == 0.25
     assert costs.running_s(clock()) == 0.0
     assert costs.busy_s == 1.25
-    assert costs.seconds(Stage.DENOISE, 1) is None
+    assert costs.seconds(SegmentStage.DENOISE, 1) is None
 
 
 @pytest.mark.parametrize(("usual_s", "limit_s"), [(0.1, 1.5), (2.0, 6.0)])
@@ -78,10 +78,10 @@ def test_a_call_hangs_after_three_segments_and_three_times_the_longest_usual_one
 ) -> None:
     clock = ManualClock()
     costs = Costs(clock)
-    for stage, share in ((Stage.DENOISE, 1.0), (Stage.DECODE, 0.5)):
+    for stage, share in ((SegmentStage.DENOISE, 1.0), (SegmentStage.DECODE, 0.5)):
         costs.add(stage, 1, share * usual_s)
     assert costs.hangs_for_s(clock(), segment_s=0.5) is None
-    with costs.measured(Stage.DECODE, 1):
+    with costs.measured(SegmentStage.DECODE, 1):
         clock.advance(limit_s)
         assert costs.hangs_for_s(clock(), segment_s=0.5) is None
         clock.advance(0.01)
@@ -92,9 +92,9 @@ def test_a_call_hangs_after_three_segments_and_three_times_the_longest_usual_one
 def test_steps_of_several_sizes_are_measured_apart_and_counted_as_often_as_they_come() -> None:
     """A small call must not make the device look fast, nor a large one slow: capacity would swing."""
     costs = Costs(ManualClock(), {"denoise_0": 2, "denoise_1": 1})
-    costs.add(Stage.DENOISE, 1, 0.1, "denoise_0")
-    assert costs.seconds(Stage.DENOISE, 1) is None
+    costs.add(SegmentStage.DENOISE, 1, 0.1, "denoise_0")
+    assert costs.seconds(SegmentStage.DENOISE, 1) is None
     for _ in range(20):
-        costs.add(Stage.DENOISE, 1, 0.1, "denoise_0")
-        costs.add(Stage.DENOISE, 1, 0.7, "denoise_1")
-        assert costs.seconds(Stage.DENOISE, 1) == pytest.approx((2 * 0.1 + 0.7) / 3)
+        costs.add(SegmentStage.DENOISE, 1, 0.1, "denoise_0")
+        costs.add(SegmentStage.DENOISE, 1, 0.7, "denoise_1")
+        assert costs.seconds(SegmentStage.DENOISE, 1) == pytest.approx((2 * 0.1 + 0.7) / 3)

@@ -10,7 +10,7 @@ import pytest
 
 from engine.runtime.state import snapshot
 from engine.types import OpenSession, Prompt
-from tests.rigs.fakes import TINY_SPEC, Rig
+from tests.rigs.engine.fakes import TINY_SPEC, Rig
 
 WAIT_S = 20.0
 

@@ -6,13 +6,13 @@ from collections import Counter
 
 import pytest
 
-from engine.runtime.device.scheduler import NextStage, Stage, Turn, next_wake, pick
+from engine.runtime.device.scheduler import NextStage, SegmentStage, Turn, next_wake, pick
 
-PREPARE, DENOISE, DECODE, REMEMBER = Stage
+PREPARE, DENOISE, DECODE, REMEMBER = SegmentStage
 
 
-def limits(most: int = 4, **other: int) -> dict[Stage, int]:
-    return dict.fromkeys(Stage, most) | {Stage[name]: limit for name, limit in other.items()}
+def limits(most: int = 4, **other: int) -> dict[SegmentStage, int]:
+    return dict.fromkeys(SegmentStage, most) | {SegmentStage[name]: limit for name, limit in other.items()}
 
 
 def test_the_earliest_deadline_goes_first_with_whoever_is_at_the_same_stage() -> None:
@@ -80,7 +80,7 @@ class World:
         self.period_s, self.call_s, self.row_s, self.steps = period_s, call_s, row_s, steps
         self.now_s = 0.0
         self.deadlines = {f"s{n}": period_s * (1 + n / sessions) for n in range(sessions)}
-        self.left: dict[str, list[Stage]] = {}
+        self.left: dict[str, list[SegmentStage]] = {}
         self.made: Counter[str] = Counter()
         self.worst_s = 0.0  # how late a segment was
         self.rows: list[int] = []

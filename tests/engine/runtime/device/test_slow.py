@@ -8,7 +8,7 @@ import pytest
 
 from engine.config import RuntimeConfig
 from engine.types import Action, OpenSession, Pause, Prompt, Resume, SegmentAwaited, SegmentReady
-from tests.rigs.fakes import TINY_SPEC, Rig
+from tests.rigs.engine.fakes import TINY_SPEC, Rig
 
 SEGMENT_S, STEPS = TINY_SPEC.segment_s, TINY_SPEC.steps
 

@@ -24,7 +24,7 @@ from engine.types import (
     SessionClosed,
     SessionInfo,
 )
-from tests.rigs.fakes import TINY_SPEC
+from tests.rigs.engine.fakes import TINY_SPEC
 
 WAIT_S = 5.0
 SLOW_SPEC = replace(TINY_SPEC, fps=1)  # the next segment is due in 8 s, later than anybody waits

@@ -14,7 +14,7 @@ from engine.backends.fake import FakeBackend
 from engine.runtime.log.reader import read_log
 from engine.runtime.session.replay import replay
 from engine.types import ByteArray, OpenSession
-from tests.rigs.fakes import TINY_SPEC, Rig
+from tests.rigs.engine.fakes import TINY_SPEC, Rig
 
 OLD = Path(__file__).parent / "old"
 COLOURS = json.loads((OLD / "colours.json").read_text())  # of each segment then: its mean colour

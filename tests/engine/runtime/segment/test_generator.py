@@ -16,7 +16,7 @@ from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.segment.noise import gaussian
 from engine.runtime.state.state import SessionState
 from engine.types import FloatArray
-from tests.rigs.fakes import TINY_SPEC
+from tests.rigs.engine.fakes import TINY_SPEC
 
 LATENTS = (TINY_SPEC.segment, 16, 2, 2)
 

@@ -17,7 +17,7 @@ from engine.runtime.state.change import Change, NewScene, total
 from engine.runtime.state.past import LivePast, Moment
 from engine.runtime.state.state import SessionState
 from engine.types import Action, Image, OpenSession, Prompt, SegmentReady, Weighted
-from tests.rigs.fakes import TINY_SPEC, Rig
+from tests.rigs.engine.fakes import TINY_SPEC, Rig
 
 SEGMENT_S = FAKE_SPEC.segment_s
 FOX = (Weighted("a fox"),)

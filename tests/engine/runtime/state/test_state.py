@@ -15,7 +15,7 @@ from engine.runtime.segment.noise import CONTEXT, gaussian
 from engine.runtime.state.snapshot import Saved, load, save
 from engine.runtime.state.state import SessionState
 from engine.types import ByteArray, Weighted
-from tests.rigs.fakes import TINY_SPEC
+from tests.rigs.engine.fakes import TINY_SPEC
 
 
 def advance(generator: Generator, state: SessionState, segments: int = 1) -> ByteArray:

@@ -8,7 +8,7 @@ from engine.training.data.backwards import BLOCK, block_chains, turned, turned_p
 from engine.training.data.latents import Pool
 from engine.training.data.windows import Windows
 from engine.world.motion import IDLE, JUMP, LEFT, RIGHT
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 C = tiny.DIT
 LENGTH = 24

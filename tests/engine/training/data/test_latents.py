@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from engine.training.data.latents import PART, Episodes, Pool, Source, cache_folder
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 WORLD = (16, 12, 20)
 

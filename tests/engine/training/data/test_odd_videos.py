@@ -15,9 +15,9 @@ from torch import Tensor
 
 from engine.errors import InvalidInput
 from engine.training.data.footage import Footage
-from engine.training.data.videos import Screen, find_videos, read_frames
+from engine.training.data.videos import FrameFormat, find_videos, read_frames
 
-WIDE, TALL = Screen(160, 96, 16), Screen(96, 160, 16)
+WIDE, TALL = FrameFormat(160, 96, 16), FrameFormat(96, 160, 16)
 # display matrices (a, b, c, d) of x' = a x + c y, y' = b x + d y
 STORED = {
     "upright": (1, 0, 0, 1),
@@ -82,7 +82,7 @@ def set_display_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:
     path.write_bytes(data)
 
 
-def read(path: Path, screen: Screen) -> Tensor:
+def read(path: Path, screen: FrameFormat) -> Tensor:
     return torch.cat(list(read_frames(path, screen)))
 
 
@@ -93,7 +93,7 @@ def distance(found: Tensor, wanted: NDArray[np.uint8]) -> float:
 @pytest.mark.parametrize("how", STORED)
 @pytest.mark.parametrize("screen", [WIDE, TALL], ids=["wide", "tall"])
 def test_a_video_is_learned_upright_however_the_phone_was_held(
-    how: str, screen: Screen, tmp_path: Path
+    how: str, screen: FrameFormat, tmp_path: Path
 ) -> None:
     wanted = scene(screen.width, screen.height)
     write(tmp_path / "a.mp4", [stored(wanted, STORED[how])] * 4)

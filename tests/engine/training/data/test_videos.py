@@ -16,14 +16,14 @@ from engine.training import autoencoder
 from engine.training.autoencoder import Clips
 from engine.training.data.footage import Footage, FootageMaterial, Pieces
 from engine.training.data.shots import differences, find_shots
-from engine.training.data.videos import Screen, find_videos, read_frames
+from engine.training.data.videos import FrameFormat, find_videos, read_frames
 from engine.training.recipe import Data, Phase
 from engine.video import Mp4Writer
 from engine.world.drawing.render import render
 from engine.world.episodes import sample_episodes
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
-SCREEN = Screen(160, 96, 16)
+SCREEN = FrameFormat(160, 96, 16)
 LENGTH = 4  # latent frames of a piece
 
 
@@ -86,7 +86,7 @@ def test_frames_come_at_their_time_whatever_the_video_runs_at(rendered: Tensor, 
     whole = torch.cat(list(read_frames(tmp_path / "slow.mp4", SCREEN)))
     assert len(whole) == 63  # each frame twice; how long the last one lasts nobody says
     assert torch.equal(whole[0:62:2], whole[1:63:2])
-    half = torch.cat(list(read_frames(tmp_path / "slow.mp4", Screen(160, 96, 4))))
+    half = torch.cat(list(read_frames(tmp_path / "slow.mp4", FrameFormat(160, 96, 4))))
     assert len(half) == 16
     assert torch.equal(half[1], whole[4])
 
@@ -102,7 +102,7 @@ def test_other_sizes_cover_the_screen_and_are_cut_at_the_middle(folder: Path, re
     frames = torch.cat(list(read_frames(folder / "long.mp4", SCREEN)))
     assert frames.shape == (32, 3, 96, 160)
     assert float((frames.float() - rendered[2].float()).abs().mean()) < 4
-    (square,) = read_frames(folder / "long.mp4", Screen(48, 48, 16), 0, 1)
+    (square,) = read_frames(folder / "long.mp4", FrameFormat(48, 48, 16), 0, 1)
     narrow = frames[0, :, :, 32:128]
     small = torch.nn.functional.avg_pool2d(narrow.float(), 2)
     assert float((square[0].float() - small).abs().mean()) < 12

@@ -14,8 +14,8 @@ from engine.training.dit.guidance import push, silence, silenced
 from engine.training.dit.objectives import teacher_forcing
 from engine.training.recipe import Phase
 from tests.engine.training.dit.test_objectives import spied
-from tests.rigs import tiny
-from tests.rigs.training_rig import some_chains, trainable
+from tests.rigs.engine import tiny
+from tests.rigs.engine.training_rig import some_chains, trainable
 
 PHASE = Phase(steps=1, context_noise=0.0, bptt=8)
 

@@ -13,8 +13,8 @@ from PIL import Image
 from engine.training.dit.ceiling import Flops, count, matmul_ceiling
 from engine.training.dit.judge import contact_sheet, rollout, sample_errors
 from engine.training.pictures import draw_curves, tile, write_png
-from tests.rigs import tiny
-from tests.rigs.training_rig import some_chains
+from tests.rigs.engine import tiny
+from tests.rigs.engine.training_rig import some_chains
 
 
 def test_figures_are_repeatable_and_leave_the_random_state_alone() -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 from engine.model.dit import MemoryPackDiT
 from engine.training.data.chains import Chains
 from engine.training.dit.memory import KEPT, RunningMemory
-from tests.rigs import tiny
-from tests.rigs.training_rig import some_chains
+from tests.rigs.engine import tiny
+from tests.rigs.engine.training_rig import some_chains
 
 ROW = 1
 

@@ -13,8 +13,8 @@ from engine.model import flow
 from engine.model.dit import Given, MemoryPackDiT
 from engine.training.dit.objectives import OBJECTIVES, hero_mask, noisy_history, sample_t
 from engine.training.recipe import Phase
-from tests.rigs import tiny
-from tests.rigs.training_rig import some_chains, trainable
+from tests.rigs.engine import tiny
+from tests.rigs.engine.training_rig import some_chains, trainable
 
 TEACHER = Phase(steps=1, context_noise=0.0, bptt=8)
 DIRECT = replace(TEACHER, objective="direct", blur_below=0.0)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from engine.model.dit import MemoryPackDiT
 from engine.training.dit.splitting import LIMIT, split_target, split_times
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 
 class Straight(MemoryPackDiT):

@@ -16,7 +16,7 @@ from engine.training.dit import stage as dit
 from engine.training.dit.objectives import OBJECTIVES, teacher_forcing
 from engine.training.dit.stage import Curriculum, checkpoint_blocks, choose_trained
 from engine.training.recipe import Phase
-from tests.rigs.training_rig import some_chains, train_tiny, trainable
+from tests.rigs.engine.training_rig import some_chains, train_tiny, trainable
 
 TEACHER = Phase(name="teacher", steps=4, batch=4, fresh=0.2)
 DIRECT = Phase(name="direct", objective="direct", steps=4, batch=4, chain=(1, 2), bptt=1, forced=0.5)

@@ -26,7 +26,7 @@ from engine.training.text.stage import (
     train_text,
 )
 from engine.world.attributes import ACTIONS, FIELDS, VALUES
-from tests.rigs import tiny
+from tests.rigs.engine import tiny
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from engine.errors import InvalidInput
 from server.config import MqttListen, MqttOptions
 from server.control.mqtt.arguments import add_arguments, options_of
-from tests.rigs.control_fakes import self_signed
+from tests.rigs.control.network import self_signed
 
 
 def options(*words: str) -> MqttOptions:

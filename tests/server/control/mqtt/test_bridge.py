@@ -15,16 +15,10 @@ from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.commands import BURST, RATE_HZ
 from server.control.mqtt.embedded.builtin import EmbeddedBroker
 from server.control.mqtt.service import open_mqtt
-from tests.rigs.control_fakes import (
-    FakeSteering,
-    Mosquitto,
-    Onlooker,
-    need_mosquitto,
-    need_mosquitto_pub,
-    onlooker,
-    segment_stats,
-    until,
-)
+from tests.rigs.control.gateway import FakeSteering, segment_stats
+from tests.rigs.control.mosquitto import Mosquitto, need_mosquitto, need_mosquitto_pub
+from tests.rigs.control.onlooker import Onlooker, onlooker
+from tests.rigs.waiting import until
 
 Bridged = tuple[FakeSteering, MqttBridge, Onlooker]
 
@@ -36,14 +30,14 @@ async def bridged(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     if request.param == "amqtt":
         async with EmbeddedBroker(0) as embedded, MqttBridge(steering, embedded.url, node="here") as bridge:
             embedded.takes_retained = bridge.take_retained
-            assert await bridge.wait_connected(5)
+            assert await bridge.wait_connected(30)
             async with onlooker(embedded.url) as looker:
                 yield steering, bridge, looker
     else:
         need_mosquitto()
         with Mosquitto(tmp_path) as broker:
             async with MqttBridge(steering, broker.url, node="here") as bridge:
-                assert await bridge.wait_connected(5)
+                assert await bridge.wait_connected(30)
                 async with onlooker(broker.url) as looker:
                     yield steering, bridge, looker
 
@@ -198,7 +192,7 @@ async def test_a_retained_command_is_refused_when_it_comes_again(bridged: Bridge
     await until(lambda: looker.heard("ack/all"), "an answer")
     before = len(steering.controls)
     async with MqttBridge(steering, bridge.url, node="again") as second:
-        assert await second.wait_connected(5)
+        assert await second.wait_connected(30)
         await looker.command("resume", "", session="other")
         await until(lambda: len(steering.controls) > before, "a control that is not retained")
     assert all(session == "other" for session, _ in steering.controls[before:])

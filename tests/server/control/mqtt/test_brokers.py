@@ -15,10 +15,8 @@ import pytest
 
 from server.control.mqtt.embedded import builtin
 from server.control.mqtt.embedded.builtin import EmbeddedBroker
-from tests.rigs.control_fakes import (
-    until,
-)
-from tests.rigs.mqtt_clients import V5, client, first, mosquitto, port_of
+from tests.rigs.control.mqtt_clients import V5, client, first, mosquitto, port_of
+from tests.rigs.waiting import until
 
 
 @pytest.fixture(params=["amqtt", "mosquitto"])

@@ -19,7 +19,8 @@ from server.control.mqtt.embedded import builtin as broker
 from server.control.mqtt.embedded.builtin import EmbeddedBroker
 from server.control.mqtt.outbox import Outgoing
 from server.control.mqtt.url import BrokerUrl, parse_url
-from tests.rigs.control_fakes import free_port, until
+from tests.rigs.control.network import free_port
+from tests.rigs.waiting import until
 
 CONNACK, SUBACK = b"\x20\x02\x00\x00", b"\x90\x03\x00\x01\x01"
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -8,8 +8,8 @@ from engine.types import Prompt, Receipt, Reset, Stall
 from server.control.mqtt.commands import BURST, MAX_ROUTES
 from server.control.mqtt.outbox import Outbox, Outgoing
 from server.ratelimit import TokenBucket
-from tests.rigs.control_fakes import segment_stats, session_info
-from tests.rigs.mqtt_desk import NOW, Desk
+from tests.rigs.control.gateway import segment_stats, session_info
+from tests.rigs.control.mqtt_desk import NOW, Desk
 
 
 @pytest.mark.parametrize(

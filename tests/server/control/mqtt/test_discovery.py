@@ -17,16 +17,10 @@ from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.discovery import HomeAssistant
 from server.control.mqtt.topics import Topics
 from server.control.protocol import event_json
-from tests.rigs.control_fakes import (
-    FakeSteering,
-    Mosquitto,
-    Onlooker,
-    need_mosquitto,
-    onlooker,
-    segment_stats,
-    session_info,
-    until,
-)
+from tests.rigs.control.gateway import FakeSteering, segment_stats, session_info
+from tests.rigs.control.mosquitto import Mosquitto, need_mosquitto
+from tests.rigs.control.onlooker import Onlooker, onlooker
+from tests.rigs.waiting import until
 
 # https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery and the page of each component, 2026-11
 ACTIONS = ("idle", "left", "right", "jump")
@@ -121,7 +115,7 @@ async def home(tmp_path: Path) -> AsyncIterator[tuple[FakeSteering, Onlooker]]:
     with Mosquitto(tmp_path) as broker:
         discovery = HomeAssistant(Topics(), "here", 16, ACTIONS)
         async with MqttBridge(steering, broker.url, node="here", discovery=discovery) as bridge:
-            assert await bridge.wait_connected(5)
+            assert await bridge.wait_connected(30)
             async with onlooker(broker.url) as looker:
                 await looker.client.subscribe("homeassistant/#", qos=1)
                 yield steering, looker
@@ -163,7 +157,7 @@ async def test_without_the_option_home_assistant_is_told_nothing(tmp_path: Path)
     need_mosquitto()
     with Mosquitto(tmp_path) as broker:
         async with MqttBridge(FakeSteering(), broker.url, node="here") as bridge:
-            assert await bridge.wait_connected(5)
+            assert await bridge.wait_connected(30)
             async with onlooker(broker.url) as looker:
                 await looker.client.subscribe("homeassistant/#", qos=1)
                 await until(lambda: looker.heard("here/status"), "what is retained")

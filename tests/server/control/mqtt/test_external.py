@@ -13,18 +13,11 @@ from paho.mqtt.properties import Properties
 
 from server.control.mqtt import client as mqttclient
 from server.control.mqtt.bridge import MqttBridge
-from tests.rigs.control_fakes import (
-    FakeSteering,
-    Mosquitto,
-    Relay,
-    mosquitto_hash,
-    need_mosquitto,
-    onlooker,
-    segment_stats,
-    self_signed,
-    session_info,
-    until,
-)
+from tests.rigs.control.gateway import FakeSteering, segment_stats, session_info
+from tests.rigs.control.mosquitto import Mosquitto, mosquitto_hash, need_mosquitto
+from tests.rigs.control.network import Relay, self_signed
+from tests.rigs.control.onlooker import onlooker
+from tests.rigs.waiting import until
 
 
 @pytest.fixture
@@ -36,7 +29,7 @@ def mosquitto(tmp_path: Path) -> Mosquitto:
 async def test_mqtt_5_properties_count_as_well(mosquitto: Mosquitto) -> None:
     with mosquitto:
         async with MqttBridge(FakeSteering(), mosquitto.url) as bridge:
-            assert await bridge.wait_connected(5)
+            assert await bridge.wait_connected(30)
             async with onlooker(mosquitto.url, v5=True) as looker:
                 properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
                 properties.ResponseTopic = "psistream/v1/session/main/ack/five"
@@ -61,7 +54,7 @@ async def test_the_broker_dies_and_returns(mosquitto: Mosquitto, caplog: pytest.
     steering = FakeSteering()
     with mosquitto:
         async with MqttBridge(steering, mosquitto.url, node="here") as bridge:
-            assert await bridge.wait_connected(5)
+            assert await bridge.wait_connected(30)
             mosquitto.kill()
             await until(lambda: bridge.status.state == "degraded", "degraded")
             assert bridge.status.detail
@@ -94,7 +87,7 @@ async def test_a_broker_that_hangs_is_noticed_and_found_again(
     steering = FakeSteering()
     with mosquitto:
         async with Relay(mosquitto.port) as relay, MqttBridge(steering, relay.url) as bridge:
-            assert await bridge.wait_connected(5)
+            assert await bridge.wait_connected(30)
             relay.freeze()
             steering.emit(session_info(prompt="into the void"))
             await until(lambda: bridge.status.state == "degraded", "degraded")
@@ -131,7 +124,7 @@ async def test_leaving_clears_what_was_retained(mosquitto: Mosquitto) -> None:
     with mosquitto:
         async with onlooker(mosquitto.url) as looker:
             async with MqttBridge(FakeSteering(), mosquitto.url, node="here") as bridge:
-                assert await bridge.wait_connected(5)
+                assert await bridge.wait_connected(30)
                 await until(lambda: looker.heard("main/state"), "a state")
             await until(lambda: looker.heard("here/status")[-1]["status"] == "offline", "offline")
             assert looker.heard("main/state")[-1] == {}
@@ -154,7 +147,7 @@ async def test_a_password_opens_the_door(tmp_path: Path) -> None:
     users.chmod(0o644)
     with Mosquitto(tmp_path, f"password_file {users}", "user root", anonymous=False) as broker:
         async with MqttBridge(FakeSteering(), broker.url.replace("//", "//user:s%3Asame%40@")) as bridge:
-            assert await bridge.wait_connected(5)
+            assert await bridge.wait_connected(30)
 
 
 async def test_mqtts_checks_the_broker_s_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,4 +161,4 @@ async def test_mqtts_checks_the_broker_s_certificate(tmp_path: Path, monkeypatch
             assert "certificate" in stranger.status.detail
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         async with MqttBridge(FakeSteering(), url) as bridge:
-            assert await bridge.wait_connected(5)
+            assert await bridge.wait_connected(30)

@@ -10,7 +10,7 @@ from engine.types import ControlBody, Prompt, Receipt, Reset, Rewind
 from server.control.mqtt.commands import BURST
 from server.control.mqtt.message import Properties, read_command
 from server.control.mqtt.topics import Topics, is_name
-from tests.rigs.mqtt_desk import Desk
+from tests.rigs.control.mqtt_desk import Desk
 
 
 def test_names_and_topics() -> None:

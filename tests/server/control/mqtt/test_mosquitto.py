@@ -21,15 +21,12 @@ from server.control.mqtt import service
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.service import embedded_broker, open_mqtt
 from server.control.mqtt.url import Reach
-from tests.rigs.control_fakes import (
-    FakeSteering,
-    free_port,
-    need_mosquitto,
-    onlooker,
-    self_signed,
-    until,
-)
-from tests.rigs.mqtt_clients import ANYWHERE, V3, V5, client, first, mosquitto, port_of
+from tests.rigs.control.gateway import FakeSteering
+from tests.rigs.control.mosquitto import need_mosquitto
+from tests.rigs.control.mqtt_clients import ANYWHERE, V3, V5, client, first, mosquitto, port_of
+from tests.rigs.control.network import free_port, self_signed
+from tests.rigs.control.onlooker import onlooker
+from tests.rigs.waiting import until
 
 
 async def test_mosquitto_speaks_mqtt_5() -> None:

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from engine.types import SessionClosed
-from tests.rigs.control_fakes import segment_stats, session_info
-from tests.rigs.mqtt_desk import Desk
+from tests.rigs.control.gateway import segment_stats, session_info
+from tests.rigs.control.mqtt_desk import Desk
 
 
 def test_a_server_is_silent_about_sessions_of_others() -> None:

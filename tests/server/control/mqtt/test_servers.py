@@ -20,16 +20,11 @@ from engine.types import Pause, Prompt
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.node import default_node
 from server.control.mqtt.topics import Topics
-from tests.rigs.control_fakes import (
-    FakeSteering,
-    Mosquitto,
-    Onlooker,
-    Relay,
-    need_mosquitto,
-    need_mosquitto_pub,
-    onlooker,
-    until,
-)
+from tests.rigs.control.gateway import FakeSteering
+from tests.rigs.control.mosquitto import Mosquitto, need_mosquitto, need_mosquitto_pub
+from tests.rigs.control.network import Relay
+from tests.rigs.control.onlooker import Onlooker, onlooker
+from tests.rigs.waiting import until
 
 NODES = ("anna", "ben", "zoe")
 
@@ -270,9 +265,10 @@ async def test_a_command_that_expired_on_the_broker_has_no_effect(mosquitto: Mos
 
 
 async def test_five_hundred_commands_at_once_get_five_hundred_receipts(mosquitto: Mosquitto) -> None:
+    """Mosquitto queues 1000 messages for a client that does not read; one that hears all would miss some."""
     async with (
         MqttBridge(FakeSteering(), mosquitto.url, node="here") as bridge,
-        onlooker(mosquitto.url) as looker,
+        onlooker(mosquitto.url, hears="psistream/v1/session/main/ack/game") as looker,
     ):
         assert await bridge.wait_connected(30)
         for number in range(500):

@@ -7,10 +7,8 @@ import pytest
 from engine.errors import InvalidInput
 from server.control.mqtt.embedded.builtin import EmbeddedBroker
 from server.control.mqtt.service import open_mqtt
-from tests.rigs.control_fakes import (
-    FakeSteering,
-    onlooker,
-)
+from tests.rigs.control.gateway import FakeSteering
+from tests.rigs.control.onlooker import onlooker
 
 
 async def test_open_mqtt_gives_an_embedded_broker_that_works() -> None:

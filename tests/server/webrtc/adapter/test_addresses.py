@@ -14,7 +14,7 @@ import pytest
 from aiortc import RTCSessionDescription
 
 from server.webrtc.adapter.addresses import Gatherer, SourceFilter, ice_connection
-from tests.rigs.server_rig import answering, until, watcher
+from tests.rigs.server.server_rig import answering, until, watcher
 
 HOST = "127.0.0.1"
 
@@ -74,6 +74,33 @@ async def test_ports_come_from_the_range_and_one_that_is_taken_is_passed_over() 
                     pass
     finally:
         taken.close()
+
+
+async def test_a_connection_that_closes_while_it_gathers_leaves_no_socket() -> None:
+    probe, (_, port) = silent_server()
+    probe.close()
+    connection = aioice.Connection(ice_controlling=False)
+    Gatherer(ports=(port, port)).install(cast(Any, connection))
+    hosts = [f"127.0.0.{n}" for n in range(2, 6)]
+    gathering = asyncio.create_task(connection.get_component_candidates(component=1, addresses=hosts))
+    await asyncio.sleep(0)  # it opens the first
+    await connection.close()
+    await gathering
+    for host in hosts:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind((host, port))  # nobody has it any more
+
+
+async def test_a_gathering_that_fails_leaves_its_sockets_to_the_connection() -> None:
+    taken, (_, port) = silent_server()
+    connection = aioice.Connection(ice_controlling=False)
+    Gatherer(ports=(port, port)).install(cast(Any, connection))
+    with pytest.raises(OSError, match=str(errno.EADDRINUSE)):
+        await connection.get_component_candidates(component=1, addresses=["127.0.0.2", HOST])
+    await connection.close()
+    taken.close()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.2", port))
 
 
 async def test_the_public_address_is_offered_beside_the_private_one() -> None:

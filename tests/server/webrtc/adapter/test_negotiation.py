@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from engine.errors import InvalidInput
 from server.webrtc.adapter.addresses import Gatherer, ice_connection
 from server.webrtc.adapter.negotiation import accept_rsa, one_fingerprint, parse_sdp
-from tests.rigs.server_rig import until, watcher
+from tests.rigs.server.server_rig import until, watcher
 
 
 async def test_the_answer_names_one_fingerprint_of_each_part() -> None:

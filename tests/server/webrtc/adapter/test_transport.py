@@ -11,7 +11,7 @@ from aiortc import RTCPeerConnection, RTCSessionDescription
 
 from server.webrtc.adapter.addresses import Gatherer, ice_connection
 from server.webrtc.adapter.transport import MediaTransport
-from tests.rigs.server_rig import answering, until, watcher
+from tests.rigs.server.server_rig import answering, until, watcher
 
 
 @asynccontextmanager

@@ -1,0 +1,204 @@
+"""`psistream bench step --model helios --random`: what Helios takes on this device, with random weights.
+
+Measured: one call of each stage, both decoders, the device's own speed at matrix products in the same run;
+from these, a chunk of each plan and the frames per second that follow. `tiny` is a rehearsal on any machine
+and says nothing about speed; `fake` runs the full size on tensors without numbers, in no memory.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.machine import description
+from benchmarks.model.random_weights import TorchDevice, here, random_module
+from benchmarks.report import BenchReport
+from engine.companions.helios.taew import ChunkDecoder
+from engine.companions.helios.vae import WanVae
+from engine.companions.taehv import TinyDecoder
+from engine.model.helios.config import CELL, STAGES, HeliosConfig, PyramidConfig
+from engine.model.helios.cost import call_flop, chunk_flop, tokens_of
+from engine.model.helios.transformer import HeliosTransformer, is_exact
+
+Mode = Literal["full", "tiny", "fake"]
+PLANS = ((1, 1, 1), (2, 2, 1), (2, 2, 2))
+TAEW, VAE = "TAEW2.1", "Wan 2.1's autoencoder"
+TAEW_WIDTHS = (256, 128, 64, 64)
+TINY = HeliosConfig(
+    latent_height=8,
+    latent_width=16,
+    heads=2,
+    head_dim=12,
+    layers=2,
+    feed_forward=32,
+    text_tokens=16,
+    text_dim=32,
+    rope_axes=(4, 4, 4),
+)
+MATMUL = {"full": 8192, "tiny": 256}  # side of the square matrices
+
+
+def measure(mode: Mode, *, height: int, width: int, batches: Sequence[int], n: int) -> BenchReport:
+    """Raises InvalidInput for sides that are no multiple of 64."""
+    real = HeliosConfig(latent_height=height // CELL, latent_width=width // CELL)
+    c = TINY if mode == "tiny" else real
+    settings = {
+        "model": f"helios, random weights, {mode} size" if mode != "fake" else "helios, fake tensors",
+        "picture": f"{CELL * c.latent_width} x {CELL * c.latent_height}",
+        "torch": torch.__version__,
+    }
+    report = BenchReport("step", description(), settings)
+    if mode == "fake":
+        count(c, batches, report)
+    else:
+        run(c, here(), mode, batches, n, report)
+    return report
+
+
+def run(
+    c: HeliosConfig, on: TorchDevice, mode: Mode, batches: Sequence[int], n: int, report: BenchReport
+) -> None:
+    report.settings |= {"device": on.name, "dtype": str(on.dtype).removeprefix("torch."), "n": n}
+    ceiling = on.matmul_tflops(MATMUL[mode], n)
+    report.singles["this device's matrix products"] = (round(ceiling, 3), "TFLOP/s")
+    calls: list[dict[str, Any]] = []
+    with torch.inference_mode():
+        model = transformer(c, on)
+        for batch in batches:
+            for stage in range(STAGES):
+                ms = on.median_ms(partial(model, **call_inputs(c, stage, on, batch)), n)
+                calls.append(call_row(c, stage, ms, batch, ceiling))
+        decoders = {
+            (name, batch): on.median_ms(partial(decoder, some_latents(c, on, batch)), n)
+            for name, decoder in decoders_of(on, mode)
+            for batch in batches
+        }
+    report.tables["one call"] = calls
+    report.tables["decode"] = [
+        {"decoder": name, "rows": batch, "ms": round(ms, 2)} for (name, batch), ms in decoders.items()
+    ]
+    report.tables["a chunk"] = [
+        chunk_row(c, plan, batch, calls, decoders, ceiling) for batch in batches for plan in PLANS
+    ]
+    if on.device.type == "cuda":
+        report.singles["memory at most"] = (torch.cuda.max_memory_allocated() / 2**30, "GiB")
+    report.notes.append(
+        f"A chunk is {c.frames} frames. Its floor is its arithmetic at the speed of matrix products measured "
+        "above. Text, noise and copies between host and device are not counted."
+    )
+    if mode == "tiny":
+        report.notes.append("A rehearsal: nothing here says how fast Helios is.")
+
+
+def count(c: HeliosConfig, batches: Sequence[int], report: BenchReport) -> None:
+    """Every stage and both decoders on fake tensors: shapes, arithmetic, bytes of weights."""
+    on = TorchDevice(here().device, torch.bfloat16)
+    rows: list[dict[str, Any]] = []
+    started_s = time.perf_counter()
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
+        model = transformer(c, on)
+        stored = sum(p.numel() * p.element_size() for p in model.parameters())
+        for batch in batches:
+            for stage in range(STAGES):
+                found = model(**call_inputs(c, stage, on, batch))
+                tflop = batch * call_flop(c, stage) / 1e12
+                rows.append({"what": f"stage {stage}", "output": shape(found), "TFLOP": round(tflop, 3)})
+            for name, decoder in decoders_of(on, "fake"):
+                with FlopCounterMode(display=False) as counter:
+                    found = decoder(some_latents(c, on, batch))
+                tflop = counter.get_total_flops() / 1e12
+                rows.append({"what": name, "output": shape(found), "TFLOP": round(tflop, 3)})
+    report.tables["one call"] = rows
+    report.singles["weights of the transformer"] = (stored / 2**30, "GiB")
+    report.singles["time that this check took"] = (time.perf_counter() - started_s, "s")
+    report.notes.append("Fake tensors: no number was computed, and nothing here says how fast Helios is.")
+
+
+def shape(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape))
+
+
+# ---- what runs ----
+
+
+def transformer(c: HeliosConfig, on: TorchDevice) -> HeliosTransformer:
+    return random_module(
+        lambda: HeliosTransformer(c), on, lambda name: torch.float32 if is_exact(name) else on.dtype
+    )
+
+
+def call_inputs(c: HeliosConfig, stage: int, on: TorchDevice, batch: int) -> dict[str, Tensor]:
+    def some(*shape: int) -> Tensor:
+        return torch.randn(batch, *shape, device=on.device, dtype=on.dtype)
+
+    full = (c.channels, c.latent_height, c.latent_width)
+    return {
+        "x": some(c.segment, c.channels, *c.stage_size(stage)),
+        "timestep": torch.full((batch,), 500, device=on.device),
+        "text": some(c.text_tokens, c.text_dim),
+        "history": some(sum(c.history), *full),
+        "anchor": some(1, *full),
+    }
+
+
+def decoders_of(on: TorchDevice, mode: Mode) -> Iterator[tuple[str, nn.Module]]:
+    """One after the other, so that only one is on the device. The autoencoder in fp32, as in public."""
+    half = torch.float16 if on.device.type == "cuda" else torch.float32
+    widths = TAEW_WIDTHS if mode != "tiny" else (16, 12, 8, 8)
+    yield TAEW, random_module(lambda: ChunkDecoder(TinyDecoder(widths)), on, lambda name: half)
+    diffusers: Any = importlib.import_module("diffusers")
+    sizes = {"base_dim": 4, "num_res_blocks": 1} if mode == "tiny" else {}
+    yield (
+        VAE,
+        random_module(lambda: WanVae(diffusers.AutoencoderKLWan(**sizes)), on, lambda name: torch.float32),
+    )
+
+
+def some_latents(c: HeliosConfig, on: TorchDevice, batch: int) -> Tensor:
+    return torch.randn(batch, c.segment, c.channels, c.latent_height, c.latent_width, device=on.device)
+
+
+# ---- what follows from it ----
+
+
+def call_row(c: HeliosConfig, stage: int, ms: float, batch: int, ceiling: float) -> dict[str, Any]:
+    tflop = batch * call_flop(c, stage) / 1e12
+    return {
+        "stage": stage,
+        "rows": batch,
+        "tokens": tokens_of(c, stage).total,
+        "ms": round(ms, 3),
+        "TFLOP": round(tflop, 4),
+        "TFLOP/s": round(1000 * tflop / ms, 3),
+        "% of the device": round(100_000 * tflop / ms / ceiling, 1),
+    }
+
+
+def chunk_row(
+    c: HeliosConfig,
+    plan: tuple[int, int, int],
+    batch: int,
+    calls: Sequence[Mapping[str, Any]],
+    decoders: Mapping[tuple[str, int], float],
+    ceiling: float,
+) -> dict[str, Any]:
+    """Frames per second of all rows together, were nothing else to do."""
+    denoise_ms = sum(plan[row["stage"]] * float(row["ms"]) for row in calls if row["rows"] == batch)
+    tflop = batch * chunk_flop(c, PyramidConfig(steps=plan)) / 1e12
+    return {
+        "calls": ",".join(map(str, plan)),
+        "rows": batch,
+        "TFLOP": round(tflop, 3),
+        "floor ms": round(1000 * tflop / ceiling, 2),
+        "denoise ms": round(denoise_ms, 2),
+        "fps, TAEW2.1": round(1000 * batch * c.frames / (denoise_ms + decoders[TAEW, batch]), 2),
+        "fps, autoencoder": round(1000 * batch * c.frames / (denoise_ms + decoders[VAE, batch]), 2),
+    }

@@ -1,0 +1,117 @@
+"""`python -m benchmarks.network.viewers [1,10,60,200]`: what a viewer costs the gateway, and its loop's lag.
+
+The viewers are aiortc's, in a process of their own, with transport-wide feedback and without decoding. Prints
+a table and a line of JSON. Needs no root.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+
+from benchmarks.network.__main__ import busy
+from benchmarks.server import own_server
+from clients.feedback import Feedback, with_feedback
+
+SECONDS = 15.0
+LAG_EVERY_S = 0.5
+AT_ONCE = 4  # that join at the same time
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+async def join(base: str, counted: list[int]) -> tuple[RTCPeerConnection, asyncio.Task[None]]:
+    pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    receiver = pc.addTransceiver("video", direction="recvonly").receiver
+    feedback = asyncio.create_task(Feedback(receiver).run())
+
+    async def count(packet: Any, arrival_time_ms: int) -> None:
+        counted[0] += 1
+
+    receiver._handle_rtp_packet = count  # type: ignore[method-assign]
+    await pc.setLocalDescription(await pc.createOffer())
+    offer = with_feedback(pc.localDescription.sdp)
+    async with httpx.AsyncClient(timeout=30.0) as http:
+        while True:
+            headers = {"Content-Type": "application/sdp"}
+            answer = await http.post(f"{base}v1/sessions/main/whep", content=offer, headers=headers)
+            if answer.status_code != 429:
+                break
+            await asyncio.sleep(1.0)
+    answer.raise_for_status()
+    await pc.setRemoteDescription(RTCSessionDescription(answer.text, "answer"))
+    return pc, feedback
+
+
+async def crowd(base: str, count: int) -> None:
+    """Watches until its standard input ends; prints how many packets came."""
+    counted = [0]
+    seats: list[tuple[RTCPeerConnection, asyncio.Task[None]]] = []
+    for start in range(0, count, AT_ONCE):
+        number = min(AT_ONCE, count - start)
+        seats += await asyncio.gather(*(join(base, counted) for _ in range(number)))
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    print(counted[0], flush=True)
+    for _, task in seats:
+        task.cancel()
+    await asyncio.gather(*(pc.close() for pc, _ in seats))
+
+
+def cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def measure(base: str, pid: int, count: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.network.viewers", "--crowd", base, str(count)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+    ) as watching:
+        assert watching.stdout is not None
+        watching.stdout.readline()
+        time.sleep(3.0)
+        before_s, started_s, lags = cpu_s(pid), time.monotonic(), []
+        while time.monotonic() - started_s < SECONDS:
+            time.sleep(LAG_EVERY_S)
+            for line in httpx.get(f"{base}metrics", timeout=10).text.splitlines():
+                if line.startswith("psistream_event_loop_lag_seconds "):
+                    lags.append(1000 * float(line.rpartition(" ")[2]))
+        took_s = time.monotonic() - started_s
+        used_ms = 1000 * (cpu_s(pid) - before_s) / took_s
+        watching.communicate("")
+    lags.sort()
+    return {"viewers": count, "cpu_ms": used_ms, "lag_p50": lags[len(lags) // 2], "lag_max": lags[-1]}
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["--crowd"]:
+        asyncio.run(crowd(sys.argv[2], int(sys.argv[3])))
+        return 0
+    counts = [int(n) for n in (sys.argv[1] if len(sys.argv) > 1 else "1,10,60,200").split(",")]
+    results = []
+    with busy() as model, own_server(["--backend", "fake", "--model", model]) as subject:
+        assert subject.pid is not None
+        print(f"{'viewers':>8}{'CPU ms/s':>10}{'per viewer':>12}{'lag p50':>9}{'lag max':>9}")
+        for count in counts:
+            r = measure(subject.target.base, subject.pid, count)
+            first = results[0] if results else r
+            more = max(1, count - first["viewers"])
+            r["per_viewer_ms"] = (r["cpu_ms"] - first["cpu_ms"]) / more if results else r["cpu_ms"]
+            results.append(r)
+            row = f"{count:>8}{r['cpu_ms']:>10.0f}{r['per_viewer_ms']:>12.2f}"
+            print(f"{row}{r['lag_p50']:>9.1f}{r['lag_max']:>9.1f}", flush=True)
+    print(json.dumps(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

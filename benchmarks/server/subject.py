@@ -1,0 +1,104 @@
+"""A server to measure: our own on a free port, or one that is already running. Knows no figures."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+import httpx
+
+from benchmarks.report import BenchError
+from clients.http import is_loopback
+from clients.target import Target
+from engine.commands.runner import BAD_INPUT
+from engine.errors import InvalidInput
+
+START_S = 120.0
+STOP_S = 15.0
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured. `pid` and `start_s` are known only for our own server."""
+
+    target: Target
+    pid: int | None = None
+    start_s: float | None = None
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@contextlib.contextmanager
+def own_server(arguments: Sequence[str] = (), port: int | None = None) -> Iterator[Subject]:
+    """`psistream serve` on this or a free port, stopped at the end. Raises BenchError, InvalidInput."""
+    port = free_port() if port is None else port
+    command = [sys.executable, "-m", "server.cli", "serve", "--port", str(port), "--mqtt", "off", *arguments]
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
+        begun_s = time.perf_counter()
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        try:
+            base = f"http://127.0.0.1:{port}"
+            _wait_ready(process, base, log)
+            yield Subject(Target.parse(base), process.pid, time.perf_counter() - begun_s)
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_ready(process: subprocess.Popen[bytes], base: str, log: IO[str]) -> None:
+    until_s = time.perf_counter() + START_S
+    while time.perf_counter() < until_s:
+        if process.poll() is not None:
+            log.seek(0)
+            lines = log.read().strip().splitlines()
+            kind = InvalidInput if process.returncode == BAD_INPUT else BenchError
+            raise kind(f"the server did not start: {lines[-1] if lines else process.returncode}")
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{base}/readyz", timeout=2.0, trust_env=False).status_code == 200:
+                return
+        time.sleep(0.05)
+    raise BenchError(f"the server was not ready after {START_S:g} s")
+
+
+@contextlib.contextmanager
+def running_server(url: str, session: str | None, token: str | None) -> Iterator[Subject]:
+    """A session of a running server: the named one, or a new one that is closed at the end."""
+    target = Target.parse(url, session, token)
+    if session is not None or "session=" in url:
+        yield Subject(target)
+        return
+    try:
+        with httpx.Client(
+            base_url=target.base,
+            timeout=15.0,
+            headers=target.headers,
+            trust_env=not is_loopback(target.base),
+        ) as http:
+            response = http.post("v1/sessions", json={"prompt": "a red fox walks right through a forest"})
+            if response.status_code != 201:
+                message = response.json().get("message", response.status_code)
+                raise BenchError(f"{target.base} refuses to open a session: {message}")
+            opened = response.json()
+            own = Target(target.base, opened["id"], opened["token"])
+            try:
+                yield Subject(own)
+            finally:
+                with contextlib.suppress(httpx.HTTPError):
+                    http.delete(own.path, headers=own.headers)
+    except (httpx.HTTPError, ValueError) as error:
+        raise BenchError(f"cannot reach {target.base}: is `psistream serve` running there?") from error

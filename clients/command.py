@@ -1,0 +1,64 @@
+"""What the clients' commands share: the argument parser, exit statuses, and errors as one line.
+
+The twin of engine/commands/runner.py, which clients must not import. `psistream` itself reports what is left:
+files that cannot be written, a full disk, a broken pipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+
+from clients.errors import BadInput, ClientError
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+class ClientParser(argparse.ArgumentParser):
+    """Raises BadInput instead of ending the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message} (see {self.prog} --help)")
+
+    def print_help(self, file: Any = None) -> None:
+        (file or sys.stdout).write(self.format_help())  # argparse's own ignores errors, even a full disk
+
+
+class OutputConsole(Console):
+    """Where the reader is gone, as in `psistream view | head`, rich would end the process with status 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def run(command: str, body: Callable[[], int]) -> int:
+    """The exit status of `body`, which also parses the arguments. `command` starts every message."""
+    try:
+        return body()
+    except SystemExit as done:  # --help
+        return int(done.code or OK)
+    except ClientError as error:
+        print(f"{command}: {error}", file=sys.stderr)
+        return BAD_INPUT if isinstance(error, BadInput) else FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def check_output(path: Path, option: str) -> Path:
+    """Make sure that a file can be written later. An existing file keeps its content. Raises BadInput."""
+    if path.is_fifo() or path.is_char_device():
+        return path
+    existed = path.exists()
+    try:
+        with path.open("ab"):
+            pass
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise BadInput(f"{option}: cannot write {path}: {error.strerror}") from None
+    return path

@@ -1,0 +1,29 @@
+"""Errors of the clients, each a message of one line for the user.
+
+ClientError
+├── BadInput       an argument is wrong, or a file cannot be used; exit status 2
+├── ViewError      there is no video, or the connection is lost
+│   └── Refused    the server won't have this viewer, and would not if asked again
+├── RecordError    the video cannot be recorded
+└── SteerError     there is no way to a session (clients.steer.errors)
+"""
+
+
+class ClientError(Exception):
+    """Base of all errors of the clients."""
+
+
+class BadInput(ClientError):
+    pass
+
+
+class ViewError(ClientError):
+    pass
+
+
+class ViewRefused(ViewError):
+    pass
+
+
+class RecordError(ClientError):
+    pass

@@ -1,0 +1,54 @@
+"""WHEP's two requests: an offer for an answer, and leaving. It knows no media."""
+
+from __future__ import annotations
+
+import contextlib
+from urllib.parse import urljoin
+
+import httpx
+
+from clients.errors import ViewError, ViewRefused
+from clients.http import ProxyUnusable, http_client
+from clients.refusal import refusal
+from clients.target import Target
+
+FINAL = (400, 401, 403, 404, 406, 415)  # asking again would change nothing
+LEAVE_TIMEOUT_S = 2.0
+
+
+async def post_offer(target: Target, offer: str, timeout_s: float) -> tuple[str, str | None]:
+    """The answer, and the address of the viewer at the server. Raises ViewError, Refused."""
+    base = target.base
+    headers = {"Content-Type": "application/sdp", **target.headers}
+    try:
+        async with http_client(base, timeout_s) as http:
+            response = await http.post(f"{target.path}/whep", content=offer, headers=headers)
+    except ProxyUnusable as error:
+        raise ViewRefused(str(error)) from None
+    except httpx.TimeoutException as error:
+        raise ViewError(f"{base} did not answer in {timeout_s:g} s") from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ViewError(f"cannot reach {base}: is `psistream serve` running there? ({error})") from error
+    if response.status_code != 201:
+        kind = ViewRefused if response.status_code in FINAL else ViewError
+        raise kind(refusal(response, target.base, target.session))
+    location = response.headers.get("location")
+    return response.text, urljoin(str(response.url), location) if location else None
+
+
+async def leave(target: Target, resource: str) -> None:
+    """Say goodbye. A server that can't be reached notices by itself."""
+    with contextlib.suppress(httpx.HTTPError):
+        async with http_client(resource, LEAVE_TIMEOUT_S) as http:
+            await http.delete(resource, headers=target.headers)
+
+
+def payload_names(sdp: str) -> dict[int, str]:
+    """RTP payload type → codec name, from an SDP answer."""
+    names = {}
+    for line in sdp.splitlines():
+        if line.startswith("a=rtpmap:"):
+            number, _, name = line[len("a=rtpmap:") :].partition(" ")
+            if number.isdigit():
+                names[int(number)] = name.split("/")[0].upper()
+    return names

@@ -1,0 +1,162 @@
+"""The options of `psistream serve`, and the settings that they make."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from engine.commands.model_options import add_model
+from engine.commands.runner import Parser
+from engine.config import RuntimeConfig
+from engine.errors import InvalidInput
+from server.config import IceServer, MediaConfig, Placement, ServerConfig, WorkerConfig, parse_ports
+from server.control.mqtt import arguments as mqtt
+from server.http.edge.prefix import checked_prefix
+
+if TYPE_CHECKING:
+    pass
+
+KEY_VARIABLE = "PSISTREAM_API_KEY"
+WHIP_VARIABLE = "PSISTREAM_WHIP_TOKEN"
+defaults = ServerConfig()
+
+
+def parser() -> argparse.ArgumentParser:
+    p = Parser(prog="psistream serve", description="Run the server; its page is on the same port.")
+    add = p.add_argument
+    add("--host", default=defaults.host, help="address to listen on (default: only this machine)")
+    add("--port", type=int, default=defaults.port, help="HTTP port (default: %(default)s)")
+    add(
+        "--root-path",
+        default="",
+        metavar="PATH",
+        help="path under which a proxy publishes it, such as /video",
+    )
+    add_model(p)
+    add("--image", type=Path, metavar="FILE", help="start image of sessions (default: only their prompt)")
+    add("--prompt", default=defaults.prompt, help="prompt of the shared session")
+    add("--seed", type=int, help="seed of the shared session (default: random)")
+    add("--worker", choices=("process", "thread"), default=defaults.placement, help="where the model runs")
+    add(
+        "--max-sessions",
+        type=int,
+        default=RuntimeConfig().max_sessions,
+        metavar="N",
+        help="upper limit, even if the device could serve more (default: %(default)s)",
+    )
+    add(
+        "--max-load",
+        type=float,
+        default=RuntimeConfig().max_load,
+        metavar="SHARE",
+        help="share of the device's time that sessions may be promised; above 1 they play in slow motion "
+        "instead of being refused (default: %(default)s)",
+    )
+    add(
+        "--client-sessions",
+        type=int,
+        default=defaults.client_sessions,
+        metavar="N",
+        help="sessions that one address may have at once; 0: no limit (default: %(default)s)",
+    )
+    add(
+        "--client-device-s",
+        type=float,
+        default=defaults.client_device_s,
+        metavar="S",
+        help="device seconds per minute for all sessions of one address (default: no limit)",
+    )
+    add(
+        "--max-viewers",
+        type=int,
+        default=defaults.max_viewers,
+        metavar="N",
+        help="limit for all sessions together (default: %(default)s)",
+    )
+    add("--bitrate", type=int, metavar="KBPS", help="bitrate of the video (default: by its size)")
+    add(
+        "--ice-server", action="append", default=[], metavar="URL", help="stun:host:port, turn:user:pass@host"
+    )
+    add("--udp-ports", metavar="A-B", help="for the video, such as 40000-40100 (default: any free ports)")
+    add(
+        "--public-address",
+        action="append",
+        default=[],
+        metavar="IP",
+        help="address of the router or host that forwards --udp-ports to this machine",
+    )
+    add("--whip", metavar="URL", help="push the session `main` to this media server, where many can watch it")
+    add(
+        "--whip-token",
+        default=os.environ.get(WHIP_VARIABLE),
+        metavar="TOKEN",
+        help=f"token for --whip (${WHIP_VARIABLE})",
+    )
+    add("--allow-origin", action="append", default=[], metavar="URL", help="another site that may call this")
+    add("--api-key", default=os.environ.get(KEY_VARIABLE), help=f"key for opening sessions (${KEY_VARIABLE})")
+    mqtt.add_arguments(p)
+    add(
+        "--spare",
+        choices=("auto", "on", "off"),
+        default=defaults.spare,
+        help="keep a second worker loaded, so that a failure of the first is over in less than a second "
+        "(default: if memory allows)",
+    )
+    add(
+        "--ops-port",
+        metavar="[HOST:]PORT",
+        help="serve health and metrics here, whatever happens on the other port (default host: 127.0.0.1)",
+    )
+    add("--log-format", choices=("text", "json"), default="text", help="format of the log, on standard error")
+    add("--log-level", choices=("debug", "info", "warning", "error"), default="warning")
+    return p
+
+
+def settings(args: argparse.Namespace) -> ServerConfig:
+    """Raises InvalidInput."""
+    ops_host, ops_port = _ops_address(args.ops_port)
+    return ServerConfig(
+        host=args.host,
+        port=args.port,
+        ops_host=ops_host,
+        ops_port=ops_port,
+        worker=WorkerConfig(
+            backend=args.backend,
+            model=args.model,
+            weights=args.weights,
+            image=args.image,
+            runtime=RuntimeConfig(max_sessions=args.max_sessions, max_load=args.max_load),
+            media=MediaConfig(bitrate_bps=None if args.bitrate is None else 1000 * args.bitrate),
+        ),
+        placement=cast(Placement, args.worker),
+        mqtt=args.mqtt,
+        mqtt_options=mqtt.options_of(args),
+        prompt=args.prompt,
+        seed=args.seed,
+        root_path=checked_prefix(args.root_path),
+        api_key=args.api_key or None,
+        origins=tuple(args.allow_origin),
+        ice_servers=tuple(IceServer.parse(url) for url in args.ice_server),
+        udp_ports=None if args.udp_ports is None else parse_ports(args.udp_ports),
+        public_addresses=tuple(args.public_address),
+        whip=args.whip,
+        whip_token=args.whip_token or None,
+        max_viewers=args.max_viewers,
+        spare=args.spare,
+        client_sessions=args.client_sessions,
+        client_device_s=args.client_device_s,
+    )
+
+
+def _ops_address(text: str | None) -> tuple[str, int | None]:
+    """Host and port of --ops-port. Raises InvalidInput."""
+    if text is None:
+        return defaults.ops_host, None
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit()):
+        raise InvalidInput(
+            f"--ops-port must look like 9090 or 0.0.0.0:9090, not {text:.40}", field="ops_port"
+        )
+    return host.strip("[]") or defaults.ops_host, int(port)

@@ -1,0 +1,63 @@
+"""`psistream doctor`: is all well for `psistream serve` with these options? One page, and an exit status.
+
+It takes the options of `serve`, opens nothing for good and changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Sequence
+
+from engine.errors import InvalidInput
+from server.arguments import parser as serve_parser
+from server.arguments import settings
+from server.config import ServerConfig
+from server.doctor import machine, network
+from server.doctor.findings import Finding, as_json, bad, in_colour, lines
+
+PICTURE = (320, 192, 16)  # of the built-in world, as it is encoded
+
+
+async def checks(config: ServerConfig) -> AsyncIterator[Finding]:
+    yield machine.python()
+    for finding in machine.libraries():
+        yield finding
+    yield machine.clock()
+    yield machine.gpu()
+    yield await asyncio.to_thread(machine.model, config)
+    for finding in await asyncio.to_thread(lambda: list(machine.encoders(*PICTURE))):
+        yield finding
+    yield network.port(config)
+    async for finding in network.udp(config):
+        yield finding
+    async for finding in network.ice_servers(config):
+        yield finding
+    yield await network.broker(config)
+
+
+async def examine(config: ServerConfig) -> list[Finding]:
+    return [finding async for finding in checks(config)]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 if all is well, 1 if something is bad, 2 for options that `serve` would refuse."""
+    p = serve_parser()
+    p.prog = "psistream doctor"
+    p.description = "Check this machine and its network for `psistream serve` with the same options."
+    p.add_argument("--json", action="store_true", help="print the findings as JSON")
+    args = p.parse_args(argv)
+    try:
+        config = settings(args)
+    except InvalidInput as error:
+        print("\n".join(lines([bad("options", error.message, "correct it")], colour=in_colour())))
+        return 2
+    findings = asyncio.run(examine(config))
+    shown = as_json(findings)
+    print(json.dumps(shown, indent=1) if args.json else "\n".join(lines(findings, colour=in_colour())))
+    return 0 if shown["good"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""The machine itself: Python, libraries, cores, clock, GPU, encoders and the model."""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from engine.backends.registry import load_backend
+from engine.errors import PsistreamError
+from server.config import ServerConfig
+from server.doctor.findings import Finding, bad, good, note
+from server.worker.encoder import CODECS, ToYuv, VideoEncoder
+
+LIBRARIES = ("aiortc", "aioice", "av", "onnxruntime", "fastapi", "uvicorn", "aiomqtt", "numpy")
+PINNED = {"aiortc": "1.16", "aioice": "0.13"}  # whose private parts are used: see server/webrtc/adapter
+FRAMES = 48
+SHARE_MAX = 0.5  # of one core for one session's encoder
+CLOCK_UNSYNCHRONISED = 5  # adjtimex(2)
+
+
+def python() -> Finding:
+    version = platform.python_version()
+    return good("python", f"{version} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores")
+
+
+def libraries() -> Iterator[Finding]:
+    found = []
+    for name in LIBRARIES:
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            yield bad(
+                "libraries", f"{name} is not installed", "pip install psistream, in a fresh environment"
+            )
+            continue
+        if not version.startswith(PINNED.get(name, "")):
+            wanted = PINNED[name]
+            yield bad("libraries", f"{name} is {version}, not {wanted}", f"pip install '{name}=={wanted}.*'")
+        found.append(f"{name} {version}")
+    yield good("libraries", ", ".join(found))
+
+
+def encoders(width: int, height: int, fps: int) -> Iterator[Finding]:
+    """How much of one core a session's video takes, with noise that no codec likes."""
+    dice = np.random.default_rng(1)
+    picture = dice.integers(0, 255, (height, width + FRAMES, 3), np.uint8)
+    for codec in CODECS:
+        to_yuv, encoder = ToYuv(1), VideoEncoder(codec, width, height, fps, 1_000_000)
+        started_s = time.thread_time()
+        for i in range(FRAMES):
+            frame = to_yuv(np.ascontiguousarray(picture[:, i : i + width]))
+            encoder.encode(frame, i * 90_000 // fps, keyframe=False)
+        ms = 1000 * (time.thread_time() - started_s) / FRAMES
+        share = ms * fps / 1000
+        text = (
+            f"{codec.upper()} {width}x{height}: {ms:.1f} ms a frame, {100 * share:.0f} % of a core at {fps}/s"
+        )
+        if share > SHARE_MAX:
+            yield bad("encoder", text, "this machine encodes too slowly: watch from fewer sessions at once")
+        else:
+            yield good("encoder", text)
+
+
+def model(config: ServerConfig) -> Finding:
+    worker = config.worker
+    started_s = time.perf_counter()
+    try:
+        backend = load_backend(worker.backend, worker.model, worker.weights)
+        spec = backend.spec
+        backend.close()
+    except PsistreamError as error:
+        return bad("model", error.message, "check --model, --backend and --weights, or leave them out")
+    took_s = time.perf_counter() - started_s
+    size = f"{spec.width}x{spec.height} at {spec.fps}/s"
+    return good("model", f"{spec.name} on {worker.backend}, {size}, loaded in {took_s:.1f} s")
+
+
+def gpu() -> Finding:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return note("gpu", "no NVIDIA driver: models run on the processor")
+    query = [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(
+            query, capture_output=True, text=True, encoding="utf-8", timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return bad("gpu", f"nvidia-smi does not answer: {error}", "check the driver: dmesg, nvidia-smi")
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip().splitlines()
+        return bad("gpu", said[0] if said else "nvidia-smi failed", "check the driver: dmesg, nvidia-smi")
+    return good("gpu", "; ".join(done.stdout.strip().splitlines()))
+
+
+def clock() -> Finding:
+    """Receipts and logs carry the time; certificates of TURN servers and proxies are judged by it."""
+    now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    name = ctypes.util.find_library("c")
+    try:
+        state = ctypes.CDLL(name).adjtimex(ctypes.create_string_buffer(512)) if name else None
+    except (OSError, AttributeError):
+        state = None
+    if state == CLOCK_UNSYNCHRONISED:
+        return note("clock", f"{now}, not synchronised", "turn NTP on: timedatectl set-ntp true")
+    return good("clock", now)

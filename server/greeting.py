@@ -1,0 +1,28 @@
+"""What the server says once it runs: where to click, and other ways in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from server.config import ServerConfig
+
+if TYPE_CHECKING:
+    from server.http.services import Services
+
+defaults = ServerConfig()
+
+
+def greeting(services: Services, port: int) -> str:
+    """What to click, and at most two lines about other ways in."""
+    config, access = services.config, services.access
+    host = "localhost" if config.loopback or config.host in ("0.0.0.0", "::") else config.host
+    main = services.gateway.session("main")
+    where = f"http://{host}:{port}" + (f"/#token={main.token}" if main.token else "")
+    lines = [f"psistream is live at {where}"]
+    if access.api_key is not None and config.api_key is None:
+        lines.append(f"  to open your own sessions: Authorization: Bearer {access.api_key}")
+    if services.mqtt is not None:
+        lines.append(f"  {services.mqtt.greeting}")
+    other = "" if port == defaults.port else f" {where}"
+    lines.append(f"  steer from another terminal: psistream play{other}")
+    return "\n".join(lines[:3])

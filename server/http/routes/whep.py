@@ -1,0 +1,170 @@
+"""WHEP (draft-ietf-wish-whep): watching by one HTTP POST, so that existing players can connect.
+
+Lenient where existing players deviate from the draft: If-Match is not required, `If-Match: *` with the same
+credentials means trickle, and leaving twice is fine. A viewer's URL is unguessable, so it needs no token.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+
+from fastapi import APIRouter, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from engine.errors import InvalidInput, PsistreamError
+from server.config import IceServer
+from server.http.auth import bearer
+from server.http.edge.prefix import public_path
+from server.http.problems import NoRestart, WrongType, WrongVersion
+from server.http.services import Services, read_body
+from server.webrtc.offer import MAX_SDP_BYTES, read_candidates, read_offer
+from server.webrtc.viewer import Seat, Viewer
+
+SDP, FRAGMENT = "application/sdp", "application/trickle-ice-sdpfrag"
+MAX_FRAGMENT_BYTES = 16 * 1024
+SDP_LINE = re.compile(r"[a-z]=\S")
+AT_ENDPOINT, AT_VIEWER = "OPTIONS, GET, HEAD, POST", "OPTIONS, GET, HEAD, PATCH, DELETE"
+
+
+def whep_routes(services: Services) -> APIRouter:
+    """`/whep/` is the same as `/whep`: some players add the slash."""
+    router = APIRouter(prefix="/v1/sessions/{session_id}/whep")
+
+    @router.post("")
+    @router.post("/")
+    async def watch(request: Request, session_id: str) -> Response:
+        session = services.watched(request, session_id)
+        services.enter(services.joinings, request, session)
+        expect(request, SDP)
+        offer = read_offer(await read_body(request, MAX_SDP_BYTES))
+        rates, h264_level = services.media()
+        codec = offer.pick(request.query_params.get("codec"), h264_level)
+        role = services.access.role(session, request.headers.get("authorization"))
+        seat = Seat(
+            session=session.id,
+            fanout=session.fanout,
+            steering=services.gateway,
+            pts_of=session.pts_of,
+            may_steer=role == "driver",
+            rates=rates,
+            token=bearer(request.headers.get("authorization")),
+            client=services.client(request),
+        )
+        viewer, answer = await services.viewers.open(seat, offer, codec)
+        response = Response(answer, 201, media_type=SDP)
+        response.headers["Location"] = public_path(request, f"/v1/sessions/{session.id}/whep/{viewer.id}")
+        response.headers["Accept-Patch"] = FRAGMENT
+        response.headers["ETag"] = etag(viewer)
+        return linked(response, services)
+
+    @router.options("")
+    @router.options("/")
+    async def capabilities(request: Request, session_id: str) -> Response:
+        """Who may watch learns the ICE servers, with their credentials, before it makes its offer."""
+        response = Response(headers={"Allow": AT_ENDPOINT, "Accept-Post": SDP})
+        with contextlib.suppress(PsistreamError):
+            services.watched(request, session_id)
+            return linked(response, services)
+        return response
+
+    @router.get("")
+    @router.get("/")
+    async def endpoint(request: Request, session_id: str) -> Response:
+        services.gateway.session(session_id)
+        return Response(status_code=204)
+
+    @router.head("")
+    @router.head("/")
+    async def endpoint_head(request: Request, session_id: str) -> Response:
+        services.gateway.session(session_id)
+        return Response(headers={"Content-Type": SDP, "Accept-Post": SDP})
+
+    @router.api_route("", methods=["PUT", "PATCH", "DELETE"])
+    @router.api_route("/", methods=["PUT", "PATCH", "DELETE"])
+    async def not_at_endpoint(session_id: str) -> Response:
+        raise HTTPException(405, f"use {AT_ENDPOINT}", {"Allow": AT_ENDPOINT})
+
+    @router.patch("/{viewer_id}")
+    async def trickle(request: Request, session_id: str, viewer_id: str) -> Response:
+        viewer = services.viewers.get(viewer_id, session_id)
+        services.enter(services.trickles, request, services.gateway.session(session_id), name=viewer_id)
+        expect(request, FRAGMENT)
+        match = request.headers.get("if-match", "*")
+        if match != "*" and etag(viewer) not in [each.strip() for each in match.split(",")]:
+            raise WrongVersion(
+                "If-Match names another ICE session: use the ETag of this one", field="If-Match"
+            )
+        lines = fragment_lines(await read_body(request, MAX_FRAGMENT_BYTES))
+        ufrags = {line.partition(":")[2].strip() for line in lines if line.startswith("a=ice-ufrag:")}
+        offer = viewer.offer
+        if offer is not None:
+            if ufrags and offer.ufrag not in ufrags:
+                raise NoRestart("ICE restart is not supported: DELETE this and POST a new offer", field="sdp")
+            await viewer.add_candidates(read_candidates(lines, offer.shared))
+        return Response(status_code=204)
+
+    @router.delete("/{viewer_id}")
+    async def leave(session_id: str, viewer_id: str) -> Response:
+        if not services.viewers.was_here(viewer_id):
+            services.viewers.get(viewer_id, session_id)
+            await services.viewers.close(viewer_id)
+        return Response(status_code=200)
+
+    @router.get("/{viewer_id}")
+    @router.head("/{viewer_id}")
+    async def resource(session_id: str, viewer_id: str) -> Response:
+        services.viewers.get(viewer_id, session_id)
+        return Response(status_code=204)
+
+    @router.options("/{viewer_id}")
+    async def resource_capabilities(session_id: str, viewer_id: str) -> Response:
+        return Response(headers={"Allow": AT_VIEWER, "Accept-Patch": FRAGMENT})
+
+    @router.api_route("/{viewer_id}", methods=["PUT", "POST"])
+    async def not_at_viewer(session_id: str, viewer_id: str) -> Response:
+        raise HTTPException(405, f"use {AT_VIEWER}", {"Allow": AT_VIEWER})
+
+    return router
+
+
+def etag(viewer: Viewer) -> str:
+    """Of its ICE session, which never changes since there is no restart."""
+    return f'"{viewer.id[:8]}"'
+
+
+def linked(response: Response, services: Services) -> Response:
+    for server in services.config.ice_servers:
+        response.headers.append("Link", link(server))
+    return response
+
+
+def expect(request: Request, kind: str) -> None:
+    """Raises WrongType."""
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given != kind:
+        raise WrongType(f"send Content-Type: {kind}, not {given[:60] or 'none'}", field="Content-Type")
+
+
+def fragment_lines(body: bytes) -> list[str]:
+    """Raises InvalidInput for what is no fragment of SDP."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidInput("the fragment is not text in UTF-8", field="body") from None
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for line in lines:
+        start, _, value = line.partition(":")
+        if not SDP_LINE.match(line) or (start == "a=candidate" and len(value.split()) < 8):
+            raise InvalidInput(f"{line[:60]!r} is no line of an SDP fragment", field="body")
+    return lines
+
+
+def link(server: IceServer) -> str:
+    """An ICE server as a Link header tells it to the player."""
+    parts = [f"<{server.url}>", 'rel="ice-server"']
+    if server.username is not None:
+        parts += [f'username="{server.username}"', f'credential="{server.credential}"']
+        parts.append('credential-type="password"')
+    return "; ".join(parts)

@@ -1,0 +1,58 @@
+"""Log entries as lines of JSON for collectors, and secrets kept out of either form."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from datetime import UTC, datetime
+
+SECRETS = (  # what stands before a secret that a URL or a header may have brought into a message
+    re.compile(r"(?i)(\bbearer\s+)[\w.~+/=-]{6,}"),
+    re.compile(r"(?i)([#?&](?:token|key|password)=)[^&\s\"']+"),
+    re.compile(r"(\b[a-z][a-z0-9+.-]{1,20}://[^/\s:@]{1,64}:)[^@\s/]+(?=@)"),
+    re.compile(r"(\b(?:turns?):[^/\s:@]{1,64}:)[^@\s]+(?=@)"),
+)
+SESSION = re.compile(r"\bsession ([A-Za-z0-9][A-Za-z0-9_.-]{0,63})\b")
+
+
+def without_secrets(text: str) -> str:
+    for pattern in SECRETS:
+        text = pattern.sub(r"\1…", text)
+    return text
+
+
+class TextFormatter(logging.Formatter):
+    """For people."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_secrets(super().format(record))
+
+
+class JsonFormatter(logging.Formatter):
+    """One object per line: time (UTC, RFC 3339), level, logger, message and pid; where there are any, also
+    the session and a traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = without_secrets(record.getMessage())
+        entry: dict[str, str | int] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": message,
+            "pid": record.process or 0,
+        }
+        session = getattr(record, "session", None) or SESSION.search(message)
+        if session is not None:
+            entry["session"] = session if isinstance(session, str) else session[1]
+        if record.exc_info:
+            entry["traceback"] = without_secrets(self.formatException(record.exc_info))
+        return json.dumps(entry, ensure_ascii=False)
+
+
+def formatter(kind: str) -> logging.Formatter:
+    """For --log-format."""
+    return JsonFormatter() if kind == "json" else TextFormatter()

@@ -1,0 +1,109 @@
+"""The emulated link, and a short run over it: needs root, network namespaces and /dev/net/tun."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.network.__main__ import busy, judge, play, server
+from benchmarks.network.emulator import SERVER_ADDRESS, Condition, linked
+from benchmarks.network.scenarios import SCENARIOS, Scenario, steady
+
+pytestmark = pytest.mark.root
+
+ECHO = """
+import socket, sys, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind((sys.argv[1], 9000))
+print("ready", flush=True)
+while True:
+    data, who = s.recvfrom(2048)
+    s.sendto(data, who)
+"""
+ASK = """
+import json, socket, sys, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(1.0)
+sizes, back = [int(n) for n in sys.argv[2:]], []
+for size in sizes:
+    sent = time.monotonic()
+    s.sendto(bytes(size), (sys.argv[1], 9000))
+    try:
+        s.recv(2048)
+        back.append(time.monotonic() - sent)
+    except TimeoutError:
+        back.append(None)
+print(json.dumps(back))
+"""
+
+
+def test_the_emulated_link_has_the_delay_the_size_and_the_outage_that_it_is_told() -> None:
+    with linked() as spaces:
+        echo = subprocess.Popen(
+            spaces.command(spaces.server, sys.executable, "-c", ECHO, SERVER_ADDRESS), stdout=subprocess.PIPE
+        )
+        assert echo.stdout is not None
+        echo.stdout.readline()
+
+        def ask(*sizes: int) -> list[float | None]:
+            command = spaces.command(
+                spaces.viewer, sys.executable, "-c", ASK, SERVER_ADDRESS, *map(str, sizes)
+            )
+            done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
+            return list(json.loads(done.stdout))
+
+        try:
+            spaces.link.condition = Condition(delay_s=0.05, mtu=1280)
+            small, large = ask(1000, 1400)
+            assert small is not None
+            assert small >= 0.1
+            assert large is None
+            spaces.link.condition = Condition(up=False)
+            assert ask(100) == [None]
+        finally:
+            echo.kill()
+            echo.wait()
+            echo.stdout.close()
+
+
+def test_namespaces_end_with_the_context() -> None:
+    with linked() as spaces:
+        names = {spaces.server, spaces.viewer}
+        assert names <= set(os.listdir("/run/netns"))
+    assert not names & set(os.listdir("/run/netns"))
+
+
+@pytest.mark.slow
+def test_a_session_plays_over_a_narrow_link_and_after_an_outage() -> None:
+    """A short form of the table: frames go on, on a rung below the top one."""
+    narrow = steady("narrow", "cap of 300 kb/s", Condition(cap_bps=300e3, delay_s=0.02), 15.0)
+    steps = ((0.0, Condition()), (6.0, Condition(up=False)), (10.0, Condition()))
+    away = Scenario("away", "outage of 4 s", 18.0, steps)
+    with (
+        busy() as model,
+        linked() as spaces,
+        server(spaces, ["--backend", "fake", "--model", model]) as base,
+    ):
+        seen = play(spaces, base, "viewer", narrow)
+        assert seen["rungs"][-1][1]["rung"] > 0
+        assert len(seen["shown"]) > 30
+        after = [t for t in play(spaces, base, "viewer", away)["shown"] if t > 10.0]
+        assert len(after) > 10
+
+
+def test_freezes_are_counted_from_the_second_that_is_judged() -> None:
+    scenario = steady("x", "x", Condition(), 10.0)
+    shown = [i / 16 for i in range(16 * 10) if not 6.0 < i / 16 < 7.0]
+    result = judge(scenario, {"shown": shown, "rungs": [], "stats": {}})
+    assert (result["fps"], result["frozen_s"], result["longest_s"]) == (13.0, 1.0, 1.0)
+
+
+def test_every_row_of_the_table_is_a_scenario() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    for scenario in SCENARIOS.values():
+        assert scenario.about in text, scenario.about

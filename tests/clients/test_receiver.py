@@ -1,0 +1,84 @@
+"""The viewer's jitter buffer: whole frames at once, and no waiting for a packet that is lost for good."""
+
+from __future__ import annotations
+
+import pytest
+from aiortc.rtp import RtpPacket
+
+from clients import receiver
+from clients.receiver import EncodedFrame, TappedBuffer, begins
+
+KEY, DELTA = b"\x10\x02\x00\x9d\x01\x2a" + b"k" * 20, b"\x11" + b"d" * 20
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now_s
+
+
+class Stage:
+    """A buffer at 16 frames a second, one packet each, and the frames that came out."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = Clock()
+        monkeypatch.setattr(receiver, "time", self.clock)
+        self.seen: list[EncodedFrame] = []
+        self.asked: list[float] = []
+        self.buffer = TappedBuffer(self.seen.append)
+
+    def take(self, frame: int, data: bytes = DELTA) -> None:
+        packet = RtpPacket(97, 1, frame % 65536, frame * 5625)
+        packet._data = data  # type: ignore[attr-defined]
+        wanted, _ = self.buffer.add(packet)
+        if wanted:
+            self.asked.append(self.clock.now_s)
+        self.clock.now_s += 1 / 16
+
+    @property
+    def frames(self) -> list[int]:
+        return [encoded.rtp_timestamp // 5625 for encoded in self.seen]
+
+
+def test_a_frame_is_complete_at_its_marker(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch)
+    stage.take(0, KEY)
+    stage.take(1)
+    assert stage.frames == [0, 1]
+
+
+def test_a_packet_that_comes_late_holds_nothing_up_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(monkeypatch)
+    for frame in (0, 1, 3, 4, 2, 5):
+        stage.take(frame, KEY if frame == 0 else DELTA)
+    stage.take(6)
+    assert stage.frames[:3] == [0, 1, 2]
+    assert stage.asked == []
+
+
+def test_a_lost_packet_is_given_up_and_it_goes_on_at_a_keyframe(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """aiortc alone waits for 512 packets more, which is half a minute at 16 a second."""
+    stage = Stage(monkeypatch)
+    for frame in (0, 1, *range(3, 40)):
+        stage.take(frame, KEY if frame in (0, 30) else DELTA)
+    assert stage.frames == [0, 1, *range(30, 40)]
+    assert 1 <= len(stage.asked) <= 4
+
+
+@pytest.mark.parametrize(
+    ("data", "whether"),
+    [
+        (KEY, True),
+        (DELTA, False),
+        (b"\0\0\0\1\x67\x42", True),
+        (b"\0\0\0\1\x65\x88", True),
+        (b"\0\0\0\1\x41\x9a", False),
+        (b"", False),
+    ],
+)
+def test_what_can_be_decoded_alone_is_known(data: bytes, whether: bool) -> None:
+    assert begins(data) == whether

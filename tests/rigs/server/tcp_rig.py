@@ -1,0 +1,57 @@
+"""A server on a real port, for tests of what happens below HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from server.config import ServerConfig
+from server.http.app import create_app
+from server.http.connections import ConnectionLimits, Connections
+from server.http.listener import http_server
+from server.http.services import Services
+from server.serve import bound
+from server.tasks import Tasks
+from tests.rigs.server.server_rig import config, until
+
+
+@dataclass
+class Port:
+    number: int
+    connections: Connections
+    services: Services
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.number)
+
+    async def ask(self, request: str) -> tuple[int, str]:
+        """Status and whole answer of one request on a connection of its own."""
+        reader, writer = await self.connect()
+        writer.write(request.encode())
+        text = (await asyncio.wait_for(reader.read(), 20)).decode()
+        writer.close()
+        return int(text.split(" ", 2)[1]), text
+
+
+def get(path: str) -> str:
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+@contextlib.asynccontextmanager
+async def serving(limits: ConnectionLimits, settings: ServerConfig | None = None) -> AsyncIterator[Port]:
+    app = create_app(settings or config())
+    tasks = Tasks()
+    with bound("127.0.0.1", 0) as listener:
+        async with app.router.lifespan_context(app):
+            server, connections = http_server(app, "error", limits)
+            tasks.spawn(connections.run(), "limit")
+            tasks.spawn(server.serve(sockets=[listener]), "serve")
+            await until(lambda: server.started, "server")
+            try:
+                yield Port(listener.getsockname()[1], connections, app.state.services)
+            finally:
+                server.should_exit = server.force_exit = True
+                await tasks.drain(5.0)
+                await tasks.close()

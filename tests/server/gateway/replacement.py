@@ -1,0 +1,24 @@
+"""A gateway whose worker is replaced."""
+
+from __future__ import annotations
+
+from server.gateway.gateway import Gateway
+from server.worker.messages import Command, ExportSession
+from tests.rigs.server.server_rig import (
+    FakeWorker,
+    until,
+)
+
+
+def told(worker: FakeWorker, session: str = "main") -> list[Command]:
+    """What a worker was told about a session, snapshots aside."""
+    return [
+        c
+        for c in worker.commands
+        if getattr(c, "session", None) == session and not isinstance(c, ExportSession)
+    ]
+
+
+async def replaced(gate: Gateway, workers: list[FakeWorker], number: int = 2) -> FakeWorker:
+    await until(lambda: len(workers) == number and gate.ready, "replacement")
+    return workers[-1]

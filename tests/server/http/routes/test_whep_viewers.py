@@ -1,0 +1,130 @@
+"""WHEP resources and the viewers behind them: their addresses, limits and end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from server.config import IceServer
+from tests.rigs.server.server_rig import SDP, config, live, until, watcher, watching
+from tests.server.http.routes.whep import post
+
+WHEP = "/v1/sessions/main/whep"
+
+FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
+
+
+async def test_trickle_that_restarts_or_is_something_else_is_refused() -> None:
+    async with live() as server, watching(server) as viewer:
+        restart = "a=ice-ufrag:other\r\na=ice-pwd:other-password-of-22-chars\r\n"
+        answer = await server.http.patch(viewer.location, content=restart, headers=FRAGMENT)
+        assert (answer.status_code, answer.json()["code"]) == (422, "no_ice_restart")
+        assert (await server.http.patch(viewer.location, content="x", headers=SDP)).status_code == 415
+        large = await server.http.patch(viewer.location, content="x" * 20_000, headers=FRAGMENT)
+        assert large.status_code == 413
+        same = next(line for line in viewer.pc.localDescription.sdp.split("\r\n") if "ice-ufrag" in line)
+        again = await server.http.patch(viewer.location, content=same, headers=FRAGMENT)
+        assert again.status_code == 204
+
+
+async def test_leaving_twice_is_no_error() -> None:
+    """whip-whep's client closes its connection first and then says DELETE."""
+    async with live() as server, watching(server) as viewer:
+        assert (await server.http.delete(viewer.location)).status_code == 200
+        assert len(server.services.viewers) == 0
+        assert (await server.http.delete(viewer.location)).status_code == 200
+        assert (await server.http.patch(viewer.location, content="", headers=FRAGMENT)).status_code == 404
+        assert (await server.http.delete(WHEP + "/somebody")).status_code == 404
+
+
+async def test_a_viewers_address_is_of_its_session_only() -> None:
+    async with live() as server, watching(server) as viewer:
+        other = viewer.location.replace("/main/", "/other/")
+        assert (await server.http.delete(other)).status_code == 404
+
+
+async def test_get_head_and_options_answer_as_the_draft_says() -> None:
+    async with live() as server, watching(server) as viewer:
+        assert (await server.http.get(WHEP)).status_code == 204
+        head = await server.http.head(WHEP)
+        assert (head.status_code, head.headers["content-type"]) == (200, "application/sdp")
+        options = await server.http.options(WHEP)
+        assert (options.status_code, options.headers["accept-post"]) == (200, "application/sdp")
+        assert (await server.http.get(viewer.location)).status_code == 204
+        patches = (await server.http.options(viewer.location)).headers["accept-patch"]
+        assert patches == FRAGMENT["Content-Type"]
+
+
+async def test_ice_servers_are_told_as_links() -> None:
+    # nothing listens there: the query fails at once
+    turn = IceServer("turn:127.0.0.1:9?transport=tcp", "user", "pass")
+    async with live(config(ice_servers=(turn,))) as server, watcher() as viewer:
+        answer = await post(server, await viewer.offer())
+        assert answer.headers["link"] == (
+            '<turn:127.0.0.1:9?transport=tcp>; rel="ice-server"; username="user"; credential="pass"; '
+            'credential-type="password"'
+        )
+
+
+async def test_the_places_of_viewers_are_limited() -> None:
+    async with live(config(max_viewers=1)) as server, watching(server) as first, watcher() as second:
+        answer = await post(server, await second.offer())
+        assert (answer.status_code, answer.json()["code"]) == (503, "full")
+        assert int(answer.headers["retry-after"]) > 0
+        await server.http.delete(first.location)
+        assert (await post(server, second.pc.localDescription.sdp)).status_code == 201
+
+
+async def test_a_flood_of_offers_is_slowed_down() -> None:
+    async with live() as server:
+        answers = [await post(server, "garbage") for _ in range(300)]
+        assert {a.status_code for a in answers[:24]} == {400}
+        late = next(a for a in answers if a.status_code == 429)
+        assert int(late.headers["retry-after"]) >= 1
+
+
+async def test_a_token_is_needed_to_watch_a_session_of_ones_own() -> None:
+    async with live() as server, watcher() as viewer:
+        mine = (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).json()
+        offer, url = await viewer.offer(), mine["whep"]
+        assert (await server.http.post(url, content=offer, headers=SDP)).status_code == 401
+        watch = SDP | {"Authorization": f"Bearer {mine['view_token']}"}
+        await viewer.accept(await server.http.post(url, content=offer, headers=watch))
+        await viewer.frame()
+
+
+async def test_a_viewer_that_closes_is_noticed_at_once() -> None:
+    async with live() as server:
+        async with watching(server) as viewer:
+            await viewer.frame()
+        await until(lambda: len(server.services.viewers) == 0, "departure")
+        await until(lambda: server.services.gateway.info("main").viewers == 0, "empty hall")
+
+
+async def test_a_viewer_that_falls_silent_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cable was pulled: nothing says goodbye. aiortc itself needs half a minute."""
+    monkeypatch.setattr("server.webrtc.viewers.CHECK_S", 0.05)
+    async with live(config(viewer_timeout_s=1.0)) as server, watching(server) as viewer:
+        await viewer.frame()
+        for protocol in viewer.pc.getTransceivers()[0].receiver.transport.transport._connection._protocols:
+            monkeypatch.setattr(protocol.transport, "sendto", lambda *args: None)
+        await until(lambda: len(server.services.viewers) == 0, "end of a silent viewer")
+
+
+async def test_one_that_never_connects_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.webrtc.viewers.CHECK_S", 0.05)
+    monkeypatch.setattr("server.webrtc.viewers.CONNECT_TIMEOUT_S", 0.2)
+    async with live() as server, watcher() as viewer:
+        assert (await post(server, await viewer.offer())).status_code == 201
+        await until(lambda: len(server.services.viewers) == 0, "end of a viewer that never came")
+
+
+async def test_many_that_come_and_go_leave_nothing_behind() -> None:
+    async with live() as server:
+        before = len(asyncio.all_tasks())
+        for _ in range(3):
+            async with watching(server) as viewer:
+                await viewer.frame()
+        await until(lambda: len(server.services.viewers) == 0, "departure")
+        await until(lambda: len(asyncio.all_tasks()) <= before, "end of their tasks")

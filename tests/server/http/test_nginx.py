@@ -1,0 +1,92 @@
+"""The server behind a real nginx, by the configuration that docs/proxies/nginx.conf recommends."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from benchmarks.server.subject import Subject, own_server
+from clients.steer import connect
+from clients.target import Target
+from clients.whep import WhepViewer
+from tests.rigs.control.network import free_port
+from tests.rigs.paths import ROOT
+from tests.rigs.skips import need
+
+NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
+
+
+@contextmanager
+def nginx(folder: Path, upstream: int) -> Iterator[int]:
+    """Its port. The recommended file, with other ports and the directives that every nginx needs."""
+    need(os.path.exists(NGINX), "nginx")
+    port = free_port()
+    text = (ROOT / "docs" / "proxies" / "nginx.conf").read_text(encoding="utf-8")
+    text = text.replace("listen 80;", f"listen 127.0.0.1:{port};").replace(
+        "127.0.0.1:8080", f"127.0.0.1:{upstream}"
+    )
+    text = text.replace("server_name video.example.com;", "server_name _;")
+    paths = "".join(
+        f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (folder / "nginx.conf").write_text(
+        f"daemon off; pid {folder}/pid; error_log stderr; events {{}}\n"
+        f"http {{ access_log off; {paths}\n{text}\n}}\n"
+    )
+    process = subprocess.Popen(
+        [NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf")], stderr=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(1000):
+            try:
+                httpx.get(f"http://127.0.0.1:{port}/", trust_env=False)
+                break
+            except httpx.TransportError:
+                assert process.poll() is None, "nginx ended"
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Subject]:
+    with own_server(["--backend", "fake", "--prompt", "a red ball"]) as subject:
+        yield subject
+
+
+@pytest.fixture
+def base(server: Subject, tmp_path: Path) -> Iterator[str]:
+    (port,) = re.findall(r":(\d+)/", server.target.base)
+    with nginx(tmp_path, int(port)) as at:
+        yield f"http://127.0.0.1:{at}/video/"
+
+
+async def test_sessions_are_opened_steered_and_closed_through_it(base: str) -> None:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        assert (await http.get(base)).status_code == 200
+        assert (await http.get(base.rstrip("/"))).headers["location"].endswith("/video/")
+        new = await http.post(f"{base}v1/sessions", json={"prompt": "a fox"})
+        told = new.json()
+        assert new.headers["location"] == f"/video/v1/sessions/{told['id']}"
+        assert told["page"].startswith(base)
+        where = httpx.URL(base).join(new.headers["location"])
+        headers = {"Authorization": f"Bearer {told['token']}"}
+        assert (await http.get(where, headers=headers)).status_code == 200
+        assert (await http.delete(where, headers=headers)).status_code == 204
+        for path in ("metrics", "livez", "readyz"):
+            assert (await http.get(f"{base}{path}")).status_code == 404
+
+
+async def test_video_and_receipts_come_to_who_knows_the_proxy_only(base: str) -> None:
+    async with WhepViewer(Target.parse(base)) as viewer, connect(base) as session:
+        await viewer.ready(30)
+        assert (await session.prompt("a green hill").applied()).frame is not None

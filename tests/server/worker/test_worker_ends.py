@@ -1,0 +1,169 @@
+"""How workers end: closed, killed, broken, or without a parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from engine.config import RuntimeConfig
+from engine.errors import Unavailable
+from engine.runtime.device.engine import Engine
+from engine.types import (
+    OpenSession,
+    SessionClosed,
+)
+from server.config import WorkerConfig
+from server.control.base import SessionEvent
+from server.worker.base import OnEvent, Worker, WorkerLost
+from server.worker.messages import (
+    CloseSession,
+)
+from server.worker.process import ProcessWorker, child_main
+from server.worker.thread import InProcessWorker
+from tests.rigs.paths import ROOT
+from tests.rigs.server.server_rig import config, live, until
+from tests.server.worker.working import Heard, working
+
+Make = Callable[[WorkerConfig, OnEvent], Worker]
+
+FAKE = WorkerConfig(backend="fake", runtime=RuntimeConfig(max_sessions=2))
+
+BOTH = pytest.mark.parametrize("make", [InProcessWorker, ProcessWorker])
+
+
+@BOTH
+async def test_a_closed_worker_takes_nothing(make: Make) -> None:
+    async with working(make) as (worker, heard):
+        pass
+    with pytest.raises(Unavailable):
+        worker.send(CloseSession("s"))
+    assert not any(isinstance(e, WorkerLost) for e in heard)
+
+
+async def test_a_killed_process_is_noticed_at_once() -> None:
+    heard = Heard()
+    worker = ProcessWorker(FAKE, heard.hear)
+    await worker.start()
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    await until(lambda: any(isinstance(e, WorkerLost) for e in heard), "obituary")
+    assert heard[-1] == WorkerLost("the worker was killed by signal 9 (Killed)")
+    with pytest.raises(Unavailable):
+        worker.send(CloseSession("s"))
+    await worker.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+async def test_nothing_of_a_worker_is_left_however_it_ended(number: signal.Signals) -> None:
+    """A pipe that is closed while a thread still reads it may be somebody else's file by then."""
+    worker = ProcessWorker(FAKE, lambda event: None)
+    await worker.start()
+    assert worker.pid is not None
+    os.kill(worker.pid, number)
+    await worker.close()
+    assert not [t.name for t in threading.enumerate() if t.name.startswith("worker-")]
+
+
+async def test_a_device_that_is_broken_for_good_counts_as_a_lost_worker() -> None:
+    heard = Heard()
+    worker = InProcessWorker(FAKE, heard.hear)
+    await worker.start()
+    assert worker._device is not None
+    worker._device._engine.close()
+    worker.send(OpenSession("s", "a red cat", 1))
+    await until(lambda: any(isinstance(e, WorkerLost) for e in heard), "loss")
+    await worker.close()
+
+
+def spoil(config: WorkerConfig) -> None:
+    """An engine fails, by a fault of ours, once there is a file of this name; the next one does not."""
+    step, fault = Engine.step, Path(config.model or "") / "fault"
+
+    def spoiled(self: Engine) -> float | None:
+        if self._thread is not None and fault.exists():
+            fault.unlink()
+            raise KeyError("who knows")
+        return step(self)
+
+    Engine.step = spoiled  # type: ignore[method-assign]
+
+
+def spoiled_child(pipe: Connection, config: WorkerConfig) -> None:
+    spoil(config)
+    child_main(pipe, config)
+
+
+@pytest.mark.parametrize("placement", ["process", "thread"])
+async def test_sessions_outlive_a_fault_of_the_engine_itself(
+    placement: Literal["process", "thread"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fake.json").write_text("{}")
+    settings = config(worker=replace(FAKE, model=str(tmp_path)), placement=placement)
+    monkeypatch.setattr("server.worker.process.child_main", spoiled_child)
+    monkeypatch.setattr(Engine, "step", Engine.step)  # so that it is put back
+    if placement == "thread":
+        spoil(settings.worker)
+    async with live(settings) as server:
+        gate, heard = server.services.gateway, list[SessionEvent]()
+        worker = gate.supervisor.worker
+        gate.listen(heard.append)
+        mine = (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).json()["id"]
+        (tmp_path / "fault").touch()
+        assert (await server.control({"type": "pause", "id": "c"})).status_code == 202  # it wakes up
+        await until(lambda: gate.supervisor.worker is not worker and not gate.fault, "the next worker", 60.0)
+        await until(lambda: gate.info("main").paused, "what was received")
+        assert sorted(gate.session_ids()) == sorted(["main", mine])
+        assert not [e for e in heard if isinstance(e, SessionClosed)]
+        assert await server.figure("psistream_worker_restarts_total") == 1
+        if isinstance(worker, ProcessWorker):
+            assert worker._process is not None
+            assert worker._process.exitcode == 1
+
+
+PARENT = """
+import asyncio, sys
+from server.config import WorkerConfig
+from server.worker.process import ProcessWorker
+from tests.rigs.paths import ROOT
+async def main():
+    worker = ProcessWorker(WorkerConfig(backend="fake"), lambda event: None)
+    await worker.start()
+    print(worker.pid, flush=True)
+    await asyncio.sleep(60)
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
+
+def test_a_worker_does_not_outlive_its_parent(tmp_path: Path) -> None:
+    """A device that nobody owns would keep its memory for ever."""
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, env=environment) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+    end_s = time.monotonic() + 20
+    while alive(child) and time.monotonic() < end_s:
+        time.sleep(0.02)
+    assert not alive(child)
+
+
+def alive(pid: int) -> bool:
+    """Not even a zombie that its reaper is late for."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False

@@ -1,0 +1,42 @@
+"""Workers that are started, heard and closed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from engine.config import RuntimeConfig
+from server.config import WorkerConfig
+from server.worker.base import Alive, Event, OnEvent, Worker
+from server.worker.messages import (
+    Packet,
+)
+
+Make = Callable[[WorkerConfig, OnEvent], Worker]
+
+FAKE = WorkerConfig(backend="fake", runtime=RuntimeConfig(max_sessions=2))
+
+
+class Heard(list[Event]):
+    """Signs of life aside."""
+
+    def hear(self, event: Event) -> None:
+        if not isinstance(event, Alive):
+            self.append(event)
+
+    def packets(self) -> list[Packet]:
+        return [e for e in self if isinstance(e, Packet)]
+
+
+@asynccontextmanager
+async def working(make: Make, config: WorkerConfig = FAKE) -> AsyncIterator[tuple[Worker, Heard]]:
+    heard = Heard()
+    worker = make(config, heard.hear)
+    ready = await worker.start()
+    assert (ready.model, ready.width, ready.height) == ("fake", 160, 96)
+    assert ready.segment_ms > 0
+    try:
+        yield worker, heard
+    finally:
+        await worker.close()
+        await worker.close()
