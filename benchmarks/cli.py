@@ -122,7 +122,7 @@ def check(args: argparse.Namespace) -> None:
         raise InvalidInput("--rounds, --threads and --batch must be at least 1", field="rounds")
     if what == "latency" and (args.n < 1 or args.joins < 1):
         raise InvalidInput("--n and --joins must be at least 1", field="n")
-    if what == "step" and args.n < 1:
+    if what in ("step", "failover") and args.n < 1:
         raise InvalidInput("--n must be at least 1", field="n")
     if what == "step" and args.random is not None and str(args.model) != "helios":
         raise InvalidInput("--random needs --model helios", field="random")

@@ -22,17 +22,17 @@ PLAY_S = 4.0
 
 def workers(pid: int) -> list[int]:
     """The server's child processes that run a model, the oldest first."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text("utf-8").split()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
     threads = (p for p in Path(f"/proc/{pid}/task").iterdir() if p.name != str(pid))
     for thread in threads:
-        children += (thread / "children").read_text("utf-8").split()
-    found = [int(c) for c in children if WORKER in Path(f"/proc/{c}/cmdline").read_text("utf-8")]
+        children += (thread / "children").read_text(encoding="utf-8").split()
+    found = [int(c) for c in children if WORKER in Path(f"/proc/{c}/cmdline").read_text(encoding="utf-8")]
     return sorted(found, key=_started)
 
 
 def _started(pid: int) -> int:
     """When this process was started, in the kernel's ticks."""
-    return int(Path(f"/proc/{pid}/stat").read_text("utf-8").rsplit(")", 1)[1].split()[19])
+    return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[19])
 
 
 async def measure(subject: Subject, kills: int) -> BenchReport:

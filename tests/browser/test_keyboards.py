@@ -7,13 +7,13 @@ import asyncio
 import httpx
 import pytest
 
-from benchmarks.server import Subject
+from benchmarks.server.subject import Subject
 
 pytest.importorskip("playwright", reason="pip install playwright")
 from playwright.async_api import Browser, Page
 
 from tests.rigs import browser_rig
-from tests.rigs.browser_rig import live, opened, say
+from tests.rigs.server.browser_rig import live, opened, say
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 server, browser = browser_rig.server, browser_rig.browser
