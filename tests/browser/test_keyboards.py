@@ -12,7 +12,7 @@ from benchmarks.server.subject import Subject
 pytest.importorskip("playwright", reason="pip install playwright")
 from playwright.async_api import Browser, Page
 
-from tests.rigs import browser_rig
+from tests.rigs.server import browser_rig
 from tests.rigs.server.browser_rig import live, opened, say
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
