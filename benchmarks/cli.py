@@ -41,6 +41,14 @@ def parser() -> argparse.ArgumentParser:
         "--sessions", type=int, default=2, help="with --segments: long sessions (default: %(default)s)"
     )
     soak.add_argument("--plot", type=Path, metavar="FILE", help="curves as a PNG (needs matplotlib)")
+    failover = what.add_parser("failover", help="how long the picture stalls when a worker is killed")
+    failover.add_argument("--n", type=int, default=5, help="kills (default: %(default)s)")
+    failover.add_argument("--spare", choices=("on", "off"), default="on", help="a warm spare (%(default)s)")
+    hostile = what.add_parser("hostile", help="what a viewer notices while other clients do their worst")
+    hostile.add_argument("--seconds", type=float, default=15.0, help="for each attacker (%(default)s)")
+    hostile.add_argument("--only", action="append", default=[], metavar="NAME", help="this attacker alone")
+    for each in (failover, hostile):
+        each.set_defaults(url=None, warm_up=2.0)
     for each in (latency, soak):
         each.add_argument("--warm-up", type=float, default=2.0, metavar="S", help="seconds not measured (2)")
         each.add_argument("--url", help="a running server (default: start one and stop it afterwards)")
@@ -71,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="CALL,ROW",
         help="no model: milliseconds per call of denoise, decode and memorize, and per row",
     )
-    for each in (latency, soak, step, load):
+    for each in (latency, soak, step, load, failover, hostile):
         add_model(each)
         each.set_defaults(backend=None)  # so that --url can tell whether one was named
     export = what.add_parser(
@@ -82,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--rounds", type=int, default=20, help="calls of each (default: %(default)s)")
     export.add_argument("--batch", type=int, nargs="+", default=[1, 4], help="batch sizes (default: 1 4)")
     export.add_argument("--compiled", action="store_true", help="also torch.compile: minutes, needs C++")
-    for each in (latency, soak, step, load, export):
+    for each in (latency, soak, step, load, failover, hostile, export):
         each.add_argument("--json", type=Path, metavar="FILE", help="also write the figures into this file")
     return p
 
@@ -114,12 +122,23 @@ def check(args: argparse.Namespace) -> None:
         raise InvalidInput("--rounds, --threads and --batch must be at least 1", field="rounds")
     if what == "latency" and (args.n < 1 or args.joins < 1):
         raise InvalidInput("--n and --joins must be at least 1", field="n")
-    if what == "step" and args.n < 1:
+    if what in ("step", "failover") and args.n < 1:
         raise InvalidInput("--n must be at least 1", field="n")
     if what == "step" and args.random is not None and str(args.model) != "helios":
         raise InvalidInput("--random needs --model helios", field="random")
     if what == "load" and not (0.5 <= args.seconds <= 3600 and args.max_batch >= 1):
         raise InvalidInput("--seconds must be 0.5 to 3600, --max-batch at least 1", field="seconds")
+    if what == "failover" and args.n < 1:
+        raise InvalidInput("--n must be at least 1", field="n")
+    if what == "hostile":
+        from benchmarks.server.attackers import ATTACKS
+
+        if not 1 <= args.seconds <= 3600:
+            raise InvalidInput("--seconds must be 1 to 3600", field="seconds")
+        unknown = [name for name in args.only if name not in ATTACKS]
+        if unknown:
+            known = ", ".join(ATTACKS)
+            raise InvalidInput(f"--only: no attacker {unknown[0]!r}; known are {known}", field="only")
     if what == "soak":
         if not 0 < args.minutes <= 60 * 24 * 7:
             raise InvalidInput("--minutes must be more than 0 and at most a week", field="minutes")
@@ -146,6 +165,8 @@ def subject_of(args: argparse.Namespace) -> contextlib.AbstractContextManager[Su
     options = ["--backend", args.backend or DEFAULT_BACKEND]
     options += ["--model", args.model] if args.model else []
     options += ["--weights", str(args.weights)] if args.weights else []
+    options += ["--spare", args.spare] if args.what == "failover" else []
+    options += ["--max-load", "4"] if args.what == "hostile" else []  # two sessions, on any device
     return own_server(options)
 
 
@@ -199,6 +220,14 @@ async def measure_served(args: argparse.Namespace, subject: Subject) -> BenchRep
         from benchmarks.server.latency import measure
 
         return await measure(subject, args.n, args.joins, args.warm_up)
+    if args.what == "failover":
+        from benchmarks.server.failover import measure as measure_failover
+
+        return await measure_failover(subject, args.n)
+    if args.what == "hostile":
+        from benchmarks.server.hostile import measure as measure_hostile
+
+        return await measure_hostile(subject, args.seconds, args.only)
     from benchmarks.server.soak import soak
 
     return await soak(subject, args.minutes, args.warm_up, args.plot)

@@ -16,7 +16,7 @@ from benchmarks.server.subject import Subject
 from clients.whep import WhepViewer
 
 WORKER = "spawn_main"  # in the command line of a worker
-SETTLE_S = 12.0  # until a spare is ready, and what was measured during its start is over
+SETTLE_S = 12.0  # until a spare is ready
 PLAY_S = 4.0
 
 
@@ -27,10 +27,12 @@ def workers(pid: int) -> list[int]:
     for thread in threads:
         children += (thread / "children").read_text(encoding="utf-8").split()
     found = [int(c) for c in children if WORKER in Path(f"/proc/{c}/cmdline").read_text(encoding="utf-8")]
-    return sorted(
-        found,
-        key=lambda c: int(Path(f"/proc/{c}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[19]),
-    )
+    return sorted(found, key=_started)
+
+
+def _started(pid: int) -> int:
+    """When this process was started, in the kernel's ticks."""
+    return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[19])
 
 
 async def measure(subject: Subject, kills: int) -> BenchReport:
@@ -59,7 +61,8 @@ async def measure(subject: Subject, kills: int) -> BenchReport:
             if not gaps:
                 raise BenchError(f"no picture came back within {PLAY_S + PATIENCE_S:g} s")
             stalls.append(1000 * max(gaps))
-            lost.append(len(probe.segments) and probe.segments[0]["segment"] - before)
+            shown = [s["segment"] for s in probe.segments if s["segment"] >= before]
+            lost.append(shown[0] - before if shown else 0)
         model = await model_of(subject)
     settings = {"kills": kills, "model": model["name"], "backend": model["backend"]}
     report = BenchReport("failover", machine, settings, {"picture stalls after kill -9": stalls})

@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.http.auth import bearer, client_name
-from server.http.connections import OPS_PATHS
+from server.http.limited_protocol import OPS_PATHS
 from server.http.problems import problem
 from server.ratelimit import Shares
 

@@ -5,19 +5,29 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from server.http.connections import ConnectionLimits, Connections
+from server.http.connections import Connections
+from server.http.limited_protocol import ConnectionLimits
 
 KEEP_ALIVE_S = 5
+ACCEPT_AT_ONCE = 16  # connections; then what they sent is read, before others are accepted
+QUEUE = 1024  # connections that the kernel keeps until they are accepted
 
 
 class HttpServer(uvicorn.Server):
     """uvicorn would raise the signal again while we are still stopping."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """asyncio takes one number for both: how many are accepted at once, and how many may wait."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(QUEUE)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -52,6 +62,7 @@ def http_server(app: ASGIApp, log_level: str, limits: ConnectionLimits) -> tuple
         "access_log": log_level == "debug",
         "timeout_graceful_shutdown": 1,
         "timeout_keep_alive": KEEP_ALIVE_S,
+        "backlog": ACCEPT_AT_ONCE,
         "ws": "none",
         "loop": "asyncio",
         "server_header": False,
