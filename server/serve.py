@@ -89,7 +89,7 @@ async def serve(
 ) -> None:
     """Serve until SIGINT or SIGTERM. Raises PsistreamError if the server cannot start."""
     from server.http.app import create_app, create_ops_app
-    from server.http.connections import ConnectionLimits
+    from server.http.limited_protocol import ConnectionLimits
     from server.http.listener import http_server
 
     app = create_app(config)

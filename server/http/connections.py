@@ -11,30 +11,15 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from server.http.limited_protocol import LimitedProtocol, OpsOnly
+from server.http.limited_protocol import ConnectionLimits, LimitedProtocol, OpsOnly
 from server.ratelimit import Shares
 
 SWEEP_S = 0.5
 TURN_S = 0.02
-
-
-@dataclass(frozen=True)
-class ConnectionLimits:
-    """Counts of open connections, and seconds that one may take for each part of a request."""
-
-    most: int = 256
-    reserve: int = 32  # beyond `most`, for OPS_PATHS only
-    per_address: int = 64  # not of proxies that are trusted, nor of this machine
-    headers_s: float = 10.0  # from the connection, or the last answer, to the end of the next headers
-    body_s: float = 30.0  # routes have a stricter limit; this one holds where no route reads the body
-    unread_s: float = 20.0  # without the client reading anything of its answer
-    per_s: float = 50.0  # new connections of one address whose requests are handled at once; more wait
-    burst: int = 100
 
 
 class Connections:

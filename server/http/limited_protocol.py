@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from h11 import CLOSED, LocalProtocolError
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -17,18 +19,42 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from server.http.auth import client_name
 from server.http.problems import MEDIA_TYPE, RETRY_UNAVAILABLE_S, problem
 
-if TYPE_CHECKING:
-    from server.http.connections import Connections
-
 OPS_PATHS = ("/livez", "/readyz", "/healthz", "/metrics")
 OPS_REQUESTS = tuple(f"GET {path} ".encode() for path in OPS_PATHS)
 MAX_HELD_BYTES = 64 * 1024
 
 
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """Counts of open connections, and seconds that one may take for each part of a request."""
+
+    most: int = 256
+    reserve: int = 32  # beyond `most`, for OPS_PATHS only
+    per_address: int = 64  # not of proxies that are trusted, nor of this machine
+    headers_s: float = 10.0  # from the connection, or the last answer, to the end of the next headers
+    body_s: float = 30.0  # routes have a stricter limit; this one holds where no route reads the body
+    unread_s: float = 20.0  # without the client reading anything of its answer
+    per_s: float = 50.0  # new connections of one address whose requests are handled at once; more wait
+    burst: int = 100
+
+
+class Register(Protocol):
+    """Who decides about this connection and the others: server.http.connections.Connections."""
+
+    limits: ConnectionLimits
+    clock: Callable[[], float]
+
+    def opened(self, connection: LimitedProtocol) -> None: ...
+
+    def closed(self, connection: LimitedProtocol) -> None: ...
+
+    def admit(self, connection: LimitedProtocol) -> bool: ...
+
+
 class LimitedProtocol(H11Protocol):
     """One connection. `since_s` is when it began to wait for what it waits for now."""
 
-    def __init__(self, connections: Connections, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, connections: Register, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._connections = connections
         self.address = ""

@@ -12,7 +12,8 @@ from typing import Any, cast
 import uvicorn
 from starlette.types import ASGIApp
 
-from server.http.connections import ConnectionLimits, Connections
+from server.http.connections import Connections
+from server.http.limited_protocol import ConnectionLimits
 
 KEEP_ALIVE_S = 5
 ACCEPT_AT_ONCE = 16  # connections; then what they sent is read, before others are accepted

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from server.config import ServerConfig
 from server.http.app import create_app
-from server.http.connections import ConnectionLimits, Connections
+from server.http.connections import Connections
+from server.http.limited_protocol import ConnectionLimits
 from server.http.listener import http_server
 from server.http.services import Services
 from server.serve import bound

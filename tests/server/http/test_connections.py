@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from server.http.connections import ConnectionLimits
+from server.http.limited_protocol import ConnectionLimits
 from tests.rigs.server.server_rig import until
 from tests.rigs.server.tcp_rig import Port, get, serving
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.http.connections import ConnectionLimits
+from server.http.limited_protocol import ConnectionLimits
 from server.logs import FULL, PERIOD_S, FloodFilter
 from server.ratelimit import MAX_NAMES, Door, Shares
 from tests.rigs.engine.fakes import ManualClock
