@@ -90,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--rounds", type=int, default=20, help="calls of each (default: %(default)s)")
     export.add_argument("--batch", type=int, nargs="+", default=[1, 4], help="batch sizes (default: 1 4)")
     export.add_argument("--compiled", action="store_true", help="also torch.compile: minutes, needs C++")
-    for each in (latency, soak, step, load, export, failover, hostile):
+    for each in (latency, soak, step, load, failover, hostile, export):
         each.add_argument("--json", type=Path, metavar="FILE", help="also write the figures into this file")
     return p
 
@@ -128,6 +128,8 @@ def check(args: argparse.Namespace) -> None:
         raise InvalidInput("--random needs --model helios", field="random")
     if what == "load" and not (0.5 <= args.seconds <= 3600 and args.max_batch >= 1):
         raise InvalidInput("--seconds must be 0.5 to 3600, --max-batch at least 1", field="seconds")
+    if what == "failover" and args.n < 1:
+        raise InvalidInput("--n must be at least 1", field="n")
     if what == "hostile":
         from benchmarks.server.attackers import ATTACKS
 
@@ -136,9 +138,7 @@ def check(args: argparse.Namespace) -> None:
         unknown = [name for name in args.only if name not in ATTACKS]
         if unknown:
             known = ", ".join(ATTACKS)
-            raise InvalidInput(
-                f"--only: there is no attacker {unknown[0]!r}; known are {known}", field="only"
-            )
+            raise InvalidInput(f"--only: no attacker {unknown[0]!r}; known are {known}", field="only")
     if what == "soak":
         if not 0 < args.minutes <= 60 * 24 * 7:
             raise InvalidInput("--minutes must be more than 0 and at most a week", field="minutes")
@@ -165,10 +165,8 @@ def subject_of(args: argparse.Namespace) -> contextlib.AbstractContextManager[Su
     options = ["--backend", args.backend or DEFAULT_BACKEND]
     options += ["--model", args.model] if args.model else []
     options += ["--weights", str(args.weights)] if args.weights else []
-    if args.what == "failover":
-        options += ["--spare", args.spare]
-    if args.what == "hostile":
-        options += ["--max-load", "4"]  # two sessions, on whatever device
+    options += ["--spare", args.spare] if args.what == "failover" else []
+    options += ["--max-load", "4"] if args.what == "hostile" else []  # two sessions, on any device
     return own_server(options)
 
 

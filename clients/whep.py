@@ -222,7 +222,7 @@ class WhepViewer:
         self._start(Feedback(transceiver.receiver).run(), "feedback")
         self._channel = channel = pc.createDataChannel("control")
         channel.on("open", self._open)
-        channel.on("message", self._message)
+        channel.on("message", self.hear)
         channel.on("close", lambda: self._lose(pc, "the server closed the connection"))
         pc.on("connectionstatechange", lambda: self._state(pc))
         pc.on("track", lambda track: self._start(self._play(pc, track), "play"))
@@ -270,7 +270,8 @@ class WhepViewer:
             self._channel.send(json.dumps({"type": "ping", "id": id_}))
             await asyncio.sleep(1.0)
 
-    def _message(self, raw: str | bytes) -> None:
+    def hear(self, raw: str | bytes) -> None:
+        """Take a message of the data channel."""
         try:
             message = json.loads(raw)
         except ValueError:

@@ -33,7 +33,7 @@ class PictureLimits:
 
 
 OF_STRANGERS = PictureLimits()
-OF_FILES = PictureLimits(16_384, 64_000_000)  # named on the command line by who runs the program
+OF_FILES = PictureLimits(16_384, 64_000_000)  # named on the command line by the user
 
 
 def read_image(path: Path, width: int, height: int) -> ByteArray:

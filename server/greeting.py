@@ -17,6 +17,7 @@ def greeting(services: Services, port: int) -> str:
     config, access = services.config, services.access
     host = "localhost" if config.loopback or config.host in ("0.0.0.0", "::") else config.host
     main = services.gateway.session("main")
+    host = f"[{host}]" if ":" in host else host
     where = f"http://{host}:{port}" + (f"/#token={main.token}" if main.token else "")
     lines = [f"psistream is live at {where}"]
     if access.api_key is not None and config.api_key is None:

@@ -100,7 +100,7 @@ def judge(scenario: Scenario, seen: dict[str, Any]) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser("python -m benchmarks.network", description=__doc__.splitlines()[0])
     parser.add_argument("scenario", nargs="*", choices=[*SCENARIOS, []], help="default: all")
-    parser.add_argument("--player", default="viewer", choices=("viewer", "chromium"))
+    parser.add_argument("--player", default="viewer", choices=("viewer", "chromium", "page"))
     parser.add_argument(
         "--serve", default="", metavar="OPTIONS", help="for `psistream serve` (default: a busy fake model)"
     )

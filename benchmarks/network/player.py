@@ -1,7 +1,8 @@
 """Plays a session inside the viewer's namespace and prints when each frame was shown: one line of JSON.
 
-`python -m benchmarks.network.player chromium|viewer URL TOKEN SECONDS`. Chromium plays by 30 lines of its own
-WHEP; `viewer` is ours. Times are seconds since the start of playing, on the system's monotonic clock.
+`python -m benchmarks.network.player chromium|page|viewer URL TOKEN SECONDS`: `chromium` plays by WHEP in 30
+lines, `page` is our page in Chromium, `viewer` is what `psistream view` is made of. Times are seconds since
+the start.
 """
 
 from __future__ import annotations
@@ -49,6 +50,18 @@ PLAY = """async ([url, token]) => {
   if (!answer.ok) throw new Error(await answer.text());
   await pc.setRemoteDescription({type: 'answer', sdp: await answer.text()});
 }"""
+COUNT = """
+window.shown = [];
+setInterval(() => document.querySelectorAll('video').forEach((video) => {
+  if (video.counted) return;
+  video.counted = true;
+  const next = () => {
+    window.shown.push(performance.now() / 1000);
+    video.requestVideoFrameCallback(next);
+  };
+  video.requestVideoFrameCallback(next);
+}), 50);
+"""
 STATS = """async () => {
   for (const report of (await window.pc.getStats()).values())
     if (report.type === 'inbound-rtp') return {
@@ -79,6 +92,24 @@ async def chromium(base: str, token: str, seconds: float) -> dict[str, Any]:
     return {"shown": shown, "rungs": rungs, "stats": stats}
 
 
+async def page(base: str, token: str, seconds: float) -> dict[str, Any]:
+    """psistream's own page in Chromium, which joins again by itself."""
+    from playwright.async_api import async_playwright
+
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        tab = await browser.new_page()
+        await tab.add_init_script(COUNT)
+        started_s = time.monotonic()
+        print(json.dumps({"started": started_s}), flush=True)
+        await tab.goto(f"{base}?session=main#token={token}")
+        zero_s = await tab.evaluate("performance.now() / 1000") - (time.monotonic() - started_s)
+        await asyncio.sleep(max(0.0, seconds - (time.monotonic() - started_s)))
+        shown = [t - zero_s for t in await tab.evaluate("window.shown")]
+        await browser.close()
+    return {"shown": sorted(shown), "rungs": [], "stats": {}}
+
+
 async def viewer(base: str, token: str, seconds: float) -> dict[str, Any]:
     shown: list[float] = []
     rungs: list[list[Any]] = []
@@ -99,5 +130,5 @@ async def viewer(base: str, token: str, seconds: float) -> dict[str, Any]:
 
 if __name__ == "__main__":
     kind, url, secret, length = sys.argv[1:]
-    play = chromium if kind == "chromium" else viewer
+    play = {"chromium": chromium, "page": page, "viewer": viewer}[kind]
     print(json.dumps(asyncio.run(play(url, secret, float(length)))), flush=True)

@@ -19,7 +19,7 @@ import httpx
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from benchmarks.network.__main__ import busy
-from benchmarks.server import own_server
+from benchmarks.server.subject import own_server
 from clients.feedback import Feedback, with_feedback
 
 SECONDS = 15.0
@@ -97,7 +97,7 @@ def main() -> int:
         asyncio.run(crowd(sys.argv[2], int(sys.argv[3])))
         return 0
     counts = [int(n) for n in (sys.argv[1] if len(sys.argv) > 1 else "1,10,60,200").split(",")]
-    results = []
+    results: list[dict[str, float]] = []
     with busy() as model, own_server(["--backend", "fake", "--model", model]) as subject:
         assert subject.pid is not None
         print(f"{'viewers':>8}{'CPU ms/s':>10}{'per viewer':>12}{'lag p50':>9}{'lag max':>9}")

@@ -26,6 +26,7 @@ from engine.video import Mp4Writer
 from engine.wire.fields import MAX_SEED
 
 MAX_SECONDS = 24 * 3600.0
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,7 +81,8 @@ def _progress(console: Console) -> Progress:
 
 @contextmanager
 def _stop_on_interrupt() -> Iterator[threading.Event]:
-    """Ctrl-C sets the event, so the file is finished first; a second Ctrl-C interrupts as usual."""
+    """Ctrl-C, SIGTERM and SIGHUP (the terminal closes) set the event, so the file is finished first. A second
+    one interrupts."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -91,11 +93,12 @@ def _stop_on_interrupt() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         stop.set()
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in STOPS}
     try:
         yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -65,7 +65,7 @@ class Model:
         return to_bytes(out[0])
 
     def segments(self, seconds: float) -> int:
-        """So many segments last at least so long."""
+        """Number of segments that it takes to cover `seconds`."""
         return -(-round(seconds * FPS) // self.spec.frames_per_segment)
 
 
@@ -79,11 +79,11 @@ class Seen(NamedTuple):
     subject: Tensor
 
     def values(self) -> Tensor:
-        """(N, 5): what each frame shows."""
+        """(N, 5): the attributes that each frame shows."""
         return torch.stack([p.argmax(-1) for p in self.fields], -1)
 
     def verdict(self, first: int, stop: int) -> list[int]:
-        """What frames [first, stop) show together."""
+        """The attributes that frames [first, stop) show together."""
         return [int(p[first:stop].mean(0).argmax()) for p in self.fields]
 
 
@@ -97,12 +97,12 @@ class Studio:
     others: tuple[Model, ...] = ()
 
     def look(self, frames: Tensor) -> Seen:
-        """What the probe sees on frames (N, 3, 96, 160) uint8."""
+        """The probe's reading of frames (N, 3, 96, 160) uint8."""
         return look(self.probe, frames)
 
     @property
     def rendered(self) -> Seen:
-        """What the probe sees on many rendered frames from all over the world; computed once per probe."""
+        """The probe's reading of many rendered frames from all over the world; computed once per probe."""
         return _rendered(self.probe)
 
     @cached_property
@@ -125,7 +125,7 @@ class Studio:
 
 @torch.no_grad()
 def look(probe: Probe, frames: Tensor) -> Seen:
-    """What a probe sees on frames (N, 3, 96, 160) uint8."""
+    """A probe's reading of frames (N, 3, 96, 160) uint8."""
     fields, pooled, grids = zip(*(probe.look(part) for part in frames.split(CHUNK)), strict=True)
     grid = torch.cat(grids)
     hero = torch.zeros(GRID, dtype=torch.bool)

@@ -22,7 +22,7 @@ Cell = Estimate | float | None
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured."""
+    """Sample sizes and lengths of an evaluation."""
 
     n: int = 20  # independent seeds
     truths: int = 5  # seeds that are rendered as well, where that is slow
@@ -41,7 +41,7 @@ class SheetPicture(NamedTuple):
 
 
 class Strip(NamedTuple):
-    """Pictures side by side, with what they are."""
+    """Pictures side by side, with a label."""
 
     label: str
     shots: Sequence[SheetPicture]
@@ -89,11 +89,11 @@ class Figure(Protocol):
     needs_others: bool
 
     def jobs(self, studio: Studio, scale: Scale) -> Jobs:
-        """By name, in order."""
+        """The jobs by name, in order."""
         ...
 
     def summarise(self, rows: Mapping[str, Row], studio: Studio) -> Summary:
-        """Of any jobs that are done, however few."""
+        """Summarise the jobs that are done, however few."""
         ...
 
 

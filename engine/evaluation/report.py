@@ -157,7 +157,7 @@ def _section_json(section: Section) -> dict[str, Any]:
 
 
 def _cell_json(cell: Cell) -> Any:
-    """Numbers as they were measured: shares between 0 and 1, no interval where there is none."""
+    """Numbers as they were measured: shares between 0 and 1, and no interval if none was computed."""
     if not isinstance(cell, Estimate):
         return cell
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in cell._asdict().items()}

@@ -1,6 +1,6 @@
 """Does what a figure still lacks, job by job, and writes the report after every figure.
 
-Whatever is done is kept by the store; an interrupted evaluation has a report of what there is. Knows no
+Whatever is done is kept by the store; an interrupted evaluation reports what it has. Knows no
 model.
 """
 

@@ -54,7 +54,7 @@ class Typed(NamedTuple):
 
 
 def typed(path: Path = TYPED) -> list[Typed]:
-    """Raises ValueError for a key that there is not."""
+    """Raises ValueError for an unknown key."""
 
     def alternatives(value: str | list[str]) -> tuple[str, ...]:
         return (value,) if isinstance(value, str) else tuple(value)

@@ -76,7 +76,7 @@ class Learner(Generic[M]):
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Raises ModelFilesError where the checkpoint is of another network."""
+        """Raises ModelFilesError if the checkpoint belongs to another network."""
         try:
             self.model.load_state_dict(state["live"])
             self.mean.load_state_dict(state["mean"])
@@ -124,7 +124,7 @@ def fit(
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
-    """bf16 where it is fast; the CPU stays exact."""
+    """Autocast to bf16 on devices where it is fast; the CPU stays in fp32."""
     if device.type != "cuda":
         return nullcontext()
     # no cache: older PyTorch uses a cast made without gradients where they are wanted (pytorch#112583)

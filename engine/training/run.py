@@ -69,7 +69,7 @@ class Run:
         return min(1.0, self.step / self.steps if self.steps else self.elapsed_s / self.budget_s)
 
     def begin(self) -> None:
-        """Preparations are over: the budget counts from here."""
+        """Start the budget: preparations are over."""
         self._since = self._saved = time.monotonic()
 
     @contextmanager
@@ -121,7 +121,7 @@ class Run:
             self.log(**self._mean)
 
     def log(self, **figures: float) -> None:
-        """Append to the curve and say it."""
+        """Append to the curve and print it."""
         row: dict[str, Any] = {"step": self.step, "elapsed_s": round(self.elapsed_s, 1)}
         row |= self.tags | {k: round(v, 5) for k, v in figures.items()}
         with (self.folder / f"{self.stage}.jsonl").open("a") as f:
@@ -138,11 +138,11 @@ class Run:
         write(path, state | own)
 
     def due(self, every_s: float = SAVE_EVERY_S) -> bool:
-        """Whether the last checkpoint is that old."""
+        """Whether the last checkpoint is older than that."""
         return time.monotonic() - self._saved > every_s
 
     def resume(self) -> dict[str, Any] | None:
-        """The checkpoint, and be where it was. Raises ModelFilesError where it is none of ours."""
+        """Load the checkpoint and continue from it. Raises ModelFilesError if it belongs to another run."""
         path = self.folder / f"{self.stage}.pt"
         if not path.exists():
             return None

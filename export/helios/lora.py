@@ -44,7 +44,7 @@ class Lora:
     """One file, held as it is: low ranks are small."""
 
     def __init__(self, wanted: Wanted, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """`shapes` of the tensors that there are. Raises ModelFilesError for what does not fit them."""
+        """`shapes` of the model's tensors. Raises ModelFilesError for a LoRA that does not fit them."""
         self.strength, file = wanted.strength, wanted.file
         state, settings = _read(file)
         self.scale = _scale(file, settings)

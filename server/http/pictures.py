@@ -88,7 +88,7 @@ class Pictures:
 
 def _limit(memory_bytes: int) -> None:
     """In the child: no more memory than this, and less of the processor than others have."""
-    with contextlib.suppress(OSError, ValueError):  # where there is no /proc, the limits of time remain
+    with contextlib.suppress(OSError, ValueError):  # without /proc, only the time limits apply
         with open("/proc/self/statm", encoding="utf-8") as file:
             used = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         resource.setrlimit(resource.RLIMIT_AS, (used + memory_bytes, used + memory_bytes))

@@ -56,7 +56,7 @@ class Recent:
         return wanted
 
     def clip(self, seconds: float) -> list[Frame]:
-        """The last `seconds`, from the keyframe before them on; what there is, where there is less."""
+        """The last `seconds`, starting at the keyframe before them; all that is kept if it is less."""
         if not self._frames:
             return []
         from_90k = self._frames[-1].pts_90k - seconds * CLOCK_RATE

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.network.__main__ import busy, judge, play, server
-from benchmarks.network.emulator import SERVER_ADDRESS, Condition, linked
+from benchmarks.network.emulator import SERVER_ADDRESS, NetworkCondition, linked
 from benchmarks.network.scenarios import SCENARIOS, Scenario, steady
 
 pytestmark = pytest.mark.root
@@ -58,12 +58,12 @@ def test_the_emulated_link_has_the_delay_the_size_and_the_outage_that_it_is_told
             return list(json.loads(done.stdout))
 
         try:
-            spaces.link.condition = Condition(delay_s=0.05, mtu=1280)
+            spaces.link.condition = NetworkCondition(delay_s=0.05, mtu=1280)
             small, large = ask(1000, 1400)
             assert small is not None
             assert small >= 0.1
             assert large is None
-            spaces.link.condition = Condition(up=False)
+            spaces.link.condition = NetworkCondition(up=False)
             assert ask(100) == [None]
         finally:
             echo.kill()
@@ -81,8 +81,8 @@ def test_namespaces_end_with_the_context() -> None:
 @pytest.mark.slow
 def test_a_session_plays_over_a_narrow_link_and_after_an_outage() -> None:
     """A short form of the table: frames go on, on a rung below the top one."""
-    narrow = steady("narrow", "cap of 300 kb/s", Condition(cap_bps=300e3, delay_s=0.02), 15.0)
-    steps = ((0.0, Condition()), (6.0, Condition(up=False)), (10.0, Condition()))
+    narrow = steady("narrow", "cap of 300 kb/s", NetworkCondition(cap_bps=300e3, delay_s=0.02), 15.0)
+    steps = ((0.0, NetworkCondition()), (6.0, NetworkCondition(up=False)), (10.0, NetworkCondition()))
     away = Scenario("away", "outage of 4 s", 18.0, steps)
     with (
         busy() as model,
@@ -97,7 +97,7 @@ def test_a_session_plays_over_a_narrow_link_and_after_an_outage() -> None:
 
 
 def test_freezes_are_counted_from_the_second_that_is_judged() -> None:
-    scenario = steady("x", "x", Condition(), 10.0)
+    scenario = steady("x", "x", NetworkCondition(), 10.0)
     shown = [i / 16 for i in range(16 * 10) if not 6.0 < i / 16 < 7.0]
     result = judge(scenario, {"shown": shown, "rungs": [], "stats": {}})
     assert (result["fps"], result["frozen_s"], result["longest_s"]) == (13.0, 1.0, 1.0)

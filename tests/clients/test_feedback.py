@@ -9,7 +9,7 @@ from server.webrtc import rtcp
 from server.webrtc.offer import read_offer
 from server.webrtc.packetize import Payloads
 from server.webrtc.rtp import Extensions, RtpStream
-from tests.rigs.server_rig import watcher
+from tests.rigs.server.server_rig import watcher
 
 
 @pytest.mark.parametrize("first", [0, 65530])

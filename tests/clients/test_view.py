@@ -203,20 +203,20 @@ async def test_a_first_picture_that_the_device_is_at_work_on_is_waited_for() -> 
     viewer = WhepViewer(Target.parse("http://localhost:1"))
     told = {"buffering": {"speed": 0.04, "rate": 0.2, "resumes_in_s": 30}}
     for standing in ({**told, "paused": False}, {"buffering": None, "paused": True}):
-        viewer._message(json.dumps({"type": "session", **standing}))
+        viewer.hear(json.dumps({"type": "session", **standing}))
         waiting = asyncio.create_task(viewer.ready(0.5))
         for _ in range(12):
-            viewer._message('{"type": "pong"}')
+            viewer.hear('{"type": "pong"}')
             await asyncio.sleep(0.05)
         assert not waiting.done()
-        viewer._message('{"type": "session", "buffering": null, "paused": false}')
+        viewer.hear('{"type": "session", "buffering": null, "paused": false}')
         with pytest.raises(ViewError, match="no frame arrived"):
             await waiting
 
 
 async def test_nobody_waits_for_a_server_that_went_silent_while_buffering() -> None:
     viewer = WhepViewer(Target.parse("http://localhost:1"))
-    viewer._message('{"type": "session", "buffering": {"speed": 0.04, "rate": 0.2, "resumes_in_s": 30}}')
+    viewer.hear('{"type": "session", "buffering": {"speed": 0.04, "rate": 0.2, "resumes_in_s": 30}}')
     with pytest.raises(ViewError, match="no frame arrived"):
         await viewer.ready(0.01)
 

@@ -221,6 +221,15 @@ def test_serve_says_where_to_click_and_ends_cleanly_with_a_client_on_the_line() 
         assert (process.returncode, out, err) == (0, "", "")
 
 
+async def test_the_link_of_an_ipv6_address_has_its_brackets() -> None:
+    async with live(config(host="::1")) as server:
+        assert greeting(server.services, 8080).startswith("psistream is live at http://localhost:8080")
+    async with live(config(host="fd00::7")) as server:
+        assert greeting(server.services, 8080).startswith(
+            "psistream is live at http://[fd00::7]:8080/#token="
+        )
+
+
 async def test_where_others_can_come_in_the_greeting_shows_the_secrets_that_are_needed() -> None:
     async with live(config(host="0.0.0.0")) as server:
         lines = greeting(server.services, 8080).split("\n")

@@ -15,6 +15,7 @@ import { HINT, TOUCH_HINT, WATCHING } from "./ui/states.js";
 import { Toast } from "./ui/toast.js";
 import { say, surprise } from "./steering/vocabulary.js";
 import { WordChips } from "./steering/word_chips.js";
+import { shortcut } from "./steering/shortcuts.js";
 
 const $ = (id) => document.getElementById(id);
 const { body } = document;
@@ -233,9 +234,10 @@ window.addEventListener("keydown", (event) => {
   for (const pane of panes.all) pane.screen.resume();
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.repeat || typing(event.target) || help.open) return;
   const onButton = event.target instanceof HTMLButtonElement || event.target instanceof HTMLAnchorElement;
-  if (!Object.hasOwn(KEYS, event.key) || (event.key === "Enter" && onButton)) return;
+  const key = shortcut(event, KEYS);
+  if (key === null || (key === "Enter" && onButton)) return;
   event.preventDefault();
-  KEYS[event.key]();
+  KEYS[key]();
 });
 window.addEventListener("pointerdown", () => panes.all.forEach((pane) => pane.screen.resume()));
 window.addEventListener("popstate", arrive);

@@ -170,7 +170,7 @@ class Adherence:
 
 
 def _walk() -> list[tuple[int, str]]:
-    """Some of everything, the same in every try."""
+    """Walking both ways and standing still, the same in every try."""
     return [(4, "right"), (6, "idle"), (6, "left"), (4, "right"), (4, "idle")]
 
 

@@ -52,7 +52,7 @@ def _sign(x: float) -> int:
 
 
 def ratings(games: Sequence[Game], players: int) -> list[float]:
-    """After these games in this order: E = 1 / (1 + 10^((R_b − R_a)/400)), R += 32 (S − E)."""
+    """Ratings after these games in this order: E = 1 / (1 + 10^((R_b − R_a)/400)), R += 32 (S − E)."""
     r = [START] * players
     for a, b, score in games:
         change = K * (score - 1 / (1 + 10 ** ((r[b] - r[a]) / 400)))
@@ -62,7 +62,7 @@ def ratings(games: Sequence[Game], players: int) -> list[float]:
 
 
 def averaged(games: Sequence[Game], players: int, orders: int, rng: np.random.Generator) -> list[float]:
-    """Over random orders."""
+    """The mean rating over random orders."""
     totals = [0.0] * players
     for _ in range(orders):
         shuffled = [games[i] for i in rng.permutation(len(games))]
@@ -71,7 +71,7 @@ def averaged(games: Sequence[Game], players: int, orders: int, rng: np.random.Ge
 
 
 def elo(videos: Sequence[Sequence[Judged]]) -> list[Estimate]:
-    """Per scene the judgements of all models, in the same order → a rating for each model."""
+    """The judgements of all models per scene, in the same order → one rating per model."""
     players = len(videos[0])
     games = [
         [Game(a, b, verdict(v[a], v[b])) for a, b in itertools.combinations(range(players), 2)]

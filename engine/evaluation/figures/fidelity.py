@@ -79,7 +79,7 @@ class Fidelity:
 
 
 def shots_of(studio: Studio, name: str, scene: PromptedScene) -> list[SheetPicture]:
-    """The ends of the segments that are looked at."""
+    """The last frame of each segment of LOOKED_AT, under what the probe reads in it."""
     shots = []
     for s, read in zip(LOOKED_AT, scene.read, strict=True):
         end = (s + 1) * studio.model.spec.frames_per_segment

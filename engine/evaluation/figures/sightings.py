@@ -26,7 +26,7 @@ AROUND_PX: Final = 16  # presence may be spread over neighbouring columns: the s
 
 
 class Found(NamedTuple):
-    """One landmark on one pass. `x` in px, from where the journey began."""
+    """One landmark seen on one pass. `x` is in px from the start of the journey."""
 
     x: float
     kind: int
@@ -66,7 +66,7 @@ def landmarks(sight: Sight, camera: Tensor) -> list[Found]:
 
 
 def standing(camera: Tensor, seed: int) -> list[Found]:
-    """What truly stands where such a camera passes by, in the world of this seed."""
+    """The true landmarks along the camera's path, in the world of this seed."""
     marks = survey(camera, torch.full((len(camera), 1), seed))
     seen: dict[int, Found] = {}
     for values in zip(*(part.flatten().tolist() for part in marks[:5]), strict=True):

@@ -58,7 +58,7 @@ class FrameRange(NamedTuple):
 
 
 def parts(frames: int) -> dict[str, FrameRange]:
-    """Of a video of so many frames, the whole, and the first and last 15 % where these are clips at all."""
+    """Frame ranges: the whole video, its first and its last 15 % (left out where too short)."""
     length = int(ENDS * frames)
     found = {"whole": FrameRange(0, frames)}
     if length >= FEWEST_FRAMES:
@@ -132,7 +132,7 @@ def _decoded(video: Path) -> Generator[ByteArray, None, None]:
 
 
 def command(executable: str, videos: Path, dimension: str, out: Path) -> list[str]:
-    """How VBench is called for the videos of one folder and one dimension."""
+    """The command that runs VBench on the videos of one folder, for one dimension."""
     return [
         executable,
         "evaluate",
@@ -156,7 +156,7 @@ def find(executable: str) -> str:
 
 
 def run(executable: str, videos: Path, dimension: str, out: Path) -> dict[str, float]:
-    """Scores by name of video. Raises BackendError with VBench's last words, InvalidInput for a folder that
+    """Scores by video name. Raises BackendError with VBench's last words, InvalidInput for a folder that
     its shell would not understand."""
     videos, out = videos.absolute(), out.absolute()
     for used in (videos, out):

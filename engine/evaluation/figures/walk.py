@@ -105,7 +105,7 @@ def figures(done: list[Row]) -> dict[str, Any]:
 
 
 def changes(done: list[Row], name: str) -> list[float]:
-    """The paper's |first − last| of a figure, one per seed."""
+    """The paper's |first − last| of one figure, one value per seed."""
     pairs = [(r["ends"][0][name], r["ends"][1][name]) for r in done]
     return [abs(b - a) for a, b in pairs if a is not None and b is not None]
 

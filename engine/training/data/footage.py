@@ -37,7 +37,7 @@ READING = "upright"  # how frames are read: part of the key of what is kept
 
 @dataclass(frozen=True)
 class Take:
-    """A shot of a video."""
+    """A video and one of its shots."""
 
     video: Video
     shot: Shot
@@ -208,7 +208,7 @@ class FootageMaterial:
         return Pool(latents, still[..., None].expand(-1, -1, 5), still)
 
     def _make(self, part: int) -> list[int]:
-        """The pieces of a part: all of them in a random order, then all in another."""
+        """The pieces of one part. Each piece comes once, in random order, before any comes again."""
         out = []
         for n in range(part * self.rows, (part + 1) * self.rows):
             generator = part_generator(self.seed, "pieces", n // len(self.trained))

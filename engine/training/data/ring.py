@@ -34,11 +34,11 @@ class Ring(Generic[P]):
         self.made = 0  # parts so far, the forgotten ones included
 
     def __len__(self) -> int:
-        """Parts that are held now."""
+        """The parts that the ring contains now."""
         return min(self.made, self.limit)
 
     def advance(self, step: int) -> None:
-        """Hold what is to be held at this step."""
+        """Bring the ring to the parts that belong to this step."""
         wanted = self.start + step // self.every
         for k in range(max(self.made, wanted - self.limit), wanted):
             self.put(k % self.limit, self.make(k))
@@ -46,6 +46,6 @@ class Ring(Generic[P]):
 
 
 def part_generator(seed: int, stream: str, part: int) -> torch.Generator:
-    """The chance of part `part` of a stream of data, and of nothing else."""
+    """Random numbers for part `part` of a stream of data, independent of all others."""
     mixed = zlib.crc32(f"{seed}/{stream}/{part}".encode())
     return torch.Generator().manual_seed(mixed)

@@ -40,7 +40,7 @@ class Video:
 
 @dataclass(frozen=True)
 class FrameFormat:
-    """What every video is brought to."""
+    """The frame size and rate to which every video is converted."""
 
     width: int
     height: int
@@ -48,7 +48,7 @@ class FrameFormat:
 
 
 def find_videos(folder: Path) -> list[Video]:
-    """In the order of their names. Raises InvalidInput: no folder, no videos, one without a caption."""
+    """The videos in order of name. Raises InvalidInput: no folder, no videos, one without a caption."""
     if not folder.is_dir():
         raise InvalidInput(f"videos: {folder} is no folder", field="videos")
     captions: dict[Path, str] = {}
@@ -81,7 +81,7 @@ def find_videos(folder: Path) -> list[Video]:
 
 
 def is_resource_fork(path: Path) -> bool:
-    """A file that macOS puts beside another one on foreign disks: `._walk.mp4` is no video."""
+    """Whether macOS put this file beside another one on a foreign disk: `._walk.mp4` is not a video."""
     return path.name.startswith("._")
 
 
@@ -126,7 +126,7 @@ def read_frames(path: Path, screen: FrameFormat, start: int = 0, stop: int | Non
 
 
 def _moving_pictures(container: InputContainer, path: Path) -> VideoStream:
-    """The first video stream that is no cover. Raises InvalidInput."""
+    """The first video stream that is not a cover picture. Raises InvalidInput."""
     videos = container.streams.video
     if not videos:
         raise InvalidInput(f"videos: {path} has no video, only sound or data", field="videos")

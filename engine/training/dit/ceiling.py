@@ -53,7 +53,7 @@ def matmul_ceiling(device: torch.device, *, seconds: float = 0.5) -> float:
 
 
 def count(work: Callable[[], object]) -> int:
-    """Operations of `work`, whose randomness is given back afterwards."""
+    """Operations of `work`. The state of the random numbers is restored afterwards."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())), Flops() as flops:
         work()
     total: int = flops.total

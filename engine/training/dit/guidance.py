@@ -31,7 +31,7 @@ def silence(c: ModelConfig) -> Tensor:
 
 
 def silenced(chains: Chains, share: float, c: ModelConfig) -> Chains:
-    """The same chains, a share of them without a prompt."""
+    """The same chains with the prompts of a share of them removed."""
     prompts = chains.prompts
     quiet = torch.rand(len(prompts), device=prompts.device) < share
     return replace(chains, prompts=torch.where(quiet[:, None, None], silence(c).to(prompts), prompts))
@@ -39,7 +39,7 @@ def silenced(chains: Chains, share: float, c: ModelConfig) -> Chains:
 
 @torch.no_grad()
 def push(mean: MemoryPackDiT, xt: Tensor, t: Tensor, given: Given, weight: float) -> Tensor:
-    """What the velocity target is moved by, (B, W, C, h, w). `mean` is the averaged model."""
+    """The shift of the velocity target, (B, W, C, h, w). `mean` is the averaged model."""
     text, pooled = mean.text_slots(silence(mean.config).to(xt))
     nothing = {**given, "text": text.expand_as(given["text"]), "pooled": pooled.expand_as(given["pooled"])}
     d = torch.zeros_like(t)

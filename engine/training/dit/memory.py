@@ -65,12 +65,12 @@ class RunningMemory:
         self.kept = [*self.kept, (m, torch.ones_like(m[:, :1, :1], dtype=torch.bool))][-KEPT:]
 
     def detach(self) -> None:
-        """Gradients end here: whatever is kept is a constant from now on."""
+        """Cut the gradients: everything kept so far becomes a constant."""
         self.psi = self.psi.detach()
         self.kept = [(m.detach(), has) for m, has in self.kept]
 
     def _start(self, prompt: Tensor) -> Tensor:
-        """ψ₀ of these prompts and the anchors there are."""
+        """ψ₀ of these prompts and anchors."""
         text, _ = self.model.text_slots(prompt)
         return self.model.initial_memory(text, self.model.image_tokens(self.anchor, self.context.float()))
 

@@ -32,7 +32,7 @@ PARTS = ("norm_out", "proj_out")  # what `train = "output"` trains: the paper's 
 
 
 class Curriculum:
-    """Which phase a run is in, and how far in it."""
+    """The current phase of a run, and the progress within it."""
 
     def __init__(self, phases: tuple[Phase, ...]) -> None:
         lengths = [p.minutes + p.steps for p in phases]
@@ -47,7 +47,7 @@ class Curriculum:
 
 
 def choose_trained(model: MemoryPackDiT, phase: Phase) -> None:
-    """Let gradients reach what the phase trains, and nothing else.
+    """Train only the parameters that belong to the phase.
 
     Without interval splitting d is always 0: its embedding would learn a constant that sampling, at other d,
     then misses. So it keeps silent until a phase splits."""
@@ -164,7 +164,7 @@ class Work:
         return loss
 
     def state_floor(self, phase: Phase) -> None:
-        """Say what a sample of this phase costs, and what the device could do."""
+        """Report the cost of one sample in this phase and the device's limit."""
         with torch.random.fork_rng(devices=[]):
             clips = phase.clips(1.0)
             chains, changed = self.material.draw(self.run.step, phase, clips)
@@ -181,7 +181,7 @@ class Work:
 
 
 class Judge:
-    """Figures, a contact sheet and the curves, at times."""
+    """Write figures, a contact sheet and the curves from time to time."""
 
     def __init__(
         self,

@@ -75,7 +75,7 @@ def right(logits: Tensor, said: Tensor, slots: tuple[int, ...]) -> Tensor:
 
 @torch.no_grad()
 def meanings_of(words: Words, tokenizer: PromptTokenizer, texts: list[str], batch: int = 64) -> list[Tensor]:
-    """What MiniLM says of each text's tokens, (L, E) fp16 each, in the order of the texts."""
+    """MiniLM's output for the tokens of each text, (L, E) fp16 each, in the order of the texts."""
     out: list[Tensor] = [torch.empty(0)] * len(texts)
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # alike lengths: little padding
     for start in range(0, len(order), batch):

@@ -39,7 +39,7 @@ SILENCE: Final = (
 
 
 def misspell(word: str, rng: Random) -> str:
-    """One slip of the fingers: two letters swapped, one missing, doubled or wrong."""
+    """One typing error: two letters swapped, one missing, doubled or wrong."""
     at = rng.randrange(len(word) - 1)
     return rng.choice(
         (
@@ -60,7 +60,7 @@ def slips(words: list[str], rng: Random) -> list[str]:
 
 
 def hurried(words: list[str], rng: Random) -> list[str]:
-    """Without articles."""
+    """The text without its articles."""
     return [word for word in words if word not in ("a", "an", "the")] or words
 
 

@@ -61,7 +61,7 @@ MOST: Final = 300
 
 
 def akin(a: str, b: str) -> bool:
-    """Whether two words are forms or spellings of one: they differ in their ends, or in one letter."""
+    """Whether two words are forms or spellings of one word: they differ in their ends, or in one letter."""
     if a[:4] != b[:4] and len(a) != len(b):
         return False
     shared = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
@@ -92,7 +92,7 @@ def sense(wordnet: WordNet, name: str) -> Key:
 
 
 def main_sense(wordnet: WordNet, name: str, synset: Synset) -> bool:
-    """Whether somebody who says the name most likely means this."""
+    """Whether this is the most likely meaning of the name."""
     senses = [(wordnet.synsets[key] is synset, key[0], seen) for key, seen in wordnet.senses[name]]
     first = next((here for here, pos, _ in senses if pos == "n"), senses[0][0])
     here = sum(n for is_it, _, n in senses if is_it)

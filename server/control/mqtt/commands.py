@@ -1,4 +1,4 @@
-"""What the MQTT bridge does with a message on a command topic: to the gateway, and answers to who sent it.
+"""What the MQTT bridge does with a message on a command topic: pass it on and answer its sender.
 
 Pure but for the Steering it is given: no sockets, no tasks, injected clocks. So it needs no broker to test.
 """
@@ -98,7 +98,7 @@ class Commands:
         return True
 
     def on_event(self, event: SessionEvent) -> None:
-        """Answer who waits for `applied`, and forget sessions that are over."""
+        """Answer the sender that waits for `applied`, and forget sessions that have ended."""
         match event:
             case SessionClosed(session):
                 self._buckets.pop(session, None)

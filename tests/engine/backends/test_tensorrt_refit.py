@@ -15,6 +15,9 @@ from engine.backends.gpu.tensorrt import choose_role, deserialized
 from engine.backends.gpu.tensorrt_api import Api
 from engine.errors import BackendError, ModelFilesError
 from tests.engine.backends.engine_cache import cache_of
+from tests.engine.backends.test_engines import artifact, record
+
+__all__ = ["artifact", "record"]  # fixtures
 
 API = Api("tensorrt", "11.4.0.106", SimpleNamespace())
 

@@ -9,6 +9,7 @@ from engine.backends.fake import FAKE_SPEC, FakeBackend
 from engine.config import RuntimeConfig
 from engine.model.signature import ModelSpec
 from engine.runtime.device.engine import Engine
+from engine.runtime.session.session import Session
 from engine.types import (
     Control,
     ControlBody,
@@ -67,6 +68,10 @@ class Rig:
     def open(self, session: str = "s", prompt: str = "a fox", seed: int = 1) -> None:
         self.engine.open(OpenSession(session, prompt, seed))
         self.engine.set_watched(session, True)
+
+    def session(self, name: str) -> Session:
+        """What the engine keeps of a session. The tests of its state look inside, and only here."""
+        return self.engine._sessions[name]
 
     def submit(self, body: ControlBody, session: str = "s", id: str | None = None) -> str:
         self._ids += 1

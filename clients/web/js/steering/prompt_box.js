@@ -29,7 +29,8 @@ export class PromptBox {
   }
 
   #key(event) {
-    if (event.isComposing) return;
+    // an IME's own Enter: Safari ends the composition before it and says so by 229 only
+    if (event.isComposing || event.keyCode === 229) return;
     if (event.key === "Enter") {
       event.preventDefault();
       const how = event.shiftKey ? "cut" : event.ctrlKey || event.metaKey ? "soft" : undefined;

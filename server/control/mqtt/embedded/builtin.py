@@ -111,7 +111,7 @@ class _Broker(Broker):  # type: ignore[misc]
     async def _handle_message_delivery(
         self, client_session: Any, handler: Any, wait_deliver: asyncio.Future[Any]
     ) -> bool:
-        """Here only a message still has its flag: MQTT 3.1.1 clears it for who has subscribed already."""
+        """Here only a message still has its flag: MQTT 3.1.1 clears it for existing subscribers."""
         message = wait_deliver.result()
         packet = message and message.publish_packet
         if packet and packet.retain_flag and self._takes_retained(message.topic, bytes(message.data or b"")):

@@ -66,7 +66,7 @@ def test_forking_and_rewinding_serialise_nothing(monkeypatch: pytest.MonkeyPatch
     rig = Rig(spec=TINY_SPEC)
     rig.open()
     rig.run_segments(4)
-    before = {id(part) for part in rig.engine._sessions["s"].timeline.state.parts()}
+    before = {id(part) for part in rig.session("s").timeline.state.parts()}
     rig.engine.open(OpenSession("fork", None, None, fork_of="s", rewind_s=0.0))
-    after = {id(part) for part in rig.engine._sessions["fork"].timeline.state.parts()}
+    after = {id(part) for part in rig.session("fork").timeline.state.parts()}
     assert len(before & after) > len(after) // 2  # references, not copies

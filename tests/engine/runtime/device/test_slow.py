@@ -218,7 +218,7 @@ def test_what_waits_is_said_between_the_steps_of_a_long_segment() -> None:
             rig.engine.open(OpenSession("b", "a fox", 1))
         heard.append(len(rig.infos("b")))
 
-    rig.backend._sleep = sleep
+    rig.backend.sleep_by(sleep)
     rig.run_segments(1, "a")
     assert heard[0] == 0
     assert all(heard[1:])

@@ -49,8 +49,8 @@ def test_a_soft_change_goes_in_even_steps_from_the_old_text_to_the_new() -> None
     assert all(abs(step) < 3 for step in steps[3:])
     end = sky(at_once.run_segments(6)[-1])
     np.testing.assert_allclose([end[2] - end[0]], blues[-1:], atol=3)
-    assert not rig.engine._sessions["s"].timeline.state.fading
-    assert not rig.engine._sessions["s"].timeline.state.fade.any()
+    assert not rig.session("s").timeline.state.fading
+    assert not rig.session("s").timeline.state.fade.any()
 
 
 def test_a_soft_change_over_one_segment_is_a_recondition() -> None:
@@ -72,7 +72,7 @@ def test_a_soft_change_that_is_overtaken_goes_on_from_where_it_is() -> None:
     assert sky(after[-1]).argmax() == 1
     rig.submit(Prompt("a red city", "cut"))
     assert sky(rig.run_segments(2)[-1]).argmax() == 0
-    assert not rig.engine._sessions["s"].timeline.state.fading
+    assert not rig.session("s").timeline.state.fading
 
 
 def test_weighted_prompts_are_mixed_and_only_ratios_count() -> None:
@@ -172,7 +172,7 @@ def test_a_prompt_in_the_middle_of_a_segment(when: str, made_for_nothing: int) -
     rig.clock = ManualClock()
     backend = Interrupted(rig.clock)
     rig = Rig(backend, config=AHEAD)
-    backend._sleep = rig.clock.advance
+    backend.sleep_by(rig.clock.advance)
     rig.open(prompt="a red city", seed=3)
     rig.run_segments(3)
     began = backend.calls["memorize"]

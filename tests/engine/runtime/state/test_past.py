@@ -114,7 +114,7 @@ def test_the_past_takes_no_more_memory_than_is_said() -> None:
         bodies = (Prompt("night", "cut"), Prompt("blue", "soft"), Image(np.full((3, 96, 160), n, np.uint8)))
         rig.submit(bodies[n % 3])
         rig.run_segments(2)
-    session = rig.engine._sessions["s"]
+    session = rig.session("s")
     parts = {id(p): p.nbytes for m in session.timeline.past.moments for p in m.state.parts()}
     said = rig.infos()[-1].past_bytes
     assert said / 8 < sum(parts.values()) <= said
