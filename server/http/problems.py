@@ -22,7 +22,7 @@ from engine.errors import (
 )
 from server.gateway.budget import OverBudget
 from server.http.auth import Unauthorized
-from server.webrtc.offer import NotAcceptable
+from server.webrtc.negotiation.offer import NotAcceptable
 from server.webrtc.shares import OverShare
 
 MEDIA_TYPE = "application/problem+json"

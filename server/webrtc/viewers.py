@@ -21,8 +21,8 @@ from server.control.base import SessionEvent, Steering
 from server.metrics import Metrics
 from server.tasks import Tasks
 from server.webrtc.adapter.addresses import Gatherer
-from server.webrtc.codecs import Sendable
-from server.webrtc.offer import Offer
+from server.webrtc.negotiation.codecs import Sendable
+from server.webrtc.negotiation.offer import Offer
 from server.webrtc.shares import check_shares
 from server.webrtc.viewer import OVERUSED, Seat, Viewer
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from server.webrtc import sdp
-from server.webrtc.answer import MediaSource, extensions, outer_answer
-from server.webrtc.offer import Offer
-from server.webrtc.sdp import MediaSection
-from tests.server.webrtc.test_offer import ALONE, DATA, HEAD, MEDIA, TRANSPORT, VIDEO, read
+from server.webrtc.negotiation import sdp
+from server.webrtc.negotiation.answer import MediaSource, extensions, outer_answer
+from server.webrtc.negotiation.offer import Offer
+from server.webrtc.negotiation.sdp import MediaSection
+from tests.server.webrtc.negotiation.test_offer import ALONE, DATA, HEAD, MEDIA, TRANSPORT, VIDEO, read
 
 OURS = "a=ice-ufrag:ours"
 INNER = [
