@@ -19,9 +19,9 @@ import httpx
 
 from benchmarks.machine import description, resident_bytes
 from benchmarks.report import BenchError, BenchReport, percentile
+from benchmarks.server.attackers import ATTACKS
 from benchmarks.server.probe import PATIENCE_S, ControlProbe, model_of
 from benchmarks.server.subject import Subject
-from benchmarks.server.attackers import ATTACKS
 from clients.target import Target
 from clients.whep import WhepViewer
 
