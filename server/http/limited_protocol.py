@@ -39,14 +39,16 @@ class ConnectionLimits:
 
 
 class Register(Protocol):
-    """What a connection needs of the register of all connections (server.http.connections)."""
+    """Who decides about this connection and the others: server.http.connections.Connections."""
 
     limits: ConnectionLimits
     clock: Callable[[], float]
 
     def opened(self, connection: LimitedProtocol) -> None: ...
-    def admit(self, connection: LimitedProtocol) -> bool: ...
+
     def closed(self, connection: LimitedProtocol) -> None: ...
+
+    def admit(self, connection: LimitedProtocol) -> bool: ...
 
 
 class LimitedProtocol(H11Protocol):

@@ -35,6 +35,7 @@ class Pictures:
     def __init__(self) -> None:
         self._pool: ProcessPool | None = None
         self._sessions: set[str] = set()
+        self._closed = False
 
     def decode(self, session: str, width: int, height: int, data: bytes) -> ByteArray:
         """(3, height, width) uint8. Waits, so it must not be called on the event loop. `session`: whose
@@ -49,11 +50,14 @@ class Pictures:
             except (concurrent.futures.TimeoutError, ProcessExpired, MemoryError):
                 future.cancel()  # type: ignore[no-untyped-call]
                 raise InvalidInput("the picture takes too long to decode: send a smaller one") from None
-            except (concurrent.futures.CancelledError, RuntimeError):
-                raise Unavailable("the server is stopping") from None
+            except (concurrent.futures.CancelledError, RuntimeError):  # the pool itself has ended
+                if self._closed:
+                    raise Unavailable("the server is stopping") from None
+                raise InvalidInput("the picture could not be decoded: send a smaller one") from None
             return np.asarray(pixels, np.uint8)
 
     def close(self) -> None:
+        self._closed = True
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.stop()  # type: ignore[no-untyped-call]
@@ -72,7 +76,7 @@ class Pictures:
             self._sessions.discard(session)
 
     def _running(self) -> ProcessPool:
-        if self._pool is None:
+        if self._pool is None or not self._pool.active:  # a pool ends when its process cannot even start
             self._pool = ProcessPool(
                 max_workers=1,
                 max_tasks=100,

@@ -22,8 +22,8 @@ from engine.errors import (
 )
 from server.gateway.budget import OverBudget
 from server.http.auth import Unauthorized
-from server.webrtc.offer import NotAcceptable
 from server.webrtc.shares import OverShare
+from server.webrtc.signalling.offer import NotAcceptable
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_UNAVAILABLE_S = 2

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from server.recording.mux import Fragments
 from server.webrtc.fanout import Fanout, Subscription
-from server.webrtc.packetize import Payloads
 from server.webrtc.recent import CLOCK_RATE, Frame
+from server.webrtc.rtp.packetize import Payloads
 
 SEGMENT_S = 2.0
 KEPT = 8  # segments; a player that is further behind starts again

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable
 
 from server.ladder import parts, rendition
-from server.webrtc.packetize import Payloads, packetize
 from server.webrtc.recent import Frame, Recent
+from server.webrtc.rtp.packetize import Payloads, packetize
 from server.worker.messages import Packet
 
 AT_ONCE = 12  # viewers that are served before other work on the event loop has its turn

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from server.webrtc import rtcp
-from server.webrtc.codecs import Sendable
 from server.webrtc.fanout import Fanout, Subscription
-from server.webrtc.link import Link
-from server.webrtc.packetize import PACKET_MAX, Payloads
-from server.webrtc.rate import RateControl
-from server.webrtc.rtp import Extensions, RtpStream
+from server.webrtc.rtp import rtcp
+from server.webrtc.rtp.link import Link
+from server.webrtc.rtp.packetize import PACKET_MAX, Payloads
+from server.webrtc.rtp.rate import RateControl
+from server.webrtc.rtp.stream import Extensions, RtpStream
+from server.webrtc.signalling.codecs import Sendable
 
 REPORT_S = 1.0
 RTX_SHARE, RTX_LEAST_BPS, RTX_BURST_S = 0.5, 100_000, 0.5

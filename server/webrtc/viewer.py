@@ -29,11 +29,11 @@ from server.webrtc import bounds
 from server.webrtc.adapter.addresses import Gatherer, SourceFilter, ice_connection
 from server.webrtc.adapter.negotiation import accept_rsa, one_fingerprint
 from server.webrtc.adapter.transport import MediaTransport
-from server.webrtc.answer import MediaSource, extensions, inner_offer, outer_answer
-from server.webrtc.codecs import Sendable
 from server.webrtc.fanout import Fanout
 from server.webrtc.media import Condition, MediaStream
-from server.webrtc.offer import Offer
+from server.webrtc.signalling.answer import MediaSource, extensions, inner_offer, outer_answer
+from server.webrtc.signalling.codecs import Sendable
+from server.webrtc.signalling.offer import Offer
 
 CHANNEL = "control"
 LINK_FIELDS = ("rung", "rungs", "kbps", "loss", "rtt_ms", "queue_ms", "copies", "why")

@@ -21,9 +21,9 @@ from server.control.base import SessionEvent, Steering
 from server.metrics import Metrics
 from server.tasks import Tasks
 from server.webrtc.adapter.addresses import Gatherer
-from server.webrtc.codecs import Sendable
-from server.webrtc.offer import Offer
 from server.webrtc.shares import check_shares
+from server.webrtc.signalling.codecs import Sendable
+from server.webrtc.signalling.offer import Offer
 from server.webrtc.viewer import OVERUSED, Seat, Viewer
 
 CHECK_S = 1.0

@@ -17,14 +17,14 @@ from aiortc.exceptions import InvalidStateError, OperationError
 
 from engine.errors import PsistreamError
 from server.config import IceServer
-from server.webrtc import sdp
 from server.webrtc.adapter.addresses import Gatherer, ice_connection
 from server.webrtc.adapter.negotiation import accept_rsa, one_fingerprint
 from server.webrtc.adapter.transport import MediaTransport
-from server.webrtc.codecs import sendable
 from server.webrtc.fanout import Fanout
 from server.webrtc.media import Condition, MediaStream
-from server.webrtc.rtp import EXTENSIONS, Extensions
+from server.webrtc.rtp.stream import EXTENSIONS, Extensions
+from server.webrtc.signalling import sdp
+from server.webrtc.signalling.codecs import sendable
 
 HTTP_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 15.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from clients.feedback import NUMBER, packet, transport_number, with_feedback
-from server.webrtc import rtcp
-from server.webrtc.offer import read_offer
-from server.webrtc.packetize import Payloads
-from server.webrtc.rtp import Extensions, RtpStream
+from server.webrtc.rtp import rtcp
+from server.webrtc.rtp.packetize import Payloads
+from server.webrtc.rtp.stream import Extensions, RtpStream
+from server.webrtc.signalling.offer import read_offer
 from tests.rigs.server.server_rig import watcher
 
 

@@ -18,7 +18,7 @@ MEDIAN, LONGEST, BESIDE = 110, 300, 16
 
 # Not yet as they should be. These lists may only shrink: a name that is mended must leave.
 TOO_LONG: set[str] = set()
-TOO_FULL: set[str] = {"server/webrtc"}
+TOO_FULL: set[str] = set()
 SAME_NAME = {
     "Episodes", "Part", "Stage",
 }  # fmt: skip

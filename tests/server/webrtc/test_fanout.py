@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from server.webrtc.fanout import AT_ONCE, Fanout, Subscription
-from server.webrtc.packetize import Payloads
+from server.webrtc.rtp.packetize import Payloads
 from tests.rigs.server.server_rig import packet
 
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 from aiortc.rtp import RtcpPsfbPacket, RtcpRtpfbPacket, RtpPacket
 
 from server.ladder import ladder
-from server.webrtc.codecs import Sendable
 from server.webrtc.fanout import Fanout
 from server.webrtc.media import MediaStream
-from server.webrtc.rtp import Extensions
+from server.webrtc.rtp.stream import Extensions
+from server.webrtc.signalling.codecs import Sendable
 from tests.rigs.engine.fakes import ManualClock
 from tests.rigs.server.server_rig import packet
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from engine.errors import InvalidInput
-from server.webrtc.answer import inner_offer
-from server.webrtc.offer import MAX_SDP_BYTES, NotAcceptable, Offer, read_candidates, read_offer
+from server.webrtc.signalling.answer import inner_offer
+from server.webrtc.signalling.offer import MAX_SDP_BYTES, NotAcceptable, Offer, read_candidates, read_offer
 from tests.rigs.server.server_rig import watcher
 
 HEAD = ["v=0", "o=- 1 1 IN IP4 0.0.0.0", "s=-", "t=0 0", "a=group:BUNDLE 0 1"]

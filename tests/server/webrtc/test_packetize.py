@@ -6,7 +6,7 @@ import pytest
 from aiortc.codecs.h264 import h264_depayload
 from aiortc.codecs.vpx import VpxPayloadDescriptor, vp8_depayload
 
-from server.webrtc.packetize import PAYLOAD_MAX, h264, packetize, vp8
+from server.webrtc.rtp.packetize import PAYLOAD_MAX, h264, packetize, vp8
 
 PARAMETERS = b"\x00\x00\x00\x01\x67\x42\x00\x0a" + b"\x00\x00\x00\x01\x68\xce\x38\x80"
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 import pytest
 
 from server.ladder import ladder
-from server.webrtc.link import Link
-from server.webrtc.rate import RateControl
-from server.webrtc.rtcp import Heard, ReceiverReport
+from server.webrtc.rtp.link import Link
+from server.webrtc.rtp.rate import RateControl
+from server.webrtc.rtp.rtcp import Heard, ReceiverReport
 
 RATES = [rung.bitrate_bps for rung in ladder(900_000, 320, 192, 16)]
 FPS = 16

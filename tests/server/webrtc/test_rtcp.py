@@ -19,7 +19,7 @@ from aiortc.rtp import (
     pack_remb_fci,
 )
 
-from server.webrtc import rtcp
+from server.webrtc.rtp import rtcp
 
 SSRC = 0x12345678
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from aiortc.rtp import RtpPacket, unpack_header_extensions, unwrap_rtx
 
-from server.webrtc.packetize import PACKET_MAX, PAYLOAD_MAX, Payloads
-from server.webrtc.rtp import BURST, HISTORY, RTX_AGE_S, Extensions, RtpStream
+from server.webrtc.rtp.packetize import PACKET_MAX, PAYLOAD_MAX, Payloads
+from server.webrtc.rtp.stream import BURST, HISTORY, RTX_AGE_S, Extensions, RtpStream
 
 ALL = {"mid": 1, "send_time": 2, "transport": 3, "playout_delay": 4}
 

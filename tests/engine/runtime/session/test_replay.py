@@ -232,7 +232,7 @@ def test_the_command_writes_a_video_and_says_what_is_wrong(
     log.write_text("\n".join(map(json.dumps, rows)))
     assert command.main([str(log), "--backend", "fake"]) == 0
     captured = capsys.readouterr()
-    assert "alike" in captured.err
+    assert "made with --backend 'tensorrt'" in captured.err
     assert captured.out.splitlines()[-1] == shown.splitlines()[-1]
     rows[2]["segment"] = 0
     log.write_text("\n".join(map(json.dumps, rows)))

@@ -174,7 +174,7 @@ def test_a_snapshot_of_the_model_that_comes_with_psistream_goes_on_bit_for_bit()
     backend = load_backend("onnxruntime")
     live, copy, size = continued(backend, STEERED[1])
     assert live == copy
-    assert size < 600_000
+    assert size < 1_100_000  # half of it are the world's columns that structure W keeps, a fixed number
     backend.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.config import IceServer
-from server.webrtc.offer import MAX_SDP_BYTES
+from server.webrtc.signalling.offer import MAX_SDP_BYTES
 from tests.rigs.server.server_rig import SDP, config, live, watcher, watching
 from tests.server.http.routes.whep import post
 

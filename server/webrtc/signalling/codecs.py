@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from server.webrtc.sdp import MediaSection
+from server.webrtc.signalling.sdp import MediaSection
 from server.worker.encoder import CODECS, Codec
 
 RTP_NAMES: dict[str, Codec] = {"VP8/90000": "vp8", "H264/90000": "h264"}

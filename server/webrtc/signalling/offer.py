@@ -13,9 +13,9 @@ from aiortc import RTCIceCandidate
 from aiortc.sdp import candidate_from_sdp
 
 from engine.errors import InvalidInput
-from server.webrtc import sdp
-from server.webrtc.codecs import Sendable, sendable
-from server.webrtc.sdp import Description, MediaSection
+from server.webrtc.signalling import sdp
+from server.webrtc.signalling.codecs import Sendable, sendable
+from server.webrtc.signalling.sdp import Description, MediaSection
 from server.worker.encoder import CODECS
 
 MAX_SDP_BYTES = 64 * 1024

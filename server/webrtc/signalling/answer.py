@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.errors import InvalidInput
-from server.webrtc import sdp
 from server.webrtc.adapter.negotiation import parse_sdp
-from server.webrtc.codecs import Sendable
-from server.webrtc.offer import Offer
-from server.webrtc.rtp import EXTENSIONS, Extensions
-from server.webrtc.sdp import MediaSection
+from server.webrtc.rtp.stream import EXTENSIONS, Extensions
+from server.webrtc.signalling import sdp
+from server.webrtc.signalling.codecs import Sendable
+from server.webrtc.signalling.offer import Offer
+from server.webrtc.signalling.sdp import MediaSection
 
 FORMAT, RTX = "96", "97"  # payload types between aiortc and us
 FEEDBACK = ("nack", "nack pli", "ccm fir", "goog-remb", "transport-cc")  # what this server listens to

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from server.webrtc.packetize import Payloads
+from server.webrtc.rtp.packetize import Payloads
 
 EXTENSIONS = {  # by what the rest of this room calls them
     "mid": "urn:ietf:params:rtp-hdrext:sdes:mid",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from server.webrtc.link import Link
+from server.webrtc.rtp.link import Link
 
 QUEUE_S, QUEUE_HIGH_S = 0.1, 0.3  # a standing queue; the higher one is too long whatever else is known
 QUEUE_CLEAR_S = 0.05

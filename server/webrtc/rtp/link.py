@@ -10,7 +10,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from server.webrtc.rtcp import Heard
+from server.webrtc.rtp.rtcp import Heard
 
 WINDOW_S = 0.5  # of throughput
 LOSS_WINDOW_S, LOSS_LEAST = 3.0, 20  # the share of fewer packets says nothing
