@@ -40,7 +40,7 @@ def test_a_new_export_uses_rotations_and_nothing_that_loops(tiny_artifact: Path)
 def test_a_folder_is_told_graph_by_graph(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "wander"]) == 0
     out = capsys.readouterr().out
-    assert "wander: 8 graphs" in out
+    assert "wander: 9 graphs" in out
     assert "RMSNormalization" in out
     assert "evidence:" in out
 
