@@ -33,6 +33,12 @@ PYRAMID_SPEC = replace(
     memory=False,
     pooled=False,
     start_noise=(0.111, 0.135),
+    place_columns=0,  # nobody knows where its camera is
+    landmarks=0,
+    landmark_kinds=(),
+    landmark_colours=(),
+    landmark_spacing_px=0,
+    landmark_jitter_px=0,
 )
 
 
