@@ -170,7 +170,7 @@ def test_an_interrupted_conversion_goes_on_where_it_was(public: Path, tmp_path: 
     assert not (out / "config.json").exists()
     kept = {p.name: p.stat().st_mtime_ns for p in out.glob("model-*.safetensors")}
     assert len(kept) == 3
-    with pytest.raises(ModelFilesError, match="the beginning of another conversion"):
+    with pytest.raises(ModelFilesError, match="an unfinished conversion of another kind"):
         convert("framepack-f1", public, out, replace(small, seed=1), quiet)
     (out / f"{fourth}.part").rmdir()
     convert("framepack-f1", public, out, small, quiet)
@@ -184,14 +184,14 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from engine.model.presets import PRESETS
-from export.framepack.convert import Options, convert
+from export.framepack.convert import FramePackOptions, convert
 from export.framepack.checkpoint import tensors_of
 
 tensors_of(PRESETS["framepack-f1"].config)  # so that torch has loaded all of itself
 data = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData"))
 limit = 1024 * (data + int(sys.argv[3]))
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-o = Options(height=32, width=48, segment=3, image_tokens=(2, 3), dtype="bf16", shard_bytes=20_000_000)
+o = FramePackOptions(height=32, width=48, segment=3, image_tokens=(2, 3), dtype="bf16", shard_bytes=20_000_000)
 convert("framepack-f1", Path(sys.argv[1]), Path(sys.argv[2]), o)
 """
 

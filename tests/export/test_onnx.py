@@ -174,7 +174,7 @@ def test_what_is_no_weights_file_is_named(tmp_path: Path, data: bytes) -> None:
 def test_one_name_in_two_shards_is_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         save_file({"w": torch.zeros(2)}, tmp_path / f"{name}.safetensors")
-    with pytest.raises(ModelFilesError, match=r"w is in both a\.safetensors and in b\.safetensors"):
+    with pytest.raises(ModelFilesError, match=r"w is in both a\.safetensors and b\.safetensors"):
         all_stored([tmp_path / "a.safetensors", tmp_path / "b.safetensors"])
 
 

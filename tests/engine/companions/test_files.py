@@ -57,7 +57,7 @@ def test_an_empty_folder_lists_every_part_with_its_terms_and_command(tmp_path: P
 
 
 def test_a_folder_that_is_not_there_is_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(ModelFilesError, match=r"there is no folder .*nowhere; make it"):
+    with pytest.raises(ModelFilesError, match=r"there is no folder .*nowhere; create it"):
         require(tmp_path / "nowhere", "vae")
 
 

@@ -75,7 +75,7 @@ def test_what_cannot_be_meant_is_refused_by_name(data: dict[str, Any], field: st
 def test_toml_faults_name_the_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("seed = ")
-    with pytest.raises(InvalidInput, match=r"mine.toml: "):
+    with pytest.raises(InvalidInput, match=r"mine.toml is not TOML: "):
         load(path)
     with pytest.raises(tomllib.TOMLDecodeError):
         tomllib.loads(path.read_text())
