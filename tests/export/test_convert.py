@@ -191,7 +191,9 @@ tensors_of(PRESETS["framepack-f1"].config)  # so that torch has loaded all of it
 data = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData"))
 limit = 1024 * (data + int(sys.argv[3]))
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-o = FramePackOptions(height=32, width=48, segment=3, image_tokens=(2, 3), dtype="bf16", shard_bytes=20_000_000)
+o = FramePackOptions(
+    height=32, width=48, segment=3, image_tokens=(2, 3), dtype="bf16", shard_bytes=20_000_000
+)
 convert("framepack-f1", Path(sys.argv[1]), Path(sys.argv[2]), o)
 """
 

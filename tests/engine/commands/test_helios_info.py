@@ -36,7 +36,7 @@ def test_a_converted_folder_tells_of_itself(tmp_path: Path, capsys: pytest.Captu
 
 def test_a_folder_that_only_says_so_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "config.json").write_text('{"preset": "helios", "format": 1}')
-    assert main(["info", str(tmp_path)]) == 1
+    assert main(["info", str(tmp_path)]) == 2
     assert "is not what `psistream convert` writes" in capsys.readouterr().err
 
 
