@@ -145,7 +145,7 @@ def test_a_session_without_psi_keeps_latents_and_text_only(backend: Backend) -> 
     state = SessionState.zeros(s)
     frame = C.channels * C.latent_height * C.latent_width
     prompt = 512 * C.text_dim + 2
-    assert state.nbytes == 4 * (20 * frame + 3 * prompt) + 8 * 8
+    assert state.nbytes == 4 * (20 * frame + 3 * prompt) + 8 * 12
 
 
 def test_grafted_memory_is_kept_and_changes_no_latent(theirs: Any, backend: Backend, tmp_path: Path) -> None:
