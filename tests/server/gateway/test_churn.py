@@ -19,6 +19,8 @@ from tests.rigs.server.server_rig import SDP, FakeWorker, Live, Watcher, config,
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
+MANY = ((1000.0, 1000),) * 4  # per second and at once: of a token, a session, an address, and in all
+
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,8 +28,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (
         ("gateway.upkeep.EVERY_S", 0.02),
         ("webrtc.viewers.CHECK_S", 0.05),
-        ("http.services.NEW_BURST", 1000),
-        ("http.services.JOIN_BURST", 1000),
+        ("http.services.OPENINGS", MANY),
+        ("http.services.JOININGS", MANY),
     ):
         monkeypatch.setattr(f"server.{name}", value)
 
