@@ -98,6 +98,7 @@ async def test_an_image_tag_of_another_site_uses_up_nothing(site: str) -> None:
         for _ in range(30):
             answer = await server.http.get("/v1/sessions/main/snapshot", headers={"Sec-Fetch-Site": site})
             assert answer.status_code == 403
+        await until(lambda: server.services.gateway.session("main").stats is not None, "the first segment")
         own = {"Sec-Fetch-Site": "same-origin"}
         assert (await server.http.get("/v1/sessions/main/snapshot", headers=own)).status_code == 200
 
