@@ -151,6 +151,7 @@ async def test_pause_and_resume_and_a_picture_of_ones_own(
         await reads(page, "#toast", "x.png")
 
 
+@pytest.mark.slow
 async def test_a_device_that_is_too_slow_is_told_calmly_and_one_that_keeps_up_is_not(
     browser: Browser, server: Subject, tmp_path: Path
 ) -> None:

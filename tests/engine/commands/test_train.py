@@ -121,6 +121,7 @@ journey_prefix = 2
 """
 
 
+@pytest.mark.slow
 def test_the_dit_trains_where_there_is_nothing_but_torch_and_numpy(tmp_path: Path) -> None:
     """A bare CUDA image has neither our server's packages nor rich or matplotlib. The built-in world,
     rendered."""

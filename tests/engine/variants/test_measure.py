@@ -53,6 +53,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     return Bench(tmp_path, tmp_path, small.eval(), held_out, seeds=1, seconds=5.0, journey_s=0)
 
 
+@pytest.mark.slow
 def test_the_table_grows_with_what_is_measured_and_nothing_is_measured_twice(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:
