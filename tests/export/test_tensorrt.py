@@ -227,7 +227,7 @@ def test_the_command_builds_and_says_what_is_there(
     assert "built in" in capsys.readouterr().out
     assert main(words) == 0
     out = capsys.readouterr().out
-    assert out.count("is there already") == 2
+    assert out.count("in the cache") == 2
     assert "embed_image      fp32  sm89" in out
     records = [json.loads(f.read_text()) for f in cache.rglob("*.json")]
     assert {(r["inputs"]["role"], r["inputs"]["precision"]) for r in records} == {
