@@ -11,7 +11,7 @@ import contextlib
 import multiprocessing
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -30,9 +30,18 @@ NICENESS = 5  # the video goes first
 
 
 class Pictures:
-    """Thread-safe. `close` is idempotent."""
+    """Thread-safe. `close` is idempotent. `decode`: takes (data, width, height), runs in the process."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        decode: Callable[[bytes, int, int], ByteArray] = decode_image,
+        *,
+        decode_s: float = DECODE_S,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
+        self.decode_s = decode_s
+        self._decode = decode
+        self._memory_bytes = memory_bytes
         self._pool: ProcessPool | None = None
         self._sessions: set[str] = set()
         self._closed = False
@@ -42,7 +51,7 @@ class Pictures:
         picture it is; each has one in the making at most. Raises InvalidInput, Busy, Unavailable."""
         check_size(data)
         with self._place(session):
-            future = self._running().schedule(decode_image, args=(data, width, height), timeout=DECODE_S)
+            future = self._running().schedule(self._decode, args=(data, width, height), timeout=self.decode_s)
             try:
                 pixels = future.result(timeout=WAIT_S)
             except InvalidInput:
@@ -80,7 +89,7 @@ class Pictures:
             self._pool = ProcessPool(
                 max_workers=1,
                 max_tasks=100,
-                initializer=partial(_limit, MEMORY_BYTES),
+                initializer=partial(_limit, self._memory_bytes),
                 context=multiprocessing.get_context("spawn"),
             )
         return self._pool

