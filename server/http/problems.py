@@ -41,12 +41,6 @@ class WrongType(InvalidInput):
     code = "unsupported_type"
 
 
-class NoRestart(InvalidInput):
-    """An ICE restart, which aiortc cannot do."""
-
-    code = "no_ice_restart"
-
-
 class WrongVersion(InvalidInput):
     """If-Match names an ICE session that is not the present one."""
 
@@ -73,7 +67,6 @@ STATUS: tuple[tuple[type[PsistreamError], int], ...] = (  # the first that match
     (TooSlow, 408),
     (TooLarge, 413),
     (WrongType, 415),
-    (NoRestart, 422),
     (WrongVersion, 412),
     (RateLimited, 429),
     (NotAcceptable, 406),

@@ -28,10 +28,11 @@ from server.control.datachannel import DataChannelControl
 from server.webrtc import bounds
 from server.webrtc.adapter.addresses import Gatherer, SourceFilter, ice_connection
 from server.webrtc.adapter.negotiation import accept_rsa, one_fingerprint
+from server.webrtc.adapter.restart import Credentials, IceRestart
 from server.webrtc.adapter.transport import MediaTransport
 from server.webrtc.fanout import Fanout
 from server.webrtc.media import Condition, MediaStream
-from server.webrtc.signalling.answer import MediaSource, extensions, inner_offer, outer_answer
+from server.webrtc.signalling.answer import MediaSource, extensions, inner_offer, outer_answer, restart_answer
 from server.webrtc.signalling.codecs import Sendable
 from server.webrtc.signalling.offer import Offer
 
@@ -80,6 +81,9 @@ class Viewer:
         one_fingerprint(self.pc)
         self.media: MediaStream | None = None
         self.offer: Offer | None = None
+        self.remote: Credentials | None = None  # of the viewer's ICE session
+        self.restarts = 0
+        self._ice: IceRestart | None = None
         self._filter: SourceFilter | None = None
         self._control: DataChannelControl | None = None
         self._told = (0, 0)
@@ -121,7 +125,7 @@ class Viewer:
             await self.pc.setLocalDescription(await self.pc.createAnswer())
         except (ValueError, OperationError, InvalidStateError) as error:
             raise InvalidInput(f"the offer can't be answered: {error}", field="sdp") from None
-        self.offer = offer
+        self.offer, self.remote = offer, Credentials(offer.ufrag, offer.pwd)
         await self.add_candidates(offer.candidates)
         return outer_answer(offer, codec, self.pc.localDescription.sdp, source)
 
@@ -145,7 +149,7 @@ class Viewer:
         self.media.on_picture = self._first_frame_left
         self.media.on_condition = self._send_condition
         transport.install(self.media.open, self.media.close, self.media.heard)
-        connection = ice_connection(transceiver)
+        connection, self._ice = ice_connection(transceiver), IceRestart(transceiver)
         self._gatherer.install(connection)
         bounds.charge_received(transceiver, self._budget)
         bounds.bound_sctp(self.pc, self._budget)
@@ -157,13 +161,27 @@ class Viewer:
     async def add_candidates(self, candidates: Iterable[RTCIceCandidate]) -> None:
         """Those beyond the limit, and those of addresses that can't be the viewer's, are ignored."""
         for candidate in candidates:
-            if not bounds.reachable(candidate.ip, self.seat.client):
+            if not self._acceptable(candidate):
                 continue
-            self._candidates += 1
-            if self._candidates > bounds.MAX_CANDIDATES:
-                return
             candidate.sdpMid = self.offer.mid if self.offer else None
             await self.pc.addIceCandidate(candidate)
+
+    def _acceptable(self, candidate: RTCIceCandidate) -> bool:
+        if not bounds.reachable(candidate.ip, self.seat.client):
+            return False
+        self._candidates += 1
+        return self._candidates <= bounds.MAX_CANDIDATES
+
+    async def restart(self, remote: Credentials, candidates: Iterable[RTCIceCandidate]) -> str:
+        """The fragment that answers an ICE restart: the viewer's network changed, or its connection failed.
+        DTLS, the video and the control channel go on. Only after `answer`."""
+        assert self.offer is not None
+        assert self._ice is not None
+        if remote != self.remote:  # else the answer was lost
+            self.remote, self.restarts, self._candidates = remote, self.restarts + 1, 0
+            self._ice.begin(remote)
+        await self._ice.add([c for c in candidates if self._acceptable(c)])
+        return restart_answer(self.offer, self._ice.local, self._ice.candidates)
 
     def tell_condition(self) -> None:
         """Say how the link does, for the page's figures."""
@@ -176,6 +194,8 @@ class Viewer:
         self._closed = True
         if self.media is not None:
             self.media.close()
+        if self._ice is not None:
+            self._ice.close()
         if self._control is not None:
             self._control.close()
         await self.pc.close()

@@ -17,13 +17,15 @@ from engine.errors import InvalidInput, PsistreamError
 from server.config import IceServer
 from server.http.auth import bearer
 from server.http.edge.prefix import public_path
-from server.http.problems import NoRestart, WrongType, WrongVersion
+from server.http.problems import WrongType, WrongVersion
 from server.http.services import Services, read_body
+from server.webrtc.adapter.restart import Credentials
 from server.webrtc.signalling.offer import MAX_SDP_BYTES, read_candidates, read_offer
 from server.webrtc.viewer import Seat, Viewer
 
 SDP, FRAGMENT = "application/sdp", "application/trickle-ice-sdpfrag"
 MAX_FRAGMENT_BYTES = 16 * 1024
+ICE_CHARS = re.compile(r"[A-Za-z0-9+/]+")
 SDP_LINE = re.compile(r"[a-z]=\S")
 AT_ENDPOINT, AT_VIEWER = "OPTIONS, GET, HEAD, POST", "OPTIONS, GET, HEAD, PATCH, DELETE"
 
@@ -97,13 +99,17 @@ def whep_routes(services: Services) -> APIRouter:
                 "If-Match names another ICE session: use the ETag of this one", field="If-Match"
             )
         lines = fragment_lines(await read_body(request, MAX_FRAGMENT_BYTES))
-        ufrags = {line.partition(":")[2].strip() for line in lines if line.startswith("a=ice-ufrag:")}
-        offer = viewer.offer
-        if offer is not None:
-            if ufrags and offer.ufrag not in ufrags:
-                raise NoRestart("ICE restart is not supported: DELETE this and POST a new offer", field="sdp")
-            await viewer.add_candidates(read_candidates(lines, offer.shared))
-        return Response(status_code=204)
+        if viewer.offer is None or viewer.remote is None:
+            return Response(status_code=204)
+        candidates, ufrag = read_candidates(lines, viewer.offer.shared), value(lines, "ice-ufrag")
+        lost = viewer.restarts > 0 and request.headers.get("if-match") == "*"  # the answer: it asks again
+        if ufrag is None or (ufrag == viewer.remote.ufrag and not lost):
+            await viewer.add_candidates(candidates)
+            return Response(status_code=204)
+        given = credentials(ufrag, value(lines, "ice-pwd") or "")
+        response = Response(await viewer.restart(given, candidates), 200, media_type=FRAGMENT)
+        response.headers["ETag"] = etag(viewer)
+        return response
 
     @router.delete("/{viewer_id}")
     async def leave(session_id: str, viewer_id: str) -> Response:
@@ -130,8 +136,8 @@ def whep_routes(services: Services) -> APIRouter:
 
 
 def etag(viewer: Viewer) -> str:
-    """Of its ICE session, which never changes since there is no restart."""
-    return f'"{viewer.id[:8]}"'
+    """Of its ICE session: another one after each restart."""
+    return f'"{viewer.id[:8]}.{viewer.restarts}"'
 
 
 def linked(response: Response, services: Services) -> Response:
@@ -159,6 +165,21 @@ def fragment_lines(body: bytes) -> list[str]:
         if not SDP_LINE.match(line) or (start == "a=candidate" and len(value.split()) < 8):
             raise InvalidInput(f"{line[:60]!r} is no line of an SDP fragment", field="body")
     return lines
+
+
+def value(lines: list[str], name: str) -> str | None:
+    """Of the first such attribute."""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(f"a={name}:")), None)
+
+
+def credentials(ufrag: str, pwd: str) -> Credentials:
+    """Raises InvalidInput for those that ICE doesn't allow (RFC 8839, section 5.4)."""
+    for name, given, least in (("ice-ufrag", ufrag, 4), ("ice-pwd", pwd, 22)):
+        if not ICE_CHARS.fullmatch(given) or not least <= len(given) <= 256:
+            raise InvalidInput(
+                f"a restart needs a={name} with at least {least} of A-Z a-z 0-9 + /", field="body"
+            )
+    return Credentials(ufrag, pwd)
 
 
 def link(server: IceServer) -> str:

@@ -214,7 +214,7 @@ class SourceFilter:
         """After `Gatherer.install`, before candidates are gathered. aioice hands every datagram but STUN to
         DTLS and RTP, whoever sent it: one forged alert from anywhere ends a handshake. Wraps
         `StunProtocol.datagram_received` of each socket once `Connection.get_component_candidates` has made
-        it. Reads `Connection._check_list`."""
+        it. Reads `Connection._check_list` and `._nominated`."""
         gather = self._connection.get_component_candidates
 
         async def gather_guarded(*args: Any, **kwargs: Any) -> list[Any]:
@@ -241,4 +241,6 @@ class SourceFilter:
         protocol.datagram_received = guarded  # type: ignore[method-assign]
 
     def knows(self, address: tuple[str, int]) -> bool:
-        return any(pair.remote_addr == address for pair in self._connection._check_list)
+        """Also the chosen pair, which may be of before an ICE restart."""
+        pairs = [*self._connection._check_list, *self._connection._nominated.values()]
+        return any(pair.remote_addr == address for pair in pairs)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from engine.errors import InvalidInput
 from server.webrtc.adapter.negotiation import parse_sdp
+from server.webrtc.adapter.restart import Credentials
 from server.webrtc.rtp.stream import EXTENSIONS, Extensions
 from server.webrtc.signalling import sdp
 from server.webrtc.signalling.codecs import Sendable
@@ -75,6 +76,23 @@ def outer_answer(offer: Offer, chosen: Sendable, inner: str, source: MediaSource
             lines += _silent(part, video)
         else:
             lines += [part.media_line(0), "c=IN IP4 0.0.0.0", f"a=mid:{part.mid}", "a=inactive"]
+    return sdp.text(lines)
+
+
+def restart_answer(offer: Offer, local: Credentials, candidates: list[str]) -> str:
+    """The fragment of SDP that answers an ICE restart (RFC 9725, section 4.3.3; RFC 8840)."""
+    bundled = any(offer.mid in mids for mids in offer.description.bundles)
+    accepted = [mid for mid in offer.shared if not _is_extra_channel(offer, mid)]
+    lines = ["a=group:BUNDLE " + " ".join(accepted)] if bundled else []
+    lines += [
+        f"m=video 9 {offer.video.protocol} 0",
+        f"a=mid:{offer.mid}",
+        f"a=ice-ufrag:{local.ufrag}",
+        f"a=ice-pwd:{local.pwd}",
+        *ALWAYS,
+        *(f"a=candidate:{candidate}" for candidate in candidates),
+        "a=end-of-candidates",
+    ]
     return sdp.text(lines)
 
 

@@ -44,6 +44,10 @@ class Offer:
     def ufrag(self) -> str:
         return next((line[12:] for line in self.transport if line.startswith("a=ice-ufrag:")), "")
 
+    @property
+    def pwd(self) -> str:
+        return next((line[10:] for line in self.transport if line.startswith("a=ice-pwd:")), "")
+
     def pick(self, wanted: str | None, h264_level: int = 0) -> Sendable:
         """What to send: the first that fits, or the first of a codec that is asked for. `h264_level` is what
         the session's picture needs of an H.264 decoder. Raises NotAcceptable, InvalidInput."""

@@ -3,29 +3,87 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from server.config import IceServer
+from server.webrtc.adapter.addresses import ice_connection
+from server.webrtc.adapter.restart import Credentials, IceRestart
+from server.webrtc.signalling.offer import read_candidates
 from tests.rigs.server.server_rig import SDP, config, live, until, watcher, watching
 from tests.server.http.routes.whep import post
 
 WHEP = "/v1/sessions/main/whep"
 
 FRAGMENT = {"Content-Type": "application/trickle-ice-sdpfrag"}
+ANY = {"If-Match": "*"}
+PWD = "aPasswordOf22Characters+"
 
 
-async def test_trickle_that_restarts_or_is_something_else_is_refused() -> None:
+async def test_a_fragment_that_is_something_else_is_refused() -> None:
     async with live() as server, watching(server) as viewer:
-        restart = "a=ice-ufrag:other\r\na=ice-pwd:other-password-of-22-chars\r\n"
-        answer = await server.http.patch(viewer.location, content=restart, headers=FRAGMENT)
-        assert (answer.status_code, answer.json()["code"]) == (422, "no_ice_restart")
         assert (await server.http.patch(viewer.location, content="x", headers=SDP)).status_code == 415
         large = await server.http.patch(viewer.location, content="x" * 20_000, headers=FRAGMENT)
         assert large.status_code == 413
         same = next(line for line in viewer.pc.localDescription.sdp.split("\r\n") if "ice-ufrag" in line)
         again = await server.http.patch(viewer.location, content=same, headers=FRAGMENT)
         assert again.status_code == 204
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a=ice-ufrag:other\r\n",
+        "a=ice-ufrag:other\r\na=ice-pwd:short\r\n",
+        "a=ice-ufrag:o\r\na=ice-pwd:" + PWD,
+    ],
+)
+async def test_a_restart_without_proper_credentials_is_refused_and_the_video_goes_on(body: str) -> None:
+    async with live() as server, watching(server) as viewer:
+        answer = await server.http.patch(viewer.location, content=body, headers=FRAGMENT | ANY)
+        assert (answer.status_code, answer.json()["field"]) == (400, "body")
+        await viewer.frame()
+
+
+async def test_an_ice_restart_moves_the_connection_and_the_video_and_the_channel_go_on() -> None:
+    async with live() as server, watching(server) as viewer:
+        await viewer.frame()
+        transceiver = viewer.pc.getTransceivers()[0]
+        connection: Any = ice_connection(transceiver)
+        before = connection._nominated[1]
+        body = f"a=ice-ufrag:fresh\r\na=ice-pwd:{PWD}\r\na=mid:0\r\n"
+        answer = await server.http.patch(viewer.location, content=body, headers=FRAGMENT | ANY)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, FRAGMENT["Content-Type"])
+        assert answer.headers["etag"] != viewer.etag
+        assert "a=end-of-candidates" in answer.text
+        said = dict(line[2:].split(":", 1) for line in answer.text.split("\r\n") if ":" in line)
+        # aiortc can't restart, so its agent is given the new session by hand; it controls and nominates
+        restart = IceRestart(transceiver)
+        restart.begin(Credentials(said["ice-ufrag"], said["ice-pwd"]))
+        connection._local_username, connection._local_password = "fresh", PWD
+        connection._nominating.clear()
+        lines = tuple(answer.text.split("\r\n"))
+        await restart.add(read_candidates(lines))
+        await until(lambda: connection._nominated[1] is not before, "the new pair")
+        for _ in range(5):
+            await viewer.frame()
+        viewer.send({"type": "ping", "id": "after"})
+        await until(lambda: bool(viewer.heard("pong", id="after")), "a pong")
+        old = await server.http.patch(
+            viewer.location, content="", headers=FRAGMENT | {"If-Match": viewer.etag}
+        )
+        assert (old.status_code, old.json()["code"]) == (412, "wrong_version")
+
+
+async def test_a_restart_whose_answer_was_lost_is_answered_again() -> None:
+    async with live() as server, watching(server) as viewer:
+        body = f"a=ice-ufrag:fresh\r\na=ice-pwd:{PWD}\r\n"
+        first, second = [
+            await server.http.patch(viewer.location, content=body, headers=FRAGMENT | ANY) for _ in range(2)
+        ]
+        assert (first.status_code, second.status_code) == (200, 200)
+        assert (first.text, first.headers["etag"]) == (second.text, second.headers["etag"])
 
 
 async def test_leaving_twice_is_no_error() -> None:
