@@ -23,6 +23,7 @@ from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from clients.errors import ViewError, ViewRefused
 from clients.feedback import Feedback, with_feedback
 from clients.pace import stalled
+from clients.reach import reachable
 from clients.receiver import EncodedFrame, Picture, allow_loopback, prefer, tap
 from clients.signalling import leave, payload_names, post_offer
 from clients.target import Target
@@ -30,7 +31,7 @@ from clients.target import Target
 HTTP_TIMEOUT_S = 15.0
 CODECS = ("H264", "VP8")
 LOST_S = 3.0  # without a word from the server, which answers a ping a second
-QUICK_S, PATIENT_S = 1.2, 5.0  # an attempt to join again; every fourth one waits longer, for slow links
+PATIENT_S = 5.0  # of an attempt to join again
 PAUSE_S, GIVE_UP_S = 0.25, 60.0
 _CLOCK_RANGE = 1 << 32
 
@@ -157,7 +158,7 @@ class WhepViewer:
                 await self._join_again()
 
     async def _join_again(self) -> None:
-        until_s, attempt = time.perf_counter() + GIVE_UP_S, 0
+        until_s = time.perf_counter() + GIVE_UP_S
         left = self._resource
         while time.perf_counter() < until_s and not self.ended.is_set():
             self._resource = None  # it cannot be reached now; left below
@@ -165,9 +166,9 @@ class WhepViewer:
             self._broken.clear()
             self._opened.clear()
             self._origin, self._clock_offset = None, None
-            attempt += 1
+            await reachable(self.target.base, PATIENT_S)  # where it can't be told, as behind a proxy, try
             try:
-                await self._connect(PATIENT_S if attempt % 4 == 0 else QUICK_S)
+                await self._connect(PATIENT_S)
                 await asyncio.wait_for(self._opened.wait(), PATIENT_S)
             except ViewRefused as error:
                 self._end(str(error))

@@ -1,6 +1,8 @@
 """`python -m benchmarks.network [SCENARIO …]`: how a session plays over bad links. Needs root, and Linux.
 
 A server in one namespace, a player in another, an emulated link between them; a table and a line of JSON.
+"late ms": 99 % of the packets left the emulator at most this much later than the link would have let them.
+Where that is more than a few, the machine was too busy and the row says little about the link.
 """
 
 from __future__ import annotations
@@ -60,6 +62,7 @@ def server(spaces: Namespaces, arguments: list[str]) -> Iterator[str]:
 def play(spaces: Namespaces, base: str, player: str, scenario: Scenario) -> dict[str, Any]:
     """What the player saw. Raises BenchError."""
     spaces.link.condition = scenario.steps[0][1]
+    spaces.link.lateness_ms()
     arguments = [sys.executable, "-m", "benchmarks.network.player", player, base, KEY, str(scenario.seconds)]
     command = spaces.command(spaces.viewer, *arguments)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -76,7 +79,7 @@ def play(spaces: Namespaces, base: str, player: str, scenario: Scenario) -> dict
     if process.returncode:
         raise BenchError(f"the player failed: {error[-500:]}")
     result: dict[str, Any] = json.loads(out)
-    return result
+    return result | {"late_ms": spaces.link.lateness_ms()}
 
 
 def judge(scenario: Scenario, seen: dict[str, Any]) -> dict[str, Any]:
@@ -92,6 +95,7 @@ def judge(scenario: Scenario, seen: dict[str, Any]) -> dict[str, Any]:
         "freezes": [(round(at, 1), round(length, 2)) for at, length in freezes][:20],
         "rungs": [(round(at, 1), m["rung"], m["why"]) for at, m in seen["rungs"]][:60],
         "last_rung": rungs[-1] if rungs else None,
+        "late_ms": seen["late_ms"],
         "stats": seen["stats"],
         "kbps": round(seen["stats"].get("bytes", 0) * 8 / 1000 / scenario.seconds),
     }
@@ -111,12 +115,12 @@ def main() -> int:
             arguments = options.serve.split() or ["--backend", "fake", "--model", stack.enter_context(busy())]
             spaces = stack.enter_context(linked())
             base = stack.enter_context(server(spaces, arguments))
-            print(f"{'link':<46}{'fps':>6}{'frozen':>9}{'longest':>9}{'kb/s':>6}  rung")
+            print(f"{'link':<46}{'fps':>6}{'frozen':>9}{'longest':>9}{'kb/s':>6}{'late ms':>9}  rung")
             for name in options.scenario or SCENARIOS:
                 scenario = SCENARIOS[name]
                 result = results[name] = judge(scenario, play(spaces, base, options.player, scenario))
                 row = f"{scenario.about:<46}{result['fps']:>6}{result['frozen_s']:>8.2f}s"
-                row += f"{result['longest_s']:>8.2f}s{result['kbps']:>6}"
+                row += f"{result['longest_s']:>8.2f}s{result['kbps']:>6}{result['late_ms']:>9}"
                 print(f"{row}  {result['last_rung']}", flush=True)
     except BenchError as error:
         print(f"benchmarks.network: {error}", file=sys.stderr)

@@ -48,6 +48,7 @@ class EmulatedLink:
     def __init__(self, server: int, viewer: int) -> None:
         self.condition = NetworkCondition()
         self.carried = self.lost = 0  # packets to the viewer
+        self.late_s: list[float] = []  # by which each packet left too late, since this machine was busy
         self._ends = (server, viewer)
         self._waiting: list[tuple[float, int, int, bytes]] = []  # when due, order, to which end
         self._order = itertools.count()
@@ -56,6 +57,11 @@ class EmulatedLink:
         self._stop = os.pipe()
         self._thread = threading.Thread(target=self._run, name="link", daemon=True)
         self._thread.start()
+
+    def lateness_ms(self) -> float:
+        """99 % of the packets since this was last asked were carried with at most this delay of our own."""
+        late_s, self.late_s = sorted(self.late_s), []
+        return round(1000 * late_s[int(0.99 * len(late_s))], 1) if late_s else 0.0
 
     def close(self) -> None:
         os.write(self._stop[1], b"x")
@@ -73,7 +79,8 @@ class EmulatedLink:
                 self._take(self._ends.index(end), os.read(end, 65536))
             now_s = time.monotonic()
             while self._waiting and self._waiting[0][0] <= now_s:
-                _, _, to, packet = heapq.heappop(self._waiting)
+                due_s, _, to, packet = heapq.heappop(self._waiting)
+                self.late_s.append(now_s - due_s)
                 with contextlib.suppress(OSError):  # the namespace is going
                     os.write(self._ends[to], packet)
 

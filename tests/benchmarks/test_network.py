@@ -99,7 +99,7 @@ def test_a_session_plays_over_a_narrow_link_and_after_an_outage() -> None:
 def test_freezes_are_counted_from_the_second_that_is_judged() -> None:
     scenario = steady("x", "x", NetworkCondition(), 10.0)
     shown = [i / 16 for i in range(16 * 10) if not 6.0 < i / 16 < 7.0]
-    result = judge(scenario, {"shown": shown, "rungs": [], "stats": {}})
+    result = judge(scenario, {"shown": shown, "rungs": [], "stats": {}, "late_ms": 0.0})
     assert (result["fps"], result["frozen_s"], result["longest_s"]) == (13.0, 1.0, 1.0)
 
 

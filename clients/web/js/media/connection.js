@@ -7,14 +7,14 @@
  */
 
 import { ControlChannel } from "./control.js";
-import { HttpError, WhepClient } from "./whep.js";
+import { HttpError, WhepClient, reachable } from "./whep.js";
 
 const SILENT_MS = 4000; // without any message, even a pong, the server counts as gone
 const OPENING_MS = 10_000; // without a control channel after the answer, WebRTC counts as blocked
 const CHECK_MS = 500;
 const QUICK_ATTEMPTS = 60; // after a picture was there, the link may be back at any moment
 const QUICK_PAUSE_MS = 250;
-const QUICK_TIMEOUT_MS = 1200; // an attempt that began while the link was away must not outlast its return for long
+const REACH_MS = 3000; // a link that takes longer for one request carries no video
 const TIMEOUT_MS = 10_000; // of the first attempt
 const GONE_AFTER = 2; // unanswered attempts before the page says that the server is gone
 
@@ -27,11 +27,6 @@ export const FINAL = new Set(["unknown", "lost", "refused", "ended", "unsupporte
 export function retryDelayMs(attempt, retryAfterS = null, random = Math.random()) {
   if (retryAfterS !== null) return Math.min(Math.max(retryAfterS, 1), 60) * 1000;
   return Math.min(500 * 2 ** Math.min(attempt, 5), 8000) * (0.8 + 0.4 * random);
-}
-
-/** How long an attempt may take. Every fourth quick one waits longer, for links that are only slow. */
-export function timeoutMs(attempt, hadPicture) {
-  return hadPicture && attempt < QUICK_ATTEMPTS && attempt % 4 !== 3 ? QUICK_TIMEOUT_MS : attempt ? TIMEOUT_MS / 2 : TIMEOUT_MS;
 }
 
 /** The phase to show after a failed attempt. */
@@ -112,6 +107,12 @@ export class Connection extends EventTarget {
     this.startedAt = performance.now();
     if (typeof RTCPeerConnection === "undefined") return this.#enter("unsupported", { message: "This browser has no WebRTC." });
     if (!["gone", "blocked"].includes(this.phase)) this.#enter(this.hadPicture ? "reconnecting" : "connecting");
+    if (this.hadPicture && this.attempt) {
+      const turn = (this.turn = Symbol("turn"));
+      const answered = await reachable(this.session.whep, REACH_MS);
+      if (this.turn !== turn) return;
+      if (!answered) return this.#again(new HttpError(0, "unreachable", "The server cannot be reached."));
+    }
     let client;
     try {
       client = this.client = new WhepClient({
@@ -128,7 +129,7 @@ export class Connection extends EventTarget {
       return this.#enter("unsupported", { message: error.message });
     }
     try {
-      await client.open({ timeoutMs: timeoutMs(this.attempt, this.hadPicture) });
+      await client.open({ timeoutMs: this.attempt ? TIMEOUT_MS / 2 : TIMEOUT_MS });
       this.startedAt = performance.now();
       if (this.client === client && this.phase !== "blocked") this.#enter("waiting"); // once blocked, only a picture changes the message
     } catch (error) {
@@ -158,6 +159,7 @@ export class Connection extends EventTarget {
   }
 
   #drop() {
+    this.turn = null;
     this.control?.close();
     this.control = null;
     const { client } = this;

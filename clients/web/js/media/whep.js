@@ -38,6 +38,24 @@ export async function request(url, { method = "GET", token = null, headers = {},
   );
 }
 
+const REACH_EVERY_MS = 500; // browsers open six connections at most
+
+/**
+ * Waits until the server answers at this address, at most `withinMs`. Requests overlap: what was sent while the link
+ * was away is repeated by TCP after seconds, while a request that begins after its return succeeds at once.
+ */
+export async function reachable(url, withinMs, everyMs = REACH_EVERY_MS) {
+  const gone = new AbortController();
+  const until = performance.now() + withinMs;
+  let answered = false;
+  while (!answered && performance.now() < until) {
+    fetch(url, { method: "HEAD", cache: "no-store", signal: gone.signal }).then(() => (answered = true), () => {});
+    await new Promise((resolve) => setTimeout(resolve, everyMs));
+  }
+  gone.abort();
+  return answered;
+}
+
 export class WhepClient {
   /** `onTrack(stream)`, `onChannel(channel)` and `onLost(why)` are optional; none is called after close(). */
   constructor({ url, token = null, onTrack, onChannel, onLost }) {
