@@ -3,7 +3,7 @@
 - `tap` replaces a receiver's jitter buffer. The new one passes on every complete frame, so a recording
   needs no second encoding. It also completes a frame at its RTP marker instead of when the next frame begins;
   otherwise every picture would be one frame late. And it goes on at a keyframe when a packet is lost.
-- `allow_loopback` lets a machine without a network reach a server on itself: aioice ignores 127.0.0.1.
+- `allow_loopback` lets a machine without a network reach a server on itself: aioice ignores loopback.
 """
 
 from __future__ import annotations
@@ -123,9 +123,15 @@ def prefer(transceiver: RTCRtpTransceiver, codecs: tuple[str, ...]) -> None:
 
 
 def allow_loopback() -> None:
-    """Use 127.0.0.1 if this machine has no other address. Idempotent."""
+    """Use 127.0.0.1 if this machine has no other IPv4 address, and ::1 if it has no other IPv6 address: a
+    server may be on either. Idempotent."""
 
     def addresses(use_ipv4: bool, use_ipv6: bool) -> list[str]:
-        return _get_host_addresses(use_ipv4, use_ipv6) or (["127.0.0.1"] if use_ipv4 else [])
+        found = _get_host_addresses(use_ipv4, use_ipv6)
+        if use_ipv4 and all(":" in address for address in found):
+            found.append("127.0.0.1")
+        if use_ipv6 and not any(":" in address for address in found):
+            found.append("::1")
+        return found
 
     aioice.ice.get_host_addresses = addresses

@@ -19,11 +19,13 @@ from server.webrtc.rtp.packetize import PACKET_MAX, Payloads
 from server.webrtc.rtp.rate import RateControl
 from server.webrtc.rtp.stream import Extensions, RtpStream
 from server.webrtc.signalling.codecs import Sendable
+from server.worker.encoder import CLOCK_RATE
 
 REPORT_S = 1.0
 RTX_SHARE, RTX_LEAST_BPS, RTX_BURST_S = 0.5, 100_000, 0.5
 COPY_EVERY_S = 0.012  # a copy sent together with its original would be lost together with it
 BACKLOG_MAX = 256  # packets
+PROBE_FRAME_S = 0.25  # a frame after a longer pause is probed like one after this
 START_BPS = 1_500_000  # a viewer whose link is not known yet begins on a rung below this
 
 
@@ -83,6 +85,7 @@ class MediaStream:
         self.on_picture: Callable[[], None] = lambda: None
         self.on_condition: Callable[[], None] = lambda: None
         self._reports: dict[int, float] = {}  # middle NTP bits of our reports → when they left
+        self._shown_90k = 0  # of the latest frame
         self._rtx_credit = 0.0
         self._rtx_s = clock()
         self._repeated: dict[int, float] = {}  # number → when it was sent again
@@ -153,7 +156,8 @@ class MediaStream:
             for i in range(self.control.copies):
                 asyncio.get_running_loop().call_later(COPY_EVERY_S * (i + 1), self._copy, numbers)
         elif self.control.probe_bps:
-            self._probe(size)
+            self._probe(size, (frame.timestamp - self._shown_90k) / CLOCK_RATE)
+        self._shown_90k = frame.timestamp
         return True
 
     def _copy(self, numbers: list[int]) -> None:
@@ -162,9 +166,12 @@ class MediaStream:
             self._repeated[number] = self._clock()
             self.link.sized(self.rtp.repeat(number), self._clock())
 
-    def _probe(self, size: int) -> None:
-        """What lacks to the probed rate, as retransmissions that the viewer drops."""
-        lacking = size * (self.control.probe_bps / self.control.rates[self.control.rung] - 1)
+    def _probe(self, size: int, since_s: float) -> None:
+        """What lacks to the probed rate, as retransmissions that the viewer drops. `since_s` is the time from
+        one frame to the next: a quiet picture that needs less than its rung's rate is no smaller probe."""
+        lacking = self.control.probe_bps / 8 * min(max(since_s, 0.0), PROBE_FRAME_S) - size
+        if lacking <= 0:
+            return
         for number in self.rtp.latest(int(lacking / PACKET_MAX) + 1):
             lacking -= (sent := self.rtp.repeat(number))
             self.link.sized(sent, self._clock())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import aioice.ice
 import pytest
 from aiortc.rtp import RtpPacket
 
@@ -82,3 +83,22 @@ def test_a_lost_packet_is_given_up_and_it_goes_on_at_a_keyframe(
 )
 def test_what_can_be_decoded_alone_is_known(data: bytes, whether: bool) -> None:
     assert begins(data) == whether
+
+
+@pytest.mark.parametrize(
+    ("own", "all_"),
+    [
+        ([], ["127.0.0.1", "::1"]),
+        (["192.0.2.7"], ["192.0.2.7", "::1"]),
+        (["2001:db8::7"], ["2001:db8::7", "127.0.0.1"]),
+        (["192.0.2.7", "2001:db8::7"], ["192.0.2.7", "2001:db8::7"]),
+    ],
+)
+def test_a_server_on_loopback_is_reached_from_a_machine_without_that_kind_of_address(
+    own: list[str], all_: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--host ::1` could not be watched from the same machine."""
+    monkeypatch.setattr(receiver, "_get_host_addresses", lambda use_ipv4, use_ipv6: list(own))
+    monkeypatch.setattr("aioice.ice.get_host_addresses", None)
+    receiver.allow_loopback()
+    assert aioice.ice.get_host_addresses(use_ipv4=True, use_ipv6=True) == all_

@@ -134,7 +134,8 @@ class Link:
                 self._acked.popleft()
             span_s = last_s - self._acked[0][0]
             if span_s > WINDOW_S / 2:
-                self.acked_bps = 8 * sum(size for _, size in self._acked) / span_s
+                size = sum(size for _, size in self._acked) - self._acked[0][1]  # the first begins the span
+                self.acked_bps = 8 * size / span_s
 
 
 class _Least:

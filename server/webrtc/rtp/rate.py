@@ -15,6 +15,7 @@ from server.webrtc.rtp.link import Link
 
 QUEUE_S, QUEUE_HIGH_S = 0.1, 0.3  # a standing queue; the higher one is too long whatever else is known
 QUEUE_CLEAR_S = 0.05
+SEEN_AFTER_S = 0.3  # feedback comes ten times a second, and the standing queue is the least of 0.2 s
 DRAINING = 0.95  # a queue that is below this share of what it was gets shorter by itself
 KEPT_UP = 0.92  # of what is sent arrives on a link that keeps up
 REMB_FOLLOWS_S = 4.0  # a receiver's estimate takes this long to follow a rate that rose
@@ -23,8 +24,13 @@ GUESS = 0.7  # of the rate is carried by a link with a queue that does not tell 
 LOSS_CAUSED = 0.15  # loss from here on may be caused by the rate
 LOSS_CLEAR = 0.03
 SETTLE_S, RTT_MAX_S = 0.7, 0.3  # after a step down, and one round trip, before its effect is judged
+DRAIN_MAX_S = 4.0  # of waiting for a queue to get shorter after a step down
+KEYFRAME_S, KEYFRAME_QUEUE_S = (
+    1.5,
+    0.3,
+)  # a step begins with a keyframe, four frames long: how long its queue is
 JUDGE_S = 2.5  # until it is known whether a step down made loss less
-HOLD_S, HOLD_MAX_S = 2.0, 8.0  # before a probe; doubled after each that failed
+HOLD_S, HOLD_MAX_S = 2.0, 8.0  # before a probe; doubled after each that failed to reach the same rung
 PROBE_S, SLOW_PROBE_S, PROBE_SHARE = 1.5, 3.0, 1.15  # slow: reports come once a second
 FAR_S = 0.06  # of round trip: what is sent again comes too late to be shown in time
 COPIES = ((0.075, 2), (0.04, 1))  # from so much loss on, each packet is sent this many times more
@@ -45,7 +51,7 @@ class RateControl:
     probe_bps: float = 0.0  # this rate in all, while it is above 0
     why: str = "start"
     _changed_s: float = float("-inf")
-    _hold_s: float = HOLD_S
+    _hold_s: dict[int, float] = field(default_factory=dict)  # before the next probe of each rung
     _probe_until_s: float = 0.0
     _lossy_s: float | None = None
     _calm_s: float | None = None
@@ -54,6 +60,8 @@ class RateControl:
     _raised_s: float = float("-inf")
     _lowered_s: float = float("-inf")  # a probe that was given up counts as well
     _queue_s: float = 0.0
+    _lowered_queue_s: float = 0.0
+    _drained_s: float = float("-inf")
 
     def update(self, link: Link, sent_bps: float, now_s: float) -> None:
         if self._too_much(link, sent_bps, now_s):
@@ -80,6 +88,15 @@ class RateControl:
             return False
         queue_s, before_s = link.queue_s or 0.0, self._queue_s
         self._queue_s = queue_s
+        drains = queue_s <= QUEUE_S or link.acked_bps is None or link.acked_bps > self.rates[self.rung]
+        if drains and now_s < self._drained_s and queue_s <= self._lowered_queue_s + KEYFRAME_QUEUE_S:
+            return False
+        if (
+            now_s - self._raised_s < KEYFRAME_S
+            and queue_s < QUEUE_HIGH_S
+            and not self._lowered_s > self._raised_s
+        ):
+            return False
         if queue_s < DRAINING * before_s and not self.probe_bps:
             return False
         kept_up = self._kept_up(link, sent_bps)
@@ -104,12 +121,14 @@ class RateControl:
     def _down(self, link: Link, sent_bps: float, now_s: float) -> None:
         self._lowered_s = now_s
         queue_s = link.queue_s or 0.0
+        self._lowered_queue_s = queue_s + self._unseen_s(link, sent_bps)
         if self.probe_bps:  # only the probe was too much
+            self._back_off(self.rung - 1)
             self._change(link, now_s)
-            self._back_off()
+            self._drain(link, now_s)
             return
         if now_s - self._raised_s < 5.0:
-            self._back_off()
+            self._back_off(self.rung)
         carried = link.acked_bps if link.precise and link.acked_bps else link.remb_bps
         if carried is None:
             carried = min(sent_bps, self.rates[self.rung]) * (1 - link.loss)
@@ -122,6 +141,22 @@ class RateControl:
         self.why = "queue" if queue_s > QUEUE_S else "loss" if link.loss > LOSS_CAUSED else "remb"
         self.rung = min(lower, default=len(self.rates) - 1)
         self._change(link, now_s)
+        self._drain(link, now_s)
+
+    def _drain(self, link: Link, now_s: float) -> None:
+        """A queue takes its time to go away on a rung that the link carries: no reason to go lower still."""
+        self._drained_s = now_s
+        if link.precise and link.acked_bps:
+            spare = link.acked_bps - self.rates[self.rung] * (1 + self.copies)
+            drain_s = self._lowered_queue_s * link.acked_bps / spare if spare > 0 else 0.0
+            self._drained_s += min(DRAIN_MAX_S, SETTLE_S + drain_s)
+
+    @staticmethod
+    def _unseen_s(link: Link, sent_bps: float) -> float:
+        """By how much the queue is longer already than the feedback tells, which is of a while ago."""
+        if not link.precise or not link.acked_bps:
+            return 0.0
+        return (SEEN_AFTER_S + (link.rtt_s or 0.0)) * max(0.0, sent_bps / link.acked_bps - 1)
 
     def _change(self, link: Link, now_s: float) -> None:
         """What is sent changes: what was lost before says nothing of it."""
@@ -129,8 +164,8 @@ class RateControl:
         self._calm_s = self._lossy_s = None
         link.forget_loss(now_s)
 
-    def _back_off(self) -> None:
-        self._hold_s = min(HOLD_MAX_S, 2 * self._hold_s)
+    def _back_off(self, rung: int) -> None:
+        self._hold_s[rung] = min(HOLD_MAX_S, 2 * self._hold_s.get(rung, HOLD_S))
 
     # ---- loss that the rate does not cause ----
 
@@ -176,7 +211,7 @@ class RateControl:
     def _may_probe(self, link: Link, sent_bps: float, now_s: float) -> bool:
         if (
             self.rung <= self._best_rung
-            or now_s - self._changed_s < self._hold_s
+            or now_s - self._changed_s < self._hold_s.get(self.rung - 1, HOLD_S)
             or now_s - link.heard_s > 1.5
         ):
             return False
@@ -187,5 +222,5 @@ class RateControl:
 
     def _up(self, link: Link, now_s: float) -> None:
         self.rung -= 1
-        self.why, self._hold_s, self._raised_s = "free", HOLD_S, now_s
+        self.why, self._raised_s = "free", now_s
         self._change(link, now_s)
