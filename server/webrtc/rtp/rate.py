@@ -34,6 +34,7 @@ HOLD_S, HOLD_MAX_S = 2.0, 8.0  # before a probe; doubled after each that failed 
 PROBE_S, SLOW_PROBE_S, PROBE_SHARE = 1.5, 3.0, 1.15  # slow: reports come once a second
 FAR_S = 0.06  # of round trip: what is sent again comes too late to be shown in time
 COPIES = ((0.075, 2), (0.04, 1))  # from so much loss on, each packet is sent this many times more
+LOSSY_S = 1.0  # of loss before packets are copied; longer where a lower rung may end it
 NEAR_FACTOR = 2.0  # for a viewer that is near, loss counts from twice as much on
 PROTECTED_LOSS = 0.3  # what may be lost while everything is sent several times
 RELAX_S = 6.0
@@ -182,7 +183,7 @@ class RateControl:
         if wanted > self.copies:
             self._calm_s = None
             self._lossy_s = now_s if self._lossy_s is None else self._lossy_s
-            if now_s - self._lossy_s > 1.0:
+            if now_s - self._lossy_s > (LOSSY_S if link.loss < LOSS_CAUSED else JUDGE_S):
                 self.copies, self.why = wanted, "loss"
                 self.rung = max(self.rung, self._best_rung)
                 self._change(link, now_s)
