@@ -67,13 +67,15 @@ class ToYuv:
         return self._smaller.reformat(frame, width=width, height=height, interpolation=Interpolation.AREA)
 
     def __call__(self, picture: ByteArray) -> av.VideoFrame:
+        """Each pixel becomes a square, which has a colour of its own in spite of 4:2:0; the page makes it a
+        pixel again."""
         height, width, _ = picture.shape
         return self._reformatter.reformat(
             av.VideoFrame.from_ndarray(picture, format="rgb24"),
             width=width * self.scale,
             height=height * self.scale,
             format="yuv420p",
-            interpolation=Interpolation.BICUBIC,  # Lanczos draws halos around flat shapes
+            interpolation=Interpolation.POINT,
         )
 
 

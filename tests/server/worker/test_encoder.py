@@ -78,12 +78,24 @@ def test_one_frame_serves_both_codecs() -> None:
 
 
 def test_colour_keeps_its_edges_when_small_pictures_are_doubled() -> None:
-    def error(scale: int) -> float:
-        frame = ToYuv(scale)(drawing())
-        back = frame.reformat(160, 96, "rgb24").to_ndarray().astype(np.float64)
-        return float(np.abs(back - drawing()).mean())
+    """The mean of each square is the model's pixel again, as the page draws it. FFmpeg's own way back smears
+    the colour, so it is not used here."""
 
-    assert error(2) < 0.8 * error(1)
+    def error(scale: int) -> float:  # of edges between two pixels that share their colour
+        planes = ToYuv(scale)(drawing(1)).to_ndarray().astype(np.float64)
+        height, width = 96 * scale, 160 * scale
+        light = 1.164 * (planes[:height] - 16)
+        blue, red = (
+            plane.reshape(height // 2, width // 2).repeat(2, 0).repeat(2, 1) - 128
+            for plane in np.split(planes[height:], 2)
+        )
+        picture = np.stack(
+            [light + 1.596 * red, light - 0.392 * blue - 0.813 * red, light + 2.017 * blue], axis=-1
+        )
+        back = picture.reshape(96, scale, 160, scale, 3).mean((1, 3)).clip(0, 255)
+        return float(np.abs(back - drawing(1)).mean())
+
+    assert error(2) < 0.7 * error(1)
 
 
 def test_small_pictures_are_doubled_and_large_ones_are_not() -> None:

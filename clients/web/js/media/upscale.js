@@ -1,10 +1,12 @@
 /**
- * Enlarges a small video and keeps it sharp, in three WebGL 2 passes.
+ * Enlarges a small video and keeps it sharp, in four WebGL 2 passes.
  *
- * 0. Clean, at the video's own size: each pixel becomes the mean of neighbours of similar brightness. This
+ * 0. Shrink, where the server drew each of the model's pixels as a square of several, so that the codec's halved
+ *    colour resolution is the model's: the mean of each square is the pixel, with less of the codec's noise.
+ * 1. Clean, at that size: each pixel becomes the mean of neighbours of similar brightness. This
  *    removes codec noise and pulls the chroma, which is sent at half the resolution, back to the edges.
- * 1. Catmull-Rom bicubic to the size of the screen, clamped to the neighbours' values (no halos).
- * 2. Edge warp: each pixel samples a little further from the nearest edge, along ∇g / g with g the
+ * 2. Catmull-Rom bicubic to the size of the screen, clamped to the neighbours' values (no halos).
+ * 3. Edge warp: each pixel samples a little further from the nearest edge, along ∇g / g with g the
  *    strength of the colour gradient. For a blurred edge that ratio grows linearly with the distance, so
  *    the edge gets narrower by a fixed factor at any contrast, and soft gradients stay as they are.
  *
@@ -19,6 +21,21 @@ void main() {
   vec2 corner = vec2((gl_VertexID << 1) & 2, gl_VertexID & 2);
   uv = corner;
   gl_Position = vec4(corner * 2.0 - 1.0, 0.0, 1.0);
+}`;
+
+const SHRINK = `#version 300 es
+precision highp float;
+uniform sampler2D source;
+uniform int side; // of a square, in pixels of the video
+in vec2 uv;
+out vec4 colour;
+
+void main() {
+  ivec2 at = ivec2(gl_FragCoord.xy) * side;
+  vec3 sum = vec3(0.0);
+  for (int j = 0; j < side; j++)
+    for (int i = 0; i < side; i++) sum += texelFetch(source, at + ivec2(i, j), 0).rgb;
+  colour = vec4(sum / float(side * side), 1.0);
 }`;
 
 const CLEAN = `#version 300 es
@@ -129,10 +146,12 @@ export class Upscaler {
   constructor(canvas, gl) {
     this.canvas = canvas;
     this.gl = gl;
+    this.shrink = program(gl, SHRINK, ["source", "side"]);
     this.clean = program(gl, CLEAN, ["source"]);
     this.bicubic = program(gl, BICUBIC, ["source", "size"]);
     this.warp = program(gl, WARP, ["source", "step", "strength"]);
     this.picture = texture(gl);
+    this.small = new Target(gl);
     this.cleaned = new Target(gl);
     this.large = new Target(gl);
     gl.bindVertexArray(gl.createVertexArray());
@@ -150,17 +169,23 @@ export class Upscaler {
 
   /**
    * Draw the video's current frame at the canvas's size in device pixels. `native` is the width that the model
-   * drew, which is less than the video's width if the server doubled it for the codec.
+   * drew, which is less than the video's width if the server enlarged it for the codec.
    */
   draw(video, native = video.videoWidth) {
     const { gl, canvas } = this;
-    const [w, h] = [video.videoWidth, video.videoHeight];
+    let [w, h] = [video.videoWidth, video.videoHeight];
     if (!w || !h || this.lost) return;
     const [wide, tall] = this.#fit();
     gl.activeTexture(gl.TEXTURE0);
     gl.bindTexture(gl.TEXTURE_2D, this.picture);
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, video);
 
+    const side = w / native;
+    if (side > 1 && Number.isInteger(side) && h % side === 0) {
+      [w, h] = [native, h / side];
+      this.#pass(this.shrink, this.small.sized(w, h).frame, w, h, (to) => gl.uniform1i(to.side, side));
+      gl.bindTexture(gl.TEXTURE_2D, this.small.texture);
+    }
     this.#pass(this.clean, this.cleaned.sized(w, h).frame, w, h);
     gl.bindTexture(gl.TEXTURE_2D, this.cleaned.texture);
     this.#pass(this.bicubic, this.large.sized(wide, tall).frame, wide, tall, (to) => gl.uniform2f(to.size, w, h));
