@@ -7,6 +7,7 @@ when each packet came, and `._send_rtp`, to tell. See draft-holmer-rmcat-transpo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 import time
 from collections.abc import Iterator
@@ -59,12 +60,14 @@ class Feedback:
         self._transport._handle_rtp_data = noted
 
     async def run(self) -> None:
+        """Until the connection is lost, which others notice."""
         self._install()
-        while True:
-            await asyncio.sleep(EVERY_S)
-            if self._arrived and self._transport.state == "connected":
-                arrived, self._arrived = self._arrived, {}
-                await self._transport._send_rtp(self._packet(arrived))
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await asyncio.sleep(EVERY_S)
+                if self._arrived and self._transport.state == "connected":
+                    arrived, self._arrived = self._arrived, {}
+                    await self._transport._send_rtp(self._packet(arrived))
 
     def _packet(self, arrived: dict[int, float]) -> bytes:
         start = self._next if self._next is not None else next(iter(arrived))
