@@ -31,8 +31,7 @@ from clients.target import Target
 HTTP_TIMEOUT_S = 15.0
 CODECS = ("H264", "VP8")
 LOST_S = 3.0  # without a word from the server, which answers a ping a second
-PATIENT_S = 5.0  # of an attempt to join again
-PAUSE_S, GIVE_UP_S = 0.25, 60.0
+PATIENT_S, PAUSE_S, GIVE_UP_S = 5.0, 0.25, 60.0  # of an attempt to join again, between two, of all
 _CLOCK_RANGE = 1 << 32
 
 

@@ -2,8 +2,8 @@
 
 A server in one namespace, a player in another, an emulated link between them; a table and a line of JSON.
 "late ms": 99 % of the packets left the emulator at most this much later than the link would have let them.
-Where that is more than a few, the machine was too busy and the row says little about the link. "decoded"
-and "its own" are Chromium's word, frames per second and seconds of freezes since it joined: they need no screen,
+Where that is more than a few, the machine was too busy and the row says little about the link. "decoded" and
+"its own" are Chromium's word, frames per second and seconds of freezes since it joined: they need no screen,
 which a busy machine draws too seldom.
 """
 
@@ -123,9 +123,8 @@ def main() -> int:
             arguments = options.serve.split() or ["--backend", "fake", "--model", stack.enter_context(busy())]
             spaces = stack.enter_context(linked())
             base = stack.enter_context(server(spaces, arguments))
-            print(
-                f"{'link':<46}{'fps':>6}{'frozen':>9}{'longest':>9}{'decoded':>9}{'its own':>9}{'late ms':>9}  rung"
-            )
+            heads = f"{'link':<46}{'fps':>6}{'frozen':>9}{'longest':>9}{'decoded':>9}{'its own':>9}"
+            print(f"{heads}{'late ms':>9}  rung")
             for name in options.scenario or SCENARIOS:
                 scenario = SCENARIOS[name]
                 result = results[name] = judge(scenario, play(spaces, base, options.player, scenario))
