@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.model.config import ModelConfig, PackingConfig
-from engine.model.rope import angles, grid, moved, pool
+from engine.model.rope import Rope, angles, grid, moved, pool
 
 KERNELS = {"1x": (1, 2, 2), "2x": (2, 4, 4), "4x": (4, 8, 8)}
 POOL = {"1x": 1, "2x": 2, "4x": 4}  # the same, in tokens of the 1x grid
@@ -143,8 +143,8 @@ class Positions(nn.Module):
         self.register_buffer("anchor", joined(anchor), persistent=False)
         self.register_buffer("after", joined([*near, turn(noisy, c.segment, "1x")]), persistent=False)
 
-    def forward(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Segment numbers (B,) → cos, sin, each (B, 1, N, head_dim / 2)."""
+    def forward(self, index: Tensor) -> Rope:
+        """Segment numbers (B,) → the rotation of every visual token, (B, 1, N, head_dim / 2) each."""
         distance = (index * self.step).clamp(max=self.cap)
         b = index.shape[0]
         still = [r[:, None].expand(-1, b, -1, -1) for r in (self.before, self.anchor, self.after)]
@@ -154,4 +154,4 @@ class Positions(nn.Module):
         else:
             parts = [still[0], moved(still[1], angles(-distance, self.time_dim, self.theta)), still[2]]
         cos, sin = torch.cat(parts, 2)[:, :, None]
-        return cos, sin
+        return Rope(cos, sin)

@@ -50,12 +50,12 @@ class Low(nn.Module):
     def __init__(self, module: nn.Module, inputs: Sequence[str], kind: torch.dtype) -> None:
         super().__init__()
         self.module, self.kind = module, kind
-        self.inputs = tuple(inputs)
+        self.names = tuple(inputs)
 
-    def forward(self, *given: Tensor) -> Tensor:
+    def forward(self, *inputs: Tensor) -> Tensor:
         cast = [
             x.to(self.kind) if x.is_floating_point() and name not in EXACT else x
-            for name, x in zip(self.inputs, given, strict=True)
+            for name, x in zip(self.names, inputs, strict=True)
         ]
         out: Tensor = self.module(*cast)
         return out.float()

@@ -12,11 +12,23 @@ Legend: B batch, T H W token grid, N tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 import torch.onnx.ops
 from torch import Tensor
+
+
+class Rope(NamedTuple):
+    """The rotation of every token. Each is (B or 1, 1, N, head_dim / 2)."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def last(self, count: int) -> Rope:
+        """Of the last `count` tokens."""
+        return Rope(self.cos[:, :, -count:], self.sin[:, :, -count:])
 
 
 def angles(index: Tensor, dim: int, theta: float) -> Tensor:

@@ -8,9 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from engine.model.blocks import RmsNorm, attend
-from engine.model.rope import rotate
-
-Rope = tuple[Tensor, Tensor]  # cos, sin, each (1, 1, N, head_dim / 2)
+from engine.model.rope import Rope, rotate
 
 
 class WanAttention(nn.Module):

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.model.blocks import Up
-from engine.model.helios.attention import CrossAttention, Rope, SelfAttention
+from engine.model.helios.attention import CrossAttention, SelfAttention
+from engine.model.rope import Rope
 
 EPSILON = 1e-6
 
@@ -34,7 +35,7 @@ class CrossInputs(NamedTuple):
     psi: Tensor | None
 
 
-class Modulation(NamedTuple):
+class TokenModulation(NamedTuple):
     """Of one sub-layer, each (B, 2, D)."""
 
     shift: Tensor
@@ -91,6 +92,6 @@ class HeliosBlock(nn.Module):
         z = torch.cat([past, noisy], 1)
         return feed_forward.add(z, self.ffn(feed_forward.enter(z, layout)), layout)
 
-    def _modulations(self, time: Tensor) -> tuple[Modulation, Modulation]:
+    def _modulations(self, time: Tensor) -> tuple[TokenModulation, TokenModulation]:
         vectors = (self.scale_shift_table.float()[:, None] + time.float()).unbind(2)
-        return Modulation(*vectors[:3]), Modulation(*vectors[3:])
+        return TokenModulation(*vectors[:3]), TokenModulation(*vectors[3:])

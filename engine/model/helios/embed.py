@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from engine.model.helios.config import FREQUENCIES, STAGES, HeliosConfig
 from engine.model.packing import POOL, pieces
-from engine.model.rope import grid, pool
+from engine.model.rope import Rope, grid, pool
 
 
 class TimeEmbed(nn.Module):
@@ -83,7 +83,7 @@ class Positions(nn.Module):
             at = turn(noisy, c.segment, "1x", stage)
             self.register_buffer(f"noisy_{stage}", at, persistent=False)
 
-    def forward(self, stage: int) -> tuple[Tensor, Tensor]:
-        """cos, sin of history and noisy tokens, each (1, 1, N, head_dim / 2)."""
+    def forward(self, stage: int) -> Rope:
+        """The rotation of history and noisy tokens, (1, 1, N, head_dim / 2) each."""
         cos, sin = torch.cat([self.history, self.get_buffer(f"noisy_{stage}")], 1)[:, None, None]
-        return cos, sin
+        return Rope(cos, sin)

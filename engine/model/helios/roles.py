@@ -9,7 +9,7 @@ Legend: B batch, L ids, N text tokens, E their width, I image tokens, M memory t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -102,7 +102,7 @@ def roles_of(spec: ModelSpec, model: HeliosTransformer, companions: Companions) 
     return roles
 
 
-class Part(nn.Module):
+class TransformerRole(nn.Module):
     """Holds the transformer, and brings floats into its precision."""
 
     def __init__(self, model: HeliosTransformer) -> None:
@@ -129,7 +129,7 @@ class EncodeText(nn.Module):
         return text, torch.tensor([1.0, 0.0], device=text.device).expand(text.shape[0], -1)
 
 
-class EncodeImage(Part):
+class EncodeImage(TransformerRole):
     def __init__(self, encoder: Encoder, model: HeliosTransformer) -> None:
         super().__init__(model)
         self.encoder = encoder
@@ -143,33 +143,33 @@ class EncodeImage(Part):
         return anchor, nearest, self.pack.image_tokens(self.model.patch_short(self.cast(anchor))).float()
 
 
-class EmbedImage(Part):
+class EmbedImage(TransformerRole):
     def forward(self, anchor: Tensor, context: Tensor) -> Tensor:
         """(B, 1, C, h, w), (B,) 1 where there is an anchor → (B, I, D), zero where there is none."""
         tokens = self.pack.image_tokens(self.model.patch_short(self.cast(anchor)))
         return tokens.float() * context[:, None, None]
 
 
-class InitialMemory(Part):
+class InitialMemory(TransformerRole):
     def forward(self, text: Tensor, image: Tensor) -> Tensor:
         """ψ₀ (B, M, D)."""
         prompt = self.model.condition_embedder.text_embedder(self.cast(text))
         return self.pack.start(prompt, self.cast(image)).float()
 
 
-class Memorize(Part):
+class Memorize(TransformerRole):
     def forward(self, segment: Tensor) -> Tensor:
         out: Tensor = self.pack.memorize(self.cast(segment))
         return out.float()
 
 
-class Squeeze(Part):
+class Squeeze(TransformerRole):
     def forward(self, psi: Tensor, memory: Tensor) -> Tensor:
         out: Tensor = self.pack.squeeze(self.cast(psi), self.cast(memory))
         return out.float()
 
 
-class Denoise(Part):
+class Denoise(TransformerRole):
     """Any stage: the transformer tells them apart by the size of x."""
 
     def __init__(self, model: HeliosTransformer, names: list[str]) -> None:
@@ -177,8 +177,8 @@ class Denoise(Part):
         self.names = tuple(names)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        given: dict[str, Any] = {n: self.cast(x) for n, x in zip(self.names, inputs, strict=True)}
-        answer: Tensor = self.model(given.pop("x"), **given)
+        named = {name: self.cast(x) for name, x in zip(self.names, inputs, strict=True)}
+        answer: Tensor = self.model(**named)
         return answer.float()
 
 

@@ -20,7 +20,7 @@ TOKENS, SHIFT = (256, 4096), (0.5, 1.15)  # two points of the line from tokens t
 
 
 @dataclass(frozen=True)
-class Stage:
+class PyramidStage:
     """`keep` and `renoise` make its start of the up-sampled end of the stage before, and of block noise."""
 
     longest: float  # timestep at σ = 1
@@ -43,7 +43,7 @@ def global_sigma(index: int) -> float:
     return HIGHEST - (HIGHEST / TRAINED) * index if index < TRAINED else 0.0
 
 
-def make_stages() -> tuple[Stage, ...]:
+def make_stages() -> tuple[PyramidStage, ...]:
     edges = [int(stage / STAGES * TRAINED) for stage in range(STAGES + 1)]
     keep, renoise, lengths = [1.0], [0.0], [global_sigma(edges[0]) - global_sigma(edges[1])]
     for stage in range(1, STAGES):
@@ -58,7 +58,7 @@ def make_stages() -> tuple[Stage, ...]:
         first = min(TRAINED * global_sigma(int(shares[stage] * TRAINED)), TRAINED - 1)
         last = TRAINED * global_sigma(min(int(shares[stage + 1] * TRAINED), TRAINED - 1))
         out.append(
-            Stage(first, first + (last - first) * (TRAINED - 1) / TRAINED, keep[stage], renoise[stage])
+            PyramidStage(first, first + (last - first) * (TRAINED - 1) / TRAINED, keep[stage], renoise[stage])
         )
     return tuple(out)
 

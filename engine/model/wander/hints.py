@@ -103,6 +103,7 @@ def present(plan: Tensor) -> Tensor:
 def hints(
     history: Tensor,
     context: Tensor,
+    *,
     where: Way,
     places: Places,
     look: Tensor,

@@ -84,6 +84,7 @@ def recall(places: Places, odometer: Tensor, look: Tensor, width: int, camera: C
 def keep(
     places: Places,
     segment: Tensor,
+    *,
     odometer: Tensor,
     step: Tensor,
     look: Tensor,

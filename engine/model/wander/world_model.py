@@ -7,20 +7,21 @@ words, frozen.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from engine.model.conditioning import Conditioning, denoise_inputs
 from engine.model.config import CameraConfig, ModelConfig, build
-from engine.model.dit import MemoryPackDiT
 from engine.model.signature import ModelSpec, signature
 from engine.model.text.encoder import TextConfig, TextEncoder
 from engine.model.text.word_table import Words
 from engine.model.wander.autoencoder import Autoencoder, AutoencoderConfig, to_bytes, to_unit
 from engine.model.wander.hints import hints, planned, present, way
 from engine.model.wander.places import UNSETTLED, Places, keep
+from engine.model.wander.transformer import WanderDiT
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class WorldModel(nn.Module):
     def __init__(self, config: WorldModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.dit = MemoryPackDiT(config.dit)
+        self.dit = WanderDiT(config.dit)
         self.autoencoder = Autoencoder(config.autoencoder)
         self.text = TextEncoder(config.text)
         self.words = Words(config.text)
@@ -137,7 +138,7 @@ class EncodeImage(nn.Module):
 
 
 class InitialMemory(nn.Module):
-    def __init__(self, dit: MemoryPackDiT) -> None:
+    def __init__(self, dit: WanderDiT) -> None:
         super().__init__()
         self.dit = dit
 
@@ -146,26 +147,33 @@ class InitialMemory(nn.Module):
 
 
 class Denoise(nn.Module):
-    """Names the inputs that come in order, and makes hints of what is told of the camera."""
+    """Names the inputs, which come in the contract's order, and makes hints of those about the camera."""
 
-    def __init__(self, dit: MemoryPackDiT, names: Sequence[str]) -> None:
+    def __init__(self, dit: WanderDiT, names: Sequence[str]) -> None:
         super().__init__()
         self.dit, self.names = dit, tuple(names)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        given = dict(zip(self.names, inputs, strict=True))
+        named = dict(zip(self.names, inputs, strict=True))
+        x, t, d, given = denoise_inputs(named)
         if self.dit.config.camera is not None:
-            given["hints"] = self._hints(given).to(given["x"].dtype)
-        velocity: Tensor = self.dit(given.pop("x"), given.pop("t"), given.pop("d"), given)
+            given = replace(given, hints=self._hints(named, given).to(x.dtype))
+        velocity: Tensor = self.dit(x, t, d, given)
         return velocity
 
-    def _hints(self, given: dict[str, Tensor]) -> Tensor:
+    def _hints(self, named: Mapping[str, Tensor], given: Conditioning) -> Tensor:
         c = self.dit.config
         assert c.camera is not None
-        where = way(given.pop("odometer"), given.pop("acted"), given["actions"], c)
-        places = Places(given.pop("views"), given.pop("marks"))
-        told = given["history"], given["context"], where, places, given.pop("look"), given.pop("landmarks")
-        return hints(*told, c.camera)
+        assert given.actions is not None
+        return hints(
+            given.history,
+            given.context,
+            where=way(named["odometer"], named["acted"], given.actions, c),
+            places=Places(named["views"], named["marks"]),
+            look=named["look"],
+            landmarks=named["landmarks"],
+            camera=c.camera,
+        )
 
 
 class Keep(nn.Module):
@@ -191,7 +199,16 @@ class Keep(nn.Module):
         where = way(odometer, actions, actions, self.config)
         standing = present(planned(landmarks, where.odometer, segment.shape[-1], camera))
         stamp = (look - UNSETTLED * (1 - settled))[:, None].expand_as(where.odometer)
-        after = keep(Places(views, marks), segment, where.odometer, where.step, look, stamp, standing, camera)
+        after = keep(
+            Places(views, marks),
+            segment,
+            odometer=where.odometer,
+            step=where.step,
+            look=look,
+            stamp=stamp,
+            landmark=standing,
+            camera=camera,
+        )
         return where.odometer[:, -1], after.views, after.marks
 
 

@@ -73,9 +73,17 @@ def course_of(pool: Pool, windows: Windows, segments: int, c: ModelConfig) -> Co
         inside = f >= fresh
         f = f.clamp(min=0)
         frame = gather(pool, rows, f).cpu()
-        pick = [v.gather(1, f) for v in (odometer, step, look, stamp)]
-        standing = present(planned(landmarks, pick[0], c.latent_width, camera))
-        after = keep(places, frame, pick[0], pick[1], pick[2][:, 0], pick[3], standing, camera)
+        position, moved, seen_look, seen_stamp = (v.gather(1, f) for v in (odometer, step, look, stamp))
+        after = keep(
+            places,
+            frame,
+            odometer=position,
+            step=moved,
+            look=seen_look[:, 0],
+            stamp=seen_stamp,
+            landmark=present(planned(landmarks, position, c.latent_width, camera)),
+            camera=camera,
+        )
         places = Places(
             *(
                 torch.where(inside.reshape(-1, *[1] * (b.ndim - 1)), a, b)
@@ -115,9 +123,15 @@ class RunningPlaces:
 
     def hints(self, history: Tensor, context: Tensor) -> Tensor:
         """For the next segment: (B, W, channels, h, w)."""
-        where = self._way()
-        look = self.walk.look[:, self.number]
-        return hints(history, context, where, self.places, look, self.walk.landmarks, self.camera)
+        return hints(
+            history,
+            context,
+            where=self._way(),
+            places=self.places,
+            look=self.walk.look[:, self.number],
+            landmarks=self.walk.landmarks,
+            camera=self.camera,
+        )
 
     @torch.no_grad()
     def update(self, segment: Tensor) -> None:
@@ -127,12 +141,12 @@ class RunningPlaces:
         self.places = keep(
             self.places,
             segment,
-            where.odometer,
-            where.step,
-            self.walk.look[:, k],
-            self.walk.stamp[:, k],
-            present(plan),
-            self.camera,
+            odometer=where.odometer,
+            step=where.step,
+            look=self.walk.look[:, k],
+            stamp=self.walk.stamp[:, k],
+            landmark=present(plan),
+            camera=self.camera,
         )
         self.odometer, self.acted, self.number = where.odometer[:, -1], self.actions[:, k], k + 1
 

@@ -124,7 +124,7 @@ def cache_folder(root: Path, autoencoder: Autoencoder) -> Path:
     return root / key.hexdigest()[:16]
 
 
-class Episodes:
+class EpisodePool:
     """A growing, bounded pool of one source. `forget`: what the pool has dropped leaves the disk as well."""
 
     def __init__(

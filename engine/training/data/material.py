@@ -14,7 +14,7 @@ import torch
 from engine.model.config import ModelConfig
 from engine.model.wander.autoencoder import Autoencoder
 from engine.training.data.chains import Chains, chains_of
-from engine.training.data.latents import Episodes, Source, cache_folder
+from engine.training.data.latents import EpisodePool, Source, cache_folder
 from engine.training.data.windows import sample_journeys, sample_windows
 from engine.training.recipe import Data, Phase
 
@@ -52,8 +52,8 @@ class WanderMaterial:
         device = next(autoencoder.parameters()).device
         folder = cache and cache_folder(cache, autoencoder)
 
-        def episodes(source: Source, start: int, limit: int) -> Episodes:
-            return Episodes(
+        def episodes(source: Source, start: int, limit: int) -> EpisodePool:
+            return EpisodePool(
                 source, start=start, limit=limit, every=data.renew_every, forget=forget, device=device
             )
 

@@ -20,8 +20,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from engine.model.conditioning import Conditioning
 from engine.model.config import ModelConfig
-from engine.model.dit import Given, MemoryPackDiT
+from engine.model.wander.transformer import WanderDiT
 from engine.training.data.chains import Chains
 
 
@@ -38,10 +39,10 @@ def silenced(chains: Chains, share: float, c: ModelConfig) -> Chains:
 
 
 @torch.no_grad()
-def push(mean: MemoryPackDiT, xt: Tensor, t: Tensor, given: Given, weight: float) -> Tensor:
+def push(mean: WanderDiT, xt: Tensor, t: Tensor, given: Conditioning, weight: float) -> Tensor:
     """The shift of the velocity target, (B, W, C, h, w). `mean` is the averaged model."""
     text, pooled = mean.text_slots(silence(mean.config).to(xt))
-    nothing = {**given, "text": text.expand_as(given["text"]), "pooled": pooled.expand_as(given["pooled"])}
+    nothing = replace(given, text=text.expand_as(given.text), pooled=pooled.expand_as(given.pooled))
     d = torch.zeros_like(t)
     difference: Tensor = mean(xt, t, d, given) - mean(xt, t, d, nothing)
     return weight * difference

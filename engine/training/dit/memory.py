@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from engine.model import flow
-from engine.model.dit import MemoryPackDiT
+from engine.model.conditioning import Conditioning
+from engine.model.wander.transformer import WanderDiT
 from engine.training.data.chains import Chains
 
 KEPT = 8  # memorize outputs that a session keeps to squeeze again under a new prompt
@@ -24,7 +25,7 @@ Remembered = tuple[Tensor, Tensor]  # m (B, M, D), and whose it is (B, 1, 1)
 class RunningMemory:
     """Gradients run back through the latest `bptt` updates, and through none from before `detach`."""
 
-    def __init__(self, model: MemoryPackDiT, chains: Chains, bptt: int) -> None:
+    def __init__(self, model: WanderDiT, chains: Chains, bptt: int) -> None:
         self.model, self.prompt = model, chains.prompts[:, 0]
         self.anchor, self.context = chains.anchor, chains.number > 0
         count = chains.past.shape[1]
@@ -36,22 +37,29 @@ class RunningMemory:
         self.psi = self._squeezed(psi if frozen else self._start(self.prompt), near)
         self.kept = (far + near)[-KEPT:]
 
-    def conditions(self, prompt: Tensor) -> dict[str, Tensor]:
-        """ψ, text, image, anchor and whether there is a scene, for a segment under this prompt (B, N)."""
+    def conditioning(
+        self, prompt: Tensor, *, history: Tensor, sigma: Tensor, actions: Tensor, index: Tensor
+    ) -> Conditioning:
+        """What the model is given for the next segment under this prompt (B, N), except for hints. The other
+        arguments are those of `Conditioning`."""
         if not torch.equal(prompt, self.prompt):
             new = (prompt != self.prompt).any(-1)[:, None, None]
             self.psi = torch.where(new, self._squeezed(self._start(prompt), self.kept), self.psi)
             self.prompt = prompt
         text, pooled = self.model.text_slots(prompt)
         on = self.context.float()
-        return {
-            "psi": self.psi,
-            "text": text,
-            "pooled": pooled,
-            "image": self.model.image_tokens(self.anchor, on),
-            "anchor": self.anchor * flow.wide(on, self.anchor),
-            "context": on,
-        }
+        return Conditioning(
+            psi=self.psi,
+            text=text,
+            pooled=pooled,
+            image=self.model.image_tokens(self.anchor, on),
+            history=history,
+            anchor=self.anchor * flow.wide(on, self.anchor),
+            context=on,
+            sigma=sigma,
+            index=index,
+            actions=actions,
+        )
 
     def update(self, segment: Tensor) -> None:
         """ψ ← Squeeze(ψ, Memorize(segment)) (Eq. 2). segment (B, W, C, h, w)."""

@@ -11,16 +11,18 @@ Legend: B chains, W latent frames of a segment, C h w latent, K history frames, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from engine.model import flow
+from engine.model.conditioning import Conditioning
 from engine.model.config import ModelConfig
-from engine.model.dit import MemoryPackDiT
 from engine.model.sampling import sample_segment
 from engine.model.wander.hints import known
+from engine.model.wander.transformer import WanderDiT
 from engine.training.data.chains import Chains
 from engine.training.data.course import RunningPlaces
 from engine.training.dit.guidance import push, silenced
@@ -39,28 +41,33 @@ class Noised(NamedTuple):
     t: Tensor  # (B,)
     velocity: Tensor  # without gradients, at jump length d
     d: Tensor  # (B,)
-    given: dict[str, Tensor]
+    given: Conditioning
 
 
-Leave = Callable[[MemoryPackDiT, Noised], Tensor]  # what the next segment finds, (B, W, C, h, w)
+class NoisyHistory(NamedTuple):
+    history: Tensor  # (B, K, C, h, w)
+    sigma: Tensor  # (B,) the level of its noise
+
+
+Leave = Callable[[WanderDiT, Noised], Tensor]  # what the next segment finds, (B, W, C, h, w)
 
 
 def teacher_forcing(
-    model: MemoryPackDiT, chains: Chains, phase: Phase, mean: MemoryPackDiT | None = None
+    model: WanderDiT, chains: Chains, phase: Phase, mean: WanderDiT | None = None
 ) -> Iterator[Tensor]:
     """Eq. 5: the next segment finds the truth."""
     return _losses(model, chains, phase, mean, lambda _, noised: noised.clean)
 
 
 def direct_forcing(
-    model: MemoryPackDiT, chains: Chains, phase: Phase, mean: MemoryPackDiT | None = None
+    model: WanderDiT, chains: Chains, phase: Phase, mean: WanderDiT | None = None
 ) -> Iterator[Tensor]:
     """Eq. 7: the next segment finds x̃ = x_t + (1 − t) u, x_t made from the truth.
 
     Once the model knows jumps (phase.split), u is its velocity for the whole way, d = 1 − t: a sample instead
     of the mean of all that could follow."""
 
-    def leave(model: MemoryPackDiT, noised: Noised) -> Tensor:
+    def leave(model: WanderDiT, noised: Noised) -> Tensor:
         if phase.split:
             velocity = model(noised.xt, noised.t, 1 - noised.t, noised.given)
             return flow.one_step(noised.xt, velocity, noised.t)
@@ -72,11 +79,11 @@ def direct_forcing(
 
 
 def student_forcing(
-    model: MemoryPackDiT, chains: Chains, phase: Phase, mean: MemoryPackDiT | None = None
+    model: WanderDiT, chains: Chains, phase: Phase, mean: WanderDiT | None = None
 ) -> Iterator[Tensor]:
     """The next segment finds what the model generates by itself in `rollout_steps` Euler steps."""
 
-    def leave(model: MemoryPackDiT, noised: Noised) -> Tensor:
+    def leave(model: WanderDiT, noised: Noised) -> Tensor:
         return sample_segment(model, torch.randn_like(noised.clean), phase.rollout_steps, noised.given)
 
     return _losses(model, chains, phase, mean, leave)
@@ -86,7 +93,7 @@ OBJECTIVES = {"teacher": teacher_forcing, "direct": direct_forcing, "student": s
 
 
 def _losses(
-    model: MemoryPackDiT, chains: Chains, phase: Phase, mean: MemoryPackDiT | None, leave: Leave
+    model: WanderDiT, chains: Chains, phase: Phase, mean: WanderDiT | None, leave: Leave
 ) -> Iterator[Tensor]:
     """Yields parts of the mean loss over the chains' segments; a prediction of nothing costs about 1."""
     b, segments, w = chains.targets.shape[:3]
@@ -98,13 +105,17 @@ def _losses(
     forced = flow.wide(torch.rand(b, device=history.device) < phase.forced, history)
     part = torch.zeros((), device=history.device)
     for k in range(segments):
-        given = memory.conditions(chains.prompts[:, k])
-        given |= noisy_history(history, phase.context_noise)
-        given |= {"actions": chains.actions[:, k], "index": chains.number + k}
+        noisy = noisy_history(history, phase.context_noise)
+        given = memory.conditioning(
+            chains.prompts[:, k],
+            history=noisy.history,
+            sigma=noisy.sigma,
+            actions=chains.actions[:, k],
+            index=chains.number + k,
+        )
         if world is not None:
-            given["hints"] = world.hints(given["history"], given["context"])
-        if not bool(given["context"].any()):
-            given["bare"] = given["context"]
+            given = replace(given, hints=world.hints(given.history, given.context))
+        given = replace(given, bare=not bool(given.context.any()))
         noised, loss = _denoise(model, chains.targets[:, k], given, phase, mean)
         part = part + loss / segments
         last = k + 1 == segments
@@ -123,7 +134,7 @@ def _losses(
 
 
 def _denoise(
-    model: MemoryPackDiT, clean: Tensor, given: dict[str, Tensor], phase: Phase, mean: MemoryPackDiT | None
+    model: WanderDiT, clean: Tensor, given: Conditioning, phase: Phase, mean: WanderDiT | None
 ) -> tuple[Noised, Tensor]:
     """One segment at random times; the first rows learn jumps where the phase splits intervals."""
     b = clean.shape[0]
@@ -135,25 +146,25 @@ def _denoise(
     xt, velocity = flow.interpolate(clean, noise, t), flow.target(clean, noise)
     if rows:
         assert mean is not None, "interval splitting wants the averaged model as its teacher"
-        few = {name: value[:rows].detach() for name, value in given.items()}
+        few = given.map(lambda value: value[:rows].detach())
         velocity[:rows] = split_target(mean, xt[:rows], t[:rows], d[:rows], few)
     if phase.guidance and rows < b:
         assert mean is not None, "guidance wants the averaged model"
-        rest = {name: value[rows:].detach() for name, value in given.items()}
+        rest = given.map(lambda value: value[rows:].detach())
         velocity[rows:] += push(mean, xt[rows:], t[rows:], rest, phase.guidance)
     net, base = model.network(xt, t, d, given), model.base(given)
-    wanted = model.precondition.answer(xt, t, velocity, base, given["context"])
+    wanted = model.precondition.answer(xt, t, velocity, base, given.context)
     weight = hero_mask(model.config, phase.hero_weight).to(net.device)
-    if model.config.camera is not None:
-        near_known = known(given["hints"], model.config)[:, :, :1]
+    if given.hints is not None:
+        near_known = known(given.hints, model.config)[:, :, :1]
         weight = weight * (1 + UNKNOWN * (1 - near_known))
         weight = weight / weight.mean()
     loss = ((net - wanted).pow(2) * weight).mean()
-    said = model.precondition.velocity(xt, t, net.detach(), base, given["context"])
-    return Noised(clean, xt, t, said, d, {n: v.detach() for n, v in given.items()}), loss
+    said = model.precondition.velocity(xt, t, net.detach(), base, given.context)
+    return Noised(clean, xt, t, said, d, given.map(Tensor.detach)), loss
 
 
-def noisy_history(history: Tensor, most: float) -> dict[str, Tensor]:
+def noisy_history(history: Tensor, most: float) -> NoisyHistory:
     """History with noise of a level σ that the model is told: none in 40 %, low ones more often than high."""
     b = history.shape[0]
     sigma = most * torch.rand(b, device=history.device) ** 1.5
@@ -161,7 +172,7 @@ def noisy_history(history: Tensor, most: float) -> dict[str, Tensor]:
     level = flow.wide(sigma, history)
     inside = (history != 0).flatten(2).any(-1)[..., None, None, None]
     noisy = (1 - level) * history + level * torch.randn_like(history)
-    return {"history": torch.where(inside, noisy, history), "sigma": sigma}
+    return NoisyHistory(torch.where(inside, noisy, history), sigma)
 
 
 def sample_t(b: int, device: torch.device | str = "cpu") -> Tensor:

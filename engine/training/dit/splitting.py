@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from engine.model import flow
-from engine.model.dit import Given, MemoryPackDiT
+from engine.model.conditioning import Conditioning
+from engine.model.wander.transformer import WanderDiT
 
 LIMIT = 10.0  # normalised latents and noise lie within; a teacher that runs away must not be followed
 EDGES = 0.25  # share of rows at t = 0, where sampling starts, and of jumps that end at t = 1, where it ends
@@ -31,7 +32,7 @@ def split_times(rows: int, device: torch.device | str = "cpu") -> tuple[Tensor, 
 
 
 @torch.no_grad()
-def split_target(mean: MemoryPackDiT, xt: Tensor, t: Tensor, d: Tensor, given: Given) -> Tensor:
+def split_target(mean: WanderDiT, xt: Tensor, t: Tensor, d: Tensor, given: Conditioning) -> Tensor:
     """The mean velocity over [t, t + d] by two jumps of the averaged model, split at random; like xt."""
     share = torch.rand_like(t)
     first, second = share * d, (1 - share) * d

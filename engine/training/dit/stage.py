@@ -14,8 +14,8 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from engine.errors import ModelFilesError
-from engine.model.dit import MemoryPackDiT
 from engine.model.wander.autoencoder import Autoencoder
+from engine.model.wander.transformer import WanderDiT
 from engine.training.autoencoder import load_autoencoder
 from engine.training.data.chains import Chains
 from engine.training.data.material import Material, WanderMaterial
@@ -46,7 +46,7 @@ class Curriculum:
         return self.phases[number], (progress - begin) / (self.ends[number] - begin)
 
 
-def choose_trained(model: MemoryPackDiT, phase: Phase) -> None:
+def choose_trained(model: WanderDiT, phase: Phase) -> None:
     """Train only the parameters that belong to the phase.
 
     Without interval splitting d is always 0: its embedding would learn a constant that sampling, at other d,
@@ -56,13 +56,13 @@ def choose_trained(model: MemoryPackDiT, phase: Phase) -> None:
         p.requires_grad_(trained and (phase.split > 0 or not name.startswith("jump_embedder")))
 
 
-def checkpoint_blocks(model: MemoryPackDiT) -> None:
+def checkpoint_blocks(model: WanderDiT) -> None:
     """Compute each block's activations again on the way back: a third more time, memory for one block."""
     for block in (*model.transformer_blocks, *model.single_transformer_blocks):
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
-def start_from(path: str, learner: Learner[MemoryPackDiT]) -> None:
+def start_from(path: str, learner: Learner[WanderDiT]) -> None:
     """Begin with the weights of a file {"config", "state"}, as far as they fit. Raises ModelFilesError."""
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")["state"]
@@ -87,7 +87,7 @@ def train_dit(
     device: str = "cpu",
     latents: Path | None = None,
     material: Material | None = None,
-) -> MemoryPackDiT:
+) -> WanderDiT:
     """Train up to the end of phase `until` (or of them all), resuming. Saves the averaged network as
     `dit.PHASE.pt` after each phase and as `dit.final.pt`, and returns it.
 
@@ -96,7 +96,7 @@ def train_dit(
     c, dit = recipe.config(), recipe.dit
     autoencoder = load_autoencoder(folder).to(device)
     torch.manual_seed(recipe.seed)
-    learner = Learner(MemoryPackDiT(c).to(device), ema=dit.ema, betas=(0.9, 0.98), weight_decay=0.01)
+    learner = Learner(WanderDiT(c).to(device), ema=dit.ema, betas=(0.9, 0.98), weight_decay=0.01)
     if dit.checkpoint_blocks:
         checkpoint_blocks(learner.model)
     total_s, steps = 60 * sum(p.minutes for p in dit.phases), sum(p.steps for p in dit.phases)
@@ -133,7 +133,7 @@ class Work:
     def __init__(
         self,
         run: Run,
-        learner: Learner[MemoryPackDiT],
+        learner: Learner[WanderDiT],
         material: Material,
         curriculum: Curriculum,
         device: torch.device,
@@ -186,7 +186,7 @@ class Judge:
     def __init__(
         self,
         run: Run,
-        learner: Learner[MemoryPackDiT],
+        learner: Learner[WanderDiT],
         material: Material,
         autoencoder: Autoencoder,
         device: str,

@@ -97,7 +97,7 @@ def union(*shapes: Tensor) -> Tensor:
     return result
 
 
-class Part(NamedTuple):
+class Stroke(NamedTuple):
     """One painted piece of a sprite."""
 
     distance: Tensor  # broadcasts to (N, R, W)
@@ -106,7 +106,7 @@ class Part(NamedTuple):
     opacity: Tensor | float = 1.0  # (N, 1, 1)
 
 
-def assemble(parts: Sequence[Part], shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+def assemble(parts: Sequence[Stroke], shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
     """Stack parts, first one lowest -> premultiplied colour (N, 3, R, W) and alpha (N, 1, R, W)."""
     n, rows, columns = shape
     colour = torch.zeros(n, 3, rows, columns, device=parts[0].distance.device)

@@ -14,8 +14,9 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from engine.model.conditioning import denoise_inputs
 from engine.model.config import ModelConfig
-from engine.model.dit import MemoryPackDiT
+from engine.model.framepack.transformer import FramePackDiT
 from engine.model.signature import ModelSpec, signature
 
 
@@ -104,7 +105,7 @@ def full_spec(name: str, c: ModelConfig, serve: Serve, *, text_length: int, deco
     )
 
 
-def full_roles(spec: ModelSpec, dit: MemoryPackDiT, companions: Companions) -> dict[str, nn.Module]:
+def full_roles(spec: ModelSpec, dit: FramePackDiT, companions: Companions) -> dict[str, nn.Module]:
     """Role name → module whose forward takes the role's inputs in the signature's order."""
     names = {role: [t.name for t in signature(spec)[role].inputs] for role in signature(spec)}
     return {
@@ -118,10 +119,10 @@ def full_roles(spec: ModelSpec, dit: MemoryPackDiT, companions: Companions) -> d
     }
 
 
-class Part(nn.Module):
+class DitRole(nn.Module):
     """Holds the transformer, and brings floats into its precision."""
 
-    def __init__(self, dit: MemoryPackDiT) -> None:
+    def __init__(self, dit: FramePackDiT) -> None:
         super().__init__()
         self.dit = dit
 
@@ -141,8 +142,8 @@ class EncodeText(nn.Module):
         return text.float(), text_mask, pooled.float(), unsaid
 
 
-class EncodeImage(Part):
-    def __init__(self, companions: Companions, dit: MemoryPackDiT) -> None:
+class EncodeImage(DitRole):
+    def __init__(self, companions: Companions, dit: FramePackDiT) -> None:
         super().__init__(dit)
         self.image, self.encoder, self.decoder = companions.image, companions.encoder, companions.decoder
 
@@ -154,38 +155,39 @@ class EncodeImage(Part):
         return anchor, tokens.float(), self.decoder.begin(anchor)
 
 
-class InitialMemory(Part):
+class InitialMemory(DitRole):
     def forward(self, text: Tensor, image: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
         """ψ₀ (B, M, D) and which of its tokens count: the prompt's padding does not."""
         psi = self.dit.initial_memory(self.cast(text), self.cast(image), self.cast(text_mask))
         return psi.float(), torch.cat([text_mask, torch.ones_like(image[..., 0])], 1)
 
 
-class Memorize(Part):
+class Memorize(DitRole):
     def forward(self, segment: Tensor) -> Tensor:
         out: Tensor = self.dit.memorize(self.cast(segment))
         return out.float()
 
 
-class Squeeze(Part):
+class Squeeze(DitRole):
     def forward(self, psi: Tensor, memory: Tensor, psi_mask: Tensor) -> Tensor:
         out: Tensor = self.dit.squeeze(self.cast(psi), self.cast(memory), self.cast(psi_mask))
         return out.float()
 
 
-class Denoise(Part):
+class Denoise(DitRole):
     """Times, noise levels and positions stay fp32: bf16 cannot tell neighbouring steps apart."""
 
     EXACT = ("t", "d", "sigma", "index", "context")
 
-    def __init__(self, dit: MemoryPackDiT, names: list[str]) -> None:
+    def __init__(self, dit: FramePackDiT, names: list[str]) -> None:
         super().__init__(dit)
         self.names = tuple(names)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        given = dict(zip(self.names, inputs, strict=True))
-        given = {n: x if n in self.EXACT else self.cast(x) for n, x in given.items()}
-        velocity: Tensor = self.dit(given.pop("x"), given.pop("t"), given.pop("d"), given)
+        named = zip(self.names, inputs, strict=True)
+        velocity: Tensor = self.dit(
+            *denoise_inputs({name: x if name in self.EXACT else self.cast(x) for name, x in named})
+        )
         return velocity.float()
 
 
