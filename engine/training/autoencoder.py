@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from engine.model.config import build
-from engine.model.wander.autoencoder import FRAMES, Autoencoder, AutoencoderConfig, to_bytes, to_unit
+from engine.model.pixels import to_bytes, to_unit
+from engine.model.wander.autoencoder import FRAMES, Autoencoder, AutoencoderConfig
 from engine.training.data.ring import Ring, part_generator
 from engine.training.learner import Learner, fit, mixed_precision, save_weights
 from engine.training.pictures import draw_curves, tile, write_png

@@ -22,9 +22,10 @@ from engine.errors import InvalidInput
 from engine.evaluation.bench import Model
 from engine.model.conditioning import Conditioning
 from engine.model.config import ModelConfig
+from engine.model.pixels import to_bytes
 from engine.model.sampling import sample_segment
 from engine.model.signature import ModelSpec
-from engine.model.wander.autoencoder import Autoencoder, to_bytes
+from engine.model.wander.autoencoder import Autoencoder
 from engine.model.wander.hints import hints, planned, present, way
 from engine.model.wander.places import Places, keep
 from engine.model.wander.transformer import WanderDiT

@@ -101,13 +101,3 @@ class Autoencoder(nn.Module):
         frames = self.decoder(pair.flatten(0, 1))  # (B L, 12, H, W)
         frames = frames.unflatten(0, (b, length)).unflatten(2, (FRAMES, 3)).flatten(1, 2)
         return frames, latents[:, -1]
-
-
-def to_unit(pixels: Tensor) -> Tensor:
-    """uint8 pixels → float in [-1, 1]."""
-    return pixels.float() / 127.5 - 1
-
-
-def to_bytes(frames: Tensor) -> Tensor:
-    """Float in [-1, 1] → uint8 pixels, clamped and rounded."""
-    return ((frames.clamp(-1, 1) + 1) * 127.5 + 0.5).to(torch.uint8)

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from engine.model.conditioning import Conditioning, denoise_inputs
 from engine.model.config import CameraConfig, ModelConfig, build
+from engine.model.pixels import to_bytes, to_unit
 from engine.model.signature import ModelSpec, signature
 from engine.model.text.encoder import TextConfig, TextEncoder
 from engine.model.text.word_table import Words
-from engine.model.wander.autoencoder import Autoencoder, AutoencoderConfig, to_bytes, to_unit
+from engine.model.wander.autoencoder import Autoencoder, AutoencoderConfig
 from engine.model.wander.hints import hints, planned, present, way
 from engine.model.wander.places import UNSETTLED, Places, keep
 from engine.model.wander.transformer import WanderDiT

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from engine.errors import InvalidInput
 from engine.model.config import ModelConfig
-from engine.model.wander.autoencoder import FRAMES, Autoencoder, to_unit
+from engine.model.pixels import to_unit
+from engine.model.wander.autoencoder import FRAMES, Autoencoder
 from engine.training.data.chains import Chains, chains_of
 from engine.training.data.latents import PART, Pool, cache_folder
 from engine.training.data.ring import Ring, part_generator

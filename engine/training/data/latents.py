@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.model.wander.autoencoder import Autoencoder, to_unit
+from engine.model.pixels import to_unit
+from engine.model.wander.autoencoder import Autoencoder
 from engine.training.data.ring import Ring, part_generator
 from engine.world.attributes import FRAMES_PER_LATENT
 from engine.world.drawing.landmarks import plan
