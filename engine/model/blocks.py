@@ -75,7 +75,7 @@ class OutputNorm(nn.Module):
 
 
 class Up(nn.Module):
-    """A Linear that is nested one level deeper, as in the public checkpoints."""
+    """A Linear nested one level deeper, as in the public checkpoints."""
 
     def __init__(self, dim: int, out: int) -> None:
         super().__init__()
@@ -141,11 +141,11 @@ class Attention(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Full attention over (B, heads, N, head_dim) → (B, N, D). `bias` (B, 1, 1, N) is added to the logits of
-    the keys."""
+    """Full attention over (B, heads, N, head_dim) → (B, N, D). `bias` (B, 1, 1, N) is added to the logits
+    of the keys."""
     mask = None if bias is None else bias.to(q.dtype)
     if mask is not None and mask.dtype == torch.float32 and torch.onnx.is_in_onnx_export():
-        mask = mask.expand(-1, -1, q.shape[2], -1)  # ONNX Runtime's Attention wants a row per query
+        mask = mask.expand(-1, -1, q.shape[2], -1)  # ONNX Runtime's Attention needs a row per query
     return F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2)
 
 

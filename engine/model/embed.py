@@ -15,8 +15,8 @@ FREQUENCIES = 128  # of the sinusoidal embedding of a scalar
 
 
 class ScalarEmbed(nn.Module):
-    """Sinusoids of 1000 times a scalar, cosines first, then Linear, SiLU, Linear. `silent`: starts as a
-    no-op."""
+    """Sinusoids of 1000 times a scalar, cosines first, then Linear, SiLU, Linear. With `silent` the output
+    starts at zero."""
 
     def __init__(self, dim: int, *, silent: bool = False) -> None:
         super().__init__()
@@ -47,7 +47,8 @@ class TextProjection(nn.Module):
 
 
 class TimeTextEmbed(nn.Module):
-    """Time, pooled prompt and, for checkpoints that were distilled with it, guidance → the modulation."""
+    """Embeds time, pooled prompt and, for checkpoints distilled with it, guidance; the sum modulates the
+    blocks."""
 
     def __init__(self, dim: int, pooled: int, guidance: float | None = None) -> None:
         super().__init__()

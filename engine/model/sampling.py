@@ -1,5 +1,5 @@
-"""Few-step Euler sampling in torch, for training and evaluation. Serving has its own sampler on arrays with
-the same arithmetic (engine.runtime.segment.sampler).
+"""Few-step Euler sampling in torch, for training and evaluation. Serving has its own sampler on arrays, with
+the same arithmetic (engine.backends.samplers).
 
 Legend: B batch, W latent frames of a segment, C h w latent.
 """

@@ -1,7 +1,7 @@
-"""The full-size model's roles: the transformer with the text, image and video models that come with it.
+"""FramePack's roles: the transformer with its text, image and video models, connected to the step contract.
 
-The companions are given (engine.companions loads them); here they are wired into the step contract. Numbers
-enter and leave as fp32, whatever the transformer computes in.
+engine.companions loads these other models. Inputs and outputs are fp32 in whatever type the transformer
+computes.
 
 Legend: B batch, L ids of both tokenizers, N text tokens, I image tokens, M memory tokens, D width.
 """
@@ -22,7 +22,7 @@ from engine.model.signature import ModelSpec, signature
 
 @dataclass(frozen=True)
 class Serve:
-    """How a converted checkpoint is played: the `serve` part of its config.json."""
+    """How to play a converted checkpoint: the `serve` part of its config.json."""
 
     height: int
     width: int
@@ -30,7 +30,7 @@ class Serve:
     steps: int
     sampler: Literal["euler", "unipc"] = "euler"
     shift: int = 1
-    decoder: Literal["taehv", "vae"] = "taehv"  # vae: HunyuanVideo's own, slower and exact
+    decoder: Literal["taehv", "vae"] = "taehv"  # vae: HunyuanVideo's own, which is slower and exact
 
 
 class Text(Protocol):
@@ -54,7 +54,7 @@ class ImageEncoder(Protocol):
 
 
 class Encoder(Protocol):
-    """The video autoencoder's encoder, for one still."""
+    """The video autoencoder's encoder, for one picture."""
 
     def encode(self, pixels: Tensor) -> Tensor: ...
 
@@ -76,7 +76,7 @@ class Companions:
 
 
 def full_spec(name: str, c: ModelConfig, serve: Serve, *, text_length: int, decoder_state: int) -> ModelSpec:
-    """`text_length`: ids of both tokenizers; `decoder_state`: numbers in the decoder's state."""
+    """`text_length` counts the ids of both tokenizers, `decoder_state` the numbers in the decoder's state."""
     return ModelSpec(
         name=name,
         height=serve.height,
@@ -106,7 +106,7 @@ def full_spec(name: str, c: ModelConfig, serve: Serve, *, text_length: int, deco
 
 
 def full_roles(spec: ModelSpec, dit: FramePackDiT, companions: Companions) -> dict[str, nn.Module]:
-    """Role name → module whose forward takes the role's inputs in the signature's order."""
+    """A module per role, whose forward takes the role's inputs in the signature's order."""
     names = {role: [t.name for t in signature(spec)[role].inputs] for role in signature(spec)}
     return {
         "encode_text": EncodeText(companions.text),
@@ -120,7 +120,7 @@ def full_roles(spec: ModelSpec, dit: FramePackDiT, companions: Companions) -> di
 
 
 class DitRole(nn.Module):
-    """Holds the transformer, and brings floats into its precision."""
+    """A role that calls the transformer. `cast` converts floats to its precision."""
 
     def __init__(self, dit: FramePackDiT) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class EncodeText(nn.Module):
         self.text = text
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """→ text, which of its tokens count, pooled, and that the prompt asks for no key."""
+        """→ text, the mask of its real tokens, pooled, and that the prompt asks for no motion."""
         text, text_mask, pooled = self.text(ids, mask)
         unsaid = torch.tensor([1.0, 0.0], device=text.device).expand(text.shape[0], -1)
         return text.float(), text_mask, pooled.float(), unsaid
@@ -149,7 +149,7 @@ class EncodeImage(DitRole):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, 3, H, W) uint8 → anchor (B, 1, C, h, w), image tokens (B, I, D), and the decoder's state (B, S)
-        as if it had just shown the picture."""
+        after showing the picture."""
         tokens = self.dit.image_projection(self.cast(self.image(pixels)))
         anchor = self.encoder.encode(pixels).float()
         return anchor, tokens.float(), self.decoder.begin(anchor)
@@ -157,7 +157,7 @@ class EncodeImage(DitRole):
 
 class InitialMemory(DitRole):
     def forward(self, text: Tensor, image: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """ψ₀ (B, M, D) and which of its tokens count: the prompt's padding does not."""
+        """ψ₀ (B, M, D) and its mask (B, M), which leaves out the prompt's padding."""
         psi = self.dit.initial_memory(self.cast(text), self.cast(image), self.cast(text_mask))
         return psi.float(), torch.cat([text_mask, torch.ones_like(image[..., 0])], 1)
 
@@ -175,7 +175,7 @@ class Squeeze(DitRole):
 
 
 class Denoise(DitRole):
-    """Times, noise levels and positions stay fp32: bf16 cannot tell neighbouring steps apart."""
+    """Times, noise levels and positions stay fp32, since bf16 cannot tell neighbouring steps apart."""
 
     EXACT = ("t", "d", "sigma", "index", "context")
 

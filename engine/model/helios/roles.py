@@ -1,7 +1,7 @@
-"""Helios' roles: the transformer with its companions, wired into the step contract.
+"""Helios' roles: the transformer with its text and video models, connected to the step contract.
 
-Numbers enter and leave as fp32, whatever the transformer computes in. Companions are given
-(engine.companions.helios loads them).
+engine.companions.helios loads these other models. Inputs and outputs are fp32 in whatever type the
+transformer computes.
 
 Legend: B batch, L ids, N text tokens, E their width, I image tokens, M memory tokens, D width.
 """
@@ -20,7 +20,7 @@ from engine.model.helios.serve import NAME, Serve
 from engine.model.helios.transformer import HeliosTransformer
 from engine.model.signature import ModelSpec, signature
 
-START_NOISE = (0.111, 0.135)  # of a start picture's latents, as the public pipelines draw it
+START_NOISE = (0.111, 0.135)  # least and most noise on a start picture's latents, as in the public pipelines
 
 
 class Text(Protocol):
@@ -82,8 +82,8 @@ def spec_of(c: HeliosConfig, serve: Serve) -> ModelSpec:
 
 
 def roles_of(spec: ModelSpec, model: HeliosTransformer, companions: Companions) -> dict[str, nn.Module]:
-    """Role name → module whose forward takes the role's inputs in the signature's order. All stages share one
-    module and its weights."""
+    """A module per role, whose forward takes the role's inputs in the signature's order. All stages share the
+    transformer."""
     roles: dict[str, nn.Module] = {
         "encode_text": EncodeText(companions.text),
         "encode_image": EncodeImage(companions.encoder, model),
@@ -103,7 +103,7 @@ def roles_of(spec: ModelSpec, model: HeliosTransformer, companions: Companions) 
 
 
 class TransformerRole(nn.Module):
-    """Holds the transformer, and brings floats into its precision."""
+    """A role that calls the transformer. `cast` converts floats to its precision."""
 
     def __init__(self, model: HeliosTransformer) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class TransformerRole(nn.Module):
 
     @property
     def pack(self) -> SemanticPack:
-        assert self.model.semantic_pack is not None  # roles_of makes these parts for no other model
+        assert self.model.semantic_pack is not None  # roles_of makes these roles only for models with ψ
         return self.model.semantic_pack
 
 
@@ -124,7 +124,7 @@ class EncodeText(nn.Module):
         self.text = text
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """→ text (B, N, E), and that the prompt asks for no key."""
+        """→ text (B, N, E), and that the prompt asks for no motion."""
         text = self.text(ids, mask).float()
         return text, torch.tensor([1.0, 0.0], device=text.device).expand(text.shape[0], -1)
 
@@ -135,8 +135,8 @@ class EncodeImage(TransformerRole):
         self.encoder = encoder
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) uint8 → anchor, nearest (B, 1, C, h, w), and for a model with ψ image tokens
-        (B, I, D)."""
+        """(B, 3, H, W) uint8 → anchor and nearest, each (B, 1, C, h, w), and with ψ image tokens (B, I,
+        D)."""
         anchor, nearest = (x.float() for x in self.encoder.start(pixels, self.model.config.segment))
         if self.model.semantic_pack is None:
             return anchor, nearest
@@ -145,7 +145,8 @@ class EncodeImage(TransformerRole):
 
 class EmbedImage(TransformerRole):
     def forward(self, anchor: Tensor, context: Tensor) -> Tensor:
-        """(B, 1, C, h, w), (B,) 1 where there is an anchor → (B, I, D), zero where there is none."""
+        """anchor (B, 1, C, h, w), context (B,) 1 where there is an anchor → (B, I, D), or zero without
+        one."""
         tokens = self.pack.image_tokens(self.model.patch_short(self.cast(anchor)))
         return tokens.float() * context[:, None, None]
 
@@ -170,7 +171,7 @@ class Squeeze(TransformerRole):
 
 
 class Denoise(TransformerRole):
-    """Any stage: the transformer tells them apart by the size of x."""
+    """Serves every stage. The transformer knows the stage by the size of x."""
 
     def __init__(self, model: HeliosTransformer, names: list[str]) -> None:
         super().__init__(model)

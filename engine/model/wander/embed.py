@@ -14,8 +14,8 @@ from engine.model.packing import PatchEmbed
 
 
 class TextSlots(nn.Module):
-    """What a prompt says, as probabilities per attribute, → one token per attribute; side by side they are
-    the pooled prompt."""
+    """Probabilities per attribute → one token per attribute. Concatenated, the tokens are the pooled
+    prompt."""
 
     def __init__(self, c: ModelConfig) -> None:
         super().__init__()
@@ -23,14 +23,15 @@ class TextSlots(nn.Module):
         self.tables = nn.ParameterList([nn.Parameter(0.5 * torch.randn(n, c.dim)) for n in c.slots])
 
     def forward(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, sum of classes) → text (B, N, D), pooled (B, N · D)."""
+        """(B, number of all classes) → text (B, N, D), pooled (B, N · D)."""
         parts = probabilities.split(self.sizes, -1)
         text = torch.stack([p @ table for p, table in zip(parts, self.tables, strict=True)], 1)
         return text, text.flatten(1)
 
 
 class ImageTokens(nn.Module):
-    """The anchor's latent → I image tokens for the condition stream and ψ₀; learned ones without it."""
+    """The anchor's latent → I image tokens for the condition stream and ψ₀. Without an anchor they are
+    learned constants."""
 
     def __init__(self, c: ModelConfig) -> None:
         super().__init__()
@@ -40,6 +41,6 @@ class ImageTokens(nn.Module):
         self.absent = nn.Parameter(0.1 * torch.randn(1, rows * columns, c.dim))
 
     def forward(self, anchor: Tensor, context: Tensor) -> Tensor:
-        """(B, 1, C, h, w), (B,) 1 where there is an anchor → (B, I, D)."""
+        """anchor (B, 1, C, h, w), context (B,) 1 where there is an anchor → (B, I, D)."""
         x = F.layer_norm(self.embed(anchor) + self.position, (self.position.shape[-1],))
         return torch.where(context[:, None, None] > 0.5, x, self.absent)

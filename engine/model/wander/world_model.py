@@ -1,7 +1,7 @@
-"""The whole model and its roles: one module per function of the step contract.
+"""The built-in model and its roles: one module per function of the step contract.
 
-It holds the DiT with its memory, the autoencoder, the text encoder, and what a public checkpoint knows of
-words, frozen.
+It consists of the DiT with its memory, the autoencoder, the text encoder, and frozen word embeddings from a
+public checkpoint.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class WorldModel(nn.Module):
         self.words = Words(config.text)
 
     def trained(self) -> dict[str, Tensor]:
-        """The weights that were made here: all but the words'."""
+        """All weights but the frozen word embeddings."""
         return {k: v for k, v in self.state_dict().items() if not k.startswith("words.")}
 
     def load_trained(self, state: Mapping[str, Tensor]) -> None:
-        """Raises RuntimeError where the weights are another model's."""
+        """Raises RuntimeError if the weights belong to another model."""
         self.load_state_dict({**state, **{f"words.{k}": v for k, v in self.words.state_dict().items()}})
 
     def spec(
@@ -86,7 +86,7 @@ class WorldModel(nn.Module):
         )
 
     def roles(self, spec: ModelSpec) -> dict[str, nn.Module]:
-        """Role name → module whose forward takes the role's inputs in the signature's order."""
+        """A module per role, whose forward takes the role's inputs in the signature's order."""
         roles: dict[str, nn.Module] = {
             "encode_text": EncodeText(self),
             "encode_image": EncodeImage(self),
@@ -103,21 +103,21 @@ class WorldModel(nn.Module):
 
 
 def _landmarks(camera: CameraConfig | None) -> dict[str, Any]:
-    """What a spec says of landmarks."""
+    """The fields of a spec that describe landmarks."""
     if camera is None:
         return {}
     return {f.name: getattr(camera, f.name) for f in fields(camera) if f.name.startswith("landmark")}
 
 
 class EncodeText(nn.Module):
-    """Token ids → text tokens, pooled vector, and how likely the prompt asks for each motion (0: unsaid)."""
+    """Token ids → text tokens, pooled vector, and the probability of each motion (class 0: unsaid)."""
 
     def __init__(self, model: WorldModel) -> None:
         super().__init__()
         self.words, self.text, self.slots = model.words, model.text, model.dit.text_slots
 
     def read(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Ids and mask (B, L) → probabilities of the classes of all attributes, (B, K)."""
+        """Ids and mask (B, L) → probabilities of all attributes' classes, (B, K)."""
         return self.text.probabilities(self.text(*self.words(ids, mask)))
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -127,7 +127,8 @@ class EncodeText(nn.Module):
 
 
 class EncodeImage(nn.Module):
-    """A picture → the anchor's latent, its image tokens, and the decoder's state as if it had shown it."""
+    """A picture → the anchor's latent, its image tokens, and the decoder's state after showing the
+    picture."""
 
     def __init__(self, model: WorldModel) -> None:
         super().__init__()
@@ -178,7 +179,7 @@ class Denoise(nn.Module):
 
 
 class Keep(nn.Module):
-    """Structure W's update: what a segment shows of the world is kept where nothing is kept yet."""
+    """Structure W's update: places of which there is no view yet get one from the segment."""
 
     def __init__(self, c: ModelConfig) -> None:
         super().__init__()
