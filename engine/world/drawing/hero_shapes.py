@@ -1,8 +1,8 @@
 """Drawings of the six heroes as stacks of painted shapes.
 
-A hero is drawn facing right in its own patch, x to the right of its middle and y up from its feet, in px.
-What moves is periodic: legs and rolling in the 16 px of a latent frame's walk, wings in its 4 frames.
-Knows nothing about the picture around it. Shapes: N frames, R rows, W columns of patch.
+A hero is drawn facing right in its own patch. In px, x points right from its middle and y up from its feet.
+All motion is periodic: legs and rolling with the 16 px walked in two latent frames, wings with 4 frames. The
+rest of the picture is unknown here. Shapes: N frames, R rows, W columns of the patch.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from engine.world.drawing.paint import Stroke, box, capsule, circle, ellipse, tr
 class Pose:
     """One hero kind in N frames: its patch coordinates, phases and paints."""
 
-    x: Tensor  # (N, 1, W) right is forwards
+    x: Tensor  # (N, 1, W) to the right is forwards
     y: Tensor  # (N, R, 1)
     stride: Tensor  # (N, 1, 1) in [0, 1): phase of the walk
     flap: Tensor  # (N, 1, 1) in [0, 1): phase of the wings
@@ -37,7 +37,7 @@ class Pose:
 
 
 def eyes(p: Pose, at: tuple[tuple[float, float], ...], size: float = 1.9) -> list[Stroke]:
-    """White eyes with pupils that look where the hero goes."""
+    """White eyes whose pupils look forwards."""
     parts = []
     for x, y in at:
         parts.append(Stroke(ellipse(p.x - x, p.y - y, size, size * 1.2), p.white))
@@ -50,7 +50,7 @@ def outlined(p: Pose, shape: Tensor, colour: Tensor | None = None, width: float 
 
 
 def ball(p: Pose) -> list[Stroke]:
-    radius = 16 * 3 / math.tau  # three panels: one latent frame of rolling maps the ball onto itself
+    radius = 16 * 3 / math.tau  # three panels, so that rolling 16 px maps the ball onto itself
     x, y = p.x, p.y - radius - 0.4
     turn = p.stride * (math.tau / 3)
     panel = torch.cos(3 * (torch.atan2(y, x) + turn)) * torch.sqrt(x * x + y * y) * 0.6
@@ -76,7 +76,7 @@ def cube(p: Pose) -> list[Stroke]:
 def fox(p: Pose) -> list[Stroke]:
     swing = 2.4 * torch.sin(p.stride * math.tau)
     x, y = p.x, p.y
-    # The lower a point of a leg, the further it swings; fore and hind legs cross.
+    # Lower points of a leg swing further. Fore and hind legs cross.
     ahead, behind = x - swing * (4.5 - y) / 4, x + swing * (4.5 - y) / 4
     legs = union(
         capsule(ahead, y, 4.0, 5, 4.0, 1.0, 1.1),
@@ -153,7 +153,7 @@ def bird(p: Pose) -> list[Stroke]:
 
 def balloon(p: Pose) -> list[Stroke]:
     x, y = p.x, p.y - 16.4
-    # An egg on its tip: narrower below.
+    # The shape of an egg on its tip, narrower below.
     bulb = ellipse(x / (1 + 0.035 * y.clamp(-9, 9)), y, 7.2, 8.4)
     knot = triangle(x, y + 10.4, 2.0, 2.8)
     wiggle = 0.9 * torch.sin(y * 0.9)

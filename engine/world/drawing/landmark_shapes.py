@@ -1,8 +1,7 @@
 """Drawings of the eight kinds of landmark as stacks of painted shapes.
 
-x to the right of the middle and y up from the foot, in px at size 1; at most 27 px to each side
-and 50 px high.
-Knows nothing about where a landmark stands. Shapes: N sprites, R rows, W columns.
+In px at size 1, x points right from the middle and y up from the foot. A drawing reaches at most 27 px to
+each side and 50 px up. Where a landmark stands is unknown here. Shapes: N sprites, R rows, W columns.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ class Site:
     x: Tensor  # (N, 1, W)
     y: Tensor  # (N, R, 1)
     scale: Tensor  # (N, 1, 1)
-    turn: Tensor  # (N, 1, 1) in [0, 1): phase of what turns
-    paint: Tensor  # (N, 3) own colour, unlit
+    turn: Tensor  # (N, 1, 1) in [0, 1): phase of turning parts
+    paint: Tensor  # (N, 3) its own colour, unlit
     night: Tensor  # (N, 1)
     lit: Paint  # (colour (N, 3), emission) -> (N, 3)
     tone: Paint  # (RGB, emission) -> (N, 3)
@@ -36,7 +35,7 @@ class Site:
     def part(
         self, distance: Tensor, colour: Tensor, softness: float = 1.0, opacity: Tensor | float = 1.0
     ) -> Stroke:
-        """Distances are taken at size 1; edges are sharp on the screen."""
+        """Distances are given at size 1. Edges are equally sharp on the screen at every size."""
         return Stroke(distance * self.scale, colour, softness, opacity)
 
     @property
@@ -53,7 +52,7 @@ class Site:
 
     @property
     def window(self) -> Tensor:
-        """Dark glass by day, warm light at night."""
+        """Windows: dark glass by day, warm light at night."""
         by_day, by_night = self.tone((0.20, 0.25, 0.36)), self.tone((1.0, 0.82, 0.40), 0.95)
         return by_day + (by_night - by_day) * self.night
 
