@@ -1,7 +1,7 @@
-"""A trained DiT plays without being exported, for models that are measured and not served.
+"""Plays a trained DiT without exporting it, for models that are measured and not served.
 
-The DiT becomes a PyTorch backend with the built-in model's text encoder, and plays as any session does
-(engine.variants.played). FramePack-F0 cannot play as a session, since it must know where a video ends; it
+The DiT becomes a PyTorch backend with the built-in model's text encoder and plays like any session
+(engine.variants.played). FramePack-F0 cannot play as a session, since it must know where a video ends. It
 plays `in_blocks`.
 
 Legend: W latent frames of a segment, C channels, h w latent size.
@@ -39,7 +39,7 @@ from engine.world.attributes import ACTIONS
 
 @dataclass(frozen=True)
 class Settings:
-    """How a model that was not exported is sampled; an exported model's manifest says it."""
+    """How to sample a model that was not exported. An exported model's manifest has these values."""
 
     steps: int = 4
     first_steps: int = 8
@@ -97,7 +97,7 @@ def backend_of(name: str, dit: WanderDiT, autoencoder: Autoencoder, settings: Se
 
 
 def actions(script: Sequence[Entry], spec: ModelSpec) -> Iterator[int]:
-    """The action of every segment, endlessly. An entry takes effect at the boundary nearest to its time, as
+    """Endless actions, one per segment. An entry takes effect at the boundary nearest to its time, as
     in a session. Raises InvalidInput for anything but actions."""
     now, pending, made = ACTIONS.index("idle"), sorted(script, key=lambda e: e.at_s), 0
     while True:
@@ -123,9 +123,9 @@ def pictures(autoencoder: Autoencoder, latents: Iterator[Tensor]) -> Generator[B
 def in_blocks(
     dit: WanderDiT, probabilities: Tensor, seed: int, keys: Iterator[int], settings: Settings
 ) -> Iterator[Tensor]:
-    """FramePack-F0 makes two seconds at a time, from the last picture shown: the last segment first, each
-    with the segments after it as history. A user would wait for the end of a block; here the keys are known
-    in advance. `probabilities` (1, K) are those of the prompt's attributes."""
+    """FramePack-F0 makes two seconds at a time, starting from the last picture shown. It makes the last
+    segment first, each with the segments after it as history. A user would have to wait for a whole block;
+    here the keys are known in advance. `probabilities` (1, K) are those of the prompt's attributes."""
     c, noise = dit.config, Noise(seed, dit)
     shape = (1, c.segment, c.channels, c.latent_height, c.latent_width)
     kept, number = sum(c.packing.history), 0
@@ -168,8 +168,8 @@ def in_blocks(
 
 
 class World:
-    """Where the camera is in a block that is made backwards, and what structure W keeps of it. Nothing is
-    planned."""
+    """The camera's position in a block that is made backwards, and structure W's memory of it. There is no
+    plan of landmarks."""
 
     def __init__(self, c: ModelConfig) -> None:
         assert c.camera is not None
@@ -179,7 +179,7 @@ class World:
         self.plan, self.look = torch.zeros(1, c.camera.landmarks, 4), torch.zeros(1)
 
     def hints(self, history: Tensor, context: Tensor, actions: Tensor) -> Tensor:
-        """For the next segment, under these actions (1, W)."""
+        """Hints for the next segment under these actions (1, W)."""
         self.where, self.acted = way(self.odometer, self.acted, actions, self.c), actions
         return hints(
             history,
@@ -192,7 +192,7 @@ class World:
         )
 
     def keep(self, segment: Tensor) -> None:
-        """What it shows, where nothing is kept yet."""
+        """Keep the segment's views of places that have none yet."""
         where = self.where
         standing = present(planned(self.plan, where.odometer, segment.shape[-1], self.camera))
         stamp = self.look[:, None].expand_as(where.odometer)
@@ -210,7 +210,7 @@ class World:
 
 
 class Noise:
-    """The noise of a seed: the same for all models of one latent size, whatever their history."""
+    """The noise of a seed. It is the same for all models of one latent size, whatever their history."""
 
     def __init__(self, seed: int, dit: WanderDiT) -> None:
         self.fresh = torch.Generator().manual_seed(2 * seed)

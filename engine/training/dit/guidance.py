@@ -1,14 +1,14 @@
-"""Guidance that costs nothing when the model is served: it is trained in.
+"""Guidance that is trained into the model, so that it costs nothing when serving.
 
-Classifier-free guidance (arXiv 2207.12598) goes past what a prompt asks for, away from what the model makes
-without one, and pays a second call for it at every step. Here the target of training is moved instead, by
-the averaged model's own difference, as in model guidance (arXiv 2502.12154):
+Classifier-free guidance (arXiv 2207.12598) extrapolates from the model's answer without a prompt to that with
+one, at the cost of a second call in every step. Here the training target is shifted instead, by the
+difference of the averaged model's own answers, as in model guidance (arXiv 2502.12154):
 
     u′ = u + w (v(x_t | prompt) − v(x_t | nothing))
 
-Where that has converged, v(· | prompt) − v(· | nothing) has grown by 1 / (1 − w): w = 0.5 is a guidance
-scale of 2. ψ, history and actions are the same on both sides: only the prompt is pushed. Some chains must
-say nothing, or the model does not know what it makes then.
+At convergence v(· | prompt) − v(· | nothing) has grown by 1 / (1 − w), so w = 0.5 is a guidance scale of 2.
+ψ, history and actions are the same in both calls: guidance applies to the prompt only. Some chains must have
+no prompt, so that the model learns v(· | nothing).
 
 Legend: B rows, W latent frames of a segment, C h w latent, N sum of classes of a prompt.
 """
@@ -32,7 +32,7 @@ def silence(c: ModelConfig) -> Tensor:
 
 
 def silenced(chains: Chains, share: float, c: ModelConfig) -> Chains:
-    """The same chains with the prompts of a share of them removed."""
+    """The same chains without prompts in a share of them."""
     prompts = chains.prompts
     quiet = torch.rand(len(prompts), device=prompts.device) < share
     return replace(chains, prompts=torch.where(quiet[:, None, None], silence(c).to(prompts), prompts))

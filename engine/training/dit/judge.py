@@ -1,4 +1,4 @@
-"""Figures and pictures of a DiT in training: few-step samples against the truth. Never the loss.
+"""Figures and pictures of a DiT in training: few-step samples compared with the truth, not the loss.
 
 Legend: B chains, S segments of a chain, W latent frames of a segment, C h w latent.
 """
@@ -22,8 +22,8 @@ from engine.training.pictures import tile
 
 @torch.no_grad()
 def rollout(model: WanderDiT, chains: Chains, steps: int, *, segments: int = 0, seed: int = 6) -> Tensor:
-    """The chains as sessions would generate them from the history before them: (B, S, W, C, h, w). Torch's
-    generators are left alone. `segments`: only so many."""
+    """Generate the chains as sessions would, from the history before them: (B, S, W, C, h, w). `segments`
+    limits their number; 0 generates all. Torch's generators are not used."""
     memory = RunningMemory(model, chains, 1)
     history, out = chains.history, []
     world = RunningPlaces(chains.walk, chains.actions, model.config) if chains.walk else None
@@ -50,8 +50,8 @@ def rollout(model: WanderDiT, chains: Chains, steps: int, *, segments: int = 0, 
 
 
 def sample_errors(model: WanderDiT, chains: Chains, steps: tuple[int, ...]) -> dict[str, float]:
-    """Mean squared error of the chain's first segment, sampled in so many steps; and of repeating the last
-    latent instead. New content counts twice its variance, so zero cannot be reached."""
+    """Mean squared error of the chains' first segment, for each number of sampling steps and for a copy of
+    the last latent. New content counts with twice its variance, so zero cannot be reached."""
     truth = chains.targets[:, :1]
     errors = {"copy_error": float((chains.history[:, None, -1:] - truth).pow(2).mean())}
     for n in steps:
@@ -62,8 +62,8 @@ def sample_errors(model: WanderDiT, chains: Chains, steps: tuple[int, ...]) -> d
 
 @torch.no_grad()
 def contact_sheet(model: WanderDiT, chains: Chains, autoencoder: Autoencoder, steps: int) -> Tensor:
-    """(3, H, W) uint8: a pair of rows per chain, the truth above what was generated; one picture per
-    segment."""
+    """(3, H, W) uint8: one picture per segment, and two rows per chain with the truth above the model's
+    version."""
     made = rollout(model, chains, steps)
     rows = []
     for latents in (chains.targets, made):

@@ -1,8 +1,8 @@
-"""ψ through a chain, with gradients: as a session keeps it, over a batch.
+"""ψ along a batch of chains, with gradients, as a session keeps it.
 
-ψ starts from the prompt and the anchor, is squeezed over the segments before the chain, then over each
-segment as it passes. A new prompt squeezes what is kept again, from a ψ₀ of its own (recondition). A scene
-that starts from nothing takes its first latent for its anchor. Knows no objective.
+ψ starts from the prompt and the anchor. It is updated with the segments before the chain, then with each
+segment of the chain. A new prompt gets a ψ₀ of its own, which is updated with the kept memories again
+(recondition). In a scene from nothing the first latent becomes the anchor. Objectives are unknown here.
 
 Legend: B chains, W latent frames of a segment, M memory tokens, D width, N sum of classes of a prompt.
 """
@@ -17,13 +17,13 @@ from engine.model.conditioning import Conditioning
 from engine.model.wander.transformer import WanderDiT
 from engine.training.data.chains import Chains
 
-KEPT = 8  # memorize outputs that a session keeps to squeeze again under a new prompt
+KEPT = 8  # outputs of memorize that a session keeps for recondition
 
-Remembered = tuple[Tensor, Tensor]  # m (B, M, D), and whose it is (B, 1, 1)
+Remembered = tuple[Tensor, Tensor]  # m (B, M, D), and the rows that have it (B, 1, 1)
 
 
 class RunningMemory:
-    """Gradients run back through the latest `bptt` updates, and through none from before `detach`."""
+    """Gradients pass through the latest `bptt` updates, but not through any before `detach`."""
 
     def __init__(self, model: WanderDiT, chains: Chains, bptt: int) -> None:
         self.model, self.prompt = model, chains.prompts[:, 0]
@@ -73,7 +73,7 @@ class RunningMemory:
         self.kept = [*self.kept, (m, torch.ones_like(m[:, :1, :1], dtype=torch.bool))][-KEPT:]
 
     def detach(self) -> None:
-        """Cut the gradients: everything kept so far becomes a constant."""
+        """Cut the gradients. Everything kept so far becomes a constant."""
         self.psi = self.psi.detach()
         self.kept = [(m.detach(), has) for m, has in self.kept]
 

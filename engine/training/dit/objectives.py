@@ -1,9 +1,9 @@
 """The training objectives (arXiv 2510.01784, section 3.3) as functions of a model and a batch of chains.
 
-All three denoise the segments of a chain in order, ψ running through; they differ in what the next segment
+All three denoise the segments of a chain in order and carry ψ along. They differ in what the next segment
 finds in its history and memory: the truth (teacher forcing, Eq. 5), the model's own one-step estimate from
-the truth (Direct Forcing, Eq. 7), or its own rollout from noise (Student Forcing). Each yields losses whose
-graphs are independent: backpropagate each as it comes, then update once.
+the truth (Direct Forcing, Eq. 7), or its own sample from noise (Student Forcing). Each yields losses with
+independent graphs: backpropagate each one as it comes, then update once.
 
 Legend: B chains, W latent frames of a segment, C h w latent, K history frames, M memory tokens, D width.
 """
@@ -30,16 +30,16 @@ from engine.training.dit.memory import RunningMemory
 from engine.training.dit.splitting import split_target, split_times
 from engine.training.recipe import Phase
 
-UNKNOWN = 3.0  # so much more counts what nobody has seen
+UNKNOWN = 3.0  # extra weight of places that have not been seen
 
 
 class Noised(NamedTuple):
-    """A segment on its way from noise to data, and what the model said about it."""
+    """A partly noisy segment, and the model's answer for it."""
 
     clean: Tensor  # (B, W, C, h, w)
     xt: Tensor
     t: Tensor  # (B,)
-    velocity: Tensor  # without gradients, at jump length d
+    velocity: Tensor  # the model's, without gradients, for jump length d
     d: Tensor  # (B,)
     given: Conditioning
 
@@ -49,7 +49,7 @@ class NoisyHistory(NamedTuple):
     sigma: Tensor  # (B,) the level of its noise
 
 
-Leave = Callable[[WanderDiT, Noised], Tensor]  # what the next segment finds, (B, W, C, h, w)
+Leave = Callable[[WanderDiT, Noised], Tensor]  # what the next segment finds: (B, W, C, h, w)
 
 
 def teacher_forcing(
@@ -62,10 +62,10 @@ def teacher_forcing(
 def direct_forcing(
     model: WanderDiT, chains: Chains, phase: Phase, mean: WanderDiT | None = None
 ) -> Iterator[Tensor]:
-    """Eq. 7: the next segment finds x̃ = x_t + (1 − t) u, x_t made from the truth.
+    """Eq. 7: the next segment finds x̃ = x_t + (1 − t) u, with x_t made from the truth.
 
-    Once the model knows jumps (phase.split), u is its velocity for the whole way, d = 1 − t: a sample instead
-    of the mean of all that could follow."""
+    Once the model knows jumps (phase.split), u is its velocity for the whole jump d = 1 − t. Then x̃ is a
+    sample instead of the mean of all possible continuations."""
 
     def leave(model: WanderDiT, noised: Noised) -> Tensor:
         if phase.split:
@@ -81,7 +81,7 @@ def direct_forcing(
 def student_forcing(
     model: WanderDiT, chains: Chains, phase: Phase, mean: WanderDiT | None = None
 ) -> Iterator[Tensor]:
-    """The next segment finds what the model generates by itself in `rollout_steps` Euler steps."""
+    """The next segment finds the model's own sample, made in `rollout_steps` Euler steps."""
 
     def leave(model: WanderDiT, noised: Noised) -> Tensor:
         return sample_segment(model, torch.randn_like(noised.clean), phase.rollout_steps, noised.given)
@@ -95,7 +95,8 @@ OBJECTIVES = {"teacher": teacher_forcing, "direct": direct_forcing, "student": s
 def _losses(
     model: WanderDiT, chains: Chains, phase: Phase, mean: WanderDiT | None, leave: Leave
 ) -> Iterator[Tensor]:
-    """Yields parts of the mean loss over the chains' segments; a prediction of nothing costs about 1."""
+    """Yield parts of the mean loss over the chains' segments. A constant answer of 0 has a loss of about
+    1."""
     b, segments, w = chains.targets.shape[:3]
     if phase.silent:
         chains = silenced(chains, phase.silent, model.config)
@@ -136,7 +137,7 @@ def _losses(
 def _denoise(
     model: WanderDiT, clean: Tensor, given: Conditioning, phase: Phase, mean: WanderDiT | None
 ) -> tuple[Noised, Tensor]:
-    """One segment at random times; the first rows learn jumps where the phase splits intervals."""
+    """The loss of one segment at random times. With interval splitting, the first rows learn jumps."""
     b = clean.shape[0]
     t, d = sample_t(b, clean.device), torch.zeros(b, device=clean.device)
     noise = torch.randn_like(clean)
@@ -165,7 +166,7 @@ def _denoise(
 
 
 def noisy_history(history: Tensor, most: float) -> NoisyHistory:
-    """History with noise of a level σ that the model is told: none in 40 %, low ones more often than high."""
+    """History with noise of level σ up to `most`. σ is 0 in 40 % of rows; low levels are more frequent."""
     b = history.shape[0]
     sigma = most * torch.rand(b, device=history.device) ** 1.5
     sigma = torch.where(torch.rand(b, device=history.device) < 0.4, 0.0, sigma)
@@ -176,14 +177,14 @@ def noisy_history(history: Tensor, most: float) -> NoisyHistory:
 
 
 def sample_t(b: int, device: torch.device | str = "cpu") -> Tensor:
-    """Logit-normal, and 15 % uniform so that both ends are met."""
+    """Logit-normal times (b,), of which 15 % are uniform so that both ends occur."""
     t = torch.sigmoid(torch.randn(b, device=device))
     u = torch.rand(b, device=device)
     return torch.where(u < 0.15, u / 0.15, t)
 
 
 def hero_mask(c: ModelConfig, weight: float) -> Tensor:
-    """(h, w): where the hero can be counts `weight`-fold; it is one hundredth of the picture."""
+    """Weights (h, w) with mean 1. The area where the hero can be counts `weight` times as much."""
     mask = torch.ones(c.latent_height, c.latent_width)
     mask[3:10, c.latent_width // 2 - 2 : c.latent_width // 2 + 2] = weight
     return mask / mask.mean()
