@@ -17,8 +17,8 @@ from engine.backends.pytorch import TorchBackend
 from engine.backends.weights import fingerprint, load_weights
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import ModelConfig, build
-from engine.model.dit import MemoryPackDiT
-from engine.model.framepack import Companions, Serve, full_roles, full_spec
+from engine.model.framepack.roles import Companions, Serve, full_roles, full_spec
+from engine.model.framepack.transformer import FramePackDiT
 from engine.model.presets import PRESETS
 
 FORMAT = 1
@@ -96,10 +96,10 @@ def fits(config: ModelConfig, companions: Companions) -> None:
             raise ModelFilesError(f"{part} gives {has} {what}, the transformer needs {needs}", field=part)
 
 
-def load_dit(folder: Path, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> MemoryPackDiT:
+def load_dit(folder: Path, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> FramePackDiT:
     """Loads tensor by tensor straight onto the device, so that no second copy exists. Strict."""
     with torch.device("meta"):
-        dit = MemoryPackDiT(config)
+        dit = FramePackDiT(config)
     load_weights(dit, folder, device, lambda name, tensor: dtype)
     with torch.device(device):
         dit.positions = type(dit.positions)(config)  # constants, not weights

@@ -23,7 +23,8 @@ from engine.companions.sizes import spec_of
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import ModelConfig, build
 from engine.model.dit import EXTRA, MemoryPackDiT
-from engine.model.framepack import Serve
+from engine.model.framepack.roles import Serve
+from engine.model.framepack.transformer import FramePackDiT
 from engine.model.helios.serve import NAME as HELIOS
 from engine.model.packing import KERNELS, pieces
 from engine.model.presets import PRESETS
@@ -115,7 +116,7 @@ def info(model: str) -> Info:
 
 def _full(name: str, about: str, c: ModelConfig, serve: Serve) -> Info:
     with torch.device("meta"):
-        dit = MemoryPackDiT(c)
+        dit = FramePackDiT(c)
     return _info(about, dit, spec_of(name, c, serve), {})
 
 

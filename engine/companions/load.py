@@ -11,7 +11,7 @@ from engine.companions.taehv import TinyDecoder
 from engine.companions.text import LlamaClipText
 from engine.companions.vae import Vae
 from engine.companions.vae_stream import VaeDecoder
-from engine.model.framepack import Companions
+from engine.model.framepack.roles import Companions
 
 
 def load_companions(

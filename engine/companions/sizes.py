@@ -7,7 +7,7 @@ from engine.companions.prompt import TEXT_TOKENS
 from engine.companions.taehv import MEMORY
 from engine.companions.vae_stream import CELL
 from engine.model.config import ModelConfig
-from engine.model.framepack import Serve, full_spec
+from engine.model.framepack.roles import Serve, full_spec
 from engine.model.signature import ModelSpec
 
 TEMPLATE = 95  # ids of HunyuanVideo's prompt template, before the prompt's own

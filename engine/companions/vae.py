@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from engine.companions.files import require
 from engine.companions.libraries import library, load_pretrained
-from engine.model.wander.autoencoder import to_unit
+from engine.model.pixels import to_unit
 
 
 class Vae(nn.Module):

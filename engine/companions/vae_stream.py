@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from engine.companions.vae import Vae
 from engine.errors import InvalidInput
-from engine.model.wander.autoencoder import to_bytes, to_unit
+from engine.model.pixels import to_bytes, to_unit
 
 SEAM = 4  # frames over which a difference at a seam fades out: those of one latent
 CELL = 64  # pixels of one latent position

@@ -21,8 +21,9 @@ from engine.errors import ModelFilesError
 from engine.evaluation.instruments.examples import sharp
 from engine.evaluation.instruments.landmark_reader import LandmarkReader
 from engine.evaluation.instruments.probe import GRID, Probe
+from engine.model.pixels import to_bytes, to_unit
 from engine.model.signature import ModelSpec
-from engine.model.wander.autoencoder import Autoencoder, to_bytes, to_unit
+from engine.model.wander.autoencoder import Autoencoder
 from engine.script import Entry
 from engine.types import Action, ByteArray
 from engine.world.attributes import ACTIONS, FPS, FRAMES_PER_LATENT, HEIGHT, WIDTH

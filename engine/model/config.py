@@ -1,5 +1,5 @@
-"""Configurations of the model: frozen dataclasses, one above each module it configures, unknown keys are
-refused. The presets stand in engine.model.presets."""
+"""Configuration of the model as frozen dataclasses. Unknown keys are refused. engine.model.presets names the
+configurations that are in use."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class PackingConfig:
-    """Which history is kept, at which compression, and where it stands (FramePack, arXiv 2504.12626).
+    """Which history is kept, how it is compressed, and its time indices (FramePack, arXiv 2504.12626).
 
-    `order` "f1": history lies before the segment. "f0": inverted anti-drifting, the last segment is made
-    first and history lies after it; then the segment's number counts the segments still to come before it.
-    A sliding window of n latents is `history=(0, 0, n), anchor_kernel="none"`."""
+    With `order` "f1" the history precedes the segment. "f0" is inverted anti-drifting: the last segment is
+    made first and the history follows it. The segment's number then counts the segments that are still to be
+    made before it. A sliding window of n latents is `history=(0, 0, n), anchor_kernel="none"`."""
 
     order: Literal["f1", "f0"] = "f1"
     history: tuple[int, int, int] = (16, 2, 1)  # frames at 4x, 2x, 1x, farthest first
-    anchor_kernel: Literal["1x", "2x", "none"] = "1x"  # 1x: as the checkpoints; 2x: a quarter of the tokens
-    rope_consistency: bool = True  # the anchor keeps index 0 of the whole video
-    anchor_cap: int = 64  # and its distance grows no further than this many latents
-    moves: Literal["anchor", "video"] = "anchor"  # who carries it; "video" is the paper's count, F0 always is
+    anchor_kernel: Literal["1x", "2x", "none"] = "1x"  # 1x: as in checkpoints; 2x: a quarter of the tokens
+    rope_consistency: bool = True  # the anchor keeps index 0 of the whole video,
+    anchor_cap: int = 64  # and its distance is limited to this many latents
+    moves: Literal["anchor", "video"] = "anchor"  # whose index changes; the paper and F0: the video's
 
 
 @dataclass(frozen=True)
 class MemoryConfig:
-    """SemanticPack (arXiv 2510.01784, Eq. 2). The paper names neither depth nor window nor token count."""
+    """SemanticPack (arXiv 2510.01784, Eq. 2). The paper does not give depth, window and number of tokens."""
 
     structure: Literal["A", "B", "C"] = "A"  # A: Q from the segment, K and V from ψ; see Squeeze
-    start: Literal["features", "zero"] = "features"  # ψ₀ = [text; image], or nothing
+    start: Literal["features", "zero"] = "features"  # ψ₀ = [text; image], or zeros
     text_tokens: int = 6
-    image_tokens: tuple[int, int] = (2, 5)  # rows, columns: the anchor is cut into that many pieces
+    image_tokens: tuple[int, int] = (2, 5)  # rows and columns of pieces that the anchor is cut into
     layers: int = 1
-    window: tuple[int, int, int] = (2, 6, 5)  # frames, rows, columns of tokens that attend to each other
-    key_bias: float | None = None  # added to ψ's attention logits, then learned; None: as any other token
+    window: tuple[int, int, int] = (2, 6, 5)  # frames, rows and columns of tokens that attend to each other
+    key_bias: float | None = None  # initial value of a learned bias on ψ's attention logits; None: no bias
 
     @property
     def tokens(self) -> int:
@@ -48,31 +48,31 @@ class MemoryConfig:
 
 @dataclass(frozen=True)
 class HunyuanConfig:
-    """Conditions of the public checkpoints: LLaMA tokens through a refiner, CLIP, SigLIP, guidance."""
+    """Conditioning of the public checkpoints: LLaMA tokens through a refiner, CLIP, SigLIP, guidance."""
 
     text_dim: int = 4096
     pooled_dim: int = 768
     image_dim: int = 1152
     refiner_layers: int = 2
-    guidance: float = 10.0  # distilled: an input of the network, not a second pass
+    guidance: float = 10.0  # distilled: an input of the network instead of a second pass
 
 
 KINDS, COLOURS = 8, 8  # of landmarks
-PLAN = KINDS + COLOURS + 3  # numbers that a plan has for a column, see engine.model.wander.hints
+PLAN = KINDS + COLOURS + 3  # numbers per column in a plan, see engine.model.wander.hints
 
 
 @dataclass(frozen=True)
 class CameraConfig:
-    """What a world with a known camera tells of itself, for hints and structure W (engine.model.wander)."""
+    """Geometry of a world whose camera is known, for hints and structure W (engine.model.wander)."""
 
-    layer_steps: tuple[int, ...] = (1, 1, 0)  # columns of the layer's grid that a step of the camera moves
-    layer_grid: tuple[int, ...] = (1, 2, 1)  # columns of the grid in a latent cell: near, middle, far
+    layer_steps: tuple[int, ...] = (1, 1, 0)  # columns of its grid by which a layer moves per camera step
+    layer_grid: tuple[int, ...] = (1, 2, 1)  # grid columns in a latent cell: near, middle, far
     columns: int = 320  # kept of each layer that moves
-    still: int = 20  # of each that does not: a picture's
-    hero: tuple[int, int] = (8, 12)  # latent columns that the hero hides
-    hero_px: int = 80  # the screen's column that the odometer counts
+    still: int = 20  # kept of each layer that stands still: one picture's
+    hero: tuple[int, int] = (8, 12)  # range of latent columns that the hero hides
+    hero_px: int = 80  # screen column whose position in the world the odometer counts
     cell_px: int = 8
-    landmarks: int = 48  # planned at a time
+    landmarks: int = 48  # landmarks in a plan
     landmark_kinds: tuple[str, ...] = ("tree", "house", "tower", "windmill", "rock", "lamp", "sign", "statue")
     landmark_colours: tuple[str, ...] = (
         "red", "orange", "yellow", "green", "blue", "purple", "white", "black",
@@ -82,22 +82,22 @@ class CameraConfig:
 
     @property
     def rings(self) -> tuple[int, ...]:
-        """Columns that are kept of each layer."""
+        """Number of columns kept of each layer."""
         return tuple(self.columns if s else self.still for s in self.layer_steps)
 
     @property
     def candidates(self) -> int:
-        """Pictures among the hints: the last latent, the same phase, a place per layer."""
+        """Number of pictures among the hints: the last latent, the same phase, and a place per layer."""
         return 2 + sum(s > 0 for s in self.layer_steps) + len(self.layer_steps)
 
     def hints(self, channels: int) -> int:
-        """Channels of the hints."""
+        """Number of channels of the hints."""
         return self.candidates * channels + 3 * len(self.layer_steps) + PLAN
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The MemoryPack DiT. Defaults are the built-in world's `wander`."""
+    """The MemoryPack DiT. The defaults are those of the built-in model, `wander`."""
 
     channels: int = 16
     latent_height: int = 12
@@ -109,18 +109,18 @@ class ModelConfig:
     single_blocks: int = 4
     mlp_ratio: int = 4
     rope_theta: float = 256.0
-    rope_axes: tuple[int, int, int] = (8, 12, 12)  # time, height, width; sums to the head's width
+    rope_axes: tuple[int, int, int] = (8, 12, 12)  # time, height, width; they sum to the head's width
     actions: tuple[str, ...] = ("idle", "left", "right", "jump")
-    slots: tuple[int, ...] = (9, 5, 5, 7, 9, 5)  # classes per attribute of a prompt, 0 is "unsaid"
+    slots: tuple[int, ...] = (9, 5, 5, 7, 9, 5)  # classes per attribute of a prompt; class 0 is "unsaid"
     prior_variance: float = 0.5  # preconditioning around the last clean latent; 0 turns it off
-    camera: CameraConfig | None = None  # of a world that knows where its camera is
-    carry: bool = False  # cells say which hint they carry on, and how surely; wants prior_variance and camera
+    camera: CameraConfig | None = None  # None: the camera is unknown
+    carry: bool = False  # cells may take over a hint; needs prior_variance and camera
     packing: PackingConfig = field(default_factory=PackingConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
-    hunyuan: HunyuanConfig | None = None  # None: slots and pieces of the anchor, for the built-in world
+    hunyuan: HunyuanConfig | None = None  # None: attribute slots, for the built-in model
 
     def __post_init__(self) -> None:
-        """Raises InvalidInput where the parts contradict each other."""
+        """Raises InvalidInput for values that do not fit together."""
         if self.camera is not None and self.packing.order != "f1":
             raise InvalidInput("config: a camera wants packing.order = 'f1'", field="camera")
         if self.carry and not (self.prior_variance and self.camera):
@@ -139,7 +139,7 @@ class ModelConfig:
 
     @property
     def hint_channels(self) -> int:
-        """What each noisy cell is given besides its noise: all hints, or only the last latent."""
+        """Channels beside the noise of each cell: all hints, only the last latent, or none."""
         if self.camera is not None:
             return self.camera.hints(self.channels)
         return self.channels if self.prior_variance else 0
@@ -158,8 +158,8 @@ class ModelConfig:
 
 
 def build(cls: type[T], data: Mapping[str, Any], where: str = "config") -> T:
-    """Dataclass from plain data (TOML, JSON); false turns an optional part off, which TOML cannot say
-    otherwise. Raises InvalidInput for an unknown key or choice."""
+    """A dataclass from plain data (TOML, JSON). `false` turns an optional part off, since TOML has no null.
+    Raises InvalidInput for an unknown key or choice."""
     hints = get_type_hints(cls)
     known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
     for key in data:
@@ -181,6 +181,6 @@ def build(cls: type[T], data: Mapping[str, Any], where: str = "config") -> T:
 
 
 def _nested(hint: Any) -> Any:
-    """The dataclass that `hint` is, or allows."""
+    """The dataclass that the type hint `hint` is or allows, or None."""
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     return next((o for o in options if is_dataclass(o)), None)

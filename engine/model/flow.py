@@ -1,7 +1,7 @@
 """Rectified flow, in the paper's convention (arXiv 2510.01784, Eqs. 3 to 7): t = 0 is noise, t = 1 is data.
 
-The public checkpoints count the other way: they know σ = 1 − t and answer ε − x. The two functions at the end
-are the only place that knows. Sampling and losses stand elsewhere.
+The public checkpoints use σ = 1 − t and answer ε − x. Only the two functions at the end know of this.
+Sampling and losses are elsewhere.
 
 Legend: B batch; x, ε and velocities (B, ...); t (B,).
 """
@@ -23,7 +23,7 @@ def interpolate(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
 
 
 def target(x: Tensor, noise: Tensor) -> Tensor:
-    """Eq. 4: the velocity u = dx_t/dt = x − ε, which the network learns to answer (Eq. 5)."""
+    """Eq. 4: the velocity u = dx_t/dt = x − ε, which the network learns to predict (Eq. 5)."""
     return x - noise
 
 

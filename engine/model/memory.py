@@ -1,8 +1,8 @@
 """SemanticPack (arXiv 2510.01784, section 3.2): a long-term memory ψ of constant size.
 
-ψₙ₊₁ = Squeeze(ψₙ, Memorize(xⁿ)) (Eq. 2). Memorize is self-attention in windows over a segment, compacted to M
-tokens; Squeeze is cross-attention. ψ has M tokens from the first update on, and ψ₀ = [text; image].
-Depth, window, token count and positions are ours: the paper gives none.
+ψₙ₊₁ = Squeeze(ψₙ, Memorize(xⁿ)) (Eq. 2). Memorize applies windowed self-attention to a segment and compacts
+it to M tokens; Squeeze is cross-attention. ψ₀ = [text; image], and ψ always has M tokens. Depth, window,
+number of tokens and positions are ours, since the paper gives none.
 
 Legend: B batch, W latent frames, C channels, h w latent size, M memory tokens, D width.
 """
@@ -27,7 +27,7 @@ class CrossAttention(nn.Module):
         self.ff = FeedForward(dim, ratio)
 
     def forward(self, x: Tensor, source: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, N, D) attends to (B, S, D), of which `mask` (B, S) is 1 where it counts."""
+        """x (B, N, D) attends to source (B, S, D). `mask` (B, S) is 1 for source tokens that count."""
         a, source = self.attn, self.norm_source(source)
         q = a.norm_q(a.split(a.to_q(self.norm(x))))
         k, v = a.norm_k(a.split(a.to_k(source))), a.split(a.to_v(source))
@@ -38,7 +38,8 @@ class CrossAttention(nn.Module):
 
 
 class Memorize(nn.Module):
-    """A segment's latents → (B, M, D). Prompt-free, so its outputs can be kept and squeezed again."""
+    """A segment's latents → M tokens. It does not see the prompt, so its outputs can be kept and squeezed
+    again under another one."""
 
     def __init__(self, c: ModelConfig) -> None:
         super().__init__()
@@ -65,10 +66,10 @@ class Memorize(nn.Module):
 
 
 class Squeeze(nn.Module):
-    """ψₙ, m = Memorize(xⁿ) → ψₙ₊₁, normalised so that no number of updates lets it grow.
+    """ψₙ and m = Memorize(xⁿ) → ψₙ₊₁, normalised so that it cannot grow over many updates.
 
-    A, the method: Q = m, K = V = ψₙ. B: Q = ψₙ, K = V = m. C: ψₙ and m attend to each other and themselves,
-    and ψₙ's part is kept. The paper names B and C without a formula that we know of: these are ours."""
+    Structure A is the paper's method: Q = m, K = V = ψₙ. B: Q = ψₙ, K = V = m. C: Q = ψₙ, K = V = [ψₙ; m].
+    The paper names B and C; we found no formula for them, so these are ours."""
 
     def __init__(self, c: ModelConfig) -> None:
         super().__init__()
@@ -77,7 +78,7 @@ class Squeeze(nn.Module):
         self.norm = nn.LayerNorm(c.dim)
 
     def forward(self, psi: Tensor, memory: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, M, D), (B, M, D) → (B, M, D). `mask` (B, M): which of ψ's tokens count."""
+        """(B, M, D), (B, M, D) → (B, M, D). `mask` (B, M) is 1 for those of ψ's tokens that count."""
         if self.structure == "A":
             x = self.cross(memory, psi, mask)
         elif self.structure == "B":

@@ -1,9 +1,9 @@
-"""FramePack packing: recent latents at full detail, older ones through larger kernels (arXiv 2504.12626).
+"""FramePack packing: recent latents in full detail, older ones through larger kernels (arXiv 2504.12626).
 
-Time indices, W noisy latents. F1: anchor 0 | 16 at 4x: 1..16 | 2 at 2x: 17, 18 | 1 at 1x: 19 | noisy 20 ..
-19 + W. F0, made last to first with p segments still to come before this one: anchor 0 | p W left blank |
-noisy | 1 at 1x | 2 at 2x | 16 at 4x. Token order of both: 4x, 2x, anchor, 1x, noisy; within a piece time,
-then height, then width.
+Time indices with W noisy latents. F1: anchor 0 | 16 at 4x: 1..16 | 2 at 2x: 17, 18 | 1 at 1x: 19 | noisy:
+20..19 + W. F0 makes the last segment first; p segments before this one are still to be made: anchor 0 | p W
+unused indices | noisy | 1 at 1x | 2 at 2x | 16 at 4x. Both order their tokens 4x, 2x, anchor, 1x, noisy;
+within a piece by time, then height, then width.
 
 Legend: B batch, T frames, C channels, h w latent size, D width.
 """
@@ -17,21 +17,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.model.config import ModelConfig, PackingConfig
-from engine.model.rope import angles, grid, moved, pool
+from engine.model.rope import Rope, angles, grid, moved, pool
 
 KERNELS = {"1x": (1, 2, 2), "2x": (2, 4, 4), "4x": (4, 8, 8)}
-POOL = {"1x": 1, "2x": 2, "4x": 4}  # the same, in tokens of the 1x grid
+POOL = {"1x": 1, "2x": 2, "4x": 4}  # the same kernels, in tokens of the 1x grid
 
 
 class Piece(NamedTuple):
     kernel: str
     first: int  # time index of its first frame; the anchor's is 0
-    start: int  # where it lies in `history`, which is in order of time
+    start: int  # offset in `history`, which is in order of time
     frames: int
 
 
 def pieces(c: PackingConfig, segment: int) -> tuple[dict[str, Piece], int]:
-    """The history's pieces by kernel, and the time index of the first noisy latent (for F0 with p = 0)."""
+    """The history's pieces by kernel, and the time index of the first noisy latent (in F0, with p = 0)."""
     counts = dict(zip(("4x", "2x", "1x"), c.history, strict=True))
     out, start = {}, 0
     order = ("4x", "2x", "1x") if c.order == "f1" else ("1x", "2x", "4x")
@@ -43,9 +43,9 @@ def pieces(c: PackingConfig, segment: int) -> tuple[dict[str, Piece], int]:
 
 
 class PatchEmbed(nn.Module):
-    """Non-overlapping 3-D patches → tokens. The weight has a Conv3d's shape, as in public checkpoints, but
-    runs as one matrix product, which is what it is. Inputs that don't fit are replicate-padded at the far
-    ends."""
+    """Non-overlapping 3-D patches → tokens. The weight has the shape of a Conv3d, as in public checkpoints;
+    it is applied as one matrix product, which is equivalent. Inputs that the kernel does not divide are
+    replicate-padded at the end of each axis."""
 
     def __init__(self, channels: int, dim: int, kernel: tuple[int, int, int]) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class PatchEmbed(nn.Module):
 
 
 class NoisyEmbed(nn.Module):
-    """`x_embedder` of the checkpoints."""
+    """Patches of the noisy latents, `x_embedder` in the checkpoints."""
 
     def __init__(self, channels: int, dim: int) -> None:
         super().__init__()
@@ -77,7 +77,8 @@ class NoisyEmbed(nn.Module):
 
 
 class CleanEmbed(nn.Module):
-    """The kernels of clean context, `clean_x_embedder` of the checkpoints: those that the packing uses."""
+    """Patches of the clean context, `clean_x_embedder` in the checkpoints. Only the kernels that the packing
+    uses are made."""
 
     def __init__(self, c: ModelConfig) -> None:
         super().__init__()
@@ -109,11 +110,13 @@ class CleanEmbed(nn.Module):
 
 
 class Positions(nn.Module):
-    """The rotations of every visual token of a segment: constants, except for the distance to the anchor.
+    """The rotations of every visual token of a segment. They are constants, except for the distance to the
+    anchor.
 
-    It is what everything else has walked since the video began (F1), or what is still blank before the
-    segment (F0); none without `rope_consistency`. With `moves` "video" all but the anchor carry it, as the
-    paper and F0 count; with "anchor" the anchor carries minus as much. engine.model.rope: what differs."""
+    The distance is the number of latents since the start of the video (F1), or of unused indices before the
+    segment (F0); without `rope_consistency` it stays 0. With `moves` = "video" it is added to all indices but
+    the anchor's, as in the paper and in F0; with "anchor" it is subtracted from the anchor's.
+    engine.model.rope explains the difference."""
 
     before: Tensor
     anchor: Tensor
@@ -143,8 +146,8 @@ class Positions(nn.Module):
         self.register_buffer("anchor", joined(anchor), persistent=False)
         self.register_buffer("after", joined([*near, turn(noisy, c.segment, "1x")]), persistent=False)
 
-    def forward(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Segment numbers (B,) → cos, sin, each (B, 1, N, head_dim / 2)."""
+    def forward(self, index: Tensor) -> Rope:
+        """Segment numbers (B,) → the rotation of every visual token, (B, 1, N, head_dim / 2) each."""
         distance = (index * self.step).clamp(max=self.cap)
         b = index.shape[0]
         still = [r[:, None].expand(-1, b, -1, -1) for r in (self.before, self.anchor, self.after)]
@@ -154,4 +157,4 @@ class Positions(nn.Module):
         else:
             parts = [still[0], moved(still[1], angles(-distance, self.time_dim, self.theta)), still[2]]
         cos, sin = torch.cat(parts, 2)[:, :, None]
-        return cos, sin
+        return Rope(cos, sin)

@@ -1,8 +1,9 @@
-"""The named models: one implementation, three sizes.
+"""The named models: one architecture in three sizes.
 
-`wander` is the built-in world. `framepack-f1` is the public checkpoint's backbone to the last tensor, with
-SemanticPack on it; `framepack-f0` is the same network with its predecessor's order of time, a baseline of the
-paper. `memorypack-1b3` has the size that a data-centre GPU plays in real time; nobody has trained it.
+`wander` is the built-in model. `framepack-f1` has every tensor of the public checkpoint's backbone, plus
+SemanticPack. `framepack-f0` is the same network with the order of time of its predecessor, which is a
+baseline of the paper. `memorypack-1b3` is as large as a data-centre GPU can play in real time; it has not
+been trained.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def full_size(
     segment: int,
     window: tuple[int, int, int],
 ) -> ModelConfig:
-    """HunyuanVideo's proportions at 480 x 832. Every choice within `memory` is ours, the paper has none."""
+    """HunyuanVideo's proportions at 480 x 832. All values in `memory` are ours, since the paper gives
+    none."""
     return ModelConfig(
         latent_height=60,
         latent_width=104,
@@ -61,7 +63,7 @@ PRESETS = {
         steps=2,
     ),
     "memorypack-1b3": Preset(
-        "480p in real time on one data-centre GPU; random weights until somebody trains it",
+        "480p in real time on one data-centre GPU; not trained yet, so its weights are random",
         full_size(dim=1536, heads=12, double=8, single=15, segment=3, window=(3, 5, 13)),
         fps=24,
         steps=4,
@@ -75,7 +77,7 @@ PRESETS = {
         shift=7,
     ),
     "framepack-f0": Preset(
-        "the first FramePack checkpoint, which makes a video of known length from its end to its start",
+        "the first FramePack checkpoint, which generates a video of known length from its end to its start",
         replace(FRAMEPACK, packing=replace(FRAMEPACK.packing, order="f0")),
         fps=30,
         steps=25,
@@ -86,7 +88,7 @@ PRESETS = {
 
 
 def preset(name: str) -> Preset:
-    """Raises InvalidInput for a name that there is not."""
+    """Raises InvalidInput for an unknown name."""
     if name not in PRESETS:
         raise InvalidInput(f"no model {name!r}; known are {', '.join(PRESETS)}", field="model")
     return PRESETS[name]

@@ -1,7 +1,7 @@
-"""The step contract: names, shapes and dtypes of every model function. The one place that states them.
+"""The step contract: names, shapes and dtypes of every model function. They are defined only here.
 
-PyTorch, ONNX Runtime and TensorRT have the same signature; an export's manifest repeats it and a backend
-refuses a mismatch. This module imports no torch, so that serving can read it.
+PyTorch, ONNX Runtime and TensorRT share this signature. An export's manifest repeats it, and a backend
+refuses a mismatch. This module does not import torch, so that serving can use it.
 
 Legend: B batch, W latent frames of a segment, C latent channels, h w latent size, L text ids, N text tokens,
 E their width, P width of the pooled prompt, I image tokens, M = N + I memory tokens, D width of the model,
@@ -20,7 +20,7 @@ Dtype = Literal["float32", "int64", "uint8"]
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What the world outside needs to know of a model; a part of its manifest."""
+    """All that serving needs to know about a model. It is part of the manifest."""
 
     name: str
     height: int
@@ -31,36 +31,36 @@ class ModelSpec:
     latent_width: int
     frames_per_latent: int
     segment: int  # W
-    history: tuple[int, int, int]  # frames at 4x, 2x, 1x, oldest first
+    history: tuple[int, int, int]  # frames at 4x, 2x and 1x, oldest first
     text_length: int  # L
     text_tokens: int  # N
     image_tokens: int  # I
     model_dim: int  # D
     decoder_state: tuple[int, ...]  # shape without batch
     actions: tuple[str, ...]
-    steps: int  # denoise steps of a segment
-    first_steps: int  # of the first segment of a scene
-    memory_ring: int = 8  # memorize outputs kept for recondition
-    context_noise: float = 0.0  # history noise that keeps long videos stable; the model is told of it
+    steps: int  # denoising steps of a segment
+    first_steps: int  # denoising steps of a scene's first segment
+    memory_ring: int = 8  # outputs of memorize that are kept for recondition
+    context_noise: float = 0.0  # history noise, which keeps long videos stable; an input of the model
     text_dim: int = 0  # E; 0 means D
     pooled_dim: int = 0  # P; 0 means D
-    masked: bool = False  # prompts are padded: masks say which tokens of text and ψ count
-    needs_image: bool = False  # a scene starts from a picture, never from a prompt alone
+    masked: bool = False  # prompts are padded; masks mark the tokens of text and ψ that count
+    needs_image: bool = False  # a scene needs a picture to start from, a prompt is not enough
     sampler: str = "euler"  # or "unipc", or "pyramid" (engine.model.helios.pyramid)
-    place_columns: int = 0  # P; 0: the model does not know where its camera is
+    place_columns: int = 0  # P; 0: the camera is unknown
     landmarks: int = 0  # Q
     landmark_kinds: tuple[str, ...] = ()
     landmark_colours: tuple[str, ...] = ()
-    landmark_spacing_px: int = 0  # between landmarks on average,
-    landmark_jitter_px: int = 0  # and how far one stands off that at most
+    landmark_spacing_px: int = 0  # average distance between landmarks,
+    landmark_jitter_px: int = 0  # and the largest deviation from it
     shift: int = 1  # the sampler's σ → s σ / (1 + (s − 1) σ); 1: equal steps of t
 
-    segment_frames: int = 0  # pixel frames of a segment; 0: W times frames_per_latent
-    stage_steps: tuple[int, ...] = ()  # a pyramid's calls per stage, smallest picture first; `steps` in all
+    segment_frames: int = 0  # pixel frames of a segment; 0: W × frames_per_latent
+    stage_steps: tuple[int, ...] = ()  # a pyramid's calls in each stage, smallest picture first; sum: `steps`
     shift_by: str = "previous"  # a pyramid's timestep shift (engine.model.helios.config)
-    memory: bool = True  # ψ; without, a session's memory is its history
-    pooled: bool = True  # prompts have a vector of their own besides their tokens
-    start_noise: tuple[float, ...] = ()  # least and most noise on a start picture's latents; empty: none
+    memory: bool = True  # whether there is ψ; without it the history is all that a session remembers
+    pooled: bool = True  # whether a prompt has a pooled vector besides its tokens
+    start_noise: tuple[float, ...] = ()  # least and most noise on a start picture's latents; empty for none
 
     @property
     def memory_tokens(self) -> int:
@@ -76,22 +76,22 @@ class ModelSpec:
 
     @property
     def has_decoder_state(self) -> bool:
-        """False where every segment is decoded alone."""
+        """False if every segment is decoded by itself."""
         return 0 not in self.decoder_state
 
     @property
     def calls(self) -> dict[str, int]:
-        """How often a segment calls each of the roles that denoise, beyond a scene's first."""
+        """How often a segment calls each denoising role. A scene's first segment may need more calls."""
         return dict(zip(self.denoise_roles, self.stage_steps or (self.steps,), strict=True))
 
     def stage_size(self, stage: int) -> tuple[int, int]:
-        """Height and width of the latents of a pyramid's stage."""
+        """Height and width of the latents in a stage of a pyramid."""
         by = 2 ** (len(self.stage_steps) - 1 - stage)
         return self.latent_height // by, self.latent_width // by
 
     @property
     def denoise_roles(self) -> tuple[str, ...]:
-        """The roles that denoise: one, or one for each stage of a pyramid."""
+        """The denoising roles: one, or one for each stage of a pyramid."""
         return tuple(f"denoise_{k}" for k in range(len(self.stage_steps))) or ("denoise",)
 
     @property
@@ -134,7 +134,7 @@ class ModelSpec:
 _OPTIONAL = {f.name for f in fields(ModelSpec) if f.default is not MISSING}
 
 
-MOST = 2**20  # of any count or size: beyond it, working out the shapes alone takes for ever
+MOST = 2**20  # limit of any count or size; above it, even computing the shapes would take too long
 _MAY_BE_ZERO = {
     "history",
     "text_dim",
@@ -150,7 +150,8 @@ _MAY_BE_ZERO = {
 
 
 def _fits(kind: str, value: object, least: int) -> bool:
-    """Is it a string, a switch, a whole number, a share, or a tuple of these, as `kind` is written above?"""
+    """Whether a value has the type `kind`, as the annotations above spell it. Numbers are at least `least`
+    and at most MOST; floats lie between 0 and 1."""
     if kind == "str":
         return isinstance(value, str)
     if kind == "bool":
@@ -171,7 +172,7 @@ def _fits(kind: str, value: object, least: int) -> bool:
 
 @dataclass(frozen=True)
 class Tensor:
-    """One input or output; shape without the batch axis, which always comes first."""
+    """One input or output. The shape leaves out the batch axis, which always comes first."""
 
     name: str
     shape: tuple[int, ...]
@@ -185,11 +186,11 @@ class Role:
 
 
 def signature(s: ModelSpec) -> dict[str, Role]:
-    """Role name → its inputs and outputs for this model."""
+    """The inputs and outputs of every role of this model, by name."""
     frame = (s.latent_channels, s.latent_height, s.latent_width)
     segment = Tensor("segment", (s.segment, *frame))
     anchor = Tensor("anchor", (1, *frame))
-    context = Tensor("context", ())  # 1 where anchor and history hold a scene, 0 at the start of one
+    context = Tensor("context", ())  # 1 if anchor and history hold a scene, 0 at the start of one
     text = Tensor("text", (s.text_tokens, s.text_width))
     text_mask = (Tensor("text_mask", (s.text_tokens,)),) if s.masked else ()
     pooled = (Tensor("pooled", (s.pooled_width,)),) if s.pooled else ()
@@ -200,16 +201,18 @@ def signature(s: ModelSpec) -> dict[str, Role]:
     memory = Tensor("memory", psi.shape)
     state = (Tensor("state", s.decoder_state),) if s.has_decoder_state else ()
     state_next = (Tensor("state_next", s.decoder_state),) if s.has_decoder_state else ()
-    nearest = (Tensor("nearest", (1, *frame)),) if s.stage_steps else ()  # the picture as a chunk's end
+    nearest = (Tensor("nearest", (1, *frame)),) if s.stage_steps else ()  # the picture as the end of a chunk
     history = Tensor("history", (s.history_frames, *frame))
     motion = Tensor("motion", (len(s.actions) + 1,))  # unsaid, then actions
     actions = Tensor("actions", (s.segment,), "int64")
     views = Tensor("views", (s.place_columns, s.latent_channels, s.latent_height))
-    marks = Tensor("marks", (s.place_columns, 4))  # is there a view, its column, its look, the camera's way
-    look = Tensor("look", ())  # prompts of this scene so far
+    marks = Tensor(
+        "marks", (s.place_columns, 4)
+    )  # is there a view, its column, its look, the camera's motion
+    look = Tensor("look", ())  # number of prompts in this scene so far
     landmarks = Tensor("landmarks", (s.landmarks, 4))  # x in px of the world, kind (0: none), colour, size
-    odometer = Tensor("odometer", (), "int64")  # steps of the camera to the right before the segment
-    acted = Tensor("acted", (s.segment,), "int64")  # the actions of the segment before
+    odometer = Tensor("odometer", (), "int64")  # camera steps to the right before the segment
+    acted = Tensor("acted", (s.segment,), "int64")  # actions of the previous segment
     frames = Tensor("frames", (s.frames_per_segment, 3, s.height, s.width), "uint8")
     roles = {
         "encode_text": Role(
@@ -247,7 +250,7 @@ def signature(s: ModelSpec) -> dict[str, Role]:
         "decode": Role((Tensor("latents", segment.shape), *state), (frames, *state_next)),
     }
     if s.place_columns:
-        settled = Tensor("settled", ())  # 1 once the last change of the prompt shows whole
+        settled = Tensor("settled", ())  # 1 once the last change of the prompt is complete
         roles["keep"] = Role(
             (segment, actions, odometer, views, marks, look, settled, landmarks),
             (
@@ -266,5 +269,5 @@ def signature(s: ModelSpec) -> dict[str, Role]:
         for role in ("initial_memory", "memorize", "squeeze"):
             del roles[role]
     if s.needs_image or not s.image_tokens:
-        del roles["embed_image"]  # the anchor's features come with the picture, or nobody asks for them
+        del roles["embed_image"]  # the features come with the picture, or are not used
     return roles

@@ -1,5 +1,5 @@
-"""Stage one: train the video autoencoder on rendered clips, then store its latents' mean and deviation with
-it."""
+"""Stage one: train the video autoencoder on rendered clips, then store the mean and deviation of its
+latents."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from engine.model.config import build
-from engine.model.wander.autoencoder import FRAMES, Autoencoder, AutoencoderConfig, to_bytes, to_unit
+from engine.model.pixels import to_bytes, to_unit
+from engine.model.wander.autoencoder import FRAMES, Autoencoder, AutoencoderConfig
 from engine.training.data.ring import Ring, part_generator
 from engine.training.learner import Learner, fit, mixed_precision, save_weights
 from engine.training.pictures import draw_curves, tile, write_png
@@ -21,24 +22,24 @@ from engine.world.drawing.render import render
 from engine.world.episodes import sample_episodes
 
 CLIP = 3  # latent frames of a training clip
-PART = 4  # clips that are made at a time
-HELD_OUT, STATISTICS = 32, 256  # clips that are judged by, and whose latents give mean and deviation
-Z_NOISE = 0.1  # the decoder must bear small errors of the DiT
+PART = 4  # clips made at a time
+HELD_OUT, STATISTICS = 32, 256  # clips for judging, and for the latents' mean and deviation
+Z_NOISE = 0.1  # the decoder must tolerate small errors of the DiT
 
 
 def render_clips(count: int, generator: torch.Generator) -> Tensor:
-    """(count, 12, 3, H, W) uint8: moments from moving, changing episodes."""
+    """(count, 12, 3, H, W) uint8: clips from episodes with motion and changes."""
     episodes = sample_episodes(count, CLIP + 5, generator, changes=4.0)
     return render(episodes, start=5 * 4, stop=(CLIP + 5) * 4)
 
 
 class Clips:
-    """A bounded pool of clips that is renewed while training runs: rendered, unless `make` says otherwise."""
+    """A bounded pool of clips that is renewed during training. They are rendered, unless `make` is given."""
 
     def __init__(
         self, seed: int, make: Callable[[int, torch.Generator], Tensor] = render_clips, *, limit: int = 640
     ) -> None:
-        """`make`: how many, from which chance → (count, 12, 3, H, W) uint8."""
+        """`make`: number of clips and generator → (count, 12, 3, H, W) uint8."""
         self.seed, self.make, self.limit = seed, make, limit
         self.room: Tensor | None = None
         parts = limit // PART
@@ -51,11 +52,11 @@ class Clips:
         )
 
     def some(self, count: int, name: str) -> Tensor:
-        """Clips that are not trained on, always the same for a name."""
+        """Clips that are not trained on. The same name always gives the same clips."""
         return self.make(count, part_generator(self.seed, name, 0))
 
     def draw(self, step: int, batch: int, device: torch.device | str) -> Tensor:
-        """(batch, 12, 3, 48, 80) in [-1, 1]: crops from anywhere."""
+        """(batch, 12, 3, 48, 80) in [-1, 1]: random crops."""
         self.ring.advance(step)
         assert self.room is not None
         pick = torch.randint(0, len(self.ring) * PART, (batch,))
@@ -80,14 +81,14 @@ def psnr(model: Autoencoder, clips: Tensor) -> float:
 
 @torch.no_grad()
 def sheet(model: Autoencoder, clips: Tensor) -> Tensor:
-    """(3, H, W) uint8: a pair of rows per clip, the clip above what comes back; every fourth frame."""
+    """(3, H, W) uint8: every fourth frame, two rows per clip with the clip above its reconstruction."""
     z = model.encode(to_unit(clips))
     frames, _ = model.decode(z, torch.zeros_like(z[:, 0]))
     return tile(torch.stack([clips, to_bytes(frames)], 1).flatten(0, 1)[:, FRAMES - 1 :: FRAMES].cpu())
 
 
 def reconstruction_loss(out: Tensor, target: Tensor) -> Tensor:
-    """L1 + 2 L2, and L1 on differences along x and y: edges carry flat-shaded pictures."""
+    """L1 + 2 L2, and L1 on differences along x and y, since edges matter most in flat-shaded pictures."""
     d = out - target
     edges = (d[..., 1:] - d[..., :-1]).abs().mean() + (d[..., 1:, :] - d[..., :-1, :]).abs().mean()
     return d.abs().mean() + 2 * d.pow(2).mean() + 0.5 * edges
@@ -106,15 +107,15 @@ def fit_statistics(model: Autoencoder, clips: Tensor) -> None:
 def train_autoencoder(
     folder: Path, stage: Stage, *, seed: int = 0, device: str = "cpu", clips: Clips | None = None
 ) -> Autoencoder:
-    """Train for the stage's budget in all (resuming), return the averaged model, also saved as
-    `autoencoder.final.pt`."""
+    """Train up to the stage's budget, resuming if there is a checkpoint. Returns the averaged model, which is
+    also saved as `autoencoder.final.pt`."""
     torch.manual_seed(seed)
     model = Autoencoder(build(AutoencoderConfig, stage.config))
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def encode(pixels: Tensor, step: int) -> tuple[Tensor, Tensor]:
         z = model.encode(pixels)
-        noise = Z_NOISE * min(1.0, step / 500)  # ramped: latents start no larger than the noise
+        noise = Z_NOISE * min(1.0, step / 500)  # ramped up: at first latents are no larger than it
         return z + noise * torch.randn_like(z), 1e-3 * z.pow(2).mean()
 
     clips = clips or Clips(seed)
@@ -127,9 +128,9 @@ def train_autoencoder(
 def train_decoder(
     folder: Path, stage: Stage, *, seed: int = 0, device: str = "cpu", clips: Clips | None = None
 ) -> Autoencoder:
-    """A better decoder for latents that stay as they are: the DiT and its cached latents remain valid.
+    """Train a better decoder for unchanged latents, so that the DiT and its cached latents remain valid.
 
-    The stage's config says the decoder's part; the encoder's is that of the trained autoencoder. Overwrites
+    The stage's config gives the decoder's sizes; the encoder is that of the trained autoencoder. Overwrites
     `autoencoder.final.pt` when done."""
     torch.manual_seed(seed)
     old = load_autoencoder(folder).to(device)
@@ -159,7 +160,7 @@ def _train(
     encode: Callable[[Tensor, int], tuple[Tensor, Tensor]],
     clips: Clips,
 ) -> Autoencoder:
-    """The loop of both stages. `encode` gives what the decoder sees, and what that costs."""
+    """The loop of both stages. `encode` gives the decoder's input and a loss on it."""
     device = next(model.parameters()).device
     learner = Learner(model, ema=stage.ema, betas=(0.9, 0.99), weight_decay=1e-3)
     run = Run(folder, name, 60 * stage.minutes, steps=stage.steps, lr=stage.lr, warmup=50, hold=0.4)

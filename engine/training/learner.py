@@ -1,8 +1,8 @@
-"""A network, its optimiser and its moving average; and the loop that every stage runs.
+"""A network with its optimiser and moving average, and the training loop of every stage.
 
-`fit` is schedule, update, step, note, judge, save. Everything that decides the next step is in
-`Learner.state`: weights, average, optimiser, and every source of randomness, so that a resumed run is the
-run itself.
+`fit` runs schedule, update, step, note, judge and save. `Learner.state` holds all that determines the next
+step: weights, average, optimiser and every source of randomness. A resumed run therefore equals an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class Ema(Generic[M]):
-    """Exponential moving average of a module's parameters, as a module, with the usual warm-up of its
-    decay."""
+    """Exponential moving average of a module's parameters, as a module. Its decay is warmed up as usual."""
 
     def __init__(self, module: M, decay: float) -> None:
         self.decay, self.steps = decay, 0
@@ -57,7 +56,7 @@ class Learner(Generic[M]):
 
     @property
     def mean(self) -> M:
-        """The averaged network: what is judged and shipped."""
+        """The averaged network, which is judged and shipped."""
         return self.ema.module
 
     def step(self) -> None:
@@ -105,10 +104,10 @@ def fit(
     until: float = 1.0,
     share: float = 1.0,
 ) -> None:
-    """Train to `until` of the run's budget, at `share` of its rate. `update` leaves gradients and returns
-    figures, the loss among them.
+    """Train up to the share `until` of the run's budget, at `share` of its learning rate. `update` computes
+    gradients and returns figures, including the loss.
 
-    Saves every few minutes and at the end. Raises NotFinite, and KeyboardInterrupt once it has saved."""
+    Saves every few minutes and at the end. Raises NotFinite, or KeyboardInterrupt after saving."""
     with run.interruptible():
         while run.progress < until and not run.stopped:
             run.schedule(learner.optimizer, share)
@@ -124,20 +123,20 @@ def fit(
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[object]:
-    """Autocast to bf16 on devices where it is fast; the CPU stays in fp32."""
+    """Autocast to bf16 on devices where it is fast. CPUs compute in fp32."""
     if device.type != "cuda":
         return nullcontext()
-    # no cache: older PyTorch uses a cast made without gradients where they are wanted (pytorch#112583)
+    # no cache: older PyTorch reuses a cast made without gradients where gradients are needed (pytorch#112583)
     return torch.autocast("cuda", torch.bfloat16, cache_enabled=False)
 
 
 def save_weights(path: Path, model: nn.Module, config: Any) -> None:
-    """{"config", "state"}: what later stages, `--init` and `psistream export` read."""
+    """Save {"config", "state"}, which later stages, `--init` and `psistream export` read."""
     write(path, {"config": asdict(config), "state": model.state_dict()})
 
 
 def load_matching(model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """Load what fits by name and shape. Returns what did not: missing here, missing there, other shapes."""
+    """Load tensors whose name and shape match. Returns the names of all others, of either side."""
     own = model.state_dict()
     fits = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
     model.load_state_dict(fits, strict=False)

@@ -1,5 +1,5 @@
-"""Pictures of a run: contact sheets and curves. Needs nothing but torch and the standard library for the
-sheets; curves need matplotlib and are left out without it.
+"""Pictures of a run: contact sheets and curves. Sheets need only torch and the standard library. Curves need
+matplotlib and are left out without it.
 
 Legend: R rows, N pictures of a row, H W pixels.
 """
@@ -20,7 +20,7 @@ NOT_DRAWN = ("step", "elapsed_s", "phase", "samples_per_s", "matmul_share")
 
 
 def tile(rows: Tensor, gap: int = 2) -> Tensor:
-    """(R, N, 3, H, W) uint8 → one picture (3, R (H + gap), N (W + gap)), white between."""
+    """(R, N, 3, H, W) uint8 → one picture (3, R (H + gap), N (W + gap)) with white gaps."""
     r, n, _, h, w = rows.shape
     sheet = torch.full((3, r, h + gap, n, w + gap), 255, dtype=torch.uint8)
     sheet[:, :, :h, :, :w] = rows.permute(2, 0, 3, 1, 4)
@@ -28,7 +28,7 @@ def tile(rows: Tensor, gap: int = 2) -> Tensor:
 
 
 def write_png(path: Path, picture: Tensor) -> None:
-    """(3, H, W) uint8 → a file, whole or not at all."""
+    """Write (3, H, W) uint8 to a file, atomically."""
     _, h, w = picture.shape
     lines = torch.cat([torch.zeros(h, 1, dtype=torch.uint8), picture.permute(1, 2, 0).reshape(h, 3 * w)], 1)
 
@@ -43,7 +43,7 @@ def write_png(path: Path, picture: Tensor) -> None:
 
 
 def draw_curves(curve: Path, picture: Path) -> bool:
-    """A run's JSON lines as a picture: the loss, and every other figure. False without matplotlib."""
+    """Draw the loss and all other figures from a run's JSON lines. False without matplotlib."""
     if find_spec("matplotlib") is None:
         return False
     from matplotlib.figure import Figure

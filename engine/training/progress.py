@@ -1,5 +1,4 @@
-"""Where a run is, on the screen: a bar where somebody watches a terminal and rich is there, else plain
-lines."""
+"""Progress of a run on the screen: a bar on a terminal if rich is installed, otherwise plain lines."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Screen:
-    """Lines always; the bar between `open` and `close`."""
+    """Prints lines at any time, and shows the bar between `open` and `close`."""
 
     def __init__(self) -> None:
         self.progress: Progress | None = None

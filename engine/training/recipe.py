@@ -1,8 +1,7 @@
-"""What a training run is asked to do: a TOML file of stages, budgets and objectives, checked before it
-starts.
+"""Recipes: TOML files with the stages, budgets and objectives of a training run, checked before it starts.
 
-A recipe is one file in `recipes/`, or anybody's own. Unknown keys and impossible values are refused with the
-name of the key. It knows numbers, not tensors.
+A recipe is a file in `recipes/` or one of the user's. Unknown keys and impossible values are refused with the
+name of the key. Tensors are unknown here.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ PACKAGED = Path(__file__).parent / "recipes"
 
 @dataclass(frozen=True)
 class Budget:
-    """How long: so many steps, or so many minutes with all sittings together. Steps can be repeated
-    exactly."""
+    """Length of a training: a number of steps, or of minutes, which count all sittings. Only a number of
+    steps can be reproduced exactly."""
 
     minutes: float = 0.0
     steps: int = 0
@@ -47,7 +46,7 @@ class Stage:
     lr: float = 1e-3
     batch: int = 4
     ema: float = 0.999
-    config: Mapping[str, Any] = field(default_factory=dict)  # of the network it trains, where it has one
+    config: Mapping[str, Any] = field(default_factory=dict)  # of the network it trains, if that has one
 
     @property
     def budget(self) -> Budget:
@@ -56,26 +55,25 @@ class Stage:
 
 @dataclass(frozen=True)
 class Data:
-    """Episodes to learn from. The pool is bounded: the oldest are forgotten.
+    """Episodes to learn from. The pool is bounded, and the oldest episodes are dropped.
 
-    Journeys lead out and back, so that what has been passed comes back after it has left the history."""
+    Journeys lead out and back, so that places reappear after they have left the history."""
 
     length: int = 28  # latent frames of an episode
     changes: float = 3.0  # prompts in 28 latent frames
     start: int = 192  # episodes before the first step
     limit: int = 1200  # episodes kept
-    renew_every: int = 80  # steps, then 8 new episodes
+    renew_every: int = 80  # steps until 8 new episodes are made
     journey_length: int = 96
     journey_start: int = 24
     journey_limit: int = 160
     videos: str = ""  # a folder of videos with captions to learn from instead of the built-in world
-    fps: int = 16  # at which they are shown
+    fps: int = 16  # at which the videos are shown
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the DiT's training with one objective. Phases follow each other in one run, with one
-    optimiser."""
+    """A part of the DiT's training with one objective. The phases of a run share one optimiser."""
 
     name: str = "teacher"
     objective: Literal["teacher", "direct", "student"] = "teacher"
@@ -83,25 +81,25 @@ class Phase:
     steps: int = 0
     lr: float = 1.0  # share of the run's learning rate
     batch: int = 12  # segments of an update, over all its chains
-    chain: tuple[int, ...] = (1,)  # clips of one video in a row; several: one after the other, a curriculum
+    chain: tuple[int, ...] = (1,)  # consecutive clips of a video; several values are a curriculum
     prefix: int = 2  # segments before a chain that ψ has seen
-    bptt: int = 4  # updates of ψ that gradients run back through
-    journeys: float = 0.0  # share of updates on journeys, where there is something to recall
-    journey_prefix: int = 24  # segments that ψ has seen there, and gradients run back through all of them
+    bptt: int = 4  # updates of ψ that gradients pass through
+    journeys: float = 0.0  # share of updates on journeys, which need recall
+    journey_prefix: int = 24  # segments that ψ has seen there; gradients pass through all of them
     fresh: float = 0.15  # share of chains that start a scene
-    scenes: float = 0.0  # share of updates on scenes from nothing only: no history, all of it new
-    context_noise: float = 0.5  # history noise up to this level, its level told
-    hero_weight: float = 3.0  # the middle columns of the picture count so much
-    forced: float = 1.0  # direct, student: share of chains that go on from the model's own estimates
-    blur_below: float = 0.25  # direct by Eq. 7: below this t the estimate is a blur; go on from the truth
+    scenes: float = 0.0  # share of updates on scenes from nothing, which have no history
+    context_noise: float = 0.5  # history noise up to this level, which is an input of the model
+    hero_weight: float = 3.0  # weight of the picture's middle columns
+    forced: float = 1.0  # direct, student: share of chains that continue from the model's own estimates
+    blur_below: float = 0.25  # direct by Eq. 7: below this t the estimate is a blur, so use the truth
     rollout_steps: int = 5  # student: Euler steps of a rollout
     split: float = 0.0  # share of rows trained by interval splitting, for few-step sampling
     guidance: float = 0.0  # trained in: 0.5 is a scale of 2 (engine.training.dit.guidance)
-    silent: float = 0.0  # share of chains without a prompt; guidance wants some
+    silent: float = 0.0  # share of chains without a prompt; guidance needs some
     train: Literal["all", "output"] = "all"  # output: the last norm and projection only, as in the paper
 
     def __post_init__(self) -> None:
-        """Raises InvalidInput for what cannot be meant."""
+        """Raises InvalidInput for impossible values."""
         for name in ("fresh", "scenes", "forced", "split", "journeys", "blur_below", "silent"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InvalidInput(f"phase {self.name}: {name} must lie between 0 and 1", field=name)
@@ -129,14 +127,14 @@ class Dit:
     lr: float = 1e-3
     ema: float = 0.999
     warmup: int = 100  # steps
-    hold: float = 0.5  # share of the run at full rate, then a cosine to 3 %
+    hold: float = 0.5  # share of the run at full rate, followed by a cosine to 3 %
     init: str = ""  # weights to start from
     judge_every: int = 250  # steps between figures, with a contact sheet
-    checkpoint_blocks: bool = False  # compute activations again instead of keeping them: for large models
+    checkpoint_blocks: bool = False  # recompute activations instead of keeping them, for large models
     phases: tuple[Phase, ...] = ()
 
     def until(self, name: str = "") -> tuple[Phase, ...]:
-        """The phases up to and with `name`; all of them without."""
+        """The phases up to and including `name`, or all of them without a name."""
         if not name:
             return self.phases
         return self.phases[: [p.name for p in self.phases].index(name) + 1]
@@ -154,16 +152,16 @@ class Recipe:
     dit: Dit = Dit()
 
     def config(self) -> ModelConfig:
-        """The preset with whatever the recipe changes about it. Raises InvalidInput.
+        """The preset with the recipe's changes. Raises InvalidInput.
 
-        Nobody knows where the camera of somebody's videos is."""
+        For users' videos the camera is off, since its motion is unknown."""
         changes = dict(self.model)
         if self.data.videos:
             changes |= {"camera": False, "carry": False}
         return build(ModelConfig, merged(asdict(preset(changes.pop("preset", "wander")).config), changes))
 
     def stages(self) -> list[str]:
-        """What there is to train, in the order in which it can be trained."""
+        """The stages to train, in a possible order."""
         single = [n for n in ("autoencoder", "text") if getattr(self, n)]
         return [*single, *(["dit"] if self.dit.phases else []), *(["probe"] if self.probe else [])]
 
@@ -179,7 +177,7 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def parse(data: Mapping[str, Any]) -> Recipe:
-    """Raises InvalidInput: unknown keys, bad values, phases whose budgets cannot be added."""
+    """Raises InvalidInput for unknown keys, bad values, and phases whose budgets cannot be added."""
     data = dict(data)
     dit = dict(data.pop("dit", {}))
     phases = tuple(build(Phase, p, f"recipe.dit.phases[{i}]") for i, p in enumerate(dit.pop("phases", ())))
@@ -210,7 +208,7 @@ def parse(data: Mapping[str, Any]) -> Recipe:
 
 
 def load(name: str | Path) -> Recipe:
-    """A packaged recipe by name, or a file. Raises InvalidInput with what there is."""
+    """A packaged recipe by name, or a file. Raises InvalidInput, which lists the packaged ones."""
     path = Path(name)
     if path.suffix != ".toml":
         path = PACKAGED / f"{name}.toml"
@@ -226,7 +224,7 @@ def load(name: str | Path) -> Recipe:
 
 
 def scaled(phases: tuple[Phase, ...], *, minutes: float = 0.0, steps: int = 0) -> tuple[Phase, ...]:
-    """The same phases, their shares kept, under another budget in all."""
+    """The same phases with another total budget. Each keeps its share."""
     total = sum(p.minutes + p.steps for p in phases)
     share = [(p.minutes + p.steps) / total for p in phases]
     if steps:

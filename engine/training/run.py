@@ -1,7 +1,7 @@
-"""What every training stage shares: a budget, a learning-rate schedule, checkpoints, curves, a polite end.
+"""What every training stage shares: a budget, a learning-rate schedule, checkpoints, curves, a clean stop.
 
-A run is a folder: `STAGE.pt` (latest checkpoint), `STAGE.jsonl` (curve). It resumes where it was and says
-where it is. It does not know models or data.
+A run is a folder with `STAGE.pt` (latest checkpoint) and `STAGE.jsonl` (curve). It can be resumed, and it
+reports its progress. Models and data are unknown here.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ SAVE_EVERY_S = 150.0
 
 
 class NotFinite(PsistreamError):
-    """The loss is NaN or infinite: training stops here, the last checkpoint is from before."""
+    """The loss is NaN or infinite. Training stops, and the last checkpoint is an earlier one."""
 
     code = "not_finite"
 
 
 class Run:
-    """One stage under a budget of seconds or of steps, resumable; earlier sittings count."""
+    """One stage with a budget of seconds or of steps. It can be resumed; earlier sittings count."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Run:
         self.lr, self.warmup, self.hold = lr, warmup, hold
         self.step, self.spent_s = 0, 0.0
         self.stopped = False
-        self.tags: dict[str, str] = {}  # said with every figure
+        self.tags: dict[str, str] = {}  # logged with every figure
         self.screen = Screen()
         self._since = time.monotonic()
         self._said, self._saved = -1e9, self._since
@@ -69,13 +69,13 @@ class Run:
         return min(1.0, self.step / self.steps if self.steps else self.elapsed_s / self.budget_s)
 
     def begin(self) -> None:
-        """Start the budget: preparations are over."""
+        """Start to count the budget, once preparations are over."""
         self._since = self._saved = time.monotonic()
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM ask for a stop at the next step's end; a second one doesn't wait. Meanwhile the
-        screen shows a bar."""
+        """While entered, Ctrl-C and SIGTERM request a stop at the end of the step, and a second one stops at
+        once. The screen shows a bar."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -95,7 +95,7 @@ class Run:
                 signal.signal(s, handler)
 
     def rate(self) -> float:
-        """Linear warm-up, then flat up to `hold` of the budget, then cosine to 3 %."""
+        """Linear warm-up, then constant up to `hold` of the budget, then a cosine to 3 %."""
         after = max(0.0, (self.progress - self.hold) / (1 - self.hold)) if self.hold < 1 else 0.0
         cosine = 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * after))
         return self.lr * min(1.0, (self.step + 1) / self.warmup) * cosine
@@ -106,7 +106,8 @@ class Run:
             group["lr"] = share * self.rate() * group.get("scale", 1.0)
 
     def note(self, loss: Tensor | float, **figures: float) -> None:
-        """Count a step; keep running means; say and log them about every 20 s. Raises NotFinite."""
+        """Count a step and update running means, which are printed and logged about every 20 s. Raises
+        NotFinite."""
         value = float(loss.detach()) if isinstance(loss, Tensor) else loss
         if not math.isfinite(value):
             raise NotFinite(
@@ -138,7 +139,7 @@ class Run:
         write(path, state | own)
 
     def due(self, every_s: float = SAVE_EVERY_S) -> bool:
-        """Whether the last checkpoint is older than that."""
+        """Whether it is time for a checkpoint."""
         return time.monotonic() - self._saved > every_s
 
     def resume(self) -> dict[str, Any] | None:
@@ -171,6 +172,6 @@ def clip_and_step(
 
 
 def write(path: Path, data: dict[str, Any]) -> None:
-    """torch.save, whole or not at all."""
+    """torch.save, atomically."""
     torch.save(data, path.with_suffix(".tmp"))
     os.replace(path.with_suffix(".tmp"), path)

@@ -31,9 +31,9 @@ from engine.evaluation.report import Report, head, warnings
 from engine.evaluation.results import rows_of
 from engine.evaluation.runner import Evaluation, Said, measure
 from engine.model.config import ModelConfig, build
-from engine.model.dit import MemoryPackDiT
 from engine.model.signature import ModelSpec
 from engine.model.wander.autoencoder import Autoencoder
+from engine.model.wander.transformer import WanderDiT
 from engine.training.data.latents import Pool
 from engine.variants.markdown import text
 from engine.variants.plan import DONE, Variant
@@ -88,11 +88,11 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def load_dit(file: Path) -> MemoryPackDiT:
+def load_dit(file: Path) -> WanderDiT:
     """Raises ModelFilesError."""
     data = torch.load(file, weights_only=True, map_location="cpu")
     try:
-        model = MemoryPackDiT(build(ModelConfig, data["config"]))
+        model = WanderDiT(build(ModelConfig, data["config"]))
         model.load_state_dict(data["state"])
     except (KeyError, RuntimeError) as e:
         raise ModelFilesError(f"{file} holds no weights of this version: {e}", field=file.name) from e
@@ -126,7 +126,7 @@ def _measure(bench: Bench, model: Model, figures: Sequence[Figure], out: Path, o
         raise KeyboardInterrupt
 
 
-def _memory(bench: Bench, dit: MemoryPackDiT, folder: Path) -> None:
+def _memory(bench: Bench, dit: WanderDiT, folder: Path) -> None:
     """Measure what ψ contributes, and how long it lasts."""
     own = {"model": digest(folder / DONE)}
     found = _read(folder / "memory.json")

@@ -1,4 +1,4 @@
-"""A model that plays for the figures exactly as it is served: as a session of the runtime, on a backend."""
+"""Plays a model for measurements exactly as it is served: as a session of the runtime, on a backend."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _WithSteps:
 def played(
     name: str, backend: Backend, autoencoder: Autoencoder, made: Callable[[float], None] | None = None
 ) -> Model:
-    """`made` is told the seconds of every segment. The caller closes the backend."""
+    """`made` receives the seconds that each segment took. The caller closes the backend."""
 
     def play(
         prompt: str, *, seed: int, script: Sequence[Entry], steps: int | None

@@ -1,7 +1,7 @@
-"""A trained DiT plays without being exported, for models that are measured and not served.
+"""Plays a trained DiT without exporting it, for models that are measured and not served.
 
-The DiT becomes a PyTorch backend with the built-in model's text encoder, and plays as any session does
-(engine.variants.played). FramePack-F0 cannot play as a session, since it must know where a video ends; it
+The DiT becomes a PyTorch backend with the built-in model's text encoder and plays like any session
+(engine.variants.played). FramePack-F0 cannot play as a session, since it must know where a video ends. It
 plays `in_blocks`.
 
 Legend: W latent frames of a segment, C channels, h w latent size.
@@ -20,13 +20,15 @@ from engine.backends.pytorch import TorchBackend, load_model
 from engine.backends.tokenizer import PromptTokenizer
 from engine.errors import InvalidInput
 from engine.evaluation.bench import Model
+from engine.model.conditioning import Conditioning
 from engine.model.config import ModelConfig
-from engine.model.dit import MemoryPackDiT
+from engine.model.pixels import to_bytes
 from engine.model.sampling import sample_segment
 from engine.model.signature import ModelSpec
-from engine.model.wander.autoencoder import Autoencoder, to_bytes
+from engine.model.wander.autoencoder import Autoencoder
 from engine.model.wander.hints import hints, planned, present, way
 from engine.model.wander.places import Places, keep
+from engine.model.wander.transformer import WanderDiT
 from engine.model.wander.world_model import EncodeText, WorldModel, WorldModelConfig
 from engine.script import Entry
 from engine.training.data.backwards import BLOCK, turned
@@ -37,7 +39,7 @@ from engine.world.attributes import ACTIONS
 
 @dataclass(frozen=True)
 class Settings:
-    """How a model that was not exported is sampled; an exported model's manifest says it."""
+    """How to sample a model that was not exported. An exported model's manifest has these values."""
 
     steps: int = 4
     first_steps: int = 8
@@ -46,7 +48,7 @@ class Settings:
 
 def model_of(
     name: str,
-    dit: MemoryPackDiT,
+    dit: WanderDiT,
     autoencoder: Autoencoder,
     settings: Settings | None = None,
     *,
@@ -74,7 +76,7 @@ def model_of(
     return Model(name, backend.spec, play, autoencoder)
 
 
-def backend_of(name: str, dit: MemoryPackDiT, autoencoder: Autoencoder, settings: Settings) -> TorchBackend:
+def backend_of(name: str, dit: WanderDiT, autoencoder: Autoencoder, settings: Settings) -> TorchBackend:
     """The DiT and the autoencoder with the built-in model's text encoder, on the CPU in fp32.
 
     Raises ModelFilesError if the built-in model cannot be read."""
@@ -95,7 +97,7 @@ def backend_of(name: str, dit: MemoryPackDiT, autoencoder: Autoencoder, settings
 
 
 def actions(script: Sequence[Entry], spec: ModelSpec) -> Iterator[int]:
-    """The action of every segment, endlessly. An entry takes effect at the boundary nearest to its time, as
+    """Endless actions, one per segment. An entry takes effect at the boundary nearest to its time, as
     in a session. Raises InvalidInput for anything but actions."""
     now, pending, made = ACTIONS.index("idle"), sorted(script, key=lambda e: e.at_s), 0
     while True:
@@ -119,11 +121,11 @@ def pictures(autoencoder: Autoencoder, latents: Iterator[Tensor]) -> Generator[B
 
 
 def in_blocks(
-    dit: MemoryPackDiT, probabilities: Tensor, seed: int, keys: Iterator[int], settings: Settings
+    dit: WanderDiT, probabilities: Tensor, seed: int, keys: Iterator[int], settings: Settings
 ) -> Iterator[Tensor]:
-    """FramePack-F0 makes two seconds at a time, from the last picture shown: the last segment first, each
-    with the segments after it as history. A user would wait for the end of a block; here the keys are known
-    in advance. `probabilities` (1, K) are those of the prompt's attributes."""
+    """FramePack-F0 makes two seconds at a time, starting from the last picture shown. It makes the last
+    segment first, each with the segments after it as history. A user would have to wait for a whole block;
+    here the keys are known in advance. `probabilities` (1, K) are those of the prompt's attributes."""
     c, noise = dit.config, Noise(seed, dit)
     shape = (1, c.segment, c.channels, c.latent_height, c.latent_width)
     kept, number = sum(c.packing.history), 0
@@ -139,19 +141,21 @@ def in_blocks(
                 context = (between > 0).float()
                 text, pooled = dit.text_slots(probabilities)
                 image = dit.image_tokens(anchor, context)
-                given = {
-                    "psi": dit.initial_memory(text, image),
-                    "text": text,
-                    "pooled": pooled,
-                    "image": image,
-                    "anchor": anchor,
-                    "context": context,
-                    **noise.on(after, settings.context_noise),
-                    "actions": asked[:, k * c.segment : (k + 1) * c.segment],
-                    "index": between,
-                }
-                if world is not None:
-                    given["hints"] = world.hints(given["history"], context, given["actions"])
+                keys_now = asked[:, k * c.segment : (k + 1) * c.segment]
+                history = noise.on(after, settings.context_noise)
+                given = Conditioning(
+                    psi=dit.initial_memory(text, image),
+                    text=text,
+                    pooled=pooled,
+                    image=image,
+                    history=history,
+                    anchor=anchor,
+                    context=context,
+                    sigma=torch.full((1,), settings.context_noise),
+                    index=between,
+                    actions=keys_now,
+                    hints=None if world is None else world.hints(history, context, keys_now),
+                )
                 steps = settings.steps if number else settings.first_steps
                 segment = sample_segment(dit, noise.of(shape), steps, given)
                 if world is not None:
@@ -164,8 +168,8 @@ def in_blocks(
 
 
 class World:
-    """Where the camera is in a block that is made backwards, and what structure W keeps of it. Nothing is
-    planned."""
+    """The camera's position in a block that is made backwards, and structure W's memory of it. There is no
+    plan of landmarks."""
 
     def __init__(self, c: ModelConfig) -> None:
         assert c.camera is not None
@@ -175,31 +179,48 @@ class World:
         self.plan, self.look = torch.zeros(1, c.camera.landmarks, 4), torch.zeros(1)
 
     def hints(self, history: Tensor, context: Tensor, actions: Tensor) -> Tensor:
-        """For the next segment, under these actions (1, W)."""
+        """Hints for the next segment under these actions (1, W)."""
         self.where, self.acted = way(self.odometer, self.acted, actions, self.c), actions
-        return hints(history, context, self.where, self.places, self.look, self.plan, self.camera)
+        return hints(
+            history,
+            context,
+            where=self.where,
+            places=self.places,
+            look=self.look,
+            landmarks=self.plan,
+            camera=self.camera,
+        )
 
     def keep(self, segment: Tensor) -> None:
-        """What it shows, where nothing is kept yet."""
+        """Keep the segment's views of places that have none yet."""
         where = self.where
         standing = present(planned(self.plan, where.odometer, segment.shape[-1], self.camera))
         stamp = self.look[:, None].expand_as(where.odometer)
-        kept = self.places, segment, where.odometer, where.step, self.look, stamp, standing
-        self.places, self.odometer = keep(*kept, self.camera), where.odometer[:, -1]
+        self.places = keep(
+            self.places,
+            segment,
+            odometer=where.odometer,
+            step=where.step,
+            look=self.look,
+            stamp=stamp,
+            landmark=standing,
+            camera=self.camera,
+        )
+        self.odometer = where.odometer[:, -1]
 
 
 class Noise:
-    """The noise of a seed: the same for all models of one latent size, whatever their history."""
+    """The noise of a seed. It is the same for all models of one latent size, whatever their history."""
 
-    def __init__(self, seed: int, dit: MemoryPackDiT) -> None:
+    def __init__(self, seed: int, dit: WanderDiT) -> None:
         self.fresh = torch.Generator().manual_seed(2 * seed)
         self.context = torch.Generator().manual_seed(2 * seed + 1)
 
     def of(self, shape: Sequence[int]) -> Tensor:
         return torch.randn(tuple(shape), generator=self.fresh)
 
-    def on(self, history: Tensor, level: float) -> dict[str, Tensor]:
-        """History with noise at the level that the model is given; frames before the scene stay zero."""
+    def on(self, history: Tensor, level: float) -> Tensor:
+        """History with noise of this level. Frames before the scene stay zero."""
         inside = (history != 0).flatten(2).any(-1)[..., None, None, None]
         noisy = (1 - level) * history + level * torch.randn(history.shape, generator=self.context)
-        return {"history": torch.where(inside, noisy, history), "sigma": torch.full((1,), level)}
+        return torch.where(inside, noisy, history)

@@ -1,4 +1,4 @@
-"""Wander, the built-in world: endless side-scrolling landscapes with their labels and captions.
+"""Wander, the built-in world: endless side-scrolling landscapes with labels and captions.
 
-Import from the modules; `attributes` and `captions` need no torch.
+Import from the modules. `attributes` and `words` do not need torch.
 """

@@ -1,6 +1,6 @@
-"""The nouns of Wander: what a prompt can say, what a hero can do, how large the picture is.
+"""The vocabulary of Wander: attributes of a scene, actions, landmarks, and sizes of the picture.
 
-No torch here and no behaviour, so that captions, servers and tools can import it for nothing.
+It has neither torch nor behaviour, so that captions, servers and tools can import it at no cost.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ACTIONS: Final = ("idle", "left", "right", "jump")
 LANDMARKS: Final = ("tree", "house", "tower", "windmill", "rock", "lamp", "sign", "statue")
 
 FIELDS: Final = ("place", "time", "weather", "hero", "colour")
-"""The attributes of a scene, in the order in which tensors hold them."""
+"""The attributes of a scene, in the order in which tensors store them."""
 
 VALUES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {"place": PLACES, "time": TIMES, "weather": WEATHERS, "hero": HEROES, "colour": COLOURS}
@@ -34,6 +34,6 @@ JUMP_FRAMES: Final = 8
 JUMP_HEIGHT_PX: Final = 20
 LANDMARK_SPACING_PX: Final = 107
 LANDMARK_JITTER_PX: Final = 12
-"""Landmark n stands within so many px of n + 1/2 spacings: about two thirds of a screen apart."""
+"""The largest distance of landmark n from n + 1/2 spacings. A spacing is about two thirds of a screen."""
 HERO_X: Final = 80
-"""The hero never leaves this column: the camera follows."""
+"""The hero's column on the screen. It is fixed, since the camera follows."""

@@ -1,6 +1,6 @@
-"""What happens: which attributes are in force, what the hero does, and where that puts it in every frame.
+"""Episodes: the attributes in force, the hero's actions, and the resulting state of every frame.
 
-Knows the rules of motion and of change, nothing about pictures.
+This module applies the rules of motion and of change. Pictures are unknown here.
 
 Shapes: B batch, L latent frames, F = 4 L pixel frames, N = flattened pixel frames. Attributes are int64
 indices in the order of FIELDS; weights are soft one-hots that sum to one.
@@ -21,14 +21,14 @@ from engine.world.motion import LATENT_PX, arc, facing, ramp, walk_and_jump
 from engine.world.sampling import add_journeys, integers, sample_actions, sample_attributes
 
 CHANGE_FRAMES: Final[Mapping[str, int]] = {"place": 16, "time": 24, "weather": 16, "hero": 8, "colour": 8}
-"""How long a change takes to be complete, from the first frame of the latent frame that asks for it."""
+"""Frames until a change is complete, counted from the first frame of the latent frame that requests it."""
 
-CLOCK_PERIOD: Final = 8  # frames until everything periodic has come round: a segment
+CLOCK_PERIOD: Final = 8  # frames after which everything periodic repeats: one segment
 
 
 @dataclass(frozen=True)
 class Frames:
-    """Pixel frames without their order: all that a renderer has to know of each."""
+    """Pixel frames in no particular order, with all that a renderer needs to know about each."""
 
     seed: Tensor  # (N, 1) int64
     camera: Tensor  # (N,) px
@@ -54,13 +54,13 @@ class Frames:
 
 @dataclass(frozen=True)
 class Episodes:
-    attributes: Tensor  # (B, L, 5) int64: targets in force
+    attributes: Tensor  # (B, L, 5) int64: the targets in force
     actions: Tensor  # (B, L) int64
     seed: Tensor  # (B,) int64
     camera: Tensor  # (B, F) px
     hero_y: Tensor  # (B, F) px above the ground
     facing: Tensor  # (B, F) -1 or +1
-    clock: Tensor  # (B, F) int64: frame number for whatever is periodic in time
+    clock: Tensor  # (B, F) int64: frame number, for everything periodic in time
     weights: Mapping[str, Tensor]  # field -> (B, F, number of its values)
 
     @property
@@ -72,7 +72,7 @@ class Episodes:
         return self.actions.shape[1]
 
     def window(self, start: int, stop: int | None = None) -> Episodes:
-        """Latent frames [start, stop), with whatever was still changing at their beginning."""
+        """Latent frames [start, stop), including changes that are still in progress at the start."""
         latents = slice(start, self.latents if stop is None else stop)
         frames = slice(latents.start * FRAMES_PER_LATENT, latents.stop * FRAMES_PER_LATENT)
         return Episodes(
@@ -96,7 +96,7 @@ class Episodes:
         )
 
     def frames(self, start: int = 0, stop: int | None = None) -> Frames:
-        """Pixel frames [start, stop) of all rows, flattened row by row."""
+        """Pixel frames [start, stop) of all rows, one row after the other."""
         cut = slice(start, stop)
         length = self.camera[:, cut].shape[1]
         return Frames(
@@ -119,8 +119,9 @@ def from_script(
 ) -> Episodes:
     """Derive every frame from targets (B, L, 5), actions (B, L) and seeds (B,).
 
-    `camera` (px) and `clock` (frames) are the values before the first frame, one for all or (B,). Multiples
-    of a latent cell (8 px) and of 4 frames keep the world in step with its latents.
+    `camera` (px) and `clock` (frames) are the values before the first frame, one for all rows or (B,).
+    Multiples of a latent cell (8 px) and of 4 frames keep the world in step with its latents. Raises
+    ValueError for shapes that do not match.
     """
     if attributes.shape != (*actions.shape, len(FIELDS)):
         shapes = f"attributes {tuple(attributes.shape)}, actions {tuple(actions.shape)}"
@@ -163,8 +164,8 @@ def sample_episodes(
 ) -> Episodes:
     """Random episodes of `length` latent frames.
 
-    `changes` is the expected number of prompts per 28 latent frames: some episodes have none, some twice as
-    many. `journeys` is the share of episodes that go out and back the same way.
+    `changes` is the expected number of prompts per 28 latent frames; some episodes have none, some about
+    twice as many. `journeys` is the share of episodes that contain a walk out and back the same way.
     """
     attributes = sample_attributes(batch, length, generator, changes)
     actions = sample_actions(batch, length, generator)

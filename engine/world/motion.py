@@ -17,7 +17,8 @@ LATENT_PX: Final = WALK_PX_PER_FRAME * FRAMES_PER_LATENT
 
 
 def walk_and_jump(actions: Tensor) -> tuple[Tensor, Tensor]:
-    """Direction (-1, 0, 1) and phase of jump (0 none, 1 rising, 2 falling) of each latent frame (B, L)."""
+    """Direction (-1, 0, 1) and phase of the jump (0 none, 1 rising, 2 falling) of each latent frame (B,
+    L)."""
     step = (actions == RIGHT).long() - (actions == LEFT).long()
     phase = torch.zeros_like(actions)
     before = torch.zeros_like(actions[:, 0])
@@ -28,7 +29,7 @@ def walk_and_jump(actions: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def facing(step: Tensor) -> Tensor:
-    """The latest horizontal direction, right before there was any."""
+    """The latest horizontal direction (B, L); right until the hero has walked."""
     position = torch.arange(1, step.shape[1] + 1, device=step.device).expand_as(step)
     latest = torch.where(step != 0, position, 0).cummax(1).values
     directions = torch.cat([torch.ones_like(step[:, :1]), step], 1)
@@ -38,7 +39,7 @@ def facing(step: Tensor) -> Tensor:
 def ramp(target: Tensor, frames: int) -> Tensor:
     """One-hots per latent frame (B, L, V) -> mean of the last `frames` pixel frames (B, F, V).
 
-    Counted in integers, so that a finished change is exactly one and zero.
+    It is counted in integers, so that the weights of a complete change are exactly one and zero.
     """
     fine = target.repeat_interleave(FRAMES_PER_LATENT, 1)
     padded = torch.cat([fine[:, :1].expand(-1, frames, -1), fine], 1).cumsum(1)
@@ -46,9 +47,9 @@ def ramp(target: Tensor, frames: int) -> Tensor:
 
 
 def arc(phase: Tensor) -> Tensor:
-    """Phases of the jump (B, L) -> height above the ground, px (B, F).
+    """Phases of the jump (B, L) -> height above the ground in px (B, F).
 
-    A frame shows the state after its own motion: the last one of a jump is on the ground again.
+    A frame shows the state after its own motion, so the last frame of a jump is on the ground.
     """
     within = torch.arange(1, FRAMES_PER_LATENT + 1, device=phase.device)
     u = ((phase[:, :, None] - 1) * FRAMES_PER_LATENT + within).flatten(1).float() / JUMP_FRAMES

@@ -1,6 +1,6 @@
-"""Chance behind episodes: when prompts change, what the hero is told to do, journeys out and back.
+"""Random targets and actions of episodes: when prompts change, what the hero does, and journeys out and back.
 
-Draws targets and actions; what follows from them is `episodes`. Shapes: B batch, L latent frames.
+`episodes` derives the rest from them. Shapes: B batch, L latent frames.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 def sample_attributes(batch: int, length: int, generator: torch.Generator, changes: float) -> Tensor:
     sizes = torch.tensor([len(VALUES[name]) for name in FIELDS], device=generator.device)
     current = (uniform((batch, len(FIELDS)), generator) * sizes).long()
-    # 30 % long stays, 45 % the usual, 25 % restless; one on average.
+    # 30 % of episodes never change, 45 % change at the usual rate, 25 % more often; the mean factor is 1.
     mood = uniform((batch,), generator)
     chance = changes / 28 * torch.where(mood < 0.3, 0.0, torch.where(mood < 0.75, 1.0, 2.2))
     rows = []
@@ -41,7 +41,7 @@ def sample_attributes(batch: int, length: int, generator: torch.Generator, chang
 
 
 def sample_actions(batch: int, length: int, generator: torch.Generator) -> Tensor:
-    """Runs of one action: walks of 1 to 12 latent frames, jumps and pauses shorter."""
+    """Runs of one action: walks last 1 to 12 latent frames, jumps and pauses are shorter. -> (B, L)."""
     current = torch.zeros(batch, dtype=torch.int64, device=generator.device)
     left = torch.zeros_like(current)
     columns = []
@@ -60,7 +60,7 @@ def sample_actions(batch: int, length: int, generator: torch.Generator) -> Tenso
 
 
 def add_journeys(actions: Tensor, generator: torch.Generator, share: float) -> None:
-    """Overwrite some rows, in place, with a walk out and the same walk back."""
+    """Overwrite part of some rows, in place, with a walk out and the same walk back."""
     batch, length = actions.shape
     chosen = uniform((batch,), generator) < share
     reach = 3 + (uniform((batch,), generator) * (length // 2 - 2)).long()

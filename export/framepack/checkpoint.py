@@ -15,7 +15,8 @@ import torch
 
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import HunyuanConfig, ModelConfig
-from engine.model.dit import EXTRA, MemoryPackDiT
+from engine.model.dit import EXTRA
+from engine.model.framepack.transformer import FramePackDiT
 
 CLASSES = ("HunyuanVideoTransformer3DModelPacked", "HunyuanVideoFramepackTransformer3DModel")
 BOOKKEEPING = ("_class_name", "_diffusers_version", "_name_or_path")
@@ -127,6 +128,6 @@ def _kind(example: object) -> str:
 def tensors_of(c: ModelConfig) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
     """Names and shapes of our DiT's tensors: those of the backbone, and those added to it."""
     with torch.device("meta"):
-        shapes = {n: tuple(p.shape) for n, p in MemoryPackDiT(c).named_parameters()}
+        shapes = {n: tuple(p.shape) for n, p in FramePackDiT(c).named_parameters()}
     added = {n: s for n, s in shapes.items() if n.split(".")[0] in EXTRA}
     return {n: s for n, s in shapes.items() if n not in added}, added

@@ -20,8 +20,8 @@ from engine.backends.framepack import fits
 from engine.companions.image import ImageCompanion, Preprocessing
 from engine.companions.vae import Vae
 from engine.model.config import ModelConfig
-from engine.model.dit import MemoryPackDiT
-from engine.model.framepack import Companions, Decode, EncodeImage, EncodeText, Serve
+from engine.model.framepack.roles import Companions, Decode, EncodeImage, EncodeText, Serve
+from engine.model.framepack.transformer import FramePackDiT
 from export.weights import write_shards
 
 ROLES = ("encode_text", "encode_image", "decode")
@@ -133,7 +133,7 @@ def parts(companions: Companions) -> nn.ModuleDict:
     return nn.ModuleDict({name: module for name, module in found.items() if isinstance(module, nn.Module)})
 
 
-def roles_of(dit: MemoryPackDiT, companions: Companions, serve: Serve) -> dict[str, nn.Module]:
+def roles_of(dit: FramePackDiT, companions: Companions, serve: Serve) -> dict[str, nn.Module]:
     modules: dict[str, nn.Module] = {
         "encode_text": EncodeText(companions.text),
         "encode_image": EncodeImage(companions, dit),

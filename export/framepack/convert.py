@@ -21,7 +21,7 @@ from engine.backends.framepack import CONFIG, FORMAT
 from engine.commands.runner import OK, Parser, naming, run
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import ModelConfig
-from engine.model.framepack import Serve
+from engine.model.framepack.roles import Serve
 from engine.model.presets import PRESETS, Preset
 from export.checkpoint.output import TYPES, write_model
 from export.checkpoint.public import Checkpoint

@@ -24,8 +24,8 @@ from engine.backends.framepack import read_config
 from engine.companions.sizes import spec_of
 from engine.errors import InvalidInput, Unavailable
 from engine.model.config import ModelConfig
-from engine.model.dit import MemoryPackDiT
-from engine.model.framepack import Companions, Denoise, InitialMemory, Memorize, Serve, Squeeze
+from engine.model.framepack.roles import Companions, Denoise, InitialMemory, Memorize, Serve, Squeeze
+from engine.model.framepack.transformer import FramePackDiT
 from engine.model.precision import dtype
 from engine.model.presets import Preset, preset
 from engine.model.signature import ModelSpec, Role, signature
@@ -59,7 +59,7 @@ def serve_of(name: str) -> Serve:
     return Serve(height, width, p.fps, p.steps, p.sampler, p.shift)
 
 
-def roles_of(dit: MemoryPackDiT, roles: dict[str, Role]) -> dict[str, nn.Module]:
+def roles_of(dit: FramePackDiT, roles: dict[str, Role]) -> dict[str, nn.Module]:
     modules: dict[str, nn.Module] = {
         "initial_memory": InitialMemory(dit),
         "memorize": Memorize(dit),
@@ -69,10 +69,10 @@ def roles_of(dit: MemoryPackDiT, roles: dict[str, Role]) -> dict[str, nn.Module]
     return modules
 
 
-def hollow(config: ModelConfig, kind: torch.dtype) -> MemoryPackDiT:
+def hollow(config: ModelConfig, kind: torch.dtype) -> FramePackDiT:
     """The network with allocated but untouched memory, which costs nothing: its weights stay on disk."""
     with torch.device("meta"):
-        dit = MemoryPackDiT(config)
+        dit = FramePackDiT(config)
     dit = dit.to(kind).to_empty(device="cpu")
     dit.positions = type(dit.positions)(config)  # constants, not weights
     return dit.eval().requires_grad_(False)
@@ -81,7 +81,7 @@ def hollow(config: ModelConfig, kind: torch.dtype) -> MemoryPackDiT:
 def random_weights(config: ModelConfig, out: Path, seed: int = 0) -> list[Path]:
     """Write initial weights for training, in bf16."""
     torch.manual_seed(seed)
-    return write_shards(MemoryPackDiT(config).to(torch.bfloat16).state_dict(), out, "model")
+    return write_shards(FramePackDiT(config).to(torch.bfloat16).state_dict(), out, "model")
 
 
 def shards(source: Path, out: Path) -> list[Path]:
@@ -191,7 +191,7 @@ def shapes(name: str, batch: int = 1) -> tuple[int, dict[str, list[tuple[str, tu
     role. Includes the companions if transformers and diffusers are installed."""
     config, serve = full_preset(name).config, serve_of(name)
     with torch.device("meta"):
-        dit = MemoryPackDiT(config).to(torch.bfloat16).eval()
+        dit = FramePackDiT(config).to(torch.bfloat16).eval()
     roles = signature(spec_of(name, config, serve))
     modules = roles_of(dit, roles)
     with suppress(Unavailable):

@@ -15,8 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from engine.model.conditions import ScalarEmbed
 from engine.model.config import ModelConfig
+from engine.model.embed import ScalarEmbed
 from engine.model.memory import Memorize, Squeeze
 
 EMBED = "clean_x_embedder.proj"  # the backbone's 1x kernel for clean latents

@@ -24,7 +24,7 @@ from engine.backends.gpu.graphs import Body
 from engine.backends.pytorch import Tokenize, TorchBackend
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import ModelConfig, build
-from engine.model.framepack import Companions, Serve, full_roles
+from engine.model.framepack.roles import Companions, Serve, full_roles
 from engine.model.precision import dtype
 from engine.model.signature import signature
 from export.framepack.companions import lacking, parts

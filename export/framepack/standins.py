@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from engine.companions.sizes import TEMPLATE
 from engine.model.config import ModelConfig
-from engine.model.framepack import Companions
+from engine.model.framepack.roles import Companions
 from engine.model.signature import ModelSpec
 from engine.types import FloatArray, IntArray
 

@@ -17,7 +17,7 @@ from engine.backends.artifact import Artifact, open_artifact
 from engine.backends.framepack import load
 from engine.companions.image import Preprocessing
 from engine.companions.sizes import spec_of
-from engine.model.dit import MemoryPackDiT
+from engine.model.framepack.transformer import FramePackDiT
 from engine.model.presets import PRESETS
 from engine.model.signature import signature
 from export.cli import main
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.timeout(1800)  # seven roles are exported, whichever te
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     folder = write_tiny_companions(tmp_path_factory.mktemp("whole"))
     torch.manual_seed(0)
-    state = {n: t.to(torch.bfloat16) for n, t in MemoryPackDiT(CONFIG).state_dict().items()}
+    state = {n: t.to(torch.bfloat16) for n, t in FramePackDiT(CONFIG).state_dict().items()}
     save_file(state, folder / "model.safetensors")
     data = {"format": 1, "preset": NAME, "config": asdict(CONFIG), "serve": SERVE}
     (folder / "config.json").write_text(json.dumps(data))

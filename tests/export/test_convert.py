@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from engine.backends.framepack import load_dit, read_config
 from engine.companions.libraries import library
 from engine.errors import ModelFilesError
-from engine.model.dit import MemoryPackDiT
-from engine.model.framepack import Serve
+from engine.model.framepack.roles import Serve
+from engine.model.framepack.transformer import FramePackDiT
 from engine.model.presets import PRESETS
 from export.checkpoint.public import NAME
 from export.framepack import convert as command
@@ -50,7 +50,7 @@ def public(reference: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def loaded(out: Path, preset: str = "framepack-f1") -> MemoryPackDiT:
+def loaded(out: Path, preset: str = "framepack-f1") -> FramePackDiT:
     config, _ = read_config(out, preset)
     return load_dit(out, config, torch.device("cpu"), torch.float32)
 

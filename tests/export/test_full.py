@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from engine.backends.artifact import Artifact, open_artifact
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import HunyuanConfig
-from engine.model.dit import MemoryPackDiT
+from engine.model.framepack.transformer import FramePackDiT
 from engine.model.presets import PRESETS, Preset
 from engine.model.signature import signature
 from export.cli import main
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, out = made / "converted", made / "onnx"
     source.mkdir()
     torch.manual_seed(0)
-    state = {n: t.to(torch.bfloat16) for n, t in MemoryPackDiT(CONFIG).state_dict().items()}
+    state = {n: t.to(torch.bfloat16) for n, t in FramePackDiT(CONFIG).state_dict().items()}
     names = sorted(state)
     for number, part in enumerate((names[::2], names[1::2]), 1):
         save_file({n: state[n] for n in part}, source / f"model-0000{number}-of-00002.safetensors")
@@ -59,7 +59,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def test_graphs_equal_pytorch_on_the_same_shards(folder: Path, artifact: Artifact) -> None:
     """Stored as bf16, computed in fp32 on a CPU; padded prompts with their masks."""
-    dit = MemoryPackDiT(CONFIG)
+    dit = FramePackDiT(CONFIG)
     dit.load_state_dict({n: t.float() for n, t in weights(folder).items()})
     dit.eval()
     roles = signature(artifact.spec)

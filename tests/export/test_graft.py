@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from engine.model.config import ModelConfig
-from engine.model.dit import EXTRA, MemoryPackDiT
+from engine.model.dit import EXTRA
+from engine.model.framepack.transformer import FramePackDiT
 from engine.model.presets import PRESETS
 from export.framepack.checkpoint import tensors_of
 from export.framepack.graft import COPIES, EMBED, FramePackGraft
@@ -30,7 +31,7 @@ def reference() -> Any:
 
 
 @pytest.fixture(scope="module")
-def model(reference: Any) -> MemoryPackDiT:
+def model(reference: Any) -> FramePackDiT:
     return framepack.ours(C, reference)
 
 
@@ -50,7 +51,7 @@ def test_every_added_tensor_is_made_and_the_same_again_for_the_same_seed() -> No
     )
 
 
-def test_memorize_looks_through_the_backbones_own_kernel(model: MemoryPackDiT) -> None:
+def test_memorize_looks_through_the_backbones_own_kernel(model: FramePackDiT) -> None:
     assert set(COPIES.values()) == {f"{EMBED}.weight", f"{EMBED}.bias"}
     for ours, theirs in COPIES.items():
         assert torch.equal(model.get_parameter(ours), model.get_parameter(theirs))
@@ -58,7 +59,7 @@ def test_memorize_looks_through_the_backbones_own_kernel(model: MemoryPackDiT) -
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["d", "sigma", "context"])
-def test_what_the_checkpoint_does_not_know_is_not_heard(model: MemoryPackDiT, name: str) -> None:
+def test_what_the_checkpoint_does_not_know_is_not_heard(model: FramePackDiT, name: str) -> None:
     """The jump's length, the history's noise level, and whether there is a scene yet."""
     given = framepack.inputs(C, [5], psi=True)
     other = {**given, name: 1 - given[name]}
@@ -66,7 +67,7 @@ def test_what_the_checkpoint_does_not_know_is_not_heard(model: MemoryPackDiT, na
 
 
 @torch.no_grad()
-def test_psi_is_not_heard_at_all_where_it_is_masked(model: MemoryPackDiT) -> None:
+def test_psi_is_not_heard_at_all_where_it_is_masked(model: FramePackDiT) -> None:
     given = framepack.inputs(C, [5])
     other = {**given, "psi": 100 * given["psi"].flip(1)}
     assert torch.equal(framepack.our_velocity(model, given), framepack.our_velocity(model, other))
@@ -80,7 +81,7 @@ class Measured(NamedTuple):
     memorize: float
 
 
-def measure(model: MemoryPackDiT, c: ModelConfig, key_bias: float, texts: list[int]) -> Measured:
+def measure(model: FramePackDiT, c: ModelConfig, key_bias: float, texts: list[int]) -> Measured:
     """The grafted model against itself with ψ masked, which is the backbone. The loss of the gradient is the
     mean squared error to a random target of unit size, as at the start of training."""
     model = copy.deepcopy(model)
@@ -126,7 +127,7 @@ BIASES = [-5.0, -7.5, -10.0, -15.0, -20.0]
 
 @pytest.mark.parametrize("key_bias", BIASES)
 def test_the_difference_falls_with_the_key_bias_as_its_exponential(
-    model: MemoryPackDiT, key_bias: float
+    model: FramePackDiT, key_bias: float
 ) -> None:
     """Until it is lost in the rounding of fp32."""
     m = measure(model, C, key_bias, [8])
@@ -137,7 +138,7 @@ def test_the_difference_falls_with_the_key_bias_as_its_exponential(
     assert m.squeeze == pytest.approx(1.1e-3 * share, rel=0.5)
 
 
-def test_at_the_default_little_changes_and_gradients_pass(model: MemoryPackDiT) -> None:
+def test_at_the_default_little_changes_and_gradients_pass(model: FramePackDiT) -> None:
     """Little: a hundredth of what bf16, which the checkpoint is stored and runs in, loses by rounding. And
     Adam sees every gradient: its epsilon is 1e-8."""
     assert DEFAULT is not None

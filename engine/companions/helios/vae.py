@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from engine.companions.helios.files import CATALOGUE
 from engine.companions.libraries import library, load_pretrained
-from engine.model.wander.autoencoder import to_bytes, to_unit
+from engine.model.pixels import to_bytes, to_unit
 
 
 class Start(NamedTuple):

@@ -13,7 +13,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from engine.model.wander.autoencoder import Autoencoder, to_bytes, to_unit
+from engine.model.pixels import to_bytes, to_unit
+from engine.model.wander.autoencoder import Autoencoder
 from engine.world.attributes import FRAMES_PER_LATENT, WIDTH
 from engine.world.drawing.labels import labels
 from engine.world.drawing.render import render

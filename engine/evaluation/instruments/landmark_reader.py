@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from engine.errors import ModelFilesError
 from engine.evaluation.instruments.examples import CELL_PX, CELLS, Examples
-from engine.model.wander.autoencoder import to_unit
+from engine.model.pixels import to_unit
 from engine.world.attributes import COLOURS, LANDMARKS
 
 FILE = "landmarks.final.pt"

@@ -26,7 +26,8 @@ from engine.evaluation.instruments.landmark_reader import (
     reader_loss,
     right_version,
 )
-from engine.model.wander.autoencoder import Autoencoder, to_unit
+from engine.model.pixels import to_unit
+from engine.model.wander.autoencoder import Autoencoder
 from engine.training.run import Run
 from engine.world.attributes import FIELDS, HERO_X, VALUES
 

@@ -14,7 +14,7 @@ from typing import Final
 
 import torch
 
-from engine.model.dit import MemoryPackDiT
+from engine.model.wander.transformer import WanderDiT
 from engine.training.data.latents import Pool
 
 APART: Final = 4  # segments that differ
@@ -23,7 +23,7 @@ SILENT: Final = -1000.0  # a key bias under which ψ is not heard
 
 
 @torch.no_grad()
-def left(model: MemoryPackDiT, pool: Pool) -> dict[int, list[float]] | None:
+def left(model: WanderDiT, pool: Pool) -> dict[int, list[float]] | None:
     """By number of common updates, the rms difference of ψ as a share of what it was when the pasts began to
     be the same, one per pair of neighbours in the pool. None for a model that does not hear ψ."""
     bias = model.config.memory.key_bias

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from engine.evaluation.statistics import Estimate, mean
 from engine.model import flow
-from engine.model.dit import MemoryPackDiT
+from engine.model.conditioning import Conditioning
+from engine.model.wander.transformer import WanderDiT
 from engine.training.data.chains import Chains, chains_of
 from engine.training.data.course import RunningPlaces
 from engine.training.data.latents import Pool
@@ -58,34 +59,24 @@ def returns(pool: Pool, segment: int, count: int) -> Windows:
 
 
 @torch.no_grad()
-def errors(model: MemoryPackDiT, pool: Pool, windows: Windows, *, seed: int = 8) -> dict[str, list[float]]:
+def errors(model: WanderDiT, pool: Pool, windows: Windows, *, seed: int = 8) -> dict[str, list[float]]:
     """Per return and kind of ψ, the mean loss over TIMES on the columns that come in."""
     c = model.config
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         chains = chains_of(pool, windows, 1, PREFIX, c)
         noise = torch.randn(chains.targets[:, 0].shape)
-    whole = RunningMemory(model, chains, 1).conditions(chains.prompts[:, 0])
-    short = _forgetful(chains, REACH // c.segment)
-    seen = {
-        "own": whole["psi"],
-        "short": RunningMemory(model, short, 1).conditions(chains.prompts[:, 0])["psi"],
-        "another": whole["psi"].roll(1, 0),
-    }
-    given = {
-        **whole,
-        "history": chains.history,
-        "sigma": torch.zeros_like(chains.number),
-        "actions": chains.actions[:, 0],
-        "index": chains.number,
-    }
+    given = _conditioning(model, chains)
+    short = _conditioning(model, _forgetful(chains, REACH // c.segment))
+    seen = {"own": given.psi, "short": short.psi, "another": given.psi.roll(1, 0)}
     if chains.walk is not None:
         world = RunningPlaces(chains.walk, chains.actions, c)
-        given["hints"] = world.hints(chains.history, given["context"])
+        given = replace(given, hints=world.hints(chains.history, given.context))
     inside = _incoming(chains.actions[:, 0], c.latent_width)
     out: dict[str, list[float]] = {}
     for kind in KINDS:
-        parts = [_loss(model, chains.targets[:, 0], noise, t, given | {"psi": seen[kind]}) for t in TIMES]
+        told = replace(given, psi=seen[kind])
+        parts = [_loss(model, chains.targets[:, 0], noise, t, told) for t in TIMES]
         error = torch.stack(parts).mean((0, 2, 3, 4))  # (B, w)
         out[kind] = ((error * inside).sum(1) / inside.sum(1)).tolist()
     return out
@@ -96,15 +87,24 @@ def _forgetful(chains: Chains, segments: int) -> Chains:
     return replace(chains, past=chains.past[:, -segments:], has_past=chains.has_past[:, -segments:])
 
 
-def _loss(
-    model: MemoryPackDiT, clean: Tensor, noise: Tensor, t: float, given: Mapping[str, Tensor]
-) -> Tensor:
+def _conditioning(model: WanderDiT, chains: Chains) -> Conditioning:
+    """For the first segment of the chains, under the true history; without hints."""
+    return RunningMemory(model, chains, 1).conditioning(
+        chains.prompts[:, 0],
+        history=chains.history,
+        sigma=torch.zeros_like(chains.number),
+        actions=chains.actions[:, 0],
+        index=chains.number,
+    )
+
+
+def _loss(model: WanderDiT, clean: Tensor, noise: Tensor, t: float, given: Conditioning) -> Tensor:
     """Squared error of the preconditioned answer, (B, W, C, h, w)."""
     at = torch.full((clean.shape[0],), t)
     xt = flow.interpolate(clean, noise, at)
     answer = model.network(xt, at, torch.zeros_like(at), given)
     velocity, base = flow.target(clean, noise), model.base(given)
-    return (answer - model.precondition.answer(xt, at, velocity, base, given["context"])).pow(2)
+    return (answer - model.precondition.answer(xt, at, velocity, base, given.context)).pow(2)
 
 
 def _incoming(actions: Tensor, width: int) -> Tensor:

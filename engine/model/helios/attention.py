@@ -1,4 +1,5 @@
-"""Attention as in Wan 2.1: RMSNorm of queries and keys over all heads together. Names are the checkpoint's.
+"""Attention as in Wan 2.1, with RMSNorm of queries and keys over all heads together. Module names are those
+of the checkpoint.
 
 Legend: B batch, N tokens, D width, M memory tokens.
 """
@@ -8,9 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from engine.model.blocks import RmsNorm, attend
-from engine.model.rope import rotate
-
-Rope = tuple[Tensor, Tensor]  # cos, sin, each (1, 1, N, head_dim / 2)
+from engine.model.rope import Rope, rotate
 
 
 class WanAttention(nn.Module):
@@ -35,7 +34,7 @@ class WanAttention(nn.Module):
 
 class SelfAttention(WanAttention):
     def forward(self, x: Tensor, rope: Rope) -> Tensor:
-        """All tokens see each other, without a mask: (B, N, D) → (B, N, D)."""
+        """Full attention among all tokens: (B, N, D) → (B, N, D)."""
         k, v = self.key_value(x)
         out: Tensor = self.to_out[0](attend(rotate(self.query(x), *rope), rotate(k, *rope), v))
         return out
@@ -43,10 +42,10 @@ class SelfAttention(WanAttention):
 
 class CrossAttention(WanAttention):
     def forward(self, x: Tensor, text: Tensor, psi: Tensor | None, gate: Tensor | None) -> Tensor:
-        """x (B, N, D) reads text (B, T, D), and ψ (B, M, D) in an attention of its own, weighted by `gate`.
+        """x (B, N, D) attends to text (B, T, D), and separately to ψ (B, M, D), weighted by `gate`.
 
-        ψ is read through the text's own projections, so it adds no weights but the gate; at a gate of 0 the
-        sum is the text's part, bit for bit."""
+        ψ uses the text's projections, so the gate is its only weight. With a gate of 0 the result is that of
+        the text alone, bit for bit."""
         q = self.query(x)
         mixed = attend(q, *self.key_value(text))
         if psi is not None and gate is not None:

@@ -1,7 +1,7 @@
 """Helios' transformer block: Wan 2.1's, with history at timestep 0 and text for the noisy tokens only.
 
-Modulations have two rows, one for the history and one for the noisy tokens; they are spread over the tokens
-where they are used. Modulation and norms compute in fp32. Names are the checkpoint's.
+Modulations have two rows, one for the history and one for the noisy tokens. They are expanded to tokens where
+they are used. Modulation and norms compute in fp32. Module names are those of the checkpoint.
 
 Legend: B batch, N tokens of history and segment together, D width.
 """
@@ -15,27 +15,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.model.blocks import Up
-from engine.model.helios.attention import CrossAttention, Rope, SelfAttention
+from engine.model.helios.attention import CrossAttention, SelfAttention
+from engine.model.rope import Rope
 
 EPSILON = 1e-6
 
 
 class Layout(NamedTuple):
-    """How many tokens are history, and for each token (N,) its row of a modulation: 0 history, 1 noisy."""
+    """The number of history tokens, and each token's row of a modulation (N,): 0 history, 1 noisy."""
 
     history: int
     row: Tensor
 
 
 class CrossInputs(NamedTuple):
-    """What the noisy tokens attend to besides the video: text (B, T, D), ψ (B, M, D) where there is one."""
+    """What the noisy tokens attend to besides the video: text (B, T, D), and ψ (B, M, D) or None."""
 
     text: Tensor
     psi: Tensor | None
 
 
-class Modulation(NamedTuple):
-    """Of one sub-layer, each (B, 2, D)."""
+class TokenModulation(NamedTuple):
+    """How one sub-layer is modulated. Each is (B, 2, D)."""
 
     shift: Tensor
     scale: Tensor
@@ -47,7 +48,7 @@ class Modulation(NamedTuple):
         return (normed * (1 + self.scale[:, layout.row]) + self.shift[:, layout.row]).to(z.dtype)
 
     def add(self, z: Tensor, out: Tensor, layout: Layout) -> Tensor:
-        """z and a share of what the sub-layer made."""
+        """z plus the gated output of the sub-layer."""
         return (z.float() + out.float() * self.gate[:, layout.row]).to(z.dtype)
 
 
@@ -64,7 +65,7 @@ class FeedForward(nn.Module):
 
 
 class WideNorm(nn.LayerNorm):
-    """An affine LayerNorm that computes in fp32 whatever it is given."""
+    """An affine LayerNorm that always computes in fp32."""
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.weight.float(), self.bias.float()
@@ -83,7 +84,8 @@ class HeliosBlock(nn.Module):
     def forward(
         self, z: Tensor, *, cross: CrossInputs, gate: Tensor | None, time: Tensor, layout: Layout, rope: Rope
     ) -> Tensor:
-        """Tokens z (B, N, D), history first; time (B, 2, 6, D) of both rows; ψ's gate () of this block."""
+        """z (B, N, D) with history tokens first; time (B, 2, 6, D) for both rows; gate (), this block's for
+        ψ."""
         attention, feed_forward = self._modulations(time)
         z = attention.add(z, self.attn1(attention.enter(z, layout), rope), layout)
         past, noisy = z[:, : layout.history], z[:, layout.history :]
@@ -91,6 +93,6 @@ class HeliosBlock(nn.Module):
         z = torch.cat([past, noisy], 1)
         return feed_forward.add(z, self.ffn(feed_forward.enter(z, layout)), layout)
 
-    def _modulations(self, time: Tensor) -> tuple[Modulation, Modulation]:
+    def _modulations(self, time: Tensor) -> tuple[TokenModulation, TokenModulation]:
         vectors = (self.scale_shift_table.float()[:, None] + time.float()).unbind(2)
-        return Modulation(*vectors[:3]), Modulation(*vectors[3:])
+        return TokenModulation(*vectors[:3]), TokenModulation(*vectors[3:])

@@ -1,6 +1,6 @@
 """Configuration of Helios (arXiv 2603.04379). The defaults are the public checkpoint's, Helios-Distilled.
 
-Sizes that the public code fixes stand here as well, so that a small network of the same kind can be built.
+Sizes that the public code fixes are fields here too, so that small networks of the same kind can be built.
 Source: `HeliosTransformer3DModel` of diffusers 0.42 and its defaults.
 """
 
@@ -12,27 +12,27 @@ from typing import Literal
 from engine.errors import InvalidInput
 from engine.model.config import MemoryConfig, ModelConfig, PackingConfig
 
-PIXELS = 64  # a picture's sides are multiples of it: three stages of a factor two, 2 x 2 patches, 8 x 8 cells
-CELL = 8  # pixels of a latent's side
+PIXELS = 64  # sides of a picture are multiples of it: three stages of factor two, 2 x 2 patches, 8 x 8 cells
+CELL = 8  # pixels per latent cell
 STAGES = 3
 FREQUENCIES = 256  # of the sinusoidal embedding of a timestep
 
 
 @dataclass(frozen=True)
 class PyramidConfig:
-    """How a chunk is sampled: calls of the network at a quarter, half and all of the latent's side.
+    """How a chunk is sampled: the number of calls at a quarter, a half and the whole of the latent's sides.
 
-    `shift_by` chooses whose tokens the timestep shift of a stage is computed from. "previous": the stage
-    before (the first stage: its own), as diffusers and the authors' diffusers code do, which set the schedule
-    before they up-sample. "own": the stage's own, as the authors' training and research code do. With one
-    call per stage both are the same. Nobody has published which gives better pictures."""
+    `shift_by` chooses the stage whose number of tokens determines a stage's timestep shift. "previous" is the
+    stage before (for the first stage, its own). diffusers and the authors' diffusers code use it, since they
+    set the schedule before up-sampling. "own" is the stage itself, as in the authors' training and research
+    code. With one call per stage the two are equal. It is not published which gives better pictures."""
 
     steps: tuple[int, int, int] = (2, 2, 2)
-    first_factor: int = 2  # times as many calls for a scene's first chunk; the distilled model was trained so
+    first_factor: int = 2  # a scene's first chunk takes this many times the calls, as in distillation
     shift_by: Literal["previous", "own"] = "previous"
 
     def __post_init__(self) -> None:
-        """Raises InvalidInput for a stage without calls."""
+        """Raises InvalidInput if a stage has no calls."""
         if min(*self.steps, self.first_factor) < 1:
             raise InvalidInput(
                 f"pyramid: steps {self.steps} and first_factor {self.first_factor} must be 1 or more",
@@ -55,10 +55,10 @@ class HeliosConfig:
     text_dim: int = 4096
     rope_axes: tuple[int, int, int] = (44, 42, 42)  # time, height, width
     rope_theta: float = 10000.0
-    memory: MemoryConfig | None = None  # SemanticPack; None: the checkpoint as it is
+    memory: MemoryConfig | None = None  # SemanticPack; None: the unchanged checkpoint
 
     def __post_init__(self) -> None:
-        """Raises InvalidInput where the parts contradict each other."""
+        """Raises InvalidInput for sizes that do not fit together."""
         least = PIXELS // CELL
         for name in ("latent_height", "latent_width"):
             side = getattr(self, name)
@@ -80,21 +80,22 @@ class HeliosConfig:
 
     @property
     def frames(self) -> int:
-        """Of a chunk: its first latent is a single frame, as in every clip that Wan's autoencoder sees."""
+        """Pixel frames of a chunk. Its first latent is a single frame, as in all clips for Wan's
+        autoencoder."""
         return 4 * self.segment - 3
 
     @property
     def packing(self) -> PackingConfig:
-        """FramePack-F1's, at the same place in every chunk."""
+        """FramePack-F1's, with the same time indices in every chunk."""
         return PackingConfig(history=self.history, rope_consistency=False)
 
     def stage_size(self, stage: int) -> tuple[int, int]:
-        """Height and width of the latents that stage 0, 1 or 2 works on."""
+        """Height and width of the latents in stage 0, 1 or 2."""
         by = 2 ** (STAGES - 1 - stage)
         return self.latent_height // by, self.latent_width // by
 
     def shared(self, memory: MemoryConfig) -> ModelConfig:
-        """What SemanticPack's modules need to know of this network."""
+        """This network's sizes, as SemanticPack's modules take them."""
         return ModelConfig(
             channels=self.channels,
             latent_height=self.latent_height,

@@ -1,7 +1,7 @@
-"""What a call of Helios costs, counted from its configuration: tokens, and floating-point operations.
+"""The cost of a call of Helios, computed from its configuration: tokens and floating-point operations.
 
-A multiply-add counts as two. Only matrix products and attention are counted; norms, rotations and the
-arithmetic of modulations are below one in a hundred. It measures nothing.
+A multiply-add counts as two. Only matrix products and attention are counted; norms, rotations and modulations
+add less than one per cent. Nothing is measured.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from engine.model.packing import KERNELS
 
 @dataclass(frozen=True)
 class Tokens:
-    """Of one call."""
+    """Numbers of tokens in one call."""
 
     noisy: int
     anchor: int
@@ -46,14 +46,14 @@ def _patches(c: HeliosConfig, frames: int, kernel: str) -> int:
 
 
 def call_flop(c: HeliosConfig, stage: int) -> int:
-    """Of one call for one session, without ψ: its gate is closed until somebody trains it."""
+    """Operations of one call for one session, without ψ, whose gate is closed until it is trained."""
     d, text, tokens = c.dim, c.text_tokens, tokens_of(c, stage)
     n, noisy = tokens.total, tokens.noisy
     self_attention = 2 * 4 * d * d * n + 4 * n * n * d
     cross_attention = 2 * 2 * d * d * (noisy + text) + 4 * noisy * text * d
     feed_forward = 2 * 2 * d * c.feed_forward * n
     prompt = 2 * text * (c.text_dim * d + d * d)
-    times = 2 * 2 * (FREQUENCIES * d + 7 * d * d)  # of the history and of the step
+    times = 2 * 2 * (FREQUENCIES * d + 7 * d * d)  # for the history and for the step
     patches = 2 * c.channels * d * 4 * (noisy + tokens.anchor + tokens.near)
     patches += 2 * c.channels * d * (32 * tokens.middle + 256 * tokens.far)
     last = 2 * d * 4 * c.channels * noisy
@@ -61,6 +61,6 @@ def call_flop(c: HeliosConfig, stage: int) -> int:
 
 
 def chunk_flop(c: HeliosConfig, p: PyramidConfig, *, first: bool = False) -> int:
-    """All calls of a chunk."""
+    """Operations of all calls of a chunk."""
     factor = p.first_factor if first else 1
     return factor * sum(p.steps[stage] * call_flop(c, stage) for stage in range(STAGES))

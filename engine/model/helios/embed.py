@@ -1,6 +1,6 @@
-"""What goes into Helios' blocks besides latents: time and text, and where each token stands.
+"""Inputs of Helios' blocks besides latents: embeddings of time and text, and the tokens' rotations.
 
-Names are the checkpoint's. Legend: B batch, D width, T text tokens, E their width, N tokens.
+Module names are those of the checkpoint. Legend: B batch, D width, T text tokens, E their width, N tokens.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from engine.model.helios.config import FREQUENCIES, STAGES, HeliosConfig
 from engine.model.packing import POOL, pieces
-from engine.model.rope import grid, pool
+from engine.model.rope import Rope, grid, pool
 
 
 class TimeEmbed(nn.Module):
@@ -53,16 +53,16 @@ class ConditionEmbed(nn.Module):
         self.text_embedder = TextEmbed(c.text_dim, c.dim)
 
     def time(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
-        """(B,) → the time itself (B, D), and its six vectors for the blocks (B, 6, D)."""
+        """(B,) → the embedding of the time (B, D), and its six vectors for the blocks (B, 6, D)."""
         time = self.time_embedder(timestep).to(self.time_proj.weight.dtype)
         vectors: Tensor = self.time_proj(F.silu(time)).unflatten(-1, (6, -1))
         return time, vectors
 
 
 class Positions(nn.Module):
-    """Rotations of the history, at full resolution in every stage, and of each stage's own noisy tokens.
+    """Rotations of the history, which has full resolution in every stage, and of each stage's noisy tokens.
 
-    They are the same in every chunk: constants."""
+    They are constants, equal for all chunks."""
 
     history: Tensor
 
@@ -83,7 +83,7 @@ class Positions(nn.Module):
             at = turn(noisy, c.segment, "1x", stage)
             self.register_buffer(f"noisy_{stage}", at, persistent=False)
 
-    def forward(self, stage: int) -> tuple[Tensor, Tensor]:
-        """cos, sin of history and noisy tokens, each (1, 1, N, head_dim / 2)."""
+    def forward(self, stage: int) -> Rope:
+        """The rotation of history and noisy tokens, (1, 1, N, head_dim / 2) each."""
         cos, sin = torch.cat([self.history, self.get_buffer(f"noisy_{stage}")], 1)[:, None, None]
-        return cos, sin
+        return Rope(cos, sin)

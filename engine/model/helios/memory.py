@@ -1,8 +1,9 @@
 """SemanticPack for Helios: ψ beside the text, behind a gate per block that starts at 0.
 
-At the start the network is the checkpoint's, bit for bit; gradients reach the gates at once, and through them
-everything else. Only noisy tokens read ψ. ψ₀ is the prompt as the blocks read it, and the anchor's tokens
-averaged over rectangles. Public code of Helios has none of this, and nobody has trained it.
+Initially the network computes exactly what the checkpoint does. Gradients reach the gates at once, and once
+these have moved, everything else. Only noisy tokens attend to ψ. ψ₀ consists of the prompt as the blocks see
+it and of the anchor's tokens, averaged over rectangles. The public code of Helios has none of this, and it
+has not been trained.
 
 Legend: B batch, W latent frames, C channels, h w latent size, T text tokens, I image tokens, M = T + I, D
 width.
@@ -34,5 +35,5 @@ class SemanticPack(nn.Module):
         return F.adaptive_avg_pool2d(pictures, self.rows_columns).flatten(2).transpose(1, 2)
 
     def start(self, text: Tensor, image: Tensor) -> Tensor:
-        """ψ₀ (B, M, D) of the embedded prompt (B, T, D) and image tokens (B, I, D)."""
+        """Embedded prompt (B, T, D) and image tokens (B, I, D) → ψ₀ (B, M, D)."""
         return torch.cat([text, image], 1)

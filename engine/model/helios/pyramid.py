@@ -1,9 +1,10 @@
-"""Helios' pyramid sampler on arrays: a chunk from noise at a quarter of the size to clean latents.
+"""Helios' pyramid sampler on arrays: from noise at a quarter of the size to a chunk of clean latents.
 
-The network answers v = start − end of a stage, which is minus our velocity. A chunk has three streams of
-noise, its own and one for each up-sampling; given those it is deterministic. No torch here, and no network.
-Source: diffusers 0.42, `HeliosPyramidPipeline` with `is_distilled`. Its block noise is drawn by the Cholesky
-factor of a singular covariance, which fails on CPUs; here it is drawn in closed form, the same distribution.
+The network answers v = start − end of a stage, which is our velocity negated. A chunk uses three streams of
+noise: its own and one for each up-sampling. Given these it is deterministic. This module uses neither torch
+nor the network. Source: diffusers 0.42, `HeliosPyramidPipeline` with `is_distilled`. That pipeline draws
+block noise with the Cholesky factor of a singular covariance, which fails on CPUs; the closed form here gives
+the same distribution.
 
 Legend: W latent frames, C channels, h w latent size of a stage.
 """
@@ -25,11 +26,12 @@ Shape = tuple[int, int, int, int]  # W, C, h, w of the whole picture
 
 
 class Pyramid:
-    """One chunk in the making (engine.backends.base.Sampler): `x` goes to the network under `step`, `advance`
-    takes its answer."""
+    """The sampling of one chunk (engine.backends.base.Sampler). The network is called on `x` with `step`, and
+    `advance` takes its answer."""
 
     def __init__(self, shape: Shape, p: PyramidConfig, noise: Noise, *, first: bool) -> None:
-        """`noise` gives stream 0 for the chunk, 1 and 2 for the up-samplings; `first`: of a scene."""
+        """`noise` gives stream 0 for the chunk, 1 and 2 for the up-samplings. `first`: a scene's first
+        chunk."""
         self._noise = noise
         self._plan = plan(shape, p, first=first)
         self._stage, self._k = 0, 0
@@ -44,20 +46,20 @@ class Pyramid:
 
     @property
     def role(self) -> str:
-        """Of the next call: each stage has a shape of its own."""
+        """The role of the next call. Each stage has one, since its shape differs."""
         return f"denoise_{self._stage}"
 
     @property
     def step(self) -> Step:
-        """Of the next call."""
+        """Timestep and noise levels of the next call."""
         return self._plan[self._stage][self._k]
 
     def told(self) -> dict[str, npt.NDArray[Any]]:
-        """What the next call is told besides x."""
+        """Inputs of the next call besides x."""
         return {"timestep": np.array(self.step.timestep, np.int64)}
 
     def advance(self, answer: FloatArray) -> None:
-        """`answer` (W, C, h, w) is the network's v for `x` under `step`."""
+        """`answer` (W, C, h, w) is the network's v for `x` at `step`."""
         step = self.step
         end = (self.x - step.sigma * answer.astype(np.float64)).astype(np.float32)
         x = (1 - step.sigma_next) * end.astype(np.float64) + step.sigma_next * self._start
@@ -68,7 +70,8 @@ class Pyramid:
             self._enter()
 
     def _enter(self) -> None:
-        """The end of the stage before, twice as large, with noise that hides the edges of its blocks."""
+        """Start a stage: up-sample the previous one's end by two, and add noise that hides the blocks'
+        edges."""
         s = STAGE[self._stage]
         large = self.x.repeat(2, -2).repeat(2, -1)
         extra = block_noise(self._noise(self._stage, large.shape))
@@ -88,7 +91,7 @@ def plan(shape: Shape, p: PyramidConfig, *, first: bool) -> tuple[tuple[Step, ..
 
 
 def halved(noise: FloatArray) -> FloatArray:
-    """(..., h, w) → (..., h / 2, w / 2), of the same variance: twice the mean of 2 x 2 blocks."""
+    """(..., h, w) → (..., h / 2, w / 2) with the same variance: twice the mean of 2 x 2 blocks."""
     h, w = noise.shape[-2:]
     blocks = noise.reshape(*noise.shape[:-2], h // 2, 2, w // 2, 2)
     out: FloatArray = blocks.mean((-3, -1), dtype=np.float32) * np.float32(2)
@@ -96,7 +99,7 @@ def halved(noise: FloatArray) -> FloatArray:
 
 
 def block_noise(noise: FloatArray) -> FloatArray:
-    """White noise (..., h, w) → variance 1, and −γ = −1/3 between the cells of a 2 x 2 block."""
+    """White noise (..., h, w) → noise of variance 1 with covariance −γ = −1/3 within 2 x 2 blocks."""
     mean = halved(noise).repeat(2, -2).repeat(2, -1) / np.float32(2)
     out: FloatArray = np.float32((1 + GAMMA) ** 0.5) * (noise - mean)
     return out

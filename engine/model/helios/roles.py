@@ -1,7 +1,7 @@
-"""Helios' roles: the transformer with its companions, wired into the step contract.
+"""Helios' roles: the transformer with its text and video models, connected to the step contract.
 
-Numbers enter and leave as fp32, whatever the transformer computes in. Companions are given
-(engine.companions.helios loads them).
+engine.companions.helios loads these other models. Inputs and outputs are fp32 in whatever type the
+transformer computes.
 
 Legend: B batch, L ids, N text tokens, E their width, I image tokens, M memory tokens, D width.
 """
@@ -9,7 +9,7 @@ Legend: B batch, L ids, N text tokens, E their width, I image tokens, M memory t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from engine.model.helios.serve import NAME, Serve
 from engine.model.helios.transformer import HeliosTransformer
 from engine.model.signature import ModelSpec, signature
 
-START_NOISE = (0.111, 0.135)  # of a start picture's latents, as the public pipelines draw it
+START_NOISE = (0.111, 0.135)  # least and most noise on a start picture's latents, as in the public pipelines
 
 
 class Text(Protocol):
@@ -82,8 +82,8 @@ def spec_of(c: HeliosConfig, serve: Serve) -> ModelSpec:
 
 
 def roles_of(spec: ModelSpec, model: HeliosTransformer, companions: Companions) -> dict[str, nn.Module]:
-    """Role name → module whose forward takes the role's inputs in the signature's order. All stages share one
-    module and its weights."""
+    """A module per role, whose forward takes the role's inputs in the signature's order. All stages share the
+    transformer."""
     roles: dict[str, nn.Module] = {
         "encode_text": EncodeText(companions.text),
         "encode_image": EncodeImage(companions.encoder, model),
@@ -102,8 +102,8 @@ def roles_of(spec: ModelSpec, model: HeliosTransformer, companions: Companions) 
     return roles
 
 
-class Part(nn.Module):
-    """Holds the transformer, and brings floats into its precision."""
+class TransformerRole(nn.Module):
+    """A role that calls the transformer. `cast` converts floats to its precision."""
 
     def __init__(self, model: HeliosTransformer) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class Part(nn.Module):
 
     @property
     def pack(self) -> SemanticPack:
-        assert self.model.semantic_pack is not None  # roles_of makes these parts for no other model
+        assert self.model.semantic_pack is not None  # roles_of makes these roles only for models with ψ
         return self.model.semantic_pack
 
 
@@ -124,61 +124,62 @@ class EncodeText(nn.Module):
         self.text = text
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """→ text (B, N, E), and that the prompt asks for no key."""
+        """→ text (B, N, E), and that the prompt asks for no motion."""
         text = self.text(ids, mask).float()
         return text, torch.tensor([1.0, 0.0], device=text.device).expand(text.shape[0], -1)
 
 
-class EncodeImage(Part):
+class EncodeImage(TransformerRole):
     def __init__(self, encoder: Encoder, model: HeliosTransformer) -> None:
         super().__init__(model)
         self.encoder = encoder
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) uint8 → anchor, nearest (B, 1, C, h, w), and for a model with ψ image tokens
-        (B, I, D)."""
+        """(B, 3, H, W) uint8 → anchor and nearest, each (B, 1, C, h, w), and with ψ image tokens (B, I,
+        D)."""
         anchor, nearest = (x.float() for x in self.encoder.start(pixels, self.model.config.segment))
         if self.model.semantic_pack is None:
             return anchor, nearest
         return anchor, nearest, self.pack.image_tokens(self.model.patch_short(self.cast(anchor))).float()
 
 
-class EmbedImage(Part):
+class EmbedImage(TransformerRole):
     def forward(self, anchor: Tensor, context: Tensor) -> Tensor:
-        """(B, 1, C, h, w), (B,) 1 where there is an anchor → (B, I, D), zero where there is none."""
+        """anchor (B, 1, C, h, w), context (B,) 1 where there is an anchor → (B, I, D), or zero without
+        one."""
         tokens = self.pack.image_tokens(self.model.patch_short(self.cast(anchor)))
         return tokens.float() * context[:, None, None]
 
 
-class InitialMemory(Part):
+class InitialMemory(TransformerRole):
     def forward(self, text: Tensor, image: Tensor) -> Tensor:
         """ψ₀ (B, M, D)."""
         prompt = self.model.condition_embedder.text_embedder(self.cast(text))
         return self.pack.start(prompt, self.cast(image)).float()
 
 
-class Memorize(Part):
+class Memorize(TransformerRole):
     def forward(self, segment: Tensor) -> Tensor:
         out: Tensor = self.pack.memorize(self.cast(segment))
         return out.float()
 
 
-class Squeeze(Part):
+class Squeeze(TransformerRole):
     def forward(self, psi: Tensor, memory: Tensor) -> Tensor:
         out: Tensor = self.pack.squeeze(self.cast(psi), self.cast(memory))
         return out.float()
 
 
-class Denoise(Part):
-    """Any stage: the transformer tells them apart by the size of x."""
+class Denoise(TransformerRole):
+    """Serves every stage. The transformer knows the stage by the size of x."""
 
     def __init__(self, model: HeliosTransformer, names: list[str]) -> None:
         super().__init__(model)
         self.names = tuple(names)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        given: dict[str, Any] = {n: self.cast(x) for n, x in zip(self.names, inputs, strict=True)}
-        answer: Tensor = self.model(given.pop("x"), **given)
+        named = {name: self.cast(x) for name, x in zip(self.names, inputs, strict=True)}
+        answer: Tensor = self.model(**named)
         return answer.float()
 
 

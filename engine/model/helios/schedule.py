@@ -14,24 +14,25 @@ from itertools import accumulate, pairwise
 from engine.model.helios.config import STAGES
 
 TRAINED = 1000  # timesteps of training
-HIGHEST, LOWEST = 0.999, 0.000999  # of σ, over all stages and within each
-GAMMA = 1 / 3  # correlation of the noise that is added after up-sampling, with the sign turned
-TOKENS, SHIFT = (256, 4096), (0.5, 1.15)  # two points of the line from tokens to the shift
+HIGHEST, LOWEST = 0.999, 0.000999  # range of σ, over all stages and within each
+GAMMA = 1 / 3  # negated correlation of the noise that is added after up-sampling
+TOKENS, SHIFT = (256, 4096), (0.5, 1.15)  # two points of the line that maps tokens to the shift
 
 
 @dataclass(frozen=True)
-class Stage:
-    """`keep` and `renoise` make its start of the up-sampled end of the stage before, and of block noise."""
+class PyramidStage:
+    """It starts with `keep` times the up-sampled end of the previous stage plus `renoise` times block
+    noise."""
 
     longest: float  # timestep at σ = 1
-    shortest: float  # at σ = 0
+    shortest: float  # timestep at σ = 0
     keep: float
     renoise: float
 
 
 @dataclass(frozen=True)
 class Step:
-    """One call of the network. `timestep` is cut to a whole number, as the public pipelines do."""
+    """One call of the network. `timestep` is rounded down, as in the public pipelines."""
 
     timestep: int
     sigma: float
@@ -39,11 +40,11 @@ class Step:
 
 
 def global_sigma(index: int) -> float:
-    """σ of the noisiest to the cleanest of training's timesteps; 0 behind the last."""
+    """σ of the timesteps of training, from the noisiest to the cleanest; 0 after the last."""
     return HIGHEST - (HIGHEST / TRAINED) * index if index < TRAINED else 0.0
 
 
-def make_stages() -> tuple[Stage, ...]:
+def make_stages() -> tuple[PyramidStage, ...]:
     edges = [int(stage / STAGES * TRAINED) for stage in range(STAGES + 1)]
     keep, renoise, lengths = [1.0], [0.0], [global_sigma(edges[0]) - global_sigma(edges[1])]
     for stage in range(1, STAGES):
@@ -58,7 +59,7 @@ def make_stages() -> tuple[Stage, ...]:
         first = min(TRAINED * global_sigma(int(shares[stage] * TRAINED)), TRAINED - 1)
         last = TRAINED * global_sigma(min(int(shares[stage + 1] * TRAINED), TRAINED - 1))
         out.append(
-            Stage(first, first + (last - first) * (TRAINED - 1) / TRAINED, keep[stage], renoise[stage])
+            PyramidStage(first, first + (last - first) * (TRAINED - 1) / TRAINED, keep[stage], renoise[stage])
         )
     return tuple(out)
 
@@ -67,13 +68,13 @@ STAGE = make_stages()
 
 
 def time_shift(tokens: int) -> float:
-    """The more tokens, the more of a stage is spent on its noisy end. Not capped."""
+    """With more tokens, a stage spends more of its calls at its noisy end. There is no upper limit."""
     slope = (SHIFT[1] - SHIFT[0]) / (TOKENS[1] - TOKENS[0])
     return SHIFT[0] + slope * (tokens - TOKENS[0])
 
 
 def stage_steps(stage: int, count: int, tokens: int) -> tuple[Step, ...]:
-    """The calls of a stage, `tokens` being those that its shift is computed from."""
+    """The calls of a stage. `tokens` determines its shift."""
     mu, s = time_shift(tokens), STAGE[stage]
     even = [HIGHEST + (LOWEST - HIGHEST) * i / count for i in range(count)]
     sigmas = [*(mu / (mu + 1 / sigma - 1) for sigma in even), 0.0]

@@ -1,4 +1,4 @@
-"""A converted Helios: what its folder's config.json says. Plain data; it reads no weights."""
+"""The config.json of a converted Helios, as plain data. No weights are read here."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Serve:
-    """How it is played."""
+    """How to play the model."""
 
-    fps: int = 24  # of its training videos; Wan 2.1's own rate is 16
-    decoder: Literal["taew", "vae"] = "taew"  # vae: Wan 2.1's own, slower and exact
+    fps: int = 24  # the rate of its training videos; Wan 2.1's is 16
+    decoder: Literal["taew", "vae"] = "taew"  # vae: Wan 2.1's own, which is slower and exact
     pyramid: PyramidConfig = field(default_factory=PyramidConfig)
 
 
@@ -36,7 +36,7 @@ class Conversion:
 
 
 def is_helios(folder: Path) -> bool:
-    """Does config.json say so? False for a folder without one."""
+    """Whether config.json says so. False for a folder without one."""
     try:
         data = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -45,7 +45,7 @@ def is_helios(folder: Path) -> bool:
 
 
 def read_conversion(folder: Path) -> Conversion:
-    """Raises ModelFilesError for a config.json that is missing, or is not what `psistream convert` writes."""
+    """Raises ModelFilesError if config.json is missing, or was not written by `psistream convert`."""
     file = folder / CONFIG
     try:
         data = json.loads(file.read_text(encoding="utf-8"))

@@ -1,9 +1,9 @@
-"""Helios' transformer: FramePack-F1's packed history on Wan 2.1's blocks, and room for SemanticPack's ψ.
+"""Helios' transformer: FramePack-F1's packed history on Wan 2.1's blocks, with SemanticPack's ψ as an option.
 
-Tokens are [4x | 2x | anchor, 1x | noisy], of which the noisy ones come out. The history is always at full
-resolution and at timestep 0; the noisy latents are as small as their stage. The answer is v = start − end of
-the stage, minus our velocity (engine.model.helios.pyramid turns it into the next x). Modules that the public
-checkpoint has carry its names; what it lacks stands in EXTRA.
+Tokens are [4x | 2x | anchor, 1x | noisy]; the noisy ones are read out. The history always has full resolution
+and timestep 0. The noisy latents have the size of their stage. The answer is v = start − end of the stage,
+which is our velocity negated (engine.model.helios.pyramid computes the next x from it). Modules that the
+public checkpoint has keep its names; EXTRA lists what is added to them.
 
 Legend: B batch, W latent frames, C channels, h w latent size of a stage, T text tokens, E their width, M
 memory tokens, D width, K history frames.
@@ -23,16 +23,16 @@ from engine.model.helios.memory import SemanticPack
 from engine.model.packing import KERNELS, PatchEmbed, pieces
 
 EXTRA = ("semantic_pack",)
-EXACT = ("time_embedder", "scale_shift_table", "norm2")  # in fp32 whatever the rest is, as in public
+EXACT = ("time_embedder", "scale_shift_table", "norm2")  # always fp32, as in the public code
 
 
 def is_exact(name: str) -> bool:
-    """Must the parameter of this name stay in fp32?"""
+    """Whether the parameter of this name must stay in fp32."""
     return any(part in EXACT for part in name.split("."))
 
 
 class OutputNorm(nn.Module):
-    """LayerNorm without affine, scale and shift from the time alone."""
+    """LayerNorm without affine, then scale and shift, which depend only on the time."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -70,9 +70,9 @@ class HeliosTransformer(nn.Module):
         anchor: Tensor,
         psi: Tensor | None = None,
     ) -> Tensor:
-        """x (B, W, C, h, w) of any stage, timestep (B,) in whole numbers, text (B, T, E), history
-        (B, K, C, ·, ·) in order of time and anchor (B, 1, C, ·, ·) at full size, ψ (B, M, D)
-        → v (B, W, C, h, w). Raises InvalidInput for an x that is no stage's."""
+        """x (B, W, C, h, w) of any stage, integer timestep (B,), text (B, T, E), history (B, K, C, ·, ·) in
+        order of time and anchor (B, 1, C, ·, ·) at full size, ψ (B, M, D) → v (B, W, C, h, w). Raises
+        InvalidInput if x has the size of no stage."""
         stage = self.stage_of(x)
         past = self._history(history, anchor)
         noisy = self.patch_embedding(x)
@@ -113,7 +113,7 @@ class HeliosTransformer(nn.Module):
         return torch.cat([self.patch_long(far), self.patch_mid(middle), short], 1)
 
     def _latents(self, tokens: Tensor, shape: torch.Size) -> Tensor:
-        """(B, N, 4 C), the channel fastest → (B, W, C, h, w)."""
+        """(B, N, 4 C), with the channel as the fastest axis → (B, W, C, h, w)."""
         b, w, c, height, width = shape
         cells = tokens.reshape(b, w, height // 2, width // 2, 2, 2, c)
         return cells.permute(0, 1, 6, 2, 4, 3, 5).reshape(b, w, c, height, width)

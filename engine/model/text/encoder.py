@@ -1,10 +1,10 @@
-"""Prompts → what they say: a probability per class of every attribute, class 0 meaning "unsaid".
+"""Reads prompts: a probability for every class of every attribute, where class 0 means "unsaid".
 
-MiniLM, frozen, says what every word piece means where it stands; each then votes for what it stands for, and
-an attribute that nobody votes for is unsaid. So word order, length and chatter matter little. A token's row
-of the table votes along where `rows` is set: a dictionary has taught that table, and what a rare word means
-should not be lost on the way. The DiT sees the probabilities through its own tables, so a prompt's weight can
-be interpolated. The paper uses LLaMA and CLIP here; those come with the full size.
+A frozen MiniLM embeds every word piece in its context. Each piece then votes for classes, and an attribute
+without votes is unsaid. Word order, length and filler words therefore matter little. With `rows`, the votes
+also see the token's row in the table of words: a dictionary has taught that table, and the meaning of a rare
+word should not get lost in MiniLM. The DiT sees the probabilities through its own tables, so prompts can be
+interpolated. The paper uses LLaMA and CLIP instead; the full-size models do too.
 
 Legend: B batch, L token ids, E width of the embeddings, K classes of all attributes together.
 """
@@ -28,12 +28,12 @@ class TextConfig:
     length: int = 32
     slots: tuple[int, ...] = (9, 5, 5, 7, 9, 5)
     hidden: int = 0  # width of a layer before the votes; 0: none
-    rows: bool = False  # votes also see what the table says of a token by itself
+    rows: bool = False  # votes also see a token's own row of the table
     minilm: MiniLMConfig = field(default_factory=MiniLMConfig)
 
 
 class TextEncoder(nn.Module):
-    """The trained half: every token votes for classes, votes for one class add up as probabilities do."""
+    """The trained part. Every token votes for classes, and the votes for a class are added by logsumexp."""
 
     mean: Tensor
     std: Tensor
@@ -46,13 +46,13 @@ class TextEncoder(nn.Module):
         self.inner = nn.Linear(width, config.hidden) if config.hidden else None
         self.vote = nn.Linear(config.hidden or width, classes)
         nn.init.zeros_(self.vote.weight)
-        nn.init.constant_(self.vote.bias, -4.0)  # at first nothing is said
+        nn.init.constant_(self.vote.bias, -4.0)  # at first every attribute is unsaid
         self.unsaid = nn.Parameter(torch.zeros(len(config.slots)))
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
 
     def votes(self, meanings: Tensor) -> Tensor:
-        """What is known of each token (..., E) → its votes for every class but the unsaid, (..., K - 6)."""
+        """Token embeddings (..., E) → votes for every class but the unsaid ones, (..., K - 6)."""
         x = (meanings - self.mean) / self.std
         if self.inner is not None:
             x = F.gelu(self.inner(x))
@@ -60,13 +60,13 @@ class TextEncoder(nn.Module):
         return out
 
     def count(self, said: Tensor) -> Tensor:
-        """Votes added up, (B, K - 6) → logits with the unsaid among them, (B, K)."""
+        """Summed votes (B, K - 6) → logits that include the unsaid classes, (B, K)."""
         parts = said.split([n - 1 for n in self.config.slots], -1)
         unsaid = self.unsaid.expand(said.shape[0], -1).split(1, -1)
         return torch.cat([part for pair in zip(unsaid, parts, strict=True) for part in pair], -1)
 
     def forward(self, meanings: Tensor, mask: Tensor) -> Tensor:
-        """What is known of each token (B, L, E), mask (B, L), 1 for real → logits (B, K)."""
+        """Token embeddings (B, L, E), mask (B, L) 1 for real tokens → logits (B, K)."""
         return self.count((self.votes(meanings) + (mask[:, :, None] - 1) * -MASKED).logsumexp(1))
 
     def probabilities(self, logits: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""all-MiniLM-L6-v2 (Apache-2.0): word pieces in, what each of them means in this sentence out.
+"""all-MiniLM-L6-v2 (Apache-2.0): embeds each word piece in the context of its sentence.
 
 BERT (Devlin et al., arXiv 1810.04805) with six layers of width 384. Parameter names are those of the public
-checkpoint. It has no pooler and no dropout, and knows nothing of prompts about a world: `text` reads it.
-The table of word embeddings is kept in 8 bits with a scale per row.
+checkpoint. Pooler and dropout are left out. engine.model.text.encoder reads prompts with it. The table of
+word embeddings is kept in 8 bits with a scale per row.
 
 Legend: B batch, L tokens, E width.
 """
@@ -20,18 +20,17 @@ from engine.model.blocks import MASKED
 
 @dataclass(frozen=True)
 class MiniLMConfig:
-    length: int = 34  # a prompt and the two marks around it; the checkpoint has 512
+    length: int = 34  # a prompt and the two markers around it; the checkpoint allows 512
     dim: int = 384
     heads: int = 12
-    layers: int = 4  # the first so many of the checkpoint's six
+    layers: int = 4  # used of the checkpoint's six, from the first on
     hidden: int = 1536
     cls: int = 101
     sep: int = 102
 
 
 def eight_bits(table: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of a table (V, E) → int8 (V, E) and scales (V, 1): their product is the row, within half a
-    step."""
+    """A table (V, E) → int8 (V, E) and scales (V, 1). Their product is the table, within half a step."""
     scale = table.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
     return (table / scale).round().to(torch.int8), scale
 
@@ -53,7 +52,7 @@ class SelfAttention(nn.Module):
 
 
 class AddNorm(nn.Module):
-    """A projection added to what it came from, then normalised."""
+    """A projection, added to the residual and normalised."""
 
     def __init__(self, inner: int, dim: int) -> None:
         super().__init__()
@@ -105,7 +104,7 @@ class Stack(nn.Module):
 
 
 class MiniLM(nn.Module):
-    """Everything but the table of words: of 30522 rows a prompt needs 34."""
+    """All but the table of words: a prompt needs only 34 of its 30522 rows."""
 
     def __init__(self, config: MiniLMConfig) -> None:
         super().__init__()
@@ -114,7 +113,7 @@ class MiniLM(nn.Module):
         self.encoder = Stack(config)
 
     def marked(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Token ids and mask (B, L) → (B, L + 2), between the marks that the network was trained with."""
+        """Token ids and mask (B, L) → (B, L + 2), between the markers [CLS] and [SEP]."""
         c = self.config
         first = torch.ones_like(mask[:, :1])
         real = torch.cat([first, mask, torch.zeros_like(first)], 1)
@@ -125,6 +124,6 @@ class MiniLM(nn.Module):
         return torch.cat([start, inner[:, 1:]], 1), longer
 
     def forward(self, words: Tensor, mask: Tensor) -> Tensor:
-        """Embedded words (B, L, E), mask (B, L), 1 for real → what each means in its place, (B, L, E)."""
+        """Word embeddings (B, L, E), mask (B, L) 1 for real tokens → embeddings in context (B, L, E)."""
         out: Tensor = self.encoder(self.embeddings(words), (mask[:, None, None] - 1) * -MASKED)
         return out

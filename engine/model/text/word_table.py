@@ -1,7 +1,7 @@
-"""What a public checkpoint knows of words, frozen: the table of MiniLM's tokens and its first layers.
+"""Frozen word embeddings from a public checkpoint: MiniLM's table of tokens and its first layers.
 
-Token ids in, what each token means in its prompt out. It keeps its weights in a file of their own, which
-every model of the built-in world shares. Legend: B batch, L tokens, V vocabulary, E width.
+Token ids → the embedding of each token in its prompt. The weights have a file of their own, which all models
+of the built-in world share. Legend: B batch, L tokens, V vocabulary, E width.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Words(nn.Module):
         self.eval().requires_grad_(False)
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """`embeddings` (V, E), `embeddings_scale` (V, 1) where they are of 8 bits, `minilm.*`; more layers
-        than the config asks for are no fault. Raises ModelFilesError."""
+        """Load `embeddings` (V, E), `embeddings_scale` (V, 1) if they have 8 bits, and `minilm.*`. Layers
+        beyond those in the config are ignored. Raises ModelFilesError."""
         c, table = self.config, tensors.get("embeddings")
         if table is None or table.shape != (c.vocabulary, c.embedding):
             raise ModelFilesError(
@@ -51,8 +51,8 @@ class Words(nn.Module):
             ) from e
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Ids and mask (B, L), 1 for real → meanings (B, L', E) and their mask (B, L'); with `rows` the
-        table's rows before them, (B, L', 2 E)."""
+        """Ids and mask (B, L), 1 for real tokens → embeddings in context (B, L', E) and their mask (B, L').
+        With `rows`, the rows of the table are put before them: (B, L', 2 E)."""
         ids, mask = self.minilm.marked(ids, mask)
         words = self.embeddings[ids].float()
         if self.embeddings_scale is not None:

@@ -1,6 +1,6 @@
-"""WordNet 3.0 as a dictionary: what each word is said to mean, in other words.
+"""WordNet 3.0 as a dictionary: defines words by other words.
 
-Reads the database that Debian's `wordnet-base` installs. Knows no captions, no attributes and no model.
+It reads the database that Debian's `wordnet-base` installs. Captions, attributes and models are unknown here.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ SILENT: Final = frozenset(
     person genus family order member several various certain kind type
     """)
 )
-"""What definitions say whatever they define."""
+"""Words that occur in definitions of anything."""
 POINTERS: Final = {"@": 1.5, "@i": 1.5, "&": 1.5, "\\": 2.0, "+": 0.7, "#p": 0.5, "=": 1.0}
-"""How much related words say: hypernym, class of an instance, similar, pertains to, derived, part of,
+"""Weights of related words: hypernym, class of an instance, similar, pertains to, derived, part of,
 attribute."""
 SPEECH: Final = {"n": 1.0, "a": 1.0, "v": 0.4, "r": 0.6}
-"""Prompts name things and say what they are like."""
+"""Weights of parts of speech: prompts name things and describe them."""
 Key = tuple[str, str]
 
 
 class Synset(NamedTuple):
     words: tuple[str, ...]
     kind: int  # the lexicographer's file: 5 animals, 7 attributes …
-    pointers: tuple[tuple[str, Key, int], ...]  # symbol, where to, which of its words (from 1; 0: all)
+    pointers: tuple[tuple[str, Key, int], ...]  # symbol, target, which of its words (from 1; 0: all)
     gloss: str
 
     def definition(self) -> str:
@@ -48,14 +48,14 @@ class Synset(NamedTuple):
 
 class WordNet:
     def __init__(self, folder: Path = FOLDER) -> None:
-        """Raises ModelFilesError where the database is not installed."""
+        """Raises ModelFilesError if the database is not installed."""
         if not (folder / "data.noun").is_file():
             raise ModelFilesError(
                 f"no WordNet in {folder}: apt install wordnet-base", field=str(folder / "data.noun")
             )
         self.synsets = {key: s for pos, name in FILES.items() for key, s in _data(folder, pos, name)}
         self.senses: dict[str, list[tuple[Key, int]]] = defaultdict(list)
-        """Lower-case words → synsets, commonest first, and how often a corpus used each."""
+        """Lower-case words → their synsets, most common first, with their counts in a corpus."""
         seen = _counts(folder)
         for pos, name in FILES.items():
             for line in _lines(folder / f"index.{name}"):
@@ -71,7 +71,7 @@ class WordNet:
         self._weight = {word: 1 - math.log(1 + n) / every for word, n in found.items()}
 
     def definition(self, word: str) -> dict[str, float]:
-        """Other words that say what this one means, with weights that sum to 1; nothing for a stranger."""
+        """Words that define this one, with weights that sum to 1. Empty for an unknown word."""
         told: dict[str, float] = defaultdict(float)
         order: Counter[str] = Counter()
         for key, seen in self.senses.get(word, ()):
@@ -104,7 +104,7 @@ class WordNet:
         return {w: v / total for w, v in told.items()}
 
     def below(self, *roots: Key, symbols: str = "~ ~i") -> Iterator[Synset]:
-        """These synsets and everything that is a kind or an instance of them."""
+        """These synsets and all that are kinds or instances of them."""
         seen, queue = set(roots), list(roots)
         while queue:
             synset = self.synsets[queue.pop()]
@@ -116,7 +116,7 @@ class WordNet:
 
 
 def _counts(folder: Path) -> Counter[tuple[str, str, int]]:
-    """(word, part of speech, number of the sense) → how often it was seen."""
+    """(word, part of speech, number of the sense) → its count in a corpus."""
     found: Counter[tuple[str, str, int]] = Counter()
     for line in _lines(folder / "cntlist.rev"):
         name, number, count = line.split()

@@ -1,10 +1,10 @@
 """Causal video autoencoder: f8 in space, t4 in time, 16 channels, no convolution above H/4.
 
-Four pixel frames become one latent frame. The decoder sees the current and the previous latent, so streaming
-needs one latent of state, and decoding in pieces equals decoding at once. It knows nothing of the DiT.
+Four pixel frames become one latent frame. The decoder sees the current and the previous latent. Streaming
+therefore needs one latent of state, and decoding in pieces equals decoding at once. The DiT is unknown here.
 
 Legend: B batch, L latent frames, T = 4 L pixel frames, C latent channels, H W pixels, h = H/8, w = W/8.
-The layout (f8, t4, 16 channels) is HunyuanVideo's, so every FramePack kernel and index holds.
+The layout (f8, t4, 16 channels) is HunyuanVideo's, so all of FramePack's kernels and indices apply.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ SHUFFLE = 4  # pixels folded into channels before the first convolution
 @dataclass(frozen=True)
 class AutoencoderConfig:
     channels: int = 16
-    fine: int = 64  # encoder's width at a quarter of the resolution
+    fine: int = 64  # width of the encoder at a quarter of the resolution
     coarse: int = 128  # and at an eighth
     fine_blocks: int = 1
     coarse_blocks: int = 2
     decoder_fine: int = 64
     decoder_coarse: int = 128
-    decoder_blocks: int = 2  # at either resolution
+    decoder_blocks: int = 2  # at each of the two resolutions
 
 
 class Residual(nn.Module):
-    """x + conv(silu(conv(silu(x)))), the second convolution started small."""
+    """x + conv(silu(conv(silu(x)))). The second convolution starts with small weights."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Residual(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """`encode` and `decode` speak normalised latents: zero mean, unit variance per channel."""
+    """`encode` and `decode` use normalised latents: zero mean and unit variance per channel."""
 
     mean: Tensor
     std: Tensor
@@ -75,7 +75,7 @@ class Autoencoder(nn.Module):
         )
         last = self.encoder[-1]
         assert isinstance(last, nn.Conv2d)
-        last.weight.data *= 4  # else training noise drowns the first latents
+        last.weight.data *= 4  # otherwise training noise hides the first latents
         self.register_buffer("mean", torch.zeros(c))
         self.register_buffer("std", torch.ones(c))
 
@@ -88,7 +88,7 @@ class Autoencoder(nn.Module):
         return latents
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] → (B, 1, C, h, w): the latent of a still of four frames."""
+        """(B, 3, H, W) in [-1, 1] → (B, 1, C, h, w), the latent of four equal frames."""
         return self.encode(pixels[:, None].expand(-1, FRAMES, -1, -1, -1))
 
     def decode(self, latents: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,13 +101,3 @@ class Autoencoder(nn.Module):
         frames = self.decoder(pair.flatten(0, 1))  # (B L, 12, H, W)
         frames = frames.unflatten(0, (b, length)).unflatten(2, (FRAMES, 3)).flatten(1, 2)
         return frames, latents[:, -1]
-
-
-def to_unit(pixels: Tensor) -> Tensor:
-    """uint8 pixels → float in [-1, 1]."""
-    return pixels.float() / 127.5 - 1
-
-
-def to_bytes(frames: Tensor) -> Tensor:
-    """Float in [-1, 1] → uint8 pixels, clamped and rounded."""
-    return ((frames.clamp(-1, 1) + 1) * 127.5 + 0.5).to(torch.uint8)

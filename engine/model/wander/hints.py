@@ -1,14 +1,14 @@
-"""What a model of a world with a known camera is told of every cell beside its noise.
+"""Hints: what a model with a known camera gets for every cell besides its noise.
 
-In a world in step with its latents (engine.world: the law of motion) the next segment is the one before it,
-each layer moved by whole cells, as long as the motion stays the same. So each noisy cell is given
+In a world in step with its latents (engine.world: the law of motion) the next segment equals the previous one
+with each layer moved by whole cells, as long as the motion stays the same. So each noisy cell gets
 
-- the last latent, and the same frame of the segment before: unmoved, and moved by each layer's way since;
-- the views that structure W kept of the places this cell will show, one per layer, and whether it knows them;
-- which landmark is planned there.
+- the last latent, and the same frame of the previous segment: unmoved, and moved as each layer has moved;
+- for each layer, the view that structure W kept of the place this cell will show, if there is one;
+- the landmark that is planned there.
 
-The network decides which layer a cell belongs to, and draws what nobody has seen. Pure functions; the camera
-and the plan are data, nothing here is learned.
+The network decides which layer a cell belongs to, and draws what has not been seen yet. These are pure
+functions; the camera and the plan are data, and nothing is learned.
 
 Legend: B batch, W latent frames of a segment, K history frames, C h w latent, L layers, M landmarks.
 """
@@ -25,32 +25,33 @@ from engine.model.config import COLOURS, KINDS, CameraConfig, ModelConfig
 from engine.model.flow import wide
 from engine.model.wander.places import Places, Recalled, recall
 
-LANDMARK = 4  # numbers of a planned landmark: x in world px, kind counted from 1 (0: none), colour, size
+LANDMARK = 4  # numbers per planned landmark: x in world px, kind counted from 1 (0: none), colour, size
 REACH_PX = 26.0  # half the width of a landmark of size 1
 
 
 class Way(NamedTuple):
-    """Where the camera goes during a segment."""
+    """The camera's motion during a segment."""
 
     step: Tensor  # (B, W) -1, 0, 1
     odometer: Tensor  # (B, W) int64, at the end of each frame
-    moved: Tensor  # (B, W) steps since the same frame of the segment before
+    moved: Tensor  # (B, W) steps since the same frame of the previous segment
 
 
 def way(odometer: Tensor, acted: Tensor, actions: Tensor, c: ModelConfig) -> Way:
-    """odometer (B,) at the segment's start; acted (B, W) the actions of the segment before it."""
+    """odometer (B,) at the start of the segment; acted (B, W), the actions of the previous segment."""
 
     def steps(a: Tensor) -> Tensor:
         return (a == c.actions.index("right")).long() - (a == c.actions.index("left")).long()
 
     step, before = steps(actions), steps(acted)
-    since = before.flip(1).cumsum(1).flip(1) - before  # what came after each frame of the segment before
+    since = before.flip(1).cumsum(1).flip(1) - before  # steps after each frame of the previous segment
     return Way(step, odometer[:, None] + step.cumsum(1), since + step.cumsum(1))
 
 
 def same_phase(history: Tensor, moved: Tensor, camera: CameraConfig) -> Tensor:
-    """The segment before, frame by frame: unmoved, then moved as each layer did. history (B, K, C, h, w),
-    moved (B, W) → (B, W, 1 + moving layers, C, h, w). Half a cell is the mean of two."""
+    """The previous segment, frame by frame: unmoved, then moved as each layer has moved. history
+    (B, K, C, h, w), moved (B, W) → (B, W, 1 + moving layers, C, h, w). Half a cell is the mean of two
+    cells."""
     w = moved.shape[1]
     before = history[:, -w:]
     width = before.shape[-1]
@@ -72,12 +73,12 @@ def same_phase(history: Tensor, moved: Tensor, camera: CameraConfig) -> Tensor:
 
 
 def planned(landmarks: Tensor, odometer: Tensor, width: int, camera: CameraConfig) -> Tensor:
-    """landmarks (B, M, 4), odometer (B, W) → (B, W, 19, w): what is to stand in each column: kind and
-    colour as one-hots, whether there is anything, its size, and where in it the column lies."""
+    """landmarks (B, M, 4), odometer (B, W) → (B, W, 19, w), the plan for each column: kind and colour as
+    one-hots, whether there is a landmark, its size, and the column's position within it."""
     x, kind, colour, size = landmarks.unbind(-1)
     cell = camera.cell_px
     centre = torch.arange(width, device=x.device) * cell + cell / 2
-    at = x[:, None] - odometer[:, :, None] * cell + camera.hero_px  # (B, W, M) screen px of the middle
+    at = x[:, None] - odometer[:, :, None] * cell + camera.hero_px  # (B, W, M) screen px of its middle
     away = centre - at[..., None]  # (B, W, M, w)
     there = (away.abs() < REACH_PX * size[:, None, :, None]) & (kind[:, None, :, None] > 0)
     inside = there.float()
@@ -96,23 +97,24 @@ def planned(landmarks: Tensor, odometer: Tensor, width: int, camera: CameraConfi
 
 
 def present(plan: Tensor) -> Tensor:
-    """(B, W, 19, w) → (B, W, w): 1 where a landmark stands."""
+    """Plan (B, W, 19, w) → (B, W, w), 1 where there is a landmark."""
     return plan[:, :, KINDS + COLOURS]
 
 
 def hints(
     history: Tensor,
     context: Tensor,
+    *,
     where: Way,
     places: Places,
     look: Tensor,
     landmarks: Tensor,
     camera: CameraConfig,
 ) -> Tensor:
-    """All of it, (B, W, `camera.hints(C)`, h, w): candidates for the cell's content first (the last latent,
-    the same phase, the places), then what is known of them, then the plan.
+    """All hints, (B, W, `camera.hints(C)`, h, w): first the candidates for the cell's content (the last
+    latent, the same phase, the places), then their flags, then the plan.
 
-    history (B, K, C, h, w) as the network gets it; context (B,) 0 where no scene has begun."""
+    history (B, K, C, h, w) as the network gets it; context (B,) is 0 where no scene has begun."""
     width = history.shape[-1]
     seen = recall(places, where.odometer, look, width, camera)
     plan = planned(landmarks, where.odometer, width, camera)
@@ -120,7 +122,7 @@ def hints(
 
 
 def known(hints: Tensor, c: ModelConfig) -> Tensor:
-    """Of the hints of a segment: 1 where structure W has a view, (B, W, L, h, w)."""
+    """The flags among a segment's hints that are 1 where structure W has a view, (B, W, L, h, w)."""
     assert c.camera is not None
     first = c.camera.candidates * c.channels
     return hints[:, :, first : first + len(c.camera.layer_steps)]

@@ -1,18 +1,20 @@
-"""Structure W: a memory that stands in the world. Ours, beside the paper's A, B and C (engine.model.memory).
+"""Structure W: a memory of places. It is ours, beside the paper's structures A, B and C
+(engine.model.memory).
 
-Where actions move a camera by known amounts, a latent column of a picture is a column of the world. In the
-paper's words Memorize cuts a segment into such columns, one window per column and layer, and Squeeze keeps
-per place the first view that nothing stood before; a view is taken anew only once the prompt has changed what
-the place looks like. The first view, because a place that is redrawn from its own last drawing fades: each
-drawing loses a little, and is the next one's reference.
+If actions move the camera by known amounts, a latent column of a picture is a column of the world. In the
+paper's terms, Memorize cuts a segment into such columns, one window per column and layer, and Squeeze keeps
+the first unobstructed view of each place. A new view replaces it only after the prompt has changed the look
+of the place. It is the first view because places that are redrawn from their latest drawing fade: each
+drawing loses a little and becomes the reference for the next.
 
-An odometer p counts the camera's steps. Layer l moves by `layer_steps[l]` columns of its grid with each step,
-and a cell of the picture is `layer_grid[l]` columns of it wide, so cell x shows column s p + g x. The middle
-layer moves by half a cell a step: its grid counts half cells, and views of odd steps lie between those of
-even ones. Each layer is a ring of so many columns, so ψ stays a constant number of bytes; what the camera has
-left a ring behind is forgotten.
+An odometer p counts the camera's steps. With each step layer l moves by s = `layer_steps[l]` columns of its
+grid, and a cell of the picture is g = `layer_grid[l]` columns wide, so cell x shows column s p + g x. The
+middle layer moves by half a cell per step: its grid counts half cells, and the views of odd steps lie between
+those of even ones. Each layer is a ring with a fixed number of columns, so ψ has a constant size. Columns
+more than a ring behind the camera are forgotten.
 
-Knows nothing of prompts and of the network. Pure functions; gathers and scatters only, so that it exports.
+Prompts and the network are unknown here. These are pure functions made of gathers and scatters, so that they
+can be exported.
 
 Legend: B batch, W latent frames of a segment, C h w latent, l one of L layers, N columns of all rings.
 """
@@ -26,9 +28,9 @@ from torch import Tensor
 
 from engine.model.config import CameraConfig
 
-MARKS = 4  # numbers kept with a view: is there one, of which column, under which look, how the camera moved
+MARKS = 4  # numbers kept with a view: is there one, its column, its look, the camera's motion
 SEEN, NUMBER, LOOK, MOTION = range(MARKS)
-UNSETTLED = 0.5  # less than the look is a view stamped that was taken while a change was under way
+UNSETTLED = 0.5  # subtracted from the look of views that are taken during a change
 
 
 class Places(NamedTuple):
@@ -45,17 +47,17 @@ class Places(NamedTuple):
 
 
 class Recalled(NamedTuple):
-    """What the places that a segment will show look like."""
+    """The views of the places that a segment will show."""
 
     views: Tensor  # (B, W, L, C, h, w), zero where unknown
     known: Tensor  # (B, W, L, w) 1 where there is a view
-    current: Tensor  # (B, W, L, w) 1 where it was seen under the present look
-    motion: Tensor  # (B, W, L, w) -1, 0, 1: how the camera moved when it was seen
+    current: Tensor  # (B, W, L, w) 1 where it was seen under the current look
+    motion: Tensor  # (B, W, L, w) -1, 0, 1: the camera's motion when it was seen
 
 
 def columns_shown(odometer: Tensor, width: int, camera: CameraConfig) -> tuple[Tensor, Tensor]:
-    """odometer (B, W), at the end of each frame → the columns' numbers (B, W, L, w), and where they lie in
-    the rings (B, W, L, w)."""
+    """odometer (B, W) at the end of each frame → the numbers of the columns shown (B, W, L, w), and their
+    places in the rings (B, W, L, w)."""
     device = odometer.device
     step = torch.tensor(camera.layer_steps, device=device)[:, None]
     grid = torch.tensor(camera.layer_grid, device=device)[:, None]
@@ -65,7 +67,7 @@ def columns_shown(odometer: Tensor, width: int, camera: CameraConfig) -> tuple[T
 
 
 def recall(places: Places, odometer: Tensor, look: Tensor, width: int, camera: CameraConfig) -> Recalled:
-    """odometer (B, W) int64, at the end of each frame; look (B,): the number of the prompt in force."""
+    """odometer (B, W) int64 at the end of each frame; look (B,), the number of the current prompt."""
     number, where = columns_shown(odometer, width, camera)
     b, frames, layers, _ = number.shape
     flat = where.flatten(1)
@@ -84,6 +86,7 @@ def recall(places: Places, odometer: Tensor, look: Tensor, width: int, camera: C
 def keep(
     places: Places,
     segment: Tensor,
+    *,
     odometer: Tensor,
     step: Tensor,
     look: Tensor,
@@ -92,11 +95,11 @@ def keep(
     camera: CameraConfig,
 ) -> Places:
     """ψ′ = Squeeze(ψ, Memorize(segment)): keep the segment's unobstructed columns where there is no view yet,
-    or only one of another look.
+    or only a view of another look.
 
-    segment (B, W, C, h, w); odometer (B, W) int64 and step (B, W), at the end of and during each frame; look
-    (B,); stamp (B, W) the look to be written, any other number while a change is still under way; landmark
-    (B, W, w) 1 where a landmark stands before the layers behind it."""
+    segment (B, W, C, h, w); odometer (B, W) int64 at the end of each frame; step (B, W) during it; look (B,);
+    stamp (B, W), the look to store, or another number during a change; landmark (B, W, w), 1 where a landmark
+    hides the layers behind it."""
     views, marks = places
     width = segment.shape[-1]
     number, where = columns_shown(odometer, width, camera)

@@ -1,19 +1,19 @@
 """Preconditioning around the last clean latent, for small models and budgets.
 
-A plain network must learn to carry an unchanged picture through six blocks before it learns anything else.
-Here it answers a target of unit variance at every t, given the prior x ~ N(base, S). With
-D = S t² + (1 − t)² and K = S t²/D, the mean of x given x_t is base + K (x_t/t − base), its variance
-S (1 − K), and the network answers how far x is from that mean, in deviations. Written as the
-velocity u = (x − x_t)/(1 − t), with everything that could divide by zero cancelled:
+Without it, a network must first learn to pass an unchanged picture through six blocks. With it, the target
+has unit variance at every t, given the prior x ~ N(base, S). With D = S t² + (1 − t)² and K = S t²/D, the
+mean of x given x_t is base + K (x_t/t − base) and its variance is S (1 − K). The network predicts the
+distance of x from that mean in standard deviations. In terms of the velocity u = (x − x_t)/(1 − t), after
+cancelling all terms that could divide by zero:
 
     answer = √(D/S) · u + [(1 − t − S t) x_t − (1 − t) base] / √(S D)
 
-D lies between S/(1 + S) and 1, so this is finite from t = 0 to t = 1, both included, and errors of the answer
-are errors of the velocity times a factor near one. S = 0 turns it off: the network answers the velocity, as
-public checkpoints do. Ours, not the paper's.
+D lies between S/(1 + S) and 1. So this is finite for all t from 0 to 1, and an error of the answer is an
+error of the velocity times a factor near one. S = 0 turns preconditioning off: the network then answers the
+velocity, as public checkpoints do. This is ours, not the paper's.
 
-What is certain can be told so: `carried` turns the prior of each latent cell into another one, around a
-mixture of the moved layers and with less variance, by numbers that the network gives.
+`carried` changes the prior of each latent cell by numbers that the network gives: its mean becomes a mixture
+of the moved layers, and its variance shrinks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from engine.model.flow import wide
 
-CERTAIN = 0.03  # variance of what just goes on: the autoencoder's own noise, rain
+CERTAIN = 0.03  # variance where a picture simply continues: the autoencoder's noise, rain
 
 
 class Precondition(nn.Module):
@@ -32,15 +32,15 @@ class Precondition(nn.Module):
         self.variance = variance
 
     def velocity(self, x: Tensor, t: Tensor, net: Tensor, base: Tensor, context: Tensor) -> Tensor:
-        """What an answer of the network at (x, t) says about the velocity. Without context the prior is
-        N(0, 1)."""
+        """The velocity that the network's answer at (x, t) stands for. Without context the prior is N(0,
+        1)."""
         if not self.variance:
             return net
         gain, offset = self._line(x, t, base, context)
         return (net - offset) / gain
 
     def answer(self, x: Tensor, t: Tensor, velocity: Tensor, base: Tensor, context: Tensor) -> Tensor:
-        """The inverse: what the network should answer at (x, t) for this velocity. Losses compare answers."""
+        """The inverse: the answer at (x, t) that stands for this velocity. Losses compare answers."""
         if not self.variance:
             return velocity
         gain, offset = self._line(x, t, base, context)
@@ -49,11 +49,11 @@ class Precondition(nn.Module):
     def carried(
         self, x: Tensor, t: Tensor, base: Tensor, moved: Tensor, share: Tensor, context: Tensor
     ) -> Tensor:
-        """What is to be added to an answer for cells that know better than the prior.
+        """The term that adapts an answer to another prior in each cell.
 
-        moved (B, W, K, C, h, w) are the candidates of engine.model.wander.hints, the last latent first; share
-        (B, W, K, h, w) how far each of the others replaces it as the prior's mean, and how far the
-        variance falls from S to CERTAIN. Shares of 0 add nothing; a share of 1 is that other prior."""
+        moved (B, W, K, C, h, w) are the candidates of engine.model.wander.hints, the last latent first. share
+        (B, W, K, h, w) says how far each of the others replaces it as the prior's mean, and last how far the
+        variance falls from S to CERTAIN. Shares of 0 add nothing; a share of 1 is exactly the other prior."""
         t = wide(t, x)
         s = torch.where(wide(context, x) > 0.5, self.variance, 1.0)
         d, certain = s * t**2 + (1 - t) ** 2, CERTAIN * t**2 + (1 - t) ** 2

@@ -1,26 +1,28 @@
-"""The whole model and its roles: one module per function of the step contract.
+"""The built-in model and its roles: one module per function of the step contract.
 
-It holds the DiT with its memory, the autoencoder, the text encoder, and what a public checkpoint knows of
-words, frozen.
+It consists of the DiT with its memory, the autoencoder, the text encoder, and frozen word embeddings from a
+public checkpoint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from engine.model.conditioning import Conditioning, denoise_inputs
 from engine.model.config import CameraConfig, ModelConfig, build
-from engine.model.dit import MemoryPackDiT
+from engine.model.pixels import to_bytes, to_unit
 from engine.model.signature import ModelSpec, signature
 from engine.model.text.encoder import TextConfig, TextEncoder
 from engine.model.text.word_table import Words
-from engine.model.wander.autoencoder import Autoencoder, AutoencoderConfig, to_bytes, to_unit
+from engine.model.wander.autoencoder import Autoencoder, AutoencoderConfig
 from engine.model.wander.hints import hints, planned, present, way
 from engine.model.wander.places import UNSETTLED, Places, keep
+from engine.model.wander.transformer import WanderDiT
 
 
 @dataclass(frozen=True)
@@ -41,17 +43,17 @@ class WorldModel(nn.Module):
     def __init__(self, config: WorldModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.dit = MemoryPackDiT(config.dit)
+        self.dit = WanderDiT(config.dit)
         self.autoencoder = Autoencoder(config.autoencoder)
         self.text = TextEncoder(config.text)
         self.words = Words(config.text)
 
     def trained(self) -> dict[str, Tensor]:
-        """The weights that were made here: all but the words'."""
+        """All weights but the frozen word embeddings."""
         return {k: v for k, v in self.state_dict().items() if not k.startswith("words.")}
 
     def load_trained(self, state: Mapping[str, Tensor]) -> None:
-        """Raises RuntimeError where the weights are another model's."""
+        """Raises RuntimeError if the weights belong to another model."""
         self.load_state_dict({**state, **{f"words.{k}": v for k, v in self.words.state_dict().items()}})
 
     def spec(
@@ -84,7 +86,7 @@ class WorldModel(nn.Module):
         )
 
     def roles(self, spec: ModelSpec) -> dict[str, nn.Module]:
-        """Role name → module whose forward takes the role's inputs in the signature's order."""
+        """A module per role, whose forward takes the role's inputs in the signature's order."""
         roles: dict[str, nn.Module] = {
             "encode_text": EncodeText(self),
             "encode_image": EncodeImage(self),
@@ -101,21 +103,21 @@ class WorldModel(nn.Module):
 
 
 def _landmarks(camera: CameraConfig | None) -> dict[str, Any]:
-    """What a spec says of landmarks."""
+    """The fields of a spec that describe landmarks."""
     if camera is None:
         return {}
     return {f.name: getattr(camera, f.name) for f in fields(camera) if f.name.startswith("landmark")}
 
 
 class EncodeText(nn.Module):
-    """Token ids → text tokens, pooled vector, and how likely the prompt asks for each motion (0: unsaid)."""
+    """Token ids → text tokens, pooled vector, and the probability of each motion (class 0: unsaid)."""
 
     def __init__(self, model: WorldModel) -> None:
         super().__init__()
         self.words, self.text, self.slots = model.words, model.text, model.dit.text_slots
 
     def read(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Ids and mask (B, L) → probabilities of the classes of all attributes, (B, K)."""
+        """Ids and mask (B, L) → probabilities of all attributes' classes, (B, K)."""
         return self.text.probabilities(self.text(*self.words(ids, mask)))
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,7 +127,8 @@ class EncodeText(nn.Module):
 
 
 class EncodeImage(nn.Module):
-    """A picture → the anchor's latent, its image tokens, and the decoder's state as if it had shown it."""
+    """A picture → the anchor's latent, its image tokens, and the decoder's state after showing the
+    picture."""
 
     def __init__(self, model: WorldModel) -> None:
         super().__init__()
@@ -137,7 +140,7 @@ class EncodeImage(nn.Module):
 
 
 class InitialMemory(nn.Module):
-    def __init__(self, dit: MemoryPackDiT) -> None:
+    def __init__(self, dit: WanderDiT) -> None:
         super().__init__()
         self.dit = dit
 
@@ -146,30 +149,37 @@ class InitialMemory(nn.Module):
 
 
 class Denoise(nn.Module):
-    """Names the inputs that come in order, and makes hints of what is told of the camera."""
+    """Names the inputs, which come in the contract's order, and makes hints of those about the camera."""
 
-    def __init__(self, dit: MemoryPackDiT, names: Sequence[str]) -> None:
+    def __init__(self, dit: WanderDiT, names: Sequence[str]) -> None:
         super().__init__()
         self.dit, self.names = dit, tuple(names)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        given = dict(zip(self.names, inputs, strict=True))
+        named = dict(zip(self.names, inputs, strict=True))
+        x, t, d, given = denoise_inputs(named)
         if self.dit.config.camera is not None:
-            given["hints"] = self._hints(given).to(given["x"].dtype)
-        velocity: Tensor = self.dit(given.pop("x"), given.pop("t"), given.pop("d"), given)
+            given = replace(given, hints=self._hints(named, given).to(x.dtype))
+        velocity: Tensor = self.dit(x, t, d, given)
         return velocity
 
-    def _hints(self, given: dict[str, Tensor]) -> Tensor:
+    def _hints(self, named: Mapping[str, Tensor], given: Conditioning) -> Tensor:
         c = self.dit.config
         assert c.camera is not None
-        where = way(given.pop("odometer"), given.pop("acted"), given["actions"], c)
-        places = Places(given.pop("views"), given.pop("marks"))
-        told = given["history"], given["context"], where, places, given.pop("look"), given.pop("landmarks")
-        return hints(*told, c.camera)
+        assert given.actions is not None
+        return hints(
+            given.history,
+            given.context,
+            where=way(named["odometer"], named["acted"], given.actions, c),
+            places=Places(named["views"], named["marks"]),
+            look=named["look"],
+            landmarks=named["landmarks"],
+            camera=c.camera,
+        )
 
 
 class Keep(nn.Module):
-    """Structure W's update: what a segment shows of the world is kept where nothing is kept yet."""
+    """Structure W's update: places of which there is no view yet get one from the segment."""
 
     def __init__(self, c: ModelConfig) -> None:
         super().__init__()
@@ -191,7 +201,16 @@ class Keep(nn.Module):
         where = way(odometer, actions, actions, self.config)
         standing = present(planned(landmarks, where.odometer, segment.shape[-1], camera))
         stamp = (look - UNSETTLED * (1 - settled))[:, None].expand_as(where.odometer)
-        after = keep(Places(views, marks), segment, where.odometer, where.step, look, stamp, standing, camera)
+        after = keep(
+            Places(views, marks),
+            segment,
+            odometer=where.odometer,
+            step=where.step,
+            look=look,
+            stamp=stamp,
+            landmark=standing,
+            camera=camera,
+        )
         return where.odometer[:, -1], after.views, after.marks
 
 

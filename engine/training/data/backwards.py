@@ -1,10 +1,11 @@
-"""FramePack-F0 as something to train and compare: segments made last to first, each with what follows it for
-history, up to a start picture on the far side.
+"""Training data for FramePack-F0, which makes the last segment first. Each segment has the following ones as
+its history, and a start picture on the far side.
 
-The same windows of the same episodes with time turned round, cut into blocks that begin at an anchor. So a
-model of the usual packing learns F0 (arXiv 2504.12626, inverted anti-drifting) without a line of its own, and
-starts as well from other weights as every other variant does. What differs from FramePack: relative times of
-history change their sign, the anchor lies before it instead of behind. Knows no objective.
+It uses the same windows of the same episodes with time reversed, cut into blocks that begin at an anchor. A
+model with the usual packing thus learns F0 (arXiv 2504.12626, inverted anti-drifting) without code of its
+own, and can start from other weights like every other variant. It differs from FramePack in two ways: the
+relative times of the history change their sign, and the anchor lies before the history instead of after it.
+Objectives are unknown here.
 
 Legend: E episodes, L latent frames, B chains, W latent frames of a segment, C h w latent.
 """
@@ -26,14 +27,15 @@ from engine.training.data.windows import Windows, gather, sample_windows
 from engine.training.recipe import Phase
 from engine.world.motion import IDLE, JUMP, LEFT, RIGHT
 
-BLOCK: Final = 4  # segments between the anchor and the end: as many as FramePack counts exactly
+BLOCK: Final = 4  # segments between the anchor and the end, as many as FramePack counts exactly
 
 
 def turned(actions: Tensor) -> Tensor:
-    """(E, L) → (E, L): what leads from each latent frame to the one before it, in the order of turned time.
+    """Actions (E, L) → actions in reversed time (E, L), which lead from each latent frame to the one before
+    it.
 
-    A frame is reached from the one that follows it by undoing that one's walk. The first one is reached from
-    nowhere. Jumps stay with their own frames where nobody walks."""
+    A frame is reached from its successor by undoing the successor's walk. The first one has none to undo.
+    Jumps stay with their own frames if there is no walk."""
     undone = torch.full_like(actions, IDLE)
     undone[:, :-1] = torch.where(
         actions[:, 1:] == LEFT, RIGHT, torch.where(actions[:, 1:] == RIGHT, LEFT, IDLE)
@@ -47,11 +49,11 @@ def turned_pool(pool: Pool) -> Pool:
 
 
 def block_chains(pool: Pool, windows: Windows, fresh: Tensor, prefix: int, c: ModelConfig) -> Chains:
-    """One segment per chain out of a turned pool. `fresh` (B,) bool: scenes that start from nothing; all
-    others stand at a random place of a block. Draws the places from torch's generator."""
+    """One segment per chain from a reversed pool. `fresh` (B,) bool marks scenes that start from nothing. All
+    others are at a random position in a block, drawn from torch's generator."""
     w = c.segment
     last = pool.actions.shape[1] - 1
-    # so many segments lie between the anchor and this one, as far as the episode reaches
+    # number of segments between the anchor and this one, limited by the episode
     between = torch.randint(0, BLOCK, fresh.shape)
     between = torch.minimum(between, (last - windows.start - w) // w).clamp(min=0)
     made = torch.where(fresh, 0, BLOCK - 1 - between) * w
@@ -68,8 +70,8 @@ def block_chains(pool: Pool, windows: Windows, fresh: Tensor, prefix: int, c: Mo
 
 
 class BackwardsMaterial(WanderMaterial):
-    """The same windows as everybody's, with time turned round. Journeys are seen as well; since F0 has no
-    memory, nothing else differs for them."""
+    """The same windows as for other variants, with time reversed. They include journeys, which need no other
+    treatment, since F0 has no memory."""
 
     def draw(self, step: int, phase: Phase, clips: int) -> tuple[Chains, Phase]:
         if clips != 1:

@@ -1,6 +1,6 @@
-"""A batch of chains: consecutive segments of one video each, with all that a model may know of them.
+"""A batch of chains: consecutive segments of a video each, with all that a model may know about them.
 
-What the objectives learn from, wherever it came from. Legend: B chains, S segments of a chain, P segments
+Objectives learn from chains of any source. Legend: B chains, S segments of a chain, P segments
 before it, W latent frames of a segment, C h w latent, K history frames, N sum of classes of a prompt.
 """
 
@@ -17,7 +17,7 @@ from engine.training.data.course import Course, course_of
 from engine.training.data.latents import Pool
 from engine.training.data.windows import Windows, change_age, frames_before, gather
 
-WHOLE = 0.7  # share of prompts that leave nothing unsaid
+WHOLE = 0.7  # share of prompts that state every attribute
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Chains:
     prompts: Tensor  # (B, S, N) probabilities
     history: Tensor  # (B, K, C, h, w), zero before the scene
     past: Tensor  # (B, P, W, C, h, w) the segments before the chain, oldest first
-    has_past: Tensor  # (B, P) bool: the scene had begun
+    has_past: Tensor  # (B, P) bool: whether the scene had begun
     anchor: Tensor  # (B, 1, C, h, w)
-    number: Tensor  # (B,) of the chain's first segment in its scene; 0 starts one
-    walk: Course | None = None  # where the camera is, for models that know
+    number: Tensor  # (B,) number of the chain's first segment in its scene; 0 starts one
+    walk: Course | None = None  # the camera's position, for models that know it
 
     def to(self, device: torch.device | str) -> Chains:
         moved: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -39,7 +39,7 @@ class Chains:
 
 
 def chains_of(pool: Pool, windows: Windows, segments: int, prefix: int, c: ModelConfig) -> Chains:
-    """Cut chains out of the pool. Draws the prompts from torch's generator."""
+    """Cut chains from the pool. Prompts are drawn from torch's generator."""
     w, b = c.segment, len(windows.start)
     within = windows.start[:, None] + torch.arange(segments * w)
     before = windows.start[:, None] + torch.arange(-prefix * w, 0)
@@ -59,9 +59,10 @@ def chains_of(pool: Pool, windows: Windows, segments: int, prefix: int, c: Model
 
 
 def prompts(pool: Pool, windows: Windows, ends: Tensor, c: ModelConfig) -> Tensor:
-    """What a user would have said of each segment, `ends` (B, S) their last frames: (B, S, N).
+    """Prompts that a user might have given for each segment, (B, S, N). `ends` (B, S) are the last frames of
+    the segments.
 
-    One prompt holds for a chain until an attribute changes; then there is a new one."""
+    A prompt holds until an attribute changes; then there is a new one."""
     attributes = pool.attributes[windows.episode[:, None], ends]  # (B, S, 5)
     said = [prompt(pool, windows, ends[:, 0], c)]
     for k in range(1, ends.shape[1]):
@@ -71,10 +72,10 @@ def prompts(pool: Pool, windows: Windows, ends: Tensor, c: ModelConfig) -> Tenso
 
 
 def prompt(pool: Pool, windows: Windows, at: Tensor, c: ModelConfig) -> Tensor:
-    """What a user would have said of the segment that ends at latent frame `at`: (B, N).
+    """A prompt that a user might have given for the segment that ends at latent frame `at`, (B, N).
 
-    Fields that changed lately, or all of a fresh scene mostly, are said; the others now and then. Slightly
-    soft, as the text encoder's answers are."""
+    It states the fields that changed recently, for a new scene usually all of them, and sometimes others. The
+    probabilities are slightly soft, like those of the text encoder."""
     attributes = pool.attributes[windows.episode]  # (B, L, 5)
     b = attributes.shape[0]
     rows = torch.arange(b)

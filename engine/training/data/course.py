@@ -1,4 +1,4 @@
-"""Where the camera is in a batch of chains, and what structure W keeps while they are gone through.
+"""The camera's position in a batch of chains, and structure W's memory while their segments are processed.
 
 Legend: B chains, S segments of a chain, W latent frames of a segment, C h w latent, M landmarks.
 """
@@ -17,27 +17,27 @@ from engine.training.data.latents import Pool
 from engine.training.data.windows import Windows, gather
 from engine.world.motion import walk_and_jump
 
-SETTLED = 6  # latent frames after which the last change of a prompt is complete
-COLUMNS = 128  # of a ring while training: more than an episode walks
+SETTLED = 6  # latent frames until a change of the prompt is complete
+COLUMNS = 128  # columns of a ring in training, which is more than an episode walks
 UNTOLD = 0.05  # share of chains whose landmarks are not planned
-FOUND = 0.10  # share of chains that know nothing of the landmarks they began with, as after a picture
+FOUND = 0.10  # share of chains without the landmarks at their start, as after a start picture
 
 
 @dataclass(frozen=True)
 class Course:
     odometer: Tensor  # (B,) int64, before the chain's first segment
     acted: Tensor  # (B, W) int64, the actions of the segment before it
-    look: Tensor  # (B, S) the prompt in force, counted
-    stamp: Tensor  # (B, S, W) the look a view is kept under: another number until a change is complete
+    look: Tensor  # (B, S) number of the current prompt
+    stamp: Tensor  # (B, S, W) the look stored with a view: another number during a change
     landmarks: Tensor  # (B, M, 4)
-    places: Places  # as they are before the chain
+    places: Places  # before the chain
 
     def to(self, device: torch.device | str) -> Course:
         return Course(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
 def small(camera: CameraConfig) -> CameraConfig:
-    """The same camera with rings that hold an episode."""
+    """The same camera with rings that are just large enough for an episode."""
     return replace(camera, columns=min(camera.columns, COLUMNS))
 
 
@@ -55,7 +55,7 @@ def course_of(pool: Pool, windows: Windows, segments: int, c: ModelConfig) -> Co
     at = torch.arange(actions.shape[1])
     age = at - torch.where(changed, at, -SETTLED).cummax(1).values
     stamp = torch.where((age >= SETTLED) | (look == 0), look, look - UNSETTLED)
-    # A scene that starts here has nothing to change from.
+    # A scene that starts here has no earlier look to change from.
     fresh = windows.scene[:, None]
     began = (at >= fresh) & (look == look.gather(1, fresh))
     stamp = torch.where(began, look, stamp)
@@ -73,9 +73,17 @@ def course_of(pool: Pool, windows: Windows, segments: int, c: ModelConfig) -> Co
         inside = f >= fresh
         f = f.clamp(min=0)
         frame = gather(pool, rows, f).cpu()
-        pick = [v.gather(1, f) for v in (odometer, step, look, stamp)]
-        standing = present(planned(landmarks, pick[0], c.latent_width, camera))
-        after = keep(places, frame, pick[0], pick[1], pick[2][:, 0], pick[3], standing, camera)
+        position, moved, seen_look, seen_stamp = (v.gather(1, f) for v in (odometer, step, look, stamp))
+        after = keep(
+            places,
+            frame,
+            odometer=position,
+            step=moved,
+            look=seen_look[:, 0],
+            stamp=seen_stamp,
+            landmark=present(planned(landmarks, position, c.latent_width, camera)),
+            camera=camera,
+        )
         places = Places(
             *(
                 torch.where(inside.reshape(-1, *[1] * (b.ndim - 1)), a, b)
@@ -93,8 +101,8 @@ def course_of(pool: Pool, windows: Windows, segments: int, c: ModelConfig) -> Co
 
 
 def _told(landmarks: Tensor, scene: Tensor, camera: CameraConfig) -> Tensor:
-    """The landmarks with those left out that a chain is not told of. scene (B, 1): the odometer at the
-    scene's start."""
+    """The landmarks without those that are withheld from a chain. scene (B, 1) is the odometer at the start
+    of the scene."""
     b = len(landmarks)
     dice = torch.rand(b, 1)
     on_screen = (landmarks[..., 0] - scene * camera.cell_px).abs() < camera.hero_px + 30
@@ -105,7 +113,7 @@ def _told(landmarks: Tensor, scene: Tensor, camera: CameraConfig) -> Tensor:
 
 
 class RunningPlaces:
-    """Structure W through a chain, as a session keeps it, over a batch. No gradients run through it."""
+    """Structure W along a batch of chains, as a session keeps it. It passes no gradients."""
 
     def __init__(self, walk: Course, actions: Tensor, c: ModelConfig) -> None:
         """actions (B, S, W)."""
@@ -114,25 +122,31 @@ class RunningPlaces:
         self.places, self.odometer, self.acted, self.number = walk.places, walk.odometer, walk.acted, 0
 
     def hints(self, history: Tensor, context: Tensor) -> Tensor:
-        """For the next segment: (B, W, channels, h, w)."""
-        where = self._way()
-        look = self.walk.look[:, self.number]
-        return hints(history, context, where, self.places, look, self.walk.landmarks, self.camera)
+        """Hints for the next segment, (B, W, H, h, w)."""
+        return hints(
+            history,
+            context,
+            where=self._way(),
+            places=self.places,
+            look=self.walk.look[:, self.number],
+            landmarks=self.walk.landmarks,
+            camera=self.camera,
+        )
 
     @torch.no_grad()
     def update(self, segment: Tensor) -> None:
-        """Keep what this segment (B, W, C, h, w) shows, and go on to the next."""
+        """Keep the views of this segment (B, W, C, h, w), and go on to the next."""
         where, k = self._way(), self.number
         plan = planned(self.walk.landmarks, where.odometer, segment.shape[-1], self.camera)
         self.places = keep(
             self.places,
             segment,
-            where.odometer,
-            where.step,
-            self.walk.look[:, k],
-            self.walk.stamp[:, k],
-            present(plan),
-            self.camera,
+            odometer=where.odometer,
+            step=where.step,
+            look=self.walk.look[:, k],
+            stamp=self.walk.stamp[:, k],
+            landmark=present(plan),
+            camera=self.camera,
         )
         self.odometer, self.acted, self.number = where.odometer[:, -1], self.actions[:, k], k + 1
 

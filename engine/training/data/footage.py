@@ -1,8 +1,8 @@
-"""Somebody's own videos as material: shots found once, clips for the autoencoder, chains for the DiT.
+"""Users' own videos as training material: shots, clips for the autoencoder, and chains for the DiT.
 
-Latents of every shot are kept on disk, in pieces of equal length in the order of the video; the pool in
-memory is bounded and passes over all pieces in a new order each time. Actions are unknown, so all are idle,
-and a video's caption holds for all of it.
+The latents of every shot are kept on disk, in pieces of equal length in the order of the video. The pool in
+memory is bounded and goes through all pieces in a new random order each time. Actions are unknown, so all are
+idle. A video's caption applies to all of it.
 
 Legend: T frames, L latent frames of a piece, C h w latent, N sum of classes of a prompt.
 """
@@ -22,7 +22,8 @@ from torch import Tensor
 
 from engine.errors import InvalidInput
 from engine.model.config import ModelConfig
-from engine.model.wander.autoencoder import FRAMES, Autoencoder, to_unit
+from engine.model.pixels import to_unit
+from engine.model.wander.autoencoder import FRAMES, Autoencoder
 from engine.training.data.chains import Chains, chains_of
 from engine.training.data.latents import PART, Pool, cache_folder
 from engine.training.data.ring import Ring, part_generator
@@ -32,7 +33,7 @@ from engine.training.data.windows import sample_windows
 from engine.training.recipe import Data, Phase
 
 HELD_OUT_EVERY = 10  # pieces
-READING = "upright"  # how frames are read: part of the key of what is kept
+READING = "upright"  # how frames are read; part of the cache's key
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ class Take:
 
 
 class Footage:
-    """All shots of a folder that are long enough and move. Looked for once; kept in `cache`."""
+    """All shots of a folder that are long enough and move. They are found once and kept in `cache`."""
 
     def __init__(self, folder: Path, screen: FrameFormat, *, least: int, cache: Path) -> None:
-        """`least` frames of a shot. Raises InvalidInput."""
+        """A shot has at least `least` frames. Raises InvalidInput."""
         self.screen, self.takes = screen, list[Take]()
         found, skipped = find_videos(folder), list[str]()
         for video in found:
@@ -86,7 +87,7 @@ class Footage:
         return shots
 
     def clips(self, count: int, generator: torch.Generator, *, frames: int) -> Tensor:
-        """(count, frames, 3, H, W) uint8 from anywhere: what the autoencoder learns from."""
+        """Random clips for the autoencoder, (count, frames, 3, H, W) uint8."""
         lengths = torch.tensor([float(t.shot.stop - t.shot.start) for t in self.takes])
         out = []
         for number in torch.multinomial(lengths, count, replacement=True, generator=generator).tolist():
@@ -97,7 +98,7 @@ class Footage:
         return torch.stack(out)
 
     def read(self, take: Take, start: int, stop: int) -> Tensor:
-        """Frames of a shot; the last one stands in for what a damaged video lacks."""
+        """Frames of a shot. The last one is repeated for frames that a damaged video lacks."""
         parts = list(read_frames(take.video.path, self.screen, start, stop))
         if not parts:
             raise InvalidInput(f"videos: {take.video.path} ends before frame {start}", field="videos")
@@ -107,7 +108,7 @@ class Footage:
 
 
 class Pieces:
-    """The latents of all shots, encoded once, cut into pieces of `length` latent frames, in order."""
+    """The latents of all shots, encoded once and cut into pieces of `length` latent frames, in order."""
 
     def __init__(self, footage: Footage, autoencoder: Autoencoder, length: int, cache: Path) -> None:
         self.length, self.where = length, list[tuple[Path, int, str]]()  # file, first latent frame, caption
@@ -147,7 +148,7 @@ class Pieces:
 
 
 class FootageMaterial:
-    """The pool, renewed piece by piece; chains of clips of one video in order."""
+    """Chains of consecutive clips of a video, from a pool that is renewed piece by piece."""
 
     def __init__(
         self,
@@ -160,7 +161,7 @@ class FootageMaterial:
         seed: int,
         cache: Path,
     ) -> None:
-        """`read`: captions → what they say, (E, N)."""
+        """`read`: captions → probabilities of their attributes, (E, N)."""
         self.config, self.seed = c, seed
         self.device = next(autoencoder.parameters()).device
         self.pieces = Pieces(footage, autoencoder, data.length, cache)
@@ -172,7 +173,7 @@ class FootageMaterial:
         self.trained = [n for n in every if n not in set(self.out)] or self.out
         parts = max(1, min(data.limit, len(self.trained)) // PART)
         self.rows = min(PART, len(self.trained))
-        self.room: tuple[Pool, Tensor] | None = None  # pool, and which piece each episode is
+        self.room: tuple[Pool, Tensor] | None = None  # the pool, and the piece that each episode is
         self.ring = Ring(self._make, self._put, start=parts, limit=parts, every=data.renew_every)
 
     def prepare(self, step: int, phases: tuple[Phase, ...]) -> None:
@@ -208,7 +209,7 @@ class FootageMaterial:
         return Pool(latents, still[..., None].expand(-1, -1, 5), still)
 
     def _make(self, part: int) -> list[int]:
-        """The pieces of one part. Each piece comes once, in random order, before any comes again."""
+        """The pieces of one part. Every piece is used once, in random order, before any is used again."""
         out = []
         for n in range(part * self.rows, (part + 1) * self.rows):
             generator = part_generator(self.seed, "pieces", n // len(self.trained))

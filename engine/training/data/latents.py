@@ -1,5 +1,5 @@
-"""A pool of encoded episodes: what the DiT trains on. Rendered, encoded and kept on disk, so that resuming
-and other runs on the same autoencoder need not do it again.
+"""The pool of encoded episodes that the DiT trains on. They are rendered, encoded and kept on disk, so that
+resumed runs and other runs with the same autoencoder can use them again.
 
 Legend: E episodes, L latent frames of an episode, C h w latent.
 """
@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.model.wander.autoencoder import Autoencoder, to_unit
+from engine.model.pixels import to_unit
+from engine.model.wander.autoencoder import Autoencoder
 from engine.training.data.ring import Ring, part_generator
 from engine.world.attributes import FRAMES_PER_LATENT
 from engine.world.drawing.landmarks import plan
@@ -24,19 +25,19 @@ from engine.world.episodes import sample_episodes
 from engine.world.motion import LATENT_PX, walk_and_jump
 
 PART = 8  # episodes
-PLANNED = 8  # landmarks that an episode may pass
+PLANNED = 8  # landmarks in an episode's plan
 
 
 @dataclass
 class Pool:
     latents: Tensor  # (E, L, C, h, w) fp16, normalised
-    attributes: Tensor  # (E, L, 5) int64, the prompt in force
+    attributes: Tensor  # (E, L, 5) int64, the targets in force
     actions: Tensor  # (E, L) int64
-    odometer: Tensor | None = None  # (E, L) int64, steps of the camera by the end of each frame
+    odometer: Tensor | None = None  # (E, L) int64, camera steps up to the end of each frame
     landmarks: Tensor | None = None  # (E, M, 4), see engine.model.wander.hints
 
     def __post_init__(self) -> None:
-        """Without a world: the odometer counts from the first frame on, and nothing is planned."""
+        """Defaults: the odometer counts from the first frame, and no landmarks are planned."""
         if self.odometer is None:
             self.odometer = walk_and_jump(self.actions)[0].cumsum(1)
         if self.landmarks is None:
@@ -49,7 +50,7 @@ class Pool:
     def empty(
         cls, episodes: int, length: int, frame: tuple[int, ...], device: torch.device | str = "cpu"
     ) -> Pool:
-        """Room for that many episodes; pages that are never written cost nothing."""
+        """Memory for that many episodes. Pages that are never written cost nothing."""
         return cls(
             torch.empty(episodes, length, *frame, dtype=torch.float16, device=device),
             torch.zeros(episodes, length, 5, dtype=torch.int64),
@@ -57,22 +58,22 @@ class Pool:
         )
 
     def put(self, at: int, part: Pool) -> None:
-        """Write episodes from `at` on."""
+        """Store episodes from position `at` on."""
         rows = slice(at, at + len(part))
         for name, value in vars(part).items():
             getattr(self, name)[rows] = value
 
     def first(self, count: int) -> Pool:
-        """The same memory, seen up to `count` episodes."""
+        """A view of the first `count` episodes, in the same memory."""
         return Pool(**{name: value[:count] for name, value in vars(self).items()})
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where episodes come from: an autoencoder, and what happens in them."""
+    """A stream of episodes: the autoencoder, and the settings that they are drawn with."""
 
     autoencoder: Autoencoder
-    name: str  # of the stream; another name, other episodes
+    name: str  # of the stream; another name gives other episodes
     length: int  # latent frames
     changes: float = 3.0
     journeys: float = 0.25
@@ -88,7 +89,7 @@ class Source:
             try:
                 return Pool(**load_file(path))
             except (SafetensorError, OSError, TypeError):
-                path.unlink(missing_ok=True)  # torn
+                path.unlink(missing_ok=True)  # damaged
         generator = part_generator(self.seed, self.name, part)
         episodes = sample_episodes(
             count, self.length, generator, changes=self.changes, journeys=self.journeys, device=self.device
@@ -116,7 +117,7 @@ class Source:
 
 
 def cache_folder(root: Path, autoencoder: Autoencoder) -> Path:
-    """Where latents of exactly this encoder lie; decoders may change."""
+    """The folder for latents of exactly this encoder. The decoder may differ."""
     key = hashlib.sha256()
     for name, tensor in autoencoder.state_dict().items():
         if not name.startswith("decoder"):
@@ -124,8 +125,8 @@ def cache_folder(root: Path, autoencoder: Autoencoder) -> Path:
     return root / key.hexdigest()[:16]
 
 
-class Episodes:
-    """A growing, bounded pool of one source. `forget`: what the pool has dropped leaves the disk as well."""
+class EpisodePool:
+    """A growing, bounded pool of one source. With `forget`, dropped episodes are deleted from disk too."""
 
     def __init__(
         self,
@@ -144,7 +145,7 @@ class Episodes:
         )
 
     def at(self, step: int) -> Pool:
-        """What there is at this step; makes what is missing."""
+        """The pool at this step. Missing episodes are made."""
         self.ring.advance(step)
         assert self.room is not None
         return self.room.first(len(self.ring) * PART)

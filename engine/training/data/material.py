@@ -1,6 +1,7 @@
-"""What a DiT learns from: batches of chains for every step, and chains that are held out.
+"""Training material of a DiT: batches of chains for every step, and held-out chains.
 
-`WanderMaterial` renders the built-in world; a folder of videos is another. The stage knows neither.
+`WanderMaterial` renders the built-in world; a folder of videos is another material. The stage depends on
+neither.
 """
 
 from __future__ import annotations
@@ -14,29 +15,29 @@ import torch
 from engine.model.config import ModelConfig
 from engine.model.wander.autoencoder import Autoencoder
 from engine.training.data.chains import Chains, chains_of
-from engine.training.data.latents import Episodes, Source, cache_folder
+from engine.training.data.latents import EpisodePool, Source, cache_folder
 from engine.training.data.windows import sample_journeys, sample_windows
 from engine.training.recipe import Data, Phase
 
 HELD_OUT = 16  # episodes
-SCENES = 5  # scenes from nothing for three segments with a history: they have half the tokens
+SCENES = 5  # scenes from nothing for every three segments with a history, since they have half the tokens
 
 
 class Material(Protocol):
     def prepare(self, step: int, phases: tuple[Phase, ...]) -> None:
-        """Make what the phases want at this step, before time is counted. May take minutes."""
+        """Make the data that the phases need at this step, before time is counted. This may take minutes."""
 
     def draw(self, step: int, phase: Phase, clips: int) -> tuple[Chains, Phase]:
-        """A batch of chains of so many clips, and the phase with what these chains change about it. Draws
-        from torch's generator only, and depends on nothing but that and the step."""
+        """A batch of chains of `clips` clips, and the phase as adapted to them. It depends only on the step
+        and on torch's generator."""
 
     def held_out(self, count: int, segments: int, *, fresh: float = 0.0) -> Chains:
-        """Always the same chains, never trained on, of so many clips if there are; torch's generator is left
-        alone."""
+        """The same chains at every call, never trained on, of `segments` clips if there are so many. Torch's
+        generator is not used."""
 
 
 class WanderMaterial:
-    """Mixed episodes; and journeys out and back once a phase asks for them."""
+    """Mixed episodes, and journeys out and back for phases that use them."""
 
     def __init__(
         self,
@@ -48,12 +49,12 @@ class WanderMaterial:
         cache: Path | None = None,
         forget: bool = True,
     ) -> None:
-        """`cache` is a folder for latents; with `forget` it holds only what the pool holds."""
+        """`cache` is a folder for latents. With `forget` it holds only those that are in the pool."""
         device = next(autoencoder.parameters()).device
         folder = cache and cache_folder(cache, autoencoder)
 
-        def episodes(source: Source, start: int, limit: int) -> Episodes:
-            return Episodes(
+        def episodes(source: Source, start: int, limit: int) -> EpisodePool:
+            return EpisodePool(
                 source, start=start, limit=limit, every=data.renew_every, forget=forget, device=device
             )
 

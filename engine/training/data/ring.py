@@ -1,8 +1,8 @@
-"""Training data made while training runs, bounded, and the same again when a run resumes.
+"""Bounded training data that is made during training and is identical after a run resumes.
 
-Data comes in parts of equal size; part k is a pure function of k. The ring holds the latest parts, each in
-the place k modulo its size. So what it holds is a function of how many parts there have been, and a resumed
-run needs only that number. It knows nothing about what is in a part.
+Data consists of parts of equal size, and part k is a pure function of k. The ring holds the latest parts,
+with part k in place k modulo its size. Its content therefore depends only on the number of parts made so far,
+and a resumed run needs only that number. The content of a part is unknown here.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ P = TypeVar("P")
 
 
 class Ring(Generic[P]):
-    """`make(k)` makes part k, `put(place, part)` stores it. `start` parts at first, then one more every
-    `every` steps, of which the latest `limit` are kept."""
+    """`make(k)` makes part k, and `put(place, part)` stores it. There are `start` parts at first and one more
+    every `every` steps; the latest `limit` are kept."""
 
     def __init__(
         self,
@@ -31,14 +31,14 @@ class Ring(Generic[P]):
     ) -> None:
         self.make, self.put = make, put
         self.start, self.limit, self.every = min(start, limit), limit, every
-        self.made = 0  # parts so far, the forgotten ones included
+        self.made = 0  # parts so far, including dropped ones
 
     def __len__(self) -> int:
-        """The parts that the ring contains now."""
+        """Number of parts in the ring."""
         return min(self.made, self.limit)
 
     def advance(self, step: int) -> None:
-        """Bring the ring to the parts that belong to this step."""
+        """Make the parts that belong to this step."""
         wanted = self.start + step // self.every
         for k in range(max(self.made, wanted - self.limit), wanted):
             self.put(k % self.limit, self.make(k))
@@ -46,6 +46,6 @@ class Ring(Generic[P]):
 
 
 def part_generator(seed: int, stream: str, part: int) -> torch.Generator:
-    """Random numbers for part `part` of a stream of data, independent of all others."""
+    """A generator for one part of a stream of data, independent of those of all other parts."""
     mixed = zlib.crc32(f"{seed}/{stream}/{part}".encode())
     return torch.Generator().manual_seed(mixed)

@@ -1,9 +1,8 @@
-"""Where a video is cut, and which of its shots move enough to learn from: by differences between frames.
+"""Finds the shots of a video, and those that move enough to learn from, by differences between frames.
 
-A cut is a difference that is large, and large against those around it: a walk through a city differs much
-from frame to frame, too, but always. A shot in which hardly anything moves, or nothing stays, teaches
-little; so the paper filters by dynamism. PySceneDetect would do the cuts as well, and bring OpenCV with a
-window system along.
+A cut is a difference that is large both absolutely and relative to those around it. (In a walk through a city
+all differences are large.) Shots with hardly any motion or with too much of it teach little, so the paper
+filters by dynamism. PySceneDetect can find cuts too, but needs OpenCV and its window system.
 
 Legend: T frames, H W pixels.
 """
@@ -17,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CUT = 0.08  # difference of a cut, of 1 between black and white
-AGAINST = 4.0  # and so many times the median around it
+CUT = 0.08  # least difference of a cut, where black and white differ by 1
+AGAINST = 4.0  # and this many times the median around it
 AROUND = 8  # frames on either side
-STILL, WILD = 0.001, 0.08  # mean difference of a shot that is too calm, too restless
+STILL, WILD = 0.001, 0.08  # mean difference below which a shot is too calm, above which too restless
 
 
 class Shot(NamedTuple):
@@ -30,8 +29,8 @@ class Shot(NamedTuple):
 
 
 def differences(frames: Tensor, before: Tensor | None = None) -> Tensor:
-    """(T, 3, H, W) uint8 → (T,) in 0 … 1: against the frame before, at an eighth of the size; 0 for the
-    first."""
+    """(T, 3, H, W) uint8 → (T,) in 0 … 1: each frame's difference to the previous one, at an eighth of the
+    size. It is 0 for the first frame."""
     if before is not None:
         frames = torch.cat([before[None], frames])
     small = F.avg_pool2d(frames.float() / 255, 8)
@@ -40,8 +39,8 @@ def differences(frames: Tensor, before: Tensor | None = None) -> Tensor:
 
 
 def find_shots(d: Tensor, least: int) -> list[Shot]:
-    """Shots of at least `least` frames that move enough and not too much, from all of a video's
-    differences."""
+    """The shots of a video that have at least `least` frames and move enough but not too much, from the
+    differences of all its frames."""
     padded = torch.cat([d[:1].expand(AROUND), d, d[-1:].expand(AROUND)])
     around = padded.unfold(0, 2 * AROUND + 1, 1).median(1).values
     cuts = [0, *((d > CUT) & (d > AGAINST * around)).nonzero()[:, 0].tolist(), len(d)]

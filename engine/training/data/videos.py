@@ -1,7 +1,7 @@
-"""A folder of somebody's own videos with captions, as shots of pixels.
+"""Reads a folder of users' videos with captions.
 
-Captions stand beside the videos (`walk.mp4`, `walk.txt`), or in JSON Lines (`{"file": "walk.mp4", "caption":
-"…"}` per line, any name ending in `.jsonl`). Knows files and codecs, no models.
+Captions are beside the videos (`walk.mp4`, `walk.txt`), or in JSON Lines (`{"file": "walk.mp4", "caption":
+"…"}` per line, in any file that ends in `.jsonl`). Models are unknown here.
 
 Legend: T frames, H W pixels.
 """
@@ -28,8 +28,8 @@ from engine.errors import InvalidInput
 from engine.text_files import read_text
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
-CHUNK = 64  # frames or a few more are handed out at a time
-EARLY_S = 1e-3  # a frame may be shown so much before its time: Matroska rounds times to milliseconds
+CHUNK = 64  # frames per piece, or a few more
+EARLY_S = 1e-3  # tolerance of a frame's time, since Matroska rounds times to milliseconds
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class FrameFormat:
 
 
 def find_videos(folder: Path) -> list[Video]:
-    """The videos in order of name. Raises InvalidInput: no folder, no videos, one without a caption."""
+    """The videos in order of name. Raises InvalidInput without a folder, videos, or any video's caption."""
     if not folder.is_dir():
         raise InvalidInput(f"videos: {folder} is no folder", field="videos")
     captions: dict[Path, str] = {}
@@ -81,15 +81,15 @@ def find_videos(folder: Path) -> list[Video]:
 
 
 def is_resource_fork(path: Path) -> bool:
-    """Whether macOS put this file beside another one on a foreign disk: `._walk.mp4` is not a video."""
+    """Whether macOS made this file for another one on a foreign disk. `._walk.mp4` is not a video."""
     return path.name.startswith("._")
 
 
 def read_frames(path: Path, screen: FrameFormat, start: int = 0, stop: int | None = None) -> Iterator[Tensor]:
     """Frames [start, stop), counted at the screen's rate, in pieces (T, 3, H, W) uint8.
 
-    They are upright, have square pixels, are scaled to cover the screen and cut at the middle. Raises
-    InvalidInput where the file cannot be read or has no video."""
+    They are upright with square pixels, scaled to cover the screen and cropped around the middle. Raises
+    InvalidInput if the file cannot be read or has no video."""
     taken: list[Tensor] = []
     number, at = start, 0.0
     latest: VideoFrame | None = None
@@ -105,7 +105,7 @@ def read_frames(path: Path, screen: FrameFormat, start: int = 0, stop: int | Non
                 if frame.pts is None or stream.time_base is None:
                     continue
                 at = float((frame.pts - begin) * stream.time_base)
-                # a frame is shown until the next one comes: those whose time has passed show the one before
+                # a frame is shown until the next one, so times that have passed show the previous frame
                 if latest is not None and number / screen.fps < at - EARLY_S:
                     picture = _fitted(latest, screen, aspect)
                     while number / screen.fps < at - EARLY_S and number != stop:
@@ -156,7 +156,7 @@ def _fitted(frame: VideoFrame, screen: FrameFormat, aspect: float) -> Tensor:
 
 
 class _Turn(NamedTuple):
-    """How stored pixels become upright: transposed first, then mirrored."""
+    """The transformation that makes stored pixels upright: transpose first, then mirror."""
 
     transposes: bool = False
     mirrors_x: bool = False

@@ -1,4 +1,4 @@
-"""Which stretches of the pool are trained on: near changes, at the start of scenes, on the way back.
+"""Selects windows of the pool to train on: near changes, at the start of scenes, and on the way back.
 
 Legend: E episodes, L latent frames of an episode, B windows, W latent frames of a segment.
 """
@@ -14,13 +14,13 @@ from engine.training.data.latents import Pool
 from engine.world.attributes import WIDTH
 from engine.world.motion import LATENT_PX, walk_and_jump
 
-REACH = 19  # latent frames that the history shows; what is older only ψ can know
-SCREEN = WIDTH // LATENT_PX  # latent frames of walking that bring a whole new screen
+REACH = 19  # latent frames of the history; only ψ knows older ones
+SCREEN = WIDTH // LATENT_PX  # latent frames of walking until the whole screen is new
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Where segments lie in the pool: whole segments in a row, the first at latent frame `start`."""
+    """Positions of consecutive whole segments in the pool, the first of them at latent frame `start`."""
 
     episode: Tensor  # (B,)
     start: Tensor  # (B,) latent frame
@@ -28,7 +28,7 @@ class Windows:
 
 
 def change_age(attributes: Tensor) -> Tensor:
-    """(E, L, 5) → (E, L): latent frames since the last change of any attribute, large where there was
+    """(E, L, 5) → (E, L): latent frames since the last change of any attribute; a large number if there was
     none."""
     changed = (attributes[:, 1:] != attributes[:, :-1]).any(-1)
     at = torch.arange(attributes.shape[1])
@@ -39,10 +39,9 @@ def change_age(attributes: Tensor) -> Tensor:
 def sample_windows(
     pool: Pool, batch: int, segment: int, segments: int, *, fresh: float, long_scene: bool = False
 ) -> Windows:
-    """Segments to train on: half of them in or just after a change, `fresh` of them the first of a scene.
+    """Segments to train on. Half are in or just after a change, and a share `fresh` starts a scene.
 
-    A change begins at a segment's first frame, as it does in a live session, never inside the first
-    segment."""
+    A change begins at a segment's first frame, as in a live session, and never in the first segment."""
     count, length = pool.actions.shape
     last = length - segment * segments
     rows = torch.randint(0, count, (4 * batch,))
@@ -54,7 +53,7 @@ def sample_windows(
     weight = weight * (0.3 + moving[:, : last + 1].float() + moving[:, 1 : last + 2].float())
     start = torch.multinomial(weight * _whole(attributes, last, segment), 1)[:, 0]
     young = (age.gather(1, start[:, None])[:, 0] < 6).float()
-    keep = torch.multinomial(0.35 + young, batch)  # changes are rare in the data, not in the batch
+    keep = torch.multinomial(0.35 + young, batch)  # changes are rare in the data but not in the batch
     rows, start = rows[keep], start[keep]
     near = (start - torch.randint(1, 20, (batch,))).clamp(min=0)
     far = (torch.rand(batch) * start).long()
@@ -65,11 +64,11 @@ def sample_windows(
 
 
 def recalls(actions: Tensor) -> Tensor:
-    """(E, L) → (E, L) bool: what comes into the picture here was on the screen before, and has left the
-    history since."""
+    """(E, L) → (E, L) bool: whether the column that enters the picture here was on the screen before and has
+    left the history since."""
     step = walk_and_jump(actions)[0]
     left = step.cumsum(1)  # the screen's left edge, in walked latent frames
-    edge = torch.where(step > 0, left + SCREEN, left)  # the column that comes in
+    edge = torch.where(step > 0, left + SCREEN, left)  # the column that enters
     seen = (left[:, None] <= edge[:, :, None]) & (
         edge[:, :, None] <= left[:, None] + SCREEN
     )  # (E, now, then)
@@ -79,7 +78,7 @@ def recalls(actions: Tensor) -> Tensor:
 
 
 def sample_journeys(pool: Pool, batch: int, segment: int, segments: int) -> Windows:
-    """Chains whose first segment comes back to what only ψ can know; the scene is the whole episode."""
+    """Chains whose first segment returns to places that only ψ knows. The scene is the whole episode."""
     length = pool.actions.shape[1]
     last = length - segment * segments
     rows = torch.randint(0, len(pool), (4 * batch,))
@@ -92,14 +91,14 @@ def sample_journeys(pool: Pool, batch: int, segment: int, segments: int) -> Wind
 
 
 def _whole(attributes: Tensor, last: int, segment: int) -> Tensor:
-    """(B, last + 1): 1 where no change lies inside the segment that starts there, else next to nothing, for
-    episodes in which there is no other."""
+    """(B, last + 1): 1 if the segment that starts there contains no change, otherwise a tiny weight for
+    episodes without any such segment."""
     whole = [(attributes[:, i] == attributes[:, i + segment - 1]).all(-1) for i in range(last + 1)]
     return torch.stack(whole, 1).float().clamp(min=1e-6)
 
 
 def frames_before(pool: Pool, windows: Windows, at: Tensor, count: int) -> Tensor:
-    """The `count` latent frames before `at`, zero before the scene began: (B, count, C, h, w) fp32."""
+    """The `count` latent frames before `at`, zero before the scene: (B, count, C, h, w) fp32."""
     where = at[:, None] + torch.arange(-count, 0)
     inside = (where >= windows.scene[:, None])[..., None, None, None]
     return gather(pool, windows.episode, where.clamp(min=0)) * inside.to(pool.latents.device)

@@ -1,6 +1,6 @@
-"""How well a run uses its device: arithmetic of an update against what a plain matrix product reaches there.
+"""How well a run uses its device: the operation rate of updates compared with that of a large matrix product.
 
-Counts products and attention; norms, activations and copies are the rest of the time.
+Only matrix products and attention are counted. Norms, activations and copies take the rest of the time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from torch.utils.flop_counter import flop_registry
 
 
 class Flops(TorchDispatchMode):
-    """Counts floating-point operations of matrix products and attention, backward included, while entered."""
+    """While entered, counts floating-point operations of matrix products and attention, with backward
+    passes."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -32,8 +33,8 @@ class Flops(TorchDispatchMode):
 
 
 def matmul_ceiling(device: torch.device, *, seconds: float = 0.5) -> float:
-    """Operations per second of a large matrix product, in the precision that training uses: the best of
-    several tries, since others use the machine as well."""
+    """Operations per second of a large matrix product, in the precision of training. It is the best of
+    several tries, since other programs use the machine too."""
     cuda = device.type == "cuda"
     n = 8192 if cuda else 1024
     a = torch.randn(n, n, device=device, dtype=torch.bfloat16 if cuda else torch.float32)
@@ -53,7 +54,7 @@ def matmul_ceiling(device: torch.device, *, seconds: float = 0.5) -> float:
 
 
 def count(work: Callable[[], object]) -> int:
-    """Operations of `work`. The state of the random numbers is restored afterwards."""
+    """Number of operations of `work`. The state of torch's generators is restored afterwards."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())), Flops() as flops:
         work()
     total: int = flops.total

@@ -1,8 +1,8 @@
-"""ψ through a chain, with gradients: as a session keeps it, over a batch.
+"""ψ along a batch of chains, with gradients, as a session keeps it.
 
-ψ starts from the prompt and the anchor, is squeezed over the segments before the chain, then over each
-segment as it passes. A new prompt squeezes what is kept again, from a ψ₀ of its own (recondition). A scene
-that starts from nothing takes its first latent for its anchor. Knows no objective.
+ψ starts from the prompt and the anchor. It is updated with the segments before the chain, then with each
+segment of the chain. A new prompt gets a ψ₀ of its own, which is updated with the kept memories again
+(recondition). In a scene from nothing the first latent becomes the anchor. Objectives are unknown here.
 
 Legend: B chains, W latent frames of a segment, M memory tokens, D width, N sum of classes of a prompt.
 """
@@ -13,18 +13,19 @@ import torch
 from torch import Tensor
 
 from engine.model import flow
-from engine.model.dit import MemoryPackDiT
+from engine.model.conditioning import Conditioning
+from engine.model.wander.transformer import WanderDiT
 from engine.training.data.chains import Chains
 
-KEPT = 8  # memorize outputs that a session keeps to squeeze again under a new prompt
+KEPT = 8  # outputs of memorize that a session keeps for recondition
 
-Remembered = tuple[Tensor, Tensor]  # m (B, M, D), and whose it is (B, 1, 1)
+Remembered = tuple[Tensor, Tensor]  # m (B, M, D), and the rows that have it (B, 1, 1)
 
 
 class RunningMemory:
-    """Gradients run back through the latest `bptt` updates, and through none from before `detach`."""
+    """Gradients pass through the latest `bptt` updates, but not through any before `detach`."""
 
-    def __init__(self, model: MemoryPackDiT, chains: Chains, bptt: int) -> None:
+    def __init__(self, model: WanderDiT, chains: Chains, bptt: int) -> None:
         self.model, self.prompt = model, chains.prompts[:, 0]
         self.anchor, self.context = chains.anchor, chains.number > 0
         count = chains.past.shape[1]
@@ -36,22 +37,29 @@ class RunningMemory:
         self.psi = self._squeezed(psi if frozen else self._start(self.prompt), near)
         self.kept = (far + near)[-KEPT:]
 
-    def conditions(self, prompt: Tensor) -> dict[str, Tensor]:
-        """ψ, text, image, anchor and whether there is a scene, for a segment under this prompt (B, N)."""
+    def conditioning(
+        self, prompt: Tensor, *, history: Tensor, sigma: Tensor, actions: Tensor, index: Tensor
+    ) -> Conditioning:
+        """What the model is given for the next segment under this prompt (B, N), except for hints. The other
+        arguments are those of `Conditioning`."""
         if not torch.equal(prompt, self.prompt):
             new = (prompt != self.prompt).any(-1)[:, None, None]
             self.psi = torch.where(new, self._squeezed(self._start(prompt), self.kept), self.psi)
             self.prompt = prompt
         text, pooled = self.model.text_slots(prompt)
         on = self.context.float()
-        return {
-            "psi": self.psi,
-            "text": text,
-            "pooled": pooled,
-            "image": self.model.image_tokens(self.anchor, on),
-            "anchor": self.anchor * flow.wide(on, self.anchor),
-            "context": on,
-        }
+        return Conditioning(
+            psi=self.psi,
+            text=text,
+            pooled=pooled,
+            image=self.model.image_tokens(self.anchor, on),
+            history=history,
+            anchor=self.anchor * flow.wide(on, self.anchor),
+            context=on,
+            sigma=sigma,
+            index=index,
+            actions=actions,
+        )
 
     def update(self, segment: Tensor) -> None:
         """ψ ← Squeeze(ψ, Memorize(segment)) (Eq. 2). segment (B, W, C, h, w)."""
@@ -65,7 +73,7 @@ class RunningMemory:
         self.kept = [*self.kept, (m, torch.ones_like(m[:, :1, :1], dtype=torch.bool))][-KEPT:]
 
     def detach(self) -> None:
-        """Cut the gradients: everything kept so far becomes a constant."""
+        """Cut the gradients. Everything kept so far becomes a constant."""
         self.psi = self.psi.detach()
         self.kept = [(m.detach(), has) for m, has in self.kept]
 

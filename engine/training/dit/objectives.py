@@ -1,9 +1,9 @@
 """The training objectives (arXiv 2510.01784, section 3.3) as functions of a model and a batch of chains.
 
-All three denoise the segments of a chain in order, ψ running through; they differ in what the next segment
+All three denoise the segments of a chain in order and carry ψ along. They differ in what the next segment
 finds in its history and memory: the truth (teacher forcing, Eq. 5), the model's own one-step estimate from
-the truth (Direct Forcing, Eq. 7), or its own rollout from noise (Student Forcing). Each yields losses whose
-graphs are independent: backpropagate each as it comes, then update once.
+the truth (Direct Forcing, Eq. 7), or its own sample from noise (Student Forcing). Each yields losses with
+independent graphs: backpropagate each one as it comes, then update once.
 
 Legend: B chains, W latent frames of a segment, C h w latent, K history frames, M memory tokens, D width.
 """
@@ -11,16 +11,18 @@ Legend: B chains, W latent frames of a segment, C h w latent, K history frames, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from engine.model import flow
+from engine.model.conditioning import Conditioning
 from engine.model.config import ModelConfig
-from engine.model.dit import MemoryPackDiT
 from engine.model.sampling import sample_segment
 from engine.model.wander.hints import known
+from engine.model.wander.transformer import WanderDiT
 from engine.training.data.chains import Chains
 from engine.training.data.course import RunningPlaces
 from engine.training.dit.guidance import push, silenced
@@ -28,39 +30,44 @@ from engine.training.dit.memory import RunningMemory
 from engine.training.dit.splitting import split_target, split_times
 from engine.training.recipe import Phase
 
-UNKNOWN = 3.0  # so much more counts what nobody has seen
+UNKNOWN = 3.0  # extra weight of places that have not been seen
 
 
 class Noised(NamedTuple):
-    """A segment on its way from noise to data, and what the model said about it."""
+    """A partly noisy segment, and the model's answer for it."""
 
     clean: Tensor  # (B, W, C, h, w)
     xt: Tensor
     t: Tensor  # (B,)
-    velocity: Tensor  # without gradients, at jump length d
+    velocity: Tensor  # the model's, without gradients, for jump length d
     d: Tensor  # (B,)
-    given: dict[str, Tensor]
+    given: Conditioning
 
 
-Leave = Callable[[MemoryPackDiT, Noised], Tensor]  # what the next segment finds, (B, W, C, h, w)
+class NoisyHistory(NamedTuple):
+    history: Tensor  # (B, K, C, h, w)
+    sigma: Tensor  # (B,) the level of its noise
+
+
+Leave = Callable[[WanderDiT, Noised], Tensor]  # what the next segment finds: (B, W, C, h, w)
 
 
 def teacher_forcing(
-    model: MemoryPackDiT, chains: Chains, phase: Phase, mean: MemoryPackDiT | None = None
+    model: WanderDiT, chains: Chains, phase: Phase, mean: WanderDiT | None = None
 ) -> Iterator[Tensor]:
     """Eq. 5: the next segment finds the truth."""
     return _losses(model, chains, phase, mean, lambda _, noised: noised.clean)
 
 
 def direct_forcing(
-    model: MemoryPackDiT, chains: Chains, phase: Phase, mean: MemoryPackDiT | None = None
+    model: WanderDiT, chains: Chains, phase: Phase, mean: WanderDiT | None = None
 ) -> Iterator[Tensor]:
-    """Eq. 7: the next segment finds x̃ = x_t + (1 − t) u, x_t made from the truth.
+    """Eq. 7: the next segment finds x̃ = x_t + (1 − t) u, with x_t made from the truth.
 
-    Once the model knows jumps (phase.split), u is its velocity for the whole way, d = 1 − t: a sample instead
-    of the mean of all that could follow."""
+    Once the model knows jumps (phase.split), u is its velocity for the whole jump d = 1 − t. Then x̃ is a
+    sample instead of the mean of all possible continuations."""
 
-    def leave(model: MemoryPackDiT, noised: Noised) -> Tensor:
+    def leave(model: WanderDiT, noised: Noised) -> Tensor:
         if phase.split:
             velocity = model(noised.xt, noised.t, 1 - noised.t, noised.given)
             return flow.one_step(noised.xt, velocity, noised.t)
@@ -72,11 +79,11 @@ def direct_forcing(
 
 
 def student_forcing(
-    model: MemoryPackDiT, chains: Chains, phase: Phase, mean: MemoryPackDiT | None = None
+    model: WanderDiT, chains: Chains, phase: Phase, mean: WanderDiT | None = None
 ) -> Iterator[Tensor]:
-    """The next segment finds what the model generates by itself in `rollout_steps` Euler steps."""
+    """The next segment finds the model's own sample, made in `rollout_steps` Euler steps."""
 
-    def leave(model: MemoryPackDiT, noised: Noised) -> Tensor:
+    def leave(model: WanderDiT, noised: Noised) -> Tensor:
         return sample_segment(model, torch.randn_like(noised.clean), phase.rollout_steps, noised.given)
 
     return _losses(model, chains, phase, mean, leave)
@@ -86,9 +93,10 @@ OBJECTIVES = {"teacher": teacher_forcing, "direct": direct_forcing, "student": s
 
 
 def _losses(
-    model: MemoryPackDiT, chains: Chains, phase: Phase, mean: MemoryPackDiT | None, leave: Leave
+    model: WanderDiT, chains: Chains, phase: Phase, mean: WanderDiT | None, leave: Leave
 ) -> Iterator[Tensor]:
-    """Yields parts of the mean loss over the chains' segments; a prediction of nothing costs about 1."""
+    """Yield parts of the mean loss over the chains' segments. A constant answer of 0 has a loss of about
+    1."""
     b, segments, w = chains.targets.shape[:3]
     if phase.silent:
         chains = silenced(chains, phase.silent, model.config)
@@ -98,13 +106,17 @@ def _losses(
     forced = flow.wide(torch.rand(b, device=history.device) < phase.forced, history)
     part = torch.zeros((), device=history.device)
     for k in range(segments):
-        given = memory.conditions(chains.prompts[:, k])
-        given |= noisy_history(history, phase.context_noise)
-        given |= {"actions": chains.actions[:, k], "index": chains.number + k}
+        noisy = noisy_history(history, phase.context_noise)
+        given = memory.conditioning(
+            chains.prompts[:, k],
+            history=noisy.history,
+            sigma=noisy.sigma,
+            actions=chains.actions[:, k],
+            index=chains.number + k,
+        )
         if world is not None:
-            given["hints"] = world.hints(given["history"], given["context"])
-        if not bool(given["context"].any()):
-            given["bare"] = given["context"]
+            given = replace(given, hints=world.hints(given.history, given.context))
+        given = replace(given, bare=not bool(given.context.any()))
         noised, loss = _denoise(model, chains.targets[:, k], given, phase, mean)
         part = part + loss / segments
         last = k + 1 == segments
@@ -123,9 +135,9 @@ def _losses(
 
 
 def _denoise(
-    model: MemoryPackDiT, clean: Tensor, given: dict[str, Tensor], phase: Phase, mean: MemoryPackDiT | None
+    model: WanderDiT, clean: Tensor, given: Conditioning, phase: Phase, mean: WanderDiT | None
 ) -> tuple[Noised, Tensor]:
-    """One segment at random times; the first rows learn jumps where the phase splits intervals."""
+    """The loss of one segment at random times. With interval splitting, the first rows learn jumps."""
     b = clean.shape[0]
     t, d = sample_t(b, clean.device), torch.zeros(b, device=clean.device)
     noise = torch.randn_like(clean)
@@ -135,44 +147,44 @@ def _denoise(
     xt, velocity = flow.interpolate(clean, noise, t), flow.target(clean, noise)
     if rows:
         assert mean is not None, "interval splitting wants the averaged model as its teacher"
-        few = {name: value[:rows].detach() for name, value in given.items()}
+        few = given.map(lambda value: value[:rows].detach())
         velocity[:rows] = split_target(mean, xt[:rows], t[:rows], d[:rows], few)
     if phase.guidance and rows < b:
         assert mean is not None, "guidance wants the averaged model"
-        rest = {name: value[rows:].detach() for name, value in given.items()}
+        rest = given.map(lambda value: value[rows:].detach())
         velocity[rows:] += push(mean, xt[rows:], t[rows:], rest, phase.guidance)
     net, base = model.network(xt, t, d, given), model.base(given)
-    wanted = model.precondition.answer(xt, t, velocity, base, given["context"])
+    wanted = model.precondition.answer(xt, t, velocity, base, given.context)
     weight = hero_mask(model.config, phase.hero_weight).to(net.device)
-    if model.config.camera is not None:
-        near_known = known(given["hints"], model.config)[:, :, :1]
+    if given.hints is not None:
+        near_known = known(given.hints, model.config)[:, :, :1]
         weight = weight * (1 + UNKNOWN * (1 - near_known))
         weight = weight / weight.mean()
     loss = ((net - wanted).pow(2) * weight).mean()
-    said = model.precondition.velocity(xt, t, net.detach(), base, given["context"])
-    return Noised(clean, xt, t, said, d, {n: v.detach() for n, v in given.items()}), loss
+    said = model.precondition.velocity(xt, t, net.detach(), base, given.context)
+    return Noised(clean, xt, t, said, d, given.map(Tensor.detach)), loss
 
 
-def noisy_history(history: Tensor, most: float) -> dict[str, Tensor]:
-    """History with noise of a level σ that the model is told: none in 40 %, low ones more often than high."""
+def noisy_history(history: Tensor, most: float) -> NoisyHistory:
+    """History with noise of level σ up to `most`. σ is 0 in 40 % of rows; low levels are more frequent."""
     b = history.shape[0]
     sigma = most * torch.rand(b, device=history.device) ** 1.5
     sigma = torch.where(torch.rand(b, device=history.device) < 0.4, 0.0, sigma)
     level = flow.wide(sigma, history)
     inside = (history != 0).flatten(2).any(-1)[..., None, None, None]
     noisy = (1 - level) * history + level * torch.randn_like(history)
-    return {"history": torch.where(inside, noisy, history), "sigma": sigma}
+    return NoisyHistory(torch.where(inside, noisy, history), sigma)
 
 
 def sample_t(b: int, device: torch.device | str = "cpu") -> Tensor:
-    """Logit-normal, and 15 % uniform so that both ends are met."""
+    """Logit-normal times (b,), of which 15 % are uniform so that both ends occur."""
     t = torch.sigmoid(torch.randn(b, device=device))
     u = torch.rand(b, device=device)
     return torch.where(u < 0.15, u / 0.15, t)
 
 
 def hero_mask(c: ModelConfig, weight: float) -> Tensor:
-    """(h, w): where the hero can be counts `weight`-fold; it is one hundredth of the picture."""
+    """Weights (h, w) with mean 1. The area where the hero can be counts `weight` times as much."""
     mask = torch.ones(c.latent_height, c.latent_width)
     mask[3:10, c.latent_width // 2 - 2 : c.latent_width // 2 + 2] = weight
     return mask / mask.mean()

@@ -1,7 +1,6 @@
-"""The DiT's stage: phases of one run, each with its objective, over a pool of episodes that is renewed
-meanwhile.
+"""The DiT's stage: the phases of a run, each with its objective, on a pool of episodes that is renewed.
 
-Knows neither equations (objectives) nor how episodes are made (latents).
+`objectives` has the equations, and a material makes the episodes.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from engine.errors import ModelFilesError
-from engine.model.dit import MemoryPackDiT
 from engine.model.wander.autoencoder import Autoencoder
+from engine.model.wander.transformer import WanderDiT
 from engine.training.autoencoder import load_autoencoder
 from engine.training.data.chains import Chains
 from engine.training.data.material import Material, WanderMaterial
@@ -28,11 +27,11 @@ from engine.training.recipe import Phase, Recipe
 from engine.training.run import Run
 
 SHEET_STEPS = 4  # Euler steps of the samples on contact sheets
-PARTS = ("norm_out", "proj_out")  # what `train = "output"` trains: the paper's second stage
+PARTS = ("norm_out", "proj_out")  # trained with `train = "output"`, as in the paper's second stage
 
 
 class Curriculum:
-    """The current phase of a run, and the progress within it."""
+    """Finds the current phase of a run, and the progress within it."""
 
     def __init__(self, phases: tuple[Phase, ...]) -> None:
         lengths = [p.minutes + p.steps for p in phases]
@@ -40,30 +39,30 @@ class Curriculum:
         self.ends = [sum(lengths[: i + 1]) / sum(lengths) for i in range(len(phases))]
 
     def at(self, progress: float) -> tuple[Phase, float]:
-        """The phase at this share of the whole, and the share of the phase."""
+        """The phase at this share of the run, and the share of the phase that is done."""
         number = next((i for i, end in enumerate(self.ends) if progress < end), len(self.ends) - 1)
         begin = self.ends[number - 1] if number else 0.0
         return self.phases[number], (progress - begin) / (self.ends[number] - begin)
 
 
-def choose_trained(model: MemoryPackDiT, phase: Phase) -> None:
+def choose_trained(model: WanderDiT, phase: Phase) -> None:
     """Train only the parameters that belong to the phase.
 
-    Without interval splitting d is always 0: its embedding would learn a constant that sampling, at other d,
-    then misses. So it keeps silent until a phase splits."""
+    Without interval splitting d is always 0, and its embedding would learn a constant that is missing when
+    sampling at other d. So it stays silent until a phase splits."""
     for name, p in model.named_parameters():
         trained = phase.train == "all" or name.startswith(PARTS)
         p.requires_grad_(trained and (phase.split > 0 or not name.startswith("jump_embedder")))
 
 
-def checkpoint_blocks(model: MemoryPackDiT) -> None:
-    """Compute each block's activations again on the way back: a third more time, memory for one block."""
+def checkpoint_blocks(model: WanderDiT) -> None:
+    """Recompute each block's activations in the backward pass: a third more time, memory for one block."""
     for block in (*model.transformer_blocks, *model.single_transformer_blocks):
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
-def start_from(path: str, learner: Learner[MemoryPackDiT]) -> None:
-    """Begin with the weights of a file {"config", "state"}, as far as they fit. Raises ModelFilesError."""
+def start_from(path: str, learner: Learner[WanderDiT]) -> None:
+    """Load the weights of a file {"config", "state"}, as far as they fit. Raises ModelFilesError."""
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")["state"]
     except (KeyError, TypeError, RuntimeError, EOFError, OSError, UnpicklingError) as e:
@@ -87,16 +86,16 @@ def train_dit(
     device: str = "cpu",
     latents: Path | None = None,
     material: Material | None = None,
-) -> MemoryPackDiT:
-    """Train up to the end of phase `until` (or of them all), resuming. Saves the averaged network as
-    `dit.PHASE.pt` after each phase and as `dit.final.pt`, and returns it.
+) -> WanderDiT:
+    """Train up to the end of phase `until`, or of all phases, resuming if there is a checkpoint. Saves the
+    averaged network as `dit.PHASE.pt` after each phase and as `dit.final.pt`, and returns it.
 
-    `latents` is a folder of cached latents that runs may share. `material` is the built-in world unless
-    given. Raises NotFinite, ModelFilesError."""
+    `latents` is a folder of cached latents that runs may share. The default material is the built-in world.
+    Raises NotFinite, ModelFilesError."""
     c, dit = recipe.config(), recipe.dit
     autoencoder = load_autoencoder(folder).to(device)
     torch.manual_seed(recipe.seed)
-    learner = Learner(MemoryPackDiT(c).to(device), ema=dit.ema, betas=(0.9, 0.98), weight_decay=0.01)
+    learner = Learner(WanderDiT(c).to(device), ema=dit.ema, betas=(0.9, 0.98), weight_decay=0.01)
     if dit.checkpoint_blocks:
         checkpoint_blocks(learner.model)
     total_s, steps = 60 * sum(p.minutes for p in dit.phases), sum(p.steps for p in dit.phases)
@@ -111,7 +110,7 @@ def train_dit(
         )
     material.prepare(run.step, dit.phases)
     if state is not None:
-        learner.load(state)  # after everything that draws from torch's generators
+        learner.load(state)  # after all that draws from torch's generators
     curriculum = Curriculum(dit.phases)
     work = Work(run, learner, material, curriculum, torch.device(device))
     judge = Judge(run, learner, material, autoencoder, device)
@@ -128,12 +127,12 @@ def train_dit(
 
 
 class Work:
-    """An update: a batch of chains, the phase's objective, gradients of all its parts."""
+    """One update: draw a batch of chains and compute the gradients of the phase's objective."""
 
     def __init__(
         self,
         run: Run,
-        learner: Learner[MemoryPackDiT],
+        learner: Learner[WanderDiT],
         material: Material,
         curriculum: Curriculum,
         device: torch.device,
@@ -154,7 +153,7 @@ class Work:
         return {"loss": loss, "samples_per_s": rate, "matmul_share": rate * self.flops / self.ceiling}
 
     def update(self, chains: Chains, phase: Phase) -> float:
-        """Leaves gradients; returns the loss."""
+        """Compute gradients; returns the loss."""
         loss = 0.0
         with mixed_precision(self.device):
             objective = OBJECTIVES[phase.objective]
@@ -181,12 +180,12 @@ class Work:
 
 
 class Judge:
-    """Write figures, a contact sheet and the curves from time to time."""
+    """Writes figures, a contact sheet and the curves."""
 
     def __init__(
         self,
         run: Run,
-        learner: Learner[MemoryPackDiT],
+        learner: Learner[WanderDiT],
         material: Material,
         autoencoder: Autoencoder,
         device: str,

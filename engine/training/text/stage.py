@@ -1,8 +1,8 @@
-"""Teach the text encoder to read prompts: captions of the world in, what they say out.
+"""Trains the text encoder to read prompts, on captions of the world and the attributes they state.
 
-Needs no pictures. MiniLM stays as it is; only the votes are trained, on captions as people would type them,
-half of whose names come from a dictionary, read by MiniLM once, before the first step. Held-out synonyms and
-templates measure how far that carries; `reading` measures more.
+Pictures are not needed. MiniLM is frozen and only the votes are trained. Captions look as people would type
+them, and half of their names come from a dictionary. MiniLM embeds them once, before the first step. Held-out
+synonyms and templates measure generalisation; engine.evaluation.text_accuracy measures more.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from engine.world.attributes import ACTIONS, FIELDS, VALUES
 from engine.world.words.captions import HeldOut, random_caption
 
 NAMES = (*FIELDS, "motion")
-NOTHING = 0.03  # share of prompts that say nothing of the world
-POOL = 12288  # captions in all
+NOTHING = 0.03  # share of prompts that state no attribute
+POOL = 12288  # number of captions
 WIDE = 0.5  # share of names in them that come from a dictionary
 WEIGHT_DECAY = 0.3
-NOISE = 0.5  # on what MiniLM says, the same for all tokens of a prompt, in standard deviations, at most
+NOISE = 0.5  # largest noise on MiniLM's output, in standard deviations; one level per prompt
 
 
 def captions(
     rng: Random, count: int, *, held_out: HeldOut = False, rough: bool = False, wide: float = 0.0
 ) -> tuple[list[str], Tensor]:
-    """Captions, and what each says (B, 6): 0 unsaid, else 1 + value."""
+    """Captions, and the attributes that each states (B, 6): 0 unsaid, otherwise 1 + value."""
     texts, said = [], []
     for _ in range(count):
         attributes = {f: rng.randrange(len(VALUES[f])) for f in FIELDS}
@@ -53,7 +53,7 @@ def captions(
 
 
 def tokens(tokenizer: PromptTokenizer, texts: list[str], *, whole: bool = False) -> tuple[Tensor, Tensor]:
-    """ids (B, L), mask (B, L), no longer than the longest needs, or of the tokenizer's whole length."""
+    """ids (B, L), mask (B, L). L is that of the longest text, or the tokenizer's whole length."""
     found = [tokenizer(text) for text in texts]
     length = tokenizer.length if whole else max(1, max(int(mask.sum()) for _, mask in found))
     ids, mask = (torch.stack([torch.from_numpy(f[i][:length]) for f in found]) for i in (0, 1))
@@ -68,16 +68,16 @@ def loss_of(model: TextEncoder, logits: Tensor, said: Tensor) -> Tensor:
 
 
 def right(logits: Tensor, said: Tensor, slots: tuple[int, ...]) -> Tensor:
-    """(B, 6): whether each attribute, or its absence, is read right; probabilities do as well."""
+    """(B, 6): whether each attribute, or its absence, is read correctly, from logits or probabilities."""
     parts = logits.split(list(slots), -1)
     return torch.stack([p.argmax(-1) == said[:, i] for i, p in enumerate(parts)], 1)
 
 
 @torch.no_grad()
 def meanings_of(words: Words, tokenizer: PromptTokenizer, texts: list[str], batch: int = 64) -> list[Tensor]:
-    """MiniLM's output for the tokens of each text, (L, E) fp16 each, in the order of the texts."""
+    """MiniLM's output for each text's tokens, (L, E) fp16, in the order of the texts."""
     out: list[Tensor] = [torch.empty(0)] * len(texts)
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # alike lengths: little padding
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # similar lengths need little padding
     for start in range(0, len(order), batch):
         part = order[start : start + batch]
         found, mask = words(*tokens(tokenizer, [texts[i] for i in part]))
@@ -87,7 +87,7 @@ def meanings_of(words: Words, tokenizer: PromptTokenizer, texts: list[str], batc
 
 
 class Read:
-    """Captions as MiniLM reads them, token after token in one tensor, so that no step pays for padding."""
+    """MiniLM's output for all captions, with the tokens in one tensor, so that no step pays for padding."""
 
     def __init__(self, meanings: list[Tensor]) -> None:
         self.tokens = torch.cat(meanings)
@@ -99,8 +99,8 @@ class Read:
         return len(self.ends)
 
     def pick(self, which: Tensor) -> tuple[Tensor, Tensor]:
-        """Numbers of captions (B,) → their tokens (N, E), and where among these each caption's are, (B, L),
-        N where it has no more."""
+        """Numbers of captions (B,) → their tokens (N, E), and the position of each caption's tokens among
+        them (B, L), which is N after its last token."""
         starts, lengths = self.starts[which], self.ends[which] - self.starts[which]
         place = torch.arange(int(lengths.max()))
         real = place < lengths[:, None]
@@ -119,8 +119,9 @@ def logits_of(model: TextEncoder, tokens: Tensor, where: Tensor) -> Tensor:
 def train_text(
     folder: Path, stage: Stage, *, seed: int = 0, words: Path = BUILT_IN, pool: int = POOL
 ) -> TextEncoder:
-    """Train for the stage's budget in all (resuming), return the averaged model, also saved as
-    `text.final.pt`. `words` is the folder of MiniLM and its tokenizer, `pool` how many captions there are."""
+    """Train up to the stage's budget, resuming if there is a checkpoint. Returns the averaged model, which is
+    also saved as `text.final.pt`. `words` is the folder of MiniLM and its tokenizer, `pool` the number of
+    captions."""
     torch.manual_seed(seed)
     tensors = load_file(words / EMBEDDINGS)
     config = build(TextConfig, {**stage.config, "vocabulary": len(tensors["embeddings"])})
@@ -133,7 +134,7 @@ def train_text(
     read = Read(meanings_of(known, tokenizer, texts))
     some = read.tokens[:8192].float()
     model.mean.copy_(some.mean(0))
-    model.std.copy_(some.std(0).clamp(min=0.05 * float(some.std())))  # some widths never speak
+    model.std.copy_(some.std(0).clamp(min=0.05 * float(some.std())))  # some dimensions are constant
     generator = torch.Generator().manual_seed(seed)
     learner = Learner(
         model,

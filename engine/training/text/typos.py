@@ -1,7 +1,6 @@
-"""Captions as people would type them: misspelt, without articles, wrapped in chatter, or saying nothing at
-all.
+"""Captions as people type them: misspelt, without articles, with filler words, or about nothing at all.
 
-What a caption says never changes. Knows no model and no tokens.
+The attributes that a caption states never change. Models and tokens are unknown here.
 """
 
 from __future__ import annotations
@@ -65,20 +64,20 @@ def hurried(words: list[str], rng: Random) -> list[str]:
 
 
 def wordy(words: list[str], rng: Random) -> list[str]:
-    """Up to three words that say nothing."""
+    """Up to three words without meaning for the world."""
     for _ in range(rng.choice((1, 1, 2, 3))):
         words.insert(rng.randrange(len(words) + 1), rng.choice(BETWEEN))
     return words
 
 
 def polite(words: list[str], rng: Random) -> list[str]:
-    """Chatter before, after, or both."""
+    """Filler phrases before or after the text, or both."""
     before, after = rng.choice(((1, 0), (0, 1), (1, 1)))
     return [*(rng.choice(BEFORE),) * before, *words, *(rng.choice(AFTER),) * after]
 
 
 def nonsense(rng: Random) -> str:
-    """Words that say nothing of the world, or none, or letters."""
+    """A text without attributes: unrelated words, nothing, or random letters."""
     kind = rng.random()
     if kind < 0.6:
         return rng.choice(SILENCE)

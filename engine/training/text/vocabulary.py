@@ -1,4 +1,4 @@
-"""Widen the vocabulary of training captions by what WordNet files under a value's names.
+"""Widens the vocabulary of training captions by kinds and instances of a value's names in WordNet.
 
 `python -m engine.training.text.vocabulary OUT` writes the TOML file that training reads, once; the result is
 in the repository. Words kept for testing are left out in every form, here and by a test.
@@ -53,15 +53,15 @@ ROOTS: Final = {
         "balloon": "balloon.n.1 balloon.n.2 lighter-than-air_craft.n.1",
     },
 }  # fmt: skip
-"""Where each value's kinds and instances hang, as word.part-of-speech.sense."""
+"""The synsets whose kinds and instances name each value, as word.part-of-speech.sense."""
 STRANGERS: Final = "mammal.n.1 vehicle.n.1 fish.n.1 reptile.n.1 insect.n.1 worker.n.1 fruit.n.1 furniture.n.1"
-"""What else a caption may be about: no hero."""
+"""Synsets of other subjects, which are read as no hero."""
 MOST: Final = 300
-"""Of one value, the commonest first."""
+"""Number of names for one value, most common first."""
 
 
 def akin(a: str, b: str) -> bool:
-    """Whether two words are forms or spellings of one word: they differ in their ends, or in one letter."""
+    """Whether two words are forms or spellings of one word: they differ in their endings or in one letter."""
     if a[:4] != b[:4] and len(a) != len(b):
         return False
     shared = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
@@ -70,7 +70,7 @@ def akin(a: str, b: str) -> bool:
 
 
 def phrases_of_captions() -> tuple[set[str], set[str]]:
-    """Every phrase that training hears, and every one that is kept for testing."""
+    """All phrases that training uses, and all that are kept for testing."""
     lists: list[words.SplitWords] = [
         *(kind for group in (words.PLACES, words.TIMES, words.WEATHERS) for value in group for kind in value),
         *words.HEROES, *words.COLOURS, *(k for v in (*verbs.VERBS, verbs.ANY_VERBS) for k in v),
@@ -100,8 +100,8 @@ def main_sense(wordnet: WordNet, name: str, synset: Synset) -> bool:
 
 
 def phrases(wordnet: WordNet, synsets: Iterable[Synset], kept: frozenset[str]) -> list[str]:
-    """Their names, the commonest first, without reserved words, Latin names, long ones and what mostly means
-    something else."""
+    """Names of synsets, most common first, without reserved words, Latin names, long names, and names that
+    mostly mean something else."""
     seen: dict[str, int] = {}
     for s in synsets:
         for word in s.words:
@@ -117,7 +117,7 @@ def phrases(wordnet: WordNet, synsets: Iterable[Synset], kept: frozenset[str]) -
 
 
 def colours(wordnet: WordNet, kept: frozenset[str]) -> dict[str, list[str]]:
-    """Kinds of our colours; and adjectives whose definitions name one of them, and no second."""
+    """Kinds of our colours, and adjectives whose definitions name exactly one of them."""
     found: dict[str, list[str]] = {hue: [] for hue in VALUES["colour"]}
     for hue in found:
         root = next(k for k, _ in wordnet.senses[hue] if k[0] == "n" and wordnet.synsets[k].kind == 7)

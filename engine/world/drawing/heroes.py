@@ -1,6 +1,6 @@
-"""How a hero is put into the picture: its patch, shadow and paints, and how one dissolves into another.
+"""Paints heroes into the picture: their patch, shadow and colours, and the dissolve from one into another.
 
-Knows the light and the motion; the drawings are in `hero_shapes`.
+The drawings are in `hero_shapes`.
 Shapes: N frames, R = 60 rows, W = 36 columns of patch.
 """
 
@@ -19,7 +19,7 @@ from engine.world.drawing.paint import assemble, blend, cover, ellipse, mix, ove
 ROWS = slice(28, 88)
 COLUMNS = slice(HERO_X - 18, HERO_X + 18)
 
-HOVER: Final = (0.0, 0.0, 0.0, 0.0, 7.0, 4.0)  # how far off the ground, for the shadow
+HOVER: Final = (0.0, 0.0, 0.0, 0.0, 7.0, 4.0)  # px above the ground, for the shadow
 
 # In the order of COLOURS.
 PALETTE: Final = (
@@ -46,7 +46,7 @@ def paint_heroes(
     )
     blend(patch, cover(shadow, 2.0) * (0.42 - 0.011 * height), light.tint * rgb((0.08, 0.08, 0.12), image))
 
-    # Heroes are dimmed mildly and almost without tint, so that orange is orange at dusk, too.
+    # Heroes are dimmed little and hardly tinted, so that orange is still orange at dusk.
     dim = 0.62 + 0.38 * mix(light.tint.mean(1, keepdim=True).expand(-1, 3), light.tint, 0.25)
     body = (colour[:, :, None] * torch.tensor(PALETTE, device=image.device)[None]).sum(1)
     blackness = colour[:, 7:8]

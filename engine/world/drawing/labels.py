@@ -18,14 +18,14 @@ from engine.world.episodes import Episodes
 
 @dataclass(frozen=True)
 class Labels:
-    attributes: Tensor  # (B, F, 5) int64: targets in force
-    settled: Tensor  # (B, F, 5) bool: whether the picture shows them already, and nothing else
+    attributes: Tensor  # (B, F, 5) int64: the targets in force
+    settled: Tensor  # (B, F, 5) bool: whether the picture shows the target and nothing else
     actions: Tensor  # (B, F) int64
     camera: Tensor  # (B, F) px
     hero_x: Tensor  # (B, F) screen column
-    hero_y: Tensor  # (B, F) screen row of the feet, or of the ground below what hovers
+    hero_y: Tensor  # (B, F) screen row of the feet, or of the ground below a hovering hero
     facing: Tensor  # (B, F) -1 or +1
-    landmark_visible: Tensor  # (B, F, S) bool: its middle is on the screen; other slots mean nothing
+    landmark_visible: Tensor  # (B, F, S) bool: its middle is on the screen; ignore other slots
     landmark_index: Tensor  # (B, F, S) int64
     landmark_kind: Tensor  # (B, F, S) index into LANDMARKS
     landmark_colour: Tensor  # (B, F, S) index into COLOURS

@@ -1,8 +1,7 @@
 """Drawings of the eight kinds of landmark as stacks of painted shapes.
 
-x to the right of the middle and y up from the foot, in px at size 1; at most 27 px to each side
-and 50 px high.
-Knows nothing about where a landmark stands. Shapes: N sprites, R rows, W columns.
+In px at size 1, x points right from the middle and y up from the foot. A drawing reaches at most 27 px to
+each side and 50 px up. Where a landmark stands is unknown here. Shapes: N sprites, R rows, W columns.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from engine.world.drawing.paint import Part, box, capsule, circle, ellipse, triangle, union
+from engine.world.drawing.paint import Stroke, box, capsule, circle, ellipse, triangle, union
 
 Paint = Callable[..., Tensor]
 
@@ -27,17 +26,17 @@ class Site:
     x: Tensor  # (N, 1, W)
     y: Tensor  # (N, R, 1)
     scale: Tensor  # (N, 1, 1)
-    turn: Tensor  # (N, 1, 1) in [0, 1): phase of what turns
-    paint: Tensor  # (N, 3) own colour, unlit
+    turn: Tensor  # (N, 1, 1) in [0, 1): phase of turning parts
+    paint: Tensor  # (N, 3) its own colour, unlit
     night: Tensor  # (N, 1)
     lit: Paint  # (colour (N, 3), emission) -> (N, 3)
     tone: Paint  # (RGB, emission) -> (N, 3)
 
     def part(
         self, distance: Tensor, colour: Tensor, softness: float = 1.0, opacity: Tensor | float = 1.0
-    ) -> Part:
-        """Distances are taken at size 1; edges are sharp on the screen."""
-        return Part(distance * self.scale, colour, softness, opacity)
+    ) -> Stroke:
+        """Distances are given at size 1. Edges are equally sharp on the screen at every size."""
+        return Stroke(distance * self.scale, colour, softness, opacity)
 
     @property
     def own(self) -> Tensor:
@@ -53,12 +52,12 @@ class Site:
 
     @property
     def window(self) -> Tensor:
-        """Dark glass by day, warm light at night."""
+        """Windows: dark glass by day, warm light at night."""
         by_day, by_night = self.tone((0.20, 0.25, 0.36)), self.tone((1.0, 0.82, 0.40), 0.95)
         return by_day + (by_night - by_day) * self.night
 
 
-def tree(s: Site) -> list[Part]:
+def tree(s: Site) -> list[Stroke]:
     trunk = union(
         torch.maximum(s.x.abs() - 2.4 - 8 / (s.y.abs() + 3), (s.y - 9).abs() - 9),
         capsule(s.x, s.y, 0, 13, 7, 21, 1.2),
@@ -73,7 +72,7 @@ def tree(s: Site) -> list[Part]:
     ]
 
 
-def house(s: Site) -> list[Part]:
+def house(s: Site) -> list[Stroke]:
     wall = box(s.x, s.y - 9, 14, 10)
     roof = triangle(s.x, s.y - 17.5, 19, 15)
     chimney = box(s.x - 9, s.y - 28, 2.2, 6)
@@ -90,7 +89,7 @@ def house(s: Site) -> list[Part]:
     ]
 
 
-def tower(s: Site) -> list[Part]:
+def tower(s: Site) -> list[Stroke]:
     shaft = box(s.x, s.y - 16, 6.5, 18)
     head = box(s.x, s.y - 36, 9, 4)
     teeth = torch.maximum(box(s.x, s.y - 41, 9, 3), -(((s.x + 1.3 + 26) % 5.2) - 2.6).abs() + 1.2)
@@ -106,7 +105,7 @@ def tower(s: Site) -> list[Part]:
     ]
 
 
-def windmill(s: Site) -> list[Part]:
+def windmill(s: Site) -> list[Stroke]:
     mill = torch.maximum(s.x.abs() - 9 + 0.13 * s.y, (s.y - 15).abs() - 16)
     cap = torch.maximum(ellipse(s.x, s.y - 30, 6.8, 6), 30 - s.y)
     angle = s.turn * (math.pi / 2)
@@ -130,7 +129,7 @@ def windmill(s: Site) -> list[Part]:
     ]
 
 
-def rock(s: Site) -> list[Part]:
+def rock(s: Site) -> list[Stroke]:
     big = torch.maximum(
         torch.maximum(triangle(s.x + 2, s.y + 1, 20, 34), s.y - 22 + 0.25 * s.x), 0.55 * s.x + 0.35 * s.y - 11
     )
@@ -145,7 +144,7 @@ def rock(s: Site) -> list[Part]:
     ]
 
 
-def lamp(s: Site) -> list[Part]:
+def lamp(s: Site) -> list[Stroke]:
     pole = union(box(s.x, s.y - 17, 1.4, 18), box(s.x, s.y - 1, 4, 2, 1.0), box(s.x, s.y - 34, 3.0, 1.2))
     lantern = torch.maximum(s.x.abs() - 3.2 - 0.22 * (s.y - 35), (s.y - 39).abs() - 4.2)
     hat = triangle(s.x, s.y - 43, 7.0, 5.0)
@@ -163,7 +162,7 @@ def lamp(s: Site) -> list[Part]:
     ]
 
 
-def sign(s: Site) -> list[Part]:
+def sign(s: Site) -> list[Stroke]:
     wood = s.tone((0.46, 0.32, 0.20))
     post = box(s.x, s.y - 14, 1.7, 16)
     board = union(
@@ -180,7 +179,7 @@ def sign(s: Site) -> list[Part]:
     ]
 
 
-def statue(s: Site) -> list[Part]:
+def statue(s: Site) -> list[Stroke]:
     base = union(box(s.x, s.y - 2, 10, 3.6), box(s.x, s.y - 7.2, 7.6, 3))
     robe = torch.maximum(s.x.abs() - 6.2 + 0.17 * (s.y - 9), (s.y - 18.5).abs() - 9.5)
     arms = union(capsule(s.x, s.y, -3, 25, -9, 20, 1.5), capsule(s.x, s.y, 3, 25.5, 9.5, 36, 1.5))

@@ -1,7 +1,7 @@
-"""Landmarks: where they stand, what they are, and how they enter the picture.
+"""Landmarks: their positions, kinds, colours and sizes, and how they are painted into the picture.
 
-All facts are functions of (seed, index), the same in every place and on every visit. Drawings are in
-`landmark_shapes`. Shapes: N frames, S slots (landmarks that can touch the screen at once), W columns.
+All of these are functions of (seed, number), so they are the same in every place and on every visit. Drawings
+are in `landmark_shapes`. Shapes: N frames, S slots (landmarks that can touch the screen at once), W columns.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SLOTS: Final = 3
 SPRITE = 64  # px square; less than the smallest distance between two landmarks
 ROWS = slice(20, 84)
 
-# In the order of COLOURS; less bright than heroes, so that the two are not mistaken.
+# In the order of COLOURS. Less bright than heroes, so that the two are not confused.
 PALETTE: Final = (
     (0.80, 0.22, 0.20), (0.92, 0.50, 0.14), (0.94, 0.78, 0.24), (0.24, 0.60, 0.30),
     (0.22, 0.42, 0.80), (0.54, 0.30, 0.68), (0.93, 0.93, 0.91), (0.20, 0.20, 0.25),
@@ -32,7 +32,7 @@ PALETTE: Final = (
 
 
 class Landmarks(NamedTuple):
-    number: Tensor  # (N, S) int64, counted along the line
+    number: Tensor  # (N, S) int64, counted along the world
     world_x: Tensor  # (N, S) px
     screen_x: Tensor  # (N, S) px
     kind: Tensor  # (N, S) index into LANDMARKS
@@ -41,14 +41,14 @@ class Landmarks(NamedTuple):
 
 
 def survey(camera: Tensor, seed: Tensor) -> Landmarks:
-    """The landmarks around the screen: camera (N,), seed (N, 1)."""
+    """The landmarks that can touch the screen: camera (N,), seed (N, 1)."""
     first = ((camera - HERO_X - SPRITE / 2) / SPACING).floor().long()
     number = first[:, None] + torch.arange(SLOTS, device=camera.device)
     return facts(number, seed, camera)
 
 
 def facts(number: Tensor, seed: Tensor, camera: Tensor) -> Landmarks:
-    """What stands at these numbers of the line (N, S): seed (N, 1), camera (N,)."""
+    """The landmarks with these numbers (N, S): seed (N, 1), camera (N,)."""
     world_x = (number * SPACING + SPACING // 2).float() + (
         hash01(seed, number, 301) * (2 * JITTER) - JITTER
     ).round()
@@ -63,7 +63,7 @@ def facts(number: Tensor, seed: Tensor, camera: Tensor) -> Landmarks:
 
 
 def plan(camera: Tensor, seed: Tensor, count: int) -> Tensor:
-    """`count` landmarks from the left edge of the leftmost picture on: camera (E, F) px, seed (E,)
+    """The first `count` landmarks from the left edge of the leftmost picture: camera (E, F) px, seed (E,)
     → (E, count, 4): x in world px, kind counted from 1, colour, size."""
     first = ((camera.amin(1) - HERO_X - SPRITE / 2) / SPACING).floor().long()
     number = first[:, None] + torch.arange(count, device=camera.device)
@@ -72,14 +72,14 @@ def plan(camera: Tensor, seed: Tensor, count: int) -> Tensor:
 
 
 def paint_landmarks(image: Tensor, light: Light, camera: Tensor, seed: Tensor, clock: Tensor) -> None:
-    """Put landmarks into image (N, 3, 96, 160) in place."""
+    """Paint landmarks into image (N, 3, 96, 160) in place."""
     marks = survey(camera, seed)
     visible = (marks.screen_x > -SPRITE / 2) & (marks.screen_x < WIDTH + SPRITE / 2)
     frame, slot = visible.nonzero(as_tuple=True)
     if not len(frame):
         return
     sprites = draw_sprites(light, marks, frame, slot, seed, clock)
-    # Every column of the screen belongs to at most one landmark: look its column up in the row of sprites.
+    # A screen column belongs to at most one landmark, so it is looked up in a table of all sprites' columns.
     width = sprites.shape[1]
     table = sprites.reshape(len(frame) * width, -1)
     table = torch.cat([table, table.new_zeros(1, table.shape[1])])
@@ -112,7 +112,7 @@ def draw_sprites(
             continue
         at = frame[who]
         mist = mix(light.mist, light.low, 0.2)[at]
-        # Brighter and less tinted than the scenery: colours must be told apart at night, too.
+        # Brighter and less tinted than the scenery, so that colours can be told apart at night.
         tint = 0.22 + 0.78 * mix(light.tint, light.tint.mean(1, keepdim=True).expand(-1, 3), 0.35)[at]
         scale = size[who][:, None, None]
 

@@ -1,6 +1,6 @@
-"""What the hour and the weather do to colours: tint, sky, sun, haze. Rows of numbers, blended linearly.
+"""Light by time of day and weather: tint, sky, sun and haze, as rows of numbers that are blended linearly.
 
-Knows nothing about pictures. Shapes: N frames; colours (N, 3), amounts (N, 1).
+Pictures are unknown here. Shapes: N frames; colours (N, 3), amounts (N, 1).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Hour(NamedTuple):
     noon: float
 
 
-# In the order of TIMES. Noon has no sky of its own: it shows the place's.
+# In the order of TIMES. At noon the sky is the place's own.
 HOURS = (
     Hour((1.00, 0.84, 0.80), (0.45, 0.53, 0.82), (0.97, 0.72, 0.72), (1.0, 0.90, 0.66), (1.0, 0.97, 0.80),
          36, 47, 9, 0.55, 0, 0),
@@ -41,11 +41,11 @@ HOURS = (
 
 
 class Climate(NamedTuple):
-    """A place's own air."""
+    """The sky of a place."""
 
     top: RGB
     low: RGB
-    own: float = 0.12  # share of the place's own sky at other hours than noon
+    own: float = 0.12  # share of the place's own sky at times other than noon
     overcast: float = 1.0  # how much of the sky weather can cover
     stars: float = 0.0  # stars by day
     sun: float = 1.0  # size of the sun's glow
@@ -68,14 +68,14 @@ class Light:
     mist: Tensor  # colour of fog
 
     def lit(self, colour: RGB, emission: float = 0.0) -> Tensor:
-        """A surface of this colour under this light; an emitting one keeps part of its own."""
+        """The colour of a surface under this light. Emission keeps part of its own colour."""
         own = rgb(colour, self.tint)
-        # Eyes see little colour at night.
+        # The eye sees little colour at night.
         grey = own.mean(1, keepdim=True) * self.tint * rgb((0.92, 1.0, 1.12), own)
         return mix(mix(own * self.tint, grey, 0.4 * self.night), own.expand_as(self.tint), emission)
 
     def hazy(self, colour: RGB, distance: float) -> Tensor:
-        """The same, far away: the air takes its share."""
+        """The same from far away, mixed with the colour of the air."""
         return mix(self.lit(colour), mix(self.low, self.middle, 0.35), distance)
 
 
@@ -84,7 +84,7 @@ def light(climate: Climate, time: Tensor, weather: Tensor) -> Light:
     table = torch.tensor(
         [[*h.tint, *h.top, *h.middle, *h.low, *h.sun, *h[5:]] for h in HOURS], device=time.device
     )
-    # Not a matmul: its order of summation may depend on the batch, and pictures must not.
+    # Not a matmul, whose order of summation may depend on the batch: pictures must not.
     row = (time[:, :, None] * table[None]).sum(1)
     tint, top, middle, low, sun = (row[:, i : i + 3] for i in range(0, 15, 3))
     sun_place, glow, night, noon = row[:, 15:18], row[:, 18:19], row[:, 19:20], row[:, 20:21]

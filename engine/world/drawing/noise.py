@@ -1,7 +1,7 @@
-"""Deterministic chance: integer hashing, value noise and scattered cells on an endless line.
+"""Deterministic randomness: integer hashing, value noise, and items scattered over an endless line.
 
-Everything is a pure function of (seed, position, salt), so a place looks the same whenever and in whatever
-order it is visited, on every device. Knows nothing about what is drawn with it.
+Everything is a pure function of (seed, position, salt). So a place looks the same on every visit, in any
+order and on every device. What is drawn with it is unknown here.
 
 Shapes: N frames, W columns. `seed` is (N, 1) int64 against positions (N, W).
 """
@@ -17,7 +17,7 @@ _MASK = 0xFFFFFFFF
 
 
 def hash32(seed: Tensor, cell: Tensor, salt: int) -> Tensor:
-    """Mix integers into 32 well spread bits (int64, non-negative)."""
+    """Hash integers to 32 well-distributed bits (int64, non-negative)."""
     h = (seed * 0x9E3779B1 + cell * 0x85EBCA77 + salt * 0xC2B2AE3D) & _MASK
     h = ((h ^ (h >> 16)) * 0x7FEB352D) & _MASK
     h = ((h ^ (h >> 15)) * 0x846CA68B) & _MASK
@@ -25,7 +25,7 @@ def hash32(seed: Tensor, cell: Tensor, salt: int) -> Tensor:
 
 
 def hash01(seed: Tensor, cell: Tensor, salt: int) -> Tensor:
-    """Uniform float32 in [0, 1); 24 bits, so the conversion is exact."""
+    """Uniform float32 in [0, 1). It has 24 bits, so the conversion is exact."""
     return (hash32(seed, cell, salt) >> 8).float() * 2.0**-24
 
 
@@ -35,7 +35,7 @@ def pick(seed: Tensor, cell: Tensor, salt: int, options: int) -> Tensor:
 
 
 def wave(x: Tensor, period: float, seed: Tensor, salt: int, *, smooth: bool = True) -> Tensor:
-    """Value noise in [-1, 1]: rolling when smooth, made of straight edges when not."""
+    """Value noise in [-1, 1]: round if `smooth`, otherwise made of straight edges."""
     t = x / period
     cell = t.floor()
     f = t - cell
@@ -48,7 +48,7 @@ def wave(x: Tensor, period: float, seed: Tensor, salt: int, *, smooth: bool = Tr
 def ridge(
     x: Tensor, period: float, seed: Tensor, salt: int, *, octaves: int = 3, smooth: bool = True
 ) -> Tensor:
-    """Octaves of `wave`, each half as high and a bit more than twice as dense; within [-1, 1]."""
+    """Octaves of `wave` in [-1, 1], each half as high and slightly more than twice as dense as the last."""
     total = torch.zeros_like(x)
     weight = 0.0
     for octave in range(octaves):
@@ -59,16 +59,16 @@ def ridge(
 
 
 class Cells(NamedTuple):
-    """For every position the one scattered item it belongs to."""
+    """The scattered item that each position belongs to."""
 
     local: Tensor  # (N, W) signed distance to the item's middle, px
     number: Tensor  # (N, W) int64
 
 
 def cells(x: Tensor, spacing: float, seed: Tensor, salt: int, *, jitter: float = 0.0) -> Cells:
-    """Cut the line into equal cells with one item in each, `jitter` px off the middle at most.
+    """Divide the line into equal cells with one item in each, at most `jitter` px from the cell's middle.
 
-    Whole-pixel middles keep edges equally sharp wherever the item stands.
+    An item's middle is a whole pixel, so its edges are equally sharp everywhere.
     """
     index = (x / spacing).floor()
     middle = ((index + 0.5) * spacing).round()

@@ -1,6 +1,6 @@
 """Brushes: anti-aliased coverage from signed distances, and blending into a batch of pictures.
 
-Distances are in pixels, negative inside. Knows nothing about places, heroes or landmarks.
+Distances are in pixels and negative inside. Places, heroes and landmarks are unknown here.
 
 Shapes: N frames, R rows, W columns; a mask is (N, R, W), a colour (N, 3) or (N, 3, R, 1).
 """
@@ -28,15 +28,15 @@ def mix(a: Tensor, b: Tensor, amount: Tensor | float) -> Tensor:
 
 
 def cover(distance: Tensor, softness: float = 1.0) -> Tensor:
-    """Share of a pixel that lies inside, for an edge `softness` px wide."""
+    """The share of a pixel inside the shape, for an edge `softness` px wide."""
     return (0.5 - distance / softness).clamp(0, 1)
 
 
 def below(top: Tensor, rows: Tensor, *, crisp: bool = False) -> Tensor:
-    """Coverage of what lies under a profile: top (N, W) in screen rows, rows (R,) -> (N, R, W).
+    """Coverage of the area under a profile: top (N, W) in screen rows, rows (R,) -> (N, R, W).
 
-    The vertical distance is shortened on slopes so that steep edges are as sharp as flat ones; `crisp`
-    profiles have vertical walls on pixel boundaries and want none of that.
+    On slopes the vertical distance is shortened, so that steep edges are as sharp as flat ones. `crisp`
+    profiles have vertical walls on pixel boundaries and do not need this.
     """
     distance = rows[:, None] - top[:, None, :]
     if not crisp:
@@ -47,7 +47,7 @@ def below(top: Tensor, rows: Tensor, *, crisp: bool = False) -> Tensor:
 
 
 def blend(image: Tensor, mask: Tensor, colour: Tensor) -> None:
-    """Lay a colour over image (N, 3, R, W) in place, by mask (N, R, W)."""
+    """Blend a colour into image (N, 3, R, W) in place, by mask (N, R, W)."""
     end = colour if colour.dim() == 4 else colour[:, :, None, None]
     image.lerp_(end.expand_as(image), mask[:, None].expand_as(image))
 
@@ -61,7 +61,7 @@ def circle(x: Tensor, y: Tensor, radius: float | Tensor) -> Tensor:
 
 
 def ellipse(x: Tensor, y: Tensor, rx: float | Tensor, ry: float | Tensor) -> Tensor:
-    """First-order distance: exact on the edge, which is all that coverage looks at."""
+    """First-order distance. It is exact on the edge, and coverage needs no more."""
     k0 = length(x / rx, y / ry)
     k1 = length(x / (rx * rx), y / (ry * ry)) + 1e-6
     return k0 * (k0 - 1) / k1
@@ -84,7 +84,7 @@ def capsule(x: Tensor, y: Tensor, ax: float, ay: float, bx: float, by: float, ra
 
 
 def triangle(x: Tensor, y: Tensor, half_width: float | Tensor, height: float | Tensor) -> Tensor:
-    """Isosceles, its base on y = 0 and its tip at y = height."""
+    """An isosceles triangle with its base on y = 0 and its tip at y = height."""
     hypotenuse = (half_width * half_width + height * height) ** 0.5
     side = (x.abs() * height + y * half_width - half_width * height) / hypotenuse
     return torch.maximum(side, -y)
@@ -97,7 +97,7 @@ def union(*shapes: Tensor) -> Tensor:
     return result
 
 
-class Part(NamedTuple):
+class Stroke(NamedTuple):
     """One painted piece of a sprite."""
 
     distance: Tensor  # broadcasts to (N, R, W)
@@ -106,8 +106,8 @@ class Part(NamedTuple):
     opacity: Tensor | float = 1.0  # (N, 1, 1)
 
 
-def assemble(parts: Sequence[Part], shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """Stack parts, first one lowest -> premultiplied colour (N, 3, R, W) and alpha (N, 1, R, W)."""
+def assemble(parts: Sequence[Stroke], shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    """Stack parts from the lowest to the highest -> premultiplied colour (N, 3, R, W), alpha (N, 1, R, W)."""
     n, rows, columns = shape
     colour = torch.zeros(n, 3, rows, columns, device=parts[0].distance.device)
     alpha = torch.zeros(n, 1, rows, columns, device=parts[0].distance.device)
@@ -119,5 +119,5 @@ def assemble(parts: Sequence[Part], shape: tuple[int, int, int]) -> tuple[Tensor
 
 
 def over(image: Tensor, colour: Tensor, alpha: Tensor) -> None:
-    """Lay a premultiplied sprite over image (N, 3, R, W) in place."""
+    """Blend a premultiplied sprite over image (N, 3, R, W) in place."""
     image.mul_(1 - alpha).add_(colour)

@@ -1,7 +1,7 @@
-"""From episodes to pictures: scenes of the places in sight, landmarks, hero, weather, in this order.
+"""Renders episodes: backdrops of the places, then landmarks, hero and weather.
 
-Knows how layers are stacked and how places dissolve, not how anything looks.
-Shapes: B batch, T pixel frames asked for, N = frames of one chunk, (96, 160) the picture.
+This module stacks the layers and dissolves places into each other; other modules paint them.
+Shapes: B batch, T requested pixel frames, N frames of one chunk, (96, 160) the picture.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Labels", "labels", "paint", "render"]
 def render(episodes: Episodes, start: int = 0, stop: int | None = None, *, chunk: int = 32) -> Tensor:
     """Pixel frames [start, stop) -> (B, T, 3, 96, 160) uint8.
 
-    `chunk` frames are painted at a time: a small chunk fits the caches of a CPU, a GPU wants hundreds.
+    `chunk` frames are painted at a time. A small chunk fits the caches of a CPU; a GPU needs hundreds.
     """
     frames = episodes.frames(start, stop)
     device = frames.camera.device
@@ -42,7 +42,7 @@ def render(episodes: Episodes, start: int = 0, stop: int | None = None, *, chunk
 
 
 def paint(frames: Frames, patterns: Patterns) -> Tensor:
-    """N frames in float -> (N, 3, 96, 160)."""
+    """Paint N frames -> (N, 3, 96, 160), float."""
     image, shade = paint_places(frames)
     paint_landmarks(image, shade, frames.camera, frames.seed, frames.clock)
     underfoot = hero_ground(frames)
@@ -55,7 +55,7 @@ def paint(frames: Frames, patterns: Patterns) -> Tensor:
 
 
 def paint_places(frames: Frames) -> tuple[Tensor, Light]:
-    """Backdrops, each only for the frames that see it, dissolved into each other; and the light, likewise."""
+    """The backdrops of all frames, dissolved between places, and the light, blended likewise."""
     n, device = len(frames), frames.camera.device
     image = torch.zeros(n, 3, HEIGHT, WIDTH, device=device)
     sums: dict[str, Tensor] = {}
@@ -82,5 +82,5 @@ def paint_places(frames: Frames) -> tuple[Tensor, Light]:
 
 
 def hero_ground(frames: Frames) -> Tensor:
-    """Screen row under the hero's feet when it stands (N,)."""
+    """Screen row under the feet of a standing hero (N,)."""
     return terrain(frames.camera[:, None], frames.seed)[:, 0]

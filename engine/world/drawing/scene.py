@@ -1,7 +1,7 @@
-"""One batch of pictures of one place on the way to being painted: the easel a place works on.
+"""A batch of pictures of one place while they are painted.
 
-Holds the picture, the light and the coordinates of the parallax layers, and the few gestures that all places
-share. Knows no place by name.
+A scene holds the picture, the light, the coordinates of the parallax layers, and the drawing operations that
+all places share. It does not depend on the place.
 
 Shapes: N frames, R rows, W = 160 columns.
 """
@@ -18,16 +18,16 @@ from engine.world.drawing.light import Light
 from engine.world.drawing.noise import Cells, cells, hash01, ridge
 from engine.world.drawing.paint import RGB, below, blend, cover, mix, rgb
 
-# How far each layer moves when the camera does. In steady motion a segment of two latent frames moves the
-# near layer by two latent cells, the middle one by one and the far one not at all: the law of the world, see
-# docs/model.md.
+# Speed of each layer as a share of the camera's. In steady motion a segment of two latent frames moves the
+# near layer by two latent cells, the middle one by one, and the far one not at all. This is the law of the
+# world, see docs/model.md.
 NEAR, MIDDLE, FAR = 1.0, 0.5, 0.0
 GROUND_Y = 78
 GROUND_ROWS = slice(72, 96)
 
 
 def terrain(x: Tensor, seed: Tensor) -> Tensor:
-    """Screen row of the walkable ground; the same in every place, so that a journey can change places."""
+    """Screen row of the ground. It is the same in every place, so that a place can change during a walk."""
     return GROUND_Y - 2.6 * ridge(x, 88.0, seed, 11, octaves=2)
 
 
@@ -43,7 +43,7 @@ class Scene:
         self.ground = terrain(self.x(NEAR), self.seed)
 
     def x(self, parallax: float) -> Tensor:
-        """Where every column is in the layer that moves at this share of the camera's speed (N, W)."""
+        """World position of every column in the layer with this share of the camera's speed (N, W)."""
         columns = torch.arange(WIDTH, device=self.camera.device, dtype=torch.float32) - HERO_X
         return self.camera[:, None] * parallax + columns
 
@@ -51,7 +51,7 @@ class Scene:
         return torch.arange(rows.start, rows.stop, device=self.camera.device, dtype=torch.float32)
 
     def gradient(self, upper: Tensor, lower: Tensor, rows: slice, start: float, stop: float) -> Tensor:
-        """From one colour at row `start` to another at row `stop` -> (N, 3, R, 1)."""
+        """A gradient from one colour at row `start` to another at row `stop` -> (N, 3, R, 1)."""
         share = ((self.y(rows) - start) / (stop - start)).clamp(0, 1)[None, None, :, None]
         return mix(upper[:, :, None, None], lower[:, :, None, None], share)
 
@@ -68,13 +68,13 @@ class Scene:
         fade: float | None = None,
         crisp: bool = False,
     ) -> Tensor:
-        """Fill everything below a profile with a gradient; returns the mask for what lies on the hill."""
+        """Fill the area below a profile with a gradient -> its mask, to paint on the hill with."""
         mask = below(top, self.y(rows), crisp=crisp)
         self.blend(mask, self.gradient(upper, lower, rows, fade or rows.start, rows.stop), rows)
         return mask
 
     def veil(self, amount: float) -> None:
-        """Fog between this layer and the next one."""
+        """Add fog between this layer and the next one."""
         if bool((self.light.fog > 0).any()):
             self.image.lerp_(
                 self.light.mist[:, :, None, None].expand_as(self.image),
@@ -82,7 +82,7 @@ class Scene:
             )
 
     def floor(self, upper: RGB, lower: RGB, *, edge: Tensor | None = None) -> Tensor:
-        """The ground the hero walks on, lighter along its edge; returns its mask."""
+        """Paint the ground that the hero walks on, with a lighter edge -> its mask."""
         top = self.ground if edge is None else self.ground - edge
         mask = self.hill(top, self.light.lit(upper), self.light.lit(lower), GROUND_ROWS, fade=76)
         rim = mask * cover((self.y(GROUND_ROWS)[:, None] - self.ground[:, None] - 1.5) / 1.5)
@@ -96,11 +96,12 @@ class Scene:
     def spots(
         self, spacing: float, salt: int, *, depth: float, rx: float, ry: float, jitter: float
     ) -> tuple[Tensor, Cells]:
-        """Flat ellipses, `depth` px below the ground's edge on average -> mask (N, R, W), their cells."""
+        """Flat ellipses, on average `depth` px below the edge of the ground -> mask (N, R, W), their
+        cells."""
         where = cells(self.x(NEAR), spacing, self.seed, salt, jitter=jitter)
         size = 0.7 + 0.6 * hash01(self.seed, where.number, salt + 1)
         down = self.ground + depth + 5 * (hash01(self.seed, where.number, salt + 2) - 0.5)
         y = self.y(GROUND_ROWS)[:, None] - down[:, None]
-        # A first-order ellipse without the root: its tips are a little soft, as spots on the ground may be.
+        # A first-order ellipse without the root. Its tips are slightly soft, which suits spots on the ground.
         square = (where.local / (rx * size))[:, None] ** 2 + (y / (ry * size)[:, None]) ** 2
         return (0.5 - (square - 1) * (0.5 * ry * size)[:, None]).clamp(0, 1), where

@@ -1,6 +1,6 @@
-"""The sky: gradient, stars, sun or moon with its glow, clouds. Fixed to the screen, except clouds.
+"""The sky: gradient, stars, sun or moon with its glow, and clouds. All but the clouds is fixed to the screen.
 
-Knows the light, not the place. Shapes: N frames, R rows, W columns.
+The place is unknown here. Shapes: N frames, R rows, W columns.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CLOUD_ROWS = slice(4, 44)
 
 
 def starfield(device: torch.device) -> Tensor:
-    """Brightness of the stars (80, W): one of about every 90 pixels, the same sky for every seed."""
+    """Brightness of the stars (80, W): about one pixel in 90 is one. All seeds share this sky."""
     rows = torch.arange(SKY.stop, device=device)[:, None]
     columns = torch.arange(WIDTH, device=device)[None, :]
     chance = hash01(columns, rows, 501)
@@ -31,7 +31,7 @@ def paint_sky(scene: Scene) -> None:
     light = scene.light
     rows = scene.y(SKY)
     share = (rows / HORIZON).clamp(0, 1)
-    # Three stops: the middle colour sits a little below half way, where low suns colour the air.
+    # Three stops. The middle colour lies a little below half way, where a low sun colours the air.
     first = (share / 0.58).clamp(0, 1)[None, None, :]
     second = ((share - 0.58) / 0.42).clamp(0, 1)[None, None, :]
     column = mix(mix(light.top[:, :, None], light.middle[:, :, None], first), light.low[:, :, None], second)
@@ -48,14 +48,14 @@ def paint_sun(scene: Scene) -> None:
     columns = torch.arange(WIDTH, device=scene.camera.device, dtype=torch.float32)
     x = columns[None, None, :] - light.sun_place[:, 0, None, None]
     y = scene.y(SKY)[None, :, None] - light.sun_place[:, 1, None, None]
-    # The glow is wide and flat: a product of two profiles, which costs two rows instead of a picture.
+    # The glow is wide and flat. As a product of two profiles it is cheap to compute.
     near = torch.exp(-(x * x) / 700) * torch.exp(-(y * y) / 500)
     wide = torch.exp(-(x * x) / 5200) * torch.exp(-(y * y) / 900)
     glow = (0.65 * near + 0.45 * wide) * light.glow[:, :, None]
     scene.blend(glow, light.sun, SKY)
     radius = light.sun_place[:, 2, None, None]
     disc = cover(circle(x, y, radius))
-    # At night a bite makes it a moon.
+    # At night part of the disc is cut away: it is the moon.
     bite = cover(circle(x - 4.0, y + 2.5, radius * 0.85)) * light.night[:, :, None]
     scene.blend(
         disc * (1 - 0.85 * bite) * light.sun_alpha[:, :, None],
@@ -65,7 +65,7 @@ def paint_sun(scene: Scene) -> None:
 
 
 def paint_clouds(scene: Scene, *, amount: float = 0.85, spacing: float = 74.0) -> None:
-    """Flat-bottomed heaps of the far layer."""
+    """Clouds with flat bottoms, in the far layer."""
     seed = scene.seed
     where = cells(scene.x(FAR), spacing, seed, 31, jitter=8)
     size = 0.75 + 0.5 * hash01(seed, where.number, 32)

@@ -1,7 +1,7 @@
-"""Falling rain and snow, laid over the finished picture.
+"""Falling rain and snow, painted over the finished picture.
 
-Both are one fixed pattern that slides down the screen, the same for every seed: rain comes round in 4 frames,
-snow in 8. Knows only the weather and the clock.
+Each is a fixed pattern that moves down the screen and is the same for every seed. Rain repeats after 4
+frames, snow after 8.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RAIN_TILE_PX = 48
 RAIN_PX_PER_FRAME = 12
 SNOW_PX_PER_FRAME = 4
 STREAKS = 46
-SNOW_TILE_PX = 32  # SNOW_PX_PER_FRAME in each of 8 frames: snow comes round in one segment
+SNOW_TILE_PX = 32  # 8 frames of SNOW_PX_PER_FRAME: snow repeats after one segment
 FLAKES = 13
 
 
@@ -35,7 +35,7 @@ class Patterns:
         one = torch.zeros(1, dtype=torch.int64, device=device)
 
         number = torch.arange(STREAKS, device=device)
-        # Evenly dealt over the columns, then shaken: chance alone makes clots.
+        # Evenly spaced over the columns, then jittered: pure randomness would form clusters.
         x = (number + 0.15 + 0.7 * hash01(one, number, 401)) * (WIDTH / STREAKS)
         y = ((number * 29) % STREAKS + hash01(one, number, 402)) * (RAIN_TILE_PX / STREAKS)
         size = 9 + 6 * hash01(one, number, 403)
@@ -58,7 +58,7 @@ class Patterns:
 
 
 def paint_weather(image: Tensor, light: Light, weather: Tensor, clock: Tensor, patterns: Patterns) -> None:
-    """Lay rain and snow over image (N, 3, 96, 160) in place, as strong as weather (N, 4) says."""
+    """Paint rain and snow over image (N, 3, 96, 160) in place. weather (N, 4) gives their strength."""
     rows = torch.arange(HEIGHT, device=image.device)
     for column, pattern, speed, tone, strength in (
         (1, patterns.rain, RAIN_PX_PER_FRAME, (0.80, 0.88, 0.98), 0.50),

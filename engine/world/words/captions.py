@@ -1,7 +1,8 @@
 """Captions for Wander: the same facts in many words and orders.
 
-A caption says exactly the values it is given. Some words (see `words`) and some layouts (see `templates`) are
-reserved: training never hears them, testing always hears at least one. Knows nothing about pictures.
+A caption states exactly the values it is given. Some words (see `names`) and some layouts (see `templates`)
+are reserved: captions for training contain none of them, captions for testing at least one. Pictures are
+unknown here.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from engine.world.words.phrases import Facts
 from engine.world.words.templates import HELD_TEMPLATES, TEMPLATES
 
 HeldOut = bool | Literal["words", "layouts", "both"]
-"""What is reserved in a caption. True: some words, a layout, or both, as it comes."""
+"""What is reserved in a caption. True stands for some words, a layout, or both, chosen at random."""
 
 SAID_SHARE: Final = 0.55
-"""How likely `random_caption` mentions a field that nobody asked for."""
+"""Probability that `random_caption` mentions a field that is not in `must`."""
 
 
 def caption(
@@ -29,8 +30,8 @@ def caption(
     held_out: HeldOut = False,
     wide: float = 0.0,
 ) -> str:
-    """Say exactly these values (a subset of FIELDS) and this motion (an index into ACTIONS); a share `wide`
-    of the names comes from a dictionary."""
+    """A caption of exactly these values (a subset of FIELDS) and this motion (an index into ACTIONS). A share
+    `wide` of the names comes from a dictionary."""
     unknown = set(values) - set(FIELDS)
     if unknown:
         raise ValueError(f"not fields of Wander: {', '.join(sorted(unknown))}")
@@ -66,7 +67,7 @@ def random_caption(
     held_out: HeldOut = False,
     wide: float = 0.0,
 ) -> tuple[str, dict[str, int]]:
-    """Say some attributes, always those in `must` -> text and what it says, "motion" included when said."""
+    """A caption of some attributes, always those in `must` -> text and the fields it states, or "motion"."""
     facts = {name: attributes[name] for name in FIELDS if name in attributes}
     if motion is not None:
         facts["motion"] = motion

@@ -1,7 +1,7 @@
-"""More names of what captions speak of, for training: kinds and instances of every value, from a dictionary.
+"""More names for values, from a dictionary: their kinds and instances. They are used in training only.
 
-Data in `extra.toml`, written by `engine.training.text.vocabulary`, without any word that is kept for testing.
-Nothing of it is heard in the captions that measure.
+The data is in `extra.toml`, which `engine.training.text.vocabulary` writes. It contains no word that is kept
+for testing, and captions that measure use none of it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ PATH: Final = Path(__file__).parent / "extra.toml"
 
 @cache
 def extra() -> dict[str, tuple[tuple[str, ...], ...]]:
-    """Attribute → value → names. "nothing" holds heroes that there are none of. Places are written as in
-    `words`."""
+    """Attribute → value → names. "nothing" holds heroes that the world does not have. Places are written as
+    in `places`."""
     data = tomllib.loads(PATH.read_text())
     table = {f: tuple(_names(data[f].get(value, "")) for value in VALUES[f]) for f in FIELDS}
     return {**table, "nothing": (_names(data["nothing"]["hero"]),)}

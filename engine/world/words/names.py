@@ -1,7 +1,7 @@
-"""The vocabulary of captions: what each value may be called, and which words are kept for testing.
+"""The vocabulary of captions: the names of each value, and the words that are kept for testing.
 
-Data only; how they are put together is `captions`. Every list has reserved words that training never says,
-and no form of one value is a form of another. Tuples follow PLACES, TIMES, WEATHERS, HEROES, COLOURS.
+This is data; `captions` puts it together. Every list has reserved words, which training never uses, and no
+name of one value is a name of another. Tuples follow PLACES, TIMES, WEATHERS, HEROES, COLOURS.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ ANYBODY: Final = (
     "house",
     "child", "ghost", "monkey", "bicycle", "fish", "knight", "flower",
 )  # fmt: skip
-"""Who else a caption may be about: none of HEROES, so that these are read as no hero."""
+"""Other subjects of a caption. They are none of HEROES, so that they are read as no hero."""
 
 COLOURS: Final = (
     choices(

@@ -1,6 +1,6 @@
-"""The phrases a caption is made of: facts in, words out, a fresh choice each time.
+"""The phrases of a caption: words for facts, chosen anew each time.
 
-Knows vocabulary and grammar of phrases, not how a caption is laid out.
+This module knows the vocabulary and grammar of phrases. Layouts of captions are unknown here.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ WITH = ("in the {}", "in a {}", "in {}", "with {}")
 
 @dataclass(frozen=True)
 class Facts:
-    """What is to be said, and the words chosen for it. Every method makes a fresh choice."""
+    """The facts to state. Every method chooses new words for them."""
 
     values: Mapping[str, int]
     motion: int | None
     rng: Random
-    reserved: frozenset[str]  # what to say in reserved words: fields, or "motion"
-    wide: float = 0.0  # how often names come from the dictionary's list (`extra`)
+    reserved: frozenset[str]  # fields, or "motion", to state in reserved words
+    wide: float = 0.0  # share of names from the dictionary's list (`extra`)
 
     def choose(self, about: str, choices: SplitWords) -> str:
         return self.rng.choice(choices.held if about in self.reserved else choices.train)
 
     def name(self, about: str, *frames: str) -> str | None:
-        """One of the dictionary's names, in one of the frames; None where the usual words are wanted."""
+        """One of the dictionary's names in one of the frames, or None for the usual words."""
         if not self.wide or about in self.reserved or self.rng.random() >= self.wide:
             return None
         names = extra()[about][self.values.get(about, 0)]
@@ -87,7 +87,7 @@ class Facts:
         return self.choose("weather", words.WEATHERS[self.values["weather"]].clauses)
 
     def circumstances(self, *without: str) -> list[str]:
-        """Adverbial phrases for whatever is said of place, time and weather, in any order."""
+        """Adverbial phrases for the stated place, time and weather, in random order."""
         phrases = {"place": self.where, "time": self.when, "weather": self.air}
         chosen = [phrase() for name, phrase in phrases.items() if name in self.values and name not in without]
         self.rng.shuffle(chosen)
@@ -110,7 +110,7 @@ class Facts:
         return self.name("colour") or self.choose("colour", known)
 
     def with_colour_apart(self) -> tuple[str, str]:
-        """("fox", "crimson"), for layouts that part the two."""
+        """("fox", "crimson"), for layouts that separate the two."""
         return self.hero(), self.colour()
 
     def a_hero(self) -> str:
@@ -126,7 +126,7 @@ class Facts:
         kind = {"jump": known.jump, "idle": known.wait}.get(action, known.go)
         finite, gerund = self.choose("motion", kind).split("/")
         if action in ("left", "right"):
-            # One reserved word is enough: a strange verb with a known direction, or the other way round.
+            # One reserved word is enough: an unfamiliar verb with a familiar direction, or the reverse.
             side = verbs.LEFT if action == "left" else verbs.RIGHT
             where = self.rng.choice(
                 side.held if "motion" in self.reserved and self.rng.random() < 0.5 else side.train
@@ -135,19 +135,19 @@ class Facts:
         return finite, gerund
 
     def command(self) -> str:
-        """What the hero is told to do: "trot to the left"."""
+        """A command to the hero: "trot to the left"."""
         return verbs.base(self.verb()[0])
 
     def actor(self) -> str:
-        """A noun phrase: the hero, with what it does as a participle."""
+        """A noun phrase: the hero, with its motion as a participle."""
         return f"{self.a_hero()} {self.verb()[1]}" if self.says("motion") else self.a_hero()
 
     def clause(self) -> str:
-        """A main clause where something is done, a noun phrase otherwise."""
+        """A main clause if there is a motion, otherwise a noun phrase."""
         return f"{self.a_hero()} {self.verb()[0]}" if self.says("motion") else self.a_hero()
 
     def keywords(self, *, bare: bool) -> list[str]:
-        """One short item for everything said, in any order; a colour may stand alone if `bare`."""
+        """One short item per fact, in random order. With `bare`, a colour may be an item of its own."""
         items = []
         if self.says("place"):
             items.append(self.place()[2])

@@ -1,7 +1,4 @@
-"""What places may be called; see `words`, which holds everything else that captions say.
-
-Data, and how it is written down.
-"""
+"""The names of places, and the notation that they are written in. `names` holds those of the other values."""
 
 from __future__ import annotations
 

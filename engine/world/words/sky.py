@@ -1,6 +1,6 @@
-"""What times of day and weathers may be called; see `words`, which holds everything else that captions say.
+"""The names of times of day and weathers, as data. `names` holds those of the other values.
 
-Data only. Tuples follow TIMES and WEATHERS.
+Tuples follow TIMES and WEATHERS.
 """
 
 from __future__ import annotations

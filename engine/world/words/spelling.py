@@ -1,7 +1,7 @@
-"""Mend slips of the finger: a word that nobody knows becomes the one word of captions that is a slip away.
+"""Corrects typing errors: an unknown word becomes the only word of captions that is one error away.
 
-Knows what captions say (`words`, `verbs`); what other words there are, it is told. Words of three letters or
-less, and whatever is known, stay as they are.
+The words of captions come from `names` and `verbs`; the caller says which other words are known. Known words
+and words of three letters or fewer are not changed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WORD = re.compile(r"[^\W\d_]{4,}")
 
 @cache
 def vocabulary() -> frozenset[str]:
-    """Every word of four letters or more of the phrases that training hears."""
+    """All words of four letters or more in the phrases that training uses."""
     places = [kind.train for place in words.PLACES for kind in place]
     rest = [kind.train for group in (words.TIMES, words.WEATHERS) for value in group for kind in value]
     heroes = [kind.train for kind in (*words.HEROES, *words.COLOURS)]
@@ -29,7 +29,7 @@ def vocabulary() -> frozenset[str]:
 
 @cache
 def by_end() -> dict[tuple[str, int], list[str]]:
-    """Words by an end (one letter) and a length, so that few need a closer look."""
+    """Words by their first or last letter and their length, so that few need to be compared."""
     found: dict[tuple[str, int], list[str]] = {}
     for word in sorted(vocabulary()):
         for end in {f"^{word[0]}", f"{word[-1]}$"}:
@@ -38,13 +38,13 @@ def by_end() -> dict[tuple[str, int], list[str]]:
 
 
 def candidates(word: str) -> list[str]:
-    """Words of about this length with the same first or last letter: one slip leaves one of them."""
+    """Words of about this length with the same first or last letter. One error cannot change both letters."""
     ends, lengths = (f"^{word[0]}", f"{word[-1]}$"), range(len(word) - 1, len(word) + 2)
     return sorted({w for end in ends for n in lengths for w in by_end().get((end, n), ())})
 
 
 def one_slip(a: str, b: str) -> bool:
-    """Whether b is a with one letter missing, added, another, or two neighbours swapped."""
+    """Whether b is a with one letter missing, added or replaced, or with two neighbours swapped."""
     if abs(len(a) - len(b)) > 1 or a == b:
         return False
     start = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
@@ -54,8 +54,8 @@ def one_slip(a: str, b: str) -> bool:
 
 
 def mend(text: str, known: Container[str]) -> str:
-    """The text with each unknown word replaced by the one word of captions that is a slip away, or the only
-    such one with the same first letter."""
+    """The text with each unknown word replaced by the only word of captions that is one error away, or by the
+    only such word with the same first letter."""
 
     def better(match: re.Match[str]) -> str:
         word = match.group().lower()

@@ -1,7 +1,7 @@
-"""Layouts of captions: each template says all the facts, or declines with None.
+"""Layouts of captions. A template states all facts, or returns None if it cannot.
 
-A template's docstring is an example of it. Two of the lists' entries are double because people write that way
-most. Held templates are kept for testing.
+A template's docstring is an example of it. Two entries of the lists appear twice, since people write that way
+most often. Held templates are kept for testing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What heroes do, in words that fit them: balls roll, birds fly. Reserved words as in `words`."""
+"""Verbs for the heroes' motions that fit them: balls roll, birds fly. Reserved words are as in `names`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from engine.world.words.names import SplitWords, choices
 
 
 def base(finite: str) -> str:
-    """ "goes left" → "go left": what one says to somebody."""
+    """ "goes left" → "go left", the imperative."""
     verb, space, rest = finite.partition(" ")
     if verb.endswith("ies"):
         verb = f"{verb[:-3]}y"

@@ -15,7 +15,7 @@ from engine.backends.base import Backend
 from engine.backends.registry import load_backend
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import HunyuanConfig, MemoryConfig, ModelConfig, PackingConfig
-from engine.model.dit import MemoryPackDiT
+from engine.model.framepack.transformer import FramePackDiT
 from engine.model.signature import signature
 from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.state.change import Change
@@ -46,7 +46,7 @@ SERVE = {"height": 64, "width": 96, "fps": 30, "steps": 3, "shift": 7}
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_tiny_companions(tmp_path_factory.mktemp("full"))
     torch.manual_seed(0)
-    state = MemoryPackDiT(CONFIG).state_dict()
+    state = FramePackDiT(CONFIG).state_dict()
     names = sorted(state)
     half = len(names) // 2
     for number, part in enumerate((names[:half], names[half:]), 1):
@@ -204,7 +204,7 @@ def test_companions_of_other_sizes_are_refused(folder: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("what", ["missing", "misshaped", "extra"])
 def test_weights_that_do_not_fit_are_named(folder: Path, tmp_path: Path, what: str) -> None:
-    state = {k: v.contiguous() for k, v in MemoryPackDiT(CONFIG).state_dict().items()}
+    state = {k: v.contiguous() for k, v in FramePackDiT(CONFIG).state_dict().items()}
     for file in folder.iterdir():
         if not file.name.startswith("model-"):
             (tmp_path / file.name).symlink_to(file)

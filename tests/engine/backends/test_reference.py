@@ -15,6 +15,7 @@ from engine.backends.artifact import WEIGHTS, Artifact, open_artifact, write_man
 from engine.backends.pytorch import ReferenceBackend, load, load_model
 from engine.errors import BackendError, ModelFilesError
 from engine.landmarks import in_view, planned
+from engine.model.conditioning import denoise_inputs
 from engine.model.sampling import sample_segment
 from engine.model.signature import signature
 from engine.model.wander.hints import hints, way
@@ -76,14 +77,15 @@ def test_serving_and_training_sample_alike(artifact: Artifact, reference: Refere
     inputs["hints"] = hints(
         inputs["history"],
         inputs["context"],
-        way(torch.zeros(1).long(), torch.zeros(1, c.segment).long(), inputs["actions"], c),
-        Places.empty(1, c.channels, c.latent_height, c.camera),
-        torch.zeros(1),
-        tensor(landmarks),
-        c.camera,
+        where=way(torch.zeros(1).long(), torch.zeros(1, c.segment).long(), inputs["actions"], c),
+        places=Places.empty(1, c.channels, c.latent_height, c.camera),
+        look=torch.zeros(1),
+        landmarks=tensor(landmarks),
+        camera=c.camera,
     )
     noise = tensor(gaussian(3, 0, 0, latents.shape[1:]))
-    expected = sample_segment(load_model(artifact).dit, noise, artifact.spec.first_steps, inputs)
+    given = denoise_inputs({**inputs, "x": noise, "t": torch.zeros(1), "d": torch.zeros(1)}).given
+    expected = sample_segment(load_model(artifact).dit, noise, artifact.spec.first_steps, given)
     np.testing.assert_allclose(latents, expected.numpy(), atol=1e-6)
 
 

@@ -12,7 +12,7 @@ from engine.companions.libraries import library
 from engine.companions.vae import Vae
 from engine.companions.vae_stream import SEAM, VaeDecoder, pack, unpack
 from engine.errors import InvalidInput, ModelFilesError
-from engine.model.wander.autoencoder import to_bytes
+from engine.model.pixels import to_bytes
 from tests.rigs.models import full_size
 
 H, W = 4, 6  # latent size

@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.model.dit import MemoryPackDiT
+from engine.model.conditioning import denoise_inputs
+from engine.model.wander.transformer import WanderDiT
 from tests.rigs.engine import tiny
 
 
 @pytest.fixture(scope="module")
-def model() -> MemoryPackDiT:
+def model() -> WanderDiT:
     """Gates open and answers of unit size, as after training."""
     model = tiny.dit()
     model.proj_out.weight.mul_(10)
@@ -28,7 +29,7 @@ def changed(x: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def test_the_answer_has_the_segments_shape_and_is_finite(model: MemoryPackDiT) -> None:
+def test_the_answer_has_the_segments_shape_and_is_finite(model: WanderDiT) -> None:
     given = tiny.inputs(batch=3)
     velocity = tiny.denoise(model, given)
     assert velocity.shape == given["x"].shape
@@ -39,7 +40,7 @@ def test_the_answer_has_the_segments_shape_and_is_finite(model: MemoryPackDiT) -
 @pytest.mark.parametrize(
     "name", ["x", "t", "psi", "text", "pooled", "image", "history", "anchor", "context", "actions", "index"]
 )
-def test_every_input_has_a_say(model: MemoryPackDiT, name: str) -> None:
+def test_every_input_has_a_say(model: WanderDiT, name: str) -> None:
     given = tiny.inputs()
     given["actions"] = torch.tensor([[1, 1], [2, 2]])
     other = {**given, name: 1 - given[name] if name == "context" else changed(given[name])}
@@ -56,7 +57,7 @@ def test_jump_length_and_noise_level_start_silent(name: str) -> None:
 
 
 @torch.no_grad()
-def test_sessions_of_a_batch_do_not_hear_each_other(model: MemoryPackDiT) -> None:
+def test_sessions_of_a_batch_do_not_hear_each_other(model: WanderDiT) -> None:
     """Each at its own t and segment number: what continuous batching rests on."""
     given = tiny.inputs(batch=3)
     together = tiny.denoise(model, given)
@@ -66,7 +67,7 @@ def test_sessions_of_a_batch_do_not_hear_each_other(model: MemoryPackDiT) -> Non
 
 
 @torch.no_grad()
-def test_every_part_of_the_memory_is_heard(model: MemoryPackDiT) -> None:
+def test_every_part_of_the_memory_is_heard(model: WanderDiT) -> None:
     given = tiny.inputs(batch=1)
     plain = tiny.denoise(model, given)
     for token in range(tiny.DIT.memory.tokens):
@@ -90,7 +91,8 @@ def test_output_channels_stand_as_in_the_public_checkpoints() -> None:
 @torch.no_grad()
 def test_the_base_is_the_last_latent_and_nothing_without_context() -> None:
     given = tiny.inputs()
-    base = tiny.dit().base({**given, "context": torch.tensor([1.0, 0.0])})
+    half = denoise_inputs({**given, "context": torch.tensor([1.0, 0.0])})
+    base = tiny.dit().base(half.given)
     assert torch.equal(base[0], given["history"][0, -1:])
     assert not base[1].any()
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from engine.model.dit import MemoryPackDiT
+from engine.model.wander.transformer import WanderDiT
 from tests.rigs.engine import tiny
 
 C = tiny.DIT
@@ -18,7 +18,7 @@ M, D = C.memory.tokens, C.dim
 
 
 @pytest.fixture(scope="module")
-def model() -> MemoryPackDiT:
+def model() -> WanderDiT:
     return tiny.dit()
 
 
@@ -28,7 +28,7 @@ def segments(count: int, batch: int = 1) -> list[Tensor]:
     return [torch.randn(shape, generator=g) for _ in range(count)]
 
 
-def first_psi(model: MemoryPackDiT, prompt: int) -> Tensor:
+def first_psi(model: WanderDiT, prompt: int) -> Tensor:
     p = torch.softmax(torch.randn(1, sum(C.slots), generator=torch.Generator().manual_seed(prompt)), -1)
     text, _ = model.text_slots(p)
     anchor = segments(1)[0][:, :1]
@@ -36,7 +36,7 @@ def first_psi(model: MemoryPackDiT, prompt: int) -> Tensor:
 
 
 @torch.no_grad()
-def test_the_memory_has_the_same_size_and_scale_after_a_thousand_updates(model: MemoryPackDiT) -> None:
+def test_the_memory_has_the_same_size_and_scale_after_a_thousand_updates(model: WanderDiT) -> None:
     psi = first_psi(model, 0)
     assert psi.shape == (1, M, D)
     memories = [model.memorize(x) for x in segments(10)]
@@ -47,7 +47,7 @@ def test_the_memory_has_the_same_size_and_scale_after_a_thousand_updates(model: 
 
 
 @torch.no_grad()
-def test_reconditioning_is_the_chain_as_if_the_new_prompt_had_been_there(model: MemoryPackDiT) -> None:
+def test_reconditioning_is_the_chain_as_if_the_new_prompt_had_been_there(model: WanderDiT) -> None:
     """Memories don't depend on the prompt, so those that were kept serve the new one."""
     kept = [model.memorize(x) for x in segments(5)]
     old, new = first_psi(model, 0), first_psi(model, 1)
@@ -64,7 +64,7 @@ def test_reconditioning_is_the_chain_as_if_the_new_prompt_had_been_there(model: 
 
 
 @torch.no_grad()
-def test_the_prompt_is_still_in_the_memory_after_a_few_segments(model: MemoryPackDiT) -> None:
+def test_the_prompt_is_still_in_the_memory_after_a_few_segments(model: WanderDiT) -> None:
     a, b = first_psi(model, 0), first_psi(model, 1)
     for x in segments(3):
         a, b = (model.squeeze(psi, model.memorize(x)) for psi in (a, b))
@@ -72,7 +72,7 @@ def test_the_prompt_is_still_in_the_memory_after_a_few_segments(model: MemoryPac
 
 
 @torch.no_grad()
-def test_every_place_of_a_segment_is_memorized(model: MemoryPackDiT) -> None:
+def test_every_place_of_a_segment_is_memorized(model: WanderDiT) -> None:
     x = segments(1)[0]
     plain = model.memorize(x)
     for frame in range(C.segment):
@@ -84,7 +84,7 @@ def test_every_place_of_a_segment_is_memorized(model: MemoryPackDiT) -> None:
 
 
 @torch.no_grad()
-def test_windows_are_read_alike_in_every_session_of_a_batch(model: MemoryPackDiT) -> None:
+def test_windows_are_read_alike_in_every_session_of_a_batch(model: WanderDiT) -> None:
     x = segments(1, batch=3)[0]
     together = model.memorize(x)
     for b in range(3):
@@ -93,7 +93,7 @@ def test_windows_are_read_alike_in_every_session_of_a_batch(model: MemoryPackDiT
 
 @torch.no_grad()
 def test_a_scene_without_an_anchor_has_the_same_image_tokens_whatever_lies_there(
-    model: MemoryPackDiT,
+    model: WanderDiT,
 ) -> None:
     anchor = segments(1, batch=2)[0][:, :1]
     tokens = model.image_tokens(anchor, torch.tensor([0.0, 0.0]))
@@ -103,7 +103,7 @@ def test_a_scene_without_an_anchor_has_the_same_image_tokens_whatever_lies_there
     assert seen.shape == tokens.shape == (2, M - C.memory.text_tokens, D)
 
 
-def variant(**memory: Any) -> MemoryPackDiT:
+def variant(**memory: Any) -> WanderDiT:
     return tiny.dit(replace(C, memory=replace(C.memory, **memory)))
 
 

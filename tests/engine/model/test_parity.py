@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from engine.model.config import ModelConfig
-from engine.model.dit import MemoryPackDiT
+from engine.model.framepack.transformer import FramePackDiT
 from tests.rigs.models import framepack
 
 BOUND = 1e-5  # largest absolute difference
 FAR = 100 * BOUND  # what a mistake of one index, frame or row costs at least
 TEXTS = [8, 3, 5]  # lengths of a batch's prompts
-Pair = tuple[ModelConfig, Any, MemoryPackDiT]
+Pair = tuple[ModelConfig, Any, FramePackDiT]
 
 
 def pair(c: ModelConfig) -> Pair:
@@ -149,7 +149,7 @@ def test_another_condition_would_be_found(small: Pair, name: str) -> None:
     assert float((framepack.our_velocity(model, given) - expected).abs().max()) > FAR
 
 
-def families(model: MemoryPackDiT) -> list[str]:
+def families(model: FramePackDiT) -> list[str]:
     """One name of each kind of tensor, the last block's."""
     found = {re.sub(r"\.\d+\.", ".#.", n): n for n, _ in model.named_parameters() if framepack.is_backbone(n)}
     return sorted(found.values())

@@ -14,9 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from engine.commands.model_info import info, main, step_flop, tokens_of
 from engine.companions.libraries import library
 from engine.errors import InvalidInput, ModelFilesError
+from engine.model.conditioning import denoise_inputs
 from engine.model.config import ModelConfig
 from engine.model.dit import EXTRA, MemoryPackDiT
+from engine.model.framepack.transformer import FramePackDiT
 from engine.model.presets import PRESETS, preset
+from engine.model.wander.transformer import WanderDiT
 from export.framepack.checkpoint import tensors_of
 from server import cli
 from tests.rigs.engine import tiny
@@ -82,6 +85,10 @@ def test_memorypack_1b3_has_the_size_that_its_name_says() -> None:
     assert 1.3e9 < info("memorypack-1b3").backbone_parameters < 1.4e9
 
 
+def family(c: ModelConfig) -> MemoryPackDiT:
+    return FramePackDiT(c) if c.hunyuan is not None else WanderDiT(c)
+
+
 def counted(c: ModelConfig) -> int:
     """What torch counts while the model runs."""
     if c.hunyuan is not None:
@@ -90,11 +97,10 @@ def counted(c: ModelConfig) -> int:
     else:
         given = tiny.inputs(c, batch=1)
     with torch.device("meta"):
-        model = MemoryPackDiT(c)
+        model = family(c)
     meta: dict[str, Tensor] = {name: x.to("meta") for name, x in given.items()}
-    x, t, d = (meta.pop(name) for name in ("x", "t", "d"))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(x, t, d, meta)
+        model(*denoise_inputs(meta))
     return int(counter.get_total_flops())
 
 
@@ -142,7 +148,7 @@ def test_a_converted_folder_tells_of_itself(tmp_path: Path) -> None:
     assert (found.name, found.picture) == ("framepack-f1", (224, 160))
     assert found.segment_gflop == pytest.approx(8 * step_flop(c) / 1e9, abs=1e-3)
     with torch.device("meta"):
-        assert found.parameters == sum(p.numel() for p in MemoryPackDiT(c).parameters())
+        assert found.parameters == sum(p.numel() for p in family(c).parameters())
 
 
 def test_an_exported_folder_tells_of_itself() -> None:

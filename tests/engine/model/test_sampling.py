@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from engine.model.conditioning import Conditioning, denoise_inputs
 from engine.model.sampling import sample_segment
 from tests.rigs.engine import tiny
 
 
-def given() -> dict[str, torch.Tensor]:
-    return {name: value for name, value in tiny.inputs().items() if name not in ("x", "t", "d")}
+def given() -> Conditioning:
+    return denoise_inputs(tiny.inputs()).given
 
 
 def test_the_same_noise_gives_the_same_segment() -> None:

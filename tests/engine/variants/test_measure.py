@@ -13,8 +13,8 @@ from engine.evaluation import bench as studio
 from engine.evaluation.instruments import landmark_reader as reader
 from engine.evaluation.instruments import probe
 from engine.model.config import ModelConfig
-from engine.model.dit import MemoryPackDiT
 from engine.model.wander.autoencoder import Autoencoder, AutoencoderConfig
+from engine.model.wander.transformer import WanderDiT
 from engine.training.data.latents import Pool
 from engine.training.learner import save_weights
 from engine.variants import measure as comparing
@@ -47,7 +47,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
         torch.save({"state": network.state_dict(), "accuracy": {"place": 0.1}}, tmp_path / file)
     for name in "ab":
         (tmp_path / name).mkdir()
-        save_weights(tmp_path / name / DONE, MemoryPackDiT(SMALL), SMALL)
+        save_weights(tmp_path / name / DONE, WanderDiT(SMALL), SMALL)
     monkeypatch.setattr(studio, "REFERENCE_FRAMES", 4)
     monkeypatch.setattr(comparing, "RETURNS", 2)
     return Bench(tmp_path, tmp_path, small.eval(), held_out, seeds=1, seconds=5.0, journey_s=0)

@@ -84,7 +84,8 @@ def test_scale_and_seed_are_everybodys() -> None:
 
 def test_no_memory_means_none() -> None:
     """ψ's key bias leaves it a weight of exactly zero, and no gradient: FramePack without SemanticPack."""
-    from engine.model.dit import MemoryPackDiT
+    from engine.model.conditioning import denoise_inputs
+    from engine.model.wander.transformer import WanderDiT
     from tests.rigs.engine import tiny
 
     bias = PLAN.recipe("f1", Path()).config().memory.key_bias
@@ -92,14 +93,14 @@ def test_no_memory_means_none() -> None:
 
     config = replace(tiny.DIT, memory=replace(tiny.DIT.memory, key_bias=bias))
     torch.manual_seed(0)
-    model, given = MemoryPackDiT(config), tiny.inputs(config)
-    x, t, d = (given.pop(n) for n in ("x", "t", "d"))
-    given["psi"].requires_grad_()
-    answer = model(x, t, d, given)
-    assert torch.equal(answer, model(x, t, d, given | {"psi": torch.randn_like(given["psi"])}))
+    model, call = WanderDiT(config), denoise_inputs(tiny.inputs(config))
+    psi = call.given.psi.requires_grad_()
+    answer = model(*call)
+    other = replace(call.given, psi=torch.randn_like(psi))
+    assert torch.equal(answer, model(*call._replace(given=other)))
     answer.sum().backward()
-    assert given["psi"].grad is not None
-    assert not given["psi"].grad.any()
+    assert psi.grad is not None
+    assert not psi.grad.any()
 
 
 def test_what_a_variant_starts_from_is_trained_before_it() -> None:

@@ -14,6 +14,7 @@ from engine.backends.artifact import open_artifact
 from engine.backends.pytorch import load_model
 from engine.backends.registry import load_backend
 from engine.errors import InvalidInput
+from engine.model.conditioning import Conditioning
 from engine.model.signature import ModelSpec
 from engine.model.text.encoder import TextConfig
 from engine.script import Entry
@@ -58,10 +59,10 @@ def said() -> Tensor:
 
 def test_f0_makes_two_seconds_at_a_time_last_segment_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which segment is made when, under how much history, with which keys."""
-    dit, seen = tiny.dit(), []
+    dit, seen = tiny.dit(), list[Conditioning]()
 
-    def watched(model: object, noise: Tensor, steps: int, given: dict[str, Tensor]) -> Tensor:
-        seen.append({k: v.clone() for k, v in given.items()})
+    def watched(model: object, noise: Tensor, steps: int, given: Conditioning) -> Tensor:
+        seen.append(given.map(Tensor.clone))
         return torch.full_like(noise, float(len(seen)))
 
     monkeypatch.setattr(player, "sample_segment", watched)
@@ -69,11 +70,13 @@ def test_f0_makes_two_seconds_at_a_time_last_segment_first(monkeypatch: pytest.M
     keys = itertools.chain([0], [ACTIONS.index("right")] * 4, itertools.repeat(0))
     made = list(itertools.islice(in_blocks(dit, said(), SEED, keys, still), 1 + 2 * BLOCK))
     assert [float(m[0, 0, 0, 0]) for m in made] == [1, 5, 4, 3, 2, 9, 8, 7, 6]
-    assert [float(g["index"]) for g in seen] == [0, 4, 3, 2, 1, 4, 3, 2, 1]
-    assert [float(g["anchor"][0, 0, 0, 0, 0]) for g in seen] == [0, 1, 1, 1, 1, 2, 2, 2, 2]
-    history = [int((g["history"][0, :, 0, 0, 0] > 0).sum()) for g in seen]
+    assert [float(g.index) for g in seen] == [0, 4, 3, 2, 1, 4, 3, 2, 1]
+    assert [float(g.anchor[0, 0, 0, 0, 0]) for g in seen] == [0, 1, 1, 1, 1, 2, 2, 2, 2]
+    history = [int((g.history[0, :, 0, 0, 0] > 0).sum()) for g in seen]
     assert history == [0, *[2 * k for k in range(4)], *[2 * k for k in range(4)]]
-    assert (seen[2]["actions"] == ACTIONS.index("left")).all()  # back from where a walk to the right led
+    keys_of_third = seen[2].actions
+    assert keys_of_third is not None
+    assert (keys_of_third == ACTIONS.index("left")).all()  # back from where a walk to the right led
 
 
 def test_videos_do_not_depend_on_what_else_was_played_and_have_their_pictures_in_order() -> None:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.model.wander.autoencoder import Autoencoder, AutoencoderConfig, to_unit
+from engine.model.pixels import to_unit
+from engine.model.wander.autoencoder import Autoencoder, AutoencoderConfig
 from engine.world.attributes import ACTIONS, FRAMES_PER_LATENT, PLACES, VALUES, WEATHERS, WIDTH
 from engine.world.drawing.render import render
 from engine.world.drawing.scene import FAR, MIDDLE, NEAR

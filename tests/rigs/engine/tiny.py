@@ -13,13 +13,14 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor
 
 from engine.backends.artifact import EMBEDDINGS, TOKENIZER
+from engine.model.conditioning import denoise_inputs
 from engine.model.config import CameraConfig, MemoryConfig, ModelConfig, PackingConfig
-from engine.model.dit import MemoryPackDiT
 from engine.model.text.encoder import TextConfig, TextEncoder
 from engine.model.text.minilm import MiniLMConfig, eight_bits
 from engine.model.text.word_table import Words
 from engine.model.wander.autoencoder import AutoencoderConfig
 from engine.model.wander.places import Places
+from engine.model.wander.transformer import WanderDiT
 from engine.model.wander.world_model import WorldModel, WorldModelConfig
 
 WORDS = ["[UNK]", "a", "red", "blue", "fox", "robot", "walks", "left", "right", "snow", "night"]
@@ -62,9 +63,9 @@ def frozen(module: torch.nn.Module) -> None:
         p.copy_(p.half().float())
 
 
-def dit(config: ModelConfig = DIT, *, seed: int = 0) -> MemoryPackDiT:
+def dit(config: ModelConfig = DIT, *, seed: int = 0) -> WanderDiT:
     torch.manual_seed(seed)
-    model = MemoryPackDiT(config)
+    model = WanderDiT(config)
     frozen(model)
     return model
 
@@ -134,11 +135,10 @@ def told(c: ModelConfig = DIT, *, batch: int = 2, seed: int = 1) -> dict[str, Te
     }
 
 
-def denoise(model: MemoryPackDiT, inputs: dict[str, Tensor], *, plain: bool = False) -> Tensor:
+def denoise(model: WanderDiT, inputs: dict[str, Tensor], *, plain: bool = False) -> Tensor:
     """The velocity, or what the network answers before preconditioning."""
-    given = dict(inputs)
-    x, t, d = (given.pop(name) for name in ("x", "t", "d"))
-    out: Tensor = model.network(x, t, d, given) if plain else model(x, t, d, given)
+    call = denoise_inputs(inputs)
+    out: Tensor = model.network(*call) if plain else model(*call)
     return out
 
 

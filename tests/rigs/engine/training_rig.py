@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from engine.model.config import ModelConfig
-from engine.model.dit import MemoryPackDiT
+from engine.model.wander.transformer import WanderDiT
 from engine.training.data.chains import Chains, chains_of
 from engine.training.data.latents import Pool
 from engine.training.data.windows import sample_windows
@@ -40,9 +40,9 @@ def some_chains(
     return chains_of(pool, windows, segments, prefix, tiny.DIT)
 
 
-def trainable(config: ModelConfig = tiny.DIT) -> MemoryPackDiT:
+def trainable(config: ModelConfig = tiny.DIT) -> WanderDiT:
     torch.manual_seed(0)
-    return MemoryPackDiT(config)
+    return WanderDiT(config)
 
 
 class FixedMaterial:
@@ -63,7 +63,7 @@ class FixedMaterial:
             return some_chains(count, segments, fresh=fresh)
 
 
-def train_tiny(folder: Path, phases: tuple[Phase, ...], **rules: Any) -> MemoryPackDiT:
+def train_tiny(folder: Path, phases: tuple[Phase, ...], **rules: Any) -> WanderDiT:
     """The DiT's stage on the tiny model, with an autoencoder that nobody trained."""
     folder.mkdir(exist_ok=True)
     autoencoder = tiny.world_model().autoencoder

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from engine.companions.libraries import library
+from engine.model.conditioning import denoise_inputs
 from engine.model.config import HunyuanConfig, MemoryConfig, ModelConfig, PackingConfig
-from engine.model.dit import EXTRA, MemoryPackDiT
+from engine.model.dit import EXTRA
+from engine.model.framepack.transformer import FramePackDiT
 from export.framepack.checkpoint import tensors_of
 from export.framepack.graft import COPIES, FramePackGraft
 
@@ -101,14 +103,14 @@ def is_backbone(name: str) -> bool:
     return name.split(".")[0] not in EXTRA
 
 
-def ours(c: ModelConfig, reference: Any, *, seed: int = 1) -> MemoryPackDiT:
+def ours(c: ModelConfig, reference: Any, *, seed: int = 1) -> FramePackDiT:
     """Our transformer with the reference's weights, and what we add to it grafted on as `convert` does."""
     _, added = tensors_of(c)
     weights: dict[str, Tensor] = reference.state_dict()
     graft = FramePackGraft(c, seed)
     weights |= {n: weights[COPIES[n]] if n in COPIES else graft.tensor(n, s) for n, s in added.items()}
     with torch.random.fork_rng():
-        model = MemoryPackDiT(c)
+        model = FramePackDiT(c)
     model.load_state_dict(weights, strict=True)
     return model.eval().requires_grad_(False)
 
@@ -142,11 +144,10 @@ def inputs(c: ModelConfig, texts: list[int], *, psi: bool = False) -> dict[str, 
     }
 
 
-def our_velocity(model: MemoryPackDiT, given: dict[str, Tensor]) -> Tensor:
+def our_velocity(model: FramePackDiT, given: dict[str, Tensor]) -> Tensor:
     """(B, W, C, h, w)."""
-    given = {**given, "image": model.image_projection(given["image"])}
-    x, t, d = (given.pop(name) for name in ("x", "t", "d"))
-    velocity: Tensor = model(x, t, d, given)
+    call = denoise_inputs({**given, "image": model.image_projection(given["image"])})
+    velocity: Tensor = model(*call)
     return velocity
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.model.wander.autoencoder import Autoencoder, to_bytes, to_unit
+from engine.model.pixels import to_bytes, to_unit
+from engine.model.wander.autoencoder import Autoencoder
 from tests.rigs.engine import tiny
 
 LENGTH = 7

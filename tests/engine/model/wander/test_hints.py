@@ -84,7 +84,15 @@ def test_hints_are_candidates_then_flags_then_the_plan() -> None:
     places = Places.empty(2, C.channels, C.latent_height, CAMERA)
     nothing = torch.zeros(2, CAMERA.landmarks, 4)
     context = torch.tensor([1.0, 0.0])
-    out = hints(history, context, where, places, torch.zeros(2), nothing, CAMERA)
+    out = hints(
+        history,
+        context,
+        where=where,
+        places=places,
+        look=torch.zeros(2),
+        landmarks=nothing,
+        camera=CAMERA,
+    )
     assert out.shape == (2, C.segment, C.hint_channels, C.latent_height, C.latent_width)
     candidates = out[:, :, : CAMERA.candidates * C.channels].unflatten(2, (-1, C.channels))
     assert torch.equal(candidates[0, 1, 0], history[0, -1])

@@ -40,12 +40,12 @@ class Walker:
         self.places = keep(
             self.places,
             self.picture(),
-            torch.tensor([[self.at]]),
-            torch.tensor([[way]]),
-            torch.tensor([self.look]),
-            torch.tensor([[stamp]]),
-            standing,
-            self.camera,
+            odometer=torch.tensor([[self.at]]),
+            step=torch.tensor([[way]]),
+            look=torch.tensor([self.look]),
+            stamp=torch.tensor([[stamp]]),
+            landmark=standing,
+            camera=self.camera,
         )
 
     def recall(self, at: int | None = None) -> Recalled:

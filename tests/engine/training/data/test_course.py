@@ -57,7 +57,16 @@ def test_places_before_a_chain_are_those_that_a_session_keeps(monkeypatch: pytes
         standing = present(planned(pool.landmarks, where.odometer, C.latent_width, CAMERA))
         segment = pool.latents[:, k : k + C.segment].float()
         stamp = none[:, None].expand(-1, C.segment)
-        session = keep(session, segment, where.odometer, where.step, none, stamp, standing, CAMERA)
+        session = keep(
+            session,
+            segment,
+            odometer=where.odometer,
+            step=where.step,
+            look=none,
+            stamp=stamp,
+            landmark=standing,
+            camera=CAMERA,
+        )
         odometer = where.odometer[:, -1]
     assert torch.equal(found.odometer, odometer)
     assert torch.equal(found.acted, pool.actions[:, 6:8])

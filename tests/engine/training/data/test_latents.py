@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.training.data.latents import PART, Episodes, Pool, Source, cache_folder
+from engine.training.data.latents import PART, EpisodePool, Pool, Source, cache_folder
 from tests.rigs.engine import tiny
 
 WORLD = (16, 12, 20)
@@ -53,7 +53,7 @@ def test_latents_of_another_autoencoder_lie_elsewhere(tmp_path: Path) -> None:
 def test_the_pool_grows_to_its_limit_and_forgets_the_oldest(
     source: Source, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pool = Episodes(source, start=PART, limit=2 * PART, every=10)
+    pool = EpisodePool(source, start=PART, limit=2 * PART, every=10)
     assert len(pool.at(0)) == PART
     assert len(pool.at(10)) == len(pool.at(25)) == 2 * PART
     latest = pool.at(25)
@@ -62,5 +62,5 @@ def test_the_pool_grows_to_its_limit_and_forgets_the_oldest(
     assert len(files) == 2
     assert "mixed: 8 of 8 episodes" in capsys.readouterr().out
     # a resumed run holds the same, without having been there before
-    resumed = Episodes(source, start=PART, limit=2 * PART, every=10)
+    resumed = EpisodePool(source, start=PART, limit=2 * PART, every=10)
     assert same(resumed.at(25), latest)

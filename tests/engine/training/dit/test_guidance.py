@@ -9,7 +9,7 @@ import torch
 
 from engine.errors import InvalidInput
 from engine.model.config import build
-from engine.model.dit import MemoryPackDiT
+from engine.model.wander.transformer import WanderDiT
 from engine.training.dit.guidance import push, silence, silenced
 from engine.training.dit.objectives import teacher_forcing
 from engine.training.recipe import Phase
@@ -42,10 +42,10 @@ def test_the_target_moves_away_from_what_the_averaged_model_makes_without_a_prom
     mean = trainable()
     _, calls = spied(PHASE)
     x, t, _, given, _ = calls[0]
-    given = {name: value.detach() for name, value in given.items()}
+    given = given.map(torch.Tensor.detach)
     moved = push(mean, x, t, given, 0.5)
     text, pooled = mean.text_slots(silence(tiny.DIT))
-    nothing = given | {"text": text.expand_as(given["text"]), "pooled": pooled.expand_as(given["pooled"])}
+    nothing = replace(given, text=text.expand_as(given.text), pooled=pooled.expand_as(given.pooled))
     with torch.no_grad():
         difference = mean(x, t, 0 * t, given) - mean(x, t, 0 * t, nothing)
     assert difference.abs().max() > 0
@@ -59,7 +59,7 @@ def test_a_guided_phase_learns_towards_the_moved_target() -> None:
     assert plain != guided
 
 
-def _loss(model: MemoryPackDiT, mean: MemoryPackDiT, phase: Phase) -> float:
+def _loss(model: WanderDiT, mean: WanderDiT, phase: Phase) -> float:
     chains = some_chains()
     torch.manual_seed(3)
     return sum(float(part.detach()) for part in teacher_forcing(model, chains, phase, mean))

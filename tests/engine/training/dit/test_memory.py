@@ -7,7 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from engine.model.dit import MemoryPackDiT
+from engine.model.conditioning import Conditioning
+from engine.model.wander.transformer import WanderDiT
 from engine.training.data.chains import Chains
 from engine.training.dit.memory import KEPT, RunningMemory
 from tests.rigs.engine import tiny
@@ -16,7 +17,7 @@ from tests.rigs.engine.training_rig import some_chains
 ROW = 1
 
 
-def session(model: MemoryPackDiT, chains: Chains, prompt: Tensor, segments: list[Tensor]) -> Tensor:
+def session(model: WanderDiT, chains: Chains, prompt: Tensor, segments: list[Tensor]) -> Tensor:
     """What a session holds under a prompt after these segments of one chain, if it was there from the
     start."""
     text, _ = model.text_slots(prompt)
@@ -25,6 +26,16 @@ def session(model: MemoryPackDiT, chains: Chains, prompt: Tensor, segments: list
     for segment in segments:
         psi = model.squeeze(psi, model.memorize(segment))
     return psi
+
+
+def given(memory: RunningMemory, chains: Chains, prompt: Tensor) -> Conditioning:
+    return memory.conditioning(
+        prompt,
+        history=chains.history,
+        sigma=torch.zeros_like(chains.number),
+        actions=chains.actions[:, 0],
+        index=chains.number,
+    )
 
 
 def in_mid_scene(segments: int, prefix: int) -> Chains:
@@ -47,7 +58,7 @@ def test_updates_one_by_one_are_a_sessions() -> None:
     model, chains = tiny.dit(), in_mid_scene(3, 2)
     memory = RunningMemory(model, chains, 8)
     for k in range(3):
-        psi = memory.conditions(chains.prompts[:, k])["psi"][ROW : ROW + 1]
+        psi = given(memory, chains, chains.prompts[:, k]).psi[ROW : ROW + 1]
         torch.testing.assert_close(
             psi, session(model, chains, chains.prompts[ROW : ROW + 1, 0], segments_of(chains, k))
         )
@@ -58,12 +69,12 @@ def test_updates_one_by_one_are_a_sessions() -> None:
 def test_a_new_prompt_is_as_if_it_had_been_there_for_what_is_kept() -> None:
     model, chains = tiny.dit(), in_mid_scene(2, 2)
     memory = RunningMemory(model, chains, 8)
-    memory.conditions(chains.prompts[:, 0])
+    given(memory, chains, chains.prompts[:, 0])
     memory.update(chains.targets[:, 0])
     new = chains.prompts[:, 0].flip(1)
     changed = torch.where(torch.arange(3)[:, None] == ROW, new, chains.prompts[:, 0])
     before = memory.psi
-    psi = memory.conditions(changed)["psi"]
+    psi = given(memory, chains, changed).psi
     torch.testing.assert_close(
         psi[ROW : ROW + 1], session(model, chains, new[ROW : ROW + 1], segments_of(chains, 1))
     )
@@ -84,16 +95,16 @@ def test_a_scene_from_nothing_takes_its_first_latent_for_its_anchor() -> None:
     model = tiny.dit()
     chains = some_chains(3, 2, prefix=1, fresh=1.0)
     memory = RunningMemory(model, chains, 8)
-    first = memory.conditions(chains.prompts[:, 0])
-    assert not first["context"].any()
-    assert not first["anchor"].any()
+    first = given(memory, chains, chains.prompts[:, 0])
+    assert not first.context.any()
+    assert not first.anchor.any()
     made = torch.randn_like(chains.targets[:, 0])
     memory.update(made)
-    second = memory.conditions(chains.prompts[:, 0])
-    assert torch.equal(second["anchor"], made[:, :1])
+    second = given(memory, chains, chains.prompts[:, 0])
+    assert torch.equal(second.anchor, made[:, :1])
     text, _ = model.text_slots(chains.prompts[:, 0])
     start = model.initial_memory(text, model.image_tokens(made[:, :1], torch.ones(3)))
-    torch.testing.assert_close(second["psi"], model.squeeze(start, model.memorize(made)))
+    torch.testing.assert_close(second.psi, model.squeeze(start, model.memorize(made)))
 
 
 def test_detaching_ends_gradients() -> None:

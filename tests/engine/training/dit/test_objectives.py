@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from engine.model import flow
-from engine.model.dit import Given, MemoryPackDiT
+from engine.model.conditioning import Conditioning
+from engine.model.wander.transformer import WanderDiT
 from engine.training.dit.objectives import OBJECTIVES, hero_mask, noisy_history, sample_t
 from engine.training.recipe import Phase
 from tests.rigs.engine import tiny
@@ -21,7 +22,7 @@ DIRECT = replace(TEACHER, objective="direct", blur_below=0.0)
 STUDENT = replace(TEACHER, objective="student", rollout_steps=2)
 
 
-def losses(model: MemoryPackDiT, phase: Phase, seed: int = 5, **rules: Any) -> list[Tensor]:
+def losses(model: WanderDiT, phase: Phase, seed: int = 5, **rules: Any) -> list[Tensor]:
     chains = some_chains(**rules)
     torch.manual_seed(seed)
     return list(OBJECTIVES[phase.objective](model, chains, phase))
@@ -31,14 +32,14 @@ class Call(NamedTuple):
     x: Tensor
     t: Tensor
     d: Tensor
-    given: Given
+    given: Conditioning
     net: Tensor
 
 
-class Spy(MemoryPackDiT):
+class Spy(WanderDiT):
     """Keeps what its transformer was given."""
 
-    def network(self, x: Tensor, t: Tensor, d: Tensor, given: Given) -> Tensor:
+    def network(self, x: Tensor, t: Tensor, d: Tensor, given: Conditioning) -> Tensor:
         out = super().network(x, t, d, given)
         self.calls = [*getattr(self, "calls", []), Call(x, t, d, given, out)]
         return out
@@ -46,11 +47,11 @@ class Spy(MemoryPackDiT):
     def estimate(self, call: Call) -> Tensor:
         """Eq. 7 by what was answered in a call."""
         x, t, _, given, net = call
-        velocity = self.precondition.velocity(x, t, net, self.base(given), given["context"])
+        velocity = self.precondition.velocity(x, t, net, self.base(given), given.context)
         return flow.one_step(x, velocity, t)
 
 
-def spied(phase: Phase, mean: MemoryPackDiT | None = None, **rules: Any) -> tuple[Spy, list[Call]]:
+def spied(phase: Phase, mean: WanderDiT | None = None, **rules: Any) -> tuple[Spy, list[Call]]:
     torch.manual_seed(0)
     model = Spy(tiny.DIT)
     chains = some_chains(**rules)
@@ -76,7 +77,7 @@ def test_a_step_is_a_function_of_the_seed(phase: Phase) -> None:
 
 def test_teacher_forcing_goes_on_from_the_truth() -> None:
     chains = some_chains()
-    history = spied(TEACHER)[1][1].given["history"]
+    history = spied(TEACHER)[1][1].given.history
     torch.testing.assert_close(history[:, -2:], chains.targets[:, 0])
     torch.testing.assert_close(history[:, :-2], chains.history[:, 2:])
 
@@ -84,21 +85,21 @@ def test_teacher_forcing_goes_on_from_the_truth() -> None:
 def test_direct_forcing_goes_on_from_the_one_step_estimate_of_the_truth() -> None:
     """Eq. 7: x̃ = x_t + (1 − t) u with the very x_t and u of the training step."""
     model, (first, second) = spied(DIRECT)
-    torch.testing.assert_close(second.given["history"][:, -2:], model.estimate(first))
+    torch.testing.assert_close(second.given.history[:, -2:], model.estimate(first))
     assert not first.d.any()
 
 
 def test_below_a_small_t_the_truth_stands_in_for_the_blur() -> None:
     chains = some_chains()
     _, (_, second) = spied(replace(DIRECT, blur_below=1.0))
-    torch.testing.assert_close(second.given["history"][:, -2:], chains.targets[:, 0])
+    torch.testing.assert_close(second.given.history[:, -2:], chains.targets[:, 0])
 
 
 def test_with_jumps_the_estimate_is_one_jump_all_the_way() -> None:
     model, (trained, jump, second) = spied(replace(DIRECT, split=0.5), trainable(), count=4)
     torch.testing.assert_close(jump.d, 1 - jump.t)
     assert torch.equal(jump.x, trained.x)
-    torch.testing.assert_close(second.given["history"][:, -2:], model.estimate(jump))
+    torch.testing.assert_close(second.given.history[:, -2:], model.estimate(jump))
     assert int((trained.d > 0).sum()) == 2
 
 
@@ -107,13 +108,13 @@ def test_student_forcing_goes_on_from_a_rollout_in_as_many_steps() -> None:
     assert len(calls) == 4  # two segments trained, two steps between them
     assert [float(c.t[0]) for c in calls[1:3]] == [0.0, 0.5]
     assert not any(c.net.requires_grad for c in calls[1:3])
-    assert not torch.equal(calls[3].given["history"][:, -2:], some_chains().targets[:, 0])
+    assert not torch.equal(calls[3].given.history[:, -2:], some_chains().targets[:, 0])
 
 
 @pytest.mark.parametrize("phase", [DIRECT, STUDENT], ids=lambda p: p.objective)
 def test_no_more_chains_are_forced_than_asked_for(phase: Phase) -> None:
     chains = some_chains()
-    history = spied(replace(phase, forced=0.0))[1][-1].given["history"]
+    history = spied(replace(phase, forced=0.0))[1][-1].given.history
     torch.testing.assert_close(history[:, -2:], chains.targets[:, 0])
 
 
@@ -190,8 +191,7 @@ def test_history_noise_has_the_level_that_the_model_is_told() -> None:
     torch.manual_seed(0)
     history = torch.zeros(400, 4, 16, 6, 10)
     history[:, 2:] = 3.0
-    out = noisy_history(history, 0.5)
-    sigma, noisy = out["sigma"], out["history"]
+    noisy, sigma = noisy_history(history, 0.5)
     assert not noisy[:, :2].any()  # before the scene there is nothing to be noisy
     assert 0.3 < float((sigma == 0).float().mean()) < 0.5
     assert float(sigma.max()) <= 0.5

@@ -5,19 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from engine.model.dit import MemoryPackDiT
+from engine.model.conditioning import Conditioning, denoise_inputs
+from engine.model.wander.transformer import WanderDiT
 from engine.training.dit.splitting import LIMIT, split_target, split_times
 from tests.rigs.engine import tiny
 
+GIVEN = denoise_inputs(tiny.inputs()).given  # the models below do not look at it
 
-class Straight(MemoryPackDiT):
+
+class Straight(WanderDiT):
     """Knows the velocity field v = a − x, and its exact jumps: x(t + d) = a + (x − a) e^(−d)."""
 
     def __init__(self) -> None:
         super().__init__(tiny.DIT)
         self.calls: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def forward(self, x: Tensor, t: Tensor, d: Tensor, given: object) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, d: Tensor, given: Conditioning) -> Tensor:
         self.calls.append((x, t, d))
         at = d[:, None, None, None, None].clamp(min=1e-6)
         return (0.5 - x) * (1 - torch.exp(-at)) / at
@@ -32,13 +35,15 @@ def start(rows: int = 64) -> tuple[Tensor, Tensor, Tensor]:
 def test_two_jumps_of_a_perfect_teacher_are_the_long_one() -> None:
     x, t, d = start()
     model = Straight()
-    torch.testing.assert_close(split_target(model, x, t, d, {}), model(x, t, d, {}), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        split_target(model, x, t, d, GIVEN), model(x, t, d, GIVEN), atol=1e-5, rtol=1e-4
+    )
 
 
 def test_the_two_jumps_follow_each_other_and_cover_the_way() -> None:
     x, t, d = start()
     model = Straight()
-    split_target(model, x, t, d, {})
+    split_target(model, x, t, d, GIVEN)
     (x1, t1, d1), (x2, t2, d2) = model.calls
     assert torch.equal(x1, x)
     torch.testing.assert_close(t2, t1 + d1)
@@ -50,13 +55,13 @@ def test_the_two_jumps_follow_each_other_and_cover_the_way() -> None:
 
 def test_a_teacher_that_runs_away_is_not_followed() -> None:
     class Wild(Straight):
-        def forward(self, x: Tensor, t: Tensor, d: Tensor, given: object) -> Tensor:
+        def forward(self, x: Tensor, t: Tensor, d: Tensor, given: Conditioning) -> Tensor:
             self.calls.append((x, t, d))
             return torch.full_like(x, 1e6)
 
     x, t, d = start()
     model = Wild()
-    split_target(model, x, t, d.clamp(min=0.1), {})
+    split_target(model, x, t, d.clamp(min=0.1), GIVEN)
     assert float(model.calls[1][0].abs().max()) == LIMIT
 
 

@@ -1,7 +1,7 @@
-"""The full-size model's roles: the transformer with the text, image and video models that come with it.
+"""FramePack's roles: the transformer with its text, image and video models, connected to the step contract.
 
-The companions are given (engine.companions loads them); here they are wired into the step contract. Numbers
-enter and leave as fp32, whatever the transformer computes in.
+engine.companions loads these other models. Inputs and outputs are fp32 in whatever type the transformer
+computes.
 
 Legend: B batch, L ids of both tokenizers, N text tokens, I image tokens, M memory tokens, D width.
 """
@@ -14,14 +14,15 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from engine.model.conditioning import denoise_inputs
 from engine.model.config import ModelConfig
-from engine.model.dit import MemoryPackDiT
+from engine.model.framepack.transformer import FramePackDiT
 from engine.model.signature import ModelSpec, signature
 
 
 @dataclass(frozen=True)
 class Serve:
-    """How a converted checkpoint is played: the `serve` part of its config.json."""
+    """How to play a converted checkpoint: the `serve` part of its config.json."""
 
     height: int
     width: int
@@ -29,7 +30,7 @@ class Serve:
     steps: int
     sampler: Literal["euler", "unipc"] = "euler"
     shift: int = 1
-    decoder: Literal["taehv", "vae"] = "taehv"  # vae: HunyuanVideo's own, slower and exact
+    decoder: Literal["taehv", "vae"] = "taehv"  # vae: HunyuanVideo's own, which is slower and exact
 
 
 class Text(Protocol):
@@ -53,7 +54,7 @@ class ImageEncoder(Protocol):
 
 
 class Encoder(Protocol):
-    """The video autoencoder's encoder, for one still."""
+    """The video autoencoder's encoder, for one picture."""
 
     def encode(self, pixels: Tensor) -> Tensor: ...
 
@@ -75,7 +76,7 @@ class Companions:
 
 
 def full_spec(name: str, c: ModelConfig, serve: Serve, *, text_length: int, decoder_state: int) -> ModelSpec:
-    """`text_length`: ids of both tokenizers; `decoder_state`: numbers in the decoder's state."""
+    """`text_length` counts the ids of both tokenizers, `decoder_state` the numbers in the decoder's state."""
     return ModelSpec(
         name=name,
         height=serve.height,
@@ -104,8 +105,8 @@ def full_spec(name: str, c: ModelConfig, serve: Serve, *, text_length: int, deco
     )
 
 
-def full_roles(spec: ModelSpec, dit: MemoryPackDiT, companions: Companions) -> dict[str, nn.Module]:
-    """Role name → module whose forward takes the role's inputs in the signature's order."""
+def full_roles(spec: ModelSpec, dit: FramePackDiT, companions: Companions) -> dict[str, nn.Module]:
+    """A module per role, whose forward takes the role's inputs in the signature's order."""
     names = {role: [t.name for t in signature(spec)[role].inputs] for role in signature(spec)}
     return {
         "encode_text": EncodeText(companions.text),
@@ -118,10 +119,10 @@ def full_roles(spec: ModelSpec, dit: MemoryPackDiT, companions: Companions) -> d
     }
 
 
-class Part(nn.Module):
-    """Holds the transformer, and brings floats into its precision."""
+class DitRole(nn.Module):
+    """A role that calls the transformer. `cast` converts floats to its precision."""
 
-    def __init__(self, dit: MemoryPackDiT) -> None:
+    def __init__(self, dit: FramePackDiT) -> None:
         super().__init__()
         self.dit = dit
 
@@ -135,57 +136,58 @@ class EncodeText(nn.Module):
         self.text = text
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """→ text, which of its tokens count, pooled, and that the prompt asks for no key."""
+        """→ text, the mask of its real tokens, pooled, and that the prompt asks for no motion."""
         text, text_mask, pooled = self.text(ids, mask)
         unsaid = torch.tensor([1.0, 0.0], device=text.device).expand(text.shape[0], -1)
         return text.float(), text_mask, pooled.float(), unsaid
 
 
-class EncodeImage(Part):
-    def __init__(self, companions: Companions, dit: MemoryPackDiT) -> None:
+class EncodeImage(DitRole):
+    def __init__(self, companions: Companions, dit: FramePackDiT) -> None:
         super().__init__(dit)
         self.image, self.encoder, self.decoder = companions.image, companions.encoder, companions.decoder
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, 3, H, W) uint8 → anchor (B, 1, C, h, w), image tokens (B, I, D), and the decoder's state (B, S)
-        as if it had just shown the picture."""
+        after showing the picture."""
         tokens = self.dit.image_projection(self.cast(self.image(pixels)))
         anchor = self.encoder.encode(pixels).float()
         return anchor, tokens.float(), self.decoder.begin(anchor)
 
 
-class InitialMemory(Part):
+class InitialMemory(DitRole):
     def forward(self, text: Tensor, image: Tensor, text_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """ψ₀ (B, M, D) and which of its tokens count: the prompt's padding does not."""
+        """ψ₀ (B, M, D) and its mask (B, M), which leaves out the prompt's padding."""
         psi = self.dit.initial_memory(self.cast(text), self.cast(image), self.cast(text_mask))
         return psi.float(), torch.cat([text_mask, torch.ones_like(image[..., 0])], 1)
 
 
-class Memorize(Part):
+class Memorize(DitRole):
     def forward(self, segment: Tensor) -> Tensor:
         out: Tensor = self.dit.memorize(self.cast(segment))
         return out.float()
 
 
-class Squeeze(Part):
+class Squeeze(DitRole):
     def forward(self, psi: Tensor, memory: Tensor, psi_mask: Tensor) -> Tensor:
         out: Tensor = self.dit.squeeze(self.cast(psi), self.cast(memory), self.cast(psi_mask))
         return out.float()
 
 
-class Denoise(Part):
-    """Times, noise levels and positions stay fp32: bf16 cannot tell neighbouring steps apart."""
+class Denoise(DitRole):
+    """Times, noise levels and positions stay fp32, since bf16 cannot tell neighbouring steps apart."""
 
     EXACT = ("t", "d", "sigma", "index", "context")
 
-    def __init__(self, dit: MemoryPackDiT, names: list[str]) -> None:
+    def __init__(self, dit: FramePackDiT, names: list[str]) -> None:
         super().__init__(dit)
         self.names = tuple(names)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        given = dict(zip(self.names, inputs, strict=True))
-        given = {n: x if n in self.EXACT else self.cast(x) for n, x in given.items()}
-        velocity: Tensor = self.dit(given.pop("x"), given.pop("t"), given.pop("d"), given)
+        named = zip(self.names, inputs, strict=True)
+        velocity: Tensor = self.dit(
+            *denoise_inputs({name: x if name in self.EXACT else self.cast(x) for name, x in named})
+        )
         return velocity.float()
 
 
