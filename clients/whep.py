@@ -283,7 +283,8 @@ class WhepViewer:
         if kind == "pong" and (sent_s := self._pings.pop(str(message.get("id")), None)) is not None:
             self.rtt_s = time.perf_counter() - sent_s
         elif kind == "clock":
-            self._clock_offset = int(message["rtp_offset"])
+            offset = message.get("rtp_offset")
+            self._clock_offset = offset if isinstance(offset, int) else None
         elif kind == "session":
             self.stalled = stalled(message)
         elif kind == "closed":

@@ -2,11 +2,16 @@
 
 MP4 and MOV take H.264, WebM takes VP8, Matroska takes both. Recording starts at the first keyframe. Time is
 the stream's own 90 kHz clock, so a file is as long as the video that was seen.
+
+Whatever ends the recording, the file plays: it is written in fragments of half a second, and gets its index at the
+end. A process that is killed, or a full disk, costs the last fragment.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +29,7 @@ CONTAINERS: dict[str, tuple[str, ...]] = {
     ".webm": ("VP8",),
 }
 CLOCK = Fraction(1, 90_000)
+FRAGMENTS = {"frag_duration": "500000", "movflags": "hybrid_fragmented"}  # microseconds; of MP4 and MOV
 _RANGE = 1 << 32
 _DEMUXERS = {"H264": "h264"}
 _ENCODERS = {
@@ -72,6 +78,7 @@ class Recorder:
         self._last = 0
         self._step = 0
         self._pts = 0
+        self._whole_bytes = 0  # of the file, up to the last complete fragment
 
     @property
     def seconds(self) -> float:
@@ -119,13 +126,18 @@ class Recorder:
             try:
                 container.close()
             except (OSError, av.FFmpegError) as error:
+                self._cut()
                 raise self._failed(error) from error
+
+    def _options(self) -> dict[str, str]:
+        fragments = FRAGMENTS if self.path.suffix.lower() in (".mp4", ".mov") else {}
+        return {"flush_packets": "1", **fragments}
 
     def _open(self, codec: str, keyframe: bytes) -> None:
         copied = codec in CONTAINERS[self.path.suffix.lower()]
         width, height = _size(codec, keyframe)
         try:
-            self._container = av.open(str(self.path), "w")
+            self._container = av.open(str(self.path), "w", options=self._options())
         except (OSError, av.FFmpegError) as error:
             raise self._failed(error) from error
         self._codec, self.mode = codec, "copied" if copied else "encoded again"
@@ -171,6 +183,13 @@ class Recorder:
         except (OSError, av.FFmpegError) as error:
             self.full = True  # nothing more can be written
             raise self._failed(error) from error
+        if self.path.is_file():
+            self._whole_bytes = self.path.stat().st_size
+
+    def _cut(self) -> None:
+        """Drop the fragment that a full disk has cut short; players would stumble over it."""
+        with contextlib.suppress(OSError):
+            os.truncate(self.path, self._whole_bytes)
 
     def _failed(self, error: OSError | av.FFmpegError) -> RecordError:
         return RecordError(f"--record: cannot write {self.path}: {error.strerror or error}")
