@@ -16,8 +16,8 @@ from engine.types import ByteArray
 
 OPTIONS = {"crf": "18", "preset": "veryfast"}
 # Half a second of video at a time, on the disk at once; an ordinary file with one index after `close`. So a
-# process that is killed, or a full disk, costs the last fragment. FFmpeg crashes when it finishes a file of this
-# kind without frames, so the first frame opens it.
+# process that is killed, or a full disk, costs the last fragment. FFmpeg crashes when it finishes a file of
+# this kind without packets, so such a file is left as it is.
 FRAGMENTS = {"movflags": "hybrid_fragmented", "frag_duration": "500000", "flush_packets": "1"}
 
 
@@ -35,6 +35,7 @@ class Mp4Writer:
         self._scale, self._smooth = scale, smooth
         if path.suffix.lower() != ".mp4":
             raise InvalidInput(f"out: {path} must end in .mp4", field="out")
+        self._packets = 0
         self._whole_bytes = 0  # of the file, up to the last complete fragment
         try:
             _check_writable(path)
@@ -68,7 +69,8 @@ class Mp4Writer:
                 self._write(None)
         finally:
             try:
-                self._container.close()
+                if self._packets:
+                    self._container.close()
             except (OSError, av.FFmpegError) as failed:
                 self._cut()
                 if error is None:
@@ -78,11 +80,13 @@ class Mp4Writer:
 
     def _write(self, picture: av.VideoFrame | None) -> None:
         try:
-            self._container.mux(self._stream.encode(picture))
+            packets = self._stream.encode(picture)
+            self._container.mux(packets)
         except (OSError, av.FFmpegError) as error:
             raise Unavailable(
                 f"out: cannot write {self.path}: {error.strerror or error}", field="out"
             ) from None
+        self._packets += len(packets)
         if self.path.is_file():
             self._whole_bytes = self.path.stat().st_size
 

@@ -1,5 +1,5 @@
-"""Log entries as text for people, or as lines of JSON for collectors. Neither has secrets in it, nor characters
-that a client could forge an entry or move a terminal's cursor with."""
+"""Log entries as text for people, or as lines of JSON for collectors. Neither has secrets in it, nor control
+characters, with which a client could forge an entry or reach a terminal."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return without_secrets(super().format(record))
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (of the base class)
+    def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = escaped(record.message)
         return super().formatMessage(record)
 
-    def formatException(self, ei: Any) -> str:  # noqa: N802
+    def formatException(self, ei: Any) -> str:
         lines = super().formatException(ei).split("\n")
         return "\n".join(f"  {escaped(line)}" for line in lines)  # set in: no line of it begins an entry
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import av
@@ -25,10 +26,13 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 GENERATE = ("generate", "--prompt", "a red ball", "--seconds", "3600")
 
 
-def frames_in(path: Path) -> int:
-    """Raises av.FFmpegError where any of them cannot be decoded."""
-    with av.open(str(path)) as container:
-        return sum(1 for _ in container.decode(video=0))
+def frames_in(path: Path, cut: bool = False) -> int:
+    """Raises av.FFmpegError where one of them cannot be decoded, except at the end of a file that was `cut`."""
+    count = 0
+    with av.open(str(path)) as container, suppress(av.InvalidDataError if cut else ()):
+        for _ in container.decode(video=0):
+            count += 1
+    return count
 
 
 def command(*words: str) -> subprocess.Popen[str]:
@@ -69,7 +73,7 @@ def test_a_killed_process_leaves_all_but_the_last_fragment(what: str, tmp_path: 
     process, path = writing(what, tmp_path)
     process.kill()
     process.communicate()
-    assert frames_in(path) >= 8
+    assert frames_in(path, cut=True) >= 8
 
 
 def fill(folder: Path, sizes: list[int]) -> None:
