@@ -3,8 +3,8 @@
 MP4 and MOV take H.264, WebM takes VP8, Matroska takes both. Recording starts at the first keyframe. Time is
 the stream's own 90 kHz clock, so a file is as long as the video that was seen.
 
-Whatever ends the recording, the file plays: it is written in fragments of half a second, and gets its index at
-the end. A process that is killed, or a full disk, costs the last fragment.
+Whatever ends the recording, the file plays: it is written in fragments of half a second, and gets its index
+at the end. A process that is killed, or a full disk, costs the last fragment.
 """
 
 from __future__ import annotations
