@@ -180,7 +180,7 @@ class Recorder:
             frame.duration = max(until - pts, 1)
             self._mux(self._stream.encode(frame))
 
-    def _mux(self, packets: list[av.Packet[VideoStream]]) -> None:
+    def _mux(self, packets: list[Any]) -> None:
         assert self._container is not None
         try:
             self._container.mux(packets)
