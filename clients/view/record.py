@@ -14,7 +14,7 @@ import io
 import os
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import av
 from av.video.stream import VideoStream
