@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import importlib
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,6 +47,12 @@ def parser() -> argparse.ArgumentParser:
     failover.add_argument("--spare", choices=("on", "off"), default="on", help="a warm spare (%(default)s)")
     hostile = what.add_parser("hostile", help="what a viewer notices while other clients do their worst")
     hostile.add_argument("--seconds", type=float, default=15.0, help="for each attacker (%(default)s)")
+    hostile.add_argument(
+        "--attacker-cores",
+        default="",
+        metavar="1,2,…",
+        help="confine attackers to these (default: any, and only what the others leave of them)",
+    )
     hostile.add_argument("--only", action="append", default=[], metavar="NAME", help="this attacker alone")
     for each in (failover, hostile):
         each.set_defaults(url=None, warm_up=2.0)
@@ -135,6 +142,12 @@ def check(args: argparse.Namespace) -> None:
 
         if not 1 <= args.seconds <= 3600:
             raise InvalidInput("--seconds must be 1 to 3600", field="seconds")
+        known_cores = {str(core) for core in os.sched_getaffinity(0)}
+        if args.attacker_cores and not set(args.attacker_cores.split(",")) <= known_cores:
+            raise InvalidInput(
+                f"--attacker-cores must be of {','.join(sorted(known_cores))}, not {args.attacker_cores:.40}",
+                field="attacker_cores",
+            )
         unknown = [name for name in args.only if name not in ATTACKS]
         if unknown:
             known = ", ".join(ATTACKS)
@@ -227,7 +240,7 @@ async def measure_served(args: argparse.Namespace, subject: Subject) -> BenchRep
     if args.what == "hostile":
         from benchmarks.server.hostile import measure as measure_hostile
 
-        return await measure_hostile(subject, args.seconds, args.only)
+        return await measure_hostile(subject, args.seconds, args.only, args.attacker_cores)
     from benchmarks.server.soak import soak
 
     return await soak(subject, args.minutes, args.warm_up, args.plot)

@@ -1,4 +1,4 @@
-"""Errors of the clients, each a message of one line for the user.
+"""Errors of the clients, each a message of one line for the user, fit for a terminal whoever worded it.
 
 ClientError
 ├── BadInput       an argument is wrong, or a file cannot be used; exit status 2
@@ -8,9 +8,14 @@ ClientError
 └── SteerError     there is no way to a session (clients.steer.errors)
 """
 
+from clients.text import printable
+
 
 class ClientError(Exception):
     """Base of all errors of the clients."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class BadInput(ClientError):

@@ -9,6 +9,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from clients.text import number
+
 
 def stalled(session: Mapping[str, Any]) -> bool:
     """Whether the server has said why there is no new picture: a pause, or a stall (`buffering`)."""
@@ -18,14 +20,8 @@ def stalled(session: Mapping[str, Any]) -> bool:
 def pace(session: Mapping[str, Any], segment: Mapping[str, Any]) -> str:
     """A short text from the latest `session` and `segment` messages; empty at full speed."""
     if isinstance(buffering := session.get("buffering"), Mapping):
-        left_s = _number(buffering.get("resumes_in_s"), 0.0)
+        left_s = number(buffering.get("resumes_in_s"), 0.0)
         when = f"resumes in about {math.ceil(left_s)} s" if left_s >= 1 else "resumes any moment"
         return f"buffering, {when}"
-    rate = _number(segment.get("rate"), 1.0)
+    rate = number(segment.get("rate"), 1.0)
     return f"slow motion, {rate:.2f}×" if 0 < rate < 1 else ""
-
-
-def _number(value: object, otherwise: float) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9:
-        return float(value)
-    return otherwise

@@ -283,7 +283,7 @@ class WhepViewer:
         if kind == "pong" and (sent_s := self._pings.pop(str(message.get("id")), None)) is not None:
             self.rtt_s = time.perf_counter() - sent_s
         elif kind == "clock":
-            self._clock_offset = int(message["rtp_offset"])
+            self._clock_offset = o if isinstance(o := message.get("rtp_offset"), int) else None
         elif kind == "session":
             self.stalled = stalled(message)
         elif kind == "closed":

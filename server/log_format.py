@@ -1,4 +1,5 @@
-"""Log entries as lines of JSON for collectors, and secrets kept out of either form."""
+"""Log entries as text for people, or as lines of JSON for collectors. Neither has secrets in it, nor control
+characters, with which a client could forge an entry or reach a terminal."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import json
 import logging
 import re
 from datetime import UTC, datetime
+from typing import Any
 
 SECRETS = (  # what stands before a secret that a URL or a header may have brought into a message
     re.compile(r"(?i)(\bbearer\s+)[\w.~+/=-]{6,}"),
@@ -22,6 +24,13 @@ def without_secrets(text: str) -> str:
     return text
 
 
+def escaped(text: str) -> str:
+    """With every control character, and whatever else cannot be shown, written as \\x1b, \\n or \\u202e."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class TextFormatter(logging.Formatter):
     """For people."""
 
@@ -31,13 +40,21 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return without_secrets(super().format(record))
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = escaped(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        lines = super().formatException(ei).split("\n")
+        return "\n".join(f"  {escaped(line)}" for line in lines)  # set in: no line of it begins an entry
+
 
 class JsonFormatter(logging.Formatter):
     """One object per line: time (UTC, RFC 3339), level, logger, message and pid; where there are any, also
     the session and a traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        message = without_secrets(record.getMessage())
+        message = without_secrets(escaped(record.getMessage()))
         entry: dict[str, str | int] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -49,7 +66,8 @@ class JsonFormatter(logging.Formatter):
         if session is not None:
             entry["session"] = session if isinstance(session, str) else session[1]
         if record.exc_info:
-            entry["traceback"] = without_secrets(self.formatException(record.exc_info))
+            lines = self.formatException(record.exc_info).split("\n")
+            entry["traceback"] = without_secrets("\n".join(map(escaped, lines)))
         return json.dumps(entry, ensure_ascii=False)
 
 

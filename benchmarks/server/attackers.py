@@ -1,7 +1,8 @@
 """Clients that mean harm, each one kind of load on a server: for `psistream bench hostile` alone.
 
 They run in a process of their own, so that they take nothing from the victim's measurement but what the
-server gives them.
+server gives them. On the internet they would have machines of their own; here they share the server's cores.
+So the kernel gives them only what nobody else wants (SCHED_IDLE), or they are confined to named cores.
 """
 
 from __future__ import annotations
@@ -187,13 +188,16 @@ async def _flood(
         await asyncio.gather(*(one(http) for _ in range(CONNECTIONS)))
 
 
-def main(name: str, base: str, session: str, seconds: str) -> None:
+def main(name: str, base: str, session: str, seconds: str, cores: str = "") -> None:
     async def run() -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(float(seconds)):
                 await ATTACKS[name](base, json.loads(session))
 
-    os.nice(10)  # they would use machines of their own, not the server's
+    if cores:
+        os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
+    else:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     began_s = time.monotonic()
     asyncio.run(run())
     if time.monotonic() - began_s < float(seconds) / 2:
@@ -201,4 +205,4 @@ def main(name: str, base: str, session: str, seconds: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:5])
+    main(*sys.argv[1:6])

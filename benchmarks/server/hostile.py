@@ -1,7 +1,8 @@
 """`psistream bench hostile`: what a viewer notices while other clients do their worst, one kind at a time.
 
 The victim watches a session of its own; each attacker has another session, and a process, of its own. Frame
-intervals are those of decoded frames, `/livez` is asked ten times a second.
+intervals are those of decoded frames, `/livez` is asked ten times a second. An attacker that got hardly any
+of the processor shows nothing: its share is in the table.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from benchmarks.machine import description, resident_bytes
+from benchmarks.machine import cpu_seconds, description, resident_bytes
 from benchmarks.report import BenchError, BenchReport, percentile
 from benchmarks.server.attackers import ATTACKS
 from benchmarks.server.probe import PATIENCE_S, ControlProbe, model_of
@@ -32,7 +33,7 @@ LOST_MS = 10_000.0  # what an answer counts that never came
 GOAL_RATIO, GOAL_GAP_MS, GOAL_LIVEZ_MS = 1.3, 250.0, 50.0
 
 
-async def measure(subject: Subject, seconds: float, only: list[str]) -> BenchReport:
+async def measure(subject: Subject, seconds: float, only: list[str], cores: str = "") -> BenchReport:
     """Raises BenchError, ViewError."""
     machine = description()
     base = subject.target.base
@@ -45,11 +46,11 @@ async def measure(subject: Subject, seconds: float, only: list[str]) -> BenchRep
         async with viewer:
             await viewer.ready(PATIENCE_S)
             await asyncio.sleep(REST_S)
-            quiet = await _measured(probe, None, theirs, base, seconds)
+            quiet = await _measured(probe, None, theirs, base, seconds, cores)
             rows.append({"beside it": "nobody", **quiet, **_memory(subject)})
             for name in only or ATTACKS:
                 await asyncio.sleep(REST_S)
-                row = await _measured(probe, name, theirs, base, seconds)
+                row = await _measured(probe, name, theirs, base, seconds, cores)
                 rows.append({"beside it": name, **row, **_memory(subject)})
             await asyncio.sleep(REST_S)
             model = await model_of(subject)
@@ -58,6 +59,7 @@ async def measure(subject: Subject, seconds: float, only: list[str]) -> BenchRep
                 path = f"v1/sessions/{session['id']}"
                 await http.delete(path, headers={"Authorization": f"Bearer {session['token']}"})
     settings = {"seconds each": seconds, "model": model["name"], "backend": model["backend"]}
+    settings["attackers"] = f"on cores {cores}" if cores else "get what the others leave of the processor"
     report = BenchReport("hostile", machine, settings)
     report.tables["a viewer beside attackers, milliseconds"] = rows
     after = resident_bytes(subject.pid) if subject.pid else None
@@ -96,8 +98,9 @@ async def _measured(
     session: dict[str, Any],
     base: str,
     seconds: float,
+    cores: str,
 ) -> dict[str, float]:
-    attacker = None
+    attacker, used_s = None, 0.0
     if attack is not None:
         command = (
             sys.executable,
@@ -107,9 +110,11 @@ async def _measured(
             base,
             json.dumps(session),
             str(seconds + START_S),
+            cores,
         )
         attacker = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
         await asyncio.sleep(START_S)
+        used_s = -(cpu_seconds(attacker.pid) or 0.0)
     probe.forget()
     answers: list[float] = []
     until_s = time.perf_counter() + seconds
@@ -118,6 +123,7 @@ async def _measured(
         await asyncio.sleep(max(0.0, began_s + LIVEZ_EVERY_S - time.perf_counter()))
     arrivals = list(probe.arrivals)
     if attacker is not None:
+        used_s += cpu_seconds(attacker.pid) or 0.0
         with contextlib.suppress(ProcessLookupError):
             attacker.kill()
         await attacker.wait()
@@ -130,6 +136,7 @@ async def _measured(
         "longest gap": round(max(gaps), 1),
         "livez p50": round(percentile(answers, 0.5), 1),
         "livez p99": round(percentile(answers, 0.99), 1),
+        "attacker, % of a core": round(100 * max(0.0, used_s) / seconds, 1),
     }
 
 

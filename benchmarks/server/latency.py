@@ -11,18 +11,23 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import httpx
+
 from benchmarks.machine import description, resident_bytes
-from benchmarks.report import BenchReport, percentile
+from benchmarks.report import BenchError, BenchReport, percentile
 from benchmarks.server.probe import PATIENCE_S, PROMPTS, ControlProbe, model_of, total_ms
 from benchmarks.server.subject import Subject
 from clients.errors import ViewError
+from clients.http import http_client
 from clients.whep import WhepViewer
 
 PAUSE_S = (0.35, 1.15)  # between two controls, so they arrive at random points of a segment
+HTTP_PAUSE_S = 0.02  # between two requests: no more controls than a session takes
 
 
 async def measure(subject: Subject, n: int, joins: int, warm_up_s: float) -> BenchReport:
@@ -65,6 +70,7 @@ async def measure(subject: Subject, n: int, joins: int, warm_up_s: float) -> Ben
         if actions:
             viewer.send({"type": "action", "action": None})
         series["receipt of a control"] = receipts
+        series.update(await _http(subject, 10 * n))
         series["time to first frame"] = first
         series["frame interval"] = [1000 * (b - a) for a, b in pairwise(probe.arrivals)]
         series["segment, to make"] = [total_ms(s) for s in probe.segments]
@@ -113,6 +119,34 @@ def _singles(
         if size is not None:
             singles[f"resident memory, {when}"] = (round(size / 2**20, 1), "MiB")
     return singles
+
+
+async def _http(subject: Subject, n: int) -> dict[str, list[float]]:
+    """HTTP beside the video: requests on one kept connection, and each on a connection of its own."""
+    kinds = {"livez": "livez", "state": subject.target.path, "page": ""}
+    found: dict[str, list[float]] = {}
+    async with http_client(subject.target.base, PATIENCE_S) as http:
+        http.headers.update(subject.target.headers)
+        for name, path in kinds.items():
+            found[f"HTTP, {name}"] = [await _asked(http, path) for _ in range(n + 1)][1:]
+        control = {"type": "action", "action": None}
+        sending = f"{subject.target.path}/controls"
+        found["HTTP, control"] = [await _asked(http, sending, control) for _ in range(n + 1)][1:]
+        found["HTTP, livez, new connection"] = [
+            await _asked(http, "livez", headers={"Connection": "close"}) for _ in range(n)
+        ]
+    return found
+
+
+async def _asked(http: httpx.AsyncClient, path: str, body: object = None, **more: Any) -> float:
+    """Milliseconds until the whole answer is there."""
+    begun_s = time.perf_counter()
+    answer = await (http.get(path, **more) if body is None else http.post(path, json=body, **more))
+    taken_ms = 1000 * (time.perf_counter() - begun_s)
+    if not answer.is_success:
+        raise BenchError(f"{path}: the server answered {answer.status_code}")
+    await asyncio.sleep(HTTP_PAUSE_S)
+    return taken_ms
 
 
 async def _join(subject: Subject) -> float:

@@ -11,6 +11,7 @@ from benchmarks.report import BenchError
 from benchmarks.server.subject import Subject
 from clients.http import http_client
 from clients.receiver import Picture
+from clients.text import printable
 from clients.whep import WhepViewer
 
 PATIENCE_S = 15.0
@@ -102,4 +103,4 @@ async def model_of(subject: Subject) -> dict[str, Any]:
     model = answer.json().get("model") if answer.status_code == 200 else None
     if not isinstance(model, dict):
         raise BenchError(f"{subject.target.base} does not say which model it runs")
-    return model
+    return {key: printable(value) if isinstance(value, str) else value for key, value in model.items()}

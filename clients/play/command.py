@@ -25,12 +25,13 @@ from clients.command import OK, ClientParser, run
 from clients.errors import BadInput
 from clients.mix import mixed
 from clients.play.keys import HeldAction, Keys, actions_of_keys
-from clients.play.screen import HOWS, WHENS, TerminalScreen, printable
+from clients.play.screen import HOWS, WHENS, TerminalScreen
 from clients.steer import SteeredSession, SteerError
 from clients.steer.mqtt import Broker, MqttTransport
 from clients.steer.transport import Kind, check_session
 from clients.steer.ways import broker_of
 from clients.target import Target
+from clients.text import printable
 
 SERVER = "http://127.0.0.1:8080"
 BROKER = "mqtt://127.0.0.1:1883"

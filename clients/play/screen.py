@@ -15,6 +15,7 @@ from rich.text import Text
 
 from clients.pace import pace
 from clients.play.keys import USUAL, actions_of_keys
+from clients.text import printable
 
 RECEIPTS = 9
 HOWS, WHENS = ("recondition", "soft", "cut"), ("next", "now")
@@ -151,10 +152,6 @@ class TerminalScreen:
         if set(keys.values()) == set(USUAL.values()):
             return USUAL_HELP
         return "  ".join(f"{ARROWS.get(key, key)} {printable(action)}" for key, action in keys.items())
-
-
-def printable(value: object) -> str:
-    return "".join(character if character.isprintable() else " " for character in str(value))
 
 
 def number(value: object, unit: str = "") -> str:

@@ -27,6 +27,7 @@ from clients.errors import BadInput, ClientError, RecordError, ViewError
 from clients.pace import pace, stalled
 from clients.receiver import Picture
 from clients.target import Target
+from clients.text import number, printable
 from clients.view import moments
 from clients.view.record import Recorder, preferred_codecs
 from clients.view.steering import SentControls, add_arguments, asked
@@ -107,7 +108,7 @@ def table(figures: Figures, viewer: WhepViewer, recorder: Recorder | None, steer
     grid.add_column()
 
     def row(name: str, text: str) -> None:
-        grid.add_row(name, Text("".join(c if c.isprintable() else " " for c in text)))  # untrusted: no markup
+        grid.add_row(name, Text(printable(text)))  # untrusted: no markup
 
     row("session", f"{viewer.target.session} at {viewer.target.base}")
     if session := figures.session:
@@ -127,9 +128,10 @@ def table(figures: Figures, viewer: WhepViewer, recorder: Recorder | None, steer
     if viewer.rtt_s is not None:
         row("round trip", f"{1000 * viewer.rtt_s:.1f} ms")
     if segment := figures.segment:
-        total, lead = segment.get("timings_ms", {}).get("total", math.nan), segment.get("lead_ms", math.nan)
-        row("segment", f"{total:.0f} ms to make, ready {lead:.0f} ms ahead")
-        row("state", f"{segment.get('state_bytes', 0):,} bytes".replace(",", " "))
+        timings = segment.get("timings_ms")
+        total = number(timings.get("total")) if isinstance(timings, dict) else math.nan
+        row("segment", f"{total:.0f} ms to make, ready {number(segment.get('lead_ms')):.0f} ms ahead")
+        row("state", f"{number(segment.get('state_bytes')):,.0f} bytes".replace(",", " "))
     if recorder is not None:
         how = recorder.mode or "waiting for a keyframe"
         row("recording", f"{recorder.path}: {recorder.seconds:.1f} s, {how}")
@@ -180,8 +182,8 @@ async def watch(
             viewer.on_encoded = keep
             await viewer.ready(FIRST_FRAME_S)
             with contextlib.suppress(NotImplementedError):  # from now on Ctrl+C finishes the file
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    asyncio.get_running_loop().add_signal_handler(number, stop.set)
+                for stops in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                    asyncio.get_running_loop().add_signal_handler(stops, stop.set)
             steering.send(viewer.send)
             begun_s = time.perf_counter()
             with Live(console=console, refresh_per_second=4) as live:

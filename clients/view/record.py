@@ -2,11 +2,16 @@
 
 MP4 and MOV take H.264, WebM takes VP8, Matroska takes both. Recording starts at the first keyframe. Time is
 the stream's own 90 kHz clock, so a file is as long as the video that was seen.
+
+Whatever ends the recording, the file plays: it is written in fragments of half a second, and gets its index
+at the end. A process that is killed, or a full disk, costs the last fragment.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +29,7 @@ CONTAINERS: dict[str, tuple[str, ...]] = {
     ".webm": ("VP8",),
 }
 CLOCK = Fraction(1, 90_000)
+FRAGMENTS = {"frag_duration": "500000", "movflags": "hybrid_fragmented"}  # microseconds; of MP4 and MOV
 _RANGE = 1 << 32
 _DEMUXERS = {"H264": "h264"}
 _ENCODERS = {
@@ -72,6 +78,9 @@ class Recorder:
         self._last = 0
         self._step = 0
         self._pts = 0
+        self._broken = False  # nothing more can be written
+        self._packets = 0
+        self._whole_bytes = 0  # of the file, up to the last complete fragment
 
     @property
     def seconds(self) -> float:
@@ -111,21 +120,28 @@ class Recorder:
         if self._container is None or self._stream is None:
             return
         try:
-            self._flush(self._pts + self._step)
-            if self._decoder is not None:
-                self._mux(self._stream.encode(None))
+            if not self._broken:
+                self._flush(self._pts + self._step)
+                if self._decoder is not None:
+                    self._mux(self._stream.encode(None))
         finally:
             container, self._container = self._container, None
             try:
-                container.close()
+                if self._packets:  # else FFmpeg would crash in finishing an MP4 of fragments
+                    container.close()
             except (OSError, av.FFmpegError) as error:
+                self._cut()
                 raise self._failed(error) from error
+
+    def _options(self) -> dict[str, str]:
+        fragments = FRAGMENTS if self.path.suffix.lower() in (".mp4", ".mov") else {}
+        return {"flush_packets": "1", **fragments}
 
     def _open(self, codec: str, keyframe: bytes) -> None:
         copied = codec in CONTAINERS[self.path.suffix.lower()]
         width, height = _size(codec, keyframe)
         try:
-            self._container = av.open(str(self.path), "w")
+            self._container = av.open(str(self.path), "w", options=self._options())
         except (OSError, av.FFmpegError) as error:
             raise self._failed(error) from error
         self._codec, self.mode = codec, "copied" if copied else "encoded again"
@@ -157,20 +173,28 @@ class Recorder:
             packet.duration = max(until - pts, 1)
             packet.is_keyframe = key
             packet.stream = self._stream
-            self._mux(packet)
+            self._mux([packet])
             return
         for frame in self._decoder.decode(packet):
             frame.pts, frame.time_base = pts, CLOCK
             frame.duration = max(until - pts, 1)
             self._mux(self._stream.encode(frame))
 
-    def _mux(self, packets: Any) -> None:
+    def _mux(self, packets: list[Any]) -> None:
         assert self._container is not None
         try:
             self._container.mux(packets)
         except (OSError, av.FFmpegError) as error:
-            self.full = True  # nothing more can be written
+            self.full = self._broken = True
             raise self._failed(error) from error
+        self._packets += len(packets)
+        if self.path.is_file():
+            self._whole_bytes = self.path.stat().st_size
+
+    def _cut(self) -> None:
+        """Drop the fragment that a full disk has cut short; players would stumble over it."""
+        with contextlib.suppress(OSError):
+            os.truncate(self.path, self._whole_bytes)
 
     def _failed(self, error: OSError | av.FFmpegError) -> RecordError:
         return RecordError(f"--record: cannot write {self.path}: {error.strerror or error}")

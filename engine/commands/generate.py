@@ -6,17 +6,16 @@ import argparse
 import logging
 import math
 import secrets
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from engine.backends.registry import load_backend
+from engine.commands.interrupt import stop_on_signals
 from engine.commands.model_options import add_model
 from engine.commands.runner import INTERRUPTED, OK, Parser, check_output, run
 from engine.images import read_image
@@ -26,7 +25,6 @@ from engine.video import Mp4Writer
 from engine.wire.fields import MAX_SEED
 
 MAX_SECONDS = 24 * 3600.0
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,7 +52,7 @@ def _generate(args: argparse.Namespace, console: Console) -> int:
             smooth=args.filter == "lanczos",
         )
         with (
-            _stop_on_interrupt() as stop,
+            stop_on_signals() as stop,
             _progress(console) as progress,
             writer,
             closing(segments(backend, prompt=args.prompt, seed=seed, image=image, script=script)) as made,
@@ -77,28 +75,6 @@ def _generate(args: argparse.Namespace, console: Console) -> int:
 def _progress(console: Console) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     return Progress(*columns, TextColumn("{task.fields[speed]}"), console=console)
-
-
-@contextmanager
-def _stop_on_interrupt() -> Iterator[threading.Event]:
-    """Ctrl-C, SIGTERM and SIGHUP (the terminal closes) set the event, so the file is finished first. A second
-    one interrupts."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def interrupt(*_: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, interrupt) for number in STOPS}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from engine.backends.base import Backend
 from engine.backends.registry import load_backend
+from engine.commands.interrupt import stop_on_signals
 from engine.commands.model_options import add_model
-from engine.commands.runner import OK, Parser, check_output, reason, run
+from engine.commands.runner import INTERRUPTED, OK, Parser, check_output, reason, run
 from engine.errors import InvalidInput
 from engine.runtime.log.header import MOST_SEGMENTS
 from engine.runtime.log.reader import Log, read_log
@@ -60,7 +61,7 @@ def _play(args: argparse.Namespace, log: Log, backend: Backend) -> int:
             args.out, width=spec.width, height=spec.height, fps=spec.fps, scale=args.scale, smooth=True
         )
     shown = made = 0
-    with writer or nullcontext():
+    with stop_on_signals() as stop, writer or nullcontext():
         for segment in replay(log, backend):
             made += 1
             if segment.shown:
@@ -68,12 +69,12 @@ def _play(args: argparse.Namespace, log: Log, backend: Backend) -> int:
                 digest.update(segment.frames.tobytes())
                 for frame in segment.frames if writer else ():
                     writer.add(frame)  # type: ignore[union-attr]
-            if segment.segment == end - 1:
+            if segment.segment == end - 1 or stop.is_set():
                 break
     if writer:
         print(f"{args.out}: {shown * spec.segment_s:g} s")
     print(f"{made} segments, {shown} of them shown; SHA-256 of their pictures {digest.hexdigest()}")
-    return OK
+    return INTERRUPTED if stop.is_set() else OK
 
 
 def _read(path: Path) -> bytes:

@@ -66,7 +66,8 @@ def _finished(body: Callable[[], int]) -> int:
 
 
 def _report(command: str, message: str, status: int) -> int:
-    print(f"{command}: {message}", file=sys.stderr)
+    text = "".join(c if c.isprintable() or c == "\n" else " " for c in message)  # no escape sequences
+    print(f"{command}: {text}", file=sys.stderr)
     return status
 
 

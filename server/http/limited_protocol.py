@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from h11 import CLOSED, LocalProtocolError
+from h11 import CLOSED, DONE, SEND_BODY, LocalProtocolError
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -22,6 +22,7 @@ from server.http.problems import MEDIA_TYPE, RETRY_UNAVAILABLE_S, problem
 OPS_PATHS = ("/livez", "/readyz", "/healthz", "/metrics")
 OPS_REQUESTS = tuple(f"GET {path} ".encode() for path in OPS_PATHS)
 MAX_HELD_BYTES = 64 * 1024
+MAX_DISCARDED_BYTES = 256 * 1024  # of a body that was answered before its end
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class LimitedProtocol(H11Protocol):
         self._phase: tuple[object, bool] = (None, False)
         self._begun = False  # its first request may be handled
         self._held_back = b""  # until then
+        self._discarded = 0
         self._unsent = 0
         self._read_s = self.since_s  # when the client last read something of its answer
 
@@ -140,8 +142,17 @@ class LimitedProtocol(H11Protocol):
                 self._held_back = data
                 return
             self._begun = True
+        if self._discards(len(data)):
+            self.transport.close()
+            return
         super().data_received(data)
         self._note_phase()
+
+    def _discards(self, size: int) -> bool:
+        """Whether more of a body was sent after its answer than a client has on the way by then."""
+        answered = self.conn.our_state is DONE and self.conn.their_state is SEND_BODY
+        self._discarded = self._discarded + size if answered else 0
+        return self._discarded > MAX_DISCARDED_BYTES
 
     @property
     def gone(self) -> bool:

@@ -58,6 +58,9 @@ def test_latency_starts_a_server_and_ends_it(tmp_path: Path, capsys: pytest.Capt
     report = json.loads(out.strip().splitlines()[-1])
     assert report == json.loads(path.read_text())
     assert report["settings"]["backend"] == "fake"
+    for name in ("HTTP, livez", "HTTP, state", "HTTP, page", "HTTP, control", "HTTP, livez, new connection"):
+        assert report["ms"][name]["n"] == 10
+        assert report["ms"][name]["p50"] > 0
     for name in ("prompt to photon, blend", "prompt to photon, new scene", "action to photon"):
         assert 0 < report["ms"][name]["p50"] < 5000
     assert 20 < report["ms"]["frame interval"]["p50"] < 125

@@ -20,7 +20,7 @@ def record(message: str, *args: object, error: BaseException | None = None) -> l
 def test_an_entry_is_one_line_of_json_that_names_its_session() -> None:
     entry = json.loads(JsonFormatter().format(record("session %s: a frame\nis lost", "a-b_1")))
     assert (entry["level"], entry["logger"], entry["session"]) == ("warning", "server.x", "a-b_1")
-    assert entry["message"] == "session a-b_1: a frame\nis lost"
+    assert entry["message"] == r"session a-b_1: a frame\nis lost"
     assert datetime.fromisoformat(entry["time"]).utcoffset() is not None
     assert "session" not in json.loads(JsonFormatter().format(record("a spare worker has taken over")))
 
@@ -69,3 +69,16 @@ def test_the_server_logs_json_if_it_is_asked_to(capfd: pytest.CaptureFixture[str
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert json.loads(done.stderr)["session"] == "main"
+
+
+@pytest.mark.parametrize("kind", ["text", "json"])
+def test_a_client_forges_no_entry_and_reaches_no_terminal(kind: str) -> None:
+    harm = "GET /\x1b[2J\x9b2J\u202e\r\n2026-01-01 ERROR forged"
+    try:
+        raise ValueError(harm)
+    except ValueError as error:
+        written = formatter(kind).format(record("%s failed", harm, error=error))
+    assert all(character.isprintable() for character in written.replace("\n", ""))
+    lines = written.split("\n")
+    assert not any(line.startswith("2026-01-01") for line in lines)
+    assert r"\x1b[2J\x9b2J\u202e\r\n" in (json.loads(written)["message"] if kind == "json" else lines[0])

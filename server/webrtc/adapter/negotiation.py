@@ -14,14 +14,12 @@ from aiortc import sdp as aiortc_sdp
 
 from engine.errors import InvalidInput
 
-SUITES = b":".join(
+SUITES = b":".join(  # with authenticated encryption only, so nothing below DTLS 1.2
     b"ECDHE-%s-%s" % (kind, cipher)
     for cipher in (
         b"AES128-GCM-SHA256",
         b"CHACHA20-POLY1305",
         b"AES256-GCM-SHA384",
-        b"AES128-SHA",
-        b"AES256-SHA",
     )
     for kind in (b"ECDSA", b"RSA")
 )
@@ -31,7 +29,7 @@ def accept_rsa(pc: RTCPeerConnection) -> None:
     """Shake hands with players whose certificate is RSA (GStreamer's webrtcbin) too. Before the offer is set.
 
     aiortc names ECDSA suites only; wraps `RTCCertificate._create_ssl_context` of
-    `RTCPeerConnection.__certificates`, and adds the same suites for RSA."""
+    `RTCPeerConnection.__certificates`, and takes the same strong suites for both kinds of keys."""
     for certificate in _certificates(pc):
         make = certificate._create_ssl_context
 

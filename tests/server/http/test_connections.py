@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import socket
 from collections.abc import AsyncIterator
 
@@ -119,3 +120,33 @@ async def test_what_is_no_http_gets_problem_json() -> None:
         status, text = await port.ask("\x16\x03\x01 nonsense\r\n\r\n")
         assert status == 400
         assert json.loads(text.partition("\r\n\r\n")[2])["code"] == "invalid"
+
+
+@pytest.mark.parametrize("path", ["/v1/sessions/main/controls", "/nothing"])
+async def test_a_body_that_goes_on_after_its_answer_ends_the_connection(path: str) -> None:
+    """It used to be read and thrown away for ten seconds, as fast as it came."""
+    limits = ConnectionLimits(headers_s=60, body_s=60, unread_s=60)
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = b"4000\r\n" + bytes(0x4000) + b"\r\n"
+    async with serving(limits) as port:
+        reader, writer = await port.connect()
+        writer.write(head.encode())
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while len(port.connections) or not sent:
+                writer.write(chunk)
+                await writer.drain()
+                sent += len(chunk)
+                await asyncio.sleep(0)
+        writer.close()
+        assert sent < 20 * 2**20, "what the kernel buffers, at most"
+        assert b" 4" in await reader.read(20)
+
+
+async def test_what_uvicorn_says_passes_our_format_and_our_bounds() -> None:
+    """Each malformed request used to add a line to the log, by a handler of uvicorn's own."""
+    async with serving(ConnectionLimits()):
+        for name in ("uvicorn", "uvicorn.error"):
+            logger = logging.getLogger(name)
+            assert not logger.handlers
+            assert logger.propagate

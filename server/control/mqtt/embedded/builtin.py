@@ -27,9 +27,8 @@ log = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 PORT = 1883
 MAX_CONNECTIONS = 64
-MAX_PACKET_BYTES = (
-    4 * 1024 * 1024
-)  # a prompt of 1 MB still gets its answer; 256 MB (the protocol's limit) doesn't
+MAX_PACKET_BYTES = 4 * 2**20  # a prompt of 1 MB still gets its answer; 256 MB (the protocol's limit) doesn't
+MAX_RETAINED, MAX_RETAINED_BYTES = 1024, 16 * 2**20  # of all clients together; what comes later isn't kept
 CONNECT_TIMEOUT_S = 5.0
 WRITE_TIMEOUT_S = 10.0
 MAX_WAITING = 1000  # messages for a client that is away
@@ -127,6 +126,14 @@ class _Broker(Broker):  # type: ignore[misc]
         if qos is not None:
             message["qos"] = qos
         await self._broadcast_queue.put(message)
+
+    async def retain_message(self, source: Any, topic: str | None, data: Any, qos: int | None = None) -> None:
+        """amqtt keeps whatever comes. Here what is there stays, so nobody drives out the server's own."""
+        others = [len(m.data or b"") for name, m in self._retained_messages.items() if name != topic]
+        if data and (len(others) >= MAX_RETAINED or sum(others) + len(data) > MAX_RETAINED_BYTES):
+            log.warning("a retained MQTT message was not kept: there are %d, the limit", len(others))
+            data = b""  # an earlier one of this topic is no longer true
+        await super().retain_message(source, topic, data, qos)
 
     async def _retain_broadcast_message(self, broadcast: Any, qos: int, target_session: Any) -> None:
         """For a client that is away. amqtt's queue has no bound: here the oldest gives way."""

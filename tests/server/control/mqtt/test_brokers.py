@@ -124,3 +124,23 @@ async def test_amqtt_keeps_so_many_messages_and_clients_that_are_away(
         async with client(broker.port, identifier="first", clean_session=False) as game:
             with pytest.raises(TimeoutError):
                 await first(game, 0.3)
+
+
+async def test_amqtt_keeps_so_much_that_is_retained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 messages of 1 MB used to be 196 MB."""
+    monkeypatch.setattr(builtin, "MAX_RETAINED", 3)
+    monkeypatch.setattr(builtin, "MAX_RETAINED_BYTES", 100)
+    async with EmbeddedBroker(0) as broker, client(broker.port) as game:
+        await game.publish("own", b"here", qos=1, retain=True)
+        for number in range(5):
+            await game.publish(f"large/{number}", bytes(60), qos=1, retain=True)
+        for number in range(5):
+            await game.publish(f"small/{number}", b"x", qos=1, retain=True)
+        await game.publish("own", b"again", qos=1, retain=True)
+        async with client(broker.port) as reader:
+            await reader.subscribe("#", qos=1)
+            found = [await first(reader) for _ in range(3)]
+            assert {str(m.topic) for m in found} == {"own", "large/0", "small/0"}
+            assert {bytes(m.payload) for m in found if str(m.topic) == "own"} == {b"again"}
+            with pytest.raises(TimeoutError):
+                await first(reader, 0.3)
