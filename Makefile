@@ -13,9 +13,11 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 run: $(VENV)/.serve
 	@$(BIN)/psistream serve $(ARGS)
 
-# A process per core, four at most; each takes whole files. `make test ARGS="-n0 -k prompt"` runs in one.
+# A process per core, four at most; each takes whole files, the longest first (tests/conftest.py).
+# `make test ARGS="-n0 -k prompt"` runs in one.
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not gpu and not slow" $(ARGS)
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile \
+	  --no-loadscope-reorder -m "not gpu and not slow" $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

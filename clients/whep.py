@@ -20,11 +20,11 @@ import av
 from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
+from clients.adapter.feedback import Feedback, with_feedback
+from clients.adapter.receiver import EncodedFrame, Picture, allow_loopback, prefer, tap
 from clients.errors import ViewError, ViewRefused
-from clients.feedback import Feedback, with_feedback
 from clients.pace import stalled
 from clients.reach import reachable
-from clients.receiver import EncodedFrame, Picture, allow_loopback, prefer, tap
 from clients.signalling import leave, payload_names, post_offer
 from clients.target import Target
 

@@ -49,6 +49,21 @@ def pytest_make_collect_report(
     return report
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of long tests first: whole files are handed out, and one that comes last is waited for by all.
+    Long are the browser's, and those whose time limit is above the usual one."""
+
+    def rank(item: pytest.Item) -> tuple[bool, float]:
+        limit = item.get_closest_marker("timeout")
+        return item.get_closest_marker("browser") is None, -float(limit.args[0]) if limit else 0.0
+
+    files: dict[Path, tuple[bool, float]] = {}
+    for item in items:
+        files[item.path] = min(rank(item), files.get(item.path, rank(item)))
+    items.sort(key=lambda item: files[item.path])
+
+
 def needed_marks(file: Path) -> list[str]:
     text, room = file.read_text("utf-8"), file.parent.name
     return sorted(m for m, words in EXOTIC.items() if room == m or words.search(text))

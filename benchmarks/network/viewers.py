@@ -20,7 +20,7 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from benchmarks.network.__main__ import busy
 from benchmarks.server.subject import own_server
-from clients.feedback import Feedback, with_feedback
+from clients.adapter.feedback import Feedback, with_feedback
 
 SECONDS = 15.0
 LAG_EVERY_S = 0.5
@@ -31,7 +31,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 async def join(base: str, counted: list[int]) -> tuple[RTCPeerConnection, asyncio.Task[None]]:
     pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     receiver = pc.addTransceiver("video", direction="recvonly").receiver
-    feedback = asyncio.create_task(Feedback(receiver).run())
+    feedback = asyncio.create_task(Feedback(receiver).run(), name="feedback")
 
     async def count(packet: Any, arrival_time_ms: int) -> None:
         counted[0] += 1

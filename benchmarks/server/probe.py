@@ -9,8 +9,8 @@ from typing import Any
 
 from benchmarks.report import BenchError
 from benchmarks.server.subject import Subject
+from clients.adapter.receiver import Picture
 from clients.http import http_client
-from clients.receiver import Picture
 from clients.text import printable
 from clients.whep import WhepViewer
 

@@ -4,6 +4,7 @@ control again with the same id, which has no second effect. The state is asked f
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -11,7 +12,7 @@ import httpx
 from clients.http import ProxyUnusable, http_client
 from clients.refusal import refusal
 from clients.steer.errors import SteerError
-from clients.steer.transport import CONNECT_TIMEOUT_S, RETRY_S, Control, Hear, Online, Queue, first_of
+from clients.steer.transport import CONNECT_TIMEOUT_S, RETRY_S, Control, Disconnected, Hear, Queue, first_of
 from clients.target import Target
 
 STATE_EVERY_S = 1.0
@@ -24,70 +25,61 @@ class HttpTransport:
         self.shown = target.base
         self._target = target
         self._queue = Queue()
-        self._there = False
 
     def post(self, control: Control) -> None:
         self._queue.put(control)
 
-    async def run(self, hear: Hear, online: Online) -> None:
+    async def converse(self, hear: Hear, connected: Callable[[], None]) -> None:
         try:
             client = http_client(self._target.base, CONNECT_TIMEOUT_S)
         except ProxyUnusable as error:
             raise SteerError(str(error)) from None
-        async with client:
-            client.headers.update(self._target.headers)
-            while True:
-                try:
-                    await self._tell_state(client, hear)
-                    self._there = True
-                    online(True)
-                    await first_of(
-                        asyncio.create_task(self._send_all(client, hear)),
-                        asyncio.create_task(self._tell_states(client, hear)),
-                    )
-                except (httpx.HTTPError, httpx.InvalidURL) as error:
-                    if not self._there:
-                        raise SteerError(
-                            f"cannot reach {self.shown}: is `psistream serve` running there? ({error})"
-                        ) from None
-                online(False)
-                await asyncio.sleep(RETRY_S)
+        client.headers.update(self._target.headers)
+        try:
+            async with client:
+                answer = await self._tell_state(client, hear)
+                if answer.status_code != 200:
+                    raise Disconnected(refusal(answer, self._target.base, self._target.session))
+                connected()
+                await first_of(
+                    send=self._queue.send_all(lambda control: self._send(client, control, hear)),
+                    states=self._tell_states(client, hear),
+                )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Disconnected(
+                f"cannot reach {self.shown}: is `psistream serve` running there? ({error})"
+            ) from None
 
     async def _tell_states(self, client: httpx.AsyncClient, hear: Hear) -> None:
         while True:
             await asyncio.sleep(STATE_EVERY_S)
             await self._tell_state(client, hear)
 
-    async def _tell_state(self, client: httpx.AsyncClient, hear: Hear) -> None:
+    async def _tell_state(self, client: httpx.AsyncClient, hear: Hear) -> httpx.Response:
         answer = await client.get(self._target.path)
         if answer.status_code == 404:
             raise SteerError(f"no session {self._target.session} at {self.shown}")
-        if answer.status_code in (401, 403) or (answer.status_code != 200 and not self._there):
+        if answer.status_code in (401, 403):
             raise SteerError(refusal(answer, self._target.base, self._target.session))
-        state = _object(answer)
         if answer.status_code == 200:
+            state = _object(answer)
             hear("state", state)
             if isinstance(state.get("stats"), dict):
                 hear("event", {"type": "segment", **state["stats"]})
+        return answer
 
-    async def _send_all(self, client: httpx.AsyncClient, hear: Hear) -> None:
-        while True:
-            control = await self._queue.get()
-            try:
-                answer = await client.post(f"{self._target.path}/controls", json=control)
-            except httpx.HTTPError:
-                self._queue.put_back(control)
-                raise
-            told = _object(answer)
-            if answer.status_code == 429:
-                await asyncio.sleep(_seconds(answer.headers.get("retry-after")))
-                self._queue.put_back(control)
-            elif answer.is_success:
-                hear("receipt", told)
-            else:
-                message = str(told.get("message") or refusal(answer, self.shown, self._target.session))
-                fields = {"code": told.get("code") or "error", "field": told.get("field")}
-                hear("receipt", {"id": control["id"], "status": "rejected", "message": message, **fields})
+    async def _send(self, client: httpx.AsyncClient, control: Control, hear: Hear) -> None:
+        answer = await client.post(f"{self._target.path}/controls", json=control)
+        told = _object(answer)
+        if answer.status_code == 429:
+            await asyncio.sleep(_seconds(answer.headers.get("retry-after")))
+            self._queue.put_back(control)
+        elif answer.is_success:
+            hear("receipt", told)
+        else:
+            message = str(told.get("message") or refusal(answer, self.shown, self._target.session))
+            fields = {"code": told.get("code") or "error", "field": told.get("field")}
+            hear("receipt", {"id": control["id"], "status": "rejected", "message": message, **fields})
 
 
 def _object(answer: httpx.Response) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,10 +16,9 @@ import aiomqtt
 from clients.steer.errors import SteerError
 from clients.steer.transport import (
     CONNECT_TIMEOUT_S,
-    RETRY_S,
     Control,
+    Disconnected,
     Hear,
-    Online,
     Queue,
     check_session,
     first_of,
@@ -92,30 +92,23 @@ class MqttTransport:
     def post(self, control: Control) -> None:
         self._queue.put(control)
 
-    async def run(self, hear: Hear, online: Online) -> None:
-        while True:
-            try:
-                async with self._broker.client() as client:
-                    await self._converse(client, hear, online)
-            except aiomqtt.MqttError as error:
-                if not self._there.is_set():
-                    raise SteerError(
-                        f"no MQTT broker answers at {self.shown} ({error}): start `psistream serve`, "
-                        "or say with --mqtt where one is"
-                    ) from None
-            online(False)
-            await asyncio.sleep(RETRY_S)
-
-    async def _converse(self, client: aiomqtt.Client, hear: Hear, online: Online) -> None:
-        for topic in (f"ack/{self.name}", "event", "state"):
-            await client.subscribe(f"{self._topic}/{topic}", qos=1 if topic.startswith("ack") else 0)
-        await client.subscribe(f"{self._prefix}/engine/+/status", qos=0)
-        online(True)
-        await first_of(
-            asyncio.create_task(self._send_all(client)),
-            asyncio.create_task(self._receive(client, hear)),
-            asyncio.create_task(self._check_session(client)),
-        )
+    async def converse(self, hear: Hear, connected: Callable[[], None]) -> None:
+        try:
+            async with self._broker.client() as client:
+                for topic in (f"ack/{self.name}", "event", "state"):
+                    await client.subscribe(f"{self._topic}/{topic}", qos=1 if topic.startswith("ack") else 0)
+                await client.subscribe(f"{self._prefix}/engine/+/status", qos=0)
+                connected()
+                await first_of(
+                    send=self._queue.send_all(lambda control: self._send(client, control)),
+                    receive=self._receive(client, hear),
+                    check=self._check_session(client),
+                )
+        except aiomqtt.MqttError as error:
+            raise Disconnected(
+                f"no MQTT broker answers at {self.shown} ({error}): start `psistream serve`, "
+                "or say with --mqtt where one is"
+            ) from None
 
     async def _check_session(self, client: aiomqtt.Client) -> None:
         """The state is retained, so it comes at once or not at all. Then say which sessions there are."""
@@ -131,17 +124,11 @@ class MqttTransport:
         )
         raise SteerError(f"no session {self._session} at {self.shown}; {known}")
 
-    async def _send_all(self, client: aiomqtt.Client) -> None:
-        while True:
-            control = await self._queue.get()
-            verb = control["type"]
-            message = {name: value for name, value in control.items() if name != "type"}
-            payload = json.dumps({**message, "client": self.name})
-            try:
-                await client.publish(f"{self._topic}/cmd/{verb}", payload, qos=0 if verb == "action" else 1)
-            except aiomqtt.MqttError:
-                self._queue.put_back(control)
-                raise
+    async def _send(self, client: aiomqtt.Client, control: Control) -> None:
+        verb = control["type"]
+        message = {name: value for name, value in control.items() if name != "type"}
+        payload = json.dumps({**message, "client": self.name})
+        await client.publish(f"{self._topic}/cmd/{verb}", payload, qos=0 if verb == "action" else 1)
 
     async def _receive(self, client: aiomqtt.Client, hear: Hear) -> None:
         async for message in client.messages:

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 from clients.steer.errors import Refused, SteerError, SteerTimeout
 from clients.steer.messages import ControlReceipt, How, State, When
-from clients.steer.transport import Kind, Transport, end
+from clients.steer.transport import Kind, Transport, end, stay_connected
 
 TIMEOUT_S = 30.0
 TICK_S = 0.1
@@ -152,10 +152,10 @@ class SteeredSession:
 
     async def __aenter__(self) -> Self:
         self._tasks = [
-            asyncio.create_task(self._transport.run(self._hear, self._set_online), name="steer"),
-            asyncio.create_task(self._ask_again(), name="steer-again"),
+            asyncio.create_task(stay_connected(self._transport, self._hear, self._set_online), name="steer"),
+            asyncio.create_task(self._ask_again(), name="steer again"),
         ]
-        there = asyncio.create_task(self._there.wait())
+        there = asyncio.create_task(self._there.wait(), name="steer entering")
         try:
             await asyncio.wait([*self._tasks, there], return_when=asyncio.FIRST_COMPLETED)
             self.check()
@@ -169,8 +169,11 @@ class SteeredSession:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Raises what a listener failed with; that ended the connection."""
         await self._flush()
-        await end(*self._tasks)
+        for failed in await end(*self._tasks):
+            if error is None and not isinstance(failed, SteerError):
+                raise failed
 
     async def _flush(self) -> None:
         """Give controls that were just sent the time to leave."""

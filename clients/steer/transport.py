@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Literal, Protocol
 
@@ -22,20 +22,44 @@ QUEUE = 256
 CANCEL_AGAIN_S = 0.2
 
 
+class Disconnected(Exception):
+    """There is no connection, or it ended; the message says why."""
+
+
 class Transport(Protocol):
     """One session of one server. `shown` is where it is, without secrets."""
 
     shown: str
     ask_again_s: float  # how long a control waits for its next receipt before it is sent again
 
-    async def run(self, hear: Hear, online: Online) -> None:
-        """Talk until cancelled, and reconnect. `hear` is told all that comes, the session's state first.
-        Raises SteerError while there never was a connection, and when the session is gone for good."""
+    async def converse(self, hear: Hear, connected: Callable[[], None]) -> None:
+        """Connect, call `connected`, and talk until the connection ends. `hear` is told all that comes, the
+        session's state first. Raises Disconnected, and SteerError where another attempt would not help."""
         ...
 
     def post(self, control: Control) -> None:
         """Send it as soon as there is a connection. Its `id` is set."""
         ...
+
+
+async def stay_connected(transport: Transport, hear: Hear, online: Online) -> None:
+    """Converse until cancelled, and reconnect. Raises SteerError if there never was a connection, or when the
+    session is gone for good."""
+    ever = False
+
+    def connected() -> None:
+        nonlocal ever
+        ever = True
+        online(True)
+
+    while True:
+        try:
+            await transport.converse(hear, connected)
+        except Disconnected as error:
+            if not ever:
+                raise SteerError(str(error)) from None
+        online(False)
+        await asyncio.sleep(RETRY_S)
 
 
 class Queue:
@@ -65,6 +89,17 @@ class Queue:
             await self._some.wait()
         return self._waiting.popleft()
 
+    async def send_all(self, send: Callable[[Control], Awaitable[None]]) -> None:
+        """Send each control as it comes, until that fails. The one that failed is sent again on the next
+        connection."""
+        while True:
+            control = await self.get()
+            try:
+                await send(control)
+            except BaseException:
+                self.put_back(control)
+                raise
+
 
 def check_session(session: str) -> None:
     """It becomes part of topics and URLs. Raises SteerError."""
@@ -72,20 +107,22 @@ def check_session(session: str) -> None:
         raise SteerError("session must be a session's id: letters, digits, dots, dashes, underscores")
 
 
-async def end(*tasks: asyncio.Task[None]) -> None:
-    """Cancel tasks until they are over. wait_for of Python 3.11, which aiomqtt uses, may swallow a
-    cancellation that comes at the same time as its result. What the tasks raised is dropped."""
+async def end(*tasks: asyncio.Task[None]) -> list[BaseException]:
+    """Cancel tasks until they are over, and return what they raised. wait_for of Python 3.11, which aiomqtt
+    uses, may swallow a cancellation that comes at the same time as its result."""
     pending = set(tasks)
     while pending:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
-    for task in tasks:
-        task.cancelled() or task.exception()
+    errors = [None if task.cancelled() else task.exception() for task in tasks]
+    return [error for error in errors if error is not None]
 
 
-async def first_of(*tasks: asyncio.Task[None]) -> None:
-    """Wait for the first to end or fail, then end the others. Raises what it raised."""
+async def first_of(**works: Coroutine[Any, Any, None]) -> None:
+    """Run these, each in a task of its name, until the first ends or fails; then end the others. Raises what
+    the first raised."""
+    tasks = [asyncio.create_task(work, name=f"steer {name}") for name, work in works.items()]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import httpx
 
 from clients.errors import BadInput
@@ -9,7 +11,7 @@ from clients.http import ProxyUnusable, http_client
 from clients.refusal import refusal
 from clients.steer.errors import SteerError
 from clients.steer.mqtt import Broker, MqttTransport
-from clients.steer.transport import CONNECT_TIMEOUT_S, Control, Hear, Online, Queue, Transport, check_session
+from clients.steer.transport import CONNECT_TIMEOUT_S, Control, Hear, Queue, Transport, check_session
 from clients.target import Target
 
 KNOWN = ("auto", "mqtt", "http", "datachannel")
@@ -79,10 +81,11 @@ class ToldBroker:
         else:
             self._transport.post(control)
 
-    async def run(self, hear: Hear, online: Online) -> None:
-        url, topic = await broker_of(self._target)
-        self._transport = transport = MqttTransport(Broker.parse(url), self._target.session, topic=topic)
-        self.shown = transport.shown
-        for control in self._early.drain():
-            transport.post(control)
-        await transport.run(hear, online)
+    async def converse(self, hear: Hear, connected: Callable[[], None]) -> None:
+        if self._transport is None:
+            url, topic = await broker_of(self._target)
+            self._transport = MqttTransport(Broker.parse(url), self._target.session, topic=topic)
+            self.shown = self._transport.shown
+            for control in self._early.drain():
+                self._transport.post(control)
+        await self._transport.converse(hear, connected)

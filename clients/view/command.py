@@ -22,10 +22,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from clients.adapter.receiver import Picture
 from clients.command import OK, ClientParser, OutputConsole, run
 from clients.errors import BadInput, ClientError, RecordError, ViewError
 from clients.pace import pace, stalled
-from clients.receiver import Picture
 from clients.target import Target
 from clients.text import number, printable
 from clients.view import moments

@@ -8,8 +8,7 @@ computes what the checkpoint did. Works shard by shard and tensor by tensor, and
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import log
 from pathlib import Path
@@ -17,12 +16,12 @@ from typing import Any
 
 from torch import Tensor
 
-from engine.backends.framepack import CONFIG, FORMAT
-from engine.commands.runner import OK, Parser, naming, run
-from engine.errors import InvalidInput, ModelFilesError
+from engine.backends.framepack import FORMAT
+from engine.errors import InvalidInput
 from engine.model.config import ModelConfig
 from engine.model.framepack.roles import Serve
 from engine.model.presets import PRESETS, Preset
+from export.checkpoint.command import Report, check_free, check_sizes, convert_parser, run_convert
 from export.checkpoint.output import TYPES, write_model
 from export.checkpoint.public import Checkpoint
 from export.checkpoint.shards import TensorEntry
@@ -40,25 +39,20 @@ class FramePackOptions:
     width: int = 832
     segment: int = 9  # latent frames, as the checkpoints were trained
     image_tokens: tuple[int, int] = (27, 27)  # SigLIP's patches, rows and columns
-    rope_consistency: bool = (
-        False  # off: every segment has the positions that the checkpoints were trained with
-    )
+    rope_consistency: bool = False  # every segment has the positions that the checkpoints were trained with
     dtype: str = "stored"
     seed: int = 0
     shard_bytes: int = 5 * 10**9
 
 
-def convert(
-    preset: str, source: Path, out: Path, options: FramePackOptions, report: Callable[[str], None] = print
-) -> None:
+def convert(preset: str, source: Path, out: Path, options: FramePackOptions, report: Report = print) -> None:
     """Raises InvalidInput for impossible options, ModelFilesError for a checkpoint that is not as expected,
     and if `out` already holds a model."""
     if preset not in PUBLIC:
         raise InvalidInput(
             f"no public checkpoint of {preset!r}; there is {' and '.join(PUBLIC)}", field="model"
         )
-    if (out / CONFIG).exists():
-        raise ModelFilesError(f"{out / CONFIG} exists: {out} holds a model already", field="OUT")
+    check_free(out)
     base = PRESETS[preset]
     config = read_config(source, at_size(base.config, options))
     backbone, added = tensors_of(config)
@@ -88,12 +82,7 @@ def convert(
 
 def at_size(base: ModelConfig, o: FramePackOptions) -> ModelConfig:
     """`base` for a picture of the given size. The window that Memorize attends in must divide its tokens."""
-    for name in ("height", "width"):
-        side = getattr(o, name)
-        if side < PIXELS or side % PIXELS:
-            raise InvalidInput(f"--{name} is {side}, must be a multiple of {PIXELS}", field=name)
-    if o.segment < 1:
-        raise InvalidInput(f"--segment is {o.segment}, must be 1 or more", field="segment")
+    check_sizes(o, PIXELS)
     window = choose_window(o.segment, o.height // PIXELS, o.width // PIXELS)
     return replace(
         base,
@@ -140,37 +129,24 @@ def patches(text: str) -> tuple[int, int]:
 
 
 def parser() -> argparse.ArgumentParser:
-    d = FramePackOptions()
-    p = Parser(
-        prog="psistream convert",
-        description="Convert a public FramePack checkpoint into a folder for --weights.",
-    )
-    p.add_argument("model", choices=PUBLIC)
-    p.add_argument("dir", type=Path, metavar="DIR", help="the checkpoint as downloaded")
-    p.add_argument("out", type=Path, metavar="OUT", help="folder to write; may hold companions already")
-    p.add_argument("--height", type=int, default=d.height, help=f"multiple of {PIXELS} (%(default)s)")
-    p.add_argument("--width", type=int, default=d.width, help=f"multiple of {PIXELS} (%(default)s)")
-    p.add_argument("--segment", type=int, default=d.segment, help="latent frames per segment (%(default)s)")
+    defaults = FramePackOptions()
+    p = convert_parser("a public FramePack checkpoint", PUBLIC, defaults, PIXELS)
     p.add_argument(
-        "--image-tokens", type=patches, default=d.image_tokens, help="patches of the image encoder (27x27)"
+        "--image-tokens",
+        type=patches,
+        default=defaults.image_tokens,
+        help="patches of the image encoder (27x27)",
     )
     p.add_argument(
         "--rope-consistency",
         action="store_true",
         help="the start image keeps index 0 of the whole video, as in the paper; for further training",
     )
-    p.add_argument("--dtype", choices=("stored", *TYPES), default=d.dtype, help="(%(default)s)")
-    p.add_argument("--seed", type=int, default=d.seed, help="seed of SemanticPack's weights (%(default)s)")
     return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run("psistream convert", lambda: _main(parser().parse_args(argv)))
+    def body(model: str, source: Path, out: Path, options: dict[str, Any], report: Report) -> None:
+        convert(model, source, out, FramePackOptions(**options), report)
 
-
-def _main(args: argparse.Namespace) -> int:
-    options = vars(args)
-    model, source, out = (options.pop(name) for name in ("model", "dir", "out"))
-    with naming(out):
-        convert(model, source, out, FramePackOptions(**options), lambda text: print(text, file=sys.stderr))
-    return OK
+    return run_convert(parser, argv, body)

@@ -8,20 +8,18 @@ for, behind gates at 0. OUT may hold companions already.
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
-from engine.commands.runner import OK, Parser, naming, run
-from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import MemoryConfig
 from engine.model.helios.config import CELL, PIXELS, HeliosConfig, PyramidConfig
-from engine.model.helios.serve import CONFIG, NAME, Conversion, Serve
+from engine.model.helios.serve import NAME, Conversion, Serve
 from engine.model.helios.transformer import is_exact
+from export.checkpoint.command import Report, check_free, check_sizes, convert_parser, run_convert
 from export.checkpoint.output import TYPES, write_model
 from export.checkpoint.public import Checkpoint
 from export.checkpoint.shards import TensorEntry
@@ -47,11 +45,10 @@ class Options:
     shard_bytes: int = 5 * 10**9
 
 
-def convert(source: Path, out: Path, options: Options, report: Callable[[str], None] = print) -> None:
+def convert(source: Path, out: Path, options: Options, report: Report = print) -> None:
     """Raises InvalidInput for impossible options, ModelFilesError for a checkpoint that is not what it should
     be, and where `out` holds a model already."""
-    if (out / CONFIG).exists():
-        raise ModelFilesError(f"{out / CONFIG} exists: {out} holds a model already", field="OUT")
+    check_free(out)
     base = at_size(options)
     folder = transformer_folder(source)
     check_scheduler(source)
@@ -85,12 +82,7 @@ def convert(source: Path, out: Path, options: Options, report: Callable[[str], N
 
 
 def at_size(o: Options) -> HeliosConfig:
-    for name in ("height", "width"):
-        side = getattr(o, name)
-        if side < PIXELS or side % PIXELS:
-            raise InvalidInput(f"--{name} is {side}, must be a multiple of {PIXELS}", field=name)
-    if o.segment < 1:
-        raise InvalidInput(f"--segment is {o.segment}, must be 1 or more", field="segment")
+    check_sizes(o, PIXELS)
     c = HeliosConfig(latent_height=o.height // CELL, latent_width=o.width // CELL, segment=o.segment)
     if not o.memory:
         return c
@@ -130,50 +122,31 @@ def counts(text: str) -> tuple[int, int, int]:
 
 
 def parser() -> argparse.ArgumentParser:
-    d = Options()
-    parser = Parser(
-        prog="psistream convert",
-        description="Convert the public Helios-Distilled into a folder for --weights.",
+    defaults = Options()
+    p = convert_parser("the public Helios-Distilled", (NAME,), defaults, PIXELS)
+    p.add_argument(
+        "--steps",
+        type=counts,
+        default=defaults.steps,
+        metavar="A,B,C",
+        help="network calls per stage (2,2,2)",
     )
-    parser.add_argument("model", choices=(NAME,))
-    parser.add_argument("source", type=Path, metavar="DIR", help="the checkpoint as downloaded")
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write; may hold companions")
-    parser.add_argument("--height", type=int, default=d.height, help=f"multiple of {PIXELS} (%(default)s)")
-    parser.add_argument("--width", type=int, default=d.width, help=f"multiple of {PIXELS} (%(default)s)")
-    parser.add_argument(
-        "--segment", type=int, default=d.segment, help="latents of a chunk; fewer than 9 is an experiment"
-    )
-    parser.add_argument(
-        "--steps", type=counts, default=d.steps, metavar="A,B,C", help="network calls per stage (2,2,2)"
-    )
-    parser.add_argument(
+    p.add_argument(
         "--shift-by",
         choices=("previous", "own"),
-        default=d.shift_by,
+        default=defaults.shift_by,
         help="whose tokens shift a stage's timesteps: as the public pipelines, or as training (%(default)s)",
     )
-    parser.add_argument(
-        "--memory", action="store_true", help="graft SemanticPack on, silent until it is trained"
-    )
-    parser.add_argument(
+    p.add_argument("--memory", action="store_true", help="graft SemanticPack on, silent until it is trained")
+    p.add_argument(
         "--lora", action="append", default=[], metavar="FILE[@STRENGTH]", help="merge it; may be repeated"
     )
-    parser.add_argument(
-        "--dtype", choices=("stored", *TYPES), default=d.dtype, help="of most weights (%(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=d.seed, help="of SemanticPack's weights (%(default)s)")
-    return parser
+    return p
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run("psistream convert", lambda: _main(parser().parse_args(argv)))
+    def body(_: str, source: Path, out: Path, options: dict[str, Any], report: Report) -> None:
+        loras = tuple(map(parse, options.pop("lora")))
+        convert(source, out, Options(loras=loras, **options), report)
 
-
-def _main(given: argparse.Namespace) -> int:
-    args = vars(given)
-    source, out, loras = (args.pop(n) for n in ("source", "out", "lora"))
-    del args["model"]
-    options = Options(loras=tuple(map(parse, loras)), **args)
-    with naming(out):
-        convert(source, out, options, lambda text: print(text, file=sys.stderr))
-    return OK
+    return run_convert(parser, argv, body)

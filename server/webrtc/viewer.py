@@ -25,7 +25,7 @@ from engine.errors import InvalidInput
 from server.config import MIN_BITRATE_BPS, IceServer
 from server.control.base import Steering
 from server.control.datachannel import DataChannelControl
-from server.webrtc import bounds
+from server.webrtc.adapter import bounds
 from server.webrtc.adapter.addresses import Gatherer, SourceFilter, ice_connection
 from server.webrtc.adapter.negotiation import accept_rsa, one_fingerprint
 from server.webrtc.adapter.restart import Credentials, IceRestart

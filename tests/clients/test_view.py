@@ -18,8 +18,8 @@ import pytest
 from rich.console import Console
 
 from benchmarks.server.subject import Subject, free_port, own_server
+from clients.adapter.receiver import EncodedFrame, tap
 from clients.errors import BadInput, ViewError
-from clients.receiver import EncodedFrame, tap
 from clients.target import Target
 from clients.view.command import SILENCE_S, Figures, main, table
 from clients.view.record import CONTAINERS, Recorder, is_keyframe, preferred_codecs

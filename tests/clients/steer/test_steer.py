@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from benchmarks.server.subject import Subject, own_server
-from clients.steer import ControlReceipt, Refused, State, SteeredSession, SteerError, SteerTimeout, connect
+from clients.steer import ControlReceipt, Refused, State, SteerError, connect
 from clients.steer.mqtt import Broker, MqttTransport
 from clients.steer.session import By
-from clients.steer.transport import Control, Hear, Online
 from clients.whep import WhepViewer
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.embedded.builtin import EmbeddedBroker
@@ -94,47 +93,6 @@ async def test_what_was_sent_while_the_broker_was_away_is_sent_and_answered_once
             relay.heal()
             assert (await sent.applied()).status == "applied"
             assert [control.id for _, control in steering.controls].count(sent.id) == 1
-
-
-class Scripted:
-    """A way that loses controls: it answers the n-th time only."""
-
-    shown, ask_again_s = "nowhere", 0.05
-
-    def __init__(self, answers_at: int) -> None:
-        self.posted: list[Control] = []
-        self._answers_at = answers_at
-        self._hear: Hear | None = None
-
-    def post(self, control: Control) -> None:
-        self.posted.append(control)
-        same = [each for each in self.posted if each["id"] == control["id"]]
-        if len(same) >= self._answers_at and self._hear is not None:
-            self._hear("receipt", {"id": control["id"], "status": "applied", "segment": 1, "frame": 8})
-
-    async def run(self, hear: Hear, online: Online) -> None:
-        self._hear = hear
-        online(True)
-        hear("state", {"prompt": "a fox"})
-        await asyncio.Event().wait()
-
-
-async def test_a_control_without_receipt_is_sent_again_with_the_same_id() -> None:
-    way = Scripted(answers_at=3)
-    async with SteeredSession(way) as session:
-        await session.pause().applied(5)
-    assert len(way.posted) == 3
-    assert len({control["id"] for control in way.posted}) == 1
-
-
-async def test_an_older_action_is_not_sent_again_after_a_newer_one() -> None:
-    way = Scripted(answers_at=2)
-    async with SteeredSession(way) as session:
-        old = session.action("left")
-        await session.action(None).applied(5)
-        assert [control["action"] for control in way.posted] == ["left", None, None]
-        with pytest.raises(SteerTimeout, match="action was not applied within 0"):
-            await old.applied(0.2)
 
 
 def test_odd_messages_are_taken_for_absent() -> None:

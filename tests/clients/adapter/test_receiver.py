@@ -6,52 +6,43 @@ import aioice.ice
 import pytest
 from aiortc.rtp import RtpPacket
 
-from clients import receiver
-from clients.receiver import EncodedFrame, TappedBuffer, begins
+from clients.adapter import receiver
+from clients.adapter.receiver import EncodedFrame, TappedBuffer, begins
 
 KEY, DELTA = b"\x10\x02\x00\x9d\x01\x2a" + b"k" * 20, b"\x11" + b"d" * 20
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def perf_counter(self) -> float:
-        return self.now_s
 
 
 class Stage:
     """A buffer at 16 frames a second, one packet each, and the frames that came out."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.clock = Clock()
-        monkeypatch.setattr(receiver, "time", self.clock)
+    def __init__(self) -> None:
+        self.now_s = 100.0
         self.seen: list[EncodedFrame] = []
         self.asked: list[float] = []
-        self.buffer = TappedBuffer(self.seen.append)
+        self.buffer = TappedBuffer(self.seen.append, clock=lambda: self.now_s)
 
     def take(self, frame: int, data: bytes = DELTA) -> None:
         packet = RtpPacket(97, 1, frame % 65536, frame * 5625)
         packet._data = data  # type: ignore[attr-defined]
         wanted, _ = self.buffer.add(packet)
         if wanted:
-            self.asked.append(self.clock.now_s)
-        self.clock.now_s += 1 / 16
+            self.asked.append(self.now_s)
+        self.now_s += 1 / 16
 
     @property
     def frames(self) -> list[int]:
         return [encoded.rtp_timestamp // 5625 for encoded in self.seen]
 
 
-def test_a_frame_is_complete_at_its_marker(monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = Stage(monkeypatch)
+def test_a_frame_is_complete_at_its_marker() -> None:
+    stage = Stage()
     stage.take(0, KEY)
     stage.take(1)
     assert stage.frames == [0, 1]
 
 
-def test_a_packet_that_comes_late_holds_nothing_up_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = Stage(monkeypatch)
+def test_a_packet_that_comes_late_holds_nothing_up_for_good() -> None:
+    stage = Stage()
     for frame in (0, 1, 3, 4, 2, 5):
         stage.take(frame, KEY if frame == 0 else DELTA)
     stage.take(6)
@@ -59,11 +50,9 @@ def test_a_packet_that_comes_late_holds_nothing_up_for_good(monkeypatch: pytest.
     assert stage.asked == []
 
 
-def test_a_lost_packet_is_given_up_and_it_goes_on_at_a_keyframe(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_lost_packet_is_given_up_and_it_goes_on_at_a_keyframe() -> None:
     """aiortc alone waits for 512 packets more, which is half a minute at 16 a second."""
-    stage = Stage(monkeypatch)
+    stage = Stage()
     for frame in (0, 1, *range(3, 40)):
         stage.take(frame, KEY if frame in (0, 30) else DELTA)
     assert stage.frames == [0, 1, *range(30, 40)]

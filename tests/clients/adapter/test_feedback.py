@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clients.feedback import NUMBER, packet, transport_number, with_feedback
+from clients.adapter.feedback import NUMBER, packet, transport_number, with_feedback
 from server.webrtc.rtp import rtcp
 from server.webrtc.rtp.packetize import Payloads
 from server.webrtc.rtp.stream import Extensions, RtpStream

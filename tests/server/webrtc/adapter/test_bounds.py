@@ -9,7 +9,14 @@ import pytest
 from aiortc.rtcsctptransport import DataChunk, RTCSctpTransport
 
 from engine.errors import Full
-from server.webrtc.bounds import LOOP_BURST_S, LOOP_SHARE, MAX_CANDIDATES, MAX_GAPS, LoopBudget, reachable
+from server.webrtc.adapter.bounds import (
+    LOOP_BURST_S,
+    LOOP_SHARE,
+    MAX_CANDIDATES,
+    MAX_GAPS,
+    LoopBudget,
+    reachable,
+)
 from server.webrtc.fanout import Fanout
 from server.webrtc.shares import OverShare, check_shares
 from server.webrtc.viewer import Seat, Viewer

@@ -1,4 +1,4 @@
-"""The only client module that touches private parts of aiortc and aioice (pinned to 1.16 in pyproject).
+"""Whole frames as they arrive, from private parts of aiortc and aioice.
 
 - `tap` replaces a receiver's jitter buffer. The new one passes on every complete frame, so a recording
   needs no second encoding. It also completes a frame at its RTP marker instead of when the next frame begins;
@@ -45,17 +45,19 @@ class Picture:
 
 
 class TappedBuffer(JitterBuffer):
-    def __init__(self, on_frame: Callable[[EncodedFrame], None]) -> None:
+    def __init__(
+        self, on_frame: Callable[[EncodedFrame], None], clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         super().__init__(capacity=_CAPACITY, is_video=True)
-        self._on_frame = on_frame
-        self._moved_s = self._asked_s = time.perf_counter()
+        self._on_frame, self._clock = on_frame, clock
+        self._moved_s = self._asked_s = clock()
         self._partial: int | None = None  # RTP timestamp of a frame whose beginning is lost
         self._skipping = False  # up to the next keyframe
 
     def add(self, packet: RtpPacket) -> tuple[bool, JitterFrame | None]:
         """aiortc waits for a lost packet until 512 more have come: half a minute on a slow link."""
         wanted, frame = super().add(packet)
-        now_s = time.perf_counter()
+        now_s = self._clock()
         if frame is not None:
             self._moved_s = now_s
         elif now_s - self._moved_s > GAP_S and self._origin is not None:
@@ -90,7 +92,7 @@ class TappedBuffer(JitterBuffer):
         self.remove(len(packets))
         first = packets[0]
         if self._skipping:
-            self._moved_s = time.perf_counter()
+            self._moved_s = self._clock()
             if first.timestamp == self._partial or not begins(data):
                 return None
             self._skipping = False

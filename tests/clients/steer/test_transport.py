@@ -1,0 +1,106 @@
+"""What a steered session promises while its connection loses controls, breaks, or never comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from clients.steer import SteeredSession, SteerError, SteerTimeout
+from clients.steer.transport import Control, Disconnected, Hear, Queue
+
+
+class Scripted:
+    """A way that loses controls: it answers the n-th time only."""
+
+    shown, ask_again_s = "nowhere", 0.05
+
+    def __init__(self, answers_at: int) -> None:
+        self.posted: list[Control] = []
+        self._answers_at = answers_at
+        self._hear: Hear | None = None
+
+    def post(self, control: Control) -> None:
+        self.posted.append(control)
+        same = [each for each in self.posted if each["id"] == control["id"]]
+        if len(same) >= self._answers_at and self._hear is not None:
+            self._hear("receipt", {"id": control["id"], "status": "applied", "segment": 1, "frame": 8})
+
+    async def converse(self, hear: Hear, connected: Callable[[], None]) -> None:
+        self._hear = hear
+        connected()
+        hear("state", {"prompt": "a fox"})
+        await asyncio.Event().wait()
+
+
+async def test_a_control_without_receipt_is_sent_again_with_the_same_id() -> None:
+    way = Scripted(answers_at=3)
+    async with SteeredSession(way) as session:
+        await session.pause().applied(5)
+    assert len(way.posted) == 3
+    assert len({control["id"] for control in way.posted}) == 1
+
+
+async def test_an_older_action_is_not_sent_again_after_a_newer_one() -> None:
+    way = Scripted(answers_at=2)
+    async with SteeredSession(way) as session:
+        old = session.action("left")
+        await session.action(None).applied(5)
+        assert [control["action"] for control in way.posted] == ["left", None, None]
+        with pytest.raises(SteerTimeout, match="action was not applied within 0"):
+            await old.applied(0.2)
+
+
+class Broken:
+    """A way whose first attempts find nobody, and whose next connections break when a control is sent."""
+
+    shown, ask_again_s = "nowhere", 9.0
+
+    def __init__(self, *, vain: int = 0, breaks: int = 0) -> None:
+        self.attempts, self._vain, self._breaks = 0, vain, breaks
+        self._queue = Queue()
+
+    def post(self, control: Control) -> None:
+        self._queue.put(control)
+
+    async def converse(self, hear: Hear, connected: Callable[[], None]) -> None:
+        self.attempts += 1
+        if self.attempts <= self._vain:
+            raise Disconnected("nobody is there")
+
+        async def send(control: Control) -> None:
+            if self.attempts <= self._vain + self._breaks:
+                raise Disconnected("the cable was pulled")
+            hear("receipt", {"id": control["id"], "status": "applied", "segment": 1, "frame": 8})
+
+        connected()
+        hear("state", {"prompt": "a fox"})
+        await self._queue.send_all(send)
+
+
+async def test_a_control_whose_connection_broke_is_sent_on_the_next_one() -> None:
+    way = Broken(breaks=1)
+    async with SteeredSession(way) as session:
+        await session.pause().applied()
+    assert way.attempts == 2
+
+
+async def test_who_never_had_a_connection_is_told_why() -> None:
+    with pytest.raises(SteerError, match="nobody is there"):
+        await SteeredSession(Broken(vain=1)).__aenter__()
+
+
+async def test_what_a_listener_fails_with_is_raised_at_the_end() -> None:
+    def fail(kind: str, message: dict[str, Any]) -> None:
+        if kind == "receipt":
+            raise KeyError("a bug in the game")
+
+    async def play() -> None:
+        async with SteeredSession(Broken()) as session:
+            session.listen(fail)
+            await session.pause().applied()
+
+    with pytest.raises(KeyError, match="a bug in the game"):
+        await play()
