@@ -31,6 +31,7 @@ class Conditioning:
     psi_mask: Tensor | None = None  # (B, M) 1 for tokens that count; None where all of them do
     text_mask: Tensor | None = None  # (B, N) the same for the prompt's tokens
     hints: Tensor | None = None  # (B, W, H, h, w) channels beside the noise (engine.model.wander.hints)
+    scenery: Tensor | None = None  # (B, W, L, w/2) int64, the scenery's columns (engine.model.wander.hints)
     bare: bool = False  # training on scenes from nothing: no history exists, so its tokens are left out
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Conditioning:

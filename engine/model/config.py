@@ -72,6 +72,7 @@ class CameraConfig:
     hero: tuple[int, int] = (8, 12)  # range of latent columns that the hero hides
     hero_px: int = 80  # screen column whose position in the world the odometer counts
     cell_px: int = 8
+    loop: int = 0  # columns after which a layer's scenery repeats, if the model knows it by heart; 0: none
     landmarks: int = 48  # landmarks in a plan
     landmark_kinds: tuple[str, ...] = ("tree", "house", "tower", "windmill", "rock", "lamp", "sign", "statue")
     landmark_colours: tuple[str, ...] = (
@@ -84,6 +85,12 @@ class CameraConfig:
     def rings(self) -> tuple[int, ...]:
         """Number of columns kept of each layer."""
         return tuple(self.columns if s else self.still for s in self.layer_steps)
+
+    @property
+    def scenery(self) -> int:
+        """Rows of the table of scenery, one per column of each layer's grid."""
+        steps = zip(self.layer_steps, self.layer_grid, strict=True)
+        return self.loop * sum(grid for step, grid in steps if step)
 
     @property
     def candidates(self) -> int:

@@ -96,7 +96,7 @@ class MemoryPackDiT(nn.Module):
         """Run the blocks over all tokens → the noisy ones (B, W h/2 w/2, D), normalised, in fp32.
 
         x (B, W, C and hints, h, w); time (B,) as the checkpoint counts it; text (B, N, D)."""
-        noisy = self._noisy(x, given)
+        noisy = self.noisy_tokens(x, given)
         count, rope = noisy.shape[1], self.positions(given.index)
         if given.bare:
             visual, rope = noisy, rope.last(count)
@@ -125,7 +125,7 @@ class MemoryPackDiT(nn.Module):
         psi = torch.cat([text, image], 1)
         return psi * 0 if self.config.memory.start == "zero" else psi
 
-    def _noisy(self, x: Tensor, given: Conditioning) -> Tensor:
+    def noisy_tokens(self, x: Tensor, given: Conditioning) -> Tensor:
         """The noisy tokens (B, W h/2 w/2, D), each with the embedding of its frame's action."""
         tokens: Tensor = self.x_embedder(x)
         if given.actions is None or len(self.config.actions) == 1:

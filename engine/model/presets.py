@@ -58,7 +58,7 @@ FRAMEPACK = full_size(dim=3072, heads=24, double=20, single=40, segment=9, windo
 PRESETS = {
     "wander": Preset(
         "the built-in world, real time on two CPU cores",
-        ModelConfig(carry=True, camera=CameraConfig(), packing=PackingConfig(anchor_kernel="2x")),
+        ModelConfig(carry=True, camera=CameraConfig(loop=160), packing=PackingConfig(anchor_kernel="2x")),
         fps=16,
         steps=2,
     ),

@@ -26,7 +26,7 @@ from engine.model.pixels import to_bytes
 from engine.model.sampling import sample_segment
 from engine.model.signature import ModelSpec
 from engine.model.wander.autoencoder import Autoencoder
-from engine.model.wander.hints import hints, planned, present, way
+from engine.model.wander.hints import hints, planned, present, scenery, way
 from engine.model.wander.places import Places, keep
 from engine.model.wander.transformer import WanderDiT
 from engine.model.wander.world_model import EncodeText, WorldModel, WorldModelConfig
@@ -154,8 +154,9 @@ def in_blocks(
                     sigma=torch.full((1,), settings.context_noise),
                     index=between,
                     actions=keys_now,
-                    hints=None if world is None else world.hints(history, context, keys_now),
                 )
+                if world is not None:
+                    given = world.tell(given, keys_now)
                 steps = settings.steps if number else settings.first_steps
                 segment = sample_segment(dit, noise.of(shape), steps, given)
                 if world is not None:
@@ -178,18 +179,20 @@ class World:
         self.odometer, self.acted = torch.zeros(1, dtype=torch.int64), torch.zeros(1, c.segment).long()
         self.plan, self.look = torch.zeros(1, c.camera.landmarks, 4), torch.zeros(1)
 
-    def hints(self, history: Tensor, context: Tensor, actions: Tensor) -> Tensor:
-        """Hints for the next segment under these actions (1, W)."""
+    def tell(self, given: Conditioning, actions: Tensor) -> Conditioning:
+        """Add what the next segment is told of the world, under these actions (1, W)."""
         self.where, self.acted = way(self.odometer, self.acted, actions, self.c), actions
-        return hints(
-            history,
-            context,
+        told = hints(
+            given.history,
+            given.context,
             where=self.where,
             places=self.places,
             look=self.look,
             landmarks=self.plan,
             camera=self.camera,
         )
+        columns = scenery(self.where.odometer, self.c.latent_width, self.camera)
+        return replace(given, hints=told, scenery=columns)
 
     def keep(self, segment: Tensor) -> None:
         """Keep the segment's views of places that have none yet."""

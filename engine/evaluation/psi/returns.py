@@ -71,7 +71,7 @@ def errors(model: WanderDiT, pool: Pool, windows: Windows, *, seed: int = 8) -> 
     seen = {"own": given.psi, "short": short.psi, "another": given.psi.roll(1, 0)}
     if chains.walk is not None:
         world = RunningPlaces(chains.walk, chains.actions, c)
-        given = replace(given, hints=world.hints(chains.history, given.context))
+        given = world.tell(given)
     inside = _incoming(chains.actions[:, 0], c.latent_width)
     out: dict[str, list[float]] = {}
     for kind in KINDS:

@@ -48,6 +48,22 @@ def way(odometer: Tensor, acted: Tensor, actions: Tensor, c: ModelConfig) -> Way
     return Way(step, odometer[:, None] + step.cumsum(1), since + step.cumsum(1))
 
 
+def scenery(odometer: Tensor, width: int, camera: CameraConfig) -> Tensor | None:
+    """Where in the scenery each token stands: odometer (B, W) → (B, W, L, w/2) int64 for the L layers that
+    move, rows of the model's table of scenery. A token covers two columns of the picture; its left one
+    counts. None for models without a table."""
+    if not camera.loop:
+        return None
+    left = torch.arange(0, width, 2, device=odometer.device)
+    rows, first = [], 0
+    for step, grid in zip(camera.layer_steps, camera.layer_grid, strict=True):
+        if step:
+            length = grid * camera.loop
+            rows.append(first + (step * odometer[..., None] + grid * left) % length)
+            first += length
+    return torch.stack(rows, 2)
+
+
 def same_phase(history: Tensor, moved: Tensor, camera: CameraConfig) -> Tensor:
     """The previous segment, frame by frame: unmoved, then moved as each layer has moved. history
     (B, K, C, h, w), moved (B, W) → (B, W, 1 + moving layers, C, h, w). Half a cell is the mean of two

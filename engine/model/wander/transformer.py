@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from engine.model import flow
 from engine.model.conditioning import Conditioning
 from engine.model.dit import MemoryPackDiT
-from engine.model.wander.embed import ImageTokens, TextSlots
+from engine.model.wander.embed import ImageTokens, SceneryCode, TextSlots
 from engine.model.wander.precondition import Precondition
 
 
@@ -23,6 +23,8 @@ class WanderDiT(MemoryPackDiT):
 
     def add_outputs(self) -> None:
         c = self.config
+        if c.camera is not None and c.camera.loop:
+            self.scenery = SceneryCode(c, c.camera)
         self.precondition = Precondition(c.prior_variance)
         if c.carry:
             assert c.camera is not None  # ModelConfig
@@ -47,6 +49,13 @@ class WanderDiT(MemoryPackDiT):
             base = self.base(given)
             answer = answer + self.precondition.carried(x, t, base, candidates, share, given.context)
         return answer
+
+    def noisy_tokens(self, x: Tensor, given: Conditioning) -> Tensor:
+        """With the code of the scenery that each token stands before."""
+        tokens = super().noisy_tokens(x, given)
+        if given.scenery is None:
+            return tokens
+        return tokens + self.scenery(given.scenery, given.pooled).flatten(1, 3)
 
     def base(self, given: Conditioning) -> Tensor:
         """The clean latent next to the segment (B, 1, C, h, w), or zero at the start of a scene."""

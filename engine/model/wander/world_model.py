@@ -20,7 +20,7 @@ from engine.model.signature import ModelSpec, signature
 from engine.model.text.encoder import TextConfig, TextEncoder
 from engine.model.text.word_table import Words
 from engine.model.wander.autoencoder import Autoencoder, AutoencoderConfig
-from engine.model.wander.hints import hints, planned, present, way
+from engine.model.wander.hints import hints, planned, present, scenery, way
 from engine.model.wander.places import UNSETTLED, Places, keep
 from engine.model.wander.transformer import WanderDiT
 
@@ -159,23 +159,25 @@ class Denoise(nn.Module):
         named = dict(zip(self.names, inputs, strict=True))
         x, t, d, given = denoise_inputs(named)
         if self.dit.config.camera is not None:
-            given = replace(given, hints=self._hints(named, given).to(x.dtype))
+            given = self._told(named, given, x.dtype)
         velocity: Tensor = self.dit(x, t, d, given)
         return velocity
 
-    def _hints(self, named: Mapping[str, Tensor], given: Conditioning) -> Tensor:
+    def _told(self, named: Mapping[str, Tensor], given: Conditioning, dtype: torch.dtype) -> Conditioning:
         c = self.dit.config
         assert c.camera is not None
         assert given.actions is not None
-        return hints(
+        where = way(named["odometer"], named["acted"], given.actions, c)
+        told = hints(
             given.history,
             given.context,
-            where=way(named["odometer"], named["acted"], given.actions, c),
+            where=where,
             places=Places(named["views"], named["marks"]),
             look=named["look"],
             landmarks=named["landmarks"],
             camera=c.camera,
         )
+        return replace(given, hints=told.to(dtype), scenery=scenery(where.odometer, c.latent_width, c.camera))
 
 
 class Keep(nn.Module):

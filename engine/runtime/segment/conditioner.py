@@ -16,13 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backends.base import Backend
-from engine.runtime.segment.noise import START, gaussian, share
+from engine.runtime.segment.noise import START, WHERE, gaussian, share
 from engine.runtime.state.blend import Conditioning, blend, flat, unflat
 from engine.runtime.state.change import Change, NewScene, as_prompts
 from engine.runtime.state.state import SessionState, fixed
 from engine.types import ByteArray, FloatArray
 
 Named = dict[str, npt.NDArray[Any]]
+
+FARTHEST = 4096  # steps of the camera; a scene starts at some step before it, chosen by the seed
 
 
 class Conditioner:
@@ -83,6 +85,8 @@ class Conditioner:
         for target, scene in scenes:
             target.clear_scene()
             target.seed, target.scene = scene.seed, scene.number
+            if self.spec.place_columns:
+                target.odometer = int(share(scene.seed, scene.number, WHERE, 0, FARTHEST))
         seen = [(target, scene.image) for target, scene in scenes if scene.image is not None]
         blank = [target for target, scene in scenes if scene.image is None and not scene.keep_anchor]
         nearest: dict[int, FloatArray] = {}  # the history's last latent, where it is not the anchor

@@ -10,8 +10,9 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+from engine.model.conditioning import Conditioning
 from engine.model.config import CameraConfig, ModelConfig
-from engine.model.wander.hints import Way, hints, planned, present, way
+from engine.model.wander.hints import Way, hints, planned, present, scenery, way
 from engine.model.wander.places import UNSETTLED, Places, keep
 from engine.training.data.latents import Pool
 from engine.training.data.windows import Windows, gather
@@ -121,17 +122,19 @@ class RunningPlaces:
         self.walk, self.actions, self.c, self.camera = walk, actions, c, small(c.camera)
         self.places, self.odometer, self.acted, self.number = walk.places, walk.odometer, walk.acted, 0
 
-    def hints(self, history: Tensor, context: Tensor) -> Tensor:
-        """Hints for the next segment, (B, W, H, h, w)."""
-        return hints(
-            history,
-            context,
-            where=self._way(),
+    def tell(self, given: Conditioning) -> Conditioning:
+        """Add what the next segment is told of the world: its hints, and where in the scenery it is."""
+        where = self._way()
+        told = hints(
+            given.history,
+            given.context,
+            where=where,
             places=self.places,
             look=self.walk.look[:, self.number],
             landmarks=self.walk.landmarks,
             camera=self.camera,
         )
+        return replace(given, hints=told, scenery=scenery(where.odometer, self.c.latent_width, self.camera))
 
     @torch.no_grad()
     def update(self, segment: Tensor) -> None:

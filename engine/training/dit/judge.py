@@ -5,8 +5,6 @@ Legend: B chains, S segments of a chain, W latent frames of a segment, C h w lat
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -38,7 +36,7 @@ def rollout(model: WanderDiT, chains: Chains, steps: int, *, segments: int = 0, 
             index=chains.number + k,
         )
         if world is not None:
-            given = replace(given, hints=world.hints(history, given.context))
+            given = world.tell(given)
         noise = torch.randn(chains.targets[:, k].shape, generator=generator).to(history.device)
         out.append(sample_segment(model, noise, steps, given))
         if k + 1 < count:

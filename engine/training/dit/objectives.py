@@ -115,7 +115,7 @@ def _losses(
             index=chains.number + k,
         )
         if world is not None:
-            given = replace(given, hints=world.hints(given.history, given.context))
+            given = world.tell(given)
         given = replace(given, bare=not bool(given.context.any()))
         noised, loss = _denoise(model, chains.targets[:, k], given, phase, mean)
         part = part + loss / segments

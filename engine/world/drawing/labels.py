@@ -45,7 +45,7 @@ def labels(episodes: Episodes) -> Labels:
     )
     frames = episodes.frames()
     marks = survey(frames.camera, frames.seed)
-    ground = terrain(frames.camera[:, None], frames.seed).view(batch, length)
+    ground = terrain(frames.camera[:, None]).view(batch, length)
     shape = (batch, length, SLOTS)
     return Labels(
         attributes=targets,

@@ -100,7 +100,7 @@ def draw_sprites(
 ) -> Tensor:
     """One sprite per visible landmark -> (M, columns, 4 * rows), premultiplied colour and alpha."""
     kind, size = marks.kind[frame, slot], marks.size[frame, slot]
-    ground = terrain(marks.world_x[frame, slot][:, None], seed[frame])[:, 0]
+    ground = terrain(marks.world_x[frame, slot][:, None])[:, 0]
     device = size.device
     rows = torch.arange(ROWS.start, ROWS.stop, device=device, dtype=torch.float32)
     columns = torch.arange(SPRITE, device=device, dtype=torch.float32) - SPRITE // 2

@@ -1,4 +1,4 @@
-"""Deterministic randomness: integer hashing, value noise, and items scattered over an endless line.
+"""Deterministic randomness: integer hashing, value noise, and items scattered over a line that loops.
 
 Everything is a pure function of (seed, position, salt). So a place looks the same on every visit, in any
 order and on every device. What is drawn with it is unknown here.
@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+LOOP_PX = 1280  # after which a layer's scenery repeats, in px of the layer
 
 _MASK = 0xFFFFFFFF
 
@@ -36,13 +38,20 @@ def pick(seed: Tensor, cell: Tensor, salt: int, options: int) -> Tensor:
 
 def wave(x: Tensor, period: float, seed: Tensor, salt: int, *, smooth: bool = True) -> Tensor:
     """Value noise in [-1, 1]: round if `smooth`, otherwise made of straight edges."""
-    t = x / period
+    count = _whole(period)
+    t = x * (count / LOOP_PX)
     cell = t.floor()
     f = t - cell
     if smooth:
         f = f * f * (3 - 2 * f)
     index = cell.long()
-    return torch.lerp(hash01(seed, index, salt), hash01(seed, index + 1, salt), f) * 2 - 1
+    ends = (hash01(seed, i % count, salt) for i in (index, index + 1))
+    return torch.lerp(*ends, f) * 2 - 1
+
+
+def _whole(period: float) -> int:
+    """How often about this period fits into the loop."""
+    return max(1, round(LOOP_PX / period))
 
 
 def ridge(
@@ -70,9 +79,11 @@ def cells(x: Tensor, spacing: float, seed: Tensor, salt: int, *, jitter: float =
 
     An item's middle is a whole pixel, so its edges are equally sharp everywhere.
     """
+    count = _whole(spacing)
+    spacing = LOOP_PX / count
     index = (x / spacing).floor()
     middle = ((index + 0.5) * spacing).round()
-    cell = index.long()
+    cell = index.long() % count
     if jitter:
         middle = middle + ((hash01(seed, cell, salt) * 2 - 1) * jitter).round()
     return Cells(x - middle, cell)

@@ -68,7 +68,6 @@ def paint_places(frames: Frames) -> tuple[Tensor, Light]:
         scene = Scene(
             image=torch.empty(len(who), 3, HEIGHT, WIDTH, device=device),
             camera=seen.camera,
-            seed=seen.seed,
             light=light(place.climate, seen.weights["time"], seen.weights["weather"]),
         )
         paint_sky(scene)
@@ -83,4 +82,4 @@ def paint_places(frames: Frames) -> tuple[Tensor, Light]:
 
 def hero_ground(frames: Frames) -> Tensor:
     """Screen row under the feet of a standing hero (N,)."""
-    return terrain(frames.camera[:, None], frames.seed)[:, 0]
+    return terrain(frames.camera[:, None])[:, 0]

@@ -26,21 +26,27 @@ GROUND_Y = 78
 GROUND_ROWS = slice(72, 96)
 
 
-def terrain(x: Tensor, seed: Tensor) -> Tensor:
+def terrain(x: Tensor) -> Tensor:
     """Screen row of the ground. It is the same in every place, so that a place can change during a walk."""
-    return GROUND_Y - 2.6 * ridge(x, 88.0, seed, 11, octaves=2)
+    return GROUND_Y - 2.6 * ridge(x, 88.0, scenery_seed(x), 11, octaves=2)
+
+
+def scenery_seed(x: Tensor) -> Tensor:
+    """The scenery is the same in every episode, so that a model can know it by heart: (N, W) → (N, 1)."""
+    return torch.zeros(len(x), 1, dtype=torch.int64, device=x.device)
 
 
 @dataclass
 class Scene:
     image: Tensor  # (N, 3, 96, 160) float, painted in place
     camera: Tensor  # (N,) px
-    seed: Tensor  # (N, 1) int64
     light: Light
+    seed: Tensor = field(init=False)  # (N, 1) int64
     ground: Tensor = field(init=False)  # (N, W) screen row
 
     def __post_init__(self) -> None:
-        self.ground = terrain(self.x(NEAR), self.seed)
+        near = self.x(NEAR)
+        self.seed, self.ground = scenery_seed(near), terrain(near)
 
     def x(self, parallax: float) -> Tensor:
         """World position of every column in the layer with this share of the camera's speed (N, W)."""

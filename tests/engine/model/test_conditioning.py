@@ -31,7 +31,7 @@ def test_every_input_of_the_contract_has_its_place(spec: ModelSpec) -> None:
     inputs = {t.name for t in signature(spec)["denoise"].inputs}
     known = {f.name for f in fields(Conditioning)}
     assert inputs - known - {"x", "t", "d"} == (CAMERA if spec.place_columns else set())
-    assert known - inputs <= {"actions", "psi_mask", "text_mask", "hints", "bare"}
+    assert known - inputs <= {"actions", "psi_mask", "text_mask", "hints", "scenery", "bare"}
 
 
 def test_inputs_are_taken_apart_by_name() -> None:

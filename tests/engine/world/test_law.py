@@ -9,6 +9,8 @@ from torch import Tensor
 from engine.model.pixels import to_unit
 from engine.model.wander.autoencoder import Autoencoder, AutoencoderConfig
 from engine.world.attributes import ACTIONS, FRAMES_PER_LATENT, PLACES, VALUES, WEATHERS, WIDTH
+from engine.world.drawing.landmarks import SPRITE, survey
+from engine.world.drawing.noise import LOOP_PX
 from engine.world.drawing.render import render
 from engine.world.drawing.scene import FAR, MIDDLE, NEAR
 from engine.world.episodes import CLOCK_PERIOD, from_script
@@ -80,3 +82,22 @@ def test_while_walking_a_cell_is_one_of_the_segment_before_moved_as_its_layer_mo
     assert right[0][:, :3].min() == 1, "the sky moves"
     assert right[2][:, 10:].min() > 0.9, "the ground does not move by two cells"
     assert anyhow.mean() > right[0].mean() + 0.15, "nothing moves"
+
+
+def test_scenery_is_the_same_for_every_seed_and_repeats_after_a_loop() -> None:
+    """Only landmarks belong to the seed, so the pictures are compared where none stands in either."""
+    script = torch.tensor(scenes())[:, None].expand(-1, 1, -1)
+    still = torch.zeros(script.shape[:2], dtype=torch.int64)
+
+    def picture(seed: int, camera: int) -> tuple[Tensor, Tensor]:
+        many = torch.full((len(script),), seed), torch.full((len(script),), camera)
+        episodes = from_script(script, still, many[0], camera=many[1])
+        away = survey(many[1].float(), many[0][:, None]).screen_x[:, :, None] - torch.arange(WIDTH)
+        return render(episodes)[:, 0].float(), (away.abs() > SPRITE / 2).all(1)
+
+    here, clear = picture(1, 400)
+    for seed, camera in ((2, 400), (1, 400 + 2 * LOOP_PX)):  # the middle layer moves half as far
+        there, free = picture(seed, camera)
+        both = (clear & free)[:, None, None].expand_as(here)
+        assert both.float().mean() > 0.1
+        assert torch.equal(here[both], there[both])

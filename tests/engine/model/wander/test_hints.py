@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from engine.model.config import COLOURS, KINDS, PLAN, CameraConfig
-from engine.model.wander.hints import hints, known, planned, present, same_phase, way
+from engine.model.wander.hints import hints, known, planned, present, same_phase, scenery, way
 from engine.model.wander.places import Places
 from engine.world.attributes import (
     ACTIONS,
@@ -99,3 +99,17 @@ def test_hints_are_candidates_then_flags_then_the_plan() -> None:
     assert torch.equal(candidates[0, 0, 1], history[0, -2])
     assert not known(out, C).any()
     assert not out[1].any(), "there is no scene"
+
+
+def test_every_token_knows_where_in_the_scenery_it_stands() -> None:
+    camera = CameraConfig(loop=160)
+    assert camera.scenery == 160 + 320
+    rows = scenery(torch.tensor([[0, 159], [-1, 160]]), 20, camera)
+    assert rows is not None
+    assert rows.shape == (2, 2, 2, 10)
+    # The near layer moves a column a step, the middle one half of its two columns per cell.
+    assert rows[0, 0].tolist() == [list(range(0, 20, 2)), [160 + 2 * x for x in range(0, 20, 2)]]
+    assert rows[0, 1].tolist() == [[159, *range(1, 18, 2)], [160 + 159 + 2 * x for x in range(0, 20, 2)]]
+    assert rows[1, 0, :, 0].tolist() == [159, 160 + 319]
+    assert rows[1, 1, :, 0].tolist() == [0, 160 + 160]
+    assert scenery(torch.zeros(1, 2).long(), 20, CameraConfig()) is None
