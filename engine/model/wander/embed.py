@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.model.config import ModelConfig
+from engine.model.config import CameraConfig, ModelConfig
 from engine.model.packing import PatchEmbed
 
 
@@ -44,3 +44,21 @@ class ImageTokens(nn.Module):
         """anchor (B, 1, C, h, w), context (B,) 1 where there is an anchor → (B, I, D)."""
         x = F.layer_norm(self.embed(anchor) + self.position, (self.position.shape[-1],))
         return torch.where(context[:, None, None] > 0.5, x, self.absent)
+
+
+class SceneryCode(nn.Module):
+    """What stands behind each noisy token: codes of its column in every layer that moves and of its place in
+    the picture, for the layer that stands still. The prompt gates their sum, since it names the place and the
+    light. The world has one scenery (engine.world.drawing.noise), so codes can stand for it."""
+
+    def __init__(self, c: ModelConfig, camera: CameraConfig) -> None:
+        super().__init__()
+        self.columns = nn.Embedding(camera.scenery, c.dim)
+        nn.init.normal_(self.columns.weight, std=0.1)
+        self.screen = nn.Parameter(0.1 * torch.randn(c.latent_height // 2, c.latent_width // 2, c.dim))
+        self.gate = nn.Linear(c.pooled_dim, c.dim)
+
+    def forward(self, columns: Tensor, pooled: Tensor) -> Tensor:
+        """columns (B, W, L, w/2), as `hints.scenery` counts them, pooled (B, P) → (B, W, h/2, w/2, D)."""
+        code = self.columns(columns).sum(2)[:, :, None] + self.screen
+        return code * (1 + self.gate(pooled))[:, None, None, None]

@@ -24,7 +24,7 @@ class WanderDiT(MemoryPackDiT):
     def add_outputs(self) -> None:
         c = self.config
         if c.camera is not None and c.camera.loop:
-            self.scenery = SceneryCode(c, c.camera)
+            self.scenery_code = SceneryCode(c, c.camera)
         self.precondition = Precondition(c.prior_variance)
         if c.carry:
             assert c.camera is not None  # ModelConfig
@@ -55,7 +55,7 @@ class WanderDiT(MemoryPackDiT):
         tokens = super().noisy_tokens(x, given)
         if given.scenery is None:
             return tokens
-        return tokens + self.scenery(given.scenery, given.pooled).flatten(1, 3)
+        return tokens + self.scenery_code(given.scenery, given.pooled).flatten(1, 3)
 
     def base(self, given: Conditioning) -> Tensor:
         """The clean latent next to the segment (B, 1, C, h, w), or zero at the start of a scene."""
