@@ -8,7 +8,7 @@ uninterrupted one.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import ModelFilesError
+from engine.training.muon import Muon
 from engine.training.run import Run, clip_and_step, write
 
 M = TypeVar("M", bound=nn.Module)
@@ -48,9 +49,12 @@ class Learner(Generic[M]):
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.01,
         generators: Mapping[str, torch.Generator] | None = None,
+        groups: Sequence[dict[str, Any]] = (),
     ) -> None:
+        """`groups` of parameters with settings of their own, all of the model's; see engine.training.muon."""
         self.model = model
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, betas=betas, weight_decay=weight_decay)
+        trained = list(groups) or model.parameters()
+        self.optimizer = Muon(trained, lr=0.0, betas=betas, weight_decay=weight_decay)
         self.ema: Ema[M] = Ema(model, ema)
         self.generators = dict(generators or {})
 

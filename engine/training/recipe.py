@@ -125,6 +125,7 @@ class Phase:
 @dataclass(frozen=True)
 class Dit:
     lr: float = 1e-3
+    optimizer: Literal["adamw", "muon"] = "adamw"
     ema: float = 0.999
     warmup: int = 100  # steps
     hold: float = 0.5  # share of the run at full rate, followed by a cosine to 3 %

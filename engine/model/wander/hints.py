@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.model.config import COLOURS, KINDS, CameraConfig, ModelConfig
+from engine.model.config import COLOURS, KINDS, PLAN, CameraConfig, ModelConfig
 from engine.model.flow import wide
 from engine.model.wander.places import Places, Recalled, recall
 
@@ -135,6 +135,11 @@ def hints(
     seen = recall(places, where.odometer, look, width, camera)
     plan = planned(landmarks, where.odometer, width, camera)
     return assemble(history * wide(context, history), where.moved, seen, plan, camera)
+
+
+def landmark(hints: Tensor) -> Tensor:
+    """Of the hints of a segment: 1 where a landmark is planned, (B, W, 1, h, w)."""
+    return hints[:, :, KINDS + COLOURS - PLAN][:, :, None]
 
 
 def known(hints: Tensor, c: ModelConfig) -> Tensor:

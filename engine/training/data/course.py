@@ -123,18 +123,21 @@ class RunningPlaces:
         self.places, self.odometer, self.acted, self.number = walk.places, walk.odometer, walk.acted, 0
 
     def tell(self, given: Conditioning) -> Conditioning:
-        """Add what the next segment is told of the world: its hints, and where in the scenery it is."""
-        where = self._way()
-        told = hints(
-            given.history,
-            given.context,
-            where=where,
+        """Add what the next segment is told of the world: hints, and where it stands in the scenery."""
+        columns = scenery(self._way().odometer, self.c.latent_width, self.camera)
+        return replace(given, hints=self.hints(given.history, given.context), scenery=columns)
+
+    def hints(self, history: Tensor, context: Tensor) -> Tensor:
+        """Hints for the next segment, (B, W, H, h, w)."""
+        return hints(
+            history,
+            context,
+            where=self._way(),
             places=self.places,
             look=self.walk.look[:, self.number],
             landmarks=self.walk.landmarks,
             camera=self.camera,
         )
-        return replace(given, hints=told, scenery=scenery(where.odometer, self.c.latent_width, self.camera))
 
     @torch.no_grad()
     def update(self, segment: Tensor) -> None:

@@ -21,7 +21,7 @@ from engine.model import flow
 from engine.model.conditioning import Conditioning
 from engine.model.config import ModelConfig
 from engine.model.sampling import sample_segment
-from engine.model.wander.hints import known
+from engine.model.wander.hints import known, landmark
 from engine.model.wander.transformer import WanderDiT
 from engine.training.data.chains import Chains
 from engine.training.data.course import RunningPlaces
@@ -31,6 +31,8 @@ from engine.training.dit.splitting import split_target, split_times
 from engine.training.recipe import Phase
 
 UNKNOWN = 3.0  # extra weight of places that have not been seen
+LANDMARK = 3.0  # extra weight of the part of it where a landmark is planned
+EARLY = 0.2  # half of the scenes from nothing are trained before this t
 
 
 class Noised(NamedTuple):
@@ -140,6 +142,9 @@ def _denoise(
     """The loss of one segment at random times. With interval splitting, the first rows learn jumps."""
     b = clean.shape[0]
     t, d = sample_t(b, clean.device), torch.zeros(b, device=clean.device)
+    if given.bare:  # what a scene looks like is decided in its first steps
+        early = EARLY * torch.rand(b, device=clean.device) ** 2
+        t = torch.where(torch.rand(b, device=clean.device) < 0.5, early, t)
     noise = torch.randn_like(clean)
     rows = int(phase.split * b + float(torch.rand(()))) if phase.split else 0
     if rows:
@@ -158,7 +163,8 @@ def _denoise(
     weight = hero_mask(model.config, phase.hero_weight).to(net.device)
     if given.hints is not None:
         near_known = known(given.hints, model.config)[:, :, :1]
-        weight = weight * (1 + UNKNOWN * (1 - near_known))
+        stands = landmark(given.hints)
+        weight = weight * (1 + (UNKNOWN + LANDMARK * stands) * (1 - near_known))
         weight = weight / weight.mean()
     loss = ((net - wanted).pow(2) * weight).mean()
     said = model.precondition.velocity(xt, t, net.detach(), base, given.context)

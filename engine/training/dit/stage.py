@@ -8,6 +8,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -23,10 +24,11 @@ from engine.training.dit.judge import contact_sheet, sample_errors
 from engine.training.dit.objectives import OBJECTIVES
 from engine.training.learner import Learner, fit, load_matching, mixed_precision, save_weights
 from engine.training.pictures import draw_curves, write_png
-from engine.training.recipe import Phase, Recipe
+from engine.training.recipe import Dit, Phase, Recipe
 from engine.training.run import Run
 
 SHEET_STEPS = 4  # Euler steps of the samples on contact sheets
+CODES = 5.0  # share of the learning rate for codes of the scenery
 PARTS = ("norm_out", "proj_out")  # trained with `train = "output"`, as in the paper's second stage
 
 
@@ -53,6 +55,19 @@ def choose_trained(model: WanderDiT, phase: Phase) -> None:
     for name, p in model.named_parameters():
         trained = phase.train == "all" or name.startswith(PARTS)
         p.requires_grad_(trained and (phase.split > 0 or not name.startswith("jump_embedder")))
+
+
+def groups(model: WanderDiT, dit: Dit) -> list[dict[str, Any]]:
+    """The parameters by how they are trained: matrices of the blocks by Muon where the recipe says so, and
+    codes of the scenery at a higher rate, since few examples concern each of them."""
+    inside = [item for block in model.blocks for item in block.named_parameters()]
+    matrices = [p for name, p in inside if p.ndim == 2 and "norm" not in name]
+    hidden = matrices if dit.optimizer == "muon" else []
+    codes = list(model.scenery_code.parameters()) if hasattr(model, "scenery_code") else []
+    apart = {id(p) for p in (*hidden, *codes)}
+    rest = [p for p in model.parameters() if id(p) not in apart]
+    parts = [{"params": rest}, {"params": hidden, "hidden": True}, {"params": codes, "scale": CODES}]
+    return [part for part in parts if part["params"]]
 
 
 def checkpoint_blocks(model: WanderDiT) -> None:
@@ -95,7 +110,8 @@ def train_dit(
     c, dit = recipe.config(), recipe.dit
     autoencoder = load_autoencoder(folder).to(device)
     torch.manual_seed(recipe.seed)
-    learner = Learner(WanderDiT(c).to(device), ema=dit.ema, betas=(0.9, 0.98), weight_decay=0.01)
+    model = WanderDiT(c).to(device)
+    learner = Learner(model, ema=dit.ema, betas=(0.9, 0.98), weight_decay=0.01, groups=groups(model, dit))
     if dit.checkpoint_blocks:
         checkpoint_blocks(learner.model)
     total_s, steps = 60 * sum(p.minutes for p in dit.phases), sum(p.steps for p in dit.phases)
