@@ -5,7 +5,7 @@ split of a jump D = h₁ + h₂, with x′ = x_t + h₁ s(x_t, t, h₁):
 
     s(x_t, t, D) = (h₁ s(x_t, t, h₁) + h₂ s(x′, t + h₁, h₂)) / D
 
-The right side comes from the averaged model, without gradients, under the same conditioning. t, D and the
+The right side comes from the averaged model, without gradients, under the same conditions. t, D and the
 split are continuous, as in SplitMeanFlow (arXiv 2507.16884). Learning it together with rectified flow in one
 network comes from shortcut models (arXiv 2410.12557).
 """
