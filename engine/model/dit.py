@@ -128,8 +128,9 @@ class MemoryPackDiT(nn.Module):
         tokens: Tensor = self.x_embedder(x)
         if given.actions is None or len(self.config.actions) == 1:
             return tokens
-        actions: Tensor = self.action_embedder(given.actions)[:, :, None]
-        return (tokens.unflatten(1, (x.shape[1], -1)) + actions).flatten(1, 2)
+        actions = self.action_embedder(given.actions)[:, :, None]
+        acting: Tensor = tokens.unflatten(1, (x.shape[1], -1)) + actions
+        return acting.flatten(1, 2)
 
     def _modulation(self, time: Tensor, jump: Tensor, given: Conditions) -> Tensor:
         """The sum of embeddings that modulates every block, (B, D)."""
