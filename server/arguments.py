@@ -96,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--allow-origin", action="append", default=[], metavar="URL", help="another site that may call this")
     add("--api-key", default=os.environ.get(KEY_VARIABLE), help=f"key for opening sessions (${KEY_VARIABLE})")
+    add("--api-keys", type=Path, metavar="FILE", help="several, a line for each: its name and the key")
     mqtt.add_arguments(p)
     add(
         "--spare",
@@ -137,6 +138,7 @@ def settings(args: argparse.Namespace) -> ServerConfig:
         seed=args.seed,
         root_path=checked_prefix(args.root_path),
         api_key=args.api_key or None,
+        api_keys=args.api_keys,
         origins=tuple(args.allow_origin),
         ice_servers=tuple(IceServer.parse(url) for url in args.ice_server),
         udp_ports=None if args.udp_ports is None else parse_ports(args.udp_ports),

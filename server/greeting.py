@@ -20,8 +20,8 @@ def greeting(services: Services, port: int) -> str:
     host = f"[{host}]" if ":" in host else host
     where = f"http://{host}:{port}" + (f"/#token={main.token}" if main.token else "")
     lines = [f"psistream is live at {where}"]
-    if access.api_key is not None and config.api_key is None:
-        lines.append(f"  to open your own sessions: Authorization: Bearer {access.api_key}")
+    if access.made_key is not None:
+        lines.append(f"  to open your own sessions: Authorization: Bearer {access.made_key}")
     if services.mqtt is not None:
         lines.append(f"  {services.mqtt.greeting}")
     other = "" if port == defaults.port else f" {where}"

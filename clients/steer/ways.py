@@ -22,7 +22,7 @@ def transport_to(url: str, session: str | None, token: str | None, by: str) -> T
     if url.startswith(("mqtt://", "mqtts://")):
         if by not in ("auto", "mqtt"):
             raise SteerError(f"{by} needs an address like http://localhost:8080, not {url.split('@')[-1]!r}")
-        return MqttTransport(Broker.parse(url), session or "main")
+        return MqttTransport(Broker.parse(url), session or "main", token=token)
     try:
         target = Target.parse(url, session, token)
     except BadInput as error:
@@ -81,7 +81,10 @@ class ToldBroker:
 
     async def run(self, hear: Hear, online: Online) -> None:
         url, topic = await broker_of(self._target)
-        self._transport = transport = MqttTransport(Broker.parse(url), self._target.session, topic=topic)
+        target = self._target
+        self._transport = transport = MqttTransport(
+            Broker.parse(url), target.session, topic=topic, token=target.token
+        )
         self.shown = transport.shown
         for control in self._early.drain():
             transport.post(control)

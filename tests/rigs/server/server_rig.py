@@ -48,6 +48,7 @@ from server.worker.messages import (
 from tests.rigs.waiting import until as until
 
 READY = WorkerReady("fake", "fake", 96, 160, 16, 8, ("idle", "left", "right", "jump"), 1000, 3, 5.0)
+KEY = "0f3a5c7e9b1d2468ace013579bdf8642"  # for the server's own key, where a test needs one
 SDP = {"Content-Type": "application/sdp"}
 
 
