@@ -11,7 +11,15 @@ from engine.commands.model_options import add_model
 from engine.commands.runner import Parser
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput
-from server.config import IceServer, MediaConfig, Placement, ServerConfig, WorkerConfig, parse_ports
+from server.config import (
+    IceServer,
+    LogConfig,
+    MediaConfig,
+    Placement,
+    ServerConfig,
+    WorkerConfig,
+    parse_ports,
+)
 from server.control.mqtt import arguments as mqtt
 from server.http.edge.prefix import checked_prefix
 
@@ -129,6 +137,7 @@ def settings(args: argparse.Namespace) -> ServerConfig:
             weights=args.weights,
             image=args.image,
             runtime=RuntimeConfig(max_sessions=args.max_sessions, max_load=args.max_load),
+            log=LogConfig(args.log_format, args.log_level.upper()),
             media=MediaConfig(bitrate_bps=None if args.bitrate is None else 1000 * args.bitrate),
         ),
         placement=cast(Placement, args.worker),

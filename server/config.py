@@ -63,6 +63,14 @@ class MediaConfig:
 
 
 @dataclass(frozen=True)
+class LogConfig:
+    """How every process of the server writes its log."""
+
+    kind: Literal["text", "json"] = "text"
+    level: str = "WARNING"
+
+
+@dataclass(frozen=True)
 class WorkerConfig:
     """What a worker needs to load its model and run."""
 
@@ -72,6 +80,7 @@ class WorkerConfig:
     image: Path | None = None  # start image of sessions that bring none of their own
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     media: MediaConfig = field(default_factory=MediaConfig)
+    log: LogConfig = field(default_factory=LogConfig)
 
 
 @dataclass(frozen=True)

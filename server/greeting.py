@@ -12,6 +12,14 @@ if TYPE_CHECKING:
 defaults = ServerConfig()
 
 
+def announcement(services: Services, port: int) -> str:
+    """One line without secrets, for a log that is collected."""
+    where = f"psistream is live on {services.config.host}, port {port}"
+    if services.access.made_key is not None:
+        where += "; nobody can open sessions: give it --api-key or --api-keys"
+    return f"{where}; {services.mqtt.greeting}" if services.mqtt is not None else where
+
+
 def greeting(services: Services, port: int) -> str:
     """What to click, and at most two lines about other ways in."""
     config, access = services.config, services.access

@@ -116,6 +116,10 @@ class KeyRing:
     def __bool__(self) -> bool:
         return bool(self._names)
 
+    @property
+    def has_file(self) -> bool:
+        return self._file is not None
+
     def name_of(self, key: str) -> str | None:
         """None where it is no key of this server."""
         if self._file is not None and self._clock() - self._looked_s >= LOOK_EVERY_S:

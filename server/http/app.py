@@ -48,6 +48,7 @@ def create_app(config: ServerConfig, make_worker: MakeWorker | None = None) -> F
 
     access = Access(config)
     app = FastAPI(title="psistream", version=VERSION, lifespan=lifespan, openapi_url=None)
+    app.state.access = access
 
     def known(token: str) -> str | None:
         """Whose token this is."""

@@ -59,6 +59,7 @@ def http_server(app: ASGIApp, log_level: str, limits: ConnectionLimits) -> tuple
     settings: dict[str, Any] = {
         "lifespan": "off",  # entered by the caller: a failing start is one line, not a traceback
         "log_level": log_level,
+        "log_config": None,  # the server's own, in the format that was asked for
         "access_log": log_level == "debug",
         "timeout_graceful_shutdown": 1,
         "timeout_keep_alive": KEEP_ALIVE_S,
