@@ -64,6 +64,12 @@ def config(**changes: Any) -> ServerConfig:
     return ServerConfig(**{**given, **changes})
 
 
+def roomy(**changes: Any) -> ServerConfig:
+    """One that lets three sessions in however busy this machine is."""
+    runtime = RuntimeConfig(max_sessions=3, max_load=100.0)
+    return config(**{"worker": WorkerConfig(backend="fake", runtime=runtime), **changes})
+
+
 class Live:
     """A running server and an HTTP client of it."""
 

@@ -116,7 +116,7 @@ async def test_subscription_identifiers_come_back_with_receipts(port: int) -> No
         async with asyncio.timeout(30):
             message = await anext(game.messages)
         assert message.properties is not None
-        assert message.properties.SubscriptionIdentifier == [7]
+        assert message.properties.json()["SubscriptionIdentifier"] == [7]  # type: ignore[no-untyped-call]
 
 
 def test_the_table_names_tests_that_there_are() -> None:

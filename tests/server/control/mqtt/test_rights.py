@@ -21,7 +21,7 @@ from tests.rigs.control.mosquitto import Mosquitto, need_mosquitto, need_mosquit
 from tests.rigs.control.mqtt_clients import ANYWHERE, client, mosquitto, port_of
 from tests.rigs.control.onlooker import onlooker
 from tests.rigs.paths import ROOT
-from tests.rigs.server.server_rig import KEY, Live, config, live
+from tests.rigs.server.server_rig import KEY, Live, live, roomy
 from tests.rigs.skips import need
 from tests.rigs.waiting import until
 
@@ -39,7 +39,7 @@ async def test_a_token_that_comes_with_a_command_counts(tmp_path: Path, access: 
     need_mosquitto()
     options = MqttOptions(node="here", access=access)
     with Mosquitto(tmp_path) as broker:
-        settings = config(mqtt=broker.url, mqtt_options=options, api_key=KEY, client_sessions=0)
+        settings = roomy(mqtt=broker.url, mqtt_options=options, api_key=KEY, client_sessions=0)
         async with live(settings) as server, onlooker(broker.url) as looker:
             assert server.services.mqtt is not None
             assert await server.services.mqtt.wait_connected(30)
