@@ -13,8 +13,8 @@ from engine.errors import UnknownSession
 from engine.types import Receipt, SessionClosed
 from server.control.base import Listener, SessionEvent
 from server.gateway.budget import Budgets
-from server.gateway.links import LINK_MARK
 from server.gateway.session import GatewaySession
+from server.links import LINK_MARK
 from server.metrics import Metrics
 from server.worker.base import as_error
 

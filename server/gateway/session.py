@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 
 from engine.errors import PsistreamError
 from engine.types import Control, ControlBody, Image, OpenSession, Receipt, SessionInfo, Stall
-from server.gateway.links import Links
 from server.gateway.numbering import Numbering
 from server.gateway.recovery import RecoveryRecord
+from server.links import Links
 from server.webrtc.fanout import Fanout
 from server.worker.messages import SegmentStats, SetViewers
 

@@ -9,11 +9,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from engine.wire.parse import parse_new_link
-from server.gateway.links import Link
 from server.gateway.session import GatewaySession
 from server.http.edge.prefix import public_path
 from server.http.routes.sessions import page_link, read_json
 from server.http.services import Services
+from server.links import ShareLink
 
 
 def link_routes(services: Services) -> APIRouter:
@@ -49,10 +49,10 @@ def link_routes(services: Services) -> APIRouter:
     return router
 
 
-def all_of(services: Services, session: GatewaySession) -> list[Link]:
+def all_of(services: Services, session: GatewaySession) -> list[ShareLink]:
     return session.links.all(services.gateway.sessions.now_s())
 
 
-def told(services: Services, link: Link) -> dict[str, Any]:
+def told(services: Services, link: ShareLink) -> dict[str, Any]:
     left_s = link.ends_s - services.gateway.sessions.now_s()
     return {"id": link.id, "role": link.role, "expires_in_s": max(0, math.ceil(left_s))}

@@ -48,7 +48,6 @@ from server.worker.messages import (
 from tests.rigs.waiting import until as until
 
 READY = WorkerReady("fake", "fake", 96, 160, 16, 8, ("idle", "left", "right", "jump"), 1000, 3, 5.0)
-KEY = "0f3a5c7e9b1d2468ace013579bdf8642"  # for the server's own key, where a test needs one
 SDP = {"Content-Type": "application/sdp"}
 
 
@@ -62,12 +61,6 @@ def config(**changes: Any) -> ServerConfig:
         "seed": 7,
     }
     return ServerConfig(**{**given, **changes})
-
-
-def roomy(**changes: Any) -> ServerConfig:
-    """One that lets three sessions in however busy this machine is."""
-    runtime = RuntimeConfig(max_sessions=3, max_load=100.0)
-    return config(**{"worker": WorkerConfig(backend="fake", runtime=runtime), **changes})
 
 
 class Live:

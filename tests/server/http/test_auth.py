@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from engine.errors import InvalidInput
-from server.gateway.links import MOST, Links
 from server.http.auth import Access, bearer
-from tests.rigs.server.server_rig import KEY, Live, config, live, roomy, until, watching
+from server.links import MOST, Links
+from tests.rigs.server.rights_rig import KEY, roomy
+from tests.rigs.server.server_rig import Live, config, live, until, watching
 
 PAUSE = {"type": "pause"}
 

@@ -11,7 +11,8 @@ from server.http.limited_protocol import ConnectionLimits
 from server.logs import FULL, PERIOD_S, FloodFilter
 from server.ratelimit import MAX_NAMES, Door, Shares
 from tests.rigs.engine.fakes import ManualClock
-from tests.rigs.server.server_rig import KEY, Live, config, live, until
+from tests.rigs.server.rights_rig import KEY
+from tests.rigs.server.server_rig import Live, config, live, until
 from tests.rigs.server.tcp_rig import get, serving
 
 EXPOSED = config(host="0.0.0.0", api_key=KEY, controls_per_s=2.0)

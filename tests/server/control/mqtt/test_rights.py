@@ -21,7 +21,8 @@ from tests.rigs.control.mosquitto import Mosquitto, need_mosquitto, need_mosquit
 from tests.rigs.control.mqtt_clients import ANYWHERE, client, mosquitto, port_of
 from tests.rigs.control.onlooker import onlooker
 from tests.rigs.paths import ROOT
-from tests.rigs.server.server_rig import KEY, Live, live, roomy
+from tests.rigs.server.rights_rig import KEY, roomy
+from tests.rigs.server.server_rig import Live, live
 from tests.rigs.skips import need
 from tests.rigs.waiting import until
 

@@ -11,7 +11,8 @@ from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSes
 from av import VideoFrame
 
 from server.webrtc.adapter.addresses import Gatherer, ice_connection
-from tests.rigs.server.server_rig import KEY, Live, config, live, until
+from tests.rigs.server.rights_rig import KEY
+from tests.rigs.server.server_rig import Live, config, live, until
 
 PUSH = "/v1/sessions/main/push"
 

@@ -15,7 +15,7 @@ LINK_MARK = "link-"  # how their tokens begin
 
 
 @dataclass(frozen=True)
-class Link:
+class ShareLink:
     id: str
     role: LinkRole
     token: str = field(repr=False)
@@ -26,24 +26,24 @@ class Links:
     """Of one session. Every call is told the time."""
 
     def __init__(self) -> None:
-        self._links: dict[str, Link] = {}  # by token
+        self._links: dict[str, ShareLink] = {}  # by token
 
-    def make(self, role: LinkRole, for_s: float, now_s: float) -> Link:
+    def make(self, role: LinkRole, for_s: float, now_s: float) -> ShareLink:
         """Raises InvalidInput if there are too many."""
         if len(self.all(now_s)) >= MOST:
             raise InvalidInput(
                 f"this session has {MOST} links: end one, or wait for one to end", field="links"
             )
-        link = Link(secrets.token_hex(4), role, LINK_MARK + secrets.token_urlsafe(24), now_s + for_s)
+        link = ShareLink(secrets.token_hex(4), role, LINK_MARK + secrets.token_urlsafe(24), now_s + for_s)
         self._links[link.token] = link
         return link
 
-    def all(self, now_s: float) -> list[Link]:
+    def all(self, now_s: float) -> list[ShareLink]:
         """Those that have not ended; the others are forgotten."""
         self._links = {token: link for token, link in self._links.items() if link.ends_s > now_s}
         return list(self._links.values())
 
-    def find(self, token: str, now_s: float) -> Link | None:
+    def find(self, token: str, now_s: float) -> ShareLink | None:
         link = self._links.get(token)
         return link if link is not None and link.ends_s > now_s else None
 
