@@ -14,9 +14,8 @@ import pytest
 
 from engine.types import OpenSession, SessionClosed
 from server.worker.messages import CloseSession, Exported, ExportSession
-from tests.rigs.server.rights_rig import 
+from tests.rigs.server.rights_rig import KEY
 from tests.rigs.server.server_rig import (
-    KEY,
     READY,
     FakeWorker,
     Live,
