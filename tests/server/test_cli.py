@@ -235,7 +235,7 @@ async def test_where_others_can_come_in_the_greeting_shows_the_secrets_that_are_
         lines = greeting(server.services, 8080).split("\n")
         main = server.services.gateway.session("main")
         assert lines[0] == f"psistream is live at http://localhost:8080/#token={main.token}"
-        assert f"Authorization: Bearer {server.services.access.api_key}" in lines[1]
+        assert f"Authorization: Bearer {server.services.access.made_key}" in lines[1]
         assert len(lines) <= 3
 
 
