@@ -10,10 +10,15 @@ docs/python.md has more. It needs no server, and with the built-in model no torc
 
 from __future__ import annotations
 
+import io
 import secrets
 from collections.abc import Iterator
 from contextlib import closing
+from numbers import Integral, Real
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from engine.backends.registry import DEFAULT_BACKEND, load_backend
 from engine.errors import InvalidInput
@@ -23,31 +28,59 @@ from engine.script import parse_script
 from engine.types import ByteArray
 from engine.wire.fields import MAX_SEED
 
+Picture = Path | str | bytes | ByteArray
+
 
 def generate(
     prompt: str,
     *,
     seconds: float | None = None,
     seed: int | None = None,
-    image: Path | str | bytes | None = None,
+    image: Picture | None = None,
     script: str = "",
-    model: str | None = None,
+    model: Path | str | None = None,
     backend: str = DEFAULT_BACKEND,
     weights: Path | str | None = None,
 ) -> Iterator[ByteArray]:
     """Frames (H, W, 3) uint8 RGB, one after the other, `seconds` of them or for ever.
 
-    `image`: a picture's file or its bytes to start from. `script`: steering, as "2s:right,4s:prompt=night".
-    The same `seed` gives the same frames; by default it is random. `model`, `backend` and `weights` are those
-    of `psistream generate`. The model is loaded at the first frame and freed when the iterator ends or is
-    closed. Raises InvalidInput that names the argument, BackendError."""
-    if seconds is not None and not 0 < seconds < float("inf"):
-        raise InvalidInput(f"seconds must be more than 0, not {seconds}", field="seconds")
-    if seed is not None and not 0 <= seed <= MAX_SEED:
-        raise InvalidInput(f"seed must be a whole number from 0 to {MAX_SEED}, not {seed}", field="seed")
-    return _frames(
-        prompt, seconds, seed, image, script, (backend, model, None if weights is None else Path(weights))
-    )
+    `image`: a picture to start from: its file, its bytes, or an array (H, W, 3) uint8. `script`: steering, as
+    "2s:right,4s:prompt=night". The same `seed` gives the same frames; by default it is random. `model`,
+    `backend` and `weights` are those of `psistream generate`. The model is loaded at the first frame and is
+    freed when the iterator ends or is closed. Raises InvalidInput that names the argument, BackendError."""
+    if seconds is not None and not (_is(seconds, Real) and 0 < seconds < float("inf")):
+        raise InvalidInput(f"seconds must be a number above 0, not {seconds!r:.40}", field="seconds")
+    if seed is not None and not (_is(seed, Integral) and 0 <= seed <= MAX_SEED):
+        raise InvalidInput(
+            f"seed must be a whole number from 0 to {MAX_SEED}, not {seed!r:.40}", field="seed"
+        )
+    for name, value in (("script", script), ("backend", backend), ("model", model)):
+        if not isinstance(value, str) and not (name == "model" and isinstance(value, Path | None)):
+            raise InvalidInput(f"{name} must be a string, not {type(value).__name__}", field=name)
+    for name, path in (("image", _bytes_of(image)), ("weights", weights)):
+        if not isinstance(path, Path | str | bytes | None):
+            raise InvalidInput(f"{name} must be the path of a file, not {type(path).__name__}", field=name)
+    where = None if weights is None else Path(weights)
+    which = backend, None if model is None else str(model), where
+    return _frames(prompt, seconds, None if seed is None else int(seed), _bytes_of(image), script, which)
+
+
+def _is(value: object, kind: type) -> bool:
+    """numpy's numbers count, True and False do not."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _bytes_of(image: Picture | None) -> Path | str | bytes | None:
+    """A file or bytes stay as they are; an array becomes a PNG. Raises InvalidInput."""
+    if not isinstance(image, np.ndarray):
+        return image
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise InvalidInput(
+            f"image must be an array (H, W, 3) of uint8, not {image.shape} of {image.dtype}", field="image"
+        )
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()
 
 
 def _frames(

@@ -11,7 +11,15 @@ from engine.commands.model_options import add_model
 from engine.commands.runner import Parser
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput
-from server.config import IceServer, MediaConfig, Placement, ServerConfig, WorkerConfig, parse_ports
+from server.config import (
+    IceServer,
+    LogConfig,
+    MediaConfig,
+    Placement,
+    ServerConfig,
+    WorkerConfig,
+    parse_ports,
+)
 from server.control.mqtt import arguments as mqtt
 from server.http.edge.prefix import checked_prefix
 
@@ -96,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--allow-origin", action="append", default=[], metavar="URL", help="another site that may call this")
     add("--api-key", default=os.environ.get(KEY_VARIABLE), help=f"key for opening sessions (${KEY_VARIABLE})")
+    add("--api-keys", type=Path, metavar="FILE", help="several, a line for each: its name and the key")
     mqtt.add_arguments(p)
     add(
         "--spare",
@@ -128,6 +137,7 @@ def settings(args: argparse.Namespace) -> ServerConfig:
             weights=args.weights,
             image=args.image,
             runtime=RuntimeConfig(max_sessions=args.max_sessions, max_load=args.max_load),
+            log=LogConfig(args.log_format, args.log_level.upper()),
             media=MediaConfig(bitrate_bps=None if args.bitrate is None else 1000 * args.bitrate),
         ),
         placement=cast(Placement, args.worker),
@@ -137,6 +147,7 @@ def settings(args: argparse.Namespace) -> ServerConfig:
         seed=args.seed,
         root_path=checked_prefix(args.root_path),
         api_key=args.api_key or None,
+        api_keys=args.api_keys,
         origins=tuple(args.allow_origin),
         ice_servers=tuple(IceServer.parse(url) for url in args.ice_server),
         udp_ports=None if args.udp_ports is None else parse_ports(args.udp_ports),

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput
+from server.keys import check_key
 from server.ladder import Rung, ladder
 
 Placement = Literal["process", "thread"]
@@ -21,7 +22,6 @@ SMALL_PIXELS = 200 * 200  # below this a picture is doubled before it is encoded
 BITS_PER_PIXEL = 0.12
 # as browsers send it; any other form would never match
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
-MIN_KEY_LENGTH = 8
 MIN_BITRATE_BPS, MAX_BITRATE_BPS = 900_000, 4_000_000
 
 
@@ -63,6 +63,14 @@ class MediaConfig:
 
 
 @dataclass(frozen=True)
+class LogConfig:
+    """How every process of the server writes its log."""
+
+    kind: Literal["text", "json"] = "text"
+    level: str = "WARNING"
+
+
+@dataclass(frozen=True)
 class WorkerConfig:
     """What a worker needs to load its model and run."""
 
@@ -72,6 +80,7 @@ class WorkerConfig:
     image: Path | None = None  # start image of sessions that bring none of their own
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     media: MediaConfig = field(default_factory=MediaConfig)
+    log: LogConfig = field(default_factory=LogConfig)
 
 
 @dataclass(frozen=True)
@@ -115,6 +124,7 @@ class MqttOptions:
     node: str | None = None  # this server's name in topics; None: the host's name and an id that is kept
     prefix: str = "psistream/v1"  # of all topics
     discovery: str | None = None  # homeassistant: its discovery messages
+    access: Literal["open", "token"] = "open"  # who may steer: whoever may publish, or who sends a token
     listen: MqttListen = field(default_factory=MqttListen)
 
 
@@ -166,7 +176,8 @@ class ServerConfig:
     prompt: str = "a blue robot walks right through a sunny meadow"  # of the session `main`
     seed: int | None = None
     root_path: str = ""  # below which a proxy shows the server, such as /video
-    api_key: str | None = None  # None: made at the start, if others can reach the server
+    api_key: str | None = None  # None: made at the start, if others can reach the server and there is no file
+    api_keys: Path | None = None  # a file of several with names
     origins: tuple[str, ...] = ()  # other sites whose pages may call; "*" is any
     ice_servers: tuple[IceServer, ...] = ()
     udp_ports: tuple[int, int] | None = None  # for the video, both included; None: any
@@ -193,12 +204,8 @@ class ServerConfig:
             raise InvalidInput(
                 f"--ops-port must be between 0 and 65535, not {self.ops_port}", field="ops_port"
             )
-        if self.api_key is not None and len(self.api_key) < MIN_KEY_LENGTH:
-            raise InvalidInput(
-                f"--api-key must have at least {MIN_KEY_LENGTH} characters, or others guess it; leave it out "
-                "to let psistream make one",
-                field="api_key",
-            )
+        if self.api_key is not None:
+            check_key(self.api_key, "--api-key")
         if self.max_viewers < 1:
             raise InvalidInput("--max-viewers must be at least 1", field="max_viewers")
         for origin in self.origins:
@@ -240,6 +247,12 @@ class ServerConfig:
         if self.spare == "auto" and self.placement == "process" and self.worker.backend == "onnxruntime":
             return None
         return self.spare == "on"
+
+    @property
+    def trusts_machine(self) -> bool:
+        """Whether whoever reaches the server may open sessions and steer `main`. A key on loopback says that
+        others come by a proxy."""
+        return self.loopback and not (self.api_key or self.api_keys)
 
     @property
     def loopback(self) -> bool:

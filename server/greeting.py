@@ -12,6 +12,14 @@ if TYPE_CHECKING:
 defaults = ServerConfig()
 
 
+def announcement(services: Services, port: int) -> str:
+    """One line without secrets, for a log that is collected."""
+    where = f"psistream is live on {services.config.host}, port {port}"
+    if services.access.made_key is not None:
+        where += "; nobody can open sessions: give it --api-key or --api-keys"
+    return f"{where}; {services.mqtt.greeting}" if services.mqtt is not None else where
+
+
 def greeting(services: Services, port: int) -> str:
     """What to click, and at most two lines about other ways in."""
     config, access = services.config, services.access
@@ -20,8 +28,8 @@ def greeting(services: Services, port: int) -> str:
     host = f"[{host}]" if ":" in host else host
     where = f"http://{host}:{port}" + (f"/#token={main.token}" if main.token else "")
     lines = [f"psistream is live at {where}"]
-    if access.api_key is not None and config.api_key is None:
-        lines.append(f"  to open your own sessions: Authorization: Bearer {access.api_key}")
+    if access.made_key is not None:
+        lines.append(f"  to open your own sessions: Authorization: Bearer {access.made_key}")
     if services.mqtt is not None:
         lines.append(f"  {services.mqtt.greeting}")
     other = "" if port == defaults.port else f" {where}"

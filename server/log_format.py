@@ -9,6 +9,9 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
+from server.logs import FloodFilter
+
+QUIET = ("aiortc", "aioice", "amqtt", "aiomqtt", "uvicorn", "transitions", "libav")
 SECRETS = (  # what stands before a secret that a URL or a header may have brought into a message
     re.compile(r"(?i)(\bbearer\s+)[\w.~+/=-]{6,}"),
     re.compile(r"(?i)([#?&](?:token|key|password)=)[^&\s\"']+"),
@@ -69,6 +72,19 @@ class JsonFormatter(logging.Formatter):
             lines = self.formatException(record.exc_info).split("\n")
             entry["traceback"] = without_secrets("\n".join(map(escaped, lines)))
         return json.dumps(entry, ensure_ascii=False)
+
+
+def set_up(kind: str, level: str) -> None:
+    """All of this process's log, what libraries and Python itself warn of included, on standard error."""
+    logging.basicConfig(level=level)
+    logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, must not stop the server
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(FloodFilter())
+        handler.setFormatter(formatter(kind))
+    if level not in ("DEBUG", "INFO"):
+        for name in QUIET:
+            logging.getLogger(name).setLevel("ERROR")
 
 
 def formatter(kind: str) -> logging.Formatter:

@@ -20,12 +20,12 @@ from engine.commands.runner import OK, run
 from engine.errors import Unavailable
 from server.arguments import parser, settings
 from server.config import ServerConfig
-from server.greeting import greeting
-from server.log_format import formatter
-from server.logs import FloodFilter
+from server.greeting import announcement, greeting
+from server.keys import KeyRing
+from server.log_format import set_up
 from server.tasks import Tasks
 
-QUIET = ("aiortc", "aioice", "amqtt", "aiomqtt", "uvicorn", "transitions", "libav")
+log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,15 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(args: argparse.Namespace) -> int:
-    level = args.log_level.upper()
-    logging.basicConfig(level=level)
-    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, must not stop the server
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(FloodFilter())
-        handler.setFormatter(formatter(args.log_format))
-    if level not in ("DEBUG", "INFO"):
-        for name in QUIET:
-            logging.getLogger(name).setLevel("ERROR")
+    set_up(args.log_format, args.log_level.upper())
     config = settings(args)
     with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
         listener = stack.enter_context(bound(config.host, config.port))
@@ -95,7 +87,7 @@ async def serve(
     app = create_app(config)
     server, connections = http_server(app, log_level, ConnectionLimits())
     tasks = Tasks()
-    with stopping(server):
+    with stopping(server, app.state.access.keys):
         try:
             async with app.router.lifespan_context(app):
                 tasks.spawn(connections.run(), "limit-connections")
@@ -104,7 +96,11 @@ async def serve(
                     other, others = http_server(create_ops_app(app.state.services), log_level, limits)
                     tasks.spawn(others.run(), "limit-ops-connections")
                     tasks.spawn(other.serve(sockets=[ops]), "serve-ops")
-                tell(greeting(app.state.services, listener.getsockname()[1]))
+                port = listener.getsockname()[1]
+                if config.worker.log.kind == "json":  # for collectors: one format, and no secrets
+                    log.warning(announcement(app.state.services, port))
+                else:
+                    tell(greeting(app.state.services, port))
                 await server.serve(sockets=[listener])
                 await tasks.close()
         except asyncio.CancelledError:  # stopped while the model was loading
@@ -118,8 +114,9 @@ def tell(text: str) -> None:
 
 
 @contextlib.contextmanager
-def stopping(server: object) -> Iterator[None]:
-    """The first signal stops the server in an orderly way, the second at once."""
+def stopping(server: object, keys: KeyRing) -> Iterator[None]:
+    """The first signal stops the server in an orderly way, the second at once. SIGHUP reads the API keys
+    again; without one it is a terminal that has closed, and stops the server as well."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
     def stop() -> None:
@@ -131,9 +128,15 @@ def stopping(server: object) -> Iterator[None]:
         server.force_exit = server.should_exit
         server.should_exit = True
 
-    signals = (signal.SIGINT, signal.SIGTERM)
+    def hang_up() -> None:
+        if keys.has_file:
+            keys.look()
+        else:
+            stop()
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     for number in signals:
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, hang_up if number == signal.SIGHUP else stop)
     try:
         yield
     finally:

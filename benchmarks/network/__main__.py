@@ -25,7 +25,7 @@ from benchmarks.network.emulator import SERVER_ADDRESS, Namespaces, linked
 from benchmarks.network.scenarios import SCENARIOS, Scenario
 from benchmarks.report import BenchError
 
-PORT, KEY = 8080, "network-benchmark"
+PORT, KEY = 8080, "5d0c7e9ab13f4826ce570d9b8a2f1634"
 START_S = 60.0
 BUSY = 5.0  # pixel values of flicker: about 800 kb/s at the top rung
 FREEZE_S = 0.25  # without a new frame: 4 frames of the built-in world

@@ -195,7 +195,8 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("server", nargs="?", metavar="URL", help=f"the server (default: {SERVER})")
     made.add_argument("--mqtt", metavar="URL", help=f"the broker (default: the server's, else {BROKER})")
-    made.add_argument("--session", default="main", metavar="ID", help="the session (default: %(default)s)")
+    made.add_argument("--session", metavar="ID", help="the session (default: the one in the link, else main)")
+    made.add_argument("--token", help="its token (default: the one in the link)")
     made.add_argument("--how", choices=HOWS, default=HOWS[0], help="how prompts take effect (Tab changes it)")
     made.add_argument(
         "--when", choices=WHENS, default=WHENS[0], help="when prompts take effect (Ctrl+N changes it)"
@@ -220,7 +221,8 @@ def _main(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     """Raises BadInput that starts with the option."""
     try:
-        check_session(args.session)
+        if args.session is not None:
+            check_session(args.session)
         if args.mqtt is not None:
             Broker.parse(args.mqtt)
     except SteerError as error:
@@ -228,19 +230,23 @@ def _check(args: argparse.Namespace) -> None:
 
 
 async def play(args: argparse.Namespace) -> None:
-    transport = await _way_to(args.server, args.mqtt, args.session)
-    await TerminalClient(transport, args.session, args.how, args.when).run(Console())
+    transport, session = await _way_to(args)
+    await TerminalClient(transport, session, args.how, args.when).run(Console())
 
 
-async def _way_to(server: str | None, mqtt: str | None, session: str) -> MqttTransport:
-    """The broker that is named, or that the server names, or the usual one. Raises BadInput, SteerError."""
-    if mqtt is not None:
-        return MqttTransport(Broker.parse(mqtt), session)
-    target = Target.parse(server or SERVER, session)
+async def _way_to(args: argparse.Namespace) -> tuple[MqttTransport, str]:
+    """To the broker that is named, or that the server names, or the usual one; and the session's id. Raises
+    BadInput, SteerError."""
+    if args.mqtt is not None:
+        session = args.session or "main"
+        return MqttTransport(Broker.parse(args.mqtt), session, token=args.token), session
+    target = Target.parse(args.server or SERVER, args.session, args.token)
+    check_session(target.session)
     try:
         url, topic = await broker_of(target)
     except SteerError:
-        if server is not None:
+        if args.server is not None:
             raise
-        return MqttTransport(Broker.parse(BROKER), session)
-    return MqttTransport(Broker.parse(url), session, topic=topic)
+        return MqttTransport(Broker.parse(BROKER), target.session, token=target.token), target.session
+    transport = MqttTransport(Broker.parse(url), target.session, topic=topic, token=target.token)
+    return transport, target.session

@@ -71,18 +71,26 @@ class Broker:
 
 
 class MqttTransport:
-    """`name` picks the topic of our receipts. Without `topic` the session's topic is below `prefix`."""
+    """`name` picks the topic of our receipts. Without `topic` the session's topic is below `prefix`. `token`
+    goes with every command, for servers that want one."""
 
     ask_again_s = 2.0
 
     def __init__(
-        self, broker: Broker, session: str = "main", *, prefix: str = PREFIX, topic: str | None = None
+        self,
+        broker: Broker,
+        session: str = "main",
+        *,
+        prefix: str = PREFIX,
+        topic: str | None = None,
+        token: str | None = None,
     ) -> None:
         check_session(session)
         self.shown = broker.shown
         self.name = f"play-{secrets.token_hex(3)}"
         self._broker = broker
         self._session = session
+        self._own = {"client": self.name, **({"token": token} if token else {})}
         self._topic = topic or f"{prefix}/session/{session}"
         self._prefix = self._topic.rsplit("/session/", 1)[0]
         self._queue = Queue()
@@ -127,7 +135,7 @@ class MqttTransport:
     async def _send(self, client: aiomqtt.Client, control: Control) -> None:
         verb = control["type"]
         message = {name: value for name, value in control.items() if name != "type"}
-        payload = json.dumps({**message, "client": self.name})
+        payload = json.dumps({**message, **self._own})
         await client.publish(f"{self._topic}/cmd/{verb}", payload, qos=0 if verb == "action" else 1)
 
     async def _receive(self, client: aiomqtt.Client, hear: Hear) -> None:

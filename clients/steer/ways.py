@@ -24,7 +24,7 @@ def transport_to(url: str, session: str | None, token: str | None, by: str) -> T
     if url.startswith(("mqtt://", "mqtts://")):
         if by not in ("auto", "mqtt"):
             raise SteerError(f"{by} needs an address like http://localhost:8080, not {url.split('@')[-1]!r}")
-        return MqttTransport(Broker.parse(url), session or "main")
+        return MqttTransport(Broker.parse(url), session or "main", token=token)
     try:
         target = Target.parse(url, session, token)
     except BadInput as error:
@@ -84,7 +84,10 @@ class ToldBroker:
     async def converse(self, hear: Hear, connected: Callable[[], None]) -> None:
         if self._transport is None:
             url, topic = await broker_of(self._target)
-            self._transport = MqttTransport(Broker.parse(url), self._target.session, topic=topic)
+            target = self._target
+            self._transport = MqttTransport(
+                Broker.parse(url), target.session, topic=topic, token=target.token
+            )
             self.shown = self._transport.shown
             for control in self._early.drain():
                 self._transport.post(control)

@@ -103,7 +103,7 @@ def read_manifest(path: Path | None) -> tuple[Path, dict[str, Any]]:
             field="model",
         )
     try:
-        data = json.loads(manifest.read_text())
+        data = json.loads(manifest.read_text(encoding="utf-8-sig"))
         data["format"], dict(data["files"])
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as e:
         raise ModelFilesError(

@@ -79,7 +79,7 @@ def read_settings(file: Path) -> dict[str, Any]:
     if not file.exists():
         return {}
     try:
-        said: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        said: dict[str, Any] = json.loads(file.read_text(encoding="utf-8-sig"))
         costs = {str(role): (float(call), float(row)) for role, (call, row) in said.pop("costs", {}).items()}
         names, shape = said.pop("actions", None), said.pop("shape", None)
         if shape is not None and (shape != "helios" or names is not None):

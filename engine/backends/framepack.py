@@ -63,7 +63,7 @@ def load(name: str, folder: Path) -> TorchBackend:
 def read_config(folder: Path, name: str) -> tuple[ModelConfig, Serve]:
     file = folder / CONFIG
     try:
-        data: Mapping[str, Any] = json.loads(file.read_text())
+        data: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8-sig"))
         version, preset = data["format"], data["preset"]
         config, serve = build(ModelConfig, data["config"]), build(Serve, data["serve"], "serve")
     except FileNotFoundError:

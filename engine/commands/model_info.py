@@ -219,7 +219,7 @@ def step_flop(c: ModelConfig) -> int:
 
 def _json(file: Path) -> Mapping[str, Any]:
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as e:
         raise ModelFilesError(f"cannot read {file}: {e}") from e
     return cast(Mapping[str, Any], data)

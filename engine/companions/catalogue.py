@@ -104,7 +104,7 @@ def _missing_shards(folder: Path, index: str) -> list[str]:
     if not path.is_file():
         return []
     try:
-        shards = set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
+        shards = set(json.loads(path.read_text(encoding="utf-8-sig"))["weight_map"].values())
     except (ValueError, KeyError, AttributeError, TypeError) as e:
         raise ModelFilesError(f"{path} is not an index of weights ({e}); fetch it again", field=index) from e
     return sorted(str(Path(index).parent / s) for s in shards if not (path.parent / str(s)).is_file())

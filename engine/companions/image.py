@@ -42,7 +42,7 @@ class Preprocessing:
         settings."""
         path = folder / "feature_extractor" / "preprocessor_config.json"
         try:
-            about = json.loads(path.read_text(encoding="utf-8"))
+            about = json.loads(path.read_text(encoding="utf-8-sig"))
             rescale, normalize = (about.get(key, True) for key in ("do_rescale", "do_normalize"))
             if not about.get("do_resize", True):
                 raise ValueError("do_resize is off")

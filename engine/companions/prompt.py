@@ -74,7 +74,7 @@ def _llama_tokenizer(folder: Path) -> tuple[Tokenizer, int, int]:
     path = folder / "tokenizer"
     try:
         tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
-        about = json.loads((path / "tokenizer_config.json").read_text(encoding="utf-8"))
+        about = json.loads((path / "tokenizer_config.json").read_text(encoding="utf-8-sig"))
         first, pad = (_id(tokenizer, about, key) for key in ("bos_token", "pad_token"))
     except ModelFilesError:
         raise

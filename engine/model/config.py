@@ -48,7 +48,7 @@ class MemoryConfig:
 
 @dataclass(frozen=True)
 class HunyuanConfig:
-    """Conditioning of the public checkpoints: LLaMA tokens through a refiner, CLIP, SigLIP, guidance."""
+    """Conditions of the public checkpoints: LLaMA tokens through a refiner, CLIP, SigLIP, guidance."""
 
     text_dim: int = 4096
     pooled_dim: int = 768

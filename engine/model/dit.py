@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.model.blocks import MASKED, DoubleBlock, Modulation, OutputNorm, SingleBlock
-from engine.model.conditioning import Conditioning
+from engine.model.conditions import Conditions
 from engine.model.config import ModelConfig
 from engine.model.embed import ScalarEmbed, TimeTextEmbed
 from engine.model.memory import Memorize, Squeeze
@@ -82,7 +82,7 @@ class MemoryPackDiT(nn.Module):
     def add_outputs(self) -> None:
         """Add the family's layers beside `proj_out`."""
 
-    def forward(self, x: Tensor, t: Tensor, d: Tensor, given: Conditioning) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, d: Tensor, given: Conditions) -> Tensor:
         """The role `denoise` of the step contract: x (B, W, C, h, w), t and d (B,) → velocity like x."""
         raise NotImplementedError
 
@@ -90,9 +90,7 @@ class MemoryPackDiT(nn.Module):
     def blocks(self) -> list[nn.Module]:
         return [*self.transformer_blocks, *self.single_transformer_blocks]
 
-    def transform(
-        self, x: Tensor, *, time: Tensor, jump: Tensor, text: Tensor, given: Conditioning
-    ) -> Tensor:
+    def transform(self, x: Tensor, *, time: Tensor, jump: Tensor, text: Tensor, given: Conditions) -> Tensor:
         """Run the blocks over all tokens → the noisy ones (B, W h/2 w/2, D), normalised, in fp32.
 
         x (B, W, C and hints, h, w); time (B,) as the checkpoint counts it; text (B, N, D)."""
@@ -125,15 +123,16 @@ class MemoryPackDiT(nn.Module):
         psi = torch.cat([text, image], 1)
         return psi * 0 if self.config.memory.start == "zero" else psi
 
-    def noisy_tokens(self, x: Tensor, given: Conditioning) -> Tensor:
+    def noisy_tokens(self, x: Tensor, given: Conditions) -> Tensor:
         """The noisy tokens (B, W h/2 w/2, D), each with the embedding of its frame's action."""
         tokens: Tensor = self.x_embedder(x)
         if given.actions is None or len(self.config.actions) == 1:
             return tokens
         actions = self.action_embedder(given.actions)[:, :, None]
-        return (tokens.unflatten(1, (x.shape[1], -1)) + actions).flatten(1, 2)
+        acting: Tensor = tokens.unflatten(1, (x.shape[1], -1)) + actions
+        return acting.flatten(1, 2)
 
-    def _modulation(self, time: Tensor, jump: Tensor, given: Conditioning) -> Tensor:
+    def _modulation(self, time: Tensor, jump: Tensor, given: Conditions) -> Tensor:
         """The sum of embeddings that modulates every block, (B, D)."""
         temb: Tensor = self.time_text_embed(time, given.pooled)
         temb = temb + self.jump_embedder(jump) + self.noise_embedder(given.sigma)
@@ -163,7 +162,7 @@ class MemoryPackDiT(nn.Module):
             nn.init.normal_(self.action_embedder.weight, std=0.5)
 
 
-def _mask(given: Conditioning) -> Tensor | None:
+def _mask(given: Conditions) -> Tensor | None:
     """Which condition tokens count, (B, Y); None where all do."""
     if given.text_mask is None or given.psi_mask is None:
         return None

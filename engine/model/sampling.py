@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from engine.model import flow
-from engine.model.conditioning import Conditioning
+from engine.model.conditions import Conditions
 from engine.model.dit import MemoryPackDiT
 
 
 @torch.no_grad()
-def sample_segment(model: MemoryPackDiT, noise: Tensor, steps: int, given: Conditioning) -> Tensor:
+def sample_segment(model: MemoryPackDiT, noise: Tensor, steps: int, given: Conditions) -> Tensor:
     """Noise (B, W, C, h, w) → the clean segment, in equal steps from t = 0 to t = 1."""
     x, b = noise, noise.shape[0]
     for k in range(steps):

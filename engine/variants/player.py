@@ -20,7 +20,7 @@ from engine.backends.pytorch import TorchBackend, load_model
 from engine.backends.tokenizer import PromptTokenizer
 from engine.errors import InvalidInput
 from engine.evaluation.bench import Model
-from engine.model.conditioning import Conditioning
+from engine.model.conditions import Conditions
 from engine.model.config import ModelConfig
 from engine.model.pixels import to_bytes
 from engine.model.sampling import sample_segment
@@ -143,7 +143,7 @@ def in_blocks(
                 image = dit.image_tokens(anchor, context)
                 keys_now = asked[:, k * c.segment : (k + 1) * c.segment]
                 history = noise.on(after, settings.context_noise)
-                given = Conditioning(
+                given = Conditions(
                     psi=dit.initial_memory(text, image),
                     text=text,
                     pooled=pooled,
@@ -179,7 +179,7 @@ class World:
         self.odometer, self.acted = torch.zeros(1, dtype=torch.int64), torch.zeros(1, c.segment).long()
         self.plan, self.look = torch.zeros(1, c.camera.landmarks, 4), torch.zeros(1)
 
-    def tell(self, given: Conditioning, actions: Tensor) -> Conditioning:
+    def tell(self, given: Conditions, actions: Tensor) -> Conditions:
         """Add what the next segment is told of the world, under these actions (1, W)."""
         self.where, self.acted = way(self.odometer, self.acted, actions, self.c), actions
         told = hints(

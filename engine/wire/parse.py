@@ -17,7 +17,7 @@ from engine.types import ByteArray, Control, ControlBody
 from engine.wire.controls import CONTROL_MODELS, CONTROLS, ControlMessage, ImageDecoder, Message, pixels_of
 from engine.wire.faults import explained
 from engine.wire.fields import MAX_IMAGE_BYTES, STORED
-from engine.wire.requests import Fork, NewSession, PingMessage, StoredOpening
+from engine.wire.requests import Fork, NewLink, NewSession, PingMessage, StoredOpening
 from engine.wire.strict_json import load_object
 
 MAX_MESSAGE_BYTES = 16 * 1024  # data channel and MQTT: a prompt whose every byte is a \u escape still fits
@@ -64,6 +64,11 @@ def parse_new_session(
 def parse_fork(raw: Raw) -> Fork:
     """The body of POST /v1/sessions/{id}/fork. Raises InvalidInput."""
     return _parsed(Fork, load_object(raw, MAX_MESSAGE_BYTES))
+
+
+def parse_new_link(raw: Raw) -> NewLink:
+    """The body of POST /v1/sessions/{id}/links. Raises InvalidInput."""
+    return _parsed(NewLink, load_object(raw, MAX_MESSAGE_BYTES))
 
 
 def make_id() -> str:

@@ -1,4 +1,4 @@
-"""Messages that are not controls: what opens a session, what forks one, and ping."""
+"""Messages that are not controls: what opens a session, forks or shares one, and ping."""
 
 from __future__ import annotations
 
@@ -52,6 +52,18 @@ class Fork(Message):
     rewind_s: Back = Field(default=0.0, description=BACK_RULE)
     prompt: Text | None = Field(default=None, description=TEXT_RULE)
     seed: Seed | None = Field(default=None, description=SEED_RULE)
+
+
+MAX_LINK_S = 30 * 24 * 3600
+ROLE_RULE = '"viewer" (may watch) or "driver" (may steer as well)'
+EXPIRY_RULE = f"a whole number of seconds from 1 to {MAX_LINK_S}"
+
+
+class NewLink(Message):
+    """Body of POST /v1/sessions/{id}/links: whoever has the link may do this, for so long."""
+
+    role: Literal["viewer", "driver"] = Field(default="viewer", description=ROLE_RULE)
+    expires_in_s: int = Field(default=3600, ge=1, le=MAX_LINK_S, description=EXPIRY_RULE)
 
 
 LIST_RULE = f"a list of 1 to {MAX_PROMPTS} objects with `text` and `weight`"

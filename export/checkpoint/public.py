@@ -56,7 +56,10 @@ def _files(folder: Path) -> list[Path]:
     single = folder / f"{NAME}.safetensors"
     if index.is_file():
         try:
-            return [folder / n for n in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+            return [
+                folder / n
+                for n in sorted(set(json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"].values()))
+            ]
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as e:
             raise ModelFilesError(
                 f"{index} is not an index of weights ({e}); fetch it again", field=index.name

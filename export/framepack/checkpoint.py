@@ -54,7 +54,7 @@ def read_config(folder: Path, base: ModelConfig) -> ModelConfig:
     ours."""
     file = folder / "config.json"
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(file.read_text(encoding="utf-8-sig"))
         if not isinstance(data, Mapping):
             raise ValueError("not an object")
     except FileNotFoundError:

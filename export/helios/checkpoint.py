@@ -120,7 +120,7 @@ def tensors_of(c: HeliosConfig) -> tuple[dict[str, tuple[int, ...]], dict[str, t
 
 def _object(file: Path) -> Mapping[str, Any]:
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as e:
         raise ModelFilesError(f"{file} cannot be read: {e}", field=file.name) from e
     if not isinstance(data, Mapping):

@@ -60,8 +60,21 @@ MQTT: dict[str, tuple[str, tuple[str, ...], str, int, bool]] = {
     "state": (TOPICS.state("{name}"), ("Session",), "send", 1, True),
     "event": (TOPICS.event("{name}"), ("Segment", "Closed", "Receipt"), "send", 0, False),
     "error": (TOPICS.error("{name}"), ("Error",), "send", 1, False),
+    "picture": (TOPICS.picture("{name}"), ("Picture",), "send", 0, True),
     "status": (TOPICS.status("{node}"), ("Status",), "send", 1, True),
     "sessions": (TOPICS.sessions("{node}"), ("Sessions",), "send", 1, True),
+}
+OF_HTTP = ("Fork", "NewLink", "NewSession", "Problem")
+ABOUT = {
+    "command": "steer a session",
+    "ack": "receipts of a client's commands",
+    "state": "a session as it is, after each change",
+    "event": "what happens in a session",
+    "error": "commands of a session that were refused, for whoever looks after it",
+    "status": "which servers there are",
+    "sessions": "which sessions a server has",
+    "picture": "a JPEG of a session, where Home Assistant was asked for",
+    "control": "the data channel of a viewer",
 }
 TO_SERVER, FROM_SERVER = ("Control", "Ping"), ("Receipt", "Session", "Segment", "Closed", "Error")
 
@@ -88,6 +101,7 @@ def asyncapi() -> dict[str, Any]:
             "version": VERSION,
             "description": "Steering by MQTT and by a WebRTC data channel. docs/protocol.md explains it.",
             "license": {"name": "Apache-2.0"},
+            "tags": [{"name": "mqtt"}, {"name": "webrtc"}],
         },
         "servers": {
             "mqtt": {"host": "localhost:1883", "protocol": "mqtt", "protocolVersion": "5.0"},
@@ -97,7 +111,8 @@ def asyncapi() -> dict[str, Any]:
         "operations": operations,
         "components": {
             "messages": {
-                name: _message(name) for name in sorted({*messages, "Command", "Status", "Sessions"})
+                name: _message(name)
+                for name in sorted({*messages, "Command", "Status", "Sessions", "Picture"})
             },
             "schemas": dict(sorted(_schemas().items())),
         },
@@ -121,7 +136,11 @@ def _messages(names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _operation(channel: str, does: str) -> dict[str, Any]:
-    operation: dict[str, Any] = {"action": does, "channel": {"$ref": f"#/channels/{channel}"}}
+    operation: dict[str, Any] = {
+        "action": does,
+        "channel": {"$ref": f"#/channels/{channel}"},
+        "description": ABOUT[channel],
+    }
     if channel in MQTT:
         _, _, _, qos, retained = MQTT[channel]
         operation["bindings"] = {"mqtt": {"qos": qos, "retain": retained, "bindingVersion": "0.2.0"}}
@@ -129,6 +148,8 @@ def _operation(channel: str, does: str) -> dict[str, Any]:
 
 
 def _message(name: str) -> dict[str, Any]:
+    if name == "Picture":
+        return {"name": name, "contentType": "image/jpeg", "payload": {"type": "string", "format": "binary"}}
     correlation = {"location": "$message.payload#/id"}
     made: dict[str, Any] = {"name": name, "contentType": "application/json", "payload": ref(name)}
     return {**made, "correlationId": correlation} if name in ("Command", "Receipt", "Control") else made
@@ -146,5 +167,7 @@ def _schemas() -> dict[str, Any]:
     }
     own = {"Command": command, "Status": STATUS, "Sessions": NAMES, "Error": ERROR}
     made = {**schemas(), **own, "Ping": ref("PingMessage")}
-    del made["Problem"]
+    for name in OF_HTTP:
+        del made[name]
+    made["Control"] = {**made["Control"], "discriminator": "type"}  # a string here, an object in OpenAPI
     return made

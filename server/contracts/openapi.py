@@ -13,48 +13,41 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
+from server.contracts.results import (
+    ALSO_503,
+    BODIES,
+    JSON,
+    ONE,
+    OWN_SCHEMAS,
+    PROBLEM,
+    QUERIES,
+    RESULTS,
+    WHEP,
+)
 from server.contracts.schemas import TEXT, ref, schemas
 from server.version import VERSION
 
-JSON, PROBLEM, BYTES, SDP = (
-    "application/json",
-    "application/problem+json",
-    "application/octet-stream",
-    "application/sdp",
-)
-FRAGMENT = "application/trickle-ice-sdpfrag"
-S = "/v1/sessions"
-ONE = f"{S}/{{session_id}}"
-
-Operation = tuple[str, str]  # method, path
-
-
-def _json(name: str) -> dict[str, Any]:
-    return {JSON: {"schema": ref(name)}}
-
-
-FILE = {"schema": {"type": "string", "format": "binary"}}
-BODIES: dict[Operation, dict[str, Any]] = {
-    ("post", S): {**_json("NewSession"), BYTES: FILE},
-    ("patch", ONE): {JSON: {"schema": {"type": "object", "minProperties": 1}}},
-    ("post", f"{ONE}/controls"): _json("Control"),
-    ("post", f"{ONE}/fork"): _json("Fork"),
-    ("post", f"{ONE}/whep"): {SDP: {"schema": TEXT}},
-    ("patch", f"{ONE}/whep/{{viewer_id}}"): {FRAGMENT: {"schema": TEXT}},
-}
-RESULTS: dict[Operation, tuple[int, dict[str, Any]]] = {
-    ("post", S): (201, _json("Session")),
-    ("get", ONE): (200, _json("Session")),
-    ("patch", ONE): (202, _json("Session")),
-    ("delete", ONE): (204, {}),
-    ("post", f"{ONE}/controls"): (202, _json("Receipt")),
-    ("post", f"{ONE}/fork"): (201, _json("Session")),
-    ("get", f"{ONE}/snapshot"): (200, {BYTES: FILE}),
-    ("get", f"{ONE}/log"): (200, {"application/jsonl": {"schema": TEXT}}),
-    ("post", f"{ONE}/whep"): (201, {SDP: {"schema": TEXT}}),
-    ("get", "/metrics"): (200, {"text/plain": {"schema": TEXT}}),
-}
 OPEN = ("/livez", "/readyz", "/healthz", "/metrics")  # nobody needs a token
+ELSEWHERE = ("Closed", "PingMessage")  # of the data channel and MQTT: docs/asyncapi.json has them
+TAGS = {
+    "sessions": "open, look at, steer and close a session",
+    "sharing": "give a session away: links that end, pushes by WHIP",
+    "copies": "snapshots, control logs, forks",
+    "watching": "WHEP, clips and HLS",
+    "operations": "health and metrics",
+}
+TAG_OF = {
+    f"{ONE}/links": "sharing",
+    f"{ONE}/push": "sharing",
+    f"{ONE}/snapshot": "copies",
+    f"{ONE}/log": "copies",
+    f"{ONE}/fork": "copies",
+    f"{ONE}/clip": "watching",
+    f"{ONE}/hls": "watching",
+    WHEP: "watching",
+    "/v1/sessions": "sessions",
+    "/": "operations",
+}
 
 
 def openapi(routers: Iterable[APIRouter]) -> dict[str, Any]:
@@ -65,6 +58,7 @@ def openapi(routers: Iterable[APIRouter]) -> dict[str, Any]:
             continue  # another way to write the same address
         for method in sorted((route.methods or set()) - {"HEAD", "OPTIONS"}):
             paths.setdefault(route.path, {})[method.lower()] = _operation(method.lower(), route)
+    kept = {name: schema for name, schema in schemas().items() if name not in ELSEWHERE}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -74,36 +68,51 @@ def openapi(routers: Iterable[APIRouter]) -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": about} for name, about in TAGS.items()],
         "paths": dict(sorted(paths.items())),
         "components": {
-            "schemas": dict(sorted(schemas().items())),
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "schemas": dict(sorted({**kept, **OWN_SCHEMAS}.items())),
+            "securitySchemes": {
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "a session's token or view_token, a link's, or an API key of the server",
+                }
+            },
         },
     }
 
 
 def _operation(method: str, route: APIRoute) -> dict[str, Any]:
     key = method, route.path
-    about = inspect.cleandoc(inspect.getdoc(route.endpoint) or "")
-    status, content = RESULTS.get(key, (204, {}) if method == "delete" else (200, {JSON: {"schema": {}}}))
+    about = " ".join((inspect.getdoc(route.endpoint) or "").split())
+    status, content = RESULTS[key]
     success: dict[str, Any] = {"description": "done"}
     if content:
         success["content"] = content
     failure = {"description": "what is wrong, by `code`", "content": {PROBLEM: {"schema": ref("Problem")}}}
+    responses = {str(status): success, "default": failure}
+    if route.path in ALSO_503:
+        unwell = {"schema": ALSO_503[route.path]}
+        responses["503"] = {"description": "it is not, and `reasons` say why", "content": {JSON: unwell}}
     operation: dict[str, Any] = {
         "operationId": f"{method}_{re.sub('[^a-z0-9]+', '_', route.path.lower()).strip('_')}",
-        "summary": (
-            about.split(". ")[0].split("\n")[0].rstrip(".") or route.endpoint.__name__.replace("_", " ")
-        ),
+        "tags": [next(tag for path, tag in TAG_OF.items() if route.path.startswith(path))],
+        "summary": about.split(". ")[0].rstrip("."),
         "description": about,
-        "responses": {str(status): success, "default": failure},
+        "responses": responses,
         "security": [] if route.path in OPEN else [{"bearer": []}, {}],
     }
-    names = re.findall(r"\{(\w+)\}", route.path)
-    if names:
-        operation["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": TEXT} for name in names
-        ]
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": TEXT}
+        for name in re.findall(r"\{(\w+)\}", route.path)
+    ]
+    parameters += [
+        {"name": name, "in": "query", "schema": schema, "description": what}
+        for name, (schema, what) in QUERIES.get(key, {}).items()
+    ]
+    if parameters:
+        operation["parameters"] = parameters
     if key in BODIES:
         operation["requestBody"] = {"required": True, "content": BODIES[key]}
     return operation

@@ -9,7 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from engine.types import Receipt, SessionClosed, SessionInfo
 from engine.wire.controls import CONTROL_MODELS
-from engine.wire.requests import Fork, NewSession, PingMessage
+from engine.wire.requests import Fork, NewLink, NewSession, PingMessage
 from server.worker.messages import SegmentStats
 
 REF = "#/components/schemas/"
@@ -24,7 +24,7 @@ def ref(name: str) -> dict[str, Any]:
 def schemas() -> dict[str, Any]:
     """By name: controls, requests, receipts, events and problems."""
     return {
-        **_models([*CONTROL_MODELS.values(), NewSession, Fork, PingMessage]),
+        **_models([*CONTROL_MODELS.values(), NewSession, Fork, NewLink, PingMessage]),
         "Control": {
             "oneOf": [ref(model.__name__) for model in CONTROL_MODELS.values()],
             "discriminator": {

@@ -101,7 +101,7 @@ class Opener:
                 actions=ready.actions,
             ),
             command,
-            shared=name == MAIN and self._config.loopback,
+            shared=name == MAIN and self._config.trusts_machine,
             client=client,
             now_s=self._sessions.now_s(),
             on_viewers=lambda viewers: self._viewers_changed(name),

@@ -14,6 +14,7 @@ from engine.types import Receipt, SessionClosed
 from server.control.base import Listener, SessionEvent
 from server.gateway.budget import Budgets
 from server.gateway.session import GatewaySession
+from server.links import LINK_MARK
 from server.metrics import Metrics
 from server.worker.base import as_error
 
@@ -58,7 +59,11 @@ class Sessions:
 
     def by_token(self, token: str) -> GatewaySession | None:
         """The session that this token steers or watches."""
-        return self._by_token.get(token)
+        session = self._by_token.get(token)
+        if session is None and token.startswith(LINK_MARK):
+            now_s = self._clock()
+            return next((s for s in self._by_id.values() if s.links.find(token, now_s)), None)
+        return session
 
     def add(self, session: GatewaySession) -> None:
         self._by_id[session.id] = session

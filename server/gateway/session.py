@@ -16,6 +16,7 @@ from engine.errors import PsistreamError
 from engine.types import Control, ControlBody, Image, OpenSession, Receipt, SessionInfo, Stall
 from server.gateway.numbering import Numbering
 from server.gateway.recovery import RecoveryRecord
+from server.links import Links
 from server.webrtc.fanout import Fanout
 from server.worker.messages import SegmentStats, SetViewers
 
@@ -50,6 +51,7 @@ class GatewaySession:
     received_s: dict[str, float] = field(default_factory=dict)  # of controls without a final receipt
     times: OrderedDict[int, int] = field(default_factory=OrderedDict)  # frame → pts_90k
     numbers: Numbering = field(default_factory=Numbering)
+    links: Links = field(default_factory=Links)
     away: bool = False  # its worker is gone, and the next one has not been told of it yet
     closing: bool = False  # it was asked to end, so it does not go on in another worker
     lost_s: float | None = None  # when its worker was lost, until its picture moves again

@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from engine.errors import PsistreamError
 from server.config import ServerConfig
-from server.http.auth import KEY_NAME, Access
+from server.http.auth import Access
 from server.http.edge.methods import Methods
 from server.http.edge.prefix import Prefix
 from server.http.fairness import Fairness
@@ -25,6 +25,7 @@ from server.http.guard import Guard
 from server.http.problems import on_disconnect, on_error
 from server.http.routes.contracts import contract_routes
 from server.http.routes.health import health_routes
+from server.http.routes.links import link_routes
 from server.http.routes.push import push_routes
 from server.http.routes.recording import recording_routes
 from server.http.routes.sessions import session_routes
@@ -47,14 +48,19 @@ def create_app(config: ServerConfig, make_worker: MakeWorker | None = None) -> F
 
     access = Access(config)
     app = FastAPI(title="psistream", version=VERSION, lifespan=lifespan, openapi_url=None)
+    app.state.access = access
 
     def known(token: str) -> str | None:
         """Whose token this is."""
-        if access.is_key(token):
-            return KEY_NAME
+        if (name := access.key_name(token)) is not None:
+            return f"key {name}"
         services: Services | None = getattr(app.state, "services", None)
         session = services.gateway.sessions.by_token(token) if services else None
-        return None if session is None else f"{session.id} {token == session.token}"
+        if session is None:
+            return None
+        if token not in session.tokens:
+            return f"{session.id} {token}"  # a link
+        return f"{session.id} {token == session.token}"
 
     app.add_middleware(Methods)  # the innermost
     app.add_middleware(Fairness, known=known)
@@ -87,7 +93,7 @@ def add_routes(app: FastAPI, services: Services) -> None:
 
 def routers_of(services: Services) -> list[APIRouter]:
     """Everything that docs/openapi.json tells of."""
-    kinds = (session_routes, snapshot_routes, whep_routes, push_routes, recording_routes)
+    kinds = (session_routes, link_routes, snapshot_routes, whep_routes, push_routes, recording_routes)
     health = health_routes(services, metrics=services.config.ops_port is None)
     return [*(routes(services) for routes in kinds), health]
 

@@ -1,23 +1,25 @@
-"""Who may do what: bearer tokens of sessions, the server's own key, and which sites' pages may call.
+"""Who may do what: bearer tokens of sessions, links, the server's own keys, and which sites' pages may call.
 
-Pure decisions over headers and names; it opens nothing and sends nothing. A server on loopback trusts this
-machine: no key is needed, and its session `main` is everybody's.
+Pure decisions over headers and names; it opens nothing and sends nothing. A server on loopback without keys
+trusts this machine: none is needed, and its session `main` is everybody's.
 """
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
+import time
+from collections.abc import Callable
 from typing import Literal
 from urllib.parse import urlsplit
 
 from engine.errors import Forbidden
 from server.config import ServerConfig
 from server.gateway.session import GatewaySession, unguessable
+from server.keys import KeyRing
 
-Role = Literal["driver", "viewer"]
+Role = Literal["owner", "driver", "viewer"]  # may copy, share and close as well; may steer; may only watch
 LOCAL_NAMES: frozenset[str | None] = frozenset({"localhost", "127.0.0.1", "::1"})
-KEY_NAME = "the server's key"
 
 
 class Unauthorized(Forbidden):
@@ -27,31 +29,59 @@ class Unauthorized(Forbidden):
 
 
 class Access:
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(self, config: ServerConfig, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self.loopback, self.origins = config.loopback, frozenset(config.origins)
         self._host = _hostname(f"[{config.host}]" if ":" in config.host else config.host)
-        self.api_key = config.api_key or (None if config.loopback else unguessable(24))
+        makes_one = not (config.loopback or config.api_key or config.api_keys)
+        self.made_key = unguessable(24) if makes_one else None  # told at the start
+        self.keys = KeyRing(config.api_key or self.made_key, config.api_keys)
 
     def admit(self, authorization: str | None) -> None:
         """For routes that concern the whole server: opening and listing sessions. Raises Unauthorized."""
-        if self.api_key is not None and not _same(bearer(authorization), self.api_key):
+        if self.keys and self.key_name(bearer(authorization)) is None:
             raise Unauthorized("this needs the server's key: send Authorization: Bearer <api key>")
 
     def role(self, session: GatewaySession, authorization: str | None) -> Role:
         """What this caller may do with the session. Raises Unauthorized."""
-        token = bearer(authorization)
+        return self.role_of(session, bearer(authorization))
+
+    def role_of(self, session: GatewaySession, token: str) -> Role:
+        """The same, of a bare token; empty for none. Raises Unauthorized."""
         if session.token is None or _same(token, session.token):
-            return "driver"
+            return "owner"
         if session.view_token is not None and _same(token, session.view_token):
             return "viewer"
-        if self.api_key is not None and _same(token, self.api_key):
-            return "driver"
+        if self.key_name(token) is not None:
+            return "owner"
+        if (link := session.links.find(token, self._clock())) is not None:
+            return link.role
+        if token:
+            raise Unauthorized("this token is not of this session, or it has ended: ask for another one")
         raise Unauthorized("this session needs its token: send Authorization: Bearer <token>")
+
+    def still(self, session: GatewaySession, token: str, role: Role) -> bool:
+        """Whether who came in by this token may still do what it could: links end, and keys are replaced."""
+        try:
+            return self.role_of(session, token) == role
+        except Unauthorized:
+            return False
 
     def steer(self, session: GatewaySession, authorization: str | None) -> None:
         """Raises Unauthorized, or Forbidden for a token that may only watch."""
-        if self.role(session, authorization) != "driver":
+        self.steer_by(session, bearer(authorization))
+
+    def steer_by(self, session: GatewaySession, token: str) -> None:
+        """Raises Unauthorized, or Forbidden for a token that may only watch."""
+        if self.role_of(session, token) == "viewer":
             raise Forbidden("this token may only watch: steer with the session's own token")
+
+    def own(self, session: GatewaySession, authorization: str | None) -> None:
+        """For what outlives a link: copying, sharing and closing. Raises Unauthorized, Forbidden."""
+        if self.role(session, authorization) != "owner":
+            raise Forbidden(
+                "this needs the session's own token, not one of a link or one that may only watch"
+            )
 
     def known_host(self, host: str | None) -> bool:
         """On loopback only local names and those of trusted sites. Any other name means that a site points
@@ -61,9 +91,9 @@ class Access:
         names = {_hostname(netloc(origin)) for origin in self.origins} | LOCAL_NAMES | {self._host}
         return host is not None and _hostname(host) in names
 
-    def is_key(self, token: str) -> bool:
-        """Whether this is the server's own key."""
-        return self.api_key is not None and _same(token, self.api_key)
+    def key_name(self, token: str) -> str | None:
+        """Which of the server's keys this is; None: none of them."""
+        return self.keys.name_of(token)
 
     def own_origin(self, origin: str, host: str | None) -> bool:
         """Whether a page of this origin is ours, by the Host header it called with."""

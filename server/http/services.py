@@ -21,6 +21,7 @@ from server.gateway.gateway import Gateway
 from server.gateway.session import MAIN, GatewaySession
 from server.http.auth import Access, bearer, client_name
 from server.http.pictures import Pictures
+from server.http.previews import Previews
 from server.http.problems import RateLimited, TooLarge, TooSlow
 from server.http.snapshot_header import check_header
 from server.metrics import Metrics
@@ -75,6 +76,17 @@ class Services:
         session = self.gateway.session(session_id)
         self.access.steer(session, request.headers.get("authorization"))
         return session
+
+    def owned(self, request: Request, session_id: str) -> GatewaySession:
+        """The session, if this caller may copy, share and close it. Raises UnknownSession, Unauthorized,
+        Forbidden."""
+        session = self.gateway.session(session_id)
+        self.access.own(session, request.headers.get("authorization"))
+        return session
+
+    def authorize(self, session_id: str, token: str) -> None:
+        """Whether this token may steer. Raises UnknownSession, Unauthorized, Forbidden."""
+        self.access.steer_by(self.gateway.session(session_id), token)
 
     def watched(self, request: Request, session_id: str) -> GatewaySession:
         """The session, if this caller may watch it. Raises UnknownSession, Unauthorized."""
@@ -178,9 +190,13 @@ async def running(config: ServerConfig, access: Access, make_worker: MakeWorker)
             tasks.spawn(_push_main(services, config.whip), "push-main")
         ready = gateway.ready
         model = ModelFacts(ready.fps, tuple(ready.actions)) if ready else UNKNOWN
-        async with open_mqtt(config.mqtt, gateway, config.mqtt_options, model=model) as services.mqtt:
+        async with open_mqtt(
+            config.mqtt, gateway, config.mqtt_options, model=model, authorize=services.authorize
+        ) as services.mqtt:
             if services.mqtt is not None:
                 metrics.mqtt(services.mqtt)
+            if services.mqtt is not None and config.mqtt_options.discovery is not None:
+                tasks.spawn(Previews(gateway.sessions, services.mqtt).run(), "previews")
             tasks.spawn(_look_after(services), "look-after")
             try:
                 yield services

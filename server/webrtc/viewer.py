@@ -39,6 +39,7 @@ from server.webrtc.signalling.offer import Offer
 CHANNEL = "control"
 LINK_FIELDS = ("rung", "rungs", "kbps", "loss", "rtt_ms", "queue_ms", "copies", "why")
 OVERUSED = "overused"  # code of the message to a viewer that costs too much
+ENDED = "unauthorized"  # code of the message to a viewer whose token has ended
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Seat:
     may_steer: bool
     token: str = ""  # by which the viewer came in; empty: by none
     client: str = ""  # its address; empty: unknown
+    allowed: Callable[[], bool] = lambda: True  # whether that token still counts
     rates: Sequence[int] = (MIN_BITRATE_BPS,)  # of the session's rungs, the highest first
 
 
@@ -187,6 +189,13 @@ class Viewer:
         """Say how the link does, for the page's figures."""
         if self.condition is not None:
             self._send_condition()
+
+    def expel(self) -> None:
+        """Tell the viewer that its token has ended, and go. Nothing that it sends counts any more."""
+        if self._control is not None:
+            self._control.warn(ENDED, "this link has ended: ask for a new one")
+            self._control.close()
+        self._on_gone(self, ENDED)
 
     async def close(self) -> None:
         if self._closed:

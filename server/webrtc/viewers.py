@@ -24,7 +24,7 @@ from server.webrtc.adapter.addresses import Gatherer
 from server.webrtc.shares import check_shares
 from server.webrtc.signalling.codecs import Sendable
 from server.webrtc.signalling.offer import Offer
-from server.webrtc.viewer import OVERUSED, Seat, Viewer
+from server.webrtc.viewer import ENDED, OVERUSED, Seat, Viewer
 
 CHECK_S = 1.0
 SUSPEND_S = 3.0  # a viewer that is silent for this long gets nothing until it is heard again
@@ -144,7 +144,8 @@ class Viewers:
         await viewer.close()
 
     def _gone(self, viewer: Viewer, why: str) -> None:
-        closing = self._close_later(viewer.id) if why == OVERUSED else self.close(viewer.id)
+        told = why in (OVERUSED, ENDED)
+        closing = self._close_later(viewer.id) if told else self.close(viewer.id)
         self._closings.spawn(closing, f"close-viewer-{why}")
 
     def _heard(self, event: SessionEvent) -> None:
@@ -170,6 +171,9 @@ class Viewers:
                 self._account(viewer)
                 if self._lost(viewer, now_s):
                     self._gone(viewer, "silent")
+                    continue
+                if not viewer.seat.allowed():
+                    viewer.expel()
                     continue
                 if viewer.connected and viewer.media is not None and now_s - viewer.heard_s > SUSPEND_S:
                     viewer.media.suspend()

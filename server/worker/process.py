@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 
 from engine.errors import PsistreamError, Unavailable
 from server.config import WorkerConfig
+from server.log_format import set_up
 from server.worker.base import NOT_RUNNING, TOO_MUCH, Event, OnEvent, Order, WorkerLost, as_error, as_failure
 from server.worker.core import WorkerCore
 from server.worker.messages import Stop, WorkerFailed, WorkerReady
@@ -158,10 +159,9 @@ def _cause_of_death(exitcode: int | None) -> str:
 
 def child_main(pipe: Connection, config: WorkerConfig) -> None:
     """Load the model, report that, and run commands until told to stop or the parent is gone."""
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # Ctrl-C reaches the whole process group; the parent decides
+    set_up(config.log.kind, config.log.level)
+    # Ctrl-C and a terminal that closes reach the whole process group; the parent decides
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     lock = threading.Lock()
 

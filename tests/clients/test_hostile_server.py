@@ -16,6 +16,7 @@ from rich.console import Console
 from clients.errors import ClientError
 from clients.play.screen import TerminalScreen
 from clients.steer import SteerError
+from clients.steer.transport import stay_connected
 from clients.steer.ways import broker_of, transport_to
 from clients.target import Target
 from clients.view.command import Figures, main, table
@@ -73,7 +74,7 @@ async def test_steering_raises_harmless_errors(url: str) -> None:
     assert str(caught.value).isprintable()
     transport = transport_to(url, None, None, "http")
     with pytest.raises(SteerError) as caught:
-        await transport.run(lambda kind, message: None, lambda there: None)
+        await stay_connected(transport, lambda kind, message: None, lambda there: None)
     assert str(caught.value).isprintable()
 
 

@@ -35,7 +35,7 @@ def server() -> Iterator[Subject]:
 def frames_in(path: Path, cut: bool = False) -> int:
     """Raises av.FFmpegError where one cannot be decoded, except at the end of a file that was `cut`."""
     count = 0
-    with av.open(str(path)) as container, suppress(av.InvalidDataError if cut else ()):
+    with av.open(str(path)) as container, suppress(*([av.InvalidDataError] if cut else [])):
         for _ in container.decode(video=0):
             count += 1
     return count

@@ -44,6 +44,19 @@ def test_a_picture_may_be_bytes_and_a_script_steers() -> None:
     assert not np.array_equal(plain[-1], steered[-1])
 
 
+def test_numbers_and_pictures_may_come_from_numpy() -> None:
+    picture = np.full((32, 32, 3), (200, 30, 30), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    arguments = {"seconds": np.float32(0.5), "seed": np.int64(7), "backend": "fake"}
+    frames = [
+        list(generate("a ball", image=image, **arguments))  # type: ignore[arg-type]
+        for image in (picture, file.getvalue())
+    ]
+    assert len(frames[0]) == 8
+    assert all(np.array_equal(a, b) for a, b in zip(*frames, strict=True))
+
+
 @pytest.mark.parametrize(
     ("arguments", "field"),
     [
@@ -51,6 +64,17 @@ def test_a_picture_may_be_bytes_and_a_script_steers() -> None:
         ({"seed": -1}, "seed"),
         ({"script": "fly"}, "script"),
         ({"image": b"x"}, None),
+        ({"image": np.zeros((4, 4), np.uint8)}, "image"),
+        ({"image": np.zeros((4, 4, 3), np.float32)}, "image"),
+        ({"image": 5}, "image"),
+        ({"seconds": "2"}, "seconds"),
+        ({"seconds": float("nan")}, "seconds"),
+        ({"seconds": True}, "seconds"),
+        ({"seed": "7"}, "seed"),
+        ({"seed": 1.5}, "seed"),
+        ({"script": None}, "script"),
+        ({"model": 3}, "model"),
+        ({"weights": 3}, "weights"),
     ],
 )
 def test_a_wrong_argument_is_named(arguments: dict[str, object], field: str | None) -> None:

@@ -102,6 +102,19 @@ def test_the_units_start_the_server_with_options_that_it_has() -> None:
             assert config["source"] in compose["configs"]
 
 
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    """As `systemd-analyze verify` sees it, with a program that is there."""
+    analyze = shutil.which("systemd-analyze") or ""
+    need(bool(analyze), "systemd")
+    unit = (DOCS / "psistream.service").read_text("utf-8")
+    (program,) = re.findall(r"^ExecStart=(\S+)", unit, re.M)
+    file = tmp_path / "psistream.service"
+    file.write_text(unit.replace(program, "/bin/true"), "utf-8")
+    done = subprocess.run([analyze, "verify", str(file)], capture_output=True, text=True, check=False)
+    told = [line for line in done.stderr.splitlines() if "psistream" in line]
+    assert (done.returncode, told) == (0, [])
+
+
 def copied() -> list[str]:
     lines = (ROOT / "Dockerfile").read_text("utf-8").splitlines()
     return [

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 
+import httpx
 import pytest
 
 from server.log_format import JsonFormatter, TextFormatter, formatter, without_secrets
+from tests.rigs.control.network import free_port
+from tests.rigs.paths import ROOT
+from tests.rigs.waiting import LONG_S
 
 
 def record(message: str, *args: object, error: BaseException | None = None) -> logging.LogRecord:
@@ -59,8 +70,6 @@ def test_what_is_no_secret_stays() -> None:
 
 
 def test_the_server_logs_json_if_it_is_asked_to(capfd: pytest.CaptureFixture[str]) -> None:
-    import subprocess
-
     program = (
         "import logging, sys; from server import serve\n"
         "log = logging.getLogger('server.test')\n"
@@ -82,3 +91,67 @@ def test_a_client_forges_no_entry_and_reaches_no_terminal(kind: str) -> None:
     lines = written.split("\n")
     assert not any(line.startswith("2026-01-01") for line in lines)
     assert r"\x1b[2J\x9b2J\u202e\r\n" in (json.loads(written)["message"] if kind == "json" else lines[0])
+
+
+@contextmanager
+def serving(log: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A whole server with its worker in another process, once it is there, and its address. All that it says
+    goes to `log`."""
+    port = free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "server.cli",
+        "serve",
+        "--backend",
+        "fake",
+        "--port",
+        str(port),
+        "--spare",
+        "off",
+    ]
+    with log.open("wb") as out:
+        process = subprocess.Popen([*command, *options], stdout=out, stderr=out, cwd=ROOT)
+        try:
+            end_s = time.monotonic() + 3 * LONG_S
+            while b"is live" not in log.read_bytes():
+                assert process.poll() is None, log.read_text("utf-8")
+                assert time.monotonic() < end_s, log.read_text("utf-8")
+                time.sleep(0.05)
+            yield process, f"http://127.0.0.1:{port}"
+        finally:
+            process.kill()
+            process.wait()
+
+
+def test_every_line_of_a_server_that_logs_json_is_json_and_none_has_a_secret(tmp_path: Path) -> None:
+    log, keys, key = tmp_path / "log", tmp_path / "keys", secrets.token_hex(16)
+    keys.write_text(f"alice {key}\n")
+    keys.chmod(0o600)
+    options = ["--log-format", "json", "--log-level", "info", "--api-keys", str(keys), "--mqtt", "off"]
+    with serving(log, *options, "--ice-server", "turn:user:open-sesame@127.0.0.1:9") as (process, base):
+        headers = {"Authorization": f"Bearer {key}"}
+        with httpx.Client(base_url=base, trust_env=False, headers=headers) as http:
+            made = http.post("/v1/sessions", json={"prompt": "a fox"})
+            assert made.status_code == 201, made.text
+            http.get("/", params={"token": made.json()["token"]})
+            http.get("/v1/sessions/main", headers={"Authorization": "Bearer a-wrong-one"})
+        keys.write_text(f"alice {key}\nbob\n")
+        process.send_signal(signal.SIGHUP)
+        end_s = time.monotonic() + LONG_S
+        while b"stay as they were" not in log.read_bytes() and time.monotonic() < end_s:
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(LONG_S) == 0
+    entries = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+    told = [entry["message"] for entry in entries]
+    assert sum("is live" in line for line in told) == 1
+    assert sum("stay as they were" in line and "line 2" in line for line in told) == 1
+    for secret in (key, made.json()["token"], made.json()["view_token"], "open-sesame", "a-wrong-one"):
+        assert secret not in log.read_text("utf-8")
+
+
+def test_a_terminal_that_closes_stops_the_server_in_an_orderly_way(tmp_path: Path) -> None:
+    with serving(tmp_path / "log", "--mqtt", "off") as (process, _):
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(LONG_S) == 0

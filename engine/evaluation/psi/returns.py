@@ -19,7 +19,7 @@ from torch import Tensor
 
 from engine.evaluation.statistics import Estimate, mean
 from engine.model import flow
-from engine.model.conditioning import Conditioning
+from engine.model.conditions import Conditions
 from engine.model.wander.transformer import WanderDiT
 from engine.training.data.chains import Chains, chains_of
 from engine.training.data.course import RunningPlaces
@@ -66,8 +66,8 @@ def errors(model: WanderDiT, pool: Pool, windows: Windows, *, seed: int = 8) -> 
         torch.manual_seed(seed)
         chains = chains_of(pool, windows, 1, PREFIX, c)
         noise = torch.randn(chains.targets[:, 0].shape)
-    given = _conditioning(model, chains)
-    short = _conditioning(model, _forgetful(chains, REACH // c.segment))
+    given = _conditions(model, chains)
+    short = _conditions(model, _forgetful(chains, REACH // c.segment))
     seen = {"own": given.psi, "short": short.psi, "another": given.psi.roll(1, 0)}
     if chains.walk is not None:
         world = RunningPlaces(chains.walk, chains.actions, c)
@@ -87,9 +87,9 @@ def _forgetful(chains: Chains, segments: int) -> Chains:
     return replace(chains, past=chains.past[:, -segments:], has_past=chains.has_past[:, -segments:])
 
 
-def _conditioning(model: WanderDiT, chains: Chains) -> Conditioning:
+def _conditions(model: WanderDiT, chains: Chains) -> Conditions:
     """For the first segment of the chains, under the true history; without hints."""
-    return RunningMemory(model, chains, 1).conditioning(
+    return RunningMemory(model, chains, 1).conditions(
         chains.prompts[:, 0],
         history=chains.history,
         sigma=torch.zeros_like(chains.number),
@@ -98,7 +98,7 @@ def _conditioning(model: WanderDiT, chains: Chains) -> Conditioning:
     )
 
 
-def _loss(model: WanderDiT, clean: Tensor, noise: Tensor, t: float, given: Conditioning) -> Tensor:
+def _loss(model: WanderDiT, clean: Tensor, noise: Tensor, t: float, given: Conditions) -> Tensor:
     """Squared error of the preconditioned answer, (B, W, C, h, w)."""
     at = torch.full((clean.shape[0],), t)
     xt = flow.interpolate(clean, noise, at)

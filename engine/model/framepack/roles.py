@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from engine.model.conditioning import denoise_inputs
+from engine.model.conditions import denoise_inputs
 from engine.model.config import ModelConfig
 from engine.model.framepack.transformer import FramePackDiT
 from engine.model.signature import ModelSpec, signature

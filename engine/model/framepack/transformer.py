@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from engine.model import flow
-from engine.model.conditioning import Conditioning
+from engine.model.conditions import Conditions
 from engine.model.config import ModelConfig
 from engine.model.dit import MemoryPackDiT
 from engine.model.framepack.embed import ImageProjection, TokenRefiner
@@ -30,7 +30,7 @@ class FramePackDiT(MemoryPackDiT):
         self.context_embedder = TokenRefiner(c.dim, c.heads, c.mlp_ratio, h)
         self.image_projection = ImageProjection(h.image_dim, c.dim)
 
-    def forward(self, x: Tensor, t: Tensor, d: Tensor, given: Conditioning) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, d: Tensor, given: Conditions) -> Tensor:
         """The role `denoise` of the step contract: x (B, W, C, h, w), t and d (B,) → velocity like x."""
         time = flow.checkpoint_time(t)
         text = self.context_embedder(given.text, given.text_mask, time)

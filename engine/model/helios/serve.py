@@ -38,7 +38,7 @@ class Conversion:
 def is_helios(folder: Path) -> bool:
     """Whether config.json says so. False for a folder without one."""
     try:
-        data = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        data = json.loads((folder / CONFIG).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return False
     return isinstance(data, Mapping) and data.get("preset") == NAME
@@ -48,7 +48,7 @@ def read_conversion(folder: Path) -> Conversion:
     """Raises ModelFilesError if config.json is missing, or was not written by `psistream convert`."""
     file = folder / CONFIG
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(file.read_text(encoding="utf-8-sig"))
         version, preset = data["format"], data["preset"]
         found = Conversion(build(HeliosConfig, data["config"]), build(Serve, data["serve"], "serve"))
     except FileNotFoundError:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.model import flow
-from engine.model.conditioning import Conditioning
+from engine.model.conditions import Conditions
 from engine.model.dit import MemoryPackDiT
 from engine.model.wander.embed import ImageTokens, SceneryCode, TextSlots
 from engine.model.wander.precondition import Precondition
@@ -32,12 +32,12 @@ class WanderDiT(MemoryPackDiT):
             nn.init.zeros_(self.carry.weight)
             nn.init.zeros_(self.carry.bias)
 
-    def forward(self, x: Tensor, t: Tensor, d: Tensor, given: Conditioning) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, d: Tensor, given: Conditions) -> Tensor:
         """The role `denoise` of the step contract: x (B, W, C, h, w), t and d (B,) → velocity like x."""
         net = self.network(x, t, d, given)
         return self.precondition.velocity(x, t, net, self.base(given), given.context)
 
-    def network(self, x: Tensor, t: Tensor, d: Tensor, given: Conditioning) -> Tensor:
+    def network(self, x: Tensor, t: Tensor, d: Tensor, given: Conditions) -> Tensor:
         """The transformer's answer, (B, W, C, h, w). Without preconditioning it is the velocity."""
         c = self.config
         hints = self._hints(x, given)
@@ -50,14 +50,14 @@ class WanderDiT(MemoryPackDiT):
             answer = answer + self.precondition.carried(x, t, base, candidates, share, given.context)
         return answer
 
-    def noisy_tokens(self, x: Tensor, given: Conditioning) -> Tensor:
+    def noisy_tokens(self, x: Tensor, given: Conditions) -> Tensor:
         """With the code of the scenery that each token stands before."""
         tokens = super().noisy_tokens(x, given)
         if given.scenery is None:
             return tokens
         return tokens + self.scenery_code(given.scenery, given.pooled).flatten(1, 3)
 
-    def base(self, given: Conditioning) -> Tensor:
+    def base(self, given: Conditions) -> Tensor:
         """The clean latent next to the segment (B, 1, C, h, w), or zero at the start of a scene."""
         nearest = given.history[:, -1:] if self.config.packing.order == "f1" else given.history[:, :1]
         return nearest * flow.wide(given.context, nearest)
@@ -66,7 +66,7 @@ class WanderDiT(MemoryPackDiT):
         """ψ₀ (B, M, D) of the prompt's tokens (B, N, D) and the anchor's (B, I, D)."""
         return self.first_memory(text, image)
 
-    def _hints(self, x: Tensor, given: Conditioning) -> Tensor:
+    def _hints(self, x: Tensor, given: Conditions) -> Tensor:
         """The channels beside the noise, (B, W, H, h, w): all hints, only the last latent, or none."""
         if self.config.camera is not None:
             assert given.hints is not None

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from engine.model.conditioning import Conditioning, denoise_inputs
+from engine.model.conditions import Conditions, denoise_inputs
 from engine.model.config import CameraConfig, ModelConfig, build
 from engine.model.pixels import to_bytes, to_unit
 from engine.model.signature import ModelSpec, signature
@@ -163,7 +163,7 @@ class Denoise(nn.Module):
         velocity: Tensor = self.dit(x, t, d, given)
         return velocity
 
-    def _told(self, named: Mapping[str, Tensor], given: Conditioning, dtype: torch.dtype) -> Conditioning:
+    def _told(self, named: Mapping[str, Tensor], given: Conditions, dtype: torch.dtype) -> Conditions:
         c = self.dit.config
         assert c.camera is not None
         assert given.actions is not None

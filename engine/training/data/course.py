@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from engine.model.conditioning import Conditioning
+from engine.model.conditions import Conditions
 from engine.model.config import CameraConfig, ModelConfig
 from engine.model.wander.hints import Way, hints, planned, present, scenery, way
 from engine.model.wander.places import UNSETTLED, Places, keep
@@ -122,7 +122,7 @@ class RunningPlaces:
         self.walk, self.actions, self.c, self.camera = walk, actions, c, small(c.camera)
         self.places, self.odometer, self.acted, self.number = walk.places, walk.odometer, walk.acted, 0
 
-    def tell(self, given: Conditioning) -> Conditioning:
+    def tell(self, given: Conditions) -> Conditions:
         """Add what the next segment is told of the world: hints, and where it stands in the scenery."""
         columns = scenery(self._way().odometer, self.c.latent_width, self.camera)
         return replace(given, hints=self.hints(given.history, given.context), scenery=columns)

@@ -20,7 +20,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from engine.model.conditioning import Conditioning
+from engine.model.conditions import Conditions
 from engine.model.config import ModelConfig
 from engine.model.wander.transformer import WanderDiT
 from engine.training.data.chains import Chains
@@ -39,7 +39,7 @@ def silenced(chains: Chains, share: float, c: ModelConfig) -> Chains:
 
 
 @torch.no_grad()
-def push(mean: WanderDiT, xt: Tensor, t: Tensor, given: Conditioning, weight: float) -> Tensor:
+def push(mean: WanderDiT, xt: Tensor, t: Tensor, given: Conditions, weight: float) -> Tensor:
     """The shift of the velocity target, (B, W, C, h, w). `mean` is the averaged model."""
     text, pooled = mean.text_slots(silence(mean.config).to(xt))
     nothing = replace(given, text=text.expand_as(given.text), pooled=pooled.expand_as(given.pooled))

@@ -28,7 +28,7 @@ def rollout(model: WanderDiT, chains: Chains, steps: int, *, segments: int = 0, 
     w, count = chains.targets.shape[2], segments or chains.targets.shape[1]
     generator = torch.Generator().manual_seed(seed)
     for k in range(count):
-        given = memory.conditioning(
+        given = memory.conditions(
             chains.prompts[:, k],
             history=history,
             sigma=torch.zeros_like(chains.number),

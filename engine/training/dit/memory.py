@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from engine.model import flow
-from engine.model.conditioning import Conditioning
+from engine.model.conditions import Conditions
 from engine.model.wander.transformer import WanderDiT
 from engine.training.data.chains import Chains
 
@@ -37,18 +37,18 @@ class RunningMemory:
         self.psi = self._squeezed(psi if frozen else self._start(self.prompt), near)
         self.kept = (far + near)[-KEPT:]
 
-    def conditioning(
+    def conditions(
         self, prompt: Tensor, *, history: Tensor, sigma: Tensor, actions: Tensor, index: Tensor
-    ) -> Conditioning:
+    ) -> Conditions:
         """What the model is given for the next segment under this prompt (B, N), except for hints. The other
-        arguments are those of `Conditioning`."""
+        arguments are those of `Conditions`."""
         if not torch.equal(prompt, self.prompt):
             new = (prompt != self.prompt).any(-1)[:, None, None]
             self.psi = torch.where(new, self._squeezed(self._start(prompt), self.kept), self.psi)
             self.prompt = prompt
         text, pooled = self.model.text_slots(prompt)
         on = self.context.float()
-        return Conditioning(
+        return Conditions(
             psi=self.psi,
             text=text,
             pooled=pooled,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from engine.model import flow
-from engine.model.conditioning import Conditioning
+from engine.model.conditions import Conditions
 from engine.model.config import ModelConfig
 from engine.model.sampling import sample_segment
 from engine.model.wander.hints import known, landmark
@@ -43,7 +43,7 @@ class Noised(NamedTuple):
     t: Tensor  # (B,)
     velocity: Tensor  # the model's, without gradients, for jump length d
     d: Tensor  # (B,)
-    given: Conditioning
+    given: Conditions
 
 
 class NoisyHistory(NamedTuple):
@@ -109,7 +109,7 @@ def _losses(
     part = torch.zeros((), device=history.device)
     for k in range(segments):
         noisy = noisy_history(history, phase.context_noise)
-        given = memory.conditioning(
+        given = memory.conditions(
             chains.prompts[:, k],
             history=noisy.history,
             sigma=noisy.sigma,
@@ -137,7 +137,7 @@ def _losses(
 
 
 def _denoise(
-    model: WanderDiT, clean: Tensor, given: Conditioning, phase: Phase, mean: WanderDiT | None
+    model: WanderDiT, clean: Tensor, given: Conditions, phase: Phase, mean: WanderDiT | None
 ) -> tuple[Noised, Tensor]:
     """The loss of one segment at random times. With interval splitting, the first rows learn jumps."""
     b = clean.shape[0]

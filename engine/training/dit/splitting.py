@@ -5,7 +5,7 @@ split of a jump D = h₁ + h₂, with x′ = x_t + h₁ s(x_t, t, h₁):
 
     s(x_t, t, D) = (h₁ s(x_t, t, h₁) + h₂ s(x′, t + h₁, h₂)) / D
 
-The right side comes from the averaged model, without gradients, under the same conditioning. t, D and the
+The right side comes from the averaged model, without gradients, under the same conditions. t, D and the
 split are continuous, as in SplitMeanFlow (arXiv 2507.16884). Learning it together with rectified flow in one
 network comes from shortcut models (arXiv 2410.12557).
 """
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from engine.model import flow
-from engine.model.conditioning import Conditioning
+from engine.model.conditions import Conditions
 from engine.model.wander.transformer import WanderDiT
 
 LIMIT = 10.0  # normalised latents and noise lie within it; limits a teacher that diverges
@@ -32,7 +32,7 @@ def split_times(rows: int, device: torch.device | str = "cpu") -> tuple[Tensor, 
 
 
 @torch.no_grad()
-def split_target(mean: WanderDiT, xt: Tensor, t: Tensor, d: Tensor, given: Conditioning) -> Tensor:
+def split_target(mean: WanderDiT, xt: Tensor, t: Tensor, d: Tensor, given: Conditions) -> Tensor:
     """The mean velocity over [t, t + d], by two jumps of the averaged model split at random. Shaped like
     xt."""
     share = torch.rand_like(t)

@@ -12,6 +12,7 @@ from engine.errors import InvalidInput
 from server.config import MqttListen, MqttOptions
 from server.control.mqtt.topics import NODE_RULE, Topics, is_node
 
+URL_VARIABLE = "PSISTREAM_MQTT"
 USER_VARIABLE = "PSISTREAM_MQTT_USER"
 defaults = MqttOptions()
 
@@ -19,9 +20,20 @@ defaults = MqttOptions()
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("MQTT", "--mqtt-listen and below are about the embedded broker")
     add = group.add_argument
-    add("--mqtt", default="embedded", metavar="WHERE", help="embedded, off, or mqtt://user:pass@host:1883")
+    add(
+        "--mqtt",
+        default=os.environ.get(URL_VARIABLE) or "embedded",
+        metavar="WHERE",
+        help=f"embedded, off, or mqtt://user:pass@host:1883 (${URL_VARIABLE})",
+    )
     add("--node", metavar="NAME", help="this server's name in topics (default: the host's, and a kept id)")
     add("--mqtt-prefix", default=defaults.prefix, metavar="TOPIC", help="of topics (default: %(default)s)")
+    add(
+        "--mqtt-access",
+        choices=("open", "token"),
+        default=defaults.access,
+        help="who may steer: whoever may publish, or who sends a session's token (default: %(default)s)",
+    )
     add("--mqtt-discovery", choices=("homeassistant",), help="let this find the server by itself")
     listen = f"{defaults.listen.host}:{defaults.listen.port}"
     add("--mqtt-listen", default=listen, metavar="HOST:PORT", help="its address (default: %(default)s)")
@@ -46,7 +58,11 @@ def options_of(args: argparse.Namespace) -> MqttOptions:
         raise InvalidInput(f"--node must be {NODE_RULE}", field="node")
     Topics(args.mqtt_prefix)
     return MqttOptions(
-        node=args.node, prefix=args.mqtt_prefix, discovery=args.mqtt_discovery, listen=_listen_of(args)
+        node=args.node,
+        prefix=args.mqtt_prefix,
+        discovery=args.mqtt_discovery,
+        access=args.mqtt_access,
+        listen=_listen_of(args),
     )
 
 

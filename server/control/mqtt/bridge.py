@@ -21,14 +21,14 @@ import aiomqtt
 from engine.errors import InvalidInput
 from server.control.base import SessionEvent, Steering
 from server.control.mqtt.client import MqttClient, backoff_s, is_wrong_protocol, properties_of, why
-from server.control.mqtt.commands import Commands
+from server.control.mqtt.commands import Commands, Rights
 from server.control.mqtt.discovery import HomeAssistant
 from server.control.mqtt.dispatch import Dispatcher
 from server.control.mqtt.node import host_name
 from server.control.mqtt.outbox import Outbox, Outgoing
 from server.control.mqtt.peers import Peers
 from server.control.mqtt.publisher import RENEW_S, Publisher, status_message
-from server.control.mqtt.status import BridgeStatus, State
+from server.control.mqtt.status import BridgeStatus, IncomingDrops, State
 from server.control.mqtt.topics import MAIN, MAX_NODE, NODE_RULE, PREFIX, Topics, is_node
 from server.control.mqtt.url import BrokerUrl, Reach, parse_url
 
@@ -38,7 +38,6 @@ MAX_INCOMING = 1024
 WINDOW = 16  # publishes under way at once
 STEADY_S = 5.0  # after a connection of this length the back-off starts at its shortest again
 FAREWELL_S = 1.0
-WATCH_DROPS_S = 1.0
 
 
 class MqttBridge:
@@ -58,6 +57,7 @@ class MqttBridge:
         prefix: str = PREFIX,
         reach: Reach | None = None,
         discovery: HomeAssistant | None = None,
+        rights: Rights | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -75,14 +75,21 @@ class MqttBridge:
             steering, self._outbox, self.topics, self._peers, self._wake.set, discovery
         )
         self._commands = Commands(
-            steering, self._publisher, self.topics, self._peers, clock=clock, wall_clock=wall_clock
+            steering,
+            self._publisher,
+            self.topics,
+            self._peers,
+            clock=clock,
+            wall_clock=wall_clock,
+            rights=rights,
         )
         self._dispatcher = Dispatcher(self.topics, self._peers, self._publisher, self._commands)
         self._steering = steering
         self._v5 = self.MQTT_5
         self._state: State = "connecting"
         self._detail = ""
-        self._connects_total = self._incoming_dropped_total = 0
+        self._connects_total = 0
+        self._drops = IncomingDrops()
         self._connected = asyncio.Event()
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -102,7 +109,7 @@ class MqttBridge:
             connects_total=self._connects_total,
             received_total=self._commands.received_total,
             rejected_total=self._commands.rejected_total,
-            dropped_total=self._outbox.dropped_total + self._incoming_dropped_total,
+            dropped_total=self._outbox.dropped_total + self._drops.total,
         )
 
     @property
@@ -112,12 +119,17 @@ class MqttBridge:
         return f"MQTT at {self._reach.shown}, topic {self.topics.command(name, 'prompt')}"
 
     def addresses(self, session: str) -> dict[str, str | None]:
-        """For clients: where the broker is, also by WebSocket if it does that, and the topic of a session."""
-        return {"url": self.url, "websocket_url": self._reach.websocket_url, "topic": self.topic(session)}
+        """For clients: where the broker is, also by WebSocket if it does that, and the topic of a session,
+        below which are `cmd`, `ack`, `state`, `event` and `error`."""
+        return {
+            "url": self.url,
+            "websocket_url": self._reach.websocket_url,
+            "topic": self.topics.session(self._peers.names_of(session)[0]),
+        }
 
-    def topic(self, session: str) -> str:
-        """The topic of a session, below which are `cmd`, `ack`, `state`, `event` and `error`."""
-        return self.topics.session(self._peers.names_of(session)[0])
+    def put_picture(self, session: str, picture: bytes) -> None:
+        """A JPEG of a session, for who asked to find the server by itself. Kept by the broker."""
+        self._publisher.put_picture(session, picture)
 
     def take_retained(self, topic: str, payload: bytes) -> bool:
         """For a broker that asks before it retains a message. False: it is no command."""
@@ -213,7 +225,7 @@ class MqttBridge:
                 tasks = [
                     group.create_task(self._receive(client), name="mqtt-receive"),
                     group.create_task(self._send(client), name="mqtt-send"),
-                    group.create_task(self._watch_drops(client), name="mqtt-drops"),
+                    group.create_task(self._drops.watch(client), name="mqtt-drops"),
                     group.create_task(self._renew(), name="mqtt-renew"),
                 ]
                 await self._closing.wait()
@@ -271,18 +283,6 @@ class MqttBridge:
         while True:
             await asyncio.sleep(RENEW_S)
             self._publisher.put_everything_retained()
-
-    async def _watch_drops(self, client: MqttClient) -> None:
-        """Say once a second at most that commands came faster than they could be read."""
-        base = self._incoming_dropped_total
-        while True:
-            await asyncio.sleep(WATCH_DROPS_S)
-            total = base + client.incoming_dropped_total
-            if total > self._incoming_dropped_total:
-                log.warning(
-                    "MQTT: %d commands dropped, too many at once", total - self._incoming_dropped_total
-                )
-                self._incoming_dropped_total = total
 
     async def _farewell(self, client: MqttClient) -> None:
         try:

@@ -9,7 +9,7 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from engine.errors import PsistreamError
 from engine.types import Control, Receipt, SessionClosed
@@ -33,6 +33,20 @@ RETAINED = (
 )
 
 
+@dataclass(frozen=True)
+class Rights:
+    """Who may steer. A token that comes with a command is checked; with `needs_token` one must come, for
+    sessions that have one. `authorize(session, token)` raises PsistreamError for one that may not steer."""
+
+    authorize: Callable[[str, str], None] = lambda session, token: None
+    needs_token: bool = False
+
+    def check(self, session: str, token: str | None) -> None:
+        """Raises PsistreamError."""
+        if self.needs_token or token is not None:
+            self.authorize(session, token or "")
+
+
 class Commands:
     """Commands for sessions of other servers on the same broker are ignored."""
 
@@ -45,7 +59,9 @@ class Commands:
         *,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
+        rights: Rights | None = None,
     ) -> None:
+        self._rights = rights or Rights()
         self.received_total = 0
         self.rejected_total = 0
         self._steering = steering
@@ -151,6 +167,7 @@ class Commands:
         while len(self._routes) > MAX_ROUTES:
             self._routes.popitem(last=False)
         try:
+            self._rights.check(session, command.token)
             receipt = self._steering.submit(session, control)
         except PsistreamError as error:
             self._routes.pop(key, None)

@@ -51,6 +51,7 @@ class HomeAssistant:
             Entity("sensor", "state", "State", self._state()),
             Entity("sensor", "fps", "Frames per second", self._frame_rate()),
             Entity("sensor", "viewers", "Viewers", self._viewers()),
+            Entity("image", "picture", "Picture", self._picture()),
         ]
 
     def _configuration(self, entity: Entity) -> Outgoing:
@@ -112,6 +113,9 @@ class HomeAssistant:
             "unit_of_measurement": "fps",
             "suggested_display_precision": 1,
         }
+
+    def _picture(self) -> dict[str, Any]:
+        return {"image_topic": self.topics.picture(main_of(self.node)), "content_type": "image/jpeg"}
 
     def _viewers(self) -> dict[str, Any]:
         return {**self._value("{{ value_json.viewers }}"), "state_class": "measurement"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -24,6 +24,7 @@ from server.control.mqtt import topics
 BARE_NUMBER = {"rewind": "seconds", "reset": "seed"}  # the field that a message of one number sets
 JSON_TYPE = "application/json"
 MAX_USER_PROPERTIES, MAX_USER_BYTES = 16, 2048  # more is not returned with the answers
+MAX_TOKEN = 256  # characters
 VERBS = tuple(name for name in CONTROL_MODELS if name != "image")
 
 
@@ -33,6 +34,11 @@ class MqttEnvelope(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     client: str = Field(default=topics.ALL_CLIENTS, description=topics.NAME_RULE)
+    token: str | None = Field(
+        default=None,
+        max_length=MAX_TOKEN,
+        description="a string: the session's token, or a key of the server",
+    )
     reply_to: str | None = Field(default=None, description="a topic for the answers instead of ack/{client}")
     expires_at: float | None = Field(
         default=None,
@@ -79,6 +85,7 @@ class Command:
     control: Control | None = None
     error: InvalidInput | None = None
     expires_at: float | None = None
+    token: str | None = field(default=None, repr=False)
     awaited: bool = False  # the sender can tell which answer is meant for this command
 
 
@@ -109,7 +116,14 @@ def read_command(
         body = {key: value for key, value in fields.items() if key not in MqttEnvelope.model_fields}
         control = parse_control({"id": given or made, **body, "type": verb})
         awaited = given is not None or properties.response_topic is not None
-        return Command(control.id, route, control, expires_at=envelope.expires_at, awaited=awaited)
+        return Command(
+            control.id,
+            route,
+            control,
+            expires_at=envelope.expires_at,
+            token=envelope.token,
+            awaited=awaited,
+        )
     except InvalidInput as error:
         awaited = given is not None or properties.response_topic is not None
         return Command(given or made, route, error=error, awaited=awaited)

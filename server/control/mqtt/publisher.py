@@ -135,6 +135,14 @@ class Publisher:
         self._clear_states([name for name in names if name not in self._named])
         self._on_put()
 
+    def put_picture(self, session: str, picture: bytes) -> None:
+        """Under the name that stays, for who was told of it by discovery."""
+        if session not in self._known or self._discovery is None:
+            return
+        topic = self._topics.picture(self._peers.names_of(session)[0])
+        self._outbox.put_state(Outgoing(topic, picture, qos=0, retain=True, content_type="image/jpeg"))
+        self._on_put()
+
     def clear(self, topic: str) -> None:
         self._outbox.put_state(Outgoing(topic, b"", qos=1, retain=True))
         self._on_put()
@@ -161,6 +169,8 @@ class Publisher:
         for name in names:
             self._named.discard(name)
             self._outbox.put_state(Outgoing(self._topics.state(name), b"", qos=1, retain=True))
+            if self._discovery is not None and name != MAIN:
+                self._outbox.put_state(Outgoing(self._topics.picture(name), b"", qos=1, retain=True))
         if names:
             self._put_names()
 

@@ -13,6 +13,7 @@ from engine.errors import InvalidInput
 from server.config import MqttListen, MqttOptions
 from server.control.base import Steering
 from server.control.mqtt.bridge import MqttBridge
+from server.control.mqtt.commands import Rights
 from server.control.mqtt.discovery import HomeAssistant
 from server.control.mqtt.embedded.mosquitto import MosquittoBroker, find_mosquitto, version_of
 from server.control.mqtt.node import default_node
@@ -34,10 +35,15 @@ UNKNOWN = ModelFacts(0.0, ())
 
 @asynccontextmanager
 async def open_mqtt(
-    setting: str, steering: Steering, options: MqttOptions | None = None, *, model: ModelFacts = UNKNOWN
+    setting: str,
+    steering: Steering,
+    options: MqttOptions | None = None,
+    *,
+    model: ModelFacts = UNKNOWN,
+    authorize: Callable[[str, str], None] | None = None,
 ) -> AsyncIterator[MqttBridge | None]:
     """`setting` is "off", "embedded", "embedded:PORT" or an mqtt(s):// URL, or InvalidInput is raised.
-    `model` is for Home Assistant."""
+    `model` is for Home Assistant, `authorize` judges the tokens that come with commands."""
     options = options or MqttOptions()
     kind, _, port = setting.partition(":")
     if setting == "off":
@@ -51,11 +57,19 @@ async def open_mqtt(
         node = options.node or stack.enter_context(default_node())
         finds_us = options.discovery == "homeassistant"
         discovery = HomeAssistant(Topics(options.prefix), node, *model) if finds_us else None
-        make = partial(MqttBridge, steering, node=node, prefix=options.prefix, discovery=discovery)
+        make = partial(
+            MqttBridge,
+            steering,
+            node=node,
+            prefix=options.prefix,
+            discovery=discovery,
+            rights=Rights(authorize, options.access == "token") if authorize else None,
+        )
         if kind != "embedded":
             yield await stack.enter_async_context(make(setting))
             return
-        bridge = await _embedded(stack, make, options.listen)
+        private = Topics(options.prefix) if options.access == "token" else None
+        bridge = await _embedded(stack, make, options.listen, private)
         await bridge.wait_connected(CONNECT_S)
         yield bridge
 
@@ -73,12 +87,14 @@ def embedded_broker() -> str:
     return AMQTT if program is None else f"mosquitto {version_of(program)}, MQTT 3.1.1, 5 and WebSockets"
 
 
-async def _embedded(stack: AsyncExitStack, make: Callable[..., MqttBridge], listen: MqttListen) -> MqttBridge:
+async def _embedded(
+    stack: AsyncExitStack, make: Callable[..., MqttBridge], listen: MqttListen, private: Topics | None
+) -> MqttBridge:
     """A mosquitto where it is installed, else amqtt. Raises InvalidInput, Unavailable."""
     program = find_mosquitto()
     about = await asyncio.to_thread(embedded_broker)
     if program is not None:
-        broker = await stack.enter_async_context(MosquittoBroker(program, listen))
+        broker = await stack.enter_async_context(MosquittoBroker(program, listen, private))
         bridge = make(broker.url, reach=Reach(broker.shown, broker.websocket_url, about))
         return await stack.enter_async_context(bridge)
     if listen != replace(MqttListen(), port=listen.port):
@@ -86,6 +102,12 @@ async def _embedded(stack: AsyncExitStack, make: Callable[..., MqttBridge], list
             "the built-in MQTT broker has no other address, WebSockets, TLS or password: install mosquitto "
             "(apt-get install mosquitto), or leave those options out",
             field="mqtt",
+        )
+    if private is not None:
+        raise InvalidInput(
+            "with --mqtt-access token the built-in MQTT broker would show tokens to whoever listens: install "
+            "mosquitto (apt-get install mosquitto), or use a broker of your own",
+            field="mqtt_access",
         )
     from server.control.mqtt.embedded.builtin import EmbeddedBroker
 

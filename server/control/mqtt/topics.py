@@ -69,6 +69,9 @@ class Topics:
     def event(self, name: str) -> str:
         return f"{self.session(name)}/event"
 
+    def picture(self, name: str) -> str:
+        return f"{self.session(name)}/picture"
+
     def error(self, name: str) -> str:
         return f"{self.session(name)}/error"
 

@@ -47,6 +47,7 @@ def health_routes(services: Services, *, metrics: bool = True) -> APIRouter:
 
         @router.get("/metrics")
         async def figures() -> Response:
+            """Figures for Prometheus."""
             return Response(services.metrics.render(), media_type=CONTENT_TYPE)
 
     return router

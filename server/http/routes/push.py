@@ -21,6 +21,7 @@ def push_routes(services: Services) -> APIRouter:
 
     @router.post("")
     async def push(request: Request, session_id: str) -> Response:
+        """Send the session's stream to a server that speaks WHIP."""
         services.access.admit(request.headers.get("authorization"))
         session = services.gateway.session(session_id)
         services.enter(services.openings, request)
@@ -43,12 +44,14 @@ def push_routes(services: Services) -> APIRouter:
 
     @router.get("")
     async def pushes(request: Request, session_id: str) -> Response:
+        """The pushes of this session, and how each does."""
         services.access.admit(request.headers.get("authorization"))
         session = services.gateway.session(session_id)
         return JSONResponse({"pushes": [push.described() for push in services.pushes.of(session.id)]})
 
     @router.delete("/{push_id}")
     async def end(request: Request, session_id: str, push_id: str) -> Response:
+        """End a push."""
         services.access.admit(request.headers.get("authorization"))
         services.pushes.stop(push_id, services.gateway.session(session_id).id)
         return Response(status_code=204)

@@ -43,7 +43,8 @@ def recording_routes(services: Services) -> APIRouter:
 
     @router.get("/clip")
     async def clip(request: Request, session_id: str) -> Response:
-        """MP4 where H.264 is watched, else WebM. It starts at a keyframe, up to 10 s before `seconds`."""
+        """The last seconds as a file: MP4 where H.264 is watched, else WebM. It starts at a keyframe, up to
+        10 s before `seconds`."""
         session = watched(request, session_id)
         services.enter(services.exports, request, session)
         seconds = seconds_of(request.query_params.get("seconds"))
@@ -58,6 +59,7 @@ def recording_routes(services: Services) -> APIRouter:
 
     @router.get("/hls/index.m3u8")
     async def playlist(request: Request, session_id: str) -> Response:
+        """The playlist of live HLS, about six seconds behind."""
         session = watched(request, session_id)
         token = request.query_params.get("token")
         text = await live(session).playlist(f"?token={quote(token, safe='')}" if token else "")
@@ -67,6 +69,7 @@ def recording_routes(services: Services) -> APIRouter:
 
     @router.get("/hls/{name}")
     async def part(request: Request, session_id: str, name: str) -> Response:
+        """A part that the playlist names."""
         hls = services.hls.get(watched(request, session_id).id)
         number = name.removesuffix(".m4s")
         if hls is not None and name == "init.mp4":

@@ -37,6 +37,7 @@ def session_routes(services: Services) -> APIRouter:
 
     @router.post("")
     async def open_session(request: Request) -> Response:
+        """Open a session of your own."""
         services.access.admit(request.headers.get("authorization"))
         services.enter(services.openings, request)
         wanted, image, snapshot = await read_opening(services, request)
@@ -47,12 +48,14 @@ def session_routes(services: Services) -> APIRouter:
 
     @router.get("")
     async def list_sessions(request: Request) -> Response:
+        """All sessions of this server."""
         services.access.admit(request.headers.get("authorization"))
         ids = services.gateway.session_ids()
         return JSONResponse({"sessions": [finite(asdict(services.gateway.info(i))) for i in ids]})
 
     @router.get("/{session_id}")
     async def look(request: Request, session_id: str) -> Response:
+        """A session as it is now."""
         return JSONResponse(described(services, request, services.watched(request, session_id)))
 
     @router.patch("/{session_id}")
@@ -69,11 +72,13 @@ def session_routes(services: Services) -> APIRouter:
 
     @router.delete("/{session_id}")
     async def close(request: Request, session_id: str) -> Response:
-        await services.gateway.close_session(services.driven(request, session_id).id)
+        """End a session."""
+        await services.gateway.close_session(services.owned(request, session_id).id)
         return Response(status_code=204)
 
     @router.post("/{session_id}/controls")
     async def steer(request: Request, session_id: str) -> Response:
+        """Send one control. Its `applied` comes on the data channel and by MQTT."""
         session = services.driven(request, session_id)
         services.enter(services.controls, request, session)
         body = await read_json(request, MAX_HTTP_MESSAGE_BYTES)
@@ -216,10 +221,14 @@ def described(services: Services, request: Request, session: GatewaySession) -> 
 
 def secrets_of(request: Request, session: GatewaySession) -> dict[str, Any]:
     """Told once, to the client that opened the session."""
-    page = f"{str(request.base_url).rstrip('/')}{public_path(request, '/')}?session={quote(session.id)}"
-    if session.token:
-        page += f"#token={quote(session.token)}"
+    page = page_link(request, session.id, session.token)
     return {"token": session.token, "view_token": session.view_token, "page": page}
+
+
+def page_link(request: Request, session_id: str, token: str | None, *, watch: bool = False) -> str:
+    """The page of a session. A token stands after #, so that browsers do not send it."""
+    page = f"{str(request.base_url).rstrip('/')}{public_path(request, '/')}?session={quote(session_id)}"
+    return page + ("&watch" if watch else "") + (f"#token={quote(token)}" if token else "")
 
 
 def patched(wanted: dict[str, Any]) -> list[Control]:

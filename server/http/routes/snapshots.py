@@ -1,6 +1,6 @@
 """HTTP routes that copy a session: its snapshot, its control log, and forks of it.
 
-Requests become calls of the gateway. Whoever may steer a session may copy it.
+Requests become calls of the gateway. Whoever has a session's own token may copy it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def snapshot_routes(services: Services) -> APIRouter:
     @router.get("/snapshot")
     async def snapshot(request: Request, session_id: str) -> Response:
         """What is on the screen now, as a file of constant size that POST /v1/sessions goes on from."""
-        session = services.driven(request, session_id)
+        session = services.owned(request, session_id)
         services.enter(services.exports, request, session)
         data = await services.gateway.export(session.id, "snapshot")
         return attached(data, SAFETENSORS, f"{session.id}.safetensors")
@@ -31,7 +31,7 @@ def snapshot_routes(services: Services) -> APIRouter:
     @router.get("/log")
     async def log(request: Request, session_id: str) -> Response:
         """Its opening and its controls: `psistream replay` makes the same video from them."""
-        session = services.driven(request, session_id)
+        session = services.owned(request, session_id)
         services.enter(services.exports, request, session)
         data = await services.gateway.export(session.id, "log")
         data = await asyncio.to_thread(session.numbers.log, data)  # it may have megabytes
@@ -40,7 +40,7 @@ def snapshot_routes(services: Services) -> APIRouter:
     @router.post("/fork")
     async def fork(request: Request, session_id: str) -> Response:
         """A new session that goes on from what this one showed."""
-        session = services.driven(request, session_id)
+        session = services.owned(request, session_id)
         services.enter(services.openings, request)
         wanted = parse_fork(await read_json(request) or b"{}")
         new = await services.gateway.open(

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+from functools import partial
 
 from fastapi import APIRouter, Request
-from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from engine.errors import InvalidInput, PsistreamError
@@ -37,21 +37,24 @@ def whep_routes(services: Services) -> APIRouter:
     @router.post("")
     @router.post("/")
     async def watch(request: Request, session_id: str) -> Response:
+        """Watch a session: an SDP offer comes in, the answer goes out."""
         session = services.watched(request, session_id)
         services.enter(services.joinings, request, session)
         expect(request, SDP)
         offer = read_offer(await read_body(request, MAX_SDP_BYTES))
         rates, h264_level = services.media()
         codec = offer.pick(request.query_params.get("codec"), h264_level)
-        role = services.access.role(session, request.headers.get("authorization"))
+        token = bearer(request.headers.get("authorization"))
+        role = services.access.role_of(session, token)
         seat = Seat(
             session=session.id,
             fanout=session.fanout,
             steering=services.gateway,
             pts_of=session.pts_of,
-            may_steer=role == "driver",
+            may_steer=role != "viewer",
             rates=rates,
-            token=bearer(request.headers.get("authorization")),
+            token=token,
+            allowed=partial(services.access.still, session, token, role),
             client=services.client(request),
         )
         viewer, answer = await services.viewers.open(seat, offer, codec)
@@ -74,6 +77,7 @@ def whep_routes(services: Services) -> APIRouter:
     @router.get("")
     @router.get("/")
     async def endpoint(request: Request, session_id: str) -> Response:
+        """Whether the session is there."""
         services.gateway.session(session_id)
         return Response(status_code=204)
 
@@ -83,13 +87,9 @@ def whep_routes(services: Services) -> APIRouter:
         services.gateway.session(session_id)
         return Response(headers={"Content-Type": SDP, "Accept-Post": SDP})
 
-    @router.api_route("", methods=["PUT", "PATCH", "DELETE"])
-    @router.api_route("/", methods=["PUT", "PATCH", "DELETE"])
-    async def not_at_endpoint(session_id: str) -> Response:
-        raise HTTPException(405, f"use {AT_ENDPOINT}", {"Allow": AT_ENDPOINT})
-
     @router.patch("/{viewer_id}")
     async def trickle(request: Request, session_id: str, viewer_id: str) -> Response:
+        """Add ICE candidates."""
         viewer = services.viewers.get(viewer_id, session_id)
         services.enter(services.trickles, request, services.gateway.session(session_id), name=viewer_id)
         expect(request, FRAGMENT)
@@ -113,6 +113,7 @@ def whep_routes(services: Services) -> APIRouter:
 
     @router.delete("/{viewer_id}")
     async def leave(session_id: str, viewer_id: str) -> Response:
+        """Leave. Twice is no error."""
         if not services.viewers.was_here(viewer_id):
             services.viewers.get(viewer_id, session_id)
             await services.viewers.close(viewer_id)
@@ -121,16 +122,13 @@ def whep_routes(services: Services) -> APIRouter:
     @router.get("/{viewer_id}")
     @router.head("/{viewer_id}")
     async def resource(session_id: str, viewer_id: str) -> Response:
+        """Whether this viewer is there."""
         services.viewers.get(viewer_id, session_id)
         return Response(status_code=204)
 
     @router.options("/{viewer_id}")
     async def resource_capabilities(session_id: str, viewer_id: str) -> Response:
         return Response(headers={"Allow": AT_VIEWER, "Accept-Patch": FRAGMENT})
-
-    @router.api_route("/{viewer_id}", methods=["PUT", "POST"])
-    async def not_at_viewer(session_id: str, viewer_id: str) -> Response:
-        raise HTTPException(405, f"use {AT_VIEWER}", {"Allow": AT_VIEWER})
 
     return router
 

@@ -15,7 +15,7 @@ from engine.backends.artifact import WEIGHTS, Artifact, open_artifact, write_man
 from engine.backends.pytorch import ReferenceBackend, load, load_model
 from engine.errors import BackendError, ModelFilesError
 from engine.landmarks import in_view, planned
-from engine.model.conditioning import denoise_inputs
+from engine.model.conditions import denoise_inputs
 from engine.model.sampling import sample_segment
 from engine.model.signature import signature
 from engine.model.wander.hints import hints, way

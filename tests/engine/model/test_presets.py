@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from engine.commands.model_info import info, main, step_flop, tokens_of
 from engine.companions.libraries import library
 from engine.errors import InvalidInput, ModelFilesError
-from engine.model.conditioning import denoise_inputs
+from engine.model.conditions import denoise_inputs
 from engine.model.config import ModelConfig
 from engine.model.dit import EXTRA, MemoryPackDiT
 from engine.model.framepack.transformer import FramePackDiT

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.model.conditioning import Conditioning, denoise_inputs
+from engine.model.conditions import Conditions, denoise_inputs
 from engine.model.sampling import sample_segment
 from tests.rigs.engine import tiny
 
 
-def given() -> Conditioning:
+def given() -> Conditions:
     return denoise_inputs(tiny.inputs()).given
 
 

@@ -84,7 +84,7 @@ def test_scale_and_seed_are_everybodys() -> None:
 
 def test_no_memory_means_none() -> None:
     """ψ's key bias leaves it a weight of exactly zero, and no gradient: FramePack without SemanticPack."""
-    from engine.model.conditioning import denoise_inputs
+    from engine.model.conditions import denoise_inputs
     from engine.model.wander.transformer import WanderDiT
     from tests.rigs.engine import tiny
 

@@ -14,7 +14,7 @@ from engine.backends.artifact import open_artifact
 from engine.backends.pytorch import load_model
 from engine.backends.registry import load_backend
 from engine.errors import InvalidInput
-from engine.model.conditioning import Conditioning
+from engine.model.conditions import Conditions
 from engine.model.signature import ModelSpec
 from engine.model.text.encoder import TextConfig
 from engine.script import Entry
@@ -59,9 +59,9 @@ def said() -> Tensor:
 
 def test_f0_makes_two_seconds_at_a_time_last_segment_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which segment is made when, under how much history, with which keys."""
-    dit, seen = tiny.dit(), list[Conditioning]()
+    dit, seen = tiny.dit(), list[Conditions]()
 
-    def watched(model: object, noise: Tensor, steps: int, given: Conditioning) -> Tensor:
+    def watched(model: object, noise: Tensor, steps: int, given: Conditions) -> Tensor:
         seen.append(given.map(Tensor.clone))
         return torch.full_like(noise, float(len(seen)))
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor
 
 from engine.backends.artifact import EMBEDDINGS, TOKENIZER
-from engine.model.conditioning import denoise_inputs
+from engine.model.conditions import denoise_inputs
 from engine.model.config import CameraConfig, MemoryConfig, ModelConfig, PackingConfig
 from engine.model.text.encoder import TextConfig, TextEncoder
 from engine.model.text.minilm import MiniLMConfig, eight_bits

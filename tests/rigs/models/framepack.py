@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from engine.companions.libraries import library
-from engine.model.conditioning import denoise_inputs
+from engine.model.conditions import denoise_inputs
 from engine.model.config import HunyuanConfig, MemoryConfig, ModelConfig, PackingConfig
 from engine.model.dit import EXTRA
 from engine.model.framepack.transformer import FramePackDiT

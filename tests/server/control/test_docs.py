@@ -23,7 +23,15 @@ from engine.runtime.log.reader import read_log
 from engine.types import ByteArray, Receipt, SessionClosed, Stall
 from engine.wire.controls import CONTROL_MODELS
 from engine.wire.fields import BACK_RULE
-from engine.wire.parse import MAX_HTTP_MESSAGE_BYTES, parse_control, parse_fork, parse_new_session, parse_ping
+from engine.wire.parse import (
+    MAX_HTTP_MESSAGE_BYTES,
+    parse_control,
+    parse_fork,
+    parse_new_link,
+    parse_new_session,
+    parse_ping,
+)
+from engine.wire.requests import EXPIRY_RULE, ROLE_RULE
 from server.control.base import SessionEvent
 from server.control.mqtt import message as command
 from server.control.mqtt import topics
@@ -171,12 +179,16 @@ def test_the_examples_for_the_shell_do_what_they_say() -> None:
             parse_control(options["-d"], max_bytes=MAX_HTTP_MESSAGE_BYTES)
         elif "-d" in options and words[2].endswith("/fork"):
             parse_fork(options["-d"])
+        elif "-d" in options and words[2].endswith("/links"):
+            parse_new_link(options["-d"])
         elif "-d" in options:
             parse_new_session(options["-d"])
         elif "--data-binary" in options and "?" in words[2]:
             parse_new_session(from_query(QueryParams(words[2].partition("?")[2])))
     assert used == {"curl", "mosquitto_pub", "mosquitto_rr", "mosquitto_sub"}
     assert f"`rewind_s` seconds of video ago, {BACK_RULE}" in DOC
+    assert EXPIRY_RULE in DOC
+    assert ROLE_RULE.split(" or ")[0] in DOC
 
 
 def test_the_rates_and_limits_are_those_of_the_code() -> None:

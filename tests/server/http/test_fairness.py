@@ -11,15 +11,16 @@ from server.http.limited_protocol import ConnectionLimits
 from server.logs import FULL, PERIOD_S, FloodFilter
 from server.ratelimit import MAX_NAMES, Door, Shares
 from tests.rigs.engine.fakes import ManualClock
+from tests.rigs.server.rights_rig import KEY
 from tests.rigs.server.server_rig import Live, config, live, until
 from tests.rigs.server.tcp_rig import get, serving
 
-EXPOSED = config(host="0.0.0.0", api_key="let-me-in", controls_per_s=2.0)
+EXPOSED = config(host="0.0.0.0", api_key=KEY, controls_per_s=2.0)
 
 
 async def two(server: Live) -> tuple[dict[str, Any], dict[str, Any]]:
     """Sessions of two clients."""
-    key = {"Authorization": "Bearer let-me-in"}
+    key = {"Authorization": f"Bearer {KEY}"}
     answers = [await server.http.post("/v1/sessions", json={"prompt": "a dog"}, headers=key) for _ in "ab"]
     first, second = (answer.json() for answer in answers)
     return first, second
@@ -77,7 +78,7 @@ async def test_guessing_tokens_is_slowed_and_valid_ones_are_not(monkeypatch: pyt
             (await server.http.get("/v1/sessions", headers=auth(f"guess-{i}"))).status_code for i in range(15)
         ]
         assert (statuses[0], statuses[-1]) == (401, 429)
-        assert (await server.http.get("/v1/sessions", headers=auth("let-me-in"))).status_code == 200
+        assert (await server.http.get("/v1/sessions", headers=auth(KEY))).status_code == 200
 
 
 async def test_a_client_that_asks_without_end_is_slowed_but_health_answers(

@@ -11,7 +11,7 @@ export const STATES = {
   full: { pill: "Full", title: "All places are taken", text: "The server already has as many viewers as it can serve.", retry: "Try now", main: "Watch the shared video" },
   unknown: { pill: "Not found", title: "This session does not exist", text: "It has ended, or the link is incomplete.", main: "Watch the shared video", create: "Start a new one", close: "Close this future" },
   lost: { pill: "Gone", title: "This session is gone", text: "The server was restarted, or nobody watched for a while. If you saved a moment of it, open that to continue from there.", main: "Watch the shared video", create: "Start a new one", close: "Close this future" },
-  refused: { pill: "Not allowed", title: "This link does not open the session", text: "Its token is missing or no longer valid. PromptBox for a new link.", main: "Watch the shared video", close: "Close this future" },
+  refused: { pill: "Not allowed", title: "This link does not open the session", text: "Its token is missing or no longer valid. Ask for a new link.", main: "Watch the shared video", close: "Close this future" },
   ended: { pill: "Ended", title: "This session has ended", text: "", main: "Watch the shared video", create: "Start a new one", close: "Close this future" },
   unsupported: { pill: "Cannot play", title: "This browser cannot play the video", text: "psistream needs WebRTC with VP8 or H.264.", retry: "Try again" },
 };

@@ -7,11 +7,8 @@ keeps nothing over a restart. If it dies it is started again on the same ports. 
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import logging
 import os
-import pwd
 import re
 import secrets
 import shutil
@@ -25,6 +22,8 @@ from typing import Self
 
 from engine.errors import Unavailable
 from server.config import MqttListen
+from server.control.mqtt.embedded.configuration import Ports, write_configuration
+from server.control.mqtt.topics import Topics
 
 log = logging.getLogger(__name__)
 
@@ -34,22 +33,6 @@ ANSWER_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 2.0
 RESTART_S = 0.5
 ATTEMPTS = 5  # other programs may take the free ports that were found
-LIMITS = """\
-max_packet_size 4194304
-max_inflight_messages 64
-max_queued_messages 4096
-max_queued_bytes 16777216
-memory_limit 268435456
-persistent_client_expiration 1d
-persistence false
-set_tcp_nodelay true
-sys_interval 10
-log_dest stderr
-log_type error
-log_type warning
-per_listener_settings true
-"""
-MAX_CONNECTIONS = 256  # per listener
 CONNECT = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01?"  # MQTT 3.1.1
 
 
@@ -70,9 +53,11 @@ def version_of(program: str) -> str:
 
 class MosquittoBroker:
     """`async with MosquittoBroker(program) as broker`. `url` is for the server itself, with credentials;
-    `shown` and `websocket_url` are for clients, without. Raises Unavailable when mosquitto does not start."""
+    `shown` and `websocket_url` are for clients, without. With `private` clients cannot read the commands on
+    these topics. Raises Unavailable when mosquitto does not start."""
 
-    def __init__(self, program: str, listen: MqttListen | None = None) -> None:
+    def __init__(self, program: str, listen: MqttListen | None = None, private: Topics | None = None) -> None:
+        self._private = private
         self._program = program
         self._listen = listen or MqttListen()
         self._own = f"psistream-{secrets.token_hex(4)}", secrets.token_hex(16)
@@ -141,7 +126,10 @@ class MosquittoBroker:
             if listen.websocket_port is not None:
                 busy = {*taken, self._port, self._inner_port}
                 self._websocket_port = _free_port(listen.host, listen.websocket_port, busy)
-            await asyncio.to_thread(self._write_configuration)
+            ports = Ports(self._port, self._inner_port, self._websocket_port)
+            await asyncio.to_thread(
+                write_configuration, Path(self._folder), listen, ports, self._own, self._private
+            )
             if await self._start():
                 return
             if "in use" not in self._told:
@@ -151,24 +139,6 @@ class MosquittoBroker:
             f"mosquitto does not start: {self._told or 'it says nothing'}; use --mqtt off or another broker",
             field="mqtt",
         )
-
-    def _write_configuration(self) -> None:
-        listen, folder = self._listen, Path(self._folder)
-        users = [self._own] if listen.user is None else [self._own, listen.user]
-        users_file, configuration = folder / "users", folder / "mosquitto.conf"
-        users_file.write_text("".join(f"{name}:{_hashed(password)}\n" for name, password in users))
-        users_file.chmod(0o600)
-        lines = [LIMITS, f"user {pwd.getpwuid(os.geteuid()).pw_name}"]
-        inner = [f"listener {self._inner_port} 127.0.0.1", "allow_anonymous false"]
-        outer = [f"allow_anonymous {str(listen.user is None).lower()}"]
-        if listen.tls is not None:
-            outer += [f"certfile {listen.tls[0].resolve()}", f"keyfile {listen.tls[1].resolve()}"]
-        lines += [*inner, *_common(users_file), f"listener {self._port} {listen.host}", *outer]
-        lines += _common(users_file)
-        if listen.websocket_port is not None:
-            websocket = [f"listener {self._websocket_port} {listen.host}", "protocol websockets"]
-            lines += [*websocket, *outer, *_common(users_file)]
-        configuration.write_text("\n".join(lines) + "\n")
 
     async def _start(self) -> bool:
         """Whether it runs and listens. What it says goes to the log, the last line also to `_told`."""
@@ -239,17 +209,6 @@ class MosquittoBroker:
             await asyncio.wait([self._said])
         if self._folder:
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
-
-
-def _common(users_file: Path) -> list[str]:
-    return [f"max_connections {MAX_CONNECTIONS}", f"password_file {users_file}"]
-
-
-def _hashed(password: str) -> str:
-    """As mosquitto_passwd writes it: salted PBKDF2 with SHA-512."""
-    salt, rounds = os.urandom(12), 101
-    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, rounds)
-    return f"$7${rounds}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
 
 
 def _free_port(host: str, wanted: int, taken: set[int]) -> int:

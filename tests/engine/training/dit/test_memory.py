@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from engine.model.conditioning import Conditioning
+from engine.model.conditions import Conditions
 from engine.model.wander.transformer import WanderDiT
 from engine.training.data.chains import Chains
 from engine.training.dit.memory import KEPT, RunningMemory
@@ -28,8 +28,8 @@ def session(model: WanderDiT, chains: Chains, prompt: Tensor, segments: list[Ten
     return psi
 
 
-def given(memory: RunningMemory, chains: Chains, prompt: Tensor) -> Conditioning:
-    return memory.conditioning(
+def given(memory: RunningMemory, chains: Chains, prompt: Tensor) -> Conditions:
+    return memory.conditions(
         prompt,
         history=chains.history,
         sigma=torch.zeros_like(chains.number),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from engine.model import flow
-from engine.model.conditioning import Conditioning
+from engine.model.conditions import Conditions
 from engine.model.wander.transformer import WanderDiT
 from engine.training.dit.objectives import OBJECTIVES, hero_mask, noisy_history, sample_t
 from engine.training.recipe import Phase
@@ -32,14 +32,14 @@ class Call(NamedTuple):
     x: Tensor
     t: Tensor
     d: Tensor
-    given: Conditioning
+    given: Conditions
     net: Tensor
 
 
 class Spy(WanderDiT):
     """Keeps what its transformer was given."""
 
-    def network(self, x: Tensor, t: Tensor, d: Tensor, given: Conditioning) -> Tensor:
+    def network(self, x: Tensor, t: Tensor, d: Tensor, given: Conditions) -> Tensor:
         out = super().network(x, t, d, given)
         self.calls = [*getattr(self, "calls", []), Call(x, t, d, given, out)]
         return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from engine.model.conditioning import Conditioning, denoise_inputs
+from engine.model.conditions import Conditions, denoise_inputs
 from engine.model.wander.transformer import WanderDiT
 from engine.training.dit.splitting import LIMIT, split_target, split_times
 from tests.rigs.engine import tiny
@@ -20,7 +20,7 @@ class Straight(WanderDiT):
         super().__init__(tiny.DIT)
         self.calls: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def forward(self, x: Tensor, t: Tensor, d: Tensor, given: Conditioning) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, d: Tensor, given: Conditions) -> Tensor:
         self.calls.append((x, t, d))
         at = d[:, None, None, None, None].clamp(min=1e-6)
         return (0.5 - x) * (1 - torch.exp(-at)) / at
@@ -55,7 +55,7 @@ def test_the_two_jumps_follow_each_other_and_cover_the_way() -> None:
 
 def test_a_teacher_that_runs_away_is_not_followed() -> None:
     class Wild(Straight):
-        def forward(self, x: Tensor, t: Tensor, d: Tensor, given: Conditioning) -> Tensor:
+        def forward(self, x: Tensor, t: Tensor, d: Tensor, given: Conditions) -> Tensor:
             self.calls.append((x, t, d))
             return torch.full_like(x, 1e6)
 

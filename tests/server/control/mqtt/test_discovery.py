@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import AsyncIterator
@@ -10,9 +11,11 @@ from typing import Any
 
 import jinja2
 import pytest
+from PIL import Image
 
 from engine.types import Action, Pause, Prompt, Reset, Resume, Rewind, Stall
 from engine.wire.strict_json import dump
+from server.config import MqttOptions
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.discovery import HomeAssistant
 from server.control.mqtt.topics import Topics
@@ -20,6 +23,7 @@ from server.control.protocol import event_json
 from tests.rigs.control.gateway import FakeSteering, segment_stats, session_info
 from tests.rigs.control.mosquitto import Mosquitto, need_mosquitto
 from tests.rigs.control.onlooker import Onlooker, onlooker
+from tests.rigs.server.server_rig import config, live
 from tests.rigs.waiting import until
 
 # https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery and the page of each component, 2026-11
@@ -52,7 +56,9 @@ DOCUMENTED = {
         "expire_after",
     },
 }
+DOCUMENTED["image"] = {"image_topic", "url_topic", "url_template", "content_type", "image_encoding"}
 REQUIRED = {
+    "image": {"image_topic"},
     "text": {"command_topic"},
     "select": {"command_topic", "options"},
     "button": {"command_topic"},
@@ -151,6 +157,32 @@ async def test_home_assistant_steers_by_what_it_was_told(home: tuple[FakeSteerin
     topic = told("text", "prompt")["state_topic"]
     await until(lambda: looker.heard(topic)[-1]["prompt"] == "a fox in the snow", "the state is on its topic")
     assert looker.heard(told("sensor", "viewers")["availability_topic"])[-1]["status"] == "online"
+
+
+async def test_the_picture_of_main_is_where_home_assistant_looks_and_goes_with_the_server(
+    tmp_path: Path,
+) -> None:
+    """The session is steered and nobody watches it: it plays for a moment, and its picture is retained."""
+    need_mosquitto()
+    with Mosquitto(tmp_path) as broker:
+        options = MqttOptions(node="here", discovery="homeassistant")
+        async with (
+            onlooker(broker.url, hears="homeassistant/image/#") as looker,
+            onlooker(broker.url, hears="psistream/v1/session/+/picture") as eye,
+        ):
+            async with live(config(mqtt=broker.url, mqtt_options=options)) as server:
+                await until(lambda: bool(looker.messages), "the image entity is told")
+                told = json.loads(bytes(looker.messages[-1].payload))
+                assert told["content_type"] == "image/jpeg"
+                await until(lambda: bool(eye.messages), "a first picture")
+                count = len(eye.messages)
+                await eye.command("prompt", "a blue dog", session="main.here")
+                await until(lambda: len(eye.messages) > count, "a picture of what was asked for")
+                message = eye.messages[-1]
+                assert str(message.topic) == told["image_topic"]
+                with Image.open(io.BytesIO(bytes(message.payload))) as image:
+                    assert (image.format, image.width) == ("JPEG", 2 * server.services.gateway.ready.width)  # type: ignore[union-attr]
+            await until(lambda: not eye.messages[-1].payload, "nothing stays retained")
 
 
 async def test_without_the_option_home_assistant_is_told_nothing(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ async def test_other_prefixes_are_other_worlds(mosquitto: Mosquitto) -> None:
     ):
         assert await one.wait_connected(30)
         assert await two.wait_connected(30)
-        assert one.topic("main") == "psistream/kitchen/session/main.a"
+        assert one.addresses("main")["topic"] == "psistream/kitchen/session/main.a"
         await looker.say("psistream/kitchen/session/main/cmd/prompt", "a fox")
         await looker.answer("applied", "kitchen/session/main/ack/all")
         assert (len(kitchen.controls), len(lab.controls)) == (1, 0)

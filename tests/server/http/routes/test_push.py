@@ -11,6 +11,7 @@ from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSes
 from av import VideoFrame
 
 from server.webrtc.adapter.addresses import Gatherer, ice_connection
+from tests.rigs.server.rights_rig import KEY
 from tests.rigs.server.server_rig import Live, config, live, until
 
 PUSH = "/v1/sessions/main/push"
@@ -147,8 +148,8 @@ async def test_what_cannot_be_pushed_to_is_refused(body: dict[str, object], fiel
 
 async def test_to_push_needs_the_servers_key() -> None:
     """A session's own token would let anybody send requests from this machine."""
-    async with live(config(host="0.0.0.0", api_key="the-servers-key")) as server:
-        key = {"Authorization": "Bearer the-servers-key"}
+    async with live(config(host="0.0.0.0", api_key=KEY)) as server:
+        key = {"Authorization": f"Bearer {KEY}"}
         mine = (await server.http.post("/v1/sessions", json={"prompt": "a dog"}, headers=key)).json()
         own = {"Authorization": f"Bearer {mine['token']}"}
         url = f"/v1/sessions/{mine['id']}/push"

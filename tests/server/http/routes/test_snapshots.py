@@ -14,7 +14,17 @@ import pytest
 
 from engine.types import OpenSession, SessionClosed
 from server.worker.messages import CloseSession, Exported, ExportSession
-from tests.rigs.server.server_rig import READY, FakeWorker, Live, config, live, snapshot_file, stats, until
+from tests.rigs.server.rights_rig import KEY
+from tests.rigs.server.server_rig import (
+    READY,
+    FakeWorker,
+    Live,
+    config,
+    live,
+    snapshot_file,
+    stats,
+    until,
+)
 
 FILE = {"Content-Type": "application/octet-stream"}
 SNAPSHOT = snapshot_file()
@@ -192,7 +202,7 @@ async def test_the_log_counts_as_clients_were_told_whoever_makes_the_video_now()
 
 
 async def test_only_who_may_steer_may_copy() -> None:
-    async with server(host="0.0.0.0", api_key="let-me-in") as (here, _):
+    async with server(host="0.0.0.0", api_key=KEY) as (here, _):
         main = here.services.gateway.session("main")
         for method, path in (("GET", "snapshot"), ("GET", "log"), ("POST", "fork")):
             url = f"/v1/sessions/main/{path}"

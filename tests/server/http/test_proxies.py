@@ -1,4 +1,4 @@
-"""The server behind a real nginx, by the configuration that docs/proxies/nginx.conf recommends."""
+"""The server behind a real nginx and a real Caddy, by the configurations that docs/proxies recommends."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,15 +21,14 @@ from clients.whep import WhepViewer
 from tests.rigs.control.network import free_port
 from tests.rigs.paths import ROOT
 from tests.rigs.skips import need
+from tests.rigs.waiting import LONG_S
 
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
 
 
-@contextmanager
-def nginx(folder: Path, upstream: int) -> Iterator[int]:
-    """Its port. The recommended file, with other ports and the directives that every nginx needs."""
+def nginx(folder: Path, port: int, upstream: int) -> list[str]:
+    """Its command. The recommended file, with other ports and the directives that every nginx needs."""
     need(os.path.exists(NGINX), "nginx")
-    port = free_port()
     text = (ROOT / "docs" / "proxies" / "nginx.conf").read_text(encoding="utf-8")
     text = text.replace("listen 80;", f"listen 127.0.0.1:{port};").replace(
         "127.0.0.1:8080", f"127.0.0.1:{upstream}"
@@ -41,17 +41,35 @@ def nginx(folder: Path, upstream: int) -> Iterator[int]:
         f"daemon off; pid {folder}/pid; error_log stderr; events {{}}\n"
         f"http {{ access_log off; {paths}\n{text}\n}}\n"
     )
+    return [NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf")]
+
+
+def caddy(folder: Path, port: int, upstream: int) -> list[str]:
+    """Its command. The recommended file, on a port and without HTTPS."""
+    program = shutil.which("caddy") or ""
+    need(bool(program), "caddy")
+    text = (ROOT / "docs" / "proxies" / "Caddyfile").read_text(encoding="utf-8")
+    text = text.replace("video.example.com {", f"http://127.0.0.1:{port} {{", 1)
+    (folder / "Caddyfile").write_text("{\n\tadmin off\n}\n" + text.replace(":8080", f":{upstream}"))
+    return [program, "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
+
+
+@contextmanager
+def proxy(command: list[str], folder: Path, port: int) -> Iterator[None]:
+    homes = {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
     process = subprocess.Popen(
-        [NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf")], stderr=subprocess.DEVNULL
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **homes}
     )
     try:
-        for _ in range(1000):
+        end_s = time.monotonic() + LONG_S
+        while time.monotonic() < end_s:
             try:
                 httpx.get(f"http://127.0.0.1:{port}/", trust_env=False)
                 break
             except httpx.TransportError:
-                assert process.poll() is None, "nginx ended"
-        yield port
+                assert process.poll() is None, f"{command[0]} ended"
+                time.sleep(0.05)
+        yield
     finally:
         process.terminate()
         process.wait(10)
@@ -63,11 +81,12 @@ def server() -> Iterator[Subject]:
         yield subject
 
 
-@pytest.fixture
-def base(server: Subject, tmp_path: Path) -> Iterator[str]:
-    (port,) = re.findall(r":(\d+)/", server.target.base)
-    with nginx(tmp_path, int(port)) as at:
-        yield f"http://127.0.0.1:{at}/video/"
+@pytest.fixture(params=[nginx, caddy])
+def base(request: pytest.FixtureRequest, server: Subject, tmp_path: Path) -> Iterator[str]:
+    (upstream,) = re.findall(r":(\d+)/", server.target.base)
+    port = free_port()
+    with proxy(request.param(tmp_path, port, int(upstream)), tmp_path, port):
+        yield f"http://127.0.0.1:{port}/video/"
 
 
 async def test_sessions_are_opened_steered_and_closed_through_it(base: str) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Conditioning:
+class Conditions:
     psi: Tensor  # (B, M, D) the memory
     text: Tensor  # (B, N, E) the prompt's tokens
     pooled: Tensor  # (B, P) the prompt as one vector
@@ -34,7 +34,7 @@ class Conditioning:
     scenery: Tensor | None = None  # (B, W, L, w/2) int64, the scenery's columns (engine.model.wander.hints)
     bare: bool = False  # training on scenes from nothing: no history exists, so its tokens are left out
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
+    def map(self, change: Callable[[Tensor], Tensor]) -> Conditions:
         """The same with every tensor changed, for example cut to some rows or cast to another type."""
         tensors = {n: x for n, x in vars(self).items() if isinstance(x, Tensor)}
         changed: dict[str, Any] = {name: change(x) for name, x in tensors.items()}
@@ -47,10 +47,10 @@ class DenoiseInputs(NamedTuple):
     x: Tensor  # (B, W, C, h, w) the noisy segment
     t: Tensor  # (B,) 0 is noise, 1 is data
     d: Tensor  # (B,) length of the jump
-    given: Conditioning
+    given: Conditions
 
 
 def denoise_inputs(named: Mapping[str, Tensor]) -> DenoiseInputs:
     """From the inputs of the role `denoise` by name. Inputs that only one family has are left to it."""
-    known: dict[str, Any] = {f.name: named[f.name] for f in fields(Conditioning) if f.name in named}
-    return DenoiseInputs(named["x"], named["t"], named["d"], Conditioning(**known))
+    known: dict[str, Any] = {f.name: named[f.name] for f in fields(Conditions) if f.name in named}
+    return DenoiseInputs(named["x"], named["t"], named["d"], Conditions(**known))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from engine.companions.sizes import spec_of
-from engine.model.conditioning import Conditioning, denoise_inputs
+from engine.model.conditions import Conditions, denoise_inputs
 from engine.model.framepack.roles import Serve
 from engine.model.presets import PRESETS
 from engine.model.signature import ModelSpec, signature
@@ -29,7 +29,7 @@ def framepack() -> ModelSpec:
 @pytest.mark.parametrize("spec", [wander(), framepack()], ids=lambda s: s.name)
 def test_every_input_of_the_contract_has_its_place(spec: ModelSpec) -> None:
     inputs = {t.name for t in signature(spec)["denoise"].inputs}
-    known = {f.name for f in fields(Conditioning)}
+    known = {f.name for f in fields(Conditions)}
     assert inputs - known - {"x", "t", "d"} == (CAMERA if spec.place_columns else set())
     assert known - inputs <= {"actions", "psi_mask", "text_mask", "hints", "scenery", "bare"}
 
@@ -46,6 +46,6 @@ def test_inputs_are_taken_apart_by_name() -> None:
 def test_all_tensors_are_changed_and_nothing_else() -> None:
     given = denoise_inputs(tiny.inputs(batch=3)).given
     row = given.map(lambda x: x[:1])
-    for f in fields(Conditioning):
+    for f in fields(Conditions):
         before, after = getattr(given, f.name), getattr(row, f.name)
         assert torch.equal(after, before[:1]) if isinstance(before, torch.Tensor) else after == before

@@ -1,0 +1,157 @@
+"""API keys: how strong one must be, and a file of several with names that is read again when it changes."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import re
+import string
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.errors import InvalidInput
+from engine.text_files import read_text
+
+log = logging.getLogger(__name__)
+
+MIN_BITS = 128
+REPEAT = 6  # characters that came before in this order; random keys have no such part
+MAKE_ONE = "make one with: openssl rand -hex 16"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
+SINGLE = "api-key"  # the name of the one that --api-key gives
+MAX_FILE_BYTES = 1 << 20
+LOOK_EVERY_S = 1.0
+CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits)
+BASE64 = 64
+OTHERS = 33  # printable ASCII beside those
+
+
+def key_bits(key: str) -> float:
+    """The most that it can hold, by its length and its kinds of characters. What was drawn from a dictionary
+    holds less, and cannot be told."""
+    plain = key.replace("-", "")
+    if set(plain) <= set(string.digits):
+        kinds = 10
+    elif set(plain) <= set("0123456789abcdef") or set(plain) <= set("0123456789ABCDEF"):
+        kinds = 16
+    else:
+        plain = key
+        kinds = sum(len(each) for each in CLASSES if set(key) & set(each))
+        kinds += OTHERS if set(key) - set("".join(CLASSES)) else 0
+        if set(key) & set(CLASSES[0]) and set(key) & set(CLASSES[1]):
+            kinds = max(kinds, BASE64)  # a short one may happen to have no digit
+    return _new_characters(plain) * math.log2(max(1, kinds))
+
+
+def _new_characters(key: str) -> int:
+    """Its length, where a part that came before counts as one character."""
+    count = at = 0
+    while at < len(key):
+        length = 1
+        while at + length < len(key) and key[at : at + length + 1] in key[: at + length]:
+            length += 1
+        at += length if length >= REPEAT else 1
+        count += 1
+    return count
+
+
+def check_key(key: str, what: str) -> str:
+    """`what` says which key it is; the key itself is never in a message. Raises InvalidInput."""
+    if key_bits(key) < MIN_BITS:
+        raise InvalidInput(
+            f"{what} can be guessed: it must hold {MIN_BITS} bits, which 32 hexadecimal digits or 22 random "
+            f"letters and digits do; {MAKE_ONE}",
+            field="api_key",
+        )
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise InvalidInput(f"{what} must be of letters, digits and signs of ASCII", field="api_key")
+    return key
+
+
+def read_keys(path: Path) -> dict[str, str]:
+    """Name by key: a line for each, its name and the key; lines that begin with # are comments. Raises
+    InvalidInput."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(read_text(path, "api_keys", most=MAX_FILE_BYTES).split("\n"), 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        where = f"{path}, line {number}"
+        if len(words) != 2 or not NAME.fullmatch(words[0]):
+            raise InvalidInput(
+                f"{where}: write a name and its key with a space between them, such as: alice 3f9c…",
+                field="api_keys",
+            )
+        name, key = words
+        check_key(key, f"{where}: the key")
+        if key in found or name in found.values():
+            raise InvalidInput(f"{where}: this name or key stands there twice", field="api_keys")
+        found[key] = name
+    if not found:
+        raise InvalidInput(f"{path} has no key: write a name and its key; {MAKE_ONE}", field="api_keys")
+    return found
+
+
+class KeyRing:
+    """The keys of a server: one without a name, and those of a file, which is looked at again once a second
+    at most. What cannot be read leaves the keys as they were. Raises InvalidInput at the start only."""
+
+    def __init__(
+        self, single: str | None, file: Path | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._single, self._file, self._clock = single, file, clock
+        self._names: dict[bytes, str] = {}  # by digest, so that how long it takes tells nothing of a key
+        self._state: tuple[int, ...] = ()
+        self._looked_s = clock()
+        if file is not None:
+            self._state = _state_of(file)
+            if self._state and self._state[0] & 0o077:
+                log.warning("%s can be read by other users of this machine: chmod 600 it", file)
+            self._take(read_keys(file))
+        else:
+            self._take({})
+
+    def __bool__(self) -> bool:
+        return bool(self._names)
+
+    @property
+    def has_file(self) -> bool:
+        return self._file is not None
+
+    def name_of(self, key: str) -> str | None:
+        """None where it is no key of this server."""
+        if self._file is not None and self._clock() - self._looked_s >= LOOK_EVERY_S:
+            self.look()
+        return self._names.get(_digest(key)) if key else None
+
+    def look(self) -> None:
+        """Read the file again if it has changed."""
+        self._looked_s = self._clock()
+        if self._file is None or (state := _state_of(self._file)) == self._state:
+            return
+        self._state = state
+        try:
+            self._take(read_keys(self._file))
+        except InvalidInput as error:
+            log.error("API keys stay as they were: %s", error.message)
+        else:
+            log.warning("API keys were read again: %s", ", ".join(sorted(set(self._names.values()))))
+
+    def _take(self, keys: dict[str, str]) -> None:
+        named = {**keys, **({self._single: SINGLE} if self._single else {})}
+        self._names = {_digest(key): name for key, name in named.items()}
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
+
+
+def _state_of(file: Path) -> tuple[int, ...]:
+    """Differs whenever the file was written or replaced; empty where there is none."""
+    try:
+        about = file.stat()
+    except OSError:
+        return ()
+    return about.st_mode, about.st_mtime_ns, about.st_size, about.st_ino

@@ -1,0 +1,72 @@
+"""A picture of a session as JPEG, from a keyframe of what its viewers are sent."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from typing import cast
+
+import av
+from av.video.codeccontext import VideoCodecContext
+from PIL import Image
+
+from server.ladder import parts
+from server.webrtc.fanout import Fanout, Subscription
+from server.webrtc.rtp.packetize import Payloads
+
+MAX_WIDTH = 640
+MAX_BYTES = 30_000  # some brokers refuse more than 64 KiB, and the bridge more than 32 KiB
+QUALITIES = (85, 70, 50, 30, 10)
+
+
+class Visit:
+    """`with Visit(fanout) as visit`: a viewer that takes keyframes only. The session plays meanwhile."""
+
+    def __init__(self, fanout: Fanout) -> None:
+        codec, rung = parts(fanout.recent.rendition) if fanout.recent.rendition else ("vp8", 0)
+        self._fanout = fanout
+        self._subscription = Subscription(codec, self._take, rung)
+        self._next: asyncio.Future[bytes] | None = None
+
+    def __enter__(self) -> Visit:
+        self._fanout.join(self._subscription)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._fanout.leave(self._subscription)
+
+    async def picture(self, within_s: float) -> bytes | None:
+        """A JPEG; None if no keyframe comes in this time."""
+        self._next = asyncio.get_running_loop().create_future()
+        self._fanout.request_keyframe(self._subscription)
+        try:
+            async with asyncio.timeout(within_s):
+                return await asyncio.to_thread(jpeg, self._subscription.codec, await self._next)
+        except TimeoutError:
+            return None
+        finally:
+            self._next = None
+
+    def _take(self, payloads: Payloads) -> bool:
+        if payloads.keyframe and self._next is not None and not self._next.done():
+            self._next.set_result(payloads.data)
+        return True
+
+
+def jpeg(codec: str, keyframe: bytes) -> bytes | None:
+    """Of at most `MAX_BYTES`; None for what is no keyframe."""
+    decoder = cast(VideoCodecContext, av.CodecContext.create(codec, "r"))
+    try:
+        frames = decoder.decode(av.Packet(keyframe)) + decoder.decode(None)
+    except av.FFmpegError:
+        return None
+    if not frames:
+        return None
+    image = Image.fromarray(frames[0].to_ndarray(format="rgb24"))
+    image.thumbnail((MAX_WIDTH, MAX_WIDTH))
+    for quality in QUALITIES:
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=quality)
+        if len(file.getvalue()) <= MAX_BYTES:
+            return file.getvalue()
+    return None

@@ -1,0 +1,112 @@
+"""API keys: which are too weak, what a file of them may look like, and how it is read again."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import secrets
+from pathlib import Path
+
+import pytest
+
+from engine.errors import InvalidInput
+from server.config import ServerConfig
+from server.keys import LOOK_EVERY_S, KeyRing, check_key, read_keys
+from tests.rigs.engine.fakes import ManualClock
+
+STRONG = "7b1e9f0c5a3d48e2b6c4f8a1905d3e7c"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "secret",
+        "hunter2-hunter2",
+        "a" * 64,
+        "0123456789" * 3,
+        "0123456789abcdef" * 2,
+        "changemechangemechangemechangeme!",
+        STRONG[:-1],
+        "abcdefghijklmnopqrstu",
+    ],
+)
+def test_what_holds_less_than_128_bits_is_refused_without_being_told(key: str) -> None:
+    with pytest.raises(InvalidInput, match="128 bits") as refused:
+        ServerConfig(api_key=key)
+    assert key not in refused.value.message
+    assert "openssl rand" in refused.value.message
+
+
+def test_random_keys_of_every_usual_form_are_strong_enough() -> None:
+    for _ in range(200):
+        raw = secrets.token_bytes(16)
+        for key in (raw.hex(), raw.hex().upper(), base64.b64encode(raw).decode(), secrets.token_urlsafe(16)):
+            assert check_key(key, "the key") == key
+
+
+def written(folder: Path, text: str | bytes) -> Path:
+    file = folder / "keys"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    file.chmod(0o600)
+    return file
+
+
+def test_a_file_as_people_have_it(tmp_path: Path) -> None:
+    text = f"\r\n# ours\r\n  alice\t{STRONG}  \r\n\r\nbob   {STRONG[::-1]}\r\n\r\n"
+    for data in (text.encode("utf-8-sig"), text.encode("utf-16")):
+        assert read_keys(written(tmp_path, data)) == {STRONG: "alice", STRONG[::-1]: "bob"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "has no key"),
+        ("# nobody\n", "has no key"),
+        (f"alice {STRONG}\nbob\n", "line 2: write a name and its key"),
+        (f"alice = {STRONG}\n", "line 1: write a name and its key"),
+        (f"{STRONG}\n", "line 1: write a name and its key"),
+        ("\n\nalice secret\n", "line 3: the key can be guessed"),
+        (f"alice {STRONG}\nbob {STRONG}\n", "line 2: .* twice"),
+        (f"alice {STRONG}\nalice {STRONG[::-1]}\n", "line 2: .* twice"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_told_by_its_line_and_never_with_a_key(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    with pytest.raises(InvalidInput, match=says) as refused:
+        read_keys(written(tmp_path, text))
+    assert STRONG not in refused.value.message
+    assert "secret" not in refused.value.message
+
+
+def test_a_file_is_read_again_when_it_changes_and_a_broken_one_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = ManualClock()
+    file = written(tmp_path, f"alice {STRONG}\n")
+    ring = KeyRing(None, file, clock)
+    assert ring.name_of(STRONG) == "alice"
+    for text in ("alice", f"bob {STRONG[::-1]}\n"):
+        written(tmp_path, text)
+        assert ring.name_of(STRONG) == "alice", "it is looked at once a second"
+        clock.now_s += LOOK_EVERY_S
+        with caplog.at_level(logging.WARNING):
+            kept = ring.name_of(STRONG)
+    assert kept is None
+    assert ring.name_of(STRONG[::-1]) == "bob"
+    told = [record.getMessage() for record in caplog.records]
+    assert [line.partition(":")[0] for line in told] == [
+        "API keys stay as they were",
+        "API keys were read again",
+    ]
+    assert STRONG not in caplog.text
+    file.unlink()
+    clock.now_s += LOOK_EVERY_S
+    assert ring.name_of(STRONG[::-1]) == "bob"
+
+
+def test_a_file_that_others_can_read_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = written(tmp_path, f"alice {STRONG}\n")
+    file.chmod(0o644)
+    KeyRing(None, file)
+    assert "chmod 600" in caplog.text
