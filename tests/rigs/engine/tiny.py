@@ -48,6 +48,7 @@ CONFIG = WorldModelConfig(
         embedding=8,
         length=6,
         slots=DIT.slots,
+        attributes=("place here there", "hero cat dog"),
         minilm=MiniLMConfig(length=8, dim=8, heads=2, layers=2, hidden=16, cls=14, sep=15),
     ),
 )
