@@ -135,7 +135,8 @@ def _before(tokens: list[str], least: int, head: int) -> tuple[int, _Told]:
         if word == "of" and j and (tokens[j - 1] in COUNTS or tokens[j - 1] in MANY):
             j -= 1
             continue
-        if not word.isalnum() or word in FOREIGN or word in n.others or tokens[j].startswith("§"):
+        somebody = word in n.others and word not in MATERIALS
+        if not word.isalnum() or word in FOREIGN or somebody:
             break
         start = j
         if colour is None and (hue := _colour(tokens, least, j)) is not None:
