@@ -98,7 +98,7 @@ def made(nouns: Mapping[str, str] = NOUNS, n: int = 200, seed: int = 11) -> list
 
 def said(text: str) -> str:
     found = read(text, LANDMARKS, COLOURS)[0]
-    return "; ".join(f"{r.kind} {r.colour or '-'} {r.where or '-'} {r.count}" for r in found)
+    return "; ".join(f"{r.kind} {r.colour or '-'} {r.where or '-'} {r.number}" for r in found)
 
 
 def _parts(said: str) -> list[list[str]]:
@@ -120,9 +120,9 @@ def main(argv: list[str] | None = None) -> int:
         cells = []
         for fields in (1, 2, 4):
             right = [[r[:fields] for r in a] == [r[:fields] for r in b] for a, b in answers]
-            e = share([float(r) for r in right])
-            assert e is not None
-            cells.append(f"{e.value:.3f} ({e.low:.3f}–{e.high:.3f})")
+            found = share([float(r) for r in right])
+            assert found is not None
+            cells.append(f"{found.value:.3f} ({found.low:.3f}–{found.high:.3f})")
         print(f"| {name} | {len(examples)} | {' | '.join(cells)} |")
         if args.faults:
             for e in examples:

@@ -40,7 +40,7 @@ class Request(NamedTuple):
     kind: str
     colour: str | None
     where: Where | None
-    count: int = 1
+    number: int = 1
     more: bool = False  # besides those there are
 
 
@@ -84,7 +84,7 @@ def _phrases(tokens: list[str]) -> list[_Phrase]:
         colour = told.colour
         if colour is None:
             colour, end = _after(tokens, end)
-        count = 1 if told.one else told.count or (2 if plural else 1)
+        count = 1 if told.one else told.number or (2 if plural else 1)
         request = Request(kind, colour, "far" if told.far else None, count, told.more)
         found.append(_Phrase(start, end, None if told.none else request))
         i = end
@@ -118,7 +118,7 @@ def _head(tokens: list[str], at: int) -> tuple[str, int, bool] | None:
 
 class _Told(NamedTuple):
     colour: str | None
-    count: int
+    number: int
     one: bool
     none: bool
     more: bool

@@ -34,7 +34,7 @@ ATTRIBUTES = (
 class TextConfig:
     vocabulary: int = 30522
     embedding: int = 384
-    groups: int = 64  # pieces of a row in the table of words
+    groups: int = 72  # pieces of a row in the table of words
     length: int = 32
     slots: tuple[int, ...] = (9, 5, 5, 7, 9, 5)
     hidden: int = 0  # width of a layer before the votes; 0: none

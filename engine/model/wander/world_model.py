@@ -124,9 +124,10 @@ class EncodeText(nn.Module):
         return self.text.probabilities(self.text(*self.words(ids, mask)))
 
     def forward(self, ids: Tensor, mask: Tensor, fill: Tensor | None = None) -> tuple[Tensor, ...]:
-        p, said = self.read(ids, mask), ()
+        p, said = self.read(ids, mask), list[Tensor]()
         if fill is not None:
-            p, *said = filled(p, fill, self.text.config.slots)
+            p, classes = filled(p, fill, self.text.config.slots)
+            said.append(classes)
         tokens, pooled = self.slots(p)
         return tokens, pooled, p[:, -self.text.config.slots[-1] :], *said
 

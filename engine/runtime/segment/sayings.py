@@ -38,7 +38,7 @@ def wanted(prompts: Prompts, spec: ModelSpec) -> list[Named]:
     for prompt in prompts if spec.landmarks else ():
         for r in _read(prompt.text, spec.landmark_kinds, spec.landmark_colours)[0]:
             colour = None if r.colour is None else spec.landmark_colours.index(r.colour)
-            found += [Named(spec.landmark_kinds.index(r.kind), colour, r.where, r.more)] * r.count
+            found += [Named(spec.landmark_kinds.index(r.kind), colour, r.where, r.more)] * r.number
     return found[:MOST]
 
 

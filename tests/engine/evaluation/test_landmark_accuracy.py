@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.evaluation.landmark_accuracy import OTHER_NOUNS, main, made, said, typed
+from engine.evaluation.landmark_accuracy import OTHER_NOUNS, made, main, said, typed
 from engine.world.attributes import COLOURS, LANDMARKS
 
 

@@ -18,6 +18,7 @@ from engine.landmarks.plan import (
     planned,
     with_named,
 )
+from engine.landmarks.where import Where
 from engine.types import FloatArray
 
 SPEC = FAKE_SPEC
@@ -110,12 +111,10 @@ def test_on_the_way_they_come_next_and_within_about_a_picture(travel: int) -> No
 
 def test_sides_and_distance_are_kept_to() -> None:
     plan, view = seen(), in_view(0, 0, SPEC)
-    for where, n in (
-        ("left", view[0] - 1),
-        ("behind", view[0] - 1),
-        ("right", view[-1] + 1),
-        ("far", view[-1] + 2),
-    ):
+    places: dict[Where, int] = {
+        "left": view[0] - 1, "behind": view[0] - 1, "right": view[-1] + 1, "far": view[-1] + 2,
+    }  # fmt: skip
+    for where, n in places.items():
         after = named(plan, Named(1, 2, where, True), travel=1)
         assert what(after, n) == [2, 2], where
 

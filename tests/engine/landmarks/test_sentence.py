@@ -11,7 +11,7 @@ from engine.world.attributes import COLOURS, LANDMARKS
 
 def said(text: str) -> str:
     found, _ = read(text, LANDMARKS, COLOURS)
-    return "; ".join(f"{r.kind} {r.colour or '-'} {r.where or '-'} {r.count}" for r in found)
+    return "; ".join(f"{r.kind} {r.colour or '-'} {r.where or '-'} {r.number}" for r in found)
 
 
 @pytest.mark.parametrize(
