@@ -180,12 +180,12 @@ class Session:
             **told(t.state, self._spec)._asdict(),
         )
 
-    def news(self) -> bool:
-        """Whether the scene's values or named landmarks are others than when this was asked last."""
+    def news(self) -> list[SessionInfo]:
+        """What to tell if the scene's values or named landmarks are others than when this was asked last."""
         now = told(self.timeline.state, self._spec)
         seen = now._replace(landmarks=tuple(replace(one, px=0) for one in now.landmarks))
         before, self._told = self._told, seen
-        return before != seen
+        return [self.info()] if before != seen else []
 
 
 def _log_start(command: OpenSession, opening: Opening, first: Moment) -> LogStart:
