@@ -171,6 +171,17 @@ class Stall:
 
 
 @dataclass(frozen=True)
+class NamedLandmark:
+    """A landmark that a prompt named. `px` is how far to the right of the hero it stands, in pixels, as of
+    the end of what has been made; negative: to the left. `met`: it has been in the picture."""
+
+    kind: str
+    colour: str
+    px: int
+    met: bool
+
+
+@dataclass(frozen=True)
 class SessionInfo:
     """What anybody who may watch a session may know of it. On the wire `buffering` means: stalled,
     refilling."""
@@ -188,6 +199,9 @@ class SessionInfo:
     buffering: Stall | None = None
     past_bytes: int = 0  # upper bound of what is kept for `now` and rewinding
     actions: tuple[str, ...] = ()  # the model's; empty: not known yet
+    attributes: dict[str, str] = field(default_factory=dict)  # what the scene shows, as far as it is known
+    chosen: tuple[str, ...] = ()  # the attributes that no prompt said: the seed chose
+    landmarks: tuple[NamedLandmark, ...] = ()  # by prompts, in this scene, in order of place
 
 
 @dataclass(frozen=True)

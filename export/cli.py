@@ -23,10 +23,12 @@ def onnx(args: argparse.Namespace) -> int:
             )
         dtype(precision)
     check_folder(args.out, "--out")
-    from export.wander import collect, export_again, export_onnx
+    from export.wander import collect, export_again, export_onnx, with_words
 
     if args.model is not None:
         return full(args, precisions)
+    if args.text is not None and (args.run is not None or precisions != ["fp32"]):
+        raise InvalidInput("--text: goes with --from and fp32 only", field="text")
     if args.run is not None and args.source is not None:
         raise InvalidInput("give --run or --from, not both", field="from")
     if args.run is not None:
@@ -38,6 +40,8 @@ def onnx(args: argparse.Namespace) -> int:
             first_steps=args.first_steps,
             precisions=precisions,
         )
+    elif args.text is not None:
+        spec = with_words(args.source, args.out, args.text)
     else:
         spec = export_again(args.source, args.out, precisions)
     size = sum(f.stat().st_size for f in args.out.iterdir()) / 2**20
@@ -175,6 +179,11 @@ def parser() -> argparse.ArgumentParser:
     make.add_argument("--run", type=Path, help="folder of `psistream train`")
     make.add_argument(
         "--from", type=Path, dest="source", help="an exported folder (default: the built-in model)"
+    )
+    make.add_argument(
+        "--text",
+        type=Path,
+        help="with --from: take words from this folder; only the graph that reads prompts is made again",
     )
     make.add_argument("--model", help="export a full-size model instead: memorypack-1b3 or framepack-f1")
     make.add_argument("--weights", type=Path, help="with --model: folder of `psistream convert`")

@@ -64,7 +64,7 @@ def export_role(
     assert program is not None
     model = program.model
     attach(model, weights, folder)
-    names = {place.name for place in weights.values()}
+    names = {p.name for place in weights.values() for p in (place, place.scale) if p is not None}
     with unread(model, names):
         simplify(model, names)
     proto: onnx.ModelProto = ir.serde.serialize_model(model)

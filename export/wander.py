@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -27,6 +28,7 @@ from engine.model.config import ModelConfig, build
 from engine.model.precision import dtype, low_roles, lowered
 from engine.model.signature import ModelSpec, signature
 from engine.model.text.encoder import TextConfig
+from engine.model.text.minilm import SCALE
 from engine.model.wander.autoencoder import AutoencoderConfig
 from engine.model.wander.world_model import WorldModel, WorldModelConfig
 from export.graph import export_role
@@ -94,8 +96,30 @@ def export_again(source: Path | None, out: Path, precisions: Sequence[str]) -> M
     return spec
 
 
-def write_graphs(model: WorldModel, spec: ModelSpec, out: Path, precision: str) -> list[Graph]:
-    """Write the graphs and the manifest; `out` already holds the weights."""
+def with_words(source: Path | None, out: Path, text: Path) -> ModelSpec:
+    """An exported folder with other words: only the graph that reads prompts is made again, in fp32. `text`
+    has been written by `python -m export.text.minilm`; the vocabulary stays."""
+    artifact = open_artifact(source)
+    model = WorldModel(WorldModelConfig.from_json(artifact.config)).eval().requires_grad_(False)
+    model.load_trained({k: v.float() for k, v in load_file(artifact.file(WEIGHTS)).items()})
+    spec = replace(artifact.spec, attributes=model.config.text.attributes)
+    out.mkdir(parents=True, exist_ok=True)
+    for file in artifact.files:
+        if (out / file).resolve() != artifact.file(file).resolve():
+            shutil.copyfile(artifact.file(file), out / file)
+    for file in (EMBEDDINGS, TOKENIZER):
+        shutil.copyfile(text / file, out / file)
+    model.words.load(load_file(out / EMBEDDINGS))
+    others = [g for g in artifact.graphs if g.role != "encode_text"]
+    graphs = [*write_graphs(model, spec, out, "fp32", ("encode_text",)), *others]
+    write_manifest(out, spec, model.config.to_json(), graphs, {**artifact.tools, **tools()})
+    return spec
+
+
+def write_graphs(
+    model: WorldModel, spec: ModelSpec, out: Path, precision: str, only: Sequence[str] = ()
+) -> list[Graph]:
+    """Write the graphs, all or of some roles; `out` already holds the weights."""
     kind, roles = dtype(precision), signature(spec)
     if precision == "fp32":
         source, modules = model, model.roles(spec)
@@ -104,9 +128,12 @@ def write_graphs(model: WorldModel, spec: ModelSpec, out: Path, precision: str) 
         names = {role: [t.name for t in r.inputs] for role, r in roles.items()}
         source, modules = low, low_roles(low.roles(spec), names, kind)
     words = stored_tensors(out / EMBEDDINGS)
-    stored = {**stored_tensors(out / WEIGHTS), **{f"words.{name}": place for name, place in words.items()}}
+    scaled = {n: replace(place, scale=words.get(f"{n}{SCALE}")) for n, place in words.items()}
+    stored = {**stored_tensors(out / WEIGHTS), **{f"words.{name}": place for name, place in scaled.items()}}
     graphs = []
     for role, module in modules.items():
+        if only and role not in only:
+            continue
         began = time.monotonic()
         proto = export_role(module, roles[role], places(module, source, stored), out)
         file = f"{role}.onnx" if precision == "fp32" else f"{role}.{precision}.onnx"

@@ -40,6 +40,7 @@ class Stored:
     dtype: str
     shape: tuple[int, ...]
     name: str
+    scale: Stored | None = None  # what to multiply it by
 
 
 def stored_tensors(path: Path) -> dict[str, Stored]:
@@ -128,43 +129,47 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
 
 def attach(model: ir.Model, found: Mapping[str, Stored], folder: Path) -> int:
     """Point initialisers at the files of weights, under their stored names; a Cast restores the graph's type
-    if the file stores another. Returns the number of initialisers."""
-    graph, casts = model.graph, []
+    if the file stores another, and a Mul the scale. Returns the number of initialisers."""
+    graph, nodes = model.graph, list[ir.Node]()
     shared: dict[str, ir.Value] = {}
     for inside, place in found.items():
         value = graph.initializers.get(inside)
         if value is None:
             continue  # not used by this graph
-        wanted, kept = value.dtype, TYPES[place.dtype]
         del graph.initializers[inside]
-        if place.name in shared:  # one tensor under two names
-            value.replace_all_uses_with(shared[place.name])
-            continue
-        tensor = ir.ExternalTensor(
-            place.file,
-            place.offset,
-            place.length,
-            kept,
-            shape=ir.Shape(place.shape),
-            name=place.name,
-            base_dir=folder,
-        )
-        raw = ir.Value(
-            name=place.name, shape=ir.Shape(place.shape), type=ir.TensorType(kept), const_value=tensor
-        )
-        graph.register_initializer(raw)
-        used = raw
-        if wanted is not None and wanted != kept:
-            cast = ir.node("Cast", [raw], {"to": ir.AttrInt64("to", int(wanted))}, name=f"{place.name}.cast")
-            used = cast.outputs[0]
-            used.name, used.shape, used.type = (
-                f"{place.name}.cast",
-                ir.Shape(place.shape),
-                ir.TensorType(wanted),
-            )
-            casts.append(cast)
-        shared[place.name] = used
-        value.replace_all_uses_with(used)
-    if casts:
-        graph.insert_before(graph[0], casts)
+        if place.name not in shared:  # else one tensor under two names
+            used = _initialiser(graph, place, folder, value.dtype, nodes)
+            if place.scale is not None:
+                scale = _initialiser(graph, place.scale, folder, value.dtype, nodes)
+                used = _node(nodes, "Mul", [used, scale], f"{place.name}.mul", used)
+            shared[place.name] = used
+        value.replace_all_uses_with(shared[place.name])
+    if nodes:
+        graph.insert_before(graph[0], nodes)
     return len(shared)
+
+
+def _initialiser(
+    graph: ir.Graph, place: Stored, folder: Path, wanted: ir.DataType | None, nodes: list[ir.Node]
+) -> ir.Value:
+    kept, shape = TYPES[place.dtype], ir.Shape(place.shape)
+    tensor = ir.ExternalTensor(
+        place.file, place.offset, place.length, kept, shape=shape, name=place.name, base_dir=folder
+    )
+    raw = ir.Value(name=place.name, shape=shape, type=ir.TensorType(kept), const_value=tensor)
+    graph.register_initializer(raw)
+    if wanted is None or wanted == kept:
+        return raw
+    like = ir.Value(shape=shape, type=ir.TensorType(wanted))
+    return _node(nodes, "Cast", [raw], f"{place.name}.cast", like, to=ir.AttrInt64("to", int(wanted)))
+
+
+def _node(
+    nodes: list[ir.Node], kind: str, inputs: list[ir.Value], name: str, like: ir.Value, **attributes: ir.Attr
+) -> ir.Value:
+    """The output of a new node, of the type and shape of `like`."""
+    node = ir.node(kind, inputs, attributes, name=name)
+    nodes.append(node)
+    out = node.outputs[0]
+    out.name, out.shape, out.type = name, like.shape, like.type
+    return out

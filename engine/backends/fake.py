@@ -155,12 +155,23 @@ class FakeBackend(FakeDevice):
             action = word - 1 - len(_SPECIAL)
             if 0 <= action < len(s.actions):
                 motion[action + 1] += 1.0
+        said = [self._said(values, words) for values in s.choices.values()]
+        fills = zip(said, row.get("fill", ()), s.choices.values(), strict=True)
+        words += [self._id(values[fill - 1]) for one, fill, values in fills if fill and not one]
         text = np.zeros((s.text_tokens, s.model_dim), np.float32)
         pooled = np.zeros(s.model_dim, np.float32)
         for i, word in enumerate(words):
             text[i % s.text_tokens] += self._table[word % _WORDS] * np.float32(1 + i)
             pooled += self._table[word % _WORDS] / np.float32(max(1, len(words)))
-        return {"text": text, "pooled": pooled, "motion": motion}
+        told = {"said": np.array(said, np.int64)} if said else {}
+        return {"text": text, "pooled": pooled, "motion": motion, **told}
+
+    def _id(self, word: str) -> int:
+        return int(self.tokenize(word)[0][1])
+
+    def _said(self, values: tuple[str, ...], words: list[int]) -> int:
+        """Which value, counted from 1, the words name; 0: none."""
+        return next((i for i, value in enumerate(values, 1) if self._id(value) in words), 0)
 
     def _encode_image(self, row: Row) -> Row:
         s = self.spec

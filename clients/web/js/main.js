@@ -1,5 +1,6 @@
 /** Wires the page together. Each module minds its own business; only this file knows which of them talk to each other. */
 
+import { sceneLine } from "./session/scene_line.js";
 import { PromptBox } from "./steering/prompt_box.js";
 import { FINAL } from "./media/connection.js";
 import { accept, download, isMoment } from "./session/files.js";
@@ -93,6 +94,7 @@ function describe() {
 
 function follow(info) {
   $("caption").textContent = info?.prompt ?? "";
+  $("scene").textContent = sceneLine(info ?? {});
   if (!info) return;
   words.follow(info.prompt);
   if (info.actions?.length) showActions(pad, info.actions, () => panes.active.walker);

@@ -20,16 +20,40 @@ from torch import Tensor, nn
 from engine.model.blocks import MASKED
 from engine.model.text.minilm import MiniLMConfig
 
+ATTRIBUTES = (
+    "place meadow forest desert snowfield beach city volcano moon",
+    "time dawn noon dusk night",
+    "weather clear rain snow fog",
+    "hero ball cube fox robot bird balloon",
+    "colour red orange yellow green blue purple white black",
+)
+"""What the slots mean that a scene always has some value of: each a name and its values."""
+
 
 @dataclass(frozen=True)
 class TextConfig:
     vocabulary: int = 30522
     embedding: int = 384
+    groups: int = 72  # pieces of a row in the table of words
     length: int = 32
     slots: tuple[int, ...] = (9, 5, 5, 7, 9, 5)
     hidden: int = 0  # width of a layer before the votes; 0: none
     rows: bool = False  # votes also see a token's own row of the table
+    attributes: tuple[str, ...] = ATTRIBUTES  # of the first slots; none: nothing is filled in for a prompt
     minilm: MiniLMConfig = field(default_factory=MiniLMConfig)
+
+
+def filled(probabilities: Tensor, fill: Tensor, slots: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Probabilities (B, K) with a value for what is unsaid, and which class each of the first A slots said
+    before, (B, A), 0 for none. fill (B, A) classes; 0 leaves it unsaid."""
+    parts, said = list(probabilities.split(list(slots), -1)), []
+    for i in range(fill.shape[1]):
+        best, wanted = parts[i].argmax(-1), fill[:, i]
+        one = torch.arange(slots[i], device=fill.device) == wanted[:, None]
+        given = ((best == 0) & (wanted > 0))[:, None]
+        parts[i] = torch.where(given, one.to(parts[i].dtype), parts[i])
+        said.append(best)
+    return torch.cat(parts, -1), torch.stack(said, 1)
 
 
 class TextEncoder(nn.Module):

@@ -1,8 +1,8 @@
 """all-MiniLM-L6-v2 (Apache-2.0): embeds each word piece in the context of its sentence.
 
 BERT (Devlin et al., arXiv 1810.04805) with six layers of width 384. Parameter names are those of the public
-checkpoint. Pooler and dropout are left out. engine.model.text.encoder reads prompts with it. The table of
-word embeddings is kept in 8 bits with a scale per row.
+checkpoint. Pooler and dropout are left out. engine.model.text.encoder reads prompts with it. Its matrices
+are kept in 8 bits with a scale per row.
 
 Legend: B batch, L tokens, E width.
 """
@@ -29,8 +29,11 @@ class MiniLMConfig:
     sep: int = 102
 
 
+SCALE = "_scale"  # after the name of what is kept in 8 bits
+
+
 def eight_bits(table: Tensor) -> tuple[Tensor, Tensor]:
-    """A table (V, E) → int8 (V, E) and scales (V, 1). Their product is the table, within half a step."""
+    """A matrix (V, E) → int8 (V, E) and scales (V, 1). Their product is the matrix, within half a step."""
     scale = table.abs().amax(1, keepdim=True).clamp(min=1e-12) / 127
     return (table / scale).round().to(torch.int8), scale
 

@@ -17,7 +17,7 @@ from engine.model.conditions import Conditions, denoise_inputs
 from engine.model.config import CameraConfig, ModelConfig, build
 from engine.model.pixels import to_bytes, to_unit
 from engine.model.signature import ModelSpec, signature
-from engine.model.text.encoder import TextConfig, TextEncoder
+from engine.model.text.encoder import TextConfig, TextEncoder, filled
 from engine.model.text.word_table import Words
 from engine.model.wander.autoencoder import Autoencoder, AutoencoderConfig
 from engine.model.wander.hints import hints, planned, present, scenery, way
@@ -82,6 +82,7 @@ class WorldModel(nn.Module):
             first_steps=first_steps,
             context_noise=context_noise,
             place_columns=sum(c.camera.rings) if c.camera else 0,
+            attributes=t.attributes,
             **_landmarks(c.camera),
         )
 
@@ -110,7 +111,9 @@ def _landmarks(camera: CameraConfig | None) -> dict[str, Any]:
 
 
 class EncodeText(nn.Module):
-    """Token ids → text tokens, pooled vector, and the probability of each motion (class 0: unsaid)."""
+    """Token ids → text tokens, pooled vector, and the probability of each motion (class 0: unsaid).
+
+    With attributes: also classes that fill in what is unsaid, and the classes that were said."""
 
     def __init__(self, model: WorldModel) -> None:
         super().__init__()
@@ -120,10 +123,13 @@ class EncodeText(nn.Module):
         """Ids and mask (B, L) → probabilities of all attributes' classes, (B, K)."""
         return self.text.probabilities(self.text(*self.words(ids, mask)))
 
-    def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        p = self.read(ids, mask)
+    def forward(self, ids: Tensor, mask: Tensor, fill: Tensor | None = None) -> tuple[Tensor, ...]:
+        p, said = self.read(ids, mask), list[Tensor]()
+        if fill is not None:
+            p, classes = filled(p, fill, self.text.config.slots)
+            said.append(classes)
         tokens, pooled = self.slots(p)
-        return tokens, pooled, p[:, -self.text.config.slots[-1] :]
+        return tokens, pooled, p[:, -self.text.config.slots[-1] :], *said
 
 
 class EncodeImage(nn.Module):

@@ -247,6 +247,7 @@ class Engine:
             ready_s = self._clock()
             number, first_frame = session.timeline.segment, session.timeline.frame
             shown = session.advance(ready_s, segment.started_s)
+            self._outbox.extend(session.news())
         self._emit(segment.ready(number, first_frame, shown, ready_s))
 
     # ---- helpers ----

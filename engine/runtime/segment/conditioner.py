@@ -17,12 +17,15 @@ import numpy.typing as npt
 
 from engine.backends.base import Backend
 from engine.runtime.segment.noise import START, WHERE, gaussian, share
+from engine.runtime.segment.sayings import attributes, plan_named, without_landmarks
 from engine.runtime.state.blend import Conditioning, blend, flat, unflat
 from engine.runtime.state.change import Change, NewScene, as_prompts
 from engine.runtime.state.state import SessionState, fixed
 from engine.types import ByteArray, FloatArray
 
 Named = dict[str, npt.NDArray[Any]]
+Classes = tuple[int, ...]
+Filled = tuple[str, Classes]  # a text, and a class per attribute for what it doesn't say; 0: leave it so
 
 FARTHEST = 4096  # steps of the camera; a scene starts at some step before it, chosen by the seed
 
@@ -38,12 +41,14 @@ class Conditioner:
         """Make each change in its state. An empty change advances a running `soft` by one step."""
         if not changes:
             return
-        encoded = self._encode(changes)
         targets = [state.copy() for state, _ in changes]
-        for target, (_, change) in zip(targets, changes, strict=True):
-            _set_text(target, change, encoded)
+        encoded = self._encode([(t, change) for t, (_, change) in zip(targets, changes, strict=True)])
+        for target, (_, change), texts in zip(targets, changes, encoded, strict=True):
+            _set_text(target, change, texts)
         scenes = [(t, c.scene) for t, (_, c) in zip(targets, changes, strict=True) if c.scene is not None]
         self._start_scenes(scenes)
+        for target, (_, change) in zip(targets, changes, strict=True):
+            plan_named(target, change, self.spec)
         self._remake_psi(targets)
         for target, (state, _) in zip(targets, changes, strict=True):  # nothing fails from here on
             state.become(target)
@@ -66,19 +71,40 @@ class Conditioner:
         """Keep the scene and squeeze ψ again under the new text, from the memories that are kept."""
         self.prepare([(state, Change(as_prompts(text)))])
 
-    def _encode(self, changes: Sequence[tuple[SessionState, Change]]) -> dict[str, Conditioning]:
-        """Each new text's conditioning. A call encodes at most as many texts as there are states."""
-        texts = list(dict.fromkeys(p.text for _, change in changes for p in change.prompts or ()))
-        encoded = {}
-        for some in _chunks(texts, len(changes)):
-            tokens = [self.backend.tokenize(text) for text in some]
+    def _encode(self, changes: Sequence[tuple[SessionState, Change]]) -> list[dict[str, Conditioning]]:
+        """For each change its texts' conditioning, in which what no text says has a value; the state is told
+        which. A call encodes at most as many texts as there are states."""
+        texts = [p.text for _, change in changes for p in change.prompts or ()]
+        nothing = (0,) * len(self.spec.attributes)
+        known = self._read([(text, nothing) for text in texts], len(changes))
+        if not nothing:
+            return [{text: known[text, nothing][0] for text in texts}] * len(changes)
+        said = {text: known[text, nothing][1] for text in texts}
+        wanted = []
+        for state, change in changes:
+            if change.prompts is not None:
+                state.attributes = fixed(attributes(state, change, said, self.spec))
+            fill = tuple(int(value) for value in state.attributes[:, 0])
+            fills = {p.text: fill if 0 in said[p.text] else nothing for p in change.prompts or ()}
+            wanted.append(fills)
+        known |= self._read([k for fills in wanted for k in fills.items() if k not in known], len(changes))
+        return [{text: known[text, fill][0] for text, fill in fills.items()} for fills in wanted]
+
+    def _read(self, wanted: Sequence[Filled], most: int) -> dict[Filled, tuple[Conditioning, Classes]]:
+        """Each text's conditioning with its fill, and the classes that it says itself."""
+        found = {}
+        for some in _chunks(list(dict.fromkeys(wanted)), most):
+            tokens = [self.backend.tokenize(without_landmarks(text, self.spec)) for text, _ in some]
             ids, mask = (np.stack([t[i] for t in tokens]) for i in (0, 1))
-            rows = self.backend.run("encode_text", {"ids": ids, "mask": mask})
+            fill = {"fill": np.array([f for _, f in some], np.int64)} if self.spec.attributes else {}
+            rows = self.backend.run("encode_text", {"ids": ids, "mask": mask, **fill})
             none = np.zeros((len(some), 0), np.float32)
             masks, pooled = rows.get("text_mask", none), rows.get("pooled", none)
+            said = rows.get("said", none.astype(np.int64))
             parts = zip(rows["text"], pooled, rows["motion"], masks, strict=True)
-            encoded.update({text: Conditioning(*part) for text, part in zip(some, parts, strict=True)})
-        return encoded
+            for key, part, classes in zip(some, parts, said, strict=True):
+                found[key] = Conditioning(*part), tuple(int(c) for c in classes)
+        return found
 
     def _start_scenes(self, scenes: Sequence[tuple[SessionState, NewScene]]) -> None:
         """Empty states with the anchor and image tokens of their scene; `keep_anchor` keeps both."""
@@ -178,5 +204,5 @@ def _set_text(target: SessionState, change: Change, encoded: dict[str, Condition
     target.text, target.pooled, target.motion, target.text_mask = map(fixed, after)
 
 
-def _chunks(texts: Sequence[str], size: int) -> Iterable[Sequence[str]]:
+def _chunks(texts: Sequence[Filled], size: int) -> Iterable[Sequence[Filled]]:
     return (texts[i : i + size] for i in range(0, len(texts), size))

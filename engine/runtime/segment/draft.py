@@ -37,6 +37,7 @@ class Kept(NamedTuple):
     odometer: int
     views: FloatArray  # (P, C, h)
     marks: FloatArray  # (P, 4)
+    named: FloatArray  # (Q,)
 
 
 @dataclass
@@ -90,6 +91,6 @@ class Draft:
         if after.places is not None:
             state.odometer = after.places.odometer
             state.views, state.marks = after.places.views, after.places.marks
-            state.landmarks = self.row["landmarks"]
+            state.landmarks, state.named = self.row["landmarks"], after.places.named
         if not state.psi_mask.all():
             state.psi_mask = fixed(np.ones_like(state.psi_mask))

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backends.base import Backend
-from engine.landmarks import in_view, planned
+from engine.landmarks.plan import followed, in_view, planned
 from engine.model.signature import signature
 from engine.runtime.segment.conditioner import Conditioner, masks
 from engine.runtime.segment.draft import Draft, Kept, Sampled, StateUpdate
@@ -190,8 +190,12 @@ class Generator:
         given["segment"] = _stack([d.x for d in drafts])
         given["settled"] = np.array([d.state.settled for d in drafts], np.float32)
         after = self.backend.run("keep", given)
-        rows = zip(after["odometer_next"], after["views_next"], after["marks_next"], strict=True)
-        return [Kept(int(odometer), fixed(views), fixed(marks)) for odometer, views, marks in rows]
+        rows = zip(drafts, after["odometer_next"], after["views_next"], after["marks_next"], strict=True)
+        return [Kept(int(o), fixed(v), fixed(m), self._named(d, int(o))) for d, o, v, m in rows]
+
+    def _named(self, draft: Draft, odometer: int) -> FloatArray:
+        s = draft.state
+        return fixed(followed(s.landmarks, draft.row["landmarks"], s.named, odometer, self.spec))
 
     def _anchored(self, drafts: Sequence[Draft]) -> dict[int, _Anchored]:
         """For scenes whose first latent was just made: it becomes the anchor, and ψ₀ is made again from

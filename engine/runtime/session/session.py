@@ -16,6 +16,7 @@ from engine.runtime.session import pacing
 from engine.runtime.session.inbox import Inbox
 from engine.runtime.session.pacing import Candidate
 from engine.runtime.session.timeline import Timeline
+from engine.runtime.session.told import told
 from engine.runtime.state import snapshot
 from engine.runtime.state.change import described
 from engine.runtime.state.opening import Opening
@@ -53,6 +54,7 @@ class Session:
         self._announced: tuple[int, float] | None = None  # the segment last announced as late
         self._active = True
         self._wanted_s = now_s  # as of the latest `candidate`
+        self._told = told(opening.state, spec)
         self._share = 1.0  # cost of the next segment, in usual ones
         self._spec, self._config, self._fingerprint = spec, config, fingerprint
         self._about = {
@@ -175,7 +177,15 @@ class Session:
             state_bytes=t.state.nbytes,
             past_bytes=self.past_limits.nbytes,
             actions=self._spec.actions,
+            **told(t.state, self._spec)._asdict(),
         )
+
+    def news(self) -> list[SessionInfo]:
+        """What to tell if the scene's values or named landmarks are others than when this was asked last."""
+        now = told(self.timeline.state, self._spec)
+        seen = now._replace(landmarks=tuple(replace(one, px=0) for one in now.landmarks))
+        before, self._told = self._told, seen
+        return [self.info()] if before != seen else []
 
 
 def _log_start(command: OpenSession, opening: Opening, first: Moment) -> LogStart:

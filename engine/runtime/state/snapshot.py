@@ -17,6 +17,7 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from engine.errors import InvalidInput
+from engine.landmarks.plan import MET, NAMED
 from engine.model.signature import ModelSpec
 from engine.runtime.state.state import NUMBERS, SessionState, shapes
 from engine.types import Prompts
@@ -24,7 +25,8 @@ from engine.wire.controls import check_action, weighted
 from engine.wire.fields import MAX_PROMPTS, MAX_SEED, MAX_TEXT_BYTES, MAX_TRANSITION
 from engine.wire.parse import stored_opening
 
-FORMAT, BEFORE_PLACES = "psistream-session-3", "psistream-session-2"
+FORMAT = "psistream-session-4"
+OLDER = ("psistream-session-3", "psistream-session-2")  # without what came later: names, places
 ABOUT_BYTES = 6 * MAX_TEXT_BYTES + 64 * MAX_PROMPTS + 256  # JSON may write a character as \u0001
 HEADER_BYTES = 2**14
 # Limits far beyond what any model makes; sums of squares stay finite. Activations of large models reach
@@ -37,6 +39,7 @@ LEAST = {"odometer": -MAX_STEPS}
 
 
 OLD_NUMBERS = 8  # of a state before there were places
+LATER = ("views", "marks", "landmarks", "named", "attributes")
 
 
 class Saved(NamedTuple):
@@ -63,7 +66,7 @@ def save(spec: ModelSpec, fingerprint: str, saved: Saved) -> bytes:
 def load(spec: ModelSpec, fingerprint: str, data: bytes) -> Saved:
     """Raises InvalidInput with the field `snapshot` unless `data` is a snapshot of this model."""
     arrays, metadata = _parsed(spec, data)
-    if metadata.get("format") == BEFORE_PLACES:
+    if metadata.get("format") in OLDER:
         arrays = _with_nothing_kept(spec, arrays)
     elif metadata.get("format") != FORMAT:
         raise _fault(f"its format is {metadata.get('format')!s:.40}, this version reads {FORMAT}")
@@ -82,13 +85,14 @@ def load(spec: ModelSpec, fingerprint: str, data: bytes) -> Saved:
         if dtype is np.float32 and array.size and np.abs(array).max() > most:
             raise _fault(f"{name!r} has numbers beyond {most:g}, which no model makes")
     _check_landmarks(spec, arrays["landmarks"])
+    _check_names(spec, arrays["named"], arrays["attributes"])
     state = SessionState.of({n: arrays[n] for n in shapes(spec)}, _numbers(spec, arrays["numbers"]))
     return Saved(state, *_about(spec, arrays["about"]))
 
 
 def _with_nothing_kept(spec: ModelSpec, arrays: dict[str, Any]) -> dict[str, Any]:
-    """An older snapshot as one whose session knows no places and no plan yet."""
-    new = {n: np.zeros(shapes(spec)[n], np.float32) for n in ("views", "marks", "landmarks")}
+    """An older snapshot as one whose session knows no places, no plan and no names yet."""
+    new = {n: np.zeros(shapes(spec)[n], np.float32) for n in LATER}
     numbers = arrays.get("numbers", np.zeros(0, np.int64))
     if numbers.shape == (OLD_NUMBERS,):
         arrays = {**arrays, "numbers": np.concatenate([numbers, np.zeros_like(numbers)])[: len(NUMBERS)]}
@@ -101,6 +105,17 @@ def _check_landmarks(spec: ModelSpec, plan: Any) -> None:
         numbers = plan[:, column]
         if ((numbers != numbers.round()) | (numbers < 0) | (numbers > most)).any():
             raise _fault("'landmarks' has kinds or colours that there are not")
+
+
+def _check_names(spec: ModelSpec, named: Any, attributes: Any) -> None:
+    if not np.isin(named, (0, NAMED, MET)).all():
+        raise _fault("'named' must be 0, 1 or 2")
+    most = [len(values) for values in spec.choices.values()]
+    values, chosen = attributes[:, 0], attributes[:, 1]
+    if ((values != values.round()) | (values < 0) | (values > most)).any() or not np.isin(
+        chosen, (0, 1)
+    ).all():
+        raise _fault("'attributes' has values that there are not")
 
 
 def _parsed(spec: ModelSpec, data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -6,7 +6,8 @@ engine.runtime.state.snapshot saves and loads a state. How its contents are made
 unknown.
 
 Legend: C latent channels, h w latent size, N text tokens, I image tokens, M = N + I, D width, K ring length,
-A actions, T history frames, S numbers of a prompt's conditioning, P places, Q landmarks.
+A actions, T history frames, S numbers of a prompt's conditioning, P places, Q landmarks,
+V attributes.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class SessionState:
     fade: FloatArray  # (2, S) both ends of a running soft change, else zeros
     views: FloatArray  # (P, C, h) what was seen of the world's columns; empty without a camera
     marks: FloatArray  # (P, 4) of which column, and how; see engine.model.signature
-    landmarks: FloatArray  # (Q, 4) the plan, see engine.landmarks
+    landmarks: FloatArray  # (Q, 4) the plan, see engine.landmarks.plan
+    named: FloatArray  # (Q,) which of them prompts have named, see engine.landmarks.plan
+    attributes: FloatArray  # (V, 2) of each attribute its value, from 1, 0: unknown; 1 where the seed chose
     seed: int = 0
     scene: int = 0  # number of cuts since the seed was set
     index: int = 0  # segments of this scene so far
@@ -114,7 +117,7 @@ class SessionState:
         self.memories = (_zeros(self.memories[0]),) * len(self.memories)
         self.psi, self.decoder = _zeros(self.psi), _zeros(self.decoder)
         self.views, self.marks = _zeros(self.views), _zeros(self.marks)
-        self.landmarks = _zeros(self.landmarks)
+        self.landmarks, self.named = _zeros(self.landmarks), _zeros(self.named)
         self.index = self.remembered = self.odometer = self.acted = self.look = self.age = 0
 
     def append(self, latents: FloatArray, memory: FloatArray) -> None:
@@ -170,4 +173,6 @@ def shapes(s: ModelSpec) -> dict[str, tuple[int, ...]]:
         "views": (s.place_columns, s.latent_channels, s.latent_height),
         "marks": (s.place_columns, 4),
         "landmarks": (s.landmarks, 4),
+        "named": (s.landmarks,),
+        "attributes": (len(s.attributes), 2),
     }

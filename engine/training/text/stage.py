@@ -124,7 +124,7 @@ def train_text(
     captions."""
     torch.manual_seed(seed)
     tensors = load_file(words / EMBEDDINGS)
-    config = build(TextConfig, {**stage.config, "vocabulary": len(tensors["embeddings"])})
+    config = build(TextConfig, {**stage.config, "vocabulary": len(tensors["codes"])})
     known = Words(config)
     known.load(tensors)
     tokenizer = PromptTokenizer(words / TOKENIZER, config.length)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Container
 from functools import cache
 
+from engine.spelling import one_slip
 from engine.world.words import names as words
 from engine.world.words import verbs
 
@@ -41,16 +42,6 @@ def candidates(word: str) -> list[str]:
     """Words of about this length with the same first or last letter. One error cannot change both letters."""
     ends, lengths = (f"^{word[0]}", f"{word[-1]}$"), range(len(word) - 1, len(word) + 2)
     return sorted({w for end in ends for n in lengths for w in by_end().get((end, n), ())})
-
-
-def one_slip(a: str, b: str) -> bool:
-    """Whether b is a with one letter missing, added or replaced, or with two neighbours swapped."""
-    if abs(len(a) - len(b)) > 1 or a == b:
-        return False
-    start = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    rest, other = a[start:], b[start:]
-    swapped = rest[1::-1] + rest[2:] == other and len(rest) > 1
-    return rest[1:] == other or rest == other[1:] or rest[1:] == other[1:] or swapped
 
 
 def mend(text: str, known: Container[str]) -> str:

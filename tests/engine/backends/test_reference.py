@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from engine.backends.artifact import WEIGHTS, Artifact, open_artifact, write_manifest
 from engine.backends.pytorch import ReferenceBackend, load, load_model
 from engine.errors import BackendError, ModelFilesError
-from engine.landmarks import in_view, planned
+from engine.landmarks.plan import in_view, planned
 from engine.model.conditions import denoise_inputs
 from engine.model.sampling import sample_segment
 from engine.model.signature import signature

@@ -16,12 +16,13 @@ from engine.backends.artifact import EMBEDDINGS, TOKENIZER
 from engine.model.conditions import denoise_inputs
 from engine.model.config import CameraConfig, MemoryConfig, ModelConfig, PackingConfig
 from engine.model.text.encoder import TextConfig, TextEncoder
-from engine.model.text.minilm import MiniLMConfig, eight_bits
+from engine.model.text.minilm import MiniLMConfig
 from engine.model.text.word_table import Words
 from engine.model.wander.autoencoder import AutoencoderConfig
 from engine.model.wander.places import Places
 from engine.model.wander.transformer import WanderDiT
 from engine.model.wander.world_model import WorldModel, WorldModelConfig
+from export.text.minilm import small
 
 WORDS = ["[UNK]", "a", "red", "blue", "fox", "robot", "walks", "left", "right", "snow", "night"]
 
@@ -46,8 +47,10 @@ CONFIG = WorldModelConfig(
     TextConfig(
         vocabulary=16,
         embedding=8,
+        groups=4,
         length=6,
         slots=DIT.slots,
+        attributes=("place here there", "hero cat dog"),
         minilm=MiniLMConfig(length=8, dim=8, heads=2, layers=2, hidden=16, cls=14, sep=15),
     ),
 )
@@ -143,13 +146,19 @@ def denoise(model: WanderDiT, inputs: dict[str, Tensor], *, plain: bool = False)
 
 
 def words(config: TextConfig = CONFIG.text, *, seed: int = 3) -> dict[str, Tensor]:
-    """What a file of words holds: a random table in 8 bits and a random MiniLM."""
+    """What a file of words holds: a random table of words and a random MiniLM, as they are stored."""
     torch.manual_seed(seed)
     module = Words(config)
-    table, scale = eight_bits(torch.randn(config.vocabulary, config.embedding))
-    assert module.minilm is not None
-    layers = {f"minilm.{k}": v.half() for k, v in module.minilm.state_dict().items()}
-    return {"embeddings": table, "embeddings_scale": scale, **layers}
+    codes = torch.randint(-128, 128, module.codes.shape).to(torch.int8)
+    width = config.embedding
+    table = {
+        "codes": codes,
+        "pieces": torch.randn(module.pieces.shape).half(),
+        "group": (torch.arange(width) * config.groups // width).to(torch.int8),
+        "turn": torch.eye(width).half(),
+        "centre": torch.zeros(width).half(),
+    }
+    return {**table, **small(module.minilm.state_dict())}
 
 
 def write_text_files(folder: Path) -> None:

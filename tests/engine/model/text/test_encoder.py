@@ -79,11 +79,11 @@ def test_a_new_encoder_takes_everything_for_unsaid_and_a_vote_changes_one_attrib
 
 def test_a_file_of_words_that_lacks_something_is_refused() -> None:
     whole = tiny.words()
-    for lost in ("embeddings", "minilm.encoder.layer.1.output.dense.weight"):
+    for lost in ("codes", "pieces", "minilm.encoder.layer.1.output.dense.weight"):
         with pytest.raises(ModelFilesError, match=r"export\.text\.minilm"):
             Words(T).load({k: v for k, v in whole.items() if k != lost})
-    with pytest.raises(ModelFilesError, match="16 × 8"):
-        Words(T).load({**whole, "embeddings": whole["embeddings"][:9]})
+    with pytest.raises(ModelFilesError, match="16 × 4"):
+        Words(T).load({**whole, "codes": whole["codes"][:9]})
 
 
 def test_what_was_made_here_and_what_was_not_are_kept_apart() -> None:

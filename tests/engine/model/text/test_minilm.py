@@ -1,4 +1,4 @@
-"""MiniLM is BERT as transformers has it, with the table of words kept in 8 bits."""
+"""MiniLM is BERT as transformers has it, with matrices kept in 8 bits."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def test_what_is_not_a_state_of_this_model_is_refused_by_name() -> None:
         (save(FAKE_SPEC, WEIGHTS, Saved(SessionState.zeros(FAKE_SPEC), FOX, None)), "too many"),
         (save(other, WEIGHTS, Saved(state, FOX, None)), r"model other \(weights 0123\), here runs tiny"),
         (save(TINY_SPEC, "4567", Saved(state, FOX, None)), r"weights 4567\), here runs tiny \(weights 0123"),
-        (good.replace(b"psistream-session-3", b"psistream-session-9"), "format is psistream-session-9"),
+        (good.replace(b"psistream-session-4", b"psistream-session-9"), "format is psistream-session-9"),
         (saved(far), "remembered"),
         (saved(fading), "fade_step"),
         (saved(wild), "'psi' has numbers that are not finite"),

@@ -1,0 +1,66 @@
+"""What landmarks and their colours are called. Data in `names.toml`, written by
+`engine.training.text.landmark_names`."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from engine.spelling import one_slip, swapped
+
+PATH: Final = Path(__file__).parent / "names.toml"
+Name = tuple[str, ...]  # a name's words, in the singular
+
+
+class Names(NamedTuple):
+    kinds: dict[Name, str]
+    colours: dict[Name, str]
+    others: frozenset[str]  # words of heroes and the like: they are no part of a landmark
+    words: frozenset[str]  # real words that look like a slip of one above
+
+
+@cache
+def names() -> Names:
+    data = tomllib.loads(PATH.read_text(encoding="utf-8"))
+    tables = [
+        {tuple(name.split()): value for value, told in data[key].items() for name in told.split(", ")}
+        for key in ("kinds", "colours")
+    ]
+    return Names(tables[0], tables[1], frozenset(data["others"].split()), frozenset(data["words"].split()))
+
+
+@cache
+def targets() -> frozenset[str]:
+    """Single words that a slip may have meant: kinds and colours by their own names."""
+    found = names()
+    return frozenset({*found.kinds.values(), *found.colours.values()})
+
+
+@cache
+def known() -> frozenset[str]:
+    found = names()
+    return frozenset({w for table in (found.kinds, found.colours) for name in table for w in name})
+
+
+def singular(word: str) -> str | None:
+    """The word that this is the plural of, if it may be one."""
+    for end, instead in (("ies", "y"), ("shes", "sh"), ("ches", "ch"), ("sses", "ss"), ("s", "")):
+        if word.endswith(end) and len(word) > len(end) + 2 and not word.endswith(("ss", "us")):
+            return word.removesuffix(end) + instead
+    return None
+
+
+def mended(word: str) -> str:
+    """What was probably meant by a word that nobody knows."""
+    found = names()
+    if len(word) < 4 or word in known() or singular(word) in known() or word in found.words | found.others:
+        return word
+    plural = {f"{target}s": target for target in targets()}
+    near = [
+        w
+        for w in (*targets(), *plural)
+        if w[0] == word[0] and (one_slip(word, w) if len(w) > 4 else swapped(word, w))
+    ]
+    return near[0] if len(near) == 1 else word
