@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backends.base import Backend
-from engine.runtime.segment.noise import START, WHERE, gaussian, share
+from engine.runtime.segment.noise import START, gaussian, share
 from engine.runtime.segment.sayings import attributes, plan_named, without_landmarks
 from engine.runtime.state.blend import Conditioning, blend, flat, unflat
 from engine.runtime.state.change import Change, NewScene, as_prompts
@@ -26,8 +26,6 @@ from engine.types import ByteArray, FloatArray
 Named = dict[str, npt.NDArray[Any]]
 Classes = tuple[int, ...]
 Filled = tuple[str, Classes]  # a text, and a class per attribute for what it doesn't say; 0: leave it so
-
-FARTHEST = 4096  # steps of the camera; a scene starts at some step before it, chosen by the seed
 
 
 class Conditioner:
@@ -111,8 +109,6 @@ class Conditioner:
         for target, scene in scenes:
             target.clear_scene()
             target.seed, target.scene = scene.seed, scene.number
-            if self.spec.place_columns:
-                target.odometer = int(share(scene.seed, scene.number, WHERE, 0, FARTHEST))
         seen = [(target, scene.image) for target, scene in scenes if scene.image is not None]
         blank = [target for target, scene in scenes if scene.image is None and not scene.keep_anchor]
         nearest: dict[int, FloatArray] = {}  # the history's last latent, where it is not the anchor

@@ -11,8 +11,7 @@ import numpy as np
 
 from engine.types import FloatArray
 
-# Independent streams of noise of one segment; samplers use 2 to 7 as well.
-SEGMENT, CONTEXT, START, WHERE = 0, 1, 8, 10
+SEGMENT, CONTEXT, START = 0, 1, 8  # independent noise streams of one segment; samplers use 2 to 7 as well
 
 
 def gaussian(

@@ -59,7 +59,7 @@ class SessionState:
     from_image: int = 0  # 1 if the anchor is a picture that was given
     fade_step: int = 0  # segments of the soft change made so far
     fade_steps: int = 0  # in total; 0: none is running
-    odometer: int = 0  # steps of the camera to the right from where the world's line begins
+    odometer: int = 0  # steps of the camera to the right since the scene began
     acted: int = 0  # the action of the latest segment
     look: int = 0  # prompts of this scene after its first
     age: int = 0  # segments since the latest of them took hold
