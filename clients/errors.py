@@ -1,4 +1,4 @@
-"""Errors of the clients, each a message of one line for the user, fit for a terminal whoever worded it.
+"""Errors of the clients. Each message is one line for the user, without control characters.
 
 ClientError
 ├── BadInput       an argument is wrong, or a file cannot be used; exit status 2

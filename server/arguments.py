@@ -1,4 +1,4 @@
-"""The options of `psistream serve`, and the settings that they make."""
+"""The options of `psistream serve`, and how they become settings."""
 
 from __future__ import annotations
 

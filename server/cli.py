@@ -29,7 +29,7 @@ COMMANDS = {
     "export": Subcommand("export.cli:main", "turn a trained model into ONNX graphs and TensorRT engines"),
     "train": Subcommand("engine.commands.train:main", "train the model"),
     "evaluate": Subcommand(
-        "engine.commands.evaluate:main", "measure what a model does, on a world whose truth is known"
+        "engine.commands.evaluate:main", "evaluate a model against a world whose ground truth is known"
     ),
     "model": Subcommand("engine.commands.model_info:main", "show a model's size, tokens, state and cost"),
     "convert": Subcommand("export.convert:main", "convert a public checkpoint into a folder for --weights"),

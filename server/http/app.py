@@ -1,6 +1,6 @@
-"""The ASGI application: routes, guard, error answers and the page, around the services of one server.
+"""The ASGI application: routes, guard, error responses and the page, around the services of one server.
 
-Nothing happens at import, and nothing before the lifespan starts.
+Importing it has no effect, and nothing starts before the lifespan.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from server.worker.base import MakeWorker
 
 
 def create_app(config: ServerConfig, make_worker: MakeWorker | None = None) -> FastAPI:
-    """Its lifespan loads the model and opens the session `main`; `app.state.services` is set from then on."""
+    """Its lifespan loads the model, opens the session `main` and sets `app.state.services`."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -51,7 +51,7 @@ def create_app(config: ServerConfig, make_worker: MakeWorker | None = None) -> F
     app.state.access = access
 
     def known(token: str) -> str | None:
-        """Whose token this is."""
+        """The owner of a token."""
         if (name := access.key_name(token)) is not None:
             return f"key {name}"
         services: Services | None = getattr(app.state, "services", None)
@@ -73,7 +73,7 @@ def create_app(config: ServerConfig, make_worker: MakeWorker | None = None) -> F
 
 
 def create_ops_app(services: Services) -> FastAPI:
-    """Health and metrics alone, for a listener of their own (`--ops-port`)."""
+    """Health and metrics only, for a separate listener (`--ops-port`)."""
     app = FastAPI(title="psistream ops", version=VERSION, openapi_url=None)
     app.include_router(health_routes(services))
     app.add_middleware(Methods)
@@ -92,12 +92,12 @@ def add_routes(app: FastAPI, services: Services) -> None:
 
 
 def routers_of(services: Services) -> list[APIRouter]:
-    """Everything that docs/openapi.json tells of."""
+    """All routes that docs/openapi.json describes."""
     kinds = (session_routes, link_routes, snapshot_routes, whep_routes, push_routes, recording_routes)
     health = health_routes(services, metrics=services.config.ops_port is None)
     return [*(routes(services) for routes in kinds), health]
 
 
 def web_folder() -> Path:
-    """The page of the clients package; it is data to us, not code."""
+    """The page of the clients package. The server treats it as data, not code."""
     return Path(str(importlib.resources.files("clients"))) / "web"

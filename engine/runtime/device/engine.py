@@ -67,8 +67,8 @@ class Engine:
     # ---- life ----
 
     def warm_up(self) -> float:
-        """Measures what segments and batches take; the seconds of a usual segment. Call it before `start`.
-        Raises BackendError."""
+        """Measures the times of segments and batches. Returns the seconds of a usual segment. Call before
+        `start`. Raises BackendError."""
         self._usual_s, self._turns.limits = warm_up(self._generator, self._costs, self.config, self._clock)
         self._admission.measure(self._turns.limits)
         return self._usual_s
@@ -93,7 +93,7 @@ class Engine:
     # ---- messages from any thread ----
 
     def open(self, command: OpenSession, *, promised: bool = False) -> None:
-        """`promised`: the session had its place on an engine that is gone. Raises Full, InvalidInput,
+        """`promised`: the session already had a place on an engine that is gone. Raises Full, InvalidInput,
         Unavailable, UnknownSession."""
         if command.snapshot is not None and command.fork_of is not None:
             raise InvalidInput("snapshot and fork_of exclude each other: give one", field="snapshot")
@@ -137,7 +137,7 @@ class Engine:
             self._notify()
 
     def export(self, session: str, what: str) -> bytes:
-        """A "snapshot" of what is on the screen, or the control "log". Holds no lock, so neither the device
+        """A "snapshot" of the state on the screen, or the control "log". Holds no lock, so neither the device
         nor other sessions wait for it. Raises UnknownSession, Unavailable."""
         found = self._sessions.get(session)
         if found is None:
@@ -212,7 +212,7 @@ class Engine:
                 with self._changed:
                     if not self._woken and not self._stopping:
                         self._changed.wait(None if wake_s is None else max(0.0, wake_s - self._clock()))
-        except Exception as fault:  # our own: tell everybody instead of going silent
+        except Exception as fault:  # an internal error: report it to everybody instead of going silent
             log.exception("the device thread failed")
             if self._on_fault is not None:
                 self._on_fault(fault)

@@ -1,6 +1,6 @@
 """One endless video in time: its timeline, waiting controls, and when the next segment is made and shown.
 
-Threads and other sessions are unknown here.
+This module knows no threads and no other sessions.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Session:
     def _lead_s(self) -> float:
         c, shown_s = self._config, self._spec.segment_s / self.pace.rate
         if stall_s := self._stall_s:
-            return stall_s + 2 * shown_s  # at once, while playout's queue does not overflow
+            return stall_s + 2 * shown_s  # at once, as long as playout's queue does not overflow
         most_s = c.lead_max_s if self.pace.rate == 1 else max(c.lead_max_s, 2 * shown_s)
         return pacing.lead_s(
             self.took, share=self._share, margin=c.lead_margin, least_s=c.lead_min_s, most_s=most_s
@@ -140,7 +140,8 @@ class Session:
 
     @property
     def _stall_s(self) -> float:
-        """How long the picture stalls at least when playout runs dry; 0 at speeds that can be shown."""
+        """The minimum length of a stall when playout runs dry; 0 at speeds that can be shown without
+        stalls."""
         stalls = pacing.stalls(self.pace, self._spec.segment_s, self._least_rate)
         return self._config.stall_s if stalls else 0.0
 

@@ -1,4 +1,4 @@
-"""Routes for operators: is the server alive, is it ready, how is it doing."""
+"""Routes for operators: liveness, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def health_routes(services: Services, *, metrics: bool = True) -> APIRouter:
 
     @router.get("/livez")
     async def alive() -> Response:
-        """The event loop answers, and a worker runs or may still come. Otherwise only a restart helps."""
+        """The event loop answers, and a worker runs or may still be started. Otherwise only a restart
+        helps."""
         if services.gateway.given_up:
             return JSONResponse({"alive": False, "reasons": [services.gateway.fault]}, 503)
         return JSONResponse({"alive": True})
