@@ -37,15 +37,18 @@ class GatewaySession:
     view_token: str | None
     client: str | None
     fanout: Fanout
+    worker: str  # the one that runs it, or that runs it again once it is back
     info: SessionInfo
     recovery: RecoveryRecord
     opened: asyncio.Future[None]
+    verdict: asyncio.Future[None]  # of the worker that was asked to open it
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     stats: SegmentStats | None = None
     buffering: Stall | None = None  # as told at `told_s`
     told_s: float = 0.0
     moved_s: float = 0.0  # it is fine until then: a segment plays, or is expected
     used_s: float = 0.0  # when it was last steered or watched
+    placed_s: float = 0.0  # when its worker was told of it
     answers: OrderedDict[str, Receipt] = field(default_factory=OrderedDict)
     contents: dict[str, bytes] = field(default_factory=dict)  # digests of the controls with those ids
     received_s: dict[str, float] = field(default_factory=dict)  # of controls without a final receipt
@@ -106,15 +109,24 @@ class GatewaySession:
 
     def refuse(self, error: PsistreamError) -> None:
         """The session will not be opened. Ignored once it is open."""
-        if not self.opened.done():
-            self.opened.set_exception(error)
-            self.opened.exception()  # retrieved, in case nobody waits any more
+        self.declined(error)
+        _fail(self.opened, error)
+
+    def asked(self, worker: str, now_s: float) -> None:
+        """This worker is asked to open it."""
+        self.worker, self.placed_s = worker, now_s
+        self.verdict = asyncio.get_running_loop().create_future()
+
+    def declined(self, error: PsistreamError) -> None:
+        """Its worker does not open it; another one may."""
+        _fail(self.verdict, error)
 
     def changed(self, info: SessionInfo, now_s: float) -> None:
         """The worker reports a change, or that the session is open."""
         self.info, self.moved_s = info, max(self.moved_s, now_s)
-        if not self.opened.done():
-            self.opened.set_result(None)
+        for waiting in (self.verdict, self.opened):
+            if not waiting.done():
+                waiting.set_result(None)
 
     def played(self, stats: SegmentStats, now_s: float, plays_s: float) -> tuple[int, int]:
         """A segment begins to be shown, for `plays_s` at natural speed. Returns how many segments were late
@@ -156,6 +168,12 @@ class GatewaySession:
         return self.times.get(frame)
 
 
+def _fail(waiting: asyncio.Future[None], error: PsistreamError) -> None:
+    if not waiting.done():
+        waiting.set_exception(error)
+        waiting.exception()  # retrieved, in case nobody waits any more
+
+
 def digest(body: ControlBody) -> bytes:
     """Of what a control asks for, without its id and time limit."""
     if isinstance(body, Image):
@@ -182,15 +200,18 @@ def new_session(
     on_keyframe: Callable[[str], None],
 ) -> GatewaySession:
     """`shared`: without tokens. The callbacks are those of the session's Fanout."""
+    loop = asyncio.get_running_loop()
     return GatewaySession(
         id=info.id,
         token=None if shared else unguessable(24),
         view_token=None if shared else unguessable(24),
         client=client,
         fanout=Fanout(on_viewers, on_keyframe),
+        worker="",
         info=info,
         recovery=RecoveryRecord(origin),
-        opened=asyncio.get_running_loop().create_future(),
+        opened=loop.create_future(),
+        verdict=loop.create_future(),
         moved_s=now_s,
         used_s=now_s,
     )

@@ -31,7 +31,7 @@ from server.http.routes.recording import recording_routes
 from server.http.routes.sessions import session_routes
 from server.http.routes.snapshots import snapshot_routes
 from server.http.routes.whep import whep_routes
-from server.http.services import Services, running, worker_maker
+from server.http.services import Services, running, worker_makers
 from server.version import VERSION
 from server.worker.base import MakeWorker
 
@@ -41,7 +41,7 @@ def create_app(config: ServerConfig, make_worker: MakeWorker | None = None) -> F
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(config, access, make_worker or worker_maker(config)) as services:
+        async with running(config, access, make_worker or worker_makers(config)) as services:
             app.state.services = services
             add_routes(app, services)
             yield

@@ -21,6 +21,7 @@ from engine.errors import (
     UnknownSession,
 )
 from server.gateway.budget import OverBudget
+from server.gateway.fleet.fleet import LastWorker, UnknownWorker
 from server.http.auth import Unauthorized
 from server.webrtc.shares import OverShare
 from server.webrtc.signalling.offer import NotAcceptable
@@ -74,6 +75,8 @@ STATUS: tuple[tuple[type[PsistreamError], int], ...] = (  # the first that match
     (Unauthorized, 401),
     (Forbidden, 403),
     (UnknownSession, 404),
+    (UnknownWorker, 404),
+    (LastWorker, 409),
     (OverBudget, 429),
     (OverShare, 429),
     (Full, 503),
