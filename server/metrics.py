@@ -73,6 +73,7 @@ class Metrics:
             "hangs_total", "Calls of the device that took far longer than any before", "worker"
         )
         self.resumed = self._counter("sessions_resumed_total", "Sessions that went on in another worker")
+        self.moved = self._counter("sessions_moved_total", "Sessions that left a worker that is drained")
         self.failover_s = self._histogram(
             "failover_seconds", "From the loss of a worker to a picture of the next", FAILOVER
         )

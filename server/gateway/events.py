@@ -111,8 +111,10 @@ class Events:
 
     def _packet(self, worker: Supervisor, packet: Packet) -> None:
         self._metrics.encoded.labels(packet.codec).inc()
-        if session := self._session(worker, packet.session):
-            numbered = session.numbers.packet(packet, self._sessions.now_s())
+        if (session := self._sessions.get(packet.session)) is None:
+            return
+        numbered = session.numbered(worker.name, packet, self._sessions.now_s())
+        if numbered is not None:
             self._metrics.sent.inc(session.fanout.push(numbered))
 
     def _stalled(self, worker: Supervisor, event: Stalled) -> None:

@@ -20,7 +20,7 @@ from server.gateway.registry import Sessions
 from server.gateway.session import GatewaySession
 from server.metrics import Metrics
 from server.worker.base import GoOn
-from server.worker.messages import SubmitControl
+from server.worker.messages import CloseSession, SubmitControl
 
 ELSEWHERE_S = 0.3  # until a session goes on in a worker that runs already
 MAX_FAILOVERS = 2  # in a row: a session that was being made at each of these deaths may be what kills workers
@@ -113,6 +113,10 @@ class Failover:
         if not session.opened.done():
             self._sessions.end(session, Unavailable.code, NOT_OPENED)
             return
+        if session.leaving is not None:  # the worker that it left must not keep it any longer
+            self._fleet.named(session.leaving.worker).try_send(CloseSession(session.id))
+            session.leaving.arrived.set()
+            session.leaving = None
         if not session.away:
             session.failovers = 0 if lived_s > HEALTHY_S else session.failovers
             session.failovers += self._suspect(session, lived_s)
@@ -133,7 +137,14 @@ class Failover:
         return bool(session.fanout.count) or idle_s < self._grace_s
 
     def restore(self, session: GatewaySession, worker: Supervisor) -> None:
-        """Let it go on in this worker. Raises Unavailable."""
+        """Let a lost session go on in this worker. Raises Unavailable."""
+        self.go_on(session, worker)
+        session.numbers.interrupted()
+        self._metrics.resumed.inc()
+
+    def go_on(self, session: GatewaySession, worker: Supervisor, starts_in_s: float = 0.0) -> None:
+        """Tell this worker all that it must know of the session, which is its own from then on. The next
+        picture is shown in `starts_in_s` at the earliest. Raises Unavailable."""
         command = session.recovery.reopening(session.id)
         if command is None or session.failovers > MAX_FAILOVERS:
             self._sessions.end(session, "worker_lost", GAVE_UP)
@@ -143,16 +154,15 @@ class Failover:
         internal = [Control(f"resume-{secrets.token_hex(8)}", body) for body in own]
         since = session.recovery.since()
         controls = [SubmitControl(session.id, control) for control in internal + since]
-        worker.send(GoOn(command, (session.audience(), *controls)))
+        worker.send(GoOn(command, (session.audience(), *controls), starts_in_s))
         session.asked(worker.name, self._sessions.now_s())
+        session.recovery.reopened()
         self._sessions.count()
         session.internal.update(control.id for control in internal)
         session.away, session.stats = False, None
         if not session.fanout.count:  # nobody waits for a picture
             session.lost_s = None
             session.stall(None, self._sessions.now_s())
-        session.numbers.interrupted()
-        self._metrics.resumed.inc()
         self._reject_forgotten(session, {control.id for control in since})
 
     def _reject_forgotten(self, session: GatewaySession, kept: set[str]) -> None:

@@ -22,9 +22,10 @@ from server.gateway.budget import Budgets
 from server.gateway.events import Events
 from server.gateway.exports import Exports
 from server.gateway.failover import Failover
-from server.gateway.fleet.fleet import Fleet
+from server.gateway.fleet.fleet import Fleet, WorkerStatus
 from server.gateway.fleet.spare import Spare
 from server.gateway.fleet.supervisor import STOPPING, Supervisor
+from server.gateway.migration import Migration
 from server.gateway.opening import Opener, PromptText, opening
 from server.gateway.registry import Sessions
 from server.gateway.session import MAIN, GatewaySession
@@ -83,6 +84,7 @@ class Gateway:
             self._failover,
             self._opener,
         )
+        self._migration = Migration(self.sessions, self.fleet, self.exports, self._failover, metrics)
         self._tasks = Tasks()
 
     async def __aenter__(self) -> Self:
@@ -103,6 +105,7 @@ class Gateway:
         """End all sessions while there are still channels that can tell their viewers. None is opened after
         this."""
         await self._tasks.close()
+        await self._migration.close()
         await self._snapshots.close()
         for session in self.sessions:
             self.sessions.end(session, "closed", STOPPING)
@@ -132,6 +135,20 @@ class Gateway:
     def capacity(self) -> Capacity | None:
         """What the workers reported of themselves last, together."""
         return self.fleet.capacity
+
+    # ---- workers ----
+
+    def drain(self, worker: str) -> WorkerStatus:
+        """Move this worker's sessions to others, and open none there. Raises UnknownWorker, LastWorker."""
+        found = self.fleet.named(worker)
+        self._migration.drain(found)
+        return self.fleet.status(found)
+
+    def take_back(self, worker: str) -> WorkerStatus:
+        """End a drain. Raises UnknownWorker."""
+        found = self.fleet.named(worker)
+        self._migration.resume(found)
+        return self.fleet.status(found)
 
     # ---- sessions ----
 

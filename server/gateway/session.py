@@ -18,13 +18,24 @@ from server.gateway.numbering import Numbering
 from server.gateway.recovery import RecoveryRecord
 from server.links import Links
 from server.webrtc.fanout import Fanout
-from server.worker.messages import SegmentStats, SetViewers
+from server.worker.messages import Packet, SegmentStats, SetViewers
 
 MAIN = "main"  # the session that everybody shares
 REMEMBERED_ANSWERS = 1024
 REMEMBERED_TIMES = 256
 # a session is overdue when nothing new came for this many segments after the last, and for this long
 OVERDUE_PERIODS, OVERDUE_S = 2.0, 2.0
+
+
+@dataclass
+class Leaving:
+    """What was on the screen as the session left `worker` is still shown from there, up to `segment` as that
+    worker counts, until the next worker's first packet has arrived."""
+
+    worker: str
+    segment: int
+    numbers: Numbering
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass
@@ -55,6 +66,9 @@ class GatewaySession:
     times: OrderedDict[int, int] = field(default_factory=OrderedDict)  # frame → pts_90k
     numbers: Numbering = field(default_factory=Numbering)
     links: Links = field(default_factory=Links)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)  # a segment begins to be shown
+    leaving: Leaving | None = None  # the worker that it has just left
+    moving: bool = False  # it is about to leave its worker
     away: bool = False  # its worker is gone, and the next one has not been told of it yet
     closing: bool = False  # it was asked to end, so it does not go on in another worker
     lost_s: float | None = None  # when its worker was lost, until its picture moves again
@@ -107,6 +121,19 @@ class GatewaySession:
         self.received_s[control.id] = self.used_s = now_s
         return receipt
 
+    def numbered(self, worker: str, packet: Packet, now_s: float) -> Packet | None:
+        """A packet of this worker as clients count, or None if it is not to be shown: each frame is shown
+        once, by one worker."""
+        left = self.leaving
+        if worker == self.worker:
+            if left is not None:
+                left.arrived.set()
+                self.leaving = None
+            return self.numbers.packet(packet, now_s)
+        if left is None or worker != left.worker or packet.segment > left.segment:
+            return None
+        return left.numbers.packet(packet, now_s)
+
     def refuse(self, error: PsistreamError) -> None:
         """The session will not be opened. Ignored once it is open."""
         self.declined(error)
@@ -132,6 +159,7 @@ class GatewaySession:
         """A segment begins to be shown, for `plays_s` at natural speed. Returns how many segments were late
         and how many frames were dropped since the last call."""
         before, self.stats, self.moved_s = self.stats, stats, now_s + plays_s / stats.rate
+        self.begun.set()
         self.recovery.played(stats)
         late = stats.late_total - (before.late_total if before else 0)
         return late, stats.dropped_frames_total - (before.dropped_frames_total if before else 0)

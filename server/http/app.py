@@ -31,6 +31,7 @@ from server.http.routes.recording import recording_routes
 from server.http.routes.sessions import session_routes
 from server.http.routes.snapshots import snapshot_routes
 from server.http.routes.whep import whep_routes
+from server.http.routes.workers import worker_routes
 from server.http.services import Services, running, worker_makers
 from server.version import VERSION
 from server.worker.base import MakeWorker
@@ -93,7 +94,15 @@ def add_routes(app: FastAPI, services: Services) -> None:
 
 def routers_of(services: Services) -> list[APIRouter]:
     """Everything that docs/openapi.json tells of."""
-    kinds = (session_routes, link_routes, snapshot_routes, whep_routes, push_routes, recording_routes)
+    kinds = (
+        session_routes,
+        link_routes,
+        snapshot_routes,
+        whep_routes,
+        push_routes,
+        recording_routes,
+        worker_routes,
+    )
     health = health_routes(services, metrics=services.config.ops_port is None)
     return [*(routes(services) for routes in kinds), health]
 
