@@ -181,7 +181,7 @@ def subject_of(args: argparse.Namespace) -> contextlib.AbstractContextManager[Su
     options += ["--weights", str(args.weights)] if args.weights else []
     if args.what == "failover":
         options += ["--workers", str(args.workers)]
-        options += ["--spare", args.spare] if args.workers == 1 else []
+        options += ["--spare", args.spare] if args.workers == 1 else ["--max-load", "4"]  # room for all
     options += ["--max-load", "4"] if args.what == "hostile" else []  # two sessions, on any device
     return own_server(options)
 

@@ -4,23 +4,27 @@ several workers, how far apart its frames are while the worker is drained."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from benchmarks.machine import description
 from benchmarks.report import BenchError, BenchReport
 from benchmarks.server.probe import PATIENCE_S, ControlProbe, model_of
 from benchmarks.server.subject import Subject
 from clients.http import http_client
+from clients.target import Target
 from clients.whep import WhepViewer
 
 WORKER = "spawn_main"  # in the command line of a worker
 SETTLE_S = 12.0  # until a spare is ready
-AGAIN_S = 6.0  # until a worker that was killed runs again, where others stand in for it
-MOVE_S = 3.0  # a drain and the video after it
+HEALTHY_S = 31.0  # a session whose workers die faster than this is suspected, and ended at the third
+SESSIONS = 4  # with several workers, each with a viewer
+MOVE_S = 4.0  # a drain and the video after it
 PLAY_S = 4.0
 
 
@@ -46,31 +50,37 @@ async def measure(subject: Subject, kills: int, fleet: int = 1) -> BenchReport:
     machine = description()
     stalls: list[float] = []
     lost: list[float] = []
-    viewer = WhepViewer(subject.target)
-    probe = ControlProbe(viewer)
-    async with viewer:
-        await viewer.ready(PATIENCE_S)
-        for _ in range(kills):
-            await asyncio.sleep(SETTLE_S if fleet == 1 else AGAIN_S)
-            before = probe.segments[-1]["segment"] if probe.segments else 0
-            probe.forget()
+    async with contextlib.AsyncExitStack() as stack:
+        viewers = [WhepViewer(target) for target in await _targets(subject, 1 if fleet == 1 else SESSIONS)]
+        probes = [ControlProbe(viewer) for viewer in viewers]
+        for viewer in viewers:
+            await stack.enter_async_context(viewer)
+            await viewer.ready(PATIENCE_S)
+        for number in range(kills):
+            await asyncio.sleep(HEALTHY_S if number > 1 else SETTLE_S)
+            before = [p.segments[-1]["segment"] if p.segments else 0 for p in probes]
+            for probe in probes:
+                probe.forget()
             victim = workers(subject.pid)[0]
             at_s = time.perf_counter()
             os.kill(victim, signal.SIGKILL)
             await asyncio.sleep(PLAY_S)
-            if not probe.arrivals or probe.arrivals[-1] < at_s + 0.5:
+            if any(not p.arrivals or p.arrivals[-1] < at_s + 0.5 for p in probes):
                 await asyncio.sleep(PATIENCE_S)
-            around = [t for t in probe.arrivals if t > at_s]
-            gaps = [b - a for a, b in pairwise([at_s, *around])]
-            if not gaps:
-                raise BenchError(f"no picture came back within {PLAY_S + PATIENCE_S:g} s")
-            stalls.append(1000 * max(gaps))
-            shown = [s["segment"] for s in probe.segments if s["segment"] >= before]
-            lost.append(shown[0] - before if shown else 0)
+            for probe, segment in zip(probes, before, strict=True):
+                around = [t for t in probe.arrivals if t > at_s]
+                gaps = [b - a for a, b in pairwise([at_s, *around])]
+                if not gaps:
+                    raise BenchError(f"no picture came back within {PLAY_S + PATIENCE_S:g} s")
+                shown = [s["segment"] for s in probe.segments if s["segment"] >= segment]
+                if number == 0 and fleet > 1 and probe is not probes[0]:
+                    continue  # not all of them were in the worker that was killed: from now on they are
+                stalls.append(1000 * max(gaps))
+                lost.append(shown[0] - segment if shown else 0)
         figures = {"picture stalls after kill -9": stalls}
         if fleet > 1:
-            await asyncio.sleep(AGAIN_S)
-            moved, still = await _moves(subject, probe, kills)
+            await asyncio.sleep(SETTLE_S)
+            moved, still = await _moves(subject, probes, kills)
             figures |= {"longest gap while drained": moved, "the same, with nothing happening": still}
         model = await model_of(subject)
     settings = {"kills": kills, "workers": fleet, "model": model["name"], "backend": model["backend"]}
@@ -79,28 +89,45 @@ async def measure(subject: Subject, kills: int, fleet: int = 1) -> BenchReport:
     return report
 
 
-async def _moves(subject: Subject, probe: ControlProbe, count: int) -> tuple[list[float], list[float]]:
-    """The longest gap between two frames, in ms: while the session moves, and for as long without a move."""
+async def _targets(subject: Subject, count: int) -> list[Target]:
+    """The shared session, and as many others as are wanted beside it."""
+    async with http_client(subject.target.base, PATIENCE_S) as client:
+        opened = [
+            (await client.post("v1/sessions", json={"prompt": "a dog"})).raise_for_status().json()
+            for _ in range(count - 1)
+        ]
+    return [subject.target, *(Target(subject.target.base, each["id"], each["token"]) for each in opened)]
+
+
+async def _moves(subject: Subject, probes: list[ControlProbe], count: int) -> tuple[list[float], list[float]]:
+    """The longest gap between two frames, in ms: while sessions move, and for as long without a move."""
     moved: list[float] = []
     still: list[float] = []
     async with http_client(subject.target.base, PATIENCE_S) as client:
+
+        async def told(method: str, path: str = "") -> dict[str, Any]:
+            answer = (await client.request(method, f"v1/workers{path}")).raise_for_status()
+            body: dict[str, Any] = answer.json()
+            return body
+
         for _ in range(count):
-            listed = (await client.get("v1/workers")).raise_for_status().json()["workers"]
-            where = next(worker["id"] for worker in listed if worker["sessions"])
-            still.append(await _longest_gap(probe))
-            (await client.post(f"v1/workers/{where}/drain")).raise_for_status()
-            moved.append(await _longest_gap(probe))
-            listed = (await client.get("v1/workers")).raise_for_status().json()["workers"]
-            if any(worker["id"] == where and worker["sessions"] for worker in listed):
-                raise BenchError(f"the session did not leave {where} within {MOVE_S:g} s")
-            (await client.delete(f"v1/workers/{where}/drain")).raise_for_status()
+            where = max((await told("GET"))["workers"], key=lambda worker: worker["sessions"])["id"]
+            still += await _longest_gaps(probes)
+            await told("POST", f"/{where}/drain")
+            moved += await _longest_gaps(probes)
+            if any(w["id"] == where and w["sessions"] for w in (await told("GET"))["workers"]):
+                raise BenchError(f"not all sessions left {where} within {MOVE_S:g} s")
+            await told("DELETE", f"/{where}/drain")
     return moved, still
 
 
-async def _longest_gap(probe: ControlProbe) -> float:
+async def _longest_gaps(probes: list[ControlProbe]) -> list[float]:
     at_s = time.perf_counter()
     await asyncio.sleep(MOVE_S)
-    arrivals = [at for at in probe.arrivals if at > at_s]
-    if len(arrivals) < 2:
-        raise BenchError(f"no picture came within {MOVE_S:g} s")
-    return 1000 * max(b - a for a, b in pairwise(arrivals))
+    found: list[float] = []
+    for probe in probes:
+        arrivals = [at for at in probe.arrivals if at > at_s]
+        if len(arrivals) < 2:
+            raise BenchError(f"no picture came within {MOVE_S:g} s")
+        found.append(1000 * max(b - a for a, b in pairwise(arrivals)))
+    return found
