@@ -136,7 +136,8 @@ def parser() -> argparse.ArgumentParser:
 def settings(args: argparse.Namespace) -> ServerConfig:
     """Raises InvalidInput."""
     ops_host, ops_port = _ops_address(args.ops_port)
-    devices = gpus() if args.workers != 1 and args.backend in ON_GPU else ()
+    on_gpu = args.backend in ON_GPU or args.weights is not None
+    devices = gpus() if args.workers != 1 and on_gpu else ()
     workers = args.workers or max(1, len(devices))
     if workers > 1 and args.worker == "thread":
         raise InvalidInput("--workers above 1 needs --worker process", field="workers")
