@@ -127,7 +127,5 @@ async def _longest_gaps(probes: list[ControlProbe]) -> list[float]:
     found: list[float] = []
     for probe in probes:
         arrivals = [at for at in probe.arrivals if at > at_s]
-        if len(arrivals) < 2:
-            raise BenchError(f"no picture came within {MOVE_S:g} s")
-        found.append(1000 * max(b - a for a, b in pairwise(arrivals)))
+        found.append(1000 * max(b - a for a, b in pairwise([at_s, *arrivals, at_s + MOVE_S])))
     return found
