@@ -74,7 +74,7 @@ async def test_a_session_that_moves_shows_what_it_would_have_shown(
     for number in range(first + 3):
         mine = before[number] if number < first else after[number - first]
         assert np.array_equal(mine.frames, other[number].frames), number
-    assert {p.frame for p in sent} == set(range(sent[0].frame, sent[-1].frame + 1))
+    assert all(p.frame // 8 == p.segment for p in sent), "frames go on where they were"
     assert all(a.pts_90k < b.pts_90k and a.frame <= b.frame for a, b in pairwise(sent))
 
 
@@ -196,8 +196,8 @@ async def test_a_drained_worker_takes_nothing_until_it_is_taken_back() -> None:
 
 
 async def test_operators_drain_over_http() -> None:
-    async with live(config(workers=2, api_key="a secret key")) as server:
-        key = {"Authorization": "Bearer a secret key"}
+    async with live(config(workers=2, api_key="0123456789abcdeffedcba9876543210")) as server:
+        key = {"Authorization": "Bearer 0123456789abcdeffedcba9876543210"}
         assert (await server.http.get("/v1/workers")).status_code == 401
         assert (await server.http.post("/v1/workers/w1/drain")).status_code == 401
         answer = await server.http.post("/v1/workers/w1/drain", headers=key)
