@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ async def measure(subject: Subject, kills: int, fleet: int = 1) -> BenchReport:
                     continue  # not all of them were in the worker that was killed: from now on they are
                 stalls.append(1000 * max(gaps))
                 lost.append(shown[0] - segment if shown else 0)
-        figures = {"picture stalls after kill -9": stalls}
+        figures: dict[str, Sequence[float]] = {"picture stalls after kill -9": stalls}
         if fleet > 1:
             await asyncio.sleep(SETTLE_S)
             moved, still = await _moves(subject, probes, kills)
