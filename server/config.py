@@ -22,6 +22,7 @@ SMALL_PIXELS = 200 * 200  # a smaller picture is doubled before it is encoded
 BITS_PER_PIXEL = 0.12
 # as browsers send it; any other form would never match
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+MAX_WORKERS = 64
 MIN_BITRATE_BPS, MAX_BITRATE_BPS = 900_000, 4_000_000
 
 
@@ -78,7 +79,8 @@ class WorkerConfig:
     backend: str = "onnxruntime"
     model: str | None = None  # a name, or an exported model's folder; None: the built-in model
     weights: Path | None = None  # folder of a full-size model
-    image: Path | None = None  # start image of sessions that have none of their own
+    gpu: str | None = None  # the only one that it sees, as CUDA_VISIBLE_DEVICES names it; None: all
+    image: Path | None = None  # start image of sessions that bring none of their own
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     media: MediaConfig = field(default_factory=MediaConfig)
     log: LogConfig = field(default_factory=LogConfig)
@@ -172,6 +174,8 @@ class ServerConfig:
     ops_host: str = "127.0.0.1"
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     placement: Placement = "process"
+    workers: int = 1
+    devices: tuple[str, ...] = ()  # GPUs that workers are given in turn; empty: each sees all of them
     mqtt: str = "embedded"  # embedded | off | mqtt://user:password@host:1883
     mqtt_options: MqttOptions = field(default_factory=MqttOptions)
     prompt: str = "a blue robot walks right through a sunny meadow"  # of the session `main`
@@ -209,6 +213,10 @@ class ServerConfig:
             )
         if self.api_key is not None:
             check_key(self.api_key, "--api-key")
+        if not 1 <= self.workers <= MAX_WORKERS:
+            raise InvalidInput(
+                f"--workers must be auto or 1 to {MAX_WORKERS}, not {self.workers}", field="workers"
+            )
         if self.max_viewers < 1:
             raise InvalidInput("--max-viewers must be at least 1", field="max_viewers")
         for origin in self.origins:
@@ -246,8 +254,10 @@ class ServerConfig:
 
     @property
     def keeps_spare(self) -> bool | None:
-        """Whether a spare worker is kept. None: if memory allows. A GPU's memory cannot be checked here."""
-        if self.spare == "auto" and self.placement == "process" and self.worker.backend == "onnxruntime":
+        """None: where memory allows. Several workers stand in for each other. A GPU's memory cannot be judged
+        here, so nothing is assumed of it."""
+        alone = self.workers == 1 and self.placement == "process"
+        if self.spare == "auto" and alone and self.worker.backend == "onnxruntime":
             return None
         return self.spare == "on"
 

@@ -29,8 +29,12 @@ class Metrics:
         )
         self.slots_free = self._gauge("session_slots_free", "Sessions that may still be opened")
         self.refused = self._counter("admission_rejected_total", "Refused sessions and viewers", "reason")
-        self.capacity = self._gauge("capacity_sessions", "Sessions that the device serves in real time")
-        self.load = self._gauge("device_load", "Share of the device's time that open sessions use")
+        self.capacity = self._gauge(
+            "capacity_sessions", "Sessions that the device serves in real time", "worker"
+        )
+        self.load = self._gauge(
+            "device_load", "Share of the device's time that the open sessions take", "worker"
+        )
         self.segments = self._counter("segments_generated_total", "Segments that were played")
         self.segment_s = self._histogram("segment_generate_seconds", "Device time of one segment", SECONDS)
         self.missed = self._counter("segment_deadline_missed_total", "Segments that were late for playout")
@@ -58,11 +62,18 @@ class Metrics:
         self.plis = self._counter("webrtc_pli_total", "Keyframes that viewers requested")
         self.stray = self._counter("webrtc_dropped_datagrams_total", "Datagrams from unknown senders")
         self.controls = self._counter("controls_total", "Final receipts", "status", "code")
-        self.apply_s = self._histogram("control_apply_seconds", "Time from received to applied", SECONDS)
-        self.worker_up = self._gauge("worker_up", "1 while the worker runs")
-        self.restarts = self._counter("worker_restarts_total", "Times that a dead worker was replaced")
-        self.hangs = self._counter("hangs_total", "Device calls that took far longer than any before")
-        self.resumed = self._counter("sessions_resumed_total", "Sessions that were resumed in another worker")
+        self.apply_s = self._histogram("control_apply_seconds", "From received to applied", SECONDS)
+        self.worker_up = self._gauge("worker_up", "1 while the worker runs", "worker")
+        self.worker_sessions = self._gauge("worker_sessions", "Sessions that the worker runs", "worker")
+        self.draining = self._gauge("worker_draining", "1 while the worker takes no sessions", "worker")
+        self.restarts = self._counter(
+            "worker_restarts_total", "Times that a dead worker was replaced", "worker"
+        )
+        self.hangs = self._counter(
+            "hangs_total", "Calls of the device that took far longer than any before", "worker"
+        )
+        self.resumed = self._counter("sessions_resumed_total", "Sessions that went on in another worker")
+        self.moved = self._counter("sessions_moved_total", "Sessions that left a worker that is drained")
         self.failover_s = self._histogram(
             "failover_seconds", "Time from the loss of a worker to a picture of the next one", FAILOVER
         )
@@ -102,12 +113,17 @@ class Metrics:
         if receipt.status == "applied" and since_received_s is not None:
             self.apply_s.observe(since_received_s)
 
-    def capacity_is(self, capacity: Capacity) -> None:
-        self.capacity.set(capacity.sessions)
-        self.load.set(capacity.load)
+    def capacity_is(self, worker: str, capacity: Capacity) -> None:
+        self.capacity.labels(worker).set(capacity.sessions)
+        self.load.labels(worker).set(capacity.load)
 
-    def worker(self, ready: WorkerReady) -> None:
-        self.worker_up.set(1)
+    def worker_expected(self, worker: str) -> None:
+        """Show its figures from the start: what comes up later at 1 is no rise that anybody is told of."""
+        for figure in (self.worker_up, self.worker_sessions, self.draining, self.restarts, self.hangs):
+            figure.labels(worker)
+
+    def worker(self, worker: str, ready: WorkerReady) -> None:
+        self.worker_up.labels(worker).set(1)
         self.build.labels(VERSION, ready.model, ready.backend).set(1)
 
     def _gauge(self, name: str, about: str, *labels: str) -> Gauge:

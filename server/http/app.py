@@ -31,7 +31,8 @@ from server.http.routes.recording import recording_routes
 from server.http.routes.sessions import session_routes
 from server.http.routes.snapshots import snapshot_routes
 from server.http.routes.whep import whep_routes
-from server.http.services import Services, running, worker_maker
+from server.http.routes.workers import worker_routes
+from server.http.services import Services, running, worker_makers
 from server.version import VERSION
 from server.worker.base import MakeWorker
 
@@ -41,7 +42,7 @@ def create_app(config: ServerConfig, make_worker: MakeWorker | None = None) -> F
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(config, access, make_worker or worker_maker(config)) as services:
+        async with running(config, access, make_worker or worker_makers(config)) as services:
             app.state.services = services
             add_routes(app, services)
             yield
@@ -92,8 +93,16 @@ def add_routes(app: FastAPI, services: Services) -> None:
 
 
 def routers_of(services: Services) -> list[APIRouter]:
-    """All routes that docs/openapi.json describes."""
-    kinds = (session_routes, link_routes, snapshot_routes, whep_routes, push_routes, recording_routes)
+    """Everything that docs/openapi.json tells of."""
+    kinds = (
+        session_routes,
+        link_routes,
+        snapshot_routes,
+        whep_routes,
+        push_routes,
+        recording_routes,
+        worker_routes,
+    )
     health = health_routes(services, metrics=services.config.ops_port is None)
     return [*(routes(services) for routes in kinds), health]
 

@@ -21,6 +21,7 @@ from engine.errors import (
     UnknownSession,
 )
 from server.gateway.budget import OverBudget
+from server.gateway.fleet.fleet import LastWorker, UnknownWorker
 from server.http.auth import Unauthorized
 from server.webrtc.shares import OverShare
 from server.webrtc.signalling.offer import NotAcceptable
@@ -70,6 +71,8 @@ STATUS: tuple[tuple[type[PsistreamError], int], ...] = (  # the first match appl
     (WrongVersion, 412),
     (RateLimited, 429),
     (NotAcceptable, 406),
+    (UnknownWorker, 404),
+    (LastWorker, 409),
     (InvalidInput, 400),
     (Unauthorized, 401),
     (Forbidden, 403),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from starlette.requests import Request
@@ -176,8 +176,10 @@ def _too_large(what: str, limit: int) -> TooLarge:
 
 
 @asynccontextmanager
-async def running(config: ServerConfig, access: Access, make_worker: MakeWorker) -> AsyncIterator[Services]:
-    """Start and stop everything behind the routes, from loading the model to the last message to viewers."""
+async def running(
+    config: ServerConfig, access: Access, make_worker: MakeWorker | Sequence[MakeWorker]
+) -> AsyncIterator[Services]:
+    """Everything behind the routes, from loading the model to the last message to viewers."""
     metrics = Metrics()
     tasks = Tasks()
     async with (
@@ -230,12 +232,14 @@ async def _look_after(services: Services) -> None:
         services.metrics.loop_lag_s.set(max(0.0, clock() - due_s))
 
 
-def worker_maker(config: ServerConfig) -> MakeWorker:
-    """Creates workers in the placement that the settings choose."""
+def worker_makers(config: ServerConfig) -> list[MakeWorker]:
+    """One per worker, in the placement that the settings ask for, with a GPU of its own if they name any."""
+    gpus = config.devices or (None,)
+    settings = [replace(config.worker, gpu=gpus[n % len(gpus)]) for n in range(config.workers)]
     if config.placement == "thread":
         from server.worker.thread import InProcessWorker
 
-        return partial(InProcessWorker, config.worker)
+        return [partial(InProcessWorker, each) for each in settings]
     from server.worker.process import ProcessWorker
 
-    return partial(ProcessWorker, config.worker)
+    return [partial(ProcessWorker, each) for each in settings]

@@ -38,6 +38,7 @@ def health_routes(services: Services, *, metrics: bool = True) -> APIRouter:
             "model": gateway.ready.model if gateway.ready else None,
             "backend": gateway.ready.backend if gateway.ready else None,
             "sessions": len(gateway.session_ids()),
+            "workers": {status.id: status.state for status in map(gateway.fleet.status, gateway.fleet)},
             "capacity": None if capacity is None else finite(asdict(capacity)),
             "viewers": len(services.viewers),
             "mqtt": {"state": status.state, "detail": status.detail} if status else None,
