@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     failover = what.add_parser("failover", help="how long the picture stalls when a worker is killed")
     failover.add_argument("--n", type=int, default=5, help="kills (default: %(default)s)")
     failover.add_argument("--spare", choices=("on", "off"), default="on", help="a warm spare (%(default)s)")
+    failover.add_argument("--workers", type=int, default=1, help="workers of the server (%(default)s)")
     hostile = what.add_parser("hostile", help="what a viewer notices while other clients do their worst")
     hostile.add_argument("--seconds", type=float, default=15.0, help="for each attacker (%(default)s)")
     hostile.add_argument(
@@ -178,7 +179,9 @@ def subject_of(args: argparse.Namespace) -> contextlib.AbstractContextManager[Su
     options = ["--backend", args.backend or DEFAULT_BACKEND]
     options += ["--model", args.model] if args.model else []
     options += ["--weights", str(args.weights)] if args.weights else []
-    options += ["--spare", args.spare] if args.what == "failover" else []
+    if args.what == "failover":
+        options += ["--workers", str(args.workers)]
+        options += ["--spare", args.spare] if args.workers == 1 else ["--max-load", "4"]  # room for all
     options += ["--max-load", "4"] if args.what == "hostile" else []  # two sessions, on any device
     return own_server(options)
 
@@ -236,7 +239,7 @@ async def measure_served(args: argparse.Namespace, subject: Subject) -> BenchRep
     if args.what == "failover":
         from benchmarks.server.failover import measure as measure_failover
 
-        return await measure_failover(subject, args.n)
+        return await measure_failover(subject, args.n, args.workers)
     if args.what == "hostile":
         from benchmarks.server.hostile import measure as measure_hostile
 

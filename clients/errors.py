@@ -1,11 +1,12 @@
-"""Errors of the clients, each a message of one line for the user, fit for a terminal whoever worded it.
+"""Errors of the clients. Each message is one line for the user, without control characters.
 
 ClientError
 ├── BadInput       an argument is wrong, or a file cannot be used; exit status 2
 ├── ViewError      there is no video, or the connection is lost
 │   └── Refused    the server won't have this viewer, and would not if asked again
 ├── RecordError    the video cannot be recorded
-└── SteerError     there is no way to a session (clients.steer.errors)
+├── SteerError     there is no way to a session (clients.steer.errors)
+└── OperateError   a server does not do what its operator asks for
 """
 
 from clients.text import printable
@@ -31,4 +32,8 @@ class ViewRefused(ViewError):
 
 
 class RecordError(ClientError):
+    pass
+
+
+class OperateError(ClientError):
     pass

@@ -1,4 +1,4 @@
-"""HTTP to a psistream server: directly on this machine, else by the proxy that the environment names."""
+"""HTTP to a psistream server: directly on this machine, otherwise through the environment's proxy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class ProxyUnusable(Exception):
 
 def http_client(url: str, timeout_s: float) -> httpx.AsyncClient:
     """A client for the server at `url`, to which paths are relative. Raises ProxyUnusable."""
-    if is_loopback(url):  # a proxy would look on its own machine; certificates are still the environment's
+    # a proxy would connect to its own machine; certificates still come from the environment
+    if is_loopback(url):
         return httpx.AsyncClient(base_url=url, timeout=timeout_s, transport=httpx.AsyncHTTPTransport())
     try:
         return httpx.AsyncClient(base_url=url, timeout=timeout_s)

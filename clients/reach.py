@@ -1,4 +1,4 @@
-"""Waits until a server can be reached again. It knows addresses and nothing of HTTP."""
+"""Waits until a server can be reached again. It knows addresses and nothing about HTTP."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ EVERY_S = 0.3
 
 
 async def reachable(base: str, within_s: float) -> bool:
-    """False if nothing took a connection in time.
+    """False if nothing accepted a connection in time.
 
-    Attempts overlap: TCP repeats what it sent while the link was away only after one, three and seven
-    seconds, while an attempt that begins after the link's return succeeds at once."""
+    Attempts overlap: TCP retransmits packets that were lost during the outage only after one, three and seven
+    seconds, while an attempt that starts after the link's return succeeds at once."""
     parts = urlsplit(base)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     until_s = asyncio.get_running_loop().time() + within_s

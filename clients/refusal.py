@@ -6,7 +6,7 @@ import httpx
 
 
 def refusal(response: httpx.Response, base: str, session: str) -> str:
-    """The field at fault, the server's message, and when to try again, as far as the server tells."""
+    """The invalid field, the server's message, and when to try again, as far as the server says."""
     try:
         body = response.json()
     except ValueError:

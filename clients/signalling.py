@@ -1,4 +1,4 @@
-"""WHEP's two requests: an offer for an answer, and leaving. It knows no media."""
+"""WHEP's two requests: sending an offer, and leaving. It knows no media."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clients.http import ProxyUnusable, http_client
 from clients.refusal import refusal
 from clients.target import Target
 
-FINAL = (400, 401, 403, 404, 406, 415)  # asking again would change nothing
+FINAL = (400, 401, 403, 404, 406, 415)  # retrying would change nothing
 LEAVE_TIMEOUT_S = 2.0
 
 
@@ -37,7 +37,7 @@ async def post_offer(target: Target, offer: str, timeout_s: float) -> tuple[str,
 
 
 async def leave(target: Target, resource: str) -> None:
-    """Say goodbye. A server that can't be reached notices by itself."""
+    """End the viewer. A server that can't be reached notices by itself."""
     with contextlib.suppress(httpx.HTTPError):
         async with http_client(resource, LEAVE_TIMEOUT_S) as http:
             await http.delete(resource, headers=target.headers)

@@ -13,8 +13,8 @@ class RuntimeConfig:
     """Raises InvalidInput where a value is out of range; the message names the field."""
 
     max_sessions: int = 64  # even if the device could serve more
-    max_load: float = 0.85  # share of the device's time that may be promised to sessions
-    idle_share: float = 0.25  # share of a place that is kept for each paused or unwatched session
+    max_load: float = 0.85  # share of the device's time that sessions may use
+    idle_share: float = 0.25  # share of a place that is reserved for each paused or unwatched session
     max_batch: int = 8  # sessions that share one call of the backend
     inbox: int = 64  # controls of one session that wait for a segment boundary
     remembered_ids: int = 256  # control ids that are answered only once
@@ -23,8 +23,8 @@ class RuntimeConfig:
     lead_max_s: float = 2.0
     late_margin_s: float = 0.03  # a late segment is shown this long after it is ready
     least_fps: float = 6.0  # slow motion shows no fewer frames per second; below it the eye sees no motion
-    stall_s: float = 3.0  # where slow motion would be slower, the picture stalls at least this long to refill
-    idle_grace_s: float = 10.0  # an unwatched session goes on this long
+    stall_s: float = 3.0  # if slow motion would be slower, the picture stalls at least this long to refill
+    idle_grace_s: float = 10.0  # an unwatched session keeps generating this long
     context_noise: float | None = None  # noise level of the history; None: the model's own
 
     def __post_init__(self) -> None:
@@ -51,7 +51,7 @@ class RuntimeConfig:
 
 
 def _number(value: object) -> bool:
-    """A finite number from 0 up."""
+    """Whether this is a finite number, 0 or above."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 

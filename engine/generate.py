@@ -42,7 +42,7 @@ def generate(
     backend: str = DEFAULT_BACKEND,
     weights: Path | str | None = None,
 ) -> Iterator[ByteArray]:
-    """Frames (H, W, 3) uint8 RGB, one after the other, `seconds` of them or for ever.
+    """Yields frames (H, W, 3) uint8 RGB for `seconds` of video, or without end.
 
     `image`: a picture to start from: its file, its bytes, or an array (H, W, 3) uint8. `script`: steering, as
     "2s:right,4s:prompt=night". The same `seed` gives the same frames; by default it is random. `model`,

@@ -1,6 +1,7 @@
-"""A picture that somebody sent → pixels of the model's size. Pillow, with few formats and tight limits.
+"""Decodes a picture from a client to pixels of the model's size, by Pillow with few formats and tight limits.
 
-The size is judged by the file's header before Pillow sees the file. It doesn't know what the picture is for.
+The size is checked in the file's header before Pillow sees the file. This module doesn't know what the
+picture is used for.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ MAX_FILE_BYTES = 64 * 2**20
 # JPEG: markers of frames that name a size: SOF0 to SOF15 but for tables and arithmetic conditioning
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 MAX_MARKERS = 4096
-SMALL_SIDE = 1024  # up to here any shape is cheap
+SMALL_SIDE = 1024  # up to this size any aspect ratio is cheap
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,13 @@ def read_image(path: Path, width: int, height: int) -> ByteArray:
 
 
 def decode_image(data: bytes, width: int, height: int, limits: PictureLimits = OF_STRANGERS) -> ByteArray:
-    """(3, H, W) uint8 RGB: turned upright, on white, cut at its middle to the aspect, scaled.
+    """(3, H, W) uint8 RGB: turned upright, on white, cropped at the centre to the aspect ratio, scaled.
 
     Raises InvalidInput. Costs milliseconds to tenths of a second."""
     check_size(data, limits)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > limits.pixels:  # what Pillow reads counts, whatever we read
+            if image.width * image.height > limits.pixels:  # the size that Pillow reads is decisive
                 raise _too_large(image.width, image.height, limits)
             image.draft("RGB", (2 * width, 2 * height))  # JPEG: decode it small at once
             picture = _flat(ImageOps.exif_transpose(_shrunk(image, width, height)))
@@ -76,7 +77,7 @@ def decode_image(data: bytes, width: int, height: int, limits: PictureLimits = O
 
 
 def check_size(data: bytes, limits: PictureLimits = OF_STRANGERS) -> None:
-    """Judge a file by its header alone; costs microseconds. Raises InvalidInput."""
+    """Check the size in a file's header; costs microseconds. Raises InvalidInput."""
     size = size_of(data)
     if size is None:
         raise _no_picture()
@@ -92,7 +93,7 @@ def check_size(data: bytes, limits: PictureLimits = OF_STRANGERS) -> None:
 
 
 def size_of(data: bytes) -> tuple[int, int] | None:
-    """Width and height as the header of a PNG, JPEG or WebP says; None for anything else."""
+    """Width and height from the header of a PNG, JPEG or WebP file; None for anything else."""
     if data[:8] == b"\x89PNG\r\n\x1a\n" and data[12:16] == b"IHDR" and len(data) >= 24:
         return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP" and len(data) >= 30:
@@ -137,11 +138,11 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _shrunk(image: Image.Image, width: int, height: int) -> Image.Image:
-    """Smaller by a whole factor where it is far larger than needed: what follows makes several copies."""
+    """Reduced by an integer factor if it is far larger than needed, since later steps make several copies."""
     factor = min(image.width // (2 * max(width, height)), image.height // (2 * max(width, height)))
     if factor < 2 or image.mode not in ("RGB", "RGBA", "L", "LA", "CMYK"):
         return image
-    return image.reduce(factor)  # keeps the EXIF data, which says where up is
+    return image.reduce(factor)  # keeps the EXIF data, which contains the orientation
 
 
 def _flat(image: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""The options of `psistream serve`, and the settings that they make."""
+"""The options of `psistream serve`, and how they become settings."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from engine.commands.runner import Parser
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput
 from server.config import (
+    MAX_WORKERS,
     IceServer,
     LogConfig,
     MediaConfig,
@@ -21,6 +22,7 @@ from server.config import (
     parse_ports,
 )
 from server.control.mqtt import arguments as mqtt
+from server.gpus import gpus
 from server.http.edge.prefix import checked_prefix
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE = "PSISTREAM_API_KEY"
 WHIP_VARIABLE = "PSISTREAM_WHIP_TOKEN"
+ON_GPU = ("reference", "cuda", "tensorrt", "auto")  # backends that take a GPU where there is one
 defaults = ServerConfig()
 
 
@@ -48,11 +51,18 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, help="seed of the shared session (default: random)")
     add("--worker", choices=("process", "thread"), default=defaults.placement, help="where the model runs")
     add(
+        "--workers",
+        type=_workers,
+        default=defaults.workers,
+        metavar="N",
+        help="workers, each with its own copy of the model; auto: one per GPU (default: %(default)s)",
+    )
+    add(
         "--max-sessions",
         type=int,
         default=RuntimeConfig().max_sessions,
         metavar="N",
-        help="upper limit, even if the device could serve more (default: %(default)s)",
+        help="upper limit of each worker, even if its device could serve more (default: %(default)s)",
     )
     add(
         "--max-load",
@@ -126,6 +136,11 @@ def parser() -> argparse.ArgumentParser:
 def settings(args: argparse.Namespace) -> ServerConfig:
     """Raises InvalidInput."""
     ops_host, ops_port = _ops_address(args.ops_port)
+    on_gpu = args.backend in ON_GPU or args.weights is not None
+    devices = gpus() if args.workers != 1 and on_gpu else ()
+    workers = args.workers or max(1, len(devices))
+    if workers > 1 and args.worker == "thread":
+        raise InvalidInput("--workers above 1 needs --worker process", field="workers")
     return ServerConfig(
         host=args.host,
         port=args.port,
@@ -141,6 +156,8 @@ def settings(args: argparse.Namespace) -> ServerConfig:
             media=MediaConfig(bitrate_bps=None if args.bitrate is None else 1000 * args.bitrate),
         ),
         placement=cast(Placement, args.worker),
+        workers=workers,
+        devices=devices,
         mqtt=args.mqtt,
         mqtt_options=mqtt.options_of(args),
         prompt=args.prompt,
@@ -159,6 +176,16 @@ def settings(args: argparse.Namespace) -> ServerConfig:
         client_sessions=args.client_sessions,
         client_device_s=args.client_device_s,
     )
+
+
+def _workers(text: str) -> int:
+    """0 stands for auto."""
+    if text == "auto":
+        return 0
+    count = int(text) if text.isascii() and text.isdigit() else 0
+    if not 1 <= count <= MAX_WORKERS:
+        raise argparse.ArgumentTypeError(f"must be auto or 1 to {MAX_WORKERS}, not {text:.40}")
+    return count
 
 
 def _ops_address(text: str | None) -> tuple[str, int | None]:

@@ -22,6 +22,7 @@ COMMANDS = {
         "clients.play.command:main", "steer from the terminal: arrow keys, / to type a prompt"
     ),
     "view": Subcommand("clients.view.command:main", "watch or record a running session"),
+    "workers": Subcommand("clients.workers:main", "list a server's workers, or drain one of them"),
     "generate": Subcommand("engine.commands.generate:main", "make a video file without a server"),
     "replay": Subcommand("engine.commands.replay:main", "make a session's video again from its control log"),
     "doctor": Subcommand("server.doctor.command:main", "check this machine and its network for serve"),
@@ -29,7 +30,7 @@ COMMANDS = {
     "export": Subcommand("export.cli:main", "turn a trained model into ONNX graphs and TensorRT engines"),
     "train": Subcommand("engine.commands.train:main", "train the model"),
     "evaluate": Subcommand(
-        "engine.commands.evaluate:main", "measure what a model does, on a world whose truth is known"
+        "engine.commands.evaluate:main", "evaluate a model against a world whose ground truth is known"
     ),
     "model": Subcommand("engine.commands.model_info:main", "show a model's size, tokens, state and cost"),
     "convert": Subcommand("export.convert:main", "convert a public checkpoint into a folder for --weights"),

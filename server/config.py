@@ -1,4 +1,4 @@
-"""Settings of the server, its worker and its media: frozen dataclasses, checked when they are made.
+"""Settings of the server, its worker and its media: frozen dataclasses, validated when they are created.
 
 They are picklable, since the worker may be another process. No files, no environment, no argparse here.
 """
@@ -18,23 +18,24 @@ from server.keys import check_key
 from server.ladder import Rung, ladder
 
 Placement = Literal["process", "thread"]
-SMALL_PIXELS = 200 * 200  # below this a picture is doubled before it is encoded
+SMALL_PIXELS = 200 * 200  # a smaller picture is doubled before it is encoded
 BITS_PER_PIXEL = 0.12
 # as browsers send it; any other form would never match
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+MAX_WORKERS = 64
 MIN_BITRATE_BPS, MAX_BITRATE_BPS = 900_000, 4_000_000
 
 
 @dataclass(frozen=True)
 class MediaConfig:
-    """How frames become packets. None, and an `upscale` of 0, mean that the size of the picture decides.
-    `bitrate_bps` is that of the top rung, so no viewer gets more."""
+    """How frames become packets. None, and an `upscale` of 0, mean that the picture's size determines the
+    value. `bitrate_bps` is the rate of the top rung, so no viewer gets more."""
 
     bitrate_bps: int | None = None
     upscale: int = 0
     keyframe_gap_s: float = 0.4  # requests closer than this share one keyframe
     still_after_s: float = 1.0  # with nothing new to show, the last frame is sent again after this long
-    late_limit_s: float = 0.25  # a frame that is later than this is dropped
+    late_limit_s: float = 0.25  # a frame later than this is dropped
     queue_segments: int = 8  # per session; overflow drops the oldest segment
 
     def __post_init__(self) -> None:
@@ -47,16 +48,17 @@ class MediaConfig:
             raise InvalidInput("upscale must be 1 to 4, or 0 to let psistream choose", field="upscale")
 
     def scale(self, width: int, height: int) -> int:
-        """Both codecs halve the resolution of colour. That shows at 160x96, so small pictures are doubled."""
+        """Both codecs halve the resolution of colour. This is visible at 160x96, so small pictures are
+        doubled."""
         return self.upscale or (2 if width * height < SMALL_PIXELS else 1)
 
     def bitrate(self, width: int, height: int, fps: int) -> int:
-        """For a picture encoded at this size. Generous: small pictures come out nearly lossless."""
+        """Bit rate for a picture encoded at this size. It is generous: small pictures are nearly lossless."""
         wanted = int(width * height * fps * BITS_PER_PIXEL)
         return self.bitrate_bps or max(MIN_BITRATE_BPS, min(MAX_BITRATE_BPS, wanted))
 
     def ladder(self, width: int, height: int, fps: int) -> tuple[Rung, ...]:
-        """The rungs of a session whose model makes pictures of this size."""
+        """The rungs of a session whose model generates pictures of this size."""
         scale = self.scale(width, height)
         width, height = width * scale, height * scale
         return ladder(self.bitrate(width, height, fps), width, height, fps)
@@ -75,8 +77,9 @@ class WorkerConfig:
     """What a worker needs to load its model and run."""
 
     backend: str = "onnxruntime"
-    model: str | None = None  # a name, or an exported model's folder; None: the one that comes with psistream
+    model: str | None = None  # a name, or an exported model's folder; None: the built-in model
     weights: Path | None = None  # folder of a full-size model
+    gpu: str | None = None  # the only one that it sees, as CUDA_VISIBLE_DEVICES names it; None: all
     image: Path | None = None  # start image of sessions that bring none of their own
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     media: MediaConfig = field(default_factory=MediaConfig)
@@ -108,7 +111,7 @@ class IceServer:
 
 @dataclass(frozen=True)
 class MqttListen:
-    """Where the embedded broker listens, and whom it lets in. A taken port gives way to a free one."""
+    """Where the embedded broker listens, and who may connect. If a port is taken, a free one is used."""
 
     host: str = "127.0.0.1"
     port: int = 1883
@@ -119,17 +122,17 @@ class MqttListen:
 
 @dataclass(frozen=True)
 class MqttOptions:
-    """Settings of MQTT beside where the broker is."""
+    """Settings of MQTT other than the broker's address."""
 
-    node: str | None = None  # this server's name in topics; None: the host's name and an id that is kept
-    prefix: str = "psistream/v1"  # of all topics
-    discovery: str | None = None  # homeassistant: its discovery messages
+    node: str | None = None  # this server's name in topics; None: the host's name and a persistent id
+    prefix: str = "psistream/v1"  # prefix of all topics
+    discovery: str | None = None  # "homeassistant" publishes its discovery messages
     access: Literal["open", "token"] = "open"  # who may steer: whoever may publish, or who sends a token
     listen: MqttListen = field(default_factory=MqttListen)
 
 
 def check_whip(url: str) -> None:
-    """Raises InvalidInput for what can't be pushed to."""
+    """Raises InvalidInput for a URL that can't be pushed to."""
     try:
         parts = urlsplit(url)
         known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -142,7 +145,7 @@ def check_whip(url: str) -> None:
 
 
 def parse_ports(text: str) -> tuple[int, int]:
-    """As --udp-ports gives them: 40000-40100. Raises InvalidInput."""
+    """Parse the value of --udp-ports, such as 40000-40100. Raises InvalidInput."""
     first, dash, last = text.partition("-")
     if first.isdecimal() and (last.isdecimal() or not dash):
         ports = int(first), int(last or first)
@@ -167,31 +170,35 @@ class ServerConfig:
 
     host: str = "127.0.0.1"
     port: int = 8080
-    ops_port: int | None = None  # of a listener of its own for health and metrics
+    ops_port: int | None = None  # of a separate listener for health and metrics
     ops_host: str = "127.0.0.1"
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     placement: Placement = "process"
+    workers: int = 1
+    devices: tuple[str, ...] = ()  # GPUs that workers are given in turn; empty: each sees all of them
     mqtt: str = "embedded"  # embedded | off | mqtt://user:password@host:1883
     mqtt_options: MqttOptions = field(default_factory=MqttOptions)
     prompt: str = "a blue robot walks right through a sunny meadow"  # of the session `main`
     seed: int | None = None
-    root_path: str = ""  # below which a proxy shows the server, such as /video
-    api_key: str | None = None  # None: made at the start, if others can reach the server and there is no file
+    root_path: str = ""  # the path under which a proxy serves psistream, such as /video
+    # None: generated at startup, if others can reach the server and there is no file
+    api_key: str | None = None
     api_keys: Path | None = None  # a file of several with names
     origins: tuple[str, ...] = ()  # other sites whose pages may call; "*" is any
     ice_servers: tuple[IceServer, ...] = ()
     udp_ports: tuple[int, int] | None = None  # for the video, both included; None: any
-    public_addresses: tuple[str, ...] = ()  # where a router or a container's host forwards those ports
-    whip: str | None = None  # where the session `main` is pushed to
+    public_addresses: tuple[str, ...] = ()  # of the router or container host that forwards those ports
+    whip: str | None = None  # the media server to which the session `main` is pushed
     whip_token: str | None = None
-    max_viewers: int = 256  # a viewer costs about 2 ms of a core per second: these, half a core
-    viewer_timeout_s: float = 30.0  # a viewer that sends nothing for this long is gone
+    max_viewers: int = 256  # a viewer costs about 2 ms of a core per second, so 256 cost half a core
+    viewer_timeout_s: float = 30.0  # a viewer that sends nothing for this long counts as gone
     controls_per_s: float = 60.0  # of one session, over all channels
     # a session (other than main) that nobody watches or steers for this long is closed
     session_idle_s: float = 900.0
     client_sessions: int = 16  # of one client at once; 0: no limit
     client_device_s: float = 0.0  # seconds of the device's time per minute for one client; 0: no limit
-    # at least so long between two snapshots of a session, from which it goes on when its worker dies; 0: none
+    # minimum seconds between two snapshots of a session, from which it continues if its worker dies; 0: no
+    # snapshots
     snapshot_every_s: float = 0.4
     spare: Literal["auto", "on", "off"] = "auto"  # a second worker, loaded; auto: if memory allows
     hang_limit_s: float = 30.0  # a worker whose device call takes longer is replaced
@@ -206,6 +213,10 @@ class ServerConfig:
             )
         if self.api_key is not None:
             check_key(self.api_key, "--api-key")
+        if not 1 <= self.workers <= MAX_WORKERS:
+            raise InvalidInput(
+                f"--workers must be auto or 1 to {MAX_WORKERS}, not {self.workers}", field="workers"
+            )
         if self.max_viewers < 1:
             raise InvalidInput("--max-viewers must be at least 1", field="max_viewers")
         for origin in self.origins:
@@ -230,9 +241,9 @@ class ServerConfig:
 
     @property
     def media_addresses(self) -> tuple[str, ...] | None:
-        """Where the video may come from: the address that the server listens on, so that a server on loopback
-        opens nothing to others. None: all interfaces, also where `public_addresses` says that others come by
-        a proxy."""
+        """Addresses that video may be sent from: the one that the server listens on, so that a server on
+        loopback is not reachable by others. None: all interfaces; also if `public_addresses` says that
+        clients come through a proxy."""
         if self.public_addresses:
             return None
         if self.host == "localhost":
@@ -243,8 +254,10 @@ class ServerConfig:
 
     @property
     def keeps_spare(self) -> bool | None:
-        """None: where memory allows. A GPU's memory cannot be judged here, so nothing is assumed of it."""
-        if self.spare == "auto" and self.placement == "process" and self.worker.backend == "onnxruntime":
+        """None: where memory allows. Several workers stand in for each other. A GPU's memory cannot be judged
+        here, so nothing is assumed of it."""
+        alone = self.workers == 1 and self.placement == "process"
+        if self.spare == "auto" and alone and self.worker.backend == "onnxruntime":
             return None
         return self.spare == "on"
 

@@ -1,4 +1,4 @@
-"""What the server says once it runs: where to click, and other ways in."""
+"""The text that the server prints when it is ready: the link to click, and other ways to connect."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def announcement(services: Services, port: int) -> str:
 
 
 def greeting(services: Services, port: int) -> str:
-    """What to click, and at most two lines about other ways in."""
+    """The link to click, and at most two lines about other ways to connect."""
     config, access = services.config, services.access
     host = "localhost" if config.loopback or config.host in ("0.0.0.0", "::") else config.host
     main = services.gateway.session("main")

@@ -1,22 +1,22 @@
 """The rungs at which a session can be encoded, from the best picture down to one for very slow links.
 
-Pure arithmetic that the worker, which encodes, and the gateway, which chooses for each viewer, share.
+Pure arithmetic, shared by the worker, which encodes, and the gateway, which chooses a rung for each viewer.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-SHARES = (1.0, 0.45, 0.2)  # of the top rung's rate
+SHARES = (1.0, 0.45, 0.2)  # share of the top rung's rate
 SLIDES_SHARE, SLIDES_EVERY = 0.08, 4  # the lowest rung: fewer frames rather than none
 LEAST_BPS = 30_000
-LEAST_STEP = 0.75  # a rung must be this much below the one above it to be worth an encoder
+LEAST_STEP = 0.75  # the maximum ratio to the rung above; otherwise the rung is not worth an encoder
 LEAST_BITS_PER_PIXEL = 0.03  # below this, half the resolution looks better
 LEAST_SIDE = 160
 
 
 class Rung(NamedTuple):
-    """`divide` makes both sides smaller, `every` is 1 where all frames are shown."""
+    """`divide` divides both sides of the picture; `every` is 1 if all frames are shown."""
 
     bitrate_bps: int
     divide: int = 1
@@ -24,7 +24,7 @@ class Rung(NamedTuple):
 
 
 def ladder(top_bps: int, width: int, height: int, fps: int) -> tuple[Rung, ...]:
-    """For a picture that is encoded at this size. At least the top rung."""
+    """The rungs for a picture encoded at this size; at least the top rung."""
     rungs: list[Rung] = []
     steps = [(share, 1) for share in SHARES] + [(SLIDES_SHARE, SLIDES_EVERY)]
     for share, every in steps:

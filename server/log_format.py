@@ -1,5 +1,5 @@
-"""Log entries as text for people, or as lines of JSON for collectors. Neither has secrets in it, nor control
-characters, with which a client could forge an entry or reach a terminal."""
+"""Log entries as text for people, or as JSON Lines for collectors. Neither contains secrets, nor control
+characters, with which a client could forge an entry or control a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from server.logs import FloodFilter
 
 QUIET = ("aiortc", "aioice", "amqtt", "aiomqtt", "uvicorn", "transitions", "libav")
-SECRETS = (  # what stands before a secret that a URL or a header may have brought into a message
+SECRETS = (  # what precedes a secret in a URL or header that may have got into a message
     re.compile(r"(?i)(\bbearer\s+)[\w.~+/=-]{6,}"),
     re.compile(r"(?i)([#?&](?:token|key|password)=)[^&\s\"']+"),
     re.compile(r"(\b[a-z][a-z0-9+.-]{1,20}://[^/\s:@]{1,64}:)[^@\s/]+(?=@)"),
@@ -28,7 +28,7 @@ def without_secrets(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """With every control character, and whatever else cannot be shown, written as \\x1b, \\n or \\u202e."""
+    """The text with control and other unprintable characters written as \\x1b, \\n or \\u202e."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -49,12 +49,13 @@ class TextFormatter(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:
         lines = super().formatException(ei).split("\n")
-        return "\n".join(f"  {escaped(line)}" for line in lines)  # set in: no line of it begins an entry
+        # indented, so that no line of it looks like an entry
+        return "\n".join(f"  {escaped(line)}" for line in lines)
 
 
 class JsonFormatter(logging.Formatter):
-    """One object per line: time (UTC, RFC 3339), level, logger, message and pid; where there are any, also
-    the session and a traceback."""
+    """One object per line: time (UTC, RFC 3339), level, logger, message and pid; also the session and a
+    traceback, if there are any."""
 
     def format(self, record: logging.LogRecord) -> str:
         message = without_secrets(escaped(record.getMessage()))
@@ -88,5 +89,5 @@ def set_up(kind: str, level: str) -> None:
 
 
 def formatter(kind: str) -> logging.Formatter:
-    """For --log-format."""
+    """The formatter that --log-format names."""
     return JsonFormatter() if kind == "json" else TextFormatter()

@@ -1,4 +1,4 @@
-"""Bounds what clients can make us log: repeated entries are counted instead of written."""
+"""Limits how much clients can make the server log: repeated entries are counted instead of written."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 PERIOD_S = 60.0
-FULL = 5  # entries of one kind that are written as they are in each period
+FULL = 5  # entries of one kind that are written in each period
 MAX_KINDS = 256
 
 
 class FloodFilter(logging.Filter):
-    """In each period the first entries of a kind are written, then none; the next period says how many were
-    left out. A kind is one call in our code, and the type of its exception. Tracebacks are written once."""
+    """In each period the first entries of a kind are written and the rest suppressed; the next period says
+    how many. A kind is one logging call in our code, and the type of its exception. Tracebacks are written
+    once."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """The figures of /metrics: prefix psistream_, base units, no label whose values grow with clients.
 
-It only counts. Each server has its own registry, since tests run many servers at once.
+This module only counts. Each server has its own registry, since tests run many servers at once.
 """
 
 from __future__ import annotations
@@ -25,27 +25,31 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.sessions = self._gauge("sessions", "Open sessions, those asleep included")
         self.asleep = self._gauge(
-            "sessions_asleep", "Of these, paused or unwatched: they take no device time"
+            "sessions_asleep", "Open sessions that are paused or unwatched; they use no device time"
         )
         self.slots_free = self._gauge("session_slots_free", "Sessions that may still be opened")
         self.refused = self._counter("admission_rejected_total", "Refused sessions and viewers", "reason")
-        self.capacity = self._gauge("capacity_sessions", "Sessions that the device serves in real time")
-        self.load = self._gauge("device_load", "Share of the device's time that the open sessions take")
+        self.capacity = self._gauge(
+            "capacity_sessions", "Sessions that the device serves in real time", "worker"
+        )
+        self.load = self._gauge(
+            "device_load", "Share of the device's time that the open sessions take", "worker"
+        )
         self.segments = self._counter("segments_generated_total", "Segments that were played")
         self.segment_s = self._histogram("segment_generate_seconds", "Device time of one segment", SECONDS)
         self.missed = self._counter("segment_deadline_missed_total", "Segments that were late for playout")
         self.lead_s = self._histogram("segment_lead_seconds", "How early a segment was ready", SECONDS)
         self.speed = self._histogram(
-            "generation_speed_ratio", "Seconds of video per second of making it", SPEED
+            "generation_speed_ratio", "Seconds of video per second of generation time", SPEED
         )
         self.rate = self._histogram(
             "playback_rate_ratio", "Speed at which a segment is shown; 1 is natural", SPEED
         )
-        self.buffering = self._gauge("sessions_buffering", "Sessions whose picture stalls until more is made")
+        self.buffering = self._gauge("sessions_buffering", "Sessions whose picture is stalled now")
         self.encode_s = self._histogram(
             "frame_encode_seconds", "Encoding of one frame", (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
         )
-        self.state_bytes = self._gauge("session_state_bytes", "What one session remembers")
+        self.state_bytes = self._gauge("session_state_bytes", "Size of one session's state")
         self.encoded = self._counter("frames_encoded_total", "Encoded frames", "codec")
         self.sent = self._counter("frames_sent_total", "Frames handed to viewers")
         self.dropped = self._counter("frames_dropped_total", "Frames that were not shown", "reason")
@@ -54,23 +58,30 @@ class Metrics:
         )
         self.viewers = self._gauge("webrtc_peers", "Viewers", "state")
         self.rtt_s = self._histogram("webrtc_rtt_seconds", "Round trip to viewers, as they report", SECONDS)
-        self.loss = self._histogram("webrtc_packet_loss_ratio", "Loss that viewers report", RATIO)
-        self.plis = self._counter("webrtc_pli_total", "Keyframes that viewers asked for")
+        self.loss = self._histogram("webrtc_packet_loss_ratio", "Packet loss that viewers report", RATIO)
+        self.plis = self._counter("webrtc_pli_total", "Keyframes that viewers requested")
         self.stray = self._counter("webrtc_dropped_datagrams_total", "Datagrams from unknown senders")
         self.controls = self._counter("controls_total", "Final receipts", "status", "code")
         self.apply_s = self._histogram("control_apply_seconds", "From received to applied", SECONDS)
-        self.worker_up = self._gauge("worker_up", "1 while the worker runs")
-        self.restarts = self._counter("worker_restarts_total", "Times that a dead worker was replaced")
-        self.hangs = self._counter("hangs_total", "Calls of the device that took far longer than any before")
+        self.worker_up = self._gauge("worker_up", "1 while the worker runs", "worker")
+        self.worker_sessions = self._gauge("worker_sessions", "Sessions that the worker runs", "worker")
+        self.draining = self._gauge("worker_draining", "1 while the worker takes no sessions", "worker")
+        self.restarts = self._counter(
+            "worker_restarts_total", "Times that a dead worker was replaced", "worker"
+        )
+        self.hangs = self._counter(
+            "hangs_total", "Calls of the device that took far longer than any before", "worker"
+        )
         self.resumed = self._counter("sessions_resumed_total", "Sessions that went on in another worker")
+        self.moved = self._counter("sessions_moved_total", "Sessions that left a worker that is drained")
         self.failover_s = self._histogram(
-            "failover_seconds", "From the loss of a worker to a picture of the next", FAILOVER
+            "failover_seconds", "Time from the loss of a worker to a picture of the next one", FAILOVER
         )
         self.snapshot_bytes = self._gauge("snapshot_bytes", "Size of the latest snapshot")
-        self.mqtt_connected = self._gauge("mqtt_connected", "1 while the broker is there; -1 without MQTT")
+        self.mqtt_connected = self._gauge("mqtt_connected", "1 if connected to the broker; -1 without MQTT")
         self.mqtt_connected.set(-1)
         self.mqtt_messages = self._gauge("mqtt_messages", "MQTT messages since the start", "result")
-        self.loop_lag_s = self._gauge("event_loop_lag_seconds", "How late the event loop ran last")
+        self.loop_lag_s = self._gauge("event_loop_lag_seconds", "How late the event loop last ran")
         self.build = self._gauge("build_info", "Versions; always 1", "version", "model", "backend")
 
     def render(self) -> bytes:
@@ -102,12 +113,17 @@ class Metrics:
         if receipt.status == "applied" and since_received_s is not None:
             self.apply_s.observe(since_received_s)
 
-    def capacity_is(self, capacity: Capacity) -> None:
-        self.capacity.set(capacity.sessions)
-        self.load.set(capacity.load)
+    def capacity_is(self, worker: str, capacity: Capacity) -> None:
+        self.capacity.labels(worker).set(capacity.sessions)
+        self.load.labels(worker).set(capacity.load)
 
-    def worker(self, ready: WorkerReady) -> None:
-        self.worker_up.set(1)
+    def worker_expected(self, worker: str) -> None:
+        """Show its figures from the start: what comes up later at 1 is no rise that anybody is told of."""
+        for figure in (self.worker_up, self.worker_sessions, self.draining, self.restarts, self.hangs):
+            figure.labels(worker)
+
+    def worker(self, worker: str, ready: WorkerReady) -> None:
+        self.worker_up.labels(worker).set(1)
         self.build.labels(VERSION, ready.model, ready.backend).set(1)
 
     def _gauge(self, name: str, about: str, *labels: str) -> Gauge:

@@ -1,4 +1,4 @@
-"""`psistream serve`: options → settings, one port, one link to click, and a clean end.
+"""`psistream serve`: options become settings, one port, one link to click, and an orderly shutdown.
 
 It imports the application only after the options are checked and the port is bound, so that mistakes are
 reported at once.
@@ -47,9 +47,9 @@ def _main(args: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def bound(host: str, port: int, flag: str = "--port") -> Iterator[socket.socket]:
-    """The listening socket, bound before anything costly starts. Raises Unavailable."""
+    """The listening socket, bound before anything expensive starts. Raises Unavailable."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sets TCP_NODELAY only where the protocol is named; without it each answer may wait 40 ms
+    # asyncio sets TCP_NODELAY only if the protocol is given; without it each response may be delayed by 40 ms
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     with listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -70,7 +70,7 @@ def _why_not(error: OSError, host: str, port: int, flag: str) -> str:
 
 
 def raise_file_limit() -> None:
-    """Allow as many open files as the system does: a connection is one, and a viewer two or more."""
+    """Raise the limit of open files to the system's maximum: a connection needs one, a viewer two or more."""
     with contextlib.suppress(OSError, ValueError):
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -108,7 +108,7 @@ async def serve(
 
 
 def tell(text: str) -> None:
-    """Print it, if that is possible: standard output may be on a full disk, or closed."""
+    """Print the text if possible: standard output may be on a full disk, or closed."""
     with contextlib.suppress(OSError, ValueError):
         print(text, flush=True)
 

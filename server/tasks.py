@@ -1,4 +1,4 @@
-"""Background work with an owner: tasks have names, failures are logged, and closing cancels them all."""
+"""Background tasks with an owner: they have names, failures are logged, and closing cancels all of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Tasks:
             log.error("task %s failed", task.get_name(), exc_info=error)
 
     async def drain(self, within_s: float) -> None:
-        """Wait at most `within_s` for the tasks to end by themselves."""
+        """Wait at most `within_s` seconds for the tasks to finish."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=within_s)
 

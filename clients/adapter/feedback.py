@@ -1,7 +1,8 @@
 """Transport-wide feedback (TWCC) from this viewer, so that the server sees its link as it sees a browser's.
 
-aiortc knows no TWCC. It touches private parts of aiortc 1.16: `RTCDtlsTransport._handle_rtp_data`, to note
-when each packet came, and `._send_rtp`, to tell. See draft-holmer-rmcat-transport-wide-cc-extensions-01.
+aiortc does not support TWCC. This module uses private members of aiortc 1.16:
+`RTCDtlsTransport._handle_rtp_data`, to note when each packet arrived, and `._send_rtp`, to report it. See
+draft-holmer-rmcat-transport-wide-cc-extensions-01.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ def with_feedback(offer: str) -> str:
 
 
 class Feedback:
-    """`run` from before the connection is made until it is cancelled."""
+    """Start `run` before connecting; it runs until it is cancelled."""
 
     def __init__(self, receiver: RTCRtpReceiver) -> None:
         self._transport: Any = receiver.transport
         self._arrived: dict[int, float] = {}
         self._media_ssrc = self._count = 0
-        self._next: int | None = None  # the first number that was not told yet
+        self._next: int | None = None  # the first number that was not reported yet
 
     def _install(self) -> None:
         handle = self._transport._handle_rtp_data
@@ -60,7 +61,7 @@ class Feedback:
         self._transport._handle_rtp_data = noted
 
     async def run(self) -> None:
-        """Until the connection is lost, which others notice."""
+        """Runs until the connection is lost, which other code notices."""
         self._install()
         with contextlib.suppress(ConnectionError):
             while True:
@@ -71,7 +72,7 @@ class Feedback:
 
     def _packet(self, arrived: dict[int, float]) -> bytes:
         start = self._next if self._next is not None else next(iter(arrived))
-        # what came late, after it was told lost, is left out
+        # packets that arrived after they were reported lost are left out
         ahead = sorted((n - start) % _RANGE for n in arrived if (n - start) % _RANGE < _RANGE // 2)
         if not ahead:
             ahead = [0]
@@ -83,7 +84,7 @@ class Feedback:
 
 
 def transport_number(rtp: bytes) -> int | None:
-    """From the header extensions with one-byte headers (RFC 8285)."""
+    """The transport-wide number, from header extensions with one-byte headers (RFC 8285)."""
     if len(rtp) < 16 or not rtp[0] & 0x10:
         return None
     at = 12 + 4 * (rtp[0] & 0x0F)
@@ -101,7 +102,7 @@ def transport_number(rtp: bytes) -> int | None:
 
 
 def packet(ssrc: int, media_ssrc: int, first: int, times: list[float | None], count: int) -> bytes:
-    """When each packet from `first` on came, in seconds; None: not yet."""
+    """A feedback packet. `times`: when each packet from `first` on arrived, in seconds; None: not yet."""
     known = next((at_s for at_s in times if at_s is not None), 0.0)
     reference = int(known / REFERENCE_S)
     symbols, deltas = [0] * len(times), b""

@@ -19,8 +19,8 @@ from aiortc.jitterbuffer import JitterBuffer, JitterFrame
 from aiortc.rtp import RtpPacket
 
 _CAPACITY = 512  # packets; what aiortc takes for video
-GAP_S = 0.7  # a packet that lacks for so long does not come any more
-ASK_S = 0.5  # between requests for the keyframe at which it goes on
+GAP_S = 0.7  # a packet that is missing for this long is lost
+ASK_S = 0.5  # seconds between requests for a keyframe to continue at
 _SEQUENCES = 1 << 16
 _get_host_addresses = aioice.ice.get_host_addresses
 
@@ -51,11 +51,11 @@ class TappedBuffer(JitterBuffer):
         super().__init__(capacity=_CAPACITY, is_video=True)
         self._on_frame, self._clock = on_frame, clock
         self._moved_s = self._asked_s = clock()
-        self._partial: int | None = None  # RTP timestamp of a frame whose beginning is lost
+        self._partial: int | None = None  # RTP timestamp of a frame whose start is lost
         self._skipping = False  # up to the next keyframe
 
     def add(self, packet: RtpPacket) -> tuple[bool, JitterFrame | None]:
-        """aiortc waits for a lost packet until 512 more have come: half a minute on a slow link."""
+        """aiortc waits for a lost packet until 512 more have arrived: half a minute on a slow link."""
         wanted, frame = super().add(packet)
         now_s = self._clock()
         if frame is not None:
@@ -102,7 +102,7 @@ class TappedBuffer(JitterBuffer):
 
 
 def begins(data: bytes) -> bool:
-    """Whether a frame can be decoded without those before it: H.264 in Annex B, else VP8."""
+    """Whether a frame can be decoded without earlier ones: H.264 in Annex B, otherwise VP8."""
     if data.startswith(b"\0\0\0\1"):
         return data[4] & 0x1F in (5, 7)
     return data[3:6] == b"\x9d\x01\x2a" and not data[0] & 1

@@ -1,6 +1,6 @@
 """`psistream play`: steer a session from the terminal, over MQTT. Arrow keys walk and jump, / types a prompt.
 
-Joins keys, screen and clients.steer, and restores the terminal at its end. It imports no server code.
+It connects keys, screen and clients.steer, and restores the terminal at its end. It imports no server code.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the terminal client knows and shows: one screen of text. Knows neither MQTT nor keys.
+"""The terminal client's state and its display: one screen of text. It knows neither MQTT nor keys.
 
 Text from the wire is reduced to printable characters, so no escape sequence reaches the terminal.
 """

@@ -5,8 +5,8 @@
     async with connect("http://localhost:8080") as session:
         await session.prompt("a red fox in the snow").applied()
 
-`connect` takes an HTTP or an MQTT address, or goes over a WebRTC data channel. It reconnects by itself, and
-sends again what got no receipt; no control has a second effect by that. docs/game.md has a whole game. It
+`connect` takes an HTTP or an MQTT address, or uses a WebRTC data channel. It reconnects by itself, and
+resends controls that got no receipt; this never causes a second effect. docs/game.md has a whole game. It
 imports nothing of the engine or the server, and speaks the wire protocol of docs/protocol.md.
 """
 

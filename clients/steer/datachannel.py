@@ -1,6 +1,6 @@
-"""Steering over the data channel of a WebRTC connection, as the page does. Pictures that come are dropped.
+"""Steering over the data channel of a WebRTC connection, as the page does. Received frames are dropped.
 
-It is the fastest way in, and costs the server a viewer. It needs aiortc."""
+It is the fastest channel, and takes one of the server's places for viewers. It needs aiortc."""
 
 from __future__ import annotations
 

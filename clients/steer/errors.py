@@ -12,11 +12,11 @@ from clients.steer.messages import ControlReceipt
 
 
 class SteerError(ClientError):
-    """No server, no session, or no way to it."""
+    """No server, no session, or no connection to it."""
 
 
 class Refused(SteerError):
-    """`receipt` has the code, and the field at fault where there is one."""
+    """`receipt` has the code, and the invalid field if there is one."""
 
     def __init__(self, receipt: ControlReceipt) -> None:
         super().__init__(receipt.message or receipt.code or "the server refused it")

@@ -1,4 +1,4 @@
-"""Receipts and states as they come over the wire. What is odd in a message is taken for absent."""
+"""Receipts and states as received. Malformed fields of a message count as absent."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ControlReceipt:
 
     @classmethod
     def read(cls, message: Mapping[str, Any]) -> ControlReceipt | None:
-        """None where it is no receipt."""
+        """None if the message is not a receipt."""
         status = message.get("status")
         if status not in ("received", "applied", "rejected") or not isinstance(message.get("id"), str):
             return None
@@ -44,7 +44,7 @@ class ControlReceipt:
 
 @dataclass(frozen=True)
 class State:
-    """The session as it was when the server last told."""
+    """The session's state as of the latest message."""
 
     prompt: str = ""
     seed: int | None = None
@@ -54,7 +54,7 @@ class State:
     segment: int | None = None
     frame: int | None = None
     viewers: int | None = None
-    stalled: bool = False  # the picture stands still, since more has to be made
+    stalled: bool = False  # the picture stalls until more video has been generated
 
     @classmethod
     def read(cls, message: Mapping[str, Any]) -> State:

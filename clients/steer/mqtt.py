@@ -1,4 +1,4 @@
-"""Steering by MQTT 3.1.1, which every broker speaks: commands out; receipts, states and events in."""
+"""Steering over MQTT 3.1.1, which every broker supports: commands out; receipts, states and events in."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ class MqttTransport:
             ) from None
 
     async def _check_session(self, client: aiomqtt.Client) -> None:
-        """The state is retained, so it comes at once or not at all. Then say which sessions there are."""
+        """The state is retained, so it arrives at once or not at all. If not, say which sessions exist."""
         with suppress(TimeoutError):
             async with asyncio.timeout(STATE_TIMEOUT_S):
                 await self._there.wait()

@@ -1,4 +1,5 @@
-"""A steered session: controls with their receipts, its state, listeners. The way to it is a Transport."""
+"""A steered session: controls with their receipts, its state, listeners. It is reached through a
+Transport."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ class Sent:
         self.control = control
         self.receipt: ControlReceipt | None = None  # the latest one
         self.asked_s = now_s
-        self.replaced = False  # by a newer action, which must not come before it
+        self.replaced = False  # by a newer action, which must not arrive before it
         self._changed = asyncio.Event()
 
     @property
@@ -36,7 +37,7 @@ class Sent:
 
     @property
     def settled(self) -> bool:
-        """Whether no other receipt will come."""
+        """Whether no further receipt will arrive."""
         return self.receipt is not None and self.receipt.status != "received"
 
     async def received(self, timeout_s: float = TIMEOUT_S) -> ControlReceipt:
@@ -77,7 +78,7 @@ class SteeredSession:
     def __init__(self, transport: Transport) -> None:
         self.state = State()
         self.online = False
-        self.ended: str | None = None  # why the session is over
+        self.ended: str | None = None  # why the session ended
         self._transport = transport
         self._sent: OrderedDict[str, Sent] = OrderedDict()
         self._listeners: list[Listener] = []
@@ -106,7 +107,7 @@ class SteeredSession:
         return self.send("prompt", **fields)
 
     def action(self, action: str | None) -> Sent:
-        """Hold "left", "right", "jump" or "idle" until the next action; None lets go."""
+        """Hold "left", "right", "jump" or "idle" until the next action; None releases it."""
         return self.send("action", action=action)
 
     def pause(self) -> Sent:
@@ -120,7 +121,7 @@ class SteeredSession:
         return self.send("reset", when=when, **({} if seed is None else {"seed": seed}))
 
     def rewind(self, seconds: float) -> Sent:
-        """Back to what was on the screen so many seconds of video ago."""
+        """Go back to what was on the screen this many seconds of video ago."""
         return self.send("rewind", seconds=seconds)
 
     def send(self, kind: str, **fields: Any) -> Sent:
@@ -143,7 +144,7 @@ class SteeredSession:
         return lambda: self._listeners.remove(listener)
 
     def check(self) -> None:
-        """Raises SteerError once the connection is given up, since the session or the server is gone."""
+        """Raises SteerError once the connection was given up because the session or the server is gone."""
         for task in self._tasks:
             if task.done():
                 task.result()
@@ -169,14 +170,14 @@ class SteeredSession:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Raises what a listener failed with; that ended the connection."""
+        """Raises the error of a listener that failed, which ended the connection."""
         await self._flush()
         for failed in await end(*self._tasks):
             if error is None and not isinstance(failed, SteerError):
                 raise failed
 
     async def _flush(self) -> None:
-        """Give controls that were just sent the time to leave."""
+        """Give controls that were just sent time to be transmitted."""
         with_receipt = [sent for sent in self._sent.values() if sent.receipt is None]
         for sent in with_receipt[-8:]:
             try:
@@ -185,7 +186,7 @@ class SteeredSession:
                 continue
 
     async def _ask_again(self) -> None:
-        """Send again what got no receipt, with the same id: it has no second effect."""
+        """Resend controls without a receipt, with the same id, so there is no second effect."""
         while True:
             await asyncio.sleep(TICK_S)
             for sent in self._open():
@@ -194,7 +195,8 @@ class SteeredSession:
                     self._repeat(sent)
 
     def _open(self) -> list[Sent]:
-        """What may be sent again: what the server has already, and what nothing newer has replaced."""
+        """Controls that may be resent: those that the server already has, and those without a newer
+        replacement."""
         waiting = [sent for sent in self._sent.values() if not sent.settled]
         return [sent for sent in waiting if sent.receipt is not None or not sent.replaced]
 

@@ -1,4 +1,4 @@
-"""The seam between a steered session and the way to it: MQTT, HTTP or a WebRTC data channel."""
+"""The interface between a steered session and its connection: MQTT, HTTP or a WebRTC data channel."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ WEIGHTS = "model.safetensors"
 EMBEDDINGS = "embeddings.safetensors"
 TOKENIZER = "tokenizer.json"
 BUILT_IN = Path(__file__).parent.parent / "weights" / "wander"
-NEEDED = (WEIGHTS, EMBEDDINGS, TOKENIZER)  # by the built-in world's kind of model
+NEEDED = (WEIGHTS, EMBEDDINGS, TOKENIZER)  # by models of the built-in world
 BATCH = "batch"  # the axis that every tensor has first
 
 
@@ -81,7 +81,7 @@ def sha256(path: Path) -> str:
 
 
 def again(folder: Path) -> str:
-    """The command that makes a folder's files again, for the end of an error message."""
+    """The command that regenerates a folder's files, for the end of an error message."""
     if folder == BUILT_IN:
         return f"`git checkout -- {folder}` restores it"
     return f"`psistream export onnx --run RUN --out {folder}` makes it again (full-size: --model, --weights)"

@@ -38,7 +38,7 @@ def _full(module: Any, name: str, folder: Path) -> Backend:
 
 
 def first(on_device: dict[str, str], on_cpu: dict[str, str], load_from: Callable[[Any], Backend]) -> Backend:
-    """The first that loads. Without a device, what needs one is not even imported."""
+    """The first backend that loads. Without a device, backends that need one are not even imported."""
     reasons: list[str] = []
     try:
         cuda_device()

@@ -1,6 +1,6 @@
 """The interface of backends: they run the roles of the step contract on numpy arrays.
 
-A backend knows shapes and devices. Sessions and time are unknown to it, and prompts are only text to
+A backend knows shapes and devices. It knows nothing about sessions and time, and prompts are only text to
 tokenize.
 """
 
@@ -23,8 +23,8 @@ Noise = Callable[[int, tuple[int, ...]], FloatArray]  # stream, shape → standa
 
 
 class Sampler(Protocol):
-    """Takes one draft from noise to a clean segment, call by call of the network. It belongs to the model:
-    the spec names it, and knows in how many sizes it works."""
+    """Takes one draft from noise to a clean segment, one network call at a time. It belongs to the model: the
+    spec names it and says at how many sizes it works."""
 
     @property
     def x(self) -> FloatArray:
@@ -40,11 +40,11 @@ class Sampler(Protocol):
     def calls_left(self) -> int: ...
 
     def told(self) -> dict[str, npt.NDArray[Any]]:
-        """What the next call is told besides x and conditions, such as its time; scalars by their names."""
+        """Inputs of the next call besides x and conditions, such as its time; scalars by name."""
         ...
 
     def advance(self, answer: FloatArray) -> None:
-        """Take the call's answer (W, C, h, w), and move on to the next call."""
+        """Process the call's output (W, C, h, w), and move on to the next call."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""A deterministic stand-in for a model: cheap arithmetic behind the whole step contract.
+"""A deterministic fake model: cheap arithmetic that implements the whole step contract.
 
 For tests, demos and benchmarks of everything around a model. Costs and failures of calls can be set. Names,
 shapes and dtypes are checked strictly. Its pictures show the inputs: the background has the colour of the
@@ -195,7 +195,7 @@ class FakeBackend(FakeDevice):
 
     def _memorize(self, row: Row) -> Row:
         s, m = self.spec, np.zeros((self.spec.memory_tokens, self.spec.model_dim), np.float32)
-        for i, latent in enumerate(row["segment"]):  # later frames count more
+        for i, latent in enumerate(row["segment"]):  # later frames have more weight
             m += np.resize(latent[:, ::3, ::5], m.shape) * np.float32((i + 1) / s.segment)
         return {"memory": m}
 
@@ -206,7 +206,7 @@ class FakeBackend(FakeDevice):
         x, context, pooled, history = row["x"], row["context"], row["pooled"], row["history"]
         if pooled[4] > _FAULT:
             raise BackendError(f"the fake backend fails on the word {FAIL_WORD!r}")
-        target = x + np.float32(0.1) * (history[-1] - x)  # (W, C, h, w): noise, with a little of the past
+        target = x + np.float32(0.1) * (history[-1] - x)  # (W, C, h, w): noise, with a small part of the past
         colour = pooled[:3] / np.maximum(pooled[3], 1e-3)
         keep = np.float32(0.3) * context
         target[:, :3] = keep * row["anchor"][:, :3] + (1 - keep) * colour[:, None, None]

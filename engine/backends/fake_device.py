@@ -1,6 +1,6 @@
 """Costs and failures of the fake's calls, set in Python or by a `fake.json`.
 
-It deals with roles, rows and seconds; arrays are unknown here.
+It deals with roles, rows and seconds, and never sees arrays.
 """
 
 from __future__ import annotations

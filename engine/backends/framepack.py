@@ -37,12 +37,13 @@ def load(name: str, folder: Path) -> TorchBackend:
     from engine.companions.load import load_companions
 
     if not (folder / CONFIG).is_file():
-        require(folder)  # nothing is there yet: say all that is needed
+        require(folder)  # nothing is there yet: list everything that is needed
     config, serve = read_config(folder, name)
     require(folder, *(part for part in PARTS if part != "taehv" or serve.decoder == "taehv"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    half = torch.float16 if device.type == "cuda" else dtype  # as FramePack: bf16 pictures show bands
+    # fp16 as in FramePack, since bf16 pictures show bands
+    half = torch.float16 if device.type == "cuda" else dtype
     companions: Companions = load_companions(
         folder, decoder=serve.decoder, segment=config.segment, device=device, dtype=half
     )

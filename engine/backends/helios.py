@@ -31,7 +31,7 @@ def load(name: str, folder: Path) -> TorchBackend:
     from engine.companions.helios.load import load_companions
 
     if not (folder / CONFIG).is_file():
-        CATALOGUE.require(folder)  # nothing is there yet: say all that is needed
+        CATALOGUE.require(folder)  # nothing is there yet: list everything that is needed
     found = read_conversion(folder)
     c, serve = found.config, found.serve
     CATALOGUE.require(folder, *(p for p in CATALOGUE.parts if p != TAEW or serve.decoder == "taew"))
@@ -61,7 +61,8 @@ def fits(c: HeliosConfig, text: Any) -> None:
 def load_transformer(
     folder: Path, config: HeliosConfig, device: torch.device, dtype: torch.dtype
 ) -> HeliosTransformer:
-    """In `dtype`, except for what must be exact. Raises ModelFilesError for tensors that don't fit."""
+    """In `dtype`, except for parameters that must be exact. Raises ModelFilesError for tensors that don't
+    fit."""
     with torch.device("meta"):
         model = HeliosTransformer(config)
 

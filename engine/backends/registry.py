@@ -14,7 +14,7 @@ MODULES = {  # each has load(path) -> Backend
     "reference": "engine.backends.pytorch",
     "cuda": "engine.backends.gpu.cuda",
     "tensorrt": "engine.backends.gpu.tensorrt",
-    "auto": "engine.backends.auto",  # the fastest of these that is there
+    "auto": "engine.backends.auto",  # the fastest available one of these
     "fake": "engine.backends.fake",
 }
 DEFAULT_BACKEND = "onnxruntime"
@@ -24,7 +24,7 @@ BUILT_IN = "wander"
 
 
 def load_backend(name: str, model: str | Path | None = None, weights: Path | None = None) -> Backend:
-    """`model` is a name, or the folder of an exported model; None is the model that comes with psistream.
+    """`model` is a name, or the folder of an exported model; None is the built-in model.
     `weights` is the folder of a full-size model; backends that cannot run it leave it to PyTorch.
 
     Raises InvalidInput for unknown names, ModelFilesError for missing or corrupt files,

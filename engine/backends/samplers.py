@@ -1,4 +1,4 @@
-"""Samplers on arrays, without torch: what takes one draft from noise to a clean segment.
+"""Samplers on arrays, without torch: each takes one draft from noise to a clean segment.
 
 `Flow` is rectified flow at one size, from noise at t = 0 to data at t = 1, with an integrator: `Euler`, or
 UniPC where there is torch (engine.companions.unipc). Helios' pyramid has several sizes; it stands with its
@@ -25,8 +25,8 @@ from engine.types import FloatArray
 
 
 class Integrator(Protocol):
-    """Where the steps lie and what each does. One of higher order remembers its last steps, so each draft has
-    its own."""
+    """The positions of the steps and the update of each. An integrator of higher order remembers its last
+    steps, so each draft has its own instance."""
 
     @property
     def times(self) -> Sequence[float]:

@@ -1,4 +1,4 @@
-"""What `psistream convert` wrote → a module, tensor by tensor straight onto the device. Strict."""
+"""Loads the output of `psistream convert` into a module, tensor by tensor onto the device. Strict."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class LandmarkLine(Protocol):
     def landmark_jitter_px(self) -> int: ...
 
 
-class Named(NamedTuple):
+class Asked(NamedTuple):
     """A landmark that a prompt asks for; None: whatever chance gives."""
 
     kind: int | None  # index into the line's kinds
@@ -50,7 +50,7 @@ class Named(NamedTuple):
 NAMED, MET = 1.0, 2.0  # of a slot: named by a prompt and still to come, and come into view; 0: by chance
 
 
-class Scene(NamedTuple):
+class Outlook(NamedTuple):
     """Which way the camera goes in which scene. Of a `fresh` one nothing has been seen."""
 
     odometer: int
@@ -74,7 +74,7 @@ def in_view(odometer: int, steps: int, line: LandmarkLine) -> range:
     return range(int(-(-low // line.landmark_spacing_px)), int(high // line.landmark_spacing_px) + 1)
 
 
-def chosen(number: int, seed: int, scene: int, line: LandmarkLine, named: Named | None = None) -> FloatArray:
+def chosen(number: int, seed: int, scene: int, line: LandmarkLine, named: Asked | None = None) -> FloatArray:
     """Landmark `number` of a scene: where chance puts it, and what it is where nobody says."""
     bits = np.random.Philox(key=[seed, scene], counter=[0, 0, 2, number % 2**63])
     chance = np.random.Generator(bits)
@@ -103,7 +103,7 @@ def planned(
 
 
 def with_named(
-    plan: FloatArray, named: FloatArray, wanted: Sequence[Named], scene: Scene, line: LandmarkLine
+    plan: FloatArray, named: FloatArray, wanted: Sequence[Asked], scene: Outlook, line: LandmarkLine
 ) -> tuple[FloatArray, FloatArray]:
     """The plan (Q, 4) and what is named in it (Q,), with these landmarks in the next places that nobody has
     seen.
@@ -140,7 +140,7 @@ def followed(
 
 
 def _there(
-    plan: FloatArray, named: FloatArray, one: Named, scene: Scene, line: LandmarkLine, used: set[int]
+    plan: FloatArray, named: FloatArray, one: Asked, scene: Outlook, line: LandmarkLine, used: set[int]
 ) -> int | None:
     """The slot of one like it that is still to come, or in view."""
     away = plan[:, 0] - scene.odometer * (line.width // line.latent_width)
@@ -156,7 +156,7 @@ def _there(
     return found[0] if found else None
 
 
-def _ways(where: Where | None, scene: Scene) -> tuple[int, ...]:
+def _ways(where: Where | None, scene: Outlook) -> tuple[int, ...]:
     travel = scene.travel
     match where:
         case "right" | "left":
@@ -171,7 +171,7 @@ def _ways(where: Where | None, scene: Scene) -> tuple[int, ...]:
             return (0,) if scene.fresh else (1, -1)
 
 
-def _free(plan: FloatArray, where: Where | None, way: int, scene: Scene, line: LandmarkLine) -> int | None:
+def _free(plan: FloatArray, where: Where | None, way: int, scene: Outlook, line: LandmarkLine) -> int | None:
     """The number of the place that is taken: free, unseen, and whose slot nothing in view needs. `way` 0:
     the nearest."""
     view = in_view(scene.odometer, 0, line)

@@ -29,12 +29,12 @@ from engine.landmarks.function_words import (
 from engine.landmarks.names import Name, mended, names, singular
 from engine.landmarks.where import Where, located
 
-Reading = tuple[tuple["Request", ...], str]
+Reading = tuple[tuple["Mention", ...], str]
 HYPHEN: Final = re.compile(r"(?<=\w)-(?=\w)")
 TOKEN: Final = re.compile(r"[^\W\d_]+|\d+|[^\w\s]")
 
 
-class Request(NamedTuple):
+class Mention(NamedTuple):
     """Landmarks that a prompt asks for; None: not said."""
 
     kind: str
@@ -47,7 +47,7 @@ class Request(NamedTuple):
 class _Phrase(NamedTuple):
     start: int
     end: int
-    request: Request | None  # None: said not to be there
+    request: Mention | None  # None: said not to be there
 
 
 def read(text: str, kinds: Sequence[str], colours: Sequence[str]) -> Reading:
@@ -85,7 +85,7 @@ def _phrases(tokens: list[str]) -> list[_Phrase]:
         if colour is None:
             colour, end = _after(tokens, end)
         count = 1 if told.one else told.number or (2 if plural else 1)
-        request = Request(kind, colour, "far" if told.far else None, count, told.more)
+        request = Mention(kind, colour, "far" if told.far else None, count, told.more)
         found.append(_Phrase(start, end, None if told.none else request))
         i = end
     return found

@@ -1,4 +1,4 @@
-"""One session played as fast as the device can make it, without a server.
+"""Plays one session as fast as the device allows, without a server.
 
 The same engine as the server's, on a clock that jumps to the next segment, so steering behaves the same.
 """

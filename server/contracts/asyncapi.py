@@ -1,6 +1,6 @@
 """MQTT and the data channel as AsyncAPI 3.0: topics from server/control/mqtt, messages from engine/wire.
 
-It is kept in docs/asyncapi.json; a test fails when the two differ.
+It is stored as docs/asyncapi.json; a test fails if the two differ.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from server.version import VERSION
 
 TOPICS = Topics()
 NAME = {
-    "description": "the session's id; `main.NODE` for the session main, or `main` where a server is alone"
+    "description": "the session's id; `main.NODE` for the session main, or `main` if there is one server only"
 }
 PARAMETERS = {
     "name": NAME,
     "verb": {"description": "the type of the control", "enum": list(VERBS)},
-    "client": {"description": "as the command said; `all` by default"},
+    "client": {"description": "as given by the command; `all` by default"},
     "node": {"description": "the server's --node"},
 }
 STATUS = {
@@ -99,7 +99,7 @@ def asyncapi() -> dict[str, Any]:
         "info": {
             "title": "psistream",
             "version": VERSION,
-            "description": "Steering by MQTT and by a WebRTC data channel. docs/protocol.md explains it.",
+            "description": "Steering over MQTT and a WebRTC data channel. docs/protocol.md explains it.",
             "license": {"name": "Apache-2.0"},
             "tags": [{"name": "mqtt"}, {"name": "webrtc"}],
         },

@@ -1,6 +1,6 @@
-"""The HTTP API as OpenAPI 3.1: paths and words from the routes, bodies from engine/wire.
+"""The HTTP API as OpenAPI 3.1: paths and descriptions from the routes, bodies from engine/wire.
 
-It is served at /openapi.json and kept in docs/openapi.json; a test fails when the two differ.
+It is served at /openapi.json and stored as docs/openapi.json; a test fails if the two differ.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from server.contracts.results import (
 from server.contracts.schemas import TEXT, ref, schemas
 from server.version import VERSION
 
-OPEN = ("/livez", "/readyz", "/healthz", "/metrics")  # nobody needs a token
+OPEN = ("/livez", "/readyz", "/healthz", "/metrics")  # routes that need no token
 ELSEWHERE = ("Closed", "PingMessage")  # of the data channel and MQTT: docs/asyncapi.json has them
 TAGS = {
     "sessions": "open, look at, steer and close a session",
@@ -55,7 +55,7 @@ def openapi(routers: Iterable[APIRouter]) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for route in (route for router in routers for route in router.routes if isinstance(route, APIRoute)):
         if route.path.endswith("/"):
-            continue  # another way to write the same address
+            continue  # an alias of the same path
         for method in sorted((route.methods or set()) - {"HEAD", "OPTIONS"}):
             paths.setdefault(route.path, {})[method.lower()] = _operation(method.lower(), route)
     kept = {name: schema for name, schema in schemas().items() if name not in ELSEWHERE}

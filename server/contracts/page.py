@@ -1,4 +1,4 @@
-"""OpenAPI as a page for people: plain HTML, without scripts or anything from other sites."""
+"""OpenAPI as a page for people: plain HTML without scripts or resources of other sites."""
 
 from __future__ import annotations
 

@@ -43,6 +43,15 @@ MODEL = thing(
 )
 PUSH = thing(id=TEXT, session=TEXT, whip=TEXT, state=TEXT, error=NULLABLE_TEXT)
 LINK = thing(id=TEXT, role={"enum": ["viewer", "driver"]}, expires_in_s=WHOLE)
+CAPACITY = thing(sessions=WHOLE, open=WHOLE, load={"type": "number"})
+WORKER = thing(
+    id=TEXT,
+    state={"enum": ["running", "draining", "drained", "unwell", "starting", "given_up"]},
+    fault=NULLABLE_TEXT,
+    sessions=WHOLE,
+    places=WHOLE,
+    capacity={"anyOf": [CAPACITY, {"type": "null"}]},
+)
 READY = thing(ready={"type": "boolean"}, reasons={"type": "array", "items": TEXT})
 OWN_SCHEMAS: dict[str, Any] = {
     "SessionView": {
@@ -72,6 +81,7 @@ OWN_SCHEMAS: dict[str, Any] = {
         "properties": {"whip": TEXT, "token": NULLABLE_TEXT},
     },
     "Push": PUSH,
+    "Worker": WORKER,
     "Readiness": READY,
 }
 BODIES: dict[Operation, dict[str, Any]] = {
@@ -126,6 +136,12 @@ RESULTS: dict[Operation, tuple[int, dict[str, Any]]] = {
     ("get", VIEWER): (204, NOTHING),
     ("patch", VIEWER): (204, NOTHING),
     ("delete", VIEWER): (200, NOTHING),
+    ("get", "/v1/workers"): (
+        200,
+        {JSON: {"schema": thing(workers={"type": "array", "items": ref("Worker")})}},
+    ),
+    ("post", "/v1/workers/{worker_id}/drain"): (202, json_of("Worker")),
+    ("delete", "/v1/workers/{worker_id}/drain"): (200, json_of("Worker")),
     ("get", "/livez"): (200, {JSON: {"schema": thing(alive={"type": "boolean"})}}),
     ("get", "/readyz"): (200, json_of("Readiness")),
     ("get", "/healthz"): (200, json_of("Readiness")),

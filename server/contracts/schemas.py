@@ -1,4 +1,5 @@
-"""JSON schemas of what goes over the wire, from the models that read it and the types that are written."""
+"""JSON schemas of the wire messages, generated from the models that parse them and the types that are
+written."""
 
 from __future__ import annotations
 
@@ -61,7 +62,7 @@ def _models(models: list[type[BaseModel]]) -> dict[str, Any]:
 
 
 def _types(types: dict[str, type]) -> dict[str, Any]:
-    """Dataclasses that the server writes; their own types are beside them."""
+    """The dataclasses that the server writes, and the types of their fields."""
     found: dict[str, Any] = {}
     for name, kind in types.items():
         made = TypeAdapter(kind).json_schema(mode="serialization", ref_template=REF + "{model}")

@@ -1,4 +1,4 @@
-"""What a control channel (HTTP, data channel, MQTT) needs of the gateway: the interface between the two."""
+"""The part of the gateway's interface that a control channel (HTTP, data channel, MQTT) uses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Listener = Callable[[SessionEvent], None]  # called on the event loop; must not 
 
 
 class Steering(Protocol):
-    """The gateway, as a control channel sees it."""
+    """The gateway as seen by a control channel."""
 
     def session_ids(self) -> list[str]: ...
 
@@ -23,11 +23,11 @@ class Steering(Protocol):
 
     def submit(self, session_id: str, control: Control) -> Receipt:
         """Queue a valid control; the receipt says `received` or `rejected`. `applied` follows through the
-        listeners. A repeated id returns the earlier receipt and has no second effect. Raises UnknownSession,
-        and InvalidInput for an action that the session's model does not have."""
+        listeners. Repeating an id returns the earlier receipt and has no second effect. Raises
+        UnknownSession, and InvalidInput for an action that the session's model does not have."""
         ...
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with the events of all sessions, each of which names its session. The result stops
-        it."""
+        """Call `listener` with the events of all sessions; each event names its session. Call the result to
+        stop."""
         ...

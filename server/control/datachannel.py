@@ -1,7 +1,7 @@
 """The JSON protocol of one viewer over one WebRTC data channel: controls in; receipts and events out.
 
-Of aiortc it knows only the members of RTCDataChannel in `Channel`, and the gateway only as Steering. Nothing
-that a client sends makes a callback here raise.
+It uses only the members of aiortc's RTCDataChannel in `Channel`, and the gateway only as Steering. No message
+from a client makes a callback in this module raise.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from server.worker.messages import SegmentStats
 log = logging.getLogger(__name__)
 
 RATE_HZ, BURST = 60.0, 120
-REFUSALS_HZ, REFUSALS_BURST = 5.0, 10  # a client that sends too fast isn't answered message by message
-FIGURES_BUFFER_BYTES = 64 * 1024  # above it segment figures are left out
-BUFFER_BYTES = 1024 * 1024  # above it nothing is sent: the viewer doesn't read
+REFUSALS_HZ, REFUSALS_BURST = 5.0, 10  # a client that sends too fast doesn't get an answer to every message
+FIGURES_BUFFER_BYTES = 64 * 1024  # above this, segment figures are dropped
+BUFFER_BYTES = 1024 * 1024  # above this, nothing is sent: the viewer doesn't read
 
-PtsOf = Callable[[int], int | None]  # frame number → pts_90k, where it is known by now
+PtsOf = Callable[[int], int | None]  # frame number → pts_90k, if already known
 
 
 class Channel(Protocol):
-    """What is used of aiortc.RTCDataChannel."""
+    """The members of aiortc.RTCDataChannel that are used."""
 
     @property
     def readyState(self) -> str: ...
@@ -46,10 +46,10 @@ class Channel(Protocol):
 
 
 class DataChannelControl:
-    """Create one when the channel is open, and call `close()` when the viewer leaves (the channel's end does
-    too).
+    """Create it when the channel is open, and call `close()` when the viewer leaves (the end of the channel
+    does so too).
 
-    Overflow: segment figures are left out first, then everything; `dropped_total` counts both."""
+    Overflow: segment figures are dropped first, then everything; `dropped_total` counts both."""
 
     def __init__(
         self,
@@ -85,22 +85,22 @@ class DataChannelControl:
         self._send({"type": "clock", "rtp_offset": rtp_offset, "clock_rate": clock_rate})
 
     def warn(self, code: str, text: str) -> None:
-        """Tell this viewer of something that is not an answer to a message."""
+        """Send this viewer a warning that does not answer a message."""
         self._send(error_json(code, text))
 
     def send_link(self, link: dict[str, Any]) -> None:
-        """Tell how this viewer is served: its rung, and what its link does."""
+        """Tell this viewer how it is served: its rung, and the state of its link."""
         self._send({"type": "link", **link}, room=FIGURES_BUFFER_BYTES)
 
     def close(self) -> None:
-        """Stop listening, and release the action that this viewer held, or the hero would walk on for ever.
+        """Stop listening, and release the action that this viewer held, or the hero would keep walking.
         Idempotent. The channel itself belongs to its peer connection."""
         if self._stop_listening is None:
             return
         self._stop_listening()
         self._stop_listening = None
         if self._holds_action:
-            with suppress(UnknownSession):  # the session may be what ended
+            with suppress(UnknownSession):  # perhaps because the session ended
                 self._steering.submit(self._session, Control(make_id(), Action(None)))
 
     # ---- in ----
@@ -108,7 +108,7 @@ class DataChannelControl:
     def _on_message(self, raw: Any) -> None:
         try:
             self._answer(raw)
-        except Exception:  # outermost: our own fault must not end the viewer's connection
+        except Exception:  # outermost: an internal error must not end the viewer's connection
             log.exception("session %s: a data channel message could not be handled", self._session)
             self._send(error_json("internal", "the server failed to handle this message; it goes on"))
 
@@ -141,7 +141,7 @@ class DataChannelControl:
             self._refuse(raw, error.code, error.message)
 
     def _refuse(self, raw: Any, code: str, text: str, *, field: str | None = None) -> None:
-        """A rejected receipt if the message has an id, else an error."""
+        """Send a rejected receipt if the message has an id, otherwise an error."""
         id_ = salvage_id(raw) if isinstance(raw, str) else None
         if id_ is None:
             self._send(error_json(code, text, field=field))
@@ -162,7 +162,7 @@ class DataChannelControl:
         if session != self._session:
             return
         if isinstance(event, Receipt):
-            if event.status != "received":  # that one goes only to its sender
+            if event.status != "received":  # those go only to their sender
                 self._send(self._with_pts(event))
         elif isinstance(event, SegmentStats):
             self._send(event_json(event), room=FIGURES_BUFFER_BYTES)

@@ -1,6 +1,6 @@
-"""Receipts, errors and events → the JSON that every channel sends. engine.wire reads what clients send.
+"""Converts receipts, errors and events to the JSON of all channels. engine.wire parses what clients send.
 
-docs/protocol.md describes the same for people, and a test compares the two.
+docs/protocol.md documents it, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from server.worker.messages import SegmentStats
 
 
 def receipt_json(receipt: Receipt, *, field: str | None = None, pts_90k: int | None = None) -> dict[str, Any]:
-    """`field` is the rejected control's field at fault, `pts_90k` the time of the first frame that shows the
-    control."""
+    """`field` is the invalid field of a rejected control, `pts_90k` the time of the first frame that shows
+    the control's effect."""
     message: dict[str, Any] = {"type": "receipt", **asdict(receipt)}
     if field is not None:
         message["field"] = field

@@ -1,6 +1,6 @@
-"""`psistream doctor`: is all well for `psistream serve` with these options? One page, and an exit status.
+"""`psistream doctor`: checks this machine and its network for `psistream serve` with the same options.
 
-It takes the options of `serve`, opens nothing for good and changes nothing.
+It prints one page and sets an exit status. Whatever it opens is closed again, and it changes nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ async def examine(config: ServerConfig) -> list[Finding]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0 if all is well, 1 if something is bad, 2 for options that `serve` would refuse."""
+    """0 if all checks pass, 1 if one fails, 2 for options that `serve` would refuse."""
     p = serve_parser()
     p.prog = "psistream doctor"
     p.description = "Check this machine and its network for `psistream serve` with the same options."

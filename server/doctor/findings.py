@@ -1,4 +1,4 @@
-"""What a check found, and how it looks: one line each, red ones with what to do."""
+"""The result of a check and how it is printed: one line each; failures also say what to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLAIN = "\033[0m"
 
 @dataclass(frozen=True)
 class Finding:
-    """`note` is neither good nor bad: something that is not there and not needed. `mend` says what to do."""
+    """`note` is neither good nor bad: something optional is missing. `mend` says what to do."""
 
     about: str
     state: State

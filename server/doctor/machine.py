@@ -21,7 +21,7 @@ from server.doctor.findings import Finding, bad, good, note
 from server.worker.encoder import CODECS, ToYuv, VideoEncoder
 
 LIBRARIES = ("aiortc", "aioice", "av", "onnxruntime", "fastapi", "uvicorn", "aiomqtt", "numpy")
-PINNED = {"aiortc": "1.16", "aioice": "0.13"}  # whose private parts are used: see server/webrtc/adapter
+PINNED = {"aiortc": "1.16", "aioice": "0.13"}  # whose private members are used: see server/webrtc/adapter
 FRAMES = 48
 SHARE_MAX = 0.5  # of one core for one session's encoder
 CLOCK_UNSYNCHRONISED = 5  # adjtimex(2)
@@ -50,7 +50,7 @@ def libraries() -> Iterator[Finding]:
 
 
 def encoders(width: int, height: int, fps: int) -> Iterator[Finding]:
-    """How much of one core a session's video takes, with noise that no codec likes."""
+    """The share of one core that encoding a session's video takes, measured with noise, the worst case."""
     dice = np.random.default_rng(1)
     picture = dice.integers(0, 255, (height, width + FRAMES, 3), np.uint8)
     for codec in CODECS:
@@ -102,7 +102,8 @@ def gpu() -> Finding:
 
 
 def clock() -> Finding:
-    """Receipts and logs carry the time; certificates of TURN servers and proxies are judged by it."""
+    """Receipts and logs contain the time, and certificates of TURN servers and proxies are checked against
+    it."""
     now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     name = ctypes.util.find_library("c")
     try:

@@ -1,4 +1,4 @@
-"""What can be reached: ports, UDP on each interface, STUN and TURN servers, the MQTT broker."""
+"""Checks what can be reached: ports, UDP on each interface, STUN and TURN servers, the MQTT broker."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from server.doctor.findings import Finding, bad, good, note
 from server.webrtc.adapter.addresses import LOOPBACK, Gatherer
 
 ANSWER_S = 2.0
-PATH_BYTES = 1232  # what the server sends at most, without IPv6 and UDP headers
+PATH_BYTES = 1232  # the largest packet that the server sends, without IPv6 and UDP headers
 
 
 def port(config: ServerConfig) -> Finding:
@@ -38,7 +38,7 @@ def port(config: ServerConfig) -> Finding:
 
 
 async def udp(config: ServerConfig) -> AsyncIterator[Finding]:
-    """Each address that viewers are offered must carry a packet of the largest size, at least to itself."""
+    """Each address that is offered to viewers must be able to send the largest packet, at least to itself."""
     found = config.media_addresses or tuple(ice.get_host_addresses(use_ipv4=True, use_ipv6=True))
     addresses = list(dict.fromkeys(found or LOOPBACK))
     for address in addresses:
@@ -61,7 +61,7 @@ async def udp(config: ServerConfig) -> AsyncIterator[Finding]:
 
 
 def _echo(address: str, ports: tuple[int, int] | None) -> str:
-    """Why a packet does not come back; empty if it does."""
+    """Why a packet does not return; empty if it does."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     first, last = ports or (0, 0)
     problem = "no port is free"
@@ -86,7 +86,7 @@ async def ice_servers(config: ServerConfig) -> AsyncIterator[Finding]:
 
 
 async def _ask(server: IceServer) -> Finding:
-    """Gathers with this server alone, and looks for the address that it gives."""
+    """Gather candidates with this server only, and look for the address that it returns."""
     kind = "relay" if server.url.startswith("turn") else "srflx"
     about = server.url.partition(":")[0]
     try:

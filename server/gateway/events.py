@@ -1,6 +1,7 @@
-"""What the worker reports → sessions, figures and listeners.
+"""What workers report → sessions, figures and listeners.
 
-It sends no commands. Events of sessions that are gone are ignored. Everything runs on the event loop.
+It sends no commands. Events of sessions that are gone, or that another worker runs, are ignored. Everything
+runs on the event loop.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from engine.errors import Full
 from engine.types import Capacity, Receipt, SessionClosed, SessionInfo
 from server.gateway.exports import Exports
 from server.gateway.failover import Failover
+from server.gateway.fleet.supervisor import Supervisor
 from server.gateway.registry import Sessions
+from server.gateway.session import GatewaySession
 from server.gateway.snapshots import Snapshots
-from server.gateway.supervisor import Supervisor
 from server.gateway.throttle import Throttle
 from server.metrics import Metrics
 from server.worker.base import Applied, Event, as_error
@@ -19,50 +21,51 @@ from server.worker.messages import Exported, Hung, Packet, SegmentStats, Stalled
 
 
 class Events:
-    """`capacity` is what the worker reported of itself last."""
-
     def __init__(
         self,
         sessions: Sessions,
-        supervisor: Supervisor,
         exports: Exports,
         snapshots: Snapshots,
         throttle: Throttle,
         failover: Failover,
         metrics: Metrics,
     ) -> None:
-        self._sessions, self._supervisor, self._exports = sessions, supervisor, exports
+        self._sessions, self._exports = sessions, exports
         self._snapshots, self._throttle, self._failover = snapshots, throttle, failover
         self._metrics = metrics
-        self.capacity: Capacity | None = None
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, worker: Supervisor, event: Event) -> None:
         match event:
             case Applied(receipt, pts_90k):
-                self._receipt(receipt, pts_90k)
+                self._receipt(worker, receipt, pts_90k)
             case Receipt():
-                self._receipt(event, None)
+                self._receipt(worker, event, None)
             case SessionInfo():
-                self._changed(event)
+                self._changed(worker, event)
             case SessionClosed():
-                self._closed(event)
+                self._closed(worker, event)
             case SegmentStats():
-                self._played(event)
+                self._played(worker, event)
             case Stalled():
-                self._stalled(event)
+                self._stalled(worker, event)
             case Packet():
-                self._packet(event)
+                self._packet(worker, event)
             case Exported():
                 self._exports.answered(event)
             case Capacity():
-                self.capacity = event
-                self._metrics.capacity_is(event)
+                worker.capacity = event
+                self._metrics.capacity_is(worker.name, event)
             case Hung():
-                if self._supervisor.health.hang(event, self._sessions.now_s()):
-                    self._metrics.hangs.inc()
+                if worker.health.hang(event, self._sessions.now_s()):
+                    self._metrics.hangs.labels(worker.name).inc()
 
-    def _receipt(self, receipt: Receipt, pts_90k: int | None) -> None:
-        session = self._sessions.get(receipt.session)
+    def _session(self, worker: Supervisor, session_id: str) -> GatewaySession | None:
+        """The session, if this worker runs it."""
+        session = self._sessions.get(session_id)
+        return session if session is not None and session.worker == worker.name else None
+
+    def _receipt(self, worker: Supervisor, receipt: Receipt, pts_90k: int | None) -> None:
+        session = self._session(worker, receipt.session)
         if session is None or session.away:
             return
         receipt = session.numbers.receipt(receipt)
@@ -75,8 +78,8 @@ class Events:
             session.remember_time(receipt.frame, shown_90k)
         self._sessions.answer(session, receipt)
 
-    def _closed(self, event: SessionClosed) -> None:
-        session = self._sessions.get(event.session)
+    def _closed(self, worker: Supervisor, event: SessionClosed) -> None:
+        session = self._session(worker, event.session)
         if session is None:
             return
         if not session.opened.done():
@@ -84,16 +87,17 @@ class Events:
             error.field = event.field
             if isinstance(error, Full) and event.retry_after_s is not None:
                 error.retry_after_s = event.retry_after_s
-            session.refuse(error)
+            session.declined(error)  # whoever asked for it may ask another worker
+            return
         self._sessions.end(session, event.code, event.message)
 
-    def _changed(self, info: SessionInfo) -> None:
-        if session := self._sessions.get(info.id):
+    def _changed(self, worker: Supervisor, info: SessionInfo) -> None:
+        if session := self._session(worker, info.id):
             session.changed(session.numbers.info(info), self._sessions.now_s())
             self._sessions.tell(session)
 
-    def _played(self, stats: SegmentStats) -> None:
-        session, ready = self._sessions.get(stats.session), self._supervisor.ready
+    def _played(self, worker: Supervisor, stats: SegmentStats) -> None:
+        session, ready = self._session(worker, stats.session), worker.ready
         if session is None:
             return
         plays_s = ready.frames_per_segment / ready.fps if ready else 0.0
@@ -105,14 +109,16 @@ class Events:
         self._failover.played(session)
         self._snapshots.consider(session)
 
-    def _packet(self, packet: Packet) -> None:
+    def _packet(self, worker: Supervisor, packet: Packet) -> None:
         self._metrics.encoded.labels(packet.codec).inc()
-        if session := self._sessions.get(packet.session):
-            numbered = session.numbers.packet(packet, self._sessions.now_s())
+        if (session := self._sessions.get(packet.session)) is None:
+            return
+        numbered = session.numbered(worker.name, packet, self._sessions.now_s())
+        if numbered is not None:
             self._metrics.sent.inc(session.fanout.push(numbered))
 
-    def _stalled(self, event: Stalled) -> None:
-        session = self._sessions.get(event.session)
+    def _stalled(self, worker: Supervisor, event: Stalled) -> None:
+        session = self._session(worker, event.session)
         if session is not None and not session.throttled:  # the worker doesn't know about shares
             session.stall(event.stall, self._sessions.now_s())
             self._sessions.count()

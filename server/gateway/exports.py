@@ -12,8 +12,8 @@ from typing import Literal
 from engine.errors import PsistreamError, Unavailable, UnknownSession
 from engine.types import SessionClosed
 from server.control.base import SessionEvent
+from server.gateway.fleet.fleet import Fleet
 from server.gateway.registry import Sessions
-from server.gateway.supervisor import Supervisor
 from server.worker.base import NOT_RUNNING, as_error
 from server.worker.messages import Exported, ExportSession
 
@@ -23,26 +23,34 @@ EXPORT_TIMEOUT_S = 10.0
 class Exports:
     """`len` is how many answers are pending."""
 
-    def __init__(self, sessions: Sessions, supervisor: Supervisor) -> None:
-        self._sessions, self._supervisor = sessions, supervisor
+    def __init__(self, sessions: Sessions, fleet: Fleet) -> None:
+        self._sessions, self._fleet = sessions, fleet
         self._numbers = itertools.count(1)
-        self._pending: dict[str, tuple[str, asyncio.Future[bytes]]] = {}
+        self._pending: dict[str, tuple[str, asyncio.Future[Exported]]] = {}
         sessions.listen(self._session_ended)
 
     def __len__(self) -> int:
         return len(self._pending)
 
-    async def ask(self, session_id: str, what: Literal["snapshot", "log"]) -> bytes:
-        """The session as it is on the screen, as safetensors; or its controls, as JSON Lines. Raises
-        UnknownSession, Unavailable, BackendError."""
-        session, ready = self._sessions.find(session_id), self._supervisor.ready
-        if session.away or ready is None or self._supervisor.health.unresponsive is not None:
-            raise Unavailable(self._supervisor.fault or NOT_RUNNING)
+    async def ask(self, session_id: str, what: Literal["snapshot", "log"], rewind_s: float = 0.0) -> bytes:
+        """The session as it is on the screen, or was `rewind_s` ago, as safetensors; or its controls, as JSON
+        Lines. Raises UnknownSession, Unavailable, BackendError."""
+        return (await self.take(session_id, what, rewind_s)).data or b""
+
+    async def take(
+        self, session_id: str, what: Literal["snapshot", "log"], rewind_s: float = 0.0
+    ) -> Exported:
+        """The same, with what else the worker says of it; there is `data`. Raises as `ask`."""
+        session = self._sessions.find(session_id)
+        worker = self._fleet.of(session)
+        ready = worker.ready
+        if session.away or ready is None or worker.health.unresponsive is not None:
+            raise Unavailable(worker.fault or NOT_RUNNING)
         request = f"x{next(self._numbers)}"
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Exported] = asyncio.get_running_loop().create_future()
         self._pending[request] = session_id, answer
         try:
-            self._supervisor.send(ExportSession(session_id, request, what))
+            worker.send(ExportSession(session_id, request, what, rewind_s))
             async with asyncio.timeout(EXPORT_TIMEOUT_S + ready.segment_ms / 1000):
                 return await answer
         except TimeoutError:
@@ -58,7 +66,7 @@ class Exports:
         if event.data is None:
             answer.set_exception(as_error(event.code or "backend", event.message or "there is no answer"))
         else:
-            answer.set_result(event.data)
+            answer.set_result(event)
 
     def fail(self, error: PsistreamError, session: str | None = None) -> None:
         """No more answers will come: about this session, or (None) about any."""

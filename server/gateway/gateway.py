@@ -1,14 +1,14 @@
-"""The gateway: owns the clients' side of every session and talks to the worker that runs them.
+"""The gateway: owns the clients' side of every session and talks to the workers that run them.
 
-It implements Steering for all control channels. It doesn't know HTTP, SDP or MQTT, and of the worker only
-that it takes commands and reports events. Everything here runs on the event loop and nothing blocks.
+It implements Steering for all control channels. It doesn't know HTTP, SDP or MQTT, and of workers only
+that they take commands and report events. Everything here runs on the event loop and nothing blocks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Literal, Self
@@ -22,12 +22,14 @@ from server.gateway.budget import Budgets
 from server.gateway.events import Events
 from server.gateway.exports import Exports
 from server.gateway.failover import Failover
+from server.gateway.fleet.fleet import Fleet, WorkerStatus
+from server.gateway.fleet.spare import Spare
+from server.gateway.fleet.supervisor import STOPPING, Supervisor
+from server.gateway.migration import Migration
 from server.gateway.opening import Opener, PromptText, opening
 from server.gateway.registry import Sessions
 from server.gateway.session import MAIN, GatewaySession
 from server.gateway.snapshots import Snapshots
-from server.gateway.spare import Spare
-from server.gateway.supervisor import STOPPING, Supervisor
 from server.gateway.throttle import Throttle
 from server.gateway.upkeep import Upkeep
 from server.metrics import Metrics
@@ -39,49 +41,55 @@ CLOSE_TIMEOUT_S = 5.0
 
 
 class Gateway:
-    """`async with Gateway(…)`: entering loads the worker's model and opens the session `main`."""
+    """`async with Gateway(…)`: entering loads the workers' model and opens the session `main`."""
 
     def __init__(
         self,
         config: ServerConfig,
-        make_worker: MakeWorker,
+        make_worker: MakeWorker | Sequence[MakeWorker],
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.config, self.metrics = config, metrics
         budgets = Budgets(config.client_sessions, config.client_device_s, clock)
         self.sessions = Sessions(budgets, metrics, clock)
-        spare = Spare(make_worker, config.keeps_spare)
-        self.supervisor = Supervisor(make_worker, self, spare, metrics, config.restart_limit, clock)
-        self.exports = Exports(self.sessions, self.supervisor)
-        self._failover = Failover(self.sessions, self.supervisor, metrics, config.worker.runtime.idle_grace_s)
-        throttle = Throttle(self.sessions, self.supervisor, budgets)
+        makers = [make_worker] * config.workers if callable(make_worker) else make_worker
+        workers = [
+            Supervisor(
+                f"w{n}", make, self, Spare(make, config.keeps_spare), metrics, config.restart_limit, clock
+            )
+            for n, make in enumerate(makers, 1)
+        ]
+        self.fleet = Fleet(workers, self.sessions)
+        self.exports = Exports(self.sessions, self.fleet)
+        self._failover = Failover(self.sessions, self.fleet, metrics, config.worker.runtime.idle_grace_s)
+        throttle = Throttle(self.sessions, self.fleet, budgets)
         self._snapshots = Snapshots(self.sessions, self.exports, metrics, config.snapshot_every_s)
         self._events = Events(
             self.sessions,
-            self.supervisor,
             self.exports,
             self._snapshots,
             throttle,
             self._failover,
             metrics,
         )
-        self._opener = Opener(config, self.sessions, self.supervisor, budgets, metrics)
+        self._opener = Opener(config, self.sessions, self.fleet, self.exports, budgets, metrics)
         self._upkeep = Upkeep(
             config,
             self.sessions,
-            self.supervisor,
+            self.fleet,
             self.exports,
             self._snapshots,
             throttle,
             self._failover,
             self._opener,
         )
+        self._migration = Migration(self.sessions, self.fleet, self.exports, self._failover, metrics)
         self._tasks = Tasks()
 
     async def __aenter__(self) -> Self:
         try:
-            await self.supervisor.start()
+            await self.fleet.start()
             self._tasks.spawn(self._upkeep.run(), "upkeep")
         except BaseException:
             await self.close()
@@ -97,6 +105,7 @@ class Gateway:
         """End all sessions while there are still channels that can tell their viewers. None is opened after
         this."""
         await self._tasks.close()
+        await self._migration.close()
         await self._snapshots.close()
         for session in self.sessions:
             self.sessions.end(session, "closed", STOPPING)
@@ -105,27 +114,41 @@ class Gateway:
     async def close(self) -> None:
         """Idempotent."""
         await self.end_all()
-        await self.supervisor.close()
+        await self.fleet.close()
 
     @property
     def ready(self) -> WorkerReady | None:
-        """What the worker is, while one runs."""
-        return self.supervisor.ready
+        """What the workers are, while one runs."""
+        return self.fleet.ready
 
     @property
     def fault(self) -> str | None:
-        """Why no worker runs, or why the one that runs is of no use now."""
-        return self.supervisor.fault
+        """Why no worker runs, or why those that run are of no use now."""
+        return self.fleet.fault
 
     @property
     def given_up(self) -> bool:
         """Whether no worker will run any more."""
-        return self.supervisor.given_up
+        return self.fleet.given_up
 
     @property
     def capacity(self) -> Capacity | None:
-        """What the worker reported of itself last."""
-        return self._events.capacity
+        """What the workers reported of themselves last, together."""
+        return self.fleet.capacity
+
+    # ---- workers ----
+
+    def drain(self, worker: str) -> WorkerStatus:
+        """Move this worker's sessions to others, and open none there. Raises UnknownWorker, LastWorker."""
+        found = self.fleet.named(worker)
+        self._migration.drain(found)
+        return self.fleet.status(found)
+
+    def take_back(self, worker: str) -> WorkerStatus:
+        """End a drain. Raises UnknownWorker."""
+        found = self.fleet.named(worker)
+        self._migration.resume(found)
+        return self.fleet.status(found)
 
     # ---- sessions ----
 
@@ -153,8 +176,8 @@ class Gateway:
         if session.id == MAIN:
             raise Forbidden("main is everybody's and stays; reset it, or open a session of your own")
         session.closing = True
-        self.supervisor.try_send(CloseSession(session_id))
-        answers = not session.away and self.supervisor.health.unresponsive is None
+        self.fleet.try_send(session, CloseSession(session_id))
+        answers = not session.away and self.fleet.of(session).health.unresponsive is None
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S if answers else 0):
                 await session.closed.wait()
@@ -195,7 +218,7 @@ class Gateway:
         self.check(session_id, control)
         try:
             if not session.away:  # the next worker gets it with the session
-                self.supervisor.send(SubmitControl(session_id, control))
+                self.fleet.send(session, SubmitControl(session_id, control))
         except Unavailable as error:  # not remembered: the same id may be tried again
             return Receipt(session_id, control.id, "rejected", code=error.code, message=error.message)
         return session.received(control, self.sessions.now_s())
@@ -205,19 +228,20 @@ class Gateway:
 
     # ---- WorkerOwner ----
 
-    def worker_event(self, event: Event) -> None:
-        self._events(event)
+    def worker_event(self, worker: Supervisor, event: Event) -> None:
+        self._events(worker, event)
 
-    async def worker_up(self, ready: WorkerReady) -> None:
-        self.sessions.places = ready.max_sessions
+    async def worker_up(self, worker: Supervisor) -> None:
+        self.sessions.places = self.fleet.places
         self._failover.restore_all()
         with suppress(Full):  # the others were promised their places: upkeep tries again
             await self._opener.open_main()
 
-    def worker_lost(self, message: str) -> None:
-        self.sessions.places = 0
-        self.exports.fail(Unavailable("the worker was replaced; try again in a moment"))
-        self._failover.worker_lost(self.supervisor.back_in_s, self.supervisor.lived_s)
+    def worker_lost(self, worker: Supervisor) -> None:
+        self.sessions.places = self.fleet.places
+        for session in self.sessions.of(worker.name):
+            self.exports.fail(Unavailable("the worker was replaced; try again in a moment"), session.id)
+        self._failover.worker_lost(worker)
 
-    def worker_given_up(self, message: str) -> None:
-        self._failover.give_up()
+    def worker_given_up(self, worker: Supervisor) -> None:
+        self._failover.give_up(worker)

@@ -26,10 +26,28 @@ class Numbering:
         self._next = (0, 0, 0)  # the first numbers that no client has seen
         self._offset_90k: int | None = 0
         self._last_90k, self._last_s = 0, 0.0
+        self._before: Numbering | None = None  # the other worker's, whose packets may still come
 
     def interrupted(self) -> None:
         self._epoch, self._segment, self._frame = self._next
         self._offset_90k = None
+
+    def continued(self, segment: int, frame: int) -> Numbering:
+        """For a worker that makes this segment next, whose first frame is `frame`, as clients count. Packets
+        of the present worker up to there are still renumbered by `self`."""
+        after = Numbering()
+        after._epoch, after._segment, after._frame = self._next[0], segment, frame
+        after._next, after._offset_90k, after._before = self._next, None, self
+        return after
+
+    @property
+    def upcoming(self) -> tuple[int, int]:
+        """The first segment and frame that no client has heard of."""
+        return self._next[1:]
+
+    def segment(self, segment: int) -> int:
+        """What clients call this segment."""
+        return segment + self._segment
 
     def info(self, info: SessionInfo) -> SessionInfo:
         epoch, segment, frame = (
@@ -55,8 +73,9 @@ class Numbering:
     def packet(self, packet: Packet, now_s: float) -> Packet:
         """Renumber a packet that leaves now. After an interruption media time continues at the wall clock."""
         if self._offset_90k is None:
-            elapsed_90k = max(1, round((now_s - self._last_s) * RATE)) if self._last_s else 0
-            self._offset_90k = self._last_90k + elapsed_90k - packet.pts_90k
+            last = self._before or self
+            elapsed_90k = max(1, round((now_s - last._last_s) * RATE)) if last._last_s else 0
+            self._offset_90k, self._before = last._last_90k + elapsed_90k - packet.pts_90k, None
         self._last_90k, self._last_s = packet.pts_90k + self._offset_90k, now_s
         return replace(
             packet,

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from dataclasses import replace
 
 from engine.errors import Full, PsistreamError, Unavailable
 from engine.types import ByteArray, OpenSession, SessionInfo, Weighted
 from server.config import ServerConfig
 from server.gateway.budget import Budgets
+from server.gateway.exports import Exports
+from server.gateway.fleet.fleet import Fleet
+from server.gateway.fleet.supervisor import Supervisor
+from server.gateway.recovery import RecoveryRecord
 from server.gateway.registry import Sessions
 from server.gateway.session import MAIN, GatewaySession, new_session, unguessable
-from server.gateway.supervisor import Supervisor
 from server.metrics import Metrics
 from server.worker.base import NOT_RUNNING
-from server.worker.messages import CloseSession, RequestKeyframe, WorkerReady
+from server.worker.messages import CloseSession, RequestKeyframe
 
 OPEN_TIMEOUT_S = 10.0
 
@@ -30,22 +34,27 @@ class Opener:
         self,
         config: ServerConfig,
         sessions: Sessions,
-        supervisor: Supervisor,
+        fleet: Fleet,
+        exports: Exports,
         budgets: Budgets,
         metrics: Metrics,
     ) -> None:
-        self._config, self._sessions, self._supervisor = config, sessions, supervisor
+        self._config, self._sessions, self._fleet, self._exports = config, sessions, fleet, exports
         self._budgets, self._metrics = budgets, metrics
 
     async def open(self, command: OpenSession, client: str | None) -> GatewaySession:
         """The session, once it is open; it is charged to `client`. Raises Full, OverBudget, InvalidInput,
         Unavailable."""
-        ready = self._admit(client)
-        session = self._enter(command, ready, client)
+        workers = self._admit(command, client)
+        session = self._enter(command, client)
         try:
-            self._supervisor.send(command)
-            async with asyncio.timeout(OPEN_TIMEOUT_S + ready.segment_ms / 1000):
-                await session.opened
+            for worker in workers:
+                try:
+                    await self._ask(worker, session, command)
+                    break
+                except Full:
+                    if worker is workers[-1]:
+                        raise
         except TimeoutError:
             self.drop(session, "unavailable", "the worker did not answer")
             raise Unavailable("the worker did not answer; try again in a moment") from None
@@ -67,25 +76,46 @@ class Opener:
 
     def drop(self, session: GatewaySession, code: str, message: str) -> None:
         """End the session here and in the worker."""
-        self._supervisor.try_send(CloseSession(session.id))
+        self._fleet.try_send(session, CloseSession(session.id))
         self._sessions.end(session, code, message)
 
-    def _admit(self, client: str | None) -> WorkerReady:
-        ready, fault = self._supervisor.ready, self._supervisor.fault
-        if ready is None or fault is not None:
-            raise Unavailable(fault or NOT_RUNNING)
-        if len(self._sessions) >= ready.max_sessions:
+    async def _ask(self, worker: Supervisor, session: GatewaySession, command: OpenSession) -> None:
+        """Open the session on this worker. Raises Full, InvalidInput, Unavailable, TimeoutError."""
+        source = self._sessions.get(command.fork_of or "")
+        if source is not None and source.worker != worker.name:
+            snapshot = await self._exports.ask(source.id, "snapshot", command.rewind_s)
+            command = replace(command, snapshot=snapshot, fork_of=None, rewind_s=0.0)
+            session.recovery = RecoveryRecord(command)
+        ready = worker.ready
+        if ready is None or session.closed.is_set():
+            raise Unavailable(worker.fault or NOT_RUNNING)
+        session.asked(worker.name, self._sessions.now_s())
+        self._sessions.count()
+        worker.send(command)
+        async with asyncio.timeout(OPEN_TIMEOUT_S + ready.segment_ms / 1000):
+            await session.verdict
+
+    def _admit(self, command: OpenSession, client: str | None) -> list[Supervisor]:
+        """The workers to ask, in this order: the shared session's is the first one, that of a fork the one
+        that runs its source, and else the one with most room."""
+        if not any(worker.takes for worker in self._fleet):
+            raise Unavailable(self._fleet.fault or NOT_RUNNING)
+        workers = self._fleet.roomiest()
+        if not workers:
             self._metrics.refused.labels("sessions").inc()
-            raise Full(f"all {ready.max_sessions} sessions are taken: try again later, or close one")
+            raise Full(f"all {self._fleet.places} sessions are taken: try again later, or close one")
+        source = self._sessions.get(command.fork_of or "")
+        near = source.worker if source else self._fleet.first.name if command.session == MAIN else None
+        workers.sort(key=lambda worker: worker.name != near)
         try:
             self._budgets.enter(client)
         except Full:
             self._metrics.refused.labels("client").inc()
             raise
-        return ready
+        return workers
 
-    def _enter(self, command: OpenSession, ready: WorkerReady, client: str | None) -> GatewaySession:
-        name = command.session
+    def _enter(self, command: OpenSession, client: str | None) -> GatewaySession:
+        name, ready = command.session, self._fleet.ready
         prompt = command.prompt if isinstance(command.prompt, str) else ""
         session = new_session(
             SessionInfo(
@@ -97,15 +127,15 @@ class Opener:
                 0,
                 0,
                 0,
-                ready.state_bytes,
-                actions=ready.actions,
+                ready.state_bytes if ready else 0,
+                actions=ready.actions if ready else (),
             ),
             command,
             shared=name == MAIN and self._config.trusts_machine,
             client=client,
             now_s=self._sessions.now_s(),
             on_viewers=lambda viewers: self._viewers_changed(name),
-            on_keyframe=lambda rendition: self._supervisor.try_send(RequestKeyframe(name, rendition)),
+            on_keyframe=lambda rendition: self._keyframe(name, rendition),
         )
         self._sessions.add(session)
         return session
@@ -113,9 +143,13 @@ class Opener:
     def _viewers_changed(self, session_id: str) -> None:
         if session := self._sessions.get(session_id):
             if not session.away:
-                self._supervisor.try_send(session.audience())
+                self._fleet.try_send(session, session.audience())
             session.watched(self._sessions.now_s())
             self._sessions.tell(session)
+
+    def _keyframe(self, session_id: str, rendition: str) -> None:
+        if session := self._sessions.get(session_id):
+            self._fleet.try_send(session, RequestKeyframe(session_id, rendition))
 
 
 def opening(

@@ -88,6 +88,12 @@ class RecoveryRecord:
             self._snapshot = snapshot
             self._kept = {name: kept for name, kept in self._kept.items() if not kept.asked}
 
+    def moved(self, snapshot: bytes, segment: int, now_s: float) -> None:
+        """The session goes on in another worker from this snapshot, which shows all segments up to
+        `segment`."""
+        self._snapshot, self.taken_s = snapshot, now_s
+        self._kept = {n: k for n, k in self._kept.items() if k.segment is None or k.segment > segment}
+
     # ---- restoring ----
 
     def reopening(self, session: str) -> OpenSession | None:
@@ -98,7 +104,10 @@ class RecoveryRecord:
 
     def since(self) -> list[Control]:
         """The controls to submit after that, in order."""
+        return [kept.control for kept in self._kept.values()]
+
+    def reopened(self) -> None:
+        """Another worker has been told all of this, and knows nothing else."""
         for kept in self._kept.values():
             kept.segment, kept.shown, kept.asked = None, False, False
         self.asked_s, self.changed = None, True
-        return [kept.control for kept in self._kept.values()]

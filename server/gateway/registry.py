@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from engine.errors import UnknownSession
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Sessions:
-    """`places` is how many sessions the running worker takes, 0 while none runs.
+    """`places` is how many sessions the running workers take, 0 while none runs.
 
     Iterating walks over a copy: sessions may end meanwhile. Listeners are called in the order in which they
     were added, on the event loop; one that fails keeps no other from hearing the event."""
@@ -33,6 +34,7 @@ class Sessions:
         self._by_token: dict[str, GatewaySession] = {}
         self._listeners: list[Listener] = []
         self.places = 0
+        self.workers: tuple[str, ...] = ()  # their names
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -42,6 +44,10 @@ class Sessions:
 
     def __contains__(self, session_id: str) -> bool:
         return session_id in self._by_id
+
+    def of(self, worker: str) -> list[GatewaySession]:
+        """Those that this worker runs, or runs again once it is back."""
+        return [session for session in self if session.worker == worker]
 
     def now_s(self) -> float:
         """By the clock that all sessions share."""
@@ -85,15 +91,18 @@ class Sessions:
         session.fanout.close()
         self.count()
 
-    def overdue(self, period_s: float) -> list[str]:
+    def overdue(self, period_s: float) -> list[GatewaySession]:
         """Sessions that are watched and should move, but have shown nothing new for long; see
         GatewaySession.overdue."""
         now_s = self._clock()
-        return [session.id for session in self if session.overdue(now_s, period_s)]
+        return [session for session in self if session.overdue(now_s, period_s)]
 
     def count(self) -> None:
         """Update the gauges. To be called after sessions came, went, stalled or went on."""
         self._metrics.sessions.set(len(self))
+        workers = Counter(session.worker for session in self)
+        for name in self.workers:
+            self._metrics.worker_sessions.labels(name).set(workers[name])
         self._metrics.buffering.set(sum(s.buffering is not None for s in self))
         self._metrics.asleep.set(sum(s.asleep for s in self))
         self._metrics.slots_free.set(max(0, self.places - len(self)))

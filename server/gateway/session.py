@@ -18,13 +18,24 @@ from server.gateway.numbering import Numbering
 from server.gateway.recovery import RecoveryRecord
 from server.links import Links
 from server.webrtc.fanout import Fanout
-from server.worker.messages import SegmentStats, SetViewers
+from server.worker.messages import Packet, SegmentStats, SetViewers
 
 MAIN = "main"  # the session that everybody shares
 REMEMBERED_ANSWERS = 1024
 REMEMBERED_TIMES = 256
 # a session is overdue when nothing new came for this many segments after the last, and for this long
 OVERDUE_PERIODS, OVERDUE_S = 2.0, 2.0
+
+
+@dataclass
+class Leaving:
+    """What was on the screen as the session left `worker` is still shown from there, up to `segment` as that
+    worker counts, until the next worker's first packet has arrived."""
+
+    worker: str
+    segment: int
+    numbers: Numbering
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass
@@ -37,21 +48,27 @@ class GatewaySession:
     view_token: str | None
     client: str | None
     fanout: Fanout
+    worker: str  # the one that runs it, or that runs it again once it is back
     info: SessionInfo
     recovery: RecoveryRecord
     opened: asyncio.Future[None]
+    verdict: asyncio.Future[None]  # of the worker that was asked to open it
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     stats: SegmentStats | None = None
     buffering: Stall | None = None  # as told at `told_s`
     told_s: float = 0.0
     moved_s: float = 0.0  # it is fine until then: a segment plays, or is expected
     used_s: float = 0.0  # when it was last steered or watched
+    placed_s: float = 0.0  # when its worker was told of it
     answers: OrderedDict[str, Receipt] = field(default_factory=OrderedDict)
     contents: dict[str, bytes] = field(default_factory=dict)  # digests of the controls with those ids
     received_s: dict[str, float] = field(default_factory=dict)  # of controls without a final receipt
     times: OrderedDict[int, int] = field(default_factory=OrderedDict)  # frame → pts_90k
     numbers: Numbering = field(default_factory=Numbering)
     links: Links = field(default_factory=Links)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)  # a segment begins to be shown
+    leaving: Leaving | None = None  # the worker that it has just left
+    moving: bool = False  # it is about to leave its worker
     away: bool = False  # its worker is gone, and the next one has not been told of it yet
     closing: bool = False  # it was asked to end, so it does not go on in another worker
     lost_s: float | None = None  # when its worker was lost, until its picture moves again
@@ -104,22 +121,45 @@ class GatewaySession:
         self.received_s[control.id] = self.used_s = now_s
         return receipt
 
+    def numbered(self, worker: str, packet: Packet, now_s: float) -> Packet | None:
+        """A packet of this worker as clients count, or None if it is not to be shown: each frame is shown
+        once, by one worker."""
+        left = self.leaving
+        if worker == self.worker:
+            if left is not None:
+                left.arrived.set()
+                self.leaving = None
+            return self.numbers.packet(packet, now_s)
+        if left is None or worker != left.worker or packet.segment > left.segment:
+            return None
+        return left.numbers.packet(packet, now_s)
+
     def refuse(self, error: PsistreamError) -> None:
         """The session will not be opened. Ignored once it is open."""
-        if not self.opened.done():
-            self.opened.set_exception(error)
-            self.opened.exception()  # retrieved, in case nobody waits any more
+        self.declined(error)
+        _fail(self.opened, error)
+
+    def asked(self, worker: str, now_s: float) -> None:
+        """This worker is asked to open it."""
+        self.worker, self.placed_s = worker, now_s
+        self.verdict = asyncio.get_running_loop().create_future()
+
+    def declined(self, error: PsistreamError) -> None:
+        """Its worker does not open it; another one may."""
+        _fail(self.verdict, error)
 
     def changed(self, info: SessionInfo, now_s: float) -> None:
         """The worker reports a change, or that the session is open."""
         self.info, self.moved_s = info, max(self.moved_s, now_s)
-        if not self.opened.done():
-            self.opened.set_result(None)
+        for waiting in (self.verdict, self.opened):
+            if not waiting.done():
+                waiting.set_result(None)
 
     def played(self, stats: SegmentStats, now_s: float, plays_s: float) -> tuple[int, int]:
         """A segment begins to be shown, for `plays_s` at natural speed. Returns how many segments were late
         and how many frames were dropped since the last call."""
         before, self.stats, self.moved_s = self.stats, stats, now_s + plays_s / stats.rate
+        self.begun.set()
         self.recovery.played(stats)
         late = stats.late_total - (before.late_total if before else 0)
         return late, stats.dropped_frames_total - (before.dropped_frames_total if before else 0)
@@ -156,6 +196,12 @@ class GatewaySession:
         return self.times.get(frame)
 
 
+def _fail(waiting: asyncio.Future[None], error: PsistreamError) -> None:
+    if not waiting.done():
+        waiting.set_exception(error)
+        waiting.exception()  # retrieved, in case nobody waits any more
+
+
 def digest(body: ControlBody) -> bytes:
     """Of what a control asks for, without its id and time limit."""
     if isinstance(body, Image):
@@ -182,15 +228,18 @@ def new_session(
     on_keyframe: Callable[[str], None],
 ) -> GatewaySession:
     """`shared`: without tokens. The callbacks are those of the session's Fanout."""
+    loop = asyncio.get_running_loop()
     return GatewaySession(
         id=info.id,
         token=None if shared else unguessable(24),
         view_token=None if shared else unguessable(24),
         client=client,
         fanout=Fanout(on_viewers, on_keyframe),
+        worker="",
         info=info,
         recovery=RecoveryRecord(origin),
-        opened=asyncio.get_running_loop().create_future(),
+        opened=loop.create_future(),
+        verdict=loop.create_future(),
         moved_s=now_s,
         used_s=now_s,
     )

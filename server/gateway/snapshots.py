@@ -32,7 +32,7 @@ class Snapshots:
 
     def consider(self, session: GatewaySession) -> None:
         """Take one now if it is due: to be called when a segment is shown, and now and then."""
-        if not self._every_s or session.away or not session.opened.done():
+        if not self._every_s or session.away or session.moving or not session.opened.done():
             return
         now_s = self._sessions.now_s()
         fair_s = len(self._sessions) * session.info.state_bytes / BYTES_PER_S

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from engine.types import Stall
 from server.gateway.budget import Budgets, device_s
+from server.gateway.fleet.fleet import Fleet
 from server.gateway.registry import Sessions
 from server.gateway.session import GatewaySession
-from server.gateway.supervisor import Supervisor
 from server.worker.messages import SegmentStats
 
 
 class Throttle:
-    def __init__(self, sessions: Sessions, supervisor: Supervisor, budgets: Budgets) -> None:
-        self._sessions, self._supervisor, self._budgets = sessions, supervisor, budgets
+    def __init__(self, sessions: Sessions, fleet: Fleet, budgets: Budgets) -> None:
+        self._sessions, self._fleet, self._budgets = sessions, fleet, budgets
 
     def charge(self, session: GatewaySession, stats: SegmentStats) -> None:
         """A segment was made for this session's client."""
@@ -33,6 +33,6 @@ class Throttle:
         buffering = Stall(speed, 1.0, self._budgets.back_in_s(client)) if stalls else None
         session.stall(buffering, self._sessions.now_s())
         if changed:
-            self._supervisor.try_send(session.audience())
+            self._fleet.try_send(session, session.audience())
             self._sessions.count()
             self._sessions.tell(session)

@@ -1,4 +1,4 @@
-"""What is done every second: replace a hung worker, take snapshots, throttle sessions and close idle ones."""
+"""What is done every second: replace hung workers, take snapshots, throttle sessions and close idle ones."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from engine.errors import PsistreamError, Unavailable
 from server.config import ServerConfig
 from server.gateway.exports import Exports
 from server.gateway.failover import Failover
+from server.gateway.fleet.fleet import Fleet
+from server.gateway.fleet.supervisor import Supervisor
 from server.gateway.opening import Opener
 from server.gateway.registry import Sessions
 from server.gateway.session import MAIN, GatewaySession
 from server.gateway.snapshots import Snapshots
-from server.gateway.supervisor import Supervisor
 from server.gateway.throttle import Throttle
 from server.tasks import Tasks
 
@@ -25,14 +26,14 @@ class Upkeep:
         self,
         config: ServerConfig,
         sessions: Sessions,
-        supervisor: Supervisor,
+        fleet: Fleet,
         exports: Exports,
         snapshots: Snapshots,
         throttle: Throttle,
         failover: Failover,
         opener: Opener,
     ) -> None:
-        self._config, self._sessions, self._supervisor = config, sessions, supervisor
+        self._config, self._sessions, self._fleet = config, sessions, fleet
         self._exports, self._snapshots, self._throttle = exports, snapshots, throttle
         self._failover, self._opener = failover, opener
         self._tasks = Tasks()
@@ -42,7 +43,9 @@ class Upkeep:
         try:
             while True:
                 await asyncio.sleep(EVERY_S)
-                self._check_worker()
+                for worker in self._fleet:
+                    self._check(worker)
+                self._restore()
                 for session in self._sessions:
                     self._look_after(session)
                 self._sessions.count()
@@ -51,38 +54,45 @@ class Upkeep:
 
     def overdue(self) -> list[str]:
         """Sessions that are watched and should move, but have shown nothing new for long."""
-        ready = self._supervisor.ready
+        return [session.id for session in self._overdue()]
+
+    def _overdue(self) -> list[GatewaySession]:
+        ready = self._fleet.ready
         period_s = max(ready.frames_per_segment / ready.fps, ready.segment_ms / 1000) if ready else 0.0
         return self._sessions.overdue(period_s)
 
-    def _check_worker(self) -> None:
-        ready = self._supervisor.ready
+    def _check(self, worker: Supervisor) -> None:
+        ready = worker.ready
         if ready is None:
             return
-        now_s, health = self._sessions.now_s(), self._supervisor.health
+        now_s, health = self._sessions.now_s(), worker.health
         health.listened(now_s)
         limit_s = max(self._config.hang_limit_s, 3 * ready.segment_ms / 1000)
-        why = health.hopeless(now_s, limit_s, overdue=bool(self.overdue()))
+        stands = any(session.worker == worker.name for session in self._overdue())
+        why = health.hopeless(now_s, limit_s, overdue=stands)
         if why is not None:
-            self._supervisor.replace(why)
+            worker.replace(why)
             return
         fault = health.fault(now_s) is not None
-        back_in_s = health.left_s(now_s, limit_s) + self._supervisor.back_in_s
-        self._failover.worker_fault(back_in_s if fault else None)
+        back_in_s = health.left_s(now_s, limit_s) + worker.back_in_s
+        self._failover.worker_fault(worker, back_in_s if fault else None)
         if health.unresponsive is not None:
-            self._refuse_pending(health.unresponsive)
+            self._refuse_pending(worker, health.unresponsive)
+
+    def _restore(self) -> None:
+        if not any(worker.ready and worker.health.unresponsive is None for worker in self._fleet):
             return
         self._failover.restore_all()
         if MAIN not in self._sessions:
             self._tasks.spawn(self._try_main(), "open-main")
 
-    def _refuse_pending(self, message: str) -> None:
-        """Tell everybody who waits for an answer of the worker that none comes. Sessions that are open wait
+    def _refuse_pending(self, worker: Supervisor, message: str) -> None:
+        """Tell everybody who waits for an answer of this worker that none comes. Sessions that are open wait
         for this worker or the next."""
-        for session in self._sessions:
+        for session in self._sessions.of(worker.name):
             if not session.opened.done():
                 self._opener.drop(session, Unavailable.code, message)
-        self._exports.fail(Unavailable(message))
+            self._exports.fail(Unavailable(message), session.id)
 
     async def _try_main(self) -> None:
         with contextlib.suppress(PsistreamError):  # tried again in a second

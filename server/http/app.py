@@ -1,6 +1,6 @@
-"""The ASGI application: routes, guard, error answers and the page, around the services of one server.
+"""The ASGI application: routes, guard, error responses and the page, around the services of one server.
 
-Nothing happens at import, and nothing before the lifespan starts.
+Importing it has no effect, and nothing starts before the lifespan.
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ from server.http.routes.recording import recording_routes
 from server.http.routes.sessions import session_routes
 from server.http.routes.snapshots import snapshot_routes
 from server.http.routes.whep import whep_routes
-from server.http.services import Services, running, worker_maker
+from server.http.routes.workers import worker_routes
+from server.http.services import Services, running, worker_makers
 from server.version import VERSION
 from server.worker.base import MakeWorker
 
 
 def create_app(config: ServerConfig, make_worker: MakeWorker | None = None) -> FastAPI:
-    """Its lifespan loads the model and opens the session `main`; `app.state.services` is set from then on."""
+    """Its lifespan loads the model, opens the session `main` and sets `app.state.services`."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(config, access, make_worker or worker_maker(config)) as services:
+        async with running(config, access, make_worker or worker_makers(config)) as services:
             app.state.services = services
             add_routes(app, services)
             yield
@@ -51,7 +52,7 @@ def create_app(config: ServerConfig, make_worker: MakeWorker | None = None) -> F
     app.state.access = access
 
     def known(token: str) -> str | None:
-        """Whose token this is."""
+        """The owner of a token."""
         if (name := access.key_name(token)) is not None:
             return f"key {name}"
         services: Services | None = getattr(app.state, "services", None)
@@ -73,7 +74,7 @@ def create_app(config: ServerConfig, make_worker: MakeWorker | None = None) -> F
 
 
 def create_ops_app(services: Services) -> FastAPI:
-    """Health and metrics alone, for a listener of their own (`--ops-port`)."""
+    """Health and metrics only, for a separate listener (`--ops-port`)."""
     app = FastAPI(title="psistream ops", version=VERSION, openapi_url=None)
     app.include_router(health_routes(services))
     app.add_middleware(Methods)
@@ -93,11 +94,19 @@ def add_routes(app: FastAPI, services: Services) -> None:
 
 def routers_of(services: Services) -> list[APIRouter]:
     """Everything that docs/openapi.json tells of."""
-    kinds = (session_routes, link_routes, snapshot_routes, whep_routes, push_routes, recording_routes)
+    kinds = (
+        session_routes,
+        link_routes,
+        snapshot_routes,
+        whep_routes,
+        push_routes,
+        recording_routes,
+        worker_routes,
+    )
     health = health_routes(services, metrics=services.config.ops_port is None)
     return [*(routes(services) for routes in kinds), health]
 
 
 def web_folder() -> Path:
-    """The page of the clients package; it is data to us, not code."""
+    """The page of the clients package. The server treats it as data, not code."""
     return Path(str(importlib.resources.files("clients"))) / "web"

@@ -84,8 +84,8 @@ class Access:
             )
 
     def known_host(self, host: str | None) -> bool:
-        """On loopback only local names and those of trusted sites. Any other name means that a site points
-        its own name here (DNS rebinding) to get past the browser's same-origin rule."""
+        """On loopback, only local names and those of trusted sites are accepted. Any other name means that a
+        site resolves its own name to this machine (DNS rebinding) to bypass the same-origin policy."""
         if not self.loopback or "*" in self.origins:
             return True
         names = {_hostname(netloc(origin)) for origin in self.origins} | LOCAL_NAMES | {self._host}
@@ -96,7 +96,7 @@ class Access:
         return self.keys.name_of(token)
 
     def own_origin(self, origin: str, host: str | None) -> bool:
-        """Whether a page of this origin is ours, by the Host header it called with."""
+        """Whether a page of this origin is the server's own, judged by the Host header of its request."""
         return host is not None and netloc(origin) == host.lower()
 
     def trusted_origin(self, origin: str) -> bool:
@@ -110,8 +110,8 @@ def bearer(authorization: str | None) -> str:
 
 
 def client_name(host: str | None) -> str:
-    """The name under which a client is counted: its IPv4 address, or its IPv6 /64, which is what a household
-    or a machine gets. Behind a proxy on this machine it is the address that the proxy forwards."""
+    """The name under which a client is counted: its IPv4 address or its IPv6 /64, the usual allocation of a
+    household or machine. Behind a proxy on this machine it is the address that the proxy forwards."""
     try:
         address = ipaddress.ip_address((host or "").partition("%")[0])
     except ValueError:
@@ -128,7 +128,7 @@ def _same(given: str, wanted: str) -> bool:
 
 
 def valid_host(host: str) -> bool:
-    """Whether a Host header names a host."""
+    """Whether a Host header contains a valid host."""
     try:
         parts = urlsplit(f"//{host}")
         return bool(parts.hostname) and parts.port != 0 and "@" not in host and not set(host) & set("/?#\\")

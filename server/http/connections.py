@@ -1,8 +1,8 @@
-"""TCP connections of the HTTP listener: time limits, shares per address, and who gives way when it is full.
+"""TCP connections of the HTTP listener: time limits, shares per address, and eviction when it is full.
 
-uvicorn has no time limit for headers, bodies or unread answers, and closes to everybody once its limit of
-connections is reached. Here connections that wait for their client give way, the oldest first, so silent
-clients shut nobody out; and the last places are for health and metrics.
+uvicorn has no time limit for headers, bodies or unread responses, and refuses everybody once its limit of
+connections is reached. Here connections that wait for their client are evicted, oldest first, so silent
+clients lock nobody out. The last places are reserved for health and metrics.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TURN_S = 0.02
 
 
 class Connections:
-    """All open connections of one listener. `sweep` closes those whose time is over; call it often."""
+    """All open connections of one listener. `sweep` closes those that timed out; call it often."""
 
     def __init__(
         self,
@@ -34,9 +34,9 @@ class Connections:
         self.limits, self.clock = limits, clock
         self.evicted = self.refused = self.timed_out = 0
         self._trusted = ProxyHeadersMiddleware(_nothing, trusted).trusted_hosts
-        self._open: dict[LimitedProtocol, None] = {}  # in the order of their opening
+        self._open: dict[LimitedProtocol, None] = {}  # oldest first
         self._rates = Shares(limits.per_s, limits.burst)
-        self._queues: dict[str, deque[LimitedProtocol]] = {}  # of connections whose first request waits
+        self._queues: dict[str, deque[LimitedProtocol]] = {}  # connections whose first request is delayed
 
     def __len__(self) -> int:
         return len(self._open)
@@ -45,7 +45,7 @@ class Connections:
         return iter(list(self._open))
 
     def protocol(self, *args: Any, **kwargs: Any) -> LimitedProtocol:
-        """What uvicorn calls for each connection (its setting `http`)."""
+        """The factory that uvicorn calls for each connection (its setting `http`)."""
         return LimitedProtocol(self, *args, **kwargs)
 
     async def run(self) -> None:
@@ -55,7 +55,7 @@ class Connections:
             self.sweep()
 
     def opened(self, connection: LimitedProtocol) -> None:
-        """Make room for it, or limit it to OPS_PATHS, or refuse it."""
+        """Make room for a new connection, or limit it to OPS_PATHS, or refuse it."""
         limits, address = self.limits, connection.address
         if not self._exempt(connection):
             own = [each for each in self._open if each.address == address]
@@ -73,8 +73,8 @@ class Connections:
         self._open[connection] = None
 
     def admit(self, connection: LimitedProtocol) -> bool:
-        """Whether a new connection's first request is handled now; else `begin` is called at its turn. So
-        clients that connect all the time, and hang up before that, cost next to nothing."""
+        """Whether a new connection's first request is handled now; otherwise `begin` is called when its turn
+        comes. So clients that keep connecting and hang up before that cost almost nothing."""
         address = connection.address
         queue = self._queues.get(address)
         if not queue and self._rates.bucket(address, self.clock()).allow(self.clock()):
@@ -109,8 +109,8 @@ class Connections:
                 connection.give_up(why)
 
     def _evict(self, candidates: list[LimitedProtocol]) -> bool:
-        """Close the one that has waited longest for its client, first among those that never sent a complete
-        request. False where all wait for the server."""
+        """Close the connection that has waited longest for its client, preferring those that never sent a
+        complete request. False if all are waiting for the server."""
         waiting = [c for c in candidates if c.waits_for_client and not c.transport.is_closing()]
         if not waiting:
             return any(c.transport.is_closing() for c in candidates)
@@ -120,7 +120,7 @@ class Connections:
         return True
 
     def _fullest(self) -> list[LimitedProtocol]:
-        """Connections of the address that has most among those that wait for their client."""
+        """Of the connections that wait for their client, those of the address that has the most."""
         waiting = [c for c in self._open if c.waits_for_client]
         counts = Counter(c.address for c in waiting)
         if not counts:

@@ -1,4 +1,4 @@
-"""The contracts of the API as files: `python -m server.http.documents docs` writes them into that folder."""
+"""The API's contracts as files: `python -m server.http.documents docs` writes them into the folder docs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from server.http.services import Services
 
 
 def documents() -> dict[str, str]:
-    """Text by the name of its file."""
+    """The text of each file, by its name."""
     services = cast(Services, SimpleNamespace(config=ServerConfig()))
     made = {"openapi.json": openapi(routers_of(services)), "asyncapi.json": asyncapi()}
     return {name: as_text(document) for name, document in made.items()}
 
 
 def as_text(document: dict[str, Any]) -> str:
-    """Without the version, which changes with every installation."""
+    """The document as JSON without the version, which differs between installations."""
     fixed = {**document, "info": {**document["info"], "version": "1"}}
     return json.dumps(fixed, indent=1, ensure_ascii=False) + "\n"
 

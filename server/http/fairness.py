@@ -1,7 +1,8 @@
 """Shares of the event loop: how many requests a client may send, and how often it may guess tokens.
 
-A client is its session, if it brings a valid token, else its address. Who is over its share is answered late,
-so that the refusals themselves cost next to nothing. Pure ASGI; it knows no routes but those for health.
+A client is identified by its session if it sends a valid token, otherwise by its address. A client that
+exceeds its share is answered late, so that the refusals themselves cost almost nothing. Pure ASGI; the only
+routes it knows are those for health.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from server.ratelimit import Shares
 
 REQUESTS_PER_S, REQUESTS_BURST = 300.0, 1000
 GUESSES_PER_S, GUESSES_BURST = 0.5, 10
-DELAY_S = 1.0  # of a refusal
-MAX_DELAYED = 64  # refusals at once; more are answered immediately
+DELAY_S = 1.0  # delay of a refusal
+MAX_DELAYED = 64  # delayed refusals at a time; more are answered immediately
 
 
 class Fairness:
-    """`known` says whose token this is: the name of a session or of the server's key; None: nobody's."""
+    """`known` returns the owner of a token: the name of a session or of the server's key; None if invalid."""
 
     def __init__(
         self,

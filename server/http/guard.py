@@ -1,4 +1,4 @@
-"""Checks the Host and Origin of every HTTP request, and adds security headers to every answer.
+"""Checks the Host and Origin of every HTTP request, and adds security headers to every response.
 
 Pure ASGI. The rules are in server.http.auth; it knows no routes.
 """
@@ -63,7 +63,7 @@ class Guard:
         else:
             try:
                 await self._app(scope, receive, finish)
-            except Exception:  # the outermost: a fault of ours gives one log entry and a plain answer
+            except Exception:  # the outermost: an internal error gives one log entry and a plain response
                 log.exception("%s %.200s failed", scope["method"], scope["path"])
                 if not started:
                     answer = problem(500, "internal", "internal error, see the server's log")
@@ -85,7 +85,7 @@ class Guard:
         if origin is None or scope["method"] in SAFE:
             embedded = fetch_site in ("cross-site", "same-site") and scope["path"].startswith("/v1/")
             if not embedded or scope["method"] == "OPTIONS":
-                return None  # else an <img> of another site would use up what the user may do here
+                return None  # otherwise an <img> on another site could use up the user's share
         message = "pages of other sites may not do this; name the site with --allow-origin"
         return problem(403, "forbidden", message, "Origin")
 

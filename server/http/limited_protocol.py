@@ -1,6 +1,6 @@
-"""One HTTP connection with limits: what it waits for, since when, and how it is refused or given up.
+"""One HTTP connection with limits: what it waits for, since when, and how it is refused or closed.
 
-The rules are those of server.http.connections; this knows uvicorn's protocol and h11.
+The rules are in server.http.connections; this module knows uvicorn's protocol and h11.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from server.http.problems import MEDIA_TYPE, RETRY_UNAVAILABLE_S, problem
 OPS_PATHS = ("/livez", "/readyz", "/healthz", "/metrics")
 OPS_REQUESTS = tuple(f"GET {path} ".encode() for path in OPS_PATHS)
 MAX_HELD_BYTES = 64 * 1024
-MAX_DISCARDED_BYTES = 256 * 1024  # of a body that was answered before its end
+MAX_DISCARDED_BYTES = 256 * 1024  # of a body whose response was sent before its end
 
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """Counts of open connections, and seconds that one may take for each part of a request."""
+    """Limits on open connections, and on the seconds that one may take for each part of a request."""
 
     most: int = 256
     reserve: int = 32  # beyond `most`, for OPS_PATHS only
-    per_address: int = 64  # not of proxies that are trusted, nor of this machine
-    headers_s: float = 10.0  # from the connection, or the last answer, to the end of the next headers
-    body_s: float = 30.0  # routes have a stricter limit; this one holds where no route reads the body
-    unread_s: float = 20.0  # without the client reading anything of its answer
-    per_s: float = 50.0  # new connections of one address whose requests are handled at once; more wait
+    per_address: int = 64  # does not apply to trusted proxies and this machine
+    headers_s: float = 10.0  # from the connection, or the last response, to the end of the next headers
+    body_s: float = 30.0  # routes have a stricter limit; this one applies if no route reads the body
+    unread_s: float = 20.0  # without the client reading any of its response
+    per_s: float = 50.0  # new connections of one address whose requests are handled at once; more are delayed
     burst: int = 100
 
 
 class Register(Protocol):
-    """Who decides about this connection and the others: server.http.connections.Connections."""
+    """Decides about this connection and the others: server.http.connections.Connections."""
 
     limits: ConnectionLimits
     clock: Callable[[], float]
@@ -53,30 +53,31 @@ class Register(Protocol):
 
 
 class LimitedProtocol(H11Protocol):
-    """One connection. `since_s` is when it began to wait for what it waits for now."""
+    """One connection. `since_s` is the start of its current wait."""
 
     def __init__(self, connections: Register, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._connections = connections
         self.address = ""
         self.since_s = connections.clock()
-        self.served = False  # a request of it was answered
+        self.served = False  # one of its requests has been answered
         self._phase: tuple[object, bool] = (None, False)
         self._begun = False  # its first request may be handled
-        self._held_back = b""  # until then
+        self._held_back = b""  # received data, until then
         self._discarded = 0
         self._unsent = 0
-        self._read_s = self.since_s  # when the client last read something of its answer
+        self._read_s = self.since_s  # when the client last read part of its response
 
     # ---- what it waits for ----
 
     @property
     def waits_for_client(self) -> bool:
-        """For a request's headers or the rest of its body; else the server works on an answer."""
+        """Whether it waits for a request's headers or the rest of its body; otherwise the server is
+        responding."""
         return self._idle or self.cycle.more_body
 
     def overdue(self, now_s: float) -> str | None:
-        """Why its time is over."""
+        """Why it has timed out; empty if it has not."""
         limits = self._connections.limits
         unsent = self.transport.get_write_buffer_size()
         if unsent != self._unsent or not unsent:
@@ -101,12 +102,12 @@ class LimitedProtocol(H11Protocol):
     # ---- how it ends ----
 
     def refuse(self, status: int, code: str, message: str) -> None:
-        """Answer without having read a request, and close."""
+        """Respond without having read a request, and close."""
         self.transport.write(_raw_problem(status, code, message))
         self.transport.close()
 
     def give_up(self, why: str) -> None:
-        """Close it at once. A client in the middle of a request is told why."""
+        """Close the connection at once. A client in the middle of a request is told why."""
         begun = bool(self.conn.trailing_data[0]) or not self._idle
         if begun and not (self.cycle and self.cycle.response_started and not self.cycle.response_complete):
             self.transport.write(_raw_problem(408, "timeout", why))
@@ -149,7 +150,7 @@ class LimitedProtocol(H11Protocol):
         self._note_phase()
 
     def _discards(self, size: int) -> bool:
-        """Whether more of a body was sent after its answer than a client has on the way by then."""
+        """Whether more of a body arrived after its response than can have been in flight by then."""
         answered = self.conn.our_state is DONE and self.conn.their_state is SEND_BODY
         self._discarded = self._discarded + size if answered else 0
         return self._discarded > MAX_DISCARDED_BYTES
@@ -159,7 +160,7 @@ class LimitedProtocol(H11Protocol):
         return self.transport.is_closing() or self.conn.our_state is CLOSED
 
     def begin(self) -> None:
-        """Handle what was held back."""
+        """Handle the data that was held back."""
         self._begun, data, self._held_back = True, self._held_back, b""
         super().data_received(data)
         self._note_phase()
@@ -181,7 +182,7 @@ class LimitedProtocol(H11Protocol):
 
 
 class OpsOnly:
-    """Answers health and metrics, and refuses all else: for the places that are kept for them."""
+    """Answers health and metrics and refuses everything else: for the places reserved for them."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -196,7 +197,7 @@ class OpsOnly:
 
 
 def _raw_problem(status: int, code: str, message: str) -> bytes:
-    """An answer to a connection that has no request to answer."""
+    """A response for a connection without a complete request."""
     title = HTTPStatus(status).phrase
     body = json.dumps(
         {"title": title, "status": status, "code": code, "message": message, "field": None}

@@ -1,4 +1,4 @@
-"""uvicorn as psistream runs it: connections with limits, no signal handlers, no plain-text answers."""
+"""uvicorn configured for psistream: connections with limits, no signal handlers, no plain-text responses."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from server.http.connections import Connections
 from server.http.limited_protocol import ConnectionLimits
 
 KEEP_ALIVE_S = 5
-ACCEPT_AT_ONCE = 16  # connections; then what they sent is read, before others are accepted
-QUEUE = 1024  # connections that the kernel keeps until they are accepted
+ACCEPT_AT_ONCE = 16  # connections accepted at once; their data is read before others are accepted
+QUEUE = 1024  # connections that the kernel queues until they are accepted
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn would raise the signal again while we are still stopping."""
+    """uvicorn would raise the signal again while the server is still stopping."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """asyncio takes one number for both: how many are accepted at once, and how many may wait."""
+        """asyncio uses one number for both: how many are accepted at once, and how many may wait."""
         await super().startup(sockets)
         for listener in sockets or ():
             listener.listen(QUEUE)
@@ -35,9 +35,9 @@ class HttpServer(uvicorn.Server):
 
 
 def trusted_proxies(environment: Mapping[str, str]) -> list[str]:
-    """Whose X-Forwarded-… is believed: $FORWARDED_ALLOW_IPS, else this machine.
+    """The proxies whose X-Forwarded-… headers are trusted: $FORWARDED_ALLOW_IPS, otherwise this machine.
 
-    IPv4 addresses are there in the form of an IPv6 socket (--host ::) as well."""
+    IPv4 addresses are also included in the form of an IPv6 socket (--host ::)."""
     given = environment.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1")
     names = [name.strip() for name in given.split(",") if name.strip()]
     return [*names, *filter(None, map(_mapped, names))]

@@ -1,7 +1,7 @@
-"""Decodes clients' pictures in a process of its own, with limits of memory and time.
+"""Decodes clients' pictures in a separate process, with limits on memory and time.
 
-A decoder holds the interpreter's lock for up to seconds, and files can be made to cost far more than they
-weigh. The process starts with the first picture and is replaced when one kills it or takes too long.
+A decoder holds the GIL for up to seconds, and a small file can be made very expensive to decode. The process
+starts with the first picture and is replaced when a picture kills it or takes too long.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from engine.types import ByteArray
 from server.http.problems import Busy
 
 DECODE_S = 3.0  # one picture; the largest that is allowed takes a few tenths of a second
-WAIT_S = 10.0  # for the pictures before it, and its own decoding
-MOST_WAITING = 8  # pictures of all sessions, the one being decoded included
-MEMORY_BYTES = 512 * 2**20  # beyond what the process has when it starts
-NICENESS = 5  # the video goes first
+WAIT_S = 10.0  # for the pictures before it and its own decoding
+MOST_WAITING = 8  # pictures of all sessions, including the one being decoded
+MEMORY_BYTES = 512 * 2**20  # in addition to what the process has at its start
+NICENESS = 5  # the video has priority
 
 
 class Pictures:
@@ -47,8 +47,8 @@ class Pictures:
         self._closed = False
 
     def decode(self, session: str, width: int, height: int, data: bytes) -> ByteArray:
-        """(3, height, width) uint8. Waits, so it must not be called on the event loop. `session`: whose
-        picture it is; each has one in the making at most. Raises InvalidInput, Busy, Unavailable."""
+        """(3, height, width) uint8. It blocks, so do not call it on the event loop. Each `session` may have
+        one picture being decoded. Raises InvalidInput, Busy, Unavailable."""
         check_size(data)
         with self._place(session):
             future = self._running().schedule(self._decode, args=(data, width, height), timeout=self.decode_s)
@@ -59,7 +59,7 @@ class Pictures:
             except (concurrent.futures.TimeoutError, ProcessExpired, MemoryError):
                 future.cancel()  # type: ignore[no-untyped-call]
                 raise InvalidInput("the picture takes too long to decode: send a smaller one") from None
-            except (concurrent.futures.CancelledError, RuntimeError):  # the pool itself has ended
+            except (concurrent.futures.CancelledError, RuntimeError):  # the pool itself was shut down
                 if self._closed:
                     raise Unavailable("the server is stopping") from None
                 raise InvalidInput("the picture could not be decoded: send a smaller one") from None
@@ -85,7 +85,7 @@ class Pictures:
             self._sessions.discard(session)
 
     def _running(self) -> ProcessPool:
-        if self._pool is None or not self._pool.active:  # a pool ends when its process cannot even start
+        if self._pool is None or not self._pool.active:  # the pool is broken if its process cannot even start
             self._pool = ProcessPool(
                 max_workers=1,
                 max_tasks=100,
@@ -96,7 +96,7 @@ class Pictures:
 
 
 def _limit(memory_bytes: int) -> None:
-    """In the child: no more memory than this, and less of the processor than others have."""
+    """In the child process: limit memory, and lower the scheduling priority."""
     with contextlib.suppress(OSError, ValueError):  # without /proc, only the time limits apply
         with open("/proc/self/statm", encoding="utf-8") as file:
             used = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,6 +1,6 @@
 """Errors over HTTP: problem JSON (RFC 9457) with a stable `code`, a `message` and the `field`.
 
-The one place that maps exceptions to statuses. It reveals no internals.
+This is the only place that maps exceptions to statuses. It reveals no internals.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from engine.errors import (
     UnknownSession,
 )
 from server.gateway.budget import OverBudget
+from server.gateway.fleet.fleet import LastWorker, UnknownWorker
 from server.http.auth import Unauthorized
 from server.webrtc.shares import OverShare
 from server.webrtc.signalling.offer import NotAcceptable
@@ -42,13 +43,13 @@ class WrongType(InvalidInput):
 
 
 class WrongVersion(InvalidInput):
-    """If-Match names an ICE session that is not the present one."""
+    """If-Match does not name the current ICE session."""
 
     code = "wrong_version"
 
 
 class RateLimited(InvalidInput):
-    """The client sends too much; it may try again in `retry_after_s`."""
+    """The client sends too much; it may try again in `retry_after_s` seconds."""
 
     code = "rate_limited"
 
@@ -58,18 +59,20 @@ class RateLimited(InvalidInput):
 
 
 class Busy(RateLimited):
-    """Something of this client's is under way already."""
+    """A request of this client is already being processed."""
 
     code = "busy"
 
 
-STATUS: tuple[tuple[type[PsistreamError], int], ...] = (  # the first that matches
+STATUS: tuple[tuple[type[PsistreamError], int], ...] = (  # the first match applies
     (TooSlow, 408),
     (TooLarge, 413),
     (WrongType, 415),
     (WrongVersion, 412),
     (RateLimited, 429),
     (NotAcceptable, 406),
+    (UnknownWorker, 404),
+    (LastWorker, 409),
     (InvalidInput, 400),
     (Unauthorized, 401),
     (Forbidden, 403),
@@ -82,7 +85,7 @@ STATUS: tuple[tuple[type[PsistreamError], int], ...] = (  # the first that match
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
-RECEIPT_STATUS = {  # of a rejected receipt, whose code comes from the runtime
+RECEIPT_STATUS = {  # statuses of rejected receipts, whose code comes from the runtime
     "invalid": 400,
     "unknown_session": 404,
     "closed": 404,
@@ -139,5 +142,5 @@ async def on_error(request: Request, error: Exception) -> Response:
 
 
 async def on_disconnect(request: Request, error: Exception) -> Response:
-    """The client hung up before its request was complete; nobody reads this answer."""
+    """The client hung up before its request was complete; nobody reads this response."""
     return problem(400, "disconnected", "the request ended before its body was complete")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from starlette.requests import Request
@@ -36,12 +36,12 @@ from server.worker.messages import WorkerReady
 
 LAG_EVERY_S = 0.5
 PUSH_EVERY_S = 1.0
-# requests per second and at once: for each token, session and address, and for all together
+# requests per second and burst: for each token, session and address, and for all together
 OPENINGS = (1, 20), (1, 20), (1, 20), (5, 60)
 JOININGS = (4, 24), (6, 32), (16, 96), (40, 192)  # each viewer costs a certificate and sockets
 EXPORTS = (1, 8), (1, 8), (4, 24), (10, 48)  # snapshots and logs
-TRICKLES = (4, 24), (40, 240), (40, 240), (80, 480)  # the first: of each viewer
-LARGE_BODIES_AT_ONCE = 4  # that wait in threads for their picture
+TRICKLES = (4, 24), (40, 240), (40, 240), (80, 480)  # the first: for each viewer
+LARGE_BODIES_AT_ONCE = 4  # requests that wait in threads for their picture
 MAX_BODY_BYTES = 64 * 1024
 SNAPSHOT_EXTRA_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 20.0
@@ -56,7 +56,7 @@ class Services:
     viewers: Viewers
     pushes: Pushes
     mqtt: MqttBridge | None = None
-    hls: dict[str, Hls] = field(default_factory=dict)  # by session, while somebody asks for its playlist
+    hls: dict[str, Hls] = field(default_factory=dict)  # by session, while somebody requests its playlist
     pictures: Pictures = field(default_factory=Pictures)
     parsing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_BODIES_AT_ONCE))
     openings: Door = field(default_factory=lambda: Door(*OPENINGS))
@@ -95,12 +95,12 @@ class Services:
         return session
 
     def client(self, request: Request) -> str:
-        """Whose budget a new session is charged to."""
+        """The client whose budget a new session is charged to."""
         return client_name(request.client.host if request.client else None)
 
     @property
     def max_snapshot_bytes(self) -> int:
-        """The most that a session's file may have, its header included. Raises Unavailable."""
+        """The maximum size of a snapshot file, including its header. Raises Unavailable."""
         return self._worker().state_bytes + SNAPSHOT_EXTRA_BYTES
 
     def check_snapshot(self, data: bytes) -> None:
@@ -108,14 +108,14 @@ class Services:
         check_header(data, self._worker().model)
 
     def decoder(self, owner: str) -> Callable[[bytes], ByteArray]:
-        """What decodes a picture of `owner` at the model's size. To be called in a thread. It raises
+        """A function that decodes a picture of `owner` at the model's size. Call it in a thread. It raises
         InvalidInput, Busy, Unavailable."""
         ready = self._worker()
         return partial(self.pictures.decode, owner, ready.width, ready.height)
 
     def media(self) -> tuple[list[int], int]:
         """The bitrates of a session's rungs, and the H.264 level that its picture needs. While no worker
-        runs, those of the last one; before the first one the top rung alone."""
+        runs, those of the last worker; before the first one, only the top rung."""
         if ready := self.gateway.ready:
             media, size = self.config.worker.media, (ready.width, ready.height)
             rungs, scale = media.ladder(*size, ready.fps), media.scale(*size)
@@ -124,7 +124,7 @@ class Services:
         return self._media
 
     def close_hls(self, *, idle_only: bool = False) -> None:
-        """With `idle_only`, what nobody asks for any more, or whose session has ended."""
+        """Close HLS streams. With `idle_only`, only those that nobody requests or whose session has ended."""
         for name, hls in list(self.hls.items()):
             if not idle_only or hls.idle or name not in self.gateway.session_ids():
                 self.hls.pop(name).close()
@@ -156,8 +156,8 @@ async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
 
 
 async def streamed(request: Request, limit: int, what: str, look: Callable[[bytearray], None]) -> bytes:
-    """Like `read_body`, but it ignores the declared size. `look` sees what has arrived so far, and may raise
-    before the size is judged. Raises TooLarge, TooSlow."""
+    """Like `read_body`, but it ignores the declared size. `look` gets the data received so far, and may raise
+    before the size is checked. Raises TooLarge, TooSlow."""
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
@@ -176,7 +176,9 @@ def _too_large(what: str, limit: int) -> TooLarge:
 
 
 @asynccontextmanager
-async def running(config: ServerConfig, access: Access, make_worker: MakeWorker) -> AsyncIterator[Services]:
+async def running(
+    config: ServerConfig, access: Access, make_worker: MakeWorker | Sequence[MakeWorker]
+) -> AsyncIterator[Services]:
     """Everything behind the routes, from loading the model to the last message to viewers."""
     metrics = Metrics()
     tasks = Tasks()
@@ -206,11 +208,11 @@ async def running(config: ServerConfig, access: Access, make_worker: MakeWorker)
                 services.close_hls()
                 await gateway.end_all()
                 if len(viewers):
-                    await asyncio.sleep(FAREWELL_S)  # or connections end before their last message
+                    await asyncio.sleep(FAREWELL_S)  # otherwise connections end before their last message
 
 
 async def _push_main(services: Services, url: str) -> None:
-    """Whenever the session `main` is there and is not pushed yet: it is opened again after a loss."""
+    """Push the session `main` whenever it exists and is not pushed yet; it is reopened after a loss."""
     while True:
         with contextlib.suppress(UnknownSession):
             main = services.gateway.session(MAIN)
@@ -221,7 +223,7 @@ async def _push_main(services: Services, url: str) -> None:
 
 
 async def _look_after(services: Services) -> None:
-    """Ends HLS that nobody asks for, and measures how late the event loop is."""
+    """Ends HLS streams that nobody requests, and measures how late the event loop is."""
     clock = time.monotonic
     while True:
         services.close_hls(idle_only=True)
@@ -230,12 +232,14 @@ async def _look_after(services: Services) -> None:
         services.metrics.loop_lag_s.set(max(0.0, clock() - due_s))
 
 
-def worker_maker(config: ServerConfig) -> MakeWorker:
-    """Makes workers in the placement that the settings ask for."""
+def worker_makers(config: ServerConfig) -> list[MakeWorker]:
+    """One per worker, in the placement that the settings ask for, with a GPU of its own if they name any."""
+    gpus = config.devices or (None,)
+    settings = [replace(config.worker, gpu=gpus[n % len(gpus)]) for n in range(config.workers)]
     if config.placement == "thread":
         from server.worker.thread import InProcessWorker
 
-        return partial(InProcessWorker, config.worker)
+        return [partial(InProcessWorker, each) for each in settings]
     from server.worker.process import ProcessWorker
 
-    return partial(ProcessWorker, config.worker)
+    return [partial(ProcessWorker, each) for each in settings]

@@ -1,6 +1,7 @@
-"""Judges a snapshot by the header of its file, before its body is read or a place is taken.
+"""Checks a snapshot by the header of its file, before its body is read or a place is taken.
 
-Only the worker, which has the model, checks all of it. This knows safetensors' header and no arrays.
+Only the worker, which has the model, checks everything. This module parses the safetensors header but no
+arrays.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import json
 
 from engine.errors import InvalidInput
 
-KIND = "psistream-session-"  # prefix of the format in the header
+KIND = "psistream-session-"  # prefix of the format's name in the header
 MAX_HEADER_BYTES = 2**16
 
 
@@ -19,12 +20,12 @@ def has_header(data: bytes | bytearray) -> bool:
 
 
 def is_file(data: bytes) -> bool:
-    """Whether it looks like safetensors, of whatever kind."""
+    """Whether it looks like a safetensors file of any kind."""
     return 0 < _size(data) <= min(len(data) - 8, MAX_HEADER_BYTES) and data[8:9] == b"{"
 
 
 def check_header(data: bytes, model: str) -> None:
-    """Raises InvalidInput unless this may be a snapshot of `model`."""
+    """Raises InvalidInput unless this can be a snapshot of `model`."""
     try:
         if not is_file(data):
             raise ValueError("it does not start as one")
@@ -45,5 +46,5 @@ def check_header(data: bytes, model: str) -> None:
 
 
 def _size(data: bytes | bytearray) -> int:
-    """Of the header in bytes, as the file claims."""
+    """The size of the header in bytes, as declared by the file."""
     return int.from_bytes(data[:8], "little")

@@ -1,6 +1,6 @@
 """Live HLS of one session: the H.264 rendition in fragmented MP4 (RFC 8216), for players without WebRTC.
 
-It takes part in the fan-out like a viewer, while somebody asks for the playlist. It knows no HTTP.
+It subscribes to the fan-out like a viewer while somebody requests the playlist. It knows nothing about HTTP.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from server.webrtc.rtp.packetize import Payloads
 
 SEGMENT_S = 2.0
 KEPT = 8  # segments; a player that is further behind starts again
-IDLE_S = 20.0  # with nobody asking for so long, it stops
+IDLE_S = 20.0  # it stops when nobody has requested anything for this long
 
 
 class HlsSegment(NamedTuple):
@@ -47,11 +47,11 @@ class Hls:
         return self._clock() - self.asked_s > IDLE_S
 
     def start(self) -> bool:
-        """False where the session has ended."""
+        """False if the session has ended."""
         return self._fanout.join(self._subscription)
 
     async def playlist(self, query: str, wait_s: float = 10.0) -> str | None:
-        """None where nothing was made in this time. `query` is added to every address."""
+        """None if nothing was generated within this time. `query` is appended to every address."""
         self.asked_s = self._clock()
         try:
             async with asyncio.timeout(wait_s):

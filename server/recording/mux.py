@@ -1,4 +1,4 @@
-"""Encoded frames → files: MP4 with H.264, WebM with VP8, and MP4 in fragments. Nothing is encoded again."""
+"""Encoded frames to files: MP4 with H.264, WebM with VP8, and fragmented MP4, without re-encoding."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 
 
 def whole_file(codec: str, frames: Sequence[Frame]) -> bytes:
-    """A file of these frames, which begin with a keyframe. To be called in a thread."""
+    """A file of these frames, which start with a keyframe. Call it in a thread."""
     file = io.BytesIO()
     with av.open(file, "w", format=TYPES[codec][0]) as container:
         stream = _stream(container, codec, frames[0].data)
@@ -33,19 +33,20 @@ def whole_file(codec: str, frames: Sequence[Frame]) -> bytes:
 
 
 class Fragments:
-    """H.264 in fragments of MP4, one for each group of pictures. `initial` is what a player needs first."""
+    """H.264 as fragmented MP4, one fragment per group of pictures. `initial` is the initialisation
+    segment."""
 
     def __init__(self, keyframe: Frame) -> None:
         self._out = _Collected()
         self._container = av.open(self._out, "w", format="mp4", options=FRAGMENTS)
         self._stream = _stream(self._container, "h264", keyframe.data)
         self._first_90k = keyframe.pts_90k
-        self._waiting: Frame | None = None  # until it is known how long it is shown
+        self._waiting: Frame | None = None  # until its duration is known
         self._container.start_encoding()
         self.initial = self._out.take()
 
     def add(self, frame: Frame) -> bytes:
-        """The fragment that ends before this frame, or nothing yet."""
+        """The fragment that ends before this frame; empty if it is not complete."""
         if (waiting := self._waiting) is not None:
             self._container.mux(_packet(self._stream, waiting, self._first_90k, frame.pts_90k))
         self._waiting = frame
@@ -56,7 +57,7 @@ class Fragments:
 
 
 class _Collected:
-    """A file that hands out what was written to it since the last time."""
+    """A file object that returns what was written to it since the last call."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []

@@ -1,7 +1,8 @@
-"""One session's encoded frames to all its viewers: each on one rung, and nobody waits for anybody.
+"""Sends one session's encoded frames to all its viewers, each on its own rung, without waiting for any of
+them.
 
-A viewer begins at a keyframe, changes rungs at a keyframe, and goes on at a keyframe when it had to skip some
-frames. It runs on the event loop and knows neither what sessions show nor connections.
+A viewer starts at a keyframe, changes rungs at a keyframe, and continues at a keyframe if it had to skip
+frames. This runs on the event loop and knows neither what sessions show nor connections.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ from server.webrtc.recent import Frame, Recent
 from server.webrtc.rtp.packetize import Payloads, packetize
 from server.worker.messages import Packet
 
-AT_ONCE = 12  # viewers that are served before other work on the event loop has its turn
+AT_ONCE = 12  # viewers that are served before other work on the event loop gets a turn
 QUEUE = 8  # frames that may wait while others are served; overflow drops the oldest
 
 
 class Subscription:
-    """One viewer's place. `deliver` sends a frame, and says False where it could not: then the viewer skips
-    frames up to the next keyframe. `on_starved` is called whenever a keyframe is needed to go on."""
+    """One viewer's subscription. `deliver` sends a frame and returns False if it could not: the viewer then
+    skips frames up to the next keyframe. `on_starved` is called whenever a keyframe is needed to continue."""
 
     def __init__(self, codec: str, deliver: Callable[[Payloads], bool], rung: int = 0) -> None:
         self.codec, self.rung, self.deliver = codec, rung, deliver
-        self.wanted = rung  # differs from `rung` until the keyframe comes at which it changes
-        self.waiting = True  # for a keyframe
+        self.wanted = rung  # differs from `rung` until the keyframe at which it changes
+        self.waiting = True  # waits for a keyframe
         self.timestamp: int | None = None  # of the latest frame
         self.sent = self.dropped = 0
 
@@ -36,7 +37,7 @@ class Subscription:
 
 
 class Fanout:
-    """The viewers of one session. `on_change` hears how many watch each rendition, `on_keyframe` which one
+    """The viewers of one session. `on_change` is told how many watch each rendition, `on_keyframe` which one
     needs a keyframe; both are called on the event loop."""
 
     def __init__(
@@ -53,7 +54,7 @@ class Fanout:
 
     @property
     def viewers(self) -> dict[str, int]:
-        """How many watch each rendition. Who changes rungs counts for both."""
+        """How many watch each rendition. A viewer that is changing rungs counts for both."""
         counts: dict[str, int] = {}
         for subscription in self._subscriptions:
             for name in sorted(subscription.renditions):
@@ -65,7 +66,7 @@ class Fanout:
         return len(self._subscriptions)
 
     def join(self, subscription: Subscription) -> bool:
-        """Counts from now on, until `leave`. False where the session has ended."""
+        """Subscribe, until `leave`. False if the session has ended."""
         if self.closed:
             return False
         self._subscriptions.append(subscription)
@@ -74,7 +75,8 @@ class Fanout:
         return True
 
     def move(self, subscription: Subscription, rung: int, *, at_once: bool) -> None:
-        """To another rung, at its next keyframe; `at_once` sends nothing more of the present one."""
+        """Change to another rung at its next keyframe; with `at_once`, nothing more of the current one is
+        sent."""
         if subscription.wanted == rung or subscription not in self._subscriptions:
             return
         subscription.wanted = rung
@@ -94,7 +96,7 @@ class Fanout:
         self._on_keyframe(rendition(subscription.codec, subscription.rung))
 
     def push(self, packet: Packet) -> int:
-        """To every viewer of this rendition, cut into payloads once for all of them. How many there are."""
+        """Send to every viewer of this rendition, packetised once for all of them. Returns their number."""
         name = rendition(packet.codec, packet.rung)
         watching = [s for s in self._subscriptions if name in s.renditions]
         count = len(watching)
@@ -120,14 +122,15 @@ class Fanout:
         self._queue.clear()
 
     def _changed(self) -> None:
-        """Clips keep the best rendition that is watched; the one that is kept stays while it is."""
+        """Clips record the best rendition that is watched; the recorded one is kept while it is watched."""
         viewers = self.viewers
         if self.recent.rendition not in viewers:
             self.recent.keep(min(viewers, key=lambda name: parts(name)[1], default=None))
         self._on_change(viewers)
 
     def _number(self, pts_90k: int) -> int:
-        """The same for a frame on every rung, so that it never falls when a viewer changes rungs."""
+        """A picture id that is the same on every rung, so that it never decreases when a viewer changes
+        rungs."""
         known = self._numbers.get(pts_90k)
         if known is not None:
             return known
@@ -157,7 +160,7 @@ class Fanout:
             if not frame.keyframe:
                 return
             if s.timestamp is not None and frame.timestamp <= s.timestamp:
-                self._on_keyframe(name)  # it has had this frame already
+                self._on_keyframe(name)  # it has already received this frame
                 return
             s.rung, s.waiting = s.wanted, False
             self._changed()

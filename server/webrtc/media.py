@@ -1,7 +1,7 @@
-"""One viewer's video: RTP out, RTCP in, and the rung that its link carries.
+"""One viewer's video: RTP out, RTCP in, and the rung that its link can carry.
 
-It ties the stream of packets, the measurement of the link and the rate policy together, and sends through a
-transport that it is given. Which session it shows is the fan-out's business.
+It connects the packet stream, the measurement of the link and the rate policy, and sends through a given
+transport. The fan-out decides which session it shows.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ REPORT_S = 1.0
 RTX_SHARE, RTX_LEAST_BPS, RTX_BURST_S = 0.5, 100_000, 0.5
 COPY_EVERY_S = 0.012  # a copy sent together with its original would be lost together with it
 BACKLOG_MAX = 256  # packets
-PROBE_FRAME_S = 0.25  # a frame after a longer pause is probed like one after this
-START_BPS = 1_500_000  # a viewer whose link is not known yet begins on a rung below this
+PROBE_FRAME_S = 0.25  # a longer pause counts as this when probing
+START_BPS = 1_500_000  # a viewer whose link is not known yet starts on a rung below this rate
 
 
 class PacketTransport(Protocol):
@@ -46,13 +46,13 @@ class Condition:
     loss: float  # share of packets, 0 to 1
     rtt_s: float | None
     queue_s: float | None
-    copies: int  # of each packet, against loss
-    why: str  # of the latest change: start, queue, loss, remb, free
+    copies: int  # additional copies of each packet, against loss
+    why: str  # reason of the latest change: start, queue, loss, remb, free
 
 
 class MediaStream:
-    """`open` when the connection is there, `close` when it ends. `on_keyframe` hears of each request for one,
-    `on_picture` once that the first frame has left, `on_condition` of each change of rung."""
+    """Call `open` when the connection is up and `close` when it ends. `on_keyframe` is called for each
+    request, `on_picture` once when the first frame was sent, `on_condition` at each change of rung."""
 
     def __init__(
         self,
@@ -84,11 +84,11 @@ class MediaStream:
         self.on_keyframe: Callable[[], None] = lambda: None
         self.on_picture: Callable[[], None] = lambda: None
         self.on_condition: Callable[[], None] = lambda: None
-        self._reports: dict[int, float] = {}  # middle NTP bits of our reports → when they left
+        self._reports: dict[int, float] = {}  # middle NTP bits of our reports → when they were sent
         self._shown_90k = 0  # of the latest frame
         self._rtx_credit = 0.0
         self._rtx_s = clock()
-        self._repeated: dict[int, float] = {}  # number → when it was sent again
+        self._repeated: dict[int, float] = {}  # number → when it was resent
         self._timer: asyncio.TimerHandle | None = None
         self.closed = self.suspended = False
 
@@ -112,14 +112,14 @@ class MediaStream:
         self._report()
 
     def suspend(self) -> None:
-        """Nothing is heard of the viewer: what is sent would be lost, and it counts as nobody. Idempotent."""
+        """The viewer is silent: packets would be lost, and it does not count as a viewer. Idempotent."""
         if not self.suspended and not self.closed:
             self.suspended = True
             self._fanout.leave(self.subscription)
             self.rtp.drop_waiting()
 
     def resume(self) -> None:
-        """It is heard again: it goes on at a keyframe. Idempotent."""
+        """The viewer is heard again and continues at a keyframe. Idempotent."""
         if self.suspended and not self.closed:
             self.suspended = False
             self.subscription.waiting = True
@@ -161,14 +161,15 @@ class MediaStream:
         return True
 
     def _copy(self, numbers: list[int]) -> None:
-        """A frame's packets once more, so that one that is lost needs no round trip."""
+        """Send a frame's packets again, so that a lost one needs no round trip."""
         for number in reversed(numbers):
             self._repeated[number] = self._clock()
             self.link.sized(self.rtp.repeat(number), self._clock())
 
     def _probe(self, size: int, since_s: float) -> None:
-        """What lacks to the probed rate, as retransmissions that the viewer drops. `since_s` is the time from
-        one frame to the next: a quiet picture that needs less than its rung's rate is no smaller probe."""
+        """Fill up to the probed rate with retransmissions that the viewer drops. `since_s` is the time
+        between frames: a still picture that needs less than its rung's rate does not make the probe
+        smaller."""
         lacking = self.control.probe_bps / 8 * min(max(since_s, 0.0), PROBE_FRAME_S) - size
         if lacking <= 0:
             return
@@ -196,7 +197,7 @@ class MediaStream:
     # ---- in ----
 
     def heard(self, data: bytes) -> None:
-        """RTCP came."""
+        """Process an RTCP packet."""
         if self.closed:
             return
         heard, now_s = rtcp.read(data, self.rtp.ssrc), self._clock()
@@ -214,8 +215,8 @@ class MediaStream:
             self._steer(now_s)
 
     def _repair(self, lost: list[int], now_s: float) -> None:
-        """Sends again what was lost, within a budget: a full link that is filled with retransmissions never
-        recovers. What was sent again within one round trip is on its way."""
+        """Resend lost packets within a budget, since a congested link that is filled with retransmissions
+        never recovers. Packets resent within the last round trip are still in flight."""
         rate = max(RTX_LEAST_BPS, RTX_SHARE * self.control.rates[self.control.rung])
         credit = self._rtx_credit + rate / 8 * (now_s - self._rtx_s)
         self._rtx_credit, self._rtx_s = min(credit, rate / 8 * RTX_BURST_S), now_s

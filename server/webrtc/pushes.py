@@ -1,4 +1,4 @@
-"""All streams that this server pushes by WHIP: starts, tries again, lists and ends them.
+"""All streams that this server pushes by WHIP: starts, retries, lists and ends them.
 
 A push belongs to a session and ends with it. It keeps no address or token longer than that.
 """
@@ -24,7 +24,7 @@ from server.webrtc.whip import PushFailed, WhipConnection
 
 MAX_PUSHES = 8
 PAUSE_S, PAUSE_MAX_S = 1.0, 30.0
-STEADY_S = 30.0  # after so long, the next failure is tried again at once
+STEADY_S = 30.0  # after a connection of this length, the next failure is retried at once
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Push:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def described(self) -> dict[str, Any]:
-        """As the wire tells it, without the token."""
+        """The push as sent to clients, without the token."""
         condition = self.connection.condition if self.connection and self.state == "live" else None
         return {
             "id": self.id,
@@ -141,7 +141,7 @@ class Pushes:
 
 
 async def _first(*works: Any) -> None:
-    """Until one of them is done; the others are cancelled."""
+    """Wait until one of them is done, and cancel the others."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

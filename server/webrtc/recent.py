@@ -1,6 +1,6 @@
-"""The last minute of a session, as it was sent: what a clip is made of, without a second encoding.
+"""The last minute of a session as it was sent, from which clips are made without re-encoding.
 
-Bounded in frames and bytes; what is too old goes, a whole group of pictures at a time. It knows no files.
+Bounded in frames and bytes; old frames are dropped one group of pictures at a time. It knows no files.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from collections import deque
 from typing import NamedTuple
 
 KEPT_S = 60.0
-KEYFRAME_EVERY_S = 10.0  # so that a clip can start close to where it is asked for
+KEYFRAME_EVERY_S = 10.0  # so that a clip can start close to the requested time
 MAX_BYTES = 48 * 1024 * 1024
 CLOCK_RATE = 90_000
 
 
 class Frame(NamedTuple):
-    """One encoded frame of a rendition, whole. H.264 is in Annex B form."""
+    """One complete encoded frame of a rendition. H.264 is in Annex B format."""
 
     rendition: str
     pts_90k: int
@@ -24,7 +24,7 @@ class Frame(NamedTuple):
 
 
 class Recent:
-    """`add` each frame in order; frames of other renditions than the one that is kept are passed over."""
+    """`add` each frame in order; frames of renditions other than the recorded one are ignored."""
 
     def __init__(self) -> None:
         self._frames: deque[Frame] = deque()
@@ -33,14 +33,14 @@ class Recent:
         self.rendition: str | None = None
 
     def keep(self, rendition: str | None) -> None:
-        """From now on this one, which begins at its next keyframe."""
+        """Record this rendition from its next keyframe on."""
         if rendition != self.rendition:
             self.rendition = rendition
             self._frames.clear()
             self._bytes = 0
 
     def add(self, frame: Frame) -> bool:
-        """Whether a keyframe should be asked for."""
+        """Returns whether a keyframe should be requested."""
         if frame.rendition != self.rendition or not (self._frames or frame.keyframe):
             return False
         self._frames.append(frame)
@@ -56,7 +56,7 @@ class Recent:
         return wanted
 
     def clip(self, seconds: float) -> list[Frame]:
-        """The last `seconds`, starting at the keyframe before them; all that is kept if it is less."""
+        """The last `seconds`, starting at the keyframe before them; everything if less is recorded."""
         if not self._frames:
             return []
         from_90k = self._frames[-1].pts_90k - seconds * CLOCK_RATE
@@ -66,7 +66,7 @@ class Recent:
         return frames[begin:]
 
     def _forget(self, now_90k: int) -> None:
-        """The oldest group, as long as the next one still begins before the time that is kept."""
+        """Drop the oldest groups that the recorded time no longer needs."""
         while True:
             second = next((i for i, f in enumerate(self._frames) if i and f.keyframe), None)
             if second is None or self._frames[second].pts_90k > now_90k - KEPT_S * CLOCK_RATE:

@@ -1,4 +1,4 @@
-"""Who may have how many of the places for viewers: no token, session or address takes all of them. Pure."""
+"""Shares of the places for viewers, so that no token, session or address takes all of them. Pure."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from ipaddress import ip_address
 from engine.errors import Full
 from server.webrtc.viewer import Seat
 
-SMALL = 8  # places that are too few to be shared
+SMALL = 8  # too few places to be divided
 OF_TOKEN, OF_SESSION, OF_ADDRESS = 3 / 4, 7 / 8, 1 / 4  # of all places; of an address on this machine, all
 
 
 class OverShare(Full):
-    """This client has its share of the places."""
+    """This client has used up its share of the places."""
 
     code = "over_share"
 
 
 def check_shares(taken: Sequence[Seat], seat: Seat, places: int) -> None:
-    """Whether one more viewer may come in. Raises Full, OverShare."""
+    """Check whether one more viewer is allowed. Raises Full, OverShare."""
     if len(taken) >= places:
         raise Full(f"all {places} places for viewers are taken: try again later")
     if places < SMALL:
@@ -36,7 +36,7 @@ def check_shares(taken: Sequence[Seat], seat: Seat, places: int) -> None:
 
 
 def _here(client: str) -> bool:
-    """Of this machine, or unknown: maybe a proxy that says nothing of its clients."""
+    """On this machine, or unknown: perhaps a proxy that does not forward its clients' addresses."""
     try:
         return ip_address(client).is_loopback
     except ValueError:

@@ -1,7 +1,7 @@
-"""One viewer: a peer connection that gets the session's video, and its control channel.
+"""One viewer: a peer connection that receives the session's video, and its control channel.
 
-It answers an offer, says when it is gone and closes. Which session it watches, who it is and how long it may
-be silent is decided elsewhere.
+It answers an offer, reports when it is gone, and closes. Other modules decide which session it watches, who
+it is and how long it may be silent.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from server.webrtc.signalling.offer import Offer
 
 CHANNEL = "control"
 LINK_FIELDS = ("rung", "rungs", "kbps", "loss", "rtt_ms", "queue_ms", "copies", "why")
-OVERUSED = "overused"  # code of the message to a viewer that costs too much
+OVERUSED = "overused"  # code of the message to a viewer that uses too much of the event loop
 ENDED = "unauthorized"  # code of the message to a viewer whose token has ended
 
 
@@ -49,17 +49,17 @@ class Seat:
     session: str
     fanout: Fanout
     steering: Steering
-    pts_of: Callable[[int], int | None]  # frame → its place on the media clock, where that is known
+    pts_of: Callable[[int], int | None]  # frame → its media time, if known
     may_steer: bool
-    token: str = ""  # by which the viewer came in; empty: by none
+    token: str = ""  # the token that the viewer joined with; empty: none
     client: str = ""  # its address; empty: unknown
     allowed: Callable[[], bool] = lambda: True  # whether that token still counts
-    rates: Sequence[int] = (MIN_BITRATE_BPS,)  # of the session's rungs, the highest first
+    rates: Sequence[int] = (MIN_BITRATE_BPS,)  # bitrates of the session's rungs, the highest first
 
 
 class Viewer:
-    """`answer` once, then `close`, which is idempotent. `on_gone` is called once when the connection ends by
-    itself; `on_picture` when the first frame has left; `on_keyframe` at each request for one."""
+    """Call `answer` once, then `close`, which is idempotent. `on_gone` is called once when the connection
+    ends by itself; `on_picture` when the first frame was sent; `on_keyframe` at each request for one."""
 
     def __init__(
         self,
@@ -105,13 +105,13 @@ class Viewer:
 
     @property
     def condition(self) -> Condition | None:
-        """None until the viewer has told anything of its link."""
+        """None until the viewer has sent feedback."""
         if self.media is None or not self.media.link.heard_s:
             return None
         return self.media.condition
 
     def losses(self) -> tuple[int, int]:
-        """Frames that it was too slow for, and datagrams from strangers, since this was last asked."""
+        """Frames that it was too slow for, and datagrams from unknown senders, since the last call."""
         dropped = self.media.subscription.dropped if self.media else 0
         now = (dropped, self._filter.dropped if self._filter else 0)
         frames, datagrams = now[0] - self._told[0], now[1] - self._told[1]
@@ -132,7 +132,7 @@ class Viewer:
         return outer_answer(offer, codec, self.pc.localDescription.sdp, source)
 
     def _equip(self, offer: Offer, codec: Sendable) -> MediaSource:
-        """Between offer and answer: our own stream takes the place of aiortc's."""
+        """Between offer and answer: replace aiortc's sender by our own stream."""
         transceiver = self.pc.getTransceivers()[0]
         transceiver.direction = "sendonly"
         transport = MediaTransport(transceiver)
@@ -161,7 +161,7 @@ class Viewer:
         return source
 
     async def add_candidates(self, candidates: Iterable[RTCIceCandidate]) -> None:
-        """Those beyond the limit, and those of addresses that can't be the viewer's, are ignored."""
+        """Candidates beyond the limit, and those with addresses that can't be the viewer's, are ignored."""
         for candidate in candidates:
             if not self._acceptable(candidate):
                 continue
@@ -176,17 +176,17 @@ class Viewer:
 
     async def restart(self, remote: Credentials, candidates: Iterable[RTCIceCandidate]) -> str:
         """The fragment that answers an ICE restart: the viewer's network changed, or its connection failed.
-        DTLS, the video and the control channel go on. Only after `answer`."""
+        DTLS, the video and the control channel continue. Only after `answer`."""
         assert self.offer is not None
         assert self._ice is not None
-        if remote != self.remote:  # else the answer was lost
+        if remote != self.remote:  # otherwise the answer was lost
             self.remote, self.restarts, self._candidates = remote, self.restarts + 1, 0
             self._ice.begin(remote)
         await self._ice.add([c for c in candidates if self._acceptable(c)])
         return restart_answer(self.offer, self._ice.local, self._ice.candidates)
 
     def tell_condition(self) -> None:
-        """Say how the link does, for the page's figures."""
+        """Send the state of the link, for the page's figures."""
         if self.condition is not None:
             self._send_condition()
 
@@ -210,7 +210,7 @@ class Viewer:
         await self.pc.close()
 
     def _overused(self, why: str) -> None:
-        """Tell the viewer why, and go."""
+        """Tell the viewer why, and close."""
         if self._control is not None:
             self._control.warn(OVERUSED, why)
         self._on_gone(self, OVERUSED)

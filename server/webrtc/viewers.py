@@ -1,6 +1,7 @@
-"""All viewers of this server: lets them in up to a limit, notices who is gone, closes whose session ends.
+"""All viewers of this server: admits them up to a limit, notices when one is gone, closes those of ended
+sessions.
 
-It knows viewers by their secret ids and nothing of HTTP.
+It identifies viewers by their secret ids and knows nothing about HTTP.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ from server.webrtc.signalling.offer import Offer
 from server.webrtc.viewer import ENDED, OVERUSED, Seat, Viewer
 
 CHECK_S = 1.0
-SUSPEND_S = 3.0  # a viewer that is silent for this long gets nothing until it is heard again
+SUSPEND_S = 3.0  # a viewer that is silent for this long gets no packets until it is heard again
 MEASURE_EVERY = 5  # checks
 TELL_EVERY = 2  # checks
 CONNECT_TIMEOUT_S = 15.0
-CONNECTING_S = 3.0  # a viewer that takes longer gives way to others when all places are taken
+CONNECTING_S = 3.0  # a viewer that takes longer to connect is closed when all places are taken
 MAX_CONNECTING = 8  # viewers of one address that are not connected yet
 CLOSE_TIMEOUT_S = 1.0
 FAREWELL_S = 0.3  # for the last message on the data channel
@@ -39,7 +40,8 @@ GRAVES = 512
 
 
 class Viewers:
-    """`async with Viewers(…)`. A closed viewer is remembered for a while: leaving twice is no error."""
+    """`async with Viewers(…)`. A closed viewer is remembered for a while, so leaving twice is not an
+    error."""
 
     def __init__(
         self,
@@ -109,7 +111,7 @@ class Viewers:
         return viewer, answer
 
     async def _displace(self, seat: Seat) -> bool:
-        """Close a viewer that has not connected for a while, to make place for this one. False: there is
+        """Close a viewer that has not connected for a while, to make room for this one. False if there is
         none."""
         now_s = self._clock()
         for viewer in sorted(self._viewers.values(), key=lambda v: v.opened_s):
@@ -161,7 +163,7 @@ class Viewers:
         await self.close(viewer_id)
 
     async def _watch(self) -> None:
-        """aiortc takes 30 s to notice that a viewer is gone; a browser says something every second."""
+        """aiortc takes 30 s to notice that a viewer is gone, but a browser sends something every second."""
         checks = 0
         while True:
             await asyncio.sleep(CHECK_S)
@@ -184,7 +186,8 @@ class Viewers:
             self._count()
 
     def _lost(self, viewer: Viewer, now_s: float) -> bool:
-        if viewer.seat.fanout.closed and viewer.id not in self._leaving:  # it came while its session ended
+        # it joined while its session was ending
+        if viewer.seat.fanout.closed and viewer.id not in self._leaving:
             return True
         if viewer.connected:
             return now_s - viewer.heard_s > self._config.viewer_timeout_s

@@ -1,6 +1,6 @@
-"""One WHIP connection (RFC 9725): a session's encoded stream, sent to a server that many can watch it on.
+"""One WHIP connection (RFC 9725): sends a session's encoded stream to a server that distributes it.
 
-It is one attempt: it connects, sends until it breaks, and says why. Trying again is decided elsewhere.
+It is one attempt: it connects, sends until it breaks, and reports why. Other modules decide about retries.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ MORE_EXTENSIONS = {"transport": 5, "playout_delay": 6}  # aiortc's own take 1 to
 
 
 class PushFailed(PsistreamError):
-    """Why nothing arrives there, in one line for people."""
+    """Why the stream does not arrive, in one line for people."""
 
     code = "push_failed"
 
 
 class WhipConnection:
-    """`run` until it breaks; then `close`, which is idempotent."""
+    """Call `run`, which ends when the connection breaks; then `close`, which is idempotent."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class WhipConnection:
         return self._media.condition if self._media is not None else None
 
     async def run(self, url: str, token: str | None, on_live: Callable[[], None]) -> None:
-        """Raises PushFailed, always: there is no other end. `on_live` is called once it is connected."""
+        """Always ends by raising PushFailed. `on_live` is called once it is connected."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         transceiver = self._pc.addTransceiver("video", direction="sendonly")
         self._gatherer.install(ice_connection(transceiver))
@@ -121,7 +121,7 @@ class WhipConnection:
         return answer.text
 
     async def _state(self, wanted: str, timeout_s: float | None) -> None:
-        """Raises PushFailed where the connection ends before it gets there."""
+        """Wait for a state. Raises PushFailed if the connection ends before that."""
         try:
             async with asyncio.timeout(timeout_s):
                 while self._pc.connectionState != wanted:
@@ -146,7 +146,7 @@ class WhipConnection:
 
 
 def offer_of(text: str) -> str:
-    """aiortc's offer with the feedback and the extensions that it doesn't know and we do."""
+    """aiortc's offer, with the feedback and extensions that we support and aiortc doesn't."""
     described = sdp.parse(text)
     lines = list(described.session)
     for part in described.parts:

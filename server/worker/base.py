@@ -25,11 +25,13 @@ from server.worker.messages import Command, WorkerEvent, WorkerFailed, WorkerRea
 
 @dataclass(frozen=True)
 class GoOn:
-    """Opens a session that another worker has lost, and brings it to where it was. Its place was promised, so
-    it is admitted before any newcomer, whatever capacity this worker measures."""
+    """Opens a session that another worker ran, and brings it to where it was. Its place was promised, so it
+    is admitted before any newcomer, whatever capacity this worker measures. Its first new picture is shown in
+    `starts_in_s` at the earliest: until then the other worker's plays on."""
 
     opening: OpenSession
     then: tuple[Command, ...]
+    starts_in_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class WorkerCore:
     """Loads when it is made: raises ModelFilesError, InvalidInput or BackendError. `close` is idempotent."""
 
     def __init__(self, config: WorkerConfig, emit: Emit, clock: Callable[[], float] = time.monotonic) -> None:
-        self._emit = emit
+        self._emit, self._clock = emit, clock
         self._backend = load_backend(config.backend, config.model, config.weights)
         spec = self._backend.spec
         try:
@@ -83,8 +83,8 @@ class WorkerCore:
         match command:
             case OpenSession():
                 self._open(command)
-            case GoOn(opening, then):
-                if self._open(opening, promised=True):
+            case GoOn(opening, then, starts_in_s):
+                if self._open(opening, promised=True, not_before_s=self._clock() + starts_in_s):
                     for further in then:
                         self.handle(further)
             case SubmitControl(session, control):
@@ -114,14 +114,14 @@ class WorkerCore:
         self._playout.close()
         self._backend.close()
 
-    def _open(self, command: OpenSession, *, promised: bool = False) -> bool:
+    def _open(self, command: OpenSession, *, promised: bool = False, not_before_s: float = 0.0) -> bool:
         """Whether the session is open now."""
         session = command.session
         self._playout.open(session)
         if command.snapshot is None and command.fork_of is None and command.image is None:
             command = replace(command, image=self._image)
         try:
-            self._engine.open(command, promised=promised)
+            self._engine.open(command, promised=promised, not_before_s=not_before_s)
         except PsistreamError as error:
             self._playout.forget(session)
             again_s = error.retry_after_s if isinstance(error, Full) else None
@@ -133,10 +133,11 @@ class WorkerCore:
 
     def _exported(self, asked: ExportSession) -> Exported:
         try:
-            data = self._engine.export(asked.session, asked.what)
+            data, segment, end_s = self._engine.take(asked.session, asked.what, asked.rewind_s)
         except PsistreamError as error:
             return Exported(asked.session, asked.request, None, error.code, error.message)
-        return Exported(asked.session, asked.request, data)
+        left_s = max(0.0, end_s - self._clock())
+        return Exported(asked.session, asked.request, data, segment=segment, left_s=left_s)
 
     def _failed(self, fault: Exception) -> None:
         """The engine itself failed; the log has the traceback."""

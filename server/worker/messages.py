@@ -16,12 +16,13 @@ from engine.types import Capacity, Control, OpenSession, Receipt, SessionClosed,
 
 @dataclass(frozen=True)
 class ExportSession:
-    """Asks for a snapshot of what is on the screen (safetensors) or for the control log (JSON Lines). The
-    answer is one Exported with the same `request`."""
+    """Asks for a snapshot of what is on the screen, or was `rewind_s` ago (safetensors), or for the control
+    log (JSON Lines). The answer is one Exported with the same `request`."""
 
     session: str
     request: str
     what: Literal["snapshot", "log"]
+    rewind_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,16 @@ Command = OpenSession | SubmitControl | ExportSession | CloseSession | SetViewer
 
 @dataclass(frozen=True)
 class Exported:
-    """The answer to ExportSession: `data`, or None with the error's code and message."""
+    """The answer to ExportSession: `data`, or None with the error's code and message. It shows all segments
+    up to `segment` (-1: none), which is on the screen for another `left_s`."""
 
     session: str
     request: str
     data: bytes | None
     code: str | None = None
     message: str | None = None
+    segment: int = -1
+    left_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 
 from engine.errors import PsistreamError, Unavailable
 from server.config import WorkerConfig
+from server.gpus import VISIBLE
 from server.log_format import set_up
 from server.worker.base import NOT_RUNNING, TOO_MUCH, Event, OnEvent, Order, WorkerLost, as_error, as_failure
 from server.worker.core import WorkerCore
@@ -163,6 +164,8 @@ def child_main(pipe: Connection, config: WorkerConfig) -> None:
     # Ctrl-C and a terminal that closes reach the whole process group; the parent decides
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    if config.gpu is not None:
+        os.environ[VISIBLE] = config.gpu
     lock = threading.Lock()
 
     def emit(event: Event) -> None:

@@ -29,7 +29,7 @@ from engine.model.precision import low_roles, lowered
 from engine.model.signature import ModelSpec, signature
 
 log = logging.getLogger(__name__)
-COMPILED = ("denoise", "memorize", "squeeze", "decode")  # what runs at every segment
+COMPILED = ("denoise", "memorize", "squeeze", "decode")  # roles that run for every segment
 
 
 class DeviceBackend:
@@ -125,7 +125,7 @@ def module_bodies(spec: ModelSpec, modules: Mapping[str, nn.Module], *, compiled
 
 
 def world_modules(path: Path | None, device: torch.device, kind: torch.dtype) -> dict[str, nn.Module]:
-    """Modules of the built-in world's kind of model: `kind` where most time is spent, fp32 elsewhere."""
+    """Modules of a model of the built-in world: `kind` for the expensive ones, fp32 elsewhere."""
     artifact = open_artifact(path)
     model, spec = load_model(artifact), artifact.spec
     modules = dict(model.roles(spec))

@@ -1,5 +1,5 @@
-"""Which CUDA device there is, if any. A separate process asks the driver, since TensorRT crashes without a
-device and a broken driver must not crash us. Needs neither torch nor TensorRT.
+"""Finds the CUDA device, if any. A separate process asks the driver, since TensorRT crashes without a device
+and a broken driver must not crash this process. Needs neither torch nor TensorRT.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ print(json.dumps([name.value.decode(), 10 * numbers[0] + numbers[1], driver.valu
 class Device:
     name: str
     capability: int  # 90 for 9.0
-    driver: int  # the newest CUDA version that it speaks, 13000 for 13.0
+    driver: int  # the newest CUDA version that it supports, 13000 for 13.0
     memory_bytes: int
 
     @property

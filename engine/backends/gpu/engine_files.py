@@ -27,10 +27,10 @@ from engine.errors import ModelFilesError
 from engine.model.signature import signature
 
 FORMAT = 2
-LEVELS = ("parsed", "built", "executed", "parity")  # what is known of an engine, each more than the last
+LEVELS = ("parsed", "built", "executed", "parity")  # levels of evidence about an engine, in ascending order
 STATE = {"psi": "psi_next", "state": "state_next"}  # outputs that become the next call's inputs
 ANY = "any"  # a target: code that every supported architecture finishes compiling itself
-REPLACEABLE = "replaceable"  # instead of a hash: weights that are put in when the engine is loaded
+REPLACEABLE = "replaceable"  # instead of a hash: weights that are inserted when the engine is loaded
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class EngineRecord:
     build_peak_bytes: int
     built_on: str
     tools: dict[str, str]
-    weights: tuple[str, ...] = ()  # by name, where they are put in at load time: all that the graph has
+    weights: tuple[str, ...] = ()  # all weights of the graph, by name, if they are inserted at load time
     evidence: tuple[dict[str, Any], ...] = ()
     format: int = FORMAT
 

@@ -48,7 +48,7 @@ class RoleGraph:
     record: bool = True
     pool: Any = None  # memory that recorded calls share: they run one after another and keep nothing in it
     turns: list[RecordedCall] = field(default_factory=list)
-    copies: int = 0  # inputs that had to be moved, for those who want to know
+    copies: int = 0  # number of inputs that had to be copied
 
     def __post_init__(self) -> None:
         pairs = [(o.name, STATE[o.name]) for o in self.role.outputs if o.name in STATE]

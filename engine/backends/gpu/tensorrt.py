@@ -28,7 +28,7 @@ from engine.backends.weights import fingerprint
 from engine.errors import BackendError, ModelFilesError
 from engine.model.signature import signature
 
-PRECISIONS = ("fp8", "bf16", "fp16", "fp32")  # which engine is taken where several fit
+PRECISIONS = ("fp8", "bf16", "fp16", "fp32")  # order of preference if several engines fit
 VARIANTS = ("plain", "refit", "stripped")
 CLIP_LENGTH = 77  # ids of its tokenizer
 
@@ -172,8 +172,8 @@ def deserialized(
 def refit(
     api: Api, engine: Any, record: EngineRecord, artifact: Artifact, words: Any, said: list[str]
 ) -> None:
-    """Put the model's weights into an engine that has none, or those of another training. Both name them like
-    their parameters, and the graph says where each is stored.
+    """Insert the model's weights into an engine without weights, or with those of another training run. Both
+    name them like their parameters, and the graph says where each is stored.
 
     Raises BackendError if the engine has no place for a weight: the builder has merged it into something
     else, so replacing it would silently change nothing."""

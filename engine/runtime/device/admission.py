@@ -1,4 +1,4 @@
-"""Which sessions may enter: capacity, as pure functions over measured times of turns, and who is refused.
+"""Admission of sessions: capacity, as pure functions over measured times of turns, and refusals.
 
 Capacity is the number of sessions whose segments fit, batched as the scheduler batches them, into a share of
 the device's time. Threads and clocks are unknown here.
@@ -56,8 +56,8 @@ def capacity(
     own_s: float = 0.0,
 ) -> int:
     """Number of sessions, from 1 to `most`, that fit in real time into the share `max_load` of the device
-    thread's time. The runtime itself takes `own_s` of it per segment, between turns. A device that is too
-    slow for one session serves one, slowly; one that was never measured is trusted with `most`."""
+    thread's time. The runtime itself uses `own_s` of it per segment, between turns. A device that is too slow
+    for one session serves one, slowly; for a device that was never measured the answer is `most`."""
     full, time_s = max(limits.values()), max_load * segment_s
     for sessions in range(full, 0, -1):
         each_s = row_s(turns, limits, steps, sessions)
@@ -77,8 +77,8 @@ def worthwhile(turns: Turns, stage: SegmentStage, sizes: Sequence[int]) -> int:
 
 
 def taken(active: int, idle: int, idle_share: float) -> int:
-    """Places of the capacity that are taken. Idle sessions (paused or unwatched) take no device time, but
-    some resume: a share of their places is kept, rounded down."""
+    """Number of places in use. Idle sessions (paused or unwatched) use no device time, but some will resume,
+    so a share of their places is reserved, rounded down."""
     return active + math.floor(idle * idle_share)
 
 
@@ -89,7 +89,7 @@ def retry_after_s(free_in_s: Sequence[float]) -> int:
 
 
 class Admission:
-    """Keeps the figures that decide who may enter. Not thread-safe: the engine holds its lock."""
+    """Keeps the figures for admission. Not thread-safe: the engine holds its lock."""
 
     def __init__(self, spec: ModelSpec, config: RuntimeConfig, costs: Costs) -> None:
         self.capacity = config.max_sessions  # until something is measured
@@ -138,7 +138,7 @@ class Admission:
     def report(
         self, sessions: Collection[Session], limits: Mapping[SegmentStage, int], now_s: float
     ) -> Capacity | None:
-        """A Capacity to report, if it has changed or is due."""
+        """A Capacity to report, if it has changed or a report is due."""
         reported, opened = self._reported, len(sessions)
         if self._computed_s is None or now_s - self._computed_s >= AGAIN_S:
             self._computed_s = now_s
@@ -156,7 +156,7 @@ class Admission:
         return self._reported
 
     def _idle_in_s(self, session: Session, now_s: float) -> float:
-        """Seconds until the session takes no device time any more; 0 or less: it takes none now."""
+        """Seconds until the session stops using device time; 0 or less: it uses none now."""
         if session.timeline.paused:
             return 0.0
         if session.watched:

@@ -33,8 +33,8 @@ def learned(old: Sample | None, sample_s: float) -> Sample:
 
 
 class Costs:
-    """A model that denoises in several sizes has a role for each. Their turns are measured apart; `calls`
-    says how many of each a segment takes, and the time of a denoise step is the mean over them."""
+    """A model that denoises at several sizes has a role for each. Their turns are measured separately;
+    `calls` says how many of each a segment takes, and the time of a denoise step is the mean over them."""
 
     def __init__(self, clock: Clock, calls: Mapping[str, int] | None = None) -> None:
         self._clock = clock
@@ -60,8 +60,8 @@ class Costs:
             self._since_s = None
 
     def add(self, stage: SegmentStage, rows: int, sample_s: float, role: str = "") -> None:
-        """Add a sample. Other batch sizes change in proportion: what slows a device down does so for all of
-        them, and sizes measured in a busier time would otherwise not be tried for long."""
+        """Add a sample. Other batch sizes change in proportion, because a slower device is slower at all of
+        them. Otherwise sizes that were measured at a busy time would not be tried again for long."""
         with self._lock:
             known = self._samples[stage, role if (stage, role) in self._samples else ""]
             old, new = known.get(rows), learned(known.get(rows), sample_s)

@@ -23,7 +23,7 @@ from engine.runtime.device.scheduler import NextStage, SegmentStage, next_wake, 
 from engine.runtime.device.turns import InProgress, TurnRunner
 from engine.runtime.device.warmup import warm_up
 from engine.runtime.segment.generator import Generator
-from engine.runtime.session.session import Session
+from engine.runtime.session.session import Export, Session
 from engine.runtime.state.opening import forked, opened
 from engine.runtime.state.state import SessionState
 from engine.types import Control, OpenSession, Receipt, RuntimeEvent, SessionClosed
@@ -67,8 +67,8 @@ class Engine:
     # ---- life ----
 
     def warm_up(self) -> float:
-        """Measures what segments and batches take; the seconds of a usual segment. Call it before `start`.
-        Raises BackendError."""
+        """Measures the times of segments and batches. Returns the seconds of a usual segment. Call before
+        `start`. Raises BackendError."""
         self._usual_s, self._turns.limits = warm_up(self._generator, self._costs, self.config, self._clock)
         self._admission.measure(self._turns.limits)
         return self._usual_s
@@ -92,9 +92,9 @@ class Engine:
 
     # ---- messages from any thread ----
 
-    def open(self, command: OpenSession, *, promised: bool = False) -> None:
-        """`promised`: the session had its place on an engine that is gone. Raises Full, InvalidInput,
-        Unavailable, UnknownSession."""
+    def open(self, command: OpenSession, *, promised: bool = False, not_before_s: float = 0.0) -> None:
+        """`promised`: the session had its place on another engine. `not_before_s`: nothing is shown earlier.
+        Raises Full, InvalidInput, Unavailable, UnknownSession."""
         if command.snapshot is not None and command.fork_of is not None:
             raise InvalidInput("snapshot and fork_of exclude each other: give one", field="snapshot")
         spec, fingerprint = self.backend.spec, self.backend.fingerprint
@@ -111,16 +111,10 @@ class Engine:
                 if source is None:
                     raise UnknownSession(f"fork_of: no session {command.fork_of!r}", field="fork_of")
                 opening = forked(command, spec, source.timeline.opening_at(command.rewind_s, self._clock()))
-            session = self._sessions[command.session] = Session(
-                command,
-                opening,
-                spec,
-                self.config,
-                self._clock(),
-                self._usual_s,
-                fingerprint,
-                self.backend.name,
-            )
+            about = fingerprint, self.backend.name
+            session = Session(command, opening, spec, self.config, self._clock(), self._usual_s, *about)
+            session.timeline.not_before_s = max(session.timeline.not_before_s, not_before_s)
+            self._sessions[command.session] = session
             self._outbox.append(session.info())
             self._notify()
 
@@ -137,12 +131,16 @@ class Engine:
             self._notify()
 
     def export(self, session: str, what: str) -> bytes:
-        """A "snapshot" of what is on the screen, or the control "log". Holds no lock, so neither the device
-        nor other sessions wait for it. Raises UnknownSession, Unavailable."""
+        """See `take`."""
+        return self.take(session, what).data
+
+    def take(self, session: str, what: str, rewind_s: float = 0.0) -> Export:
+        """See Session.export. Holds no lock, so neither the device nor other sessions wait for it. Raises
+        UnknownSession, Unavailable."""
         found = self._sessions.get(session)
         if found is None:
             raise UnknownSession(f"no session {session!r}", field="session")
-        return found.export(what, self._clock())
+        return found.export(what, self._clock(), rewind_s)
 
     def set_watched(self, session: str, watched: bool, *, throttled: bool = False) -> None:
         """An unwatched session generates until a grace period is over; a `throttled` one only completes the
@@ -212,7 +210,7 @@ class Engine:
                 with self._changed:
                     if not self._woken and not self._stopping:
                         self._changed.wait(None if wake_s is None else max(0.0, wake_s - self._clock()))
-        except Exception as fault:  # our own: tell everybody instead of going silent
+        except Exception as fault:  # an internal error: report it to everybody instead of going silent
             log.exception("the device thread failed")
             if self._on_fault is not None:
                 self._on_fault(fault)

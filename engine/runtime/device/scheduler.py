@@ -1,4 +1,4 @@
-"""What the device does next: a pure policy over plain numbers. Tensors, threads and clients are unknown here.
+"""Chooses the device's next turn: a pure policy over plain numbers, without tensors, threads or clients.
 
 A segment is prepared, denoised in steps, decoded and remembered. Each turn of the device is one of these
 stages for some sessions at once, earliest playout deadline first. A deadline stays fixed while its segment
@@ -29,7 +29,7 @@ class NextStage(NamedTuple):
     stage: SegmentStage
     deadline_s: float
     wanted_s: float = 0.0
-    role: str = ""  # of a denoise step: models that work in several sizes have one for each
+    role: str = ""  # of a denoise step: models that work at several sizes have one for each
 
 
 class Turn(NamedTuple):
@@ -38,8 +38,8 @@ class Turn(NamedTuple):
 
 
 def pick(work: Sequence[NextStage], now_s: float, limits: Mapping[SegmentStage, int]) -> Turn | None:
-    """The next turn: the stage of the most urgent due work, and all who can share it (a denoise step: those
-    of its role). None: nothing is due.
+    """The next turn: the stage of the most urgent due work, and all sessions that can share it (for a denoise
+    step: those at the same role). None: nothing is due.
 
     `limits` says how many may share a stage. If a denoise step is not full, sessions that are due are
     prepared first and join it, whatever their deadlines: their rows lengthen the step only a little, and

@@ -1,7 +1,8 @@
 """Runs turns of the device for segments in progress, and keeps those segments.
 
-If a batch fails, each row is tried alone, so that only the culprit is reported; if memory runs out, later
-batches are smaller too. Clients are unknown here, and engine.runtime.device.scheduler decides what runs.
+If a batch fails, each row is retried alone, so that only the row at fault is reported. If memory runs out,
+later batches are smaller too. This module knows no clients; engine.runtime.device.scheduler decides what
+runs.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ class TurnRunner:
         self._segments[session.id] = InProgress(session, epoch, self._clock(), deadline_s)
 
     def drop(self, unwanted: Callable[[InProgress], bool]) -> list[InProgress]:
-        """Drop and return the segments that nobody wants any more."""
+        """Drop and return the segments that are no longer wanted."""
         dropped = [segment for segment in self._segments.values() if unwanted(segment)]
         for segment in dropped:
             del self._segments[segment.session.id]
@@ -151,7 +152,7 @@ class TurnRunner:
                 name = NAMES[stage]
                 segment.timings_ms[name] = segment.timings_ms.get(name, 0.0) + took_s() * 1e3
             return []
-        gc.collect()  # the error is gone, and with it what its stack frames referenced
+        gc.collect()  # the error is released, and with it the objects that its stack frames referenced
         return [failed for segment in batch for failed in self._run(stage, [segment])]
 
     def _prepare(self, batch: Sequence[InProgress]) -> None:

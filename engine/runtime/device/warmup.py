@@ -80,8 +80,8 @@ def _segment(generator: Generator, costs: Costs, job: Job, clock: Clock) -> floa
 
 
 def _turns(generator: Generator, costs: Costs, job: Job, rows: int) -> None:
-    """One turn of each stage, twice, since libraries initialise in the first. Of a model that denoises in
-    several sizes, all steps: the last size comes last."""
+    """One turn of each stage, twice, since libraries initialise in the first. For a model that denoises at
+    several sizes: all steps, so that the last size is included."""
     for _ in range(2):
         drafts = [generator.begin(job) for _ in range(rows)]
         for _ in range(drafts[0].steps_left if len(generator.spec.denoise_roles) > 1 else 1):

@@ -1,8 +1,8 @@
-"""Everything that made a video what it is, as JSON Lines: its opening, then each control at the segment where
-it took effect. engine.runtime.session.replay makes the video again from it, unchanged or edited by hand.
+"""Everything that determines a video, as JSON Lines: its opening, then each control with the segment where it
+took effect. engine.runtime.session.replay makes the video again from the log, unchanged or edited by hand.
 
-A log is bounded: one that has become too long starts again at a moment of the past that is still kept.
-Backends and time are unknown here. docs/protocol.md describes the file.
+A log is bounded: one that has become too long starts again at a moment of the past that is still kept. This
+module knows no backends and no time. docs/protocol.md describes the file.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ MOST_BYTES = 4 * 2**20
 
 @dataclass(frozen=True)
 class LogStart:
-    """How the video starts: from prompts, a seed and maybe a picture; or from a saved state and the change to
-    make there. `segment` is the number of the first segment."""
+    """How the video starts: from prompts, a seed and optionally a picture; or from a saved state and the
+    change to make there. `segment` is the number of the first segment."""
 
     segment: int = 0
     prompts: Prompts = ()
@@ -83,8 +83,8 @@ class ControlLog:
         return ControlLog(start, tuple(reversed(kept)), size, self.lost + len(lines) - len(kept))
 
     def extended(self, line: Line, moments: Sequence[Moment], here: LogStart) -> ControlLog:
-        """With one more line. The log starts again at one of the kept `moments` where it has become too long,
-        and `here` where the control went back to before its start. No array is copied."""
+        """The log with one more line. It starts again at one of the kept `moments` if it has become too long,
+        and `here` if the control went back to before its start. No array is copied."""
         log = self.add(line)
         if log.too_long:
             later = [m for m in moments if m.segment >= log.start.segment]

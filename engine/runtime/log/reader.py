@@ -1,7 +1,7 @@
-"""A control log, as written or edited by hand → what it says. docs/protocol.md describes the file.
+"""Parses a control log, as written or edited by hand. docs/protocol.md describes the file.
 
-Everything that can be wrong with a log is found here, before anything is generated. A fault is one line that
-names the file's line, the field and the fix; what is merely odd is a warning. Backends are unknown here.
+All errors in a log are found here, before anything is generated. An error is one line that names the file's
+line, the field and the fix; harmless oddities are warnings. This module knows no backends.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Log(NamedTuple):
     backend: str
     context_noise: float | None
     before: int = 0  # number of segments that were shown before this video started
-    warnings: tuple[str, ...] = ()  # what is odd but no fault
+    warnings: tuple[str, ...] = ()  # harmless oddities
 
 
 def read_log(data: bytes, spec: ModelSpec, fingerprint: str, name: str = "log") -> Log:
@@ -109,7 +109,7 @@ def _line(row: dict[str, Any], spec: ModelSpec, way: _Way, least: int) -> Line:
                 refuse(name, "only what takes effect at once has it: remove it")
         return Line(segment, control)
     goes_back = isinstance(body, Rewind)
-    source = way.before(segment)  # written by hand without `from`: continue what was made last
+    source = way.before(segment)  # written by hand without `from`: continue after the latest segment
     if "from" in row or goes_back:
         source = whole(row, "from", way.first, segment - 1)
     screen = source
@@ -122,7 +122,7 @@ def _line(row: dict[str, Any], spec: ModelSpec, way: _Way, least: int) -> Line:
 
 
 class _Way:
-    """The segments that led to the present one, as runs of numbers; the last run is open."""
+    """The segments that led to the current one, as runs of numbers; the last run is open."""
 
     def __init__(self, segment: int) -> None:
         self.first = segment - 1  # before the first

@@ -1,8 +1,8 @@
 """Prepares states between segments: scene starts, new prompts, and ψ under them.
 
-Many sessions at once: each of the model's functions runs for all states that need it. Everything is made on
-copies and taken over at the end, so whatever fails can be tried again. Schedule and clients are unknown here,
-and prompts are only text.
+Many sessions are prepared at once: each of the model's functions runs for all states that need it. All
+changes are made on copies and adopted at the end, so a failed call can be retried. This module knows neither
+the schedule nor clients, and prompts are only text.
 
 Legend: H W pixels; else as in engine.runtime.state.state.
 """
@@ -66,7 +66,7 @@ class Conditioner:
         self.prepare([(state, Change(as_prompts(text), scene=new))])
 
     def recondition(self, state: SessionState, text: str) -> None:
-        """Keep the scene and squeeze ψ again under the new text, from the memories that are kept."""
+        """Keep the scene and rebuild ψ under the new text from the kept memories."""
         self.prepare([(state, Change(as_prompts(text)))])
 
     def _encode(self, changes: Sequence[tuple[SessionState, Change]]) -> list[dict[str, Conditioning]]:
@@ -175,8 +175,8 @@ def noisy(levels: Sequence[float], state: SessionState, latents: FloatArray, str
 
 
 def _set_text(target: SessionState, change: Change, encoded: dict[str, Conditioning]) -> None:
-    """The text of the next segment. The first segment of a `soft` change shows a part of the new text
-    already."""
+    """Set the text of the next segment. The first segment of a `soft` change already shows a part of the new
+    text."""
     before = Conditioning(target.text, target.pooled, target.motion, target.text_mask)
     ends, step, over = None, target.fade_step, target.fade_steps
     if target.fading:
@@ -189,7 +189,7 @@ def _set_text(target: SessionState, change: Change, encoded: dict[str, Condition
     if ends is not None:
         step, target.age = step + 1, 0
         after = ends[1] if step >= over else blend(ends, (over - step, step))
-    if ends is None or step >= over:  # no soft change goes on
+    if ends is None or step >= over:  # no soft change is in progress
         if target.fading:
             target.fade = fixed(np.zeros_like(target.fade))
         target.fade_step = target.fade_steps = 0

@@ -1,7 +1,7 @@
-"""A segment in progress: what it is made from, how far it is, and what its session's state will be after it.
+"""A segment in progress: its inputs, its progress, and the state of its session after it.
 
-Until `commit` the state is only read. So a draft can be dropped at any time, and whatever fails can be tried
-again. Backends, sessions and time are unknown here.
+Until `commit` the state is only read. So a draft can be dropped at any time, and a failed call can be
+retried. This module knows no backends, sessions or time.
 
 Legend: W latent frames of a segment, C channels, h w latent size, F pixel frames.
 """
@@ -22,13 +22,13 @@ from engine.types import ByteArray, FloatArray
 
 @dataclass
 class StateUpdate:
-    """What a state becomes. `anchor` and `image` only if this segment is the first of its scene."""
+    """The new values of a state. `anchor` and `image` only if this segment is the first of its scene."""
 
     memory: FloatArray  # (M, D)
     psi: FloatArray  # (M, D)
     anchor: FloatArray | None = None  # (1, C, h, w)
     image: FloatArray | None = None  # (I, D)
-    places: Kept | None = None  # of models that know where their camera is
+    places: Kept | None = None  # for models that know their camera's position
 
 
 class Kept(NamedTuple):
@@ -79,7 +79,7 @@ class Draft:
         return bool(np.isfinite(self.x).all())
 
     def commit(self) -> None:
-        """Move the state on by this segment. Cannot fail, and copies no more than the segment's latents."""
+        """Advance the state by this segment. Cannot fail, and copies only the segment's latents."""
         state, after = self.state, self.outcome
         assert after is not None
         assert self.decoder is not None

@@ -1,7 +1,7 @@
-"""Makes segments for a batch of drafts: the functions of the step contract in the right order.
+"""Generates segments for a batch of drafts: calls the functions of the step contract in the right order.
 
 A draft starts as noise, and its sampler takes it to clean latents. Each draft has its own sampler, so a batch
-may mix sessions that started at different times. Clients, prompts and schedule are unknown here.
+may mix sessions that started at different times. This module knows no clients, prompts or schedule.
 
 Legend: B batch, W latent frames of a segment, C channels, h w latent size, T history frames, F pixel frames.
 """
@@ -28,7 +28,7 @@ KEEPS = ("actions", "odometer", "views", "marks", "look", "landmarks")  # of the
 
 
 class Job(NamedTuple):
-    """One segment to make: from which state, under which action (an index into the spec's)."""
+    """One segment to generate: its state and its action (an index into the spec's actions)."""
 
     state: SessionState
     action: int
@@ -127,7 +127,7 @@ class Generator:
             draft.outcome = StateUpdate(fixed(m), fixed(after), anchor, image, places)
 
     def _forgo(self, draft: Draft, new: _Anchored | None) -> None:
-        """The outcome for a model without ψ, whose memory and ψ are empty."""
+        """The result for a model without ψ, whose memory and ψ are empty."""
         anchor, image = (fixed(new.anchor), fixed(new.image)) if new else (None, None)
         draft.outcome = StateUpdate(draft.state.psi, draft.state.psi, anchor, image)
 
@@ -173,7 +173,7 @@ class Generator:
         return noise
 
     def _world(self, s: SessionState) -> dict[str, npt.NDArray[Any]]:
-        """Where the camera is, what is kept of the world, and what is planned for as far as it may come."""
+        """The camera's position, the kept views of the world, and the plan as far as the camera can get."""
         numbers = in_view(s.odometer, self.spec.segment, self.spec)
         return {
             "odometer": np.array(s.odometer, np.int64),
@@ -198,8 +198,8 @@ class Generator:
         return fixed(followed(s.landmarks, draft.row["landmarks"], s.named, odometer, self.spec))
 
     def _anchored(self, drafts: Sequence[Draft]) -> dict[int, _Anchored]:
-        """For scenes whose first latent was just made: it becomes the anchor, and ψ₀ is made again from
-        it."""
+        """For scenes whose first latent was just generated: it becomes the anchor, and ψ₀ is computed again
+        from it."""
         if not drafts:
             return {}
         states, anchors = [d.state for d in drafts], np.stack([d.x[:1] for d in drafts])
@@ -221,7 +221,7 @@ def _stack(rows: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
 
 
 def interleaved(frames: ByteArray) -> ByteArray:
-    """(F, 3, H, W) → (F, H, W, 3). Colour by colour is five times as fast as a transposed copy."""
+    """(F, 3, H, W) → (F, H, W, 3). Copying channel by channel is five times as fast as a transposed copy."""
     f, c, h, w = frames.shape
     picture = np.empty((f, h, w, c), np.uint8)
     for i in range(c):

@@ -1,6 +1,6 @@
 """The only source of randomness: noise from (seed, scene, segment of the scene), never a global generator.
 
-So seed and controls give a session's video again, bit for bit. Models are unknown here.
+So the same seed and controls give the same video, bit for bit. This module knows no models.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ def gaussian(
 
 
 def sampler_noise(seed: int, scene: int, segment: int) -> Callable[[int, tuple[int, ...]], FloatArray]:
-    """A segment's noise as its sampler asks for it: stream 0 is the segment's own, later ones are further
-    draws."""
+    """A segment's noise for its sampler: stream 0 is the segment's own, later streams are further draws."""
 
     def draw(stream: int, shape: tuple[int, ...]) -> FloatArray:
         return gaussian(seed, scene, segment, shape, CONTEXT + stream if stream else SEGMENT)

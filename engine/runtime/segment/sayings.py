@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from engine.landmarks.plan import Named, Scene, with_named
+from engine.landmarks.plan import Asked, Outlook, with_named
 from engine.landmarks.sentence import Reading, read
 from engine.model.signature import ModelSpec
 from engine.runtime.state.change import Change
@@ -32,13 +32,13 @@ def without_landmarks(text: str, spec: ModelSpec) -> str:
     return _read(text, spec.landmark_kinds, spec.landmark_colours)[1] if spec.landmarks else text
 
 
-def wanted(prompts: Prompts, spec: ModelSpec) -> list[Named]:
+def wanted(prompts: Prompts, spec: ModelSpec) -> list[Asked]:
     """The landmarks that prompts ask for, in order."""
     found = []
     for prompt in prompts if spec.landmarks else ():
         for r in _read(prompt.text, spec.landmark_kinds, spec.landmark_colours)[0]:
             colour = None if r.colour is None else spec.landmark_colours.index(r.colour)
-            found += [Named(spec.landmark_kinds.index(r.kind), colour, r.where, r.more)] * r.number
+            found += [Asked(spec.landmark_kinds.index(r.kind), colour, r.where, r.more)] * r.number
     return found[:MOST]
 
 
@@ -47,7 +47,7 @@ def plan_named(state: SessionState, change: Change, spec: ModelSpec) -> None:
     asked = wanted(change.prompts or (), spec)
     if not asked:
         return
-    scene = Scene(
+    scene = Outlook(
         state.odometer, _travel(state, spec), state.seed, state.scene, not state.index and not state.context
     )
     plan, named = with_named(state.landmarks, state.named, asked, scene, spec)

@@ -1,8 +1,8 @@
 """Controls that wait for a segment boundary: bounded, in order, each id answered once.
 
-Overflow: the oldest waiting action is dropped and answered `superseded`, since a newer one counts anyway;
-without a waiting action the new control is refused as `busy`. No prompt is lost without an answer. Not
-thread-safe: the engine holds a lock.
+Overflow: the oldest waiting action is dropped and answered `superseded`, since a newer one replaces it
+anyway. If no action waits, the new control is refused as `busy`. A prompt is never lost without an answer.
+Not thread-safe: the engine holds a lock.
 """
 
 from __future__ import annotations

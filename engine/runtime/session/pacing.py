@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-HEADROOM = 1.04  # video is shown slightly slower than it is made, so that no hiccup is visible
+HEADROOM = 1.04  # video is shown slightly slower than it is generated, so that no hiccup is visible
 EASE = 1.1  # largest rise of the rate per segment
 FULL = 0.97  # rates from here on count as natural speed
 DOUBT = 1.25  # tolerance for a first segment, whose usual time is unknown
@@ -79,7 +79,7 @@ def deadline_s(playout: PlayoutClock, lead_s: float) -> float:
 
 
 def turn_s(playout: PlayoutClock, segment_s: float) -> float:
-    """The deadline of a session in slow motion: whoever has waited longest for a segment goes first. By
+    """The deadline of a session in slow motion: the one that has waited longest for a segment goes first. By
     `deadline_s` slow sessions would seem to have time, receive less device time than full-speed sessions and
     fall further behind."""
     return playout.since_s + segment_s
@@ -139,13 +139,13 @@ def guessed(usual_s: float, segment_s: float, least_rate: float) -> Pace:
 
 
 def speed(pace: Pace, segment_s: float) -> float:
-    """Seconds of video per second of making it."""
+    """Seconds of video per second of generation time."""
     return segment_s / max(pace.usual_s, 1e-3)
 
 
 def paced(pace: Pace, sample_s: float, segment_s: float, least_rate: float) -> Pace:
     """`pace` after one more segment. Slow motion starts with the second slow segment in a row, since a single
-    one is an accident. From then on the rate falls with the speed at once and rises step by step."""
+    one may be chance. From then on the rate falls with the speed at once and rises step by step."""
     measured, slow = _measured(pace, sample_s), pace.samples > 0 and pace.rate < 1
     sustained_s = sample_s / DOUBT if pace.samples == 0 else min(pace.last_s, sample_s)
     if not slow and sustained_s <= segment_s:

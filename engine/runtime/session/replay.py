@@ -1,7 +1,7 @@
-"""A control log → its video again, segment by segment; bit for bit on the same backend if it ran alone.
+"""Replays a control log, segment by segment; bit for bit on the same backend if the session ran alone.
 
-The same Timeline as a live session's, with a past that goes where the log says instead of by the clock. Time,
-clients and files are unknown here.
+It uses the same Timeline as a live session, with a past that goes back to the moments in the log instead of
+using the clock. This module knows no time, clients or files.
 """
 
 from __future__ import annotations

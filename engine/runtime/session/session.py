@@ -1,12 +1,13 @@
 """One endless video in time: its timeline, waiting controls, and when the next segment is made and shown.
 
-Threads and other sessions are unknown here.
+This module knows no threads and no other sessions.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from engine.config import RuntimeConfig
 from engine.errors import Unavailable
@@ -22,6 +23,12 @@ from engine.runtime.state.change import described
 from engine.runtime.state.opening import Opening
 from engine.runtime.state.past import LivePast, Moment, first_moment, limits
 from engine.types import Control, OpenSession, Receipt, SegmentAwaited, SessionInfo
+
+
+class Export(NamedTuple):
+    data: bytes
+    segment: int  # the last one that it shows; -1: none
+    end_s: float  # when that one has been shown
 
 
 class Session:
@@ -71,17 +78,21 @@ class Session:
             self.playout = replace(self.playout, since_s=now_s, end_s=None)
         return receipt
 
-    def export(self, what: str, now_s: float) -> bytes:
-        """A "snapshot" of what is on the screen, or the control "log". Callable from any thread without a
-        lock: what it reads is never changed in place. Raises Unavailable."""
+    def export(self, what: str, now_s: float, rewind_s: float = 0.0) -> Export:
+        """A "snapshot" of what is on the screen, or was `rewind_s` ago, or the control "log". Callable from
+        any thread without a lock: what it reads is never changed in place. Raises Unavailable."""
         timeline = self.timeline
         save = partial(snapshot.save, self._spec, self._fingerprint)
         if what == "log" and timeline.log is not None:
-            return timeline.log.written({**self._about, "segments": timeline.segment}, save)
-        screen = timeline.past.on_screen(now_s)
+            data = timeline.log.written({**self._about, "segments": timeline.segment}, save)
+            return Export(data, timeline.segment - 1, now_s)
+        if rewind_s and timeline.opening_at(rewind_s, now_s).change is not None:
+            raise Unavailable("the prompt changed just there: go back a little more or less", field="seconds")
+        screen = timeline.past.ago(rewind_s, now_s) if rewind_s else timeline.past.on_screen(now_s)
         if screen.segment < timeline.first and not screen.state.psi.any():
             raise Unavailable("nothing has been shown yet: it is made once somebody watches", field="session")
-        return save(snapshot.Saved(screen.state, screen.prompts, screen.held))
+        saved = snapshot.Saved(screen.state, screen.prompts, screen.held)
+        return Export(save(saved), screen.segment, screen.end_s)
 
     def advance(self, ready_s: float, started_s: float) -> pacing.Shown:
         """Count a finished segment and queue it for playout."""
@@ -132,7 +143,7 @@ class Session:
     def _lead_s(self) -> float:
         c, shown_s = self._config, self._spec.segment_s / self.pace.rate
         if stall_s := self._stall_s:
-            return stall_s + 2 * shown_s  # at once, while playout's queue does not overflow
+            return stall_s + 2 * shown_s  # at once, as long as playout's queue does not overflow
         most_s = c.lead_max_s if self.pace.rate == 1 else max(c.lead_max_s, 2 * shown_s)
         return pacing.lead_s(
             self.took, share=self._share, margin=c.lead_margin, least_s=c.lead_min_s, most_s=most_s
@@ -140,7 +151,8 @@ class Session:
 
     @property
     def _stall_s(self) -> float:
-        """How long the picture stalls at least when playout runs dry; 0 at speeds that can be shown."""
+        """The minimum length of a stall when playout runs dry; 0 at speeds that can be shown without
+        stalls."""
         stalls = pacing.stalls(self.pace, self._spec.segment_s, self._least_rate)
         return self._config.stall_s if stalls else 0.0
 

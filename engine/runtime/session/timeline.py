@@ -1,7 +1,8 @@
 """A session's sequence of prompts, changes and segments: its state, what controls have changed, and its past.
 
-`apply` changes plain fields only. The device's part is one `due_change` at the start of the next segment, so
-a flood of prompts costs no more than one prompt. Threads, other sessions and playback speed are unknown here.
+`apply` only changes plain fields. The work on the device is one `due_change` at the start of the next
+segment, so a flood of prompts costs no more than one prompt. This module knows no threads, other sessions or
+playback speed.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from engine.wire.controls import check_action
 
 
 class Timeline:
-    """`past` decides where `now` and rewind go. `log` is None where no control log is kept."""
+    """`past` decides where `now` and rewind go. `log` is None if no control log is kept."""
 
     def __init__(
         self, session: str, opening: Opening, spec: ModelSpec, past: Past, log: ControlLog | None
@@ -55,7 +56,7 @@ class Timeline:
         self._pending = opening.change  # to be made before the next segment
         self._discarded: list[Discarded] = []
         self._spec = spec
-        self._jump: tuple[int, int] | None = None  # the latest control's: to which segment, from which one
+        self._jump: tuple[int, int] | None = None  # of the latest control: to which segment, from which one
 
     # ---- controls ----
 

@@ -1,4 +1,4 @@
-"""The options of `psistream serve` about MQTT, and the settings they make."""
+"""The MQTT options of `psistream serve`, and how they become settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ defaults = MqttOptions()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("MQTT", "--mqtt-listen and below are about the embedded broker")
+    group = parser.add_argument_group("MQTT", "--mqtt-listen and below apply to the embedded broker")
     add = group.add_argument
     add(
         "--mqtt",
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WHERE",
         help=f"embedded, off, or mqtt://user:pass@host:1883 (${URL_VARIABLE})",
     )
-    add("--node", metavar="NAME", help="this server's name in topics (default: the host's, and a kept id)")
+    add("--node", metavar="NAME", help="this server's name in topics (default: the host's name and an id)")
     add("--mqtt-prefix", default=defaults.prefix, metavar="TOPIC", help="of topics (default: %(default)s)")
     add(
         "--mqtt-access",
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mqtt-user",
         default=os.environ.get(USER_VARIABLE),
         metavar="NAME:PASSWORD",
-        help=f"whom it lets in (${USER_VARIABLE}; default: everybody on this machine)",
+        help=f"the user that may connect (${USER_VARIABLE}; default: everybody on this machine)",
     )
 
 

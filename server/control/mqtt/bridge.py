@@ -1,8 +1,8 @@
 """The bridge between the gateway (Steering) and an MQTT broker, on the topics of docs/protocol.md.
 
 The server does not depend on the broker: without it the bridge is `degraded` and reconnects with back-off.
-Then it subscribes again and publishes status and retained states again. Queues are bounded: of incoming
-messages the oldest is dropped; outbox.py says which outgoing ones are. It doesn't know WebRTC or HTTP.
+After reconnecting it subscribes and publishes status and retained states again. Queues are bounded: the
+oldest incoming message is dropped; outbox.py says which outgoing ones are. It doesn't know WebRTC or HTTP.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from server.control.mqtt.url import BrokerUrl, Reach, parse_url
 log = logging.getLogger(__name__)
 
 MAX_INCOMING = 1024
-WINDOW = 16  # publishes under way at once
-STEADY_S = 5.0  # after a connection of this length the back-off starts at its shortest again
+WINDOW = 16  # concurrent publishes
+STEADY_S = 5.0  # a connection of at least this length resets the back-off
 FAREWELL_S = 1.0
 
 

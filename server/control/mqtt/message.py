@@ -1,8 +1,8 @@
-"""One MQTT message on a command topic → a control and where its answers go. Pure, and it never raises.
+"""Converts one MQTT message on a command topic to a control and a route for its answers. Pure; never raises.
 
-The verb in the topic gives the type. For mosquitto_pub a prompt may be plain text, an action the bare word, a
-rewind the bare seconds, and pause, resume and reset need no payload. It doesn't know brokers, clocks or live
-sessions.
+The verb in the topic is the type. For use with mosquitto_pub, the payload may be plain text: the prompt, the
+action's name, the seconds of a rewind. Pause, resume and reset need no payload. This module doesn't know
+brokers, clocks or live sessions.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from engine.wire.parse import MAX_MESSAGE_BYTES, make_id, parse_control, salvage
 from engine.wire.strict_json import load_object, printable
 from server.control.mqtt import topics
 
-BARE_NUMBER = {"rewind": "seconds", "reset": "seed"}  # the field that a message of one number sets
+BARE_NUMBER = {"rewind": "seconds", "reset": "seed"}  # the field that a payload of one number sets
 JSON_TYPE = "application/json"
-MAX_USER_PROPERTIES, MAX_USER_BYTES = 16, 2048  # more is not returned with the answers
+MAX_USER_PROPERTIES, MAX_USER_BYTES = 16, 2048  # larger user properties are not returned with the answers
 MAX_TOKEN = 256  # characters
 VERBS = tuple(name for name in CONTROL_MODELS if name != "image")
 
 
 class MqttEnvelope(BaseModel):
-    """Fields that a command by MQTT may have beside the control's own."""
+    """The additional fields of a command sent over MQTT."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -49,17 +49,17 @@ class MqttEnvelope(BaseModel):
 
 @dataclass(frozen=True)
 class Properties:
-    """The properties of an MQTT 5 message that count here; all absent in MQTT 3.1.1."""
+    """The properties of an MQTT 5 message that are used; all absent in MQTT 3.1.1."""
 
     response_topic: str | None = None
     correlation: bytes | None = None
-    expiry_s: float | None = None  # for how long the message is still of use
+    expiry_s: float | None = None  # how long the message remains valid
     content_type: str | None = None
     user: tuple[tuple[str, str], ...] = ()
 
     @property
     def returned(self) -> tuple[tuple[str, str], ...]:
-        """The user properties, which every answer repeats unless they are many or long."""
+        """The user properties that every answer repeats; none if there are too many or they are too long."""
         size = sum(len(name) + len(value) for name, value in self.user)
         return self.user if len(self.user) <= MAX_USER_PROPERTIES and size <= MAX_USER_BYTES else ()
 
@@ -69,7 +69,7 @@ NO_PROPERTIES = Properties()
 
 @dataclass(frozen=True)
 class Route:
-    """Where the answers to one control go, and what they repeat."""
+    """Where the answers to one control go, and which properties they repeat."""
 
     topic: str
     correlation: bytes | None = None
@@ -78,7 +78,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Command:
-    """Either `control` or `error` is set. `id` is the sender's, or made here so that the answer has one."""
+    """Either `control` or `error` is set. `id` is the sender's, or generated so that the answer has one."""
 
     id: str
     route: Route
@@ -98,7 +98,8 @@ def read_command(
     *,
     max_bytes: int = MAX_MESSAGE_BYTES,
 ) -> Command:
-    """`name` and `verb` are those of the topic. `reply_to` in the JSON goes before the response topic."""
+    """`name` and `verb` come from the topic. `reply_to` in the JSON takes precedence over the response
+    topic."""
     made, given = make_id(), None
     back = (properties.correlation, properties.returned)
     route = Route(all_topics.ack(name), *back)
@@ -130,7 +131,7 @@ def read_command(
 
 
 def _fields(verb: str, payload: bytes, max_bytes: int, content_type: str | None) -> dict[str, Any]:
-    """The fields that the payload states, as JSON or as plain text."""
+    """The fields in the payload, which is JSON or plain text."""
     if verb not in VERBS:
         raise InvalidInput(
             f"the verb {printable(verb)} is unknown: publish to cmd/ with one of {', '.join(VERBS)}",
@@ -161,7 +162,7 @@ def _fields(verb: str, payload: bytes, max_bytes: int, content_type: str | None)
 
 
 def _unquoted(text: str) -> str:
-    """The content of a JSON string. Other text stays as it is."""
+    """The content of a JSON string. Other text is returned unchanged."""
     if len(text) > 1 and text[0] == text[-1] == '"':
         try:
             return str(json.loads(text))
@@ -183,7 +184,7 @@ def _plain(verb: str, text: str) -> dict[str, Any]:
 
 
 def _number(text: str) -> float | str:
-    """A plain number. Other text stays as it is, and the schema says what is wrong with it."""
+    """A plain number. Other text is returned unchanged, and the schema reports what is wrong with it."""
     if re.fullmatch(r"-?\d{1,15}", text, re.ASCII):
         return int(text)
     return float(text) if re.fullmatch(r"-?\d{0,15}\.\d{1,9}", text, re.ASCII) else text

@@ -1,6 +1,6 @@
-"""The name of this server on a broker: the host's name and a short id that is kept between starts.
+"""The name of this server on a broker: the host's name and a short id that persists across restarts.
 
-Several servers of one user on one host take different ids: each id is a file that its server keeps locked.
+Several servers of one user on one host take different ids: each id is a file that its server locks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from server.control.mqtt.topics import MAX_NODE, is_node
 log = logging.getLogger(__name__)
 
 ID_BYTES = 3
-MOST = 64  # servers of one user on one host that keep an id
+MOST = 64  # servers of one user on one host that can have a persistent id
 
 
 def state_folder() -> Path:
@@ -32,7 +32,8 @@ def state_folder() -> Path:
 
 @contextmanager
 def default_node(folder: Path | None = None) -> Iterator[str]:
-    """This host's name with the first id in `folder` that no running server has; it is ours until the end."""
+    """This host's name and the first id in `folder` that no running server uses; it stays locked until
+    exit."""
     host = host_name()[: MAX_NODE - 2 * ID_BYTES - 1].strip("-.")
     with _locked_id(folder or state_folder()) as id_:
         yield f"{host}-{id_}"
@@ -54,7 +55,7 @@ def _locked_id(folder: Path) -> Iterator[str]:
     if file is None:
         yield secrets.token_hex(ID_BYTES)
         return
-    with file:  # closing it ends the lock
+    with file:  # closing it releases the lock
         yield _read_or_make(file)
 
 

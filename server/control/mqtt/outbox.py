@@ -1,9 +1,9 @@
-"""Messages that wait to be published by MQTT. Its size is bounded. Pure: no sockets, no clock.
+"""A bounded queue of messages to be published over MQTT. Pure: no sockets, no clock.
 
-Answers (acks and errors) go first; beyond `answers` the oldest is dropped. States are retained topics: the
-latest message of each topic counts, and beyond `states` topics the oldest is dropped. Events are momentary:
-beyond `events` the oldest is dropped, and `forget_events` drops all when the broker is gone. `dropped_total`
-counts everything that was dropped.
+Answers (acks and errors) go first; beyond `answers` the oldest is dropped. States are retained topics: only
+the latest message of each topic is kept, and beyond `states` topics the oldest is dropped. Events are
+transient: beyond `events` the oldest is dropped, and `forget_events` drops all when the broker is gone.
+`dropped_total` counts all dropped messages.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Outbox:
         self._put(self._events, message, self._most_events)
 
     def put_state(self, message: Outgoing) -> None:
-        """A message for a topic that waits already takes the place of the earlier one."""
+        """A newer message for the same topic replaces the one that waits."""
         if self._fits(message):
             self._states[message.topic] = message
             if len(self._states) > self._most_states:
@@ -55,7 +55,7 @@ class Outbox:
                 self.dropped_total += 1
 
     def put_back(self, message: Outgoing) -> None:
-        """Put an answer whose publishing failed first in line again, unless the queue is full."""
+        """Put an answer that could not be published back at the front, unless the queue is full."""
         if message.qos > 0 and not message.retain and len(self._answers) < self._most_answers:
             self._answers.appendleft(message)
 

@@ -1,7 +1,7 @@
-"""The servers on one broker and prefix, as their status messages tell, and which session a topic means.
+"""The servers on one broker and prefix, known from their status messages, and the session that a topic means.
 
-Every server has a session `main`. Its name in topics is main.NODE; plain `main` works as well while there is
-only one server. Pure: no sockets, no clock.
+Every server has a session `main`. Its name in topics is main.NODE; plain `main` works too while there is only
+one server. Pure: no sockets, no clock.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from server.control.mqtt.topics import MAIN, main_of
 
 
 class Peers:
-    """`node` is this server's name, `instance` tells its starts apart."""
+    """`node` is this server's name; `instance` changes with every start."""
 
     def __init__(self, node: str, instance: str) -> None:
         self.node, self.instance = node, instance
@@ -27,14 +27,14 @@ class Peers:
 
     @property
     def speaks_for_all(self) -> bool:
-        """Whether this server answers what concerns all of them: exactly one does."""
+        """Whether this server answers messages that concern all servers; exactly one does."""
         return self.node == self.nodes[0]
 
     def forget(self) -> None:
         self._online.clear()
 
     def hear(self, node: str, status: str) -> bool:
-        """The status of another server. Returns whether `alone` has changed."""
+        """Process the status of another server. Returns whether `alone` has changed."""
         was_alone = self.alone
         if status == "online":
             self._online.add(node)
@@ -43,15 +43,15 @@ class Peers:
         return self.alone != was_alone
 
     def session_of(self, name: str) -> str:
-        """The id of the session that a name in a topic means, if it is one of this server's."""
+        """The id of the session that a topic name refers to, if it is one of this server's."""
         return MAIN if name == main_of(self.node) else name
 
     def is_ambiguous(self, name: str) -> bool:
-        """Whether several servers could be meant."""
+        """Whether the name could refer to several servers."""
         return name == MAIN and not self.alone
 
     def names_of(self, session: str) -> list[str]:
-        """The names in topics that a session has now; the first one is its own for good."""
+        """The current topic names of a session; the first one never changes."""
         if session != MAIN:
             return [session]
         return [main_of(self.node), MAIN] if self.alone else [main_of(self.node)]

@@ -1,6 +1,7 @@
-"""What the server tells on its MQTT topics: retained states, who is there, events, and answers to commands.
+"""The messages that the server publishes over MQTT: retained states, server status, events, answers to
+commands.
 
-It writes into the outbox only. Pure but for the Steering that it is given: no sockets, no tasks.
+It only writes to the outbox. Pure except for the Steering that it is given: no sockets, no tasks.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from server.control.protocol import event_json
 from server.worker.messages import SegmentStats
 
 ANSWER_EXPIRY_S = 60
-RETAINED_EXPIRY_S = 300  # of retained messages in MQTT 5; `put_everything_retained` renews them
+RETAINED_EXPIRY_S = 300  # expiry of retained messages in MQTT 5; `put_everything_retained` renews them
 RENEW_S = 100.0
 
 
@@ -31,7 +32,7 @@ def status_message(node: str, status: str, sessions: int = 0, instance: str = ""
 
 
 class Publisher:
-    """`on_put` is called after something was put into the outbox."""
+    """`on_put` is called after a message was put into the outbox."""
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class Publisher:
         self._peers = peers
         self._on_put = on_put
         self._known: set[str] = set()  # sessions that have a retained state
-        self._named: set[str] = set()  # their names in topics that have one
+        self._named: set[str] = set()  # their topic names
 
     def knows(self, session: str) -> bool:
         return session in self._known
@@ -57,7 +58,7 @@ class Publisher:
     # ---- events ----
 
     def on_event(self, event: SessionEvent, *, connected: bool) -> None:
-        """Momentary events are told while the broker is there only."""
+        """Transient events are only published while the broker is connected."""
         match event:
             case SessionInfo():
                 self._put_state(event)
@@ -97,7 +98,7 @@ class Publisher:
     # ---- retained topics ----
 
     def put_everything_retained(self) -> None:
-        """After connecting, since the broker may have forgotten it, and now and then, since it expires."""
+        """For after connecting, since the broker may have lost it, and periodically, since it expires."""
         self._known = set()
         self._put_status("online")
         for session in self._steering.session_ids():
@@ -111,7 +112,7 @@ class Publisher:
         self._on_put()
 
     def put_farewell(self) -> None:
-        """Leave nothing retained that will not be true any more."""
+        """Replace all retained messages that would no longer be true."""
         self._clear_states(list(self._named))
         self._known.clear()
         self._retain(self._topics.sessions(self._peers.node), b"")
@@ -123,7 +124,8 @@ class Publisher:
         self._on_put()
 
     def rename_main(self) -> None:
-        """Plain `main` is a name of this server's session while it is the only server: that has changed."""
+        """This server became the only one or ceased to be it: only then plain `main` is its session's
+        name."""
         current = self._peers.names_of(MAIN)
         self._clear_states([MAIN] if MAIN in self._named and MAIN not in current else [])
         if MAIN in self._known:
@@ -131,7 +133,7 @@ class Publisher:
         self._on_put()
 
     def clear_ghosts(self, names: list[str]) -> None:
-        """Clear the states that an earlier start of this server left, of sessions that are gone."""
+        """Clear states of ended sessions that an earlier run of this server left behind."""
         self._clear_states([name for name in names if name not in self._named])
         self._on_put()
 
@@ -154,7 +156,7 @@ class Publisher:
             self._put_status("online")
         if not self._named.issuperset(names):
             self._named.update(names)
-            self._put_names()  # before the states: a name without a state does no harm after a crash
+            self._put_names()  # before the states: a name without a state is harmless after a crash
         payload = dump({**event_json(info), "node": self._peers.node}).encode()
         for name in names:
             self._retain(self._topics.state(name), payload)
@@ -185,7 +187,7 @@ class Publisher:
         self._outbox.put_state(Outgoing(topic, payload, qos=1, retain=True, expiry_s=expiry_s))
 
     def _retain(self, topic: str, payload: bytes) -> None:
-        """Sessions' names do not expire: they are how the next start finds what this one left."""
+        """Sessions' names do not expire: with them the next start finds what this one left behind."""
         expires = payload and topic != self._topics.sessions(self._peers.node)
         expiry_s = RETAINED_EXPIRY_S if expires else None
         self._outbox.put_state(Outgoing(topic, payload, qos=1, retain=True, expiry_s=expiry_s))

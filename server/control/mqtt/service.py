@@ -1,4 +1,4 @@
-"""MQTT as the settings ask for it: none, a broker of our own or one that runs elsewhere, and the bridge."""
+"""MQTT as configured: off, an embedded broker or an external one, and the bridge."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def open_mqtt(
     model: ModelFacts = UNKNOWN,
     authorize: Callable[[str, str], None] | None = None,
 ) -> AsyncIterator[MqttBridge | None]:
-    """`setting` is "off", "embedded", "embedded:PORT" or an mqtt(s):// URL, or InvalidInput is raised.
+    """`setting` is "off", "embedded", "embedded:PORT" or an mqtt(s):// URL; otherwise InvalidInput is raised.
     `model` is for Home Assistant, `authorize` judges the tokens that come with commands."""
     options = options or MqttOptions()
     kind, _, port = setting.partition(":")
@@ -82,7 +82,7 @@ def port_of(text: str, what: str) -> int:
 
 
 def embedded_broker() -> str:
-    """Which broker --mqtt embedded starts on this machine, in words for people."""
+    """A description of the broker that --mqtt embedded starts on this machine."""
     program = find_mosquitto()
     return AMQTT if program is None else f"mosquitto {version_of(program)}, MQTT 3.1.1, 5 and WebSockets"
 
@@ -90,7 +90,7 @@ def embedded_broker() -> str:
 async def _embedded(
     stack: AsyncExitStack, make: Callable[..., MqttBridge], listen: MqttListen, private: Topics | None
 ) -> MqttBridge:
-    """A mosquitto where it is installed, else amqtt. Raises InvalidInput, Unavailable."""
+    """mosquitto if it is installed, otherwise amqtt. Raises InvalidInput, Unavailable."""
     program = find_mosquitto()
     about = await asyncio.to_thread(embedded_broker)
     if program is not None:

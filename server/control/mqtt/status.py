@@ -1,4 +1,4 @@
-"""What the bridge tells about itself."""
+"""The status of the MQTT bridge."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WATCH_EVERY_S = 1.0
 
 @dataclass(frozen=True)
 class BridgeStatus:
-    """For /readyz, /metrics and logs. `degraded`: the broker is away, everything but MQTT works."""
+    """For /readyz, /metrics and logs. `degraded`: the broker is unreachable; everything but MQTT works."""
 
     state: State
     broker: str

@@ -20,12 +20,12 @@ MAX_TOPIC_BYTES = 256
 
 
 class CommandTopic(NamedTuple):
-    name: str  # of a session in topics: its id, or main.NODE
+    name: str  # a session's name in topics: its id, or main.NODE
     verb: str
 
 
 def is_name(value: object) -> bool:
-    """Whether it may be a session, client or node in a topic: no wildcards, no slashes, no surprises."""
+    """Whether the value is allowed as a session, client or node in a topic: no wildcards, no slashes."""
     return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
 
@@ -82,19 +82,19 @@ class Topics:
         return f"{self.prefix}/engine/{node}/sessions"
 
     def parse_command(self, topic: str) -> CommandTopic | None:
-        """What a command topic says, or None if its session or verb cannot be one."""
+        """The session and verb of a command topic, or None if they are malformed."""
         parts = self._below(topic, "session")
         if len(parts) != 3 or parts[1] != "cmd":
             return None
         return CommandTopic(parts[0], parts[2]) if is_name(parts[0]) and is_name(parts[2]) else None
 
     def parse_status(self, topic: str) -> str | None:
-        """The node whose status this topic has."""
+        """The node of a status topic."""
         parts = self._below(topic, "engine")
         return parts[0] if len(parts) == 2 and parts[1] == "status" and is_node(parts[0]) else None
 
     def may_reply_to(self, topic: object, name: str) -> bool:
-        """Answers may go anywhere except to the broker's own topics and to ours outside this session's acks.
+        """Answers may go to any topic except the broker's own, and ours other than this session's acks.
         Otherwise a client could make the server steer other sessions, or itself."""
         if not isinstance(topic, str) or not 0 < len(topic.encode("utf-8", "replace")) <= MAX_TOPIC_BYTES:
             return False
@@ -110,5 +110,5 @@ class Topics:
 
 
 def main_of(node: str) -> str:
-    """The name in topics of a server's session `main`."""
+    """The topic name of a server's session `main`."""
     return f"{MAIN}.{node}"

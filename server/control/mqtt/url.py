@@ -10,7 +10,7 @@ from engine.errors import InvalidInput
 
 
 class Reach(NamedTuple):
-    """Where clients connect, without user and password, and what the broker is, in words for people."""
+    """Where clients connect, without user and password, and a description of the broker for people."""
 
     url: str
     websocket_url: str | None = None
@@ -23,7 +23,7 @@ class Reach(NamedTuple):
 
 @dataclass(frozen=True)
 class BrokerUrl:
-    """Where a broker is. `shown` is for people and logs: it has no password."""
+    """The address of a broker. `shown` is for people and logs: it has no password."""
 
     host: str
     port: int

@@ -1,6 +1,7 @@
-"""HEAD for every GET, 405 with the right Allow for other methods, and no API path that becomes the page's.
+"""HEAD for every GET, 405 with the right Allow for other methods, and no API path handled by the page's
+mount.
 
-Pure ASGI. It asks the application's routes which methods a path has.
+Pure ASGI. It reads the methods of a path from the application's routes.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ class Methods:
 
 
 def allowed_methods(scope: Scope) -> list[str]:
-    """Those of the routes with this path, HEAD beside GET; empty where no route has it. The page's own mount
-    does not count: it looks into its folder."""
+    """The methods of the routes with this path, including HEAD for GET; empty if no route has it. The page's
+    mount does not count, since it serves whatever is in its folder."""
     found = [method for method in KNOWN if _has_route({**scope, "method": method})]
     return sorted({*found, *(("HEAD",) if "GET" in found else ())})
 

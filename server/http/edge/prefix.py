@@ -1,7 +1,7 @@
-"""The server below a path of another site, by a proxy: links carry the prefix, routes do not know it.
+"""Serves under a path of another site, behind a proxy: links include the prefix, routes do not know it.
 
-The prefix is --root-path, or a proxy's X-Forwarded-Prefix. The proxy may cut it off the path or leave it.
-A client that invents one gets links with it, and nobody else does.
+The prefix is --root-path, or a proxy's X-Forwarded-Prefix. The proxy may strip it from the path or keep it.
+A client that makes up a prefix only affects the links in its own responses.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KEY = "psistream.prefix"
 
 
 def checked_prefix(text: str) -> str:
-    """Without a slash at its end; empty for none. Raises InvalidInput."""
+    """The prefix without a trailing slash; empty for none. Raises InvalidInput."""
     prefix = text.rstrip("/")
     if prefix and not _is_prefix(prefix):
         raise InvalidInput("--root-path must look like /video", field="root_path")
@@ -28,12 +28,12 @@ def checked_prefix(text: str) -> str:
 
 
 def public_path(request: Request, path: str) -> str:
-    """A path of this server as the client reaches it."""
+    """A path of this server as seen by the client."""
     return f"{request.scope.get(KEY, '')}{path}"
 
 
 class Prefix:
-    """`root` is --root-path, empty for none."""
+    """`root` is the value of --root-path; empty for none."""
 
     def __init__(self, app: ASGIApp, root: str = "") -> None:
         self._app, self._root = app, root

@@ -1,4 +1,4 @@
-"""What the API is: /openapi.json for programs and /docs for people."""
+"""The API's description: /openapi.json for programs and /docs for people."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STYLED = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-
 
 
 def contract_routes(routers: Sequence[APIRouter]) -> APIRouter:
-    """About these routers."""
+    """Routes that describe these routers."""
     router = APIRouter()
     document = openapi(routers)
 

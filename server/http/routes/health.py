@@ -1,4 +1,4 @@
-"""Routes for operators: is the server alive, is it ready, how is it doing."""
+"""Routes for operators: liveness, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def health_routes(services: Services, *, metrics: bool = True) -> APIRouter:
 
     @router.get("/livez")
     async def alive() -> Response:
-        """The event loop answers, and a worker runs or may still come. Otherwise only a restart helps."""
+        """The event loop answers, and a worker runs or may still be started. Otherwise only a restart
+        helps."""
         if services.gateway.given_up:
             return JSONResponse({"alive": False, "reasons": [services.gateway.fault]}, 503)
         return JSONResponse({"alive": True})
@@ -37,6 +38,7 @@ def health_routes(services: Services, *, metrics: bool = True) -> APIRouter:
             "model": gateway.ready.model if gateway.ready else None,
             "backend": gateway.ready.backend if gateway.ready else None,
             "sessions": len(gateway.session_ids()),
+            "workers": {status.id: status.state for status in map(gateway.fleet.status, gateway.fleet)},
             "capacity": None if capacity is None else finite(asdict(capacity)),
             "viewers": len(services.viewers),
             "mqtt": {"state": status.state, "detail": status.detail} if status else None,

@@ -1,4 +1,4 @@
-"""HTTP routes of pushes: a session's stream goes by WHIP to a server that many watch it on."""
+"""HTTP routes of pushes: a session's stream is sent by WHIP to a server that distributes it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MAX_BYTES = 8 * 1024
 
 
 def push_routes(services: Services) -> APIRouter:
-    """Whoever pushes makes this server call an address of their choice, so it needs the server's own key,
-    where there is one."""
+    """A push makes this server call an address of the client's choice, so it requires the server's API key,
+    if there is one."""
     router = APIRouter(prefix="/v1/sessions/{session_id}/push")
 
     @router.post("")

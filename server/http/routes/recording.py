@@ -1,6 +1,6 @@
-"""HTTP routes of what was sent: clips of the last seconds, and live HLS for players without WebRTC.
+"""HTTP routes of sent video: clips of the last seconds, and live HLS for players without WebRTC.
 
-Players can't send headers with a playlist's addresses, so here a token may also stand in the query.
+Players can't send headers with a playlist's addresses, so here a token may also be in the query.
 """
 
 from __future__ import annotations

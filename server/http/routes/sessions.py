@@ -1,4 +1,4 @@
-"""HTTP routes of sessions: open, look, change, steer, close. Requests become calls of the gateway."""
+"""HTTP routes of sessions: open, read, change, steer, close. Requests become calls of the gateway."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from server.http.services import Services, read_body, streamed
 from server.http.snapshot_header import has_header, is_file
 
 FILE = "application/octet-stream"
-MAX_SMALL_BYTES = 16 * 1024  # of a message that is parsed on the event loop
+MAX_SMALL_BYTES = 16 * 1024  # maximum size of a message that is parsed on the event loop
 OF_PROMPT = ("how", "when", "transition_segments")
 PATCHABLE = ("prompt", *OF_PROMPT, "action", "paused", "seed")
 
@@ -60,11 +60,11 @@ def session_routes(services: Services) -> APIRouter:
 
     @router.patch("/{session_id}")
     async def change(request: Request, session_id: str) -> Response:
-        """Several things at once, as a desired state; each becomes a control with a receipt."""
+        """Several changes at once, as a desired state; each becomes a control with a receipt."""
         session = services.driven(request, session_id)
         services.enter(services.controls, request, session)
         controls = patched(load_object(await read_json(request), 64 * 1024))
-        for control in controls:  # all of them are valid, or none takes effect
+        for control in controls:  # either all of them are valid, or none takes effect
             services.gateway.check(session.id, control)
         receipts = [services.gateway.submit(session.id, control) for control in controls]
         answer = {**described(services, request, session), "receipts": [receipt_json(r) for r in receipts]}
@@ -97,7 +97,7 @@ def session_routes(services: Services) -> APIRouter:
 
 
 class HasPicture(Exception):
-    """This message takes long to parse, so a thread does it."""
+    """This message contains a picture and takes long to parse, so a thread does it."""
 
 
 def only_without_picture(data: bytes) -> ByteArray:
@@ -105,7 +105,7 @@ def only_without_picture(data: bytes) -> ByteArray:
 
 
 class OpeningRequest(NamedTuple):
-    """How a new session is to start."""
+    """How a new session should start."""
 
     wanted: NewSession
     image: ByteArray | None
@@ -113,7 +113,7 @@ class OpeningRequest(NamedTuple):
 
 
 async def read_opening(services: Services, request: Request) -> OpeningRequest:
-    """From JSON; or from a snapshot's file as the body, with prompt and seed in the query. Raises
+    """Parse JSON; or a snapshot file as the body, with prompt and seed in the query. Raises
     InvalidInput."""
     most = services.max_snapshot_bytes
     if kind_of(request) == FILE:
@@ -140,8 +140,8 @@ async def read_opening(services: Services, request: Request) -> OpeningRequest:
 
 
 async def read_snapshot(request: Request, limit: int, check: Callable[[bytes], None]) -> bytes:
-    """The header is checked as soon as it has arrived: "of another model" says more than "too large for this
-    one". Raises InvalidInput, TooLarge, TooSlow."""
+    """The header is checked as soon as it has arrived, since "of another model" is more helpful than "too
+    large for this one". Raises InvalidInput, TooLarge, TooSlow."""
     checked = False
 
     def look(data: bytearray) -> None:
@@ -157,7 +157,7 @@ async def read_snapshot(request: Request, limit: int, check: Callable[[bytes], N
 
 
 def from_query(query: QueryParams) -> dict[str, Any]:
-    """The fields that JSON would have beside `snapshot`, which is the body. Raises InvalidInput."""
+    """The JSON fields other than `snapshot`, which is the body. Raises InvalidInput."""
     for name in query:
         if len(query.getlist(name)) > 1:
             raise InvalidInput(f"{name[:40]} is given more than once: give it once", field=name[:40])
@@ -174,8 +174,8 @@ def from_query(query: QueryParams) -> dict[str, Any]:
 
 
 async def opened(services: Services, request: Request, session: GatewaySession) -> Response:
-    """The answer to the client that opened it. If that client is gone already, nobody could ever use the
-    session, so it is closed."""
+    """The response to the client that opened the session. If that client has already disconnected, nobody
+    could use the session, so it is closed."""
     answer = {**described(services, request, session), **secrets_of(request, session)}
     if await request.is_disconnected():
         await services.gateway.close_session(session.id)
@@ -187,7 +187,7 @@ def kind_of(request: Request) -> str:
 
 
 async def read_json(request: Request, limit: int = 64 * 1024, other: str = "") -> bytes:
-    """The body of a request whose type is JSON or missing. Raises WrongType, TooLarge."""
+    """The body of a request whose content type is JSON or missing. Raises WrongType, TooLarge."""
     kind = kind_of(request)
     if kind not in ("application/json", ""):
         raise WrongType(f"send application/json{other}, not {kind[:60]}", field="Content-Type")
@@ -195,7 +195,7 @@ async def read_json(request: Request, limit: int = 64 * 1024, other: str = "") -
 
 
 def described(services: Services, request: Request, session: GatewaySession) -> dict[str, Any]:
-    """What everybody who may watch the session may know."""
+    """The session as shown to everybody who may watch it."""
     ready, mqtt = services.gateway.ready, services.mqtt
     answer: dict[str, Any] = finite(asdict(services.gateway.info(session.id)))
     answer["whep"] = public_path(request, f"/v1/sessions/{session.id}/whep")
@@ -220,7 +220,7 @@ def described(services: Services, request: Request, session: GatewaySession) -> 
 
 
 def secrets_of(request: Request, session: GatewaySession) -> dict[str, Any]:
-    """Told once, to the client that opened the session."""
+    """The session's tokens, returned once to the client that opened it."""
     page = page_link(request, session.id, session.token)
     return {"token": session.token, "view_token": session.view_token, "page": page}
 
@@ -232,7 +232,7 @@ def page_link(request: Request, session_id: str, token: str | None, *, watch: bo
 
 
 def patched(wanted: dict[str, Any]) -> list[Control]:
-    """The controls that bring a session to this state. Raises InvalidInput."""
+    """The controls that change a session to this state. Raises InvalidInput."""
     unknown = [name for name in wanted if name not in PATCHABLE]
     if unknown or not wanted:
         raise InvalidInput(
@@ -260,6 +260,6 @@ def patched(wanted: dict[str, Any]) -> list[Control]:
 
 
 def status_for(receipts: list[Receipt], *, good: int) -> int:
-    """The status of an answer that consists of receipts: that of the first rejection, else `good`."""
+    """The status of a response that consists of receipts: that of the first rejection, otherwise `good`."""
     refused = next((r for r in receipts if r.status == "rejected"), None)
     return good if refused is None else status_of_code(refused.code)

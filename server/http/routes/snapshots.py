@@ -22,7 +22,7 @@ def snapshot_routes(services: Services) -> APIRouter:
 
     @router.get("/snapshot")
     async def snapshot(request: Request, session_id: str) -> Response:
-        """What is on the screen now, as a file of constant size that POST /v1/sessions goes on from."""
+        """The state on the screen, as a file of constant size that POST /v1/sessions can continue from."""
         session = services.owned(request, session_id)
         services.enter(services.exports, request, session)
         data = await services.gateway.export(session.id, "snapshot")
@@ -30,16 +30,16 @@ def snapshot_routes(services: Services) -> APIRouter:
 
     @router.get("/log")
     async def log(request: Request, session_id: str) -> Response:
-        """Its opening and its controls: `psistream replay` makes the same video from them."""
+        """The session's opening and its controls, from which `psistream replay` makes the same video."""
         session = services.owned(request, session_id)
         services.enter(services.exports, request, session)
         data = await services.gateway.export(session.id, "log")
-        data = await asyncio.to_thread(session.numbers.log, data)  # it may have megabytes
+        data = await asyncio.to_thread(session.numbers.log, data)  # it may be several megabytes
         return attached(data, JSON_LINES, f"{session.id}.jsonl")
 
     @router.post("/fork")
     async def fork(request: Request, session_id: str) -> Response:
-        """A new session that goes on from what this one showed."""
+        """A new session that continues from what this one showed."""
         session = services.owned(request, session_id)
         services.enter(services.openings, request)
         wanted = parse_fork(await read_json(request) or b"{}")
@@ -56,5 +56,5 @@ def snapshot_routes(services: Services) -> APIRouter:
 
 
 def attached(data: bytes, kind: str, name: str) -> Response:
-    """A file to be saved under this name. Session ids are made here and need no escaping."""
+    """A response to be saved under this name. Session ids are made by the server and need no escaping."""
     return Response(data, media_type=kind, headers={"Content-Disposition": f'attachment; filename="{name}"'})

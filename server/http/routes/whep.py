@@ -1,7 +1,8 @@
-"""WHEP (draft-ietf-wish-whep): watching by one HTTP POST, so that existing players can connect.
+"""WHEP (draft-ietf-wish-whep): a viewer connects with one HTTP POST, so existing players work.
 
-Lenient where existing players deviate from the draft: If-Match is not required, `If-Match: *` with the same
-credentials means trickle, and leaving twice is fine. A viewer's URL is unguessable, so it needs no token.
+It is lenient where existing players deviate from the draft: If-Match is not required, `If-Match: *` with the
+same credentials means trickle, and leaving twice is allowed. A viewer's URL is unguessable, so it needs no
+token.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ def whep_routes(services: Services) -> APIRouter:
     @router.options("")
     @router.options("/")
     async def capabilities(request: Request, session_id: str) -> Response:
-        """Who may watch learns the ICE servers, with their credentials, before it makes its offer."""
+        """A client that may watch learns the ICE servers, with their credentials, before it makes its
+        offer."""
         response = Response(headers={"Allow": AT_ENDPOINT, "Accept-Post": SDP})
         with contextlib.suppress(PsistreamError):
             services.watched(request, session_id)
@@ -102,7 +104,8 @@ def whep_routes(services: Services) -> APIRouter:
         if viewer.offer is None or viewer.remote is None:
             return Response(status_code=204)
         candidates, ufrag = read_candidates(lines, viewer.offer.shared), value(lines, "ice-ufrag")
-        lost = viewer.restarts > 0 and request.headers.get("if-match") == "*"  # the answer: it asks again
+        # the answer was lost: the client repeats the restart
+        lost = viewer.restarts > 0 and request.headers.get("if-match") == "*"
         if ufrag is None or (ufrag == viewer.remote.ufrag and not lost):
             await viewer.add_candidates(candidates)
             return Response(status_code=204)
@@ -134,7 +137,7 @@ def whep_routes(services: Services) -> APIRouter:
 
 
 def etag(viewer: Viewer) -> str:
-    """Of its ICE session: another one after each restart."""
+    """The entity tag of the viewer's ICE session; it changes with each restart."""
     return f'"{viewer.id[:8]}.{viewer.restarts}"'
 
 
@@ -145,14 +148,14 @@ def linked(response: Response, services: Services) -> Response:
 
 
 def expect(request: Request, kind: str) -> None:
-    """Raises WrongType."""
+    """Check the content type. Raises WrongType."""
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given != kind:
         raise WrongType(f"send Content-Type: {kind}, not {given[:60] or 'none'}", field="Content-Type")
 
 
 def fragment_lines(body: bytes) -> list[str]:
-    """Raises InvalidInput for what is no fragment of SDP."""
+    """Raises InvalidInput if this is not an SDP fragment."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
@@ -166,12 +169,12 @@ def fragment_lines(body: bytes) -> list[str]:
 
 
 def value(lines: list[str], name: str) -> str | None:
-    """Of the first such attribute."""
+    """The value of the first attribute with this name."""
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(f"a={name}:")), None)
 
 
 def credentials(ufrag: str, pwd: str) -> Credentials:
-    """Raises InvalidInput for those that ICE doesn't allow (RFC 8839, section 5.4)."""
+    """Raises InvalidInput for credentials that ICE doesn't allow (RFC 8839, section 5.4)."""
     for name, given, least in (("ice-ufrag", ufrag, 4), ("ice-pwd", pwd, 22)):
         if not ICE_CHARS.fullmatch(given) or not least <= len(given) <= 256:
             raise InvalidInput(
@@ -181,7 +184,7 @@ def credentials(ufrag: str, pwd: str) -> Credentials:
 
 
 def link(server: IceServer) -> str:
-    """An ICE server as a Link header tells it to the player."""
+    """An ICE server as a Link header for the player."""
     parts = [f"<{server.url}>", 'rel="ice-server"']
     if server.username is not None:
         parts += [f'username="{server.username}"', f'credential="{server.credential}"']

@@ -1,4 +1,4 @@
-"""Hooks into aioice 0.13 for addresses, ports and for where datagrams may come from, one test each."""
+"""Hooks into aioice 0.13 for addresses, ports and the allowed sources of datagrams, with one test each."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from aiortc import RTCRtpTransceiver
 
 LOOPBACK = ("127.0.0.1", "::1")
 STUN_FIRST_BYTE_MAX = 3  # RFC 7983
-SERVER_WAIT_S = 0.3  # an answer waits no longer for STUN and TURN servers
-SERVER_REST_S = 60.0  # one that did not answer is left alone for this long
+SERVER_WAIT_S = 0.3  # an answer waits at most this long for STUN and TURN servers
+SERVER_REST_S = 60.0  # a server that did not answer is skipped for this long
 PORT_TRIES = 16
 RECEIVE_BUFFER = 1 << 20
 
@@ -48,12 +48,12 @@ def ice_connection(transceiver: RTCRtpTransceiver) -> _Connection:
 
 @dataclass
 class Gatherer:
-    """Where viewers can reach this server. One for all connections, since it remembers which STUN and TURN
-    servers did not answer.
+    """The addresses at which viewers can reach this server. One instance serves all connections, since it
+    remembers which STUN and TURN servers did not answer.
 
     `only` are the addresses to use, None for those of all interfaces; `ports` is an inclusive range, None
-    for any; `public` are addresses that a router or a container's host forwards to this machine, port for
-    port."""
+    for any; `public` are addresses that a router or container host forwards to this machine,
+    keeping the port."""
 
     only: tuple[str, ...] | None = None
     ports: tuple[int, int] | None = None
@@ -63,7 +63,7 @@ class Gatherer:
     _resting: dict[tuple[object, ...], float] = field(default_factory=dict)  # until when
 
     def install(self, connection: _Connection) -> None:
-        """Before candidates are gathered.
+        """Call it before candidates are gathered.
 
         aioice leaves loopback out, takes any port and waits 5 s for servers that are down. Replaces
         `Connection.get_component_candidates`, which is where aioice opens its sockets, with the same calls to
@@ -123,7 +123,7 @@ class Gatherer:
         return opened
 
     async def _open(self, connection: _Connection, address: str) -> ice.StunProtocol | None:
-        """A socket on this address; None where it is not to be had. Raises OSError if all ports are taken."""
+        """A socket on this address, or None if it is unavailable. Raises OSError if all ports are taken."""
         loop = asyncio.get_running_loop()
         first, last = self.ports or (0, 0)
         tried = random.sample(range(first, last + 1), min(PORT_TRIES, last - first + 1))
@@ -134,7 +134,7 @@ class Gatherer:
                 )
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
-                    return None  # an interface that went, an IPv6 address that is not ready
+                    return None  # an interface that is gone, or an IPv6 address that is not ready
                 if count == len(tried):
                     raise
                 continue
@@ -164,7 +164,7 @@ class Gatherer:
     def _queries(
         self, connection: _Connection, component: int, hosts: list[ice.StunProtocol]
     ) -> dict[tuple[object, ...], asyncio.Task[Any]]:
-        """To the STUN server from each address that it answered before or was not asked yet, and to TURN."""
+        """Queries to the STUN server, from each address that has not failed with it before, and to TURN."""
         tasks: dict[tuple[object, ...], asyncio.Task[Any]] = {}
         spawn, now_s = asyncio.get_running_loop().create_task, self.clock()
         if (stun := connection.stun_server) is not None:
@@ -189,7 +189,7 @@ class Gatherer:
 
 
 async def _kept(connection: _Connection, protocol: ice.StunProtocol) -> bool:
-    """Give the connection a socket, to be closed with it. False: it is closing, and the socket is closed."""
+    """Add a socket that is closed with the connection. False if it is closing; the socket is then closed."""
     if connection._closing:
         await protocol.close()
         return False
@@ -198,8 +198,8 @@ async def _kept(connection: _Connection, protocol: ice.StunProtocol) -> bool:
 
 
 class SourceFilter:
-    """Drops datagrams from addresses that this connection does not check, and remembers when it heard from
-    one that it does.
+    """Drops datagrams from addresses that this connection has not checked, and remembers when the last one
+    from a checked address arrived.
 
     `dropped` counts. Addresses of all pairs pass, not only of the chosen one: Safari sends from several. STUN
     always passes, since its own integrity check authenticates it."""
@@ -211,8 +211,8 @@ class SourceFilter:
         self.dropped = 0
 
     def install(self) -> None:
-        """After `Gatherer.install`, before candidates are gathered. aioice hands every datagram but STUN to
-        DTLS and RTP, whoever sent it: one forged alert from anywhere ends a handshake. Wraps
+        """Call it after `Gatherer.install`, before candidates are gathered. aioice passes every datagram
+        other than STUN to DTLS and RTP, whoever sent it: one forged alert ends a handshake. Wraps
         `StunProtocol.datagram_received` of each socket once `Connection.get_component_candidates` has made
         it. Reads `Connection._check_list` and `._nominated`."""
         gather = self._connection.get_component_candidates
@@ -241,6 +241,6 @@ class SourceFilter:
         protocol.datagram_received = guarded  # type: ignore[method-assign]
 
     def knows(self, address: tuple[str, int]) -> bool:
-        """Also the chosen pair, which may be of before an ICE restart."""
+        """Includes the chosen pair, which may be from before an ICE restart."""
         pairs = [*self._connection._check_list, *self._connection._nominated.values()]
         return any(pair.remote_addr == address for pair in pairs)

@@ -1,8 +1,8 @@
-"""What one peer connection may cost the event loop: work, memory and addresses. Pinned to aiortc 1.16.
+"""Limits what one peer connection may cost the event loop: work, memory, addresses. Pinned to aiortc 1.16.
 
-aiortc bounds none of this: gaps in SCTP's numbers are sorted again at each packet, a message that never ends
-is kept and searched, and each candidate becomes a target of checks. It touches aiortc's private parts like
-`adapter`, each with its reason, and only those of one connection.
+aiortc limits none of this: gaps in SCTP's sequence numbers are sorted again for each packet, a message that
+never ends is kept and searched, and each candidate becomes a target of checks. Like the rest of `adapter`,
+this module uses private members of aiortc, each for a stated reason, and only those of one connection.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any, Protocol, cast
 from aiortc import RTCPeerConnection, RTCRtpTransceiver, RTCSctpTransport
 
 MAX_GAPS = 128  # numbers received out of order
-MAX_FRAGMENTS = 64  # of one stream; the longest message that is allowed has 16 KiB
+MAX_FRAGMENTS = 64  # per stream; the longest allowed message has 16 KiB
 MAX_STREAMS = 16
 MAX_CHANNELS = 8
-LOOP_SHARE, LOOP_BURST_S = 0.06, 1.0  # seconds of the event loop per second, and at once
-MAX_CANDIDATES = 16  # of one viewer, those of its offer included
+LOOP_SHARE, LOOP_BURST_S = 0.06, 1.0  # seconds of the event loop per second, and the burst
+MAX_CANDIDATES = 16  # per viewer, including those of its offer
 
 
 class LoopBudget:
-    """Of one connection. `on_empty` is called once, with the reason."""
+    """The budget of one connection. `on_empty` is called once, with the reason."""
 
     def __init__(self, on_empty: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._on_empty, self._clock = on_empty, clock
@@ -43,7 +43,7 @@ class LoopBudget:
 
 
 def charge_received(transceiver: RTCRtpTransceiver, budget: LoopBudget) -> None:
-    """Charge what handling each datagram of this connection costs, by the thread's own processor time.
+    """Charge the CPU time of this thread for handling each datagram of this connection.
 
     Wraps `RTCIceTransport._recv`: all that happens between its return and its next call is that work."""
     transport: Any = transceiver.receiver.transport.transport
@@ -74,10 +74,10 @@ class _Sctp(Protocol):
 
 
 def bound_sctp(pc: RTCPeerConnection, budget: LoopBudget) -> None:
-    """Bound what a peer can make SCTP keep. After the offer was set.
+    """Limit what a peer can make SCTP store. Call it after the offer was set.
 
-    Wraps `RTCSctpTransport._mark_received`: numbers beyond the gaps that are kept are not acknowledged, so an
-    honest peer sends them again. Wraps `_receive_data_chunk` to count streams, fragments and channels."""
+    Wraps `RTCSctpTransport._mark_received`: numbers beyond the limit of gaps are not acknowledged, so an
+    honest peer resends them. Wraps `_receive_data_chunk` to count streams, fragments and channels."""
     transport: RTCSctpTransport | None = pc.sctp
     if transport is None:
         return
@@ -108,8 +108,9 @@ def bound_sctp(pc: RTCPeerConnection, budget: LoopBudget) -> None:
 
 
 def reachable(candidate: str, client: str) -> bool:
-    """Whether a client at this address may name this candidate's as its own. Checks are sent to it, so it
-    must be of the client's kind: nobody outside may point them at machines inside."""
+    """Whether a client at this address may offer this candidate. Checks are sent to the candidate, so it must
+    be in the same kind of network as the client: an outside client must not direct them at inside
+    machines."""
     try:
         address = ipaddress.ip_address(candidate)
     except ValueError:
@@ -119,7 +120,7 @@ def reachable(candidate: str, client: str) -> bool:
     try:
         whose = ipaddress.ip_address(client.partition("/")[0])
     except ValueError:
-        return True  # a name that a test or a proxy gave; nothing is known of it
+        return True  # a name given by a test or a proxy; nothing is known about it
     if address.is_loopback:
         return whose.is_loopback
     return address.is_global or not whose.is_global

@@ -1,7 +1,7 @@
 """Hooks into aiortc 1.16 for the DTLS certificate and for parsing SDP, one test each.
 
-Each function says which private part it uses and why the public interface is not enough. Nothing here patches
-a module or a class, only the objects of one connection. It knows no sessions and no HTTP.
+Each function says which private member it uses and why the public interface is not enough. It patches only
+the objects of one connection, no modules or classes. It knows no sessions and no HTTP.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SUITES = b":".join(  # with authenticated encryption only, so nothing below DTLS
 
 
 def accept_rsa(pc: RTCPeerConnection) -> None:
-    """Shake hands with players whose certificate is RSA (GStreamer's webrtcbin) too. Before the offer is set.
+    """Also accept players with an RSA certificate (GStreamer's webrtcbin). Call it before the offer is set.
 
     aiortc names ECDSA suites only; wraps `RTCCertificate._create_ssl_context` of
     `RTCPeerConnection.__certificates`, and takes the same strong suites for both kinds of keys."""
@@ -42,19 +42,19 @@ def accept_rsa(pc: RTCPeerConnection) -> None:
 
 
 def one_fingerprint(pc: RTCPeerConnection) -> None:
-    """Name the certificate by its SHA-256 fingerprint only. Before the answer is made.
+    """Announce only the SHA-256 fingerprint of the certificate. Call it before the answer is created.
 
-    aiortc names three digests of one certificate in each part, and libdatachannel takes any one of them for
-    SHA-256, so that its handshakes fail now and then with "unknown CA". Wraps
-    `RTCCertificate.getFingerprints` of `RTCPeerConnection.__certificates`."""
+    aiortc lists three digests of one certificate in each media section, and libdatachannel treats any of them
+    as SHA-256, so its handshakes sometimes fail with "unknown CA". Wraps `RTCCertificate.getFingerprints` of
+    `RTCPeerConnection.__certificates`."""
     for certificate in _certificates(pc):
         known = certificate.getFingerprints()
         certificate.getFingerprints = lambda known=known: [f for f in known if f.algorithm == "sha-256"]
 
 
 def parse_sdp(text: str) -> aiortc_sdp.SessionDescription:
-    """Raises InvalidInput. `aiortc.sdp` is undocumented and answers bad input with whatever exception comes
-    first, so everything that its parser raises is caught here."""
+    """Raises InvalidInput. `aiortc.sdp` is undocumented and raises arbitrary exceptions for bad input, so all
+    of them are caught here."""
     try:
         return aiortc_sdp.SessionDescription.parse(text)
     except (ValueError, AssertionError, LookupError, AttributeError, TypeError, StopIteration) as error:

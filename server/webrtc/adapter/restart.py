@@ -1,7 +1,7 @@
-"""ICE restart on a connection that is up: aiortc 1.16 has none. Hooks into aioice 0.13, one test each.
+"""ICE restart on an open connection, which aiortc 1.16 lacks. Hooks into aioice 0.13, with one test each.
 
-The offerer controls ICE, so it checks and nominates; this side answers, and checks back what it is told.
-Packets go by the old pair until a new one is nominated, and DTLS never notices.
+The offerer controls ICE, so it checks and nominates; this side answers, and checks the candidates that it is
+given. Packets use the old pair until a new one is nominated, and DTLS is not affected.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _Connection(Protocol):
 
 
 class IceRestart:
-    """Of one connection, each with credentials that were never used before. `close` ends its checks."""
+    """The restarts of one connection, each with new credentials. `close` ends its checks."""
 
     def __init__(self, transceiver: RTCRtpTransceiver) -> None:
         transport = transceiver.receiver.transport.transport
@@ -60,11 +60,11 @@ class IceRestart:
         return [candidate_to_sdp(candidate) for candidate in self._gatherer.getLocalCandidates()]
 
     def begin(self, remote: Credentials) -> None:
-        """New credentials for both sides; nothing of the old check list counts any more.
+        """Set new credentials for both sides and discard the old check list.
 
         Sets `Connection._local_username`, `_local_password`, `_check_list`, `_remote_candidates` and
-        `_remote_candidates_end`. `_nominated` stays, so that the old pair carries on. Consent (RFC 7675) is
-        asked for with the new credentials, and counted anew: `_query_consent_task`."""
+        `_remote_candidates_end`. `_nominated` stays, so that the old pair is used meanwhile. Consent (RFC
+        7675) is requested with the new credentials and counted from zero: `_query_consent_task`."""
         connection = self._connection
         self.close()
         for pair in connection._check_list:
@@ -81,8 +81,8 @@ class IceRestart:
             )
 
     async def add(self, candidates: Sequence[RTCIceCandidate]) -> None:
-        """After `begin`: the peer's new candidates. They are checked from here as well, since a TURN server
-        lets only those through that this side has written to."""
+        """After `begin`: the peer's new candidates. This side checks them too, since a TURN server only lets
+        through peers that this side has sent to."""
         for candidate in candidates:
             await self._connection.add_remote_candidate(candidate_to_aioice(candidate))
         if self._checks is None or self._checks.done():

@@ -1,8 +1,8 @@
-"""Hooks into aiortc 1.16 for sending ready-made RTP over its DTLS transport and for hearing RTCP.
+"""Hooks into aiortc 1.16 for sending prepared RTP packets over its DTLS transport and for receiving RTCP.
 
-aiortc's own sender makes every packet anew for each viewer, sends without transport-wide numbers, resends
-without limit and reads neither TWCC nor PLI for frames that were encoded elsewhere. So it is put aside: its
-`send` and `stop` start and end ours, and packets go from here to SRTP and to the socket.
+aiortc's own sender builds every packet again for each viewer, sends without transport-wide numbers, resends
+without limit, and reads neither TWCC nor PLI for frames that were encoded elsewhere. So it is bypassed: its
+`send` and `stop` start and end our stream, and packets go from here to SRTP and the socket.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from aiortc import RTCRtpSender, RTCRtpTransceiver
 
 from server.webrtc.adapter.addresses import ice_connection
 
-WRITE_BUFFER_MAX = 256 * 1024  # bytes that the system or a TCP relay did not take yet
+WRITE_BUFFER_MAX = 256 * 1024  # bytes that the system or a TCP relay has not accepted yet
 
 
 class MediaTransport:
-    """`install` before the answer is made. `on_open` is called once when DTLS is connected, `on_close` when
-    the connection ends, `on_rtcp` with each decrypted RTCP packet."""
+    """Call `install` before the answer is created. `on_open` is called once when DTLS is connected,
+    `on_close` when the connection ends, `on_rtcp` with each decrypted RTCP packet."""
 
     def __init__(self, transceiver: RTCRtpTransceiver) -> None:
         self._transceiver = transceiver
@@ -59,14 +59,14 @@ class MediaTransport:
 
     @property
     def congested(self) -> bool:
-        """Whether the way out takes less than it is given: a TURN server over TCP, a full socket."""
+        """Whether data is queued because the socket is full or a TURN server over TCP is slow."""
         pair = ice_connection(self._transceiver)._nominated.get(1)
         waiting = getattr(pair.protocol.transport, "get_write_buffer_size", None) if pair else None
         return waiting is not None and waiting() > WRITE_BUFFER_MAX
 
     def _send(self, data: bytes) -> None:
-        """To the pair that ICE chose (`Connection._nominated`). aiortc's way there is a chain of coroutines
-        that never wait, at three times the cost."""
+        """Send to the pair that ICE chose (`Connection._nominated`). aiortc's own path is a chain of
+        coroutines that never wait, at three times the cost."""
         pair = ice_connection(self._transceiver)._nominated.get(1)
         if pair is not None:
             pair.protocol.transport.sendto(data, pair.remote_addr)

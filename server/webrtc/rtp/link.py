@@ -1,7 +1,7 @@
-"""What one viewer's link does with the packets it is sent: delay in its queue, throughput, loss, round trip.
+"""Measures one viewer's link: queueing delay, throughput, loss, round trip.
 
-It measures and decides nothing. From TWCC it knows each packet's arrival; without TWCC it has the round trip,
-the loss and the REMB that a receiver reports once a second. No clock of its own: every call brings the time.
+It makes no decisions. TWCC gives each packet's arrival; without TWCC there are the round trip, the loss and
+the REMB that a receiver reports once a second. It has no clock: the time is passed to every call.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ from dataclasses import dataclass
 
 from server.webrtc.rtp.rtcp import Heard
 
-WINDOW_S = 0.5  # of throughput
-LOSS_WINDOW_S, LOSS_LEAST = 3.0, 20  # the share of fewer packets says nothing
-STANDING_S = 0.2  # the least delay within this time is a queue that does not go away
-BASE_S = 30.0  # the least delay of two such spans is that of an empty queue
+WINDOW_S = 0.5  # window of the throughput
+LOSS_WINDOW_S, LOSS_LEAST = 3.0, 20  # the loss of fewer packets is not significant
+STANDING_S = 0.2  # the minimum delay within this time is a standing queue
+BASE_S = 30.0  # the minimum delay of two such spans is that of an empty queue
 UNACKNOWLEDGED = 2048
-REPORT_DOUBT = 0.1  # by which the loss in a single report may be off by chance
+REPORT_DOUBT = 0.1  # by how much the loss in a single report may be off by chance
 REPORT_S = 1.0  # covered by the loss in a receiver's report
-REMB_S = 2.5  # a REMB is believed for this long
+REMB_S = 2.5  # a REMB is valid for this long
 
 
 @dataclass
 class Link:
-    """`queue_s` is the standing queue, `acked_bps` the rate that arrives, `sent_bps` the one that leaves;
-    None as long as they are not known."""
+    """`queue_s` is the standing queue, `acked_bps` the rate that arrives, `sent_bps` the rate that is sent;
+    None while unknown."""
 
-    precise: bool = False  # TWCC is heard
+    precise: bool = False  # TWCC is received
     rtt_s: float | None = None
     queue_s: float | None = None
     acked_bps: float | None = None
     remb_bps: int | None = None
     loss: float = 0.0
-    sure_loss: float = 0.0  # at least this much, few packets or many
+    sure_loss: float = 0.0  # at least this loss, whatever the number of packets
     heard_s: float = 0.0  # of the latest feedback
 
     def __post_init__(self) -> None:
@@ -41,7 +41,7 @@ class Link:
         self._sent: deque[tuple[float, int]] = deque()
         self._first_s = self._latest_s = 0.0
         self._acked: deque[tuple[float, int]] = deque()  # on the receiver's clock
-        self._fates: deque[tuple[float, int, int]] = deque()  # when told, packets lost and arrived
+        self._fates: deque[tuple[float, int, int]] = deque()  # time of the report, packets lost and arrived
         self._delays: deque[tuple[float, float]] = deque()
         self._base = _Least(BASE_S)
         self._base_rtt = _Least(BASE_S)
@@ -50,13 +50,13 @@ class Link:
         self._loss_from_s = float("-inf")
 
     def sent(self, number: int, size: int, now_s: float) -> None:
-        """A packet with this transport-wide number left."""
+        """A packet with this transport-wide number was sent."""
         if len(self._pending) >= UNACKNOWLEDGED:
             self._pending.pop(next(iter(self._pending)))
         self._pending[number] = (now_s, size)
 
     def sized(self, size: int, now_s: float) -> None:
-        """A packet left, numbered or not."""
+        """A packet was sent, numbered or not."""
         if not self._sent:
             self._first_s = now_s
         self._latest_s = now_s
@@ -70,7 +70,7 @@ class Link:
         )
 
     def heard(self, heard: Heard, rtt_s: float | None, now_s: float) -> None:
-        """Feedback came; `rtt_s` is what its report measured, if it had one of ours."""
+        """Process feedback; `rtt_s` is the measured round trip, if it answers one of our reports."""
         if heard.arrivals:
             self._arrived(heard.arrivals, now_s)
         for report in heard.reports:
@@ -89,13 +89,14 @@ class Link:
             self.remb_bps = None
 
     def forget_loss(self, now_s: float) -> None:
-        """What is sent changes: loss counts from here on."""
+        """The rate or copies change: count loss from here on."""
         self._loss_from_s, self.loss, self.sure_loss = now_s, 0.0, 0.0
         self._reported.clear()
         self._fates.clear()
 
     def _arrived(self, arrivals: list[tuple[int, float | None]], now_s: float) -> None:
-        if self.precise and now_s - self.heard_s > 1.0:  # the link was away, and lost what was sent meanwhile
+        # the link was down, and packets sent meanwhile were lost
+        if self.precise and now_s - self.heard_s > 1.0:
             self._fates.clear()
             self._delays.clear()
             self._acked.clear()
@@ -134,12 +135,12 @@ class Link:
                 self._acked.popleft()
             span_s = last_s - self._acked[0][0]
             if span_s > WINDOW_S / 2:
-                size = sum(size for _, size in self._acked) - self._acked[0][1]  # the first begins the span
+                size = sum(size for _, size in self._acked) - self._acked[0][1]  # the first starts the span
                 self.acked_bps = 8 * size / span_s
 
 
 class _Least:
-    """The least value of the last one to two spans, in constant memory."""
+    """The minimum of the last one to two spans, in constant memory."""
 
     def __init__(self, span_s: float) -> None:
         self._span_s = span_s

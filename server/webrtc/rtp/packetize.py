@@ -1,7 +1,7 @@
 """Encoded frames → RTP payloads, once for all viewers of a rendition (RFC 7741 for VP8, RFC 6184 for H.264).
 
-An RTP packet is at most `PACKET_MAX` bytes. With the SRTP tag, UDP and IPv6 that makes 1280, the smallest
-packet that every IPv6 path carries, and all that tunnels such as WireGuard often carry. It knows no viewers.
+An RTP packet has at most `PACKET_MAX` bytes. With the SRTP tag, UDP and IPv6 that is 1280, the minimum MTU of
+IPv6, and often the maximum of tunnels such as WireGuard. This module knows no viewers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 PACKET_MAX = 1200  # bytes of an RTP packet, the limit that browsers use as well
-HEADER_MAX = 12 + 4 + 24 + 2  # RTP header, extensions, and the number that a retransmission carries
+HEADER_MAX = 12 + 4 + 24 + 2  # RTP header, extensions, and the original sequence number in a retransmission
 PAYLOAD_MAX = PACKET_MAX - HEADER_MAX
 PICTURE_IDS = 1 << 15
 STAP_A, FU_A = 24, 28
@@ -22,11 +22,11 @@ class Payloads(NamedTuple):
     payloads: list[bytes]
     timestamp: int
     keyframe: bool
-    data: bytes = b""  # the frame as it was encoded
+    data: bytes = b""  # the encoded frame
 
 
 def packetize(codec: str, data: bytes, picture_id: int) -> list[bytes]:
-    """The RTP payloads of one frame. `picture_id` must rise from frame to frame, whatever the rendition."""
+    """The RTP payloads of one frame. `picture_id` must increase from frame to frame, across renditions."""
     return vp8(data, picture_id) if codec == "vp8" else h264(data)
 
 
@@ -40,7 +40,7 @@ def vp8(data: bytes, picture_id: int) -> list[bytes]:
 
 
 def h264(data: bytes) -> list[bytes]:
-    """`data` is Annex B. Small units travel together (STAP-A), large ones in fragments (FU-A)."""
+    """`data` is Annex B. Small units are combined (STAP-A), large ones are fragmented (FU-A)."""
     payloads: list[bytes] = []
     together: list[bytes] = []
 

@@ -1,9 +1,10 @@
-"""Which rung a viewer's link carries: down within a second, up with care. A policy over plain numbers.
+"""Chooses the rung that a viewer's link can carry: down within a second, up with care. Pure, on plain
+numbers.
 
 It goes down when a queue builds up or packets are lost because of the rate, and up after a probe: for a while
-packets are sent twice, as if the next rung were on already. Loss that does not depend on the rate is met by
-sending everything up to three times, on a lower rung, so that it costs no more than the top rung. The signals
-are those of RFC 8698 and draft-ietf-rmcat-gcc-02; rungs make the rest simpler than there.
+packets are sent twice, at the rate of the next rung. If loss does not depend on the rate, everything is sent
+up to three times, on a lower rung, so that it costs no more than the top rung. The signals are those of RFC
+8698 and draft-ietf-rmcat-gcc-02; with rungs the rest is simpler than there.
 """
 
 from __future__ import annotations
@@ -13,30 +14,30 @@ from dataclasses import dataclass, field
 
 from server.webrtc.rtp.link import Link
 
-QUEUE_S, QUEUE_HIGH_S = 0.1, 0.3  # a standing queue; the higher one is too long whatever else is known
+QUEUE_S, QUEUE_HIGH_S = 0.1, 0.3  # a standing queue; above the higher limit it is too long in any case
 QUEUE_CLEAR_S = 0.05
-SEEN_AFTER_S = 0.3  # feedback comes ten times a second, and the standing queue is the least of 0.2 s
-DRAINING = 0.95  # a queue that is below this share of what it was gets shorter by itself
-KEPT_UP = 0.92  # of what is sent arrives on a link that keeps up
+SEEN_AFTER_S = 0.3  # feedback arrives ten times a second, and the standing queue is the minimum over 0.2 s
+DRAINING = 0.95  # a queue below this share of its earlier length is draining
+KEPT_UP = 0.92  # share of the sent rate that arrives on a link that keeps up
 REMB_FOLLOWS_S = 4.0  # a receiver's estimate takes this long to follow a rate that rose
-MARGIN = 0.85  # of the measured throughput is used
+MARGIN = 0.85  # share of the measured throughput that is used
 GUESS = 0.7  # of the rate is carried by a link with a queue that does not tell its throughput
 LOSS_CAUSED = 0.15  # loss from here on may be caused by the rate
 LOSS_CLEAR = 0.03
 SETTLE_S, RTT_MAX_S = 0.7, 0.3  # after a step down, and one round trip, before its effect is judged
-DRAIN_MAX_S = 4.0  # of waiting for a queue to get shorter after a step down
+DRAIN_MAX_S = 4.0  # how long to wait for the queue to drain after a step down
 KEYFRAME_S, KEYFRAME_QUEUE_S = (
     1.5,
     0.3,
-)  # a step begins with a keyframe, four frames long: how long its queue is
-JUDGE_S = 2.5  # until it is known whether a step down made loss less
-HOLD_S, HOLD_MAX_S = 2.0, 8.0  # before a probe; doubled after each that failed to reach the same rung
+)  # a step starts with a keyframe of about four frames' size: how long its queue may be
+JUDGE_S = 2.5  # until it is known whether a step down reduced loss
+HOLD_S, HOLD_MAX_S = 2.0, 8.0  # wait before a probe; doubled after each failed probe of the same rung
 PROBE_S, SLOW_PROBE_S, PROBE_SHARE = 1.5, 3.0, 1.15  # slow: reports come once a second
-FAR_S = 0.06  # of round trip: what is sent again comes too late to be shown in time
-COPIES = ((0.075, 2), (0.04, 1))  # from so much loss on, each packet is sent this many times more
-LOSSY_S = 1.0  # of loss before packets are copied; longer where a lower rung may end it
-NEAR_FACTOR = 2.0  # for a viewer that is near, loss counts from twice as much on
-PROTECTED_LOSS = 0.3  # what may be lost while everything is sent several times
+FAR_S = 0.06  # round trip above which retransmissions arrive too late to be shown
+COPIES = ((0.075, 2), (0.04, 1))  # from this loss on, this many additional copies of each packet are sent
+LOSSY_S = 1.0  # duration of loss before packets are copied; longer if a lower rung may end it
+NEAR_FACTOR = 2.0  # with a short round trip, the thresholds of loss are twice as high
+PROTECTED_LOSS = 0.3  # loss that is acceptable while everything is sent several times
 RELAX_S = 6.0
 
 
@@ -48,18 +49,18 @@ class RateControl:
 
     rates: Sequence[int]
     rung: int = 0
-    copies: int = 0  # of each packet, sent a little later
-    probe_bps: float = 0.0  # this rate in all, while it is above 0
+    copies: int = 0  # additional copies of each packet, sent a little later
+    probe_bps: float = 0.0  # the total rate to send, while it is above 0
     why: str = "start"
     _changed_s: float = float("-inf")
-    _hold_s: dict[int, float] = field(default_factory=dict)  # before the next probe of each rung
+    _hold_s: dict[int, float] = field(default_factory=dict)  # wait before the next probe of each rung
     _probe_until_s: float = 0.0
     _lossy_s: float | None = None
     _calm_s: float | None = None
-    _constant_loss: float = 0.0  # what is lost whatever the rate
+    _constant_loss: float = 0.0  # loss that does not depend on the rate
     _loss_before: float = field(default=0.0)
     _raised_s: float = float("-inf")
-    _lowered_s: float = float("-inf")  # a probe that was given up counts as well
+    _lowered_s: float = float("-inf")  # an aborted probe counts too
     _queue_s: float = 0.0
     _lowered_queue_s: float = 0.0
     _drained_s: float = float("-inf")
@@ -77,7 +78,7 @@ class RateControl:
                 self.probe_bps, self._probe_until_s = PROBE_SHARE * target, now_s + probe_s
 
     def without_probe(self, link: Link, now_s: float) -> None:
-        """The viewer can't be probed, since it knows no retransmission: try the next rung itself."""
+        """The viewer can't be probed, since it does not support retransmission: try the next rung itself."""
         if self.probe_bps:
             self._up(link, now_s)
 
@@ -145,7 +146,7 @@ class RateControl:
         self._drain(link, now_s)
 
     def _drain(self, link: Link, now_s: float) -> None:
-        """A queue takes its time to go away on a rung that the link carries: no reason to go lower still."""
+        """A queue takes time to drain on a rung that the link carries; this is no reason to go lower."""
         self._drained_s = now_s
         if link.precise and link.acked_bps:
             spare = link.acked_bps - self.rates[self.rung] * (1 + self.copies)
@@ -154,13 +155,13 @@ class RateControl:
 
     @staticmethod
     def _unseen_s(link: Link, sent_bps: float) -> float:
-        """By how much the queue is longer already than the feedback tells, which is of a while ago."""
+        """By how much the queue has grown since the moment that the feedback describes."""
         if not link.precise or not link.acked_bps:
             return 0.0
         return (SEEN_AFTER_S + (link.rtt_s or 0.0)) * max(0.0, sent_bps / link.acked_bps - 1)
 
     def _change(self, link: Link, now_s: float) -> None:
-        """What is sent changes: what was lost before says nothing of it."""
+        """The sent rate changes, so earlier loss says nothing about it."""
         self.probe_bps, self._changed_s = 0.0, now_s
         self._calm_s = self._lossy_s = None
         link.forget_loss(now_s)
@@ -203,7 +204,7 @@ class RateControl:
 
     @property
     def _best_rung(self) -> int:
-        """The best one that costs no more with its copies than the top rung without."""
+        """The best rung that costs no more with its copies than the top rung without any."""
         fitting = (i for i, rate in enumerate(self.rates) if rate * (1 + self.copies) <= self.rates[0])
         return next(fitting, len(self.rates) - 1)
 

@@ -1,6 +1,6 @@
-"""RTCP: the reports that a sender makes, and the feedback that it reads (RFC 3550, 4585, REMB, TWCC).
+"""RTCP: sender reports, and parsing of feedback (RFC 3550, 4585, REMB, TWCC).
 
-Bytes in, plain data out. What doesn't parse is left out: it came from the network.
+Bytes in, plain data out. Malformed parts are ignored, since they come from the network.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ REFERENCE_S = 0.064
 
 @dataclass
 class ReceiverReport:
-    """What a receiver says of one stream. `lost` is the share since its last report, 0 to 1."""
+    """A receiver's report on one stream. `lost` is the share since its last report, 0 to 1."""
 
     lost: float
     jitter: int
     last_report: int  # middle 32 bits of the NTP time in the report that it answers; 0: none
-    delay_s: float  # since that arrived there
+    delay_s: float  # time since that report arrived there
 
 
 @dataclass
 class Heard:
-    """One compound packet, as far as it is about our stream."""
+    """The parts of one compound packet that concern our stream."""
 
     reports: list[ReceiverReport] = field(default_factory=list)
-    lost: list[int] = field(default_factory=list)  # packets asked for again
+    lost: list[int] = field(default_factory=list)  # packets that the receiver requests again
     keyframe: bool = False
     remb_bps: int | None = None
     # TWCC: transport-wide numbers and when they arrived on the receiver's clock; None: not yet
@@ -125,8 +125,8 @@ def _arrivals(body: bytes) -> list[tuple[int, float | None]]:
 def sender_report(
     ssrc: int, now_s: float, timestamp: int, packets: int, octets: int, cname: str
 ) -> tuple[bytes, int]:
-    """With the canonical name, and what a receiver will answer to it: the middle of its NTP time. `now_s` is
-    Unix time, `timestamp` what the media clock shows then."""
+    """The report with the canonical name, and the middle bits of its NTP time, which a receiver repeats in
+    its answer. `now_s` is Unix time, `timestamp` the media clock at that time."""
     ntp = int((now_s + NTP_EPOCH_S) * (1 << 32))
     name = cname.encode()[:255]
     item = bytes([1, len(name)]) + name + b"\x00"

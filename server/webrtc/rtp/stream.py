@@ -1,7 +1,7 @@
-"""One viewer's RTP stream: numbers packets, keeps the latest for retransmission, spreads large frames.
+"""One viewer's RTP stream: numbers packets, keeps the latest for retransmission, paces large frames.
 
-It is given frames that are packetized already and hands on whole RTP packets, not yet encrypted. It knows no
-connection, no rates and no sessions. RFC 3550, 8285 (extensions), 4588 (RTX).
+It takes packetised frames and passes on complete, unencrypted RTP packets. It knows no connection, no rates
+and no sessions. RFC 3550, 8285 (extensions), 4588 (RTX).
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from dataclasses import dataclass
 
 from server.webrtc.rtp.packetize import Payloads
 
-EXTENSIONS = {  # by what the rest of this room calls them
+EXTENSIONS = {  # by the names used in this package
     "mid": "urn:ietf:params:rtp-hdrext:sdes:mid",
     "send_time": "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time",
     "transport": "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01",
     "playout_delay": "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay",
 }
 NO_DELAY = bytes(3)  # minimum and maximum of 0: show frames as they come
-HISTORY = 512  # packets that can be sent again
-RTX_AGE_S = 3.0  # a packet older than this comes too late for any player
-BURST = 10  # packets of a frame that leave at once; the rest follows in steps
+HISTORY = 512  # packets that can be resent
+RTX_AGE_S = 3.0  # a packet older than this is too late for any player
+BURST = 10  # packets of a frame that are sent at once; the rest follows in steps
 STEP, STEP_S = 5, 0.005
 
 
 class Extensions:
-    """Lays the header extensions out once, so that each packet only fills in its time and number."""
+    """Prepares the header extensions once, so that each packet only fills in its time and number."""
 
     def __init__(self, numbers: dict[str, int], mid: str) -> None:
         self.numbers = numbers
@@ -47,7 +47,7 @@ class Extensions:
         self.has_transport = "transport" in self._at
 
     def header(self, payload_type: int, number: int, timestamp: int, ssrc: int, now_s: float) -> bytearray:
-        """Of a packet, with its extensions."""
+        """The header of a packet, with its extensions."""
         first = 0x90 if self._block else 0x80
         header = bytearray(struct.pack("!BBHII", first, payload_type, number, timestamp, ssrc) + self._block)
         if at := self._at.get("send_time"):
@@ -69,8 +69,8 @@ class _Sent:
 
 
 class RtpStream:
-    """`transmit` takes each packet as it is to be encrypted; `on_sent` hears of each packet that has a
-    transport-wide number: the number, its size in bytes and when it left."""
+    """`transmit` takes each unencrypted packet; `on_sent` is called for each packet with a transport-wide
+    number: the number, its size in bytes and the time it was sent."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class RtpStream:
         self.transmit = transmit
         self._extensions, self._clock, self._later = extensions, clock, later
         self.on_sent: Callable[[int, int, float], None] = lambda number, size, now_s: None
-        self.origin = random.getrandbits(32)  # what is added to every timestamp
+        self.origin = random.getrandbits(32)  # offset added to every timestamp
         self._number = random.getrandbits(15)
         self._rtx_number = random.getrandbits(15)
         self._transport_number = 0
@@ -105,7 +105,7 @@ class RtpStream:
 
     @property
     def backlog(self) -> int:
-        """Packets that wait for their turn."""
+        """Packets that wait to be sent."""
         return len(self._waiting)
 
     def send(self, frame: Payloads) -> None:
@@ -131,7 +131,7 @@ class RtpStream:
             self._later(STEP_S, lambda: self._flush(STEP))
 
     def find(self, number: int) -> _Sent | None:
-        """A packet that can still be sent again with effect."""
+        """A packet that can still be resent in time."""
         sent = self._history[number % HISTORY]
         if sent is None or sent.number != number or self._clock() - sent.sent_s > RTX_AGE_S:
             return None
@@ -142,7 +142,7 @@ class RtpStream:
         return [(self._number - 1 - i) & 0xFFFF for i in range(min(count, self.packets, HISTORY))]
 
     def repeat(self, number: int) -> int:
-        """Send a packet again, as RTX where the viewer knows it. Its size, 0 where it is gone."""
+        """Resend a packet, as RTX if the viewer supports it. Returns its size, 0 if it is gone."""
         sent = self.find(number)
         if sent is None or self.closed:
             return 0

@@ -1,7 +1,8 @@
-"""From a viewer's offer to the one that aiortc answers, and from aiortc's answer to the viewer's.
+"""Converts a viewer's offer to one that aiortc can answer, and aiortc's answer to one for the viewer.
 
-aiortc knows two codecs, answers every part or none and finds candidates in the last part only. So it is given
-one video part and the data channel, and what it says of the transport is put into an answer to all parts.
+aiortc supports two codecs, answers all media sections or none, and reads candidates from the last one only.
+So it is given one video section and the data channel, and its transport lines are put into an answer to all
+sections.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from server.webrtc.signalling.offer import Offer
 from server.webrtc.signalling.sdp import MediaSection
 
 FORMAT, RTX = "96", "97"  # payload types between aiortc and us
-FEEDBACK = ("nack", "nack pli", "ccm fir", "goog-remb", "transport-cc")  # what this server listens to
+FEEDBACK = ("nack", "nack pli", "ccm fir", "goog-remb", "transport-cc")  # feedback that this server handles
 ALWAYS = ("a=ice-options:trickle",)
 
 
 @dataclass(frozen=True)
 class MediaSource:
-    """Who sends: as `a=ssrc` lines say it."""
+    """The sender, as in `a=ssrc` lines."""
 
     ssrc: int
     rtx_ssrc: int
@@ -33,7 +34,7 @@ class MediaSource:
 
 
 def inner_offer(offer: Offer) -> str:
-    """What aiortc is asked to answer. Raises InvalidInput where its parser would not read it."""
+    """The offer that aiortc answers. Raises InvalidInput if its parser would refuse it."""
     lines = [line for line in offer.description.session if not line.startswith("a=group:")]
     mids = [offer.mid] + ([offer.data.mid] if offer.data else [])
     lines.append("a=group:BUNDLE " + " ".join(mids))
@@ -60,7 +61,7 @@ def inner_offer(offer: Offer) -> str:
 
 
 def outer_answer(offer: Offer, chosen: Sendable, inner: str, source: MediaSource) -> str:
-    """The viewer's answer. `inner` is aiortc's."""
+    """The answer to the viewer. `inner` is aiortc's answer."""
     answered = sdp.parse(inner)
     video = answered.parts[0]
     lines = [line for line in answered.session if not line.startswith("a=group:")]
@@ -80,7 +81,7 @@ def outer_answer(offer: Offer, chosen: Sendable, inner: str, source: MediaSource
 
 
 def restart_answer(offer: Offer, local: Credentials, candidates: list[str]) -> str:
-    """The fragment of SDP that answers an ICE restart (RFC 9725, section 4.3.3; RFC 8840)."""
+    """The SDP fragment that answers an ICE restart (RFC 9725, section 4.3.3; RFC 8840)."""
     bundled = any(offer.mid in mids for mids in offer.description.bundles)
     accepted = [mid for mid in offer.shared if not _is_extra_channel(offer, mid)]
     lines = ["a=group:BUNDLE " + " ".join(accepted)] if bundled else []
@@ -134,7 +135,7 @@ def _video(offer: Offer, chosen: Sendable, inner: MediaSection, source: MediaSou
 
 
 def _silent(part: MediaSection, video: MediaSection) -> list[str]:
-    """Nothing flows, but it keeps its place on the shared transport, which may be named after it."""
+    """An inactive section that stays on the shared transport, whose name may be its mid."""
     format_ = part.formats[0]
     lines = [f"m={part.kind} 9 {part.protocol} {format_}", "c=IN IP4 0.0.0.0"]
     lines += [f"a=mid:{part.mid}", "a=inactive"]

@@ -1,4 +1,4 @@
-"""Which of the codecs in an offer this server can send: by name, H.264 profile and level, packetization."""
+"""The codecs in an offer that this server can send: by name, H.264 profile and level, packetization."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ H264_UNNAMED = "42000a"  # RFC 6184: what an offer without profile-level-id mean
 
 @dataclass(frozen=True)
 class Sendable:
-    """A payload type of the offer that this server can fill. `rtx` is its retransmission, if offered;
-    `level` of H.264 is the highest that the viewer decodes, 31 for 3.1."""
+    """A payload type of the offer that this server can send. `rtx` is its retransmission payload type, if
+    offered; `level` is the highest H.264 level that the viewer decodes, 31 for 3.1."""
 
     codec: Codec
     format: str
@@ -29,7 +29,7 @@ class Sendable:
 
 
 def sendable(video: MediaSection) -> list[Sendable]:
-    """In the viewer's order, which is that of the m= line."""
+    """In the viewer's order of preference, that of the m= line."""
     found = []
     for format_ in video.formats:
         name = next(video.of_format("rtpmap", format_), "")

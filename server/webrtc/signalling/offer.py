@@ -1,7 +1,7 @@
-"""What a viewer's SDP offer must have, checked before anything is opened; faults are told in plain words.
+"""Parses and checks a viewer's SDP offer before anything is opened, with clear error messages.
 
-The first part that receives video is taken, and a data channel that shares its transport. All other parts
-are answered without media, so that offers with audio and offers without BUNDLE play as well. It knows no
+It uses the first section that receives video, and a data channel that shares its transport. All other
+sections are answered as inactive, so that offers with audio and offers without BUNDLE work too. It knows no
 sessions.
 """
 
@@ -49,8 +49,8 @@ class Offer:
         return next((line[10:] for line in self.transport if line.startswith("a=ice-pwd:")), "")
 
     def pick(self, wanted: str | None, h264_level: int = 0) -> Sendable:
-        """What to send: the first that fits, or the first of a codec that is asked for. `h264_level` is what
-        the session's picture needs of an H.264 decoder. Raises NotAcceptable, InvalidInput."""
+        """The codec to send: the first that fits, or the first of the requested kind. `h264_level` is the
+        level that the session's picture requires. Raises NotAcceptable, InvalidInput."""
         if wanted is not None and wanted not in CODECS:
             raise InvalidInput(f"codec must be one of {', '.join(CODECS)}", field="codec")
         fitting = [c for c in self.codecs if c.level is None or c.level >= h264_level]
@@ -71,13 +71,13 @@ class Offer:
 
 
 class NotAcceptable(InvalidInput):
-    """A good offer that has nothing this server can send."""
+    """A valid offer without a codec that this server can send."""
 
     code = "not_acceptable"
 
 
 def read_offer(body: bytes) -> Offer:
-    """Raises InvalidInput that says what is wrong with it."""
+    """Raises InvalidInput, with a message that says what is wrong."""
     description = sdp.parse(_text(body))
     if len(description.parts) > MAX_PARTS:
         raise InvalidInput(f"the offer has more than {MAX_PARTS} m= parts", field="sdp")
@@ -101,8 +101,8 @@ def read_offer(body: bytes) -> Offer:
 def read_candidates(
     lines: tuple[str, ...] | list[str], mids: tuple[str, ...] = ()
 ) -> tuple[RTCIceCandidate, ...]:
-    """The usable ones: UDP, with an address. Those under an `a=mid:` line that is not in `mids` are left out,
-    and so is what can't be read. A `.local` name hides an address: that browser finds us instead."""
+    """The usable candidates: UDP, with an address. Candidates under an `a=mid:` line that is not in `mids`
+    are ignored, and so are malformed ones. A `.local` name hides an address; that browser will contact us."""
     found: list[RTCIceCandidate] = []
     ours = True
     for line in lines:
@@ -156,7 +156,7 @@ def _is_channel(part: MediaSection) -> bool:
 
 
 def _transport(description: Description, owner: MediaSection) -> tuple[str, ...]:
-    """The ICE and DTLS lines, which may also stand above all parts."""
+    """The ICE and DTLS lines, which may also be at session level."""
     lines: list[str] = []
     for name in sdp.TRANSPORT:
         start = f"a={name}:"

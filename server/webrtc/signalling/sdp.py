@@ -1,4 +1,4 @@
-"""SDP as lines of text: its parts, their attributes, and nothing about what they mean (RFC 8866)."""
+"""SDP as lines of text: media sections and their attributes, without their meaning (RFC 8866)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class MediaSection:
     lines: tuple[str, ...]
 
     def values(self, name: str) -> Iterator[str]:
-        """Those of every `a=name:value` line; an empty string for `a=name`."""
+        """The values of every `a=name:value` line; an empty string for `a=name`."""
         for line in self.lines:
             if line == f"a={name}":
                 yield ""
@@ -52,7 +52,7 @@ class MediaSection:
 
     @property
     def offered(self) -> bool:
-        """Whether it may be accepted: port 0 rejects a part unless it shares another one's transport."""
+        """Whether it may be accepted: port 0 rejects a section unless it shares another one's transport."""
         return self.port != 0 or self.value("bundle-only") is not None
 
     def media_line(self, port: int | None = None) -> str:
@@ -62,18 +62,18 @@ class MediaSection:
 
 @dataclass(frozen=True)
 class Description:
-    session: tuple[str, ...]  # lines above the first part
+    session: tuple[str, ...]  # lines above the first media section
     parts: tuple[MediaSection, ...]
 
     @property
     def bundles(self) -> list[list[str]]:
-        """The mids of each group of parts that share a transport."""
+        """The mids of each group of sections that share a transport."""
         start = "a=group:BUNDLE"
         return [line[len(start) :].split() for line in self.session if line.startswith(start)]
 
 
 def parse(text: str) -> Description:
-    """Raises InvalidInput for an m= line that is none."""
+    """Raises InvalidInput for a malformed m= line."""
     lines = [line.rstrip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
     starts = [i for i, line in enumerate(lines) if line.startswith("m=")]
     parts = []

@@ -9,8 +9,8 @@ from engine.backends.fake import FAKE_SPEC
 from engine.landmarks.plan import (
     MET,
     NAMED,
-    Named,
-    Scene,
+    Asked,
+    Outlook,
     chosen,
     followed,
     in_view,
@@ -75,8 +75,8 @@ def test_seeds_and_scenes_have_landmarks_of_their_own() -> None:
 NOTHING = np.zeros(SPEC.landmarks, np.float32)
 
 
-def named(plan: FloatArray, *wanted: Named, at: int = 0, travel: int = 0, fresh: bool = False) -> FloatArray:
-    return with_named(plan, NOTHING, wanted, Scene(at, travel, 3, 0, fresh), SPEC)[0]
+def named(plan: FloatArray, *wanted: Asked, at: int = 0, travel: int = 0, fresh: bool = False) -> FloatArray:
+    return with_named(plan, NOTHING, wanted, Outlook(at, travel, 3, 0, fresh), SPEC)[0]
 
 
 def seen(at: int = 0) -> FloatArray:
@@ -91,7 +91,7 @@ def what(plan: FloatArray, n: int) -> list[float]:
 
 def test_what_stands_still_gets_named_landmarks_on_either_side_and_keeps_what_is_seen() -> None:
     plan, view = seen(), in_view(0, 0, SPEC)
-    after = named(plan, Named(1, 2, None, True), Named(0, None, None, True))
+    after = named(plan, Asked(1, 2, None, True), Asked(0, None, None, True))
     assert what(after, view[-1] + 1) == what(after, view[0] - 1) == [2, 2]
     assert what(after, view[-1] + 2)[0] == what(after, view[0] - 2)[0] == 1
     for n in view:
@@ -102,7 +102,7 @@ def test_what_stands_still_gets_named_landmarks_on_either_side_and_keeps_what_is
 def test_on_the_way_they_come_next_and_within_about_a_picture(travel: int) -> None:
     at = 40 * travel
     plan, view = seen(at), in_view(at, 0, SPEC)
-    after = named(plan, Named(1, 2, None, True), at=at, travel=travel)
+    after = named(plan, Asked(1, 2, None, True), at=at, travel=travel)
     (changed,) = [i for i in range(len(plan)) if (after[i] != plan[i]).any()]
     x = after[changed, 0] - CELL * at
     assert SPEC.width / 2 + 26 < x * travel < 1.7 * SPEC.width
@@ -115,27 +115,27 @@ def test_sides_and_distance_are_kept_to() -> None:
         "left": view[0] - 1, "behind": view[0] - 1, "right": view[-1] + 1, "far": view[-1] + 2,
     }  # fmt: skip
     for where, n in places.items():
-        after = named(plan, Named(1, 2, where, True), travel=1)
+        after = named(plan, Asked(1, 2, where, True), travel=1)
         assert what(after, n) == [2, 2], where
 
 
 def test_a_fresh_scene_begins_with_them_beside_the_hero() -> None:
-    after = named(empty(), Named(1, 2, "near"), Named(0, 0), Named(1, 0, "left"), fresh=True)
+    after = named(empty(), Asked(1, 2, "near"), Asked(0, 0), Asked(1, 0, "left"), fresh=True)
     assert (what(after, 0), what(after, -1), what(after, -2)) == ([2, 2], [1, 0], [2, 0])
-    ahead = named(empty(), Named(1, 2, "ahead"), fresh=True)
+    ahead = named(empty(), Asked(1, 2, "ahead"), fresh=True)
     assert what(ahead, 1) == [2, 2]
     assert abs(ahead[1 % len(ahead), 0] - SPEC.width / 2) > 26
 
 
 def test_what_is_on_its_way_or_in_view_is_not_planned_again_unless_another_is_wanted() -> None:
-    plan, flags = with_named(seen(), NOTHING, [Named(1, 2, None, True)], Scene(0, 1, 3, 0), SPEC)
-    np.testing.assert_array_equal(with_named(plan, flags, [Named(1, 2)], Scene(0, 1, 3, 0), SPEC)[0], plan)
-    more, _ = with_named(plan, flags, [Named(1, 2, None, True)], Scene(0, 1, 3, 0), SPEC)
+    plan, flags = with_named(seen(), NOTHING, [Asked(1, 2, None, True)], Outlook(0, 1, 3, 0), SPEC)
+    np.testing.assert_array_equal(with_named(plan, flags, [Asked(1, 2)], Outlook(0, 1, 3, 0), SPEC)[0], plan)
+    more, _ = with_named(plan, flags, [Asked(1, 2, None, True)], Outlook(0, 1, 3, 0), SPEC)
     assert (more != plan).any(1).sum() == 1
 
 
 def test_a_name_is_met_once_it_is_in_the_picture_and_ends_with_its_place() -> None:
-    plan, flags = with_named(seen(), NOTHING, [Named(1, 2, None, True)], Scene(0, 1, 3, 0), SPEC)
+    plan, flags = with_named(seen(), NOTHING, [Asked(1, 2, None, True)], Outlook(0, 1, 3, 0), SPEC)
     slot = int(flags.argmax())
     assert followed(plan, plan, flags, 0, SPEC)[slot] == NAMED
     met = followed(plan, plan, flags, int(plan[slot, 0]) // CELL, SPEC)

@@ -9,8 +9,8 @@ import pytest
 from engine.errors import Forbidden, Full, InvalidInput, ModelFilesError, Unavailable, UnknownSession
 from engine.types import Control, OpenSession, Pause, Receipt, SessionClosed, SessionInfo, Stall
 from server.control.base import SessionEvent
+from server.gateway.fleet.supervisor import restart_delay_s
 from server.gateway.gateway import Gateway
-from server.gateway.supervisor import restart_delay_s
 from server.metrics import Metrics
 from server.worker.base import Applied, Event
 from server.worker.messages import Command, SegmentStats, Stalled, WorkerReady

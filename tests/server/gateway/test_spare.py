@@ -15,8 +15,8 @@ from tests.rigs.server.server_rig import FakeWorker, config, gateway, live, stat
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.gateway.spare.SETTLE_S", 0.0)
-    monkeypatch.setattr("server.gateway.spare.RETRY_S", 0.05)
+    monkeypatch.setattr("server.gateway.fleet.spare.SETTLE_S", 0.0)
+    monkeypatch.setattr("server.gateway.fleet.spare.RETRY_S", 0.05)
 
 
 async def test_the_spare_takes_over_and_another_one_takes_its_place() -> None:
@@ -29,7 +29,7 @@ async def test_the_spare_takes_over_and_another_one_takes_its_place() -> None:
         workers[0].die()
         await until(lambda: not mine.away, "takeover")
         assert workers[1].commands[0].session == "main"  # type: ignore[union-attr]
-        assert gate.supervisor.worker is workers[1]
+        assert gate.fleet.first.worker is workers[1]
         await until(lambda: len(workers) == 3 and workers[0].closed, "the next spare")
         workers[0].tell(stats(session=mine.id))  # back from the dead
         assert mine.stats is None
@@ -42,7 +42,7 @@ async def test_a_spare_that_dies_is_replaced_and_disturbs_nobody() -> None:
         await until(lambda: len(workers) == 2, "spare")
         workers[1].die()
         await until(lambda: len(workers) == 3, "another spare")
-        assert gate.supervisor.worker is workers[0]
+        assert gate.fleet.first.worker is workers[0]
         assert gate.fault is None
         assert heard == []
 
@@ -71,12 +71,12 @@ async def test_a_real_worker_is_killed_and_its_spare_goes_on() -> None:
     async with live(config(placement="process", spare="on")) as server, watching(server) as viewer:
         gate = server.services.gateway
         await viewer.frame()
-        await until(lambda: gate.supervisor.back_in_s < 1.5, "spare", 60.0)
-        first = gate.supervisor.worker
+        await until(lambda: gate.fleet.first.back_in_s < 1.5, "spare", 60.0)
+        first = gate.fleet.first.worker
         assert isinstance(first, ProcessWorker)
         assert first.pid is not None
         before = gate.info("main").segment
         os.kill(first.pid, signal.SIGKILL)
-        await until(lambda: gate.supervisor.worker is not first, "takeover")
+        await until(lambda: gate.fleet.first.worker is not first, "takeover")
         await until(lambda: gate.info("main").segment > before + 2, "more of the video", 60.0)
         assert not viewer.heard("closed")

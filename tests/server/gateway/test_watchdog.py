@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from server.gateway.worker_health import UNRESPONSIVE_S, Health
+from server.gateway.fleet.worker_health import UNRESPONSIVE_S, Health
 from server.worker.base import Alive, Event
 from server.worker.messages import Hung
 from server.worker.process import ProcessWorker
@@ -71,11 +71,11 @@ def test_who_was_stopped_itself_does_not_blame_the_worker() -> None:
 
 
 async def test_a_frozen_worker_is_noticed_though_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.gateway.worker_health.UNRESPONSIVE_S", 1.0)
+    monkeypatch.setattr("server.gateway.fleet.worker_health.UNRESPONSIVE_S", 1.0)
     async with live(config(placement="process", hang_limit_s=5.0)) as server:
         gate = server.services.gateway
         mine = (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).json()
-        worker = gate.supervisor.worker
+        worker = gate.fleet.first.worker
         assert isinstance(worker, ProcessWorker)
         assert worker.pid is not None
         os.kill(worker.pid, signal.SIGSTOP)
@@ -92,7 +92,7 @@ async def test_a_frozen_worker_is_noticed_though_nobody_watches(monkeypatch: pyt
         join(main)
         await until(lambda: gate.info("main").buffering, "word of the picture that stands")
         stands = (await server.http.get("/v1/sessions/main")).json()["buffering"]
-        assert 0 < stands["resumes_in_s"] < 5.0 + gate.supervisor.back_in_s
+        assert 0 < stands["resumes_in_s"] < 5.0 + gate.fleet.first.back_in_s
         assert await server.figure("psistream_sessions_buffering") == 1
         kept = await server.http.get("/v1/sessions/main/log")
         assert (kept.status_code, "not responded" in kept.json()["message"]) == (503, True)
@@ -116,7 +116,7 @@ async def test_a_device_that_hangs_is_reported_then_replaced_and_the_video_goes_
         assert (ready.status_code, ready.json()["ready"]) == (503, False)
         assert "has not returned" in ready.json()["reasons"][0]
         assert (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).status_code == 503
-        assert await server.figure("psistream_hangs_total") == 1
+        assert await server.figure('psistream_hangs_total{worker="w1"}') == 1
         await until(lambda: gate.session("main").away, "replacement", 60.0)
         before = gate.info("main").segment
         await until(lambda: gate.info("main").segment > before + 2, "more of the video", 60.0)

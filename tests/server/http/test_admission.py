@@ -25,7 +25,7 @@ async def test_one_more_than_the_device_can_serve_is_refused_and_the_others_noti
         assert await server.figure('psistream_admission_rejected_total{reason="capacity"}') == 3
         assert gate.session_ids() == ["main"]
         await until(lambda: gate.capacity, "word on the capacity")
-        assert await server.figure("psistream_capacity_sessions") == 1
+        assert await server.figure('psistream_capacity_sessions{worker="w1"}') == 1
         count = len(viewer.heard("segment"))
         await until(lambda: len(viewer.heard("segment")) > count + 1, "more of the video")
         await server.control({"type": "pause"})  # who is paused takes nothing of the device
@@ -44,8 +44,8 @@ async def test_who_was_let_in_comes_back_whatever_the_next_worker_thinks_of_itse
             assert (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).status_code == 201
         before = gate.session_ids()
         settings.write_text(json.dumps({"costs": {"denoise": [0.0, 0.15]}}))  # enough for one
-        gate.supervisor.replace("for the sake of the test")
-        await until(lambda: gate.ready and not gate.supervisor.restarting, "the next worker")
+        gate.fleet.first.replace("for the sake of the test")
+        await until(lambda: gate.ready and not gate.fleet.first.restarting, "the next worker")
         refused = await server.http.post("/v1/sessions", json={"prompt": "a cat"})
         assert (refused.status_code, refused.json()["code"]) == (503, "full")
         assert gate.session_ids() == before

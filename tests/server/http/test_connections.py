@@ -59,7 +59,7 @@ async def test_when_all_work_health_and_metrics_still_answer() -> None:
 
 def mute(port: Port) -> None:
     """The worker takes orders and never answers."""
-    worker = port.services.gateway.supervisor.worker
+    worker = port.services.gateway.fleet.first.worker
     assert worker is not None
     worker.send = lambda command: None  # type: ignore[method-assign]
 

@@ -55,8 +55,8 @@ async def test_what_the_device_can_serve_is_for_the_worker_to_say_and_when_to_co
         assert answer.headers["retry-after"] == "17"
         assert await server.figure('psistream_admission_rejected_total{reason="capacity"}') == 1
         workers[0].tell(Capacity(2, 1, 0.375))
-        assert await server.figure("psistream_capacity_sessions") == 2
-        assert await server.figure("psistream_device_load") == 0.375
+        assert await server.figure('psistream_capacity_sessions{worker="w1"}') == 2
+        assert await server.figure('psistream_device_load{worker="w1"}') == 0.375
         ready = (await server.http.get("/readyz")).json()
         assert ready["capacity"] == {"sessions": 2, "open": 1, "load": 0.375}
 
@@ -93,7 +93,7 @@ async def test_without_a_worker_the_server_says_so_and_answers() -> None:
         alive = await server.http.get("/livez")
         assert (alive.status_code, alive.json()["alive"]) == (503, False)
         assert "given up after 0 restarts" in alive.json()["reasons"][0]
-        assert await server.figure("psistream_worker_up") == 0
+        assert await server.figure('psistream_worker_up{worker="w1"}') == 0
 
 
 async def test_who_opens_a_session_as_the_worker_dies_is_told_to_try_again() -> None:

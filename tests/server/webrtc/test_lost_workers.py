@@ -17,7 +17,7 @@ PROCESS = config(placement="process")
 
 
 async def kill_worker(server: Live) -> None:
-    worker = server.services.gateway.supervisor.worker
+    worker = server.services.gateway.fleet.first.worker
     assert isinstance(worker, ProcessWorker)
     assert worker.pid is not None
     os.kill(worker.pid, signal.SIGKILL)
@@ -54,7 +54,7 @@ async def test_a_worker_is_killed_and_the_video_goes_on_in_the_same_page(
         assert viewer.heard("session")[-1]["buffering"] is None
         assert len(viewer.heard("receipt", id="p", status="applied")) == 1
         assert (await server.http.get("/readyz")).status_code == 200
-        assert await server.figure("psistream_worker_restarts_total") == 1
+        assert await server.figure('psistream_worker_restarts_total{worker="w1"}') == 1
         assert await server.figure("psistream_failover_seconds_count") == 1
 
 
@@ -64,7 +64,7 @@ async def test_a_frozen_worker_is_noticed_and_replaced() -> None:
     async with live(settings) as server, watching(server) as viewer:
         gate = server.services.gateway
         await viewer.frame()
-        worker = gate.supervisor.worker
+        worker = gate.fleet.first.worker
         assert isinstance(worker, ProcessWorker)
         assert worker.pid is not None
         os.kill(worker.pid, signal.SIGSTOP)

@@ -1,7 +1,7 @@
-"""An embedded MQTT broker that is a mosquitto of this machine, run as a child with a configuration made here.
+"""An embedded MQTT broker: this machine's mosquitto as a child process, with a generated configuration.
 
-It speaks MQTT 3.1.1, 5 and WebSockets, listens on loopback unless it is told otherwise, and has limits. It
-keeps nothing over a restart. If it dies it is started again on the same ports. It ends with its parent.
+It speaks MQTT 3.1.1, 5 and WebSockets, listens on loopback by default, and has limits. Nothing is stored
+across restarts. If it dies it is restarted on the same ports. It ends with its parent.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ START_TIMEOUT_S = 30.0
 ANSWER_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 2.0
 RESTART_S = 0.5
-ATTEMPTS = 5  # other programs may take the free ports that were found
+ATTEMPTS = 5  # another program may take a free port before mosquitto opens it
 CONNECT = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x3c\x00\x01?"  # MQTT 3.1.1
 
 
 def find_mosquitto() -> str | None:
-    """The program, wherever this system keeps it."""
+    """The path of the program, or None."""
     return shutil.which("mosquitto") or shutil.which("mosquitto", path=os.pathsep.join(PLACES))
 
 
 def version_of(program: str) -> str:
-    """Like 2.0.11; empty if it does not tell."""
+    """Its version, such as 2.0.11; empty if unknown."""
     try:
         told = subprocess.run([program, "-h"], capture_output=True, text=True, timeout=5, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
@@ -141,17 +141,17 @@ class MosquittoBroker:
         )
 
     async def _start(self) -> bool:
-        """Whether it runs and listens. What it says goes to the log, the last line also to `_told`."""
+        """Whether it runs and listens. Its output goes to the log, the last line also to `_told`."""
         command = [self._program, "-c", f"{self._folder}/mosquitto.conf"]
         setpriv = shutil.which("setpriv")
-        if setpriv is not None:  # or it would outlive a server that is killed, and keep its ports
+        if setpriv is not None:  # otherwise it would outlive a server that is killed, and occupy its ports
             command = [setpriv, "--pdeathsig", "TERM", *command]
         self._process = await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for the server, which then says farewell by it
+            start_new_session=True,  # Ctrl-C must not end it before the server's farewell
         )
         said = self._said = asyncio.create_task(self._read(self._process), name="mqtt-mosquitto-log")
         try:
@@ -212,7 +212,7 @@ class MosquittoBroker:
 
 
 def _free_port(host: str, wanted: int, taken: set[int]) -> int:
-    """`wanted` if it is free, else any. Raises Unavailable for an address that is not ours."""
+    """`wanted` if it is free, otherwise any. Raises Unavailable for another machine's address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for port in (wanted, 0, 0, 0):
         if port in taken:
@@ -245,7 +245,8 @@ async def _listens(host: str, port: int) -> bool:
 
 
 async def _answers(port: int) -> bool:
-    """Whether it reads what comes. It listens before it has read its certificates, and may end by them."""
+    """Whether it processes messages. It listens before it has loaded its certificates, and may fail on
+    them."""
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)

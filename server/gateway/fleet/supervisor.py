@@ -1,4 +1,4 @@
-"""Keeps a worker running: starts it, replaces it when it dies or hangs, gives up when that doesn't help.
+"""Keeps one worker running: starts it, replaces it when it dies or hangs, gives up when that doesn't help.
 
 It doesn't know what the worker's events mean. It passes on the events of the worker that runs now and of no
 other: an old worker that comes back from the dead is ignored.
@@ -15,8 +15,9 @@ from functools import partial
 from typing import Protocol
 
 from engine.errors import PsistreamError, Unavailable
-from server.gateway.spare import Spare
-from server.gateway.worker_health import Health
+from engine.types import Capacity
+from server.gateway.fleet.spare import Spare
+from server.gateway.fleet.worker_health import Health
 from server.metrics import Metrics
 from server.tasks import Tasks
 from server.worker.base import NOT_RUNNING, Alive, Event, MakeWorker, Order, Worker, WorkerLost
@@ -36,26 +37,30 @@ def restart_delay_s(attempt: int) -> float:
 
 
 class WorkerOwner(Protocol):
-    """Who is told about the worker. All methods are called on the event loop."""
+    """Who is told about workers. All methods are called on the event loop."""
 
-    def worker_event(self, event: Event) -> None: ...
+    def worker_event(self, worker: Supervisor, event: Event) -> None: ...
 
-    async def worker_up(self, ready: WorkerReady) -> None:
+    async def worker_up(self, worker: Supervisor) -> None:
         """A worker is ready. Raises PsistreamError where it turns out to be of no use."""
         ...
 
-    def worker_lost(self, message: str) -> None:
+    def worker_lost(self, worker: Supervisor) -> None:
         """The worker is gone; called at once."""
         ...
 
-    def worker_given_up(self, message: str) -> None:
-        """No other worker will come."""
+    def worker_given_up(self, worker: Supervisor) -> None:
+        """No other worker will come in its place."""
         ...
 
 
 class Supervisor:
+    """`name` stays when its worker is replaced. `capacity` is what the worker reported of itself last;
+    `draining`: it takes no sessions, and those that it has are moved to others."""
+
     def __init__(
         self,
+        name: str,
         make_worker: MakeWorker,
         owner: WorkerOwner,
         spare: Spare,
@@ -63,8 +68,10 @@ class Supervisor:
         restart_limit: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.name = name
         self.ready: WorkerReady | None = None
-        self.given_up = False
+        self.capacity: Capacity | None = None
+        self.given_up = self.draining = False
         self.start_took_s = 0.0
         self.health = Health(clock())
         self._make_worker, self._owner, self._spare = make_worker, owner, spare
@@ -75,6 +82,7 @@ class Supervisor:
         self._attempts, self._restarting, self._closing = 0, False, False
         self._started_s = 0.0
         self._fault: str | None = "the model is being loaded"  # why there is no worker
+        metrics.worker_expected(name)
 
     @property
     def fault(self) -> str | None:
@@ -85,6 +93,11 @@ class Supervisor:
     def worker(self) -> Worker | None:
         """The present one, or the last."""
         return self._worker
+
+    @property
+    def takes(self) -> bool:
+        """Whether sessions may be opened here now, as far as the worker's health goes."""
+        return self.ready is not None and not self.draining and self.fault is None
 
     @property
     def restarting(self) -> bool:
@@ -113,8 +126,8 @@ class Supervisor:
         self._worker, self.ready, self._fault = worker, ready, None
         self._started_s = self._clock()
         self.health.started(self._started_s)
-        self._metrics.worker(ready)
-        await self._owner.worker_up(ready)
+        self._metrics.worker(self.name, ready)
+        await self._owner.worker_up(self)
         self._spare.prepare(worker)
 
     async def _take_spare(self) -> None:
@@ -125,7 +138,7 @@ class Supervisor:
         old, self._number = self._worker, self._number + 1
         standby.became(partial(self._receive, self._number))
         await self._up(standby.worker, standby.ready)
-        log.warning("the spare worker has taken over")
+        log.warning("%s: the spare worker has taken over", self.name)
         if old is not None:
             self._tasks.spawn(old.close(), "close-old-worker")
 
@@ -162,18 +175,18 @@ class Supervisor:
             self._lose(event.message)
         elif not isinstance(event, Alive):
             self.health.news(self._clock())
-            self._owner.worker_event(event)
+            self._owner.worker_event(self, event)
 
     def _lose(self, why: str) -> None:
         self._number += 1
         if self.lived_s > HEALTHY_S:
             self._attempts = 0
         another = self._attempts < self._limit and not self._closing
-        log.error("%s%s", why, "; starting another one" if another else "")
-        self.ready, self._fault = None, why
-        self._metrics.worker_up.set(0)
+        log.error("%s: %s%s", self.name, why, "; starting another one" if another else "")
+        self.ready, self.capacity, self._fault = None, None, why
+        self._metrics.worker_up.labels(self.name).set(0)
         self.health.started(self._clock())
-        self._owner.worker_lost(why)
+        self._owner.worker_lost(self)
         if not self._closing and not self._restarting:
             self._restarting = True
             self._tasks.spawn(self._restart(), "restart-worker")
@@ -182,7 +195,7 @@ class Supervisor:
         try:
             if self._attempts < self._limit and self._spare.comes:
                 self._attempts += 1
-                self._metrics.restarts.inc()
+                self._metrics.restarts.labels(self.name).inc()
                 with contextlib.suppress(PsistreamError):  # of no use: start another one
                     await self._take_spare()
                 if self.ready is not None:
@@ -190,7 +203,7 @@ class Supervisor:
             while self._attempts < self._limit:
                 await asyncio.sleep(restart_delay_s(self._attempts))
                 self._attempts += 1
-                self._metrics.restarts.inc()
+                self._metrics.restarts.labels(self.name).inc()
                 if self._worker is not None:
                     await self._worker.close()
                 try:
@@ -198,14 +211,14 @@ class Supervisor:
                 except PsistreamError as error:
                     self._number += 1
                     self.ready, self._fault = None, f"the worker could not be restarted: {error.message}"
-                    self._owner.worker_lost(self._fault)
-                    log.error("%s", self._fault)
+                    self._owner.worker_lost(self)
+                    log.error("%s: %s", self.name, self._fault)
                 if self.ready is not None:  # it may have died while its sessions were opened
-                    log.warning("a worker runs again")
+                    log.warning("%s: a worker runs again", self.name)
                     return
             self._fault = f"{self._fault}; given up after {self._attempts} restarts: start psistream again"
             self.given_up = True
-            log.error("%s", self._fault)
-            self._owner.worker_given_up(self._fault)
+            log.error("%s: %s", self.name, self._fault)
+            self._owner.worker_given_up(self)
         finally:
             self._restarting = False

@@ -1,0 +1,106 @@
+"""`psistream workers`: list the workers of a running server, drain one of them, or take it back.
+
+A drained worker's sessions move to others while people watch. It waits until they have moved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+from rich.table import Table
+
+from clients.command import OK, ClientParser, OutputConsole, run
+from clients.errors import BadInput, OperateError
+from clients.http import ProxyUnusable, http_client
+from clients.refusal import refusal
+from clients.target import Target
+
+SERVER = "http://localhost:8080"
+KEY_VARIABLE = "PSISTREAM_API_KEY"
+TIMEOUT_S, ASK_EVERY_S = 10.0, 0.5
+
+
+def parser() -> argparse.ArgumentParser:
+    made = ClientParser(
+        prog="psistream workers",
+        description="List a server's workers; `drain ID` moves a worker's sessions to others while people "
+        "watch, and `take-back ID` ends that.",
+    )
+    made.add_argument("what", nargs="?", choices=("list", "drain", "take-back"), default="list")
+    made.add_argument("id", nargs="?", metavar="ID", help="the worker, such as w1")
+    made.add_argument("--url", default=SERVER, help="the server (default: %(default)s)")
+    made.add_argument("--api-key", default=os.environ.get(KEY_VARIABLE), help=f"its key (${KEY_VARIABLE})")
+    made.add_argument(
+        "--timeout",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="how long to wait until all sessions have moved (default: %(default)g)",
+    )
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run("psistream workers", lambda: _main(parser().parse_args(argv)))
+
+
+def _main(args: argparse.Namespace) -> int:
+    if (args.what == "list") == (args.id is not None):
+        raise BadInput(f"{args.what} takes {'no ID' if args.id else 'the ID of a worker, such as w1'}")
+    if not 0 <= args.timeout < float("inf"):
+        raise BadInput("--timeout must be a number of seconds from 0 up")
+    try:
+        return asyncio.run(_ask(args, Target.parse(args.url, token=args.api_key)))
+    except (httpx.HTTPError, httpx.InvalidURL, ProxyUnusable) as error:
+        raise OperateError(
+            f"cannot reach {args.url}: is `psistream serve` running there? ({error})"
+        ) from None
+
+
+async def _ask(args: argparse.Namespace, server: Target) -> int:
+    async with http_client(server.base, TIMEOUT_S) as client:
+        client.headers.update(server.headers)
+        if args.what == "list":
+            OutputConsole().print(_table(await _told(client, server, "GET", "")))
+            return OK
+        path, drains = f"/{quote(args.id, safe='')}/drain", args.what == "drain"
+        worker = await _told(client, server, "POST" if drains else "DELETE", path)
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + args.timeout
+        while drains and worker["sessions"] and loop.time() < until_s:
+            await asyncio.sleep(ASK_EVERY_S)
+            listed = await _told(client, server, "GET", "")
+            worker = next(each for each in listed["workers"] if each["id"] == args.id)
+        if drains and worker["sessions"]:
+            raise OperateError(
+                f"{args.id} still has {worker['sessions']} sessions, since no other has room; they move "
+                f"as soon as one has. `psistream workers take-back {args.id}` ends the drain"
+            )
+    sys.stdout.write(f"{args.id} {'is drained' if drains else 'takes sessions again'}\n")
+    return OK
+
+
+async def _told(client: httpx.AsyncClient, server: Target, method: str, path: str) -> dict[str, Any]:
+    """Raises OperateError, httpx.HTTPError."""
+    answer = await client.request(method, f"v1/workers{path}")
+    if not answer.is_success:
+        raise OperateError(refusal(answer, server.base, "main"))
+    told: dict[str, Any] = answer.json()
+    return told
+
+
+def _table(told: dict[str, Any]) -> Table:
+    table = Table("worker", "state", "sessions", "places", "in real time", "load", "fault", box=None)
+    for worker in told["workers"]:
+        capacity = worker["capacity"] or {}
+        load = f"{capacity['load']:.0%}" if capacity else ""
+        cells = [worker["id"], worker["state"], worker["sessions"], worker["places"]]
+        table.add_row(*map(str, [*cells, capacity.get("sessions", ""), load, worker["fault"] or ""]))
+    return table
