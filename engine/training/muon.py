@@ -29,7 +29,8 @@ class Muon(torch.optim.AdamW):
         for group in self.param_groups:
             if group.get("hidden"):
                 self._muon(group)
-        return super().step(closure)
+        loss: float | None = super().step(closure)
+        return loss
 
     def _muon(self, group: dict[str, Any]) -> None:
         updates: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
@@ -58,4 +59,5 @@ def orthogonal(matrices: Tensor) -> Tensor:
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if wide else x.mT
+    steps: Tensor = x if wide else x.mT
+    return steps

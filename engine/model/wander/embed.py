@@ -61,4 +61,5 @@ class SceneryCode(nn.Module):
     def forward(self, columns: Tensor, pooled: Tensor) -> Tensor:
         """columns (B, W, L, w/2), as `hints.scenery` counts them, pooled (B, P) → (B, W, h/2, w/2, D)."""
         code = self.columns(columns).sum(2)[:, :, None] + self.screen
-        return code * (1 + self.gate(pooled))[:, None, None, None]
+        gated: Tensor = code * (1 + self.gate(pooled))[:, None, None, None]
+        return gated

@@ -55,7 +55,8 @@ class WanderDiT(MemoryPackDiT):
         tokens = super().noisy_tokens(x, given)
         if given.scenery is None:
             return tokens
-        return tokens + self.scenery_code(given.scenery, given.pooled).flatten(1, 3)
+        behind: Tensor = self.scenery_code(given.scenery, given.pooled)
+        return tokens + behind.flatten(1, 3)
 
     def base(self, given: Conditions) -> Tensor:
         """The clean latent next to the segment (B, 1, C, h, w), or zero at the start of a scene."""

@@ -66,7 +66,11 @@ def groups(model: WanderDiT, dit: Dit) -> list[dict[str, Any]]:
     codes = list(model.scenery_code.parameters()) if hasattr(model, "scenery_code") else []
     apart = {id(p) for p in (*hidden, *codes)}
     rest = [p for p in model.parameters() if id(p) not in apart]
-    parts = [{"params": rest}, {"params": hidden, "hidden": True}, {"params": codes, "scale": CODES}]
+    parts: list[dict[str, Any]] = [
+        {"params": rest},
+        {"params": hidden, "hidden": True},
+        {"params": codes, "scale": CODES},
+    ]
     return [part for part in parts if part["params"]]
 
 

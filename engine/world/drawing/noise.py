@@ -45,8 +45,8 @@ def wave(x: Tensor, period: float, seed: Tensor, salt: int, *, smooth: bool = Tr
     if smooth:
         f = f * f * (3 - 2 * f)
     index = cell.long()
-    ends = (hash01(seed, i % count, salt) for i in (index, index + 1))
-    return torch.lerp(*ends, f) * 2 - 1
+    left, right = hash01(seed, index % count, salt), hash01(seed, (index + 1) % count, salt)
+    return torch.lerp(left, right, f) * 2 - 1
 
 
 def _whole(period: float) -> int:

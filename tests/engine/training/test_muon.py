@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from engine.training.muon import Muon, orthogonal
+
+
+def muon_of(layer: nn.Linear, lr: float) -> Muon:
+    groups: list[dict[str, Any]] = [{"params": [layer.weight], "hidden": True}, {"params": [layer.bias]}]
+    return Muon(groups, lr=lr)
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 4, 16), (2, 16, 4)])
@@ -24,7 +31,7 @@ def test_matrices_get_muons_steps_and_the_rest_adamws() -> None:
     torch.manual_seed(0)
     layer, other = nn.Linear(6, 6), nn.Linear(6, 6)
     other.load_state_dict(layer.state_dict())
-    muon = Muon([{"params": [layer.weight], "hidden": True}, {"params": [layer.bias]}], lr=0.01)
+    muon = muon_of(layer, 0.01)
     adamw = torch.optim.AdamW(other.parameters(), lr=0.01)
     for model, optimizer in ((layer, muon), (other, adamw)):
         model(torch.ones(2, 6)).square().sum().backward()
@@ -37,13 +44,11 @@ def test_a_run_goes_on_from_its_state() -> None:
     def trained(steps: int, again: int) -> nn.Linear:
         torch.manual_seed(0)
         layer = nn.Linear(4, 4)
-        optimizer = Muon([{"params": [layer.weight], "hidden": True}, {"params": [layer.bias]}], lr=0.01)
+        optimizer = muon_of(layer, 0.01)
         for k in range(steps):
             if k == again:
                 saved = optimizer.state_dict()
-                optimizer = Muon(
-                    [{"params": [layer.weight], "hidden": True}, {"params": [layer.bias]}], lr=1.0
-                )
+                optimizer = muon_of(layer, 1.0)
                 optimizer.load_state_dict(saved)
             layer(torch.full((2, 4), k + 1.0)).square().sum().backward()
             optimizer.step()

@@ -6,8 +6,9 @@ from random import Random
 
 import pytest
 
+from engine.spelling import one_slip
 from engine.training.text.typos import misspell
-from engine.world.words.spelling import mend, one_slip, vocabulary
+from engine.world.words.spelling import mend, vocabulary
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ async def test_one_that_refuses_is_passed_by_and_nobody_hears_of_it() -> None:
 async def test_where_all_refuse_the_client_hears_it() -> None:
     async with gateway(workers=2) as (gate, workers, _):
         for worker in workers:
-            worker.open_answer = lambda c: SessionClosed(c.session, "full", "no", retry_after_s=7.0)
+            worker.open_answer = lambda c: SessionClosed(c.session, "full", "no", retry_after_s=7)
         with pytest.raises(Full) as refusal:
             await gate.open("a dog")
         assert refusal.value.retry_after_s == 7.0
