@@ -111,7 +111,7 @@ def test_the_loss_is_lower_for_the_right_answer() -> None:
 
 def test_training_writes_what_an_export_takes(tmp_path: Path) -> None:
     tiny.write_text_files(tmp_path)
-    small = {"vocabulary": 16, "embedding": 8, "length": 6}
+    small = {"vocabulary": 16, "embedding": 8, "groups": tiny.CONFIG.text.groups, "length": 6}
     minilm = {"length": 8, "dim": 8, "heads": 2, "layers": 2, "hidden": 16, "cls": 14, "sep": 15}
     stage = Stage(steps=3, lr=1e-2, batch=8, config={**small, "hidden": 12, "rows": True, "minilm": minilm})
     model = train_text(tmp_path, stage, words=tmp_path, pool=40)
