@@ -15,6 +15,7 @@ from benchmarks.machine import cpu_seconds, description, resident_bytes, tree
 from benchmarks.report import percentile, summary
 from benchmarks.server.subject import free_port, own_server
 from benchmarks.slopes import WARM_UP
+from tests.rigs.server.fake_device import FAKE_OPTIONS
 
 
 def test_percentiles_lie_between_neighbours() -> None:
@@ -73,7 +74,7 @@ def test_latency_starts_a_server_and_ends_it(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_soak_of_a_server_that_runs_leaves_it_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
-    with own_server(["--backend", "fake"]) as subject:
+    with own_server(FAKE_OPTIONS) as subject:
         assert main(["soak", "--minutes", "0.02", "--warm-up", "0", "--url", subject.target.base]) == 0
         left = httpx.get(f"{subject.target.base}v1/sessions").json()["sessions"]
     assert [session["id"] for session in left] == ["main"], "its own session is closed again"

@@ -30,6 +30,7 @@ from tests.rigs.server.browser_rig import (
     stripes,
     until,
 )
+from tests.rigs.server.fake_device import FAKE_OPTIONS
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 server, browser = browser_rig.server, browser_rig.browser
@@ -156,7 +157,7 @@ async def test_a_device_that_is_too_slow_is_told_calmly_and_one_that_keeps_up_is
     browser: Browser, server: Subject, tmp_path: Path
 ) -> None:
     (tmp_path / "fake.json").write_text('{"delay_s": 1.3}')  # 2.6 s for half a second of video
-    slow = ["--backend", "fake", "--model", str(tmp_path)]
+    slow = [*FAKE_OPTIONS, "--model", str(tmp_path)]
     with own_server(slow) as subject:
         async with opened(browser, subject.target.base, large=True) as page:
             told = "[psistream.state, document.querySelector('.overlay').textContent]"

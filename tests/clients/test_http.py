@@ -13,6 +13,7 @@ from clients.steer import connect
 from clients.target import Target
 from clients.view.command import main
 from clients.whep import WhepViewer
+from tests.rigs.server.fake_device import FAKE_OPTIONS
 
 NAMES = (
     "http_proxy",
@@ -28,7 +29,7 @@ NAMES = (
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Subject]:
-    with own_server(["--backend", "fake", "--prompt", "a red ball"]) as subject:
+    with own_server([*FAKE_OPTIONS, "--prompt", "a red ball"]) as subject:
         yield subject
 
 

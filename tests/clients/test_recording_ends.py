@@ -22,13 +22,14 @@ from clients.errors import RecordError
 from clients.view.record import CONTAINERS, Recorder
 from tests.clients.test_view import STEP, encoded
 from tests.rigs.paths import ROOT
+from tests.rigs.server.fake_device import FAKE_OPTIONS
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Subject]:
-    with own_server(["--backend", "fake"]) as subject:
+    with own_server(FAKE_OPTIONS) as subject:
         yield subject
 
 

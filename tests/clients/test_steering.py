@@ -17,11 +17,12 @@ from clients.refusal import refusal
 from clients.target import Target
 from clients.view.command import main
 from clients.view.steering import SentControls
+from tests.rigs.server.fake_device import FAKE_OPTIONS
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Subject]:
-    with own_server(["--backend", "fake", "--prompt", "a red ball rolls right"]) as subject:
+    with own_server([*FAKE_OPTIONS, "--prompt", "a red ball rolls right"]) as subject:
         yield subject
 
 

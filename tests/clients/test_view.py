@@ -25,13 +25,14 @@ from clients.view.command import SILENCE_S, Figures, main, table
 from clients.view.record import CONTAINERS, Recorder, is_keyframe, preferred_codecs
 from clients.view.steering import SentControls
 from clients.whep import WhepViewer
+from tests.rigs.server.fake_device import FAKE_OPTIONS
 
 STEP = 90_000 // 16
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Subject]:
-    with own_server(["--backend", "fake", "--prompt", "a red ball rolls right"]) as subject:
+    with own_server([*FAKE_OPTIONS, "--prompt", "a red ball rolls right"]) as subject:
         yield subject
 
 

@@ -6,10 +6,11 @@ import pytest
 
 from benchmarks.server.subject import own_server
 from clients.workers import main
+from tests.rigs.server.fake_device import FAKE_OPTIONS
 
 
 def test_an_operator_drains_a_worker_and_takes_it_back(capsys: pytest.CaptureFixture[str]) -> None:
-    with own_server(["--backend", "fake", "--workers", "2"]) as server:
+    with own_server([*FAKE_OPTIONS, "--workers", "2"]) as server:
         url = ["--url", server.target.base]
         assert main(url) == 0
         assert [row.split()[:3] for row in capsys.readouterr().out.splitlines()[1:]] == [

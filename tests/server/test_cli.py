@@ -19,6 +19,7 @@ from server import arguments, cli, serve
 from server.config import IceServer, ServerConfig
 from server.greeting import greeting
 from tests.rigs.paths import ROOT
+from tests.rigs.server.fake_device import FAKE_OPTIONS
 from tests.rigs.server.server_rig import config, live
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
@@ -34,7 +35,7 @@ def psistream(*args: str, timeout_s: float = 60) -> subprocess.CompletedProcess[
 @contextmanager
 def serving(*args: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """A server of its own process that is up, and the lines it printed."""
-    command = [sys.executable, "-m", "server.cli", "serve", "--backend", "fake", "--port", "0", *args]
+    command = [sys.executable, "-m", "server.cli", "serve", *FAKE_OPTIONS, "--port", "0", *args]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=ENVIRONMENT
     ) as process:

@@ -20,6 +20,7 @@ import pytest
 from server.log_format import JsonFormatter, TextFormatter, formatter, without_secrets
 from tests.rigs.control.network import free_port
 from tests.rigs.paths import ROOT
+from tests.rigs.server.fake_device import FAKE_OPTIONS
 from tests.rigs.waiting import LONG_S
 
 
@@ -103,8 +104,7 @@ def serving(log: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes],
         "-m",
         "server.cli",
         "serve",
-        "--backend",
-        "fake",
+        *FAKE_OPTIONS,
         "--port",
         str(port),
         "--spare",

@@ -22,6 +22,7 @@ from server.control.mqtt.embedded.builtin import EmbeddedBroker
 from tests.rigs.control.gateway import FakeSteering
 from tests.rigs.control.network import Relay, free_port
 from tests.rigs.paths import ROOT
+from tests.rigs.server.fake_device import FAKE_OPTIONS
 from tests.rigs.waiting import until
 
 GAME = ROOT / "docs" / "game.md"
@@ -31,7 +32,7 @@ WAYS: tuple[By, ...] = ("http", "mqtt", "datachannel")
 @pytest.fixture(scope="module")
 def server() -> Iterator[Subject]:
     options = ["--mqtt", "embedded:0", "--mqtt-websockets", "off", "--node", "here"]
-    with own_server(["--backend", "fake", "--prompt", "a red ball", *options]) as subject:
+    with own_server([*FAKE_OPTIONS, "--prompt", "a red ball", *options]) as subject:
         yield subject
 
 

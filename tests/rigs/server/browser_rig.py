@@ -16,6 +16,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright
 
 from benchmarks.server.subject import Subject, own_server
+from tests.rigs.server.fake_device import FAKE_OPTIONS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -31,7 +32,7 @@ FLAGS = [
     "--disable-features=WebRtcHideLocalIpsWithMdns",
     "--force-webrtc-ip-handling-policy=default",
 ]
-FAKE = ["--backend", "fake", "--prompt", "a red ball stands still"]
+FAKE = [*FAKE_OPTIONS, "--prompt", "a red ball stands still"]
 PIXELS = """() => {
   const video = document.querySelector('video'), canvas = document.createElement('canvas');
   [canvas.width, canvas.height] = [160, 96];

@@ -23,10 +23,9 @@ from aiortc import (
 from av import VideoFrame
 from fastapi import FastAPI
 
-from engine.config import RuntimeConfig
 from engine.errors import Unavailable
 from engine.types import Control, OpenSession, Receipt, SessionClosed, SessionInfo
-from server.config import ServerConfig, WorkerConfig
+from server.config import ServerConfig
 from server.control.base import SessionEvent
 from server.gateway.gateway import Gateway
 from server.http.app import create_app
@@ -45,6 +44,7 @@ from server.worker.messages import (
     SubmitControl,
     WorkerReady,
 )
+from tests.rigs.server.fake_device import FAKE
 from tests.rigs.waiting import until as until
 
 READY = WorkerReady("fake", "fake", 96, 160, 16, 8, ("idle", "left", "right", "jump"), 1000, 3, 5.0)
@@ -54,7 +54,7 @@ SDP = {"Content-Type": "application/sdp"}
 def config(**changes: Any) -> ServerConfig:
     """The fake backend in threads, no MQTT."""
     given: dict[str, Any] = {
-        "worker": WorkerConfig(backend="fake", runtime=RuntimeConfig(max_sessions=3)),
+        "worker": FAKE,
         "placement": "thread",
         "mqtt": "off",
         "prompt": "a red cat",

@@ -18,6 +18,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from benchmarks.server.subject import own_server
+from tests.rigs.server.fake_device import FAKE_OPTIONS
 
 EXAMPLES = 10  # of each operation
 schemathesis.serializer.alias(["application/sdp", "application/trickle-ice-sdpfrag"], "text/plain")
@@ -26,7 +27,7 @@ CHECKS = [not_a_server_error, content_type_conformance, response_schema_conforma
 
 @pytest.fixture(scope="module")
 def base() -> Iterator[str]:
-    with own_server(["--backend", "fake", "--prompt", "a red ball", "--client-sessions", "0"]) as server:
+    with own_server([*FAKE_OPTIONS, "--prompt", "a red ball", "--client-sessions", "0"]) as server:
         yield server.target.base
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.config import RuntimeConfig
+from tests.rigs.server.fake_device import FAKE
 from tests.rigs.server.server_rig import config, live, until, watching
 
 
@@ -14,7 +15,7 @@ async def test_one_more_than_the_device_can_serve_is_refused_and_the_others_noti
     tmp_path: Path,
 ) -> None:
     (tmp_path / "fake.json").write_text(json.dumps({"costs": {"denoise": [0.0, 0.15]}}))
-    worker = replace(config().worker, model=str(tmp_path))
+    worker = replace(FAKE, model=str(tmp_path), runtime=RuntimeConfig(max_sessions=3))
     async with live(config(worker=worker)) as server, watching(server) as viewer:
         gate = server.services.gateway
         await viewer.frame()
@@ -37,13 +38,13 @@ async def test_who_was_let_in_comes_back_whatever_the_next_worker_thinks_of_itse
     """It measures itself while everybody waits for it; no newcomer takes what was promised to others."""
     settings = tmp_path / "fake.json"
     settings.write_text("{}")
-    worker = replace(config().worker, model=str(tmp_path), runtime=RuntimeConfig(max_sessions=8))
+    worker = replace(FAKE, model=str(tmp_path), runtime=RuntimeConfig(max_sessions=8, max_load=2.0))
     async with live(config(worker=worker)) as server, watching(server) as viewer:
         gate = server.services.gateway
         for _ in range(3):
             assert (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).status_code == 201
         before = gate.session_ids()
-        settings.write_text(json.dumps({"costs": {"denoise": [0.0, 0.15]}}))  # enough for one
+        settings.write_text(json.dumps({"costs": {"denoise": [0.0, 0.15]}}))  # enough for three
         gate.fleet.first.replace("for the sake of the test")
         await until(lambda: gate.ready and not gate.fleet.first.restarting, "the next worker")
         refused = await server.http.post("/v1/sessions", json={"prompt": "a cat"})

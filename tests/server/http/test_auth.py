@@ -12,7 +12,7 @@ import pytest
 from engine.errors import InvalidInput
 from server.http.auth import Access, bearer
 from server.links import MOST, Links
-from tests.rigs.server.rights_rig import KEY, roomy
+from tests.rigs.server.rights_rig import KEY
 from tests.rigs.server.server_rig import Live, config, live, until, watching
 
 PAUSE = {"type": "pause"}
@@ -30,7 +30,7 @@ async def open_session(server: Live, **headers: str) -> dict[str, str]:
 
 
 async def test_a_session_of_ones_own_needs_its_token() -> None:
-    async with live(roomy()) as server:
+    async with live(config()) as server:
         mine, other = await open_session(server), await open_session(server)
         url = f"/v1/sessions/{mine['id']}"
         for token in ("", "nonsense", other["token"], other["view_token"]):
@@ -42,7 +42,7 @@ async def test_a_session_of_ones_own_needs_its_token() -> None:
 
 
 async def test_who_may_watch_may_not_steer() -> None:
-    async with live(roomy()) as server:
+    async with live(config()) as server:
         mine = await open_session(server)
         url, watch = f"/v1/sessions/{mine['id']}", key(mine["view_token"])
         assert (await server.http.get(url, headers=watch)).status_code == 200
@@ -55,7 +55,7 @@ async def test_who_may_watch_may_not_steer() -> None:
 
 
 async def test_beyond_loopback_opening_and_the_shared_session_need_secrets() -> None:
-    async with live(roomy(host="0.0.0.0"), host="video.example") as server:
+    async with live(config(host="0.0.0.0"), host="video.example") as server:
         api_key, main = server.services.access.made_key, server.services.gateway.session("main")
         assert api_key
         assert main.token
@@ -70,7 +70,7 @@ async def test_beyond_loopback_opening_and_the_shared_session_need_secrets() -> 
 
 async def test_a_given_key_is_used_and_protects_main_too() -> None:
     """On loopback it says that others come by a proxy."""
-    async with live(roomy(api_key=KEY)) as server:
+    async with live(config(api_key=KEY)) as server:
         assert (await server.http.get("/v1/sessions")).status_code == 401
         assert (await server.http.get("/v1/sessions", headers=key(KEY))).status_code == 200
         assert (await server.http.get("/v1/sessions/main")).status_code == 401
@@ -81,7 +81,7 @@ async def test_keys_of_a_file_have_names_and_can_be_replaced_while_it_runs(tmp_p
     alice, bob, carol = (secrets.token_hex(16) for _ in range(3))
     file = tmp_path / "keys"
     file.write_text(f"alice {alice}\n# of last year\nbob {bob}\n")
-    async with live(roomy(host="0.0.0.0", api_keys=file), host="video.example") as server:
+    async with live(config(host="0.0.0.0", api_keys=file), host="video.example") as server:
         access = server.services.access
         assert access.made_key is None
         assert [access.key_name(each) for each in (alice, bob, carol)] == ["alice", "bob", None]
@@ -105,7 +105,7 @@ async def make_link(server: Live, mine: dict[str, str], **body: object) -> dict[
 
 
 async def test_a_link_steers_or_watches_but_copies_shares_and_closes_nothing() -> None:
-    async with live(roomy()) as server:
+    async with live(config()) as server:
         mine = await open_session(server)
         url = f"/v1/sessions/{mine['id']}"
         watch, drive = await make_link(server, mine), await make_link(server, mine, role="driver")
@@ -133,7 +133,7 @@ async def test_a_link_steers_or_watches_but_copies_shares_and_closes_nothing() -
 
 @pytest.mark.parametrize("body", [{"expires_in_s": 0}, {"expires_in_s": 1e9}, {"role": "owner"}, {"x": 1}])
 async def test_a_link_that_cannot_be_is_refused_by_its_field(body: dict[str, Any]) -> None:
-    async with live(roomy()) as server:
+    async with live(config()) as server:
         mine = await open_session(server)
         url = f"/v1/sessions/{mine['id']}/links"
         answer = await server.http.post(url, json=body, headers=key(mine["token"]))
@@ -141,7 +141,7 @@ async def test_a_link_that_cannot_be_is_refused_by_its_field(body: dict[str, Any
 
 
 async def test_who_came_in_by_a_link_leaves_when_it_ends() -> None:
-    async with live(roomy()) as server:
+    async with live(config()) as server:
         mine = await open_session(server)
         link = await make_link(server, mine, role="driver")
         async with watching(server, mine["id"], token=link["token"]) as viewer:
@@ -172,7 +172,7 @@ async def test_a_link_ends_by_itself_and_their_number_is_bounded() -> None:
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://localhost:9999", "null"])
 async def test_pages_of_other_sites_may_not_change_anything(origin: str) -> None:
-    async with live(roomy()) as server:
+    async with live(config()) as server:
         for answer in (
             await server.control(PAUSE, Origin=origin),
             await server.http.post("/v1/sessions", json={"prompt": "x"}, headers={"Origin": origin}),
@@ -186,13 +186,13 @@ async def test_pages_of_other_sites_may_not_change_anything(origin: str) -> None
 
 
 async def test_our_own_page_may() -> None:
-    async with live(roomy()) as server:
+    async with live(config()) as server:
         assert (await server.control(PAUSE, Origin="http://localhost")).status_code == 202
 
 
 async def test_a_site_that_is_named_may_and_sees_the_headers_that_players_need() -> None:
     site = "https://player.example"
-    async with live(roomy(origins=(site,))) as server:
+    async with live(config(origins=(site,))) as server:
         answer = await server.control(PAUSE, Origin=site)
         assert answer.status_code == 202
         assert answer.headers["access-control-allow-origin"] == site
@@ -208,13 +208,13 @@ async def test_a_site_that_is_named_may_and_sees_the_headers_that_players_need()
 
 
 async def test_any_site_may_if_that_is_asked_for() -> None:
-    async with live(roomy(origins=("*",))) as server:
+    async with live(config(origins=("*",))) as server:
         assert (await server.control(PAUSE, Origin="https://any.example")).status_code == 202
 
 
 async def test_on_loopback_only_local_names_are_answered() -> None:
     """A site that lets its own name point to 127.0.0.1 would otherwise be 'our own page'."""
-    async with live(roomy()) as server:
+    async with live(config()) as server:
         rebound = {"Host": "evil.example", "Origin": "http://evil.example"}
         answer = await server.http.get("/v1/sessions/main", headers=rebound)
         assert (answer.status_code, answer.json()["field"]) == (403, "Host")

@@ -20,6 +20,7 @@ from clients.target import Target
 from clients.whep import WhepViewer
 from tests.rigs.control.network import free_port
 from tests.rigs.paths import ROOT
+from tests.rigs.server.fake_device import FAKE_OPTIONS
 from tests.rigs.skips import need
 from tests.rigs.waiting import LONG_S
 
@@ -77,7 +78,7 @@ def proxy(command: list[str], folder: Path, port: int) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Subject]:
-    with own_server(["--backend", "fake", "--prompt", "a red ball"]) as subject:
+    with own_server([*FAKE_OPTIONS, "--prompt", "a red ball"]) as subject:
         yield subject
 
 

@@ -40,12 +40,11 @@ from server.worker.messages import (
 from server.worker.process import ProcessWorker
 from server.worker.stream import Timing
 from server.worker.thread import InProcessWorker
+from tests.rigs.server.fake_device import MAX_LOAD
 from tests.rigs.server.server_rig import until
-from tests.server.worker.working import Heard, working
+from tests.server.worker.working import FAKE, Heard, working
 
 Make = Callable[[WorkerConfig, OnEvent], Worker]
-
-FAKE = WorkerConfig(backend="fake", runtime=RuntimeConfig(max_sessions=2))
 
 BOTH = pytest.mark.parametrize("make", [InProcessWorker, ProcessWorker])
 
@@ -75,7 +74,7 @@ async def test_a_session_is_played_steered_and_closed(make: Make) -> None:
 
 
 async def test_after_a_now_nothing_older_is_shown() -> None:
-    ahead = replace(FAKE, runtime=RuntimeConfig(lead_min_s=1.3))
+    ahead = replace(FAKE, runtime=RuntimeConfig(lead_min_s=1.3, max_load=MAX_LOAD))
     async with working(InProcessWorker, ahead) as (worker, heard):
         worker.send(OpenSession("s", "a red cat", 1))
         worker.send(SetViewers("s", {"vp8": 1}))

@@ -17,7 +17,6 @@ from typing import Literal
 
 import pytest
 
-from engine.config import RuntimeConfig
 from engine.errors import Unavailable
 from engine.runtime.device.engine import Engine
 from engine.types import (
@@ -34,11 +33,9 @@ from server.worker.process import ProcessWorker, child_main
 from server.worker.thread import InProcessWorker
 from tests.rigs.paths import ROOT
 from tests.rigs.server.server_rig import config, live, until
-from tests.server.worker.working import Heard, working
+from tests.server.worker.working import FAKE, Heard, working
 
 Make = Callable[[WorkerConfig, OnEvent], Worker]
-
-FAKE = WorkerConfig(backend="fake", runtime=RuntimeConfig(max_sessions=2))
 
 BOTH = pytest.mark.parametrize("make", [InProcessWorker, ProcessWorker])
 

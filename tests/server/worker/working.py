@@ -11,10 +11,11 @@ from server.worker.base import Alive, Event, OnEvent, Worker
 from server.worker.messages import (
     Packet,
 )
+from tests.rigs.server.fake_device import MAX_LOAD
 
 Make = Callable[[WorkerConfig, OnEvent], Worker]
 
-FAKE = WorkerConfig(backend="fake", runtime=RuntimeConfig(max_sessions=2))
+FAKE = WorkerConfig(backend="fake", runtime=RuntimeConfig(max_sessions=2, max_load=MAX_LOAD))
 
 
 class Heard(list[Event]):

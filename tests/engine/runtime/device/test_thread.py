@@ -66,7 +66,7 @@ class Heard:
 @contextmanager
 def running(backend: FakeBackend, config: RuntimeConfig | None = None) -> Iterator[tuple[Engine, Heard]]:
     heard = Heard()
-    engine = Engine(backend, config or RuntimeConfig(), heard)
+    engine = Engine(backend, config or RuntimeConfig(max_load=100.0), heard)
     engine.start()
     try:
         yield engine, heard

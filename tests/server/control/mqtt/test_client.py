@@ -187,7 +187,8 @@ async def test_the_embedded_broker_outlives_rude_clients() -> None:
         ):
             _, writer = await asyncio.open_connection("127.0.0.1", embedded.port)
             writer.write(noise)
-            await writer.drain()
+            with suppress(ConnectionError):  # the broker may have hung up by now
+                await writer.drain()
             writer.close()
         async with MqttClient(parse_url(embedded.url), v5=False, queue=4) as client:
             await client.listen_to("a")

@@ -21,8 +21,8 @@ from tests.rigs.control.mosquitto import Mosquitto, need_mosquitto, need_mosquit
 from tests.rigs.control.mqtt_clients import ANYWHERE, client, mosquitto, port_of
 from tests.rigs.control.onlooker import onlooker
 from tests.rigs.paths import ROOT
-from tests.rigs.server.rights_rig import KEY, roomy
-from tests.rigs.server.server_rig import Live, live
+from tests.rigs.server.rights_rig import KEY
+from tests.rigs.server.server_rig import Live, config, live
 from tests.rigs.skips import need
 from tests.rigs.waiting import until
 
@@ -40,7 +40,7 @@ async def test_a_token_that_comes_with_a_command_counts(tmp_path: Path, access: 
     need_mosquitto()
     options = MqttOptions(node="here", access=access)
     with Mosquitto(tmp_path) as broker:
-        settings = roomy(mqtt=broker.url, mqtt_options=options, api_key=KEY, client_sessions=0)
+        settings = config(mqtt=broker.url, mqtt_options=options, api_key=KEY, client_sessions=0)
         async with live(settings) as server, onlooker(broker.url) as looker:
             assert server.services.mqtt is not None
             assert await server.services.mqtt.wait_connected(30)
