@@ -17,7 +17,7 @@ from engine.backends.pytorch import TorchBackend
 from engine.backends.weights import fingerprint, load_weights
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import ModelConfig, build
-from engine.model.framepack.roles import Companions, Serve, full_roles, full_spec
+from engine.model.framepack.roles import Companions, Serve, roles_of, spec_of
 from engine.model.framepack.transformer import FramePackDiT
 from engine.model.presets import PRESETS
 
@@ -49,7 +49,7 @@ def load(name: str, folder: Path) -> TorchBackend:
     )
     fits(config, companions)
     dit = load_dit(folder, config, device, dtype)
-    spec = full_spec(
+    spec = spec_of(
         name,
         config,
         serve,
@@ -57,7 +57,7 @@ def load(name: str, folder: Path) -> TorchBackend:
         decoder_state=companions.decoder.state_size(config.latent_height, config.latent_width),
     )
     text: Any = companions.text
-    roles = full_roles(spec, dit, companions)
+    roles = roles_of(spec, dit, companions)
     return TorchBackend("pytorch", spec, roles, text.tokenize, device, fingerprint(folder))
 
 

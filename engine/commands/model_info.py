@@ -19,7 +19,7 @@ from torch import nn
 
 from engine.commands.helios_info import helios_info, is_helios
 from engine.commands.runner import OK, Parser, run
-from engine.companions.sizes import spec_of
+from engine.companions.sizes import framepack_spec
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import ModelConfig, build
 from engine.model.dit import EXTRA, MemoryPackDiT
@@ -117,7 +117,7 @@ def info(model: str) -> Info:
 def _full(name: str, about: str, c: ModelConfig, serve: Serve) -> Info:
     with torch.device("meta"):
         dit = FramePackDiT(c)
-    return _info(about, dit, spec_of(name, c, serve), {})
+    return _info(about, dit, framepack_spec(name, c, serve), {})
 
 
 def _world(about: str, config: WorldModelConfig, spec: ModelSpec) -> Info:

@@ -1,7 +1,7 @@
 """The files that a model's folder must hold, where each comes from, and under which licence.
 
-Nothing here downloads anything: a missing part is an error with the command that downloads it. Knows no
-model; the lists are beside the models' companions. No torch here.
+Nothing here downloads anything: a missing part is an error with the command that downloads it. Each model's
+list is beside its companions. Does not import torch.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from engine.errors import InvalidInput, ModelFilesError
 
 @dataclass(frozen=True)
 class CompanionPart:
-    """`files` are paths below the folder; `*` matches anything, `|` separates alternatives; all are
-    needed."""
+    """`files` are paths below the folder, all of them required. `*` matches anything, `|` separates
+    alternatives."""
 
     what: str
     files: tuple[str, ...]
@@ -106,5 +106,5 @@ def _missing_shards(folder: Path, index: str) -> list[str]:
     try:
         shards = set(json.loads(path.read_text(encoding="utf-8-sig"))["weight_map"].values())
     except (ValueError, KeyError, AttributeError, TypeError) as e:
-        raise ModelFilesError(f"{path} is not an index of weights ({e}); fetch it again", field=index) from e
+        raise ModelFilesError(f"{path} is not a weight index ({e}); fetch it again", field=index) from e
     return sorted(str(Path(index).parent / s) for s in shards if not (path.parent / str(s)).is_file())

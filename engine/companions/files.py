@@ -7,7 +7,7 @@
     DIR/vae/                                     HunyuanVideo's autoencoder
     DIR/taehv.safetensors or DIR/taehv.pth       TAEHV, the fast decoder
 
-No torch here. Repository names and layouts: github.com/lllyasviel/FramePack (demo_gradio_f1.py) and
+Does not import torch. Repository names and layouts: github.com/lllyasviel/FramePack (demo_gradio_f1.py) and
 github.com/madebyollin/taehv. Sizes: two bytes per parameter, counted from the public configurations.
 """
 

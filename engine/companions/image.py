@@ -38,8 +38,7 @@ class Preprocessing:
 
     @classmethod
     def read(cls, folder: Path) -> Preprocessing:
-        """Raises ModelFilesError for a file that is not such a configuration, or that has unknown
-        settings."""
+        """Raises ModelFilesError for a missing or unsupported preprocessing configuration."""
         path = folder / "feature_extractor" / "preprocessor_config.json"
         try:
             about = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -83,7 +82,7 @@ class ImageCompanion(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, *, device: torch.device | str, dtype: torch.dtype) -> ImageCompanion:
-        """From `folder`, as files.py describes it. FramePack keeps it in fp16.
+        """Load from `folder` (see files.py). FramePack uses fp16.
 
         Raises ModelFilesError for files that are missing or don't fit, Unavailable without transformers."""
         require(folder, "image_encoder", "feature_extractor")
@@ -92,7 +91,7 @@ class ImageCompanion(nn.Module):
         preprocessing = Preprocessing.read(folder)
         if preprocessing.size != (siglip.config.image_size, siglip.config.image_size):
             raise ModelFilesError(
-                f"{folder / 'feature_extractor'} makes pictures of {preprocessing.size}, the encoder reads "
+                f"{folder / 'feature_extractor'} resizes to {preprocessing.size}, but the encoder expects "
                 f"{siglip.config.image_size} squared; fetch it again: {fetch('feature_extractor', folder)}",
                 field="feature_extractor",
             )

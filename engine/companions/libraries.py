@@ -28,7 +28,8 @@ def library(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as e:
         raise Unavailable(
-            f"the full-size model needs {name}, not installed here ({e}): pip install 'psistream[{EXTRA}]'"
+            f"the full-size model needs {name}, which is not installed ({e}): "
+            f"pip install 'psistream[{EXTRA}]'"
         ) from e
 
 
@@ -41,9 +42,9 @@ def load_pretrained(
     device: torch.device | str,
     catalogue: Catalogue = CATALOGUE,
 ) -> Any:
-    """A frozen model of `cls` from `folder`/`part`, safetensors only, every tensor accounted for.
+    """A frozen model of `cls` from the safetensors files in `folder`/`part`.
 
-    Raises ModelFilesError for files that are corrupt, or lack a tensor, or hold one of another shape."""
+    Raises ModelFilesError for corrupt files and for missing or misshapen tensors."""
     path = folder / part
     try:
         model, info = cls.from_pretrained(
@@ -72,5 +73,6 @@ def load_pretrained(
 
 
 def first_line(error: BaseException) -> str:
+    """The first line of its message, or its type if it has none."""
     text = str(error).strip().splitlines()
     return text[0].strip() if text else type(error).__name__

@@ -17,8 +17,8 @@ from engine.model.framepack.roles import Companions
 def load_companions(
     folder: Path, *, decoder: str, segment: int, device: torch.device, dtype: torch.dtype
 ) -> Companions:
-    """`decoder` is "taehv" or "vae"; `segment` is in latents. Raises ModelFilesError for files that cannot be
-    read."""
+    """`decoder` is "taehv" or "vae"; `segment` is in latent frames. Raises ModelFilesError for missing or
+    unreadable files."""
     vae = Vae.load(folder, device=device, dtype=dtype)
     return Companions(
         text=LlamaClipText.load(folder, device=device, dtype=dtype),

@@ -28,8 +28,7 @@ Mask = npt.NDArray[np.float32]
 
 
 class PromptIds:
-    """Call it with a prompt for the encoders' inputs. `crop` ids of the template come before the prompt's
-    own."""
+    """Tokenises a prompt for both encoders. The first `crop` ids belong to the template."""
 
     def __init__(self, folder: Path, clip_length: int) -> None:
         """Raises ModelFilesError for a tokenizer that is missing, unreadable, or not HunyuanVideo's."""

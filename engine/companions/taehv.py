@@ -40,7 +40,7 @@ LATENT_CHANNELS = 16
 
 
 class Block(nn.Module):
-    """relu(x + three convolutions of [x | the previous frame]); the first frame of x is only memory."""
+    """relu(x + three convolutions of [x | the previous frame]). The first frame of x is only context."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, width, h, w), (B, T): 0 before the scene → one frame less of either."""
+        """x (B, T, width, h, w), real (B, T) 0 before the scene's start → both with one frame less."""
         before = x[:, :-1] * real[:, :-1, None, None, None]
         x = x[:, 1:]
         out = self.conv(torch.cat([x, before], 2).flatten(0, 1)).unflatten(0, x.shape[:2])
@@ -98,10 +98,10 @@ class TinyDecoder(nn.Module):
         catalogue: Catalogue = CATALOGUE,
         part: str = "taehv",
     ) -> TinyDecoder:
-        """From `folder`/taehv.safetensors or .pth, or another model's `part` of the same network; its shapes
-        tell the widths, its encoder is left aside.
+        """Load `folder`/taehv.safetensors or .pth, or another model's `part` with the same architecture.
 
-        Raises ModelFilesError for a file that is missing, unreadable, or another model's."""
+        The widths follow from the tensors' shapes; the encoder is ignored. Raises ModelFilesError for a file
+        that is missing, unreadable, or another model's."""
         catalogue.require(folder, part)
         names = catalogue.parts[part].files[0].split("|")
         path = next(folder / name for name in names if (folder / name).is_file())
@@ -123,7 +123,7 @@ class TinyDecoder(nn.Module):
         for key, weight in weights.items():
             if (
                 key.endswith("conv.weight") and key in wanted
-            ):  # a larger repeat: the last frames, as in public
+            ):  # a larger repeat: keep the last frames, as there
                 weights[key] = weight[-wanted[key].shape[0] :]
         problems = [f"lacks {k}" for k in wanted if k not in weights]
         problems += [f"has an unknown {k}" for k in weights if k not in wanted]
@@ -139,11 +139,12 @@ class TinyDecoder(nn.Module):
         return model.to(device=device, dtype=dtype).eval().requires_grad_(False)
 
     def state_size(self, h: int, w: int) -> int:
-        """One number, how many latents are in the memory, and room for them."""
+        """Length of the state vector: the number of latents in memory, and the latents."""
         return 1 + MEMORY * self.channels * h * w
 
     def begin(self, start: Tensor) -> Tensor:
-        """(B, 1, C, h, w) → (B, S): a scene that starts from this picture. Zeros are a scene without one."""
+        """The state for a scene that starts from a picture: (B, 1, C, h, w) → (B, S). Without a picture the
+        state is all zeros."""
         b, _, _, h, w = start.shape
         state = start.new_zeros(b, self.state_size(h, w), dtype=torch.float32)
         state[:, 0] = 1
@@ -154,7 +155,7 @@ class TinyDecoder(nn.Module):
     def forward(self, latents: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """(B, W, C, h, w), (B, S) → frames (B, 4 W, 3, H, W) uint8, next state (B, S).
 
-        Raises InvalidInput where the state is not of this size."""
+        Raises InvalidInput if the state has another size."""
         b, length, c, h, w = latents.shape
         if state.shape != (b, self.state_size(h, w)):
             raise InvalidInput(
@@ -173,7 +174,7 @@ class TinyDecoder(nn.Module):
         return (frames.float().clamp(0, 1) * 255 + 0.5).to(torch.uint8), state_next
 
     def _decode(self, latents: Tensor, real: Tensor) -> Tensor:
-        """(B, 8 + W, C, h, w), and which of them lie in the scene (B, 8 + W) → (B, 4 W, 3, H, W)."""
+        """Latents (B, 8 + W, C, h, w) and whether each is in the scene (B, 8 + W) → (B, 4 W, 3, H, W)."""
         layers = self.decoder
         x = latents.to(next(self.parameters()).dtype)
         real = real.to(x.dtype)
@@ -195,11 +196,11 @@ def _each(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors of the file. A .pth is read as plain tensors only: nothing in it can run. Raises one of
+    """The tensors of the file. A .pth is read as plain tensors, so no code in it runs. Raises one of
     UNREADABLE."""
     if path.suffix == ".safetensors":
         return load_file(path)
     weights = torch.load(path, map_location="cpu", weights_only=True)
     if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items()):
-        raise ValueError("it holds something else than tensors")
+        raise ValueError("it contains objects other than tensors")
     return dict(weights)

@@ -38,7 +38,7 @@ class LlamaClipText(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, *, device: torch.device | str, dtype: torch.dtype) -> LlamaClipText:
-        """From `folder`, as files.py describes it. FramePack keeps both encoders in fp16.
+        """Load from `folder` (see files.py). FramePack uses fp16 for both encoders.
 
         Raises ModelFilesError for files that are missing or don't fit, Unavailable without transformers."""
         require(folder, "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2")
@@ -68,13 +68,12 @@ class LlamaClipText(nn.Module):
 
 
 def _shortened(llama: Any, folder: Path) -> Any:
-    """Remove the layers whose output nobody reads. That saves 0.9 GB, and the states become the plain
-    output."""
+    """Remove the layers whose output is unused. That saves 0.9 GB, and the states become the plain output."""
     keep = len(llama.layers) - SKIPPED_LAYERS
     if keep < 1:
         raise ModelFilesError(
-            f"{folder / 'text_encoder'} has {len(llama.layers)} layers, at least {SKIPPED_LAYERS + 1} are "
-            f"needed; fetch it again: {fetch('text_encoder', folder)}",
+            f"{folder / 'text_encoder'} has {len(llama.layers)} layers, but at least {SKIPPED_LAYERS + 1} "
+            f"are needed; fetch it again: {fetch('text_encoder', folder)}",
             field="text_encoder",
         )
     llama.layers = llama.layers[:keep]

@@ -42,11 +42,8 @@ class UniPC:
         self._next += 1
         if k == len(self.times) - 2:
             return x + np.float32(1 - self.times[k]) * velocity
-        sample, answer = (
-            torch.tensor(x),
-            torch.tensor(-velocity),
-        )  # the scheduler's velocity points towards noise
-        out: FloatArray = self._scheduler.step(answer, k, sample, return_dict=False)[0].numpy()
+        to_noise = torch.tensor(-velocity)  # the scheduler's velocity points towards noise
+        out: FloatArray = self._scheduler.step(to_noise, k, torch.tensor(x), return_dict=False)[0].numpy()
         return out
 
 

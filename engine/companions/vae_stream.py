@@ -30,7 +30,7 @@ from engine.model.pixels import to_bytes, to_unit
 
 SEAM = 4  # frames over which a difference at a seam fades out: those of one latent
 CELL = 64  # pixels of one latent position
-NOTHING, BEGUN, RUNNING = 0, 1, 2  # phases: the last latent is unknown, the start picture's, a segment's
+NOTHING, BEGUN, RUNNING = 0, 1, 2  # phases: the last latent is none, the start picture's, a segment's
 
 
 class VaeDecoder(nn.Module):
@@ -48,7 +48,8 @@ class VaeDecoder(nn.Module):
         return 1 + (self.segment * self.vae.channels + self.kept * CELL) * h * w
 
     def begin(self, start: Tensor) -> Tensor:
-        """(B, 1, C, h, w) → (B, S): a scene that starts from this picture. Zeros are a scene without one."""
+        """The state for a scene that starts from a picture: (B, 1, C, h, w) → (B, S). Without a picture the
+        state is all zeros."""
         b, _, _, h, w = start.shape
         state = start.new_zeros(b, self.state_size(h, w), dtype=torch.float32)
         state[:, 0] = BEGUN
@@ -61,10 +62,12 @@ class VaeDecoder(nn.Module):
     def forward(self, latents: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """(B, W, C, h, w), (B, S) → frames (B, 4 W, 3, H, W) uint8, next state (B, S).
 
-        Raises InvalidInput where the shapes are not those of this decoder."""
+        Raises InvalidInput if the shapes are not those of this decoder."""
         b, length, _, h, w = latents.shape
         if length != self.segment:
-            raise InvalidInput(f"{length} latents, the decoder takes {self.segment}", field="latents")
+            raise InvalidInput(
+                f"{length} latents were given, but the decoder takes {self.segment}", field="latents"
+            )
         if state.shape != (b, self.state_size(h, w)):
             raise InvalidInput(
                 f"the state has shape {tuple(state.shape)} instead of {(b, self.state_size(h, w))}",
@@ -87,14 +90,15 @@ class VaeDecoder(nn.Module):
         )
 
     def _first(self, latents: Tensor, previous: Tensor, kept: Tensor, phase: Tensor) -> Tensor:
-        """The first frame held for as long as an overlap, then the segment: 8 W - 3 frames."""
+        """The first frame, repeated for the length of an overlap, then the segment: 8 W - 3 frames."""
         begun = (phase == BEGUN)[:, None, None, None, None]
         start = torch.where(begun, previous[:, -1:], latents[:, :1])
         frames = self.vae.decode(torch.cat([start, latents], 1))
         return torch.cat([frames[:, :1].expand(-1, self.overlap, -1, -1, -1), frames[:, 1:]], 1)
 
     def _next(self, latents: Tensor, previous: Tensor, kept: Tensor, phase: Tensor) -> Tensor:
-        """The segment before and this one, together: 8 W - 3 frames, without a jump to what was shown."""
+        """The previous segment and this one, decoded together without a jump from the frames already shown:
+        8 W - 3 frames."""
         frames = self.vae.decode(torch.cat([previous, latents], 1))
         if self.late:
             fade = torch.linspace(1, 0, self.overlap, device=frames.device)[:, None, None, None]
@@ -115,8 +119,8 @@ class VaeDecoder(nn.Module):
 
 
 def pack(frames: Tensor) -> Tensor:
-    """(B, T, 3, H, W) uint8 → (B, T H W) fp32: the three bytes of a pixel as one whole number below 2^24,
-    which fp32 holds exactly. A third of the size of three numbers."""
+    """(B, T, 3, H, W) uint8 → (B, T H W) fp32: the three bytes of a pixel as one integer below 2^24, which
+    fp32 represents exactly. That is a third of the size."""
     red, green, blue = frames.int().unbind(2)
     return (red * 65536 + green * 256 + blue).flatten(1).float()
 

@@ -21,7 +21,7 @@ from torch import nn
 
 from engine.backends.artifact import Graph, write_manifest
 from engine.backends.framepack import read_config
-from engine.companions.sizes import spec_of
+from engine.companions.sizes import framepack_spec
 from engine.errors import InvalidInput, Unavailable
 from engine.model.config import ModelConfig
 from engine.model.framepack.roles import Companions, Denoise, InitialMemory, Memorize, Serve, Squeeze
@@ -119,7 +119,7 @@ def export_full(
         config = shrunk(config, layers)
     out.mkdir(parents=True, exist_ok=True)
     files = shards(weights, out) if weights is not None else random_weights(config, out)
-    spec = spec_of(name, config, serve)
+    spec = framepack_spec(name, config, serve)
     stored = all_stored(files)
     graphs = [g for p in dict.fromkeys(precisions) for g in write_graphs(config, spec, stored, out, p)]
     if weights is not None and weights.resolve() != out.resolve():
@@ -192,7 +192,7 @@ def shapes(name: str, batch: int = 1) -> tuple[int, dict[str, list[tuple[str, tu
     config, serve = full_preset(name).config, serve_of(name)
     with torch.device("meta"):
         dit = FramePackDiT(config).to(torch.bfloat16).eval()
-    roles = signature(spec_of(name, config, serve))
+    roles = signature(framepack_spec(name, config, serve))
     modules = roles_of(dit, roles)
     with suppress(Unavailable):
         modules |= companions.roles_of(dit, companions.hollow_companions(config, serve), serve)

@@ -24,7 +24,7 @@ from engine.backends.gpu.graphs import Body
 from engine.backends.pytorch import Tokenize, TorchBackend
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import ModelConfig, build
-from engine.model.framepack.roles import Companions, Serve, full_roles
+from engine.model.framepack.roles import Companions, Serve, roles_of
 from engine.model.precision import dtype
 from engine.model.signature import signature
 from export.framepack.companions import lacking, parts
@@ -51,7 +51,7 @@ def pytorch(artifact: Artifact, precision: str) -> TorchBackend:
         ) from e
     companions = companions_of(artifact, config, serve, device, dtype(surroundings(precision)))
     dit = load_dit(artifact.path, config, device, dtype(precision)).requires_grad_(False)
-    modules = full_roles(artifact.spec, dit, companions)
+    modules = roles_of(artifact.spec, dit, companions)
     text: Any = companions.text
     tokenize: Tokenize = text.tokenize
     return TorchBackend(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.companions.sizes import spec_of
+from engine.companions.sizes import framepack_spec
 from engine.model.presets import PRESETS
 from engine.model.signature import signature
 from export.framepack.export import hollow, roles_of, serve_of, shrunk
@@ -49,7 +49,7 @@ def counted(name: str, folder: Path) -> dict[str, dict[str, int]]:
     """Exported from the weights' places alone: their bytes, of any size, are nowhere."""
     small = replace(PRESETS[name].config, latent_height=10, latent_width=26)
     config, kind = shrunk(small, (2, 3)), torch.bfloat16
-    dit, roles = hollow(config, kind), signature(spec_of(name, config, serve_of(name)))
+    dit, roles = hollow(config, kind), signature(framepack_spec(name, config, serve_of(name)))
     stored = {
         n: Stored("absent.safetensors", 8, p.numel() * 2, "BF16", tuple(p.shape), n)
         for n, p in dit.named_parameters()

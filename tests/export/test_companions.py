@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from engine.backends.artifact import Artifact, open_artifact
 from engine.backends.framepack import load
 from engine.companions.image import Preprocessing
-from engine.companions.sizes import spec_of
+from engine.companions.sizes import framepack_spec
 from engine.model.framepack.transformer import FramePackDiT
 from engine.model.presets import PRESETS
 from engine.model.signature import signature
@@ -130,5 +130,5 @@ def test_the_whole_folder_is_verified(artifact: Artifact, capsys: pytest.Capture
 def test_the_spec_knows_its_companions_sizes() -> None:
     from export.framepack.export import serve_of
 
-    spec = spec_of(NAME, PRESETS[NAME].config, serve_of(NAME))
+    spec = framepack_spec(NAME, PRESETS[NAME].config, serve_of(NAME))
     assert (spec.text_length, spec.decoder_state) == (428, (1 + 8 * 16 * 60 * 104,))

@@ -1,12 +1,13 @@
-"""What Helios' folder must hold: each part, where it comes from, under which licence.
+"""The parts of Helios' folder: the files of each, their source and licence.
 
     DIR/config.json, DIR/model*.safetensors      the transformer (converted)
     DIR/text_encoder/, DIR/tokenizer/            UMT5-XXL and its tokenizer
     DIR/vae/                                     Wan 2.1's autoencoder
     DIR/taew2_1.safetensors or .pth              TAEW2.1, the fast decoder
 
-No torch here. Layout: `HeliosPyramidPipeline` of diffusers 0.42 and github.com/madebyollin/taehv. Sizes: two
-bytes per parameter; what is stored in fp32 is twice as large to fetch, the transformer among it.
+Does not import torch. Layout: `HeliosPyramidPipeline` of diffusers 0.42 and github.com/madebyollin/taehv.
+Sizes: two bytes per parameter. Parts that are published in fp32, such as the transformer, are downloads of
+twice that size.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ HELIOS = "BestWishYsh/Helios-Distilled"
 APACHE = "Apache License 2.0"
 TAEW = "taew2_1"
 TAEW_URL = f"https://github.com/madebyollin/taehv/raw/main/safetensors/{TAEW}.safetensors"
-LICENCE = f"{APACHE} (card of Helios-Base; Helios-Distilled's own was not read)"
+LICENCE = f"{APACHE} (from the model card of Helios-Base; that of Helios-Distilled was not checked)"
 
 CHECKPOINT = Catalogue(
     "Helios-Distilled's checkpoint",

@@ -13,8 +13,8 @@ from engine.model.helios.roles import Companions
 
 
 def load_companions(folder: Path, *, decoder: str, device: torch.device, dtype: torch.dtype) -> Companions:
-    """`decoder` is "taew" or "vae". Text and fast decoder in `dtype`, the autoencoder in fp32 as in public.
-    Raises ModelFilesError for what can't be read."""
+    """`decoder` is "taew" or "vae". The text encoder and the fast decoder use `dtype`; the autoencoder uses
+    fp32, as in the public code. Raises ModelFilesError for missing or unreadable files."""
     vae = WanVae.load(folder, device=device, dtype=torch.float32)
     return Companions(
         text=TextCompanion.load(folder, device=device, dtype=dtype),

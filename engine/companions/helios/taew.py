@@ -1,8 +1,8 @@
-"""TAEW2.1: Wan 2.1's latents → frames, fast. The network is TAEHV's; only the weights are others.
+"""TAEW2.1: Wan 2.1's latents → frames, fast. The architecture is TAEHV's, with other weights.
 
-Each chunk begins as a video does, without memory: three frames of its first latent, which nobody trained, are
-dropped as in the public code, so W latents give 4 W - 3 frames. Nothing is carried over. How it looks on
-Helios' chunks nobody has published.
+Each segment is decoded like the start of a video, without memory. The first three frames of its first latent
+are untrained and are dropped, as in the public code, so W latents give 4 W - 3 frames. No state is carried
+over. Nobody has published how this looks with Helios.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from engine.companions.taehv import START, TinyDecoder
 
 
 class ChunkDecoder(nn.Module):
+    """Decodes one segment at a time, without state."""
+
     def __init__(self, decoder: TinyDecoder) -> None:
         super().__init__()
         self.decoder = decoder
@@ -27,8 +29,8 @@ class ChunkDecoder(nn.Module):
         return cls(TinyDecoder.load(folder, device=device, dtype=dtype, catalogue=CATALOGUE, part=TAEW))
 
     def forward(self, latents: Tensor) -> Tensor:
-        """(B, W, C, h, w) of one chunk → frames (B, 4 W - 3, 3, H, W) uint8."""
+        """The latents of a segment (B, W, C, h, w) → frames (B, 4 W - 3, 3, H, W) uint8."""
         b, _, _, h, w = latents.shape
-        nothing = torch.zeros(b, self.decoder.state_size(h, w), device=latents.device)
-        frames: Tensor = self.decoder(latents, nothing)[0]
+        empty = torch.zeros(b, self.decoder.state_size(h, w), device=latents.device)
+        frames: Tensor = self.decoder(latents, empty)[0]
         return frames[:, START:]

@@ -1,7 +1,7 @@
-"""A prompt → what Helios reads: UMT5-XXL's states, 512 of them, zero where the prompt has ended.
+"""Prompt → Helios' conditioning: 512 states of UMT5-XXL, zero after the end of the prompt.
 
-As `HeliosPyramidPipeline` of diffusers 0.42: the text is mended, its white space collapsed. The encoder gets
-a mask, the transformer none: it was trained to read the padding too. It doesn't know who listens.
+As in `HeliosPyramidPipeline` of diffusers 0.42: broken characters are repaired and white space is collapsed.
+The encoder gets a mask; the transformer gets none, since it was trained with the padding.
 
 Legend: B batch, L = 512 ids and tokens, E UMT5's width.
 """
@@ -41,7 +41,7 @@ class TextCompanion(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, *, device: torch.device | str, dtype: torch.dtype) -> TextCompanion:
-        """From `folder`, as files.py describes it. The public code runs it in fp32 or bf16.
+        """Load from `folder` (see files.py). The public code uses fp32 or bf16.
 
         Raises ModelFilesError for files that are missing or don't fit, Unavailable without transformers."""
         CATALOGUE.require(folder, "text_encoder", "tokenizer")
@@ -52,14 +52,14 @@ class TextCompanion(nn.Module):
         return cls(umt5, _tokenizer(folder, umt5.config.vocab_size))
 
     def tokenize(self, text: str) -> tuple[IntArray, FloatArray]:
-        """Ids (L,) int64 and mask (L,) float32; a prompt that is too long is cut."""
-        found = self.tokenizer.encode(self.cleaned(text))
-        return np.array(found.ids, np.int64), np.array(found.attention_mask, np.float32)
+        """Ids (L,) int64 and mask (L,) float32; long prompts are cut."""
+        encoded = self.tokenizer.encode(self.cleaned(text))
+        return np.array(encoded.ids, np.int64), np.array(encoded.attention_mask, np.float32)
 
     def cleaned(self, text: str) -> str:
-        """Broken characters mended, HTML entities resolved twice, white space collapsed."""
-        mended = html.unescape(html.unescape(self._ftfy.fix_text(text)))
-        return re.sub(r"\s+", " ", mended).strip()
+        """Repair broken characters, resolve HTML entities twice, collapse white space."""
+        repaired = html.unescape(html.unescape(self._ftfy.fix_text(text)))
+        return re.sub(r"\s+", " ", repaired).strip()
 
     @torch.no_grad()
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
@@ -69,7 +69,8 @@ class TextCompanion(nn.Module):
 
 
 def _tokenizer(folder: Path, vocabulary: int) -> Tokenizer:
-    """Pads and cuts to L. Raises ModelFilesError for one that is unreadable or another model's."""
+    """The tokenizer, set to pad and cut to L ids. Raises ModelFilesError if it is unreadable or another
+    model's."""
     path = folder / "tokenizer" / "tokenizer.json"
     try:
         tokenizer = Tokenizer.from_file(str(path))
@@ -79,7 +80,7 @@ def _tokenizer(folder: Path, vocabulary: int) -> Tokenizer:
     if pad is None or end is None or tokenizer.encode("a").ids[-1] != end:
         raise _refused(folder, f"a prompt must end with {END} and be padded with {PAD}")
     if tokenizer.get_vocab_size() > vocabulary:
-        raise _refused(folder, f"it has {tokenizer.get_vocab_size()} ids, the encoder {vocabulary}")
+        raise _refused(folder, f"it has {tokenizer.get_vocab_size()} ids, but the encoder has {vocabulary}")
     tokenizer.enable_truncation(TOKENS)
     tokenizer.enable_padding(pad_id=pad, pad_token=PAD, length=TOKENS)
     return tokenizer

@@ -1,9 +1,9 @@
-"""Wan 2.1's autoencoder, through diffusers: pictures → latents, a chunk's latents → its frames.
+"""Wan 2.1's autoencoder, through diffusers: pictures → latents, a segment's latents → its frames.
 
-Its latents are Helios' own, normalised channel by channel. Every chunk is coded alone, as in training: its
-first latent is a single frame, nothing is carried over, there is no state. It knows no sessions.
+Its latents are Helios' own, normalised per channel. Every segment is encoded and decoded on its own, as in
+training: its first latent stands for a single frame, and no state is carried over.
 
-Legend: B batch, W latents of a chunk, T = 4 W - 3 pixel frames, C channels, H W pixels, h = H/8, w = W/8.
+Legend: B batch, W latents of a segment, T = 4 W - 3 pixel frames, C channels, H W pixels, h = H/8, w = W/8.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from engine.model.pixels import to_bytes, to_unit
 
 
 class Start(NamedTuple):
-    """What a scene goes on from, each (B, 1, C, h, w)."""
+    """The latents that a scene starts from, each (B, 1, C, h, w)."""
 
-    anchor: Tensor  # the picture as a single frame
-    nearest: Tensor  # as the end of a chunk in which it stands still
+    anchor: Tensor  # of the picture as a single frame
+    nearest: Tensor  # the last latent of a segment that shows the picture throughout
 
 
 class WanVae(nn.Module):
-    """Frozen. Batches are worked off one by one, so that memory does not grow with them."""
+    """Frozen. Rows of a batch run one by one, so memory does not grow with the batch."""
 
     mean: Tensor  # (C, 1, 1)
     std: Tensor
@@ -43,8 +43,8 @@ class WanVae(nn.Module):
 
     @classmethod
     def load(cls, folder: Path, *, device: torch.device | str, dtype: torch.dtype) -> WanVae:
-        """From `folder`, as files.py describes it. The public code runs it in fp32; others report that bf16
-        halves its time at 59 dB (vllm-omni's recipe for Helios).
+        """Load from `folder` (see files.py). The public code uses fp32; vllm-omni's recipe for Helios reports
+        that bf16 halves the time, at 59 dB.
 
         Raises ModelFilesError for files that are missing or don't fit, Unavailable without diffusers."""
         CATALOGUE.require(folder, "vae")
@@ -62,13 +62,14 @@ class WanVae(nn.Module):
         return (mode.transpose(1, 2).float() - self.mean) / self.std
 
     def start(self, pixels: Tensor, segment: int) -> Start:
-        """A picture (B, 3, H, W) uint8 → what a scene goes on from, in chunks of `segment` latents."""
+        """A picture (B, 3, H, W) uint8 → the latents that a scene starts from. A segment has `segment`
+        latents."""
         still = pixels[:, None].expand(-1, 4 * segment - 3, -1, -1, -1)
         return Start(self.encode(pixels[:, None]), self.encode(still)[:, -1:])
 
     @torch.no_grad()
     def forward(self, latents: Tensor) -> Tensor:
-        """(B, W, C, h, w) of one chunk → frames (B, T, 3, H, W) uint8."""
+        """The latents of a segment (B, W, C, h, w) → frames (B, T, 3, H, W) uint8."""
         z = (latents * self.std + self.mean).transpose(1, 2).to(self.model.dtype)
         frames: Tensor = self.model.decode(z).sample
         return to_bytes(frames.transpose(1, 2).float())

@@ -75,7 +75,7 @@ class Companions:
     decoder: Decoder
 
 
-def full_spec(name: str, c: ModelConfig, serve: Serve, *, text_length: int, decoder_state: int) -> ModelSpec:
+def spec_of(name: str, c: ModelConfig, serve: Serve, *, text_length: int, decoder_state: int) -> ModelSpec:
     """`text_length` counts the ids of both tokenizers, `decoder_state` the numbers in the decoder's state."""
     return ModelSpec(
         name=name,
@@ -105,7 +105,7 @@ def full_spec(name: str, c: ModelConfig, serve: Serve, *, text_length: int, deco
     )
 
 
-def full_roles(spec: ModelSpec, dit: FramePackDiT, companions: Companions) -> dict[str, nn.Module]:
+def roles_of(spec: ModelSpec, dit: FramePackDiT, companions: Companions) -> dict[str, nn.Module]:
     """A module per role, whose forward takes the role's inputs in the signature's order."""
     names = {role: [t.name for t in signature(spec)[role].inputs] for role in signature(spec)}
     return {

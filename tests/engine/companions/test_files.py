@@ -1,4 +1,4 @@
-"""A folder that lacks something: all of it at once, with where it comes from and under which terms."""
+"""Incomplete model folders: one error lists everything that is missing, with source and licence."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_an_empty_folder_lists_every_part_with_its_terms_and_command(tmp_path: P
     assert e.value.field == "transformer"
 
 
-def test_a_folder_that_is_not_there_is_told_apart(tmp_path: Path) -> None:
+def test_a_missing_folder_has_its_own_message(tmp_path: Path) -> None:
     with pytest.raises(ModelFilesError, match=r"there is no folder .*nowhere; create it"):
         require(tmp_path / "nowhere", "vae")
 
@@ -89,7 +89,7 @@ def test_every_shard_that_the_index_names_is_needed(folder: Path) -> None:
     shards[-1].unlink()
     assert missing(folder, "text_encoder") == [f"text_encoder/{s.name}" for s in (shards[0], shards[-1])]
     (folder / "text_encoder" / "model.safetensors.index.json").write_text("{}")
-    with pytest.raises(ModelFilesError, match=r"index\.json is not an index of weights"):
+    with pytest.raises(ModelFilesError, match=r"index\.json is not a weight index"):
         require(folder, "text_encoder")
 
 

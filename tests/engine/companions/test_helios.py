@@ -59,7 +59,7 @@ def some_pixels(*shape: int) -> Tensor:
 
 
 def statistics(vae: WanVae) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the channels, as diffusers' axes want them."""
+    """Mean and standard deviation of the channels, in the shape that diffusers uses."""
     c = vae.model.config
     mean, std = (torch.tensor(v)[None, :, None, None, None] for v in (c.latents_mean, c.latents_std))
     return mean, std
@@ -73,7 +73,7 @@ def statistics(vae: WanVae) -> tuple[Tensor, Tensor]:
     ["a red fox", "", "  a\tred \n fox  ", "fox &amp;amp; snow", "cafÃ© in the snow", "a fox " * 400],
     ids=["plain", "empty", "spaces", "entities", "mojibake", "long"],
 )
-def test_a_prompt_becomes_what_diffusers_makes_of_it(text: TextCompanion, pipe: Any, prompt: str) -> None:
+def test_text_equals_that_of_diffusers(text: TextCompanion, pipe: Any, prompt: str) -> None:
     ids, mask = text.tokenize(prompt)
     with torch.no_grad():
         expected, their_mask = pipe._get_t5_prompt_embeds(prompt, max_sequence_length=TOKENS)
@@ -83,7 +83,7 @@ def test_a_prompt_becomes_what_diffusers_makes_of_it(text: TextCompanion, pipe: 
     assert (found - expected).abs().max() <= 1e-5
 
 
-def test_what_stands_behind_a_prompts_end_is_zero(text: TextCompanion) -> None:
+def test_states_after_the_end_of_a_prompt_are_zero(text: TextCompanion) -> None:
     ids, mask = text.tokenize("a red fox")
     found = text(torch.from_numpy(ids)[None], torch.from_numpy(mask)[None])[0]
     assert not found[int(mask.sum()) :].any()
@@ -100,8 +100,8 @@ def test_prompts_of_a_batch_do_not_mix(text: TextCompanion) -> None:
 # ---- autoencoder ----
 
 
-def test_a_chunk_decodes_as_diffusers_decodes_it(vae: WanVae) -> None:
-    """Alone, nine latents to 33 frames, and again the same: no cache is left behind."""
+def test_a_segment_decodes_as_in_diffusers(vae: WanVae) -> None:
+    """Nine latents become 33 frames. Decoding them again gives the same: no cache is left behind."""
     latents = torch.randn(2, 9, 16, 4, 6, generator=torch.Generator().manual_seed(2))
     frames = vae(latents)
     assert frames.shape == (2, 33, 3, 32, 48)
@@ -113,10 +113,10 @@ def test_a_chunk_decodes_as_diffusers_decodes_it(vae: WanVae) -> None:
     assert torch.equal(vae(latents), frames)
 
 
-def test_a_start_picture_becomes_what_diffusers_makes_of_it(
+def test_the_latents_of_a_start_picture_equal_those_of_diffusers(
     vae: WanVae, pipe: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its anchor and the end of a still chunk, with the modes of the distributions that diffusers samples."""
+    """The anchor and the last latent of a still segment. diffusers samples; here its samples are modes."""
     distribution = library("diffusers.models.autoencoders.vae").DiagonalGaussianDistribution
     monkeypatch.setattr(distribution, "sample", lambda self, generator=None: self.mode())
     pixels = some_pixels(1, 3, 32, 48)
@@ -134,8 +134,8 @@ def test_a_start_picture_becomes_what_diffusers_makes_of_it(
 # ---- the fast decoder ----
 
 
-def test_the_fast_decoder_starts_every_chunk_anew(folder: Path) -> None:
-    """33 frames: those of the public network without the three that it drops."""
+def test_the_fast_decoder_keeps_no_state_between_segments(folder: Path) -> None:
+    """The 33 frames are the public network's, without the three that it drops."""
     decoder = ChunkDecoder.load(folder, **CPU)
     latents = torch.randn(2, 9, 16, 4, 6, generator=torch.Generator().manual_seed(3))
     frames = decoder(latents)
@@ -171,9 +171,7 @@ def test_an_empty_folder_lists_every_part_with_its_terms_and_command(tmp_path: P
         ("taew2_1", ChunkDecoder),
     ],
 )
-def test_a_broken_file_is_told_with_the_way_to_mend_it(
-    folder: Path, tmp_path: Path, part: str, load: Any
-) -> None:
+def test_a_broken_file_is_reported_with_the_fix(folder: Path, tmp_path: Path, part: str, load: Any) -> None:
     copy = shutil.copytree(folder, tmp_path / "copy")
     place = copy / part
     for file in [*place.rglob("*.safetensors"), *place.rglob("tokenizer.json"), *copy.glob(f"{part}.*")]:

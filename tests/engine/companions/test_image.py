@@ -1,4 +1,4 @@
-"""SigLIP on the start picture: the same tokens as transformers' own processor and model give."""
+"""SigLIP on the start picture gives the same tokens as transformers' own processor and model."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def picture(height: int, width: int, *, batch: int = 1, seed: int = 1) -> Tensor
 
 
 def processed(folder: Path, pixels: Tensor) -> Tensor:
-    """By transformers' own processor, the one on Pillow: it is what FramePack ran."""
+    """Preprocessed by transformers' Pillow processor, which FramePack uses."""
     processor = library("transformers.models.siglip.image_processing_pil_siglip").SiglipImageProcessorPil
     siglip: Any = processor.from_pretrained(folder / "feature_extractor")
     out: Tensor = siglip.preprocess(images=[p.permute(1, 2, 0).numpy() for p in pixels], return_tensors="pt")[
@@ -86,11 +86,11 @@ def test_tokens_equal_those_of_transformers(
     assert ours.dtype == torch.float32
     torch.testing.assert_close(ours, exact, atol=1e-5, rtol=1e-5)
     similar = torch.nn.functional.cosine_similarity(ours, theirs, -1)
-    assert similar.min() > 0.95  # a random network makes much of a level; most tokens see none
+    assert similar.min() > 0.95  # a random network amplifies a difference of one level; few tokens see one
     assert similar.median() > 1 - 1e-5
 
 
-def test_a_picture_is_seen_alike_alone_and_in_a_batch(companion: ImageCompanion) -> None:
+def test_a_picture_gives_the_same_tokens_alone_and_in_a_batch(companion: ImageCompanion) -> None:
     pixels = picture(64, 96, batch=3)
     torch.testing.assert_close(companion(pixels[1:2]), companion(pixels)[1:2], atol=1e-5, rtol=1e-5)
     assert not torch.allclose(companion(pixels[:1]), companion(pixels[1:2]), atol=1e-2)
@@ -103,7 +103,7 @@ def test_a_picture_is_seen_alike_alone_and_in_a_batch(companion: ImageCompanion)
         ({"resample": 5}, "is not SigLIP's preprocessing .KeyError: 5"),
         ({"image_mean": [0.5]}, "1 numbers instead of 3"),
         ({"do_resize": False}, "do_resize is off"),
-        ({"size": {"height": 28, "width": 28}}, "makes pictures of .28, 28.*reads 56 squared"),
+        ({"size": {"height": 28, "width": 28}}, "resizes to .28, 28.*expects 56 squared"),
     ],
 )
 def test_other_preprocessing_is_refused(broken: Path, changes: dict[str, Any], match: str) -> None:

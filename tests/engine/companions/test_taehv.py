@@ -42,8 +42,8 @@ def zeros(decoder: TinyDecoder, batch: int = 1) -> Tensor:
 
 
 def public(w: dict[str, Tensor], z: Tensor) -> Tensor:
-    """What the public network does with a whole video (T, C, h, w) → all 4 T frames as bytes, the three that
-    it drops included: layer by layer, each block's memory the frame before, zero at first."""
+    """The public network, layer by layer, on a whole video (T, C, h, w) → all 4 T frames as bytes, including
+    the three that it drops. Each block sees the previous frame, or zeros at the start."""
 
     def conv(key: str, x: Tensor) -> Tensor:
         weight = w[f"decoder.{key}.weight"]
@@ -91,7 +91,7 @@ def test_pieces_equal_the_whole(decoder: TinyDecoder, pieces: list[int]) -> None
     assert worst(stream(decoder, z, pieces), stream(decoder, z, [20])) <= 1
 
 
-def test_it_remembers_eight_latents_and_sees_nothing_ahead(decoder: TinyDecoder) -> None:
+def test_it_depends_on_eight_past_latents_and_none_ahead(decoder: TinyDecoder) -> None:
     z = latents(12)
     whole = stream(decoder, z, [12])
     for changed in (1, 3, 9):
@@ -106,7 +106,7 @@ def test_it_remembers_eight_latents_and_sees_nothing_ahead(decoder: TinyDecoder)
         assert not any(touched[changed + MEMORY + 1 :])
 
 
-def test_the_three_frames_that_nobody_trained_are_copies_of_the_fourth(decoder: TinyDecoder) -> None:
+def test_the_three_untrained_frames_are_copies_of_the_fourth(decoder: TinyDecoder) -> None:
     frames = stream(decoder, latents(3), [3])
     assert torch.equal(frames[:, :START], frames[:, START : START + 1].expand(-1, START, -1, -1, -1))
     assert not torch.equal(frames[:, START], frames[:, START + 1])
@@ -155,8 +155,8 @@ def test_a_pth_that_would_run_code_is_refused(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_rows_for_more_frames_than_needed_are_left_out(weights: dict[str, Tensor], tmp_path: Path) -> None:
-    """A file whose first growth doubles time as well: the public loader takes the later half."""
+def test_rows_for_unused_frames_are_dropped(weights: dict[str, Tensor], tmp_path: Path) -> None:
+    """In this file the first `Grow` doubles time as well; the public loader takes the later half."""
     key = "decoder.7.conv.weight"
     save_file(
         weights | {key: torch.cat([torch.zeros_like(weights[key]), weights[key]])},
@@ -192,7 +192,7 @@ def test_another_models_file_is_refused(
     assert "curl -L --fail -o" in e.value.message
 
 
-def test_a_broken_or_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_broken_or_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ModelFilesError, match=r"missing: taehv\.safetensors or taehv\.pth"):
         load(tmp_path)
     (tmp_path / "taehv.pth").write_bytes(b"<html>not found</html>")

@@ -69,7 +69,7 @@ def test_sizes_are_read_from_the_files(companion: LlamaClipText) -> None:
 
 
 def test_text_equals_what_diffusers_pipeline_prepares(folder: Path, companion: LlamaClipText) -> None:
-    """Its own encode_prompt, on the same weights, all prompts in one batch."""
+    """Compared with its own encode_prompt on the same weights, all prompts in one batch."""
     llama, tokenizer, clip, tokenizer_2 = oracle(folder)
     pipeline = library("diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video_framepack")
     cls = pipeline.HunyuanVideoFramepackPipeline
@@ -109,7 +109,7 @@ def test_text_equals_what_framepack_prepares(folder: Path, companion: LlamaClipT
         assert text[:, end - 95 :].abs().sum() == 0
 
 
-def test_a_prompt_is_heard_alike_alone_and_in_a_batch(companion: LlamaClipText) -> None:
+def test_a_prompt_gives_the_same_states_alone_and_in_a_batch(companion: LlamaClipText) -> None:
     together = heard(companion, PROMPTS)
     for i, prompt in enumerate(PROMPTS):
         for one, all_ in zip(heard(companion, [prompt]), together, strict=True):
@@ -148,7 +148,7 @@ def test_another_tokenizer_is_refused(broken: Path, spoil: Callable[[str], None]
     spoil("splits the template into 93 ids instead of 95")
 
 
-def test_a_tokenizer_that_is_no_tokenizer_is_refused(broken: Path, spoil: Callable[[str], None]) -> None:
+def test_a_corrupt_tokenizer_is_refused(broken: Path, spoil: Callable[[str], None]) -> None:
     (broken / "tokenizer" / "tokenizer.json").write_text("version https://git-lfs.github.com/spec/v1")
     spoil("tokenizer cannot be read")
 
@@ -174,4 +174,4 @@ def test_a_checkpoint_without_some_tensors_is_refused(broken: Path, spoil: Calla
 def test_too_few_layers_are_refused(broken: Path, spoil: Callable[[str], None]) -> None:
     shutil.rmtree(broken / "text_encoder")
     full_size.write_llama(broken, 32, layers=2)
-    spoil("has 2 layers, at least 3 are needed")
+    spoil("has 2 layers, but at least 3 are needed")

@@ -1,4 +1,4 @@
-"""UniPC: FramePack's noise levels, the integrals it stands for, better than Euler at the same steps."""
+"""UniPC: FramePack's noise levels, the integrals that its steps approximate, and its accuracy."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ NOISE = np.random.default_rng(0).standard_normal((4, 2, 3, 2, 2))
 
 
 def linear(x: npt.NDArray[np.float64], t: float) -> npt.NDArray[np.float64]:
-    """The velocity of rectified flow to N(MEAN, DEVIATION²), linear in x. Its end is known: MEAN + DEVIATION
-    times the noise that it began with."""
+    """The velocity of rectified flow to N(MEAN, DEVIATION²), linear in x. The exact result is MEAN +
+    DEVIATION times the initial noise."""
     variance = (t * DEVIATION) ** 2 + (1 - t) ** 2
     return MEAN + (t * DEVIATION**2 - (1 - t)) / variance * (x - t * MEAN)
 
@@ -43,8 +43,8 @@ def played(sampler: Integrator, field: Field) -> npt.NDArray[np.float32]:
 
 def by_integrals(sampler: UniPC, field: Field) -> npt.NDArray[np.float64]:
     """The method from its definition: with λ = −log σ, x(σ') = σ'/σ x + σ' ∫ exp(λ) P(λ) dλ, where P is the
-    polynomial through the last estimates of the data; first without, then with the one at σ'. Where one
-    difference is all there is to know, the paper takes it by half."""
+    polynomial through the last estimates of the data: first without, then with the one at σ'. With a single
+    difference, the paper gives it the coefficient one half."""
     nodes, weights = np.polynomial.legendre.leggauss(40)
     sigmas = [1 - t for t in sampler.times[:-1]]
     order = max(1, min(3, len(sigmas) - 1))
@@ -75,8 +75,8 @@ def by_integrals(sampler: UniPC, field: Field) -> npt.NDArray[np.float64]:
     return data[-1]
 
 
-def test_steps_lie_where_framepack_puts_them() -> None:
-    """25 steps, shift 7, to the three digits of the published table; the same places as Euler's."""
+def test_the_noise_levels_are_those_of_framepack() -> None:
+    """25 steps with shift 7 match the published table to three digits, and Euler's noise levels."""
     sigmas = [1 - t for t in UniPC(25, 7).times]
     assert [round(s, 3) for s in sigmas] == FRAMEPACK
     for steps, shift in ((25, 7), (4, 1), (1, 3)):
@@ -86,8 +86,8 @@ def test_steps_lie_where_framepack_puts_them() -> None:
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 12, 25])
 @pytest.mark.parametrize("shift", [1, 7])
 @pytest.mark.parametrize("field", [linear, curved])
-def test_each_step_is_the_integral_that_it_stands_for(field: Field, steps: int, shift: int) -> None:
-    """diffusers' coefficients against quadrature. The rest is fp32."""
+def test_each_step_equals_its_integral(field: Field, steps: int, shift: int) -> None:
+    """diffusers' coefficients against quadrature, up to fp32's precision."""
     found, expected = played(UniPC(steps, shift), field), by_integrals(UniPC(steps, shift), field)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -95,7 +95,7 @@ def test_each_step_is_the_integral_that_it_stands_for(field: Field, steps: int, 
 @pytest.mark.parametrize(
     ("steps", "shift", "gain"), [(4, 1, 2), (6, 1, 5), (10, 1, 3), (25, 1, 3), (25, 7, 1.5)]
 )
-def test_it_is_nearer_to_the_truth_than_euler_at_the_same_steps(steps: int, shift: int, gain: float) -> None:
+def test_it_is_more_accurate_than_euler_at_the_same_steps(steps: int, shift: int, gain: float) -> None:
     exact = MEAN + DEVIATION * NOISE
     euler = np.abs(played(Euler(steps, shift), linear) - exact).max()
     assert np.abs(played(UniPC(steps, shift), linear) - exact).max() < euler / gain
@@ -115,7 +115,7 @@ def test_a_model_that_asks_for_it_gets_a_fresh_one_for_each_segment() -> None:
 
 
 def test_steps_out_of_order_are_refused() -> None:
-    """It remembers what came before: a second use would go on from the wrong past."""
+    """The integrator keeps its previous steps, so a second use would continue from the wrong ones."""
     sampler = UniPC(3)
     played(sampler, curved)
     with pytest.raises(ValueError, match="step 0 where step 3 is due"):

@@ -1,4 +1,4 @@
-"""HunyuanVideo's autoencoder: equal to diffusers' own, and streamed as FramePack joins its segments."""
+"""HunyuanVideo's autoencoder equals diffusers', and its stream joins segments as FramePack does."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def stream(decoder: VaeDecoder, z: Tensor, state: Tensor) -> Tensor:
 
 
 def framepack(vae: Vae, start: Tensor, z: Tensor) -> Tensor:
-    """The video as FramePack-F1's demo composes it (demo_gradio_f1.py, soft_append_bcthw), in floats."""
+    """The video as FramePack-F1's demo composes it (demo_gradio_f1.py, soft_append_bcthw), as floats."""
     history, video = start, torch.empty(0)
     for segment in z.split(SEGMENT, 1):
         history = torch.cat([history, segment], 1)
@@ -124,7 +124,7 @@ def test_a_stream_at_once_is_the_newest_decoding_without_a_jump(vae: Vae) -> Non
         assert (ours[:, 4 * SEGMENT + k].int() - wanted.int()).abs().max() <= 1
 
 
-def test_without_a_start_picture_the_first_latent_stands_in(decoder: VaeDecoder) -> None:
+def test_without_a_start_picture_the_first_latent_takes_its_place(decoder: VaeDecoder) -> None:
     z = latents(2 * SEGMENT)
     assert torch.equal(stream(decoder, z, zeros(decoder)), stream(decoder, z, decoder.begin(z[:, :1])))
     assert not torch.equal(
@@ -143,7 +143,7 @@ def test_a_batch_may_mix_sessions_at_any_point(decoder: VaeDecoder) -> None:
         assert torch.equal(state[:, 1 : 1 + z[i].numel()], after[i : i + 1, 1 : 1 + z[i].numel()])
 
 
-def test_the_state_keeps_its_size_and_is_all_that_counts(decoder: VaeDecoder) -> None:
+def test_the_state_has_a_constant_size_and_determines_the_output(decoder: VaeDecoder) -> None:
     z = latents(5 * SEGMENT)
     state = zeros(decoder)
     for i, segment in enumerate(z.split(SEGMENT, 1)):
@@ -177,7 +177,7 @@ def test_pixels_are_packed_exactly() -> None:
 
 
 def test_shapes_of_another_decoder_are_refused(decoder: VaeDecoder) -> None:
-    with pytest.raises(InvalidInput, match="2 latents, the decoder takes 3"):
+    with pytest.raises(InvalidInput, match="2 latents were given, but the decoder takes 3"):
         decoder(latents(2), zeros(decoder))
     with pytest.raises(InvalidInput, match=r"the state has shape \(1, 7\)"):
         decoder(latents(SEGMENT), torch.zeros(1, 7))

@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 import torch
 
-from engine.companions.sizes import spec_of
+from engine.companions.sizes import framepack_spec
 from engine.model.conditions import Conditions, denoise_inputs
 from engine.model.framepack.roles import Serve
 from engine.model.presets import PRESETS
@@ -23,7 +23,7 @@ def wander() -> ModelSpec:
 
 def framepack() -> ModelSpec:
     c = PRESETS["framepack-f1"].config
-    return spec_of("framepack-f1", c, Serve(8 * c.latent_height, 8 * c.latent_width, fps=30, steps=25))
+    return framepack_spec("framepack-f1", c, Serve(8 * c.latent_height, 8 * c.latent_width, fps=30, steps=25))
 
 
 @pytest.mark.parametrize("spec", [wander(), framepack()], ids=lambda s: s.name)
