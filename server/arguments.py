@@ -11,6 +11,7 @@ from engine.commands.model_options import add_model
 from engine.commands.runner import Parser
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput
+from server.codecs import CODECS
 from server.config import (
     MAX_WORKERS,
     IceServer,
@@ -19,6 +20,7 @@ from server.config import (
     Placement,
     ServerConfig,
     WorkerConfig,
+    parse_codecs,
     parse_ports,
 )
 from server.control.mqtt import arguments as mqtt
@@ -95,6 +97,18 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--bitrate", type=int, metavar="KBPS", help="bitrate of the video (default: by its size)")
     add(
+        "--codecs",
+        default=",".join(CODECS),
+        metavar="NAMES",
+        help="what viewers may be sent; each one in use is another encoder of its session (default: all)",
+    )
+    add(
+        "--h264",
+        choices=("auto", "software"),
+        default="auto",
+        help="auto: encode H.264 in hardware where there is an encoder that works (default)",
+    )
+    add(
         "--ice-server", action="append", default=[], metavar="URL", help="stun:host:port, turn:user:pass@host"
     )
     add("--udp-ports", metavar="A-B", help="for the video, such as 40000-40100 (default: any free ports)")
@@ -153,7 +167,11 @@ def settings(args: argparse.Namespace) -> ServerConfig:
             image=args.image,
             runtime=RuntimeConfig(max_sessions=args.max_sessions, max_load=args.max_load),
             log=LogConfig(args.log_format, args.log_level.upper()),
-            media=MediaConfig(bitrate_bps=None if args.bitrate is None else 1000 * args.bitrate),
+            media=MediaConfig(
+                bitrate_bps=None if args.bitrate is None else 1000 * args.bitrate,
+                codecs=parse_codecs(args.codecs),
+                hardware=args.h264 == "auto",
+            ),
         ),
         placement=cast(Placement, args.worker),
         workers=workers,

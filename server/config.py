@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput
+from server.codecs import CODECS, Codec
 from server.keys import check_key
 from server.ladder import Rung, ladder
 
@@ -33,6 +34,8 @@ class MediaConfig:
 
     bitrate_bps: int | None = None
     upscale: int = 0
+    codecs: tuple[Codec, ...] = CODECS  # that viewers may be sent
+    hardware: bool = True  # H.264 by an encoder in hardware, where there is one that works
     keyframe_gap_s: float = 0.4  # requests closer than this share one keyframe
     still_after_s: float = 1.0  # with nothing new to show, the last frame is sent again after this long
     late_limit_s: float = 0.25  # a frame later than this is dropped
@@ -44,11 +47,13 @@ class MediaConfig:
                 "--bitrate must be between 50 and 50000 kb/s; leave it out to let psistream choose",
                 field="bitrate",
             )
+        if not self.codecs:
+            raise InvalidInput(f"--codecs needs at least one of {', '.join(CODECS)}", field="codecs")
         if self.upscale not in (0, 1, 2, 3, 4):
             raise InvalidInput("upscale must be 1 to 4, or 0 to let psistream choose", field="upscale")
 
     def scale(self, width: int, height: int) -> int:
-        """Both codecs halve the resolution of colour. This is visible at 160x96, so small pictures are
+        """All codecs halve the resolution of colour. This is visible at 160x96, so small pictures are
         doubled."""
         return self.upscale or (2 if width * height < SMALL_PIXELS else 1)
 
@@ -142,6 +147,15 @@ def check_whip(url: str) -> None:
         raise InvalidInput(f"whip must be an http or https URL, not {url[:80]!r}", field="whip")
     if parts.username or parts.password:
         raise InvalidInput("whip must have no user name or password in it: give a token", field="whip")
+
+
+def parse_codecs(text: str) -> tuple[Codec, ...]:
+    """Parse the value of --codecs, such as vp8,h264. Raises InvalidInput."""
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in CODECS:
+            raise InvalidInput(f"--codecs has {name!r:.40}; known are {', '.join(CODECS)}", field="codecs")
+    return tuple(codec for codec in CODECS if codec in names)
 
 
 def parse_ports(text: str) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from server.codecs import CODECS
 from server.contracts.schemas import NULLABLE_TEXT, TEXT, ref
 
 JSON, PROBLEM, BYTES, SDP = (
@@ -100,7 +101,7 @@ QUERIES: dict[Operation, dict[str, tuple[dict[str, Any], str]]] = {
         "prompt": (TEXT, "with a snapshot as the body: another prompt"),
         "seed": (WHOLE, "with a snapshot as the body: another seed"),
     },
-    ("post", WHEP): {"codec": ({"enum": ["vp8", "h264"]}, "default: the first of the offer that fits")},
+    ("post", WHEP): {"codec": ({"enum": list(CODECS)}, "default: the first of the offer that fits")},
     ("get", f"{ONE}/clip"): {
         "seconds": ({"type": "number", "minimum": 1, "maximum": 60}, "how much of the last minute"),
         **TOKEN,

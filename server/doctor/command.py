@@ -17,8 +17,6 @@ from server.config import ServerConfig
 from server.doctor import machine, network
 from server.doctor.findings import Finding, as_json, bad, in_colour, lines
 
-PICTURE = (320, 192, 16)  # of the built-in world, as it is encoded
-
 
 async def checks(config: ServerConfig) -> AsyncIterator[Finding]:
     yield machine.python()
@@ -27,7 +25,7 @@ async def checks(config: ServerConfig) -> AsyncIterator[Finding]:
     yield machine.clock()
     yield machine.gpu()
     yield await asyncio.to_thread(machine.model, config)
-    for finding in await asyncio.to_thread(lambda: list(machine.encoders(*PICTURE))):
+    for finding in await asyncio.to_thread(lambda: list(machine.encoders(config.worker.media))):
         yield finding
     yield network.port(config)
     async for finding in network.udp(config):

@@ -12,18 +12,20 @@ import subprocess
 import time
 from collections.abc import Iterator
 
-import numpy as np
+import av
 
 from engine.backends.registry import load_backend
 from engine.errors import PsistreamError
-from server.config import ServerConfig
+from server.codecs import ALWAYS_FAST, NAMES
+from server.config import MediaConfig, ServerConfig
 from server.doctor.findings import Finding, bad, good, note
-from server.worker.encoder import CODECS, ToYuv, VideoEncoder
+from server.worker.contexts import Picture
+from server.worker.hardware import chosen
+from server.worker.speed import SHARE_MAX, share
 
 LIBRARIES = ("aiortc", "aioice", "av", "onnxruntime", "fastapi", "uvicorn", "aiomqtt", "numpy")
 PINNED = {"aiortc": "1.16", "aioice": "0.13"}  # whose private members are used: see server/webrtc/adapter
-FRAMES = 48
-SHARE_MAX = 0.5  # of one core for one session's encoder
+PICTURE = Picture(320, 192, 16, 1_000_000)  # of the built-in world, as it is encoded
 CLOCK_UNSYNCHRONISED = 5  # adjtimex(2)
 
 
@@ -49,25 +51,26 @@ def libraries() -> Iterator[Finding]:
     yield good("libraries", ", ".join(found))
 
 
-def encoders(width: int, height: int, fps: int) -> Iterator[Finding]:
-    """The share of one core that encoding a session's video takes, measured with noise, the worst case."""
-    dice = np.random.default_rng(1)
-    picture = dice.integers(0, 255, (height, width + FRAMES, 3), np.uint8)
-    for codec in CODECS:
-        to_yuv, encoder = ToYuv(1), VideoEncoder(codec, width, height, fps, 1_000_000)
-        started_s = time.thread_time()
-        for i in range(FRAMES):
-            frame = to_yuv(np.ascontiguousarray(picture[:, i : i + width]))
-            encoder.encode(frame, i * 90_000 // fps, keyframe=False)
-        ms = 1000 * (time.thread_time() - started_s) / FRAMES
-        share = ms * fps / 1000
-        text = (
-            f"{codec.upper()} {width}x{height}: {ms:.1f} ms a frame, {100 * share:.0f} % of a core at {fps}/s"
-        )
-        if share > SHARE_MAX:
+def encoders(media: MediaConfig) -> Iterator[Finding]:
+    """The share of one core that encoding a session's video takes, and which encoder makes H.264."""
+    for codec in media.codecs:
+        name = NAMES[codec]
+        try:
+            taken = share(codec, PICTURE, hardware=media.hardware)
+        except (av.FFmpegError, ValueError) as error:
+            yield bad("encoder", f"{name}: {error}", f"reinstall PyAV, or leave {codec} out of --codecs")
+            continue
+        by = f" by {chosen().name}" if codec == "h264" and media.hardware else ""
+        text = f"{name}{by} {PICTURE.width}x{PICTURE.height}: {1000 * taken / PICTURE.fps:.1f} ms a frame, "
+        text += f"{100 * taken:.0f} % of a core at {PICTURE.fps}/s"
+        if taken <= SHARE_MAX:
+            yield good("encoder", text)
+        elif codec in ALWAYS_FAST:
             yield bad("encoder", text, "this machine encodes too slowly: watch from fewer sessions at once")
         else:
-            yield good("encoder", text)
+            yield note("encoder", f"{text}; viewers are sent another codec")
+    if "h264" in media.codecs and media.hardware and chosen().encoder is None:
+        yield note("encoder", f"no H264 in hardware: {chosen().why}")
 
 
 def model(config: ServerConfig) -> Finding:

@@ -29,9 +29,10 @@ from server.ratelimit import Door
 from server.recording.hls import Hls
 from server.tasks import Tasks
 from server.webrtc.pushes import Pushes
+from server.webrtc.signalling.choice import CodecChoice
 from server.webrtc.viewers import FAREWELL_S, Viewers
 from server.worker.base import NOT_RUNNING, MakeWorker
-from server.worker.encoder import h264_level
+from server.worker.contexts import Picture
 from server.worker.messages import WorkerReady
 
 LAG_EVERY_S = 0.5
@@ -64,12 +65,14 @@ class Services:
     exports: Door = field(default_factory=lambda: Door(*EXPORTS))
     trickles: Door = field(default_factory=lambda: Door(*TRICKLES))
     controls: Door = field(init=False)
+    choice: CodecChoice = field(init=False)
 
     def __post_init__(self) -> None:
         rate = self.config.controls_per_s
         own = (rate, int(2 * rate))
         self.controls = Door(own, own, (4 * rate, int(8 * rate)), (40 * rate, int(80 * rate)))
-        self._media = [MIN_BITRATE_BPS], 0
+        self._media: tuple[list[int], Picture | None] = [MIN_BITRATE_BPS], None
+        self.choice = CodecChoice(self.config.worker.media.codecs)
 
     def driven(self, request: Request, session_id: str) -> GatewaySession:
         """The session, if this caller may steer it. Raises UnknownSession, Unauthorized, Forbidden."""
@@ -113,14 +116,14 @@ class Services:
         ready = self._worker()
         return partial(self.pictures.decode, owner, ready.width, ready.height)
 
-    def media(self) -> tuple[list[int], int]:
-        """The bitrates of a session's rungs, and the H.264 level that its picture needs. While no worker
-        runs, those of the last worker; before the first one, only the top rung."""
+    def media(self) -> tuple[list[int], Picture | None]:
+        """The bitrates of a session's rungs, and the picture of the top one. While no worker runs, those of
+        the last worker; before the first one, only the top rung, without a picture."""
         if ready := self.gateway.ready:
             media, size = self.config.worker.media, (ready.width, ready.height)
             rungs, scale = media.ladder(*size, ready.fps), media.scale(*size)
-            level = h264_level(size[0] * scale, size[1] * scale, ready.fps, rungs[0].bitrate_bps)
-            self._media = [rung.bitrate_bps for rung in rungs], level
+            picture = Picture(size[0] * scale, size[1] * scale, ready.fps, rungs[0].bitrate_bps)
+            self._media = [rung.bitrate_bps for rung in rungs], picture
         return self._media
 
     def close_hls(self, *, idle_only: bool = False) -> None:

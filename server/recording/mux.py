@@ -1,4 +1,4 @@
-"""Encoded frames to files: MP4 with H.264, WebM with VP8, and fragmented MP4, without re-encoding."""
+"""Encoded frames to files: MP4 with H.264, WebM with the others, and fragmented MP4, without re-encoding."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from typing import cast
 
 import av
 from av.container import OutputContainer
-from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from server.recording.decode import first_frame
 from server.webrtc.recent import CLOCK_RATE, Frame
 
 CLOCK = Fraction(1, CLOCK_RATE)
-TYPES = {"h264": ("mp4", "video/mp4"), "vp8": ("webm", "video/webm")}
+WEBM = ("webm", "video/webm")
+TYPES = {"h264": ("mp4", "video/mp4"), "vp8": WEBM, "vp9": WEBM, "av1": WEBM}
+DEMUXERS = {"h264": "h264", "av1": "obu"}  # for codecs whose headers a container repeats
 LAST_90K = 5625  # how long the last frame of a file is shown
 FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 
@@ -73,12 +75,14 @@ class _Collected:
 
 
 def _stream(container: OutputContainer, codec: str, keyframe: bytes) -> VideoStream:
-    if codec == "h264":
-        with av.open(io.BytesIO(keyframe), format="h264") as source:
-            stream = container.add_stream_from_template(source.streams.video[0])
+    if codec in DEMUXERS:
+        with av.open(io.BytesIO(keyframe), format=DEMUXERS[codec]) as source:
+            stream = container.add_stream_from_template(source.streams.video[0], opaque=True)
     else:
-        width, height = _size(codec, keyframe)
-        stream = cast(VideoStream, container.add_mux_stream(codec, width=width, height=height))
+        frame = first_frame(codec, keyframe)
+        if frame is None:
+            raise ValueError(f"not a keyframe of {codec}")
+        stream = cast(VideoStream, container.add_mux_stream(codec, width=frame.width, height=frame.height))
     stream.time_base = CLOCK
     return stream
 
@@ -91,9 +95,3 @@ def _packet(stream: VideoStream, frame: Frame, first_90k: int, until_90k: int) -
     packet.is_keyframe = frame.keyframe
     packet.stream = stream
     return packet
-
-
-def _size(codec: str, keyframe: bytes) -> tuple[int, int]:
-    decoder = cast(VideoCodecContext, av.CodecContext.create(codec, "r"))
-    frames = decoder.decode(av.Packet(keyframe)) + decoder.decode(None)
-    return frames[0].width, frames[0].height

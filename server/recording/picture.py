@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
-from typing import cast
 
-import av
-from av.video.codeccontext import VideoCodecContext
 from PIL import Image
 
 from server.ladder import parts
+from server.recording.decode import first_frame
 from server.webrtc.fanout import Fanout, Subscription
 from server.webrtc.rtp.packetize import Payloads
 
@@ -55,14 +53,10 @@ class Visit:
 
 def jpeg(codec: str, keyframe: bytes) -> bytes | None:
     """Of at most `MAX_BYTES`; None for what is no keyframe."""
-    decoder = cast(VideoCodecContext, av.CodecContext.create(codec, "r"))
-    try:
-        frames = decoder.decode(av.Packet(keyframe)) + decoder.decode(None)
-    except av.FFmpegError:
+    frame = first_frame(codec, keyframe)
+    if frame is None:
         return None
-    if not frames:
-        return None
-    image = Image.fromarray(frames[0].to_ndarray(format="rgb24"))
+    image = Image.fromarray(frame.to_ndarray(format="rgb24"))
     image.thumbnail((MAX_WIDTH, MAX_WIDTH))
     for quality in QUALITIES:
         file = io.BytesIO()

@@ -45,8 +45,7 @@ class Fanout:
     ) -> None:
         self._on_change, self._on_keyframe = on_change, on_keyframe
         self._subscriptions: list[Subscription] = []
-        self._numbers: dict[int, int] = {}  # pts of the latest frames → picture id, the same on every rung
-        self._next_number = 0
+        self._numbers: dict[str, int] = {}  # rendition → picture id of its latest frame
         self._queue: deque[tuple[Payloads, str, list[Subscription]]] = deque()
         self._busy = False
         self.recent = Recent()
@@ -102,7 +101,7 @@ class Fanout:
         count = len(watching)
         if not count:
             return 0
-        payloads = packetize(packet.codec, packet.data, self._number(packet.pts_90k))
+        payloads = packetize(packet.codec, packet.data, self._number(name, packet.keyframe))
         frame = Payloads(payloads, packet.pts_90k, packet.keyframe, packet.data)
         self._queue.append((frame, name, watching))
         if self.recent.add(Frame(name, packet.pts_90k, packet.keyframe, packet.data)):
@@ -128,17 +127,15 @@ class Fanout:
             self.recent.keep(min(viewers, key=lambda name: parts(name)[1], default=None))
         self._on_change(viewers)
 
-    def _number(self, pts_90k: int) -> int:
-        """A picture id that is the same on every rung, so that it never decreases when a viewer changes
-        rungs."""
-        known = self._numbers.get(pts_90k)
-        if known is not None:
-            return known
-        self._next_number += 1
-        self._numbers[pts_90k] = self._next_number
-        if len(self._numbers) > QUEUE:
-            self._numbers.pop(next(iter(self._numbers)))
-        return self._next_number
+    def _number(self, name: str, keyframe: bool) -> int:
+        """The picture id of the next frame of a rendition.
+
+        Browsers take a frame that is no keyframe to refer to the id before its own, so ids count up by one
+        within a rendition, even if it leaves out frames that others show. A keyframe's is above those of all
+        renditions, so that ids never decrease when a viewer changes to another one there."""
+        before = max(self._numbers.values(), default=0) if keyframe else self._numbers.get(name, 0)
+        self._numbers[name] = before + 1
+        return before + 1
 
     def _serve(self) -> None:
         self._busy = False

@@ -19,7 +19,7 @@ from server.webrtc.rtp.packetize import PACKET_MAX, Payloads
 from server.webrtc.rtp.rate import RateControl
 from server.webrtc.rtp.stream import Extensions, RtpStream
 from server.webrtc.signalling.codecs import Sendable
-from server.worker.encoder import CLOCK_RATE
+from server.worker.contexts import CLOCK_RATE
 
 REPORT_S = 1.0
 RTX_SHARE, RTX_LEAST_BPS, RTX_BURST_S = 0.5, 100_000, 0.5

@@ -27,6 +27,7 @@ from engine.types import (
 )
 from server.config import WorkerConfig
 from server.worker.base import Applied, Event, GoOn, Order, WorkerLost
+from server.worker.hardware import chosen
 from server.worker.messages import (
     CloseSession,
     Exported,
@@ -56,6 +57,8 @@ class WorkerCore:
             self._engine = Engine(self._backend, config.runtime, self._receive, clock, self._failed)
             segment_s = self._engine.warm_up()
             self._playout = Playout(config.media, spec.width, spec.height, spec.fps, emit, clock)
+            if config.media.hardware:
+                chosen()  # probing now delays no frame later
         except BaseException:
             self._backend.close()
             raise

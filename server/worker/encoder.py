@@ -1,4 +1,4 @@
-"""RGB pictures → VP8 or H.264 through PyAV: one encoder per codec of a session, made for latency.
+"""RGB pictures → video packets through PyAV: one encoder per codec and rung of a session, made for latency.
 
 It doesn't know sessions, viewers or time; whoever calls it gives the timestamp and asks for keyframes.
 Encoders run on one thread (libvpx with more stalls on a busy machine) and hold no frame back. Keyframes
@@ -9,8 +9,8 @@ Legend: H W pixels of the model's picture; the encoded one may be `scale` times 
 
 from __future__ import annotations
 
-from fractions import Fraction
-from typing import Literal, NamedTuple, cast
+import contextlib
+from typing import NamedTuple
 
 import av
 from av.video.codeccontext import VideoCodecContext
@@ -19,28 +19,9 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from engine.errors import InvalidInput
 from engine.types import ByteArray
-
-Codec = Literal["vp8", "h264"]
-CODECS: tuple[Codec, ...] = ("vp8", "h264")
-CLOCK_RATE = 90_000
-TIME_BASE = Fraction(1, CLOCK_RATE)
-NEVER = 1_000_000  # frames between keyframes that nobody asked for
-H264_LEVELS = (  # level, macroblocks per second and per frame, kb/s
-    (10, 1_485, 99, 64),
-    (11, 3_000, 396, 192),
-    (12, 6_000, 396, 384),
-    (13, 11_880, 396, 768),
-    (20, 11_880, 396, 2_000),
-    (21, 19_800, 792, 4_000),
-    (22, 20_250, 1_620, 4_000),
-    (30, 40_500, 1_620, 10_000),
-    (31, 108_000, 3_600, 14_000),
-    (32, 216_000, 5_120, 20_000),
-    (40, 245_760, 8_192, 20_000),
-    (42, 522_240, 8_704, 50_000),
-    (51, 983_040, 36_864, 240_000),
-)
-VBV_S = 0.25  # bits may run ahead by this much: bounds what a keyframe costs everybody
+from server.codecs import CODECS
+from server.worker.contexts import TIME_BASE, Picture, software
+from server.worker.hardware import open_h264
 
 
 class Encoded(NamedTuple):
@@ -49,7 +30,7 @@ class Encoded(NamedTuple):
 
 
 class ToYuv:
-    """(H, W, 3) RGB → a planar frame that both codecs take, so that it is made once. Not thread-safe.
+    """(H, W, 3) RGB → a planar frame that all codecs take, so that it is made once. Not thread-safe.
 
     Keeps its reformatters: `VideoFrame.reformat` sets up a new one at each call, by far the costliest
     part."""
@@ -80,13 +61,21 @@ class ToYuv:
 
 
 class VideoEncoder:
-    """Raises InvalidInput for a codec it doesn't have. Not thread-safe. `close` frees the codec at once."""
+    """Raises InvalidInput for a codec it doesn't have. Not thread-safe. `close` frees the codec at once.
 
-    def __init__(self, codec: str, width: int, height: int, fps: int, bitrate_bps: int) -> None:
-        if codec not in CODECS:
+    With `hardware`, H.264 is encoded by the encoder that `server.worker.hardware` chose."""
+
+    def __init__(
+        self, codec: str, width: int, height: int, fps: int, bitrate_bps: int, *, hardware: bool = True
+    ) -> None:
+        known = next((name for name in CODECS if name == codec), None)
+        if known is None:
             raise InvalidInput(f"unknown codec {codec!r}; choose one of {', '.join(CODECS)}", field="codec")
-        self.codec = codec
-        self._context: VideoCodecContext | None = _context(codec, width, height, fps, bitrate_bps)
+        self.codec = known
+        picture = Picture(width, height, fps, bitrate_bps)
+        self._context: VideoCodecContext | None = (
+            open_h264(picture, hardware=hardware) if known == "h264" else software(known, picture)
+        )
 
     def encode(self, frame: av.VideoFrame, pts_90k: int, *, keyframe: bool) -> Encoded | None:
         """None where the codec gave nothing out. `frame` may be given to another encoder afterwards."""
@@ -100,47 +89,8 @@ class VideoEncoder:
         return Encoded(b"".join(bytes(packet) for packet in packets), packets[0].is_keyframe)
 
     def close(self) -> None:
-        self._context = None
-
-
-def _context(codec: str, width: int, height: int, fps: int, bitrate_bps: int) -> VideoCodecContext:
-    name = "libvpx" if codec == "vp8" else "libx264"
-    context = cast(VideoCodecContext, av.CodecContext.create(name, "w"))
-    context.width, context.height, context.pix_fmt = width, height, "yuv420p"
-    context.time_base, context.framerate = TIME_BASE, Fraction(fps)
-    context.gop_size = NEVER
-    context.thread_count = 1
-    if codec == "vp8":
-        context.bit_rate = bitrate_bps
-        context.qmin, context.qmax = 2, 63  # a slow link's rung must keep its rate even in a busy scene
-        context.options = {
-            "deadline": "realtime",
-            "cpu-used": "-6",
-            "lag-in-frames": "0",
-            "auto-alt-ref": "0",
-            "minrate": str(bitrate_bps),  # minrate = maxrate = rate makes it constant
-            "maxrate": str(bitrate_bps),
-            "bufsize": str(int(bitrate_bps * VBV_S)),
-            "max-intra-rate": "400",  # per cent of a frame's share
-        }
-        return context
-    kbps = bitrate_bps // 1000
-    context.profile = "Baseline"
-    context.options = {
-        "preset": "superfast",
-        "tune": "zerolatency",
-        "crf": "14",
-        "forced-idr": "1",
-        "x264-params": f"vbv-maxrate={kbps}:vbv-bufsize={max(1, int(kbps * VBV_S))}"
-        f":keyint=infinite:scenecut=0:repeat-headers=1:level={h264_level(width, height, fps, bitrate_bps)}",
-    }
-    return context
-
-
-def h264_level(width: int, height: int, fps: int, bitrate_bps: int) -> int:
-    """The lowest level (31 for 3.1) whose decoders play such a stream: ITU-T H.264, table A-1."""
-    blocks = -(-width // 16) * -(-height // 16)
-    for level, blocks_per_s, blocks_per_frame, kbps in H264_LEVELS:
-        if blocks <= blocks_per_frame and blocks * fps <= blocks_per_s and bitrate_bps <= 1000 * kbps:
-            return level
-    return H264_LEVELS[-1][0]
+        """Idempotent."""
+        context, self._context = self._context, None
+        if context is not None and context.is_open and self.codec == "av1":
+            with contextlib.suppress(av.FFmpegError):
+                context.encode(None)  # SVT-AV1 wants the end told before it is freed

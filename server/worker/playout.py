@@ -238,7 +238,8 @@ class Playout:
         rung = self.ladder[min(number, len(self.ladder) - 1)]
         width, height = (side // rung.divide // 2 * 2 for side in (self.width, self.height))
         fps = max(1, self.fps // rung.every)
-        return Rendition(VideoEncoder(codec, width, height, fps, rung.bitrate_bps), rung)
+        rate, hardware = rung.bitrate_bps, self.config.hardware
+        return Rendition(VideoEncoder(codec, width, height, fps, rate, hardware=hardware), rung)
 
 
 def _stats(stream: Stream, segment: SegmentReady) -> SegmentStats:

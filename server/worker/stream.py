@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from engine.types import ByteArray, Receipt, SegmentAwaited, SegmentReady
 from server.ladder import Rung
-from server.worker.encoder import CLOCK_RATE, VideoEncoder
+from server.worker.contexts import CLOCK_RATE
+from server.worker.encoder import VideoEncoder
 from server.worker.stall import StallTracker, Upcoming
 
 PENDING_LIMIT = 64  # receipts per session; more are sent without a time

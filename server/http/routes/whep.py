@@ -43,8 +43,8 @@ def whep_routes(services: Services) -> APIRouter:
         services.enter(services.joinings, request, session)
         expect(request, SDP)
         offer = read_offer(await read_body(request, MAX_SDP_BYTES))
-        rates, h264_level = services.media()
-        codec = offer.pick(request.query_params.get("codec"), h264_level)
+        rates, picture = services.media()
+        codec = await services.choice.choose(offer, request.query_params.get("codec"), picture)
         token = bearer(request.headers.get("authorization"))
         role = services.access.role_of(session, token)
         seat = Seat(

@@ -1,4 +1,6 @@
-"""Encoded frames → RTP payloads, once for all viewers of a rendition (RFC 7741 for VP8, RFC 6184 for H.264).
+"""Encoded frames → RTP payloads, once for all viewers of a rendition.
+
+VP8 (RFC 7741) and H.264 (RFC 6184) are here, `vp9` and `av1` have files of their own.
 
 An RTP packet has at most `PACKET_MAX` bytes. With the SRTP tag, UDP and IPv6 that is 1280, the minimum MTU of
 IPv6, and often the maximum of tunnels such as WireGuard. This module knows no viewers.
@@ -9,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from server.webrtc.rtp.av1 import av1
+from server.webrtc.rtp.vp9 import PICTURE_IDS, vp9
+
 PACKET_MAX = 1200  # bytes of an RTP packet, the limit that browsers use as well
 HEADER_MAX = 12 + 4 + 24 + 2  # RTP header, extensions, and the original sequence number in a retransmission
 PAYLOAD_MAX = PACKET_MAX - HEADER_MAX
-PICTURE_IDS = 1 << 15
 STAP_A, FU_A = 24, 28
 
 
@@ -26,8 +30,16 @@ class Payloads(NamedTuple):
 
 
 def packetize(codec: str, data: bytes, picture_id: int) -> list[bytes]:
-    """The RTP payloads of one frame. `picture_id` must increase from frame to frame, across renditions."""
-    return vp8(data, picture_id) if codec == "vp8" else h264(data)
+    """The RTP payloads of one frame. `picture_id` rises by one within a rendition, except at keyframes."""
+    match codec:
+        case "vp8":
+            return vp8(data, picture_id)
+        case "vp9":
+            return vp9(data, picture_id, PAYLOAD_MAX)
+        case "av1":
+            return av1(data, PAYLOAD_MAX)
+        case _:
+            return h264(data)
 
 
 def vp8(data: bytes, picture_id: int) -> list[bytes]:

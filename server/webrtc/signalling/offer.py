@@ -7,16 +7,17 @@ sessions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiortc import RTCIceCandidate
 from aiortc.sdp import candidate_from_sdp
 
 from engine.errors import InvalidInput
+from server.codecs import CODECS, NAMES
 from server.webrtc.signalling import sdp
 from server.webrtc.signalling.codecs import Sendable, sendable
 from server.webrtc.signalling.sdp import Description, MediaSection
-from server.worker.encoder import CODECS
 
 MAX_SDP_BYTES = 64 * 1024
 MAX_PARTS = 16
@@ -48,24 +49,23 @@ class Offer:
     def pwd(self) -> str:
         return next((line[10:] for line in self.transport if line.startswith("a=ice-pwd:")), "")
 
-    def pick(self, wanted: str | None, h264_level: int = 0) -> Sendable:
-        """The codec to send: the first that fits, or the first of the requested kind. `h264_level` is the
-        level that the session's picture requires. Raises NotAcceptable, InvalidInput."""
+    def fitting(self, wanted: str | None, levels: Mapping[str, int]) -> list[Sendable]:
+        """The codecs that this viewer can be sent, in its order: all, or those of the requested kind.
+        `levels` are those that the session's picture requires. Raises NotAcceptable, InvalidInput."""
         if wanted is not None and wanted not in CODECS:
             raise InvalidInput(f"codec must be one of {', '.join(CODECS)}", field="codec")
-        fitting = [c for c in self.codecs if c.level is None or c.level >= h264_level]
-        found = next((c for c in fitting if wanted in (None, c.codec)), None)
-        if found is not None:
+        fitting = [c for c in self.codecs if c.level is None or c.level >= levels.get(c.codec, 0)]
+        found = [c for c in fitting if wanted in (None, c.codec)]
+        if found:
             return found
         if wanted is not None:
-            names = ", ".join(dict.fromkeys(c.codec.upper() for c in fitting)) or "no codec of this server"
+            names = ", ".join(dict.fromkeys(NAMES[c.codec] for c in fitting)) or "no codec of this server"
             raise NotAcceptable(
                 f"the offer has no {wanted.upper()} that can be sent; it has {names}", field="codec"
             )
-        ours = ", ".join(c.upper() for c in CODECS)
         raise NotAcceptable(
-            f"the offer's video has no codec of this server: offer one of {ours}; H264 with "
-            f"packetization-mode=1 and at least level {h264_level / 10:g}",
+            f"the offer's video has no codec of this server: offer one of {', '.join(NAMES.values())}; H264 "
+            f"with packetization-mode=1 and at least level {levels.get('h264', 0) / 10:g}",
             field="sdp",
         )
 

@@ -36,7 +36,9 @@ AUDIO = [
 
 def answer(offer: Offer) -> tuple[list[str], list[MediaSection]]:
     """The session's lines and the parts."""
-    text = outer_answer(offer, offer.pick(None), sdp.text(INNER), MediaSource(1, 2, "stream video", "name"))
+    text = outer_answer(
+        offer, offer.fitting(None, {})[0], sdp.text(INNER), MediaSource(1, 2, "stream video", "name")
+    )
     described = sdp.parse(text)
     return list(described.session), list(described.parts)
 

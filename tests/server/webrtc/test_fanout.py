@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import pairwise
 
 from server.webrtc.fanout import AT_ONCE, Fanout, Subscription
 from server.webrtc.rtp.packetize import Payloads
@@ -30,7 +32,9 @@ class Hall:
         assert self.fanout.join(subscription)
         return subscription, got
 
-    def play(self, frames: range, keyframes: tuple[int, ...] = (), rung: int = 0, codec: str = "vp8") -> None:
+    def play(
+        self, frames: Iterable[int], keyframes: tuple[int, ...] = (), rung: int = 0, codec: str = "vp8"
+    ) -> None:
         for frame in frames:
             self.fanout.push(replace(packet(frame, keyframe=frame in keyframes, codec=codec), rung=rung))
 
@@ -161,6 +165,31 @@ def test_picture_ids_rise_across_rungs() -> None:
     hall.play(range(6, 8), keyframes=(6,), rung=1)
     assert ids == sorted(set(ids))
     assert len(ids) == 8
+
+
+def test_picture_ids_have_no_gaps_within_a_rung_that_leaves_frames_out() -> None:
+    """A browser takes a frame to refer to the id before its own, and waits for ever for one that never was:
+    so stood the picture of a viewer on the lowest rung while others watched a better one."""
+    hall = Hall()
+    ids: dict[int, list[int]] = {0: [], 3: []}
+
+    def taking(rung: int) -> Subscription:
+        def take(frame: Payloads) -> bool:
+            ids[rung].append(int.from_bytes(frame.payloads[0][2:4], "big") & 0x7FFF)
+            return True
+
+        return Subscription("vp8", take, rung)
+
+    for rung in ids:
+        hall.fanout.join(taking(rung))
+    for pts in range(16):
+        if pts % 4 == 0:
+            hall.play([pts], keyframes=(0,), rung=3)
+        hall.play([pts], keyframes=(0, 8), rung=0)
+    assert [b - a for a, b in pairwise(ids[3])] == [1, 1, 1]
+    steps = [b - a for a, b in pairwise(ids[0])]
+    assert steps[:7] + steps[8:] == [1] * 14
+    assert steps[7] >= 1, "a keyframe may jump, upwards"
 
 
 def test_leaving_counts_once() -> None:

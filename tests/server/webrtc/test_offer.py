@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from engine.errors import InvalidInput
 from server.webrtc.signalling.answer import inner_offer
+from server.webrtc.signalling.choice import CodecChoice
+from server.webrtc.signalling.codecs import Sendable
 from server.webrtc.signalling.offer import MAX_SDP_BYTES, NotAcceptable, Offer, read_candidates, read_offer
+from server.worker.contexts import Picture
 from tests.rigs.server.server_rig import watcher
 
 HEAD = ["v=0", "o=- 1 1 IN IP4 0.0.0.0", "s=-", "t=0 0", "a=group:BUNDLE 0 1"]
@@ -41,6 +46,16 @@ def h264(*fmtps: str, vp8: bool = False) -> Offer:
     return read(*ALONE, *lines, *(["a=rtpmap:96 VP8/90000"] if vp8 else []))
 
 
+def first(offer: Offer, wanted: str | None = None, level: int = 0) -> Sendable:
+    return offer.fitting(wanted, {"h264": level})[0]
+
+
+def other(name: str, fmtp: str = "") -> Offer:
+    """An offer of this codec, and of VP8 after it."""
+    lines = ["m=video 9 UDP/TLS/RTP/SAVPF 98 96", *MEDIA, f"a=rtpmap:98 {name}", "a=rtpmap:96 VP8/90000"]
+    return read(*ALONE, *lines, *([f"a=fmtp:98 {fmtp}"] if fmtp else []))
+
+
 def without(lines: list[str], start: str) -> list[str]:
     left = [line for line in lines if not line.startswith(start)]
     assert len(left) < len(lines)
@@ -61,31 +76,31 @@ async def test_what_aiortc_offers_is_read() -> None:
 
 def test_the_codec_is_the_first_of_ours_on_the_m_line() -> None:
     """Whatever order the rtpmap lines have."""
-    assert read(*HEAD, *VIDEO, *DATA).pick(None).codec == "vp8"
+    assert first(read(*HEAD, *VIDEO, *DATA)).codec == "vp8"
     safari = [line.replace("SAVPF 96 97", "SAVPF 97 96") for line in VIDEO]
-    assert read(*HEAD, *safari, *DATA).pick(None).codec == "h264"
+    assert first(read(*HEAD, *safari, *DATA)).codec == "h264"
 
 
 def test_a_codec_can_be_asked_for() -> None:
     offer = read(*ALONE, *VIDEO)
-    assert offer.pick("h264").format == "97"
-    with pytest.raises(InvalidInput, match="one of vp8, h264"):
-        offer.pick("theora")
+    assert first(offer, "h264").format == "97"
+    with pytest.raises(InvalidInput, match="one of vp8, h264, vp9, av1"):
+        first(offer, "theora")
     without_h264 = [line for line in VIDEO if ":97 " not in line]
     with pytest.raises(NotAcceptable, match="H264"):
-        read(*ALONE, *without_h264).pick("h264")
+        first(read(*ALONE, *without_h264), "h264")
 
 
 def test_an_offer_with_no_codec_of_ours_is_not_acceptable() -> None:
-    other = [line.replace("VP8/", "H265/").replace("H264/", "H263-1998/") for line in VIDEO]
+    foreign = [line.replace("VP8/", "H265/").replace("H264/", "H263-1998/") for line in VIDEO]
     with pytest.raises(NotAcceptable, match="VP8, H264"):
-        read(*ALONE, *other).pick(None)
+        first(read(*ALONE, *foreign))
 
 
 @pytest.mark.parametrize("profile", ["42001f", "42e01f", "4d001f", "4d401f", "58a01f", "64001f", "640c1f"])
 def test_a_decoder_of_any_common_h264_profile_plays_what_is_sent(profile: str) -> None:
     """The encoder makes Constrained Baseline, which Main and High decoders have to play."""
-    chosen = h264(f"packetization-mode=1;profile-level-id={profile}").pick(None, 30)
+    chosen = first(h264(f"packetization-mode=1;profile-level-id={profile}"), level=30)
     assert (chosen.codec, chosen.format) == ("h264", "100")
 
 
@@ -104,18 +119,71 @@ def test_a_decoder_of_any_common_h264_profile_plays_what_is_sent(profile: str) -
 )
 def test_h264_that_the_viewer_could_not_play_is_passed_over(fmtp: str) -> None:
     """A High decoder of too low a level, say, gets the VP8 that it offers next, or a 406 if that was all."""
-    assert h264(fmtp, vp8=True).pick(None, 30).codec == "vp8"
+    assert first(h264(fmtp, vp8=True), level=30).codec == "vp8"
     with pytest.raises(NotAcceptable, match="packetization-mode=1 and at least level 3"):
-        h264(fmtp).pick(None, 30)
+        first(h264(fmtp), level=30)
 
 
 def test_the_first_h264_that_can_be_played_is_taken() -> None:
     offer = h264(
         "packetization-mode=0;profile-level-id=42e01f", "packetization-mode=1;profile-level-id=42e01f"
     )
-    assert offer.pick(None, 31).format == "101"
+    assert first(offer, level=31).format == "101"
     with pytest.raises(NotAcceptable):
-        offer.pick(None, 32)
+        first(offer, level=32)
+
+
+@pytest.mark.parametrize(
+    ("name", "fmtp", "codec"),
+    [
+        ("VP9/90000", "", "vp9"),
+        ("VP9/90000", "profile-id=0", "vp9"),
+        ("VP9/90000", "profile-id=2", "vp8"),
+        ("AV1/90000", "", "av1"),
+        ("av1/90000", "level-idx=4;profile=0;tier=0", "av1"),
+        ("AV1/90000", "level-idx=3;profile=0", "vp8"),
+        ("AV1/90000", "profile=1", "vp8"),
+        ("AV1/90000", "level-idx=much", "vp8"),
+    ],
+)
+def test_vp9_and_av1_are_taken_in_the_profile_and_level_that_is_sent(
+    name: str, fmtp: str, codec: str
+) -> None:
+    assert other(name, fmtp).fitting(None, {"av1": 4})[0].codec == codec
+
+
+def share_of(**shares: float) -> Callable[[str, Picture], float]:
+    return lambda codec, picture: shares[codec]
+
+
+async def test_a_codec_that_is_too_slow_here_is_passed_over() -> None:
+    offer, picture = other("AV1/90000"), Picture(320, 192, 16, 900_000)
+    fast, slow = CodecChoice(measure=share_of(av1=0.1)), CodecChoice(measure=share_of(av1=0.9))
+    assert (await fast.choose(offer, None, picture)).codec == "av1"
+    assert (await slow.choose(offer, None, picture)).codec == "vp8"
+    assert (await fast.choose(offer, None, None)).codec == "vp8", "nothing can be measured yet"
+    with pytest.raises(NotAcceptable, match="sends VP8, H264, VP9, and"):
+        await slow.choose(offer, "av1", picture)
+
+
+async def test_a_codec_that_the_operator_left_out_is_passed_over() -> None:
+    choice = CodecChoice(("h264",))
+    assert (await choice.choose(read(*ALONE, *VIDEO), None, None)).codec == "h264"
+    with pytest.raises(NotAcceptable, match="sends H264"):
+        await choice.choose(other("VP9/90000"), None, None)
+
+
+async def test_an_encoder_that_fails_is_measured_once_and_left_out() -> None:
+    measured = []
+
+    def measure(codec: str, picture: Picture) -> float:
+        measured.append(codec)
+        raise ValueError("no such encoder")
+
+    choice, picture = CodecChoice(measure=measure), Picture(320, 192, 16, 900_000)
+    for _ in range(2):
+        assert (await choice.choose(other("AV1/90000"), None, picture)).codec == "vp8"
+    assert measured == ["av1"]
 
 
 # ---- parts ----

@@ -6,8 +6,10 @@ import pytest
 from aiortc.codecs.h264 import h264_depayload
 from aiortc.codecs.vpx import VpxPayloadDescriptor, vp8_depayload
 
+from server.codecs import CODECS
 from server.webrtc.rtp.packetize import PAYLOAD_MAX, h264, packetize, vp8
 
+START = {"vp8": b"", "h264": b"\x00\x00\x01\x65", "vp9": b"", "av1": b"\x30"}
 PARAMETERS = b"\x00\x00\x00\x01\x67\x42\x00\x0a" + b"\x00\x00\x00\x01\x68\xce\x38\x80"
 
 
@@ -37,9 +39,9 @@ def test_parameters_and_a_small_picture_travel_together() -> None:
     assert len(h264(PARAMETERS + b"\x00\x00\x01\x65" + b"\x88" * 100)) == 1
 
 
-@pytest.mark.parametrize("codec", ["vp8", "h264"])
+@pytest.mark.parametrize("codec", CODECS)
 def test_a_packet_on_the_wire_fits_the_smallest_ipv6_path(codec: str) -> None:
     """WireGuard, Tailscale and some mobile networks carry 1280 bytes and lose what is larger in silence."""
     rtp, srtp, udp, ipv6 = 12 + 4 + 24 + 2, 16, 8, 40
-    largest = max(map(len, packetize(codec, b"\x00\x00\x01\x65" + b"\x88" * 9000, 1)))
+    largest = max(map(len, packetize(codec, START[codec] + b"\x88" * 9000, 1)))
     assert largest + rtp + srtp + udp + ipv6 <= 1280

@@ -9,7 +9,11 @@ import av
 import httpx
 import pytest
 
-from tests.rigs.server.server_rig import Live, config, live, watching
+from server.recording.decode import decoder
+from server.recording.picture import Visit
+from server.webrtc.fanout import Subscription
+from server.webrtc.rtp.packetize import Payloads
+from tests.rigs.server.server_rig import Live, config, live, until, watching
 
 CLIP, HLS = "/v1/sessions/main/clip", "/v1/sessions/main/hls"
 
@@ -31,6 +35,30 @@ async def test_a_clip_is_made_of_the_packets_that_were_sent(codec: str, kind: st
         assert (frames[0].width, frames[0].height) == (320, 192)
         times = [f.time or 0.0 for f in frames]
         assert times == sorted(set(times))
+
+
+@pytest.mark.parametrize("codec", ["vp9", "av1"])
+async def test_vp9_and_av1_go_into_webm(codec: str) -> None:
+    """aiortc can't receive them, so their viewer is a subscription."""
+    async with live() as server:
+        fanout, got = server.services.gateway.session("main").fanout, list[Payloads]()
+
+        def take(frame: Payloads) -> bool:
+            got.append(frame)
+            return True
+
+        fanout.join(Subscription(codec, take))
+        await until(lambda: len(got) > 8, f"frames of {codec}")
+        clip = await server.http.get(CLIP)
+        assert (clip.status_code, clip.headers["content-type"]) == (200, "video/webm")
+        with av.open(io.BytesIO(clip.content), "r") as container:
+            stream = container.streams.video[0]
+            assert (stream.width, stream.height) == (320, 192)
+            context = decoder(codec)
+            frames = [f for packet in container.demux(stream) if packet.size for f in context.decode(packet)]
+            assert len(frames) >= 8
+        with Visit(fanout) as visit:
+            assert await visit.picture(20)
 
 
 async def test_without_a_viewer_there_is_no_clip() -> None:

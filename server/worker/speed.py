@@ -1,0 +1,38 @@
+"""How long an encoder takes for a frame on this machine: decides which codecs are sent in real time.
+
+Measured with a moving picture of noise, which is the worst that a model can make of it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import numpy as np
+
+from server.worker.contexts import Picture
+from server.worker.encoder import ToYuv, VideoEncoder
+
+FRAMES = 24
+SHARE_MAX = 0.5  # of one core for one rung of one session
+
+
+def frame_s(codec: str, picture: Picture, frames: int = FRAMES, *, hardware: bool = True) -> float:
+    """The median time of a frame, in seconds on the clock: some encoders have threads of their own. Raises
+    av.FFmpegError or ValueError where this codec can't be encoded at all."""
+    width, height, fps, _ = picture
+    noise = np.random.default_rng(1).integers(0, 255, (height, width + frames, 3), np.uint8)
+    to_yuv, encoder = ToYuv(1), VideoEncoder(codec, *picture, hardware=hardware)
+    took_s = []
+    for i in range(frames):
+        frame = to_yuv(np.ascontiguousarray(noise[:, i : i + width]))
+        started_s = time.perf_counter()
+        encoder.encode(frame, i * 90_000 // fps, keyframe=False)
+        took_s.append(time.perf_counter() - started_s)
+    encoder.close()
+    return statistics.median(took_s)
+
+
+def share(codec: str, picture: Picture, *, hardware: bool = True) -> float:
+    """Of one core that one rung of one session takes. Raises as `frame_s`."""
+    return frame_s(codec, picture, hardware=hardware) * picture.fps
