@@ -19,13 +19,13 @@ from engine.errors import PsistreamError
 from server.codecs import ALWAYS_FAST, NAMES
 from server.config import MediaConfig, ServerConfig
 from server.doctor.findings import Finding, bad, good, note
-from server.worker.contexts import Picture
+from server.worker.contexts import PictureFormat
 from server.worker.hardware import chosen
 from server.worker.speed import SHARE_MAX, share
 
 LIBRARIES = ("aiortc", "aioice", "av", "onnxruntime", "fastapi", "uvicorn", "aiomqtt", "numpy")
 PINNED = {"aiortc": "1.16", "aioice": "0.13"}  # whose private members are used: see server/webrtc/adapter
-PICTURE = Picture(320, 192, 16, 1_000_000)  # of the built-in world, as it is encoded
+PICTURE = PictureFormat(320, 192, 16, 1_000_000)  # of the built-in world, as it is encoded
 CLOCK_UNSYNCHRONISED = 5  # adjtimex(2)
 
 

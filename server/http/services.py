@@ -32,7 +32,7 @@ from server.webrtc.pushes import Pushes
 from server.webrtc.signalling.choice import CodecChoice
 from server.webrtc.viewers import FAREWELL_S, Viewers
 from server.worker.base import NOT_RUNNING, MakeWorker
-from server.worker.contexts import Picture
+from server.worker.contexts import PictureFormat
 from server.worker.messages import WorkerReady
 
 LAG_EVERY_S = 0.5
@@ -71,7 +71,7 @@ class Services:
         rate = self.config.controls_per_s
         own = (rate, int(2 * rate))
         self.controls = Door(own, own, (4 * rate, int(8 * rate)), (40 * rate, int(80 * rate)))
-        self._media: tuple[list[int], Picture | None] = [MIN_BITRATE_BPS], None
+        self._media: tuple[list[int], PictureFormat | None] = [MIN_BITRATE_BPS], None
         self.choice = CodecChoice(self.config.worker.media.codecs)
 
     def driven(self, request: Request, session_id: str) -> GatewaySession:
@@ -116,13 +116,13 @@ class Services:
         ready = self._worker()
         return partial(self.pictures.decode, owner, ready.width, ready.height)
 
-    def media(self) -> tuple[list[int], Picture | None]:
+    def media(self) -> tuple[list[int], PictureFormat | None]:
         """The bitrates of a session's rungs, and the picture of the top one. While no worker runs, those of
         the last worker; before the first one, only the top rung, without a picture."""
         if ready := self.gateway.ready:
             media, size = self.config.worker.media, (ready.width, ready.height)
             rungs, scale = media.ladder(*size, ready.fps), media.scale(*size)
-            picture = Picture(size[0] * scale, size[1] * scale, ready.fps, rungs[0].bitrate_bps)
+            picture = PictureFormat(size[0] * scale, size[1] * scale, ready.fps, rungs[0].bitrate_bps)
             self._media = [rung.bitrate_bps for rung in rungs], picture
         return self._media
 

@@ -48,7 +48,7 @@ AV1_LEVELS = (  # seq_level_idx, pixels per frame and per second
 )
 
 
-class Picture(NamedTuple):
+class PictureFormat(NamedTuple):
     """What is to be encoded: size in pixels, frames per second, bits per second."""
 
     width: int
@@ -57,12 +57,12 @@ class Picture(NamedTuple):
     bitrate_bps: int
 
 
-def software(codec: Codec, picture: Picture) -> VideoCodecContext:
+def software(codec: Codec, picture: PictureFormat) -> VideoCodecContext:
     """An encoder that is not opened yet."""
     return MAKERS[codec](picture)
 
 
-def blank(name: str, picture: Picture, pix_fmt: str = "yuv420p") -> VideoCodecContext:
+def blank(name: str, picture: PictureFormat, pix_fmt: str = "yuv420p") -> VideoCodecContext:
     """What all encoders have in common. Raises ValueError for one that this PyAV lacks."""
     context = cast(VideoCodecContext, av.CodecContext.create(name, "w"))
     context.width, context.height, context.pix_fmt = picture.width, picture.height, pix_fmt
@@ -72,7 +72,7 @@ def blank(name: str, picture: Picture, pix_fmt: str = "yuv420p") -> VideoCodecCo
     return context
 
 
-def h264_level(picture: Picture) -> int:
+def h264_level(picture: PictureFormat) -> int:
     """The lowest level (31 for 3.1) whose decoders play such a stream: ITU-T H.264, table A-1."""
     blocks = -(-picture.width // 16) * -(-picture.height // 16)
     for level, blocks_per_s, blocks_per_frame, kbps in H264_LEVELS:
@@ -82,7 +82,7 @@ def h264_level(picture: Picture) -> int:
     return H264_LEVELS[-1][0]
 
 
-def av1_level(picture: Picture) -> int:
+def av1_level(picture: PictureFormat) -> int:
     """The lowest seq_level_idx (5 for 3.1) whose decoders play such a stream: AV1, annex A.3."""
     pixels = picture.width * picture.height
     for index, per_frame, per_s in AV1_LEVELS:
@@ -91,15 +91,15 @@ def av1_level(picture: Picture) -> int:
     return AV1_LEVELS[-1][0]
 
 
-def _vp8(picture: Picture) -> VideoCodecContext:
+def _vp8(picture: PictureFormat) -> VideoCodecContext:
     return _vpx("libvpx", picture, {"cpu-used": "-6"})
 
 
-def _vp9(picture: Picture) -> VideoCodecContext:
+def _vp9(picture: PictureFormat) -> VideoCodecContext:
     return _vpx("libvpx-vp9", picture, {"cpu-used": "8", "row-mt": "0", "aq-mode": "3"})
 
 
-def _vpx(name: str, picture: Picture, options: dict[str, str]) -> VideoCodecContext:
+def _vpx(name: str, picture: PictureFormat, options: dict[str, str]) -> VideoCodecContext:
     context, bitrate_bps = blank(name, picture), picture.bitrate_bps
     context.bit_rate = bitrate_bps
     context.qmin, context.qmax = 2, 63  # a slow link's rung must keep its rate even in a busy scene
@@ -116,7 +116,7 @@ def _vpx(name: str, picture: Picture, options: dict[str, str]) -> VideoCodecCont
     return context
 
 
-def _h264(picture: Picture) -> VideoCodecContext:
+def _h264(picture: PictureFormat) -> VideoCodecContext:
     context, kbps = blank("libx264", picture), picture.bitrate_bps // 1000
     context.profile = "Baseline"
     context.options = {
@@ -130,7 +130,7 @@ def _h264(picture: Picture) -> VideoCodecContext:
     return context
 
 
-def _av1(picture: Picture) -> VideoCodecContext:
+def _av1(picture: PictureFormat) -> VideoCodecContext:
     """SVT-AV1, which writes to standard error unless its own variable says otherwise."""
     os.environ.setdefault("SVT_LOG", "0")
     context = blank("libsvtav1", picture)
@@ -144,7 +144,7 @@ def _av1(picture: Picture) -> VideoCodecContext:
     return context
 
 
-MAKERS: dict[Codec, Callable[[Picture], VideoCodecContext]] = {
+MAKERS: dict[Codec, Callable[[PictureFormat], VideoCodecContext]] = {
     "vp8": _vp8,
     "h264": _h264,
     "vp9": _vp9,

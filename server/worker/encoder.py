@@ -20,7 +20,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from engine.errors import InvalidInput
 from engine.types import ByteArray
 from server.codecs import CODECS
-from server.worker.contexts import TIME_BASE, Picture, software
+from server.worker.contexts import TIME_BASE, PictureFormat, software
 from server.worker.hardware import open_h264
 
 
@@ -72,7 +72,7 @@ class VideoEncoder:
         if known is None:
             raise InvalidInput(f"unknown codec {codec!r}; choose one of {', '.join(CODECS)}", field="codec")
         self.codec = known
-        picture = Picture(width, height, fps, bitrate_bps)
+        picture = PictureFormat(width, height, fps, bitrate_bps)
         self._context: VideoCodecContext | None = (
             open_h264(picture, hardware=hardware) if known == "h264" else software(known, picture)
         )

@@ -18,48 +18,48 @@ from av.codec.hwaccel import HWAccel
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 
-from server.worker.contexts import NEVER, TIME_BASE, VBV_S, Picture, software
+from server.worker.contexts import NEVER, TIME_BASE, VBV_S, PictureFormat, software
 
 log = logging.getLogger(__name__)
 
 SOFTWARE = "libx264"
-PROBE = Picture(320, 192, 16, 500_000)
+PROBE = PictureFormat(320, 192, 16, 500_000)
 PROBE_KEYS = (True, False, True, False)
 BASELINE = 66  # profile_idc: what is promised to viewers
 SEQUENCE_PARAMETERS = 7
 
 
-class Encoder(NamedTuple):
+class HardwareEncoder(NamedTuple):
     """`device` is FFmpeg's name of what frames are uploaded to; None where the encoder does that itself."""
 
     name: str
     device: str | None
-    options: Callable[[Picture], dict[str, str]]
+    options: Callable[[PictureFormat], dict[str, str]]
 
 
-def _nvenc(picture: Picture) -> dict[str, str]:
+def _nvenc(picture: PictureFormat) -> dict[str, str]:
     return {"preset": "p2", "tune": "ull", "rc": "cbr", "zerolatency": "1", "delay": "0", "forced-idr": "1"}
 
 
-def _videotoolbox(picture: Picture) -> dict[str, str]:
+def _videotoolbox(picture: PictureFormat) -> dict[str, str]:
     return {"realtime": "1", "prio_speed": "1"}
 
 
-def _vaapi(picture: Picture) -> dict[str, str]:
+def _vaapi(picture: PictureFormat) -> dict[str, str]:
     return {"rc_mode": "CBR", "async_depth": "1", "idr_interval": "0"}
 
 
 ENCODERS = (
-    Encoder("h264_nvenc", None, _nvenc),
-    Encoder("h264_videotoolbox", None, _videotoolbox),
-    Encoder("h264_vaapi", "vaapi", _vaapi),
+    HardwareEncoder("h264_nvenc", None, _nvenc),
+    HardwareEncoder("h264_videotoolbox", None, _videotoolbox),
+    HardwareEncoder("h264_vaapi", "vaapi", _vaapi),
 )
 
 
 class Choice(NamedTuple):
     """`encoder` is None for x264; `why` says for each other one why not."""
 
-    encoder: Encoder | None
+    encoder: HardwareEncoder | None
     why: str
 
     @property
@@ -79,7 +79,7 @@ def chosen() -> Choice:
     return choice
 
 
-def choose(encoders: tuple[Encoder, ...]) -> Choice:
+def choose(encoders: tuple[HardwareEncoder, ...]) -> Choice:
     """The first of these that passes the probe."""
     reasons = []
     for encoder in encoders:
@@ -92,7 +92,7 @@ def choose(encoders: tuple[Encoder, ...]) -> Choice:
     return Choice(None, "; ".join(reasons))
 
 
-def open_h264(picture: Picture, *, hardware: bool = True) -> VideoCodecContext:
+def open_h264(picture: PictureFormat, *, hardware: bool = True) -> VideoCodecContext:
     """An open encoder: the chosen one, or x264 where that one is full or `hardware` is off."""
     encoder = chosen().encoder if hardware else None
     if encoder is not None:
@@ -103,7 +103,7 @@ def open_h264(picture: Picture, *, hardware: bool = True) -> VideoCodecContext:
     return software("h264", picture)
 
 
-def opened(encoder: Encoder, picture: Picture) -> VideoCodecContext:
+def opened(encoder: HardwareEncoder, picture: PictureFormat) -> VideoCodecContext:
     """Raises Unusable."""
     try:
         accel = HWAccel(encoder.device) if encoder.device else None
@@ -126,7 +126,7 @@ def opened(encoder: Encoder, picture: Picture) -> VideoCodecContext:
     return context
 
 
-def probe(encoder: Encoder) -> None:
+def probe(encoder: HardwareEncoder) -> None:
     """Encode four frames. Raises Unusable."""
     context = opened(encoder, PROBE)
     frame = av.VideoFrame(PROBE.width, PROBE.height, "yuv420p")

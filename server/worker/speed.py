@@ -10,14 +10,14 @@ import time
 
 import numpy as np
 
-from server.worker.contexts import Picture
+from server.worker.contexts import PictureFormat
 from server.worker.encoder import ToYuv, VideoEncoder
 
 FRAMES = 24
 SHARE_MAX = 0.5  # of one core for one rung of one session
 
 
-def frame_s(codec: str, picture: Picture, frames: int = FRAMES, *, hardware: bool = True) -> float:
+def frame_s(codec: str, picture: PictureFormat, frames: int = FRAMES, *, hardware: bool = True) -> float:
     """The median time of a frame, in seconds on the clock: some encoders have threads of their own. Raises
     av.FFmpegError or ValueError where this codec can't be encoded at all."""
     width, height, fps, _ = picture
@@ -33,6 +33,6 @@ def frame_s(codec: str, picture: Picture, frames: int = FRAMES, *, hardware: boo
     return statistics.median(took_s)
 
 
-def share(codec: str, picture: Picture, *, hardware: bool = True) -> float:
+def share(codec: str, picture: PictureFormat, *, hardware: bool = True) -> float:
     """Of one core that one rung of one session takes. Raises as `frame_s`."""
     return frame_s(codec, picture, hardware=hardware) * picture.fps

@@ -16,7 +16,6 @@ import pytest
 
 from engine.errors import InvalidInput, Unavailable
 from server import arguments, cli, serve
-from server.codecs import CODECS
 from server.config import IceServer, ServerConfig
 from server.greeting import greeting
 from tests.rigs.paths import ROOT
@@ -287,18 +286,3 @@ def test_serving_never_imports_torch() -> None:
         [sys.executable, "-c", SERVED], capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, check=True
     )
     assert result.stdout == "[]\n"
-
-
-# ---- codecs ----
-
-
-def test_codecs_are_named_in_any_order_and_unknown_ones_are_refused() -> None:
-    def parsed(*options: str) -> ServerConfig:
-        return arguments.settings(arguments.parser().parse_args(list(options)))
-
-    assert parsed().worker.media.codecs == CODECS
-    media = parsed("--codecs", "AV1, vp8", "--h264", "software").worker.media
-    assert (media.codecs, media.hardware) == (("vp8", "av1"), False)
-    for wrong in ("theora", "vp8,,h265", ","):
-        with pytest.raises(InvalidInput, match="--codecs"):
-            parsed("--codecs", wrong)

@@ -15,7 +15,7 @@ import av
 from server.codecs import ALWAYS_FAST, CODECS, NAMES, Codec
 from server.webrtc.signalling.codecs import Sendable
 from server.webrtc.signalling.offer import NotAcceptable, Offer
-from server.worker.contexts import Picture, av1_level, h264_level
+from server.worker.contexts import PictureFormat, av1_level, h264_level
 from server.worker.speed import SHARE_MAX, share
 
 log = logging.getLogger(__name__)
@@ -26,13 +26,13 @@ class CodecChoice:
     takes for a picture; it is called in a thread."""
 
     def __init__(
-        self, allowed: Sequence[Codec] = CODECS, measure: Callable[[str, Picture], float] = share
+        self, allowed: Sequence[Codec] = CODECS, measure: Callable[[str, PictureFormat], float] = share
     ) -> None:
         self._allowed, self._measure = allowed, measure
-        self._fast: dict[tuple[Codec, Picture | None], bool] = {}
+        self._fast: dict[tuple[Codec, PictureFormat | None], bool] = {}
         self._measuring = asyncio.Lock()
 
-    async def choose(self, offer: Offer, wanted: str | None, picture: Picture | None) -> Sendable:
+    async def choose(self, offer: Offer, wanted: str | None, picture: PictureFormat | None) -> Sendable:
         """`wanted` is the codec that the viewer asked for by name; `picture` that of the top rung, None while
         it is not known. Raises NotAcceptable, InvalidInput."""
         levels = {"h264": h264_level(picture), "av1": av1_level(picture)} if picture else {}
@@ -42,7 +42,7 @@ class CodecChoice:
         names = ", ".join(NAMES[codec] for codec in self._allowed if self._fast.get((codec, picture), True))
         raise NotAcceptable(f"this server sends {names}, and the offer has none of them", field="sdp")
 
-    async def _sends(self, codec: Codec, picture: Picture | None) -> bool:
+    async def _sends(self, codec: Codec, picture: PictureFormat | None) -> bool:
         if codec not in self._allowed:
             return False
         if codec in ALWAYS_FAST:
@@ -54,7 +54,7 @@ class CodecChoice:
                 self._fast[codec, picture] = await asyncio.to_thread(self._is_fast, codec, picture)
         return self._fast[codec, picture]
 
-    def _is_fast(self, codec: Codec, picture: Picture) -> bool:
+    def _is_fast(self, codec: Codec, picture: PictureFormat) -> bool:
         try:
             taken = self._measure(codec, picture)
         except (av.FFmpegError, ValueError) as error:

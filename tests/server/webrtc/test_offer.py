@@ -11,7 +11,7 @@ from server.webrtc.signalling.answer import inner_offer
 from server.webrtc.signalling.choice import CodecChoice
 from server.webrtc.signalling.codecs import Sendable
 from server.webrtc.signalling.offer import MAX_SDP_BYTES, NotAcceptable, Offer, read_candidates, read_offer
-from server.worker.contexts import Picture
+from server.worker.contexts import PictureFormat
 from tests.rigs.server.server_rig import watcher
 
 HEAD = ["v=0", "o=- 1 1 IN IP4 0.0.0.0", "s=-", "t=0 0", "a=group:BUNDLE 0 1"]
@@ -152,12 +152,12 @@ def test_vp9_and_av1_are_taken_in_the_profile_and_level_that_is_sent(
     assert other(name, fmtp).fitting(None, {"av1": 4})[0].codec == codec
 
 
-def share_of(**shares: float) -> Callable[[str, Picture], float]:
+def share_of(**shares: float) -> Callable[[str, PictureFormat], float]:
     return lambda codec, picture: shares[codec]
 
 
 async def test_a_codec_that_is_too_slow_here_is_passed_over() -> None:
-    offer, picture = other("AV1/90000"), Picture(320, 192, 16, 900_000)
+    offer, picture = other("AV1/90000"), PictureFormat(320, 192, 16, 900_000)
     fast, slow = CodecChoice(measure=share_of(av1=0.1)), CodecChoice(measure=share_of(av1=0.9))
     assert (await fast.choose(offer, None, picture)).codec == "av1"
     assert (await slow.choose(offer, None, picture)).codec == "vp8"
@@ -176,11 +176,11 @@ async def test_a_codec_that_the_operator_left_out_is_passed_over() -> None:
 async def test_an_encoder_that_fails_is_measured_once_and_left_out() -> None:
     measured = []
 
-    def measure(codec: str, picture: Picture) -> float:
+    def measure(codec: str, picture: PictureFormat) -> float:
         measured.append(codec)
         raise ValueError("no such encoder")
 
-    choice, picture = CodecChoice(measure=measure), Picture(320, 192, 16, 900_000)
+    choice, picture = CodecChoice(measure=measure), PictureFormat(320, 192, 16, 900_000)
     for _ in range(2):
         assert (await choice.choose(other("AV1/90000"), None, picture)).codec == "vp8"
     assert measured == ["av1"]

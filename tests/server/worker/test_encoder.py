@@ -15,7 +15,7 @@ from engine.types import ByteArray
 from server.codecs import CODECS
 from server.config import MediaConfig
 from server.recording.decode import decoder
-from server.worker.contexts import Picture, h264_level
+from server.worker.contexts import PictureFormat, h264_level
 from server.worker.encoder import Encoded, ToYuv, VideoEncoder
 
 
@@ -126,7 +126,7 @@ def test_h264_says_the_level_that_it_needs(
     size: tuple[int, int], fps: int, bitrate_bps: int, level: int
 ) -> None:
     """A decoder of a lower level would refuse the stream, one of this level must play it."""
-    assert h264_level(Picture(*size, fps, bitrate_bps)) == level
+    assert h264_level(PictureFormat(*size, fps, bitrate_bps)) == level
     frame = ToYuv(1)(np.zeros((size[1], size[0], 3), np.uint8))
     encoded = VideoEncoder("h264", *size, fps, bitrate_bps, hardware=False).encode(frame, 0, keyframe=True)
     assert encoded is not None

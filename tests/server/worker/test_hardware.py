@@ -7,16 +7,16 @@ import logging
 import pytest
 
 from server.worker import hardware
-from server.worker.contexts import Picture
+from server.worker.contexts import PictureFormat
 from server.worker.encoder import ToYuv, VideoEncoder
-from server.worker.hardware import Choice, Encoder, Unusable, choose, open_h264, probe
+from server.worker.hardware import Choice, HardwareEncoder, Unusable, choose, open_h264, probe
 from tests.server.worker.test_encoder import drawing
 
-PICTURE = Picture(320, 192, 16, 500_000)
+PICTURE = PictureFormat(320, 192, 16, 500_000)
 
 
-def encoder(name: str, **options: str) -> Encoder:
-    return Encoder(name, None, lambda picture: options)
+def encoder(name: str, **options: str) -> HardwareEncoder:
+    return HardwareEncoder(name, None, lambda picture: options)
 
 
 BEHAVES = encoder("libx264", tune="zerolatency", **{"forced-idr": "1", "x264-params": "scenecut=0"})
@@ -32,14 +32,14 @@ def test_an_encoder_that_behaves_passes() -> None:
     ("bad", "why"),
     [
         (encoder("h264_of_nobody"), "not in this PyAV"),
-        (Encoder("libx264", "vaapi", lambda picture: {}), "vaapi|support|device"),
+        (HardwareEncoder("libx264", "vaapi", lambda picture: {}), "vaapi|support|device"),
         (encoder("libx264", **{"x264-params": "rc-lookahead=10"}), "holds frames back"),
         (encoder("libx264", tune="zerolatency", **{"x264-params": "keyint=1"}), "keyframes when it likes"),
         (encoder("libvpx", deadline="realtime", **{"lag-in-frames": "0"}), "Baseline"),
     ],
     ids=["unknown", "no device", "delay", "keyframes", "no H.264"],
 )
-def test_one_that_does_not_is_passed_over_and_the_reason_is_kept(bad: Encoder, why: str) -> None:
+def test_one_that_does_not_is_passed_over_and_the_reason_is_kept(bad: HardwareEncoder, why: str) -> None:
     with pytest.raises(Unusable, match=why):
         probe(bad)
     choice = choose((bad, BEHAVES))
@@ -71,5 +71,5 @@ def test_an_encoder_that_is_full_is_replaced_for_the_moment(
     assert encoded is not None
 
 
-def _refuse(encoder: Encoder, picture: Picture) -> None:
+def _refuse(encoder: HardwareEncoder, picture: PictureFormat) -> None:
     raise Unusable("no more sessions")
