@@ -24,13 +24,13 @@ from engine.backends.registry import BUILT_IN, load_backend
 from engine.commands.model_options import add_model
 from engine.commands.runner import INTERRUPTED, OK, Parser, check_folder, naming, run
 from engine.errors import InvalidInput, ModelFilesError
-from engine.evaluation.bench import Model, Studio, check_world
+from engine.evaluation.bench import Bench, Model, check_world
 from engine.evaluation.figure import Figure, Scale
 from engine.evaluation.figures import vbench
 from engine.evaluation.instruments import landmark_reader as reader
 from engine.evaluation.instruments import probe
 from engine.evaluation.report import Report, head, markdown, warnings
-from engine.evaluation.runner import Evaluation, Said, measure
+from engine.evaluation.runner import Evaluation, VideoCounter, measure
 from engine.model.wander.autoencoder import Autoencoder, AutoencoderConfig
 from engine.variants.played import played
 
@@ -67,36 +67,36 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
         return _vbench(args, None, console)
     if VBENCH in args.figures:
         vbench.find(args.vbench)  # fail now rather than after hours
-    wanted, said, finished = [_load(name) for name in names], Said(), True
+    wanted, counter, finished = [_load(name) for name in names], VideoCounter(), True
     if wanted:
         instruments = _instruments(args.run, need_reader=any(f.needs_reader for f in wanted))
     with ExitStack() as devices:
         models = []
         for model, weights in ((args.model, args.weights), *((other, None) for other in args.against)):
             backend = devices.enter_context(closing(load_backend(args.backend, model, weights)))
-            models.append(_model(model, backend, said))
+            models.append(_model(model, backend, counter))
         if len({m.name for m in models}) < len(models):
             same = ", ".join(m.name for m in models)
             raise InvalidInput(f"--against: folders need different names, not {same}", field="against")
         check_folder(args.out, "--out")
         if wanted:
-            studio = Studio(models[0], *instruments, tuple(models[1:]))
+            bench = Bench(models[0], *instruments, tuple(models[1:]))
             made_with = _made_with(args)
-            report = Report(head(studio, made_with), warnings(studio))
+            report = Report(head(bench, made_with), warnings(bench))
             every = [_load(name) for name in FIGURES]
-            todo = Evaluation(studio, every, names, how_much, args.out, made_with)
+            todo = Evaluation(bench, every, names, how_much, args.out, made_with)
             with naming(args.out):
-                finished = measure(todo, report, console, said, again=args.again)
+                finished = measure(todo, report, console, counter, again=args.again)
         if finished and VBENCH in args.figures:
             return _vbench(args, models[0] if args.videos is None else None, console)
     return OK if finished else INTERRUPTED
 
 
-def _model(model: str | None, backend: Backend, said: Said) -> Model:
+def _model(model: str | None, backend: Backend, counter: VideoCounter) -> Model:
     """A model that plays as it is served. Raises ModelFilesError for a model of another world."""
     name = BUILT_IN if model is None else Path(model).resolve().name
     check_world(name, backend.spec)
-    return played(name, backend, _autoencoder(_artifact(model)), said.more)
+    return played(name, backend, _autoencoder(_artifact(model)), counter.add)
 
 
 def _artifact(model: str | None) -> Artifact:

@@ -1,6 +1,6 @@
-"""What a figure is: jobs that can be done one by one and put aside, and a summary of whatever is done.
+"""The interface of a figure: independent jobs whose results are stored, and a summary of the finished ones.
 
-Knows no figure and no file.
+Contains no figures and reads no files.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
-from engine.evaluation.bench import Studio
+from engine.evaluation.bench import Bench
 from engine.evaluation.statistics import Estimate
 
 Row = dict[str, Any]
-"""What one job found: JSON, and all that a summary needs."""
+"""The result of one job as JSON, with everything that the summary needs."""
 
 Cell = Estimate | float | None
 
@@ -25,7 +25,7 @@ class Scale:
     """Sample sizes and lengths of an evaluation."""
 
     n: int = 20  # independent seeds
-    truths: int = 5  # seeds that are rendered as well, where that is slow
+    truths: int = 5  # seeds that are also rendered, in figures where rendering is slow
     journeys_s: tuple[float, ...] = (2.0, 5.0, 10.0, 20.0, 40.0)  # out, and as long back
     durations_s: tuple[float, ...] = (10.0, 30.0, 60.0)
     long_n: int = 3  # seeds that are played beyond a minute
@@ -33,7 +33,7 @@ class Scale:
 
 
 class SheetPicture(NamedTuple):
-    """One picture of a contact sheet: (3, H, W) uint8, what stands under it, and whether it is right."""
+    """One picture of a contact sheet: (3, H, W) uint8, the text below it, and whether it is right."""
 
     picture: Tensor
     text: str = ""
@@ -49,6 +49,8 @@ class Strip(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
+    """The result of one job."""
+
     row: Row
     strips: Sequence[Strip] = ()
 
@@ -58,7 +60,7 @@ Jobs = Mapping[str, Callable[[], Outcome]]
 
 @dataclass
 class Table:
-    """`percent`: cells are shares, shown as per cent."""
+    """A table of a report. With `percent`, cells are shares and are shown as per cent."""
 
     title: str
     columns: Sequence[str]
@@ -66,7 +68,7 @@ class Table:
     percent: bool = False
 
     def add(self, label: str, cells: Iterable[Cell]) -> None:
-        """Leaves out a row in which nothing was measured."""
+        """Append a row, unless nothing was measured in it."""
         row = list(cells)
         if any(c is not None for c in row):
             self.rows.append((label, row))
@@ -79,25 +81,25 @@ class Summary:
 
 
 class Figure(Protocol):
-    """`version` rises when older rows mean something else."""
+    """One measured property. `version` rises when the meaning of its rows changes."""
 
     name: str
     title: str
     about: str
-    version: int
-    needs_reader: bool
-    needs_others: bool
+    version: int = 1
+    needs_reader: bool = False
+    needs_others: bool = False
 
-    def jobs(self, studio: Studio, scale: Scale) -> Jobs:
+    def jobs(self, bench: Bench, scale: Scale) -> Jobs:
         """The jobs by name, in order."""
         ...
 
-    def summarise(self, rows: Mapping[str, Row], studio: Studio) -> Summary:
-        """Summarise the jobs that are done, however few."""
+    def summarise(self, rows: Mapping[str, Row], bench: Bench) -> Summary:
+        """Summarise the finished jobs, however few."""
         ...
 
 
 def pick(rows: Mapping[str, Row], **wanted: object) -> list[Row]:
-    """The rows that have these values, in order of seed."""
+    """The rows with these values, in order of seed."""
     found = [r for r in rows.values() if all(r.get(k) == v for k, v in wanted.items())]
     return sorted(found, key=lambda r: int(r.get("seed", 0)))

@@ -1,8 +1,8 @@
-"""How well landmarks are read from prompts: kind, colour, place and number, and none where none is named.
+"""Accuracy of reading landmarks from prompts: kind, colour, place and number, or none if none is named.
 
-`python -m engine.evaluation.landmark_accuracy [--faults]` prints a table. The prompts of the first set were
-written before there was a vocabulary (`landmarks_typed.toml`); those of the second are put together from
-words and layouts of this file, which the vocabulary was not made from.
+`python -m engine.evaluation.landmark_accuracy [--faults]` prints a table. The first set of prompts was
+written before the vocabulary (`landmarks_typed.toml`). The others are composed from words and layouts in this
+file, which were not used to make the vocabulary.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OTHER_NOUNS: Final = {
     "sign": "noticeboard, poster, traffic sign, waymark, sign board",
     "statue": "carving, marble statue, gargoyle, idol, memorial",
 }
-"""Written after the first set had been looked at, and before these were."""
+"""Written after the results of the first set were known, and before those of this one."""
 HUES: Final = {
     "red": "crimson, scarlet, ruby", "orange": "tangerine, amber", "yellow": "golden, lemon-yellow",
     "green": "emerald, olive, jade", "blue": "azure, cobalt, navy", "purple": "violet, lilac, mauve",
@@ -69,16 +69,17 @@ SIZES: Final = ("", "", "", "tall ", "tiny ", "old ", "huge ", "lonely ", "crumb
 
 class Example(NamedTuple):
     text: str
-    said: str  # "kind colour where count; …", - for what is not said
+    said: str  # "kind colour where count; …", with - for what is not said
 
 
 def typed() -> list[Example]:
+    """The prompts in TYPED."""
     rows = tomllib.loads(TYPED.read_text(encoding="utf-8"))["prompts"]
     return [Example(text.strip(), said.strip()) for text, said in (row.split("|") for row in rows)]
 
 
 def made(nouns: Mapping[str, str] = NOUNS, n: int = 200, seed: int = 11) -> list[Example]:
-    """Prompts of one landmark each, and every fifth of none."""
+    """Composed prompts with one landmark each; every fifth has none."""
     rng, found = Random(seed), []
     for i in range(n):
         kind, colour = rng.choice(LANDMARKS), rng.choice((None, *COLOURS))
@@ -97,6 +98,7 @@ def made(nouns: Mapping[str, str] = NOUNS, n: int = 200, seed: int = 11) -> list
 
 
 def said(text: str) -> str:
+    """What is read from a prompt, in the form of `Example.said`."""
     found = read(text, LANDMARKS, COLOURS)[0]
     return "; ".join(f"{r.kind} {r.colour or '-'} {r.where or '-'} {r.number}" for r in found)
 
@@ -109,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(
         prog="python -m engine.evaluation.landmark_accuracy", description=__doc__.split("\n")[0]
     )
-    p.add_argument("--faults", action="store_true", help="list what is read wrong")
+    p.add_argument("--faults", action="store_true", help="list the prompts that are read wrong")
     args = p.parse_args(argv)
     print(
         "| share read right | n | kinds | kinds and colours | and place and number |\n|---|---|---|---|---|"

@@ -1,4 +1,4 @@
-"""All figures so far as one report: JSON for machines, Markdown for people."""
+"""One report of all figures so far: JSON for machines, Markdown for people."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from typing import Any, Final
 
 import torch
 
-from engine.evaluation.bench import Studio
+from engine.evaluation.bench import Bench
 from engine.evaluation.figure import Cell, Figure, Summary, Table
 from engine.evaluation.statistics import Estimate
 
-SURE: Final = 0.99  # what a probe must read right on clean renders
+SURE: Final = 0.99  # the share of clean renders that a probe must read correctly
 
 
 @dataclass
 class Section:
+    """A figure's part of the report."""
+
     figure: Figure
     summary: Summary
     done: int
@@ -31,7 +33,7 @@ class Section:
 
 @dataclass
 class Report:
-    """`head` says what was measured with what; `warnings` what to bear in mind for all of it."""
+    """`head` names the model and the instruments; `warnings` apply to all figures."""
 
     head: dict[str, Any]
     warnings: list[str]
@@ -46,7 +48,7 @@ class Report:
 
     def to_markdown(self) -> str:
         lines = [f"# Evaluation of {self.head['model']}", ""]
-        lines += [f"- {name}: {_told(value)}" for name, value in self.head.items()]
+        lines += [f"- {name}: {_text(value)}" for name, value in self.head.items()]
         lines += [f"- **{warning}**" for warning in self.warnings]
         for section in self.sections:
             lines += ["", f"## {section.figure.title}", "", section.figure.about, ""]
@@ -70,35 +72,35 @@ class Report:
             os.replace(part, folder / name)
 
 
-def head(studio: Studio, made_with: Mapping[str, str]) -> dict[str, Any]:
-    """What was measured with what; the instruments' own accuracy."""
-    spec = studio.model.spec
-    told: dict[str, Any] = {
-        "model": studio.model.name,
+def head(bench: Bench, made_with: Mapping[str, str]) -> dict[str, Any]:
+    """The model, its settings, and the instruments with their accuracy."""
+    spec = bench.model.spec
+    entries: dict[str, Any] = {
+        "model": bench.model.name,
         "made with": dict(made_with),
         "steps": f"{spec.steps}, {spec.first_steps} for a scene's first segment",
         "segment": f"{spec.segment_s:g} s",
-        "probe, on rendered frames after the autoencoder": _only(studio.probe_accuracy, clean=False),
-        "probe, on clean rendered frames": _only(studio.probe_accuracy, clean=True),
+        "probe, on rendered frames after the autoencoder": _only(bench.probe_accuracy, clean=False),
+        "probe, on clean rendered frames": _only(bench.probe_accuracy, clean=True),
     }
-    if studio.reader_accuracy:
-        after, clean = (_only(studio.reader_accuracy, clean=c) for c in (False, True))
-        told["landmark reader, on single rendered frames after the autoencoder"] = after
-        told["landmark reader, on clean ones"] = clean
-    if studio.others:
-        told["against"] = [m.name for m in studio.others]
-    told["machine"] = f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
-    return told
+    if bench.reader_accuracy:
+        after, clean = (_only(bench.reader_accuracy, clean=c) for c in (False, True))
+        entries["landmark reader, on single rendered frames after the autoencoder"] = after
+        entries["landmark reader, on clean ones"] = clean
+    if bench.others:
+        entries["against"] = [m.name for m in bench.others]
+    entries["machine"] = f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
+    return entries
 
 
-def warnings(studio: Studio) -> list[str]:
-    """What to bear in mind for all figures."""
-    weak = [k for k, v in _only(studio.probe_accuracy, clean=True).items() if v < SURE]
+def warnings(bench: Bench) -> list[str]:
+    """Warnings about the instruments that apply to all figures."""
+    weak = [k for k, v in _only(bench.probe_accuracy, clean=True).items() if v < SURE]
     if not weak:
         return []
     return [
-        f"The probe reads {', '.join(weak)} right in less than {100 * SURE:.0f} % of clean rendered frames: "
-        "figures that rest on them carry its error. Train it longer (psistream train probe)."
+        f"The probe reads {', '.join(weak)} correctly in less than {100 * SURE:.0f} % of clean rendered "
+        "frames, and the figures include its errors. Train it longer (psistream train probe)."
     ]
 
 
@@ -107,7 +109,7 @@ def _only(accuracy: Mapping[str, float], *, clean: bool) -> dict[str, float]:
 
 
 def markdown(table: Table) -> list[str]:
-    """A table with its 95 % intervals in brackets."""
+    """The lines of a table, with 95 % intervals in brackets."""
     unit = ", %" if table.percent else ""
     lines = [
         f"| {table.title}{unit} | " + " | ".join(table.columns) + " |",
@@ -120,6 +122,7 @@ def markdown(table: Table) -> list[str]:
 
 
 def shown(cell: Cell, *, percent: bool) -> str:
+    """A cell as text, with its 95 % interval in brackets."""
     if cell is None:
         return "–"
     if not isinstance(cell, Estimate):
@@ -157,15 +160,15 @@ def _section_json(section: Section) -> dict[str, Any]:
 
 
 def _cell_json(cell: Cell) -> Any:
-    """Numbers as they were measured: shares between 0 and 1, and no interval if none was computed."""
+    """Numbers as measured: shares between 0 and 1, and null where there is no interval."""
     if not isinstance(cell, Estimate):
         return cell
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in cell._asdict().items()}
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{k} {_told(v)}" for k, v in value.items())
+        return ", ".join(f"{k} {_text(v)}" for k, v in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(map(str, value))
     return f"{value:.3f}" if isinstance(value, float) else str(value)

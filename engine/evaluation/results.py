@@ -1,8 +1,8 @@
-"""What is done so far, on disk: one line of JSON per job, one picture per strip, so that an interrupted
-evaluation goes on where it was.
+"""Finished jobs on disk: one line of JSON per job and one picture per strip, so an interrupted evaluation can
+continue.
 
-A figure's first line says what it was measured with. Rows of another model, probe or version of the figure
-are set aside, never mixed. It knows no figure.
+The first line of a figure's file names the model, the instruments and the figure's version. Rows made with
+others are discarded, never mixed. Contains no figures.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ROWS = "rows.jsonl"
 
 
 class Store:
-    """The folder of one figure. Raises InvalidInput where it cannot be written."""
+    """The folder of one figure. Raises InvalidInput if it cannot be written."""
 
     def __init__(self, folder: Path, made_with: dict[str, str], *, again: bool = False) -> None:
         self.folder, self.file = folder, folder / ROWS
@@ -41,7 +41,7 @@ class Store:
             raise InvalidInput(f"out: cannot write {self.file}: {error.strerror}", field="out") from None
 
     def add(self, job: str, outcome: Outcome) -> None:
-        """Pictures first: a job counts when its line is there."""
+        """Write the pictures, then the row: a job is finished once its row is on disk."""
         for i, strip in enumerate(outcome.strips):
             strip_image(strip).save(self.folder / f"{job}.{i}.png")
         with self.file.open("a") as f:
@@ -51,17 +51,18 @@ class Store:
 
 
 def rows_of(folder: Path, made_with: dict[str, str]) -> dict[str, Row]:
-    """What is done of a figure, by job; nothing where it was made with something else."""
+    """The finished rows of a figure, by job; none if they were made with something else."""
     head, rows = _read(folder / ROWS)
     return rows if head == made_with else {}
 
 
 def strips_of(folder: Path, job: str) -> list[Path]:
+    """The pictures of a job, in order."""
     return sorted(folder.glob(f"{job}.*.png"))
 
 
 def _read(file: Path) -> tuple[dict[str, str] | None, dict[str, Row]]:
-    """Lines cut off in mid-word by a crash don't count."""
+    """The first line and the rows. Lines that a crash truncated are ignored."""
     try:
         lines = file.read_text(encoding="utf-8").split("\n")
         head: dict[str, str] = json.loads(lines[0])["made_with"]

@@ -1,6 +1,6 @@
-"""Contact sheets: strips of pictures with words beside and below, so that somebody can look for themselves.
+"""Contact sheets: strips of pictures with labels, so that people can check the figures by eye.
 
-Knows Pillow, and nothing of what is shown.
+Draws with Pillow; knows nothing about the figures.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PAPER, INK, GREY, RIGHT, WRONG = "#ffffff", "#111111", "#666666", "#1a7f37", "#c
 
 
 def strip_image(strip: Strip) -> Image.Image:
-    """The pictures at their own size, the label to their left, their words below."""
+    """The pictures at their own size, with the label to their left and their texts below."""
     height, width = strip.shots[0].picture.shape[1:]
     words = [_lines(shot.text) for shot in strip.shots]
     below = LINE_PX * max(map(len, words)) + GAP_PX
@@ -47,14 +47,14 @@ def _lines(text: str, characters: int = PER_LINE) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Without what Pillow's own font lacks."""
+    """The text in ASCII, since Pillow's default font has little more."""
     for sign, word in (("−", "-"), ("Δ", "delta"), ("→", "->"), ("×", "x")):
         text = text.replace(sign, word)
     return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
 
 
 def compose(out: Path, title: str, about: str, strips: Sequence[Path]) -> None:
-    """One sheet of many strips, on top of each other, under a heading."""
+    """Write one sheet of many strips, stacked below a heading."""
     images = [Image.open(path).convert("RGB") for path in strips]
     width = max(480, *(image.width for image in images))
     lines = textwrap.wrap(_plain(about), max(60, width // 6))

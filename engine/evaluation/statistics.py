@@ -1,6 +1,6 @@
-"""Figures with what they are worth: confidence intervals over independent seeds.
+"""Estimates with confidence intervals over independent seeds.
 
-Frames of one video are no independent tries, so every function takes one value per seed. Knows numbers only.
+Frames of one video are not independent samples, so every function takes one value per seed.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Estimate(NamedTuple):
 def share(rates: Sequence[float]) -> Estimate | None:
     """The mean of shares in [0, 1], one per seed, with Wilson's 95 % interval for n = seeds.
 
-    Exact enough for one try per seed; a share over many frames varies less than one try, so for those the
-    interval is too wide rather than too narrow. None of nothing."""
+    The interval is accurate for one try per seed. A share over many frames varies less than a single try, so
+    there the interval is too wide rather than too narrow. None for an empty sequence."""
     n = len(rates)
     if not n:
         return None
@@ -40,7 +40,8 @@ def share(rates: Sequence[float]) -> Estimate | None:
 
 
 def mean(values: Sequence[float]) -> Estimate | None:
-    """The mean with its 95 % percentile bootstrap interval; None of nothing, and no interval of one value."""
+    """The mean with its 95 % percentile bootstrap interval. None for an empty sequence; NaN limits for a
+    single value."""
     if not len(values):
         return None
     if len(values) == 1:
@@ -54,9 +55,9 @@ def mean(values: Sequence[float]) -> Estimate | None:
 def of_seeds(
     seeds: int, statistic: Callable[[Sequence[int]], float], *, resamples: int = 50
 ) -> Estimate | None:
-    """A statistic of several seeds together, such as a distance between distributions: its value ± 1.96
-    bootstrap standard errors. A percentile interval would be off: drawing seeds with replacement moves such
-    a statistic to one side."""
+    """A statistic over several seeds at once, such as a distance between distributions: its value ± 1.96
+    bootstrap standard errors. A percentile interval would be biased, since drawing seeds with replacement
+    shifts such a statistic to one side."""
     if not seeds:
         return None
     value = statistic(range(seeds))
@@ -69,7 +70,7 @@ def of_seeds(
 
 
 def frechet(a: Features, b: Features) -> float:
-    """Fréchet distance between the normal distributions that fit (N, D) and (M, D) features:
+    """Fréchet distance between normal distributions fitted to features (N, D) and (M, D):
     |µ_a − µ_b|² + tr(C_a + C_b − 2 (C_a^½ C_b C_a^½)^½)."""
     (mean_a, c_a), (mean_b, c_b) = _moments(a), _moments(b)
     values, vectors = np.linalg.eigh(c_a)

@@ -1,8 +1,8 @@
-"""How well prompts are read: captions in trained and reserved words and layouts, and prompts as people type
+"""Accuracy of reading prompts: captions in trained and reserved words and layouts, and prompts as people type
 them.
 
 `python -m engine.evaluation.text_accuracy [--model DIR | --run DIR] [--n 1000] [--mend]` prints a table, and
-JSON on the last line. Knows what should be read, and asks for nothing but probabilities.
+JSON on the last line.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ SETS: Final[tuple[tuple[str, HeldOut], ...]] = (
     ("both reserved", "both"),
 )
 Read = Callable[[list[str]], Tensor]
-"""Texts → probabilities, or logits, of the classes of all attributes, (B, K)."""
+"""Texts → probabilities or logits of all attributes' classes, (B, K)."""
 
 
 class Typed(NamedTuple):
-    """A prompt that somebody might type, and what each attribute may be read as."""
+    """A prompt that somebody might type, and the accepted readings of each attribute."""
 
     text: str
     kind: str
@@ -68,7 +68,7 @@ def typed(path: Path = TYPED) -> list[Typed]:
 
 
 def answers(read: Read, texts: list[str], batch: int = 64) -> list[dict[str, str]]:
-    """What each text is taken to say, "" for unsaid."""
+    """What is read from each text: a value per attribute, or "" for unsaid."""
     out = []
     for start in range(0, len(texts), batch):
         best = [p.argmax(-1).tolist() for p in read(texts[start : start + batch]).split(SLOTS, -1)]
@@ -79,8 +79,8 @@ def answers(read: Read, texts: list[str], batch: int = 64) -> list[dict[str, str
 
 
 def figures(read: Read, n: int = 1000, *, seed: int = 5) -> dict[str, dict[str, Estimate]]:
-    """Set → attribute → share of prompts in which it, or its absence, is read right, with Wilson's
-    interval."""
+    """Set → attribute → share of prompts in which the attribute, or its absence, is read correctly, with
+    Wilson's interval."""
     table = {}
     for name, held_out in SETS:
         texts, truth = captions(Random(f"{seed}/{name}"), n, held_out=held_out)
@@ -106,6 +106,8 @@ def _shares(found: list[dict[str, str]], want: list[dict[str, tuple[str, ...]]])
 
 
 def reader(words: Words, encoder: TextEncoder, tokenizer: PromptTokenizer) -> Read:
+    """The reader that these parts make up."""
+
     @torch.inference_mode()
     def read(texts: list[str]) -> Tensor:
         return encoder.probabilities(encoder(*words(*tokens(tokenizer, texts, whole=True))))
@@ -114,12 +116,12 @@ def reader(words: Words, encoder: TextEncoder, tokenizer: PromptTokenizer) -> Re
 
 
 def mended(read: Read, known: Container[str]) -> Read:
-    """A reader of what was probably meant; `known` are words that are no slips."""
+    """The reader after correcting typos; `known` are words that are not typos."""
     return lambda texts: read([mend(text, known) for text in texts])
 
 
 def of_model(folder: Path | None) -> Read:
-    """An exported model's. Raises ModelFilesError."""
+    """The reader of an exported model. Raises ModelFilesError."""
     artifact = open_artifact(folder)
     model = load_model(artifact)
     return reader(
@@ -128,7 +130,8 @@ def of_model(folder: Path | None) -> Read:
 
 
 def of_run(run: Path, folder: Path = BUILT_IN) -> Read:
-    """A run's `text.final.pt`, in fp16 as it will be stored, with the words of `folder`."""
+    """The reader of a run: its `text.final.pt`, in fp16 as it will be stored, with the word table of
+    `folder`."""
     data = torch.load(run / "text.final.pt", weights_only=True)
     config = build(TextConfig, data["config"])
     encoder, words = TextEncoder(config).eval(), Words(config)
@@ -156,7 +159,7 @@ def main(argv: list[str] | None = None) -> int:
         "--words", type=Path, default=BUILT_IN, help="folder of MiniLM and its tokenizer, for --run"
     )
     p.add_argument("--n", type=int, default=1000, help="captions per set (default: %(default)s)")
-    p.add_argument("--mend", action="store_true", help="mend slips of the finger first")
+    p.add_argument("--mend", action="store_true", help="correct typos first")
     p.add_argument("--faults", action="store_true", help="list the typed prompts that are read wrong")
     args = p.parse_args(argv)
     read = of_run(args.run, args.words) if args.run else of_model(args.model)

@@ -179,15 +179,15 @@ def _train(
         loss.backward()
         return {"loss": float(loss.detach())}
 
-    def judge() -> None:
+    def validate() -> None:
         figures = {} if before is model else {"before_db": psnr(before, held_out)}
         run.log(psnr_db=psnr(learner.mean, held_out), **figures)
         write_png(folder / f"{name}.samples.png", sheet(learner.mean, held_out[:6]))
         draw_curves(folder / f"{name}.jsonl", folder / f"{name}.curves.png")
 
     run.begin()
-    fit(run, learner, update, judge=judge)
-    judge()
+    fit(run, learner, update, validate=validate)
+    validate()
     return learner.mean
 
 

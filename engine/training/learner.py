@@ -1,6 +1,6 @@
 """A network with its optimiser and moving average, and the training loop of every stage.
 
-`fit` runs schedule, update, step, note, judge and save. `Learner.state` holds all that determines the next
+`fit` runs schedule, update, step, note, validate and save. `Learner.state` holds all that determines the next
 step: weights, average, optimiser and every source of randomness. A resumed run therefore equals an
 uninterrupted one.
 """
@@ -60,7 +60,7 @@ class Learner(Generic[M]):
 
     @property
     def mean(self) -> M:
-        """The averaged network, which is judged and shipped."""
+        """The averaged network, which is validated and shipped."""
         return self.ema.module
 
     def step(self) -> None:
@@ -103,8 +103,8 @@ def fit(
     learner: Learner[M],
     update: Callable[[], dict[str, float]],
     *,
-    judge: Callable[[], None],
-    judge_every: int = 500,
+    validate: Callable[[], None],
+    validate_every: int = 500,
     until: float = 1.0,
     share: float = 1.0,
 ) -> None:
@@ -117,8 +117,8 @@ def fit(
             run.schedule(learner.optimizer, share)
             run.note(**update())
             learner.step()
-            if run.step % judge_every == 0:
-                judge()
+            if run.step % validate_every == 0:
+                validate()
             if run.due():
                 run.save(learner.state())
         run.save(learner.state())

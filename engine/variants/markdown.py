@@ -1,4 +1,4 @@
-"""The table of variants as Markdown, from the findings of engine.variants.table."""
+"""The table of variants as Markdown, from the results of engine.variants.table."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def text(found: Sequence[MeasuredVariant], head: Mapping[str, Any]) -> str:
     elos = ratings(found)
     values = {v.name: dict(cells(v)) | {"ELO": elos.get(v.name)} for v in found}
     lines = ["# The paper's variants under one budget", ""]
-    lines += [f"- {name}: {told}" for name, told in head.items()]
+    lines += [f"- {name}: {value}" for name, value in head.items()]
     for title, names, percent in (
         ("shares", SHARES, True),
         ("figures", NUMBERS, False),
         ("first against last 15 %", CHANGES, False),
-        ("memory, where only ψ can know", MEMORY, False),
+        ("memory at returns, which only ψ can know", MEMORY, False),
     ):
         table = Table(title, [WORDS.get(n, n) for n in names], percent=percent)
         for v in found:
@@ -90,7 +90,7 @@ def _beside(
     found: Sequence[MeasuredVariant],
     values: Mapping[str, Mapping[str, Cell]],
 ) -> list[str]:
-    """The paper's figure, and ours of the same column below it."""
+    """The paper's figures, with ours for the same columns below them."""
     columns = [c for c in STANDS_FOR if any(c in r for r in rows.values())]
     lines = [f"| {title} | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
     for name, theirs in rows.items():
@@ -113,7 +113,8 @@ def _short(cell: Cell, column: str) -> str:
 
 
 def _claims(found: Sequence[Claim]) -> list[str]:
-    """One line per pair of the paper's rows: where we agree beyond our interval, and where we do not."""
+    """One line per pair of the paper's rows, with the columns in which our difference agrees, disagrees or is
+    not resolved."""
     if not found:
         return []
     pairs: dict[tuple[str, str, str], list[Claim]] = {}

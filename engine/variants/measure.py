@@ -19,17 +19,18 @@ from rich.console import Console
 
 from engine.backends.artifact import open_artifact
 from engine.errors import ModelFilesError
-from engine.evaluation.bench import Model, Studio
+from engine.evaluation import report as reports
+from engine.evaluation.bench import RECONSTRUCTED, REFERENCE_FRAMES, Bench, Model
 from engine.evaluation.figure import Figure, Row, Scale
 from engine.evaluation.figures.recall import Recall
-from engine.evaluation.figures.walk import TRUTH, Walk
+from engine.evaluation.figures.walk import Walk
 from engine.evaluation.instruments import landmark_reader as reader
 from engine.evaluation.instruments import probe
-from engine.evaluation.psi.forgetting import left
+from engine.evaluation.psi.forgetting import remaining
 from engine.evaluation.psi.returns import errors, returns
-from engine.evaluation.report import Report, head, warnings
+from engine.evaluation.report import Report, warnings
 from engine.evaluation.results import rows_of
-from engine.evaluation.runner import Evaluation, Said, measure
+from engine.evaluation.runner import Evaluation, VideoCounter, measure
 from engine.model.config import ModelConfig, build
 from engine.model.signature import ModelSpec
 from engine.model.wander.autoencoder import Autoencoder
@@ -40,12 +41,12 @@ from engine.variants.plan import DONE, Variant
 from engine.variants.player import Settings, model_of
 from engine.variants.table import MeasuredVariant, to_json
 
-RETURNS: Final = 24  # segments
+RETURNS: Final = 24  # segments at which ψ is measured
 
 
 @dataclass(frozen=True)
-class Bench:
-    """The instruments and settings that all variants share."""
+class Comparison:
+    """A comparison of variants: the instruments and settings that they share."""
 
     run: Path
     instruments: Path  # a folder with the probe and the landmark reader
@@ -54,6 +55,8 @@ class Bench:
     seeds: int
     seconds: float  # of a walk
     journey_s: float  # seconds out, and the same back; 0: no recall
+    returns: int = RETURNS
+    reference_frames: int = REFERENCE_FRAMES
 
     @property
     def scale(self) -> Scale:
@@ -64,107 +67,108 @@ class Bench:
         return open_artifact(None).spec
 
     @cached_property
-    def _instruments(self) -> tuple[Any, ...]:
+    def _instruments(self) -> tuple[Any, Any, Any, Any]:
         return (*probe.load_probe(self.instruments), *reader.load_reader(self.instruments))
 
-    def studio(self, model: Model) -> Studio:
-        """All variants share the instruments. Raises FileNotFoundError, ModelFilesError."""
-        return Studio(model, *self._instruments)
+    def bench(self, model: Model) -> Bench:
+        """A bench for one variant; all share the instruments. Raises FileNotFoundError, ModelFilesError."""
+        return Bench(model, *self._instruments, (), self.reference_frames)
 
     def world(self) -> Model:
-        """The world itself in a model's place. It is rendered, never played."""
+        """The world itself in place of a model. It is rendered, never played."""
 
         def never(prompt: str, **asked: Any) -> Any:
             raise AssertionError("the world does not play")
 
-        return Model(TRUTH, replace(self.spec, name=TRUTH), never, self.autoencoder)
+        return Model(RECONSTRUCTED, replace(self.spec, name=RECONSTRUCTED), never, self.autoencoder)
 
     def made_with(self, model: str) -> dict[str, str]:
+        """What the rows of a model depend on: its digest and those of the instruments."""
         files = {"probe": probe.FILE, "landmark reader": reader.FILE}
         return {"model": model} | {n: digest(self.instruments / f) for n, f in files.items()}
 
 
 def digest(path: Path) -> str:
+    """The first 16 hexadecimal digits of the file's SHA-256."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def load_dit(file: Path) -> WanderDiT:
-    """Raises ModelFilesError."""
+    """A trained DiT, frozen. Raises ModelFilesError."""
     data = torch.load(file, weights_only=True, map_location="cpu")
     try:
         model = WanderDiT(build(ModelConfig, data["config"]))
         model.load_state_dict(data["state"])
     except (KeyError, RuntimeError) as e:
-        raise ModelFilesError(f"{file} holds no weights of this version: {e}", field=file.name) from e
+        raise ModelFilesError(f"{file} has no weights of this version: {e}", field=file.name) from e
     return model.eval().requires_grad_(False)
 
 
-def measure_variant(bench: Bench, v: Variant) -> None:
-    """Measure all figures of one variant that are not done yet."""
-    folder = bench.run / v.name
+def measure_variant(comparison: Comparison, v: Variant) -> None:
+    """Measure the unfinished figures of one variant."""
+    folder = comparison.run / v.name
     dit = load_dit(folder / DONE)
-    model = model_of(v.name, dit, bench.autoencoder, backwards=v.backwards)
-    wanted: list[Figure] = [Walk(), *([Recall()] if bench.journey_s else [])]
-    _measure(bench, model, wanted, folder / "evaluation", digest(folder / DONE))
+    model = model_of(v.name, dit, comparison.autoencoder, backwards=v.backwards)
+    wanted: list[Figure] = [Walk(), *([Recall()] if comparison.journey_s else [])]
+    _measure(comparison, model, wanted, folder / "evaluation", digest(folder / DONE))
     if not v.backwards:
-        _memory(bench, dit, folder)
+        _memory(comparison, dit, folder)
 
 
-def measure_truth(bench: Bench) -> None:
-    """Measure the world itself in a variant's place: the upper limit for any model that draws with this
-    autoencoder."""
-
-    own = digest(bench.run / "autoencoder.final.pt")
-    _measure(bench, bench.world(), [Walk(rendered=True)], bench.run / "rendered", own)
+def measure_truth(comparison: Comparison) -> None:
+    """Measure the world itself in place of a variant: the upper limit for any model with this autoencoder."""
+    own = digest(comparison.run / "autoencoder.final.pt")
+    _measure(comparison, comparison.world(), [Walk(rendered=True)], comparison.run / "rendered", own)
 
 
-def _measure(bench: Bench, model: Model, figures: Sequence[Figure], out: Path, own: str) -> None:
-    studio, made_with = bench.studio(model), bench.made_with(own)
-    report, console = Report(head(studio, made_with), warnings(studio)), Console(stderr=True)
-    todo = Evaluation(studio, figures, [f.name for f in figures], bench.scale, out, made_with)
-    if not measure(todo, report, console, Said()):
+def _measure(comparison: Comparison, model: Model, figures: Sequence[Figure], out: Path, own: str) -> None:
+    bench, made_with = comparison.bench(model), comparison.made_with(own)
+    report, console = Report(reports.head(bench, made_with), warnings(bench)), Console(stderr=True)
+    todo = Evaluation(bench, figures, [f.name for f in figures], comparison.scale, out, made_with)
+    if not measure(todo, report, console, VideoCounter()):
         raise KeyboardInterrupt
 
 
-def _memory(bench: Bench, dit: WanderDiT, folder: Path) -> None:
+def _memory(comparison: Comparison, dit: WanderDiT, folder: Path) -> None:
     """Measure what ψ contributes, and how long it lasts."""
     own = {"model": digest(folder / DONE)}
     found = _read(folder / "memory.json")
     if found.get("made_with") == own:
         return
-    pool = bench.held_out()
-    worth = errors(dit, pool, returns(pool, dit.config.segment, RETURNS))
-    found = {"made_with": own, "errors": worth, "left": left(dit, pool)}
+    pool = comparison.held_out()
+    worth = errors(dit, pool, returns(pool, dit.config.segment, comparison.returns))
+    found = {"made_with": own, "errors": worth, "left": remaining(dit, pool)}
     (folder / "memory.json").write_text(json.dumps(found) + "\n")
 
 
-def write_table(bench: Bench, variants: Sequence[Variant], settings: Mapping[str, Any]) -> Path:
+def write_table(comparison: Comparison, variants: Sequence[Variant], settings: Mapping[str, Any]) -> Path:
     """Write `table.md` and `table.json` of all finished variants; returns the path of `table.md`."""
-    found = [f for v in variants if (f := _found(bench, v)) is not None]
-    own = bench.made_with(digest(bench.run / "autoencoder.final.pt"))
-    world = _rows(bench.run / "rendered", own, Walk())
+    found = [f for v in variants if (f := _found(comparison, v)) is not None]
+    own = comparison.made_with(digest(comparison.run / "autoencoder.final.pt"))
+    world = _rows(comparison.run / "rendered", own, Walk())
     if world:
-        found.append(MeasuredVariant("rendered", TRUTH, world, plays=False))
+        found.append(MeasuredVariant("rendered", RECONSTRUCTED, world, plays=False))
     steps = Settings()
-    told = {
+    head = {
         "trained": "on the same episodes with the same seed; the last table has steps and minutes",
-        "measured": f"{bench.seeds} seeds, walks of {bench.seconds:g} s, {bench.journey_s:g} s out and back",
+        "measured": f"{comparison.seeds} seeds, walks of {comparison.seconds:g} s, "
+        f"{comparison.journey_s:g} s out and back",
         "sampling": f"{steps.steps} steps, {steps.first_steps} for a first segment, context noise "
         f"{steps.context_noise:g}",
         "intervals": "95 %, over seeds; one training run each, so they leave out the variation between "
         "training seeds",
     }
-    (bench.run / "table.md").write_text(text(found, told))
-    full = to_json(found, {**told, "plan": dict(settings)})
-    (bench.run / "table.json").write_text(json.dumps(full, indent=1, allow_nan=False) + "\n")
-    return bench.run / "table.md"
+    (comparison.run / "table.md").write_text(text(found, head))
+    full = to_json(found, {**head, "plan": dict(settings)})
+    (comparison.run / "table.json").write_text(json.dumps(full, indent=1, allow_nan=False) + "\n")
+    return comparison.run / "table.md"
 
 
-def _found(bench: Bench, v: Variant) -> MeasuredVariant | None:
-    folder = bench.run / v.name
+def _found(comparison: Comparison, v: Variant) -> MeasuredVariant | None:
+    folder = comparison.run / v.name
     if not (folder / DONE).is_file():
         return None
-    own = bench.made_with(digest(folder / DONE))
+    own = comparison.made_with(digest(folder / DONE))
     walks = _rows(folder / "evaluation", own, Walk())
     if not walks:
         return None

@@ -78,7 +78,7 @@ class Plan:
 
 
 def read_plan(file: str | Path) -> Plan:
-    """A packaged plan by name, or a file. Raises InvalidInput for an impossible plan."""
+    """A packaged plan by name, or a file. Raises InvalidInput for a missing or invalid plan."""
     path = Path(file)
     path = path if path.suffix == ".toml" else PACKAGED / f"{file}.toml"
     if not path.is_file():
@@ -93,7 +93,8 @@ def read_plan(file: str | Path) -> Plan:
 
 
 def plan_of(data: Mapping[str, Any]) -> Plan:
-    """Raises InvalidInput. Builds every variant's recipe once, so that mistakes show at once."""
+    """The plan in `data`. Builds every variant's recipe, so that mistakes show immediately. Raises
+    InvalidInput."""
     shared = dict(data)
     phase = shared.pop("phase", {})
     listed = [build(Variant, v, f"variants[{i}]") for i, v in enumerate(shared.pop("variants", ()))]

@@ -38,7 +38,8 @@ class _WithSteps:
 def played(
     name: str, backend: Backend, autoencoder: Autoencoder, made: Callable[[float], None] | None = None
 ) -> Model:
-    """`made` receives the seconds that each segment took. The caller closes the backend."""
+    """A model that plays on `backend`. `made` is called with the seconds of video in each segment. The caller
+    closes the backend."""
 
     def play(
         prompt: str, *, seed: int, script: Sequence[Entry], steps: int | None

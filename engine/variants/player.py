@@ -9,7 +9,7 @@ Legend: W latent frames of a segment, C channels, h w latent size.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -121,11 +121,18 @@ def pictures(autoencoder: Autoencoder, latents: Iterator[Tensor]) -> Generator[B
 
 
 def in_blocks(
-    dit: WanderDiT, probabilities: Tensor, seed: int, keys: Iterator[int], settings: Settings
+    dit: WanderDiT,
+    probabilities: Tensor,
+    seed: int,
+    keys: Iterator[int],
+    settings: Settings,
+    *,
+    sample: Callable[[WanderDiT, Tensor, int, Conditions], Tensor] = sample_segment,
 ) -> Iterator[Tensor]:
-    """FramePack-F0 makes two seconds at a time, starting from the last picture shown. It makes the last
-    segment first, each with the segments after it as history. A user would have to wait for a whole block;
-    here the keys are known in advance. `probabilities` (1, K) are those of the prompt's attributes."""
+    """The latents of FramePack-F0, segment by segment. It makes blocks of two seconds that start from the
+    last picture shown, and each block from its last segment to its first, with the later segments as history.
+    A user would have to wait for a whole block; here the keys are known in advance. `probabilities` (1, K)
+    are those of the prompt's attributes."""
     c, noise = dit.config, Noise(seed, dit)
     shape = (1, c.segment, c.channels, c.latent_height, c.latent_width)
     kept, number = sum(c.packing.history), 0
@@ -134,7 +141,7 @@ def in_blocks(
         block = [next(keys) for _ in range(BLOCK if number else 1)]
         asked = turned(torch.tensor([key for key in block for _ in range(c.segment)])[None])
         after, made = nothing, list[Tensor]()
-        world = World(c) if c.camera else None  # of reversed time, and of this block
+        places = BlockPlaces(c) if c.camera else None  # in reversed time
         for k in range(len(block)):
             with torch.no_grad():
                 between = torch.full((1,), float(len(block) - k) if number else 0.0)
@@ -155,12 +162,12 @@ def in_blocks(
                     index=between,
                     actions=keys_now,
                 )
-                if world is not None:
-                    given = world.tell(given, keys_now)
+                if places is not None:
+                    given = places.with_hints(given, keys_now)
                 steps = settings.steps if number else settings.first_steps
-                segment = sample_segment(dit, noise.of(shape), steps, given)
-                if world is not None:
-                    world.keep(segment)
+                segment = sample(dit, noise.of(shape), steps, given)
+                if places is not None:
+                    places.keep(segment)
             after = torch.cat([after, segment], 1)[:, c.segment :]
             made.insert(0, segment[0].flip(0))
         yield from made
@@ -168,9 +175,9 @@ def in_blocks(
         number += len(block)
 
 
-class World:
-    """The camera's position in a block that is made backwards, and structure W's memory of it. There is no
-    plan of landmarks."""
+class BlockPlaces:
+    """The camera's position in a block that is made backwards, and structure W's memory of it, without
+    planned landmarks."""
 
     def __init__(self, c: ModelConfig) -> None:
         assert c.camera is not None
@@ -179,10 +186,10 @@ class World:
         self.odometer, self.acted = torch.zeros(1, dtype=torch.int64), torch.zeros(1, c.segment).long()
         self.plan, self.look = torch.zeros(1, c.camera.landmarks, 4), torch.zeros(1)
 
-    def tell(self, given: Conditions, actions: Tensor) -> Conditions:
-        """Add what the next segment is told of the world, under these actions (1, W)."""
+    def with_hints(self, given: Conditions, actions: Tensor) -> Conditions:
+        """Add the hints and scenery of the next segment, under these actions (1, W)."""
         self.where, self.acted = way(self.odometer, self.acted, actions, self.c), actions
-        told = hints(
+        segment_hints = hints(
             given.history,
             given.context,
             where=self.where,
@@ -192,10 +199,10 @@ class World:
             camera=self.camera,
         )
         columns = scenery(self.where.odometer, self.c.latent_width, self.camera)
-        return replace(given, hints=told, scenery=columns)
+        return replace(given, hints=segment_hints, scenery=columns)
 
     def keep(self, segment: Tensor) -> None:
-        """Keep the segment's views of places that have none yet."""
+        """Store the segment's views of places that have none yet."""
         where = self.where
         standing = present(planned(self.plan, where.odometer, segment.shape[-1], self.camera))
         stamp = self.look[:, None].expand_as(where.odometer)
@@ -213,7 +220,8 @@ class World:
 
 
 class Noise:
-    """The noise of a seed. It is the same for all models of one latent size, whatever their history."""
+    """The noise of a seed. It is the same for all models with the same latent size, whatever their
+    history."""
 
     def __init__(self, seed: int, dit: WanderDiT) -> None:
         self.fresh = torch.Generator().manual_seed(2 * seed)

@@ -1,6 +1,6 @@
 """The table of variants: measurements, differences over the same seeds, ELO, and the paper's figures.
 
-Takes rows that figures have stored. engine.variants.markdown makes text of it.
+Reads the rows that figures have stored. engine.variants.markdown renders it as text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.evaluation.figure import Row
-from engine.evaluation.figures.elo import Judged, elo
+from engine.evaluation.figures.elo import VideoScore, elo
 from engine.evaluation.figures.recall import COLUMNS as RECALLED
 from engine.evaluation.figures.recall import FRAMEPACK_S
 from engine.evaluation.figures.walk import changes, figures
@@ -22,7 +22,7 @@ from engine.evaluation.statistics import Estimate, mean, share
 
 PAPER: Final = Path(__file__).parent / "paper.toml"
 RIGHT: Final = "kind and colour right"
-# our figure for the paper's column; this world cannot measure the missing ones
+# our figure for the paper's column; columns that this world cannot measure are missing
 STANDS_FOR: Final[Mapping[str, str]] = {
     "imaging": "distance",
     "dynamic": "dynamic",
@@ -74,8 +74,8 @@ def cells(v: MeasuredVariant) -> Cells:
 
 
 def recall(rows: Sequence[Row]) -> Cells:
-    """Landmarks that were out of sight for longer than FramePack's history reaches, drawn again in the right
-    kind and colour; and the same against another seed's journey, by chance."""
+    """The share of landmarks drawn again in the right kind and colour after they were out of sight for longer
+    than FramePack's history; and the chance level, against another seed's journey."""
     found = [f for r in rows for f in r["found"]]
     out: Cells = {}
     for name, key in (("recall", "same"), ("recall by chance", "chance")):
@@ -88,7 +88,7 @@ def recall(rows: Sequence[Row]) -> Cells:
 
 
 def ratings(found: Sequence[MeasuredVariant]) -> dict[str, Estimate]:
-    """ELO of all variants, over the seeds that all of them have walked."""
+    """ELO of all variants, over the seeds that all of them have played."""
     players = [v for v in found if v.plays]
     by_seed = [{r["seed"]: r["whole"] for r in v.walks} for v in players]
     if len(players) < 2:
@@ -96,7 +96,7 @@ def ratings(found: Sequence[MeasuredVariant]) -> dict[str, Estimate]:
     seeds = sorted(set.intersection(*(set(rows) for rows in by_seed)))
     if not seeds:
         return {}
-    videos = [[Judged(w[s]["all named"], w[s]["distance"]) for w in by_seed] for s in seeds]
+    videos = [[VideoScore(w[s]["all named"], w[s]["distance"]) for w in by_seed] for s in seeds]
     return {v.name: rating for v, rating in zip(players, elo(videos), strict=True)}
 
 
@@ -125,6 +125,7 @@ class PaperTable:
 
 
 def paper() -> list[PaperTable]:
+    """The paper's tables, from PAPER."""
     data = tomllib.loads(PAPER.read_text())
     columns = data["columns"]
     return [
@@ -135,7 +136,8 @@ def paper() -> list[PaperTable]:
 
 @dataclass(frozen=True)
 class Claim:
-    """The paper's difference between two of its rows in one column, and ours between the same variants."""
+    """The paper's difference between two of its rows in one column, and our difference between the same
+    variants."""
 
     table: str
     better: str
@@ -178,7 +180,8 @@ def _claim(
 
 
 def to_json(found: Sequence[MeasuredVariant], head: Mapping[str, Any]) -> dict[str, Any]:
-    """Our shares lie between 0 and 1, as measured; the paper's are per cent, as printed."""
+    """The table as JSON. Our shares are between 0 and 1, as measured; the paper's are in per cent, as
+    printed."""
     elos = ratings(found)
     return {
         **head,

@@ -43,7 +43,7 @@ def train_variants(args: argparse.Namespace) -> None:
     args.latents = args.latents or args.run / "latents"
     measured = None
     if args.seeds:
-        measured = _bench(args, autoencoder, recipes[todo[0].name], plan)
+        measured = _comparison(args, autoencoder, recipes[todo[0].name], plan)
     for number, v in enumerate(todo, 1):
         print(f"{v.name} ({number} of {len(todo)}): {v.title}", flush=True)
         _train(v, recipes[v.name], autoencoder, args)
@@ -76,18 +76,18 @@ def _train(v: Variant, recipe: Recipe, autoencoder: Autoencoder, args: argparse.
 
 
 def same_as_before(folder: Path, recipe: Recipe) -> None:
-    """Check that the folder's weights were trained with this recipe, from the present initial weights, or
-    that there are none. Raises InvalidInput: a table of mixed budgets would be worthless."""
-    said = asdict(recipe)
+    """Check that the folder has no weights, or weights trained with this recipe from the current initial
+    weights. Raises InvalidInput otherwise: variants with different budgets cannot be compared."""
+    now = asdict(recipe)
     if recipe.dit.init:
-        said["starts from"] = hashlib.sha256(Path(recipe.dit.init).read_bytes()).hexdigest()[:16]
-    said = json.loads(json.dumps(said))
+        now["starts from"] = hashlib.sha256(Path(recipe.dit.init).read_bytes()).hexdigest()[:16]
+    now = json.loads(json.dumps(now))
     file = folder / "recipe.json"
     if not file.exists():
-        file.write_text(json.dumps(said, indent=1) + "\n")
+        file.write_text(json.dumps(now, indent=1) + "\n")
         return
     before = json.loads(file.read_text())
-    if differs := sorted(k for k in said.keys() | before.keys() if said.get(k) != before.get(k)):
+    if differs := sorted(k for k in now.keys() | before.keys() if now.get(k) != before.get(k)):
         raise InvalidInput(
             f"{folder} was trained with another {', '.join(differs)}: use another --run, or delete the "
             "folder and those that start from it",
@@ -104,7 +104,7 @@ def finished(folder: Path, steps: int) -> bool:
     return (folder / DONE).is_file() and json.loads(last)["step"] >= steps
 
 
-def _bench(
+def _comparison(
     args: argparse.Namespace, autoencoder: Autoencoder, recipe: Recipe, plan: Plan
 ) -> Callable[[Variant], None]:
     """A function that measures a variant and writes the table. Raises FileNotFoundError without
@@ -113,13 +113,13 @@ def _bench(
     from engine.evaluation.instruments.probe import load_probe
     from engine.training.data.latents import PART, Pool
     from engine.training.data.material import WanderMaterial
-    from engine.variants.measure import Bench, measure_truth, measure_variant, write_table
+    from engine.variants.measure import Comparison, measure_truth, measure_variant, write_table
 
     probes = args.probe or args.run
     load_probe(probes), load_reader(probes)  # fail now rather than after hours
 
     def held_out() -> Pool:
-        """Journeys beyond the last one that any variant is trained on."""
+        """Journeys that no variant is trained on: those after the last training journey."""
         longest = max(round(args.scale * v.steps) for v in plan.variants)
         data = recipe.data
         first = data.journey_start // PART + longest // data.renew_every + 1
@@ -129,11 +129,11 @@ def _bench(
         parts = [vars(material.journeys.source.make(k)) for k in range(first, first + HELD_OUT)]
         return Pool(**{name: torch.cat([p[name] for p in parts]) for name in parts[0]})
 
-    bench = Bench(args.run, probes, autoencoder, held_out, args.seeds, args.seconds, args.journey)
+    comparison = Comparison(args.run, probes, autoencoder, held_out, args.seeds, args.seconds, args.journey)
 
     def one(v: Variant) -> None:
-        measure_variant(bench, v)
-        print(f"{write_table(bench, plan.variants, shown(plan))}: with {v.name}", flush=True)
+        measure_variant(comparison, v)
+        print(f"{write_table(comparison, plan.variants, shown(plan))}: with {v.name}", flush=True)
 
-    measure_truth(bench)
+    measure_truth(comparison)
     return one

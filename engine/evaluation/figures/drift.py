@@ -1,8 +1,8 @@
-"""Drift: what is different between the first and the last 15 % of a long video?
+"""Drift: how do the first and the last 15 % of a long video differ?
 
-For every metric M the paper's Δ = |M(first 15 %) − M(last 15 %)| per video, averaged over videos, and beside
-it the mean of last − first with its sign. |·| of noise is not zero, so the same is measured on rendered
-video, which does not drift.
+For every metric M this gives the paper's Δ = |M(first 15 %) − M(last 15 %)| per video, averaged over videos,
+and the signed mean of last − first. Noise alone makes Δ positive, so Δ is also measured on rendered video,
+which does not drift.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
-from random import Random
 from typing import Any, Final
 
 import numpy as np
@@ -18,9 +17,20 @@ import torch
 from torch import Tensor
 
 from engine.evaluation import prompts
-from engine.evaluation.bench import Studio, acted, elsewhere, rounded, to_tensor, truth
-from engine.evaluation.figure import Jobs, Outcome, Row, Scale, SheetPicture, Strip, Summary, Table, pick
-from engine.evaluation.figures.obedience import LATENTS_PER_S, asked_px
+from engine.evaluation.bench import RECONSTRUCTED, Bench, other_worlds, rounded, script_of, to_tensor, truth
+from engine.evaluation.figure import (
+    Figure,
+    Jobs,
+    Outcome,
+    Row,
+    Scale,
+    SheetPicture,
+    Strip,
+    Summary,
+    Table,
+    pick,
+)
+from engine.evaluation.figures.obedience import LATENTS_PER_S, WALK_PX_PER_S, asked_px
 from engine.evaluation.figures.quality import measures
 from engine.evaluation.instruments.motion import MOVES_PX, displacement
 from engine.evaluation.prompted_scenes import distance
@@ -29,16 +39,15 @@ from engine.types import ByteArray
 from engine.world.attributes import ACTIONS, FIELDS, FPS, FRAMES_PER_LATENT
 
 ENDS: Final = 0.15
-LONGEST_S: Final = 60.0  # so much of an end is looked at
-KEPT: Final = 24  # frames of an end whose features are put aside
-TRUTH: Final = "rendered, through the autoencoder"
+LONGEST_S: Final = 60.0  # the longest end that is measured
+KEPT: Final = 24  # frames of an end whose features are stored
 PERCENT: Final = (*FIELDS, "all named", "right sign")
 Ends = dict[float, tuple[Tensor, Tensor]]
 
 
 def spans(seconds: float, first_frame: int) -> tuple[range, range]:
-    """Pixel frames of the first and of the last 15 % of a video of `seconds` that counts from `first_frame`
-    on, whole latent frames, at most a minute each."""
+    """Pixel frames of the first and the last 15 % of a video that starts at `first_frame` and lasts
+    `seconds`: whole latent frames, at most a minute each."""
     total = round(seconds * FPS)
     length = min(int(ENDS * total), round(LONGEST_S * FPS)) // FRAMES_PER_LATENT * FRAMES_PER_LATENT
     end = first_frame + total
@@ -46,7 +55,8 @@ def spans(seconds: float, first_frame: int) -> tuple[range, range]:
 
 
 def pixels(frames: Tensor) -> dict[str, float]:
-    """Statistics of (F, 3, H, W) uint8: levels of 255, sharpness as the mean step between neighbours."""
+    """Statistics of frames (F, 3, H, W) uint8, in levels of 255. Sharpness is the mean absolute difference
+    between horizontal neighbours."""
     x = frames[::FRAMES_PER_LATENT].float()
     return {
         "brightness": float(x.mean()),
@@ -56,62 +66,58 @@ def pixels(frames: Tensor) -> dict[str, float]:
     }
 
 
-class Drift:
+class Drift(Figure):
     name = "drift"
     title = "Drift over long videos"
     about = (
-        "One prompt, one walk in one direction, no other control. Pictures at the ends that are compared, "
-        "with what the probe reads in them."
+        "One prompt, one walk in one direction, no other control. The pictures are from the two ends that "
+        "are compared, with what the probe reads in them."
     )
-    version = 1
-    needs_reader = False
-    needs_others = False
 
-    def jobs(self, studio: Studio, scale: Scale) -> Jobs:
+    def jobs(self, bench: Bench, scale: Scale) -> Jobs:
         jobs = {}
         for seed in range(scale.n):
             own = tuple(d for d in scale.durations_s if d <= LONGEST_S or seed < scale.long_n)
             key = "-".join(f"{d:g}" for d in own)
             if own:
-                jobs[f"seed-{seed:03}-{key}s"] = partial(self._play, studio, seed, own)
+                jobs[f"seed-{seed:03}-{key}s"] = partial(self._play, bench, seed, own)
             if own and seed < scale.truths:
-                jobs[f"truth-{seed:03}-{key}s"] = partial(self._render, studio, seed, own)
+                jobs[f"truth-{seed:03}-{key}s"] = partial(self._render, bench, seed, own)
         return jobs
 
     def _setting(self, seed: int) -> tuple[prompts.Attributes, str, str]:
-        rng = Random(f"drift {seed}")
-        what = prompts.attributes("drift", seed)
-        return what, prompts.say(what, rng), "left" if seed % 2 else "right"
+        what, prompt, _ = prompts.setting("drift", seed)
+        return what, prompt, "left" if seed % 2 else "right"
 
-    def _play(self, studio: Studio, seed: int, durations: tuple[float, ...]) -> Outcome:
-        model = studio.model
-        what, said, action = self._setting(seed)
+    def _play(self, bench: Bench, seed: int, durations: tuple[float, ...]) -> Outcome:
+        model = bench.model
+        what, prompt, action = self._setting(seed)
         count = 1 + model.segments(max(durations))
-        script, actions = acted(model.spec, [(count, action)])
-        skip = model.spec.frames_per_segment  # a scene's first segment comes out of nothing
+        script, actions = script_of(model.spec, [(count, action)])
+        skip = model.spec.frames_per_segment  # the first segment of a scene has no history
         wanted = {d: spans(d, skip) for d in durations}
-        with closing(model.play(said, seed=seed, script=script, steps=None)) as made:
+        with closing(model.play(prompt, seed=seed, script=script, steps=None)) as made:
             kept = _collect(made, [r for pair in wanted.values() for r in pair])
         ends = {d: (kept[pair[0]], kept[pair[1]]) for d, pair in wanted.items()}
-        return self._judge(studio, ends, what, actions[:1], seed, False, said)
+        return self._outcome(bench, ends, what, actions[:1], seed, False, prompt)
 
-    def _render(self, studio: Studio, seed: int, durations: tuple[float, ...]) -> Outcome:
-        model = studio.model
+    def _render(self, bench: Bench, seed: int, durations: tuple[float, ...]) -> Outcome:
+        model = bench.model
         what, _, action = self._setting(seed)
-        _, actions = acted(model.spec, [(1 + model.segments(max(durations)), action)])
+        _, actions = script_of(model.spec, [(1 + model.segments(max(durations)), action)])
         skip = model.spec.frames_per_segment
         ends: Ends = {}
         for d in durations:
             parts = [
-                model.blurred(truth(prompts.values(what), actions, seed, r.start, r.stop))
+                model.reconstruct(truth(prompts.values(what), actions, seed, r.start, r.stop))
                 for r in spans(d, skip)
             ]
             ends[d] = (parts[0], parts[1])
-        return self._judge(studio, ends, what, actions[:1], seed, True, TRUTH)
+        return self._outcome(bench, ends, what, actions[:1], seed, True, RECONSTRUCTED)
 
-    def _judge(
+    def _outcome(
         self,
-        studio: Studio,
+        bench: Bench,
         ends: Ends,
         what: prompts.Attributes,
         action: Tensor,
@@ -120,11 +126,11 @@ class Drift:
         label: str,
     ) -> Outcome:
         asked = prompts.values(what)
-        others = elsewhere(asked, ACTIONS[int(action)], KEPT, seed)
-        row: Row = {"seed": seed, "rendered": rendered, "durations": {}, "reference": studio.features(others)}
+        others = other_worlds(asked, ACTIONS[int(action)], KEPT, seed)
+        row: Row = {"seed": seed, "rendered": rendered, "durations": {}, "reference": bench.features(others)}
         shots: list[SheetPicture] = []
         for d, pair in ends.items():
-            found = [self._measure(studio, frames, asked, action) for frames in pair]
+            found = [self._measure(bench, frames, asked, action) for frames in pair]
             row["durations"][f"{d:g}"] = [f for f, _ in found]
             for name, frames, (figures, read) in zip(("first", "last"), pair, found, strict=True):
                 text = (
@@ -134,23 +140,23 @@ class Drift:
         return Outcome(row, [Strip(f"seed {seed}: {label}\nasked: {prompts.names(asked)}", shots)])
 
     def _measure(
-        self, studio: Studio, frames: Tensor, asked: Tensor, action: Tensor
+        self, bench: Bench, frames: Tensor, asked: Tensor, action: Tensor
     ) -> tuple[dict[str, Any], list[int]]:
-        """All figures of one end, and what its last quarter of a second shows."""
-        seen, moved = studio.look(frames), displacement(frames)
+        """All figures of one end, and what the probe reads in its last quarter of a second."""
+        seen, moved = bench.look(frames), displacement(frames)
         right = (seen.values() == asked).float().mean(0)
         along = moved * asked_px(action).sign()
         figures: dict[str, Any] = {f: float(r) for f, r in zip(FIELDS, right, strict=True)}
         figures["all named"] = float(right.mean())
         figures["right sign"] = float((along >= MOVES_PX).float().mean())
         figures["speed, px/s"] = float(along.mean() * LATENTS_PER_S)
-        figures |= measures(studio, frames, seen, moved)
+        figures |= measures(bench, frames, seen, moved)
         figures |= pixels(frames)
         some = torch.linspace(0, len(frames) - 1, KEPT).long()
-        figures["features"] = rounded(seen.whole[some] / studio.spread)
-        return figures, seen.verdict(len(frames) - FRAMES_PER_LATENT, len(frames))
+        figures["features"] = rounded(seen.whole[some] / bench.spread)
+        return figures, seen.values_of(len(frames) - FRAMES_PER_LATENT, len(frames))
 
-    def summarise(self, rows: Mapping[str, Row], studio: Studio) -> Summary:
+    def summarise(self, rows: Mapping[str, Row], bench: Bench) -> Summary:
         tables = []
         durations = sorted({float(d) for r in rows.values() for d in r["durations"]})
         for d in durations:
@@ -173,17 +179,17 @@ class Drift:
             others.add("Fréchet distance", _fidelity(own, [r["reference"] for r in mine]))
             tables += [shares, others]
         notes = [
-            "Δ is the mean of |last − first| over videos, as the paper has it; it is above zero even for "
-            "what does not drift, see the last column. Ends are 15 % of the video but a minute at most; the "
-            "first segment of the scene is left out of the first end. 32 px/s are asked for.",
-            f"The Fréchet distance is that of {KEPT} frames of each end, all videos together, to other "
-            "rendered worlds under the same prompts.",
+            "Δ is the mean of |last − first| over videos, as in the paper. It is positive even without "
+            "drift: see the last column. Ends are 15 % of the video but at most a minute; the first end "
+            f"starts after the scene's first segment. The requested speed is {WALK_PX_PER_S:g} px/s.",
+            f"The Fréchet distance compares {KEPT} frames of each end of all videos with other rendered "
+            "worlds under the same prompts.",
         ]
         return Summary(tables, notes)
 
 
 def _collect(made: Iterable[ByteArray], wanted: list[range]) -> dict[range, Tensor]:
-    """The frames of some spans of an endless video, without holding the rest."""
+    """The frames of some spans of an endless video. Other frames are not kept."""
     parts: dict[range, list[Tensor]] = {r: [] for r in wanted}
     at, end = 0, max(r.stop for r in wanted)
     for frames in made:
@@ -199,8 +205,8 @@ def _collect(made: Iterable[ByteArray], wanted: list[range]) -> dict[range, Tens
 
 
 def _fidelity(videos: list[Any], references: list[Any]) -> list[Any]:
-    """Fréchet distance of the first and of the last ends to their prompts in other rendered worlds, and the
-    difference."""
+    """Fréchet distances of the first and the last ends to their prompts in other rendered worlds, and the
+    difference, as cells of a table."""
     truth = [np.array(r) for r in references]
     ends = [[np.array(v[i]["features"]) for v in videos] for i in (0, 1)]
 

@@ -1,8 +1,7 @@
-"""ELO-K32 between models: a fixed judge compares their videos of the same prompts, two at a time.
+"""ELO-K32 between models: a fixed rule compares their videos of the same prompts in pairs.
 
-The ratings depend on the order of the comparisons, so they are averaged over many orders, and their intervals
-come from drawing scenes with replacement.
-"""
+The ratings depend on the order of the comparisons, so they are averaged over many orders. Their intervals
+come from a bootstrap over scenes."""
 
 from __future__ import annotations
 
@@ -15,8 +14,19 @@ import numpy as np
 
 from engine.evaluation import prompted_scenes as scenes
 from engine.evaluation import prompts
-from engine.evaluation.bench import Studio
-from engine.evaluation.figure import Jobs, Outcome, Row, Scale, SheetPicture, Strip, Summary, Table, pick
+from engine.evaluation.bench import Bench
+from engine.evaluation.figure import (
+    Figure,
+    Jobs,
+    Outcome,
+    Row,
+    Scale,
+    SheetPicture,
+    Strip,
+    Summary,
+    Table,
+    pick,
+)
 from engine.evaluation.figures.fidelity import shots_of
 from engine.evaluation.statistics import Estimate, share
 
@@ -27,8 +37,8 @@ ORDERS_PER_RESAMPLE: Final = 5
 TIE: Final = 1e-9
 
 
-class Judged(NamedTuple):
-    """One video: share of its named attributes that the probe reads, and how far its features lie from the
+class VideoScore(NamedTuple):
+    """The share of a video's named attributes that the probe reads, and the distance of its features to the
     rendered video of the same prompt."""
 
     adherence: float
@@ -41,8 +51,9 @@ class Game(NamedTuple):
     score: float  # of a: 1 won, ½ drawn, 0 lost
 
 
-def verdict(a: Judged, b: Judged) -> float:
-    """a's score against b: half a point for adherence, half a point for fidelity, shared where equal."""
+def game_score(a: VideoScore, b: VideoScore) -> float:
+    """a's score against b: half a point for better adherence, half a point for better fidelity, split if
+    equal."""
     better = (_sign(a.adherence - b.adherence), _sign(b.distance - a.distance))
     return sum((1 + s) / 4 for s in better)
 
@@ -52,7 +63,7 @@ def _sign(x: float) -> int:
 
 
 def ratings(games: Sequence[Game], players: int) -> list[float]:
-    """Ratings after these games in this order: E = 1 / (1 + 10^((R_b − R_a)/400)), R += 32 (S − E)."""
+    """Ratings after these games in order: E = 1 / (1 + 10^((R_b − R_a)/400)), R += K (S − E)."""
     r = [START] * players
     for a, b, score in games:
         change = K * (score - 1 / (1 + 10 ** ((r[b] - r[a]) / 400)))
@@ -70,11 +81,11 @@ def averaged(games: Sequence[Game], players: int, orders: int, rng: np.random.Ge
     return [t / orders for t in totals]
 
 
-def elo(videos: Sequence[Sequence[Judged]]) -> list[Estimate]:
-    """The judgements of all models per scene, in the same order → one rating per model."""
+def elo(videos: Sequence[Sequence[VideoScore]]) -> list[Estimate]:
+    """The scores of all models per scene, in the same order → one rating per model."""
     players = len(videos[0])
     games = [
-        [Game(a, b, verdict(v[a], v[b])) for a, b in itertools.combinations(range(players), 2)]
+        [Game(a, b, game_score(v[a], v[b])) for a, b in itertools.combinations(range(players), 2)]
         for v in videos
     ]
     rng = np.random.default_rng(0)
@@ -87,51 +98,49 @@ def elo(videos: Sequence[Sequence[Judged]]) -> list[Estimate]:
     return [Estimate(v, float(x), float(y), len(games)) for v, x, y in zip(value, low, high, strict=True)]
 
 
-class Elo:
+class Elo(Figure):
     name = "elo"
     title = "ELO-K32 between models"
     about = (
-        "Every model plays the same scenes. A fixed judge compares two videos of a scene: half a point for "
-        "more of the prompt's attributes read by the probe, half a point for features nearer to the rendered "
-        "video of the same prompt."
+        "Every model plays the same scenes. Of two videos of a scene, half a point goes to the one in which "
+        "the probe reads more of the prompt's attributes, and half a point to the one whose features are "
+        "nearer to the rendered video of the same prompt."
     )
-    version = 1
-    needs_reader = False
     needs_others = True
 
-    def jobs(self, studio: Studio, scale: Scale) -> Jobs:
-        names = [m.name for m in (studio.model, *studio.others)]
+    def jobs(self, bench: Bench, scale: Scale) -> Jobs:
+        names = [m.name for m in (bench.model, *bench.others)]
         jobs: dict[str, Callable[[], Outcome]] = {}
         for number in range(scale.n):
-            jobs[f"scene-{number:04}-{'-'.join(names)}"] = partial(self._scene, studio, number)
+            jobs[f"scene-{number:04}-{'-'.join(names)}"] = partial(self._scene, bench, number)
         return jobs
 
-    def _scene(self, studio: Studio, number: int) -> Outcome:
-        wanted = np.mean(scenes.reference(studio, number), 0)
+    def _scene(self, bench: Bench, number: int) -> Outcome:
+        wanted = np.mean(scenes.reference(bench, number), 0)
         row: dict[str, Any] = {"seed": number, "judged": {}}
         shots: list[SheetPicture] = []
-        for model in (studio.model, *studio.others):
-            scene = scenes.play(studio, model, number)
+        for model in (bench.model, *bench.others):
+            scene = scenes.play(bench, model, number)
             gap = np.mean(scene.features, 0) - wanted
             row["judged"][model.name] = [float(np.mean(scene.right())), float(np.sqrt((gap**2).mean()))]
-            shots += shots_of(studio, model.name, scene)[-1:]
-        rendered = scenes.render(studio, number, blurred=False)
-        shots += shots_of(studio, "rendered", rendered)[-1:]
-        label = f"scene {number}: {rendered.said}\nasked: {prompts.names(rendered.asked)}"
+            shots += shots_of(bench, model.name, scene)[-1:]
+        rendered = scenes.render(bench, number, reconstructed=False)
+        shots += shots_of(bench, "rendered", rendered)[-1:]
+        label = f"scene {number}: {rendered.prompt}\nasked: {prompts.names(rendered.asked)}"
         return Outcome(row, [Strip(label, shots)])
 
-    def summarise(self, rows: Mapping[str, Row], studio: Studio) -> Summary:
-        names = [m.name for m in (studio.model, *studio.others)]
+    def summarise(self, rows: Mapping[str, Row], bench: Bench) -> Summary:
+        names = [m.name for m in (bench.model, *bench.others)]
         done = [r["judged"] for r in pick(rows) if set(r["judged"]) == set(names)]
         table = Table("ratings", ("ELO", "distance to rendered video"))
         right = Table("adherence of the same videos", ("all named",), percent=True)
         if done:
-            videos = [[Judged(*j[name]) for name in names] for j in done]
+            videos = [[VideoScore(*j[name]) for name in names] for j in done]
             for i, (name, rating) in enumerate(zip(names, elo(videos), strict=True)):
                 table.add(name, [rating, float(np.mean([v[i].distance for v in videos]))])
                 right.add(name, [share([v[i].adherence for v in videos])])
         notes = [
-            f"K = 32 from 1500, mean over {ORDERS} orders; intervals from drawing scenes with replacement. "
+            f"K = 32, starting at 1500, mean over {ORDERS} orders; intervals from a bootstrap over scenes. "
             "31 points are about one game."
         ]
         return Summary([table, right], notes)

@@ -1,7 +1,7 @@
-"""Obedience: does the camera go where the actions say, and as fast?
+"""Obedience: does the camera go where the actions say, at the right speed?
 
-The camera's way is read from the pictures (`engine.evaluation.instruments.motion`). How well that works is
-measured first, on rendered worlds of every place, weather and hour whose camera is known.
+The camera's motion is estimated from the pictures (`engine.evaluation.instruments.motion`). The estimator's
+own accuracy is measured on rendered worlds of every place, weather and time, whose camera is known.
 """
 
 from __future__ import annotations
@@ -15,29 +15,39 @@ import torch
 from torch import Tensor
 
 from engine.evaluation import prompts
-from engine.evaluation.bench import Studio, acted, truth
-from engine.evaluation.figure import Jobs, Outcome, Row, Scale, SheetPicture, Strip, Summary, Table, pick
+from engine.evaluation.bench import SOURCES, Bench, script_of, truth
+from engine.evaluation.figure import (
+    Figure,
+    Jobs,
+    Outcome,
+    Row,
+    Scale,
+    SheetPicture,
+    Strip,
+    Summary,
+    Table,
+    pick,
+)
 from engine.evaluation.instruments.motion import MOVES_PX, displacement
 from engine.evaluation.statistics import Estimate, mean, share
 from engine.world.attributes import ACTIONS, FPS, FRAMES_PER_LATENT, PLACES, TIMES, WEATHERS
 from engine.world.motion import LATENT_PX, LEFT, RIGHT
 
 SEGMENTS: Final = 20
-THOROUGH: Final = 10  # seeds from which on the estimator is tried at every hour of the day
+THOROUGH: Final = 10  # with this many seeds, the estimator is validated at every time of day
 SURE: Final = 0.99
 LATENTS_PER_S: Final = FPS / FRAMES_PER_LATENT
 WALK_PX_PER_S: Final = LATENT_PX * LATENTS_PER_S
-SOURCES: Final = ("model", "rendered", "rendered, through the autoencoder")
 
 
 def asked_px(actions: Tensor) -> Tensor:
-    """Actions (L,) → px the camera is to move in each latent frame (L,)."""
+    """Actions (L,) → the requested motion of the camera in each latent frame, (L,) px."""
     return LATENT_PX * ((actions == RIGHT).float() - (actions == LEFT).float())
 
 
 def compare(moved: Tensor, actions: Tensor) -> dict[str, float | None]:
-    """Measured px per latent frame (L,) against actions (L,). None where nothing of the kind was asked
-    for."""
+    """Compare measured px per latent frame (L,) with actions (L,). None for figures whose actions did not
+    occur."""
     asked = asked_px(actions)
     walks, fresh = asked != 0, torch.cat([actions[:1] < 0, actions[1:] != actions[:-1]])
     along = moved * asked.sign()
@@ -69,44 +79,42 @@ SPEEDS: Final = {
 }
 
 
-class Obedience:
+class Obedience(Figure):
     name = "obedience"
     title = "Obedience to the actions"
     about = (
-        "Camera displacement, measured by matching the ground's texture from frame to frame, against the "
-        f"actions. A latent frame (0.25 s) that moves less than {MOVES_PX:g} of its {LATENT_PX} px counts as "
-        "standing. Under each picture: what was asked of the latent frame that ends there, and measured."
+        "The camera's motion, estimated by matching the ground's texture from frame to frame, compared with "
+        f"the actions. A latent frame (0.25 s) that moves less than {MOVES_PX:g} of its {LATENT_PX} px "
+        "counts as standing. The text under each picture is what was requested of the latent frame that ends "
+        "there, and what was measured."
     )
-    version = 1
-    needs_reader = False
-    needs_others = False
 
-    def jobs(self, studio: Studio, scale: Scale) -> Jobs:
-        plays = {f"play-{seed:03}": partial(self._play, studio, seed) for seed in range(scale.n)}
+    def jobs(self, bench: Bench, scale: Scale) -> Jobs:
+        plays = {f"play-{seed:03}": partial(self._play, bench, seed) for seed in range(scale.n)}
         checks = {
-            f"validate-{place}": partial(self._validate, studio, i, thorough=scale.n >= THOROUGH)
+            f"validate-{place}": partial(self._validate, bench, i, thorough=scale.n >= THOROUGH)
             for i, place in enumerate(PLACES)
         }
         return plays | checks
 
-    def _play(self, studio: Studio, seed: int) -> Outcome:
-        model, rng = studio.model, Random(f"obedience {seed}")
+    def _play(self, bench: Bench, seed: int) -> Outcome:
+        model, rng = bench.model, Random(f"obedience {seed}")
         what = prompts.attributes("obedience", seed)
-        script, actions = acted(model.spec, _runs(rng))
+        script, actions = script_of(model.spec, _runs(rng))
         video = model.video(prompts.say(what, rng), seed, SEGMENTS, script)
         sharp = truth(prompts.values(what), actions, seed)
         found, strips = {}, []
-        for source, frames in zip(SOURCES, (video, sharp, model.blurred(sharp)), strict=True):
+        for source, frames in zip(SOURCES, (video, sharp, model.reconstruct(sharp)), strict=True):
             moved = displacement(frames)
-            skip = model.spec.segment  # a scene's first segment comes out of nothing
+            skip = model.spec.segment  # the first segment of a scene has no history
             found[source] = compare(moved[skip:], actions[skip:])
             if source != "rendered":
                 label = f"{source}, seed {seed}: {prompts.names(prompts.values(what))}"
                 strips.append(Strip(label, _shots(frames, actions, moved)))
         return Outcome({"seed": seed, "found": found}, strips)
 
-    def _validate(self, studio: Studio, place: int, *, thorough: bool) -> Outcome:
-        """One place in every weather, at one hour of the day or at all of them."""
+    def _validate(self, bench: Bench, place: int, *, thorough: bool) -> Outcome:
+        """Validate the estimator in one place and every weather, at one time of day or at all of them."""
         actions = torch.tensor([ACTIONS.index(a) for a in _EVERYTHING])
         found = []
         for weather in range(len(WEATHERS)):
@@ -118,12 +126,12 @@ class Obedience:
                     "time": time,
                 }
                 sharp = truth(prompts.values(what), actions, seed)
-                for source, frames in zip(SOURCES[1:], (sharp, studio.model.blurred(sharp)), strict=True):
+                for source, frames in zip(SOURCES[1:], (sharp, bench.model.reconstruct(sharp)), strict=True):
                     figures = compare(displacement(frames), actions)
                     found.append({"weather": weather, "source": source, **figures})
         return Outcome({"place": place, "validation": found})
 
-    def summarise(self, rows: Mapping[str, Row], studio: Studio) -> Summary:
+    def summarise(self, rows: Mapping[str, Row], bench: Bench) -> Summary:
         plays = [r["found"] for r in pick(rows) if "found" in r]
         shares = Table("latent frames", SOURCES, percent=True)
         speeds = Table("speeds, px/s", SOURCES)
@@ -133,13 +141,13 @@ class Obedience:
             speeds.add(label, [mean(_known(p[s][key] for p in plays)) for s in SOURCES])
         checks = [r for r in pick(rows) if "validation" in r]
         notes = [
-            f"{SEGMENTS} segments each; actions at random, runs of 2 to 4 segments; the first segment left "
-            "out. Chance: 50 % of the signs, and by the threshold less."
+            f"{SEGMENTS} segments each, with random actions in runs of 2 to 4 segments; the first segment is "
+            "not counted. Chance is 50 % of the signs, and less because of the threshold."
         ]
         return Summary([shares, speeds, self._validity(checks, notes)], notes)
 
     def _validity(self, checks: list[Row], notes: list[str]) -> Table:
-        """Where the estimator can be trusted, from worlds whose camera is known."""
+        """The estimator's accuracy by place and weather, from worlds whose camera is known."""
         heads = [f"{what}, {source}" for what in ("right sign", "still") for source in ("sharp", "soft")]
         table = Table(
             "the estimator on rendered worlds, sharp and through the autoencoder", heads, percent=True
@@ -157,7 +165,7 @@ class Obedience:
             if isinstance(c, Estimate) and c.value < SURE
         ]
         if weak:
-            notes.append(f"The estimator reads less than {100 * SURE:.0f} % right: {'; '.join(weak)}.")
+            notes.append(f"The estimator is right in less than {100 * SURE:.0f} %: {'; '.join(weak)}.")
         return table
 
 
@@ -182,7 +190,7 @@ def _shots(frames: Tensor, actions: Tensor, moved: Tensor, count: int = 10) -> l
         right = (
             float(moved[i]) * asked > 0 and abs(moved[i]) >= MOVES_PX if asked else abs(moved[i]) < MOVES_PX
         )
-        text = f"{ACTIONS[int(actions[i])]}: {asked:+.0f} px asked,\n{float(moved[i]):+.1f} px measured"
+        text = f"{ACTIONS[int(actions[i])]}: {asked:+.0f} px requested,\n{float(moved[i]):+.1f} px measured"
         shots.append(SheetPicture(frames[(i + 1) * FRAMES_PER_LATENT - 1], text, bool(right)))
     return shots
 

@@ -1,8 +1,7 @@
-"""From what the reader sees in every frame to landmarks with a place in the world, and from two passes by the
-same places to how many are the same.
+"""Readings of single frames → landmarks with positions in the world; two passes by the same places → matches.
 
-Places are where the actions say the camera is; so a landmark that comes back too far off does not count as
-found. Pure: knows no model.
+Positions assume that the camera moves as the actions say, so a landmark that comes back too far off does not
+count as found. Pure functions without a model.
 """
 
 from __future__ import annotations
@@ -14,18 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.evaluation.instruments.landmark_reader import Sight
+from engine.evaluation.instruments.landmark_reader import ColumnReading
 from engine.world.attributes import HERO_X, WIDTH
 from engine.world.drawing.landmarks import survey
 
-SAME_PX: Final = 40  # landmarks stand at least 83 px apart
-SEEN_TIMES: Final = 3  # a landmark that fewer frames show is none
+SAME_PX: Final = 40  # landmarks are at least 83 px apart
+SEEN_TIMES: Final = 3  # frames that must show a landmark
 PRESENT: Final = 0.5
 MARGIN_PX: Final = 12  # landmarks cut by the edge of the screen are not read
-AROUND_PX: Final = 16  # presence may be spread over neighbouring columns: the strongest one counts
+AROUND_PX: Final = 16  # presence may spread over neighbouring columns: the strongest one counts
 
 
-class Found(NamedTuple):
+class Sighting(NamedTuple):
     """One landmark seen on one pass. `x` is in px from the start of the journey."""
 
     x: float
@@ -35,19 +34,19 @@ class Found(NamedTuple):
 
 
 class Match(NamedTuple):
-    """A landmark of the way out, and whether the way back shows the same."""
+    """A landmark of the way out, and whether the way back shows it again."""
 
     x: float
-    found: bool  # something stands within SAME_PX of there
+    found: bool  # there is a landmark within SAME_PX
     kind: bool
     colour: bool
 
 
-def landmarks(sight: Sight, camera: Tensor) -> list[Found]:
-    """What the reader made of the frames of one pass, and the camera in px for each (N,), → landmarks from
+def landmarks(reading: ColumnReading, camera: Tensor) -> list[Sighting]:
+    """The readings of the frames of one pass, with the camera's position in each (N,) px → the landmarks from
     left to right."""
-    frame, cell = _peaks(sight).nonzero(as_tuple=True)
-    place = camera[frame] + sight.x[frame, cell] - HERO_X
+    frame, cell = _peaks(reading).nonzero(as_tuple=True)
+    place = camera[frame] + reading.x[frame, cell] - HERO_X
     order = place.argsort()
     groups: list[list[int]] = []
     last = -1e9
@@ -60,31 +59,31 @@ def landmarks(sight: Sight, camera: Tensor) -> list[Found]:
     for group in groups:
         if len(group) >= SEEN_TIMES:
             at = (frame[group], cell[group])
-            kind, colour = int(sight.kind[at].sum(0).argmax()), int(sight.colour[at].sum(0).argmax())
-            out.append(Found(float(place[group].median()), kind, colour, len(group)))
+            kind, colour = int(reading.kind[at].sum(0).argmax()), int(reading.colour[at].sum(0).argmax())
+            out.append(Sighting(float(place[group].median()), kind, colour, len(group)))
     return out
 
 
-def standing(camera: Tensor, seed: int) -> list[Found]:
-    """The true landmarks along the camera's path, in the world of this seed."""
+def true_landmarks(camera: Tensor, seed: int) -> list[Sighting]:
+    """The landmarks along the camera's path in the world of this seed."""
     marks = survey(camera, torch.full((len(camera), 1), seed))
-    seen: dict[int, Found] = {}
+    seen: dict[int, Sighting] = {}
     for values in zip(*(part.flatten().tolist() for part in marks[:5]), strict=True):
         number, world_x, _, kind, colour = values
-        seen[number] = Found(world_x, kind, colour, len(camera))
+        seen[number] = Sighting(world_x, kind, colour, len(camera))
     return [seen[number] for number in sorted(seen)]
 
 
-def _peaks(sight: Sight) -> Tensor:
-    """(N, CELLS) bool: at most one column for every landmark, none at the edges."""
+def _peaks(reading: ColumnReading) -> Tensor:
+    """(N, CELLS) bool: at most one column per landmark, and none at the edges."""
     reach = AROUND_PX // 8
-    strongest = F.max_pool1d(sight.present[:, None], 2 * reach + 1, 1, reach)[:, 0]
-    inside = (sight.x >= MARGIN_PX) & (sight.x < WIDTH - MARGIN_PX)
-    return (sight.present >= PRESENT) & (sight.present == strongest) & inside
+    strongest = F.max_pool1d(reading.present[:, None], 2 * reach + 1, 1, reach)[:, 0]
+    inside = (reading.x >= MARGIN_PX) & (reading.x < WIDTH - MARGIN_PX)
+    return (reading.present >= PRESENT) & (reading.present == strongest) & inside
 
 
-def compare(out: Sequence[Found], back: Sequence[Found]) -> list[Match]:
-    """For every landmark of the way out, the nearest one of the way back."""
+def compare(out: Sequence[Sighting], back: Sequence[Sighting]) -> list[Match]:
+    """Match every landmark of the way out with the nearest one of the way back."""
     matches = []
     for a in out:
         near = [b for b in back if abs(a.x - b.x) <= SAME_PX]
@@ -95,9 +94,9 @@ def compare(out: Sequence[Found], back: Sequence[Found]) -> list[Match]:
 
 
 def retrieval(out: Tensor, back: Tensor, choices: int) -> float | None:
-    """Pictures at the same places on the way out (P, D) and back (P, D), in order of place → how often the
-    one of the way out at the same place is the most like the one of the way back, among `choices` places
-    spread evenly over the way. None where there are fewer places."""
+    """Descriptors of the same places on the way out (P, D) and back (P, D), in order → how often a picture of
+    the way back is most similar to the one of the way out at the same place, among `choices` evenly spaced
+    places. None if there are fewer places."""
     if len(out) < choices:
         return None
     hits = []
@@ -110,9 +109,9 @@ def retrieval(out: Tensor, back: Tensor, choices: int) -> float | None:
 
 
 def descriptors(frames: Tensor) -> Tensor:
-    """What makes the picture of a place its own, without any network: (N, 3, 96, 160) uint8 of one way → (N,
-    D), unit vectors. Brightness in cells of 4 px from hills to ground, the hero's columns left out, less the
-    mean over the way, so that sky, sun and light count for nothing."""
+    """Describe the picture of a place without any network: frames (N, 3, 96, 160) uint8 of one way → unit
+    vectors (N, D). They hold the brightness of 4 px cells from hills to ground, without the hero's columns
+    and minus its mean over the way, so that sky, sun and light have no effect."""
     grey = frames[:, :, 24:92].float().mean(1, keepdim=True)
     cells = F.avg_pool2d(grey, 4)[:, 0]
     hero = HERO_X // 4

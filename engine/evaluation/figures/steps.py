@@ -1,6 +1,6 @@
-"""Few steps: what do fewer denoising steps cost in adherence and fidelity?
+"""Few steps: how much adherence and fidelity do fewer denoising steps cost?
 
-The same scenes from the same noise at every number of steps, so differences are paired.
+Every number of steps plays the same scenes from the same noise, so differences are paired.
 """
 
 from __future__ import annotations
@@ -13,45 +13,53 @@ import numpy as np
 
 from engine.evaluation import prompted_scenes as scenes
 from engine.evaluation import prompts
-from engine.evaluation.bench import Studio
-from engine.evaluation.figure import Jobs, Outcome, Row, Scale, SheetPicture, Strip, Summary, Table, pick
+from engine.evaluation.bench import Bench
+from engine.evaluation.figure import (
+    Figure,
+    Jobs,
+    Outcome,
+    Row,
+    Scale,
+    SheetPicture,
+    Strip,
+    Summary,
+    Table,
+    pick,
+)
 from engine.evaluation.statistics import Features, mean, of_seeds, share
 
 PER_SEED: Final = 2  # scenes
 
 
-class Steps:
+class Steps(Figure):
     name = "steps"
     title = "Few steps"
     about = (
-        "The same scenes from the same noise in fewer and more denoising steps (the first segment of a scene "
-        "in as many as the others). Pictures: the end of each scene; green where all attributes are right."
+        "The same scenes from the same noise with different numbers of denoising steps, also for the first "
+        "segment of a scene. The pictures are the end of each scene, green if all attributes are right."
     )
-    version = 1
-    needs_reader = False
-    needs_others = False
 
-    def jobs(self, studio: Studio, scale: Scale) -> Jobs:
+    def jobs(self, bench: Bench, scale: Scale) -> Jobs:
         jobs: dict[str, Callable[[], Outcome]] = {}
         key = "-".join(map(str, scale.steps))
         for seed in range(scale.n):
             for i in range(PER_SEED):
                 n = seed * PER_SEED + i
-                jobs[f"scene-{n:04}-{key}"] = partial(self._scene, studio, n, seed, scale.steps)
+                jobs[f"scene-{n:04}-{key}"] = partial(self._scene, bench, n, seed, scale.steps)
         return jobs
 
-    def _scene(self, studio: Studio, number: int, seed: int, steps: tuple[int, ...]) -> Outcome:
-        row: Row = {"seed": seed, "steps": {}, "reference": scenes.reference(studio, number)}
+    def _scene(self, bench: Bench, number: int, seed: int, steps: tuple[int, ...]) -> Outcome:
+        row: Row = {"seed": seed, "steps": {}, "reference": scenes.reference(bench, number)}
         shots, label = [], ""
         for k in steps:
-            scene = scenes.play(studio, studio.model, number, k)
+            scene = scenes.play(bench, bench.model, number, k)
             row["steps"][str(k)] = {"right": scene.right(), "features": scene.features}
             right = scene.read[-1] == scene.asked.tolist()
             shots.append(SheetPicture(scene.video[-1], f"{k} steps: {prompts.names(scene.read[-1])}", right))
-            label = f"scene {number}: {scene.said}\nasked: {prompts.names(scene.asked)}"
+            label = f"scene {number}: {scene.prompt}\nasked: {prompts.names(scene.asked)}"
         return Outcome(row, [Strip(label, shots)])
 
-    def summarise(self, rows: Mapping[str, Row], studio: Studio) -> Summary:
+    def summarise(self, rows: Mapping[str, Row], bench: Bench) -> Summary:
         done = pick(rows)
         counts = sorted({int(k) for r in done for k in r["steps"]})
         most = str(counts[-1]) if counts else ""
@@ -66,18 +74,18 @@ class Steps:
                 scenes.by_seed([(r["seed"], r["steps"][s]["features"]) for r in both]) for s in (k, most)
             )
             truth = scenes.by_seed([(r["seed"], r["reference"]) for r in both])
-
-            more = None if k == most else of_seeds(len(few), partial(_further, few, many, truth))
+            more = None if k == most else of_seeds(len(few), partial(_excess, few, many, truth))
             fidelity.add(f"{k} steps", [of_seeds(len(few), partial(scenes.distance, few, truth)), more])
-        spec = studio.model.spec
+        spec = bench.model.spec
         notes = [
             f"As shipped: {spec.steps} steps, {spec.first_steps} for the first segment of a scene. "
-            "Differences are paired by scene; its floors stand under fidelity, for more scenes."
+            "Differences are paired by scene. The figure `fidelity` has the lower limits, for more scenes."
         ]
         return Summary([adherence, fidelity], notes)
 
 
-def _further(few: list[Features], many: list[Features], truth: list[Features], seeds: Sequence[int]) -> float:
+def _excess(few: list[Features], many: list[Features], truth: list[Features], seeds: Sequence[int]) -> float:
+    """How much larger the Fréchet distance is in fewer steps."""
     return scenes.distance(few, truth, seeds) - scenes.distance(many, truth, seeds)
 
 

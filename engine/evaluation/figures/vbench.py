@@ -1,9 +1,8 @@
 """VBench's six metrics with their real networks, for users who have them: videos in, scores out.
 
-VBench (https://github.com/Vchitect/VBench) wants a GPU, about 2 GiB of weights and pins of its own, so it
-lives in an environment of its own and is run as a command, one dimension at a time. Every video is measured
-as a whole and its first and last 15 % as clips of their own, for the paper's Δ-drift. Any MP4 will do.
-"""
+VBench (https://github.com/Vchitect/VBench) needs a GPU, about 2 GiB of weights and pinned packages. So it has
+its own environment and runs as a command, one dimension at a time. Every video is measured as a whole, and
+its first and last 15 % as separate clips, for the paper's Δ-drift. It accepts any MP4."""
 
 from __future__ import annotations
 
@@ -15,7 +14,6 @@ import subprocess
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from random import Random
 from typing import Final, NamedTuple
 
 import av
@@ -23,7 +21,7 @@ import numpy as np
 
 from engine.errors import BackendError, InvalidInput, Unavailable
 from engine.evaluation import prompts
-from engine.evaluation.bench import Model, acted
+from engine.evaluation.bench import Model, script_of
 from engine.evaluation.figure import Cell, Summary, Table
 from engine.evaluation.statistics import mean, share
 from engine.types import ByteArray
@@ -39,11 +37,11 @@ DIMENSIONS: Final = (
 )
 PARTS: Final = ("whole", "first", "last")
 ENDS: Final = 0.15
-FEWEST_FRAMES: Final = 3  # of an end, since smoothness looks at three in a row
+FEWEST_FRAMES: Final = 3  # of an end, since smoothness compares three in a row
 HOW_TO: Final = (
-    "VBench needs an environment of its own (it pins numpy<2 and transformers==4.33.2, and wants CUDA):\n"
+    "VBench needs its own environment (it pins numpy<2 and transformers==4.33.2, and needs CUDA):\n"
     "  python3.10 -m venv vbench && vbench/bin/pip install torch torchvision vbench\n"
-    "then name its command: --vbench vbench/bin/vbench. Its weights are fetched when it first runs."
+    "then name its command: --vbench vbench/bin/vbench. It downloads its weights when it first runs."
 )
 
 Scores = dict[str, dict[str, float]]
@@ -99,7 +97,8 @@ def write(path: Path, frames: Iterator[ByteArray], *, fps: int) -> None:
 def make(
     model: Model, folder: Path, n: int, say: Callable[[str], None], *, again: bool = False
 ) -> list[Path]:
-    """Twenty seconds under one prompt each, walking and standing; what is there is kept unless `again`."""
+    """Make `n` videos of twenty seconds under one prompt each, walking and standing. Existing files are kept
+    unless `again`."""
     folder.mkdir(parents=True, exist_ok=True)
     videos = []
     for seed in range(n):
@@ -107,17 +106,17 @@ def make(
         if videos[-1].is_file() and not again:
             continue
         say(f"vbench: {videos[-1].name}")
-        rng = Random(f"vbench {seed}")
-        said = prompts.say(prompts.attributes("vbench", seed), rng)
+        _, prompt, rng = prompts.setting("vbench", seed)
         length = model.segments(4.0)
-        script, _ = acted(model.spec, [(length, rng.choice(("right", "left", "idle"))) for _ in range(5)])
-        with closing(model.play(said, seed=seed, script=script, steps=None)) as made:
+        script, _ = script_of(model.spec, [(length, rng.choice(("right", "left", "idle"))) for _ in range(5)])
+        with closing(model.play(prompt, seed=seed, script=script, steps=None)) as made:
             segments = itertools.islice(made, 5 * length)
             write(videos[-1], (frame for s in segments for frame in s), fps=model.spec.fps)
     return videos
 
 
 def rate(video: Path) -> int:
+    """Its frame rate, rounded; 16 if unknown."""
     with av.open(str(video)) as container:
         return max(1, round(float(container.streams.video[0].average_rate or 16)))
 
@@ -148,39 +147,37 @@ def command(executable: str, videos: Path, dimension: str, out: Path) -> list[st
 
 
 def find(executable: str) -> str:
-    """Raises Unavailable that says what to install."""
+    """The absolute path of the command. Raises Unavailable that says what to install."""
     found = shutil.which(executable)
     if found is None:
-        raise Unavailable(f"there is no command {executable!r}. {HOW_TO}", field="vbench")
+        raise Unavailable(f"the command {executable!r} was not found. {HOW_TO}", field="vbench")
     return str(Path(found).absolute())
 
 
 def run(executable: str, videos: Path, dimension: str, out: Path) -> dict[str, float]:
-    """Scores by video name. Raises BackendError with VBench's last words, InvalidInput for a folder that
-    its shell would not understand."""
+    """Scores by video name. Raises BackendError with VBench's last lines of output, InvalidInput for a folder
+    whose name its shell would split."""
     videos, out = videos.absolute(), out.absolute()
     for used in (videos, out):
         if any(c.isspace() or c in "'\"$&;()" for c in str(used)):
-            raise InvalidInput(
-                f"out: VBench cannot work in {used}: choose a folder of plain letters", field="out"
-            )
+            raise InvalidInput(f"out: VBench cannot use {used}: choose a path of plain letters", field="out")
     out.mkdir(parents=True, exist_ok=True)
     before = _results(out)
-    # It starts `python` by name: that of its own environment must be found first.
+    # It starts `python` by name, so its own environment's must come first in PATH.
     path = f"{Path(executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     called = command(executable, videos, dimension, out)
     done = subprocess.run(
         called, capture_output=True, text=True, env={**os.environ, "PATH": path}, check=False
     )
     made = dict(_results(out).items() - before.items())
-    if done.returncode or not made:  # its exit status says little
-        words = (done.stderr or done.stdout).strip().splitlines()[-3:]
-        raise BackendError(f"vbench {dimension} gave no scores: {' / '.join(words) or 'it said nothing'}")
+    if done.returncode or not made:  # it may exit with 0 after an error
+        lines = (done.stderr or done.stdout).strip().splitlines()[-3:]
+        raise BackendError(f"vbench {dimension} gave no scores: {' / '.join(lines) or 'no output'}")
     return parse(max(made, key=lambda path: made[path]), dimension)
 
 
 def _results(out: Path) -> dict[Path, int]:
-    """Result files and when they were written."""
+    """Result files and the times when they were written."""
     return {path: path.stat().st_mtime_ns for path in out.glob("*_eval_results.json")}
 
 
@@ -192,16 +189,16 @@ def parse(results: Path, dimension: str) -> dict[str, float]:
         scores = {Path(e["video_path"]).stem: float(e["video_results"]) for e in entries}
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise BackendError(
-            f"{results} is not what VBench 0.1.5 writes for {dimension} ({type(error).__name__}: {error})"
+            f"{results} is not a result of VBench 0.1.5 for {dimension} ({type(error).__name__}: {error})"
         ) from None
-    # Single videos' imaging quality stays on MUSIQ's scale; only the mean is divided.
+    # The imaging quality of single videos is on MUSIQ's scale of 0 to 100; VBench divides only the mean.
     return {k: v / 100 for k, v in scores.items()} if dimension == "imaging_quality" else scores
 
 
 def measure(
     executable: str, folder: Path, dimensions: Sequence[str] = DIMENSIONS, *, again: bool = False
 ) -> dict[str, Scores]:
-    """Scores of folder/whole, folder/first and folder/last, put aside in folder/scores.json as they come."""
+    """Scores of folder/whole, folder/first and folder/last, stored in folder/scores.json as they come in."""
     file = folder / "scores.json"
     done: dict[str, Scores] = {} if again or not file.is_file() else json.loads(file.read_text())
     for part in PARTS:
@@ -225,7 +222,8 @@ def summarise(scores: dict[str, Scores]) -> Summary:
         cells: list[Cell] = [(share if binary else mean)(list(whole.values()))]
         table.add(dimension.replace("_", " "), [*cells, mean([abs(first[v] - last[v]) for v in both])])
     notes = [
-        "Real networks, each video counting alike (VBench itself weighs the two consistencies by frames). "
-        "They were made for photographs of 512 px and more: for drawings of 160x96 only differences count."
+        "VBench's own networks, with equal weight for every video (VBench itself weights the two "
+        "consistencies by frames). They were made for photographs of 512 px and more: for drawings of "
+        "160x96, trust only differences."
     ]
     return Summary([table], notes)

@@ -1,15 +1,13 @@
-"""What the table of variants is measured on: one long video per seed, walked through at random.
+"""The measurements behind the table of variants: one long random walk per seed.
 
-All of the paper's columns that this world has something for, from the same video: VBench's formulas over the
+Every column of the paper that this world can measure comes from the same video: VBench's formulas over the
 whole, adherence, obedience, the distance to the rendered prompt, and the differences between the first and
-the last 15 %.
-"""
+the last 15 %."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from random import Random
 from typing import Any, Final
 
 import numpy as np
@@ -17,8 +15,19 @@ import torch
 from torch import Tensor
 
 from engine.evaluation import prompts
-from engine.evaluation.bench import Studio, acted, elsewhere, rounded, truth
-from engine.evaluation.figure import Jobs, Outcome, Row, Scale, SheetPicture, Strip, Summary, Table, pick
+from engine.evaluation.bench import RECONSTRUCTED, Bench, other_worlds, rounded, script_of, truth
+from engine.evaluation.figure import (
+    Figure,
+    Jobs,
+    Outcome,
+    Row,
+    Scale,
+    SheetPicture,
+    Strip,
+    Summary,
+    Table,
+    pick,
+)
 from engine.evaluation.figures.drift import pixels, spans
 from engine.evaluation.figures.obedience import asked_px
 from engine.evaluation.figures.quality import measures
@@ -28,62 +37,58 @@ from engine.evaluation.statistics import mean, of_seeds, share
 from engine.world.attributes import FPS, FRAMES_PER_LATENT
 
 RUN: Final = 4  # segments of one action
-KEPT: Final = 12  # frames of a video whose features are put aside
-TRUTH: Final = "rendered, through the autoencoder"
+KEPT: Final = 12  # frames of a video whose features are stored
 SHARES: Final = ("all named", "right sign", "dynamic")
 PLAIN: Final = ("distance", "smoothness", "background", "subject", "sharpness")
 ENDS: Final = ("distance", "all named", "background", "subject", "sharpness")
 
 
-class Walk:
-    """`rendered`: the world itself in the model's place, through its autoencoder."""
+class Walk(Figure):
+    """With `rendered`, measures the world itself instead of the model, through the model's autoencoder."""
 
     name = "walk"
     title = "A walk under one prompt"
     about = (
-        "One prompt with all attributes; every two seconds right, left or idle at random. Under each picture "
-        "is what the probe reads there."
+        "One prompt with all attributes; every two seconds right, left or idle at random. The text under "
+        "each picture is what the probe reads."
     )
-    version = 1
-    needs_reader = False
-    needs_others = False
 
     def __init__(self, rendered: bool = False) -> None:
         self.rendered = rendered
 
-    def jobs(self, studio: Studio, scale: Scale) -> Jobs:
+    def jobs(self, bench: Bench, scale: Scale) -> Jobs:
         seconds = max(scale.durations_s)
-        return {f"{seconds:g}s-{s:03}": partial(self._play, studio, s, seconds) for s in range(scale.n)}
+        return {f"{seconds:g}s-{s:03}": partial(self._play, bench, s, seconds) for s in range(scale.n)}
 
-    def _play(self, studio: Studio, seed: int, seconds: float) -> Outcome:
-        model, rng = studio.model, Random(f"walk {seed}")
-        what = prompts.attributes("walk", seed)
-        said, asked = prompts.say(what, rng), prompts.values(what)
+    def _play(self, bench: Bench, seed: int, seconds: float) -> Outcome:
+        model = bench.model
+        what, prompt, rng = prompts.setting("walk", seed)
+        asked = prompts.values(what)
         count = 1 + model.segments(seconds)
         runs = [(RUN, rng.choice(("right", "left", "idle", "right"))) for _ in range(-(-count // RUN))]
-        script, actions = acted(model.spec, runs)
+        script, actions = script_of(model.spec, runs)
         actions = actions[: count * model.spec.segment]
         if self.rendered:
-            video = model.blurred(truth(asked, actions, seed))
+            video = model.reconstruct(truth(asked, actions, seed))
         else:
-            video = model.video(said, seed, count, script)
-        skip = model.spec.frames_per_segment  # a scene's first segment comes out of nothing
-        references = torch.tensor(studio.features(elsewhere(asked, "right", WORLDS, seed)))
+            video = model.video(prompt, seed, count, script)
+        skip = model.spec.frames_per_segment  # the first segment of a scene has no history
+        references = torch.tensor(bench.features(other_worlds(asked, "right", WORLDS, seed)))
         wanted = references.mean(0)
         at = range(skip, skip + round(seconds * FPS))
         row: Row = {"seed": seed, "seconds": seconds, "reference": references.tolist()}
-        row["whole"], features = _measure(studio, video, at, asked, actions, wanted)
+        row["whole"], features = _measure(bench, video, at, asked, actions, wanted)
         row["features"] = rounded(features[torch.linspace(0, len(features) - 1, KEPT).long()])
-        row["ends"] = [_measure(studio, video, r, asked, actions, wanted)[0] for r in spans(seconds, skip)]
+        row["ends"] = [_measure(bench, video, r, asked, actions, wanted)[0] for r in spans(seconds, skip)]
         looks = torch.linspace(at.start, at.stop - 1, 8).long().tolist()
-        read = [studio.look(video[i - FRAMES_PER_LATENT + 1 : i + 1]).verdict(0, 4) for i in looks]
+        read = [bench.look(video[i - FRAMES_PER_LATENT + 1 : i + 1]).values_of(0, 4) for i in looks]
         shots = [
             SheetPicture(video[i], f"{(i - skip) / FPS:.1f} s\n{prompts.names(r)}", r == asked.tolist())
             for i, r in zip(looks, read, strict=True)
         ]
-        return Outcome(row, [Strip(f"seed {seed}: {TRUTH if self.rendered else said}", shots)])
+        return Outcome(row, [Strip(f"seed {seed}: {RECONSTRUCTED if self.rendered else prompt}", shots)])
 
-    def summarise(self, rows: Mapping[str, Row], studio: Studio) -> Summary:
+    def summarise(self, rows: Mapping[str, Row], bench: Bench) -> Summary:
         done = pick(rows)
         whole, drift = Table("whole videos", ("value",)), Table("first and last 15 %", ("Δ", "last − first"))
         for name, cell in figures(done).items():
@@ -96,7 +101,7 @@ class Walk:
 
 
 def figures(done: list[Row]) -> dict[str, Any]:
-    """Estimates by name of the whole videos, one value per seed."""
+    """Estimates over whole videos by name, with one value per seed."""
     found: dict[str, Any] = {n: share(_known(done, n)) for n in SHARES}
     found |= {n: mean(_known(done, n)) for n in PLAIN}
     own, truth_ = ([np.array(r[k]) for r in done] for k in ("features", "reference"))
@@ -105,7 +110,7 @@ def figures(done: list[Row]) -> dict[str, Any]:
 
 
 def changes(done: list[Row], name: str) -> list[float]:
-    """The paper's |first − last| of one figure, one value per seed."""
+    """The paper's |first − last| of one figure, with one value per seed."""
     pairs = [(r["ends"][0][name], r["ends"][1][name]) for r in done]
     return [abs(b - a) for a, b in pairs if a is not None and b is not None]
 
@@ -115,16 +120,17 @@ def _known(done: list[Row], name: str) -> list[float]:
 
 
 def _measure(
-    studio: Studio, video: Tensor, at: range, asked: Tensor, actions: Tensor, wanted: Tensor
+    bench: Bench, video: Tensor, at: range, asked: Tensor, actions: Tensor, wanted: Tensor
 ) -> tuple[dict[str, float | None], Tensor]:
-    """All figures of one stretch, whole latent frames; and its features in units of spread, (F, 224)."""
+    """All figures of the frames in `at`, which are whole latent frames; and their features in units of
+    spread, (F, 224)."""
     frames = video[at.start : at.stop]
-    seen, moved = studio.look(frames), displacement(frames)
+    seen, moved = bench.look(frames), displacement(frames)
     keys = actions[at.start // FRAMES_PER_LATENT : at.stop // FRAMES_PER_LATENT]
     px = asked_px(keys)
     along = (moved * px.sign())[px != 0]
-    found = measures(studio, frames, seen, moved)
-    features = seen.whole / studio.spread
+    found = measures(bench, frames, seen, moved)
+    features = seen.whole / bench.spread
     return {
         "all named": float((seen.values() == asked).float().mean()),
         "right sign": float((along >= MOVES_PX).float().mean()) if len(along) else None,

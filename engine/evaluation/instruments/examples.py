@@ -1,7 +1,7 @@
-"""What the instruments learn from: rendered frames with their labels, half of them through the autoencoder.
+"""Training data of the instruments: rendered frames with labels, half of them sent through the autoencoder.
 
-A generated frame is as soft as the autoencoder makes it; an instrument that has seen sharp frames only would
-mistake softness for a wrong attribute. Knows the world's labels, no network.
+The autoencoder makes generated frames soft. An instrument that was trained on sharp frames only would mistake
+softness for a wrong attribute.
 
 Legend: N frames, CELLS = 20 columns of 8 pixels each.
 """
@@ -22,15 +22,17 @@ from engine.world.episodes import Episodes, sample_episodes
 
 CELL_PX = 8
 CELLS = WIDTH // CELL_PX
-LATENTS = 2  # the second one, since a decoder's first latent of a scene is not like the others
+LATENTS = 2  # the second one is used, since the first one of a scene decodes differently
 PER_CLIP = 2  # frames taken from one clip through the autoencoder
 
 
 @dataclass(frozen=True)
 class Examples:
+    """Frames with their labels."""
+
     frames: Tensor  # (N, 3, 96, 160) uint8
     attributes: Tensor  # (N, 5) int64
-    present: Tensor  # (N, CELLS) bool: the middle of a landmark lies in this cell
+    present: Tensor  # (N, CELLS) bool: the middle of a landmark is in this cell
     kind: Tensor  # (N, CELLS) int64, where present
     colour: Tensor  # (N, CELLS) int64, where present
     offset: Tensor  # (N, CELLS) px from the middle of the cell, where present
@@ -42,7 +44,7 @@ class Examples:
         return Examples(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     def newest(self, limit: int, *more: Examples) -> Examples:
-        """`more` in front of these, cut to `limit`."""
+        """The first `limit` examples of `more` followed by these."""
         parts = (*more, self)
         return Examples(*(torch.cat([getattr(p, f.name) for p in parts])[:limit] for f in fields(self)))
 
@@ -69,7 +71,7 @@ def _label(episodes: Episodes, frames: Tensor, row: Tensor, at: Tensor) -> Examp
 
 @torch.no_grad()
 def sharp(count: int, generator: torch.Generator, device: torch.device | str = "cpu") -> Examples:
-    """`count` rendered frames, each of a world of its own, in which nothing is changing."""
+    """`count` rendered frames, each from a different world without changes."""
     episodes = sample_episodes(count, 1, generator, changes=0.0, device=device)
     at = torch.randint(FRAMES_PER_LATENT, (1,), generator=generator)
     frames = render(episodes, int(at), int(at) + 1)[:, 0]

@@ -1,7 +1,7 @@
-"""The instrument of the recall figures: reads from one frame which landmarks stand where.
+"""The instrument behind the recall figures: reads the landmarks of a single frame.
 
-A small convolutional network over columns of 8 pixels: is the middle of a landmark here, how far from the
-column's own middle, which kind, which colour. Knows frames, not journeys; trained beside the probe
+A small convolutional network over columns of 8 pixels predicts whether the middle of a landmark is in the
+column, its offset from the column's middle, its kind and its colour. It is trained together with the probe
 (`engine.evaluation.instruments.probe`).
 
 Legend: N frames, CELLS = 20 columns.
@@ -28,9 +28,9 @@ TOP = 16  # no landmark reaches above this row
 SPLIT = [1, 1, len(LANDMARKS), len(COLOURS)]
 
 
-class Sight(NamedTuple):
-    """What the reader makes of every column: presence (N, CELLS) in [0, 1], position (N, CELLS) in px on the
-    screen, log-probabilities of kind (N, CELLS, 8) and colour (N, CELLS, 8)."""
+class ColumnReading(NamedTuple):
+    """The reader's output per column: presence (N, CELLS) in [0, 1], position (N, CELLS) in px on the screen,
+    log-probabilities of kind (N, CELLS, 8) and colour (N, CELLS, 8)."""
 
     present: Tensor
     x: Tensor
@@ -72,10 +72,11 @@ class LandmarkReader(nn.Module):
         present, offset, kind, colour = out.split(SPLIT, -1)
         return present[..., 0], offset[..., 0] * CELL_PX, kind, colour
 
-    def look(self, frames: Tensor) -> Sight:
+    def look(self, frames: Tensor) -> ColumnReading:
+        """The reading of frames (N, 3, 96, 160) uint8."""
         present, offset, kind, colour = self(frames)
         middle = (torch.arange(CELLS, device=frames.device) + 0.5) * CELL_PX
-        return Sight(present.sigmoid(), middle + offset, kind.log_softmax(-1), colour.log_softmax(-1))
+        return ColumnReading(present.sigmoid(), middle + offset, kind.log_softmax(-1), colour.log_softmax(-1))
 
 
 def reader_loss(reader: LandmarkReader, examples: Examples) -> Tensor:
@@ -92,8 +93,8 @@ def reader_loss(reader: LandmarkReader, examples: Examples) -> Tensor:
 
 @torch.no_grad()
 def reader_accuracy(reader: LandmarkReader, examples: Examples) -> dict[str, float]:
-    """Shares of true landmarks: found within a column, kind right, colour right, both; and false alarms per
-    frame. Kind and colour are read where the landmark truly is."""
+    """Shares of true landmarks: found to within a column, kind right, colour right, both; and false alarms
+    per frame. Kind and colour are read at the landmark's true column."""
     present, _, kind, colour = reader(examples.frames)
     there, says = examples.present, present > 0
     near = F.max_pool1d(says.float()[:, None], 3, 1, 1)[:, 0] > 0
@@ -110,22 +111,22 @@ def reader_accuracy(reader: LandmarkReader, examples: Examples) -> dict[str, flo
 
 
 def load_reader(folder: Path) -> tuple[LandmarkReader, dict[str, float]]:
-    """The reader of a run, frozen, and its accuracy on held-out renders: after the autoencoder, and "...
-    clean" before it. Raises FileNotFoundError, ModelFilesError."""
+    """The reader of a run, frozen, and its accuracy on held-out renders: after the autoencoder, and before it
+    under names that end in "clean". Raises FileNotFoundError, ModelFilesError."""
     data = torch.load(folder / FILE, weights_only=True)
     reader = LandmarkReader()
-    with right_version(folder / FILE):
+    with check_version(folder / FILE):
         reader.load_state_dict(data["state"])
         return reader.eval().requires_grad_(False), data["accuracy"]
 
 
 @contextmanager
-def right_version(path: Path) -> Iterator[None]:
-    """Raises ModelFilesError where a file's content does not fit."""
+def check_version(path: Path) -> Iterator[None]:
+    """Raises ModelFilesError if the file's content does not fit."""
     try:
         yield
     except (KeyError, RuntimeError, ValueError) as error:
         raise ModelFilesError(
-            f"{path} is of another version: delete it and run `psistream train probe --run {path.parent}`",
+            f"{path} is from another version: delete it and run `psistream train probe --run {path.parent}`",
             field=path.name,
         ) from error

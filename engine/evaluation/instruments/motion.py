@@ -1,13 +1,16 @@
-"""How far the camera moved, read from the pictures alone.
+"""Estimates the camera's motion from the pictures alone.
 
-The ground moves with the camera; the hero stands in its columns and is left out. For every latent frame one
-speed is sought that explains all pairs of its frames and of the last frame before them: the normalised
-correlation of the ground band, shifted by speed x distance in time. Two things would mislead it. Rain and
-snow win by their contrast, so bright things thinner than 9 px are taken away first (a horizontal opening).
-And generated ground can be so faint that what does not move at all (a shade, a smear) wins; so the
-correlation of what is left after the mean of 13 frames around is added, the more, the less standing still
-explains. Speeds up to one and a half times the walk are considered; the ground's pattern repeats every 16 px.
-How well all this reads rendered truth is measured by `engine.evaluation.figures.obedience`.
+The ground moves with the camera; the hero's columns are left out. For every latent frame the estimator looks
+for one speed that explains all pairs among its frames and the frame before: it maximises the normalised
+correlation of the ground band, shifted by speed x time difference. Two problems are handled:
+
+- Rain and snow dominate by their contrast. So bright objects thinner than 9 px are removed first, by a
+horizontal opening.
+- Generated ground can be so faint that static content (a shade, a smear) dominates. So a second correlation
+is added, of the band minus its mean over 13 frames. Its weight grows as standing still explains less.
+
+Speeds up to one and a half times the walk are considered; the ground's pattern repeats every 16 px. The
+figure obedience measures the estimator's accuracy on rendered video.
 
 Legend: F pixel frames = 4 L, R rows of the band, W = 160 columns, K speeds.
 """
@@ -27,16 +30,16 @@ HERO: Final = slice(HERO_X - 20, HERO_X + 20)
 THIN_PX, BLUR_PX, CLIP = 9, 21, 2.0
 AROUND: Final = 13  # frames
 CHANGE_WEIGHT: Final = 3.0
-FAINT: Final = 0.2  # share of the band's variance below which a change counts for little
+FAINT: Final = 0.2  # share of the band's variance below which a change has little weight
 REACH: Final = WALK_PX_PER_FRAME + 1  # px per frame
 PER_PX: Final = 2  # speeds tried per px
-MOVES_PX: Final = 2.0  # a latent frame that moves less stands still
+MOVES_PX: Final = 2.0  # a latent frame that moves less counts as standing
 
 
 @torch.no_grad()
 def displacement(frames: Tensor) -> Tensor:
-    """(F, 3, 96, 160) uint8 in order, F a multiple of 4 → px per latent frame (L,), positive when the camera
-    goes right."""
+    """Consecutive frames (F, 3, 96, 160) uint8, F a multiple of 4 → px per latent frame (L,), positive when
+    the camera goes right."""
     x = _relief(frames)
     all_there = _curve(x, (1, 2, 3), 0.0)
     standing = all_there[:, REACH * PER_PX].clamp(0, 1)
@@ -46,18 +49,18 @@ def displacement(frames: Tensor) -> Tensor:
 
 
 def _relief(frames: Tensor) -> Tensor:
-    """The band's texture, without rain, snow and light: (F, R, W), of unit variance."""
+    """The band's texture without rain, snow and light: (F, R, W), of unit variance."""
     grey = frames[:, :, BAND].float().mean(1)
     rows = grey.flatten(0, 1)[:, None]
-    worn = -F.max_pool1d(-rows, THIN_PX, 1, THIN_PX // 2)
-    opened = F.max_pool1d(worn, THIN_PX, 1, THIN_PX // 2)
+    eroded = -F.max_pool1d(-rows, THIN_PX, 1, THIN_PX // 2)
+    opened = F.max_pool1d(eroded, THIN_PX, 1, THIN_PX // 2)
     smooth = F.avg_pool1d(opened, BLUR_PX, 1, BLUR_PX // 2, count_include_pad=False)
     x = (opened - smooth)[:, 0].view_as(grey)
     return (x / (x.flatten(1).std(1)[:, None, None] + 1e-3)).clamp(-CLIP, CLIP)
 
 
 def _mean_around(x: Tensor) -> Tensor:
-    """Over AROUND frames with this one in the middle, fewer at the ends."""
+    """The mean of AROUND frames centred on each frame, fewer at the ends."""
     total = F.pad(x.cumsum(0), (0, 0, 0, 0, 1, 0))
     at = torch.arange(len(x))
     start, stop = (at - AROUND // 2).clamp(min=0), (at + AROUND // 2 + 1).clamp(max=len(x))
@@ -65,7 +68,7 @@ def _mean_around(x: Tensor) -> Tensor:
 
 
 def _curve(x: Tensor, lags: tuple[int, ...], faint: float) -> Tensor:
-    """(F, R, W) → correlation at every speed (L, K), mean over the lags."""
+    """(F, R, W) → correlation at every speed (L, K), averaged over the lags."""
     latents = len(x) // FRAMES_PER_LATENT
     x = torch.cat([x[:1], x])
     speeds = torch.arange(-REACH * PER_PX, REACH * PER_PX + 1) / PER_PX
@@ -85,7 +88,7 @@ def _curve(x: Tensor, lags: tuple[int, ...], faint: float) -> Tensor:
 
 
 def _correlation(earlier: Tensor, later: Tensor, reach: int, faint: float) -> Tensor:
-    """Of every pair (P, R, W), for camera shifts of −reach … reach px → (P, 2 reach + 1)."""
+    """The correlation of every pair (P, R, W) at camera shifts of −reach … reach px → (P, 2 reach + 1)."""
     ground = torch.ones(WIDTH, dtype=torch.bool)
     ground[HERO] = False
     columns = torch.arange(WIDTH)
@@ -100,7 +103,7 @@ def _correlation(earlier: Tensor, later: Tensor, reach: int, faint: float) -> Te
 
 
 def _peak(score: Tensor) -> Tensor:
-    """Where each row (L, K) is largest, refined by the parabola through its neighbours."""
+    """The position of the maximum of each row (L, K), refined by a parabola through its neighbours."""
     row = torch.arange(len(score))
     k = score.argmax(1).clamp(1, score.shape[1] - 2)
     left, top, right = score[row, k - 1], score[row, k], score[row, k + 1]

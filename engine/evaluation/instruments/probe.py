@@ -1,9 +1,8 @@
-"""The instrument of every adherence figure: a small network that reads the world's attributes back from
-pixels.
+"""The instrument behind the adherence figures: a small network that reads the world's attributes from pixels.
 
-Trained on rendered frames, half of them sent through the autoencoder. Its own error on held-out renders is
-printed beside every figure made with it. The landmark reader
-(`engine.evaluation.instruments.landmark_reader`) learns from the same frames beside it.
+It is trained on rendered frames, half of them sent through the autoencoder. Reports print its error on
+held-out renders beside the figures. The landmark reader (`engine.evaluation.instruments.landmark_reader`) is
+trained on the same frames.
 
 Legend: N frames, H W pixels.
 """
@@ -22,9 +21,9 @@ from engine.evaluation.instruments import landmark_reader as landmarks
 from engine.evaluation.instruments.examples import PER_CLIP, Examples, sharp, soft
 from engine.evaluation.instruments.landmark_reader import (
     LandmarkReader,
+    check_version,
     reader_accuracy,
     reader_loss,
-    right_version,
 )
 from engine.model.pixels import to_unit
 from engine.model.wander.autoencoder import Autoencoder
@@ -39,7 +38,7 @@ FEATURES = 128
 STAGES = (slice(0, 6), slice(6, 11), slice(11, 16))  # of the body
 POOLED = 32 + 64 + FEATURES
 BATCH = 32
-POOL = 4000  # frames of either sort
+POOL = 4000  # frames of each sort
 RENEW_EVERY = 6  # steps
 LR = 2e-3
 SAVE_EVERY_S = 30.0
@@ -55,7 +54,8 @@ def _stack(widths: tuple[int, ...], first_stride: int) -> nn.Sequential:
 
 
 class Probe(nn.Module):
-    """The whole picture tells place, time and weather; a finer look at the hero's columns tells the rest."""
+    """Reads place, time and weather from the whole picture, and hero and colour from a finer view of the
+    hero's columns."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,8 +65,8 @@ class Probe(nn.Module):
         self.hero_head = nn.Linear(64 * 15 * 10, sum(len(VALUES[f]) for f in HERO))
 
     def look(self, frames: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """(N, 3, H, W) uint8 → logits per field, (N, values); the means of all stages' features over the
-        picture (N, 224), fine texture first; and the last stage's features by place (N, 128, 6, 10)."""
+        """(N, 3, H, W) uint8 → logits per field (N, values); all stages' features averaged over the picture
+        (N, 224), fine texture first; and the last stage's feature map (N, 128, 6, 10)."""
         x = to_unit(frames)
         grid, pooled = x, []
         for stage in STAGES:
@@ -104,8 +104,8 @@ def probe_accuracy(probe: Probe, examples: Examples) -> dict[str, float]:
 def train_probe(
     folder: Path, autoencoder: Autoencoder, *, minutes: float, seed: int = 0, held_out_frames: int = 320
 ) -> Probe:
-    """Train probe and landmark reader for `minutes`, on the autoencoder's device; save `probe.final.pt` and
-    `landmarks.final.pt` with their accuracy on held-out frames, so many clean and so many after the
+    """Train probe and landmark reader for `minutes` on the autoencoder's device. Save `probe.final.pt` and
+    `landmarks.final.pt` with their accuracy on `held_out_frames` clean frames and as many after the
     autoencoder. Raises ModelFilesError for a checkpoint of another version."""
     torch.manual_seed(seed)
     device = autoencoder.mean.device
@@ -126,11 +126,11 @@ def train_probe(
 
 
 def _learn(run: Run, probe: Probe, reader: LandmarkReader, autoencoder: Autoencoder, seed: int) -> None:
-    """Both from the same frames: half of every batch is clean, half has been through the autoencoder."""
+    """Train both on the same frames: half of every batch is clean, half has been through the autoencoder."""
     both = nn.ModuleList([probe, reader])
     optimizer = torch.optim.AdamW(both.parameters(), lr=LR, weight_decay=0.02)
     if state := run.resume():
-        with right_version(run.folder / "probe.pt"):
+        with check_version(run.folder / "probe.pt"):
             both.load_state_dict(state["live"])
             optimizer.load_state_dict(state["optimizer"])
     run.begin()  # making an optimizer can take seconds
@@ -163,8 +163,8 @@ def _learn(run: Run, probe: Probe, reader: LandmarkReader, autoencoder: Autoenco
 def by_source(
     measure: Callable[[Examples], dict[str, float]], held_out: dict[str, Examples]
 ) -> dict[str, float]:
-    """Figures on frames through the autoencoder under their own names, those on clean frames as "...
-    clean"."""
+    """Figures on frames after the autoencoder under their own names, and those on clean frames under names
+    that end in "clean"."""
     clean = {f"{name} clean": share for name, share in measure(held_out["clean"]).items()}
     return measure(held_out["autoencoder"]) | clean
 
@@ -178,6 +178,6 @@ def load_probe(folder: Path) -> tuple[Probe, dict[str, float]]:
     "FIELD clean" before it. Raises FileNotFoundError, ModelFilesError."""
     data = torch.load(folder / FILE, weights_only=True)
     probe = Probe()
-    with right_version(folder / FILE):
+    with check_version(folder / FILE):
         probe.load_state_dict(data["state"])
         return probe.eval().requires_grad_(False), data["accuracy"]

@@ -1,9 +1,8 @@
-"""How long ψ can remember at all: what is left of a difference between two pasts after they have seen the
-same.
+"""How long ψ can remember: how much of the difference between two pasts remains after common segments.
 
-ψ is a recurrence. Two of them are fed different segments, then the same ones; if their difference dies within
-a few updates, no training signal and no size of ψ can carry what a return asks for. Needs no sampling, no
-history and no labels.
+ψ is a recurrence. Two copies are fed different segments, then the same ones. If their difference vanishes
+within a few updates, then neither training nor a larger ψ can preserve what a return needs. This needs no
+sampling, no history and no labels.
 
 Legend: B pairs of videos, W latent frames of a segment.
 """
@@ -18,14 +17,14 @@ from engine.model.wander.transformer import WanderDiT
 from engine.training.data.latents import Pool
 
 APART: Final = 4  # segments that differ
-SAME: Final = (1, 4, 16)  # updates after which is looked; 4 are 2 s in the built-in world
-SILENT: Final = -1000.0  # a key bias under which ψ is not heard
+SAME: Final = (1, 4, 16)  # numbers of common updates; 4 are 2 s in the built-in world
+SILENT: Final = -1000.0  # a key bias at which attention ignores ψ
 
 
 @torch.no_grad()
-def left(model: WanderDiT, pool: Pool) -> dict[int, list[float]] | None:
-    """By number of common updates, the rms difference of ψ as a share of what it was when the pasts began to
-    be the same, one per pair of neighbours in the pool. None for a model that does not hear ψ."""
+def remaining(model: WanderDiT, pool: Pool) -> dict[int, list[float]] | None:
+    """By number of common updates: the rms difference of ψ relative to that before the first common update,
+    one per pair of neighbours in the pool. None for a model that ignores ψ."""
     bias = model.config.memory.key_bias
     if bias is not None and bias <= SILENT:
         return None

@@ -1,9 +1,9 @@
-"""What ψ is worth where only ψ can know: the error of denoising what comes back into the picture.
+"""What ψ contributes where only ψ can know: the denoising error of content that comes back into the picture.
 
-The most sensitive measure of memory there is here, for models that have been trained for minutes: no video,
-no landmark has to be recognisable. At returns on held-out journeys (`windows.recalls`), under the true
-history, the loss on the columns that come in is taken three times with the same noise: with the ψ that has
-seen the way, with a ψ that has seen only what the history still shows, and with another journey's.
+This is our most sensitive measure of memory, for models that were trained for minutes: it needs no
+recognisable video or landmarks. At returns on held-out journeys (`windows.recalls`), under the true history,
+it compares the loss on the incoming columns for the same noise and three kinds of ψ: one that has seen the
+way, one that has seen only what the history still shows, and another journey's.
 
 Legend: B returns, W latent frames of a segment, C h w latent.
 """
@@ -30,13 +30,13 @@ from engine.world.motion import walk_and_jump
 
 TIMES: Final = (0.2, 0.45, 0.7)  # t: noise to data
 PREFIX: Final = 24  # segments that ψ has seen
-COLUMNS: Final = 4  # of latents that a segment's walk brings in, and what is smeared beside them
+COLUMNS: Final = 4  # latent columns that a segment's walk brings in, with a margin for blur
 KINDS: Final = ("own", "short", "another")
 
 
 def returns(pool: Pool, segment: int, count: int) -> Windows:
-    """`count` segments that walk back to what has left the history, one per episode where there are enough;
-    always the same ones. Fewer where there are fewer."""
+    """Up to `count` segments that walk back to places that have left the history, from different episodes if
+    there are enough. Always the same ones."""
     ends = recalls(pool.actions)
     step = walk_and_jump(pool.actions)[0]
     last = pool.actions.shape[1] - segment
@@ -60,7 +60,7 @@ def returns(pool: Pool, segment: int, count: int) -> Windows:
 
 @torch.no_grad()
 def errors(model: WanderDiT, pool: Pool, windows: Windows, *, seed: int = 8) -> dict[str, list[float]]:
-    """Per return and kind of ψ, the mean loss over TIMES on the columns that come in."""
+    """The mean loss over TIMES on the incoming columns, per kind of ψ and return."""
     c = model.config
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -71,24 +71,24 @@ def errors(model: WanderDiT, pool: Pool, windows: Windows, *, seed: int = 8) -> 
     seen = {"own": given.psi, "short": short.psi, "another": given.psi.roll(1, 0)}
     if chains.walk is not None:
         world = RunningPlaces(chains.walk, chains.actions, c)
-        given = world.tell(given)
+        given = world.with_hints(given)
     inside = _incoming(chains.actions[:, 0], c.latent_width)
     out: dict[str, list[float]] = {}
     for kind in KINDS:
-        told = replace(given, psi=seen[kind])
-        parts = [_loss(model, chains.targets[:, 0], noise, t, told) for t in TIMES]
+        conditions = replace(given, psi=seen[kind])
+        parts = [_loss(model, chains.targets[:, 0], noise, t, conditions) for t in TIMES]
         error = torch.stack(parts).mean((0, 2, 3, 4))  # (B, w)
         out[kind] = ((error * inside).sum(1) / inside.sum(1)).tolist()
     return out
 
 
 def _forgetful(chains: Chains, segments: int) -> Chains:
-    """As if only the last `segments` had been seen."""
+    """The chains as if only the last `segments` of their past had been seen."""
     return replace(chains, past=chains.past[:, -segments:], has_past=chains.has_past[:, -segments:])
 
 
 def _conditions(model: WanderDiT, chains: Chains) -> Conditions:
-    """For the first segment of the chains, under the true history; without hints."""
+    """The conditions of the chains' first segment under the true history, without hints."""
     return RunningMemory(model, chains, 1).conditions(
         chains.prompts[:, 0],
         history=chains.history,
@@ -108,7 +108,7 @@ def _loss(model: WanderDiT, clean: Tensor, noise: Tensor, t: float, given: Condi
 
 
 def _incoming(actions: Tensor, width: int) -> Tensor:
-    """(B, w): 1 in the columns that the walk brings in."""
+    """(B, w): 1 in the incoming columns."""
     from_right = walk_and_jump(actions)[0].sum(1) > 0
     columns = torch.arange(width)
     right, left = columns >= width - COLUMNS, columns < COLUMNS
@@ -116,7 +116,7 @@ def _incoming(actions: Tensor, width: int) -> Tensor:
 
 
 def summary(found: Mapping[str, Sequence[float]]) -> dict[str, Estimate | None]:
-    """How much larger the error becomes without what only ψ knows, in per cent, over returns."""
+    """The error, and by how many per cent it grows with each worse ψ, over returns."""
     own = found["own"]
     out = {"error": mean(own)}
     for kind in KINDS[1:]:

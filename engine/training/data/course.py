@@ -6,6 +6,7 @@ Legend: B chains, S segments of a chain, W latent frames of a segment, C h w lat
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,8 +21,13 @@ from engine.world.motion import walk_and_jump
 
 SETTLED = 6  # latent frames until a change of the prompt is complete
 COLUMNS = 128  # columns of a ring in training, which is more than an episode walks
-UNTOLD = 0.05  # share of chains whose landmarks are not planned
-FOUND = 0.10  # share of chains without the landmarks at their start, as after a start picture
+
+
+class Withheld(NamedTuple):
+    """Shares of the chains from which planned landmarks are withheld."""
+
+    all: float = 0.05
+    at_start: float = 0.10  # those on the screen at the start of the scene, as after a start picture
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,10 @@ def small(camera: CameraConfig) -> CameraConfig:
 
 
 @torch.no_grad()
-def course_of(pool: Pool, windows: Windows, segments: int, c: ModelConfig) -> Course:
+def course_of(
+    pool: Pool, windows: Windows, segments: int, c: ModelConfig, withheld: Withheld | None = None
+) -> Course:
+    """The course of chains of `segments` segments that start at these windows."""
     assert c.camera is not None
     assert pool.odometer is not None
     assert pool.landmarks is not None
@@ -63,7 +72,7 @@ def course_of(pool: Pool, windows: Windows, segments: int, c: ModelConfig) -> Co
     step = walk_and_jump(actions)[0]
     odometer = pool.odometer[rows]
     before = odometer.gather(1, start[:, None]) - step.gather(1, start[:, None])
-    landmarks = _told(pool.landmarks[rows], odometer.gather(1, fresh), camera)
+    landmarks = _withhold(pool.landmarks[rows], odometer.gather(1, fresh), camera, withheld or Withheld())
     within = start[:, None] + torch.arange(segments * w)
     earlier = start[:, None] + torch.arange(-w, 0)
     acted = torch.where(earlier >= 0, actions.gather(1, earlier.clamp(min=0)), 0)
@@ -101,13 +110,13 @@ def course_of(pool: Pool, windows: Windows, segments: int, c: ModelConfig) -> Co
     )
 
 
-def _told(landmarks: Tensor, scene: Tensor, camera: CameraConfig) -> Tensor:
-    """The landmarks without those that are withheld from a chain. scene (B, 1) is the odometer at the start
-    of the scene."""
+def _withhold(landmarks: Tensor, scene: Tensor, camera: CameraConfig, withheld: Withheld) -> Tensor:
+    """Remove the landmarks that are withheld from a chain. scene (B, 1) is the odometer at the start of the
+    scene."""
     b = len(landmarks)
     dice = torch.rand(b, 1)
     on_screen = (landmarks[..., 0] - scene * camera.cell_px).abs() < camera.hero_px + 30
-    hidden = (dice < UNTOLD) | ((dice < UNTOLD + FOUND) & on_screen)
+    hidden = (dice < withheld.all) | ((dice < sum(withheld)) & on_screen)
     out = landmarks.clone()
     out[..., 1] = torch.where(hidden, 0.0, out[..., 1])
     return out
@@ -121,10 +130,11 @@ class RunningPlaces:
         assert c.camera is not None
         self.walk, self.actions, self.c, self.camera = walk, actions, c, small(c.camera)
         self.places, self.odometer, self.acted, self.number = walk.places, walk.odometer, walk.acted, 0
+        self._position: Way | None = None
 
-    def tell(self, given: Conditions) -> Conditions:
-        """Add what the next segment is told of the world: hints, and where it stands in the scenery."""
-        columns = scenery(self._way().odometer, self.c.latent_width, self.camera)
+    def with_hints(self, given: Conditions) -> Conditions:
+        """Add the next segment's hints and scenery to its conditions."""
+        columns = scenery(self.position().odometer, self.c.latent_width, self.camera)
         return replace(given, hints=self.hints(given.history, given.context), scenery=columns)
 
     def hints(self, history: Tensor, context: Tensor) -> Tensor:
@@ -132,7 +142,7 @@ class RunningPlaces:
         return hints(
             history,
             context,
-            where=self._way(),
+            where=self.position(),
             places=self.places,
             look=self.walk.look[:, self.number],
             landmarks=self.walk.landmarks,
@@ -141,8 +151,8 @@ class RunningPlaces:
 
     @torch.no_grad()
     def update(self, segment: Tensor) -> None:
-        """Keep the views of this segment (B, W, C, h, w), and go on to the next."""
-        where, k = self._way(), self.number
+        """Keep the views of this segment (B, W, C, h, w) and continue with the next."""
+        where, k = self.position(), self.number
         plan = planned(self.walk.landmarks, where.odometer, segment.shape[-1], self.camera)
         self.places = keep(
             self.places,
@@ -155,6 +165,10 @@ class RunningPlaces:
             camera=self.camera,
         )
         self.odometer, self.acted, self.number = where.odometer[:, -1], self.actions[:, k], k + 1
+        self._position = None
 
-    def _way(self) -> Way:
-        return way(self.odometer, self.acted, self.actions[:, self.number], self.c)
+    def position(self) -> Way:
+        """The camera's position in the next segment. Computed once per segment."""
+        if self._position is None:
+            self._position = way(self.odometer, self.acted, self.actions[:, self.number], self.c)
+        return self._position

@@ -117,7 +117,7 @@ def _losses(
             index=chains.number + k,
         )
         if world is not None:
-            given = world.tell(given)
+            given = world.with_hints(given)
         given = replace(given, bare=not bool(given.context.any()))
         noised, loss = _denoise(model, chains.targets[:, k], given, phase, mean)
         part = part + loss / segments

@@ -20,8 +20,8 @@ from engine.training.autoencoder import load_autoencoder
 from engine.training.data.chains import Chains
 from engine.training.data.material import Material, WanderMaterial
 from engine.training.dit.ceiling import count, matmul_ceiling
-from engine.training.dit.judge import contact_sheet, sample_errors
 from engine.training.dit.objectives import OBJECTIVES
+from engine.training.dit.validation import contact_sheet, sample_errors
 from engine.training.learner import Learner, fit, load_matching, mixed_precision, save_weights
 from engine.training.pictures import draw_curves, write_png
 from engine.training.recipe import Dit, Phase, Recipe
@@ -133,14 +133,22 @@ def train_dit(
         learner.load(state)  # after all that draws from torch's generators
     curriculum = Curriculum(dit.phases)
     work = Work(run, learner, material, curriculum, torch.device(device))
-    judge = Judge(run, learner, material, autoencoder, device)
+    validate = Validation(run, learner, material, autoencoder, device)
     run.begin()
     for phase, end in zip(dit.until(until), curriculum.ends, strict=False):
         if run.progress < end:
             choose_trained(learner.model, phase)
-            work.state_floor(phase)
-            fit(run, learner, work, judge=judge, judge_every=dit.judge_every, until=end, share=phase.lr)
-            judge()
+            work.report_ceiling(phase)
+            fit(
+                run,
+                learner,
+                work,
+                validate=validate,
+                validate_every=dit.judge_every,
+                until=end,
+                share=phase.lr,
+            )
+            validate()
             save_weights(folder / f"dit.{phase.name}.pt", learner.mean, c)
             save_weights(folder / "dit.final.pt", learner.mean, c)
     return learner.mean
@@ -182,7 +190,7 @@ class Work:
                 loss += float(part.detach())
         return loss
 
-    def state_floor(self, phase: Phase) -> None:
+    def report_ceiling(self, phase: Phase) -> None:
         """Report the cost of one sample in this phase and the device's limit."""
         with torch.random.fork_rng(devices=[]):
             clips = phase.clips(1.0)
@@ -199,7 +207,7 @@ class Work:
         )
 
 
-class Judge:
+class Validation:
     """Writes figures, a contact sheet and the curves."""
 
     def __init__(

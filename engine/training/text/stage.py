@@ -159,13 +159,13 @@ def train_text(
         return {"loss": float(loss.detach())}
 
     @torch.no_grad()
-    def judge() -> None:
+    def validate() -> None:
         found = logits_of(learner.mean, *strange.pick(torch.arange(len(strange))))
         shares = right(found, reserved_truth, config.slots).float().mean(0)
         run.log(**{f"held_out_{n}": float(a) for n, a in zip(NAMES, shares, strict=True)})
 
     run.begin()
-    fit(run, learner, update, judge=judge, judge_every=250)
-    judge()
+    fit(run, learner, update, validate=validate, validate_every=250)
+    validate()
     save_weights(folder / "text.final.pt", learner.mean, config)
     return learner.mean

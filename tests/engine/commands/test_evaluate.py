@@ -71,7 +71,7 @@ def test_a_missing_model_is_named(instruments: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_model_of_another_world_is_refused() -> None:
-    with pytest.raises(ModelFilesError, match="knows the truth of the built-in world only"):
+    with pytest.raises(ModelFilesError, match="evaluate needs a model of the built-in world"):
         check_world("tiny", TINY_SPEC)
 
 
@@ -85,7 +85,7 @@ def test_the_built_in_model_is_measured_and_the_report_says_with_what(
     assert found["model"] == "wander"
     assert set(found["made with"]) == {"model", "backend", "probe", "landmark reader"}
     assert found["probe, on clean rendered frames"] == {"place": 0.6}
-    assert "reads place right in less than 99 %" in found["warnings"][0]
+    assert "reads place correctly in less than 99 %" in found["warnings"][0]
     (adherence, fidelity) = found["figures"]["steps"]["tables"]
     assert 0 <= adherence["rows"]["1 steps"]["all named"]["value"] <= 1
     assert fidelity["rows"]["1 steps"]["distance"]["value"] > 0

@@ -1,4 +1,4 @@
-"""The prompts that landmarks are tried on say what they are said to say, and most are read right."""
+"""The test prompts have valid labels, and most of them are read correctly."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from engine.evaluation.landmark_accuracy import OTHER_NOUNS, made, main, said, t
 from engine.world.attributes import COLOURS, LANDMARKS
 
 
-def test_examples_name_what_there_is() -> None:
+def test_the_labels_of_the_examples_are_valid() -> None:
     for example in (*typed(), *made(), *made(OTHER_NOUNS)):
         for one in example.said.split("; ") if example.said else []:
             kind, colour, where, count = one.split()
@@ -16,7 +16,7 @@ def test_examples_name_what_there_is() -> None:
             assert int(count) >= 1
 
 
-def test_most_are_read_right_and_nothing_is_read_from_nothing() -> None:
+def test_most_are_read_correctly_and_none_where_none_is_named() -> None:
     examples = (*typed(), *made())
     right = [said(e.text) == e.said for e in examples]
     assert len(examples) >= 200

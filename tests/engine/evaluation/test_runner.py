@@ -1,4 +1,4 @@
-"""Jobs are done once, whatever interrupts them; the report tells what there is."""
+"""Jobs run once, even after interruptions, and the report shows the finished ones."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from PIL import Image
 from rich.console import Console
 
 from engine.backends.fake import FAKE_SPEC
-from engine.evaluation.bench import Model, Studio
+from engine.evaluation.bench import Bench, Model
 from engine.evaluation.figure import Jobs, Outcome, Row, Scale, SheetPicture, Strip, Summary, Table
 from engine.evaluation.report import Report, shown
 from engine.evaluation.results import Store
-from engine.evaluation.runner import Evaluation, Said, _spread, measure
+from engine.evaluation.runner import Evaluation, VideoCounter, _spread, measure
 from engine.evaluation.sheets import strip_image
 from engine.evaluation.statistics import Estimate, share
 
@@ -38,7 +38,7 @@ class Counting:
     ran: list[int] = field(default_factory=list)
     stop_at: int = -1
 
-    def jobs(self, studio: Studio, scale: Scale) -> Jobs:
+    def jobs(self, bench: Bench, scale: Scale) -> Jobs:
         return {f"seed-{i}": partial(self._job, i) for i in range(scale.n)}
 
     def _job(self, seed: int) -> Outcome:
@@ -50,7 +50,7 @@ class Counting:
         )
         return Outcome({"seed": seed, "right": float(seed % 2)}, [Strip(f"seed {seed}", [shot])])
 
-    def summarise(self, rows: Mapping[str, Row], studio: Studio) -> Summary:
+    def summarise(self, rows: Mapping[str, Row], bench: Bench) -> Summary:
         table = Table("seeds", ("right",), percent=True)
         table.add("all", [share([r["right"] for r in rows.values()])])
         return Summary([table], ["A note."])
@@ -65,18 +65,16 @@ def run(
     again: bool = False,
     figures: Sequence[Counting] = (),
 ) -> tuple[bool, str]:
-    said = io.StringIO()
-    studio = Studio(Model("fake", FAKE_SPEC, None, None), None, {})  # type: ignore[arg-type]
-    todo = Evaluation(
-        studio, figures or [figure], {figure.name}, Scale(n=n), out, made_with or {"model": "a"}
-    )
+    output = io.StringIO()
+    bench = Bench(Model("fake", FAKE_SPEC, None, None), None, {})  # type: ignore[arg-type]
+    todo = Evaluation(bench, figures or [figure], {figure.name}, Scale(n=n), out, made_with or {"model": "a"})
     out.mkdir(exist_ok=True)
     report = Report({"model": "fake"}, ["A warning."])
-    finished = measure(todo, report, Console(file=said), Said(), again=again)
-    return finished, said.getvalue()
+    finished = measure(todo, report, Console(file=output), VideoCounter(), again=again)
+    return finished, output.getvalue()
 
 
-def test_what_is_done_is_not_done_again_and_more_seeds_only_add(tmp_path: Path) -> None:
+def test_finished_jobs_do_not_run_again_and_more_seeds_only_add(tmp_path: Path) -> None:
     figure = Counting()
     assert run(tmp_path, figure)[0]
     assert run(tmp_path, figure)[0]
@@ -89,15 +87,15 @@ def test_what_is_done_is_not_done_again_and_more_seeds_only_add(tmp_path: Path) 
 def test_rows_of_another_model_are_never_mixed_in(tmp_path: Path) -> None:
     figure = Counting()
     run(tmp_path, figure, 2)
-    finished, said = run(tmp_path, figure, 2, {"model": "b"})
+    finished, output = run(tmp_path, figure, 2, {"model": "b"})
     assert (finished, figure.ran) == (True, [0, 1, 0, 1])
-    assert "another model" in said
+    assert "another model" in output
     newer = Counting(version=2)
     run(tmp_path, newer, 2, {"model": "b"})
     assert newer.ran == [0, 1]
 
 
-def test_an_interrupted_evaluation_reports_what_there_is_and_goes_on(
+def test_an_interrupted_evaluation_reports_its_results_and_continues(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finished, _ = run(tmp_path, Counting(stop_at=2))
@@ -105,7 +103,7 @@ def test_an_interrupted_evaluation_reports_what_there_is_and_goes_on(
     found = json.loads((tmp_path / "report.json").read_text())
     assert (found["figures"]["counting"]["done"], found["figures"]["counting"]["of"]) == (2, 4)
     assert "**Incomplete: 2 of 4 parts.**" in (tmp_path / "report.md").read_text()
-    assert "goes on from here" in capsys.readouterr().out
+    assert "run the same command to continue" in capsys.readouterr().out
     figure = Counting()
     assert run(tmp_path, figure)[0]
     assert figure.ran == [2, 3]
@@ -124,7 +122,7 @@ def test_figures_that_are_not_asked_for_stay_in_the_report(tmp_path: Path) -> No
     assert list(json.loads((tmp_path / "report.json").read_text())["figures"]) == ["second"]
 
 
-def test_a_line_that_a_crash_cut_off_is_measured_again(tmp_path: Path) -> None:
+def test_a_truncated_line_is_measured_again(tmp_path: Path) -> None:
     run(tmp_path, Counting(), 3)
     rows = tmp_path / "counting" / "rows.jsonl"
     rows.write_text(rows.read_text()[:-20])
@@ -154,7 +152,7 @@ def test_the_report_is_json_and_markdown_with_a_contact_sheet(tmp_path: Path) ->
         assert sheet.height > 4 * 96
 
 
-def test_cells_say_when_there_is_no_interval_or_nothing_at_all() -> None:
+def test_cells_without_an_interval_or_a_value_are_marked() -> None:
     assert shown(None, percent=True) == "–"
     assert shown(Estimate(0.25, float("nan"), float("nan"), 1), percent=True) == "25.0 (one seed)"
     assert shown(Estimate(1502.4, 1490.0, 1510.0, 9), percent=False) == "1502 [1490, 1510]"
@@ -162,7 +160,7 @@ def test_cells_say_when_there_is_no_interval_or_nothing_at_all() -> None:
     assert shown(0.004561, percent=False) == "0.00456"
 
 
-def test_a_strip_has_words_in_the_colour_of_right_and_wrong() -> None:
+def test_the_text_of_a_strip_is_green_if_right_and_red_if_wrong() -> None:
     shots = [
         SheetPicture(torch.zeros(3, 96, 160, dtype=torch.uint8), "it says", right) for right in (True, False)
     ]
@@ -173,7 +171,7 @@ def test_a_strip_has_words_in_the_colour_of_right_and_wrong() -> None:
     assert image.height > 96
 
 
-def test_a_sheet_shows_some_from_all_over() -> None:
+def test_a_sheet_shows_evenly_spaced_jobs() -> None:
     names = [str(i) for i in range(100)]
     chosen = _spread(names, 8)
     assert (len(set(chosen)), chosen[0], chosen[-1]) == (8, "0", "99")

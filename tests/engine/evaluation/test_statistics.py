@@ -1,4 +1,4 @@
-"""Intervals and distances against values that can be worked out by hand."""
+"""Intervals and distances against values computed by hand."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_all_right_in_few_tries_proves_little() -> None:
     assert few.high == pytest.approx(1.0)
 
 
-def test_nothing_measured_is_nothing() -> None:
+def test_an_empty_sequence_has_no_estimate() -> None:
     assert share([]) is None
     assert mean([]) is None
     assert of_seeds(0, lambda seeds: 1.0) is None
@@ -53,7 +53,7 @@ def test_the_same_values_give_the_same_interval() -> None:
     assert mean([1.0, 2.0, 4.0]) == mean([1.0, 2.0, 4.0])
 
 
-def test_the_frechet_distance_of_shifted_and_widened_normals_is_as_computed() -> None:
+def test_the_frechet_distance_of_shifted_and_widened_normals() -> None:
     """For independent axes: |shift|² + Σ (σ_a − σ_b)²."""
     rng = np.random.default_rng(0)
     a = rng.normal(0, 1, (200_000, 3))
@@ -62,14 +62,14 @@ def test_the_frechet_distance_of_shifted_and_widened_normals_is_as_computed() ->
     assert frechet(a, a) == pytest.approx(0, abs=1e-9)
 
 
-def test_the_frechet_distance_bears_fewer_frames_than_features() -> None:
+def test_the_frechet_distance_works_with_fewer_frames_than_features() -> None:
     rng = np.random.default_rng(0)
     found = frechet(rng.normal(0, 1, (5, 40)), rng.normal(0, 1, (7, 40)))
     assert math.isfinite(found)
     assert found > 0
 
 
-def test_a_statistic_of_several_seeds_is_taken_over_all_of_them() -> None:
+def test_a_statistic_of_several_seeds_uses_all_of_them() -> None:
     values = np.arange(30.0)
     found = of_seeds(30, lambda seeds: float(np.median(values[list(seeds)])))
     assert found is not None

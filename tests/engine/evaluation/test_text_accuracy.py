@@ -1,4 +1,4 @@
-"""Figures of reading: an oracle reads everything right, a mute one only what is unsaid."""
+"""Reading accuracy: an oracle is always right, a reader without output only where nothing is said."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def mute(texts: list[str]) -> Tensor:
     return row.expand(len(texts), -1)
 
 
-def test_prompts_as_people_type_them_say_things_that_there_are() -> None:
+def test_the_labels_of_the_typed_prompts_are_valid() -> None:
     prompts = typed()
     assert len(prompts) >= 60
     assert {p.kind for p in prompts} == {"plain", "order", "typo", "extra", "change", "strange", "empty"}
@@ -30,7 +30,7 @@ def test_prompts_as_people_type_them_say_things_that_there_are() -> None:
     assert typed()[0].said == dict.fromkeys(NAMES, ("",))
 
 
-def test_the_second_set_is_another() -> None:
+def test_the_second_set_has_other_prompts() -> None:
     first, second = (typed(path) for path in reading.TYPED_SETS.values())
     assert len(second) == 40
     assert not {p.text.lower() for p in first} & {p.text.lower() for p in second}
@@ -43,7 +43,7 @@ def test_a_misspelt_key_in_the_file_is_refused(tmp_path: Path) -> None:
         typed(tmp_path / "typed.toml")
 
 
-def test_a_mute_reader_is_right_where_nothing_is_said() -> None:
+def test_a_reader_without_output_is_right_where_nothing_is_said() -> None:
     table = figures(mute, 60)
     assert list(table) == [name for name, _ in reading.SETS] + list(reading.TYPED_SETS)
     truth = captions(Random("5/reserved words"), 60, held_out="words")[1]
@@ -71,12 +71,12 @@ def test_an_oracle_is_always_right() -> None:
     assert all(e.value == 1 for row in figures(oracle, 40).values() for e in row.values())
 
 
-def test_a_mended_reader_reads_what_was_meant() -> None:
-    heard: list[str] = []
+def test_typos_are_corrected_before_reading() -> None:
+    received: list[str] = []
 
     def read(texts: list[str]) -> Tensor:
-        heard.extend(texts)
+        received.extend(texts)
         return mute(texts)
 
     assert reading.mended(read, {"taiga"})(["medow in the taiga", ""]).shape == (2, sum(SLOTS))
-    assert heard == ["meadow in the taiga", ""]
+    assert received == ["meadow in the taiga", ""]

@@ -42,7 +42,7 @@ def session(folder: Path, steps: int, *, stop_at: int = 0) -> nn.Linear:
         run.stopped = run.step + 1 == stop_at
         return {"loss": float(loss.detach())}
 
-    fit(run, learner, update, judge=lambda: None)
+    fit(run, learner, update, validate=lambda: None)
     return learner.mean
 
 
@@ -63,7 +63,7 @@ def test_a_bad_number_ends_it_and_the_last_checkpoint_is_from_before(tmp_path: P
     run = Run(tmp_path, "toy", steps=5, lr=0.1, warmup=1, hold=0.5)
     run.save(learner.state())
     with pytest.raises(NotFinite):
-        fit(run, learner, lambda: {"loss": float("nan")}, judge=lambda: None)
+        fit(run, learner, lambda: {"loss": float("nan")}, validate=lambda: None)
     state = run.resume()
     assert state is not None
     assert state["step"] == 0

@@ -1,4 +1,4 @@
-"""Plans of variants: what each one is trained with, from which weights, and what cannot be meant."""
+"""Plans of variants: the recipe and initial weights of each variant, and invalid plans."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_variants_of_a_round_have_the_same_budget_data_and_seed() -> None:
     assert all(len(found) == 1 for found in by_start.values())
 
 
-def test_scale_and_seed_are_everybodys() -> None:
+def test_scale_and_seed_apply_to_all_variants() -> None:
     usual, longer = (PLAN.recipe("f1", Path("r"), scale=s, seed=7) for s in (1.0, 4.0))
     assert longer.dit.phases[0].steps == 4 * usual.dit.phases[0].steps
     assert longer.seed == 7
@@ -83,7 +83,8 @@ def test_scale_and_seed_are_everybodys() -> None:
 
 
 def test_no_memory_means_none() -> None:
-    """ψ's key bias leaves it a weight of exactly zero, and no gradient: FramePack without SemanticPack."""
+    """With this key bias ψ has an attention weight of exactly zero and no gradient: FramePack without
+    SemanticPack."""
     from engine.model.conditions import denoise_inputs
     from engine.model.wander.transformer import WanderDiT
     from tests.rigs.engine import tiny
@@ -103,7 +104,7 @@ def test_no_memory_means_none() -> None:
     assert not psi.grad.any()
 
 
-def test_what_a_variant_starts_from_is_trained_before_it() -> None:
+def test_a_variant_is_trained_after_the_one_it_starts_from() -> None:
     assert [v.name for v in PLAN.needed(["student", "b"])] == ["backbone", "memorypack", "student", "b"]
     with pytest.raises(InvalidInput, match="no variant 'x'; known are backbone"):
         PLAN.needed(["x"])
@@ -123,12 +124,12 @@ def test_what_a_variant_starts_from_is_trained_before_it() -> None:
         (plan(phase={"forced": 2}), "forced must lie between 0 and 1"),
     ],
 )
-def test_plans_that_cannot_be_meant_are_refused(data: dict[str, Any], said: str) -> None:
+def test_invalid_plans_are_refused(data: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
         plan_of(data)
 
 
-def test_one_command_trains_them_in_order_and_knows_what_is_done(
+def test_one_command_trains_them_in_order_and_skips_finished_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(0)

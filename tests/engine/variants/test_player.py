@@ -1,4 +1,4 @@
-"""A model in training plays as a session would; F0 plays in blocks from the latest picture."""
+"""A trained model plays like a session. FramePack-F0 plays in blocks from the latest picture."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from engine.model.text.encoder import TextConfig
 from engine.script import Entry
 from engine.training.data.backwards import BLOCK
 from engine.types import Action, Prompt
-from engine.variants import player
 from engine.variants.played import played
 from engine.variants.player import Settings, actions, in_blocks, model_of
 from engine.world.attributes import ACTIONS
@@ -38,8 +37,8 @@ def spec() -> ModelSpec:
     )
 
 
-def test_a_variant_plays_as_the_served_model_does() -> None:
-    """The built-in model's own networks, as if they had just been trained: the same video, bit for bit."""
+def test_a_variant_plays_like_the_served_model() -> None:
+    """The built-in model's networks, played as a variant, give the same video bit for bit."""
     artifact = open_artifact(None)
     network, s = load_model(artifact), artifact.spec
     settings = Settings(s.steps, s.first_steps, s.context_noise)
@@ -53,22 +52,22 @@ def test_a_variant_plays_as_the_served_model_does() -> None:
     assert torch.equal(*videos)
 
 
-def said() -> Tensor:
+def probabilities() -> Tensor:
     return torch.full((1, sum(tiny.DIT.slots)), 0.2)
 
 
-def test_f0_makes_two_seconds_at_a_time_last_segment_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which segment is made when, under how much history, with which keys."""
+def test_f0_makes_two_seconds_at_a_time_last_segment_first() -> None:
+    """The order of the segments, their history and their keys."""
     dit, seen = tiny.dit(), list[Conditions]()
 
-    def watched(model: object, noise: Tensor, steps: int, given: Conditions) -> Tensor:
+    def recorded(model: object, noise: Tensor, steps: int, given: Conditions) -> Tensor:
         seen.append(given.map(Tensor.clone))
         return torch.full_like(noise, float(len(seen)))
 
-    monkeypatch.setattr(player, "sample_segment", watched)
     still = Settings(context_noise=0.0)
     keys = itertools.chain([0], [ACTIONS.index("right")] * 4, itertools.repeat(0))
-    made = list(itertools.islice(in_blocks(dit, said(), SEED, keys, still), 1 + 2 * BLOCK))
+    blocks = in_blocks(dit, probabilities(), SEED, keys, still, sample=recorded)
+    made = list(itertools.islice(blocks, 1 + 2 * BLOCK))
     assert [float(m[0, 0, 0, 0]) for m in made] == [1, 5, 4, 3, 2, 9, 8, 7, 6]
     assert [float(g.index) for g in seen] == [0, 4, 3, 2, 1, 4, 3, 2, 1]
     assert [float(g.anchor[0, 0, 0, 0, 0]) for g in seen] == [0, 1, 1, 1, 1, 2, 2, 2, 2]
@@ -76,10 +75,10 @@ def test_f0_makes_two_seconds_at_a_time_last_segment_first(monkeypatch: pytest.M
     assert history == [0, *[2 * k for k in range(4)], *[2 * k for k in range(4)]]
     keys_of_third = seen[2].actions
     assert keys_of_third is not None
-    assert (keys_of_third == ACTIONS.index("left")).all()  # back from where a walk to the right led
+    assert (keys_of_third == ACTIONS.index("left")).all()  # a walk to the right, in reversed time
 
 
-def test_videos_do_not_depend_on_what_else_was_played_and_have_their_pictures_in_order() -> None:
+def test_videos_depend_on_the_seed_alone() -> None:
     model = tiny.world_model()
     for backwards in (False, True):
         one = model_of("x", tiny.dit(WIDE), model.autoencoder, SETTINGS, backwards=backwards)
@@ -89,7 +88,7 @@ def test_videos_do_not_depend_on_what_else_was_played_and_have_their_pictures_in
         assert not torch.equal(one.video("a fox", SEED + 1, 3), first)
 
 
-def test_keys_count_from_the_nearest_boundary_and_prompts_cannot_change() -> None:
+def test_keys_apply_from_the_nearest_boundary_and_prompts_cannot_change() -> None:
     own = spec()
     script = [Entry(0.0, Action("right")), Entry(1.4 * own.segment_s, Action("left"))]
     found = list(itertools.islice(actions(script, own), 4))

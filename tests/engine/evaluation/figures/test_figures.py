@@ -1,4 +1,4 @@
-"""Figures from made-up rows and short arrays: what is counted, when, and against what."""
+"""Figures from constructed rows and short arrays: what is counted, when, and compared with what."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch.nn.functional as F
 
 from engine.backends.fake import FAKE_SPEC
 from engine.evaluation import prompts
-from engine.evaluation.bench import Seen, acted
+from engine.evaluation.bench import ProbeReading, script_of
 from engine.evaluation.figure import Summary
 from engine.evaluation.figures import elo
 from engine.evaluation.figures.adherence import MOMENTS, SETTLED, hits
 from engine.evaluation.figures.drift import _collect, pixels, spans
-from engine.evaluation.figures.elo import Game, Judged, ratings, verdict
+from engine.evaluation.figures.elo import Game, VideoScore, game_score, ratings
 from engine.evaluation.prompted_scenes import by_seed, distance
 from engine.evaluation.statistics import Estimate
 from engine.script import Entry
@@ -26,15 +26,15 @@ from engine.world.attributes import FIELDS, VALUES
 PER_SEGMENT = 8
 
 
-def seen(shown: torch.Tensor) -> Seen:
-    """As if the probe were sure of values (N, 5)."""
+def seen(shown: torch.Tensor) -> ProbeReading:
+    """The reading of a probe that is certain of values (N, 5)."""
     fields = [F.one_hot(shown[:, i], len(VALUES[f])).float() for i, f in enumerate(FIELDS)]
     none = torch.zeros(len(shown), 1)
-    return Seen(fields, none, none, none)
+    return ProbeReading(fields, none, none, none)
 
 
-def test_adherence_looks_at_the_end_of_the_right_segments() -> None:
-    """The prompt takes hold three segments after each change, so early looks are wrong, late ones right."""
+def test_adherence_reads_the_ends_of_the_right_segments() -> None:
+    """The prompt shows three segments after each change, so early readings are wrong and late ones right."""
     asked = [torch.full((5,), k) for k in range(3)]
     shown = torch.zeros(3 * SETTLED * PER_SEGMENT, 5, dtype=torch.int64)
     shown[(SETTLED + 2) * PER_SEGMENT :] = 1
@@ -50,7 +50,7 @@ def test_adherence_looks_at_the_end_of_the_right_segments() -> None:
     assert right["cut, after 1"]
 
 
-def test_every_attribute_changes_so_that_standing_still_is_never_right() -> None:
+def test_every_attribute_changes_so_that_nothing_is_right_by_persistence() -> None:
     from random import Random
 
     rng = Random(1)
@@ -60,8 +60,8 @@ def test_every_attribute_changes_so_that_standing_still_is_never_right() -> None
         assert all(before[f] != after[f] for f in FIELDS)
 
 
-def test_few_seeds_see_all_weathers() -> None:
-    """Of six seeds, five had rain when everything was drawn."""
+def test_a_few_seeds_cover_all_weathers() -> None:
+    """With independent draws, five of six seeds had rain."""
     for start in (0, 4, 8):
         seen = {prompts.attributes("test", start + i)["weather"] for i in range(4)}
         assert seen == {0, 1, 2, 3}
@@ -69,8 +69,8 @@ def test_few_seeds_see_all_weathers() -> None:
     assert prompts.attributes("test", 5) != prompts.attributes("other", 5)
 
 
-def test_a_script_of_runs_asks_every_latent_frame_for_its_action() -> None:
-    script, asked = acted(FAKE_SPEC, [(2, "right"), (1, "idle")])
+def test_a_script_of_runs_comes_with_the_action_of_every_latent_frame() -> None:
+    script, asked = script_of(FAKE_SPEC, [(2, "right"), (1, "idle")])
     w = FAKE_SPEC.segment
     assert script == [Entry(0.0, Action("right")), Entry(2 * FAKE_SPEC.segment_s, Action("idle"))]
     assert asked.tolist() == [2] * (2 * w) + [0] * w
@@ -97,7 +97,7 @@ def test_the_ends_of_an_endless_video_are_cut_out_of_its_segments() -> None:
         assert kept[r][:, 0, 0, 0].tolist() == list(r)
 
 
-def test_pixel_statistics_tell_light_colour_and_sharpness() -> None:
+def test_pixel_statistics_measure_light_colour_and_sharpness() -> None:
     grey = torch.full((4, 3, 8, 8), 100, dtype=torch.uint8)
     assert pixels(grey) == {"brightness": 100.0, "contrast": 0.0, "saturation": 0.0, "sharpness": 0.0}
     striped = grey.clone()
@@ -108,7 +108,7 @@ def test_pixel_statistics_tell_light_colour_and_sharpness() -> None:
     assert found["sharpness"] == pytest.approx(20.0)
 
 
-def test_the_distance_of_a_seed_to_itself_is_none_and_seeds_are_chosen_together() -> None:
+def test_the_distance_of_seeds_to_themselves_is_zero_and_seeds_stay_paired() -> None:
     rng = np.random.default_rng(0)
     pairs = [(seed, rng.normal(seed, 1, (6, 4)).tolist()) for seed in (1, 0, 2)]
     features = by_seed(pairs)
@@ -118,7 +118,7 @@ def test_the_distance_of_a_seed_to_itself_is_none_and_seeds_are_chosen_together(
 
 
 def test_elo_is_as_defined() -> None:
-    """From 1500 each, K = 32: the first win is worth 16; points only change hands."""
+    """Both start at 1500 with K = 32: the first win is worth 16 points, and the sum is constant."""
     assert ratings([Game(0, 1, 1.0)], 2) == [1516.0, 1484.0]
     after = ratings([Game(0, 1, 1.0), Game(0, 1, 0.0)], 2)
     expected = 1 / (1 + 10 ** ((1484 - 1516) / 400))
@@ -126,28 +126,28 @@ def test_elo_is_as_defined() -> None:
     assert sum(after) == pytest.approx(3000)
 
 
-def test_the_judge_gives_half_a_point_each_for_adherence_and_fidelity() -> None:
-    assert verdict(Judged(0.8, 1.0), Judged(0.6, 2.0)) == 1.0
-    assert verdict(Judged(0.8, 3.0), Judged(0.6, 2.0)) == 0.5
-    assert verdict(Judged(0.6, 1.0), Judged(0.6, 2.0)) == 0.75
-    assert verdict(Judged(0.6, 1.0), Judged(0.6, 1.0)) == 0.5
-    assert verdict(Judged(0.5, 3.0), Judged(0.6, 2.0)) == 0.0
+def test_adherence_and_fidelity_are_worth_half_a_point_each() -> None:
+    assert game_score(VideoScore(0.8, 1.0), VideoScore(0.6, 2.0)) == 1.0
+    assert game_score(VideoScore(0.8, 3.0), VideoScore(0.6, 2.0)) == 0.5
+    assert game_score(VideoScore(0.6, 1.0), VideoScore(0.6, 2.0)) == 0.75
+    assert game_score(VideoScore(0.6, 1.0), VideoScore(0.6, 1.0)) == 0.5
+    assert game_score(VideoScore(0.5, 3.0), VideoScore(0.6, 2.0)) == 0.0
 
 
 def test_ratings_follow_strength_and_equals_stay_at_the_start() -> None:
     rng = np.random.default_rng(0)
-    unequal = [[Judged(0.9, 1.0), Judged(0.6, 2.0), Judged(0.3, 3.0)] for _ in range(40)]
+    unequal = [[VideoScore(0.9, 1.0), VideoScore(0.6, 2.0), VideoScore(0.3, 3.0)] for _ in range(40)]
     strong, middle, weak = elo.elo(unequal)
     assert strong.low > middle.high > middle.low > weak.high
     assert strong.value + middle.value + weak.value == pytest.approx(4500)
-    noise = [[Judged(float(a), 1.0), Judged(float(b), 1.0)] for a, b in rng.random((60, 2))]
+    noise = [[VideoScore(float(a), 1.0), VideoScore(float(b), 1.0)] for a, b in rng.random((60, 2))]
     first, second = elo.elo(noise)
     assert first.low < 1500 < first.high
     assert second.low < 1500 < second.high
 
 
 def test_a_summary_of_few_rows_has_figures_and_intervals() -> None:
-    from engine.evaluation.bench import Model, Studio
+    from engine.evaluation.bench import Bench, Model
     from engine.evaluation.figures.steps import Steps
 
     rng = np.random.default_rng(0)
@@ -158,8 +158,8 @@ def test_a_summary_of_few_rows_has_figures_and_intervals() -> None:
         return {"seed": seed, "steps": steps, "reference": rng.normal(0, 1, (12, 4)).tolist()}
 
     model = Model("fake", FAKE_SPEC, None, None)  # type: ignore[arg-type]
-    studio = Studio(model, None, {})  # type: ignore[arg-type]
-    summary: Summary = Steps().summarise({str(s): scene(s) for s in range(3)}, studio)
+    bench = Bench(model, None, {})  # type: ignore[arg-type]
+    summary: Summary = Steps().summarise({str(s): scene(s) for s in range(3)}, bench)
     adherence, fidelity = summary.tables
     one, four = adherence.rows
     assert one[0] == "1 steps"

@@ -1,4 +1,4 @@
-"""VBench's formulas, against numbers worked out by hand and against rendered truth."""
+"""VBench's formulas against numbers computed by hand and against rendered video."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def test_a_still_video_is_consistent_and_smooth_and_not_dynamic() -> None:
     assert not is_dynamic(torch.zeros(32), 16, 96, 160)
 
 
-def test_smoothness_knows_a_walk_and_sees_a_stutter() -> None:
-    """The layers' own motions make the frame between; frames in the wrong order are not between."""
+def test_smoothness_is_high_for_a_walk_and_low_for_a_stutter() -> None:
+    """The layers' motions predict a frame from its neighbours, but not if frames are out of order."""
     walk = truth(torch.tensor([0, 1, 0, 0, 1]), torch.full((4,), ACTIONS.index("right")), 3)
     stutter = walk.clone()
     stutter[5], stutter[6] = walk[8], walk[2]
@@ -39,7 +39,7 @@ def test_smoothness_knows_a_walk_and_sees_a_stutter() -> None:
     assert smoothness(flicker) < 0.85
 
 
-def test_the_dynamic_degree_wants_enough_fast_pairs() -> None:
+def test_the_dynamic_degree_needs_enough_fast_pairs() -> None:
     """At 16 fps every second frame is sampled; the limit is 6 · 96 / 256 = 2.25 px."""
     frames = 64  # 32 sampled, so 8 pairs must be fast
     speed = torch.zeros(frames)

@@ -1,4 +1,4 @@
-"""Obedience's summary: the estimator's own errors stand beside the model's figures."""
+"""Obedience's summary: the estimator's own errors are reported beside the model's figures."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from random import Random
 from typing import Any
 
 from engine.backends.fake import FAKE_SPEC
-from engine.evaluation.bench import Model, Studio
-from engine.evaluation.figures.obedience import SOURCES, Obedience, _runs
+from engine.evaluation.bench import SOURCES, Bench, Model
+from engine.evaluation.figures.obedience import Obedience, _runs
 from engine.evaluation.statistics import Estimate
 from engine.world.attributes import PLACES
 
@@ -25,7 +25,7 @@ def figures(sign: float, still: float) -> dict[str, float | None]:
     }
 
 
-def test_where_the_estimator_errs_is_said() -> None:
+def test_the_places_where_the_estimator_errs_are_reported() -> None:
     rows: dict[str, dict[str, Any]] = {
         f"play-{seed}": {"seed": seed, "found": dict.fromkeys(SOURCES, figures(0.75, 1.0))}
         for seed in range(4)
@@ -40,8 +40,8 @@ def test_where_the_estimator_errs_is_said() -> None:
                 for s in SOURCES[1:]
             ],
         }
-    studio = Studio(Model("fake", FAKE_SPEC, None, None), None, {})  # type: ignore[arg-type]
-    summary = Obedience().summarise(rows, studio)
+    bench = Bench(Model("fake", FAKE_SPEC, None, None), None, {})  # type: ignore[arg-type]
+    summary = Obedience().summarise(rows, bench)
     shares, speeds, validity = summary.tables
     cell = shares.rows[0][1][0]
     assert isinstance(cell, Estimate)

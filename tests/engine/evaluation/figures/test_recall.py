@@ -1,4 +1,4 @@
-"""Landmarks out and back: what is read becomes places, places are compared; figures of few videos."""
+"""Landmarks out and back: readings become positions, positions are compared, and few videos give figures."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ from torch import Tensor
 
 from engine.evaluation.bench import truth
 from engine.evaluation.figures import recall
-from engine.evaluation.figures.sightings import Found, compare, descriptors, landmarks, retrieval, standing
+from engine.evaluation.figures.sightings import (
+    Sighting,
+    compare,
+    descriptors,
+    landmarks,
+    retrieval,
+    true_landmarks,
+)
 from engine.evaluation.instruments.examples import CELL_PX, CELLS
-from engine.evaluation.instruments.landmark_reader import Sight
+from engine.evaluation.instruments.landmark_reader import ColumnReading
 from engine.world.attributes import ACTIONS, WIDTH
 from engine.world.drawing.landmarks import survey
 
@@ -24,8 +31,8 @@ def camera() -> Tensor:
     return steps.cumsum(0) * 4
 
 
-def perfect(at: Tensor, seed: int) -> Sight:
-    """What a reader without fault would say of the world of this seed."""
+def perfect(at: Tensor, seed: int) -> ColumnReading:
+    """The output of a perfect reader in the world of this seed."""
     marks = survey(at, torch.full((len(at), 1), seed))
     present = torch.zeros(len(at), CELLS)
     x = (torch.arange(CELLS) + 0.5) * CELL_PX + torch.zeros(len(at), CELLS)
@@ -39,18 +46,18 @@ def perfect(at: Tensor, seed: int) -> Sight:
                 present[n, cell], x[n, cell] = 1.0, where
                 kind[n, cell, marks.kind[n, s]] = 1.0
                 colour[n, cell, marks.colour[n, s]] = 1.0
-    return Sight(present, x, kind, colour)
+    return ColumnReading(present, x, kind, colour)
 
 
-def test_what_a_perfect_reader_sees_on_the_way_is_what_stands_there() -> None:
+def test_a_perfect_reader_finds_the_true_landmarks() -> None:
     at = camera()[:AWAY:2]
     found = landmarks(perfect(at, 7), at)
-    there = {(f.kind, f.colour, round(f.x)) for f in standing(at, 7)}
+    there = {(f.kind, f.colour, round(f.x)) for f in true_landmarks(at, 7)}
     assert len(found) >= 6
     assert {(f.kind, f.colour, round(f.x)) for f in found} <= there
 
 
-def test_the_same_world_is_remembered_and_another_one_is_not() -> None:
+def test_the_same_world_matches_and_another_one_does_not() -> None:
     at = camera()
     out, back = (landmarks(perfect(at[w], 7), at[w]) for w in (slice(0, AWAY, 2), slice(AWAY, None, 2)))
     other = landmarks(perfect(at[AWAY::2], 8), at[AWAY::2])
@@ -62,26 +69,26 @@ def test_the_same_world_is_remembered_and_another_one_is_not() -> None:
 
 
 def test_a_landmark_too_far_off_is_not_found_and_a_flicker_is_no_landmark() -> None:
-    out = [Found(100.0, 1, 2, 9), Found(300.0, 1, 2, 9)]
-    matches = compare(out, [Found(128.0, 1, 3, 9), Found(345.0, 1, 2, 9)])
+    out = [Sighting(100.0, 1, 2, 9), Sighting(300.0, 1, 2, 9)]
+    matches = compare(out, [Sighting(128.0, 1, 3, 9), Sighting(345.0, 1, 2, 9)])
     assert [(m.found, m.kind, m.colour) for m in matches] == [(True, True, False), (False, False, False)]
     present = torch.zeros(10, CELLS)
     present[4:6, 9] = 0.9  # two frames only
     x = (torch.arange(CELLS) + 0.5) * CELL_PX + torch.zeros(10, CELLS)
-    sight = Sight(present, x, torch.zeros(10, CELLS, 8), torch.zeros(10, CELLS, 8))
-    assert landmarks(sight, torch.zeros(10)) == []
+    reading = ColumnReading(present, x, torch.zeros(10, CELLS, 8), torch.zeros(10, CELLS, 8))
+    assert landmarks(reading, torch.zeros(10)) == []
 
 
 def test_one_landmark_spread_over_two_columns_is_one() -> None:
     present = torch.zeros(6, CELLS)
     present[:, 9], present[:, 10] = 0.9, 0.8
     x = (torch.arange(CELLS) + 0.5) * CELL_PX + torch.zeros(6, CELLS)
-    sight = Sight(present, x, torch.zeros(6, CELLS, 8), torch.zeros(6, CELLS, 8))
-    assert [f.times for f in landmarks(sight, torch.zeros(6))] == [6]
+    reading = ColumnReading(present, x, torch.zeros(6, CELLS, 8), torch.zeros(6, CELLS, 8))
+    assert [f.times for f in landmarks(reading, torch.zeros(6))] == [6]
 
 
 def test_the_age_of_a_landmark_is_how_long_it_was_off_the_screen() -> None:
-    """At 32 px/s, the turn at 640 px: what stands at 240 px leaves the screen at 320 px."""
+    """At 32 px/s with the turn at 640 px: a landmark at 240 px leaves the screen at 320 px."""
     assert recall.age_s(240.0, 640.0) == pytest.approx(2 * 320 / 32)
 
 
@@ -122,7 +129,7 @@ def row(t: float, seed: int, hits: float, *, rendered: bool = False) -> dict[str
     return {"T": t, "seed": seed, "rendered": rendered, "found": found}
 
 
-def test_recall_is_told_by_length_of_the_way_and_by_age() -> None:
+def test_recall_is_summarised_by_length_of_the_way_and_by_age() -> None:
     rows = {
         "a": row(10.0, 0, 1.0),
         "b": row(10.0, 2, 0.0),
@@ -145,5 +152,5 @@ def test_recall_is_told_by_length_of_the_way_and_by_age() -> None:
     assert len(place.rows) == 2
 
 
-def test_recall_of_nothing_says_nothing() -> None:
+def test_the_summary_of_no_rows_is_empty() -> None:
     assert all(not t.rows for t in recall.summarise({}).tables)

@@ -1,7 +1,6 @@
-"""The adapter to VBench: how it is called, what it writes, what is said where it is missing.
+"""The adapter to VBench: its command line, its results, and the message if it is missing.
 
-The real networks are not here; a script that takes VBench's flags and writes its result format stands in for
-the command.
+A script that takes VBench's flags and writes its result format replaces the real command.
 """
 
 from __future__ import annotations
@@ -78,11 +77,11 @@ def test_its_results_are_read_and_single_imaging_scores_rescaled(tmp_path: Path)
 def test_results_in_another_format_are_named(tmp_path: Path, text: str) -> None:
     file = tmp_path / "results_eval_results.json"
     file.write_text(text)
-    with pytest.raises(BackendError, match=r"results_eval_results.json is not what VBench 0.1.5 writes"):
+    with pytest.raises(BackendError, match=r"results_eval_results.json is not a result of VBench 0.1.5"):
         vbench.parse(file, "imaging_quality")
 
 
-def test_where_it_is_missing_it_says_what_to_install(tmp_path: Path) -> None:
+def test_a_missing_command_is_reported_with_what_to_install(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="pip install torch torchvision vbench"):
         vbench.find(str(tmp_path / "vbench"))
 
@@ -109,7 +108,7 @@ def test_a_video_too_short_for_ends_is_measured_as_a_whole(tmp_path: Path) -> No
     assert not (tmp_path / "out" / "first").exists()
 
 
-def test_a_run_that_fails_says_its_last_words(tmp_path: Path) -> None:
+def test_a_failed_run_is_reported_with_its_last_output(tmp_path: Path) -> None:
     command = vbench.find(
         stand_in(tmp_path, "import sys\nprint('no CUDA device', file=sys.stderr)\nsys.exit(0)")
     )
@@ -119,7 +118,7 @@ def test_a_run_that_fails_says_its_last_words(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_its_shell_would_split_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="choose a folder of plain letters"):
+    with pytest.raises(InvalidInput, match="choose a path of plain letters"):
         vbench.run("vbench", tmp_path / "my videos", "motion_smoothness", tmp_path / "out")
 
 

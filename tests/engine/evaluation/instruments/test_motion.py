@@ -1,4 +1,4 @@
-"""The camera's way, read from rendered pictures whose camera is known."""
+"""The estimated motion of the camera, in rendered video whose camera is known."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WAY = ("right", "right", "idle", "left", "left", "jump", "jump", "right")
     ],
 )
 def test_it_reads_direction_and_speed_of_rendered_video(place: str, time: str, weather: str) -> None:
-    """Rain and snow won by their contrast before they were taken away."""
+    """Rain and snow dominated by their contrast before they were removed."""
     attributes = torch.tensor([PLACES.index(place), TIMES.index(time), WEATHERS.index(weather), 2, 1])
     actions = torch.tensor([ACTIONS.index(a) for a in WAY])
     moved = displacement(truth(attributes, actions, 5))
@@ -51,7 +51,7 @@ def test_obedience_counts_sign_standing_and_error() -> None:
     assert found["error standing, px/s"] == pytest.approx(4.0)
 
 
-def test_obedience_of_what_was_not_asked_for_is_not_known() -> None:
+def test_obedience_to_actions_that_did_not_occur_is_unknown() -> None:
     found = compare(torch.zeros(3), torch.zeros(3, dtype=torch.int64))
     assert found["sign"] is None
     assert found["still when asked to stand"] == 1.0

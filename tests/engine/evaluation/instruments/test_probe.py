@@ -1,4 +1,4 @@
-"""The instruments: what they learn from is what the world says, and a run's files can be read back."""
+"""The instruments: their training data has the world's labels, and a run's files can be loaded."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def test_examples_carry_the_worlds_own_labels() -> None:
         assert 0 <= int(made.attributes[:, i].min()) <= int(made.attributes[:, i].max()) < len(VALUES[field])
 
 
-def test_a_landmarks_cell_is_where_its_colours_are() -> None:
-    """Frames with a landmark in a cell differ there from the same world without landmarks' columns."""
+def test_the_cells_of_landmarks_have_more_contrast() -> None:
+    """Cells that contain a landmark have stronger edges than the others."""
     made = sharp(64, torch.Generator().manual_seed(2))
     band = made.frames[:, :, 40:70].float().mean((1, 2))  # (N, W)
     rough = (band[:, 1:] - band[:, :-1]).abs()
@@ -69,7 +69,7 @@ def test_the_probe_gives_logits_and_features() -> None:
     assert torch.equal(probe.read(frames), torch.stack([f.argmax(-1) for f in fields], -1))
 
 
-def test_a_reader_that_sees_nothing_finds_nothing_and_cries_no_wolf() -> None:
+def test_a_reader_that_sees_nothing_has_no_hits_and_no_false_alarms() -> None:
     reader = LandmarkReader().eval()
     last = reader.along[-1]
     assert isinstance(last, torch.nn.Conv1d)
@@ -80,8 +80,8 @@ def test_a_reader_that_sees_nothing_finds_nothing_and_cries_no_wolf() -> None:
     assert found["false alarms per frame"] == 0.0
 
 
-def test_training_leaves_both_instruments_with_their_accuracy(tmp_path: Path) -> None:
-    """And the same command again trains no further."""
+def test_training_saves_both_instruments_with_their_accuracy(tmp_path: Path) -> None:
+    """The same command again does not train further."""
     train_probe(tmp_path, tiny(), minutes=0.002, held_out_frames=8)
     probe, accuracy = load_probe(tmp_path)
     reader, reading = load_reader(tmp_path)
@@ -93,7 +93,7 @@ def test_training_leaves_both_instruments_with_their_accuracy(tmp_path: Path) ->
     assert all(torch.equal(v, before[k]) for k, v in again.state_dict().items())
 
 
-def test_files_of_another_version_are_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_files_of_another_version_are_refused_with_the_fix(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load_probe(tmp_path)
     torch.save({"state": {"body.weight": torch.zeros(1)}, "accuracy": {}}, tmp_path / FILE)

@@ -1,4 +1,4 @@
-"""What is left of a difference between two pasts: shares, and nothing for a model that does not hear ψ."""
+"""The remaining difference between two pasts, and None for a model that ignores ψ."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from engine.evaluation.psi.forgetting import SAME, left
+from engine.evaluation.psi.forgetting import SAME, remaining
 from engine.training.data.latents import Pool
 from tests.rigs.engine import tiny
 
@@ -29,26 +29,27 @@ class Halving(nn.Module):
         return psi / 2 + memory
 
 
-def test_a_memory_that_halves_has_halved() -> None:
+def test_the_difference_of_a_halving_memory_halves() -> None:
     model = tiny.dit()
     model.squeeze = Halving()  # type: ignore[assignment]
-    found = left(model, a_pool())
+    found = remaining(model, a_pool())
     assert found is not None
     for updates in SAME:
         assert found[updates] == pytest.approx([0.5**updates] * 2, rel=1e-2)
 
 
 def test_structures_differ_in_how_fast_they_forget() -> None:
-    """As they begin: A asks ψ with what it sees and keeps what it sees; B and C keep ψ and add to it."""
+    """Untrained, structure A queries ψ with the new memory and keeps the memory; B and C keep ψ and add to
+    it."""
     kept = {}
     for structure in ("A", "B", "C"):
         memory = replace(C.memory, structure=structure)
-        found = left(tiny.dit(replace(C, memory=memory)), a_pool())
+        found = remaining(tiny.dit(replace(C, memory=memory)), a_pool())
         assert found is not None
         kept[structure] = sum(found[4]) / len(found[4])
     assert kept["A"] < kept["B"]
     assert kept["A"] < kept["C"]
 
 
-def test_where_nobody_hears_psi_there_is_nothing_to_tell() -> None:
-    assert left(tiny.dit(replace(C, memory=replace(C.memory, key_bias=-10000.0))), a_pool()) is None
+def test_a_model_that_ignores_psi_has_no_figure() -> None:
+    assert remaining(tiny.dit(replace(C, memory=replace(C.memory, key_bias=-10000.0))), a_pool()) is None

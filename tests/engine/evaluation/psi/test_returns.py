@@ -1,4 +1,4 @@
-"""What ψ is worth at returns: where they lie, and that the measure sees memory, and only memory."""
+"""ψ at returns: where the returns are, and that the measure depends on memory alone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_returns_are_where_only_memory_can_know() -> None:
     again = returns(pool, C.segment, 9)
     assert torch.equal(again.start, found.start)
     changing = replace(pool, attributes=torch.arange(2 * AWAY)[None, :, None].expand(6, -1, 5))
-    assert not len(returns(changing, C.segment, 9).start)  # what changes its looks does not come back
+    assert not len(returns(changing, C.segment, 9).start)  # content that changes its looks does not return
 
 
 def test_a_model_without_use_for_memory_has_nothing_to_lose() -> None:
@@ -50,11 +50,11 @@ def test_a_model_without_use_for_memory_has_nothing_to_lose() -> None:
     assert worth["short"].value == 0
 
 
-def test_a_model_that_uses_memory_loses_by_anothers_and_by_a_short_one() -> None:
+def test_a_model_that_uses_memory_is_worse_with_another_or_a_short_one() -> None:
     pool = a_pool()
     windows = returns(pool, C.segment, 6)
     found = errors(tiny.dit(), pool, windows)
     assert len(found["own"]) == 6
     assert found["own"] != found["another"]
     assert found["own"] != found["short"]
-    assert REACH // C.segment < PREFIX  # or both would be the same
+    assert REACH // C.segment < PREFIX  # otherwise both would be the same

@@ -1,18 +1,16 @@
-"""What structure W and the plan tell of a chain is what a session would have been told."""
+"""Structure W and the plan give a chain the same hints as a session would get."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
 import torch
 
 from engine.model.config import CameraConfig, ModelConfig
 from engine.model.wander.hints import known, planned, present, way
 from engine.model.wander.places import UNSETTLED, Places, keep
-from engine.training.data import course
 from engine.training.data.chains import chains_of
-from engine.training.data.course import Course, RunningPlaces, course_of
+from engine.training.data.course import SETTLED, Course, RunningPlaces, Withheld, course_of
 from engine.training.data.latents import Pool
 from engine.training.data.windows import Windows
 from engine.world.attributes import ACTIONS
@@ -39,15 +37,14 @@ def windows(start: int, scene: int = 0) -> Windows:
     return Windows(torch.arange(3), torch.full((3,), start), torch.full((3,), scene))
 
 
-def told_everything(pool: Pool, w: Windows, segments: int, monkeypatch: pytest.MonkeyPatch) -> Course:
-    monkeypatch.setattr(course, "UNTOLD", 0.0)
-    monkeypatch.setattr(course, "FOUND", 0.0)
-    return course_of(pool, w, segments, C)
+def complete_course(pool: Pool, w: Windows, segments: int) -> Course:
+    """Without withheld landmarks."""
+    return course_of(pool, w, segments, C, Withheld(0.0, 0.0))
 
 
-def test_places_before_a_chain_are_those_that_a_session_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_places_before_a_chain_are_those_that_a_session_keeps() -> None:
     pool = a_pool()
-    found = told_everything(pool, windows(8), 1, monkeypatch)
+    found = complete_course(pool, windows(8), 1)
     session = Places.empty(3, C.channels, C.latent_height, CAMERA)
     odometer, none = torch.zeros(3, dtype=torch.int64), torch.zeros(3)
     assert pool.landmarks is not None
@@ -74,11 +71,11 @@ def test_places_before_a_chain_are_those_that_a_session_keeps(monkeypatch: pytes
         assert torch.equal(a, b)
 
 
-def test_going_through_a_chain_is_starting_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_going_through_a_chain_is_starting_later() -> None:
     """With the truth kept, a chain's second segment finds what a chain that starts there finds."""
     pool = a_pool()
-    early = told_everything(pool, windows(6), 2, monkeypatch)
-    late = told_everything(pool, windows(8), 1, monkeypatch)
+    early = complete_course(pool, windows(6), 2)
+    late = complete_course(pool, windows(8), 1)
     actions = pool.actions[:, 6:10].unflatten(1, (2, C.segment))
     running = RunningPlaces(early, actions, C)
     running.update(pool.latents[:, 6:8].float())
@@ -87,28 +84,26 @@ def test_going_through_a_chain_is_starting_later(monkeypatch: pytest.MonkeyPatch
     assert torch.equal(running.hints(history, context), there.hints(history, context))
 
 
-def test_nothing_from_before_the_scene_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_from_before_the_scene_is_known() -> None:
     pool = a_pool()
-    assert not told_everything(pool, windows(8, scene=8), 1, monkeypatch).places.marks.any()
-    some = told_everything(pool, windows(8, scene=6), 1, monkeypatch).places.marks[..., 0].sum()
-    all_ = told_everything(pool, windows(8), 1, monkeypatch).places.marks[..., 0].sum()
+    assert not complete_course(pool, windows(8, scene=8), 1).places.marks.any()
+    some = complete_course(pool, windows(8, scene=6), 1).places.marks[..., 0].sum()
+    all_ = complete_course(pool, windows(8), 1).places.marks[..., 0].sum()
     assert 0 < some < all_
 
 
-def test_views_from_before_a_change_are_old_until_it_is_complete(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_views_from_before_a_change_are_old_until_it_is_complete() -> None:
     attributes = torch.zeros(3, LENGTH, 5, dtype=torch.int64)
     attributes[:, 4:, 1] = 1
-    found = told_everything(a_pool(attributes), windows(4), 6, monkeypatch)
+    found = complete_course(a_pool(attributes), windows(4), 6)
     assert found.look.tolist() == [[1.0] * 6] * 3
-    assert found.stamp[0].flatten().tolist() == [1 - UNSETTLED] * course.SETTLED + [1.0] * 6
+    assert found.stamp[0].flatten().tolist() == [1 - UNSETTLED] * SETTLED + [1.0] * 6
 
 
-def test_a_scene_that_starts_under_a_new_prompt_has_nothing_to_change_from(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_scene_that_starts_under_a_new_prompt_has_nothing_to_change_from() -> None:
     attributes = torch.zeros(3, LENGTH, 5, dtype=torch.int64)
     attributes[:, 4:, 1] = 1
-    found = told_everything(a_pool(attributes), windows(4, scene=4), 2, monkeypatch)
+    found = complete_course(a_pool(attributes), windows(4, scene=4), 2)
     assert (found.stamp == 1).all()
 
 
@@ -117,20 +112,17 @@ def test_chains_of_models_without_a_camera_know_no_walk() -> None:
     assert chains_of(a_pool(), windows(8), 1, 2, blind).walk is None
 
 
-def test_some_chains_are_not_told_of_landmarks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(course, "UNTOLD", 1.0)
-    assert not course_of(a_pool(), windows(8), 1, C).landmarks[..., 1].any()
-    monkeypatch.setattr(course, "UNTOLD", 0.0)
-    monkeypatch.setattr(course, "FOUND", 1.0)
-    far = replace(CAMERA, hero_px=10)
-    found = course_of(a_pool(), windows(8), 1, replace(C, camera=far)).landmarks[..., 1]
+def test_landmarks_are_withheld_from_some_chains() -> None:
+    assert not course_of(a_pool(), windows(8), 1, C, Withheld(1.0, 0.0)).landmarks[..., 1].any()
+    far = replace(C, camera=replace(CAMERA, hero_px=10))
+    found = course_of(a_pool(), windows(8), 1, far, Withheld(0.0, 1.0)).landmarks[..., 1]
     assert found[:, 0].eq(0).all(), "it was on the screen when the scene started"
     assert found[:, 1].eq(2).all()
 
 
-def test_hints_of_a_known_place_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hints_of_a_known_place_say_so() -> None:
     pool = a_pool()
-    found = told_everything(pool, windows(8), 1, monkeypatch)
+    found = complete_course(pool, windows(8), 1)
     running = RunningPlaces(found, pool.actions[:, None, 8:10], C)
     hints = running.hints(torch.zeros(3, 19, C.channels, C.latent_height, C.latent_width), torch.ones(3))
     assert 0.3 < float(known(hints, C)[:, :, 0].mean()) < 1

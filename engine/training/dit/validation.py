@@ -36,7 +36,7 @@ def rollout(model: WanderDiT, chains: Chains, steps: int, *, segments: int = 0, 
             index=chains.number + k,
         )
         if world is not None:
-            given = world.tell(given)
+            given = world.with_hints(given)
         noise = torch.randn(chains.targets[:, k].shape, generator=generator).to(history.device)
         out.append(sample_segment(model, noise, steps, given))
         if k + 1 < count:

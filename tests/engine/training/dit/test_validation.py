@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from engine.training.dit.ceiling import Flops, count, matmul_ceiling
-from engine.training.dit.judge import contact_sheet, rollout, sample_errors
+from engine.training.dit.validation import contact_sheet, rollout, sample_errors
 from engine.training.pictures import draw_curves, tile, write_png
 from tests.rigs.engine import tiny
 from tests.rigs.engine.training_rig import some_chains
