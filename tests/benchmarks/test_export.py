@@ -18,6 +18,7 @@ from export.verify.verify import learn
 pytestmark = pytest.mark.timeout(600)  # the export is made in whichever test comes first
 
 
+@pytest.mark.slow
 def test_it_prints_ratios_and_errors(tiny_artifact: Path, tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
     words = ["export", "--model", str(tiny_artifact), "--rounds", "2", "--batch", "1", "2", "--threads", "1"]
@@ -28,6 +29,7 @@ def test_it_prints_ratios_and_errors(tiny_artifact: Path, tmp_path: Path) -> Non
     assert data["ms"]["ONNX Runtime int8, batch 2"]["n"] == 2
 
 
+@pytest.mark.slow
 def test_without_a_compiler_that_part_is_left_out_and_said_so(
     tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -40,6 +42,7 @@ def test_without_a_compiler_that_part_is_left_out_and_said_so(
     assert "PyTorch compiled, batch 1, speed" not in data["figures"]
 
 
+@pytest.mark.slow
 def test_eight_bits_cost_accuracy_and_not_more_than_that(tiny_artifact: Path, tmp_path: Path) -> None:
     from benchmarks.model.export import session
 

@@ -18,6 +18,7 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return data
 
 
+@pytest.mark.slow
 def test_a_tiny_helios_is_timed_stage_by_stage_and_chunk_by_chunk(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

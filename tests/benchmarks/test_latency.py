@@ -34,6 +34,7 @@ def test_the_machine_is_named_and_a_process_has_memory() -> None:
     assert (cpu_seconds(os.getpid()) or 0) > 0
 
 
+@pytest.mark.slow
 def test_latency_starts_a_server_and_ends_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "latency.json"
     assert (
@@ -73,6 +74,7 @@ def test_latency_starts_a_server_and_ends_it(tmp_path: Path, capsys: pytest.Capt
     assert figures["generation speed over playback, one viewer"]["value"] > 1
 
 
+@pytest.mark.slow
 def test_soak_of_a_server_that_runs_leaves_it_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
     with own_server(FAKE_OPTIONS) as subject:
         assert main(["soak", "--minutes", "0.02", "--warm-up", "0", "--url", subject.target.base]) == 0
@@ -83,6 +85,7 @@ def test_soak_of_a_server_that_runs_leaves_it_as_it_was(capsys: pytest.CaptureFi
     assert figures["state at the start"] == figures["state at the end"]
 
 
+@pytest.mark.slow
 def test_soak_of_its_own_server_says_what_its_slopes_are_worth(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["soak", "--minutes", "0.02", "--warm-up", "0", "--backend", "fake"]) == 0
     report = json.loads(capsys.readouterr().out.strip().splitlines()[-1])

@@ -198,6 +198,7 @@ convert("framepack-f1", Path(sys.argv[1]), Path(sys.argv[2]), o)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limit on a process's own memory")
 def test_the_whole_is_never_in_memory(tmp_path: Path) -> None:
     """A checkpoint of 120 MB within 24 MB of memory, which is a few times its largest tensor."""

@@ -28,7 +28,7 @@ from tests.engine.backends.test_full import SERVE
 HUNYUAN = HunyuanConfig(text_dim=32, pooled_dim=16, image_dim=24, refiner_layers=1)
 CONFIG = replace(test_full.CONFIG, single_blocks=1, hunyuan=HUNYUAN)  # one of each: exporting takes long
 NAME = "framepack-f1"
-pytestmark = pytest.mark.timeout(600)  # exporting takes a minute on a busy machine
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # exporting takes a minute on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +143,7 @@ def test_the_network_without_weights_takes_no_memory() -> None:
     assert float(dit.positions.after.abs().sum()) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "billions"), [("memorypack-1b3", 1.40), ("framepack-f1", 13.17)])
 def test_the_whole_models_shapes_are_the_contracts(name: str, billions: float) -> None:
     """On the meta device: every role of the full network and its companions (LLaMA's 8 billion parameters

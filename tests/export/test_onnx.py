@@ -119,6 +119,7 @@ def test_every_weight_keeps_its_name_and_lies_where_pytorch_reads_it(tiny_artifa
     assert used == set(stored)
 
 
+@pytest.mark.slow
 def test_weights_are_never_read_while_a_graph_is_made(tmp_path: Path) -> None:
     """A graph of 13 billion parameters is made from their places alone: here the file isn't even there."""
     config = replace(tiny.DIT, double_blocks=1, single_blocks=0)
@@ -135,6 +136,7 @@ def test_weights_are_never_read_while_a_graph_is_made(tmp_path: Path) -> None:
     assert b"nan" not in graph.SerializeToString()
 
 
+@pytest.mark.slow
 def test_a_bias_of_zeros_stays(tmp_path: Path) -> None:
     """The optimiser drops it, since it changes nothing; the next training's would have no place to go."""
     conv = torch.nn.Conv2d(2, 3, 1)

@@ -17,7 +17,7 @@ from export.verify import selftest
 from export.verify.candidates import candidate, pytorch
 from export.verify.parity import permute
 
-pytestmark = pytest.mark.timeout(600)  # the export is made in whichever test comes first
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # the export is made in whichever test comes first
 
 
 @pytest.fixture

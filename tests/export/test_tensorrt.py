@@ -24,7 +24,7 @@ from export.wander import export_again
 from tests.rigs.engine import tiny
 
 pytest.importorskip("tensorrt_rtx", reason="pip install 'psistream[rtx]'")
-pytestmark = pytest.mark.timeout(600)  # the export is made in whichever test comes first
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # the export is made in whichever test comes first
 
 RTX = "tensorrt_rtx"
 SPEC = tiny.world_model().spec(name="tiny", fps=16, steps=2, first_steps=3)

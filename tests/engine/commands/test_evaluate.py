@@ -75,6 +75,7 @@ def test_a_model_of_another_world_is_refused() -> None:
         check_world("tiny", TINY_SPEC)
 
 
+@pytest.mark.slow
 def test_the_built_in_model_is_measured_and_the_report_says_with_what(
     instruments: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

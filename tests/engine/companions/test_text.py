@@ -62,6 +62,7 @@ def oracle(folder: Path) -> tuple[Any, Any, Any, Any]:
     return llama, fast, clip, transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer_2")
 
 
+@pytest.mark.slow
 def test_sizes_are_read_from_the_files(companion: LlamaClipText) -> None:
     assert (companion.length, companion.tokens) == (95 + 256 + 77, 256)
     assert (companion.width, companion.pooled_width) == (32, 16)

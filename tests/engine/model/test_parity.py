@@ -155,6 +155,7 @@ def families(model: FramePackDiT) -> list[str]:
     return sorted(found.values())
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_any_tensor_with_its_rows_turned_round_would_be_found(small: Pair) -> None:
     """All but one: a bias of the refiner's keys moves all logits of a query alike, which softmax forgets."""

@@ -104,6 +104,7 @@ def counted(c: ModelConfig) -> int:
     return int(counter.get_total_flops())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "c",
     [

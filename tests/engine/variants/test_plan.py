@@ -129,6 +129,7 @@ def test_invalid_plans_are_refused(data: dict[str, Any], said: str) -> None:
         plan_of(data)
 
 
+@pytest.mark.slow
 def test_one_command_trains_them_in_order_and_skips_finished_ones(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,11 +48,11 @@ async def serving(limits: ConnectionLimits, settings: ServerConfig | None = None
         async with app.router.lifespan_context(app):
             server, connections = http_server(app, "error", limits)
             tasks.spawn(connections.run(), "limit")
-            tasks.spawn(server.serve(sockets=[listener]), "serve")
+            running = asyncio.create_task(server.serve(sockets=[listener]), name="serve")
             await until(lambda: server.started, "server")
             try:
                 yield Port(listener.getsockname()[1], connections, app.state.services)
             finally:
                 server.should_exit = server.force_exit = True
-                await tasks.drain(5.0)
+                await asyncio.wait_for(running, 5.0)
                 await tasks.close()

@@ -39,6 +39,7 @@ def api(base: str) -> schemathesis.BaseSchema:
     return schema
 
 
+@pytest.mark.slow
 def test_the_server_keeps_to_its_contract(api: schemathesis.BaseSchema) -> None:
     operations = [found.ok() for found in api.get_all_operations() if isinstance(found, Ok)]
     assert len(operations) > 15

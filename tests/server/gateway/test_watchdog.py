@@ -70,6 +70,7 @@ def test_who_was_stopped_itself_does_not_blame_the_worker() -> None:
     assert health.hopeless(1000.0, 30.0, overdue=False) is None
 
 
+@pytest.mark.slow
 async def test_a_frozen_worker_is_noticed_though_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.gateway.fleet.worker_health.UNRESPONSIVE_S", 1.0)
     async with live(config(placement="process", hang_limit_s=5.0)) as server:
@@ -102,6 +103,7 @@ async def test_a_frozen_worker_is_noticed_though_nobody_watches(monkeypatch: pyt
         assert (await server.http.post("/v1/sessions", json={"prompt": "a cat"})).status_code == 201
 
 
+@pytest.mark.slow
 async def test_a_device_that_hangs_is_reported_then_replaced_and_the_video_goes_on(tmp_path: Path) -> None:
     settings = tmp_path / "fake.json"
     settings.write_text(json.dumps({"hang_after": 24, "hang_s": 600}))

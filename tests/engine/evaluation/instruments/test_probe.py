@@ -80,6 +80,7 @@ def test_a_reader_that_sees_nothing_has_no_hits_and_no_false_alarms() -> None:
     assert found["false alarms per frame"] == 0.0
 
 
+@pytest.mark.slow
 def test_training_saves_both_instruments_with_their_accuracy(tmp_path: Path) -> None:
     """The same command again does not train further."""
     train_probe(tmp_path, tiny(), minutes=0.002, held_out_frames=8)

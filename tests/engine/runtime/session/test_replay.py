@@ -93,6 +93,7 @@ def test_a_replay_is_the_live_video_bit_for_bit_whatever_was_done(seed: int) -> 
     assert check(rig, FakeBackend()) == len(rig.segments()) > 15
 
 
+@pytest.mark.slow
 def test_the_model_that_comes_with_psistream_replays_bit_for_bit(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,6 +147,7 @@ def test_a_prompt_of_joined_signs_survives_a_snapshot_and_a_control_character_do
         rig.engine.open(OpenSession("spoilt", None, None, snapshot=data.replace(b"a family", b"a\\nfamil")))
 
 
+@pytest.mark.slow
 def test_a_long_log_begins_anew_and_stays_true(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(controllog, "MOST_LINES", 40)
     chance = random.Random(1)

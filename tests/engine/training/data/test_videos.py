@@ -169,6 +169,7 @@ batch = 2
 """
 
 
+@pytest.mark.slow
 def test_the_command_trains_on_a_folder_of_videos(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
