@@ -63,7 +63,7 @@ def export_onnx(
     fps: int = 16,
     steps: int = 4,
     first_steps: int = 8,
-    context_noise: float = 0.05,
+    context_noise: float = 0.15,
     text: Path = BUILT_IN,
     precisions: Sequence[str] = ("fp32",),
 ) -> ModelSpec:

@@ -102,6 +102,15 @@ def planned(
     return plan
 
 
+def behind_picture(plan: FloatArray, line: LandmarkLine) -> FloatArray:
+    """The plan (Q, 4) without the landmarks that would stand in the picture a scene started from: which ones
+    stand there is the picture's choice, and nobody knows it."""
+    inside = np.abs(plan[:, 0]) < line.width / 2 + REACH_PX
+    plan = plan.copy()
+    plan[inside, 1] = 0
+    return plan
+
+
 def with_named(
     plan: FloatArray, named: FloatArray, wanted: Sequence[Asked], scene: Outlook, line: LandmarkLine
 ) -> tuple[FloatArray, FloatArray]:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backends.base import Backend
-from engine.landmarks.plan import followed, in_view, planned
+from engine.landmarks.plan import behind_picture, followed, in_view, planned
 from engine.model.signature import signature
 from engine.runtime.segment.conditioner import Conditioner, masks
 from engine.runtime.segment.draft import Draft, Kept, Sampled, StateUpdate
@@ -175,13 +175,16 @@ class Generator:
     def _world(self, s: SessionState) -> dict[str, npt.NDArray[Any]]:
         """The camera's position, the kept views of the world, and the plan as far as the camera can get."""
         numbers = in_view(s.odometer, self.spec.segment, self.spec)
+        plan = planned(s.landmarks, numbers, s.seed, s.scene, self.spec)
+        if s.from_image:
+            plan = behind_picture(plan, self.spec)
         return {
             "odometer": np.array(s.odometer, np.int64),
             "acted": np.full(self.spec.segment, s.acted, np.int64),
             "views": s.views,
             "marks": s.marks,
             "look": np.array(s.look, np.float32),
-            "landmarks": planned(s.landmarks, numbers, s.seed, s.scene, self.spec),
+            "landmarks": plan,
         }
 
     def _kept(self, drafts: Sequence[Draft]) -> list[Kept]:

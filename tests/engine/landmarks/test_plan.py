@@ -11,6 +11,7 @@ from engine.landmarks.plan import (
     NAMED,
     Asked,
     Outlook,
+    behind_picture,
     chosen,
     followed,
     in_view,
@@ -149,3 +150,13 @@ def test_a_name_is_met_once_it_is_in_the_picture_and_ends_with_its_place() -> No
 def test_nothing_named_changes_nothing() -> None:
     plan = empty()
     assert named(plan) is plan
+
+
+def test_where_a_start_picture_stands_nothing_is_planned() -> None:
+    """The plan of the seed used to replace the landmarks of the picture."""
+    numbers = in_view(0, 4 * SPEC.segment, SPEC)
+    plan = behind_picture(planned(empty(), numbers, 3, 0, SPEC), SPEC)
+    inside = np.abs(plan[:, 0]) < SPEC.width / 2 + 26
+    assert inside.any()
+    assert not plan[inside, 1].any()
+    assert plan[~inside & (plan[:, 3] > 0), 1].all()

@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pytest
 
 from engine.backends.base import Arrays
-from engine.backends.fake import NAN_WORD, FakeBackend
+from engine.backends.fake import FAKE_SPEC, NAN_WORD, FakeBackend
 from engine.errors import BackendError
+from engine.model.signature import ModelSpec
 from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.segment.noise import gaussian
 from engine.runtime.state.state import SessionState
@@ -24,8 +25,8 @@ LATENTS = (TINY_SPEC.segment, 16, 2, 2)
 class SpyBackend(FakeBackend):
     """Keeps the inputs of each call."""
 
-    def __init__(self) -> None:
-        super().__init__(TINY_SPEC)
+    def __init__(self, spec: ModelSpec = TINY_SPEC) -> None:
+        super().__init__(spec)
         self.seen: list[tuple[str, dict[str, npt.NDArray[Any]]]] = []
 
     def run(self, role: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
@@ -144,6 +145,20 @@ def test_a_scene_from_a_picture_has_context_from_the_first_step() -> None:
     np.testing.assert_array_equal(call["anchor"][0], anchor)
     np.testing.assert_array_equal(call["history"][0, -1], anchor[0])
     np.testing.assert_array_equal(state.anchor, anchor)
+
+
+def test_the_landmarks_of_a_start_picture_are_its_own() -> None:
+    """Those that the seed would plan there used to replace them."""
+    backend = SpyBackend(FAKE_SPEC)
+    generator = Generator(backend)
+    state = SessionState.zeros(FAKE_SPEC)
+    pixels = np.full((3, FAKE_SPEC.height, FAKE_SPEC.width), 200, np.uint8)
+    generator.conditioner.start_scene(state, "a red fox", seed=1, scene=0, image=pixels)
+    advance(generator, state)
+    plan = backend.of("denoise")[0]["landmarks"][0]
+    inside = np.abs(plan[:, 0]) < FAKE_SPEC.width / 2
+    assert inside.any()
+    assert not plan[inside, 1].any()
 
 
 def test_a_cut_leaves_nothing_of_the_scene_before() -> None:
