@@ -15,8 +15,6 @@ from export.verify.candidates import pytorch
 from export.verify.parity import sized
 from export.verify.verify import learn
 
-pytestmark = pytest.mark.timeout(600)  # the export is made in whichever test comes first
-
 
 @pytest.mark.slow
 def test_it_prints_ratios_and_errors(tiny_artifact: Path, tmp_path: Path) -> None:

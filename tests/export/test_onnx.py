@@ -22,8 +22,6 @@ from export.weights import Stored, all_stored, places, stored_tensors
 from tests.rigs.engine import tiny
 from tests.rigs.paths import ROOT
 
-pytestmark = pytest.mark.timeout(600)  # the export is made in whichever test comes first
-
 
 def graphs(folder: Path) -> dict[str, onnx.ModelProto]:
     return {f.stem: onnx.load(f, load_external_data=False) for f in sorted(folder.glob("*.onnx"))}

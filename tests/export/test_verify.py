@@ -25,8 +25,6 @@ from export.verify.parity import InputRecorder, controls, permute, shift, sized,
 from export.verify.record import evidence_of, note
 from export.verify.verify import ParityReport, learn, recur, verify
 
-pytestmark = pytest.mark.timeout(600)  # the export is made in whichever test comes first
-
 
 @pytest.fixture(scope="module")
 def artifact(tiny_artifact: Path) -> Artifact:

@@ -25,8 +25,6 @@ from engine.runtime.segment.noise import gaussian
 from engine.runtime.state.state import SessionState
 from tests.rigs.engine import tiny
 
-pytestmark = pytest.mark.timeout(600)  # the export is made in whichever test comes first
-
 
 @pytest.fixture(scope="module")
 def artifact(tiny_artifact: Path) -> Artifact:

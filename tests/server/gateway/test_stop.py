@@ -39,7 +39,7 @@ async def test_mqtt_publishes_that_sessions_end_and_clears_them(tmp_path: Path) 
             for name in ("main", mine):
                 told = [m for m in looker.heard(f"{name}/event") if m["type"] == "closed"]
                 assert told == [{**GOODBYE, "session": name}]
-                assert looker.heard(f"{name}/state")[-1] == {}
+                await until(lambda name=name: looker.heard(f"{name}/state")[-1] == {}, name)  # type: ignore[misc]
 
 
 async def all_of_a_stop(heard: list[aiomqtt.Message]) -> None:

@@ -151,7 +151,7 @@ async def test_who_came_in_by_a_link_leaves_when_it_ends() -> None:
             assert (await server.http.delete(url, headers=key(mine["token"]))).status_code == 204
             assert (await server.control(PAUSE, mine["id"], **key(link["token"]))).status_code == 401
             await until(lambda: len(server.services.viewers) == 0, "the viewer is out")
-            assert viewer.heard("error", code="unauthorized")
+            await until(lambda: viewer.heard("error", code="unauthorized"), "why")
             assert (await server.http.delete(url, headers=key(mine["token"]))).status_code == 404
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import aiomqtt
@@ -110,7 +111,8 @@ async def test_state_is_retained_for_those_who_come_later(bridged: Bridged) -> N
     await looker.answer("applied")
     await until(lambda: looker.heard("main/state")[-1]["prompt"] == "a yellow robot", "the new state")
     async with onlooker(bridge.url) as late:
-        await until(lambda: len(late.messages) >= 3, "retained messages")
+        for topic in ("main/state", "other/state", "engine/here/status"):
+            await until(partial(late.heard, topic), topic)
         assert late.heard("main/state")[-1]["prompt"] == "a yellow robot"
         assert late.heard("other/state")[-1]["id"] == "other"
         assert late.heard("engine/here/status")[-1]["status"] == "online"
@@ -208,6 +210,7 @@ async def test_a_retained_command_is_refused_when_it_is_published() -> None:
             await looker.say("psistream/v1/session/main/cmd/pause", '{"id": "p"}', retain=True)
             refused = await looker.answer("rejected")
             assert (refused["id"], refused["code"]) == ("p", "retained")
+            await until(lambda: looker.heard("main/error"), "the error topic")
             assert [m["code"] for m in looker.heard("main/error")] == ["retained"]
             await looker.command("resume")
             await looker.answer("applied")

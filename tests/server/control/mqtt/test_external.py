@@ -124,7 +124,7 @@ async def test_leaving_clears_what_was_retained(mosquitto: Mosquitto) -> None:
                 assert await bridge.wait_connected(30)
                 await until(lambda: looker.heard("main/state"), "a state")
             await until(lambda: looker.heard("here/status")[-1]["status"] == "offline", "offline")
-            assert looker.heard("main/state")[-1] == {}
+            await until(lambda: looker.heard("main/state")[-1] == {}, "the end of the session")
 
 
 async def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path) -> None:

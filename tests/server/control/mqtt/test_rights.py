@@ -109,6 +109,7 @@ async def test_the_server_itself_hears_commands_and_answers_on_the_private_broke
         async with onlooker(bridge.url) as looker:
             await looker.command("prompt", json.dumps({"text": "a fox", "token": "t", "client": "me"}))
             assert (await looker.answer("applied", "/ack/me"))["session"] == "main"
+            await until(lambda: looker.heard("here/status"), "its status")
             assert looker.heard("here/status")[-1]["status"] == "online"
     assert allowed == [("main", "t")]
 

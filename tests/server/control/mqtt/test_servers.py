@@ -109,7 +109,7 @@ async def test_the_end_of_one_leaves_the_others_online_and_the_last_one_gets_pla
             lambda: looker.heard("session/main/state")[-1].get("node") == "last", "plain main is back"
         )
         assert looker.heard("last/status")[-1]["status"] == "online"
-        assert looker.heard("main.first/state")[-1] == {}
+        await until(lambda: looker.heard("main.first/state")[-1] == {}, "the end of its session")
         await looker.command("pause")
         await looker.answer("applied")
 
@@ -183,7 +183,7 @@ async def test_what_a_crash_left_retained_is_cleared_by_the_next_start(
         async with MqttBridge(FakeSteering("main"), mosquitto.url, node="here") as again:
             assert await again.wait_connected(30)
             await until(lambda: looker.heard("lost/state")[-1] == {}, "the ghost is gone")
-            assert looker.heard("main.here/state")[-1]["id"] == "main"
+            await until(lambda: looker.heard("main.here/state")[-1].get("id") == "main", "its session")
     async with onlooker(mosquitto.url) as late:
         await until(lambda: late.heard("here/status"), "what is retained")
         assert [str(m.topic) for m in late.messages if "/session/" in str(m.topic)] == []
