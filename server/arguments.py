@@ -1,11 +1,11 @@
-"""The options of `psistream serve`, and how they become settings."""
+"""The options of `psistream serve`, and how they are turned into settings."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from engine.commands.model_options import add_model
 from engine.commands.runner import Parser
@@ -27,12 +27,9 @@ from server.control.mqtt import arguments as mqtt
 from server.gpus import gpus
 from server.http.edge.prefix import checked_prefix
 
-if TYPE_CHECKING:
-    pass
-
 KEY_VARIABLE = "PSISTREAM_API_KEY"
 WHIP_VARIABLE = "PSISTREAM_WHIP_TOKEN"
-ON_GPU = ("reference", "cuda", "tensorrt", "auto")  # backends that take a GPU where there is one
+ON_GPU = ("reference", "cuda", "tensorrt", "auto")  # backends that use a GPU if there is one
 defaults = ServerConfig()
 
 
@@ -48,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
         help="path under which a proxy publishes it, such as /video",
     )
     add_model(p)
-    add("--image", type=Path, metavar="FILE", help="start image of sessions (default: only their prompt)")
+    add("--image", type=Path, metavar="FILE", help="start image of sessions (default: prompt only)")
     add("--prompt", default=defaults.prompt, help="prompt of the shared session")
     add("--seed", type=int, help="seed of the shared session (default: random)")
     add("--worker", choices=("process", "thread"), default=defaults.placement, help="where the model runs")
@@ -64,38 +61,38 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         default=RuntimeConfig().max_sessions,
         metavar="N",
-        help="upper limit of each worker, even if its device could serve more (default: %(default)s)",
+        help="limit of sessions per worker, even if its device could serve more (default: %(default)s)",
     )
     add(
         "--max-load",
         type=float,
         default=RuntimeConfig().max_load,
         metavar="SHARE",
-        help="share of the device's time that sessions may be promised; above 1 they play in slow motion "
-        "instead of being refused (default: %(default)s)",
+        help="share of device time that sessions may use; above 1 they play in slow motion instead of being "
+        "refused (default: %(default)s)",
     )
     add(
         "--client-sessions",
         type=int,
         default=defaults.client_sessions,
         metavar="N",
-        help="sessions that one address may have at once; 0: no limit (default: %(default)s)",
+        help="concurrent sessions per client address; 0: no limit (default: %(default)s)",
     )
     add(
         "--client-device-s",
         type=float,
         default=defaults.client_device_s,
         metavar="S",
-        help="device seconds per minute for all sessions of one address (default: no limit)",
+        help="seconds of device time per minute for all sessions of one address (default: no limit)",
     )
     add(
         "--max-viewers",
         type=int,
         default=defaults.max_viewers,
         metavar="N",
-        help="limit for all sessions together (default: %(default)s)",
+        help="limit of viewers of all sessions together (default: %(default)s)",
     )
-    add("--bitrate", type=int, metavar="KBPS", help="bitrate of the video (default: by its size)")
+    add("--bitrate", type=int, metavar="KBPS", help="bitrate of the video (default: depends on its size)")
     add(
         "--codecs",
         default=",".join(CODECS),
@@ -111,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--ice-server", action="append", default=[], metavar="URL", help="stun:host:port, turn:user:pass@host"
     )
-    add("--udp-ports", metavar="A-B", help="for the video, such as 40000-40100 (default: any free ports)")
+    add("--udp-ports", metavar="A-B", help="ports for the video, such as 40000-40100 (default: any free one)")
     add(
         "--public-address",
         action="append",
@@ -119,28 +116,28 @@ def parser() -> argparse.ArgumentParser:
         metavar="IP",
         help="address of the router or host that forwards --udp-ports to this machine",
     )
-    add("--whip", metavar="URL", help="push the session `main` to this media server, where many can watch it")
+    add("--whip", metavar="URL", help="push session `main` to this media server, which serves many viewers")
     add(
         "--whip-token",
         default=os.environ.get(WHIP_VARIABLE),
         metavar="TOKEN",
         help=f"token for --whip (${WHIP_VARIABLE})",
     )
-    add("--allow-origin", action="append", default=[], metavar="URL", help="another site that may call this")
+    add("--allow-origin", action="append", default=[], metavar="URL", help="site that may call the server")
     add("--api-key", default=os.environ.get(KEY_VARIABLE), help=f"key for opening sessions (${KEY_VARIABLE})")
-    add("--api-keys", type=Path, metavar="FILE", help="several, a line for each: its name and the key")
+    add("--api-keys", type=Path, metavar="FILE", help="file of several keys; each line has a name and a key")
     mqtt.add_arguments(p)
     add(
         "--spare",
         choices=("auto", "on", "off"),
         default=defaults.spare,
-        help="keep a second worker loaded, so that a failure of the first is over in less than a second "
-        "(default: if memory allows)",
+        help="keep a second worker loaded, so that failover takes less than a second (default: if memory "
+        "allows)",
     )
     add(
         "--ops-port",
         metavar="[HOST:]PORT",
-        help="serve health and metrics here, whatever happens on the other port (default host: 127.0.0.1)",
+        help="serve health and metrics on a port of their own (default host: 127.0.0.1)",
     )
     add("--log-format", choices=("text", "json"), default="text", help="format of the log, on standard error")
     add("--log-level", choices=("debug", "info", "warning", "error"), default="warning")
@@ -197,7 +194,7 @@ def settings(args: argparse.Namespace) -> ServerConfig:
 
 
 def _workers(text: str) -> int:
-    """0 stands for auto."""
+    """Parse --workers; 0 means auto. Raises ArgumentTypeError."""
     if text == "auto":
         return 0
     count = int(text) if text.isascii() and text.isdigit() else 0

@@ -1,4 +1,4 @@
-"""The `psistream` command: finds the subcommand and runs it. It imports only that one."""
+"""The `psistream` command: finds the subcommand and runs it. It imports no other subcommand."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMMANDS = {
     "generate": Subcommand("engine.commands.generate:main", "make a video file without a server"),
     "replay": Subcommand("engine.commands.replay:main", "make a session's video again from its control log"),
     "doctor": Subcommand("server.doctor.command:main", "check this machine and its network for serve"),
-    "bench": Subcommand("benchmarks.cli:main", "measure latency and speed"),
+    "bench": Subcommand("benchmarks.cli:main", "measure latency, throughput and stability"),
     "export": Subcommand("export.cli:main", "turn a trained model into ONNX graphs and TensorRT engines"),
     "train": Subcommand("engine.commands.train:main", "train the model"),
     "evaluate": Subcommand(
@@ -36,7 +36,7 @@ COMMANDS = {
     "convert": Subcommand("export.convert:main", "convert a public checkpoint into a folder for --weights"),
 }
 HELP = """\
-psistream makes an endless video that you steer while you watch it.
+psistream generates an endless video that you steer while you watch it.
 
   psistream serve
 
@@ -62,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run("psistream", lambda: _print(f"psistream {VERSION}\n"))
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(COMMANDS)}"
-        print(f"psistream: there is no command {name!r}; {hint}", file=sys.stderr)
+        hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
+        print(f"psistream: unknown command {name!r}; {hint}", file=sys.stderr)
         return BAD_INPUT
     return run(f"psistream {name}", lambda: load(COMMANDS[name].target)(args[1:]))
 

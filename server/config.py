@@ -21,7 +21,7 @@ from server.ladder import Rung, ladder
 Placement = Literal["process", "thread"]
 SMALL_PIXELS = 200 * 200  # a smaller picture is doubled before it is encoded
 BITS_PER_PIXEL = 0.12
-# as browsers send it; any other form would never match
+# the form in which browsers send it; any other form would never match
 ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 MAX_WORKERS = 64
 MIN_BITRATE_BPS, MAX_BITRATE_BPS = 900_000, 4_000_000
@@ -29,8 +29,8 @@ MIN_BITRATE_BPS, MAX_BITRATE_BPS = 900_000, 4_000_000
 
 @dataclass(frozen=True)
 class MediaConfig:
-    """How frames become packets. None, and an `upscale` of 0, mean that the picture's size determines the
-    value. `bitrate_bps` is the rate of the top rung, so no viewer gets more."""
+    """How frames become packets. A `bitrate_bps` of None and an `upscale` of 0 mean that the picture's size
+    determines the value. `bitrate_bps` is the rate of the top rung, so no viewer gets more."""
 
     bitrate_bps: int | None = None
     upscale: int = 0
@@ -53,8 +53,8 @@ class MediaConfig:
             raise InvalidInput("upscale must be 1 to 4, or 0 to let psistream choose", field="upscale")
 
     def scale(self, width: int, height: int) -> int:
-        """All codecs halve the resolution of colour. This is visible at 160x96, so small pictures are
-        doubled."""
+        """The factor by which pictures are enlarged before encoding. All codecs halve the resolution of
+        colour; that is visible at 160x96, so small pictures are doubled."""
         return self.upscale or (2 if width * height < SMALL_PIXELS else 1)
 
     def bitrate(self, width: int, height: int, fps: int) -> int:
@@ -84,8 +84,8 @@ class WorkerConfig:
     backend: str = "onnxruntime"
     model: str | None = None  # a name, or an exported model's folder; None: the built-in model
     weights: Path | None = None  # folder of a full-size model
-    gpu: str | None = None  # the only one that it sees, as CUDA_VISIBLE_DEVICES names it; None: all
-    image: Path | None = None  # start image of sessions that bring none of their own
+    gpu: str | None = None  # the only visible GPU, in the form of CUDA_VISIBLE_DEVICES; None: all are visible
+    image: Path | None = None  # start image of sessions that are opened without one
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     media: MediaConfig = field(default_factory=MediaConfig)
     log: LogConfig = field(default_factory=LogConfig)
@@ -127,17 +127,17 @@ class MqttListen:
 
 @dataclass(frozen=True)
 class MqttOptions:
-    """Settings of MQTT other than the broker's address."""
+    """MQTT settings other than the broker's address."""
 
     node: str | None = None  # this server's name in topics; None: the host's name and a persistent id
     prefix: str = "psistream/v1"  # prefix of all topics
     discovery: str | None = None  # "homeassistant" publishes its discovery messages
-    access: Literal["open", "token"] = "open"  # who may steer: whoever may publish, or who sends a token
+    access: Literal["open", "token"] = "open"  # token: steering needs the session's token
     listen: MqttListen = field(default_factory=MqttListen)
 
 
 def check_whip(url: str) -> None:
-    """Raises InvalidInput for a URL that can't be pushed to."""
+    """Raises InvalidInput for a URL that the video cannot be pushed to."""
     try:
         parts = urlsplit(url)
         known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -146,7 +146,7 @@ def check_whip(url: str) -> None:
     if not known:
         raise InvalidInput(f"whip must be an http or https URL, not {url[:80]!r}", field="whip")
     if parts.username or parts.password:
-        raise InvalidInput("whip must have no user name or password in it: give a token", field="whip")
+        raise InvalidInput("whip must not contain a user name or a password: use --whip-token", field="whip")
 
 
 def parse_codecs(text: str) -> tuple[Codec, ...]:
@@ -184,39 +184,38 @@ class ServerConfig:
 
     host: str = "127.0.0.1"
     port: int = 8080
-    ops_port: int | None = None  # of a separate listener for health and metrics
+    ops_port: int | None = None  # a separate port for health and metrics
     ops_host: str = "127.0.0.1"
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     placement: Placement = "process"
     workers: int = 1
-    devices: tuple[str, ...] = ()  # GPUs that workers are given in turn; empty: each sees all of them
+    devices: tuple[str, ...] = ()  # GPUs, assigned to workers in turn; empty: each worker sees all
     mqtt: str = "embedded"  # embedded | off | mqtt://user:password@host:1883
     mqtt_options: MqttOptions = field(default_factory=MqttOptions)
-    prompt: str = "a blue robot walks right through a sunny meadow"  # of the session `main`
+    prompt: str = "a blue robot walks right through a sunny meadow"  # of session `main`
     seed: int | None = None
     root_path: str = ""  # the path under which a proxy serves psistream, such as /video
-    # None: generated at startup, if others can reach the server and there is no file
+    # None: generated at startup, if other machines can reach the server and there is no key file
     api_key: str | None = None
-    api_keys: Path | None = None  # a file of several with names
-    origins: tuple[str, ...] = ()  # other sites whose pages may call; "*" is any
+    api_keys: Path | None = None  # a file of several keys with names
+    origins: tuple[str, ...] = ()  # other sites whose pages may call the server; "*" means any
     ice_servers: tuple[IceServer, ...] = ()
-    udp_ports: tuple[int, int] | None = None  # for the video, both included; None: any
+    udp_ports: tuple[int, int] | None = None  # for the video, first and last; None: any
     public_addresses: tuple[str, ...] = ()  # of the router or container host that forwards those ports
-    whip: str | None = None  # the media server to which the session `main` is pushed
+    whip: str | None = None  # the media server to which session `main` is pushed
     whip_token: str | None = None
     max_viewers: int = 256  # a viewer costs about 2 ms of a core per second, so 256 cost half a core
-    viewer_timeout_s: float = 30.0  # a viewer that sends nothing for this long counts as gone
-    controls_per_s: float = 60.0  # of one session, over all channels
+    viewer_timeout_s: float = 30.0  # a viewer that sends nothing for this long is disconnected
+    controls_per_s: float = 60.0  # per session, over all channels
     # a session (other than main) that nobody watches or steers for this long is closed
     session_idle_s: float = 900.0
-    client_sessions: int = 16  # of one client at once; 0: no limit
-    client_device_s: float = 0.0  # seconds of the device's time per minute for one client; 0: no limit
-    # minimum seconds between two snapshots of a session, from which it continues if its worker dies; 0: no
-    # snapshots
+    client_sessions: int = 16  # concurrent sessions per client; 0: no limit
+    client_device_s: float = 0.0  # seconds of device time per minute and client; 0: no limit
+    # minimum seconds between two snapshots of a session, which are used for failover; 0: no snapshots
     snapshot_every_s: float = 0.4
-    spare: Literal["auto", "on", "off"] = "auto"  # a second worker, loaded; auto: if memory allows
+    spare: Literal["auto", "on", "off"] = "auto"  # keep a second worker loaded; auto: if memory allows
     hang_limit_s: float = 30.0  # a worker whose device call takes longer is replaced
-    restart_limit: int = 5  # worker restarts in a row before the server gives up
+    restart_limit: int = 5  # consecutive restarts of a worker before the server gives up
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -236,13 +235,13 @@ class ServerConfig:
         for origin in self.origins:
             if origin != "*" and not ORIGIN.fullmatch(origin):
                 raise InvalidInput(
-                    f"--allow-origin must look like https://video.example or http://10.0.0.7:3000, in small "
-                    f"letters and without a path, or be *, not {origin!r:.80}",
+                    f"--allow-origin must look like https://video.example or http://10.0.0.7:3000, in lower "
+                    f"case and without a path, or be *, not {origin!r:.80}",
                     field="origins",
                 )
         for name in ("client_sessions", "client_device_s", "snapshot_every_s"):
             if not 0 <= getattr(self, name) < float("inf"):
-                raise InvalidInput(f"--{name.replace('_', '-')} must be a number from 0 up", field=name)
+                raise InvalidInput(f"--{name.replace('_', '-')} must be 0 or a positive number", field=name)
 
         if self.whip is not None:
             check_whip(self.whip)
@@ -255,9 +254,9 @@ class ServerConfig:
 
     @property
     def media_addresses(self) -> tuple[str, ...] | None:
-        """Addresses that video may be sent from: the one that the server listens on, so that a server on
-        loopback is not reachable by others. None: all interfaces; also if `public_addresses` says that
-        clients come through a proxy."""
+        """The addresses that video may be sent from: the one that the server listens on, so that a server on
+        loopback stays unreachable from outside. None means all interfaces, also if `public_addresses` says
+        that clients come through a proxy."""
         if self.public_addresses:
             return None
         if self.host == "localhost":
@@ -268,8 +267,8 @@ class ServerConfig:
 
     @property
     def keeps_spare(self) -> bool | None:
-        """None: where memory allows. Several workers stand in for each other. A GPU's memory cannot be judged
-        here, so nothing is assumed of it."""
+        """Whether to keep a spare worker; None means if memory allows. Several workers need none, since they
+        take over from each other. GPU memory is unknown here, so `auto` keeps no spare on a GPU."""
         alone = self.workers == 1 and self.placement == "process"
         if self.spare == "auto" and alone and self.worker.backend == "onnxruntime":
             return None
@@ -277,8 +276,8 @@ class ServerConfig:
 
     @property
     def trusts_machine(self) -> bool:
-        """Whether whoever reaches the server may open sessions and steer `main`. A key on loopback says that
-        others come by a proxy."""
+        """Whether everybody who can reach the server may open sessions and steer `main`. A key on loopback
+        means that clients come through a proxy."""
         return self.loopback and not (self.api_key or self.api_keys)
 
     @property

@@ -1,6 +1,6 @@
-"""Which GPUs this machine has: what CUDA_VISIBLE_DEVICES names, else what nvidia-smi lists.
+"""Lists this machine's GPUs: those in CUDA_VISIBLE_DEVICES, otherwise those that nvidia-smi lists.
 
-The gateway never touches a device, so it asks no CUDA library. It allocates nothing.
+The gateway never touches a device, so this uses no CUDA library and allocates nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LISTED = re.compile(r"^GPU \d+: .*\(UUID: (GPU-[0-9a-f-]+)\)", re.MULTILINE)
 
 
 def gpus() -> tuple[str, ...]:
-    """The names by which CUDA_VISIBLE_DEVICES selects them. Empty where there is none, or no driver."""
+    """The GPUs' names in the form of CUDA_VISIBLE_DEVICES. Empty without a GPU or a driver."""
     named = os.environ.get(VISIBLE)
     if named is not None:
         return tuple(name for part in named.split(",") if (name := part.strip()) and name != "-1")

@@ -13,10 +13,10 @@ defaults = ServerConfig()
 
 
 def announcement(services: Services, port: int) -> str:
-    """One line without secrets, for a log that is collected."""
+    """One line without secrets, for log collectors."""
     where = f"psistream is live on {services.config.host}, port {port}"
     if services.access.made_key is not None:
-        where += "; nobody can open sessions: give it --api-key or --api-keys"
+        where += "; nobody can open sessions: start it with --api-key or --api-keys"
     return f"{where}; {services.mqtt.greeting}" if services.mqtt is not None else where
 
 

@@ -1,4 +1,4 @@
-"""API keys: how strong one must be, and a file of several with names that is read again when it changes."""
+"""API keys: the strength that they need, and a file of named keys that is read again when it changes."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from engine.text_files import read_text
 log = logging.getLogger(__name__)
 
 MIN_BITS = 128
-REPEAT = 6  # characters that came before in this order; random keys have no such part
+REPEAT = 6  # a repeated substring of this length counts as one character; random keys contain none
 MAKE_ONE = "make one with: openssl rand -hex 16"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
-SINGLE = "api-key"  # the name of the one that --api-key gives
+SINGLE = "api-key"  # the name of the key that --api-key sets
 MAX_FILE_BYTES = 1 << 20
-LOOK_EVERY_S = 1.0
+CHECK_EVERY_S = 1.0
 CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits)
 BASE64 = 64
-OTHERS = 33  # printable ASCII beside those
+OTHERS = 33  # other printable ASCII characters
 
 
 def key_bits(key: str) -> float:
-    """The most that it can hold, by its length and its kinds of characters. What was drawn from a dictionary
-    holds less, and cannot be told."""
+    """An upper bound of the key's entropy in bits, from its length and its kinds of characters. A key made of
+    dictionary words has less, which cannot be detected here."""
     plain = key.replace("-", "")
     if set(plain) <= set(string.digits):
         kinds = 10
@@ -41,12 +41,12 @@ def key_bits(key: str) -> float:
         kinds = sum(len(each) for each in CLASSES if set(key) & set(each))
         kinds += OTHERS if set(key) - set("".join(CLASSES)) else 0
         if set(key) & set(CLASSES[0]) and set(key) & set(CLASSES[1]):
-            kinds = max(kinds, BASE64)  # a short one may happen to have no digit
+            kinds = max(kinds, BASE64)  # a short key may happen to contain no digit
     return _new_characters(plain) * math.log2(max(1, kinds))
 
 
 def _new_characters(key: str) -> int:
-    """Its length, where a part that came before counts as one character."""
+    """The key's length, in which each repeated substring counts as one character."""
     count = at = 0
     while at < len(key):
         length = 1
@@ -58,21 +58,22 @@ def _new_characters(key: str) -> int:
 
 
 def check_key(key: str, what: str) -> str:
-    """`what` says which key it is; the key itself is never in a message. Raises InvalidInput."""
+    """Return the key if it is strong enough. `what` names it in messages, which never contain the key itself.
+    Raises InvalidInput."""
     if key_bits(key) < MIN_BITS:
         raise InvalidInput(
-            f"{what} can be guessed: it must hold {MIN_BITS} bits, which 32 hexadecimal digits or 22 random "
-            f"letters and digits do; {MAKE_ONE}",
+            f"{what} is too easy to guess: it needs {MIN_BITS} bits, such as 32 hexadecimal digits or 22 "
+            f"random letters and digits; {MAKE_ONE}",
             field="api_key",
         )
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise InvalidInput(f"{what} must be of letters, digits and signs of ASCII", field="api_key")
+        raise InvalidInput(f"{what} may contain only ASCII letters, digits and punctuation", field="api_key")
     return key
 
 
 def read_keys(path: Path) -> dict[str, str]:
-    """Name by key: a line for each, its name and the key; lines that begin with # are comments. Raises
-    InvalidInput."""
+    """Read a key file. Each line has a name and a key; lines that start with # are comments. Returns the
+    names by key. Raises InvalidInput."""
     found: dict[str, str] = {}
     for number, line in enumerate(read_text(path, "api_keys", most=MAX_FILE_BYTES).split("\n"), 1):
         words = line.split()
@@ -81,30 +82,31 @@ def read_keys(path: Path) -> dict[str, str]:
         where = f"{path}, line {number}"
         if len(words) != 2 or not NAME.fullmatch(words[0]):
             raise InvalidInput(
-                f"{where}: write a name and its key with a space between them, such as: alice 3f9c…",
+                f"{where}: write a name and its key, separated by a space, such as: alice 3f9c…",
                 field="api_keys",
             )
         name, key = words
         check_key(key, f"{where}: the key")
         if key in found or name in found.values():
-            raise InvalidInput(f"{where}: this name or key stands there twice", field="api_keys")
+            raise InvalidInput(f"{where}: this name or key occurs twice", field="api_keys")
         found[key] = name
     if not found:
-        raise InvalidInput(f"{path} has no key: write a name and its key; {MAKE_ONE}", field="api_keys")
+        raise InvalidInput(f"{path} contains no key: write a name and its key; {MAKE_ONE}", field="api_keys")
     return found
 
 
 class KeyRing:
-    """The keys of a server: one without a name, and those of a file, which is looked at again once a second
-    at most. What cannot be read leaves the keys as they were. Raises InvalidInput at the start only."""
+    """The keys of a server: the single one of --api-key and those of a file. The file is checked for changes
+    at most once a second. If it cannot be read again, the keys stay as they were. Only the constructor raises
+    InvalidInput."""
 
     def __init__(
         self, single: str | None, file: Path | None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._single, self._file, self._clock = single, file, clock
-        self._names: dict[bytes, str] = {}  # by digest, so that how long it takes tells nothing of a key
+        self._names: dict[bytes, str] = {}  # by digest, so that the look-up's timing reveals nothing of a key
         self._state: tuple[int, ...] = ()
-        self._looked_s = clock()
+        self._checked_s = clock()
         if file is not None:
             self._state = _state_of(file)
             if self._state and self._state[0] & 0o077:
@@ -121,23 +123,23 @@ class KeyRing:
         return self._file is not None
 
     def name_of(self, key: str) -> str | None:
-        """None where it is no key of this server."""
-        if self._file is not None and self._clock() - self._looked_s >= LOOK_EVERY_S:
-            self.look()
+        """The key's name. None if the key is unknown."""
+        if self._file is not None and self._clock() - self._checked_s >= CHECK_EVERY_S:
+            self.refresh()
         return self._names.get(_digest(key)) if key else None
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Read the file again if it has changed."""
-        self._looked_s = self._clock()
+        self._checked_s = self._clock()
         if self._file is None or (state := _state_of(self._file)) == self._state:
             return
         self._state = state
         try:
             self._take(read_keys(self._file))
         except InvalidInput as error:
-            log.error("API keys stay as they were: %s", error.message)
+            log.error("API keys were not reloaded: %s", error.message)
         else:
-            log.warning("API keys were read again: %s", ", ".join(sorted(set(self._names.values()))))
+            log.warning("API keys reloaded: %s", ", ".join(sorted(set(self._names.values()))))
 
     def _take(self, keys: dict[str, str]) -> None:
         named = {**keys, **({self._single: SINGLE} if self._single else {})}
@@ -149,7 +151,7 @@ def _digest(key: str) -> bytes:
 
 
 def _state_of(file: Path) -> tuple[int, ...]:
-    """Differs whenever the file was written or replaced; empty where there is none."""
+    """Changes whenever the file is written or replaced. Empty if there is no file."""
     try:
         about = file.stat()
     except OSError:

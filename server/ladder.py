@@ -1,4 +1,4 @@
-"""The rungs at which a session can be encoded, from the best picture down to one for very slow links.
+"""The rungs of the bitrate ladder, from the best picture down to one for very slow links.
 
 Pure arithmetic, shared by the worker, which encodes, and the gateway, which chooses a rung for each viewer.
 """
@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-SHARES = (1.0, 0.45, 0.2)  # share of the top rung's rate
+SHARES = (1.0, 0.45, 0.2)  # fractions of the top rung's bitrate
 SLIDES_SHARE, SLIDES_EVERY = 0.08, 4  # the lowest rung: fewer frames rather than none
 LEAST_BPS = 30_000
-LEAST_STEP = 0.75  # the maximum ratio to the rung above; otherwise the rung is not worth an encoder
+LEAST_STEP = 0.75  # maximum ratio to the rung above; with a larger one the rung is not worth an encoder
 LEAST_BITS_PER_PIXEL = 0.03  # below this, half the resolution looks better
 LEAST_SIDE = 160
 
 
 class Rung(NamedTuple):
-    """`divide` divides both sides of the picture; `every` is 1 if all frames are shown."""
+    """`divide` divides both sides of the picture; one frame in `every` is sent."""
 
     bitrate_bps: int
     divide: int = 1
@@ -24,7 +24,7 @@ class Rung(NamedTuple):
 
 
 def ladder(top_bps: int, width: int, height: int, fps: int) -> tuple[Rung, ...]:
-    """The rungs for a picture encoded at this size; at least the top rung."""
+    """The rungs for a picture encoded at this size in pixels. There is always a top rung."""
     rungs: list[Rung] = []
     steps = [(share, 1) for share in SHARES] + [(SLIDES_SHARE, SLIDES_EVERY)]
     for share, every in steps:
@@ -39,7 +39,7 @@ def ladder(top_bps: int, width: int, height: int, fps: int) -> tuple[Rung, ...]:
 
 
 def rendition(codec: str, rung: int) -> str:
-    """One name for a codec at a rung: 'vp8' is the top one, 'vp8/1' the next."""
+    """The name of a codec at a rung: 'vp8' is the top rung, 'vp8/1' the next."""
     return f"{codec}/{rung}" if rung else codec
 
 

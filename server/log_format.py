@@ -1,5 +1,8 @@
-"""Log entries as text for people, or as JSON Lines for collectors. Neither contains secrets, nor control
-characters, with which a client could forge an entry or control a terminal."""
+"""Formats log entries as text for people or as JSON Lines for collectors.
+
+Secrets are removed. Control characters are escaped, since a client could use them to forge an entry or to
+control a terminal.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from typing import Any
 from server.logs import FloodFilter
 
 QUIET = ("aiortc", "aioice", "amqtt", "aiomqtt", "uvicorn", "transitions", "libav")
-SECRETS = (  # what precedes a secret in a URL or header that may have got into a message
+SECRETS = (  # group 1 precedes a secret in a URL or a header that a message may contain
     re.compile(r"(?i)(\bbearer\s+)[\w.~+/=-]{6,}"),
     re.compile(r"(?i)([#?&](?:token|key|password)=)[^&\s\"']+"),
     re.compile(r"(\b[a-z][a-z0-9+.-]{1,20}://[^/\s:@]{1,64}:)[^@\s/]+(?=@)"),
@@ -35,7 +38,7 @@ def escaped(text: str) -> str:
 
 
 class TextFormatter(logging.Formatter):
-    """For people."""
+    """Text for people."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -49,7 +52,7 @@ class TextFormatter(logging.Formatter):
 
     def formatException(self, ei: Any) -> str:
         lines = super().formatException(ei).split("\n")
-        # indented, so that no line of it looks like an entry
+        # indented, so that no line looks like an entry
         return "\n".join(f"  {escaped(line)}" for line in lines)
 
 
@@ -76,10 +79,10 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up(kind: str, level: str) -> None:
-    """All of this process's log, what libraries and Python itself warn of included, on standard error."""
+    """Log everything of this process to standard error, including warnings of Python and of libraries."""
     logging.basicConfig(level=level)
     logging.captureWarnings(True)
-    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, must not stop the server
+    logging.raiseExceptions = False  # a log on a full disk must not stop the server
     for handler in logging.getLogger().handlers:
         handler.addFilter(FloodFilter())
         handler.setFormatter(formatter(kind))

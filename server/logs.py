@@ -1,4 +1,4 @@
-"""Limits how much clients can make the server log: repeated entries are counted instead of written."""
+"""Limits how much clients can make the server log: repeated entries are counted, not written."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 PERIOD_S = 60.0
-FULL = 5  # entries of one kind that are written in each period
+FULL = 5  # entries of one kind written per period
 MAX_KINDS = 256
 
 
 class FloodFilter(logging.Filter):
-    """In each period the first entries of a kind are written and the rest suppressed; the next period says
-    how many. A kind is one logging call in our code, and the type of its exception. Tracebacks are written
-    once."""
+    """Writes the first FULL entries of each kind per period and suppresses the rest; the first entry of the
+    next period says how many. A kind is one logging call and the type of its exception. A traceback is
+    written only once per period."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -39,5 +39,5 @@ class FloodFilter(logging.Filter):
             record.exc_info = record.exc_text = None
             record.msg = f"{record.msg} ({error.__name__ if error else 'error'} again)"
         if left_out:
-            record.msg = f"{record.msg} ({left_out} like this were left out)"
+            record.msg = f"{record.msg} ({left_out} similar entries were suppressed)"
         return True

@@ -1,6 +1,6 @@
-"""The figures of /metrics: prefix psistream_, base units, no label whose values grow with clients.
+"""The metrics at /metrics: prefix psistream_, base units, and no label whose values grow with clients.
 
-This module only counts. Each server has its own registry, since tests run many servers at once.
+This module only counts. Each server has its own registry, since tests run many servers in one process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.sessions = self._gauge("sessions", "Open sessions, those asleep included")
+        self.sessions = self._gauge("sessions", "Open sessions, including those asleep")
         self.asleep = self._gauge(
             "sessions_asleep", "Open sessions that are paused or unwatched; they use no device time"
         )
@@ -32,9 +32,7 @@ class Metrics:
         self.capacity = self._gauge(
             "capacity_sessions", "Sessions that the device serves in real time", "worker"
         )
-        self.load = self._gauge(
-            "device_load", "Share of the device's time that the open sessions take", "worker"
-        )
+        self.load = self._gauge("device_load", "Share of device time that the open sessions use", "worker")
         self.segments = self._counter("segments_generated_total", "Segments that were played")
         self.segment_s = self._histogram("segment_generate_seconds", "Device time of one segment", SECONDS)
         self.missed = self._counter("segment_deadline_missed_total", "Segments that were late for playout")
@@ -47,35 +45,37 @@ class Metrics:
         )
         self.buffering = self._gauge("sessions_buffering", "Sessions whose picture is stalled now")
         self.encode_s = self._histogram(
-            "frame_encode_seconds", "Encoding of one frame", (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
+            "frame_encode_seconds",
+            "Time to encode one frame",
+            (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05),
         )
         self.state_bytes = self._gauge("session_state_bytes", "Size of one session's state")
         self.encoded = self._counter("frames_encoded_total", "Encoded frames", "codec")
         self.sent = self._counter("frames_sent_total", "Frames handed to viewers")
         self.dropped = self._counter("frames_dropped_total", "Frames that were not shown", "reason")
         self.first_frame_s = self._histogram(
-            "time_to_first_frame_seconds", "From a viewer's offer to its first frame leaving", SECONDS
+            "time_to_first_frame_seconds", "Time from a viewer's offer to sending its first frame", SECONDS
         )
         self.viewers = self._gauge("webrtc_peers", "Viewers", "state")
-        self.rtt_s = self._histogram("webrtc_rtt_seconds", "Round trip to viewers, as they report", SECONDS)
+        self.rtt_s = self._histogram("webrtc_rtt_seconds", "Round-trip time that viewers report", SECONDS)
         self.loss = self._histogram("webrtc_packet_loss_ratio", "Packet loss that viewers report", RATIO)
         self.plis = self._counter("webrtc_pli_total", "Keyframes that viewers requested")
         self.stray = self._counter("webrtc_dropped_datagrams_total", "Datagrams from unknown senders")
         self.controls = self._counter("controls_total", "Final receipts", "status", "code")
-        self.apply_s = self._histogram("control_apply_seconds", "From received to applied", SECONDS)
+        self.apply_s = self._histogram("control_apply_seconds", "Time from received to applied", SECONDS)
         self.worker_up = self._gauge("worker_up", "1 while the worker runs", "worker")
         self.worker_sessions = self._gauge("worker_sessions", "Sessions that the worker runs", "worker")
-        self.draining = self._gauge("worker_draining", "1 while the worker takes no sessions", "worker")
+        self.draining = self._gauge("worker_draining", "1 while the worker is drained", "worker")
         self.restarts = self._counter(
             "worker_restarts_total", "Times that a dead worker was replaced", "worker"
         )
         self.hangs = self._counter(
-            "hangs_total", "Calls of the device that took far longer than any before", "worker"
+            "hangs_total", "Device calls that took far longer than any before", "worker"
         )
-        self.resumed = self._counter("sessions_resumed_total", "Sessions that went on in another worker")
-        self.moved = self._counter("sessions_moved_total", "Sessions that left a worker that is drained")
+        self.resumed = self._counter("sessions_resumed_total", "Sessions restored in another worker")
+        self.moved = self._counter("sessions_moved_total", "Sessions moved off a draining worker")
         self.failover_s = self._histogram(
-            "failover_seconds", "Time from the loss of a worker to a picture of the next one", FAILOVER
+            "failover_seconds", "Time from the loss of a worker to the next new picture", FAILOVER
         )
         self.snapshot_bytes = self._gauge("snapshot_bytes", "Size of the latest snapshot")
         self.mqtt_connected = self._gauge("mqtt_connected", "1 if connected to the broker; -1 without MQTT")
@@ -88,7 +88,7 @@ class Metrics:
         return generate_latest(self.registry)
 
     def mqtt(self, bridge: MqttBridge) -> None:
-        """Read the bridge's own counts whenever the metrics are read."""
+        """Use the bridge's own counters: they are read whenever the metrics are."""
         self.mqtt_connected.set_function(lambda: float(bridge.status.state == "connected"))
         for result in ("received", "rejected", "dropped"):
             self.mqtt_messages.labels(result).set_function(
@@ -96,7 +96,7 @@ class Metrics:
             )
 
     def segment(self, stats: SegmentStats, late: int, dropped: int) -> None:
-        """`late` and `dropped` are counted since the session's last segment."""
+        """Count a segment. `late` and `dropped` are the increases since the session's last segment."""
         self.segments.inc()
         self.segment_s.observe(stats.timings_ms.get("total", 0.0) / 1000)
         self.lead_s.observe(max(0.0, stats.lead_ms / 1000))
@@ -118,7 +118,8 @@ class Metrics:
         self.load.labels(worker).set(capacity.load)
 
     def worker_expected(self, worker: str) -> None:
-        """Show its figures from the start: what comes up later at 1 is no rise that anybody is told of."""
+        """Create a worker's metrics at 0. One that first appears with the value 1 would not trigger alerts on
+        an increase."""
         for figure in (self.worker_up, self.worker_sessions, self.draining, self.restarts, self.hangs):
             figure.labels(worker)
 

@@ -1,4 +1,4 @@
-"""Token buckets: how often a sender may do something. Pure: the caller passes the time."""
+"""Token buckets that limit how often a sender may do something. They have no clock: callers pass the time."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class TokenBucket:
         self._then_s = now_s
 
     def allow(self, now_s: float) -> bool:
-        """Take a token, if there is one."""
+        """Take a token. Returns False if there is none."""
         if self.wait_s(now_s) > 0:
             return False
         self._tokens -= 1.0
         return True
 
     def wait_s(self, now_s: float) -> float:
-        """Time until a token is available; takes none."""
+        """Seconds until a token is available. Takes none."""
         self._tokens = min(self._burst, self._tokens + max(0.0, now_s - self._then_s) * self._rate_hz)
         self._then_s = now_s
         return 0.0 if self._tokens >= 1.0 else (1.0 - self._tokens) / self._rate_hz
 
 
 class Shares:
-    """One bucket of this size per name. Bounded: the least recently used names are forgotten."""
+    """One token bucket per name. Beyond MAX_NAMES the least recently used name is forgotten."""
 
     def __init__(self, rate_hz: float, burst: int) -> None:
         self._rate_hz, self._burst = rate_hz, burst
@@ -51,11 +51,11 @@ class Shares:
 
 
 class Door:
-    """Rate limits of an expensive operation: per token, session and address, and for all together.
+    """Rate limits of an expensive operation: per token, per session, per address and in total.
 
-    A request takes from all of them or from none, so a client that exceeds its own share takes nothing from
-    the others. Each share must be larger than the previous one, so that a token can't use up its address's
-    share."""
+    A request takes from all four or from none, so a client that exceeds its own limit takes nothing from
+    others. Each limit must be larger than the one before, so that one token cannot use up the limit of its
+    address."""
 
     def __init__(
         self,
@@ -67,8 +67,8 @@ class Door:
         self._shares = tuple(Shares(rate_hz, burst) for rate_hz, burst in (token, session, address, total))
 
     def wait_s(self, token: str, session: str, address: str, now_s: float) -> float:
-        """0 if the request is allowed (it is then counted), otherwise the time until it will be. An empty
-        name has no limit."""
+        """0 if the request is allowed, which is then counted; otherwise the seconds until it will be. An
+        empty name has no limit."""
         names = (token, session, address, "all")
         buckets = [s.bucket(n, now_s) for s, n in zip(self._shares, names, strict=True) if n]
         wait_s = max(bucket.wait_s(now_s) for bucket in buckets)

@@ -1,6 +1,6 @@
-"""`psistream serve`: options become settings, one port, one link to click, and an orderly shutdown.
+"""`psistream serve`: checks the options, binds the port, runs the application and shuts it down in order.
 
-It imports the application only after the options are checked and the port is bound, so that mistakes are
+The application is imported only after the options are checked and the port is bound, so that mistakes are
 reported at once.
 """
 
@@ -47,7 +47,7 @@ def _main(args: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def bound(host: str, port: int, flag: str = "--port") -> Iterator[socket.socket]:
-    """The listening socket, bound before anything expensive starts. Raises Unavailable."""
+    """A listening socket, bound before anything expensive starts. Raises Unavailable."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # asyncio sets TCP_NODELAY only if the protocol is given; without it each response may be delayed by 40 ms
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -63,14 +63,14 @@ def bound(host: str, port: int, flag: str = "--port") -> Iterator[socket.socket]
 
 def _why_not(error: OSError, host: str, port: int, flag: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} is taken by another program; choose one with {flag}, such as {flag} {port + 1}"
+        return f"port {port} is in use by another program; choose another one, such as {flag} {port + 1}"
     if error.errno == errno.EACCES:
-        return f"port {port} needs special rights; choose one above 1023 with {flag}"
+        return f"port {port} needs special privileges; choose one above 1023 with {flag}"
     return f"cannot listen on {host}, port {port}: {error.strerror or error}; check --host and {flag}"
 
 
 def raise_file_limit() -> None:
-    """Raise the limit of open files to the system's maximum: a connection needs one, a viewer two or more."""
+    """Raise the limit of open files to the hard limit: a connection needs one file, a viewer two or more."""
     with contextlib.suppress(OSError, ValueError):
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -97,7 +97,7 @@ async def serve(
                     tasks.spawn(others.run(), "limit-ops-connections")
                     tasks.spawn(other.serve(sockets=[ops]), "serve-ops")
                 port = listener.getsockname()[1]
-                if config.worker.log.kind == "json":  # for collectors: one format, and no secrets
+                if config.worker.log.kind == "json":  # for collectors: a single format without secrets
                     log.warning(announcement(app.state.services, port))
                 else:
                     tell(greeting(app.state.services, port))
@@ -108,15 +108,15 @@ async def serve(
 
 
 def tell(text: str) -> None:
-    """Print the text if possible: standard output may be on a full disk, or closed."""
+    """Print the text if possible: standard output may be closed or on a full disk."""
     with contextlib.suppress(OSError, ValueError):
         print(text, flush=True)
 
 
 @contextlib.contextmanager
 def stopping(server: object, keys: KeyRing) -> Iterator[None]:
-    """The first signal stops the server in an orderly way, the second at once. SIGHUP reads the API keys
-    again; without one it is a terminal that has closed, and stops the server as well."""
+    """Handle signals. The first SIGINT or SIGTERM stops the server in order, the second one at once. SIGHUP
+    reloads the file of API keys; without a file it stops the server, since a terminal was closed."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
     def stop() -> None:
@@ -130,7 +130,7 @@ def stopping(server: object, keys: KeyRing) -> Iterator[None]:
 
     def hang_up() -> None:
         if keys.has_file:
-            keys.look()
+            keys.refresh()
         else:
             stop()
 

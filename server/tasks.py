@@ -1,4 +1,5 @@
-"""Background tasks with an owner: they have names, failures are logged, and closing cancels all of them."""
+"""Background tasks with an owner: tasks are named, their failures are logged, and closing cancels all of
+them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The version of the installed distribution; the one place that looks it up."""
+"""The version of the installed distribution."""
 
 from __future__ import annotations
 

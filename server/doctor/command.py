@@ -1,6 +1,6 @@
 """`psistream doctor`: checks this machine and its network for `psistream serve` with the same options.
 
-It prints one page and sets an exit status. Whatever it opens is closed again, and it changes nothing.
+It prints one line per check and sets the exit status. It closes whatever it opens and changes nothing.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         config = settings(args)
     except InvalidInput as error:
-        print("\n".join(lines([bad("options", error.message, "correct it")], colour=in_colour())))
+        print("\n".join(lines([bad("options", error.message, "correct the option")], colour=in_colour())))
         return 2
     findings = asyncio.run(examine(config))
     shown = as_json(findings)

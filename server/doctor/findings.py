@@ -1,4 +1,4 @@
-"""The result of a check and how it is printed: one line each; failures also say what to do."""
+"""The result of a check and how it is printed: one line each, and for failures another one with the fix."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLAIN = "\033[0m"
 
 @dataclass(frozen=True)
 class Finding:
-    """`note` is neither good nor bad: something optional is missing. `mend` says what to do."""
+    """`note` is neither good nor bad: something optional is missing. `mend` says how to fix it."""
 
     about: str
     state: State

@@ -1,4 +1,4 @@
-"""The machine itself: Python, libraries, cores, clock, GPU, encoders and the model."""
+"""Checks the machine: Python, libraries, cores, clock, GPU, encoders and the model."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from server.worker.hardware import chosen
 from server.worker.speed import SHARE_MAX, share
 
 LIBRARIES = ("aiortc", "aioice", "av", "onnxruntime", "fastapi", "uvicorn", "aiomqtt", "numpy")
-PINNED = {"aiortc": "1.16", "aioice": "0.13"}  # whose private members are used: see server/webrtc/adapter
-PICTURE = PictureFormat(320, 192, 16, 1_000_000)  # of the built-in world, as it is encoded
+PINNED = {"aiortc": "1.16", "aioice": "0.13"}  # server/webrtc/adapter uses private members of these
+PICTURE = PictureFormat(320, 192, 16, 1_000_000)  # the encoded video of the built-in model
 CLOCK_UNSYNCHRONISED = 5  # adjtimex(2)
 
 
@@ -52,7 +52,7 @@ def libraries() -> Iterator[Finding]:
 
 
 def encoders(media: MediaConfig) -> Iterator[Finding]:
-    """The share of one core that encoding a session's video takes, and which encoder makes H.264."""
+    """Measure the share of one core that encoding a session's video takes, and name the H.264 encoder."""
     for codec in media.codecs:
         name = NAMES[codec]
         try:
@@ -61,14 +61,14 @@ def encoders(media: MediaConfig) -> Iterator[Finding]:
             yield bad("encoder", f"{name}: {error}", f"reinstall PyAV, or leave {codec} out of --codecs")
             continue
         by = f" by {chosen().name}" if codec == "h264" and media.hardware else ""
-        text = f"{name}{by} {PICTURE.width}x{PICTURE.height}: {1000 * taken / PICTURE.fps:.1f} ms a frame, "
-        text += f"{100 * taken:.0f} % of a core at {PICTURE.fps}/s"
+        text = f"{name}{by} {PICTURE.width}x{PICTURE.height}: {1000 * taken / PICTURE.fps:.1f} ms per frame, "
+        text += f"{taken:.0%} of a core at {PICTURE.fps} fps"
         if taken <= SHARE_MAX:
             yield good("encoder", text)
         elif codec in ALWAYS_FAST:
             yield bad("encoder", text, "this machine encodes too slowly: watch from fewer sessions at once")
         else:
-            yield note("encoder", f"{text}; viewers are sent another codec")
+            yield note("encoder", f"{text}; viewers get another codec")
     if "h264" in media.codecs and media.hardware and chosen().encoder is None:
         yield note("encoder", f"no H264 in hardware: {chosen().why}")
 
@@ -83,14 +83,14 @@ def model(config: ServerConfig) -> Finding:
     except PsistreamError as error:
         return bad("model", error.message, "check --model, --backend and --weights, or leave them out")
     took_s = time.perf_counter() - started_s
-    size = f"{spec.width}x{spec.height} at {spec.fps}/s"
+    size = f"{spec.width}x{spec.height} at {spec.fps} fps"
     return good("model", f"{spec.name} on {worker.backend}, {size}, loaded in {took_s:.1f} s")
 
 
 def gpu() -> Finding:
     tool = shutil.which("nvidia-smi")
     if tool is None:
-        return note("gpu", "no NVIDIA driver: models run on the processor")
+        return note("gpu", "no NVIDIA driver: models run on the CPU")
     query = [tool, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(
@@ -105,8 +105,8 @@ def gpu() -> Finding:
 
 
 def clock() -> Finding:
-    """Receipts and logs contain the time, and certificates of TURN servers and proxies are checked against
-    it."""
+    """Check that the clock is synchronised: logs contain the time, and the certificates of TURN servers and
+    proxies are checked against it."""
     now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     name = ctypes.util.find_library("c")
     try:
@@ -114,5 +114,5 @@ def clock() -> Finding:
     except (OSError, AttributeError):
         state = None
     if state == CLOCK_UNSYNCHRONISED:
-        return note("clock", f"{now}, not synchronised", "turn NTP on: timedatectl set-ntp true")
+        return note("clock", f"{now}, not synchronised", "turn on NTP: timedatectl set-ntp true")
     return good("clock", now)

@@ -38,7 +38,7 @@ def port(config: ServerConfig) -> Finding:
 
 
 async def udp(config: ServerConfig) -> AsyncIterator[Finding]:
-    """Each address that is offered to viewers must be able to send the largest packet, at least to itself."""
+    """Check that each address offered to viewers can send the largest packet, at least to itself."""
     found = config.media_addresses or tuple(ice.get_host_addresses(use_ipv4=True, use_ipv6=True))
     addresses = list(dict.fromkeys(found or LOOPBACK))
     for address in addresses:
@@ -50,18 +50,19 @@ async def udp(config: ServerConfig) -> AsyncIterator[Finding]:
             yield good("udp", f"{address} carries {PATH_BYTES} bytes")
     if config.public_addresses:
         ports = config.udp_ports
-        text = f"{', '.join(config.public_addresses)} is told to viewers"
+        text = f"{', '.join(config.public_addresses)} is sent to viewers"
         if ports is None:
-            yield bad("public", text, "give --udp-ports as well, and forward those ports to this machine")
+            yield bad("public", text, "add --udp-ports, and forward those ports to this machine")
         else:
-            yield note("public", f"{text}, UDP ports {ports[0]}-{ports[1]}", "they must be forwarded here")
+            text = f"{text}, UDP ports {ports[0]}-{ports[1]}"
+            yield note("public", text, "forward these ports to this machine")
     elif config.loopback:
-        text = "others can't: the video comes from loopback only"
-        yield note("reach", text, "for others: --host 0.0.0.0, or --public-address behind a proxy")
+        text = "only this machine can watch: video is sent from loopback only"
+        yield note("reach", text, "for other viewers: --host 0.0.0.0, or --public-address behind a proxy")
 
 
 def _echo(address: str, ports: tuple[int, int] | None) -> str:
-    """Why a packet does not return; empty if it does."""
+    """Send a packet to ourselves. Returns why it does not arrive; empty if it does."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     first, last = ports or (0, 0)
     problem = "no port is free"
@@ -71,7 +72,7 @@ def _echo(address: str, ports: tuple[int, int] | None) -> str:
             try:
                 sock.bind((address, number))
                 sock.sendto(bytes(PATH_BYTES), sock.getsockname())
-                return "" if len(sock.recv(2048)) == PATH_BYTES else "the packet came back cut"
+                return "" if len(sock.recv(2048)) == PATH_BYTES else "the packet arrived truncated"
             except OSError as error:
                 problem = error.strerror or str(error)
     return problem
@@ -80,13 +81,13 @@ def _echo(address: str, ports: tuple[int, int] | None) -> str:
 async def ice_servers(config: ServerConfig) -> AsyncIterator[Finding]:
     if not config.ice_servers:
         mend = "for viewers behind strict firewalls: --ice-server turn:user:password@host:3478"
-        yield note("ice", "no STUN or TURN server: viewers must reach this machine by UDP themselves", mend)
+        yield note("ice", "no STUN or TURN server: viewers must reach this machine directly by UDP", mend)
     for server in config.ice_servers:
         yield await _ask(server)
 
 
 async def _ask(server: IceServer) -> Finding:
-    """Gather candidates with this server only, and look for the address that it returns."""
+    """Gather candidates with this server only and look for the address that it returns."""
     kind = "relay" if server.url.startswith("turn") else "srflx"
     about = server.url.partition(":")[0]
     try:
@@ -94,9 +95,7 @@ async def _ask(server: IceServer) -> Finding:
             [RTCIceServer(server.url, server.username, server.credential)]
         )
     except ValueError:
-        return bad(
-            about, f"{server.url} is no address of a server", "write stun:host:3478 or turn:…@host:3478"
-        )
+        return bad(about, f"{server.url} is not a server address", "write stun:host:3478 or turn:…@host:3478")
     connection = aioice.Connection(ice_controlling=False, **kwargs)
     Gatherer(wait_s=ANSWER_S).install(cast(Any, connection))
     try:
@@ -114,7 +113,7 @@ async def broker(config: ServerConfig) -> Finding:
     if config.mqtt == "off":
         return note("mqtt", "off")
     if config.mqtt.startswith("embedded"):
-        return good("mqtt", "its own broker")
+        return good("mqtt", "embedded broker")
     parts = urlsplit(config.mqtt)
     number = parts.port or (8883 if parts.scheme == "mqtts" else 1883)
     try:

@@ -1,7 +1,8 @@
-"""What one client may have of the device: sessions at once, and seconds of its time per minute.
+"""Limits how much one client may use: concurrent sessions, and seconds of device time per minute.
 
-A client is known by name, usually its address. Its share refills evenly. A refusal says when there is some
-again; nothing is closed here. Bounded: names without sessions are forgotten.
+A client is identified by a name, usually its address. Its share refills continuously. A refusal says when
+enough will be available again; nothing is closed here. The table is bounded: when it is full, clients without
+sessions are forgotten.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from engine.errors import Full
 
 MINUTE_S = 60.0
 MAX_NAMES = 1024
-RELEASE_SHARE = 0.5  # a client that has used up its share waits until this part of it has refilled
+RELEASE_SHARE = 0.5  # a client that has used up its share waits until this fraction of it has refilled
 
 
 def device_s(timings_ms: Mapping[str, float]) -> float:
-    """The device time of one segment: the turns it took part in, each counted in full. `total` would include
-    the turns of other sessions in between."""
+    """The device time of one segment in seconds: the sum of its turns, each counted in full. `total` is not
+    used, since it includes other sessions' turns in between."""
     turns_ms = [took_ms for name, took_ms in timings_ms.items() if name != "total"]
     return (sum(turns_ms) if turns_ms else timings_ms.get("total", 0.0)) / 1000
 
@@ -39,7 +40,7 @@ class _Account:
 
 
 class Budgets:
-    """0 means no limit. The name None stands for nobody and has no limits."""
+    """A limit of 0 means no limit. The client None has no limits."""
 
     def __init__(self, sessions: int, device_s: float, clock: Callable[[], float]) -> None:
         self._sessions, self._device_s, self._clock = sessions, device_s, clock
@@ -49,7 +50,7 @@ class Budgets:
         return len(self._accounts)
 
     def enter(self, client: str | None) -> None:
-        """Count one more session. Raises OverBudget."""
+        """Count a new session. Raises OverBudget."""
         if client is None:
             return
         if self.over(client):
@@ -59,11 +60,11 @@ class Budgets:
             )
         account = self._account(client)
         if self._sessions and account.sessions >= self._sessions:
-            raise OverBudget(f"you have {account.sessions} open, which is the most: close a session")
+            raise OverBudget(f"you have {account.sessions} sessions open, which is the limit: close one")
         account.sessions += 1
 
     def leave(self, client: str | None) -> None:
-        """Count one session less."""
+        """Count a closed session."""
         if client is not None and client in self._accounts:
             self._accounts[client].sessions -= 1
 
@@ -75,7 +76,7 @@ class Budgets:
             account.over = account.over or account.left_s <= 0
 
     def over(self, client: str | None) -> bool:
-        """Whether it must wait."""
+        """Whether the client has used up its share and must wait."""
         if client is None or not self._device_s or client not in self._accounts:
             return False
         account = self._account(client)
@@ -84,12 +85,12 @@ class Budgets:
         return account.over
 
     def back_in_s(self, client: str) -> float:
-        """How long it must still wait, if it uses nothing meanwhile."""
+        """How many seconds the client must still wait, if it uses nothing meanwhile."""
         lacking_s = RELEASE_SHARE * self._device_s - self._account(client).left_s
         return max(0.0, lacking_s * MINUTE_S / self._device_s) if self._device_s else 0.0
 
     def _account(self, client: str) -> _Account:
-        """As it is now."""
+        """The client's account, refilled up to now."""
         now_s = self._clock()
         account = self._accounts.get(client)
         if account is None:
@@ -103,7 +104,8 @@ class Budgets:
         account.left_s, account.at_s = min(self._device_s, account.left_s + gained_s), now_s
 
     def _forget(self, now_s: float) -> None:
-        """When full, drop half of the names without a session, those with most of their share left first."""
+        """If the table is full, drop half of the clients without sessions, those with the most share left
+        first."""
         if len(self._accounts) < MAX_NAMES:
             return
         idle = [name for name, account in self._accounts.items() if account.sessions <= 0]

@@ -1,7 +1,7 @@
-"""What workers report → sessions, figures and listeners.
+"""Applies what workers report to sessions and metrics, and passes it to listeners.
 
-It sends no commands. Events of sessions that are gone, or that another worker runs, are ignored. Everything
-runs on the event loop.
+Events about sessions that have ended, or that another worker runs now, are ignored. It sends no commands.
+Everything runs on the event loop.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Events:
 
     def _receipt(self, worker: Supervisor, receipt: Receipt, pts_90k: int | None) -> None:
         session = self._session(worker, receipt.session)
-        if session is None or session.away:
+        if session is None or session.orphaned:
             return
         receipt = session.numbers.receipt(receipt)
         session.recovery.answered(receipt)
@@ -87,7 +87,7 @@ class Events:
             error.field = event.field
             if isinstance(error, Full) and event.retry_after_s is not None:
                 error.retry_after_s = event.retry_after_s
-            session.declined(error)  # whoever asked for it may ask another worker
+            session.declined(error)  # the opener may try another worker
             return
         self._sessions.end(session, event.code, event.message)
 
@@ -119,7 +119,7 @@ class Events:
 
     def _stalled(self, worker: Supervisor, event: Stalled) -> None:
         session = self._session(worker, event.session)
-        if session is not None and not session.throttled:  # the worker doesn't know about shares
+        if session is not None and not session.throttled:  # Throttle announces these stalls itself
             session.stall(event.stall, self._sessions.now_s())
             self._sessions.count()
             self._sessions.tell(session)

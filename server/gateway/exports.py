@@ -1,6 +1,6 @@
-"""Questions to the worker that have one answer: a session's snapshot, or its log of controls.
+"""Requests to a worker that have one answer: a session's snapshot, or its control log.
 
-An answer that never comes is given up when its session or its worker ends, or its time is over.
+A request fails when its session or its worker ends, or when it times out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EXPORT_TIMEOUT_S = 10.0
 
 
 class Exports:
-    """`len` is how many answers are pending."""
+    """`len` is the number of pending requests."""
 
     def __init__(self, sessions: Sessions, fleet: Fleet) -> None:
         self._sessions, self._fleet = sessions, fleet
@@ -33,18 +33,18 @@ class Exports:
         return len(self._pending)
 
     async def ask(self, session_id: str, what: Literal["snapshot", "log"], rewind_s: float = 0.0) -> bytes:
-        """The session as it is on the screen, or was `rewind_s` ago, as safetensors; or its controls, as JSON
-        Lines. Raises UnknownSession, Unavailable, BackendError."""
+        """The session as it is on the screen, or was `rewind_s` seconds ago (safetensors), or its control log
+        (JSON Lines). Raises UnknownSession, Unavailable, BackendError."""
         return (await self.take(session_id, what, rewind_s)).data or b""
 
     async def take(
         self, session_id: str, what: Literal["snapshot", "log"], rewind_s: float = 0.0
     ) -> Exported:
-        """The same, with what else the worker says of it; there is `data`. Raises as `ask`."""
+        """Like `ask`, but return the worker's whole answer; `data` is not None. Raises the same errors."""
         session = self._sessions.find(session_id)
         worker = self._fleet.of(session)
         ready = worker.ready
-        if session.away or ready is None or worker.health.unresponsive is not None:
+        if session.orphaned or ready is None or worker.health.unresponsive is not None:
             raise Unavailable(worker.fault or NOT_RUNNING)
         request = f"x{next(self._numbers)}"
         answer: asyncio.Future[Exported] = asyncio.get_running_loop().create_future()
@@ -59,17 +59,17 @@ class Exports:
             self._pending.pop(request, None)
 
     def answered(self, event: Exported) -> None:
-        """An answer that nobody awaits is dropped."""
+        """Resolve the request that this answers. If it is no longer pending, the answer is dropped."""
         _, answer = self._pending.get(event.request, (None, None))
         if answer is None or answer.done():
             return
         if event.data is None:
-            answer.set_exception(as_error(event.code or "backend", event.message or "there is no answer"))
+            answer.set_exception(as_error(event.code or "backend", event.message or "no answer"))
         else:
             answer.set_result(event)
 
     def fail(self, error: PsistreamError, session: str | None = None) -> None:
-        """No more answers will come: about this session, or (None) about any."""
+        """Fail the pending requests about this session, or all of them (None)."""
         for about, answer in self._pending.values():
             if session in (None, about) and not answer.done():
                 answer.set_exception(error)

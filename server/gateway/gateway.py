@@ -1,7 +1,7 @@
-"""The gateway: owns the clients' side of every session and talks to the workers that run them.
+"""The gateway: owns the client side of every session and talks to the workers that run the sessions.
 
-It implements Steering for all control channels. It doesn't know HTTP, SDP or MQTT, and of workers only
-that they take commands and report events. Everything here runs on the event loop and nothing blocks.
+It implements Steering for all control channels. It knows nothing of HTTP, SDP or MQTT. All it knows of
+workers is that they take commands and report events. Everything here runs on the event loop; nothing blocks.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CLOSE_TIMEOUT_S = 5.0
 
 
 class Gateway:
-    """`async with Gateway(…)`: entering loads the workers' model and opens the session `main`."""
+    """Entering `async with Gateway(…)` starts the workers, which load the model, and opens session `main`."""
 
     def __init__(
         self,
@@ -102,8 +102,8 @@ class Gateway:
         await self.close()
 
     async def end_all(self) -> None:
-        """End all sessions while there are still channels that can tell their viewers. None is opened after
-        this."""
+        """End all sessions while the channels that tell viewers are still open. Afterwards no session can be
+        opened."""
         await self._tasks.close()
         await self._migration.close()
         await self._snapshots.close()
@@ -118,28 +118,29 @@ class Gateway:
 
     @property
     def ready(self) -> WorkerReady | None:
-        """What the workers are, while one runs."""
+        """The model's geometry and actions, as a running worker reports them. None while no worker runs."""
         return self.fleet.ready
 
     @property
     def fault(self) -> str | None:
-        """Why no worker runs, or why those that run are of no use now."""
+        """Why no worker can serve sessions now. None if at least one can."""
         return self.fleet.fault
 
     @property
     def given_up(self) -> bool:
-        """Whether no worker will run any more."""
+        """Whether every worker has failed too often to be restarted again."""
         return self.fleet.given_up
 
     @property
     def capacity(self) -> Capacity | None:
-        """What the workers reported of themselves last, together."""
+        """The capacity that the workers last reported, summed."""
         return self.fleet.capacity
 
     # ---- workers ----
 
     def drain(self, worker: str) -> WorkerStatus:
-        """Move this worker's sessions to others, and open none there. Raises UnknownWorker, LastWorker."""
+        """Move this worker's sessions to other workers and open no new ones on it. Raises UnknownWorker,
+        LastWorker."""
         found = self.fleet.named(worker)
         self._migration.drain(found)
         return self.fleet.status(found)
@@ -163,21 +164,22 @@ class Gateway:
         rewind_s: float = 0.0,
         client: str | None = None,
     ) -> GatewaySession:
-        """A new video, or one that goes on from a snapshot or from another session's past: see OpenSession.
-        It is charged to `client`. Raises Full, InvalidInput, Unavailable, UnknownSession."""
+        """Open a session: a new video, or one that continues from a snapshot or another session's past (see
+        OpenSession). It is charged to `client`. Raises Full, OverBudget, InvalidInput, Unavailable,
+        UnknownSession."""
         if fork_of is not None:
             self.session(fork_of)
         command = opening(prompt, seed, image, snapshot=snapshot, fork_of=fork_of, rewind_s=rewind_s)
         return await self._opener.open(command, client)
 
     async def close_session(self, session_id: str) -> None:
-        """Returns when the session's place is free again. Raises UnknownSession, Forbidden for `main`."""
+        """Return once the session's place is free again. Raises UnknownSession, and Forbidden for `main`."""
         session = self.session(session_id)
         if session.id == MAIN:
-            raise Forbidden("main is everybody's and stays; reset it, or open a session of your own")
+            raise Forbidden("main is shared and cannot be closed: reset it, or open a session of your own")
         session.closing = True
         self.fleet.try_send(session, CloseSession(session_id))
-        answers = not session.away and self.fleet.of(session).health.unresponsive is None
+        answers = not session.orphaned and self.fleet.of(session).health.unresponsive is None
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S if answers else 0):
                 await session.closed.wait()
@@ -193,7 +195,7 @@ class Gateway:
         return self.sessions.find(session_id)
 
     def overdue(self) -> list[str]:
-        """Sessions that are watched and should move, but have shown nothing new for long."""
+        """Ids of sessions that are watched and not paused, but have shown nothing new for too long."""
         return self._upkeep.overdue()
 
     # ---- Steering ----
@@ -217,7 +219,7 @@ class Gateway:
             return known
         self.check(session_id, control)
         try:
-            if not session.away:  # the next worker gets it with the session
+            if not session.orphaned:  # the next worker receives it together with the session
                 self.fleet.send(session, SubmitControl(session_id, control))
         except Unavailable as error:  # not remembered: the same id may be tried again
             return Receipt(session_id, control.id, "rejected", code=error.code, message=error.message)
@@ -234,13 +236,13 @@ class Gateway:
     async def worker_up(self, worker: Supervisor) -> None:
         self.sessions.places = self.fleet.places
         self._failover.restore_all()
-        with suppress(Full):  # the others were promised their places: upkeep tries again
+        with suppress(Full):  # restored sessions go first; upkeep tries again
             await self._opener.open_main()
 
     def worker_lost(self, worker: Supervisor) -> None:
         self.sessions.places = self.fleet.places
         for session in self.sessions.of(worker.name):
-            self.exports.fail(Unavailable("the worker was replaced; try again in a moment"), session.id)
+            self.exports.fail(Unavailable("the worker is being replaced; try again in a moment"), session.id)
         self._failover.worker_lost(worker)
 
     def worker_given_up(self, worker: Supervisor) -> None:

@@ -1,7 +1,7 @@
-"""Renumbers segments and frames across workers, since each worker counts from zero.
+"""Renumbers segments, frames and timestamps across workers, since each worker counts from zero.
 
-A browser treats a timestamp that goes back as a fault, and a receipt must name a frame that is still to come.
-It knows what the numbers of the worker's events mean. It has no clock.
+A browser treats a timestamp that goes back as an error, and a receipt must name a frame that is still to
+come. It has no clock of its own.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ SEGMENT_FIELDS = ("segments", "segment", "from", "screen")  # fields of a contro
 
 
 class Numbering:
-    """Maps the worker's numbers to those that clients see. Call `interrupted` when another worker takes
-    over."""
+    """Maps a worker's numbers to those that clients see. Call `interrupted` when another worker takes over
+    after a failover, `continued` when one does in a migration."""
 
     def __init__(self) -> None:
-        self._epoch, self._segment, self._frame = 0, 0, 0  # what is added to the worker's numbers
-        self._next = (0, 0, 0)  # the first numbers that no client has seen
+        self._epoch, self._segment, self._frame = 0, 0, 0  # offsets added to the worker's numbers
+        self._next = (0, 0, 0)  # the lowest numbers that no client has seen
         self._offset_90k: int | None = 0
         self._last_90k, self._last_s = 0, 0.0
-        self._before: Numbering | None = None  # the other worker's, whose packets may still come
+        self._before: Numbering | None = None  # of the previous worker, whose packets may still arrive
 
     def interrupted(self) -> None:
         self._epoch, self._segment, self._frame = self._next
         self._offset_90k = None
 
     def continued(self, segment: int, frame: int) -> Numbering:
-        """For a worker that makes this segment next, whose first frame is `frame`, as clients count. Packets
-        of the present worker up to there are still renumbered by `self`."""
+        """The numbering for a worker that continues with this segment and its first `frame`, both as clients
+        see them. Packets of the present worker up to there are still renumbered by `self`."""
         after = Numbering()
         after._epoch, after._segment, after._frame = self._next[0], segment, frame
         after._next, after._offset_90k, after._before = self._next, None, self
@@ -42,11 +42,11 @@ class Numbering:
 
     @property
     def upcoming(self) -> tuple[int, int]:
-        """The first segment and frame that no client has heard of."""
+        """The lowest segment and frame numbers that no client has seen."""
         return self._next[1:]
 
     def segment(self, segment: int) -> int:
-        """What clients call this segment."""
+        """The number under which clients know this segment of the worker."""
         return segment + self._segment
 
     def info(self, info: SessionInfo) -> SessionInfo:
@@ -71,7 +71,8 @@ class Numbering:
         return replace(receipt, segment=receipt.segment + self._segment, frame=receipt.frame + self._frame)
 
     def packet(self, packet: Packet, now_s: float) -> Packet:
-        """Renumber a packet that leaves now. After an interruption media time continues at the wall clock."""
+        """Renumber a packet that is sent now. After an interruption, media time has advanced by the time that
+        passed meanwhile."""
         if self._offset_90k is None:
             last = self._before or self
             elapsed_90k = max(1, round((now_s - last._last_s) * RATE)) if last._last_s else 0
@@ -86,8 +87,8 @@ class Numbering:
         )
 
     def log(self, data: bytes) -> bytes:
-        """The worker's control log (its format is in docs/protocol.md) in the numbers that clients see. The
-        field `before` says how many segments earlier workers made."""
+        """The worker's control log (JSON Lines, see docs/protocol.md) in the numbers that clients see. The
+        header's field `before` counts the segments that earlier workers made."""
         if not self._segment:
             return data
         header, *lines = (json.loads(row) for row in data.splitlines())
@@ -100,7 +101,7 @@ class Numbering:
         }
 
     def pts(self, pts_90k: int) -> int | None:
-        """The time of an announced frame; None until a packet has left since the interruption."""
+        """The timestamp of an announced frame; None until a packet has been sent after an interruption."""
         return None if self._offset_90k is None else pts_90k + self._offset_90k
 
     def _reached(self, epoch: int, segment: int, frame: int) -> None:

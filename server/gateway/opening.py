@@ -1,7 +1,7 @@
-"""The way into the server: who may open a session, and how one is opened from whatever it starts with.
+"""Opens sessions: checks whether the client may, chooses a worker and asks it.
 
-Refusals come before anything costly: no worker, no place, no share left. What the device can bear is for the
-worker to decide. It knows no HTTP.
+The cheap reasons to refuse come first: no worker, no free place, no share left. Whether the device has
+capacity is for the worker to decide. It knows no HTTP.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Opener:
         self._budgets, self._metrics = budgets, metrics
 
     async def open(self, command: OpenSession, client: str | None) -> GatewaySession:
-        """The session, once it is open; it is charged to `client`. Raises Full, OverBudget, InvalidInput,
-        Unavailable."""
+        """Return the session once it is open. It is charged to `client`. Raises Full, OverBudget,
+        InvalidInput, Unavailable."""
         workers = self._admit(command, client)
         session = self._enter(command, client)
         try:
@@ -64,18 +64,18 @@ class Opener:
             self._sessions.end(session, error.code, error.message)
             raise
         except asyncio.CancelledError:
-            self.drop(session, "closed", "nobody waits for it any more")
+            self.drop(session, "closed", "the client that opened it has gone")
             raise
         return session
 
     async def open_main(self) -> None:
-        """Open the shared session, unless it is open: what one visitor broke must not be lost to all. Raises
-        PsistreamError."""
+        """Open the shared session unless it is open, so that one visitor who breaks it does not end it for
+        everybody. Raises PsistreamError."""
         if MAIN not in self._sessions:
             await self.open(opening(self._config.prompt, self._config.seed, name=MAIN), None)
 
     def drop(self, session: GatewaySession, code: str, message: str) -> None:
-        """End the session here and in the worker."""
+        """End the session in the gateway and in its worker."""
         self._fleet.try_send(session, CloseSession(session.id))
         self._sessions.end(session, code, message)
 
@@ -89,18 +89,18 @@ class Opener:
         ready = worker.ready
         if ready is None or session.closed.is_set():
             raise Unavailable(worker.fault or NOT_RUNNING)
-        session.asked(worker.name, self._sessions.now_s())
+        session.assigned(worker.name, self._sessions.now_s())
         self._sessions.count()
         worker.send(command)
         async with asyncio.timeout(OPEN_TIMEOUT_S + ready.segment_ms / 1000):
             await session.verdict
 
     def _admit(self, command: OpenSession, client: str | None) -> list[Supervisor]:
-        """The workers to ask, in this order: the shared session's is the first one, that of a fork the one
-        that runs its source, and else the one with most room."""
-        if not any(worker.takes for worker in self._fleet):
+        """The workers to ask, in this order: for the shared session the first worker, for a fork the worker
+        of its source, and then those with the most capacity left. Raises Unavailable, Full, OverBudget."""
+        if not any(worker.accepts for worker in self._fleet):
             raise Unavailable(self._fleet.fault or NOT_RUNNING)
-        workers = self._fleet.roomiest()
+        workers = self._fleet.accepting()
         if not workers:
             self._metrics.refused.labels("sessions").inc()
             raise Full(f"all {self._fleet.places} sessions are taken: try again later, or close one")
@@ -142,7 +142,7 @@ class Opener:
 
     def _viewers_changed(self, session_id: str) -> None:
         if session := self._sessions.get(session_id):
-            if not session.away:
+            if not session.orphaned:
                 self._fleet.try_send(session, session.audience())
             session.watched(self._sessions.now_s())
             self._sessions.tell(session)
@@ -162,8 +162,8 @@ def opening(
     rewind_s: float = 0.0,
     name: str | None = None,
 ) -> OpenSession:
-    """The order that opens a session. Its id is unguessable unless it has a `name`; its seed is random unless
-    one is given or a past brings one."""
+    """The command that opens a session. Its id is unguessable unless a `name` is given. Its seed is random
+    unless one is given or comes with the snapshot or the fork."""
     if seed is None and snapshot is None and fork_of is None:
         seed = secrets.randbits(32)
     return OpenSession(name or unguessable(9), prompt, seed, image, snapshot, fork_of, rewind_s)

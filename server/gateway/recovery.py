@@ -1,8 +1,8 @@
-"""What the gateway keeps to restore a session in another worker: a snapshot and the controls since.
+"""Recovery records: what the gateway keeps to restore a session in another worker.
 
-A snapshot shows the session as it was on the screen when the snapshot was asked for. So a control is kept
-until a snapshot is asked for after the control's first segment was shown: that snapshot contains its effect.
-It knows no workers and no clocks. Every part of it is bounded.
+A record holds a snapshot and the controls since. A snapshot contains what was on the screen when it was
+requested. So a control is kept until a snapshot is requested after the control's first segment was shown:
+that snapshot contains its effect. It knows neither workers nor clocks. Everything stored here is bounded.
 """
 
 from __future__ import annotations
@@ -13,37 +13,37 @@ from engine.types import Action, Control, OpenSession, Pause, Receipt, Resume
 from server.worker.messages import SegmentStats
 
 MAX_CONTROLS = 64
-SNAPSHOT_AFTER = 16  # controls that are shown: a snapshot is taken early
-LATEST_COUNTS = ((Action,), (Pause, Resume))  # of each of these kinds only the latest matters
+SNAPSHOT_AFTER = 16  # after this many shown controls the next snapshot is taken early
+LATEST_COUNTS = ((Action,), (Pause, Resume))  # only the latest control of each group matters
 
 
 @dataclass
 class _Kept:
     control: Control
-    segment: int | None = None  # the first that shows it, once that is known
+    segment: int | None = None  # the first segment that shows it, once known
     shown: bool = False
-    asked: bool = False  # it was shown before the latest snapshot was asked for
+    asked: bool = False  # shown before the latest snapshot was requested
 
 
 class RecoveryRecord:
-    """Of one session. `opening` is how it was opened; it is used until there is a snapshot."""
+    """The record of one session. `opening` is how it was opened; it is used until there is a snapshot."""
 
     def __init__(self, opening: OpenSession) -> None:
         self._opening = replace(opening, session="")
         self._snapshot: bytes | None = None
         self._kept: dict[str, _Kept] = {}
-        self.changed = True  # since the latest snapshot was asked for
-        self.asked_s: float | None = None  # when the snapshot was asked for that is still pending
+        self.changed = True  # since the latest snapshot was requested
+        self.asked_s: float | None = None  # when the pending snapshot was requested
         self.taken_s = float("-inf")
 
     def __len__(self) -> int:
-        """Controls that the snapshot does not contain."""
+        """The number of controls that the snapshot does not contain."""
         return len(self._kept)
 
     # ---- what happened ----
 
     def submitted(self, control: Control) -> None:
-        """Overflow drops the oldest, first among those whose effect has been on the screen."""
+        """Add a control. On overflow the oldest one that has been shown is dropped, or else the oldest."""
         for kinds in LATEST_COUNTS:
             if isinstance(control.body, kinds):
                 old = [name for name, k in self._kept.items() if isinstance(k.control.body, kinds)]
@@ -62,7 +62,7 @@ class RecoveryRecord:
             kept.segment = receipt.segment
 
     def played(self, stats: SegmentStats) -> None:
-        """A segment begins to be shown."""
+        """A segment has started to play."""
         self.changed = True
         for kept in self._kept.values():
             kept.shown = kept.shown or (kept.segment is not None and kept.segment <= stats.segment)
@@ -70,7 +70,7 @@ class RecoveryRecord:
     # ---- snapshots ----
 
     def due(self, now_s: float, every_s: float) -> bool:
-        """Whether to ask for one now."""
+        """Whether to request a snapshot now."""
         if not self.changed or self.asked_s is not None:
             return False
         busy = sum(kept.shown for kept in self._kept.values()) >= SNAPSHOT_AFTER
@@ -82,14 +82,14 @@ class RecoveryRecord:
             kept.asked = kept.shown
 
     def taken(self, snapshot: bytes | None, now_s: float) -> None:
-        """The answer; None: there was no snapshot this time."""
+        """Store the requested snapshot; None if there was none."""
         self.asked_s, self.taken_s = None, now_s
         if snapshot is not None:
             self._snapshot = snapshot
             self._kept = {name: kept for name, kept in self._kept.items() if not kept.asked}
 
     def moved(self, snapshot: bytes, segment: int, now_s: float) -> None:
-        """The session goes on in another worker from this snapshot, which shows all segments up to
+        """The session continues in another worker from this snapshot, which contains all segments up to
         `segment`."""
         self._snapshot, self.taken_s = snapshot, now_s
         self._kept = {n: k for n, k in self._kept.items() if k.segment is None or k.segment > segment}
@@ -97,17 +97,17 @@ class RecoveryRecord:
     # ---- restoring ----
 
     def reopening(self, session: str) -> OpenSession | None:
-        """The order that opens it again. None for a fork that has no snapshot of its own yet."""
+        """The command that opens it again. None for a fork without a snapshot of its own."""
         if self._snapshot is not None:
             return OpenSession(session, None, None, snapshot=self._snapshot)
         return None if self._opening.fork_of is not None else replace(self._opening, session=session)
 
     def since(self) -> list[Control]:
-        """The controls to submit after that, in order."""
+        """The controls to submit after reopening it, in order."""
         return [kept.control for kept in self._kept.values()]
 
     def reopened(self) -> None:
-        """Another worker has been told all of this, and knows nothing else."""
+        """The whole record has been sent to another worker."""
         for kept in self._kept.values():
             kept.segment, kept.shown, kept.asked = None, False, False
         self.asked_s, self.changed = None, True

@@ -1,6 +1,7 @@
-"""The sessions of this server: by id and token, how each one ends, and who hears what happens in them.
+"""The registry of this server's sessions: look-up by id and token, ending a session, notifying listeners.
 
-The parts of the gateway share one registry instead of calling each other. It knows no worker and no clients.
+The parts of the gateway share one registry instead of calling each other. It knows neither workers nor
+clients.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ log = logging.getLogger(__name__)
 
 
 class Sessions:
-    """`places` is how many sessions the running workers take, 0 while none runs.
+    """`places` is how many sessions the running workers accept: 0 while none runs.
 
-    Iterating walks over a copy: sessions may end meanwhile. Listeners are called in the order in which they
-    were added, on the event loop; one that fails keeps no other from hearing the event."""
+    Iteration uses a copy, so sessions may end during it. Listeners are called on the event loop, in the order
+    in which they were added. If one fails, the others are still called."""
 
     def __init__(self, budgets: Budgets, metrics: Metrics, clock: Callable[[], float]) -> None:
         self._budgets, self._metrics, self._clock = budgets, metrics, clock
@@ -34,7 +35,7 @@ class Sessions:
         self._by_token: dict[str, GatewaySession] = {}
         self._listeners: list[Listener] = []
         self.places = 0
-        self.workers: tuple[str, ...] = ()  # their names
+        self.workers: tuple[str, ...] = ()  # the workers' names
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -46,11 +47,11 @@ class Sessions:
         return session_id in self._by_id
 
     def of(self, worker: str) -> list[GatewaySession]:
-        """Those that this worker runs, or runs again once it is back."""
+        """The sessions that this worker runs, or will run again after its restart."""
         return [session for session in self if session.worker == worker]
 
     def now_s(self) -> float:
-        """By the clock that all sessions share."""
+        """The time on the clock that all sessions share."""
         return self._clock()
 
     def get(self, session_id: str) -> GatewaySession | None:
@@ -64,7 +65,7 @@ class Sessions:
         return session
 
     def by_token(self, token: str) -> GatewaySession | None:
-        """The session that this token steers or watches."""
+        """The session that this token may steer or watch. None if there is none."""
         session = self._by_token.get(token)
         if session is None and token.startswith(LINK_MARK):
             now_s = self._clock()
@@ -78,7 +79,7 @@ class Sessions:
         self.count()
 
     def end(self, session: GatewaySession, code: str, message: str) -> None:
-        """End it, whatever the reason. Its viewers hear the reason through the listeners. Idempotent."""
+        """End a session. Its viewers are told the reason through the listeners. Idempotent."""
         if self._by_id.get(session.id) is not session:
             return
         del self._by_id[session.id]
@@ -92,13 +93,13 @@ class Sessions:
         self.count()
 
     def overdue(self, period_s: float) -> list[GatewaySession]:
-        """Sessions that are watched and should move, but have shown nothing new for long; see
+        """Sessions that are watched and not paused, but have shown nothing new for too long; see
         GatewaySession.overdue."""
         now_s = self._clock()
         return [session for session in self if session.overdue(now_s, period_s)]
 
     def count(self) -> None:
-        """Update the gauges. To be called after sessions came, went, stalled or went on."""
+        """Update the gauges. Call it after a session was opened or ended, or began or ended a stall."""
         self._metrics.sessions.set(len(self))
         workers = Counter(session.worker for session in self)
         for name in self.workers:
@@ -111,11 +112,11 @@ class Sessions:
 
     @property
     def listeners(self) -> int:
-        """How many there are."""
+        """The number of listeners."""
         return len(self._listeners)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        """The result removes the listener; calling it twice is fine."""
+        """Add a listener. The returned function removes it and is idempotent."""
         self._listeners.append(listener)
 
         def remove() -> None:
@@ -125,23 +126,23 @@ class Sessions:
         return remove
 
     def tell(self, session: GatewaySession) -> None:
-        """Tell all listeners how this session is now."""
+        """Send this session's current information to all listeners."""
         self.publish(session.current(self._clock()))
 
     def answer(self, session: GatewaySession, receipt: Receipt) -> None:
-        """Remember a final receipt and pass it on, unless its control has been answered before."""
+        """Store a final receipt and pass it on, unless its control has already been answered."""
         known = session.answers.get(receipt.id)
         if known is not None and known.status != "received":
-            return  # it was submitted again to a new worker, and answered by the old one
+            return  # answered by the old worker, then submitted again to the new one
         session.remember(receipt)
         since_s = session.received_s.pop(receipt.id, None)
         self._metrics.receipt(receipt, None if since_s is None else self._clock() - since_s)
         self.publish(receipt)
 
     def publish(self, event: SessionEvent) -> None:
-        """Pass an event on as it is."""
+        """Pass an event to all listeners."""
         for listener in list(self._listeners):
             try:
                 listener(event)
-            except Exception:  # whatever one listener does wrong, the others hear the event
+            except Exception:  # one listener's error must not affect the others
                 log.exception("a listener failed on %s", type(event).__name__)

@@ -1,6 +1,7 @@
-"""Takes the snapshots that recovery records keep: one for each segment shown, as far as the pipe allows.
+"""Takes the snapshots for recovery records.
 
-So at most about one segment of a session's history is lost when its worker dies.
+One is requested when a segment is shown, but no more often than the configuration and the pipe's bandwidth
+allow. The time between two snapshots bounds how much of its history a session loses when its worker dies.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from server.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-BYTES_PER_S = 10e6  # of all sessions together: frames go through the same pipe
+BYTES_PER_S = 10e6  # for all sessions together, since frames use the same pipe
 
 
 class Snapshots:
-    """`every_s` is the shortest time between two snapshots of one session; 0: none are taken."""
+    """`every_s` is the shortest time between two snapshots of one session; 0 turns snapshots off."""
 
     def __init__(self, sessions: Sessions, exports: Exports, metrics: Metrics, every_s: float) -> None:
         self._sessions, self._exports, self._metrics = sessions, exports, metrics
@@ -31,8 +32,8 @@ class Snapshots:
         await self._tasks.close()
 
     def consider(self, session: GatewaySession) -> None:
-        """Take one now if it is due: to be called when a segment is shown, and now and then."""
-        if not self._every_s or session.away or session.moving or not session.opened.done():
+        """Request a snapshot if one is due. Call it when a segment is shown, and every second."""
+        if not self._every_s or session.orphaned or session.moving or not session.opened.done():
             return
         now_s = self._sessions.now_s()
         fair_s = len(self._sessions) * session.info.state_bytes / BYTES_PER_S

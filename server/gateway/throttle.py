@@ -1,4 +1,4 @@
-"""Charges clients for the device's time, and throttles the sessions of one that has used up its share."""
+"""Charges clients for device time, and throttles the sessions of clients that have used up their share."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class Throttle:
         self._sessions, self._fleet, self._budgets = sessions, fleet, budgets
 
     def charge(self, session: GatewaySession, stats: SegmentStats) -> None:
-        """A segment was made for this session's client."""
+        """Charge a segment to this session's client."""
         self._budgets.spend(session.client, device_s(stats.timings_ms))
         self.check(session)
 
     def check(self, session: GatewaySession) -> None:
-        """Throttle or release the session as its client's share demands. A throttled session stalls until
-        there is some share again. Viewers are told the remaining time anew at each call, since work that was
-        under way when the session was throttled is still charged."""
+        """Throttle the session if its client's share is used up, or release it if enough is available again.
+        A throttled session stalls until then. Each call updates the remaining time for viewers, since work
+        already in progress when the session was throttled is still charged."""
         client = session.client
         over = self._budgets.over(client)
-        if client is None or session.away or not (over or session.throttled):
+        if client is None or session.orphaned or not (over or session.throttled):
             return
         changed, session.throttled = over != session.throttled, over
         speed = session.stats.speed if session.stats else 1.0

@@ -1,4 +1,5 @@
-"""What is done every second: replace hung workers, take snapshots, throttle sessions and close idle ones."""
+"""The gateway's housekeeping, every second: replaces hung workers, takes snapshots, throttles sessions and
+closes idle ones."""
 
 from __future__ import annotations
 
@@ -39,21 +40,21 @@ class Upkeep:
         self._tasks = Tasks()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Run until cancelled."""
         try:
             while True:
                 await asyncio.sleep(EVERY_S)
                 for worker in self._fleet:
-                    self._check(worker)
+                    self._check_worker(worker)
                 self._restore()
                 for session in self._sessions:
-                    self._look_after(session)
+                    self._check_session(session)
                 self._sessions.count()
         finally:
             await self._tasks.close()
 
     def overdue(self) -> list[str]:
-        """Sessions that are watched and should move, but have shown nothing new for long."""
+        """Ids of sessions that are watched and not paused, but have shown nothing new for too long."""
         return [session.id for session in self._overdue()]
 
     def _overdue(self) -> list[GatewaySession]:
@@ -61,20 +62,20 @@ class Upkeep:
         period_s = max(ready.frames_per_segment / ready.fps, ready.segment_ms / 1000) if ready else 0.0
         return self._sessions.overdue(period_s)
 
-    def _check(self, worker: Supervisor) -> None:
+    def _check_worker(self, worker: Supervisor) -> None:
         ready = worker.ready
         if ready is None:
             return
         now_s, health = self._sessions.now_s(), worker.health
-        health.listened(now_s)
+        health.checked(now_s)
         limit_s = max(self._config.hang_limit_s, 3 * ready.segment_ms / 1000)
-        stands = any(session.worker == worker.name for session in self._overdue())
-        why = health.hopeless(now_s, limit_s, overdue=stands)
+        overdue = any(session.worker == worker.name for session in self._overdue())
+        why = health.must_replace(now_s, limit_s, overdue=overdue)
         if why is not None:
             worker.replace(why)
             return
         fault = health.fault(now_s) is not None
-        back_in_s = health.left_s(now_s, limit_s) + worker.back_in_s
+        back_in_s = health.remaining_s(now_s, limit_s) + worker.back_in_s
         self._failover.worker_fault(worker, back_in_s if fault else None)
         if health.unresponsive is not None:
             self._refuse_pending(worker, health.unresponsive)
@@ -87,24 +88,24 @@ class Upkeep:
             self._tasks.spawn(self._try_main(), "open-main")
 
     def _refuse_pending(self, worker: Supervisor, message: str) -> None:
-        """Tell everybody who waits for an answer of this worker that none comes. Sessions that are open wait
-        for this worker or the next."""
+        """Fail all pending requests to this worker, including sessions being opened. Open sessions wait for
+        this worker or its successor."""
         for session in self._sessions.of(worker.name):
             if not session.opened.done():
                 self._opener.drop(session, Unavailable.code, message)
             self._exports.fail(Unavailable(message), session.id)
 
     async def _try_main(self) -> None:
-        with contextlib.suppress(PsistreamError):  # tried again in a second
+        with contextlib.suppress(PsistreamError):  # retried in a second
             await self._opener.open_main()
 
-    def _look_after(self, session: GatewaySession) -> None:
+    def _check_session(self, session: GatewaySession) -> None:
         now_s, config = self._sessions.now_s(), self._config
         unused_s = 0.0 if session.fanout.count else now_s - session.used_s
-        if unused_s > config.session_idle_s and session.id != MAIN:  # it keeps others out
-            self._opener.drop(session, "idle", "nobody watched or steered it any more")
+        if unused_s > config.session_idle_s and session.id != MAIN:  # it occupies a place
+            self._opener.drop(session, "idle", "nobody has watched or steered it for a while")
             return
         self._throttle.check(session)
-        if session.buffering is not None:  # a retained message must not announce a time that has passed
+        if session.buffering is not None:  # keep the remaining time in retained messages up to date
             self._sessions.tell(session)
         self._snapshots.consider(session)

@@ -1,6 +1,6 @@
 """The boundary between gateway and worker: a worker takes commands and reports events.
 
-It makes no difference here whether the worker is a thread or another process. A worker knows nothing of HTTP,
+The boundary is the same for a worker in a thread and one in another process. A worker knows nothing of HTTP,
 viewers or tokens.
 """
 
@@ -24,10 +24,10 @@ from server.worker.messages import Command, WorkerEvent, WorkerFailed, WorkerRea
 
 
 @dataclass(frozen=True)
-class GoOn:
-    """Opens a session that another worker ran, and brings it to where it was. Its place was promised, so it
-    is admitted before any newcomer, whatever capacity this worker measures. Its first new picture is shown in
-    `starts_in_s` at the earliest: until then the other worker's plays on."""
+class RestoreSession:
+    """Opens a session that another worker ran, and runs the commands `then` that bring it up to date. Its
+    place was promised, so it is admitted whatever capacity this worker measures. Its first picture is shown
+    in `starts_in_s` seconds at the earliest: until then the other worker's segment plays."""
 
     opening: OpenSession
     then: tuple[Command, ...]
@@ -44,35 +44,35 @@ class Applied:
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """The worker ended without having been told to; its sessions can be restored from their snapshots."""
+    """The worker ended without being told to. Its sessions can be restored from their snapshots."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class Alive:
-    """The heartbeat: sent twice a second, whatever the device does."""
+    """A heartbeat, sent twice a second, whatever the device does."""
 
 
 NOT_RUNNING = "the worker is not running; try again in a moment"
-TOO_MUCH = "the worker has too much to do; try again in a moment"
+TOO_MUCH = "the worker is overloaded; try again in a moment"
 
-Order = Command | GoOn
+Order = Command | RestoreSession
 Event = WorkerEvent | Applied | WorkerLost | Alive
 OnEvent = Callable[[Event], None]  # called on the event loop; must not block
 
 
 class Worker(Protocol):
     async def start(self) -> WorkerReady:
-        """Load the model and run one segment. Raises the PsistreamError that stopped it."""
+        """Load the model and run one segment. Raises a PsistreamError if that fails."""
         ...
 
     def send(self, command: Order) -> None:
-        """Never blocks. Raises Unavailable when the worker is gone or has too much to do."""
+        """Never blocks. Raises Unavailable if the worker is gone or its command queue is full."""
         ...
 
     async def close(self) -> None:
-        """Stop and free the device, by force if it takes more than a second. Idempotent."""
+        """Stop the worker and free the device, by force if that takes more than a second. Idempotent."""
         ...
 
 
@@ -86,7 +86,7 @@ _BY_CODE["worker_lost"] = Unavailable
 
 
 def as_error(code: str, message: str) -> PsistreamError:
-    """The exception for a code that came from the other side of the boundary."""
+    """The exception for an error code that came across the boundary."""
     return _BY_CODE.get(code, BackendError)(message)
 
 

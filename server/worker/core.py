@@ -1,8 +1,8 @@
-"""What runs inside a worker, be it a process or a thread: backend, engine and playout.
+"""The inside of a worker, whether process or thread: backend, engine and playout.
 
-Commands come in by `handle`. Events go out by `emit`, which is called from several threads. After WorkerLost
-no event counts: the engine has failed, and its sessions go on in another worker. It knows nothing of
-processes, event loops, viewers' names or tokens.
+Commands arrive through `handle`. Events leave through `emit`, which is called from several threads. After
+WorkerLost all events are ignored: the engine has failed, and its sessions continue in another worker. It
+knows nothing of processes, event loops, viewers' names or tokens.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from engine.types import (
     SessionInfo,
 )
 from server.config import WorkerConfig
-from server.worker.base import Applied, Event, GoOn, Order, WorkerLost
+from server.worker.base import Applied, Event, Order, RestoreSession, WorkerLost
 from server.worker.hardware import chosen
 from server.worker.messages import (
     CloseSession,
@@ -46,7 +46,8 @@ Emit = Callable[[Event], None]
 
 
 class WorkerCore:
-    """Loads when it is made: raises ModelFilesError, InvalidInput or BackendError. `close` is idempotent."""
+    """The constructor loads the model. It raises ModelFilesError, InvalidInput or BackendError. `close` is
+    idempotent."""
 
     def __init__(self, config: WorkerConfig, emit: Emit, clock: Callable[[], float] = time.monotonic) -> None:
         self._emit, self._clock = emit, clock
@@ -81,12 +82,12 @@ class WorkerCore:
         )
 
     def handle(self, command: Order) -> None:
-        """The answer is an event, also for whatever a client may have caused. Raises Unavailable when the
-        device is broken for good."""
+        """Run a command. Its answer is an event, and so is an error that a client caused. Raises Unavailable
+        if the device has failed permanently."""
         match command:
             case OpenSession():
                 self._open(command)
-            case GoOn(opening, then, starts_in_s):
+            case RestoreSession(opening, then, starts_in_s):
                 if self._open(opening, promised=True, not_before_s=self._clock() + starts_in_s):
                     for further in then:
                         self.handle(further)
@@ -118,7 +119,7 @@ class WorkerCore:
         self._backend.close()
 
     def _open(self, command: OpenSession, *, promised: bool = False, not_before_s: float = 0.0) -> bool:
-        """Whether the session is open now."""
+        """Open a session. Returns whether it is open now."""
         session = command.session
         self._playout.open(session)
         if command.snapshot is None and command.fork_of is None and command.image is None:
@@ -139,11 +140,11 @@ class WorkerCore:
             data, segment, end_s = self._engine.take(asked.session, asked.what, asked.rewind_s)
         except PsistreamError as error:
             return Exported(asked.session, asked.request, None, error.code, error.message)
-        left_s = max(0.0, end_s - self._clock())
-        return Exported(asked.session, asked.request, data, segment=segment, left_s=left_s)
+        remaining_s = max(0.0, end_s - self._clock())
+        return Exported(asked.session, asked.request, data, segment=segment, remaining_s=remaining_s)
 
     def _failed(self, fault: Exception) -> None:
-        """The engine itself failed; the log has the traceback."""
+        """The engine itself failed. The log contains the traceback."""
         self._emit(WorkerLost(f"the device's thread failed ({type(fault).__name__})"))
 
     def _receive(self, event: RuntimeEvent) -> None:
@@ -173,7 +174,7 @@ class WorkerCore:
         self._emit(event)
 
     def _tell(self, receipts: list[Receipt]) -> None:
-        """Emit applied receipts, with the media time of their frame where that is known."""
+        """Emit applied receipts, with their frame's media time if that is known."""
         for receipt in receipts:
             due_s = self._timing.due_s(receipt)
             if due_s is None:

@@ -1,10 +1,10 @@
-"""RGB pictures → video packets through PyAV: one encoder per codec and rung of a session, made for latency.
+"""Low-latency encoding of RGB pictures with PyAV: one encoder per codec and rung of a session.
 
-It doesn't know sessions, viewers or time; whoever calls it gives the timestamp and asks for keyframes.
-Encoders run on one thread (libvpx with more stalls on a busy machine) and hold no frame back. Keyframes
-come only when asked for: a long group of pictures is the cheapest, and viewers ask when they need one.
+It knows no sessions, viewers or time: the caller supplies timestamps and requests keyframes. Each encoder
+uses one thread (with more, libvpx stalls on a busy machine) and delays no frame. Keyframes are made only on
+request, since a long group of pictures is cheapest and viewers request a keyframe when they need one.
 
-Legend: H W pixels of the model's picture; the encoded one may be `scale` times as large.
+Legend: H, W: height and width of the model's picture; the encoded one may be `scale` times as large.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Encoded(NamedTuple):
 
 
 class ToYuv:
-    """(H, W, 3) RGB → a planar frame that all codecs take, so that it is made once. Not thread-safe.
+    """Converts (H, W, 3) uint8 RGB to a yuv420p frame, once for all codecs. Not thread-safe.
 
-    Keeps its reformatters: `VideoFrame.reformat` sets up a new one at each call, by far the costliest
-    part."""
+    It keeps its reformatters, since `VideoFrame.reformat` would set up a new one at each call, which is by
+    far the most expensive part."""
 
     def __init__(self, scale: int) -> None:
         self.scale = scale
@@ -41,15 +41,15 @@ class ToYuv:
         self._smaller = VideoReformatter()
 
     def divided(self, frame: av.VideoFrame, by: int) -> av.VideoFrame:
-        """The same frame with shorter sides, for a slow link."""
+        """The frame with its sides divided by `by` and rounded down to even numbers, for a slow link."""
         if by == 1:
             return frame
         width, height = (side // by // 2 * 2 for side in (frame.width, frame.height))
         return self._smaller.reformat(frame, width=width, height=height, interpolation=Interpolation.AREA)
 
     def __call__(self, picture: ByteArray) -> av.VideoFrame:
-        """Each pixel becomes a square, which has a colour of its own in spite of 4:2:0; the page makes it a
-        pixel again."""
+        """Convert a picture. Each pixel becomes a square of `scale` × `scale`, so that it keeps its own
+        colour in spite of 4:2:0 subsampling. The page scales it down again."""
         height, width, _ = picture.shape
         return self._reformatter.reformat(
             av.VideoFrame.from_ndarray(picture, format="rgb24"),
@@ -61,7 +61,7 @@ class ToYuv:
 
 
 class VideoEncoder:
-    """Raises InvalidInput for a codec it doesn't have. Not thread-safe. `close` frees the codec at once.
+    """Raises InvalidInput for an unknown codec. Not thread-safe. `close` frees the codec at once.
 
     With `hardware`, H.264 is encoded by the encoder that `server.worker.hardware` chose."""
 
@@ -78,7 +78,8 @@ class VideoEncoder:
         )
 
     def encode(self, frame: av.VideoFrame, pts_90k: int, *, keyframe: bool) -> Encoded | None:
-        """None where the codec gave nothing out. `frame` may be given to another encoder afterwards."""
+        """Encode a frame. None if the codec returned nothing. `frame` may be passed to another encoder
+        afterwards."""
         if self._context is None:
             return None
         frame.pts, frame.time_base = pts_90k, TIME_BASE
@@ -93,4 +94,4 @@ class VideoEncoder:
         context, self._context = self._context, None
         if context is not None and context.is_open and self.codec == "av1":
             with contextlib.suppress(av.FFmpegError):
-                context.encode(None)  # SVT-AV1 wants the end told before it is freed
+                context.encode(None)  # SVT-AV1 must be flushed before it is freed

@@ -16,8 +16,8 @@ from engine.types import Capacity, Control, OpenSession, Receipt, SessionClosed,
 
 @dataclass(frozen=True)
 class ExportSession:
-    """Asks for a snapshot of what is on the screen, or was `rewind_s` ago (safetensors), or for the control
-    log (JSON Lines). The answer is one Exported with the same `request`."""
+    """Requests a snapshot of what is on the screen, or was `rewind_s` seconds ago (safetensors), or the
+    control log (JSON Lines). The answer is one Exported with the same `request`."""
 
     session: str
     request: str
@@ -38,9 +38,9 @@ class CloseSession:
 
 @dataclass(frozen=True)
 class SetViewers:
-    """Number of viewers per rendition: 'vp8' and 'h264' at the best quality, 'vp8/1' one rung below. Without
-    viewers nothing is encoded, and after a grace period nothing is generated; a `throttled` session stops at
-    once."""
+    """The number of viewers per rendition: 'vp8' and 'h264' are the best quality, 'vp8/1' is one rung below.
+    Without viewers nothing is encoded, and after a grace period nothing is generated. A `throttled` session
+    stops at once."""
 
     session: str
     viewers: dict[str, int]
@@ -66,8 +66,8 @@ Command = OpenSession | SubmitControl | ExportSession | CloseSession | SetViewer
 
 @dataclass(frozen=True)
 class Exported:
-    """The answer to ExportSession: `data`, or None with the error's code and message. It shows all segments
-    up to `segment` (-1: none), which is on the screen for another `left_s`."""
+    """The answer to ExportSession: `data`, or None with the error's code and message. A snapshot contains all
+    segments up to `segment` (-1: none), which stays on the screen for another `remaining_s` seconds."""
 
     session: str
     request: str
@@ -75,12 +75,12 @@ class Exported:
     code: str | None = None
     message: str | None = None
     segment: int = -1
-    left_s: float = 0.0
+    remaining_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class WorkerReady:
-    """The model is loaded and warmed up. Tells the gateway the model's geometry and actions."""
+    """The model is loaded and warmed up. Carries the model's geometry and actions."""
 
     model: str
     backend: str
@@ -91,7 +91,7 @@ class WorkerReady:
     actions: tuple[str, ...]
     state_bytes: int
     max_sessions: int
-    segment_ms: float  # time of one segment alone, measured by the warm-up
+    segment_ms: float  # time to generate one segment alone, measured by the warm-up
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class WorkerFailed:
 
 @dataclass(frozen=True)
 class Packet:
-    """One encoded frame, for all viewers of a session on this codec and rung. Rung 0 is the best."""
+    """One encoded frame for all viewers of a session with this codec and rung. Rung 0 is the best quality."""
 
     session: str
     codec: str
@@ -117,7 +117,7 @@ class Packet:
 
 @dataclass(frozen=True)
 class SegmentStats:
-    """Figures of one segment for the page and for metrics, sent when its first frame is played."""
+    """Figures of one segment for the page and for metrics, sent when its first frame is shown."""
 
     session: str
     epoch: int

@@ -1,8 +1,8 @@
-"""Shows each frame at its time: one thread of the worker that turns segments into packets.
+"""Playout: the worker's thread that releases each frame at its time and encodes it.
 
-It encodes a frame once for each codec and rung that somebody watches. It sends the last frame again where
-nothing new comes: a paused session, a device that is too slow, a viewer who joins an idle session. It drops
-what is stale or too late, and counts what is late. It knows nothing of models or connections.
+It encodes a frame once for each codec and rung in use. It repeats the last frame if there is no new one: in a
+paused session, on a slow device, or for a viewer who joins an idle session. It drops frames that are stale or
+too late and counts them. It knows nothing of models or connections.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Playout:
             self._changed.notify()
 
     def discard(self, invalid: Discarded) -> None:
-        """The segment on the screen plays on; what is queued behind it is never shown."""
+        """Drop what is queued behind the segment on the screen, which plays to its end."""
         with self._changed:
             if stream := self._streams.get(invalid.session):
                 stream.cues = [c for c in stream.cues if c.segment.segment <= invalid.segment]
@@ -84,7 +84,7 @@ class Playout:
                 self._changed.notify()
 
     def expect(self, awaited: SegmentAwaited) -> None:
-        """A segment will be late; `awaited` says when it is expected. Forgotten once the segment comes."""
+        """A segment will be late; `awaited` says when it is expected. Valid until a segment is added."""
         with self._changed:
             if stream := self._streams.get(awaited.session):
                 stream.awaited, stream.stall.heard_s = awaited, self._clock()
@@ -133,12 +133,12 @@ class Playout:
             session, stream, cue, repeat = turn
             try:
                 self._show(session, stream, cue, repeat)
-            except Exception:  # the outermost loop: the other sessions go on
+            except Exception:  # outermost loop: the other sessions must not be affected
                 log.exception("session %s: a frame could not be encoded", session)
-                stream.renditions.clear()  # a fresh encoder begins with a keyframe
+                stream.renditions.clear()  # a new encoder starts with a keyframe
 
     def _turn(self, session: str, stream: Stream, now_s: float) -> tuple[str, Stream, Cue, bool] | None:
-        """What this session has to show now, if anything."""
+        """The frame that this session must show now, if any, and whether it is a repetition."""
         while stream.cues and now_s - stream.cues[0].due_s > self.config.late_limit_s:
             stream.dropped += 1
             late = stream.cues.pop(0)
@@ -151,7 +151,7 @@ class Playout:
         return None
 
     def _news(self, session: str, stream: Stream, now_s: float) -> Stalled | None:
-        """Whether the picture stalls, if that is news."""
+        """A message if a stall has begun, has ended or takes longer than announced; otherwise None."""
         upcoming = stream.upcoming
         since_s = stream.stall.news_s(upcoming)
         if since_s is None or since_s > now_s or (stream.cues and stream.cues[0].due_s <= now_s):
@@ -159,11 +159,11 @@ class Playout:
         return Stalled(session, stream.stall.tell(upcoming, now_s))
 
     def _still_at(self, stream: Stream, now_s: float) -> float:
-        """When to send the last frame again: soon if a viewer waits for a keyframe, else now and then."""
+        """When to repeat the last frame: soon if a viewer needs a keyframe, otherwise occasionally."""
         if not stream.viewers or stream.shown is None:
             return float("inf")
         if stream.cues and stream.cues[0].due_s - now_s < 2 / stream.fps:
-            return float("inf")  # a new frame is about to come
+            return float("inf")  # a new frame is about to be shown
         at_s = stream.shown_s + self.config.still_after_s
         for name in stream.viewers:
             rendition = stream.renditions.get(name)
@@ -174,7 +174,7 @@ class Playout:
         return at_s
 
     def _pause(self, now_s: float) -> float | None:
-        """How long there is nothing to do. None: until something changes."""
+        """How many seconds the thread may sleep. None: until something changes."""
         times = [s.cues[0].due_s for s in self._streams.values() if s.cues]
         times += [self._still_at(s, now_s) for s in self._streams.values()]
         times += [t for s in self._streams.values() if (t := s.stall.news_s(s.upcoming)) is not None]
@@ -207,7 +207,7 @@ class Playout:
                 stream.renditions[name] = self._rendition(name)
         frame = self._to_yuv(cue.picture)
         due = {n: r.key_due(now_s, self.config.keyframe_gap_s) for n, r in stream.renditions.items()}
-        # Keyframes first: a viewer changes to another rung at its keyframe, before the old rung's same frame.
+        # Keyframes first: a viewer switches rungs at a keyframe, which must precede the old rung's frame.
         for name, rendition in sorted(stream.renditions.items(), key=lambda item: not due[item[0]]):
             if rendition.skips(keyframe=due[name]):
                 continue

@@ -1,7 +1,7 @@
-"""A worker in a child process: its Python never delays ours, and if it dies its sessions go on in another.
+"""A worker in a child process: its Python code cannot delay the gateway, and its death ends no session.
 
-Both ends send pickled dataclasses over a pipe. The child ends when the pipe closes, so it never outlives its
-parent. The parent notices the child's death as the end of the pipe.
+Both sides send pickled dataclasses over a pipe. The child exits when the pipe closes, so it never outlives
+its parent. The parent detects the child's death by the end of the pipe.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from server.worker.messages import Stop, WorkerFailed, WorkerReady
 
 log = logging.getLogger(__name__)
 
-OUTBOX = 512  # commands queued for the pipe; when full, `send` refuses
+OUTBOX = 512  # commands queued for the pipe; when it is full, `send` raises Unavailable
 GRACE_S = 1.0  # for an orderly stop
 FAILED = 1  # exit code of a worker that was not told to stop
 
 
 class ProcessWorker:
-    """Started by spawn: the child shares nothing. Threads read and write the pipe, the loop never waits."""
+    """Started by `spawn`, so the child shares no memory. Threads read and write the pipe; the event loop
+    never waits."""
 
     def __init__(self, config: WorkerConfig, on_event: OnEvent) -> None:
         self._config, self._on_event = config, on_event
@@ -81,7 +82,7 @@ class ProcessWorker:
             target=child_main, args=(theirs, self._config), name="psistream-worker", daemon=True
         )
         self._process.start()
-        theirs.close()  # or the end of the child would not be the end of the pipe
+        theirs.close()  # otherwise the pipe would stay open when the child exits
         writer = threading.Thread(target=self._write, args=(ours,), name="worker-write", daemon=True)
         self._reader = threading.Thread(
             target=self._read, args=(ours, writer), name="worker-read", daemon=True
@@ -90,7 +91,7 @@ class ProcessWorker:
         self._reader.start()
 
     def _read(self, pipe: Connection, writer: threading.Thread) -> None:
-        """Until the child is gone; then the pipe is closed."""
+        """Read events until the child is gone, then close the pipe."""
         while True:
             try:
                 event = pipe.recv()
@@ -110,7 +111,7 @@ class ProcessWorker:
         while (command := self._commands.get()) is not None:
             try:
                 pipe.send(command)
-            except (OSError, ValueError):  # the reader notices as well, and reports it
+            except (OSError, ValueError):  # the reader notices it too and reports it
                 return
 
     def _stop(self, process: multiprocessing.process.BaseProcess) -> None:
@@ -119,7 +120,7 @@ class ProcessWorker:
                 self._commands.put_nowait(last)
         process.join(GRACE_S)
         if process.is_alive():
-            log.warning("the worker did not stop in %.0f s and is killed", GRACE_S)
+            log.warning("the worker did not stop within %.0f s: killing it", GRACE_S)
             process.kill()
             process.join(GRACE_S)
         if self._reader is not None:
@@ -127,11 +128,11 @@ class ProcessWorker:
 
     def _post(self, event: Event) -> None:
         if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._deliver, event)
 
     def _deliver(self, event: Event) -> None:
-        """On the event loop."""
+        """Handle an event on the event loop."""
         if self._ready is not None and not self._ready.done():
             match event:
                 case WorkerReady():
@@ -159,9 +160,9 @@ def _cause_of_death(exitcode: int | None) -> str:
 
 
 def child_main(pipe: Connection, config: WorkerConfig) -> None:
-    """Load the model, report that, and run commands until told to stop or the parent is gone."""
+    """Load the model, report it, and run commands until told to stop or until the parent is gone."""
     set_up(config.log.kind, config.log.level)
-    # Ctrl-C and a terminal that closes reach the whole process group; the parent decides
+    # Ctrl-C and a closed terminal signal the whole process group; the parent decides what to do
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if config.gpu is not None:
@@ -172,7 +173,7 @@ def child_main(pipe: Connection, config: WorkerConfig) -> None:
         with lock:
             with contextlib.suppress(OSError, ValueError):  # the parent is gone: `_run_commands` notices
                 pipe.send(event)
-            if isinstance(event, WorkerLost):  # this process is of no use any more
+            if isinstance(event, WorkerLost):  # this process is no longer usable
                 os._exit(FAILED)
 
     try:
@@ -185,10 +186,10 @@ def child_main(pipe: Connection, config: WorkerConfig) -> None:
     try:
         _run_commands(device, pipe)
         exitcode = 0
-    except Exception:  # the outermost loop: nothing above would log it
+    except Exception:  # outermost loop: nothing above would log it
         log.exception("the worker failed")
     finally:
-        threading.Timer(GRACE_S, os._exit, (exitcode,)).start()  # a device that hangs must not keep us alive
+        threading.Timer(GRACE_S, os._exit, (exitcode,)).start()  # a hung device must not keep it alive
         device.close()
         os._exit(exitcode)
 

@@ -1,7 +1,8 @@
-"""Whether a session's picture stalls because the device is too slow, and until when: what viewers are told.
+"""Detects stalls: whether a session's picture stands still because the device is too slow, and until when.
 
-Playout knows when its frames run out, and the runtime when the next ones are expected; this compares the two.
-It knows no queues, threads or codecs. All times are of one monotonic clock.
+Playout knows when its frames run out, and the runtime knows when the next ones are expected. This compares
+the two and decides what to tell viewers. It knows no queues, threads or codecs. All times come from one
+monotonic clock.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from typing import NamedTuple
 
 from engine.types import Stall
 
-MIN_S = 1.0  # a shorter stall is a hitch, and not worth a message
-NEWS_S = 0.5  # an expectation that moves by less is not told again
+MIN_S = 1.0  # shorter stalls are not worth a message
+NEWS_S = 0.5  # smaller changes of the expected end are not reported
 
 
 class Upcoming(NamedTuple):
-    """What will be shown next, already made or expected."""
+    """The next frame or segment to be shown, whether already made or expected."""
 
     due_s: float
     speed: float
@@ -25,20 +26,21 @@ class Upcoming(NamedTuple):
 
 @dataclass
 class StallTracker:
-    """Of one session. `end_s` is when the time of the last shown frame is over, `heard_s` when playout last
-    learned what comes next, `told_s` when that comes, as viewers were told last (None: no stall)."""
+    """The stall of one session. `end_s` is when the last shown frame ends. `heard_s` is when playout last
+    learned what comes next. `told_s` is the end of the stall as viewers were last told (None: no stall)."""
 
     end_s: float
     heard_s: float
     told_s: float | None = None
 
     def showed(self, end_s: float) -> bool:
-        """A new frame is on screen until `end_s`. Whether that ends a stall that viewers were told of."""
+        """A new frame is on the screen until `end_s`. Returns whether that ends a stall that viewers were
+        told about."""
         self.end_s, told_s, self.told_s = end_s, self.told_s, None
         return told_s is not None
 
     def news_s(self, upcoming: Upcoming | None) -> float | None:
-        """From when on there is something to tell; None as long as there isn't."""
+        """The time from which viewers must be told something; None if there is nothing to tell."""
         if upcoming is None:
             return None if self.told_s is None else self.heard_s
         since_s = max(self.end_s, self.heard_s)
@@ -47,7 +49,7 @@ class StallTracker:
         return since_s if upcoming.due_s - since_s > MIN_S else None
 
     def tell(self, upcoming: Upcoming | None, now_s: float) -> Stall | None:
-        """What to tell now. None: the stall is over."""
+        """Record and return what viewers are told now. None: the stall is over."""
         self.told_s = upcoming.due_s if upcoming else None
         if upcoming is None:
             return None

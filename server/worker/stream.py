@@ -1,6 +1,6 @@
-"""What playout keeps of one session: queued frames, viewers, encoders, the media clock, pending receipts.
+"""What playout keeps per session: queued frames, viewers, encoders, the media clock, pending receipts.
 
-Plain data and a queue; it starts no thread and sends nothing.
+Plain data and a queue: it starts no thread and sends nothing.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from server.worker.contexts import CLOCK_RATE
 from server.worker.encoder import VideoEncoder
 from server.worker.stall import StallTracker, Upcoming
 
-PENDING_LIMIT = 64  # receipts per session; more are sent without a time
+PENDING_LIMIT = 64  # pending receipts per session; further ones are sent without a media time
 
 
 @dataclass
 class Rendition:
-    """One codec at one rung of a session while somebody watches it."""
+    """The encoding of a session in one codec at one rung, while it has viewers."""
 
     encoder: VideoEncoder
     rung: Rung
     key_wanted: bool = True
-    skipped: int = 0  # frames since the last one that was encoded
+    skipped: int = 0  # frames since the last encoded one
     last_key_s: float = float("-inf")
 
     def key_due(self, now_s: float, gap_s: float) -> bool:
         return self.key_wanted and now_s - self.last_key_s >= gap_s
 
     def skips(self, *, keyframe: bool) -> bool:
-        """Whether this rung leaves the next frame out."""
+        """Whether this rung skips the next frame."""
         self.skipped += 1
         if self.skipped < self.rung.every and not keyframe:
             return True
@@ -41,7 +41,7 @@ class Rendition:
 
 @dataclass
 class Cue:
-    """One frame, when it is to be shown and for how long."""
+    """One queued frame: when it is shown and for how long."""
 
     due_s: float
     for_s: float
@@ -56,17 +56,18 @@ class Cue:
 
 @dataclass
 class Stream:
-    """What playout keeps of one session. Bounded: `queue_segments` segments; overflow drops the oldest."""
+    """What playout keeps of one session. The queue holds `queue_segments` segments; on overflow the oldest
+    frames are dropped."""
 
     fps: int
     stall: StallTracker
     awaited: SegmentAwaited | None = None
     cues: list[Cue] = field(default_factory=list)
-    viewers: dict[str, int] = field(default_factory=dict)  # of each rendition
+    viewers: dict[str, int] = field(default_factory=dict)  # per rendition
     renditions: dict[str, Rendition] = field(default_factory=dict)
     shown: Cue | None = None
     shown_s: float = float("-inf")  # when a frame was last sent
-    base_s: float | None = None  # media time 0
+    base_s: float | None = None  # clock time of media time 0
     last_pts: int = -1
     epoch: int = 0  # segments of older epochs are stale
     dropped: int = 0
@@ -76,7 +77,7 @@ class Stream:
 
     @property
     def upcoming(self) -> Upcoming | None:
-        """What is shown next: the first queued frame, or else the segment that is awaited."""
+        """What is shown next: the first queued frame, or else the awaited segment."""
         if self.cues:
             segment = self.cues[0].segment
             return Upcoming(self.cues[0].due_s, segment.speed, segment.rate)
@@ -85,7 +86,8 @@ class Stream:
         return Upcoming(self.awaited.due_s, self.awaited.speed, self.awaited.rate)
 
     def media_time(self, at_s: float) -> int:
-        """Continuous and in step with the wall clock, as a receiver's jitter buffer expects."""
+        """The media time at a clock time, in 1/90000 s. It advances like the clock, as a receiver's jitter
+        buffer expects."""
         if self.base_s is None:
             self.base_s = at_s
         return round((at_s - self.base_s) * CLOCK_RATE)
@@ -96,10 +98,10 @@ class Stream:
 
 
 def schedule(cues: list[Cue], segment: SegmentReady, fps: int, limit: int) -> tuple[list[Cue], int]:
-    """The queue with this segment in it, and how many frames overflowed. Pure.
+    """The queue with this segment added, and the number of frames that overflowed. Pure.
 
-    The segment's rate gives the distance of its frames. A new epoch replaces what was queued from its first
-    frame on."""
+    The segment's rate determines the interval between its frames. A segment of a new epoch replaces the
+    queued frames from its first frame on."""
     kept = [c for c in cues if c.segment.epoch == segment.epoch or c.due_s < segment.due_s]
     apart_s = 1 / (fps * segment.rate)
     new = [Cue(segment.due_s + i * apart_s, apart_s, i, segment) for i in range(len(segment.frames))]
@@ -120,11 +122,11 @@ class _Shown:
 
 
 class Timing:
-    """Which frame is shown when, so that an `applied` receipt can name its place on the media clock.
+    """Knows when each frame is shown, so that an `applied` receipt can carry its frame's media time.
 
-    The engine says `applied` before the segment exists. A receipt is pending here until its segment exists,
-    so that `applied` is a fact with a time. If no segment comes soon (paused, unwatched) it is passed on at
-    once. Every method that returns receipts returns those that may be sent now. Thread-safe."""
+    The engine emits `applied` before the segment exists. The receipt is pending here until it does, so that
+    it is true and has a time. If no segment will be made soon (the session is paused or unwatched), it is
+    passed on at once. Methods that return receipts return those that may be sent now. Thread-safe."""
 
     def __init__(self, fps: int) -> None:
         self._fps = fps

@@ -1,4 +1,5 @@
-"""A worker in threads of this process: for tests, and where one process is wanted (`--worker thread`)."""
+"""A worker in threads of this process: for tests, and where a single process is wanted (`--worker
+thread`)."""
 
 from __future__ import annotations
 
@@ -13,12 +14,13 @@ from server.worker.base import NOT_RUNNING, TOO_MUCH, Event, OnEvent, Order, Wor
 from server.worker.core import WorkerCore
 from server.worker.messages import Stop, WorkerReady
 
-OUTBOX = 512  # commands; when full, `send` refuses
+OUTBOX = 512  # queued commands; when it is full, `send` raises Unavailable
 GRACE_S = 2.0
 
 
 class InProcessWorker:
-    """Same contract as ProcessWorker. Commands run on a thread of their own: they may wait for the device."""
+    """Same contract as ProcessWorker. Commands run on their own thread, since they may wait for the
+    device."""
 
     def __init__(self, config: WorkerConfig, on_event: OnEvent) -> None:
         self._config, self._on_event = config, on_event
@@ -58,7 +60,7 @@ class InProcessWorker:
             try:
                 device.handle(command)
             except Unavailable as error:
-                self._emit(WorkerLost(f"the worker is broken: {error.message}"))
+                self._emit(WorkerLost(f"the worker has failed: {error.message}"))
                 device.close()
                 return
             if isinstance(command, Stop):

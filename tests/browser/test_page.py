@@ -162,7 +162,7 @@ async def test_a_device_that_is_too_slow_is_told_calmly_and_one_that_keeps_up_is
         async with opened(browser, subject.target.base, large=True) as page:
             told = "[psistream.state, document.querySelector('.overlay').textContent]"
             state, words = await until(page, told, lambda t: t[0] == "live" or "about" in t[1], "connected")
-            assert state == "live" or "first picture is being made" in words
+            assert state == "live" or "first picture is being generated" in words
             await live(page)
             for state, words in (("buffering", ("Buffering", "about")), ("slow", ("Slow motion", "0.4×"))):
                 await until(page, "psistream.pace", lambda now, state=state: now == state, state)  # type: ignore[misc]

@@ -20,10 +20,10 @@ def test_an_operator_drains_a_worker_and_takes_it_back(capsys: pytest.CaptureFix
         assert main(["drain", "w1", *url]) == 0
         assert capsys.readouterr().out == "w1 is drained\n"
         assert main(["drain", "w2", *url]) == 1
-        assert "no worker but w2 takes sessions now" in capsys.readouterr().err
+        assert "w2 is the only worker that accepts sessions now" in capsys.readouterr().err
         assert main(["take-back", "w1", *url]) == 0
         assert main(["drain", "w7", *url]) == 1
-        assert "no worker is called 'w7'; there are w1, w2" in capsys.readouterr().err
+        assert "unknown worker 'w7'; the workers are w1, w2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("argv", [["drain"], ["list", "w1"], ["explode"], ["--timeout", "-1"]])

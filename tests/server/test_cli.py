@@ -67,7 +67,7 @@ def test_a_mistyped_command_is_met_with_the_near_one(capsys: pytest.CaptureFixtu
     assert cli.main(["srve"]) == 2
     assert "did you mean serve?" in capsys.readouterr().err
     assert cli.main(["dance"]) == 2
-    assert "known are serve, play" in capsys.readouterr().err
+    assert "the commands are serve, play" in capsys.readouterr().err
 
 
 def test_a_command_is_imported_only_when_it_is_asked_for(
@@ -131,7 +131,7 @@ def test_settings_come_from_options() -> None:
         ("--bitrate 0", "--bitrate must be between .* leave it out"),
         ("--allow-origin foo", "--allow-origin must look like https://video.example .* not 'foo'"),
         ("--allow-origin https://x.example/", "without a path"),
-        ("--allow-origin https://X.example", "in small letters"),
+        ("--allow-origin https://X.example", "in lower case"),
         ("--allow-origin null", "--allow-origin must look like"),
         ("--max-viewers 0", "--max-viewers"),
     ],

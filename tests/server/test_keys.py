@@ -11,7 +11,7 @@ import pytest
 
 from engine.errors import InvalidInput
 from server.config import ServerConfig
-from server.keys import LOOK_EVERY_S, KeyRing, check_key, read_keys
+from server.keys import CHECK_EVERY_S, KeyRing, check_key, read_keys
 from tests.rigs.engine.fakes import ManualClock
 
 STRONG = "7b1e9f0c5a3d48e2b6c4f8a1905d3e7c"
@@ -60,12 +60,12 @@ def test_a_file_as_people_have_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "has no key"),
-        ("# nobody\n", "has no key"),
+        ("", "contains no key"),
+        ("# nobody\n", "contains no key"),
         (f"alice {STRONG}\nbob\n", "line 2: write a name and its key"),
         (f"alice = {STRONG}\n", "line 1: write a name and its key"),
         (f"{STRONG}\n", "line 1: write a name and its key"),
-        ("\n\nalice secret\n", "line 3: the key can be guessed"),
+        ("\n\nalice secret\n", "line 3: the key is too easy to guess"),
         (f"alice {STRONG}\nbob {STRONG}\n", "line 2: .* twice"),
         (f"alice {STRONG}\nalice {STRONG[::-1]}\n", "line 2: .* twice"),
     ],
@@ -89,19 +89,19 @@ def test_a_file_is_read_again_when_it_changes_and_a_broken_one_changes_nothing(
     for text in ("alice", f"bob {STRONG[::-1]}\n"):
         written(tmp_path, text)
         assert ring.name_of(STRONG) == "alice", "it is looked at once a second"
-        clock.now_s += LOOK_EVERY_S
+        clock.now_s += CHECK_EVERY_S
         with caplog.at_level(logging.WARNING):
             kept = ring.name_of(STRONG)
     assert kept is None
     assert ring.name_of(STRONG[::-1]) == "bob"
     told = [record.getMessage() for record in caplog.records]
     assert [line.partition(":")[0] for line in told] == [
-        "API keys stay as they were",
-        "API keys were read again",
+        "API keys were not reloaded",
+        "API keys reloaded",
     ]
     assert STRONG not in caplog.text
     file.unlink()
-    clock.now_s += LOOK_EVERY_S
+    clock.now_s += CHECK_EVERY_S
     assert ring.name_of(STRONG[::-1]) == "bob"
 
 

@@ -1,4 +1,4 @@
-/** Wires the page together. Each module minds its own business; only this file knows which of them talk to each other. */
+/** Wires the page together. Modules do not know each other; only this file connects them. */
 
 import { sceneLine } from "./session/scene_line.js";
 import { PromptBox } from "./steering/prompt_box.js";
@@ -44,7 +44,7 @@ const promptBox = new PromptBox({
 });
 const words = new WordChips({ row: $("chips"), card: $("words"), choose: (text, how) => panes.active.prompt(promptBox.control({ text }, { how: how ?? undefined }), text) });
 
-let forking = false; // a fork was requested and has not been answered
+let forking = false; // a fork was requested and is not open yet
 
 // ---- sessions ----
 
@@ -57,7 +57,7 @@ function go(session) {
   describe();
 }
 
-/** Show the sessions that the page's address names. */
+/** Show the sessions in the page's address. */
 function arrive() {
   const [first, second] = panes.all;
   const beside = Session.besideFrom(window.location);
@@ -109,7 +109,7 @@ function status() {
   if ($("status-text").textContent !== text) $("status-text").textContent = text;
 }
 
-/** The session that `make` opens, once the server has capacity for it; null if the user stops waiting. */
+/** Open a session with `make`, waiting until the server has capacity; null if the user stops waiting. */
 async function opened(make) {
   try {
     return await patiently(make, (why, atMs) => toast.wait(why, atMs));
@@ -139,7 +139,7 @@ async function fork() {
   describe();
 }
 
-/** Close this pane and keep the other one. The session that was forked goes on, even if nobody watches it. */
+/** Close this pane and keep the other one. Closing the second pane ends its fork. */
 function dismiss(pane) {
   if (pane === panes.all[1]) forget(pane.session);
   panes.close(pane);

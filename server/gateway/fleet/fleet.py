@@ -1,6 +1,6 @@
-"""The workers of one gateway: which one runs a session, and which one has room for another.
+"""The workers of one gateway: which one runs a session, and which one can accept another session.
 
-It sends what it is told to send and starts nothing by itself but the workers. It knows no clients.
+It starts and closes the workers and forwards commands to them. It knows no clients.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ class UnknownWorker(InvalidInput):
 
 
 class LastWorker(InvalidInput):
-    """Nobody could go on with its sessions."""
+    """The worker cannot be drained, since no other one could continue its sessions."""
 
     code = "last_worker"
 
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """`state`: running, draining, drained, unwell (it hangs or is unresponsive), starting or given_up."""
+    """`state` is one of running, draining, drained, unwell (hangs or is unresponsive), starting and
+    given_up."""
 
     id: str
     state: str
@@ -42,7 +43,7 @@ class WorkerStatus:
 
 
 class Fleet:
-    """At least one worker. All run the same model."""
+    """One worker or more, all with the same model."""
 
     def __init__(self, workers: Sequence[Supervisor], sessions: Sessions) -> None:
         self._workers = {worker.name: worker for worker in workers}
@@ -56,13 +57,13 @@ class Fleet:
         return len(self._workers)
 
     async def start(self) -> None:
-        """The first one alone, so that the session `main` is there as early as possible. Raises the
-        PsistreamError that stopped any of them."""
+        """Start the first worker, so that session `main` opens as early as possible, then the others at once.
+        Raises the PsistreamError of one that fails to start."""
         await self.first.start()
         try:
             async with asyncio.TaskGroup() as group:
                 for worker in list(self)[1:]:
-                    group.create_task(worker.start())
+                    group.create_task(worker.start(), name=f"start-{worker.name}")
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
 
@@ -78,23 +79,23 @@ class Fleet:
 
     @property
     def ready(self) -> WorkerReady | None:
-        """What the workers are, while one runs."""
+        """The model's geometry and actions, as a running worker reports them. None while no worker runs."""
         return next((worker.ready for worker in self if worker.ready is not None), None)
 
     @property
     def fault(self) -> str | None:
-        """Why no worker runs, or why those that run are of no use now. None if one is fine."""
+        """Why no worker can serve sessions now. None if at least one can."""
         faults = [worker.fault for worker in self]
         return None if None in faults else faults[0]
 
     @property
     def given_up(self) -> bool:
-        """Whether no worker will run any more."""
+        """Whether every worker has failed too often to be restarted again."""
         return all(worker.given_up for worker in self)
 
     @property
     def capacity(self) -> Capacity | None:
-        """What the running workers reported of themselves, together; their mean load."""
+        """The capacity that running workers last reported: sessions summed, the load averaged."""
         known = [worker.capacity for worker in self if worker.capacity is not None]
         if not known:
             return None
@@ -103,7 +104,7 @@ class Fleet:
 
     @property
     def places(self) -> int:
-        """How many sessions the running workers take."""
+        """How many sessions the running workers accept in total."""
         return sum(worker.ready.max_sessions for worker in self if worker.ready is not None)
 
     # ---- one of them ----
@@ -112,11 +113,11 @@ class Fleet:
         """Raises UnknownWorker."""
         if name not in self._workers:
             known = ", ".join(self._workers)
-            raise UnknownWorker(f"no worker is called {name[:40]!r}; there are {known}", field="worker")
+            raise UnknownWorker(f"unknown worker {name[:40]!r}; the workers are {known}", field="worker")
         return self._workers[name]
 
     def of(self, session: GatewaySession) -> Supervisor:
-        """The worker that runs it, or runs it again once it is back."""
+        """The worker that runs it, or will run it again after a restart."""
         return self._workers[session.worker]
 
     def send(self, session: GatewaySession, command: Order) -> None:
@@ -124,7 +125,7 @@ class Fleet:
         self.of(session).send(command)
 
     def try_send(self, session: GatewaySession, command: Order) -> None:
-        """For commands whose sender needs no answer: the next worker is told whatever this one misses."""
+        """Send a command that may be lost: the next worker receives the same information anyway."""
         with contextlib.suppress(Unavailable):
             self.send(session, command)
 
@@ -142,28 +143,29 @@ class Fleet:
         places = worker.ready.max_sessions if worker.ready else 0
         return WorkerStatus(worker.name, state, worker.fault, sessions, places, worker.capacity)
 
-    # ---- room ----
+    # ---- capacity ----
 
-    def room(self, worker: Supervisor) -> int:
-        """How many more sessions may be opened here; the worker itself may still refuse one."""
+    def places_left(self, worker: Supervisor) -> int:
+        """How many more sessions may be opened on this worker, which may still refuse one itself."""
         if worker.ready is None:
             return 0
         return worker.ready.max_sessions - len(self._sessions.of(worker.name))
 
-    def roomiest(self) -> list[Supervisor]:
-        """Workers that sessions may be opened on, those with most room first."""
-        open_to = [worker for worker in self if worker.takes and self.room(worker) > 0]
-        return sorted(open_to, key=lambda worker: (-self.places_left(worker), -self.room(worker)))
+    def accepting(self) -> list[Supervisor]:
+        """The workers that accept sessions, those with the most capacity left first."""
+        workers = [worker for worker in self if worker.accepts and self.places_left(worker) > 0]
+        return sorted(workers, key=lambda worker: (-self.capacity_left(worker), -self.places_left(worker)))
 
-    def places_left(self, worker: Supervisor) -> int:
-        """How many more sessions it serves in real time, by what it reported and what runs there now."""
+    def capacity_left(self, worker: Supervisor) -> int:
+        """How many more sessions it can serve in real time, from its reported capacity and what it runs
+        now."""
         if worker.capacity is None:
-            return self.room(worker)
+            return self.places_left(worker)
         awake = sum(not session.asleep for session in self._sessions.of(worker.name))
-        return min(self.room(worker), worker.capacity.sessions - awake)
+        return min(self.places_left(worker), worker.capacity.sessions - awake)
 
-    def refuge(self, session: GatewaySession, *, crowded: bool = False) -> Supervisor | None:
-        """Another worker that can go on with a session in real time, or (`crowded`) at all."""
-        others = [worker for worker in self.roomiest() if worker.name != session.worker]
-        fits = [worker for worker in others if crowded or self.places_left(worker) > 0]
+    def other_worker(self, session: GatewaySession, *, crowded: bool = False) -> Supervisor | None:
+        """Another worker that can continue this session in real time, or, if `crowded`, at any speed."""
+        others = [worker for worker in self.accepting() if worker.name != session.worker]
+        fits = [worker for worker in others if crowded or self.capacity_left(worker) > 0]
         return fits[0] if fits else None

@@ -1,4 +1,4 @@
-"""A second worker that has its model loaded and waits for the first one to die."""
+"""A spare worker with its model loaded, ready to take over when the running one dies."""
 
 from __future__ import annotations
 
@@ -15,48 +15,49 @@ from server.worker.messages import WorkerReady
 
 log = logging.getLogger(__name__)
 
-SETTLE_S = 5.0  # after a worker's start, before its spare loads the same model beside it
-RETRY_S = 60.0  # after a spare that could not be started, or died
-MEMORY_FACTOR = 3  # a spare may take a third of what is free
+SETTLE_S = 5.0  # between a worker's start and that of its spare, which loads the same model
+RETRY_S = 60.0  # between the death of a spare and the start of the next one
+MEMORY_FACTOR = 3  # a spare may use a third of the free memory
 LEAST_FREE_BYTES = 2**30
 
 
 class Standby(NamedTuple):
-    """A spare that can take over at once. `became` must be told what to do with its events from then on."""
+    """A spare that can take over at once. Call `redirect` with the function that handles its events from then
+    on."""
 
     worker: Worker
     ready: WorkerReady
-    became: Callable[[Callable[[Event], None]], None]
+    redirect: Callable[[Callable[[Event], None]], None]
 
 
 class Spare:
-    """`wanted`: yes, no, or None: where memory allows. Idempotent `close`."""
+    """`wanted` is True, False, or None for "if memory allows". `close` is idempotent."""
 
     def __init__(self, make_worker: MakeWorker, wanted: bool | None) -> None:
         self._make_worker, self._wanted = make_worker, wanted
         self._standby: Standby | None = None
         self._tasks = Tasks()
         self._busy = False
-        self._loading: asyncio.Event | None = None  # set when the one that loads is ready, or failed
+        self._loading: asyncio.Event | None = None  # set once the loading spare is ready or has failed
 
     @property
-    def waits(self) -> bool:
-        """Whether one is ready to take over."""
+    def loaded(self) -> bool:
+        """Whether a spare is ready to take over."""
         return self._standby is not None
 
     @property
-    def comes(self) -> bool:
-        """Whether one is ready, or loads its model already: sooner there than one that starts now."""
+    def coming(self) -> bool:
+        """Whether a spare is ready or loading its model, so that it is ready sooner than a new worker."""
         return self._standby is not None or self._loading is not None
 
     def prepare(self, first: Worker) -> None:
-        """Start one in a while, beside the worker that runs."""
+        """Start a spare after SETTLE_S, beside the running worker."""
         if self._wanted is not False and not self._busy and self._standby is None:
             self._busy = True
             self._tasks.spawn(self._prepare(first, SETTLE_S), "start-spare")
 
     async def take(self) -> Standby | None:
-        """The spare, once it is loaded; it is no spare any more then."""
+        """Wait for the spare to be loaded and hand it out. None if there is none."""
         if self._loading is not None:
             await self._loading.wait()
         standby, self._standby = self._standby, None
@@ -76,7 +77,7 @@ class Spare:
             self._loading = asyncio.Event()
             await self._start()
         except PsistreamError as error:
-            log.warning("no spare worker could be started: %s", error.message)
+            log.warning("the spare worker could not be started: %s", error.message)
         finally:
             self._busy = False
             if self._loading is not None:
@@ -102,14 +103,14 @@ class Spare:
 
     def _lost(self, worker: Worker, event: WorkerLost) -> None:
         if self._standby is not None and self._standby.worker is worker:
-            log.warning("the spare worker is lost: %s", event.message)
+            log.warning("the spare worker was lost: %s", event.message)
             self._standby, self._busy = None, True
             self._tasks.spawn(self._prepare(worker, RETRY_S), "start-spare")
 
 
 def memory_allows(worker: Worker) -> bool:
-    """Whether another worker of this size fits well. False where that cannot be told: no other process, or
-    memory of a GPU."""
+    """Whether another worker of this size fits into main memory. False if that is unknown, as for a worker in
+    a thread. GPU memory is not considered."""
     pid = getattr(worker, "pid", None)
     try:
         rows = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()

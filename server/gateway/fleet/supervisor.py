@@ -1,7 +1,7 @@
-"""Keeps one worker running: starts it, replaces it when it dies or hangs, gives up when that doesn't help.
+"""Keeps one worker running: starts it, replaces it when it dies or hangs, and gives up after too many tries.
 
-It doesn't know what the worker's events mean. It passes on the events of the worker that runs now and of no
-other: an old worker that comes back from the dead is ignored.
+It does not interpret the worker's events. It passes on only the events of the current worker, so one that was
+replaced and responds again is ignored.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ log = logging.getLogger(__name__)
 
 STOPPING = "the server is stopping"
 FIRST_DELAY_S, MAX_DELAY_S = 0.1, 5.0
-RESTORE_S = 1.0  # what a restart takes besides loading the model
-HEALTHY_S = 30.0  # the death of a worker that lived longer counts as the first again
+RESTORE_S = 1.0  # time of a restart besides loading the model
+HEALTHY_S = 30.0  # after this uptime, a death no longer counts as a consecutive one
 
 
 def restart_delay_s(attempt: int) -> float:
-    """How long to wait before restart number `attempt` (from 0) in a row."""
+    """Seconds to wait before the consecutive restart number `attempt`, counted from 0."""
     return min(MAX_DELAY_S, FIRST_DELAY_S * 2.0**attempt)
 
 
 class WorkerOwner(Protocol):
-    """Who is told about workers. All methods are called on the event loop."""
+    """Receives what happens to a worker. All methods are called on the event loop."""
 
     def worker_event(self, worker: Supervisor, event: Event) -> None: ...
 
     async def worker_up(self, worker: Supervisor) -> None:
-        """A worker is ready. Raises PsistreamError where it turns out to be of no use."""
+        """A worker is ready. Raises PsistreamError if it turns out to be unusable."""
         ...
 
     def worker_lost(self, worker: Supervisor) -> None:
@@ -50,13 +50,13 @@ class WorkerOwner(Protocol):
         ...
 
     def worker_given_up(self, worker: Supervisor) -> None:
-        """No other worker will come in its place."""
+        """The worker will not be replaced."""
         ...
 
 
 class Supervisor:
-    """`name` stays when its worker is replaced. `capacity` is what the worker reported of itself last;
-    `draining`: it takes no sessions, and those that it has are moved to others."""
+    """`name` stays the same when the worker is replaced. `capacity` is what the worker last reported. While
+    `draining`, it accepts no sessions, and those that it runs are moved to other workers."""
 
     def __init__(
         self,
@@ -77,26 +77,26 @@ class Supervisor:
         self._make_worker, self._owner, self._spare = make_worker, owner, spare
         self._metrics, self._limit, self._clock = metrics, restart_limit, clock
         self._worker: Worker | None = None
-        self._number = 0  # of the worker whose events count
+        self._number = 0  # identifies the current worker: events of others are ignored
         self._tasks = Tasks()
         self._attempts, self._restarting, self._closing = 0, False, False
         self._started_s = 0.0
-        self._fault: str | None = "the model is being loaded"  # why there is no worker
+        self._fault: str | None = "the model is being loaded"  # why no worker is running
         metrics.worker_expected(name)
 
     @property
     def fault(self) -> str | None:
-        """Why no worker runs, or why the one that runs is of no use now."""
+        """Why no worker is running, or why the running one is unusable now. None if all is well."""
         return self._fault or self.health.fault(self._clock())
 
     @property
     def worker(self) -> Worker | None:
-        """The present one, or the last."""
+        """The current worker, or the last one."""
         return self._worker
 
     @property
-    def takes(self) -> bool:
-        """Whether sessions may be opened here now, as far as the worker's health goes."""
+    def accepts(self) -> bool:
+        """Whether it accepts new sessions: it runs, has no fault and is not draining."""
         return self.ready is not None and not self.draining and self.fault is None
 
     @property
@@ -104,17 +104,17 @@ class Supervisor:
         return self._restarting
 
     @property
-    def lived_s(self) -> float:
-        """How long this worker has been running."""
+    def uptime_s(self) -> float:
+        """How long the current worker has been running."""
         return self._clock() - self._started_s
 
     @property
     def back_in_s(self) -> float:
-        """How long it takes until sessions go on in another worker."""
-        return RESTORE_S + (0.0 if self._spare.waits else self.start_took_s)
+        """How many seconds a replacement of this worker would take."""
+        return RESTORE_S + (0.0 if self._spare.loaded else self.start_took_s)
 
     async def start(self) -> None:
-        """Raises the PsistreamError that stopped it."""
+        """Start a worker. Raises its PsistreamError if it fails to start."""
         began_s = self._clock()
         self._number += 1
         self._worker = self._make_worker(partial(self._receive, self._number))
@@ -131,12 +131,12 @@ class Supervisor:
         self._spare.prepare(worker)
 
     async def _take_spare(self) -> None:
-        """Let the spare take over, if there is one."""
+        """Let the spare worker take over, if there is one."""
         standby = await self._spare.take()
         if standby is None:
             return
         old, self._number = self._worker, self._number + 1
-        standby.became(partial(self._receive, self._number))
+        standby.redirect(partial(self._receive, self._number))
         await self._up(standby.worker, standby.ready)
         log.warning("%s: the spare worker has taken over", self.name)
         if old is not None:
@@ -158,12 +158,12 @@ class Supervisor:
         self._worker.send(command)
 
     def try_send(self, command: Order) -> None:
-        """For commands whose sender needs no answer: the next worker is told whatever this one misses."""
+        """Send a command that may be lost: the next worker receives the same information anyway."""
         with contextlib.suppress(Unavailable):
             self.send(command)
 
     def replace(self, why: str) -> None:
-        """Replace a worker that runs but is of no use. Its events no longer count."""
+        """Replace a worker that runs but is unusable. Its events are ignored from now on."""
         if self.ready is not None:
             self._lose(why)
 
@@ -179,10 +179,10 @@ class Supervisor:
 
     def _lose(self, why: str) -> None:
         self._number += 1
-        if self.lived_s > HEALTHY_S:
+        if self.uptime_s > HEALTHY_S:
             self._attempts = 0
         another = self._attempts < self._limit and not self._closing
-        log.error("%s: %s%s", self.name, why, "; starting another one" if another else "")
+        log.error("%s: %s%s", self.name, why, "; starting another worker" if another else "")
         self.ready, self.capacity, self._fault = None, None, why
         self._metrics.worker_up.labels(self.name).set(0)
         self.health.started(self._clock())
@@ -193,10 +193,10 @@ class Supervisor:
 
     async def _restart(self) -> None:
         try:
-            if self._attempts < self._limit and self._spare.comes:
+            if self._attempts < self._limit and self._spare.coming:
                 self._attempts += 1
                 self._metrics.restarts.labels(self.name).inc()
-                with contextlib.suppress(PsistreamError):  # of no use: start another one
+                with contextlib.suppress(PsistreamError):  # unusable: start another one
                     await self._take_spare()
                 if self.ready is not None:
                     return
@@ -213,10 +213,10 @@ class Supervisor:
                     self.ready, self._fault = None, f"the worker could not be restarted: {error.message}"
                     self._owner.worker_lost(self)
                     log.error("%s: %s", self.name, self._fault)
-                if self.ready is not None:  # it may have died while its sessions were opened
-                    log.warning("%s: a worker runs again", self.name)
+                if self.ready is not None:  # it may have died while its sessions were being opened
+                    log.warning("%s: a worker is running again", self.name)
                     return
-            self._fault = f"{self._fault}; given up after {self._attempts} restarts: start psistream again"
+            self._fault = f"{self._fault}; gave up after {self._attempts} restarts: start psistream again"
             self.given_up = True
             log.error("%s: %s", self.name, self._fault)
             self._owner.worker_given_up(self)

@@ -1,44 +1,44 @@
-"""Whether the worker still works: what it reports of its device, and how long it has been unresponsive.
+"""Decides whether a worker is healthy, from its reports about the device and from missing heartbeats.
 
-A worker reports a device call that does not return (Hung), and twice a second that it is alive (Alive); one
-that is frozen sends nothing, whether or not anybody watches. Pure but for its own figures.
+A worker reports a device call that does not return (Hung), and sends a heartbeat twice a second (Alive). A
+frozen worker sends nothing, whether or not anybody is watching. It has no clock: callers pass the time.
 """
 
 from __future__ import annotations
 
 from server.worker.messages import Hung
 
-UNRESPONSIVE_S = 3.0  # six heartbeats are missing: a busy machine may delay a process for a second or two
-ATTENTIVE_S = 2.0  # a check that comes later than this was itself delayed
+UNRESPONSIVE_S = 3.0  # six missed heartbeats; a busy machine may delay a process for a second or two
+ATTENTIVE_S = 2.0  # a check that is later than this was itself delayed
 
 
 class Health:
-    """Of the worker that runs now; call `started` when another one does."""
+    """The health of the current worker. Call `started` when it is replaced."""
 
     def __init__(self, now_s: float) -> None:
         self.started(now_s)
 
     def started(self, now_s: float) -> None:
-        self._listened_s, self._silent_s = now_s, 0.0
-        self._news_s = now_s  # when it last reported something of its sessions
+        self._checked_s, self._silent_s = now_s, 0.0
+        self._news_s = now_s  # when it last reported something about its sessions
         self._hung_since_s: float | None = None
 
     def alive(self) -> None:
-        """It sent anything."""
+        """It sent something."""
         self._silent_s = 0.0
 
     def news(self, now_s: float) -> None:
-        """It sent more than a heartbeat."""
+        """It sent something other than a heartbeat."""
         self._news_s = now_s
 
-    def listened(self, now_s: float) -> None:
-        """To be called every second, after what had arrived was handled. Time in which this process was
-        stopped or its event loop was busy does not count against the worker."""
-        self._silent_s += min(now_s - self._listened_s, ATTENTIVE_S)
-        self._listened_s = now_s
+    def checked(self, now_s: float) -> None:
+        """Call it every second, after the events that had arrived were handled. Time in which this process
+        was suspended or its event loop was busy does not count against the worker."""
+        self._silent_s += min(now_s - self._checked_s, ATTENTIVE_S)
+        self._checked_s = now_s
 
     def hang(self, event: Hung, now_s: float) -> bool:
-        """Whether a new hang begins with this report."""
+        """Record a report. Returns whether it begins a new hang."""
         if event.for_s is None:
             self._hung_since_s = None
             return False
@@ -49,29 +49,30 @@ class Health:
 
     @property
     def unresponsive(self) -> str | None:
-        """Why no answer is to be expected now."""
+        """Why no answer can be expected now. None if the worker responds."""
         if self._silent_s <= UNRESPONSIVE_S:
             return None
         return f"the worker has not responded for {self._silent_s:.0f} s"
 
     def fault(self, now_s: float) -> str | None:
-        """Why no new client should be sent here now."""
+        """Why no new session should be opened here now. None if the worker is healthy."""
         if self.unresponsive is not None or self._hung_since_s is None:
             return self.unresponsive
         return f"a call of the device has not returned for {now_s - self._hung_since_s:.0f} s"
 
-    def left_s(self, now_s: float, limit_s: float) -> float:
-        """How long a worker with a fault is still waited for; see `hopeless`."""
+    def remaining_s(self, now_s: float, limit_s: float) -> float:
+        """How many seconds a worker with a fault has left before it is replaced; see `must_replace`."""
         silent_s = max(limit_s, UNRESPONSIVE_S) - self._silent_s
         hung_s = limit_s if self._hung_since_s is None else limit_s - (now_s - self._hung_since_s)
         return max(0.0, min(silent_s, hung_s))
 
-    def hopeless(self, now_s: float, limit_s: float, *, overdue: bool) -> str | None:
-        """Why the worker should be replaced. `overdue`: a watched session does not move."""
+    def must_replace(self, now_s: float, limit_s: float, *, overdue: bool) -> str | None:
+        """Why the worker should be replaced. None if it should not. `overdue` says that a watched session
+        has shown nothing new for too long."""
         if self._silent_s > max(limit_s, UNRESPONSIVE_S):
             return f"the worker did not respond for {limit_s:.0f} s"
         if self._hung_since_s is not None and now_s - self._hung_since_s > limit_s:
             return f"a call of the device did not return in {limit_s:.0f} s"
         if overdue and now_s - self._news_s > limit_s:
-            return f"the worker made nothing for {limit_s:.0f} s"
+            return f"the worker has reported nothing for {limit_s:.0f} s"
         return None

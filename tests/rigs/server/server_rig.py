@@ -33,7 +33,7 @@ from server.http.services import Services
 from server.metrics import Metrics
 from server.webrtc.adapter.addresses import Gatherer, ice_connection
 from server.webrtc.fanout import Fanout, Subscription
-from server.worker.base import Alive, Event, GoOn, MakeWorker, OnEvent, Order, WorkerLost
+from server.worker.base import Alive, Event, MakeWorker, OnEvent, Order, RestoreSession, WorkerLost
 from server.worker.messages import (
     CloseSession,
     Command,
@@ -230,9 +230,9 @@ class FakeWorker:
         loop.call_later(0.05, self._beat, loop)
 
     def send(self, command: Order) -> None:
-        if isinstance(command, GoOn):
+        if isinstance(command, RestoreSession):
             if self.deaf:
-                raise Unavailable("the worker has too much to do; try again in a moment")
+                raise Unavailable("the worker is overloaded; try again in a moment")
             for each in (command.opening, *command.then):
                 self.send(each)
             return

@@ -105,7 +105,7 @@ def test_the_control_log_is_one() -> None:
     log = read_log(data, spec, header["weights"])
     assert [line.segment for line in log.lines] == [13, 21, 30]
     assert [line.screen for line in log.lines] == [None, 18, 28]
-    shown = {name for cells in rows("HTTP") for name in re.findall(r"`(\w+)`", cells[1])}
+    shown = {name for cells in rows("Control logs") for name in re.findall(r"`(\w+)`", cells[1])}
     assert set(header) | {name for fields in HEADER for name in fields} <= shown
 
 

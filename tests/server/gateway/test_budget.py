@@ -18,7 +18,7 @@ def test_a_client_has_a_share_of_sessions_and_gets_a_place_back() -> None:
     budgets = Budgets(2, 0.0, ManualClock())
     budgets.enter("a")
     budgets.enter("a")
-    with pytest.raises(OverBudget, match="2 open"):
+    with pytest.raises(OverBudget, match="2 sessions open"):
         budgets.enter("a")
     budgets.enter("b")
     budgets.leave("a")

@@ -43,7 +43,7 @@ async def test_a_session_goes_on_from_its_latest_snapshot() -> None:
         workers[0].tell(stats(session=mine.id))
         await until(lambda: mine.recovery.reopening("") != OpenSession("", "a blue dog", 5), "snapshot")
         workers[0].die()
-        assert mine.away
+        assert mine.orphaned
         second = await replaced(gate, workers)
         expected = OpenSession(mine.id, None, None, snapshot=f"snapshot of {mine.id}".encode())
         assert told(second, mine.id)[:2] == [expected, SetViewers(mine.id, {})]

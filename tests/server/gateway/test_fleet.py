@@ -88,8 +88,8 @@ async def test_where_no_other_has_room_the_place_is_kept() -> None:
         assert theirs.worker == "w2"
         workers[0].die()
         main = gate.session("main")
-        assert main.away
-        await until(lambda: len(workers) == 3 and not main.away, "the successor")
+        assert main.orphaned
+        await until(lambda: len(workers) == 3 and not main.orphaned, "the successor")
         assert main.worker == "w1"
         assert told(workers[2])[0] == OpenSession("main", "a red cat", 7)
 

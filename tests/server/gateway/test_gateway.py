@@ -55,7 +55,7 @@ async def test_an_id_is_answered_once_and_has_one_effect() -> None:
 
 async def test_what_the_worker_could_not_take_may_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     def busy(command: Command) -> None:
-        raise Unavailable("the worker has too much to do; try again in a moment")
+        raise Unavailable("the worker is overloaded; try again in a moment")
 
     async with gateway() as (gate, workers, _):
         with monkeypatch.context() as patch:
@@ -112,7 +112,7 @@ async def test_a_worker_that_does_not_answer_is_not_waited_for(monkeypatch: pyte
 
 async def test_the_shared_session_cannot_be_closed_by_one_for_all() -> None:
     async with gateway() as (gate, _, _):
-        with pytest.raises(Forbidden, match="everybody"):
+        with pytest.raises(Forbidden, match="main is shared"):
             await gate.close_session("main")
         with pytest.raises(UnknownSession):
             await gate.close_session("nobody")
@@ -133,10 +133,10 @@ async def test_a_worker_that_keeps_dying_is_given_up(caplog: pytest.LogCaptureFi
             workers[-1].die()
             await until(lambda n=number: len(workers) == n + 1 and gate.ready, "replacement")  # type: ignore[misc]
         workers[-1].die()
-        await until(lambda: "given up after 2 restarts" in (gate.fault or ""), "resignation")
+        await until(lambda: "gave up after 2 restarts" in (gate.fault or ""), "resignation")
         assert len(workers) == 3
         assert gate.given_up
-        assert caplog.text.count("starting another one") == 2  # the third time there is none
+        assert caplog.text.count("starting another worker") == 2  # the third time there is none
         assert gate.session_ids() == []
         assert [(e.session, e.code) for e in heard if isinstance(e, SessionClosed)] == [
             ("main", "worker_lost")
@@ -203,7 +203,7 @@ async def test_forgotten_sessions_make_room(monkeypatch: pytest.MonkeyPatch) -> 
     async with gateway(session_idle_s=0.05) as (gate, _, heard):
         mine = await gate.open("mine")
         await until(lambda: gate.session_ids() == ["main"], "end of a forgotten session")
-        assert SessionClosed(mine.id, "idle", "nobody watched or steered it any more") in heard
+        assert SessionClosed(mine.id, "idle", "nobody has watched or steered it for a while") in heard
 
 
 async def test_a_watched_session_that_stands_still_is_told() -> None:

@@ -79,7 +79,7 @@ async def test_a_session_that_moves_shows_what_it_would_have_shown(
 
 
 def answering(segment: int, left_s: float = 0.0) -> Any:
-    return lambda c: Exported(c.session, c.request, b"moved", segment=segment, left_s=left_s)
+    return lambda c: Exported(c.session, c.request, b"moved", segment=segment, remaining_s=left_s)
 
 
 async def begins(worker: FakeWorker, session: str, segment: int) -> None:
@@ -173,7 +173,7 @@ async def test_a_target_that_is_busy_leaves_the_session_where_it_is() -> None:
 
         def full(command: Order) -> None:
             refused.append(command)
-            raise Unavailable("the worker has too much to do")
+            raise Unavailable("the worker is overloaded")
 
         workers[1].send = full  # type: ignore[method-assign]
         gate.drain("w1")
@@ -189,7 +189,7 @@ async def test_a_drained_worker_takes_nothing_until_it_is_taken_back() -> None:
         assert [(await gate.open("a dog")).worker for _ in range(2)] == ["w1", "w1"]
         with pytest.raises(LastWorker):
             gate.drain("w1")
-        with pytest.raises(UnknownWorker, match="there are w1, w2"):
+        with pytest.raises(UnknownWorker, match="the workers are w1, w2"):
             gate.drain("w9")
         gate.take_back("w2")
         assert (await gate.open("a dog")).worker == "w2"

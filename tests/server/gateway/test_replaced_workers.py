@@ -82,7 +82,7 @@ async def test_what_a_worker_has_no_ear_for_at_first_waits_whole() -> None:
         second = await replaced(gate, workers)
         assert told(second) == []
         second.deaf = False
-        await until(lambda: not mine.away, "another try")
+        await until(lambda: not mine.orphaned, "another try")
         assert told(second, mine.id) == [
             OpenSession(mine.id, "mine", mine.info.seed),
             SetViewers(mine.id, {}),

@@ -27,7 +27,7 @@ async def test_the_spare_takes_over_and_another_one_takes_its_place() -> None:
         await until(lambda: mine.recovery.reopening("").snapshot, "snapshot")  # type: ignore[union-attr]
         assert workers[1].commands == []
         workers[0].die()
-        await until(lambda: not mine.away, "takeover")
+        await until(lambda: not mine.orphaned, "takeover")
         assert workers[1].commands[0].session == "main"  # type: ignore[union-attr]
         assert gate.fleet.first.worker is workers[1]
         await until(lambda: len(workers) == 3 and workers[0].closed, "the next spare")

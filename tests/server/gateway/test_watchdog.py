@@ -23,7 +23,7 @@ def test_a_hang_is_told_when_it_begins_every_second_and_when_it_is_over() -> Non
     told: list[Event] = []
     watchdog = Watchdog(lambda: answers.pop(0), told.append)
     while answers:
-        watchdog.look()
+        watchdog.check()
     assert told == [Hung(1.6), Hung(2.6), Hung(None), Hung(1.6)]
 
 
@@ -32,7 +32,7 @@ def test_another_hang_right_after_is_another_one() -> None:
     told: list[Event] = []
     watchdog = Watchdog(lambda: answers.pop(0), told.append)
     while answers:
-        watchdog.look()
+        watchdog.check()
     assert told == [Hung(5.0), Hung(1.6)]
 
 
@@ -49,25 +49,25 @@ def test_silence_is_a_fault_at_once_and_costs_the_worker_its_life_later() -> Non
     health, now_s = Health(100.0), 100.0
     while health.fault(now_s) is None:
         now_s += 1.0
-        health.listened(now_s)
+        health.checked(now_s)
     assert UNRESPONSIVE_S < now_s - 100.0 <= UNRESPONSIVE_S + 1
     assert health.fault(now_s) == "the worker has not responded for 4 s"
-    assert health.hopeless(now_s, 30.0, overdue=False) is None
+    assert health.must_replace(now_s, 30.0, overdue=False) is None
     health.alive()
     assert health.fault(now_s) is None
     for _ in range(31):
         now_s += 1.0
-        health.listened(now_s)
-    assert health.hopeless(now_s, 30.0, overdue=False) == "the worker did not respond for 30 s"
+        health.checked(now_s)
+    assert health.must_replace(now_s, 30.0, overdue=False) == "the worker did not respond for 30 s"
 
 
 def test_who_was_stopped_itself_does_not_blame_the_worker() -> None:
     """Ctrl-Z and fg, or an event loop that was busy: what the worker said meanwhile is still to be heard."""
     health = Health(100.0)
-    health.listened(101.0)
-    health.listened(1000.0)
+    health.checked(101.0)
+    health.checked(1000.0)
     assert health.fault(1000.0) is None
-    assert health.hopeless(1000.0, 30.0, overdue=False) is None
+    assert health.must_replace(1000.0, 30.0, overdue=False) is None
 
 
 @pytest.mark.slow
@@ -97,7 +97,7 @@ async def test_a_frozen_worker_is_noticed_though_nobody_watches(monkeypatch: pyt
         assert await server.figure("psistream_sessions_buffering") == 1
         kept = await server.http.get("/v1/sessions/main/log")
         assert (kept.status_code, "not responded" in kept.json()["message"]) == (503, True)
-        await until(lambda: gate.session(mine["id"]).away, "replacement", 60.0)
+        await until(lambda: gate.session(mine["id"]).orphaned, "replacement", 60.0)
         await until(lambda: gate.fault is None, "the next worker", 60.0)
         assert sorted(gate.session_ids()) == sorted(["main", mine["id"]])
         assert (await server.http.post("/v1/sessions", json={"prompt": "a cat"})).status_code == 201
@@ -119,7 +119,7 @@ async def test_a_device_that_hangs_is_reported_then_replaced_and_the_video_goes_
         assert "has not returned" in ready.json()["reasons"][0]
         assert (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).status_code == 503
         assert await server.figure('psistream_hangs_total{worker="w1"}') == 1
-        await until(lambda: gate.session("main").away, "replacement", 60.0)
+        await until(lambda: gate.session("main").orphaned, "replacement", 60.0)
         before = gate.info("main").segment
         await until(lambda: gate.info("main").segment > before + 2, "more of the video", 60.0)
         assert not viewer.heard("closed")

@@ -50,7 +50,7 @@ async def test_who_was_let_in_comes_back_whatever_the_next_worker_thinks_of_itse
         refused = await server.http.post("/v1/sessions", json={"prompt": "a cat"})
         assert (refused.status_code, refused.json()["code"]) == (503, "full")
         assert gate.session_ids() == before
-        assert not [s for s in gate.sessions if s.away]
+        assert not [s for s in gate.sessions if s.orphaned]
         count = len(viewer.heard("segment"))
         await until(lambda: len(viewer.heard("segment")) > count, "more of the video")
         assert gate.capacity is not None

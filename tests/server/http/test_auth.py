@@ -87,7 +87,7 @@ async def test_keys_of_a_file_have_names_and_can_be_replaced_while_it_runs(tmp_p
         assert [access.key_name(each) for each in (alice, bob, carol)] == ["alice", "bob", None]
         mine = await open_session(server, **key(alice))
         file.write_text(f"bob {bob}\ncarol {carol}\n")
-        access.keys.look()
+        access.keys.refresh()
         assert (await server.http.get("/v1/sessions", headers=key(alice))).status_code == 401
         assert (await server.http.get("/v1/sessions", headers=key(carol))).status_code == 200
         assert (await server.control(PAUSE, mine["id"], **key(mine["token"]))).status_code == 202

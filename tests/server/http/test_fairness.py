@@ -172,4 +172,4 @@ def test_what_clients_can_make_us_log_is_bounded() -> None:
     assert written[1] == "request 1 failed (ValueError again)"
     clock.advance(PERIOD_S)
     fail(1)
-    assert "995 like this were left out" in written[-1]
+    assert "995 similar entries were suppressed" in written[-1]

@@ -92,7 +92,7 @@ async def test_without_a_worker_the_server_says_so_and_answers() -> None:
         assert "signal 9" in ready.json()["reasons"][0]
         alive = await server.http.get("/livez")
         assert (alive.status_code, alive.json()["alive"]) == (503, False)
-        assert "given up after 0 restarts" in alive.json()["reasons"][0]
+        assert "gave up after 0 restarts" in alive.json()["reasons"][0]
         assert await server.figure('psistream_worker_up{worker="w1"}') == 0
 
 
@@ -105,9 +105,8 @@ async def test_who_opens_a_session_as_the_worker_dies_is_told_to_try_again() -> 
         workers[0].die()
         answer = await opening
         assert told(answer) == (503, "unavailable", None)
-        assert (
-            answer.json()["message"] == "the worker was lost before this video began; try again in a moment"
-        )
+        message = "the worker was lost before this session was opened; try again in a moment"
+        assert answer.json()["message"] == message
         assert int(answer.headers["retry-after"]) >= 1
         await until(lambda: server.services.gateway.ready, "next worker")
         assert (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).status_code == 201

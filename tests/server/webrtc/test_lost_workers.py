@@ -37,7 +37,7 @@ async def test_a_worker_is_killed_and_the_video_goes_on_in_the_same_page(
         await until(lambda: len(session.recovery) == 0, "snapshot that shows the prompt")
         shown = viewer.heard("segment")[-1]["segment"]
         await kill_worker(server)
-        await until(lambda: session.away, "loss")
+        await until(lambda: session.orphaned, "loss")
         assert (await server.http.get("/readyz")).status_code == 503
         assert (await server.http.get("/livez")).status_code == 200
         viewer.send({"type": "action", "id": "left", "action": "left"})  # nobody has to wait with it

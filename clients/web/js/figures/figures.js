@@ -1,5 +1,5 @@
 /**
- * The numbers behind the panel, gathered from the session's messages and getStats().
+ * The numbers in the panel, collected from the session's messages and getStats().
  * Plain data; panel.js draws it.
  */
 
@@ -12,7 +12,7 @@ export function median(values) {
   return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-/** How the viewer's network does, in words, from the server's `link` message. */
+/** Describes the quality of the viewer's network, from the server's `link` message. */
 export function networkText(link) {
   if (!link) return "–";
   const { rung, rungs, kbps, loss, rtt_ms: rtt, queue_ms: queue, copies } = link;
@@ -20,7 +20,7 @@ export function networkText(link) {
   const parts = [`${state}: quality ${rungs - rung} of ${rungs}, up to ${kbps} kbit/s`];
   if (copies) parts.push(`sent ${copies + 1} times`);
   parts.push(`${(100 * loss).toFixed(loss && loss < 0.1 ? 1 : 0)} % lost`);
-  if (rtt !== null) parts.push(`${Math.round(rtt)} ms there and back`);
+  if (rtt !== null) parts.push(`${Math.round(rtt)} ms round trip`);
   return parts.join(", ");
 }
 
@@ -29,7 +29,7 @@ export class Figures {
     this.reset();
   }
 
-  /** Start afresh for another session. */
+  /** Reset for another session. */
   reset() {
     this.segments = []; // total ms
     this.heardAt = null;
@@ -38,8 +38,8 @@ export class Figures {
     this.stateSince = 0; // consecutive segments with this size
     this.stateGrew = false;
     this.viewers = null;
-    this.link = null; // the server's latest word on this viewer's network
-    this.model = null; // as the server reports it
+    this.link = null; // the server's latest `link` message
+    this.model = null; // as reported by the server
     this.media = { codec: null, kbps: null, dropped: 0, lost: 0, jitterMs: null, size: null };
     this.previous = null;
   }

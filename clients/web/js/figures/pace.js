@@ -1,5 +1,5 @@
 /**
- * A chip over the picture that says when the device is slower than playback.
+ * A chip over the picture, shown when the device is slower than playback.
  *
  * Slow motion comes from each segment's rate, a stall from the session's `buffering` (docs/protocol.md).
  * Anything shorter than CALM_MS is not shown. Knows no network.
@@ -37,7 +37,7 @@ export class Pace {
     return this.buffering !== null;
   }
 
-  /** What is shown: "buffering", "slow" or "". */
+  /** The state that is shown: "buffering", "slow" or "". */
   get state() {
     return this.root.dataset.state ?? "";
   }

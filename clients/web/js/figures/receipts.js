@@ -2,8 +2,8 @@
  * Follows every control: sent → received → applied → on screen, each in milliseconds since sending.
  *
  * "On screen" is measured: the receipt gives the first frame's time on the media clock (pts_90k), the clock message
- * says where that clock starts, and every shown frame has an RTP timestamp. Browsers that hide the timestamp show no
- * figure instead of a guess. Independent of the page.
+ * says where that clock starts, and every shown frame has an RTP timestamp. In browsers that hide the timestamp there
+ * is no figure, rather than a guess. Independent of the page.
  */
 
 const KEEP = 40; // of each kind
@@ -30,7 +30,7 @@ export class Receipts extends EventTarget {
     return [...this.entries.values()].filter((entry) => entry.kind === kind).reverse();
   }
 
-  /** Milliseconds from sending to the picture, for all controls of a kind that have arrived on screen. */
+  /** Milliseconds from sending to the picture, for all controls of a kind that have reached the screen. */
   latencies(kind) {
     return this.recent(kind).map((entry) => entry.onScreenMs).filter((ms) => ms !== null);
   }
@@ -76,7 +76,7 @@ export class Receipts extends EventTarget {
 
   /** A new connection has a new media clock; entries not on screen yet are no longer measured. */
   clock(offset) {
-    if (offset === this.offset) return; // the server may repeat it
+    if (offset === this.offset) return; // the server may repeat the message
     this.offset = offset;
     for (const entry of this.entries.values()) if (entry.onScreenMs === null) entry.due = null;
   }

@@ -1,5 +1,5 @@
 /**
- * Keeps one session connected: connects, watches for signs of life, reconnects with growing pauses.
+ * Keeps one session connected: connects, detects a dead connection, reconnects with growing pauses.
  *
  * Phases: connecting → waiting (connected, no picture yet) → live; reconnecting, gone (no answer),
  * blocked (HTTP answers, WebRTC does not get through), restarting (no engine yet), full, unknown, lost (the
@@ -9,10 +9,10 @@
 import { ControlChannel } from "./control.js";
 import { HttpError, WhepClient, reachable } from "./whep.js";
 
-const SILENT_MS = 4000; // without any message, even a pong, the server counts as gone
-const OPENING_MS = 10_000; // without a control channel after the answer, WebRTC counts as blocked
+const SILENT_MS = 4000; // the server counts as gone after this long without a message, even a pong
+const OPENING_MS = 10_000; // WebRTC counts as blocked if no control channel opens within this time of the answer
 const CHECK_MS = 500;
-const QUICK_ATTEMPTS = 60; // after a picture was there, the link may be back at any moment
+const QUICK_ATTEMPTS = 60; // once a picture has been shown, the link may return at any moment
 const QUICK_PAUSE_MS = 250;
 const REACH_MS = 3000; // a link that takes longer for one request carries no video
 const TIMEOUT_MS = 10_000; // of the first attempt
@@ -73,7 +73,7 @@ export class Connection extends EventTarget {
     this.#connect();
   }
 
-  /** The first picture is on screen. Returns false if it belongs to no connection: an ending stream may draw a blank. */
+  /** The first picture is on the screen. Returns false if it belongs to no connection: an ending stream may draw a blank picture. */
   picture() {
     if (!this.client || !["waiting", "blocked"].includes(this.phase)) return false;
     this.hadPicture = this.client.shown = true;

@@ -1,5 +1,5 @@
 /**
- * The picture: plays the stream, sharpens it, counts the frames that were really shown.
+ * The picture: plays the stream, sharpens it, and counts the frames that were actually shown.
  * Independent of sessions; dispatches "frame" ({rtpTimestamp, atMs}) and "first".
  */
 
@@ -7,10 +7,10 @@ import { Upscaler } from "./upscale.js";
 
 const GLOW_EVERY = 4; // frames
 const JUDGE_EVERY = 64; // frames received
-const TOO_MANY_MISSED = 0.35; // share of them; after two such rounds in a row the plain video replaces drawing
+const TOO_MANY_MISSED = 0.35; // fraction of them; after two such rounds in a row the plain video replaces drawing
 
 export class Screen extends EventTarget {
-  /** `root` gets data-render, which tells how the picture is drawn. `mode`: "auto", "webgl" (even in software) or "video". */
+  /** `root` gets data-render, which says how the picture is drawn. `mode`: "auto", "webgl" (even in software) or "video". */
   constructor({ root, video, canvas, glow, mode = "auto" }) {
     super();
     this.root = root;
@@ -18,10 +18,10 @@ export class Screen extends EventTarget {
     this.canvas = canvas;
     this.framesShown = 0;
     this.lastFrameAt = null;
-    this.times = []; // of the frames in the last two seconds
+    this.times = []; // when the frames of the last two seconds were shown
     this.force = mode === "webgl";
     this.waiting = true;
-    this.came = null; // frames received and shown when the last judgement began
+    this.came = null; // frames received and shown at the start of the current round
     this.misses = 0;
     this.native = undefined; // the model's picture width in pixels, once known
     this.upscaler = mode === "video" ? null : Upscaler.create(canvas, { force: this.force });
@@ -52,7 +52,7 @@ export class Screen extends EventTarget {
     this.waiting = true;
     this.came = null;
     this.video.srcObject = stream;
-    this.video.play().catch(() => {}); // browsers let muted videos play; if not, the first gesture starts it
+    this.video.play().catch(() => {}); // browsers allow muted videos; otherwise the first gesture starts it
   }
 
   close() {
@@ -72,7 +72,7 @@ export class Screen extends EventTarget {
     this.#choose();
   }
 
-  /** Falls back to the plain video if drawing cannot keep up: all frames matter more than sharp ones. */
+  /** Falls back to the plain video if drawing cannot keep up: showing all frames matters more than sharpness. */
   #judge(presented) {
     if (!this.upscaler || this.force || presented === undefined) return;
     this.came ??= { presented, shown: this.framesShown };

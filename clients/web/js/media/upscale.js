@@ -10,7 +10,7 @@
  *    strength of the colour gradient. For a blurred edge that ratio grows linearly with the distance, so
  *    the edge gets narrower by a fixed factor at any contrast, and soft gradients stay as they are.
  *
- * Knows no network and no clock: the owner of the video decides when to draw.
+ * Knows no network and no clock: the caller decides when to draw.
  */
 
 const STRENGTH = 0.6; // of the warp; close to 1, edges wobble and corners round off

@@ -41,8 +41,8 @@ export async function request(url, { method = "GET", token = null, headers = {},
 const REACH_EVERY_MS = 500; // browsers open six connections at most
 
 /**
- * Waits until the server answers at this address, at most `withinMs`. Requests overlap: what was sent while the link
- * was away is repeated by TCP after seconds, while a request that begins after its return succeeds at once.
+ * Waits until the server answers at this address, at most `withinMs`. Requests overlap: TCP repeats what was sent
+ * while the link was down only after seconds, but a request made after the link is back succeeds at once.
  */
 export async function reachable(url, withinMs, everyMs = REACH_EVERY_MS) {
   const gone = new AbortController();
@@ -76,7 +76,7 @@ export class WhepClient {
     };
   }
 
-  /** Negotiate. The offer is sent at once: our connectivity checks reach the server, so gathering ICE candidates is not awaited. */
+  /** Negotiate. The offer is sent without waiting for ICE candidates: the server learns our address from our connectivity checks. */
   async open({ timeoutMs = 10_000 } = {}) {
     await this.pc.setLocalDescription(await this.pc.createOffer());
     const response = await request(this.url, {
@@ -93,7 +93,7 @@ export class WhepClient {
     await this.pc.setRemoteDescription({ type: "answer", sdp });
   }
 
-  /** Tell the server goodbye (works while the page unloads) and stop calling back, but keep the last picture. */
+  /** Delete the resource on the server (this works while the page unloads) and stop all callbacks, but keep the last picture. */
   leave() {
     this.closed = true;
     this.#leave();

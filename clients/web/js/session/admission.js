@@ -3,14 +3,14 @@
 const DEFAULT_S = 5;
 const LONGEST_S = 60;
 
-/** A message for a failure that may pass with time; null for any other. */
+/** The message for a temporary failure; null for any other failure. */
 export function reason(error) {
   if (error.code === "full") return "All places on this server are taken.";
   if (error.status === 503 || error.status === 429) return error.message;
   return null;
 }
 
-/** The result of `ask`, retried while the failure may pass. `wait(why, atMs)` shows the reason; if it returns false, the result is null. */
+/** Call `ask`, and repeat it after temporary failures. `wait(why, atMs)` shows the reason; if it returns false, the result is null. */
 export async function patiently(ask, wait) {
   for (;;) {
     try {

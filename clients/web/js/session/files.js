@@ -1,4 +1,4 @@
-/** Files that the user picks or drops: pictures, shrunk for sending, and saved moments. Sends nothing. */
+/** Files that the user picks or drops: pictures, which are shrunk for sending, and saved moments. Sends nothing. */
 
 const LONGEST = 960; // pixels on the longer side; models draw smaller pictures than this
 
@@ -22,7 +22,7 @@ export async function prepare(file) {
   return canvas.toDataURL("image/jpeg", 0.92).split(",")[1];
 }
 
-/** Whether a file is a saved moment. Only its name tells: browsers have no media type for it. */
+/** Whether a file is a saved moment, judged by its name, since browsers know no media type for it. */
 export const isMoment = ({ name }) => name.toLowerCase().endsWith(".safetensors");
 
 /** Offer the user a file for download. */

@@ -65,7 +65,7 @@ export class Pane extends EventTarget {
     this.root.remove();
   }
 
-  /** The text of the status pill, and whether it is a cause for concern. */
+  /** The text of the status pill, and whether it is a warning. */
   status() {
     if (this.phase !== "live") return { text: this.overlay.pill, worry: false };
     if (this.paused) return { text: "Paused", worry: false };
@@ -124,7 +124,7 @@ export class Pane extends EventTarget {
     this.connection.stop();
   }
 
-  /** Release the held action: nobody is left here to do so, and the connection may close before the server answers. */
+  /** Release the held action, since this pane can no longer do so later. The connection may close before the server answers. */
   #letGo() {
     if (this.walker.leave()) this.session.control({ type: "action", action: null }, { keepalive: true }).catch(() => {});
   }

@@ -1,6 +1,6 @@
 /**
- * The one or two panes of the page, one of which is steered. Creates, selects, labels and closes them; what they show
- * is up to them. Dispatches "choose" when another pane becomes the steered one.
+ * The one or two panes of the page, one of which is steered. Creates, selects, labels and closes them, but does not
+ * know what they show. Dispatches "choose" when another pane becomes the steered one.
  */
 
 import { Pane } from "./pane.js";
@@ -8,7 +8,7 @@ import { Pane } from "./pane.js";
 const MOST = 2;
 
 export class Panes extends EventTarget {
-  /** `first` is the pane in index.html; the second is a copy of it. `buttons(pane)` gives its overlay's buttons,
+  /** `first` is the pane in index.html; the second is a copy of it. `buttons(pane)` returns its overlay's buttons.
    *  `prepare(pane)` is called for each new pane. */
   constructor({ root, first, mode, buttons, prepare }) {
     super();

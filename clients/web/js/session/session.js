@@ -46,7 +46,7 @@ export class Session {
     return `${this.base}/whep`;
   }
 
-  /** A link for steering this session or (`watch`) for watching it; null if this page has no token to give away. */
+  /** A link for steering this session or, with `watch`, for watching it; null if this page has no token to share. */
   link({ watch = false } = {}) {
     const url = new URL(window.location.pathname, window.location.origin);
     if (!this.shared) url.searchParams.set("session", this.id);
@@ -122,7 +122,7 @@ export class Session {
     return Session.of(await response.json());
   }
 
-  /** From the server's answer to opening a session. */
+  /** Create a Session from the server's answer to opening one. */
   static of({ id, token = null, view_token: viewToken = null }) {
     return new Session({ id, token, viewToken });
   }

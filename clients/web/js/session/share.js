@@ -1,4 +1,4 @@
-/** The card with the watch-only link. Where the browser refuses to copy, it selects the link instead. */
+/** The card with the watch-only link. If the browser refuses to copy it, the link is selected instead. */
 
 export class Share {
   constructor({ button, card, link, copy, text }) {

@@ -5,8 +5,8 @@
  * A release therefore waits until its action was applied (or `holdMs` have passed), so every tap counts.
  */
 
-const HOLD_MS = 3000; // without an answer: a busy server may be late, and the tap must not be lost
-const SEGMENTS = 2.5; // one is being made, the next one applies the action
+const HOLD_MS = 3000; // how long to hold without an answer: a busy server may be late, and the tap must not be lost
+const SEGMENTS = 2.5; // one is being generated, the next one applies the action
 const KEYS = {
   ArrowLeft: "left", KeyA: "left",
   ArrowRight: "right", KeyD: "right",
@@ -17,7 +17,7 @@ export const USUAL_ACTIONS = ["idle", "left", "right", "jump"];
 const DEFAULTS = new Set(USUAL_ACTIONS);
 const ARROWS = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓" };
 
-/** Key code → action for a model with these actions: the usual keys where it has them, free arrows for others. */
+/** Key code → action for a model with these actions: the usual keys for known actions, free arrow keys for others. */
 export function keysFor(actions) {
   const keys = Object.fromEntries(Object.entries(KEYS).filter(([, action]) => actions.includes(action)));
   const others = actions.filter((action) => !DEFAULTS.has(action));
@@ -74,7 +74,7 @@ export class Walker extends EventTarget {
     if (this.action !== before) this.#tell();
   }
 
-  /** Forget all keys. Returns whether the session must still be told that no action is held. */
+  /** Forget all keys. Returns whether a release must still be sent to the session. */
   leave() {
     const walked = this.current !== null || this.owed;
     const lit = this.action !== null;
@@ -144,7 +144,7 @@ export function attachKeys(walker, actions) {
   document.addEventListener("focusin", (event) => typing(event.target) && walker().releaseAll());
 }
 
-/** Show a button for each of the model's `actions` inside `pads`; those without a drawn one get a plain one. */
+/** Show a button for each of the model's `actions` inside `pads`. An action without an icon gets a text button. */
 export function showActions(pads, actions, walker) {
   const drawn = new Set();
   for (const button of pads.querySelectorAll("[data-action]")) {

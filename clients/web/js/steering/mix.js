@@ -1,7 +1,7 @@
 /**
  * Parses mixed prompts: `a forest 70% | a city 30%` → texts with weights. Pure.
  *
- * Parts without a percentage share equally what the others leave.
+ * Parts without a percentage divide the rest equally.
  */
 
 const FIGURE = /^(.*?)[\s:,]*(\d{1,3}(?:\.\d+)?)\s*%$/s;

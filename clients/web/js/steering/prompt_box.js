@@ -29,7 +29,7 @@ export class PromptBox {
   }
 
   #key(event) {
-    // an IME's own Enter: Safari ends the composition before it and says so by 229 only
+    // Enter that confirms an IME composition: Safari ends the composition first, and only the key code 229 tells
     if (event.isComposing || event.keyCode === 229) return;
     if (event.key === "Enter") {
       event.preventDefault();
@@ -50,7 +50,7 @@ export class PromptBox {
     this.leave();
   }
 
-  /** Validate the text and show how a mix will be understood. Returns whether it can be sent. */
+  /** Validate the text and show a mix's shares. Returns whether it can be sent. */
   #typed() {
     const { input } = this;
     let fault = new TextEncoder().encode(input.value).length > BYTES ? "A prompt can be at most 2 KiB long." : "";

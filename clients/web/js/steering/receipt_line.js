@@ -9,7 +9,7 @@ const ms = (n) => (n < 10_000 ? `${n < 10 ? n.toFixed(1) : Math.round(n)} ms` : 
 const NAMES = { pause: "Pause", resume: "Resume", reset: "New world", image: "Your picture", rewind: "Back" };
 const WAYS = { soft: "fading", cut: "new scene", now: "at once" };
 const FAR = /back by ([\d.]+ s)/;
-const STILL = new Set(["pause", "resume"]); // they change nothing in the picture
+const STILL = new Set(["pause", "resume"]); // these do not change the picture
 
 /** The steps of an entry: [{label, detail, done}]. */
 export function steps(entry) {
@@ -29,7 +29,7 @@ export function named(entry) {
   return [NAMES[entry.kind] ?? entry.kind, far || entry.text].filter(Boolean).join(" ");
 }
 
-/** The announcement once an entry is refused or done; otherwise null. */
+/** The announcement once an entry is rejected or complete; otherwise null. */
 export function spoken(entry) {
   if (entry.status === "rejected") return `Refused: ${entry.message || "the server gave no reason"}`;
   if (entry.onScreenMs !== null) return `${named(entry)} is on screen after ${ms(entry.onScreenMs)}`;
@@ -49,7 +49,7 @@ export class ReceiptLine {
     this.#draw();
   }
 
-  /** Another session is steered now: show its latest entry, or the hint. */
+  /** Another session is steered from now on: show its latest entry, or the hint. */
   recall(entry, hint) {
     this.entry = entry;
     this.hint(hint);

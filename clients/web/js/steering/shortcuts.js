@@ -1,8 +1,8 @@
-// Which shortcut a key means, whatever the layout and Caps Lock are. Pure.
+// Maps keys to shortcuts, independent of keyboard layout and Caps Lock. Pure.
 
 const BY_PLACE = { Slash: "/", BracketLeft: "[" };
 
-// A key that types a Latin character means it; one of another script means what a US keyboard has in its place.
+// A key that types a Latin character stands for it; a key of another script stands for the US key in its place.
 export function shortcut({ key, code }, known) {
   if (Object.hasOwn(known, key)) return key;
   const small = key.toLowerCase();

@@ -18,7 +18,7 @@ export const WORDS = {
   weather: { clear: "under a clear sky", rain: "in the rain", snow: "in falling snow", fog: "in thick fog" },
 };
 
-/** How each hero moves and how it waits. */
+/** The verbs for each hero: how it moves and how it stands. */
 const MANNERS = {
   ball: ["rolls", "lies still"], cube: ["walks", "stands still"], fox: ["trots", "stands still"],
   robot: ["walks", "stands still"], bird: ["flies", "hovers in place"], balloon: ["floats", "hovers in place"],
@@ -93,7 +93,7 @@ export function surprise(random = Math.random) {
   };
 }
 
-/** A few next steps, each of which changes one attribute: [{field, word, label, scene}]. */
+/** A few suggestions, each of which changes one attribute: [{field, word, label, scene}]. */
 export function suggestions(scene, random = Math.random) {
   const other = (field) => pick(Object.keys(WORDS[field]).filter((word) => word !== scene[field]), random);
   const fields = ["time", "place", "weather", "hero", "colour"];

@@ -32,7 +32,7 @@ export class WordChips {
     this.follow("");
   }
 
-  /** The session now shows this prompt: suggest what could come next. */
+  /** The session's prompt is now this one: suggest changes to it. */
   follow(prompt) {
     if (prompt === this.prompt) return;
     this.prompt = prompt;

@@ -1,4 +1,4 @@
-/** Covers the pane while there is no video: says why, and offers what to do. Knows no network. */
+/** Covers the pane while there is no video: says why, and what the user can do. Knows no network. */
 
 import { element } from "./dom.js";
 import { STATES } from "./states.js";
@@ -36,11 +36,11 @@ export class Overlay {
     this.words.textContent = text;
   }
 
-  /** No picture yet because the device is still making the first one. */
+  /** No picture yet, because the device is still generating the first segment. */
   making(seconds) {
     clearInterval(this.timer);
     const when = seconds < 1 ? "It will appear any moment." : `This device needs about ${Math.ceil(seconds)} s more.`;
-    this.note("The first picture is being made", when);
+    this.note("The first picture is being generated", when);
   }
 
   close() {

@@ -16,7 +16,7 @@ export class Toast {
     this.fading = setTimeout(() => (this.#decide ? this.#show(this.why, true) : this.#hide()), STAYS_MS);
   }
 
-  /** Show why we wait and for how long. True when the time is up, false if the user stops it. */
+  /** Show the reason for waiting, and a countdown. True when the time is up, false if the user stops it. */
   async wait(why, atMs) {
     this.#settle(false);
     this.why = why;
