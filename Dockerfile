@@ -11,6 +11,7 @@ COPY export export
 COPY server server
 COPY clients clients
 COPY benchmarks benchmarks
+COPY videofile videofile
 RUN pip install --no-cache-dir -c constraints.txt .
 RUN useradd --create-home psistream
 USER psistream

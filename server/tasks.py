@@ -1,5 +1,4 @@
-"""Background tasks with an owner: tasks are named, their failures are logged, and closing cancels all of
-them."""
+"""Background tasks with an owner: they are named, their failures are logged, and closing cancels them all."""
 
 from __future__ import annotations
 
@@ -9,6 +8,26 @@ from collections.abc import Coroutine
 from typing import Any
 
 log = logging.getLogger(__name__)
+
+
+def log_failure(task: asyncio.Task[Any]) -> None:
+    """A done callback that logs the error of a task whose result nobody reads."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("task %s failed", task.get_name(), exc_info=error)
+
+
+async def first_of(**works: Coroutine[Any, Any, Any]) -> None:
+    """Run these until the first one ends, each in a task named after its keyword, and cancel the others.
+    Errors are logged."""
+    tasks = [asyncio.create_task(work, name=name) for name, work in works.items()]
+    for task in tasks:
+        task.add_done_callback(log_failure)
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Tasks:
@@ -28,8 +47,7 @@ class Tasks:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("task %s failed", task.get_name(), exc_info=error)
+        log_failure(task)
 
     async def drain(self, within_s: float) -> None:
         """Wait at most `within_s` seconds for the tasks to finish."""

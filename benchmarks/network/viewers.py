@@ -1,7 +1,8 @@
-"""`python -m benchmarks.network.viewers [1,10,60,200]`: what a viewer costs the gateway, and its loop's lag.
+"""`python -m benchmarks.network.viewers [1,10,60,200]`: what a viewer costs the gateway, and how late its
+event loop runs.
 
-The viewers are aiortc's, in a process of their own, with transport-wide feedback and without decoding. Prints
-a table and a line of JSON. Needs no root.
+The viewers run aiortc in their own process, with transport-wide feedback and without decoding. Prints a table
+and a line of JSON. Needs no root.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import httpx
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
@@ -21,10 +21,11 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from benchmarks.network.__main__ import busy
 from benchmarks.server.subject import own_server
 from clients.adapter.feedback import Feedback, with_feedback
+from clients.adapter.receiver import count_packets
 
 SECONDS = 15.0
 LAG_EVERY_S = 0.5
-AT_ONCE = 4  # that join at the same time
+AT_ONCE = 4  # viewers that join at the same time
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -33,10 +34,10 @@ async def join(base: str, counted: list[int]) -> tuple[RTCPeerConnection, asynci
     receiver = pc.addTransceiver("video", direction="recvonly").receiver
     feedback = asyncio.create_task(Feedback(receiver).run(), name="feedback")
 
-    async def count(packet: Any, arrival_time_ms: int) -> None:
+    def count() -> None:
         counted[0] += 1
 
-    receiver._handle_rtp_packet = count  # type: ignore[method-assign]
+    count_packets(receiver, count)
     await pc.setLocalDescription(await pc.createOffer())
     offer = with_feedback(pc.localDescription.sdp)
     async with httpx.AsyncClient(timeout=30.0) as http:
@@ -52,7 +53,7 @@ async def join(base: str, counted: list[int]) -> tuple[RTCPeerConnection, asynci
 
 
 async def crowd(base: str, count: int) -> None:
-    """Watches until its standard input ends; prints how many packets came."""
+    """Watch with `count` viewers until standard input ends, then print how many packets arrived."""
     counted = [0]
     seats: list[tuple[RTCPeerConnection, asyncio.Task[None]]] = []
     for start in range(0, count, AT_ONCE):
@@ -63,7 +64,11 @@ async def crowd(base: str, count: int) -> None:
     print(counted[0], flush=True)
     for _, task in seats:
         task.cancel()
+    ended = await asyncio.gather(*(task for _, task in seats), return_exceptions=True)
     await asyncio.gather(*(pc.close() for pc, _ in seats))
+    for error in ended:
+        if isinstance(error, Exception):  # a viewer without feedback would falsify the figures
+            raise error
 
 
 def cpu_s(pid: int) -> float:

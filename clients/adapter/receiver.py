@@ -3,6 +3,7 @@
 - `tap` replaces a receiver's jitter buffer. The new one passes on every complete frame, so a recording
   needs no second encoding. It also completes a frame at its RTP marker instead of when the next frame begins;
   otherwise every picture would be one frame late. And it goes on at a keyframe when a packet is lost.
+- `count_packets` replaces `RTCRtpReceiver._handle_rtp_packet`, so that nothing is decoded.
 - `allow_loopback` lets a machine without a network reach a server on itself: aioice ignores loopback.
 """
 
@@ -114,6 +115,17 @@ def tap(receiver: RTCRtpReceiver, on_frame: Callable[[EncodedFrame], None]) -> N
     if not isinstance(getattr(receiver, name, None), JitterBuffer):
         raise RuntimeError("this aiortc has no jitter buffer where 1.16 has it; install aiortc 1.16")
     setattr(receiver, name, TappedBuffer(on_frame))
+
+
+def count_packets(receiver: RTCRtpReceiver, on_packet: Callable[[], None]) -> None:
+    """Call `on_packet` on the event loop for every RTP packet, and decode nothing."""
+
+    async def handle(packet: RtpPacket, arrival_time_ms: int) -> None:
+        on_packet()
+
+    if not hasattr(receiver, "_handle_rtp_packet"):
+        raise RuntimeError("this aiortc has no _handle_rtp_packet, as 1.16 has it; install aiortc 1.16")
+    receiver._handle_rtp_packet = handle  # type: ignore[method-assign]
 
 
 def prefer(transceiver: RTCRtpTransceiver, codecs: tuple[str, ...]) -> None:

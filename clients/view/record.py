@@ -1,18 +1,12 @@
-"""Writes received frames into a file: unchanged if the container takes their codec, otherwise encoded again.
+"""Writes received frames to a file: unchanged if the container supports their codec, otherwise encoded again.
 
-MP4 and MOV take H.264, WebM takes VP8, Matroska takes both. Recording starts at the first keyframe. Time is
-the stream's own 90 kHz clock, so a file is as long as the video that was seen.
-
-Whatever ends the recording, the file plays: it is written in fragments of half a second, and gets its index
-at the end. A process that is killed, or a full disk, costs the last fragment.
+MP4 and MOV support H.264, WebM supports VP8, Matroska supports both. Recording starts at the first keyframe.
+Time is the stream's own 90 kHz clock, so a file is as long as the video that was seen. Whatever ends the
+recording, the file plays (videofile.fragmented).
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +15,9 @@ from av.video.stream import VideoStream
 
 from clients.command import check_output
 from clients.errors import BadInput, RecordError
+from videofile.copied import CLOCK, copied_packet, copied_stream
+from videofile.decode import decoder, first_frame
+from videofile.fragmented import FragmentedFile
 
 CONTAINERS: dict[str, tuple[str, ...]] = {
     ".mp4": ("H264",),
@@ -28,10 +25,7 @@ CONTAINERS: dict[str, tuple[str, ...]] = {
     ".mkv": ("H264", "VP8"),
     ".webm": ("VP8",),
 }
-CLOCK = Fraction(1, 90_000)
-FRAGMENTS = {"frag_duration": "500000", "movflags": "hybrid_fragmented"}  # microseconds; of MP4 and MOV
 _RANGE = 1 << 32
-_DEMUXERS = {"H264": "h264"}
 _ENCODERS = {
     "H264": ("libx264", {"preset": "veryfast", "crf": "20"}),
     "VP8": ("libvpx", {"deadline": "realtime", "lag-in-frames": "0", "crf": "10", "b": "2M"}),
@@ -70,7 +64,7 @@ class Recorder:
         self.full = False
         self.mode: Mode | None = None
         self._limit = None if seconds is None else round(seconds * 90_000)
-        self._container: av.container.OutputContainer | None = None
+        self._file: FragmentedFile | None = None
         self._stream: VideoStream | None = None
         self._decoder: av.VideoCodecContext | None = None
         self._codec = ""
@@ -79,8 +73,6 @@ class Recorder:
         self._step = 0
         self._pts = 0
         self._broken = False  # nothing more can be written
-        self._packets = 0
-        self._whole_bytes = 0  # of the file, up to the last complete fragment
 
     @property
     def seconds(self) -> float:
@@ -92,7 +84,7 @@ class Recorder:
         if self.full:
             return
         key = is_keyframe(codec, data)
-        if self._container is None:
+        if self._file is None:
             if not key:
                 return
             self._open(codec, data)
@@ -117,7 +109,7 @@ class Recorder:
 
     def close(self) -> None:
         """Finish the file. Idempotent."""
-        if self._container is None or self._stream is None:
+        if self._file is None or self._stream is None:
             return
         try:
             if not self._broken:
@@ -125,54 +117,39 @@ class Recorder:
                 if self._decoder is not None:
                     self._mux(self._stream.encode(None))
         finally:
-            container, self._container = self._container, None
+            file, self._file = self._file, None
             try:
-                if self._packets:  # else FFmpeg would crash in finishing an MP4 of fragments
-                    container.close()
+                file.close()
             except (OSError, av.FFmpegError) as error:
-                self._cut()
                 raise self._failed(error) from error
-
-    def _options(self) -> dict[str, str]:
-        fragments = FRAGMENTS if self.path.suffix.lower() in (".mp4", ".mov") else {}
-        return {"flush_packets": "1", **fragments}
 
     def _open(self, codec: str, keyframe: bytes) -> None:
         copied = codec in CONTAINERS[self.path.suffix.lower()]
-        width, height = _size(codec, keyframe)
+        first = first_frame(codec.lower(), keyframe)
+        if first is None:
+            raise RecordError("--record: the first keyframe cannot be decoded")
         try:
-            self._container = av.open(str(self.path), "w", options=self._options())
+            self._file = FragmentedFile(self.path)
         except (OSError, av.FFmpegError) as error:
             raise self._failed(error) from error
         self._codec, self.mode = codec, "copied" if copied else "encoded again"
-        if copied and codec in _DEMUXERS:
-            with av.open(io.BytesIO(keyframe), format=_DEMUXERS[codec]) as source:
-                self._stream = self._container.add_stream_from_template(source.streams.video[0])
-        elif copied:
-            stream = self._container.add_mux_stream(codec.lower(), width=width, height=height)
-            assert isinstance(stream, VideoStream)
-            self._stream = stream
+        if copied:
+            self._stream = copied_stream(self._file.container, codec.lower(), keyframe)
         else:
             name, options = _ENCODERS[CONTAINERS[self.path.suffix.lower()][0]]
-            encoder = self._container.add_stream(name, options=options)
+            encoder = self._file.container.add_stream(name, options=options)
             assert isinstance(encoder, VideoStream)
-            encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
-            self._stream = encoder
-            self._decoder = _decoder(codec)
-        self._stream.time_base = CLOCK
+            encoder.width, encoder.height, encoder.pix_fmt = first.width, first.height, "yuv420p"
+            encoder.time_base = CLOCK
+            self._stream, self._decoder = encoder, decoder(codec.lower())
 
     def _flush(self, until: int) -> None:
         """Write the pending frame, which shows until `until`."""
-        if self._pending is None or self._container is None or self._stream is None:
+        if self._pending is None or self._file is None or self._stream is None:
             return
         (pts, data, key), self._pending = self._pending, None
-        packet = av.Packet(data)
-        packet.pts = packet.dts = pts
-        packet.time_base = CLOCK
+        packet = copied_packet(self._stream, data, pts, until - pts, keyframe=key)
         if self._decoder is None:
-            packet.duration = max(until - pts, 1)
-            packet.is_keyframe = key
-            packet.stream = self._stream
             self._mux([packet])
             return
         for frame in self._decoder.decode(packet):
@@ -181,34 +158,12 @@ class Recorder:
             self._mux(self._stream.encode(frame))
 
     def _mux(self, packets: list[Any]) -> None:
-        assert self._container is not None
+        assert self._file is not None
         try:
-            self._container.mux(packets)
+            self._file.mux(packets)
         except (OSError, av.FFmpegError) as error:
             self.full = self._broken = True
             raise self._failed(error) from error
-        self._packets += len(packets)
-        if self.path.is_file():
-            self._whole_bytes = self.path.stat().st_size
-
-    def _cut(self) -> None:
-        """Drop the fragment that a full disk has cut short; players would stumble over it."""
-        with contextlib.suppress(OSError):
-            os.truncate(self.path, self._whole_bytes)
 
     def _failed(self, error: OSError | av.FFmpegError) -> RecordError:
         return RecordError(f"--record: cannot write {self.path}: {error.strerror or error}")
-
-
-def _decoder(codec: str) -> av.VideoCodecContext:
-    context = av.CodecContext.create(codec.lower(), "r")
-    assert isinstance(context, av.VideoCodecContext)
-    return context
-
-
-def _size(codec: str, keyframe: bytes) -> tuple[int, int]:
-    decoder = _decoder(codec)
-    frames = decoder.decode(av.Packet(keyframe)) + decoder.decode(None)
-    if not frames:
-        raise RecordError("--record: the first keyframe cannot be decoded")
-    return frames[0].width, frames[0].height

@@ -1,4 +1,4 @@
-"""All streams that this server pushes by WHIP: starts, retries, lists and ends them.
+"""The streams that this server pushes by WHIP: starts, retries, lists and ends them.
 
 A push belongs to a session and ends with it. It keeps no address or token longer than that.
 """
@@ -6,6 +6,7 @@ A push belongs to a session and ends with it. It keeps no address or token longe
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -17,13 +18,16 @@ from engine.errors import Full, UnknownSession
 from engine.types import SessionClosed
 from server.config import ServerConfig, check_whip
 from server.control.base import SessionEvent, Steering
-from server.tasks import Tasks
+from server.tasks import Tasks, first_of
 from server.webrtc.adapter.addresses import Gatherer
 from server.webrtc.fanout import Fanout
 from server.webrtc.whip import PushFailed, WhipConnection
 
+log = logging.getLogger(__name__)
+
 MAX_PUSHES = 8
 PAUSE_S, PAUSE_MAX_S = 1.0, 30.0
+INTERNAL = "an internal error; the server's log has the details"
 STEADY_S = 30.0  # after a connection of this length, the next failure is retried at once
 
 
@@ -116,7 +120,7 @@ class Pushes:
                     return
                 push.state = "retrying"
                 pause_s = PAUSE_S if self._clock() - started_s > STEADY_S else min(PAUSE_MAX_S, 2 * pause_s)
-                await _first(push.ended.wait(), asyncio.sleep(pause_s))
+                await first_of(push_ended=push.ended.wait(), push_pause=asyncio.sleep(pause_s))
         finally:
             push.state = "ended"
             self._pushes.pop(push.id, None)
@@ -133,19 +137,11 @@ class Pushes:
                 await connection.run(push.url, push.token, live)
             except PushFailed as error:
                 push.error = error.message
+            except Exception:  # outermost: a bug must be seen, and the push tries again
+                push.error = INTERNAL
+                log.exception("session %s: push %s failed", push.session, push.id)
 
         try:
-            await _first(push.ended.wait(), run())
+            await first_of(push_ended=push.ended.wait(), push_connection=run())
         finally:
             await connection.close(push.token)
-
-
-async def _first(*works: Any) -> None:
-    """Wait until one of them is done, and cancel the others."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

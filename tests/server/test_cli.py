@@ -157,7 +157,7 @@ def test_an_occupied_port_is_one_line_that_names_it() -> None:
         other.listen()
         port = other.getsockname()[1]
         with (
-            pytest.raises(Unavailable, match=rf"port {port} is taken.*--port {port + 1}"),
+            pytest.raises(Unavailable, match=rf"port {port} is in use.*--port {port + 1}"),
             serve.bound("127.0.0.1", port),
         ):
             pass

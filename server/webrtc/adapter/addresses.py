@@ -171,7 +171,9 @@ class Gatherer:
             for protocol in hosts:
                 address = protocol.local_candidate.host
                 if ":" not in address and self._resting.get((stun, address), 0.0) <= now_s:
-                    tasks[stun, address] = spawn(ice.server_reflexive_candidate(protocol, stun))
+                    tasks[stun, address] = spawn(
+                        ice.server_reflexive_candidate(protocol, stun), name="ice-stun"
+                    )
         if (turn := connection.turn_server) is not None and self._resting.get((turn,), 0.0) <= now_s:
             tasks[(turn,)] = spawn(
                 ice.relayed_candidate(
@@ -183,7 +185,8 @@ class Gatherer:
                     turn_password=connection.turn_password,
                     turn_ssl=connection.turn_ssl,
                     turn_transport=connection.turn_transport,
-                )
+                ),
+                name="ice-turn",
             )
         return tasks
 

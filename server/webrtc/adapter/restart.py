@@ -16,6 +16,8 @@ from aiortc import RTCIceCandidate, RTCRtpTransceiver
 from aiortc.rtcicetransport import candidate_to_aioice
 from aiortc.sdp import candidate_to_sdp
 
+from server.tasks import log_failure
+
 CHECK_EVERY_S = 0.02  # Ta of RFC 8445
 
 
@@ -77,7 +79,7 @@ class IceRestart:
         if connection._query_consent_task is not None:
             connection._query_consent_task.cancel()
             connection._query_consent_task = asyncio.get_running_loop().create_task(
-                connection.query_consent()
+                connection.query_consent(), name="ice-consent"
             )
 
     async def add(self, candidates: Sequence[RTCIceCandidate]) -> None:
@@ -86,7 +88,8 @@ class IceRestart:
         for candidate in candidates:
             await self._connection.add_remote_candidate(candidate_to_aioice(candidate))
         if self._checks is None or self._checks.done():
-            self._checks = asyncio.get_running_loop().create_task(self._check())
+            self._checks = asyncio.get_running_loop().create_task(self._check(), name="ice-checks")
+            self._checks.add_done_callback(log_failure)
 
     def close(self) -> None:
         if self._checks is not None:

@@ -14,9 +14,9 @@ from engine.errors import InvalidInput
 from engine.types import ByteArray
 from server.codecs import CODECS
 from server.config import MediaConfig
-from server.recording.decode import decoder
 from server.worker.contexts import PictureFormat, h264_level
 from server.worker.encoder import Encoded, ToYuv, VideoEncoder
+from videofile.decode import decoder
 
 
 def drawing(shift: int = 0) -> ByteArray:

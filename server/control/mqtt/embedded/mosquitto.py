@@ -24,6 +24,7 @@ from engine.errors import Unavailable
 from server.config import MqttListen
 from server.control.mqtt.embedded.configuration import Ports, write_configuration
 from server.control.mqtt.topics import Topics
+from server.tasks import log_failure
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +102,7 @@ class MosquittoBroker:
             if wanted not in (None, 0, got):
                 log.warning("port %d is occupied: the MQTT broker listens on %d", wanted, got)
         self._keeper = asyncio.create_task(self._keep_alive(), name="mqtt-mosquitto")
+        self._keeper.add_done_callback(log_failure)
         return self
 
     async def __aexit__(
@@ -154,6 +156,7 @@ class MosquittoBroker:
             start_new_session=True,  # Ctrl-C must not end it before the server's farewell
         )
         said = self._said = asyncio.create_task(self._read(self._process), name="mqtt-mosquitto-log")
+        said.add_done_callback(log_failure)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 while not await self._listening():

@@ -1,4 +1,4 @@
-"""PyAV's decoders of what this server encodes, for pictures and for the size that a container states."""
+"""PyAV's decoders for H.264, VP8, VP9 and AV1. Codec names are in lower case."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ DECODERS = {"av1": "libdav1d"}  # FFmpeg's own decoder needs hardware
 
 
 def decoder(codec: str) -> VideoCodecContext:
-    """A decoder that holds no frame back."""
+    """A decoder that delays no frame."""
     context = cast(VideoCodecContext, av.CodecContext.create(DECODERS.get(codec, codec), "r"))
     context.thread_count = 1
     return context
 
 
 def first_frame(codec: str, keyframe: bytes) -> VideoFrame | None:
-    """None if this is no keyframe."""
+    """Decode a keyframe. None if it is not one."""
     context = decoder(codec)
     try:
         frames = context.decode(av.Packet(keyframe)) + context.decode(None)
