@@ -31,7 +31,6 @@ from server.control.mqtt.publisher import RENEW_S, Publisher, status_message
 from server.control.mqtt.status import BridgeStatus, IncomingDrops, State
 from server.control.mqtt.topics import MAIN, MAX_NODE, NODE_RULE, PREFIX, Topics, is_node
 from server.control.mqtt.url import BrokerUrl, Reach, parse_url
-from server.tasks import log_failure
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +146,6 @@ class MqttBridge:
     async def __aenter__(self) -> Self:
         self._stop_listening = self._steering.listen(self._on_event)
         self._task = asyncio.create_task(self._run(), name="mqtt-bridge")
-        self._task.add_done_callback(log_failure)
         return self
 
     async def __aexit__(
