@@ -21,8 +21,8 @@ DEMUXERS = {"h264": "h264", "av1": "obu"}  # for codecs whose headers a containe
 
 
 def copied_stream(container: OutputContainer, codec: str, keyframe: bytes) -> VideoStream:
-    """Add a stream for frames of this codec, the first of which is `keyframe`. Raises ValueError if that is not a
-    keyframe."""
+    """Add a stream for frames of this codec, the first of which is `keyframe`. Raises ValueError if that is
+    not a keyframe."""
     if codec in DEMUXERS:
         with av.open(io.BytesIO(keyframe), format=DEMUXERS[codec]) as source:
             stream = container.add_stream_from_template(source.streams.video[0], opaque=True)
