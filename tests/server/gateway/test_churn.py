@@ -1,4 +1,4 @@
-"""Clients that come, watch and vanish without a word: nothing of them stays behind."""
+"""Clients that join, watch and vanish without leaving: nothing of them stays behind."""
 
 from __future__ import annotations
 
@@ -15,16 +15,27 @@ import pytest
 from engine.types import OpenSession
 from server.webrtc.adapter.addresses import ice_connection
 from server.worker.messages import CloseSession, Command
-from tests.rigs.server.server_rig import SDP, FakeWorker, Live, Watcher, config, live, until, watcher
+from tests.rigs.server.server_rig import (
+    SDP,
+    FakeWorker,
+    Live,
+    Watcher,
+    change,
+    config,
+    live,
+    until,
+    watcher,
+)
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
-MANY = ((1000.0, 1000),) * 4  # per second and at once: of a token, a session, an address, and in all
+MANY = ((1000.0, 1000),) * 4  # rate and burst per token, session and address, and in total
+LONG_S = 600.0
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that notices within moments, and lets many come at once."""
+    """A server that checks often, and lets many clients join at once."""
     for name, value in (
         ("gateway.upkeep.EVERY_S", 0.02),
         ("webrtc.viewers.CHECK_S", 0.05),
@@ -35,7 +46,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Held(NamedTuple):
-    """What this process holds."""
+    """The resources that this process holds."""
 
     tasks: int
     files: int
@@ -48,7 +59,8 @@ def held() -> Held:
 
 
 async def all_helpers() -> None:
-    """The loop's pool of threads grows by need up to its bound; let it, so that it is no leak afterwards."""
+    """Let the event loop's thread pool grow to its limit now, so that growth does not look like a leak
+    later."""
     await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.02) for _ in range(64)))
 
 
@@ -57,7 +69,7 @@ def at_most(now: Held, before: Held) -> bool:
 
 
 async def opened(server: Live) -> tuple[str, dict[str, str]]:
-    """A session of one's own: its id and what to send with each request."""
+    """Open a private session. Returns its id and the headers for requests about it."""
     answer = await server.http.post("/v1/sessions", json={"prompt": "a blue dog"})
     assert answer.status_code == 201, answer.text
     return answer.json()["id"], {"Authorization": f"Bearer {answer.json()['token']}"}
@@ -69,7 +81,7 @@ async def never_connects(server: Live, sdp: str) -> None:
 
 
 def cut_off(viewer: Watcher) -> None:
-    """As if its machine lost power: nothing more is sent, not even a goodbye."""
+    """Stop sending without leaving, as if the viewer's machine had lost power."""
     connection = ice_connection(viewer.pc.getTransceivers()[0])
     for protocol in connection._protocols:
         protocol.transport.abort()
@@ -102,10 +114,11 @@ async def test_twenty_clients_that_vanish_leave_nothing_behind(monkeypatch: pyte
 
 
 async def test_a_viewer_that_loses_power_in_mid_segment_frees_its_place_and_its_session() -> None:
-    async with live(config(session_idle_s=1.0, viewer_timeout_s=1.0)) as server:
+    async with live(config(session_idle_s=LONG_S, viewer_timeout_s=LONG_S)) as server:
         await all_helpers()
-        before = held()
+        before, settings = held(), server.services.gateway.config
         for _ in range(2):
+            change(settings, session_idle_s=LONG_S, viewer_timeout_s=LONG_S)
             session, token = await opened(server)
             async with watcher() as viewer:
                 sdp = await viewer.offer()
@@ -113,12 +126,13 @@ async def test_a_viewer_that_loses_power_in_mid_segment_frees_its_place_and_its_
                 await viewer.accept(await server.http.post(url, content=sdp, headers=SDP | token))
                 await viewer.frame()
                 cut_off(viewer)
+                change(settings, session_idle_s=0.1, viewer_timeout_s=0.1)
                 await gone(server)
         await until(lambda: at_most(held(), before), f"return to {before}")
 
 
 async def test_a_request_that_is_broken_off_leaves_no_session() -> None:
-    """The answer with the token reaches nobody."""
+    """Nobody receives the response with the token."""
     workers: list[FakeWorker] = []
     async with live(make_worker=lambda on_event: FakeWorker(on_event, workers)) as server:
         workers[0].mute = True

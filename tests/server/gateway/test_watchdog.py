@@ -15,7 +15,7 @@ from server.worker.base import Alive, Event
 from server.worker.messages import Hung
 from server.worker.process import ProcessWorker
 from server.worker.watchdog import Watchdog
-from tests.rigs.server.server_rig import config, join, live, until, watching
+from tests.rigs.server.server_rig import change, config, join, live, until, watching
 
 
 def test_a_hang_is_told_when_it_begins_every_second_and_when_it_is_over() -> None:
@@ -72,13 +72,13 @@ def test_who_was_stopped_itself_does_not_blame_the_worker() -> None:
 
 @pytest.mark.slow
 async def test_a_frozen_worker_is_noticed_though_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.gateway.fleet.worker_health.UNRESPONSIVE_S", 1.0)
-    async with live(config(placement="process", hang_limit_s=5.0)) as server:
+    async with live(config(placement="process", hang_limit_s=600.0)) as server:
         gate = server.services.gateway
         mine = (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).json()
         worker = gate.fleet.first.worker
         assert isinstance(worker, ProcessWorker)
         assert worker.pid is not None
+        monkeypatch.setattr("server.gateway.fleet.worker_health.UNRESPONSIVE_S", 1.0)
         os.kill(worker.pid, signal.SIGSTOP)
         waits = await server.http.post("/v1/sessions", json={"prompt": "a cat"})  # nobody knows yet
         assert (waits.status_code, waits.json()["code"]) == (503, "unavailable")
@@ -93,22 +93,27 @@ async def test_a_frozen_worker_is_noticed_though_nobody_watches(monkeypatch: pyt
         join(main)
         await until(lambda: gate.info("main").buffering, "word of the picture that stands")
         stands = (await server.http.get("/v1/sessions/main")).json()["buffering"]
-        assert 0 < stands["resumes_in_s"] < 5.0 + gate.fleet.first.back_in_s
+        assert 0 < stands["resumes_in_s"] < 600.0 + gate.fleet.first.back_in_s
         assert await server.figure("psistream_sessions_buffering") == 1
         kept = await server.http.get("/v1/sessions/main/log")
         assert (kept.status_code, "not responded" in kept.json()["message"]) == (503, True)
+        change(gate.config, hang_limit_s=1.0)
         await until(lambda: gate.session(mine["id"]).orphaned, "replacement", 60.0)
+        monkeypatch.undo()  # the next worker may be slow to start
         await until(lambda: gate.fault is None, "the next worker", 60.0)
         assert sorted(gate.session_ids()) == sorted(["main", mine["id"]])
         assert (await server.http.post("/v1/sessions", json={"prompt": "a cat"})).status_code == 201
 
 
 @pytest.mark.slow
-async def test_a_device_that_hangs_is_reported_then_replaced_and_the_video_goes_on(tmp_path: Path) -> None:
+async def test_a_device_that_hangs_is_reported_then_replaced_and_the_video_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.gateway.fleet.worker_health.UNRESPONSIVE_S", 600.0)  # only the device hangs
     settings = tmp_path / "fake.json"
     settings.write_text(json.dumps({"hang_after": 24, "hang_s": 600}))
     worker = replace(config().worker, model=str(tmp_path))
-    settled = config(worker=worker, placement="process", hang_limit_s=2.5)
+    settled = config(worker=worker, placement="process", hang_limit_s=600.0)
     async with live(settled) as server, watching(server) as viewer:
         gate = server.services.gateway
         await viewer.frame()
@@ -119,7 +124,9 @@ async def test_a_device_that_hangs_is_reported_then_replaced_and_the_video_goes_
         assert "has not returned" in ready.json()["reasons"][0]
         assert (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).status_code == 503
         assert await server.figure('psistream_hangs_total{worker="w1"}') == 1
+        change(gate.config, hang_limit_s=1.0)
         await until(lambda: gate.session("main").orphaned, "replacement", 60.0)
+        change(gate.config, hang_limit_s=600.0)  # the next worker may be slow
         before = gate.info("main").segment
         await until(lambda: gate.info("main").segment > before + 2, "more of the video", 60.0)
         assert not viewer.heard("closed")

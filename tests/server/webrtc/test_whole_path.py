@@ -1,4 +1,8 @@
-"""The whole path: a fake model, encoder, fan-out, WebRTC, data channel, against a viewer of aiortc's."""
+"""The whole path: a fake model, encoder, fan-out, WebRTC and data channel, tested with an aiortc viewer.
+
+Nothing here depends on the machine's speed: tests of pacing with a simulated clock are in the runtime's
+tests.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +17,19 @@ import pytest
 
 from server.config import WorkerConfig
 from tests.rigs.server.server_rig import config, live, recorded, until, watching
-from tests.server.webrtc.watching import colour, connected, shows
+from tests.rigs.waiting import LONG_S
+from tests.server.webrtc.watching import colour, connected, media_time, shows
 
 PROCESS = config(placement="process")
 
 
 def steady(times: list[int]) -> bool:
-    """In real time; on a busy machine a segment may have been late, which moves playout."""
-    steps = sorted(b - a for a, b in pairwise(times))
-    return steps[0] >= 5600 and steps[len(steps) // 2] < 5650
+    """Never faster than natural speed. On a busy machine a late segment delays playout."""
+    return min(b - a for a, b in pairwise(times)) >= 5600
 
 
 async def test_a_slow_device_plays_evenly_in_slow_motion_and_says_so(tmp_path: Path) -> None:
-    """0.35 s per step: a first segment of 1.4 s, then 0.7 s for each 0.5 s of video."""
+    """A step takes 0.35 s or more, so a segment takes at least 0.7 s for 0.5 s of video."""
     (tmp_path / "fake.json").write_text('{"delay_s": 0.35}')
     slow = WorkerConfig(backend="fake", model=str(tmp_path))
     async with live(config(worker=slow)) as server:
@@ -35,16 +39,14 @@ async def test_a_slow_device_plays_evenly_in_slow_motion_and_says_so(tmp_path: P
             await connected(viewer)
             times = [(await viewer.frame()).pts or 0 for _ in range(24)]
             figures = viewer.heard("segment")
-        assert 0 <= answer["buffering"]["resumes_in_s"] < 10
-        assert 0.4 < answer["buffering"]["speed"] < 0.9
+        assert answer["buffering"]["resumes_in_s"] >= 0
+        assert 0 < answer["buffering"]["speed"] < 0.75
         assert viewer.heard("session")[-1]["buffering"] is None
         assert (await server.http.get("/v1/sessions/main")).json()["stats"]["rate"] < 1
         assert await server.figure("psistream_playback_rate_ratio_count") >= 2
-    assert all(f["rate"] <= f["speed"] < 0.9 for f in figures), figures
-    steps = sorted(b - a for a, b in pairwise(times))
-    slowest, fastest = (90_000 / 16 / f(x["rate"] for x in figures) for f in (min, max))
-    middle = steps[len(steps) // 6 : -len(steps) // 6]  # a busy machine may be late here and there
-    assert fastest * 0.95 <= middle[0] <= middle[-1] <= slowest * 1.05, (steps, figures)
+    assert all(f["rate"] < 0.75 and f["speed"] < 0.75 for f in figures), figures
+    fastest = 90_000 / 16 / max(f["rate"] for f in figures)
+    assert min(b - a for a, b in pairwise(times)) >= fastest * 0.95, (times, figures)
 
 
 @pytest.mark.parametrize("settings", [config(), PROCESS], ids=["threads", "process"])
@@ -69,21 +71,17 @@ async def test_frames_arrive_and_advance_and_a_prompt_changes_them(settings: obj
 
 
 async def test_the_applied_time_is_that_of_the_first_frame_that_shows_it() -> None:
-    """What a page computes prompt-to-picture from; one frame off would be a lie of 60 ms."""
+    """The page computes the time from prompt to picture from this; one frame is 60 ms."""
     async with live() as server, watching(server) as viewer:
         await viewer.frame()
         await connected(viewer)
-        first = next(iter(server.services.viewers)).media
-        assert first is not None
         viewer.send({"type": "prompt", "id": "p1", "text": "a green hill", "how": "cut"})
-        shown = (await viewer.frame()).pts or 0
-        origin = (first.subscription.timestamp or 0) - shown  # within the frames that are under way
-        for _ in range(40):
-            frame = await viewer.frame()
-            if colour(frame.to_ndarray(format="rgb24").astype(np.uint8)) == "green":
-                break
+        await until(lambda: viewer.heard("receipt", status="applied"), "applied")
         pts_90k = viewer.heard("receipt", status="applied")[0]["pts_90k"]
-        assert abs((frame.pts or 0) + origin - pts_90k) <= 3 * 5625
+        before = 0
+        while colour((frame := await viewer.frame()).to_ndarray(format="rgb24").astype(np.uint8)) != "green":
+            before = media_time(viewer, frame)
+        assert before < pts_90k <= media_time(viewer, frame)
 
 
 async def test_h264_plays_as_well() -> None:
@@ -113,15 +111,16 @@ async def test_a_viewer_that_lost_the_picture_gets_a_keyframe() -> None:
     async with live() as server, watching(server) as viewer:
         await viewer.frame()
         sent = recorded(server.services.gateway.session("main").fanout)
-        await asyncio.sleep(0.45)  # the last one must be long enough ago
         receiver = viewer.pc.getReceivers()[0]
         ssrc = next(iter(receiver._RTCRtpReceiver__active_ssrc))  # type: ignore[attr-defined]
         for _ in range(3):
             await receiver._send_rtcp_pli(ssrc)
         await until(lambda: any(p.keyframe for p in sent), "keyframe")
-        assert await server.figure("psistream_webrtc_pli_total") == 3
-        await asyncio.sleep(0.2)
-        assert sum(p.keyframe for p in sent) == 1
+        async with asyncio.timeout(LONG_S):
+            while await server.figure("psistream_webrtc_pli_total") < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        keys = [p.pts_90k for p in sent if p.keyframe]
+        assert all(b - a >= 0.35 * 90_000 for a, b in pairwise(keys)), "they share a keyframe"
 
 
 async def test_a_slow_viewer_loses_frames_and_slows_nobody() -> None:
@@ -131,7 +130,7 @@ async def test_a_slow_viewer_loses_frames_and_slows_nobody() -> None:
         full, free = (viewers[v.location.rpartition("/")[2]].media for v in (slow, fast))
         assert full is not None
         assert free is not None
-        full.subscription.deliver = lambda frame: False  # as where a relay over TCP takes no more
+        full.subscription.deliver = lambda frame: False  # like a relay over TCP whose buffer is full
         times = [(await fast.frame()).pts or 0 for _ in range(20)]
         assert steady(times), times
         assert free.subscription.dropped == 0
@@ -212,7 +211,7 @@ async def test_mqtt_steers_the_same_video() -> None:
 
 
 async def test_a_line_that_loses_packets_still_plays() -> None:
-    """Lost packets are asked for and sent again."""
+    """Lost packets are retransmitted."""
     async with live() as server, watching(server) as viewer:
         await viewer.frame()
         media = next(iter(server.services.viewers)).media
