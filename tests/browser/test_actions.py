@@ -1,4 +1,5 @@
-"""A model with other actions in a browser: the page shows a button for each, and the arrows give them."""
+"""A model with other actions in a browser: the page shows a button for each, and the arrow keys trigger
+them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chromium plays each codec that this server sends, when its page prefers that one."""
+"""Chromium plays each codec that this server sends, if its page prefers that codec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A player in Chromium restarts ICE by WHEP's PATCH, as the draft says: 30 lines that are not ours."""
+"""A player in Chromium restarts ICE by WHEP's PATCH, as the draft describes: 30 lines of foreign code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page with keyboards of all kinds: input methods, Caps Lock, other scripts and other directions."""
+"""The page with different keyboards: input methods, Caps Lock, other scripts and writing directions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ server, browser = browser_rig.server, browser_rig.browser
 
 
 async def press(page: Page, target: str, **event: object) -> None:
-    """A key as a browser tells it, on this element."""
+    """Dispatch a key event to this element."""
     await page.evaluate(
         "([target, event]) => document.querySelector(target).dispatchEvent("
         "new KeyboardEvent('keydown', { bubbles: true, cancelable: true, ...event }))",
@@ -29,14 +29,14 @@ async def press(page: Page, target: str, **event: object) -> None:
 
 
 async def told(server: Subject, paused: bool) -> None:
-    """Wait until the server says so of the session."""
+    """Wait until the server reports this about the session."""
     async with httpx.AsyncClient(trust_env=False) as http:
         while (await http.get(server.target.path)).json()["paused"] != paused:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
 async def test_the_enter_that_ends_a_composition_sends_nothing(browser: Browser, server: Subject) -> None:
-    """Safari ends the composition before that Enter, and tells so by the key code 229 only."""
+    """Safari ends the composition before that Enter; only the key code 229 tells."""
     async with opened(browser, server.target.base) as page:
         await live(page)
         await page.fill("#prompt", "狐")

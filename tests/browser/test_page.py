@@ -1,4 +1,4 @@
-"""A real headless Chromium plays the page of a real server process with the fake backend."""
+"""A real headless Chromium shows the page of a real server process with the fake backend."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_frames_advance_and_a_prompt_changes_the_picture(
 
 
 async def standing(page: Page) -> float:
-    """A scene in which nothing moves by itself; where its camera is."""
+    """A scene in which nothing moves by itself. Returns its camera's position."""
     await live(page)
     await say(page, "a white ball stands still", "Shift+Enter")
     await shown(page, 10)

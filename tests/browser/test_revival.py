@@ -1,4 +1,4 @@
-"""In a real Chromium: the worker is killed, and the same page plays on."""
+"""In a real Chromium: the worker is killed, and the same page continues to play."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 
 def worker_of(pid: int) -> int:
-    """The child of the server that owns the device."""
+    """The server's child process that owns the device."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])

@@ -1,5 +1,5 @@
-"""What a person in a browser can do with time and words: how and when a prompt takes hold, mixes, going back,
-two futures, saved moments; and what the page says and does where the server is full or starts anew."""
+"""Steering in a browser: how and when a prompt takes effect, mixes, rewind, two futures, saved moments, and
+what the page shows when the server is full or restarts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LINES = [
 
 
 async def private(page: Page) -> None:
-    """A session of one's own, live."""
+    """A private session, playing."""
     await live(page)
     await page.click("#new-private")
     await until(page, "location.search", lambda s: "session=" in s, "a link of its own")

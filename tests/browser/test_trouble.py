@@ -1,4 +1,4 @@
-"""The page in trouble: video that does not come through, no WebRTC, keys held while another one is chosen."""
+"""The page in trouble: video that does not arrive, no WebRTC, keys held while another pane is selected."""
 
 from __future__ import annotations
 

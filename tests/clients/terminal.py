@@ -1,4 +1,4 @@
-"""The command `psistream play` in a terminal, with a broker and a session to steer."""
+"""`psistream play` in a terminal, with a broker and a session to steer."""
 
 from __future__ import annotations
 
@@ -79,7 +79,8 @@ class Terminal:
 
     @property
     def restored(self) -> bool:
-        """The terminal's settings are as before, and the alternate screen and hidden cursor are undone."""
+        """Check that the terminal's settings are restored, and that the alternate screen and the hidden
+        cursor are undone."""
         again = termios.tcgetattr(self._slave) == self._before
         undone = self.output.rfind(b"\x1b[?1049l") > self.output.rfind(b"\x1b[?1049h")
         return again and undone and self.output.rfind(b"\x1b[?25h") > self.output.rfind(b"\x1b[?25l")

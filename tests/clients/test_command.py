@@ -9,7 +9,7 @@ from engine.commands import runner
 
 
 def test_a_reader_that_is_gone_ends_a_command_as_it_ends_others() -> None:
-    """`psistream view | head` has the status of `yes | head`: 128 + SIGPIPE."""
+    """`psistream view | head` exits with the same status as `yes | head`: 128 + SIGPIPE."""
     reading, writing = os.pipe()
     os.close(reading)
 

@@ -1,4 +1,4 @@
-"""What a hostile server says reaches the terminal as words, never as escape sequences or lines of its own."""
+"""Text from a hostile server reaches the terminal as plain text, never as escape sequences or extra lines."""
 
 from __future__ import annotations
 

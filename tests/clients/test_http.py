@@ -1,4 +1,5 @@
-"""Clients in an environment with proxies: this machine directly, and a proxy that cannot be used by name."""
+"""Clients in an environment with proxies: direct connections to this machine, and unusable proxies are
+named."""
 
 from __future__ import annotations
 

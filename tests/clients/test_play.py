@@ -1,4 +1,4 @@
-"""The terminal game client: its keys and screen by themselves, and the whole of it in a pseudo-terminal."""
+"""The terminal client: its keys and its screen separately, and the whole client in a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ async def test_the_server_says_where_its_broker_is() -> None:
 
 
 async def test_a_task_that_swallows_a_cancellation_is_ended_all_the_same() -> None:
-    """Quitting just while a prompt went out hung for ever."""
+    """Quitting while a prompt was being sent used to hang forever."""
     swallowed = 0
 
     async def stubborn() -> None:

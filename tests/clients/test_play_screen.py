@@ -55,7 +55,7 @@ def rendered(screen: TerminalScreen) -> list[str]:
 
 
 def test_the_screen_fits_80x24_and_lets_nothing_through_to_the_terminal() -> None:
-    """A hostile broker could otherwise write escape sequences into the player's terminal."""
+    """Otherwise a hostile broker could write escape sequences into the user's terminal."""
     evil = "\x1b]0;gotcha\x07\x9b31m" + "long " * 100
     screen = TerminalScreen("main", "mqtt://127.0.0.1:1883", engine=evil, notice=evil)
     screen.info = {"prompt": evil, "action": evil, "segment": evil, "seed": True, "state_bytes": 10**400}

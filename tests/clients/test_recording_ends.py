@@ -1,4 +1,4 @@
-"""Whatever ends `psistream view --record`, the file plays: a signal, kill -9, a full disk."""
+"""Whatever ends `psistream view --record`, the file is playable: a signal, kill -9, a full disk."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def server() -> Iterator[Subject]:
 
 
 def frames_in(path: Path, cut: bool = False) -> int:
-    """Raises av.FFmpegError where one cannot be decoded, except at the end of a file that was `cut`."""
+    """The decoded frames. Raises av.FFmpegError if one cannot be decoded, except at the end of a file that
+    was `cut`."""
     count = 0
     with av.open(str(path)) as container, suppress(*([av.InvalidDataError] if cut else [])):
         for _ in container.decode(video=0):
@@ -43,7 +44,7 @@ def frames_in(path: Path, cut: bool = False) -> int:
 
 
 def recording(server: Subject, path: Path, terminal: int | None = None) -> subprocess.Popen[bytes]:
-    """`view`, which has begun to record."""
+    """A running `view` that has started to record."""
     words = [sys.executable, "-m", "server.cli", "view", server.target.base, "--record", str(path)]
     out = subprocess.DEVNULL if terminal is None else terminal
     process = subprocess.Popen(
@@ -84,7 +85,7 @@ def test_a_terminal_that_closes_leaves_a_file_that_plays(server: Subject, tmp_pa
 
 
 def fill(folder: Path, names: list[tuple[int, str, str]]) -> None:
-    """Record as far as each of these sizes."""
+    """Record until the file has each of these sizes."""
     videos = {codec: encoded(codec, 120) for codec in ("H264", "VP8")}
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     for size, codec, suffix in names:

@@ -1,4 +1,5 @@
-"""Steering and moments from the command line: what `psistream view` asks of a real server, and its faults."""
+"""Steering and moments from the command line: what `psistream view` requests from a real server, and its
+errors."""
 
 from __future__ import annotations
 

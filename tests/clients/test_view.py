@@ -1,4 +1,4 @@
-"""`psistream view` against a real server process with the fake backend: figures, recordings, plain errors."""
+"""`psistream view` against a real server process with the fake backend: figures, recordings, clear errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def server() -> Iterator[Subject]:
 
 
 def encoded(codec: str, frames: int = 24) -> list[bytes]:
-    """A little video, a keyframe first."""
+    """A short video that starts with a keyframe."""
     name = {"H264": "libx264", "VP8": "libvpx"}[codec]
     context = av.CodecContext.create(name, "w")
     assert isinstance(context, av.VideoCodecContext)
@@ -98,7 +98,7 @@ def test_a_recording_is_as_long_as_asked_even_over_a_gap(tmp_path: Path) -> None
 
 
 def test_mp4_has_its_parameter_sets_where_players_look_for_them(tmp_path: Path) -> None:
-    """A file whose avcC box is empty plays in ffmpeg only."""
+    """A file whose avcC box is empty plays only in ffmpeg."""
     recorder = Recorder(tmp_path / "out.mp4")
     for i, data in enumerate(encoded("H264")):
         recorder.write("H264", data, i * STEP)
@@ -166,7 +166,7 @@ def test_watches_without_a_file_and_ends_by_itself(
 
 
 async def test_frames_are_complete_at_their_marker(server: Subject) -> None:
-    """Stock aiortc gives a frame out when the next one begins: 62 ms late at 16 fps."""
+    """Unmodified aiortc outputs a frame only when the next one begins: 62 ms late at 16 fps."""
     viewer = WhepViewer(server.target, codecs=("VP8",))
     came: list[tuple[str, EncodedFrame]] = []
     shown: list[int] = []

@@ -1,4 +1,4 @@
-"""`psistream workers`, against a server of its own."""
+"""`psistream workers` against its own server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the checkout lies, whatever folder a test stands in."""
+"""The root of the checkout, independent of the current directory."""
 
 from pathlib import Path
 from typing import Final

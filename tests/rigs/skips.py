@@ -1,4 +1,4 @@
-"""Programs of the system that a test needs."""
+"""System programs that tests need."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 
 def need(found: bool, package: str) -> None:
-    """Skip without it, but never in CI: there its absence is a fault."""
+    """Skip the test without this program. In CI its absence is a failure."""
     if not found:
         if os.environ.get("CI"):
             pytest.fail(f"{package} is not installed: apt-get install {package}")

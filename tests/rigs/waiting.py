@@ -1,4 +1,4 @@
-"""Waiting for what a test expects: as long as a slow machine needs, and not a moment longer."""
+"""Waiting for a condition: as long as a slow machine needs, and no longer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LONG_S = 30.0  # only a failure takes so long
 
 
 async def until(true: Callable[[], Any], what: str, within_s: float = LONG_S) -> None:
-    """Wait for a condition on the event loop; tests name what they wait for."""
+    """Wait for a condition on the event loop; `what` names it in the failure message."""
     try:
         async with asyncio.timeout(within_s):
             while not true():  # noqa: ASYNC110

@@ -1,4 +1,4 @@
-"""The command: what it prints, what it refuses, how it ends, and what it doesn't import."""
+"""The command: output, errors, exit status, and what it does not import."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def psistream(*args: str, timeout_s: float = 60) -> subprocess.CompletedProcess[
 
 @contextmanager
 def serving(*args: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """A server of its own process that is up, and the lines it printed."""
+    """A running server in its own process, and the lines that it printed."""
     command = [sys.executable, "-m", "server.cli", "serve", *FAKE_OPTIONS, "--port", "0", *args]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=ENVIRONMENT
@@ -176,7 +176,8 @@ def test_an_address_that_is_not_ours_is_one_line() -> None:
 def served(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[int, str]]:
-    """`psistream serve` in this process, where it fails: exit status and what it said. Spares the imports."""
+    """Run `psistream serve` in this process until it fails: exit status and output. This saves the time of
+    imports."""
     monkeypatch.setattr(serve, "set_up", lambda kind, level: None)  # the log is the tests' own
 
     def run(*args: str) -> tuple[int, str]:
@@ -281,7 +282,7 @@ asyncio.run(main())
 
 
 def test_serving_never_imports_torch() -> None:
-    """It would cost seconds of every start and gigabytes of every installation."""
+    """Importing it would cost seconds at every start and gigabytes in every installation."""
     result = subprocess.run(
         [sys.executable, "-c", SERVED], capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT, check=True
     )

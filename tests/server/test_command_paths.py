@@ -19,7 +19,7 @@ HEADLESS = ("view", "http://127.0.0.1:9")
 
 @pytest.fixture
 def paths(tmp_path: Path) -> dict[str, str]:
-    """Names in the command lines below → paths that cannot be used."""
+    """Names in the command lines below → unusable paths."""
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "binary").write_bytes(bytes(range(128, 256)) * 64)
     (tmp_path / "binary.toml").write_bytes(bytes(range(128, 256)))

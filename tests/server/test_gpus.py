@@ -1,4 +1,4 @@
-"""How many workers there are, and which GPU each one sees."""
+"""The number of workers, and the GPU that each one sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""API keys: which are too weak, what a file of them may look like, and how it is read again."""
+"""API keys: which are too weak, the format of a key file, and how it is reloaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ladder: what each rung costs, and when it is worth an encoder of its own."""
+"""The bitrate ladder: the rate of each rung, and when a rung is worth an encoder."""
 
 from __future__ import annotations
 

@@ -96,8 +96,7 @@ def test_a_client_forges_no_entry_and_reaches_no_terminal(kind: str) -> None:
 
 @contextmanager
 def serving(log: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A whole server with its worker in another process, once it is there, and its address. All that it says
-    goes to `log`."""
+    """A running server whose worker is another process, and its address. Its output is written to `log`."""
     port = free_port()
     command = [
         sys.executable,

@@ -1,4 +1,4 @@
-"""`--ops-port`: health and metrics on a listener of their own, and nothing else there."""
+"""`--ops-port`: health and metrics on a separate port, and nothing else there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Background tasks: they have names, and no error gets lost."""
+"""Background tasks have names, and no error gets lost."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_the_error_of_the_first_one_is_logged(caplog: pytest.LogCaptureFix
 async def test_a_bug_in_a_push_is_logged_and_listed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It used to be swallowed: the push was retried forever without saying why."""
+    """The error used to be swallowed, and the push was retried forever without a reason."""
 
     async def broken(*args: object) -> None:
         raise KeyError("lost")

@@ -1,4 +1,4 @@
-"""TWCC from our own viewer: the server's reader reads what it writes."""
+"""TWCC from our own viewer: the server's parser reads it."""
 
 from __future__ import annotations
 

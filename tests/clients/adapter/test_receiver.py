@@ -1,4 +1,4 @@
-"""The viewer's jitter buffer: whole frames at once, and no waiting for a packet that is lost for good."""
+"""The viewer's jitter buffer: complete frames at once, and no waiting for a packet that is lost for good."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEY, DELTA = b"\x10\x02\x00\x9d\x01\x2a" + b"k" * 20, b"\x11" + b"d" * 20
 
 
 class Stage:
-    """A buffer at 16 frames a second, one packet each, and the frames that came out."""
+    """A buffer that gets 16 frames per second, one packet each, and the frames that came out."""
 
     def __init__(self) -> None:
         self.now_s = 100.0
@@ -51,7 +51,7 @@ def test_a_packet_that_comes_late_holds_nothing_up_for_good() -> None:
 
 
 def test_a_lost_packet_is_given_up_and_it_goes_on_at_a_keyframe() -> None:
-    """aiortc alone waits for 512 packets more, which is half a minute at 16 a second."""
+    """aiortc alone waits for 512 more packets, which is half a minute at 16 per second."""
     stage = Stage()
     for frame in (0, 1, *range(3, 40)):
         stage.take(frame, KEY if frame in (0, 30) else DELTA)

@@ -1,4 +1,4 @@
-"""clients.steer by each of its ways against a real server, and its promises about lost connections."""
+"""clients.steer over each transport against a real server, and its promises about lost connections."""
 
 from __future__ import annotations
 

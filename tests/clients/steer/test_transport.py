@@ -1,4 +1,4 @@
-"""What a steered session promises while its connection loses controls, breaks, or never comes."""
+"""A steered session while its connection loses controls, breaks, or is never established."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clients.steer.transport import Control, Disconnected, Hear, Queue
 
 
 class Scripted:
-    """A way that loses controls: it answers the n-th time only."""
+    """A transport that loses controls: it answers only the n-th attempt."""
 
     shown, ask_again_s = "nowhere", 0.05
 
@@ -54,7 +54,8 @@ async def test_an_older_action_is_not_sent_again_after_a_newer_one() -> None:
 
 
 class Broken:
-    """A way whose first attempts find nobody, and whose next connections break when a control is sent."""
+    """A transport whose first attempts find no server, and whose next connections break when a control is
+    sent."""
 
     shown, ask_again_s = "nowhere", 9.0
 

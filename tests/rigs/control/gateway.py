@@ -1,4 +1,4 @@
-"""A gateway that only remembers how it was steered."""
+"""A fake gateway that records how it was steered."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def segment_stats(session: str = "main", segment: int = 4, rate: float = 1.0) ->
 
 
 class FakeSteering:
-    """Steering that remembers what it was told; with `applies` it applies each control a turn later."""
+    """A Steering that records every call. With `applies`, it applies each control in the next turn of the
+    event loop."""
 
     def __init__(self, *sessions: str, applies: bool = True) -> None:
         self.infos = {name: session_info(name) for name in sessions or ("main",)}

@@ -1,4 +1,4 @@
-"""Mosquitto as a process of its own, with its password file."""
+"""A mosquitto process with a password file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 
 
 class Mosquitto:
-    """Debian's mosquitto with its own configuration on a free port, which it keeps over kill and start."""
+    """Debian's mosquitto with its own configuration, on a free port that it keeps when killed and started
+    again."""
 
     def __init__(self, folder: Path, *config: str, anonymous: bool = True) -> None:
         self.port = free_port()
@@ -61,7 +62,7 @@ class Mosquitto:
 
 
 def mosquitto_hash(password: str) -> str:
-    """As mosquitto_passwd writes it: salted PBKDF2 with SHA-512."""
+    """A password's hash as mosquitto_passwd writes it: salted PBKDF2 with SHA-512."""
     salt, rounds = os.urandom(12), 101
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, rounds)
     return f"$7${rounds}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"

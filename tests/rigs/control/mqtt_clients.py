@@ -1,4 +1,4 @@
-"""Plain MQTT clients and an embedded mosquitto on free ports, for tests of the embedded brokers."""
+"""Plain MQTT clients, and an embedded mosquitto on free ports, for tests of the embedded brokers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything of the MQTT bridge but the connection, for tests of commands and of several servers."""
+"""The MQTT bridge without its connection, for tests of commands and of several servers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOW = 1_800_000_000.0
 
 
 class Desk:
-    """Everything of the bridge but the connection, with a clock set by hand."""
+    """The MQTT bridge without its connection, with a clock that tests set."""
 
     def __init__(self, *sessions: str, node: str = "node") -> None:
         self.clock = ManualClock()
@@ -62,8 +62,8 @@ class Desk:
         return messages
 
     def answers(self) -> list[tuple[str, dict[str, Any]]]:
-        """(topic below the session, message) of what was sent since the last call, without what is told of
-        `main` under its own name main.node as well, and without who is there."""
+        """(topic below the session, message) of everything sent since the last call, except messages under
+        `main.node` and messages about other servers."""
         told = [(m.topic.removeprefix("psistream/v1/session/"), m.payload) for m in self.sent()]
         own = f"main.{self.peers.node}/"
         return [(t, json.loads(p)) for t, p in told if not t.startswith((own, "psistream/v1/engine"))]

@@ -55,7 +55,8 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
 
 
 class Relay:
-    """TCP to a local port, which can be cut (connections end, new ones too) and frozen (nothing moves)."""
+    """A TCP relay to a local port. It can be cut (connections end and new ones fail) or frozen (no data
+    passes)."""
 
     def __init__(self, target: int) -> None:
         self._target = target

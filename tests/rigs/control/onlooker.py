@@ -1,4 +1,4 @@
-"""An MQTT client that keeps what it hears."""
+"""An MQTT client that stores what it receives."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from tests.rigs.waiting import until
 
 
 class Onlooker:
-    """A client that hears its topics, all of psistream/ unless told otherwise, and publishes."""
+    """A client that subscribes to its topics (by default all of psistream/), stores messages and
+    publishes."""
 
     def __init__(self, client: aiomqtt.Client) -> None:
         self.client = client
         self.messages: list[aiomqtt.Message] = []
 
     def heard(self, suffix: str) -> list[dict[str, Any]]:
-        """The JSON messages so far whose topic ends so; {} for an empty payload."""
+        """The JSON messages so far whose topic ends with this suffix; {} for an empty payload."""
         return [json.loads(bytes(m.payload) or b"{}") for m in self.messages if str(m.topic).endswith(suffix)]
 
     async def say(
@@ -39,7 +40,7 @@ class Onlooker:
         await self.say(f"psistream/v1/session/{session}/cmd/{verb}", payload)
 
     async def answer(self, status: str, suffix: str = "/ack/all") -> dict[str, Any]:
-        """Wait for the newest answer of this status."""
+        """Wait for the latest answer with this status."""
         found: list[dict[str, Any]] = []
 
         def there() -> bool:

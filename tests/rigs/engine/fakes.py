@@ -40,8 +40,8 @@ class ManualClock:
 
 
 class Rig:
-    """An engine on the fake backend, stepped by hand; each denoise step takes `delay_s` on the clock, more or
-    less by the share `jitter`."""
+    """An engine on the fake backend, stepped by the test. Each denoising step takes `delay_s` on the clock,
+    varied by the fraction `jitter`."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Rig:
         self.engine.set_watched(session, True)
 
     def session(self, name: str) -> Session:
-        """What the engine keeps of a session. The tests of its state look inside, and only here."""
+        """What the engine stores of a session. Only tests of its state look inside, and only through this."""
         return self.engine._sessions[name]
 
     def submit(self, body: ControlBody, session: str = "s", id: str | None = None) -> str:
@@ -80,7 +80,7 @@ class Rig:
         return control.id
 
     def run(self, seconds: float) -> None:
-        """Step as the device thread would, until the clock has moved so far."""
+        """Step as the device thread would, until the clock has advanced by this much."""
         end_s = self.clock() + seconds
         while True:
             wake_s = self.engine.step()
@@ -90,7 +90,7 @@ class Rig:
             self.clock.now_s = max(self.clock(), wake_s)
 
     def run_segments(self, count: int, session: str = "s") -> list[SegmentReady]:
-        """Step until `session` has made `count` more segments; these."""
+        """Step until `session` has made `count` more segments, and return them."""
         before = len(self.segments(session))
         for _ in range(100 * count + 100):
             if len(self.segments(session)) >= before + count:

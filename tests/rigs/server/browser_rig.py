@@ -69,9 +69,9 @@ async def browser() -> AsyncIterator[Browser]:
 async def opened(
     browser: Browser, url: str, *, phone: bool = False, large: bool = False
 ) -> AsyncIterator[Page]:
-    """The page, as one who was never there before. What it logs as an error or throws fails the test.
+    """The page in a new browser profile. An error that it logs or throws fails the test.
 
-    Every pixel is drawn by the processor here, so the window is small unless it is to be looked at."""
+    Every pixel is drawn by the CPU here, so the window is small unless its picture is inspected."""
     faults: list[str] = []
     width, height = (390, 844) if phone else (1280, 800) if large else (760, 560)
     context = await browser.new_context(
@@ -92,7 +92,8 @@ async def opened(
 async def until(
     page: Page, expression: str, good: Callable[[Any], bool], what: str, timeout_s: float = 40
 ) -> Any:
-    """Ask the page again and again (its policy forbids Playwright's own waiting, which needs eval)."""
+    """Poll the page until the expression is true. The page's policy forbids Playwright's own waiting, which
+    needs eval."""
     deadline_s = time.monotonic() + timeout_s
     value = None
     while time.monotonic() < deadline_s:
@@ -104,7 +105,7 @@ async def until(
 
 
 async def reads(page: Page, selector: str, part: str, what: str = "") -> str:
-    """Wait until this element's text holds `part`; the text."""
+    """Wait until this element's text contains `part`, and return the text."""
     text = f"document.querySelector({selector!r}).innerText"
     return str(await until(page, text, lambda found: part in found, what or part))
 
@@ -114,13 +115,13 @@ async def live(page: Page, timeout_s: float = 40) -> None:
 
 
 async def shown(page: Page, more: int) -> None:
-    """Wait until so many more frames were shown."""
+    """Wait until this many more frames were shown."""
     before = await page.evaluate("() => psistream.framesShown")
     await until(page, "psistream.framesShown", lambda n: n >= before + more, f"{more} more frames")
 
 
 async def say(page: Page, text: str, key: str = "Enter") -> dict[str, Any]:
-    """Type a prompt; its receipt once the picture is on screen."""
+    """Type a prompt, and return its receipt once the picture is on the screen."""
     await page.fill("#prompt", text)
     await page.press("#prompt", key)
     receipt = await until(
@@ -134,18 +135,18 @@ async def say(page: Page, text: str, key: str = "Enter") -> dict[str, Any]:
 
 
 async def strip(page: Page) -> npt.NDArray[np.int64]:
-    """(16, 160, 3) of what the video shows now: some of the sky of the fake backend."""
+    """(16, 160, 3) uint8: a part of the sky in the current picture of the fake backend."""
     return np.array(await page.evaluate(PIXELS)).reshape(16, 160, 4)[:, :, :3]
 
 
 async def sky(page: Page) -> tuple[int, int, int]:
-    """The fake backend's background: the colour of the prompt."""
+    """The background colour of the fake backend, which is the colour of the prompt."""
     red, green, blue = (await strip(page)).mean((0, 1)).round().astype(int)
     return int(red), int(green), int(blue)
 
 
 async def stripes(page: Page) -> float:
-    """Where the fake backend's camera is: the phase of the stripes, 0 to 1 of a period."""
+    """The position of the fake backend's camera: the phase of the stripes, 0 to 1 of a period."""
     row = (await strip(page)).mean((0, 2))
     wave = np.fft.rfft(row - row.mean())
     return float(np.angle(wave[len(row) // STRIPE_PX]) / (2 * np.pi) % 1)
@@ -158,7 +159,7 @@ async def still(page: Page) -> bool:
 
 
 async def moved(page: Page, start: float, timeout_s: float = 40) -> None:
-    """Wait until the camera is seen away from `start`."""
+    """Wait until the camera has moved away from `start`."""
     deadline_s = time.monotonic() + timeout_s
     while distance(start, await stripes(page)) < 0.1:
         if time.monotonic() > deadline_s:
@@ -167,5 +168,5 @@ async def moved(page: Page, start: float, timeout_s: float = 40) -> None:
 
 
 def distance(a: float, b: float) -> float:
-    """Between two phases."""
+    """The distance between two phases."""
     return min((a - b) % 1, (b - a) % 1)

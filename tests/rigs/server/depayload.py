@@ -1,4 +1,4 @@
-"""What a receiver does with RTP payloads of VP9 and AV1, written from the specifications alone."""
+"""A receiver's parser for RTP payloads of VP9 and AV1, written from the specifications alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Vp9(NamedTuple):
-    """One payload: its descriptor's fields and what follows. `size` and `group` are of the scalability
+    """One payload: the fields of its descriptor, and the rest. `size` and `group` belong to the scalability
     structure, if there is one."""
 
     picture_id: int
@@ -19,7 +19,8 @@ class Vp9(NamedTuple):
 
 
 def vp9(payload: bytes) -> Vp9:
-    """RFC 9628, section 4.2. Raises AssertionError for what is not used here: layers, flexible mode."""
+    """RFC 9628, section 4.2. Raises AssertionError for features that the server does not use: layers,
+    flexible mode."""
     flags, at = payload[0], 1
     assert flags & 0x80, "no picture id"
     assert not flags & 0x30, "layers, or flexible mode"
@@ -56,7 +57,7 @@ class Av1(NamedTuple):
 
 
 def av1(payloads: list[bytes]) -> Av1:
-    """The OBUs of one frame. RTP Payload Format for AV1, section 4.4."""
+    """The OBUs of one frame (RTP Payload Format for AV1, section 4.4)."""
     obus: list[bytes] = []
     open_ended = False
     for index, payload in enumerate(payloads):
@@ -90,7 +91,7 @@ def av1(payloads: list[bytes]) -> Av1:
 
 
 def temporal_unit(obus: list[bytes]) -> bytes:
-    """A stream that decoders take: with a temporal delimiter, and sizes."""
+    """A stream that decoders accept: with a temporal delimiter, and with sizes."""
     parts = [b"\x12\x00"]
     for obu in obus:
         head = 2 if obu[0] & 0x04 else 1

@@ -1,7 +1,7 @@
-"""A fake device with room for every session, however busy this machine is.
+"""A fake device with capacity for every session, however busy this machine is.
 
-It is measured like any other device. On a slow machine one with the usual share of load has room for one
-session. Tests that mean to fill the device set costs of their own.
+The device is measured like any other. On a slow machine it would have capacity for one session at the usual
+load. Tests that fill the device set their own costs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""A picture decoder that never ends for one size; a module of its own, so that the child imports little."""
+"""A picture decoder that never returns for one picture size. It is in a separate module so that the child
+process imports little."""
 
 from __future__ import annotations
 

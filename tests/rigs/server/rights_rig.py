@@ -1,3 +1,3 @@
-"""A key for the server, where a test needs one."""
+"""An API key for tests that need one."""
 
 KEY = "0f3a5c7e9b1d2468ace013579bdf8642"

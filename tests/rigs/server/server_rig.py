@@ -1,4 +1,4 @@
-"""What the server's tests share: a whole server in this process, a viewer, a worker without a device."""
+"""Rigs of the server's tests: a whole server in this process, a viewer, a worker without a device."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def live(
 
 
 class Watcher:
-    """A viewer of aiortc's, as independent of the server as a browser."""
+    """An aiortc viewer, as independent of the server as a browser."""
 
     def __init__(self, pc: RTCPeerConnection, channel: RTCDataChannel | None) -> None:
         self.pc, self.channel = pc, channel
@@ -130,7 +130,7 @@ class Watcher:
         return frame
 
     async def picture(self) -> npt.NDArray[np.uint8]:
-        """(H, W, 3) of the next frame."""
+        """The next frame as (H, W, 3) uint8 RGB."""
         return (await self.frame()).to_ndarray(format="rgb24").astype(np.uint8)
 
     def send(self, message: dict[str, Any]) -> None:
@@ -138,19 +138,19 @@ class Watcher:
         self.channel.send(json.dumps(message))
 
     def heard(self, kind: str, **fields: Any) -> list[dict[str, Any]]:
-        """The messages of this type whose fields are as given."""
+        """The messages of this type with these fields."""
         wanted = {"type": kind, **fields}
         return [m for m in self.messages if all(m.get(k) == v for k, v in wanted.items())]
 
     @property
     def codec(self) -> str:
-        """What the answer agreed on."""
+        """The codec that was negotiated."""
         return str(self.pc.getTransceivers()[0]._codecs[0].mimeType).partition("/")[2].lower()
 
 
 @asynccontextmanager
 async def watcher(*, channel: bool = True, codecs: tuple[str, ...] = ()) -> AsyncIterator[Watcher]:
-    """`codecs`: what to offer, in this order; empty for aiortc's own choice."""
+    """`codecs` are offered in this order; empty means aiortc's default."""
     pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     transceiver = pc.addTransceiver("video", direction="recvonly")
     Gatherer().install(ice_connection(transceiver))
@@ -169,7 +169,7 @@ async def watcher(*, channel: bool = True, codecs: tuple[str, ...] = ()) -> Asyn
 async def watching(
     server: Live, session: str = "main", query: str = "", token: str | None = None, **options: Any
 ) -> AsyncIterator[Watcher]:
-    """A viewer that is connected."""
+    """A connected viewer."""
     headers = SDP | ({"Authorization": f"Bearer {token}"} if token else {})
     async with watcher(**options) as viewer:
         sdp = await viewer.offer()
@@ -180,7 +180,7 @@ async def watching(
 
 @asynccontextmanager
 async def answering(offer: str) -> AsyncIterator[RTCPeerConnection]:
-    """aiortc as the one that answers, without anything of ours."""
+    """An aiortc answerer without our hooks."""
     pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     try:
         await pc.setRemoteDescription(RTCSessionDescription(offer, "offer"))
@@ -190,14 +190,14 @@ async def answering(offer: str) -> AsyncIterator[RTCPeerConnection]:
 
 
 def join(fanout: Fanout, codec: str = "vp8") -> Subscription:
-    """A viewer that takes every frame, without a connection."""
+    """A viewer without a connection that accepts every frame."""
     subscription = Subscription(codec, lambda frame: True)
     fanout.join(subscription)
     return subscription
 
 
 def recorded(fanout: Fanout) -> list[Packet]:
-    """What a session's viewers are sent from now on."""
+    """The list to which a session's packets are added from now on."""
     push, seen = fanout.push, list[Packet]()
 
     def spy(packet: Packet) -> int:
@@ -209,7 +209,7 @@ def recorded(fanout: Fanout) -> list[Packet]:
 
 
 class FakeWorker:
-    """Answers at once and remembers what it was told; `tell` says whatever a test wants it to say."""
+    """A fake worker that answers at once and records commands; `tell` emits any event."""
 
     def __init__(self, on_event: OnEvent, log: list[FakeWorker] | None = None) -> None:
         self.tell: Callable[[Event], None] = on_event
@@ -269,7 +269,7 @@ class FakeWorker:
 async def gateway(
     clock: Callable[[], float] = time.monotonic, **changes: object
 ) -> AsyncIterator[tuple[Gateway, list[FakeWorker], list[SessionEvent]]]:
-    """With the workers that it made, and all that its listeners heard."""
+    """A gateway with fake workers; also the list of workers, and all events that its listeners received."""
     workers: list[FakeWorker] = []
     heard: list[SessionEvent] = []
     async with Gateway(
@@ -301,6 +301,6 @@ def packet(frame: int = 0, *, keyframe: bool = False, session: str = "main", cod
 
 
 def snapshot_file(model: str = "fake", kind: str = "psistream-session-2") -> bytes:
-    """With the header of a real one, and nothing that a model could go on from."""
+    """A snapshot with a valid header and no usable content."""
     header = json.dumps({"__metadata__": {"format": kind, "model": model}}).encode()
     return len(header).to_bytes(8, "little") + header + b"the rest"

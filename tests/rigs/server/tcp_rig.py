@@ -1,4 +1,4 @@
-"""A server on a real port, for tests of what happens below HTTP."""
+"""A server on a real port, for tests below the level of HTTP."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Port:
         return await asyncio.open_connection("127.0.0.1", self.number)
 
     async def ask(self, request: str) -> tuple[int, str]:
-        """Status and whole answer of one request on a connection of its own."""
+        """Status and complete response of one request on its own connection."""
         reader, writer = await self.connect()
         writer.write(request.encode())
         text = (await asyncio.wait_for(reader.read(), 20)).decode()

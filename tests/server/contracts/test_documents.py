@@ -1,4 +1,4 @@
-"""OpenAPI and AsyncAPI: the files are those of the code, valid, complete, and say what is true."""
+"""OpenAPI and AsyncAPI: the files match the code, are valid and complete, and their statements are true."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ def test_openapi_is_valid() -> None:
 
 
 def test_asyncapi_is_valid() -> None:
-    """By the standard's own schema (npm @asyncapi/specs, Apache-2.0, without its descriptions). The whole
-    linters, spectral and @asyncapi/parser, are run by hand: npm needs hundreds of packages for them."""
+    """Validated with the standard's own schema (npm @asyncapi/specs, Apache-2.0, without its descriptions).
+    The full linters, spectral and @asyncapi/parser, are run by hand, since npm needs hundreds of packages for
+    them."""
     schema = json.loads((Path(__file__).parent / "asyncapi-3.0.0.schema.json").read_text("utf-8"))
     errors = [error.message for error in Draft7Validator(schema).iter_errors(kept("asyncapi.json"))]
     assert not errors, errors

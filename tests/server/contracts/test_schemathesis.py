@@ -1,4 +1,4 @@
-"""Schemathesis sends what docs/openapi.json allows, and much that it does not, to a real server."""
+"""Schemathesis sends requests that docs/openapi.json allows, and many that it does not, to a real server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures as hooks of the protocol return them."""
+"""Pictures in the form in which the protocol's hooks return them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One viewer's data channel: answers, rights, limits; and once over a real aiortc connection."""
+"""One viewer's data channel: answers, rights, limits; one test uses a real aiortc connection."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class FakeChannel:
 
 
 class Seat:
-    """A viewer of the session main."""
+    """A viewer of session `main`."""
 
     def __init__(self, *, may_steer: bool = True, session: str = "main") -> None:
         self.clock = ManualClock()
@@ -191,7 +191,7 @@ def test_the_end_of_the_session_is_told() -> None:
 
 
 async def test_over_a_real_connection() -> None:
-    """The members of aiortc's channel are as `Channel` says, and events get through both ways."""
+    """aiortc's channel has the members of `Channel`, and messages pass in both directions."""
     steering = FakeSteering()
     server, viewer = RTCPeerConnection(), RTCPeerConnection()
     controls: list[DataChannelControl] = []
@@ -219,7 +219,7 @@ async def test_over_a_real_connection() -> None:
 
 
 async def test_a_viewer_who_vanishes_lets_go_of_its_key() -> None:
-    """Else the hero would walk on for ever, and nobody knew why."""
+    """Otherwise the hero would walk forever for no visible reason."""
     seat = Seat()
     seat.channel.say({"id": "1", "type": "action", "action": "right"})
     seat.channel.end()

@@ -1,4 +1,5 @@
-"""docs/protocol.md and the code say the same: its examples are parsed by the schema, its tables compared."""
+"""docs/protocol.md agrees with the code: its examples are parsed by the schema, and its tables are
+compared."""
 
 from __future__ import annotations
 
@@ -65,7 +66,7 @@ def examples(kind: str) -> list[dict[str, Any]]:
 
 
 def rows(heading: str) -> list[list[str]]:
-    """The cells of the tables under a heading, without their head lines."""
+    """The cells of the tables under a heading, without the header rows."""
     section = DOC.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     lines = re.findall(r"^\|.*\|$(?!\n\|---)", section, re.M)
     return [

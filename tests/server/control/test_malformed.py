@@ -1,4 +1,4 @@
-"""Messages that are not as the protocol has them: each is refused with its field and the fix."""
+"""Malformed messages: each is rejected with its field and the fix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The control schema: what is valid, and that anything else is one clear InvalidInput, whatever it is."""
+"""The control schema: what is valid; everything else is one clear InvalidInput."""
 
 from __future__ import annotations
 

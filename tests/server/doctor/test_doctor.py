@@ -1,4 +1,4 @@
-"""The doctor: a healthy machine passes, and each thing that is wrong is named with its mend."""
+"""The doctor: a healthy machine passes, and each problem is reported with its fix."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from tests.rigs.server.server_rig import (
 
 
 def told(worker: FakeWorker, session: str = "main") -> list[Command]:
-    """What a worker was told about a session, snapshots aside."""
+    """The commands about a session that a worker received, without requests for snapshots."""
     return [
         c
         for c in worker.commands

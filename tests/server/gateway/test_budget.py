@@ -1,4 +1,4 @@
-"""What one client may have of the device, and that the others don't notice."""
+"""Limits per client: sessions, device time, and that other clients are not affected."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def spent(session: str, segment: int, seconds: float) -> SegmentStats:
 
 
 async def test_a_throttled_client_is_told_anew_what_is_still_charged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Segments that were under way, and those of the client's other sessions, make it longer."""
+    """Segments in progress, and those of the client's other sessions, make the wait longer."""
     monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.005)
     clock = ManualClock()
     async with gateway(clock, client_device_s=6.0) as (gate, workers, _):

@@ -1,4 +1,5 @@
-"""Sessions outlive their worker: what goes on, what is done again, what is told, and what is given up."""
+"""Failover: which sessions continue, which controls are submitted again, what viewers are told, and when it
+gives up."""
 
 from __future__ import annotations
 
@@ -77,7 +78,7 @@ async def test_a_session_that_was_being_closed_does_not_come_back() -> None:
 
 
 async def test_what_was_received_is_applied_once_in_the_next_worker() -> None:
-    """Nobody has to send a prompt again because a process died, and no receipt comes twice."""
+    """Clients need not send a prompt again after a crash, and no receipt is sent twice."""
     async with gateway() as (gate, workers, heard):
         done, waits = Control("done", Prompt("a blue dog")), Control("waits", Prompt("a green dog"))
         gate.submit("main", done)
@@ -137,7 +138,7 @@ async def test_viewers_are_told_for_how_long_the_picture_stands() -> None:
 
 
 async def test_media_time_goes_on_where_the_wall_clock_is_and_frames_where_they_were() -> None:
-    """A browser takes timestamps that go back for hours of waiting."""
+    """A browser interprets a timestamp that goes back as hours of waiting."""
     clock = ManualClock()
     async with gateway(clock) as (gate, workers, heard):
         sent = recorded(gate.session("main").fanout)

@@ -1,4 +1,4 @@
-"""Several workers in one gateway: where sessions are opened, and where they go on when a worker dies."""
+"""Several workers in one gateway: where sessions are opened, and where they continue when a worker dies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.server.gateway.replacement import told
 
 
 def on(gate: Gateway) -> list[str]:
-    """Which worker each session is on."""
+    """The worker of each session."""
     return [session.worker for session in gate.sessions]
 
 
@@ -57,7 +57,8 @@ async def test_all_places_taken() -> None:
 
 
 async def test_a_dead_workers_sessions_go_on_in_another_at_once() -> None:
-    """Without waiting for the dead one's successor, with its controls, and with numbers that go on."""
+    """They continue without waiting for the dead worker's successor, with their controls and continuous
+    numbers."""
     clock = ManualClock()
     async with gateway(clock, workers=2) as (gate, workers, heard):
         sent = recorded(gate.session("main").fanout)
@@ -106,7 +107,7 @@ async def test_a_worker_that_is_given_up_leaves_its_sessions_to_the_others_howev
 
 
 async def test_a_session_that_kills_every_worker_it_comes_to_is_ended() -> None:
-    """Even where those had been running for long."""
+    """This holds even for workers that had been running for long."""
     clock = ManualClock()
     async with gateway(clock, workers=4) as (gate, _, _):
         clock.advance(1000.0)

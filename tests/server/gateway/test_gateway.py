@@ -1,4 +1,4 @@
-"""The gateway without a device: who is answered what, what a dead worker means, what is forgotten when."""
+"""The gateway without a device: answers to clients, dead workers, and what is forgotten when."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_a_control_is_received_then_applied() -> None:
 
 
 async def test_an_id_is_answered_once_and_has_one_effect() -> None:
-    """MQTT delivers at least once, and people press twice."""
+    """MQTT delivers at least once, and people press keys twice."""
     async with gateway() as (gate, workers, _):
         gate.submit("main", PAUSE)
         assert gate.submit("main", PAUSE).status == "received"
@@ -235,7 +235,7 @@ async def test_a_picture_that_stands_is_told_with_the_time_that_is_left() -> Non
 
 
 async def test_who_waits_is_told_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is kept for latecomers (MQTT's retained state) must not tell of a future that is past."""
+    """MQTT's retained state must not announce a time that has passed."""
     monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.01)
     async with gateway() as (_, workers, heard):
         workers[0].tell(Stalled("main", Stall(0.04, 0.2, 30.0)))
@@ -271,7 +271,7 @@ async def test_stopping_tells_everybody() -> None:
 
 
 async def test_sessions_that_sleep_are_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Capacity counts those that play: there may be more sessions than it says."""
+    """Capacity counts playing sessions only, so more sessions may be open."""
     monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.01)
     async with gateway() as (gate, workers, _):
         await gate.open("mine")

@@ -1,4 +1,4 @@
-"""While the worker hangs or is silent: who watches is told that the picture stands, and for how long."""
+"""While a worker hangs or is unresponsive, viewers are told that the picture stalls, and for how long."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.rigs.server.server_rig import gateway, join, opened, stats, until
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Upkeep and test sleep on one event loop, which wakes them in order: after 0.05 s it has been there."""
+    """Upkeep and test sleep on one event loop, which wakes them in order: after 0.05 s upkeep has run."""
     monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.005)
 
 
@@ -25,7 +25,7 @@ def buffering_total(gate: Gateway) -> float | None:
 
 
 async def test_who_watches_is_told_that_the_picture_stands_while_the_device_hangs() -> None:
-    """Until it would be replaced; not who sleeps, nor who paused."""
+    """Until the worker would be replaced. Sleeping and paused sessions are not told."""
     clock = ManualClock()
     async with gateway(clock, hang_limit_s=30.0) as (gate, workers, heard):
         paused, asleep = await gate.open("paused"), await gate.open("asleep")

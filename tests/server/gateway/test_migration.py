@@ -1,4 +1,4 @@
-"""Sessions move to another worker while people watch: nothing is shown twice, lost, or different."""
+"""Migration: no frame is shown twice, lost, or different."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ from tests.server.gateway.replacement import told
 async def test_a_session_that_moves_shows_what_it_would_have_shown(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bit for bit, beside one of the same seed that stays; numbers and times go on without a gap."""
+    """The video equals, bit for bit, that of a session with the same seed that stays; numbers and times
+    continue without a gap."""
     made: dict[tuple[str, str], dict[int, SegmentReady]] = defaultdict(dict)
     add, names = Playout.add, dict[int, str]()
 
@@ -83,7 +84,7 @@ def answering(segment: int, left_s: float = 0.0) -> Any:
 
 
 async def begins(worker: FakeWorker, session: str, segment: int) -> None:
-    """A segment begins to be shown, and the snapshot that this calls for has been taken."""
+    """A segment starts to play, and the snapshot that this triggers has been taken."""
     before = sum(isinstance(c, ExportSession) for c in worker.commands)
     worker.tell(stats(segment, session))
     await until(lambda: sum(isinstance(c, ExportSession) for c in worker.commands) > before, "question")

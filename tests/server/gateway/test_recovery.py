@@ -1,4 +1,4 @@
-"""What the gateway keeps of a session for its next life: controls, snapshots, and where its numbers were."""
+"""Recovery records: controls, snapshots, and continued numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which workers are replaced, and what becomes of their sessions."""
+"""Which workers are replaced, and what happens to their sessions."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def test_a_session_that_the_next_worker_refuses_ends_with_why() -> None:
 
 @pytest.mark.usefixtures("often")
 async def test_what_a_worker_has_no_ear_for_at_first_waits_whole() -> None:
-    """Hundreds of sessions come at once, with all that they were told since."""
+    """Hundreds of sessions are restored at once, with all their controls."""
     async with gateway() as (gate, workers, _):
         mine = await gate.open("mine")
         gate.submit(mine.id, PAUSE)

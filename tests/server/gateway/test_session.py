@@ -1,4 +1,4 @@
-"""What a session answers to a control whose id it knows: a repetition once, another control never."""
+"""Controls with a known id: a repetition gets the same receipt, a different control is rejected."""
 
 from __future__ import annotations
 

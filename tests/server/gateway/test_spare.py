@@ -1,4 +1,4 @@
-"""A second worker, loaded and waiting, takes over at once."""
+"""A spare worker with its model loaded takes over at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server that stops says so on every channel before it closes them."""
+"""A server that stops tells clients on every channel before it closes the channels."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def test_mqtt_publishes_that_sessions_end_and_clears_them(tmp_path: Path) 
 
 
 async def all_of_a_stop(heard: list[aiomqtt.Message]) -> None:
-    """Until the embedded broker hangs up."""
+    """Listen until the embedded broker closes the connection."""
     async with AsyncExitStack() as stack:
         async with live(config(mqtt="embedded:0")) as server:
             assert server.services.mqtt is not None

@@ -1,4 +1,4 @@
-"""A call of the device that does not come back: who says so, and what becomes of the sessions."""
+"""Device calls that hang: how they are reported, and what happens to the sessions."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_silence_is_a_fault_at_once_and_costs_the_worker_its_life_later() -> Non
 
 
 def test_who_was_stopped_itself_does_not_blame_the_worker() -> None:
-    """Ctrl-Z and fg, or an event loop that was busy: what the worker said meanwhile is still to be heard."""
+    """After Ctrl-Z and fg, or with a busy event loop, the worker's messages have not been handled yet."""
     health = Health(100.0)
     health.checked(101.0)
     health.checked(1000.0)

@@ -1,4 +1,4 @@
-"""What a refused request answers with."""
+"""The response to a refused request."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ PROBLEM = "application/problem+json"
 
 
 def told(response: httpx.Response) -> tuple[int, str, str | None]:
-    """Status, code and field of a problem, and it is one."""
+    """Status, code and field of a problem response. Asserts that it is one."""
     assert response.headers["content-type"] == PROBLEM, response.text
     body = response.json()
     assert body["status"] == response.status_code

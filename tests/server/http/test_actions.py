@@ -1,4 +1,5 @@
-"""Actions are the model's own: a model with other keys is steered by every channel, others are refused."""
+"""Actions come from the model: a model with other actions is steerable on every channel, and unknown actions
+are rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A device that is measured to serve one session in real time, behind HTTP: who is let in, who is not."""
+"""Admission over HTTP on a device that serves one session in real time: who is admitted and who is
+refused."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ async def test_one_more_than_the_device_can_serve_is_refused_and_the_others_noti
 
 
 async def test_who_was_let_in_comes_back_whatever_the_next_worker_thinks_of_itself(tmp_path: Path) -> None:
-    """It measures itself while everybody waits for it; no newcomer takes what was promised to others."""
+    """The worker measures its capacity while sessions wait for it; a new session must not take their
+    places."""
     settings = tmp_path / "fake.json"
     settings.write_text("{}")
     worker = replace(FAKE, model=str(tmp_path), runtime=RuntimeConfig(max_sessions=8, max_load=2.0))

@@ -1,4 +1,4 @@
-"""Who may do what: tokens, the server's key, names and other sites' pages."""
+"""Authorisation: tokens, API keys, host names and pages of other sites."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_beyond_loopback_opening_and_the_shared_session_need_secrets() -> 
 
 
 async def test_a_given_key_is_used_and_protects_main_too() -> None:
-    """On loopback it says that others come by a proxy."""
+    """On loopback a key means that clients come through a proxy."""
     async with live(config(api_key=KEY)) as server:
         assert (await server.http.get("/v1/sessions")).status_code == 401
         assert (await server.http.get("/v1/sessions", headers=key(KEY))).status_code == 200
@@ -213,7 +213,7 @@ async def test_any_site_may_if_that_is_asked_for() -> None:
 
 
 async def test_on_loopback_only_local_names_are_answered() -> None:
-    """A site that lets its own name point to 127.0.0.1 would otherwise be 'our own page'."""
+    """Otherwise a site whose name points to 127.0.0.1 would count as our own page."""
     async with live(config()) as server:
         rebound = {"Host": "evil.example", "Origin": "http://evil.example"}
         answer = await server.http.get("/v1/sessions/main", headers=rebound)

@@ -1,4 +1,4 @@
-"""Who holds connections without using them shuts nobody out, and every connection ends some day."""
+"""Idle connections keep nobody out, and every connection ends eventually."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UPLOAD = "POST /v1/sessions/main/controls HTTP/1.1\r\nHost: localhost\r\nContent
 
 @contextlib.asynccontextmanager
 async def silent(port: Port, count: int, sends: str = "") -> AsyncIterator[None]:
-    """So many connections that send this and nothing more."""
+    """This many connections that send this and nothing more."""
     with contextlib.ExitStack() as stack:
         for _ in range(count):
             client = stack.enter_context(socket.create_connection(("127.0.0.1", port.number)))
@@ -34,7 +34,7 @@ async def silent(port: Port, count: int, sends: str = "") -> AsyncIterator[None]
 
 @pytest.mark.parametrize("sends", ["", "GET / HT", UPLOAD, get("/livez").replace("close", "keep-alive")])
 async def test_connections_that_wait_for_their_client_give_way(sends: str) -> None:
-    """256 silent connections used to shut HTTP for everybody, /livez included."""
+    """256 silent connections used to make HTTP unreachable for everybody, including /livez."""
     async with serving(PATIENT) as port, silent(port, 4 * PATIENT.most, sends):
         for path in ("/livez", "/v1/sessions/main"):
             status, _ = await port.ask(get(path))
@@ -58,7 +58,7 @@ async def test_when_all_work_health_and_metrics_still_answer() -> None:
 
 
 def mute(port: Port) -> None:
-    """The worker takes orders and never answers."""
+    """The worker accepts commands and never answers."""
     worker = port.services.gateway.fleet.first.worker
     assert worker is not None
     worker.send = lambda command: None  # type: ignore[method-assign]
@@ -106,7 +106,7 @@ async def test_one_address_has_a_share_unless_it_is_a_proxy() -> None:
 
 
 async def test_a_request_on_a_kept_connection_does_not_wait_for_the_other_sides_receipt() -> None:
-    """Nagle's algorithm cost each request 44 ms."""
+    """Nagle's algorithm delayed each request by 44 ms."""
     async with serving(ConnectionLimits()) as port, httpx.AsyncClient() as http:
         for _ in range(3):
             assert (await http.get(f"http://127.0.0.1:{port.number}/livez")).status_code == 200
@@ -124,7 +124,7 @@ async def test_what_is_no_http_gets_problem_json() -> None:
 
 @pytest.mark.parametrize("path", ["/v1/sessions/main/controls", "/nothing"])
 async def test_a_body_that_goes_on_after_its_answer_ends_the_connection(path: str) -> None:
-    """It used to be read and thrown away for ten seconds, as fast as it came."""
+    """The rest used to be read and discarded for ten seconds, at full speed."""
     limits = ConnectionLimits(headers_s=60, body_s=60, unread_s=60)
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"4000\r\n" + bytes(0x4000) + b"\r\n"
@@ -145,7 +145,7 @@ async def test_a_body_that_goes_on_after_its_answer_ends_the_connection(path: st
 
 
 async def test_what_uvicorn_says_passes_our_format_and_our_bounds() -> None:
-    """Each malformed request used to add a line to the log, by a handler of uvicorn's own."""
+    """Each malformed request used to add a line to the log, through a handler of uvicorn's own."""
     async with serving(ConnectionLimits()):
         for name in ("uvicorn", "uvicorn.error"):
             logger = logging.getLogger(name)

@@ -1,4 +1,5 @@
-"""One client's flood is its own problem: shares per token, session and address, at each door."""
+"""A client that floods the server only hurts itself: limits per token, session and address, for each kind of
+request."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ EXPOSED = config(host="0.0.0.0", api_key=KEY, controls_per_s=2.0)
 
 
 async def two(server: Live) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Sessions of two clients."""
+    """The sessions of two clients."""
     key = {"Authorization": f"Bearer {KEY}"}
     answers = [await server.http.post("/v1/sessions", json={"prompt": "a dog"}, headers=key) for _ in "ab"]
     first, second = (answer.json() for answer in answers)
@@ -53,7 +54,7 @@ def test_names_are_forgotten_before_they_cost_memory() -> None:
     [("controls", "token", 50), ("snapshot", "token", 20), ("whep", "view_token", 60)],
 )
 async def test_a_flood_to_ones_own_session_refuses_nobody_elses(door: str, role: str, enough: int) -> None:
-    """37 of 40 controls of another session were refused."""
+    """37 of 40 controls for another session used to be refused."""
     async with live(EXPOSED, host="video.example") as server:
         mine, theirs = await two(server)
 
@@ -120,7 +121,7 @@ async def test_no_header_gives_a_500_or_a_traceback(
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
 async def test_an_id_with_a_slash_is_of_no_session(method: str) -> None:
-    """It was taken for a page that allows no POST, and our page tried again for ever."""
+    """The static page used to answer such a path with 405, and our page retried forever."""
     async with live() as server:
         for path in ("/v1/sessions/a%2Fb/whep", "/v1/sessions/a%2fb"):
             answer = await server.http.request(method, path)
@@ -134,7 +135,7 @@ async def test_a_server_on_another_loopback_address_answers_to_its_own_name() ->
 
 
 async def test_hanging_up_in_mid_body_is_no_fault_of_ours(caplog: pytest.LogCaptureFixture) -> None:
-    """Each cost 8.8 kB of traceback."""
+    """Each one used to log 8.8 kB of traceback."""
     async with serving(ConnectionLimits()) as port:
         for path in ("controls", "whep", "fork"):
             _, writer = await port.connect()

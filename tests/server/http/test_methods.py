@@ -1,4 +1,4 @@
-"""Methods: HEAD wherever there is GET, 405 with what is allowed, and API paths that are never the page's."""
+"""Methods: HEAD wherever there is GET, 405 with `Allow`, and API paths never fall through to the page."""
 
 from __future__ import annotations
 

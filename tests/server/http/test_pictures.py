@@ -1,4 +1,4 @@
-"""Pictures from strangers: judged by their header, decoded in a process with limits, one per session."""
+"""Pictures from clients: checked by their header, decoded in a limited process, one per session."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def encoded(width: int, height: int, kind: str = "PNG", **options: object) -> by
 
 
 def claims(width: int, height: int) -> bytes:
-    """A PNG whose header says this."""
+    """A PNG with this size in its header."""
     honest = encoded(1, 1)
     return honest[:16] + width.to_bytes(4, "big") + height.to_bytes(4, "big") + honest[24:]
 

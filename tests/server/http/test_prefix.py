@@ -1,4 +1,5 @@
-"""Behind a proxy: every link below its prefix, whether it cuts the prefix off or not, and who is believed."""
+"""Behind a proxy: every link starts with its prefix, whether the proxy strips it or not, and which proxies
+are trusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server behind a real nginx and a real Caddy, by the configurations that docs/proxies recommends."""
+"""The server behind a real nginx and a real Caddy, with the configurations that docs/proxies recommends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
 
 
 def nginx(folder: Path, port: int, upstream: int) -> list[str]:
-    """Its command. The recommended file, with other ports and the directives that every nginx needs."""
+    """Its command line. Uses the recommended file, with other ports and the directives that every nginx
+    needs."""
     need(os.path.exists(NGINX), "nginx")
     text = (ROOT / "docs" / "proxies" / "nginx.conf").read_text(encoding="utf-8")
     text = text.replace("listen 80;", f"listen 127.0.0.1:{port};").replace(
@@ -46,7 +47,7 @@ def nginx(folder: Path, port: int, upstream: int) -> list[str]:
 
 
 def caddy(folder: Path, port: int, upstream: int) -> list[str]:
-    """Its command. The recommended file, on a port and without HTTPS."""
+    """Its command line. Uses the recommended file, on another port and without HTTPS."""
     program = shutil.which("caddy") or ""
     need(bool(program), "caddy")
     text = (ROOT / "docs" / "proxies" / "Caddyfile").read_text(encoding="utf-8")

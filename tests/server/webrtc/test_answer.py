@@ -1,4 +1,4 @@
-"""Answers: every part of the offer is answered, and only what was offered."""
+"""Answers: every part of the offer is answered, and nothing else."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ AUDIO = [
 
 
 def answer(offer: Offer) -> tuple[list[str], list[MediaSection]]:
-    """The session's lines and the parts."""
+    """The session-level lines, and the media sections."""
     text = outer_answer(
         offer, offer.fitting(None, {})[0], sdp.text(INNER), MediaSource(1, 2, "stream video", "name")
     )
@@ -77,7 +77,7 @@ def test_a_retransmission_is_answered_with_its_own_source() -> None:
 
 @pytest.mark.parametrize("first", [True, False])
 def test_audio_in_the_bundle_keeps_its_place_in_silence(first: bool) -> None:
-    """The shared transport may be named after it, so that to reject it would end the video as well."""
+    """The shared transport may be named after this section, so rejecting it would end the video too."""
     group = "a=group:BUNDLE " + ("a 0" if first else "0 a")
     parts = [*AUDIO, *VIDEO] if first else [*VIDEO, *AUDIO]
     session, answered = answer(read(*HEAD[:-1], group, *parts))
@@ -88,7 +88,7 @@ def test_audio_in_the_bundle_keeps_its_place_in_silence(first: bool) -> None:
 
 
 def test_audio_outside_the_bundle_is_rejected() -> None:
-    """GStreamer's default is to bundle nothing, and many players offer audio always."""
+    """GStreamer does not bundle by default, and many players always offer audio."""
     session, (audio, video) = answer(read(*HEAD[:-1], *AUDIO, *VIDEO))
     assert not any(line.startswith("a=group") for line in session)
     assert (audio.port, audio.formats, audio.mid) == (0, ("111", "0"), "a")

@@ -1,4 +1,4 @@
-"""Fan-out: begin at a keyframe, change rungs at a keyframe, and a slow viewer slows nobody."""
+"""Fan-out: viewers start and change rungs at a keyframe, and a slow viewer delays nobody."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.rigs.server.server_rig import packet
 
 
 class Hall:
-    """A fan-out, what it asked for and what its viewers got."""
+    """A fan-out, its keyframe requests, and what its viewers received."""
 
     def __init__(self) -> None:
         self.counts: list[dict[str, int]] = []
@@ -21,7 +21,7 @@ class Hall:
         self.fanout = Fanout(self.counts.append, self.keyframes.append)
 
     def join(self, codec: str = "vp8", rung: int = 0) -> tuple[Subscription, list[int]]:
-        """A viewer that takes everything, and the numbers of the frames that it got."""
+        """A viewer that accepts everything, and the numbers of the frames that it received."""
         got: list[int] = []
 
         def take(frame: Payloads) -> bool:
@@ -47,7 +47,7 @@ def test_a_viewer_counts_from_joining_on_and_asks_for_a_keyframe() -> None:
 
 
 def test_a_late_joiner_begins_at_a_keyframe() -> None:
-    """Anything before it would be decoded into garbage, or not at all."""
+    """Earlier frames would be decoded to garbage, or not at all."""
     hall = Hall()
     viewer, got = hall.join()
     hall.play(range(3, 9), keyframes=(6,))
@@ -137,7 +137,7 @@ def test_a_packet_is_cut_into_payloads_once_for_all() -> None:
 
 
 async def test_a_large_hall_is_served_in_turns_and_in_order() -> None:
-    """Other work on the event loop need not wait until hundreds have got their frame."""
+    """Other work on the event loop must not wait until hundreds of viewers have their frame."""
     hall = Hall()
     got = [hall.join()[1] for _ in range(3 * AT_ONCE)]
     hall.play(range(3), keyframes=(0,))
@@ -148,7 +148,8 @@ async def test_a_large_hall_is_served_in_turns_and_in_order() -> None:
 
 
 def test_picture_ids_rise_across_rungs() -> None:
-    """A browser drops a frame whose id is below that of the last one, whatever rung it came from."""
+    """A browser drops a frame whose id is below that of the previous one, even if they come from different
+    rungs."""
     hall = Hall()
     ids: list[int] = []
 
@@ -168,8 +169,8 @@ def test_picture_ids_rise_across_rungs() -> None:
 
 
 def test_picture_ids_have_no_gaps_within_a_rung_that_leaves_frames_out() -> None:
-    """A browser takes a frame to refer to the id before its own, and waits for ever for one that never was:
-    so stood the picture of a viewer on the lowest rung while others watched a better one."""
+    """A browser assumes that a frame refers to the previous id, and waits forever for one that never existed.
+    So the picture of a viewer on the lowest rung stalled while others watched a better one."""
     hall = Hall()
     ids: dict[int, list[int]] = {0: [], 3: []}
 

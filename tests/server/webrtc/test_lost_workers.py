@@ -1,4 +1,4 @@
-"""A worker dies or freezes under a viewer: the video goes on."""
+"""A worker dies or freezes while somebody watches: the video continues."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def test_a_worker_is_killed_and_the_video_goes_on_in_the_same_page(
 
 
 async def test_a_frozen_worker_is_noticed_and_replaced() -> None:
-    """It can't tell of itself: nothing at all is heard while somebody watches."""
+    """The worker cannot report this itself: it sends nothing at all."""
     settings = replace(PROCESS, hang_limit_s=0.5)
     async with live(settings) as server, watching(server) as viewer:
         gate = server.services.gateway

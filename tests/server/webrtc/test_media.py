@@ -1,4 +1,5 @@
-"""A viewer's video without a connection: repairs within a budget, probes, copies, the end of an outage."""
+"""A viewer's video without a connection: retransmissions within a budget, probes, copies, the end of an
+outage."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ VP8 = Sendable("vp8", "96", "97", "VP8/90000", "", ())
 
 
 class Stage:
-    """A stream, what it sent, and what its fan-out asked for."""
+    """A stream, what it sent, and the keyframes that its fan-out requested."""
 
     congested = False
 
@@ -56,7 +57,7 @@ class Stage:
 
 
 async def test_a_lost_packet_is_repaired_once_per_round_trip() -> None:
-    """A player asks again and again until the packet comes; the answers must not fill the link."""
+    """A player repeats its request until the packet arrives; the answers must not fill the link."""
     stage = Stage()
     stage.play(0, keyframe=True)
     stage.clock.advance(0.5)

@@ -1,4 +1,4 @@
-"""Offers: what is wrong with one is said in plain words, and what players offer besides is no fault."""
+"""Offers: errors have clear messages, and extra features of players' offers are accepted."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read(*lines: str) -> Offer:
 
 
 def h264(*fmtps: str, vp8: bool = False) -> Offer:
-    """An offer of these H.264 payload types, and of VP8 after them."""
+    """An offer with these H.264 payload types, followed by VP8."""
     formats = [str(100 + i) for i in range(len(fmtps))] + (["96"] if vp8 else [])
     lines = [f"m=video 9 UDP/TLS/RTP/SAVPF {' '.join(formats)}", *MEDIA]
     for number, fmtp in zip(formats, fmtps, strict=False):
@@ -51,7 +51,7 @@ def first(offer: Offer, wanted: str | None = None, level: int = 0) -> Sendable:
 
 
 def other(name: str, fmtp: str = "") -> Offer:
-    """An offer of this codec, and of VP8 after it."""
+    """An offer with this codec, followed by VP8."""
     lines = ["m=video 9 UDP/TLS/RTP/SAVPF 98 96", *MEDIA, f"a=rtpmap:98 {name}", "a=rtpmap:96 VP8/90000"]
     return read(*ALONE, *lines, *([f"a=fmtp:98 {fmtp}"] if fmtp else []))
 
@@ -75,7 +75,7 @@ async def test_what_aiortc_offers_is_read() -> None:
 
 
 def test_the_codec_is_the_first_of_ours_on_the_m_line() -> None:
-    """Whatever order the rtpmap lines have."""
+    """The order of the rtpmap lines does not matter."""
     assert first(read(*HEAD, *VIDEO, *DATA)).codec == "vp8"
     safari = [line.replace("SAVPF 96 97", "SAVPF 97 96") for line in VIDEO]
     assert first(read(*HEAD, *safari, *DATA)).codec == "h264"
@@ -99,7 +99,7 @@ def test_an_offer_with_no_codec_of_ours_is_not_acceptable() -> None:
 
 @pytest.mark.parametrize("profile", ["42001f", "42e01f", "4d001f", "4d401f", "58a01f", "64001f", "640c1f"])
 def test_a_decoder_of_any_common_h264_profile_plays_what_is_sent(profile: str) -> None:
-    """The encoder makes Constrained Baseline, which Main and High decoders have to play."""
+    """The encoder produces Constrained Baseline, which Main and High decoders must support."""
     chosen = first(h264(f"packetization-mode=1;profile-level-id={profile}"), level=30)
     assert (chosen.codec, chosen.format) == ("h264", "100")
 
@@ -118,7 +118,8 @@ def test_a_decoder_of_any_common_h264_profile_plays_what_is_sent(profile: str) -
     ids=["mode 0", "no mode", "level 1", "unknown profile", "no hex", "no profile", "nothing"],
 )
 def test_h264_that_the_viewer_could_not_play_is_passed_over(fmtp: str) -> None:
-    """A High decoder of too low a level, say, gets the VP8 that it offers next, or a 406 if that was all."""
+    """A High decoder with too low a level, for example, gets the VP8 that it offers next, or a 406 if it
+    offers nothing else."""
     assert first(h264(fmtp, vp8=True), level=30).codec == "vp8"
     with pytest.raises(NotAcceptable, match="packetization-mode=1 and at least level 3"):
         first(h264(fmtp), level=30)

@@ -1,4 +1,4 @@
-"""Packetizing: whole frames come out at the other end, and no packet is larger than any path carries."""
+"""Packetizing: complete frames come out at the other end, and no packet is too large for a tunnel."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_parameters_and_a_small_picture_travel_together() -> None:
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_a_packet_on_the_wire_fits_the_smallest_ipv6_path(codec: str) -> None:
-    """WireGuard, Tailscale and some mobile networks carry 1280 bytes and lose what is larger in silence."""
+    """WireGuard, Tailscale and some mobile networks carry 1280 bytes and silently drop larger packets."""
     rtp, srtp, udp, ipv6 = 12 + 4 + 24 + 2, 16, 8, 40
     largest = max(map(len, packetize(codec, START[codec] + b"\x88" * 9000, 1)))
     assert largest + rtp + srtp + udp + ipv6 <= 1280

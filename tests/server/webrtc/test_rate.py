@@ -1,6 +1,6 @@
-"""The rate policy against a link in arithmetic: a bottleneck with a queue, losses and a round trip.
+"""The rate policy in a simulated link: a bottleneck with a queue, losses and a round trip.
 
-No network and no clock: the same numbers on every machine. `benchmarks/network` has the real thing.
+No network and no clock: the results are the same on every machine. `benchmarks/network` uses real networks.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ FEEDBACK_S = 0.1
 
 
 class Road:
-    """A sender that sends each frame as packets into a bottleneck, and a receiver that says when they came.
+    """A sender that splits frames into packets, a bottleneck, and a receiver that reports arrivals.
 
-    `cap` is its rate in bits per second at a time. `precise` receivers speak TWCC, others report a round
-    trip and loss once a second. Frames vary as an encoder's do, with `spend` of the rung's rate in the mean;
-    the first one on a rung is a keyframe of four times the size."""
+    `cap` is the link's rate in bits per second as a function of time. `precise` receivers use TWCC, others
+    report round trip and loss once a second. Frames vary in size like an encoder's, with a mean of `spend` of
+    the rung's rate; the first frame on a rung is a keyframe of four times the size."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class Road:
         self.control.update(self.link, self.link.sent_bps(), self.now_s)
 
     def share_on(self, rung: int, since_s: float) -> float:
-        """Share of the time since then on this rung or above."""
+        """The share of the time since then on this rung or a better one."""
         late = [r for at_s, r in self.rungs if at_s >= since_s]
         return sum(r <= rung for r in late) / len(late)
 
@@ -150,7 +150,7 @@ def test_a_link_that_gets_narrow_is_left_within_a_second_and_climbed_again_withi
 
 @pytest.mark.parametrize("spend", [1.0, 0.6])
 def test_a_rung_that_is_carried_is_not_left_when_a_probe_of_the_next_one_fails(spend: float) -> None:
-    """The queue that a probe leaves took a while to go away, and sent viewers a rung down, for ever."""
+    """The queue that a probe leaves took a while to drain, and sent viewers one rung down forever."""
     road = Road(lambda now_s: 500e3, delay_s=0.02, queue_bytes=48_000, spend=spend)
     road.play(60)
     assert {rung for at_s, rung in road.rungs if at_s > 10} == {1}
@@ -158,7 +158,7 @@ def test_a_rung_that_is_carried_is_not_left_when_a_probe_of_the_next_one_fails(s
 
 @pytest.mark.parametrize(("loss", "rung"), [(0.05, 1), (0.1, 2), (0.2, 2)])
 def test_loss_that_the_rate_does_not_cause_is_met_by_copies(loss: float, rung: int) -> None:
-    """On a rung where they cost no more than the top rung without."""
+    """On a rung where the copies cost no more than the top rung without copies."""
     road = Road(lambda now_s: 5e6, delay_s=0.05, loss=loss)
     road.play(60)
     assert road.share_on(rung, 10) > 0.9
@@ -182,7 +182,8 @@ def test_a_near_viewer_is_repaired_by_retransmission_alone() -> None:
 
 
 def test_a_policer_without_a_queue_is_met_by_a_lower_rung() -> None:
-    """Some mobile networks drop what is above the rate at once; there is never a delay to see."""
+    """Some mobile networks drop everything above the rate at once, without any delay that could be
+    measured."""
     road = Road(lambda now_s: 600e3, queue_bytes=6_000)
     road.play(40)
     assert road.share_on(1, 10) > 0.8

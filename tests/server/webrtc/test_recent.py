@@ -1,4 +1,4 @@
-"""The last minute of a session: what is kept, what goes, and where a clip starts."""
+"""The last minute of a session: what is kept, what is dropped, and where a clip starts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ STEP = CLOCK_RATE // 10
 
 
 def played(frames: range, keyframes_every: int, size: int = 10) -> tuple[Recent, list[int]]:
-    """Ten frames a second; the numbers of those after which a keyframe was asked for."""
+    """Ten frames per second; also the numbers of the frames after which a keyframe was requested."""
     recent = Recent()
     recent.keep("vp8")
     asked = [i for i in frames if recent.add(Frame("vp8", i * STEP, i % keyframes_every == 0, bytes(size)))]

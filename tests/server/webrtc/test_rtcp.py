@@ -1,4 +1,4 @@
-"""RTCP: what other implementations write is read, and what is written here others read."""
+"""RTCP: other implementations' packets can be read here, and ours can be read there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SSRC = 0x12345678
 
 
 def twcc(first: int, chunks: list[int], deltas: bytes, count: int, reference: int = 2) -> bytes:
-    """Transport-wide feedback as Chromium writes it."""
+    """Transport-wide feedback in the form that Chromium sends."""
     body = struct.pack("!IIHH", 9, SSRC, first, count) + reference.to_bytes(3, "big") + b"\x00"
     body += b"".join(chunk.to_bytes(2, "big") for chunk in chunks) + deltas
     body += bytes(-len(body) % 4)

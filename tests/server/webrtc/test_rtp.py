@@ -1,4 +1,4 @@
-"""A viewer's stream of packets: what a player reads from it is what was sent, also a second time."""
+"""A viewer's RTP stream: a player reads what was sent, also after a retransmission."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ALL = {"mid": 1, "send_time": 2, "transport": 3, "playout_delay": 4}
 
 
 class Wire:
-    """A stream, what left, and what it wants to do later."""
+    """A stream, the packets it sent, and the work it scheduled for later."""
 
     def __init__(self, numbers: dict[str, int] | None = None, mid: str = "0", rtx: int | None = 97) -> None:
         self.now_s = 100.0

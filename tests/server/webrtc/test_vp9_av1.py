@@ -1,4 +1,4 @@
-"""VP9 and AV1 in RTP: what the encoder made comes out of a receiver's parser, and decodes."""
+"""VP9 and AV1 in RTP: an encoder's output passes through a receiver's parser and decodes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from videofile.decode import decoder
 
 
 def encoded(codec: Codec, count: int = 6) -> list[Encoded]:
-    """Frames of noise, keyframes of several packets; the fourth is a keyframe that was asked for."""
+    """Frames of noise whose keyframes take several packets; the fourth frame is a requested keyframe."""
     noise = np.random.default_rng(1).integers(0, 255, (96, 200, 3), np.uint8)
     to_yuv, encoder = ToYuv(2), VideoEncoder(codec, 320, 192, 16, 900_000)
     found = []
@@ -65,7 +65,7 @@ def test_av1_comes_out_whole_without_delimiters_and_sizes() -> None:
 @pytest.mark.parametrize("size", [1, 2, PAYLOAD_MAX - 4, PAYLOAD_MAX - 3, PAYLOAD_MAX - 2, PAYLOAD_MAX, 5000])
 @pytest.mark.parametrize("before", [0, 1, PAYLOAD_MAX - 30, PAYLOAD_MAX - 4, 3000])
 def test_av1_units_of_any_size_fit_their_packets(size: int, before: int) -> None:
-    """Every split of a unit at the end of a packet."""
+    """Every possible split of a unit at the end of a packet."""
     units = [bytes([6 << 3]) + bytes([7]) * before, bytes([1 << 3]), bytes([6 << 3]) + bytes([9]) * size]
     payloads = av1(depayload.temporal_unit(units), PAYLOAD_MAX)
     assert depayload.av1(payloads).obus == units
@@ -89,6 +89,6 @@ def test_vp9_frames_of_any_size_fit_their_packets(size: int) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"\x12", b"\x12\x00\x0a", b"\x0a\xff\xff", b"\x32\x80\x80\x80"])
 def test_broken_frames_are_no_error(data: bytes) -> None:
-    """An encoder would have to be broken; the gateway must not be."""
+    """Only a broken encoder produces this; the gateway must survive it."""
     assert b"".join(obus(data)) == b""
     assert keyframe_size(data) is None

@@ -1,4 +1,4 @@
-"""Encoders: near lossless on flat pictures, no delay, keyframes when asked for and only then."""
+"""Encoders: nearly lossless on flat pictures, no delay, keyframes on request and only then."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from videofile.decode import decoder
 
 
 def drawing(shift: int = 0) -> ByteArray:
-    """Flat shapes with hard, saturated edges, which is what video codecs like least."""
+    """Flat shapes with hard, saturated edges, which are hardest for video codecs."""
     picture = np.empty((96, 160, 3), np.uint8)
     picture[:64], picture[64:] = (90, 160, 240), (60, 160, 70)
     picture[30:70, 20 + shift : 44 + shift] = (200, 40, 40)
@@ -68,7 +68,7 @@ def test_a_stream_can_be_entered_at_a_forced_keyframe(codec: str) -> None:
 
 
 def test_one_frame_serves_all_codecs() -> None:
-    """They share the conversion; the others must not see what the first one asked of the frame."""
+    """Encoders share the converted frame; one must not see another one's keyframe request."""
     frame = ToYuv(2)(drawing())
     encoders = [VideoEncoder(codec, 320, 192, 16, 900_000) for codec in CODECS]
     for i in range(3):
@@ -77,7 +77,7 @@ def test_one_frame_serves_all_codecs() -> None:
 
 
 def test_colour_keeps_its_edges_when_small_pictures_are_doubled() -> None:
-    """The mean of each square is the model's pixel again, as the page draws it. FFmpeg's own way back smears
+    """The mean of each square is the model's pixel again, as on the page. FFmpeg's own scaling would smear
     the colour, so it is not used here."""
 
     def error(scale: int) -> float:  # of edges between two pixels that share their colour
@@ -138,7 +138,7 @@ def test_h264_says_the_level_that_it_needs(
 @pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("bitrate_bps", [405_000, 180_000])
 def test_a_rung_keeps_its_rate_in_a_busy_scene(codec: str, bitrate_bps: int) -> None:
-    """Or the link that it was chosen for would carry it no better than the one above."""
+    """Otherwise a slow link could carry this rung no better than the one above."""
     dice = np.random.default_rng(1)
     noise = dice.integers(0, 255, (96, 320, 3), np.uint8)
     to_yuv, encoder = ToYuv(2), VideoEncoder(codec, 320, 192, 16, bitrate_bps)

@@ -1,4 +1,4 @@
-"""Hardware encoders: one that doesn't behave is told apart by a probe, and x264 takes its place."""
+"""Hardware encoders: a probe detects one that misbehaves, and x264 replaces it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BEHAVES = encoder("libx264", tune="zerolatency", **{"forced-idr": "1", "x264-par
 
 
 def test_an_encoder_that_behaves_passes() -> None:
-    """x264 stands for the hardware that is not here."""
+    """x264 stands in for hardware that this machine lacks."""
     probe(BEHAVES)
     assert choose((BEHAVES,)).name == "libx264"
 
@@ -60,7 +60,7 @@ def test_the_choice_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> 
 def test_an_encoder_that_is_full_is_replaced_for_the_moment(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A GeForce opens a few encoders and refuses the next."""
+    """A GeForce opens a few encoders and refuses the next one."""
     full = encoder("libx264", **{"x264-params": "no such parameter=1:"})
     monkeypatch.setattr(hardware, "chosen", lambda: Choice(full, "probed"))
     monkeypatch.setattr(hardware, "opened", _refuse)

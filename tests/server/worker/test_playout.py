@@ -1,4 +1,5 @@
-"""Playout: each frame at its time, encoded once, stale ones dropped, the last one repeated for who waits."""
+"""Playout: each frame at its time, encoded once, stale frames dropped, the last frame repeated for viewers
+that join."""
 
 from __future__ import annotations
 
@@ -70,7 +71,7 @@ def test_the_queue_is_bounded_and_drops_the_oldest() -> None:
 
 
 class Stage:
-    """A playout that runs, and what it emitted."""
+    """A running playout and what it emitted."""
 
     def __init__(self, media: MediaConfig) -> None:
         self.events: list[Packet | SegmentStats | Stalled] = []
@@ -97,7 +98,7 @@ class Stage:
 
 @contextmanager
 def staged(**changes: float) -> Iterator[Stage]:
-    """By default so lenient that a busy machine is no reason to fail."""
+    """The defaults are lenient, so that tests pass on a busy machine."""
     media = MediaConfig(upscale=1, keyframe_gap_s=0.1, still_after_s=30.0, late_limit_s=5.0)
     stage = Stage(replace(media, **changes))  # type: ignore[arg-type]
     yield stage
@@ -125,7 +126,7 @@ def test_frames_are_sent_at_their_time_with_continuous_timestamps(stage: Stage) 
 
 
 def test_playout_that_moved_on_keeps_timestamps_in_step_with_the_clock(stage: Stage) -> None:
-    """A late segment re-anchors: a receiver must see the pause, or its jitter buffer drifts."""
+    """After a late segment, a receiver must see the pause in the timestamps, or its jitter buffer drifts."""
     now_s = time.monotonic() + 0.02
     stage.playout.set_viewers("s", {"vp8": 1})
     stage.playout.add(segment(0, now_s))

@@ -1,4 +1,4 @@
-"""Playout where the device is slower: frames as far apart as the rate says, and a word while it holds."""
+"""Playout on a slow device: frames are spaced by the rate, and stalls are announced."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_new_expectation_is_news_and_so_is_none() -> None:
 
 
 class Stage:
-    """A playout that runs, and what it said."""
+    """A running playout and what it emitted."""
 
     def __init__(self) -> None:
         self.events: list[Packet | SegmentStats | Stalled] = []

@@ -191,7 +191,7 @@ def test_receipts_of_later_segments_go_on_waiting_and_the_end_tells_all() -> Non
 
 
 async def test_a_paused_session_answers_its_controls() -> None:
-    """The receipt of `pause` names a segment that doesn't come until `resume`."""
+    """The receipt of `pause` names a segment that is not made before `resume`."""
     async with working(InProcessWorker) as (worker, heard):
         worker.send(OpenSession("s", "a red cat", 1))
         worker.send(SetViewers("s", {"vp8": 1}))

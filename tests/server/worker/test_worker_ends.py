@@ -1,4 +1,4 @@
-"""How workers end: closed, killed, broken, or without a parent."""
+"""How workers end: closed, killed, failed, or orphaned."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ async def test_a_killed_process_is_noticed_at_once() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 async def test_nothing_of_a_worker_is_left_however_it_ended(number: signal.Signals) -> None:
-    """A pipe that is closed while a thread still reads it may be somebody else's file by then."""
+    """If a pipe is closed while a thread still reads it, its descriptor may belong to another file by
+    then."""
     worker = ProcessWorker(FAKE, lambda event: None)
     await worker.start()
     assert worker.pid is not None
@@ -85,7 +86,7 @@ async def test_a_device_that_is_broken_for_good_counts_as_a_lost_worker() -> Non
 
 
 def spoil(config: WorkerConfig) -> None:
-    """An engine fails, by a fault of ours, once there is a file of this name; the next one does not."""
+    """An engine that fails once a file of this name exists; the next one does not."""
     step, fault = Engine.step, Path(config.model or "") / "fault"
 
     def spoiled(self: Engine) -> float | None:
@@ -145,7 +146,7 @@ if __name__ == "__main__":
 
 
 def test_a_worker_does_not_outlive_its_parent(tmp_path: Path) -> None:
-    """A device that nobody owns would keep its memory for ever."""
+    """Otherwise a device without an owner would keep its memory forever."""
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -160,7 +161,7 @@ def test_a_worker_does_not_outlive_its_parent(tmp_path: Path) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Not even a zombie that its reaper is late for."""
+    """A zombie that has not been reaped yet does not count as alive."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False

@@ -1,4 +1,4 @@
-"""Workers that are started, heard and closed."""
+"""Workers that are started, observed and closed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FAKE = WorkerConfig(backend="fake", runtime=RuntimeConfig(max_sessions=2, max_lo
 
 
 class Heard(list[Event]):
-    """Signs of life aside."""
+    """The events without heartbeats."""
 
     def hear(self, event: Event) -> None:
         if not isinstance(event, Alive):

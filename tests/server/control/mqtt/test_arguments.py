@@ -1,4 +1,4 @@
-"""`psistream serve`'s options about MQTT: settings, or one line about what is wrong."""
+"""The MQTT options of `psistream serve`: settings, or a one-line error."""
 
 from __future__ import annotations
 

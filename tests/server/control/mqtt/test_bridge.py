@@ -1,4 +1,4 @@
-"""The MQTT bridge against both brokers: amqtt as the built-in one, mosquitto as the real one."""
+"""The MQTT bridge with both brokers: amqtt as the built-in one, and mosquitto."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Bridged = tuple[FakeSteering, MqttBridge, Onlooker]
 
 @pytest.fixture(params=["amqtt", "mosquitto"])
 async def bridged(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bridged]:
-    """A bridge for the sessions main and other, connected, with an onlooker at the same broker."""
+    """A connected bridge for the sessions `main` and `other`, and an observer on the same broker."""
     steering = FakeSteering("main", "other")
     if request.param == "amqtt":
         async with EmbeddedBroker(0) as embedded, MqttBridge(steering, embedded.url, node="here") as bridge:
@@ -80,8 +80,9 @@ async def test_mosquitto_pub_habits_work(bridged: Bridged) -> None:
 
 
 async def test_mosquitto_pub_itself_works_while_others_listen(bridged: Bridged) -> None:
-    """It hangs up the moment it has written. amqtt sent every new client the retained states that anybody
-    had subscribed to; nobody was there any more to take them, and with the broken pipe went the command."""
+    """The client disconnects as soon as it has sent its command. amqtt sent every new client the retained
+    states of other clients' subscriptions; the client was already gone, and with the broken pipe the command
+    was lost."""
     need_mosquitto_pub()
     steering, bridge, looker = bridged
     await until(lambda: looker.heard("main/state"), "the onlooker has retained states")
@@ -124,7 +125,7 @@ async def test_state_is_retained_for_those_who_come_later(bridged: Bridged) -> N
 
 
 async def test_bad_messages_are_answered_and_the_listener_lives_on(bridged: Bridged) -> None:
-    """Every kind of fault is in test_commands.py; these four take different ways through a broker."""
+    """test_commands.py has every kind of error; these four take different paths through a broker."""
     steering, bridge, looker = bridged
     for verb, payload, field in [
         ("prompt", b'{"text": ', "message"),
@@ -188,7 +189,7 @@ async def test_the_same_id_has_no_second_effect(bridged: Bridged) -> None:
 
 
 async def test_a_retained_command_is_refused_when_it_comes_again(bridged: Bridged, tmp_path: Path) -> None:
-    """Else an old pause would stop the video at every restart of the server."""
+    """Otherwise an old pause would stop the video at every restart of the server."""
     steering, bridge, looker = bridged
     await looker.say("psistream/v1/session/main/cmd/pause", b"{}", retain=True)
     await until(lambda: looker.heard("ack/all"), "an answer")
@@ -202,7 +203,7 @@ async def test_a_retained_command_is_refused_when_it_comes_again(bridged: Bridge
 
 
 async def test_a_retained_command_is_refused_when_it_is_published() -> None:
-    """By the server's own broker, which keeps it for nobody."""
+    """The server's own broker does not store it."""
     steering = FakeSteering()
     async with open_mqtt("embedded:0", steering) as bridge:
         assert bridge is not None

@@ -1,4 +1,4 @@
-"""The two brokers that `--mqtt embedded` starts: what clients of either get, and what amqtt alone does.
+"""The two brokers that `--mqtt embedded` starts: what clients of both get, and what only amqtt does.
 
 docs/protocol.md has a table of these tests.
 """
@@ -20,7 +20,7 @@ from tests.rigs.waiting import until
 
 @pytest.fixture(params=["amqtt", "mosquitto"])
 async def port(request: pytest.FixtureRequest) -> AsyncIterator[int]:
-    """Of an embedded broker that runs."""
+    """The topics of a running embedded broker."""
     async with AsyncExitStack() as stack:
         if request.param == "amqtt":
             yield (await stack.enter_async_context(EmbeddedBroker(0))).port
@@ -31,7 +31,7 @@ async def port(request: pytest.FixtureRequest) -> AsyncIterator[int]:
 @pytest.mark.parametrize("published", [0, 1, 2])
 @pytest.mark.parametrize("subscribed", [0, 1, 2])
 async def test_a_message_comes_with_the_lower_qos_of_both(port: int, published: int, subscribed: int) -> None:
-    """amqtt delivers with the subscriber's, whatever it was published with."""
+    """amqtt itself uses the subscriber's QoS, whatever the publisher's was."""
     async with client(port) as subscriber, client(port) as publisher:
         await subscriber.subscribe("t", qos=subscribed)
         await publisher.publish("t", b"x", qos=published)
@@ -91,7 +91,7 @@ def _connect_with_will(will: aiomqtt.Will) -> bytes:
 
 @pytest.mark.parametrize("version", [3, 5, 6])
 async def test_amqtt_refuses_other_protocols_in_their_own_form(version: int) -> None:
-    """amqtt itself says nothing that an MQTT 5 client understands, and the client waits for 20 s."""
+    """amqtt itself sends nothing that an MQTT 5 client understands, so the client waits for 20 s."""
     async with EmbeddedBroker(0) as broker:
         if version == 5:
             with pytest.raises(aiomqtt.MqttError, match="Unsupported protocol version"):
@@ -127,7 +127,7 @@ async def test_amqtt_keeps_so_many_messages_and_clients_that_are_away(
 
 
 async def test_amqtt_keeps_so_much_that_is_retained(monkeypatch: pytest.MonkeyPatch) -> None:
-    """200 messages of 1 MB used to be 196 MB."""
+    """200 messages of 1 MB used to take 196 MB."""
     monkeypatch.setattr(builtin, "MAX_RETAINED", 3)
     monkeypatch.setattr(builtin, "MAX_RETAINED_BYTES", 100)
     async with EmbeddedBroker(0) as broker, client(broker.port) as game:

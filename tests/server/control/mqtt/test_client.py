@@ -1,4 +1,4 @@
-"""The adapter around aiomqtt: each trap of aiomqtt 2.5.1 that it deals with, one by one."""
+"""The adapter around aiomqtt: each bug of aiomqtt 2.5.1 that it works around, one by one."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def open_sockets() -> int:
 
 
 def held() -> tuple[int, int]:
-    """Sockets and tasks of this process."""
+    """The sockets and tasks of this process."""
     gc.collect()
     return open_sockets(), len(asyncio.all_tasks())
 
@@ -113,7 +113,7 @@ async def hear_first_message(url: BrokerUrl) -> None:
 async def test_a_failed_connection_leaves_nothing_behind(
     behaves: Behaviour, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """aiomqtt leaks a socket, a reader and a task for each attempt at a broker that hangs."""
+    """aiomqtt leaks a socket, a reader and a task for each attempt to connect to a hanging broker."""
     monkeypatch.setattr(mqttclient, "CONNECT_TIMEOUT_S", 0.2)
     before = held()
     async with broker_that(behaves) as url:
@@ -175,7 +175,7 @@ async def test_the_embedded_broker_speaks_3_1_1_only_and_says_so() -> None:
 
 
 async def test_the_embedded_broker_outlives_rude_clients() -> None:
-    """Silence, noise, a packet of 200 MB announced, a client that goes in the middle of one."""
+    """Silence, garbage, a packet announced with 200 MB, a client that leaves in the middle of a packet."""
     async with EmbeddedBroker(0) as embedded:
         for noise in (
             b"",
@@ -211,7 +211,7 @@ async def test_the_embedded_broker_refuses_the_65th_client() -> None:
 async def test_the_embedded_broker_drops_a_subscriber_that_does_not_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """amqtt would queue for it without end."""
+    """amqtt would queue for such a client without a limit."""
     monkeypatch.setattr(broker, "WRITE_TIMEOUT_S", 0.2)
     async with EmbeddedBroker(0) as embedded:
         reader, writer = await asyncio.open_connection("127.0.0.1", embedded.port, limit=1)

@@ -1,4 +1,4 @@
-"""Commands and events of the MQTT bridge without a broker: every kind of fault, routes, expiry, limits."""
+"""Commands and events of the MQTT bridge without a broker: every kind of error, routing, expiry, limits."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_a_flood_gets_few_answers_and_other_sessions_notice_nothing() -> None:
 
 
 def test_what_may_wait_only_so_long_says_so_on_the_engines_clock() -> None:
-    """A control may be in time for the gateway and too late for the segment."""
+    """A control may be in time for the gateway but too late for the segment."""
     desk = Desk()
     desk.command("pause", f'{{"id": "a", "expires_at": {NOW + 3}}}')
     desk.command("pause", f'{{"id": "b", "expires_at": {NOW + 3}}}', expiry_s=2)

@@ -1,4 +1,5 @@
-"""MQTT discovery of Home Assistant: messages with documented fields only, and what their templates show."""
+"""MQTT discovery for Home Assistant: messages contain documented fields only, and the templates render
+correctly."""
 
 from __future__ import annotations
 
@@ -93,7 +94,7 @@ def test_ids_are_unique_over_servers() -> None:
 
 
 def shown(key: str, message: dict[str, Any], before: str = "unknown") -> str:
-    """What Home Assistant shows for a message, by its template language (jinja2)."""
+    """What Home Assistant shows for a message, rendered with its template language (jinja2)."""
     template = configurations()[key]["value_template"]
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
     value = json.loads(dump(message))
@@ -162,7 +163,7 @@ async def test_home_assistant_steers_by_what_it_was_told(home: tuple[FakeSteerin
 async def test_the_picture_of_main_is_where_home_assistant_looks_and_goes_with_the_server(
     tmp_path: Path,
 ) -> None:
-    """The session is steered and nobody watches it: it plays for a moment, and its picture is retained."""
+    """A session without viewers is steered: it plays for a moment, and its picture is retained."""
     need_mosquitto()
     with Mosquitto(tmp_path) as broker:
         options = MqttOptions(node="here", discovery="homeassistant")

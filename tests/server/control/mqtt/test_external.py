@@ -1,4 +1,4 @@
-"""The MQTT bridge to a mosquitto of somebody else: properties, lost connections, passwords, TLS."""
+"""The MQTT bridge with an external mosquitto: properties, lost connections, passwords, TLS."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_the_broker_dies_and_returns(mosquitto: Mosquitto, caplog: pytest.
 async def test_a_broker_that_hangs_is_noticed_and_found_again(
     mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The socket stays open and nothing comes: only the time-out of a publish tells."""
+    """The socket stays open but carries nothing; only the timeout of a publish reveals it."""
     monkeypatch.setattr(mqttclient, "PUBLISH_TIMEOUT_S", 0.2)
     monkeypatch.setattr(mqttclient, "CONNECT_TIMEOUT_S", 1.0)
     steering = FakeSteering()

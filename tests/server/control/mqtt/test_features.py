@@ -1,4 +1,4 @@
-"""Features of MQTT that clients may lean on, on both embedded brokers, and the table of docs/protocol.md."""
+"""MQTT features that clients may rely on, with both embedded brokers, and the table in docs/protocol.md."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_a_prompt_is_received_and_applied_on_either_broker(port: int) -> N
 
 
 async def test_each_of_many_commands_at_once_gets_a_receipt_on_either_broker(port: int) -> None:
-    """Beyond the rate as well."""
+    """Commands beyond the rate limit get one too."""
     async with client(port) as game:
         await game.subscribe("psistream/v1/session/main/ack/me", qos=1)
         for i in range(300):
@@ -120,7 +120,7 @@ async def test_subscription_identifiers_come_back_with_receipts(port: int) -> No
 
 
 def test_the_table_names_tests_that_there_are() -> None:
-    """Every feature that works somewhere names its test."""
+    """Every feature that works with any broker names its test."""
     text = (ROOT / "docs" / "protocol.md").read_text("utf-8")
     table = text.split("### What works with which broker\n", 1)[1]
     rows = [

@@ -1,4 +1,4 @@
-"""What a message on a command topic means: names, bare words and numbers, and the properties of MQTT 5."""
+"""Messages on command topics: names, bare words and numbers, and MQTT 5 properties."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded mosquitto: protocols, WebSockets, TLS, password, crashes; and when it is taken."""
+"""The embedded mosquitto: protocols, WebSockets, TLS, password, crashes, and when it is chosen."""
 
 from __future__ import annotations
 

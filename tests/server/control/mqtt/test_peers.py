@@ -1,4 +1,5 @@
-"""Several servers on one broker, without one: whose a command is, who is there, and what was left behind."""
+"""Several servers on one broker, tested without a broker: whose command it is, who is online, and what a
+crash left behind."""
 
 from __future__ import annotations
 
@@ -104,7 +105,7 @@ def test_states_that_an_earlier_start_left_are_cleared() -> None:
 
 
 def test_the_names_of_sessions_are_told_before_their_states() -> None:
-    """Otherwise a crash between the two would leave a state that the next start does not know of."""
+    """Otherwise a crash between the two would leave a state that the next start does not know about."""
     desk = Desk()
     desk.on_event(session_info("new"))
     sent = desk.topics_sent()

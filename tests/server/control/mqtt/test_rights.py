@@ -133,7 +133,7 @@ def need_dynsec() -> Path:
 
 
 def accounts(folder: Path) -> tuple[str, ...]:
-    """Lines of a configuration with dynamic security, whose first account is admin's."""
+    """Configuration lines for dynamic security, whose first account is the admin's."""
     plugin, state = need_dynsec(), folder / "dynamic-security.json"
     subprocess.run(["mosquitto_ctrl", "dynsec", "init", str(state), "admin", "adminpass"], check=True)
     return f"plugin {plugin}", f"plugin_opt_config_file {state}", "user root"
@@ -146,7 +146,7 @@ def run_script(port: int) -> None:
 
 
 async def test_each_account_steers_its_own_session_only(tmp_path: Path) -> None:
-    """The commands are those of docs/mqtt-rights.md, with mosquitto's dynamic security."""
+    """The commands are those in docs/mqtt-rights.md, with mosquitto's dynamic security."""
     need_mosquitto()
     need_mosquitto_pub()
     rules = accounts(tmp_path)

@@ -1,4 +1,4 @@
-"""Several servers on one mosquitto, restarts, ghosts, and MQTT 5 as its tools use it."""
+"""Several servers on one mosquitto: restarts, states left by crashes, and MQTT 5 tools."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def mosquitto(tmp_path: Path) -> AsyncIterator[Mosquitto]:
 
 @dataclass
 class Shop:
-    """Three servers, each with `main` and a session of its own, and who listens to all of them."""
+    """Three servers, each with `main` and a private session, and an observer of all of them."""
 
     steering: dict[str, FakeSteering]
     bridges: dict[str, MqttBridge]
@@ -63,7 +63,7 @@ async def three_servers(broker: Mosquitto) -> AsyncIterator[Shop]:
 
 
 def settled(looker: Onlooker) -> bool:
-    """Plain main is nobody's state, and all are online."""
+    """No state is retained for plain `main`, and all servers are online."""
     states = looker.heard("session/main/state")
     online = [looker.heard(f"engine/{node}/status") for node in NODES]
     return bool(states) and states[-1] == {} and all(heard and heard[-1]["sessions"] == 2 for heard in online)
@@ -265,7 +265,8 @@ async def test_a_command_that_expired_on_the_broker_has_no_effect(mosquitto: Mos
 
 
 async def test_five_hundred_commands_at_once_get_five_hundred_receipts(mosquitto: Mosquitto) -> None:
-    """Mosquitto queues 1000 messages for a client that does not read; one that hears all would miss some."""
+    """Mosquitto queues 1000 messages for a client that does not read; a client that subscribes to everything
+    would miss some."""
     async with (
         MqttBridge(FakeSteering(), mosquitto.url, node="here") as bridge,
         onlooker(mosquitto.url, hears="psistream/v1/session/main/ack/game") as looker,

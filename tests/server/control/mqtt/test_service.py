@@ -1,4 +1,4 @@
-"""What `--mqtt` may say, and what it starts."""
+"""The values of `--mqtt`, and what they start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pushing by WHIP: against a receiver of aiortc's own, over real HTTP."""
+"""Pushing by WHIP to an aiortc receiver over real HTTP."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ PUSH = "/v1/sessions/main/push"
 
 
 class Receiver:
-    """An SFU as far as WHIP goes: takes an offer, plays what comes. `token` is the one that it wants."""
+    """A minimal SFU with WHIP: it accepts an offer and receives the video. `token` is the token that it
+    requires."""
 
     def __init__(self, token: str = "secret") -> None:
         self.token = token
@@ -147,7 +148,7 @@ async def test_what_cannot_be_pushed_to_is_refused(body: dict[str, object], fiel
 
 
 async def test_to_push_needs_the_servers_key() -> None:
-    """A session's own token would let anybody send requests from this machine."""
+    """With a session's token anybody could make this machine send requests."""
     async with live(config(host="0.0.0.0", api_key=KEY)) as server:
         key = {"Authorization": f"Bearer {KEY}"}
         mine = (await server.http.post("/v1/sessions", json={"prompt": "a dog"}, headers=key)).json()

@@ -1,4 +1,4 @@
-"""Clips and HLS: what players get opens, and holds the frames that were sent."""
+"""Clips and HLS: the files open in players and contain the frames that were sent."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_a_clip_is_made_of_the_packets_that_were_sent(codec: str, kind: st
 
 @pytest.mark.parametrize("codec", ["vp9", "av1"])
 async def test_vp9_and_av1_go_into_webm(codec: str) -> None:
-    """aiortc can't receive them, so their viewer is a subscription."""
+    """aiortc cannot receive these codecs, so the viewer is a subscription."""
     async with live() as server:
         fanout, got = server.services.gateway.session("main").fanout, list[Payloads]()
 

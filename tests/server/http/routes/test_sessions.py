@@ -1,4 +1,4 @@
-"""HTTP: sessions and their controls, and what bad input is told. The fake backend runs behind it."""
+"""HTTP sessions and controls, and the errors for bad input, with the fake backend."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def picture(
 
 
 async def fine(server: Live) -> None:
-    """After whatever was sent, the shared session goes on."""
+    """Whatever was sent, the shared session continues."""
     assert (await server.control({"type": "action", "action": "left"})).status_code == 202
     assert (await server.http.get("/readyz")).status_code == 200
 

@@ -1,4 +1,4 @@
-"""HTTP: a session as a file, a session from a file, two futures of one past, and the log of controls."""
+"""HTTP: a session as a file, a session from a file, two futures of one past, and the control log."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ async def test_an_export_does_not_outlive_its_session_or_its_worker(end: str) ->
 
 
 async def test_ids_and_tokens_can_stand_on_a_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that begins with a dash would be taken for an option."""
+    """An id that starts with a dash would be taken for an option."""
     drawn: list[str] = []
 
     def draw(size: int) -> str:
@@ -259,7 +259,7 @@ async def test_ids_and_tokens_can_stand_on_a_command_line(monkeypatch: pytest.Mo
 
 
 async def test_who_vanishes_while_a_session_is_opened_leaves_none_behind() -> None:
-    """The token is told once: nobody else could close it."""
+    """The token is returned only once, so nobody else could close the session."""
     async with server() as (here, workers):
         body = b'{"prompt": "a fox"}'
         incoming: list[dict[str, Any]] = [

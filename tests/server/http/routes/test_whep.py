@@ -1,4 +1,4 @@
-"""WHEP conformance: what players that exist send, and what the draft asks of a server."""
+"""WHEP conformance: what existing players send, and what the draft requires of a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WHEP resources and the viewers behind them: their addresses, limits and end."""
+"""WHEP resources and their viewers: addresses, limits and end."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_a_restart_whose_answer_was_lost_is_answered_again() -> None:
 
 
 async def test_leaving_twice_is_no_error() -> None:
-    """whip-whep's client closes its connection first and then says DELETE."""
+    """whip-whep's client closes its connection first and sends DELETE afterwards."""
     async with live() as server, watching(server) as viewer:
         assert (await server.http.delete(viewer.location)).status_code == 200
         assert len(server.services.viewers) == 0
@@ -161,7 +161,7 @@ async def test_a_viewer_that_closes_is_noticed_at_once() -> None:
 
 
 async def test_a_viewer_that_falls_silent_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its cable was pulled: nothing says goodbye. aiortc itself needs half a minute."""
+    """A pulled cable: the viewer does not leave. aiortc itself needs half a minute to notice."""
     monkeypatch.setattr("server.webrtc.viewers.CHECK_S", 0.05)
     async with live(config(viewer_timeout_s=1.0)) as server, watching(server) as viewer:
         await viewer.frame()

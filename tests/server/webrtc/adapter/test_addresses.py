@@ -1,4 +1,4 @@
-"""Hooks for addresses and the source filter: if a new aioice moves one, a test here says which."""
+"""Hooks for addresses and for the source filter. If a new aioice moves one, a test here names it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOST = "127.0.0.1"
 async def gathered(
     *addresses: str, gatherer: Gatherer | None = None, **servers: Any
 ) -> AsyncIterator[tuple[aioice.Connection, SourceFilter, list[aioice.Candidate]]]:
-    """An ICE agent on a machine that has these addresses besides loopback, and its candidates."""
+    """An ICE agent on a machine with these addresses besides loopback, and its candidates."""
     connection = aioice.Connection(ice_controlling=False, **servers)
     (gatherer or Gatherer()).install(cast(Any, connection))
     source = SourceFilter(cast(Any, connection), clock=lambda: 5.0)
@@ -36,7 +36,7 @@ async def gathered(
 
 
 def silent_server() -> tuple[socket.socket, tuple[str, int]]:
-    """A port where something listens and never answers."""
+    """A UDP port that receives and never answers."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind((HOST, 0))
     return sock, sock.getsockname()
@@ -112,7 +112,7 @@ async def test_the_public_address_is_offered_beside_the_private_one() -> None:
 
 @pytest.mark.parametrize("kind", ["stun_server", "turn_server"])
 async def test_a_server_that_is_down_is_waited_for_once_and_then_left_alone(kind: str) -> None:
-    """It used to cost every viewer 5 s."""
+    """This used to delay every viewer by 5 s."""
     sock, address = silent_server()
     now_s = [0.0]
     gatherer = Gatherer(wait_s=0.05, clock=lambda: now_s[0])
@@ -135,7 +135,7 @@ async def test_a_server_that_is_down_is_waited_for_once_and_then_left_alone(kind
 
 
 async def test_a_second_address_without_a_way_to_the_stun_server_does_not_cost_its_answer() -> None:
-    """One of two addresses is answered; its mapping is offered, and the other one is asked no more."""
+    """One of two addresses gets an answer: its mapping is offered, and the other one is not asked again."""
     loop = asyncio.get_running_loop()
 
     class Stun(asyncio.DatagramProtocol):
@@ -167,7 +167,7 @@ async def test_a_second_address_without_a_way_to_the_stun_server_does_not_cost_i
 
 
 async def test_datagrams_from_strangers_are_dropped_unless_they_are_stun() -> None:
-    """One forged DTLS alert from anywhere used to end a handshake; a flood used to stop the video."""
+    """A single forged DTLS alert used to end a handshake, and a flood used to stop the video."""
     async with gathered(HOST) as (connection, source, _):
         heard: list[bytes] = []
         connection.data_received = lambda data, component: heard.append(data)  # type: ignore[method-assign]
@@ -187,7 +187,7 @@ async def test_datagrams_from_strangers_are_dropped_unless_they_are_stun() -> No
 
 
 async def test_an_off_path_attacker_cannot_end_a_handshake() -> None:
-    """The same against two real connections: alerts from a third socket while they shake hands."""
+    """The same with two real connections: a third socket sends alerts during their handshake."""
     async with watcher() as viewer, answering(await viewer.offer()) as pc:
         transceiver = pc.getTransceivers()[0]
         connection = ice_connection(transceiver)

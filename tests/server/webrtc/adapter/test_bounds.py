@@ -1,4 +1,4 @@
-"""What one viewer can cost the others: gaps, endless messages, streams, candidates and places are bounded."""
+"""What one viewer can cost others is bounded: gaps, endless messages, streams, candidates and places."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def sctp_of(watcher: Watcher) -> RTCSctpTransport:
 
 
 def chunk(tsn: int, flags: int = 3, stream: int = 1) -> DataChunk:
-    """A whole message by default; without flags a fragment from the middle of one."""
+    """A whole message by default; without flags a fragment from its middle."""
     made = DataChunk(flags=flags)
     made.tsn, made.stream_id, made.stream_seq, made.protocol = tsn % (1 << 32), stream, 0, 51
     made.user_data = b"x"
@@ -44,7 +44,7 @@ def chunk(tsn: int, flags: int = 3, stream: int = 1) -> DataChunk:
 
 
 async def test_gaps_are_bounded_and_an_honest_viewer_is_heard_after_them() -> None:
-    """A viewer that left out every second number made each packet cost more than the one before."""
+    """A viewer that left out every second number made each packet more expensive than the one before."""
     async with live() as server, watching(server) as viewer:
         ours = await sctp_of(viewer)
         theirs = viewer_of(server, viewer).pc.sctp
@@ -107,7 +107,7 @@ def test_candidates_are_of_the_clients_own_kind(candidate: str, client: str, may
 
 
 async def test_candidates_have_a_total_and_a_rate() -> None:
-    """2,816 of them cost everybody half a second of video."""
+    """2,816 of them delayed everybody by half a second of video."""
     async with live() as server, watching(server) as viewer:
         lines = [f"a=candidate:{i} 1 udp 1 127.0.0.1 {2000 + i} typ host" for i in range(30)]
         headers = {"Content-Type": "application/trickle-ice-sdpfrag"}
@@ -152,7 +152,7 @@ def test_a_few_places_and_those_of_this_machine_are_not_shared_out() -> None:
 
 
 async def test_offers_that_are_never_completed_fill_nothing() -> None:
-    """They filled all 64 places for 15 s."""
+    """They occupied all 64 places for 15 s."""
     async with live(config(max_viewers=16)) as server:
         async with watcher() as idle:
             sdp = await idle.offer()

@@ -1,4 +1,4 @@
-"""Hooks for the handshake: if a new aiortc moves one, a test here says which."""
+"""Hooks for the handshake. If a new aiortc moves one, a test here names it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from tests.rigs.server.server_rig import until, watcher
 
 
 async def test_the_answer_names_one_fingerprint_of_each_part() -> None:
-    """libdatachannel takes any fingerprint for SHA-256: with three, four handshakes in ten failed."""
+    """libdatachannel takes any fingerprint for SHA-256: with three fingerprints, four in ten handshakes
+    failed."""
     pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     one_fingerprint(pc)
     async with watcher() as viewer:
@@ -32,7 +33,7 @@ async def test_the_answer_names_one_fingerprint_of_each_part() -> None:
 
 
 async def test_players_with_an_rsa_certificate_can_shake_hands() -> None:
-    """GStreamer's webrtcbin has one; aiortc alone offers it no suite."""
+    """GStreamer's webrtcbin has an RSA certificate, for which aiortc alone offers no cipher suite."""
     rsa, ours = (
         RTCPeerConnection(RTCConfiguration(iceServers=[])),
         RTCPeerConnection(RTCConfiguration(iceServers=[])),

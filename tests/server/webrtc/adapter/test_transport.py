@@ -1,4 +1,4 @@
-"""Hooks for sending and for RTCP: if a new aiortc moves one, a test here says which."""
+"""Hooks for sending and for RTCP. If a new aiortc moves one, a test here names it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.rigs.server.server_rig import answering, until, watcher
 
 @asynccontextmanager
 async def sending() -> AsyncIterator[tuple[MediaTransport, list[str], list[bytes], RTCPeerConnection]]:
-    """A connected answerer whose transport is ours: what it was told, the RTCP it heard, and the player."""
+    """A connected answerer with our transport: its events, the RTCP it received, and the player."""
     async with watcher() as viewer, answering(await viewer.offer()) as pc:
         transceiver = pc.getTransceivers()[0]
         transceiver.direction = "sendonly"
