@@ -1,7 +1,7 @@
 """What the clients' commands share: the argument parser, exit statuses, and errors as one line.
 
-The twin of engine/commands/runner.py, which clients must not import. `psistream` itself reports what is left:
-files that cannot be written, a full disk, a broken pipe.
+It corresponds to engine/commands/runner.py, which clients must not import. Other errors, such as a full disk
+or a broken pipe, are reported by `psistream` itself.
 """
 
 from __future__ import annotations
@@ -30,14 +30,15 @@ class ClientParser(argparse.ArgumentParser):
 
 
 class OutputConsole(Console):
-    """Where the reader is gone, as in `psistream view | head`, rich would end the process with status 1."""
+    """If the reader is gone, as in `psistream view | head`, rich would end the process with status 1."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
 def run(command: str, body: Callable[[], int]) -> int:
-    """The exit status of `body`, which also parses the arguments. `command` starts every message."""
+    """Run `body`, which also parses the arguments, and return its exit status. Messages start with
+    `command`."""
     try:
         return body()
     except SystemExit as done:  # --help
@@ -50,7 +51,7 @@ def run(command: str, body: Callable[[], int]) -> int:
 
 
 def check_output(path: Path, option: str) -> Path:
-    """Make sure that a file can be written later. An existing file keeps its content. Raises BadInput."""
+    """Check that a file can be written later. An existing file keeps its content. Raises BadInput."""
     if path.is_fifo() or path.is_char_device():
         return path
     existed = path.exists()

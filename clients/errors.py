@@ -3,10 +3,10 @@
 ClientError
 ├── BadInput       an argument is wrong, or a file cannot be used; exit status 2
 ├── ViewError      there is no video, or the connection is lost
-│   └── Refused    the server won't have this viewer, and would not if asked again
+│   └── ViewRefused    the server refuses this viewer, and would refuse it again
 ├── RecordError    the video cannot be recorded
-├── SteerError     there is no way to a session (clients.steer.errors)
-└── OperateError   a server does not do what its operator asks for
+├── SteerError     a session cannot be steered (clients.steer.errors)
+└── OperateError   a server does not do what its operator requests
 """
 
 from clients.text import printable

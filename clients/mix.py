@@ -10,7 +10,7 @@ _FIGURE = re.compile(r"(.*?)[\s:,]*(\d{1,3}(?:\.\d+)?)\s*%", re.DOTALL)
 
 def mixed(line: str) -> dict[str, Any]:
     """The fields of a prompt control: `text`, or `prompts` if the line has bars. Parts without a percentage
-    share equally what the others leave. Raises ValueError with a message for the user."""
+    divide the rest equally. Raises ValueError with a message for the user."""
     if "|" not in line:
         return {"text": line.strip()}
     found: list[tuple[str, float | None]] = []

@@ -17,7 +17,7 @@ LEAVE_TIMEOUT_S = 2.0
 
 
 async def post_offer(target: Target, offer: str, timeout_s: float) -> tuple[str, str | None]:
-    """The answer, and the address of the viewer at the server. Raises ViewError, Refused."""
+    """The SDP answer, and the viewer's own address on the server. Raises ViewError, ViewRefused."""
     base = target.base
     headers = {"Content-Type": "application/sdp", **target.headers}
     try:

@@ -1,4 +1,4 @@
-"""Which session of which server: read from an address, a page's link, or both beside each other."""
+"""Which session of which server: from an address, a link to a page, and explicit arguments."""
 
 from __future__ import annotations
 

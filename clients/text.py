@@ -1,4 +1,4 @@
-"""Text and numbers from the wire, made fit for a terminal: no escape sequence reaches it."""
+"""Makes text and numbers from the wire safe for a terminal: no escape sequence reaches it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def printable(value: object) -> str:
 
 
 def number(value: object, otherwise: float = math.nan) -> float:
-    """The value, if it is a number of a usual size."""
+    """The value if it is a number below 1e15, else `otherwise`."""
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15:
         return float(value)
     return otherwise

@@ -30,13 +30,13 @@ TIMEOUT_S, ASK_EVERY_S = 10.0, 0.5
 def parser() -> argparse.ArgumentParser:
     made = ClientParser(
         prog="psistream workers",
-        description="List a server's workers; `drain ID` moves a worker's sessions to others while people "
-        "watch, and `take-back ID` ends that.",
+        description="List a server's workers. `drain ID` moves a worker's sessions to other workers while "
+        "people watch, and `take-back ID` ends the drain.",
     )
     made.add_argument("what", nargs="?", choices=("list", "drain", "take-back"), default="list")
     made.add_argument("id", nargs="?", metavar="ID", help="the worker, such as w1")
     made.add_argument("--url", default=SERVER, help="the server (default: %(default)s)")
-    made.add_argument("--api-key", default=os.environ.get(KEY_VARIABLE), help=f"its key (${KEY_VARIABLE})")
+    made.add_argument("--api-key", default=os.environ.get(KEY_VARIABLE), help=f"API key (${KEY_VARIABLE})")
     made.add_argument(
         "--timeout",
         type=float,
@@ -55,7 +55,7 @@ def _main(args: argparse.Namespace) -> int:
     if (args.what == "list") == (args.id is not None):
         raise BadInput(f"{args.what} takes {'no ID' if args.id else 'the ID of a worker, such as w1'}")
     if not 0 <= args.timeout < float("inf"):
-        raise BadInput("--timeout must be a number of seconds from 0 up")
+        raise BadInput("--timeout must be 0 or a positive number of seconds")
     try:
         return asyncio.run(_ask(args, Target.parse(args.url, token=args.api_key)))
     except (httpx.HTTPError, httpx.InvalidURL, ProxyUnusable) as error:
@@ -80,10 +80,10 @@ async def _ask(args: argparse.Namespace, server: Target) -> int:
             worker = next(each for each in listed["workers"] if each["id"] == args.id)
         if drains and worker["sessions"]:
             raise OperateError(
-                f"{args.id} still has {worker['sessions']} sessions, since no other has room; they move "
-                f"as soon as one has. `psistream workers take-back {args.id}` ends the drain"
+                f"{args.id} still has {worker['sessions']} sessions: no other worker has capacity. They "
+                f"move as soon as one has; `psistream workers take-back {args.id}` ends the drain"
             )
-    sys.stdout.write(f"{args.id} {'is drained' if drains else 'takes sessions again'}\n")
+    sys.stdout.write(f"{args.id} {'is drained' if drains else 'accepts sessions again'}\n")
     return OK
 
 

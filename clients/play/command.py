@@ -1,6 +1,6 @@
-"""`psistream play`: steer a session from the terminal, over MQTT. Arrow keys walk and jump, / types a prompt.
+"""`psistream play`: steer a session from the terminal over MQTT. Arrow keys walk and jump, / starts a prompt.
 
-It connects keys, screen and clients.steer, and restores the terminal at its end. It imports no server code.
+It connects keys, screen and clients.steer, and restores the terminal at the end. It imports no server code.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ ESCAPE_S = 0.05  # after this, a lone ESC is the key
 
 
 class TerminalClient:
-    """One session, one terminal. `run` returns when the player quits, or raises SteerError."""
+    """One session in one terminal. `run` returns when the user quits, or raises SteerError."""
 
     def __init__(self, transport: MqttTransport, name: str, how: str = HOWS[0], when: str = WHENS[0]) -> None:
         self.screen = TerminalScreen(name, transport.shown, how=how, when=when)
@@ -80,7 +80,7 @@ class TerminalClient:
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await self._quit.wait()
-        if self._held.current is not None:  # nobody is left to release the key
+        if self._held.current is not None:  # otherwise the key would stay held
             self._send("action", {"action": None}, "release")
 
     # ---- keys ----
@@ -176,7 +176,7 @@ class TerminalClient:
 
 @contextmanager
 def raw_terminal(terminal: int) -> Iterator[None]:
-    """Keys arrive one by one and are not echoed. Always restores the terminal."""
+    """Deliver keys one by one and without echo. Always restores the terminal."""
     before = termios.tcgetattr(terminal)
     try:
         tty.setcbreak(terminal)
@@ -209,7 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(args: argparse.Namespace) -> int:
-    for name in ("asyncio", "mqtt"):  # the screen shows reconnects; a log line would spoil it
+    for name in ("asyncio", "mqtt"):  # the screen shows reconnects; log lines would garble it
         logging.getLogger(name).setLevel(logging.CRITICAL)
     _check(args)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -235,8 +235,8 @@ async def play(args: argparse.Namespace) -> None:
 
 
 async def _way_to(args: argparse.Namespace) -> tuple[MqttTransport, str]:
-    """To the broker that is named, or that the server names, or the usual one; and the session's id. Raises
-    BadInput, SteerError."""
+    """A connection to the broker that the arguments name, or that the server names, or the default one; and
+    the session's id. Raises BadInput, SteerError."""
     if args.mqtt is not None:
         session = args.session or "main"
         return MqttTransport(Broker.parse(args.mqtt), session, token=args.token), session

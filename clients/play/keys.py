@@ -1,7 +1,7 @@
-"""A terminal's bytes → keys, and keys → held actions. Pure: no terminal and no clock of its own.
+"""Turns a terminal's bytes into keys, and keys into held actions. Pure: no terminal and no clock of its own.
 
-Terminals report when a key goes down and repeat it, but never when it goes up. An action is therefore held
-until some time after the last repeat. The first time span is longer, since keyboards repeat after a delay.
+Terminals report key presses and repeats, but no releases. An action is therefore held until some time after
+the last repeat. The first time span is longer, since keyboards start to repeat after a delay.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ USUAL = {"left": "left", "right": "right", "up": "jump", " ": "jump", "down": "i
 
 
 def actions_of_keys(actions: object) -> dict[str, str]:
-    """Key → action for a model with these actions, as the session's state lists them. Usual actions have
-    their usual keys, others get free arrows and then digits. A server that lists none has the usual ones."""
+    """Key → action for a model with these actions, as the session's state lists them. Known actions have
+    their usual keys; others get free arrow keys and then digits. Without a list, the usual keys apply."""
     if not isinstance(actions, list) or not actions:
         return USUAL
     keys = {key: action for key, action in USUAL.items() if action in actions}
@@ -54,7 +54,7 @@ class Keys:
         return [key for key in keys if key]
 
     def flush(self) -> list[str]:
-        """Call this when nothing has followed for a moment: it was the Esc key."""
+        """Call this if nothing has followed for ESCAPE_S: the byte was the Esc key."""
         pending, self._sequence = self._sequence, ""
         return ["escape"] if pending else []
 
@@ -91,7 +91,7 @@ class HeldAction:
         self._until_s = 0.0
 
     def press(self, action: str, now_s: float) -> bool:
-        """A key went down or repeats. Returns whether the held action changes."""
+        """A key was pressed or repeats. Returns whether the held action changes."""
         changed = action != self.current
         self.current = action
         self._until_s = max(0.0 if changed else self._until_s, now_s + (FIRST_HOLD_S if changed else HOLD_S))

@@ -90,7 +90,7 @@ class TerminalScreen:
             f"psistream · {self.session} · {self.broker}  ", style="bold", no_wrap=True, overflow="ellipsis"
         )
         if not self.online:
-            title.append("no broker, trying again", style="bold red")
+            title.append("broker not reachable, trying again", style="bold red")
         elif self.engine != "online":
             title.append(f"the server is {printable(self.engine)}", style="bold yellow")
         else:

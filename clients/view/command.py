@@ -1,6 +1,6 @@
-"""`psistream view`: shows a session's figures in the terminal, steers it, records it, saves moments of it.
+"""`psistream view`: shows a session's figures in the terminal, steers it, records it and saves moments.
 
-This file has the arguments and the display. clients.whep has the connection, and this folder the rest.
+This file contains the arguments and the display. The connection is in clients.whep, the rest in this folder.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from clients.whep import CODECS, WhepViewer
 EVERY_S = 0.25
 WINDOW_S = 5.0
 FIRST_FRAME_S = 15.0
-SILENCE_S = 45.0  # a server needs 30 to notice that a device hangs and to continue in another process
+SILENCE_S = 45.0  # a server may need 30 s to replace a worker whose device hangs
 
 
 class Figures:
-    """Figures of the last seconds. Knows no terminal."""
+    """Collects the figures of the last seconds. Knows no terminal."""
 
     def __init__(self) -> None:
         self.frames = 0
@@ -72,12 +72,12 @@ class Figures:
 
     def silence(self, now_s: float, heard_s: float) -> str:
         """Why waiting is pointless, or "". While the session is paused or stalled, any message from the
-        server counts as a sign of life; the last one came at `heard_s`."""
+        server counts; the last one arrived at `heard_s`."""
         if stalled(self.session):
             lost, what = now_s - heard_s > SILENCE_S, "no answer"
         else:
             lost, what = now_s - self.last_s > SILENCE_S, "no frame"
-        return f"{what} for {SILENCE_S:g} s; is the server still making video?" if lost else ""
+        return f"{what} for {SILENCE_S:g} s; is the server still generating video?" if lost else ""
 
     @property
     def fps(self) -> float:
@@ -124,13 +124,13 @@ def table(figures: Figures, viewer: WhepViewer, recorder: Recorder | None, steer
     )
     row("video", f"{figures.codec} {figures.size}, {figures.kbps:.0f} kbit/s")
     if viewer.first_picture_s is not None:
-        row("first frame", f"{1000 * (viewer.first_picture_s - viewer.started_s):.0f} ms after asking")
+        row("first frame", f"{1000 * (viewer.first_picture_s - viewer.started_s):.0f} ms after the request")
     if viewer.rtt_s is not None:
         row("round trip", f"{1000 * viewer.rtt_s:.1f} ms")
     if segment := figures.segment:
         timings = segment.get("timings_ms")
         total = number(timings.get("total")) if isinstance(timings, dict) else math.nan
-        row("segment", f"{total:.0f} ms to make, ready {number(segment.get('lead_ms')):.0f} ms ahead")
+        row("segment", f"{total:.0f} ms to generate, ready {number(segment.get('lead_ms')):.0f} ms ahead")
         row("state", f"{number(segment.get('state_bytes')):,.0f} bytes".replace(",", " "))
     if recorder is not None:
         how = recorder.mode or "waiting for a keyframe"
@@ -169,7 +169,7 @@ async def watch(
     stop = asyncio.Event()
     try:
         async with viewer:
-            # Not earlier: before the answer, frames have no codec name.
+            # Set only now: before the answer, the codec of a frame is unknown.
             def keep(codec: str, encoded: Any) -> None:
                 nonlocal fault
                 figures.encoded(codec, len(encoded.data))
@@ -220,7 +220,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--session", help="the session (default: main, or the one in the link)")
     p.add_argument("--token", help="its token (default: the one in the link)")
     p.add_argument("--record", type=Path, metavar="FILE", help="record the video: .mp4, .mov, .mkv or .webm")
-    p.add_argument("--seconds", type=float, help="stop after this much video (default: at Ctrl+C)")
+    p.add_argument(
+        "--seconds", type=float, help="stop after this much video (default: when you press Ctrl+C)"
+    )
     add_arguments(p)
     own = p.add_argument_group("a private session, which ends with this command unless it is kept")
     begin = own.add_mutually_exclusive_group()
@@ -231,10 +233,12 @@ def parser() -> argparse.ArgumentParser:
         nargs="?",
         const=0.0,
         metavar="SECONDS",
-        help="another future, from this long ago",
+        help="fork the session as it was this long ago (default: now)",
     )
-    own.add_argument("--keep", action="store_true", help="let it go on, and print its link")
-    p.add_argument("--save", type=Path, metavar="FILE", help="save the last moment; open it with --from")
+    own.add_argument("--keep", action="store_true", help="keep the session open, and print its link")
+    p.add_argument(
+        "--save", type=Path, metavar="FILE", help="save the moment at the end; open it with --from"
+    )
     return p
 
 
@@ -245,7 +249,7 @@ async def view(
     steering: SentControls,
     console: Console,
 ) -> None:
-    """`watch`, in a private session if the arguments ask for one."""
+    """Call `watch`, with a private session if the arguments request one."""
     own: Target | None = None
     if args.file is not None:
         own = await moments.restored(target, args.file)
@@ -267,11 +271,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(args: argparse.Namespace) -> int:
     console = OutputConsole()
     if args.seconds is not None and not (0 < args.seconds < math.inf):
-        raise BadInput("--seconds must be more than 0")
+        raise BadInput("--seconds must be a number above 0")
     if args.fork is not None and not 0 <= args.fork <= 3600:
-        raise BadInput("--fork must be seconds, from 0 to 3600")
+        raise BadInput("--fork must be a number of seconds from 0 to 3600")
     if args.keep and args.file is None and args.fork is None:
-        raise BadInput("--keep is for a session that --from or --fork opens")
+        raise BadInput("--keep needs a session opened by --from or --fork")
     steering = SentControls(asked(args))
     target = Target.parse(args.url, args.session, args.token)
     if args.save is not None:

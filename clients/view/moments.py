@@ -22,7 +22,7 @@ FILE = "application/octet-stream"
 
 
 def check_file(path: Path) -> Path:
-    """Make sure, before the video, that a moment can be saved here. Raises BadInput."""
+    """Check, before the video starts, that a moment can be saved here. Raises BadInput."""
     return check_output(path, "--save")
 
 
@@ -36,12 +36,12 @@ async def restored(target: Target, path: Path) -> Target:
 
 
 async def forked(target: Target, rewind_s: float) -> Target:
-    """Open a session with the target's past, up to `rewind_s` ago."""
+    """Open a session with the target's past up to `rewind_s` seconds ago. Raises ViewError."""
     return await _opened(target, f"{target.path}/fork", json={"rewind_s": rewind_s} if rewind_s else {})
 
 
 async def save(target: Target, path: Path) -> int:
-    """Save what is on the screen now; returns the number of bytes."""
+    """Save the moment that is on the screen now. Returns the number of bytes. Raises ViewError."""
     answer = await _ask(target, "GET", f"{target.path}/snapshot")
     try:
         return await asyncio.to_thread(path.write_bytes, answer.content)

@@ -34,7 +34,7 @@ Mode = Literal["copied", "encoded again"]
 
 
 def preferred_codecs(path: Path) -> tuple[str, ...]:
-    """The codecs to ask the server for, so that frames can be kept unchanged. Raises BadInput."""
+    """The codecs to request from the server, so that frames can be stored unchanged. Raises BadInput."""
     suffix = path.suffix.lower()
     if suffix not in CONTAINERS:
         raise BadInput(f"--record: {path.name!r} must end in one of {', '.join(CONTAINERS)}")
@@ -53,9 +53,8 @@ def is_keyframe(codec: str, data: bytes) -> bool:
 
 
 class Recorder:
-    """`write` every frame in order, then `close`; `seconds` limits the file's length exactly.
-
-    Both raise RecordError if the file cannot be written."""
+    """Call `write` for every frame in order, then `close`. Both raise RecordError if the file cannot be
+    written. `seconds` limits the file's duration exactly."""
 
     def __init__(self, path: Path, seconds: float | None = None) -> None:
         preferred_codecs(path)
@@ -68,7 +67,7 @@ class Recorder:
         self._stream: VideoStream | None = None
         self._decoder: av.VideoCodecContext | None = None
         self._codec = ""
-        self._pending: tuple[int, bytes, bool] | None = None  # until the next frame tells its duration
+        self._pending: tuple[int, bytes, bool] | None = None  # until the next frame determines its duration
         self._last = 0
         self._step = 0
         self._pts = 0
@@ -144,7 +143,7 @@ class Recorder:
             self._stream, self._decoder = encoder, decoder(codec.lower())
 
     def _flush(self, until: int) -> None:
-        """Write the pending frame, which shows until `until`."""
+        """Write the pending frame, which is shown until `until`."""
         if self._pending is None or self._file is None or self._stream is None:
             return
         (pts, data, key), self._pending = self._pending, None

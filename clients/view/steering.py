@@ -21,7 +21,7 @@ WHENS = ("next", "now")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     steer = parser.add_argument_group("steering, once the video plays")
     steer.add_argument(
-        "--rewind", type=float, metavar="SECONDS", help="go back this far, and continue from there"
+        "--rewind", type=float, metavar="SECONDS", help="go back this many seconds, and continue from there"
     )
     steer.add_argument("--prompt", metavar="TEXT", help="what to show; a mix: 'a fox 70%% | a cube 30%%'")
     steer.add_argument(
@@ -37,7 +37,7 @@ def asked(args: argparse.Namespace) -> list[dict[str, Any]]:
     controls: list[dict[str, Any]] = []
     if args.rewind is not None:
         if not 0 < args.rewind <= 3600:
-            raise BadInput("--rewind must be seconds, more than 0 and at most 3600")
+            raise BadInput("--rewind must be a number of seconds above 0, at most 3600")
         controls.append({"type": "rewind", "seconds": args.rewind})
     if args.prompt is not None:
         if not args.prompt.strip():
@@ -48,7 +48,7 @@ def asked(args: argparse.Namespace) -> list[dict[str, Any]]:
             raise BadInput(f"--prompt: {error}") from None
         controls.append({"type": "prompt", **fields, "how": args.how, "when": args.when})
     elif (args.how, args.when) != (HOWS[0], WHENS[0]):
-        raise BadInput("--how and --when say how a prompt takes effect: give one with --prompt")
+        raise BadInput("--how and --when say how a prompt takes effect: use them with --prompt")
     return controls
 
 
@@ -61,7 +61,7 @@ class Progress:
 
 
 class SentControls:
-    """`clock` is in seconds."""
+    """Sends controls and follows their receipts. `clock` returns seconds."""
 
     def __init__(
         self, controls: list[dict[str, Any]], clock: Callable[[], float] = time.perf_counter
@@ -75,7 +75,7 @@ class SentControls:
             self.sent[send(control)] = Progress(control, self._clock())
 
     def hear(self, message: dict[str, Any]) -> None:
-        """Take in a message of the session. Raises ViewError if it refuses one of our controls."""
+        """Handle a message of the session. Raises ViewError if it rejects one of our controls."""
         progress = self.sent.get(str(message.get("id")))
         if progress is None or message.get("type") != "receipt":
             return

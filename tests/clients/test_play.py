@@ -125,7 +125,7 @@ async def test_a_broker_that_goes_and_returns() -> None:
         await terminal.__aenter__()
         await terminal.shows("connected")
     try:
-        await terminal.shows("no broker, trying again")
+        await terminal.shows("broker not reachable, trying again")
         terminal.output.clear()
         async with EmbeddedBroker(port) as broker, MqttBridge(steering, broker.url):
             await terminal.shows("connected")

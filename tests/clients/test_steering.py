@@ -72,13 +72,13 @@ def test_another_future_is_watched_and_kept_if_that_is_wished(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--rewind", "0"], "--rewind must be seconds"),
-        (["--rewind", "nan"], "--rewind must be seconds"),
+        (["--rewind", "0"], "--rewind must be a number of seconds"),
+        (["--rewind", "nan"], "--rewind must be a number of seconds"),
         (["--prompt", " "], "--prompt must not be empty"),
         (["--prompt", "a 0% | b"], "--prompt: 'a' has a share of 0 %"),
-        (["--how", "cut"], "give one with --prompt"),
-        (["--fork", "-1"], "--fork must be seconds"),
-        (["--keep"], "--keep is for a session that --from or --fork opens"),
+        (["--how", "cut"], "use them with --prompt"),
+        (["--fork", "-1"], "--fork must be a number of seconds"),
+        (["--keep"], "--keep needs a session opened by --from or --fork"),
         (["--from", "nowhere"], "--from: cannot read nowhere: No such file"),
         (["--from", __file__], "snapshot: this is not a snapshot"),
         (["--save", "/nowhere/x"], "--save: cannot write /nowhere/x: No such file"),
