@@ -63,13 +63,6 @@ def config(**changes: Any) -> ServerConfig:
     return ServerConfig(**{**given, **changes})
 
 
-def change(settings: ServerConfig, **values: Any) -> None:
-    """Change the settings of a running server. A test that needs a short limit sets it when the limit is due,
-    so that a slow machine does not reach it earlier."""
-    for name, value in values.items():
-        object.__setattr__(settings, name, value)
-
-
 class Live:
     """A running server and an HTTP client of it."""
 

@@ -20,12 +20,12 @@ from tests.rigs.server.server_rig import (
     FakeWorker,
     Live,
     Watcher,
-    change,
     config,
     live,
     until,
     watcher,
 )
+from tests.rigs.server.settings import change
 
 pytestmark = pytest.mark.usefixtures("impatient")
 

@@ -15,7 +15,8 @@ from server.worker.base import Alive, Event
 from server.worker.messages import Hung
 from server.worker.process import ProcessWorker
 from server.worker.watchdog import Watchdog
-from tests.rigs.server.server_rig import change, config, join, live, until, watching
+from tests.rigs.server.server_rig import config, join, live, until, watching
+from tests.rigs.server.settings import change
 
 
 def test_a_hang_is_told_when_it_begins_every_second_and_when_it_is_over() -> None:

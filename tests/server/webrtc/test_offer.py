@@ -118,8 +118,7 @@ def test_a_decoder_of_any_common_h264_profile_plays_what_is_sent(profile: str) -
     ids=["mode 0", "no mode", "level 1", "unknown profile", "no hex", "no profile", "nothing"],
 )
 def test_h264_that_the_viewer_could_not_play_is_passed_over(fmtp: str) -> None:
-    """A High decoder with too low a level, for example, gets the VP8 that it offers next, or a 406 if it
-    offers nothing else."""
+    """For example, a High decoder of too low a level gets the VP8 that it offers next, or else a 406."""
     assert first(h264(fmtp, vp8=True), level=30).codec == "vp8"
     with pytest.raises(NotAcceptable, match="packetization-mode=1 and at least level 3"):
         first(h264(fmtp), level=30)
