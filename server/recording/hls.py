@@ -29,7 +29,7 @@ class HlsSegment(NamedTuple):
 
 
 class Hls:
-    """`start`, then `playlist`, `initial` and `segment` at any time, then `close`, which is idempotent."""
+    """Call `start` first, then `playlist`, `initial` and `segment` at any time. `close` is idempotent."""
 
     def __init__(self, fanout: Fanout, clock: Callable[[], float] = time.monotonic) -> None:
         self._fanout, self._clock = fanout, clock
@@ -47,11 +47,12 @@ class Hls:
         return self._clock() - self.asked_s > IDLE_S
 
     def start(self) -> bool:
-        """False if the session has ended."""
+        """Subscribe to the session. Returns False if it has ended."""
         return self._fanout.join(self._subscription)
 
     async def playlist(self, query: str, wait_s: float = 10.0) -> str | None:
-        """None if nothing was generated within this time. `query` is appended to every address."""
+        """The media playlist, with `query` appended to every address; None if nothing was generated in
+        time."""
         self.asked_s = self._clock()
         try:
             async with asyncio.timeout(wait_s):

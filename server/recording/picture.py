@@ -1,4 +1,4 @@
-"""A picture of a session as JPEG, from a keyframe of what its viewers are sent."""
+"""A JPEG picture of a session, made from a keyframe of its encoded stream."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUALITIES = (85, 70, 50, 30, 10)
 
 
 class Visit:
-    """`with Visit(fanout) as visit`: a viewer that takes keyframes only. The session plays meanwhile."""
+    """A viewer that accepts keyframes only. The session plays inside `with Visit(fanout) as visit`."""
 
     def __init__(self, fanout: Fanout) -> None:
         codec, rung = parts(fanout.recent.rendition) if fanout.recent.rendition else ("vp8", 0)
@@ -34,7 +34,7 @@ class Visit:
         self._fanout.leave(self._subscription)
 
     async def picture(self, within_s: float) -> bytes | None:
-        """A JPEG; None if no keyframe comes in this time."""
+        """A JPEG file; None if no keyframe arrives in time."""
         self._next = asyncio.get_running_loop().create_future()
         self._fanout.request_keyframe(self._subscription)
         try:
@@ -52,7 +52,7 @@ class Visit:
 
 
 def jpeg(codec: str, keyframe: bytes) -> bytes | None:
-    """Of at most `MAX_BYTES`; None for what is no keyframe."""
+    """A keyframe as a JPEG file of at most `MAX_BYTES`; None if it is not a keyframe."""
     frame = first_frame(codec, keyframe)
     if frame is None:
         return None

@@ -1,6 +1,7 @@
-"""PyAV's software encoders, set up for latency: one thread, no frame held back, keyframes only on request.
+"""PyAV's software encoders, set up for low latency: one thread, no delayed frames, keyframes only on request.
 
-One function per codec. The rate is constant within `VBV_S`, since a rung is chosen for what a link carries.
+One function per codec. The bitrate is constant over `VBV_S`, since a rung is chosen for what a link can
+carry.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from server.codecs import Codec
 
 CLOCK_RATE = 90_000
 TIME_BASE = Fraction(1, CLOCK_RATE)
-NEVER = 1_000_000  # frames between keyframes that nobody asked for
-VBV_S = 0.25  # bits may run ahead by this much: bounds what a keyframe costs everybody
+NEVER = 1_000_000  # frames between keyframes that nobody requested
+VBV_S = 0.25  # size of the rate-control buffer in seconds; it bounds the size of a keyframe
 VBV_MS = int(1000 * VBV_S)
-INTRA_PERCENT = "400"  # of a frame's share, for a keyframe
+INTRA_PERCENT = "400"  # maximum size of a keyframe, in percent of a frame's share of the bitrate
 SVT_PRESET = 10
 H264_LEVELS = (  # level, macroblocks per second and per frame, kb/s
     (10, 1_485, 99, 64),
@@ -49,7 +50,7 @@ AV1_LEVELS = (  # seq_level_idx, pixels per frame and per second
 
 
 class PictureFormat(NamedTuple):
-    """What is to be encoded: size in pixels, frames per second, bits per second."""
+    """The format of a video to encode: size in pixels, frames per second, bits per second."""
 
     width: int
     height: int
@@ -58,12 +59,13 @@ class PictureFormat(NamedTuple):
 
 
 def software(codec: Codec, picture: PictureFormat) -> VideoCodecContext:
-    """An encoder that is not opened yet."""
+    """An encoder context that has not been opened yet."""
     return MAKERS[codec](picture)
 
 
 def blank(name: str, picture: PictureFormat, pix_fmt: str = "yuv420p") -> VideoCodecContext:
-    """What all encoders have in common. Raises ValueError for one that this PyAV lacks."""
+    """A context with the settings that all encoders share. Raises ValueError if this PyAV lacks the
+    encoder."""
     context = cast(VideoCodecContext, av.CodecContext.create(name, "w"))
     context.width, context.height, context.pix_fmt = picture.width, picture.height, pix_fmt
     context.time_base, context.framerate = TIME_BASE, Fraction(picture.fps)
@@ -73,7 +75,7 @@ def blank(name: str, picture: PictureFormat, pix_fmt: str = "yuv420p") -> VideoC
 
 
 def h264_level(picture: PictureFormat) -> int:
-    """The lowest level (31 for 3.1) whose decoders play such a stream: ITU-T H.264, table A-1."""
+    """The lowest level (31 means 3.1) whose limits this stream keeps: ITU-T H.264, table A-1."""
     blocks = -(-picture.width // 16) * -(-picture.height // 16)
     for level, blocks_per_s, blocks_per_frame, kbps in H264_LEVELS:
         fits = blocks <= blocks_per_frame and blocks * picture.fps <= blocks_per_s
@@ -83,7 +85,7 @@ def h264_level(picture: PictureFormat) -> int:
 
 
 def av1_level(picture: PictureFormat) -> int:
-    """The lowest seq_level_idx (5 for 3.1) whose decoders play such a stream: AV1, annex A.3."""
+    """The lowest seq_level_idx (5 means 3.1) whose limits this stream keeps: AV1, annex A.3."""
     pixels = picture.width * picture.height
     for index, per_frame, per_s in AV1_LEVELS:
         if pixels <= per_frame and pixels * picture.fps <= per_s:
@@ -102,12 +104,12 @@ def _vp9(picture: PictureFormat) -> VideoCodecContext:
 def _vpx(name: str, picture: PictureFormat, options: dict[str, str]) -> VideoCodecContext:
     context, bitrate_bps = blank(name, picture), picture.bitrate_bps
     context.bit_rate = bitrate_bps
-    context.qmin, context.qmax = 2, 63  # a slow link's rung must keep its rate even in a busy scene
+    context.qmin, context.qmax = 2, 63  # the lowest rungs must keep their bitrate even in a busy scene
     context.options = {
         "deadline": "realtime",
         "lag-in-frames": "0",
         "auto-alt-ref": "0",
-        "minrate": str(bitrate_bps),  # minrate = maxrate = rate makes it constant
+        "minrate": str(bitrate_bps),  # minrate = maxrate = rate makes the bitrate constant
         "maxrate": str(bitrate_bps),
         "bufsize": str(int(bitrate_bps * VBV_S)),
         "max-intra-rate": INTRA_PERCENT,
@@ -131,13 +133,13 @@ def _h264(picture: PictureFormat) -> VideoCodecContext:
 
 
 def _av1(picture: PictureFormat) -> VideoCodecContext:
-    """SVT-AV1, which writes to standard error unless its own variable says otherwise."""
+    """SVT-AV1. Without SVT_LOG=0 it writes to standard error."""
     os.environ.setdefault("SVT_LOG", "0")
     context = blank("libsvtav1", picture)
     context.bit_rate = picture.bitrate_bps
     context.options = {
         "preset": str(SVT_PRESET),
-        # real time; no frame waits for a later one; one thread per stage; constant rate; no cuts of its own
+        # real time; no reordering; one thread per stage; constant bitrate; no scene-cut detection
         "svtav1-params": "rtc=1:pred-struct=1:lp=1:rc=2:scd=0"
         f":buf-sz={VBV_MS}:buf-initial-sz={int(0.6 * VBV_MS)}:buf-optimal-sz={int(0.6 * VBV_MS)}",
     }

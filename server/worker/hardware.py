@@ -1,8 +1,8 @@
-"""H.264 by an encoder in hardware, where PyAV has one and it behaves; otherwise x264.
+"""Hardware encoding of H.264, if PyAV has an encoder that passes a probe; otherwise x264.
 
-An encoder is probed before it is used: it must open, hold no frame back, make keyframes when asked for them
-and only then, and send Baseline with its parameters in each keyframe. Drivers that are there and can't encode
-are common: an H100 has no encoder at all, and a GeForce opens only a few at a time.
+The probe checks that an encoder opens, delays no frame, makes keyframes on request and only then, and sends
+Baseline with the parameter sets in each keyframe. A driver without a usable encoder is common: an H100 has no
+encoder at all, and a GeForce opens only a few at a time.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ log = logging.getLogger(__name__)
 SOFTWARE = "libx264"
 PROBE = PictureFormat(320, 192, 16, 500_000)
 PROBE_KEYS = (True, False, True, False)
-BASELINE = 66  # profile_idc: what is promised to viewers
+BASELINE = 66  # profile_idc that is negotiated with viewers
 SEQUENCE_PARAMETERS = 7
 
 
 class HardwareEncoder(NamedTuple):
-    """`device` is FFmpeg's name of what frames are uploaded to; None where the encoder does that itself."""
+    """`device` is FFmpeg's name of the device that frames are uploaded to; None if the encoder uploads
+    them."""
 
     name: str
     device: str | None
@@ -57,7 +58,7 @@ ENCODERS = (
 
 
 class Choice(NamedTuple):
-    """`encoder` is None for x264; `why` says for each other one why not."""
+    """The encoder to use. `encoder` is None for x264; `why` then says why each hardware encoder failed."""
 
     encoder: HardwareEncoder | None
     why: str
@@ -68,19 +69,19 @@ class Choice(NamedTuple):
 
 
 class Unusable(Exception):
-    """Why an encoder can't be used."""
+    """The reason why an encoder cannot be used."""
 
 
 @functools.cache
 def chosen() -> Choice:
-    """The encoder of this process; the first call probes and writes one line to the log."""
+    """The encoder of this process. The first call probes all encoders and logs one line."""
     choice = choose(ENCODERS)
     log.info("H.264 is encoded by %s (%s)", choice.name, choice.why)
     return choice
 
 
 def choose(encoders: tuple[HardwareEncoder, ...]) -> Choice:
-    """The first of these that passes the probe."""
+    """The first encoder that passes the probe."""
     reasons = []
     for encoder in encoders:
         try:
@@ -93,7 +94,7 @@ def choose(encoders: tuple[HardwareEncoder, ...]) -> Choice:
 
 
 def open_h264(picture: PictureFormat, *, hardware: bool = True) -> VideoCodecContext:
-    """An open encoder: the chosen one, or x264 where that one is full or `hardware` is off."""
+    """An open encoder: the chosen one, or x264 if that one cannot be opened or `hardware` is off."""
     encoder = chosen().encoder if hardware else None
     if encoder is not None:
         try:
@@ -104,7 +105,7 @@ def open_h264(picture: PictureFormat, *, hardware: bool = True) -> VideoCodecCon
 
 
 def opened(encoder: HardwareEncoder, picture: PictureFormat) -> VideoCodecContext:
-    """Raises Unusable."""
+    """An open encoder of this kind. Raises Unusable."""
     try:
         accel = HWAccel(encoder.device) if encoder.device else None
         context = cast(VideoCodecContext, av.CodecContext.create(encoder.name, "w", accel))
@@ -127,7 +128,7 @@ def opened(encoder: HardwareEncoder, picture: PictureFormat) -> VideoCodecContex
 
 
 def probe(encoder: HardwareEncoder) -> None:
-    """Encode four frames. Raises Unusable."""
+    """Encode four frames and check the packets. Raises Unusable."""
     context = opened(encoder, PROBE)
     frame = av.VideoFrame(PROBE.width, PROBE.height, "yuv420p")
     for i, key in enumerate(PROBE_KEYS):
@@ -138,15 +139,15 @@ def probe(encoder: HardwareEncoder) -> None:
         except (av.FFmpegError, ValueError, RuntimeError) as error:
             raise Unusable(_reason(error)) from None
         if len(packets) != 1:
-            raise Unusable("it holds frames back")
+            raise Unusable("it delays frames")
         if packets[0].is_keyframe != key:
-            raise Unusable("it makes keyframes when it likes")
+            raise Unusable("it makes keyframes that were not requested, or ignores requests")
         if key and _profile(bytes(packets[0])) != BASELINE:
-            raise Unusable("its keyframes don't begin with the parameters of Baseline")
+            raise Unusable("its keyframes do not start with Baseline parameter sets")
 
 
 def _profile(data: bytes) -> int | None:
-    """profile_idc of the sequence parameters in an Annex B frame."""
+    """profile_idc of the sequence parameter set in an Annex B frame; None if there is none."""
     at = data.find(b"\x00\x00\x01")
     while 0 <= at < len(data) - 4:
         if data[at + 3] & 0x1F == SEQUENCE_PARAMETERS:

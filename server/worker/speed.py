@@ -1,6 +1,6 @@
-"""How long an encoder takes for a frame on this machine: decides which codecs are sent in real time.
+"""Measures how long an encoder takes per frame on this machine, to decide which codecs work in real time.
 
-Measured with a moving picture of noise, which is the worst that a model can make of it.
+The test picture is moving noise, which is the worst case for an encoder.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from server.worker.contexts import PictureFormat
 from server.worker.encoder import ToYuv, VideoEncoder
 
 FRAMES = 24
-SHARE_MAX = 0.5  # of one core for one rung of one session
+SHARE_MAX = 0.5  # acceptable share of one core for one rung of one session
 
 
 def frame_s(codec: str, picture: PictureFormat, frames: int = FRAMES, *, hardware: bool = True) -> float:
-    """The median time of a frame, in seconds on the clock: some encoders have threads of their own. Raises
-    av.FFmpegError or ValueError where this codec can't be encoded at all."""
+    """The median time to encode a frame in seconds. It is wall-clock time, since some encoders have threads
+    of their own. Raises av.FFmpegError or ValueError if this codec cannot be encoded at all."""
     width, height, fps, _ = picture
     noise = np.random.default_rng(1).integers(0, 255, (height, width + frames, 3), np.uint8)
     to_yuv, encoder = ToYuv(1), VideoEncoder(codec, *picture, hardware=hardware)
@@ -34,5 +34,5 @@ def frame_s(codec: str, picture: PictureFormat, frames: int = FRAMES, *, hardwar
 
 
 def share(codec: str, picture: PictureFormat, *, hardware: bool = True) -> float:
-    """Of one core that one rung of one session takes. Raises as `frame_s`."""
+    """The share of one core that one rung of one session takes. Raises the errors of `frame_s`."""
     return frame_s(codec, picture, hardware=hardware) * picture.fps

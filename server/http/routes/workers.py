@@ -1,4 +1,4 @@
-"""Routes for operators: the workers, and moving sessions away from one of them."""
+"""Routes for operators: list the workers and drain one of them."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def worker_routes(services: Services) -> APIRouter:
 
     @router.post("/{worker_id}/drain")
     async def drain(request: Request, worker_id: str) -> Response:
-        """Its sessions move to other workers while people watch, and no more are opened there."""
+        """Move this worker's sessions to other workers while people watch, and open no new ones on it."""
         services.access.admit(request.headers.get("authorization"))
         return JSONResponse(worker_json(services.gateway.drain(worker_id)), 202)
 
     @router.delete("/{worker_id}/drain")
     async def take_back(request: Request, worker_id: str) -> Response:
-        """It takes sessions again."""
+        """End the drain: the worker accepts sessions again."""
         services.access.admit(request.headers.get("authorization"))
         return JSONResponse(worker_json(services.gateway.take_back(worker_id)))
 

@@ -143,7 +143,7 @@ async def play_to_the_end(path: Path, url: str) -> None:
     assert game.returncode == 0
     told = out.decode()
     assert "You are in the beach (from frame " in told
-    assert "Try a way" in told
+    assert "Type a direction" in told
     assert told.endswith("The cave glows. You have won.\n")
     assert 50 <= len(example().splitlines()) <= 70
 

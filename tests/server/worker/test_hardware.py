@@ -33,8 +33,11 @@ def test_an_encoder_that_behaves_passes() -> None:
     [
         (encoder("h264_of_nobody"), "not in this PyAV"),
         (HardwareEncoder("libx264", "vaapi", lambda picture: {}), "vaapi|support|device"),
-        (encoder("libx264", **{"x264-params": "rc-lookahead=10"}), "holds frames back"),
-        (encoder("libx264", tune="zerolatency", **{"x264-params": "keyint=1"}), "keyframes when it likes"),
+        (encoder("libx264", **{"x264-params": "rc-lookahead=10"}), "delays frames"),
+        (
+            encoder("libx264", tune="zerolatency", **{"x264-params": "keyint=1"}),
+            "keyframes that were not requested",
+        ),
         (encoder("libvpx", deadline="realtime", **{"lag-in-frames": "0"}), "Baseline"),
     ],
     ids=["unknown", "no device", "delay", "keyframes", "no H.264"],
