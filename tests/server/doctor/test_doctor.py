@@ -47,7 +47,7 @@ def test_options_that_serve_would_refuse_are_refused(capsys: pytest.CaptureFixtu
     assert "--udp-ports must look like" in capsys.readouterr().out
 
 
-def test_a_model_that_is_not_there_is_named() -> None:
+def test_a_missing_model_is_named() -> None:
     found = machine.model(ServerConfig(worker=WorkerConfig(backend="fake", model="/nowhere")))
     assert (found.state, found.about) == ("bad", "model")
     assert "/nowhere" in found.text
@@ -61,7 +61,7 @@ async def test_a_stun_server_that_does_not_answer_is_named(monkeypatch: pytest.M
     assert "did not answer" in found[0].text
 
 
-async def test_every_address_that_viewers_are_offered_is_tried() -> None:
+async def test_every_offered_address_is_tested() -> None:
     found = [finding async for finding in network.udp(ServerConfig(host="127.0.0.1"))]
     assert [(f.about, f.state) for f in found] == [("udp", "good"), ("reach", "note")]
     assert "127.0.0.1" in found[0].text
@@ -82,7 +82,7 @@ async def test_a_public_address_needs_ports_that_can_be_forwarded() -> None:
     assert (found[0].state, "--udp-ports" in found[0].mend) == ("bad", True)
 
 
-def test_red_lines_come_with_their_mend() -> None:
+def test_failures_show_their_fix() -> None:
     findings: list[Finding] = [good("a", "well"), note("bb", "so so"), bad("c", "broken", "mend it")]
     assert lines(findings, colour=False) == ["✓ a   well", "· bb  so so", "✗ c   broken", "      → mend it"]
     assert "\033[31m" in lines(findings, colour=True)[2]

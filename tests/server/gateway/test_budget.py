@@ -25,7 +25,7 @@ def test_a_client_has_a_share_of_sessions_and_gets_a_place_back() -> None:
     budgets.enter("a")
 
 
-def test_nobody_and_0_have_no_limit() -> None:
+def test_no_client_and_0_mean_no_limit() -> None:
     budgets = Budgets(0, 0.0, ManualClock())
     for _ in range(100):
         budgets.enter("a")
@@ -39,7 +39,7 @@ def test_nobody_and_0_have_no_limit() -> None:
     assert not limited.over(None)
 
 
-def test_the_devices_time_runs_back_evenly_and_half_of_it_is_needed_to_go_on() -> None:
+def test_device_time_refills_evenly_and_half_of_it_releases_a_client() -> None:
     clock = ManualClock()
     budgets = Budgets(0, 30.0, clock)
     budgets.enter("a")
@@ -60,13 +60,13 @@ def test_the_devices_time_runs_back_evenly_and_half_of_it_is_needed_to_go_on() -
     assert not budgets.over("a")
 
 
-def test_what_a_segment_takes_is_its_own_turns_and_not_those_between() -> None:
+def test_a_segment_costs_its_own_turns_only() -> None:
     assert device_s({"denoise": 120.0, "decode": 30.0, "total": 900.0}) == 0.15
     assert device_s({"total": 900.0}) == 0.9
     assert device_s({}) == 0.0
 
 
-def test_names_are_forgotten_but_not_those_who_would_gain_by_it() -> None:
+def test_clients_that_would_gain_by_it_are_not_forgotten() -> None:
     clock = ManualClock()
     budgets = Budgets(1, 10.0, clock)
     budgets.enter("busy")
@@ -94,7 +94,7 @@ def test_a_client_is_an_address_or_a_network_of_one_household(host: str | None, 
     assert client_name(host) == name
 
 
-async def test_over_http_a_client_that_has_its_share_is_told_and_another_is_not() -> None:
+async def test_over_http_only_the_client_that_used_up_its_share_is_refused() -> None:
     workers: list[FakeWorker] = []
     settings: ServerConfig = config(client_sessions=1)
     async with live(settings, lambda on_event: FakeWorker(on_event, workers)) as server:
@@ -148,7 +148,7 @@ def spent(session: str, segment: int, seconds: float) -> SegmentStats:
     return SegmentStats(session, 0, segment, 0, {"total": 1000 * seconds}, 0.0, 0, 0, 1000, 0.5)
 
 
-async def test_a_throttled_client_is_told_anew_what_is_still_charged(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_throttled_client_gets_an_updated_waiting_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Segments in progress, and those of the client's other sessions, make the wait longer."""
     monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.005)
     clock = ManualClock()

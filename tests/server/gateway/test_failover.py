@@ -38,7 +38,7 @@ PAUSE = Control("c1", Pause())
 
 
 @pytest.mark.usefixtures("often")
-async def test_a_session_goes_on_from_its_latest_snapshot() -> None:
+async def test_a_session_continues_from_its_latest_snapshot() -> None:
     async with gateway() as (gate, workers, heard):
         mine = await gate.open("a blue dog", 5)
         workers[0].tell(stats(session=mine.id))
@@ -58,7 +58,7 @@ async def test_a_session_goes_on_from_its_latest_snapshot() -> None:
         )
 
 
-async def test_without_a_snapshot_it_begins_as_it_began() -> None:
+async def test_without_a_snapshot_it_starts_as_it_was_opened() -> None:
     async with gateway(snapshot_every_s=0.0) as (gate, workers, _):
         workers[0].die()
         second = await replaced(gate, workers)
@@ -77,7 +77,7 @@ async def test_a_session_that_was_being_closed_does_not_come_back() -> None:
         assert [c.session for c in workers[1].commands if isinstance(c, OpenSession)] == ["main"]
 
 
-async def test_what_was_received_is_applied_once_in_the_next_worker() -> None:
+async def test_received_controls_are_applied_once_in_the_next_worker() -> None:
     """Clients need not send a prompt again after a crash, and no receipt is sent twice."""
     async with gateway() as (gate, workers, heard):
         done, waits = Control("done", Prompt("a blue dog")), Control("waits", Prompt("a green dog"))
@@ -96,7 +96,7 @@ async def test_what_was_received_is_applied_once_in_the_next_worker() -> None:
 
 
 @pytest.mark.usefixtures("often")
-async def test_what_a_snapshot_shows_is_not_done_again() -> None:
+async def test_controls_that_a_snapshot_contains_are_not_repeated() -> None:
     async with gateway(snapshot_every_s=0.001) as (gate, workers, _):
         gate.submit("main", Control("shown", Prompt("a blue dog", "cut")))
         workers[0].tell(applied("main", "shown", segment=3))
@@ -107,7 +107,7 @@ async def test_what_a_snapshot_shows_is_not_done_again() -> None:
         assert second.submitted() == []
 
 
-async def test_held_keys_and_pauses_are_restored_without_anybody_hearing_of_it() -> None:
+async def test_held_actions_and_pauses_are_restored_without_receipts() -> None:
     async with gateway() as (gate, workers, heard):
         workers[0].tell(replace(gate.session("main").info, paused=True, action="left"))
         workers[0].die()
@@ -119,7 +119,7 @@ async def test_held_keys_and_pauses_are_restored_without_anybody_hearing_of_it()
         assert heard == []
 
 
-async def test_viewers_are_told_for_how_long_the_picture_stands() -> None:
+async def test_viewers_are_told_how_long_the_stall_lasts() -> None:
     clock = ManualClock()
     async with gateway(clock) as (gate, workers, heard):
         join(gate.session("main").fanout)
@@ -137,7 +137,7 @@ async def test_viewers_are_told_for_how_long_the_picture_stands() -> None:
         assert gate.metrics.registry.get_sample_value("psistream_sessions_buffering") == 0
 
 
-async def test_media_time_goes_on_where_the_wall_clock_is_and_frames_where_they_were() -> None:
+async def test_media_time_follows_the_wall_clock_and_frame_numbers_continue() -> None:
     """A browser interprets a timestamp that goes back as hours of waiting."""
     clock = ManualClock()
     async with gateway(clock) as (gate, workers, heard):
@@ -161,7 +161,7 @@ async def test_media_time_goes_on_where_the_wall_clock_is_and_frames_where_they_
         assert gate.session("main").pts_of(104) == 810_000
 
 
-async def test_what_an_old_worker_still_says_is_not_heard() -> None:
+async def test_events_of_a_replaced_worker_are_ignored() -> None:
     async with gateway() as (gate, workers, heard):
         workers[0].die()
         await replaced(gate, workers)

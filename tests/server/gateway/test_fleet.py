@@ -20,7 +20,7 @@ def on(gate: Gateway) -> list[str]:
     return [session.worker for session in gate.sessions]
 
 
-async def test_the_shared_session_is_on_the_first_and_others_are_where_room_is() -> None:
+async def test_main_is_on_the_first_worker_and_others_where_capacity_is() -> None:
     async with gateway(workers=3) as (gate, workers, _):
         for _ in range(4):
             await gate.open("a dog")
@@ -30,7 +30,7 @@ async def test_the_shared_session_is_on_the_first_and_others_are_where_room_is()
         assert gate.metrics.registry.get_sample_value("psistream_worker_sessions", {"worker": "w2"}) == 2
 
 
-async def test_one_that_refuses_is_passed_by_and_nobody_hears_of_it() -> None:
+async def test_a_worker_that_refuses_is_skipped_silently() -> None:
     async with gateway(workers=2) as (gate, workers, heard):
         workers[1].open_answer = lambda c: SessionClosed(c.session, "full", "the device is full")
         mine = await gate.open("a dog")
@@ -38,7 +38,7 @@ async def test_one_that_refuses_is_passed_by_and_nobody_hears_of_it() -> None:
         assert not [event for event in heard if isinstance(event, SessionClosed)]
 
 
-async def test_where_all_refuse_the_client_hears_it() -> None:
+async def test_if_all_workers_refuse_the_client_is_refused() -> None:
     async with gateway(workers=2) as (gate, workers, _):
         for worker in workers:
             worker.open_answer = lambda c: SessionClosed(c.session, "full", "no", retry_after_s=7)
@@ -56,7 +56,7 @@ async def test_all_places_taken() -> None:
             await gate.open("a dog")
 
 
-async def test_a_dead_workers_sessions_go_on_in_another_at_once() -> None:
+async def test_the_sessions_of_a_dead_worker_continue_in_another_at_once() -> None:
     """They continue without waiting for the dead worker's successor, with their controls and continuous
     numbers."""
     clock = ManualClock()
@@ -80,7 +80,7 @@ async def test_a_dead_workers_sessions_go_on_in_another_at_once() -> None:
         assert gate.fault is None
 
 
-async def test_where_no_other_has_room_the_place_is_kept() -> None:
+async def test_without_capacity_elsewhere_the_place_is_kept() -> None:
     async with gateway(workers=2) as (gate, workers, _):
         for worker in workers:
             worker.tell(Capacity(1, 1, 0.9))
@@ -95,7 +95,7 @@ async def test_where_no_other_has_room_the_place_is_kept() -> None:
         assert told(workers[2])[0] == OpenSession("main", "a red cat", 7)
 
 
-async def test_a_worker_that_is_given_up_leaves_its_sessions_to_the_others_however_full() -> None:
+async def test_sessions_of_an_abandoned_worker_move_even_beyond_capacity() -> None:
     async with gateway(workers=2, restart_limit=0) as (gate, workers, _):
         workers[1].tell(Capacity(1, 1, 0.9))
         join((await gate.open("a dog")).fanout)
@@ -106,7 +106,7 @@ async def test_a_worker_that_is_given_up_leaves_its_sessions_to_the_others_howev
         assert gate.fault is None
 
 
-async def test_a_session_that_kills_every_worker_it_comes_to_is_ended() -> None:
+async def test_a_session_that_kills_every_worker_is_ended() -> None:
     """This holds even for workers that had been running for long."""
     clock = ManualClock()
     async with gateway(clock, workers=4) as (gate, _, _):
@@ -121,7 +121,7 @@ async def test_a_session_that_kills_every_worker_it_comes_to_is_ended() -> None:
         assert poison.closed.is_set()
 
 
-async def test_an_old_workers_words_about_a_session_that_went_on_elsewhere_are_not_heard() -> None:
+async def test_events_of_the_old_worker_about_a_moved_session_are_ignored() -> None:
     async with gateway(workers=2) as (gate, workers, heard):
         workers[0].die()
         await until(lambda: len(workers) == 3 and gate.fleet.first.ready, "successor")

@@ -27,7 +27,7 @@ async def test_the_shared_session_is_open_from_the_start_and_needs_no_token_on_l
         assert workers[0].commands == [OpenSession("main", "a red cat", 7, None)]
 
 
-async def test_where_others_can_come_in_even_the_shared_session_has_tokens() -> None:
+async def test_beyond_loopback_even_the_shared_session_has_tokens() -> None:
     async with gateway(host="0.0.0.0") as (gate, _, _):
         session = gate.session("main")
         assert session.token
@@ -53,7 +53,9 @@ async def test_an_id_is_answered_once_and_has_one_effect() -> None:
         assert workers[0].submitted() == [PAUSE]
 
 
-async def test_what_the_worker_could_not_take_may_be_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_control_for_an_overloaded_worker_may_be_retried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def busy(command: Command) -> None:
         raise Unavailable("the worker is overloaded; try again in a moment")
 
@@ -82,7 +84,7 @@ async def test_an_applied_receipt_brings_the_media_time_of_its_frame() -> None:
         assert heard == [applied("main", "c1", frame=24)]
 
 
-async def test_sessions_have_secrets_of_their_own_and_there_is_a_last_place() -> None:
+async def test_sessions_have_their_own_tokens_and_places_are_limited() -> None:
     async with gateway() as (gate, _, _):
         one, two = await gate.open("one"), await gate.open("two", seed=5)
         assert len({one.id, two.id, one.token, two.token, one.view_token, two.view_token}) == 6
@@ -93,7 +95,7 @@ async def test_sessions_have_secrets_of_their_own_and_there_is_a_last_place() ->
         await gate.open("four")
 
 
-async def test_what_the_worker_refuses_is_refused() -> None:
+async def test_a_refusal_of_the_worker_reaches_the_client() -> None:
     async with gateway() as (gate, workers, _):
         workers[0].open_answer = lambda command: SessionClosed(command.session, "invalid", "too odd")
         with pytest.raises(InvalidInput, match="too odd"):
@@ -110,7 +112,7 @@ async def test_a_worker_that_does_not_answer_is_not_waited_for(monkeypatch: pyte
         assert gate.session_ids() == ["main"]
 
 
-async def test_the_shared_session_cannot_be_closed_by_one_for_all() -> None:
+async def test_the_shared_session_cannot_be_closed() -> None:
     async with gateway() as (gate, _, _):
         with pytest.raises(Forbidden, match="main is shared"):
             await gate.close_session("main")
@@ -159,7 +161,7 @@ async def test_a_server_whose_model_cannot_be_loaded_does_not_start() -> None:
     assert made[0].closed
 
 
-async def test_a_listener_that_fails_does_not_keep_others_from_hearing() -> None:
+async def test_a_failing_listener_does_not_affect_the_others() -> None:
     async with gateway() as (gate, workers, heard):
 
         def bad(event: SessionEvent) -> None:
@@ -198,7 +200,7 @@ async def test_events_of_sessions_that_are_gone_are_ignored() -> None:
         assert heard == []
 
 
-async def test_forgotten_sessions_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_idle_sessions_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.02)
     async with gateway(session_idle_s=0.05) as (gate, _, heard):
         mine = await gate.open("mine")
@@ -206,7 +208,7 @@ async def test_forgotten_sessions_make_room(monkeypatch: pytest.MonkeyPatch) -> 
         assert SessionClosed(mine.id, "idle", "nobody has watched or steered it for a while") in heard
 
 
-async def test_a_watched_session_that_stands_still_is_told() -> None:
+async def test_a_watched_session_that_stalls_is_overdue() -> None:
     clock = ManualClock()
     async with gateway(clock) as (gate, workers, _):
         assert gate.overdue() == []
@@ -218,7 +220,7 @@ async def test_a_watched_session_that_stands_still_is_told() -> None:
         assert gate.overdue() == []  # paused
 
 
-async def test_a_picture_that_stands_is_told_with_the_time_that_is_left() -> None:
+async def test_a_stall_is_reported_with_the_remaining_time() -> None:
     clock = ManualClock()
     async with gateway(clock) as (gate, workers, heard):
         workers[0].tell(Stalled("main", Stall(0.04, 0.2, 30.0)))
@@ -234,7 +236,7 @@ async def test_a_picture_that_stands_is_told_with_the_time_that_is_left() -> Non
         assert told == [Stall(0.04, 0.2, 30.0), None]
 
 
-async def test_who_waits_is_told_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_remaining_time_is_sent_repeatedly(monkeypatch: pytest.MonkeyPatch) -> None:
     """MQTT's retained state must not announce a time that has passed."""
     monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.01)
     async with gateway() as (_, workers, heard):
@@ -270,7 +272,7 @@ async def test_stopping_tells_everybody() -> None:
     assert workers[0].closed
 
 
-async def test_sessions_that_sleep_are_counted_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sleeping_sessions_are_counted_separately(monkeypatch: pytest.MonkeyPatch) -> None:
     """Capacity counts playing sessions only, so more sessions may be open."""
     monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.01)
     async with gateway() as (gate, workers, _):

@@ -24,7 +24,7 @@ def buffering_total(gate: Gateway) -> float | None:
     return gate.metrics.registry.get_sample_value("psistream_sessions_buffering")
 
 
-async def test_who_watches_is_told_that_the_picture_stands_while_the_device_hangs() -> None:
+async def test_viewers_are_told_about_the_stall_while_the_device_hangs() -> None:
     """Until the worker would be replaced. Sleeping and paused sessions are not told."""
     clock = ManualClock()
     async with gateway(clock, hang_limit_s=30.0) as (gate, workers, heard):
@@ -54,7 +54,7 @@ async def test_who_watches_is_told_that_the_picture_stands_while_the_device_hang
         assert gate.overdue() == ["main"]  # what was told is no excuse for later
 
 
-async def test_who_watches_is_told_that_the_picture_stands_while_the_worker_is_silent() -> None:
+async def test_viewers_are_told_about_the_stall_while_the_worker_is_unresponsive() -> None:
     clock = ManualClock()
     async with gateway(clock, hang_limit_s=30.0) as (gate, workers, heard):
         join(gate.session("main").fanout)
@@ -77,7 +77,7 @@ async def test_who_watches_is_told_that_the_picture_stands_while_the_worker_is_s
         assert gate.info("main").buffering is None
 
 
-async def test_what_the_worker_says_when_it_is_back_counts() -> None:
+async def test_events_of_a_worker_that_responds_again_count() -> None:
     async with gateway(ManualClock(), hang_limit_s=30.0) as (gate, workers, _):
         join(gate.session("main").fanout)
         workers[0].tell(Hung(1.5))

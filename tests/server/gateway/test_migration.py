@@ -114,7 +114,7 @@ async def test_the_old_worker_plays_its_segment_to_the_end_and_nothing_after_it(
         assert gate.metrics.registry.get_sample_value("psistream_sessions_moved_total") == 1
 
 
-async def test_controls_that_come_meanwhile_are_applied_once() -> None:
+async def test_controls_that_arrive_during_a_move_are_applied_once() -> None:
     async with gateway(workers=2, snapshot_every_s=0.0) as (gate, workers, heard):
         main, (old, new) = gate.session("main"), workers
         join(main.fanout)
@@ -158,7 +158,7 @@ async def test_the_new_worker_dies_before_its_first_picture() -> None:
         assert not [event for event in heard if isinstance(event, SessionClosed)]
 
 
-async def test_what_has_shown_nothing_yet_moves_as_it_was_opened() -> None:
+async def test_a_session_that_has_shown_nothing_moves_as_it_was_opened() -> None:
     async with gateway(workers=2) as (gate, workers, _):
         workers[0].export_answer = lambda c: Exported(
             c.session, c.request, None, "unavailable", "nothing yet"
@@ -184,7 +184,7 @@ async def test_a_target_that_is_busy_leaves_the_session_where_it_is() -> None:
         await until(lambda: gate.session("main").worker == "w2", "another try")
 
 
-async def test_a_drained_worker_takes_nothing_until_it_is_taken_back() -> None:
+async def test_a_drained_worker_accepts_no_sessions_until_it_is_taken_back() -> None:
     async with gateway(workers=2) as (gate, _, _):
         gate.drain("w2")
         assert [(await gate.open("a dog")).worker for _ in range(2)] == ["w1", "w1"]

@@ -33,7 +33,7 @@ def test_of_keys_and_pauses_only_the_latest_counts() -> None:
     assert ids(kept(*bodies)) == ["c1", "c3", "c4", "c5"]
 
 
-def test_what_is_kept_is_bounded_and_what_was_on_the_screen_goes_first() -> None:
+def test_records_are_bounded_and_shown_controls_are_dropped_first() -> None:
     recovery = kept(*(Prompt(str(i)) for i in range(64)))
     recovery.answered(Receipt("s", "c9", "applied", 3, 24))
     recovery.played(stats(segment=3))
@@ -42,7 +42,7 @@ def test_what_is_kept_is_bounded_and_what_was_on_the_screen_goes_first() -> None
     assert ids(recovery) == [f"c{i}" for i in range(1, 64) if i != 9] + ["new", "newer"]
 
 
-def test_a_control_is_done_again_until_a_snapshot_was_asked_for_after_it_was_shown() -> None:
+def test_a_control_is_kept_until_a_snapshot_is_requested_after_it_was_shown() -> None:
     recovery = kept(Prompt("a"))
     recovery.asked(0.0)
     recovery.answered(Receipt("s", "c0", "applied", 3, 24))
@@ -61,7 +61,7 @@ def test_a_control_is_done_again_until_a_snapshot_was_asked_for_after_it_was_sho
     assert ids(recovery) == []
 
 
-def test_a_snapshot_is_taken_now_and_then_and_only_where_something_changed() -> None:
+def test_snapshots_are_taken_at_intervals_and_only_after_changes() -> None:
     recovery = kept()
     assert recovery.due(0.0, 5.0)
     recovery.asked(0.0)
@@ -75,14 +75,14 @@ def test_a_snapshot_is_taken_now_and_then_and_only_where_something_changed() -> 
     assert not recovery.due(99.0, 5.0)  # paused, or unwatched
 
 
-def test_a_fork_without_a_snapshot_cannot_begin_again() -> None:
+def test_a_fork_without_a_snapshot_cannot_be_reopened() -> None:
     recovery = RecoveryRecord(OpenSession("f", None, None, fork_of="s"))
     assert recovery.reopening("f") is None
     recovery.taken(b"1", 0.0)
     assert recovery.reopening("f") == OpenSession("f", None, None, snapshot=b"1")
 
 
-def test_what_began_with_a_snapshot_and_another_prompt_begins_so_again() -> None:
+def test_a_session_opened_from_a_snapshot_with_another_prompt_is_reopened_the_same_way() -> None:
     origin = OpenSession("s", "a fox", 7, snapshot=b"0")
     recovery = RecoveryRecord(origin)
     assert recovery.reopening("s") == origin

@@ -29,7 +29,7 @@ from tests.server.gateway.replacement import replaced, told
 PAUSE = Control("c1", Pause())
 
 
-async def test_a_session_that_keeps_killing_workers_does_not_go_on_for_ever() -> None:
+async def test_a_session_that_keeps_killing_workers_is_ended() -> None:
     async with gateway() as (gate, workers, heard):
         mine = await gate.open("poison")
         for number in (2, 3, 4):
@@ -42,7 +42,7 @@ async def test_a_session_that_keeps_killing_workers_does_not_go_on_for_ever() ->
         await until(lambda: gate.session_ids() == ["main"], "a fresh shared session")
 
 
-async def test_who_slept_is_no_suspect_however_often_workers_die() -> None:
+async def test_a_sleeping_session_is_never_a_suspect() -> None:
     clock = ManualClock()
     async with gateway(clock) as (gate, workers, heard):
         asleep, paused, watched = gate.session("main"), await gate.open("b"), await gate.open("c")
@@ -61,7 +61,7 @@ async def test_who_slept_is_no_suspect_however_often_workers_die() -> None:
         assert [e.session for e in heard if isinstance(e, SessionClosed)] == [watched.id]
 
 
-async def test_a_session_that_the_next_worker_refuses_ends_with_why() -> None:
+async def test_a_session_that_the_next_worker_refuses_ends_with_the_reason() -> None:
     async with gateway() as (gate, workers, heard):
         mine = await gate.open("mine")
         wrong = SessionClosed(mine.id, "invalid", "snapshot: it is of another model")
@@ -72,7 +72,7 @@ async def test_a_session_that_the_next_worker_refuses_ends_with_why() -> None:
 
 
 @pytest.mark.usefixtures("often")
-async def test_what_a_worker_has_no_ear_for_at_first_waits_whole() -> None:
+async def test_sessions_wait_for_a_worker_whose_queue_is_full() -> None:
     """Hundreds of sessions are restored at once, with all their controls."""
     async with gateway() as (gate, workers, _):
         mine = await gate.open("mine")
@@ -90,7 +90,7 @@ async def test_what_a_worker_has_no_ear_for_at_first_waits_whole() -> None:
         ]
 
 
-async def test_a_worker_without_room_for_main_is_no_worker_that_failed() -> None:
+async def test_a_worker_without_capacity_for_main_has_not_failed() -> None:
     async with gateway() as (gate, workers, _):
         mine = await gate.open("mine")
         workers[0].tell(SessionClosed("main", "backend", "it failed"))
@@ -105,7 +105,7 @@ async def test_a_worker_without_room_for_main_is_no_worker_that_failed() -> None
         assert len(workers) == 2
 
 
-async def test_a_device_that_hangs_is_told_at_once_and_forgiven_when_it_comes_back() -> None:
+async def test_a_hung_device_is_reported_at_once_and_forgiven_when_it_returns() -> None:
     workers: list[FakeWorker] = []
     async with live(make_worker=lambda on_event: FakeWorker(on_event, workers)) as server:
         workers[0].tell(Hung(1.2))

@@ -26,7 +26,7 @@ async def test_a_repetition_is_answered_as_before_and_another_control_with_its_i
         assert workers[0].submitted() == [first]
 
 
-async def test_one_that_still_waits_keeps_its_answer() -> None:
+async def test_a_pending_control_keeps_its_answer() -> None:
     async with gateway() as (gate, workers, _):
         gate.submit("main", Control("a", Action("left")))
         assert gate.submit("main", Control("a", Action("right"))).code == "id_reused"
@@ -34,7 +34,7 @@ async def test_one_that_still_waits_keeps_its_answer() -> None:
         assert gate.submit("main", Control("a", Action("left"))).status == "applied"
 
 
-async def test_ids_are_remembered_over_a_bounded_number_and_then_free_again() -> None:
+async def test_a_bounded_number_of_ids_is_remembered() -> None:
     async with gateway() as (gate, workers, _):
         session = gate.session("main")
         for n in range(REMEMBERED_ANSWERS + 1):
@@ -63,6 +63,6 @@ async def test_over_http_it_is_a_conflict() -> None:
         (Image(PIXELS), Image(PIXELS, "now")),
     ],
 )
-def test_what_is_asked_for_is_told_apart(one: ControlBody, other: ControlBody) -> None:
+def test_different_controls_have_different_digests(one: ControlBody, other: ControlBody) -> None:
     assert digest(one) != digest(other)
     assert digest(Image(PIXELS)) == digest(Image(PIXELS.copy()))

@@ -47,7 +47,7 @@ async def test_a_spare_that_dies_is_replaced_and_disturbs_nobody() -> None:
         assert heard == []
 
 
-async def test_without_memory_for_it_or_where_it_cannot_load_there_is_no_spare() -> None:
+async def test_without_memory_or_if_it_cannot_load_there_is_no_spare() -> None:
     async with gateway() as (_, workers, _heard):
         assert len(workers) == 1  # a thread of this process: its size is not known
 
@@ -67,7 +67,7 @@ async def test_without_memory_for_it_or_where_it_cannot_load_there_is_no_spare()
         assert (await server.http.get("/readyz")).status_code == 200
 
 
-async def test_a_real_worker_is_killed_and_its_spare_goes_on() -> None:
+async def test_the_spare_of_a_real_worker_takes_over() -> None:
     async with live(config(placement="process", spare="on")) as server, watching(server) as viewer:
         gate = server.services.gateway
         await viewer.frame()

@@ -19,7 +19,7 @@ from tests.rigs.server.server_rig import config, join, live, until, watching
 from tests.rigs.server.settings import change
 
 
-def test_a_hang_is_told_when_it_begins_every_second_and_when_it_is_over() -> None:
+def test_a_hang_is_reported_when_it_begins_every_second_and_when_it_ends() -> None:
     answers = [None, 1.6, 1.7, 2.5, 2.6, 3.0, None, None, 1.6]
     told: list[Event] = []
     watchdog = Watchdog(lambda: answers.pop(0), told.append)
@@ -28,7 +28,7 @@ def test_a_hang_is_told_when_it_begins_every_second_and_when_it_is_over() -> Non
     assert told == [Hung(1.6), Hung(2.6), Hung(None), Hung(1.6)]
 
 
-def test_another_hang_right_after_is_another_one() -> None:
+def test_a_hang_right_after_another_is_reported_separately() -> None:
     answers = [5.0, 1.6]
     told: list[Event] = []
     watchdog = Watchdog(lambda: answers.pop(0), told.append)
@@ -37,7 +37,7 @@ def test_another_hang_right_after_is_another_one() -> None:
     assert told == [Hung(5.0), Hung(1.6)]
 
 
-async def test_signs_of_life_come_while_a_call_of_the_device_is_out() -> None:
+async def test_heartbeats_are_sent_while_a_device_call_hangs() -> None:
     told: list[Event] = []
     watchdog = Watchdog(lambda: 60.0, told.append)
     watchdog.start()
@@ -46,7 +46,7 @@ async def test_signs_of_life_come_while_a_call_of_the_device_is_out() -> None:
     assert Hung(60.0) in told
 
 
-def test_silence_is_a_fault_at_once_and_costs_the_worker_its_life_later() -> None:
+def test_an_unresponsive_worker_is_faulty_at_once_and_replaced_later() -> None:
     health, now_s = Health(100.0), 100.0
     while health.fault(now_s) is None:
         now_s += 1.0
@@ -62,7 +62,7 @@ def test_silence_is_a_fault_at_once_and_costs_the_worker_its_life_later() -> Non
     assert health.must_replace(now_s, 30.0, overdue=False) == "the worker did not respond for 30 s"
 
 
-def test_who_was_stopped_itself_does_not_blame_the_worker() -> None:
+def test_a_suspended_gateway_does_not_blame_the_worker() -> None:
     """After Ctrl-Z and fg, or with a busy event loop, the worker's messages have not been handled yet."""
     health = Health(100.0)
     health.checked(101.0)
@@ -72,7 +72,7 @@ def test_who_was_stopped_itself_does_not_blame_the_worker() -> None:
 
 
 @pytest.mark.slow
-async def test_a_frozen_worker_is_noticed_though_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_frozen_worker_is_detected_even_if_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
     async with live(config(placement="process", hang_limit_s=600.0)) as server:
         gate = server.services.gateway
         mine = (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).json()
@@ -107,7 +107,7 @@ async def test_a_frozen_worker_is_noticed_though_nobody_watches(monkeypatch: pyt
 
 
 @pytest.mark.slow
-async def test_a_device_that_hangs_is_reported_then_replaced_and_the_video_goes_on(
+async def test_a_hung_device_is_reported_then_replaced_and_the_video_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("server.gateway.fleet.worker_health.UNRESPONSIVE_S", 600.0)  # only the device hangs

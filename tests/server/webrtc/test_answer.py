@@ -76,7 +76,7 @@ def test_a_retransmission_is_answered_with_its_own_source() -> None:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_audio_in_the_bundle_keeps_its_place_in_silence(first: bool) -> None:
+def test_bundled_audio_is_answered_as_inactive(first: bool) -> None:
     """The shared transport may be named after this section, so rejecting it would end the video too."""
     group = "a=group:BUNDLE " + ("a 0" if first else "0 a")
     parts = [*AUDIO, *VIDEO] if first else [*VIDEO, *AUDIO]

@@ -39,14 +39,14 @@ class Hall:
             self.fanout.push(replace(packet(frame, keyframe=frame in keyframes, codec=codec), rung=rung))
 
 
-def test_a_viewer_counts_from_joining_on_and_asks_for_a_keyframe() -> None:
+def test_a_viewer_counts_at_once_and_requests_a_keyframe() -> None:
     hall = Hall()
     assert hall.fanout.count == 0
     hall.join()
     assert (hall.counts, hall.keyframes) == ([{"vp8": 1}], ["vp8"])
 
 
-def test_a_late_joiner_begins_at_a_keyframe() -> None:
+def test_a_late_viewer_starts_at_a_keyframe() -> None:
     """Earlier frames would be decoded to garbage, or not at all."""
     hall = Hall()
     viewer, got = hall.join()
@@ -71,7 +71,7 @@ def test_a_viewer_that_takes_nothing_skips_to_the_next_keyframe_and_the_others_g
     assert hall.keyframes == ["vp8", "vp8", "vp8"]  # two joined, and one had to skip
 
 
-def test_codecs_and_rungs_have_viewers_of_their_own() -> None:
+def test_viewers_are_counted_per_codec_and_rung() -> None:
     hall = Hall()
     _, vp8 = hall.join("vp8")
     _, low = hall.join("vp8", rung=2)
@@ -98,7 +98,7 @@ def test_a_step_up_happens_at_the_new_rungs_keyframe_without_a_gap() -> None:
     assert hall.fanout.viewers == {"vp8": 1}
 
 
-def test_a_frame_is_not_shown_twice_where_the_new_rung_is_late_by_one() -> None:
+def test_a_frame_is_not_shown_twice_if_the_new_rung_is_one_frame_late() -> None:
     hall = Hall()
     viewer, got = hall.join(rung=1)
     hall.play(range(2), keyframes=(0,), rung=1)
@@ -111,7 +111,7 @@ def test_a_frame_is_not_shown_twice_where_the_new_rung_is_late_by_one() -> None:
     assert got == [0, 1, 2, 3]
 
 
-def test_a_step_down_at_once_sends_nothing_more_of_the_rung_that_was_too_much() -> None:
+def test_an_immediate_step_down_sends_nothing_more_of_the_old_rung() -> None:
     hall = Hall()
     viewer, got = hall.join()
     hall.play(range(2), keyframes=(0,))
@@ -122,7 +122,7 @@ def test_a_step_down_at_once_sends_nothing_more_of_the_rung_that_was_too_much() 
     assert got == [0, 1, 4, 5]
 
 
-def test_a_packet_is_cut_into_payloads_once_for_all() -> None:
+def test_a_packet_is_split_into_payloads_once_for_all_viewers() -> None:
     hall = Hall()
     seen: list[Payloads] = []
 
@@ -136,7 +136,7 @@ def test_a_packet_is_cut_into_payloads_once_for_all() -> None:
     assert all(each.payloads is seen[0].payloads for each in seen)
 
 
-async def test_a_large_hall_is_served_in_turns_and_in_order() -> None:
+async def test_many_viewers_are_served_in_turns_and_in_order() -> None:
     """Other work on the event loop must not wait until hundreds of viewers have their frame."""
     hall = Hall()
     got = [hall.join()[1] for _ in range(3 * AT_ONCE)]
@@ -168,7 +168,7 @@ def test_picture_ids_rise_across_rungs() -> None:
     assert len(ids) == 8
 
 
-def test_picture_ids_have_no_gaps_within_a_rung_that_leaves_frames_out() -> None:
+def test_picture_ids_have_no_gaps_in_a_rung_that_skips_frames() -> None:
     """A browser assumes that a frame refers to the previous id, and waits forever for one that never existed.
     So the picture of a viewer on the lowest rung stalled while others watched a better one."""
     hall = Hall()
@@ -201,7 +201,7 @@ def test_leaving_counts_once() -> None:
     assert hall.counts == [{"vp8": 1}, {}]
 
 
-def test_the_end_of_a_session_ends_it_for_all_and_for_those_that_come_late() -> None:
+def test_the_end_of_a_session_ends_it_for_current_and_late_viewers() -> None:
     hall = Hall()
     hall.join()
     hall.fanout.close()

@@ -23,7 +23,7 @@ async def kill_worker(server: Live) -> None:
     os.kill(worker.pid, signal.SIGKILL)
 
 
-async def test_a_worker_is_killed_and_the_video_goes_on_in_the_same_page(
+async def test_after_a_killed_worker_the_video_continues_on_the_same_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.1)
@@ -58,7 +58,7 @@ async def test_a_worker_is_killed_and_the_video_goes_on_in_the_same_page(
         assert await server.figure("psistream_failover_seconds_count") == 1
 
 
-async def test_a_frozen_worker_is_noticed_and_replaced() -> None:
+async def test_a_frozen_worker_is_detected_and_replaced() -> None:
     """The worker cannot report this itself: it sends nothing at all."""
     settings = replace(PROCESS, hang_limit_s=0.5)
     async with live(settings) as server, watching(server) as viewer:

@@ -91,7 +91,7 @@ async def test_a_request_for_a_keyframe_goes_to_the_rung_that_is_watched() -> No
     stage.media.close()
 
 
-async def test_a_link_that_fills_up_is_left_for_a_lower_rung_at_once_and_the_viewer_is_told() -> None:
+async def test_a_link_that_fills_up_steps_down_at_once_and_the_viewer_is_told() -> None:
     stage = Stage()
     stage.play(0, keyframe=True)
     arrival = 0
@@ -134,7 +134,7 @@ async def test_a_probe_fills_up_to_its_rate_with_what_the_viewer_drops() -> None
     stage.media.close()
 
 
-async def test_while_nothing_is_heard_nothing_is_sent_and_then_it_goes_on_at_a_keyframe() -> None:
+async def test_without_feedback_nothing_is_sent_until_a_keyframe_continues_it() -> None:
     stage = Stage()
     stage.play(0, keyframe=True)
     stage.media.suspend()
@@ -151,7 +151,7 @@ async def test_while_nothing_is_heard_nothing_is_sent_and_then_it_goes_on_at_a_k
     stage.media.close()
 
 
-async def test_a_full_way_out_skips_to_the_next_keyframe() -> None:
+async def test_a_full_send_buffer_skips_to_the_next_keyframe() -> None:
     stage = Stage()
     stage.play(0, keyframe=True)
     stage.congested = True

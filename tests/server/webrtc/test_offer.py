@@ -81,7 +81,7 @@ def test_the_codec_is_the_first_of_ours_on_the_m_line() -> None:
     assert first(read(*HEAD, *safari, *DATA)).codec == "h264"
 
 
-def test_a_codec_can_be_asked_for() -> None:
+def test_a_codec_can_be_requested() -> None:
     offer = read(*ALONE, *VIDEO)
     assert first(offer, "h264").format == "97"
     with pytest.raises(InvalidInput, match="one of vp8, h264, vp9, av1"):
@@ -98,7 +98,7 @@ def test_an_offer_with_no_codec_of_ours_is_not_acceptable() -> None:
 
 
 @pytest.mark.parametrize("profile", ["42001f", "42e01f", "4d001f", "4d401f", "58a01f", "64001f", "640c1f"])
-def test_a_decoder_of_any_common_h264_profile_plays_what_is_sent(profile: str) -> None:
+def test_decoders_of_any_common_h264_profile_are_accepted(profile: str) -> None:
     """The encoder produces Constrained Baseline, which Main and High decoders must support."""
     chosen = first(h264(f"packetization-mode=1;profile-level-id={profile}"), level=30)
     assert (chosen.codec, chosen.format) == ("h264", "100")
@@ -117,7 +117,7 @@ def test_a_decoder_of_any_common_h264_profile_plays_what_is_sent(profile: str) -
     ],
     ids=["mode 0", "no mode", "level 1", "unknown profile", "no hex", "no profile", "nothing"],
 )
-def test_h264_that_the_viewer_could_not_play_is_passed_over(fmtp: str) -> None:
+def test_h264_that_the_viewer_could_not_play_is_skipped(fmtp: str) -> None:
     """For example, a High decoder of too low a level gets the VP8 that it offers next, or else a 406."""
     assert first(h264(fmtp, vp8=True), level=30).codec == "vp8"
     with pytest.raises(NotAcceptable, match="packetization-mode=1 and at least level 3"):
@@ -156,7 +156,7 @@ def share_of(**shares: float) -> Callable[[str, PictureFormat], float]:
     return lambda codec, picture: shares[codec]
 
 
-async def test_a_codec_that_is_too_slow_here_is_passed_over() -> None:
+async def test_a_codec_that_is_too_slow_here_is_skipped() -> None:
     offer, picture = other("AV1/90000"), PictureFormat(320, 192, 16, 900_000)
     fast, slow = CodecChoice(measure=share_of(av1=0.1)), CodecChoice(measure=share_of(av1=0.9))
     assert (await fast.choose(offer, None, picture)).codec == "av1"
@@ -166,7 +166,7 @@ async def test_a_codec_that_is_too_slow_here_is_passed_over() -> None:
         await slow.choose(offer, "av1", picture)
 
 
-async def test_a_codec_that_the_operator_left_out_is_passed_over() -> None:
+async def test_a_codec_that_the_operator_left_out_is_skipped() -> None:
     choice = CodecChoice(("h264",))
     assert (await choice.choose(read(*ALONE, *VIDEO), None, None)).codec == "h264"
     with pytest.raises(NotAcceptable, match="sends H264"):
@@ -203,7 +203,7 @@ def test_a_channel_outside_the_bundle_is_left_out_and_the_video_is_taken() -> No
         assert (offer.mid, offer.data, offer.shared) == ("0", None, ("0",))
 
 
-def test_parts_that_nobody_knows_or_that_are_off_are_no_fault() -> None:
+def test_unknown_and_disabled_media_sections_are_accepted() -> None:
     offer = read(*ALONE, "m=text 9 RTP/AVP 98", "a=mid:2", "m=audio 0 UDP/TLS/RTP/SAVPF 0", "a=mid:3", *VIDEO)
     assert offer.shared == ("0",)
 
@@ -249,14 +249,14 @@ def test_transport_lines_may_stand_above_all_parts() -> None:
         ([*HEAD, *VIDEO * 17], "more than 16"),
     ],
 )
-def test_faults_are_named(lines: list[str], message: str) -> None:
+def test_errors_are_named(lines: list[str], message: str) -> None:
     with pytest.raises(InvalidInput, match=message) as refused:
         read(*lines)
     assert refused.value.field == "sdp"
 
 
 @pytest.mark.parametrize("line", ["a=setup:sideways", "a=fingerprint:sha-256"])
-def test_what_aiortc_could_not_read_is_refused_before_it_sees_it(line: str) -> None:
+def test_offers_that_aiortc_cannot_parse_are_refused_before_it_sees_them(line: str) -> None:
     name = line.partition(":")[0]
     with pytest.raises(InvalidInput, match="parsed"):
         inner_offer(read(*ALONE, *[line if each.startswith(name) else each for each in VIDEO]))
@@ -295,6 +295,6 @@ def test_candidates_of_other_parts_are_left_out() -> None:
     assert [c.port for c in read_candidates(lines, ("0", "1"))] == [5000]
 
 
-def test_candidates_without_end_do_not_pile_up() -> None:
+def test_endless_candidates_do_not_accumulate() -> None:
     flood = [f"a=candidate:{i} 1 udp 1 192.0.2.7 {i + 1} typ host" for i in range(400)]
     assert len(read(*ALONE, *VIDEO, *flood).candidates) == 32

@@ -128,7 +128,7 @@ def test_a_wide_link_stays_on_the_top_rung() -> None:
     ("cap", "rung"), [(1.1e6, 0), (600e3, 1), (500e3, 1), (300e3, 2), (250e3, 2), (100e3, 3)]
 )
 @pytest.mark.parametrize("precise", [True, False], ids=["TWCC", "reports"])
-def test_a_narrow_link_gets_the_rung_that_it_carries_and_keeps_it(
+def test_a_narrow_link_gets_the_rung_that_it_can_carry_and_keeps_it(
     cap: float, rung: int, precise: bool
 ) -> None:
     road = Road(lambda now_s: cap, precise=precise)
@@ -137,7 +137,7 @@ def test_a_narrow_link_gets_the_rung_that_it_carries_and_keeps_it(
     assert rung == 0 or road.share_on(rung - 1, 10) < 0.2
 
 
-def test_a_link_that_gets_narrow_is_left_within_a_second_and_climbed_again_within_fifteen() -> None:
+def test_a_link_that_narrows_steps_down_within_a_second_and_up_again_within_fifteen() -> None:
     road = Road(lambda now_s: 400e3 if 20 <= now_s < 40 else 2e6)
     road.play(60)
     down_s = next(at_s for at_s, rung in road.rungs if at_s > 20 and rung == 2) - 20
@@ -149,7 +149,7 @@ def test_a_link_that_gets_narrow_is_left_within_a_second_and_climbed_again_withi
 
 
 @pytest.mark.parametrize("spend", [1.0, 0.6])
-def test_a_rung_that_is_carried_is_not_left_when_a_probe_of_the_next_one_fails(spend: float) -> None:
+def test_a_failed_probe_does_not_leave_the_current_rung(spend: float) -> None:
     """The queue that a probe leaves took a while to drain, and sent viewers one rung down forever."""
     road = Road(lambda now_s: 500e3, delay_s=0.02, queue_bytes=48_000, spend=spend)
     road.play(60)
@@ -157,7 +157,7 @@ def test_a_rung_that_is_carried_is_not_left_when_a_probe_of_the_next_one_fails(s
 
 
 @pytest.mark.parametrize(("loss", "rung"), [(0.05, 1), (0.1, 2), (0.2, 2)])
-def test_loss_that_the_rate_does_not_cause_is_met_by_copies(loss: float, rung: int) -> None:
+def test_loss_not_caused_by_the_rate_is_answered_with_copies(loss: float, rung: int) -> None:
     """On a rung where the copies cost no more than the top rung without copies."""
     road = Road(lambda now_s: 5e6, delay_s=0.05, loss=loss)
     road.play(60)
@@ -175,13 +175,13 @@ def test_loss_that_ends_is_forgotten() -> None:
     assert (road.control.copies, road.control.rung) == (0, 0)
 
 
-def test_a_near_viewer_is_repaired_by_retransmission_alone() -> None:
+def test_a_near_viewer_needs_retransmission_only() -> None:
     road = Road(lambda now_s: 5e6, delay_s=0.005, loss=0.06)
     road.play(30)
     assert (road.control.copies, road.control.rung) == (0, 0)
 
 
-def test_a_policer_without_a_queue_is_met_by_a_lower_rung() -> None:
+def test_a_policer_without_a_queue_is_answered_with_a_lower_rung() -> None:
     """Some mobile networks drop everything above the rate at once, without any delay that could be
     measured."""
     road = Road(lambda now_s: 600e3, queue_bytes=6_000)
@@ -190,7 +190,7 @@ def test_a_policer_without_a_queue_is_met_by_a_lower_rung() -> None:
     assert road.share_on(0, 10) < 0.2
 
 
-def test_an_outage_of_the_feedback_is_no_reason_to_change() -> None:
+def test_missing_feedback_changes_nothing() -> None:
     road = Road(lambda now_s: 5e6)
     road.play(10)
     road.now_s += 5
@@ -198,7 +198,7 @@ def test_an_outage_of_the_feedback_is_no_reason_to_change() -> None:
     assert {rung for _, rung in road.rungs} == {0}
 
 
-def test_a_remb_below_the_rate_is_obeyed_where_there_is_nothing_better() -> None:
+def test_remb_is_obeyed_if_there_is_no_better_feedback() -> None:
     link, control = Link(), RateControl(RATES)
     for second in range(3):
         link.heard(Heard(reports=[ReceiverReport(0.0, 0, 0, 0.0)], remb_bps=500_000), 0.05, second)

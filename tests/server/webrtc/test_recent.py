@@ -19,36 +19,36 @@ def numbers(frames: list[Frame]) -> list[int]:
     return [frame.pts_90k // STEP for frame in frames]
 
 
-def test_a_clip_starts_at_the_keyframe_before_the_time_that_is_asked_for() -> None:
+def test_a_clip_starts_at_the_keyframe_before_the_requested_time() -> None:
     recent, _ = played(range(301), 50)
     assert numbers(recent.clip(12.0)) == list(range(150, 301))
     assert numbers(recent.clip(10.0))[0] == 200
 
 
-def test_where_there_is_less_a_clip_is_all_that_there_is() -> None:
+def test_a_clip_of_a_young_session_is_everything_there_is() -> None:
     recent, _ = played(range(20), 50)
     assert numbers(recent.clip(30.0)) == list(range(20))
     assert Recent().clip(30.0) == []
 
 
-def test_what_is_older_than_a_minute_goes_in_whole_groups() -> None:
+def test_frames_older_than_a_minute_are_dropped_in_whole_groups() -> None:
     recent, _ = played(range(2000), 50)
     kept = numbers(recent.clip(3600.0))
     assert kept[0] % 50 == 0
     assert KEPT_S <= (1999 - kept[0]) / 10 <= KEPT_S + 10
 
 
-def test_it_begins_at_a_keyframe() -> None:
+def test_recent_frames_start_at_a_keyframe() -> None:
     recent, _ = played(range(7, 30), 10)
     assert numbers(recent.clip(3600.0))[0] == 10
 
 
-def test_a_keyframe_is_asked_for_once_where_none_came_for_long() -> None:
+def test_a_keyframe_is_requested_once_if_none_came_for_long() -> None:
     _, asked = played(range(250), 10_000)
     assert [a / 10 for a in asked] == [KEYFRAME_EVERY_S + 0.1, 2 * KEYFRAME_EVERY_S + 0.2]
 
 
-def test_another_rendition_starts_again_and_is_not_mixed_in() -> None:
+def test_renditions_are_not_mixed() -> None:
     recent, _ = played(range(30), 10)
     recent.add(Frame("vp8/1", 31 * STEP, True, b"low"))
     assert len(recent.clip(60)) == 30

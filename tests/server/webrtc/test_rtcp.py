@@ -53,7 +53,7 @@ def test_lost_packets_are_read_across_the_wrap() -> None:
 
 
 @pytest.mark.parametrize("fmt", [1, 4])
-def test_requests_for_a_keyframe_are_heard(fmt: int) -> None:
+def test_keyframe_requests_are_received(fmt: int) -> None:
     fci = struct.pack("!IB3x", SSRC, 1) if fmt == 4 else b""
     data = bytes(RtcpPsfbPacket(fmt=fmt, ssrc=9, media_ssrc=SSRC if fmt == 1 else 0, fci=fci))
     assert rtcp.read(data, SSRC).keyframe
@@ -89,7 +89,7 @@ def test_arrivals_are_read_from_symbols_with_losses_and_late_packets() -> None:
     assert [at is not None for _, at in rtcp.read(data, SSRC).arrivals] == [True, False, True]
 
 
-def test_damaged_feedback_is_left_out_and_the_rest_is_read() -> None:
+def test_damaged_feedback_is_skipped_and_the_rest_is_read() -> None:
     pli = bytes(RtcpPsfbPacket(fmt=1, ssrc=9, media_ssrc=SSRC))
     broken = twcc(7, [0x2000 | 8000], b"", 8000)
     assert rtcp.read(broken + pli, SSRC).keyframe
@@ -110,6 +110,6 @@ def test_our_report_is_read_by_others() -> None:
     assert description.chunks[0].items == [(1, b"psistream")]
 
 
-def test_our_goodbye_is_read_by_others() -> None:
+def test_our_bye_is_read_by_others() -> None:
     (bye,) = RtcpPacket.parse(rtcp.bye(SSRC))
     assert bye == RtcpByePacket(sources=[SSRC])

@@ -83,7 +83,7 @@ def test_the_largest_packet_keeps_within_the_limit_even_as_a_retransmission() ->
     assert max(map(len, wire.sent)) <= PACKET_MAX
 
 
-def test_a_lost_packet_is_sent_again_as_rtx() -> None:
+def test_a_lost_packet_is_retransmitted_as_rtx() -> None:
     wire = Wire()
     wire.send(b"one", b"two")
     lost = wire.packets[1]
@@ -95,7 +95,7 @@ def test_a_lost_packet_is_sent_again_as_rtx() -> None:
     assert elements(wire.sent[2])[3] != elements(wire.sent[1])[3]
 
 
-def test_without_rtx_the_packet_itself_is_sent_again() -> None:
+def test_without_rtx_the_packet_itself_is_retransmitted() -> None:
     wire = Wire(rtx=None)
     wire.send(b"one")
     wire.stream.repeat(wire.packets[0].sequence_number)
@@ -103,7 +103,7 @@ def test_without_rtx_the_packet_itself_is_sent_again() -> None:
     assert not wire.stream.can_repeat
 
 
-def test_what_is_too_old_or_was_never_sent_is_not_sent_again() -> None:
+def test_packets_that_are_too_old_or_unknown_are_not_retransmitted() -> None:
     wire = Wire()
     wire.send(b"one")
     number = wire.packets[0].sequence_number
@@ -113,7 +113,7 @@ def test_what_is_too_old_or_was_never_sent_is_not_sent_again() -> None:
     assert wire.stream.repeat(number) == 0
 
 
-def test_a_large_frame_is_spread_and_what_follows_waits_behind_it() -> None:
+def test_a_large_frame_is_spread_and_later_frames_wait_behind_it() -> None:
     wire = Wire()
     wire.send(*[bytes([i]) for i in range(30)])
     wire.send(b"next")

@@ -34,7 +34,7 @@ def pictures(codec: Codec, frames: list[bytes]) -> int:
     return sum(len(context.decode(av.Packet(frame))) for frame in frames)
 
 
-def test_vp9_comes_out_whole_and_says_how_frames_refer_to_each_other() -> None:
+def test_vp9_comes_out_whole_with_its_frame_references() -> None:
     frames, whole = encoded("vp9"), []
     for number, frame in enumerate(frames, 32_766):
         parsed = [depayload.vp9(p) for p in packetize("vp9", frame.data, number)]
@@ -88,7 +88,7 @@ def test_vp9_frames_of_any_size_fit_their_packets(size: int) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\x12", b"\x12\x00\x0a", b"\x0a\xff\xff", b"\x32\x80\x80\x80"])
-def test_broken_frames_are_no_error(data: bytes) -> None:
+def test_broken_frames_raise_no_error(data: bytes) -> None:
     """Only a broken encoder produces this; the gateway must survive it."""
     assert b"".join(obus(data)) == b""
     assert keyframe_size(data) is None

@@ -123,7 +123,7 @@ async def test_a_viewer_that_lost_the_picture_gets_a_keyframe() -> None:
         assert all(b - a >= 0.35 * 90_000 for a, b in pairwise(keys)), "they share a keyframe"
 
 
-async def test_a_slow_viewer_loses_frames_and_slows_nobody() -> None:
+async def test_a_slow_viewer_loses_frames_and_delays_nobody() -> None:
     async with live() as server, watching(server) as fast, watching(server) as slow:
         await asyncio.gather(fast.frame(), slow.frame())
         viewers = {v.id: v for v in server.services.viewers}
@@ -139,7 +139,7 @@ async def test_a_slow_viewer_loses_frames_and_slows_nobody() -> None:
         assert await server.figure('psistream_frames_dropped_total{reason="slow_viewer"}') > 0
 
 
-async def test_sessions_are_isolated_and_one_that_fails_takes_nobody_along() -> None:
+async def test_sessions_are_isolated_when_one_fails() -> None:
     async with live() as server:
         mine = (await server.http.post("/v1/sessions", json={"prompt": "a blue lake"})).json()
         async with (
@@ -159,7 +159,7 @@ async def test_sessions_are_isolated_and_one_that_fails_takes_nobody_along() -> 
             assert (await server.http.get("/readyz")).status_code == 200
 
 
-async def test_who_may_only_watch_cannot_steer_over_the_data_channel() -> None:
+async def test_a_view_token_cannot_steer_over_the_data_channel() -> None:
     async with live() as server:
         mine = (await server.http.post("/v1/sessions", json={"prompt": "a blue lake"})).json()
         async with watching(server, mine["id"], token=mine["view_token"]) as onlooker:
@@ -176,7 +176,7 @@ async def test_who_may_only_watch_cannot_steer_over_the_data_channel() -> None:
     [("{", "invalid"), ("x" * 100_000, "invalid"), ('{"type":"fly"}', "invalid"), (b"\x00\xff", "invalid")],
     ids=["broken", "huge", "unknown", "bytes"],
 )
-async def test_nonsense_on_the_data_channel_is_answered_and_the_video_goes_on(
+async def test_garbage_on_the_data_channel_is_answered_and_the_video_continues(
     message: str | bytes, code: str
 ) -> None:
     async with live() as server, watching(server) as viewer:
@@ -189,7 +189,7 @@ async def test_nonsense_on_the_data_channel_is_answered_and_the_video_goes_on(
         await viewer.frame()
 
 
-async def test_a_paused_session_shows_its_picture_to_who_comes_late() -> None:
+async def test_a_paused_session_shows_its_picture_to_late_viewers() -> None:
     async with live() as server, watching(server) as first:
         await first.frame()
         await server.control({"type": "pause"})
@@ -210,7 +210,7 @@ async def test_mqtt_steers_the_same_video() -> None:
         assert (await server.http.get("/readyz")).json()["mqtt"]["state"] == "connected"
 
 
-async def test_a_line_that_loses_packets_still_plays() -> None:
+async def test_a_lossy_link_still_plays() -> None:
     """Lost packets are retransmitted."""
     async with live() as server, watching(server) as viewer:
         await viewer.frame()

@@ -46,7 +46,7 @@ def psnr(a: npt.NDArray[np.float64], b: ByteArray) -> float:
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_flat_art_comes_out_nearly_as_it_went_in(codec: str) -> None:
+def test_flat_pictures_are_nearly_lossless(codec: str) -> None:
     pictures = decode(codec, encode(codec, 16))
     assert len(pictures) == 16
     quality = [psnr(picture, drawing(i)) for i, picture in enumerate(pictures)]
@@ -54,7 +54,7 @@ def test_flat_art_comes_out_nearly_as_it_went_in(codec: str) -> None:
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_keyframes_come_at_first_and_when_asked_for(codec: str) -> None:
+def test_keyframes_are_made_at_the_start_and_on_request(codec: str) -> None:
     keys = [i for i, e in enumerate(encode(codec, 24, keyframes=(9, 10))) if e.keyframe]
     assert keys == [0, 9, 10]
 
@@ -166,7 +166,7 @@ def test_an_unknown_codec_is_refused() -> None:
         VideoEncoder("theora", 320, 192, 16, 900_000)
 
 
-def test_a_closed_encoder_gives_nothing() -> None:
+def test_a_closed_encoder_returns_nothing() -> None:
     encoder = VideoEncoder("vp8", 320, 192, 16, 900_000)
     encoder.close()
     assert encoder.encode(ToYuv(2)(drawing()), 0, keyframe=False) is None

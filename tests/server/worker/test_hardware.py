@@ -22,7 +22,7 @@ def encoder(name: str, **options: str) -> HardwareEncoder:
 BEHAVES = encoder("libx264", tune="zerolatency", **{"forced-idr": "1", "x264-params": "scenecut=0"})
 
 
-def test_an_encoder_that_behaves_passes() -> None:
+def test_a_well_behaved_encoder_passes() -> None:
     """x264 stands in for hardware that this machine lacks."""
     probe(BEHAVES)
     assert choose((BEHAVES,)).name == "libx264"
@@ -42,7 +42,7 @@ def test_an_encoder_that_behaves_passes() -> None:
     ],
     ids=["unknown", "no device", "delay", "keyframes", "no H.264"],
 )
-def test_one_that_does_not_is_passed_over_and_the_reason_is_kept(bad: HardwareEncoder, why: str) -> None:
+def test_a_misbehaving_encoder_is_skipped_and_the_reason_is_kept(bad: HardwareEncoder, why: str) -> None:
     with pytest.raises(Unusable, match=why):
         probe(bad)
     choice = choose((bad, BEHAVES))
@@ -51,7 +51,7 @@ def test_one_that_does_not_is_passed_over_and_the_reason_is_kept(bad: HardwareEn
     assert choose((bad,)).why.startswith(f"{bad.name}: ")
 
 
-def test_the_choice_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_choice_is_logged_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     hardware.chosen.cache_clear()
     with caplog.at_level(logging.INFO, logger="server.worker.hardware"):
         for _ in range(3):
@@ -60,7 +60,7 @@ def test_the_choice_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> 
     assert "H.264 is encoded by" in caplog.text
 
 
-def test_an_encoder_that_is_full_is_replaced_for_the_moment(
+def test_a_busy_encoder_is_replaced_temporarily(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A GeForce opens a few encoders and refuses the next one."""

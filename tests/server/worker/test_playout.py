@@ -145,7 +145,7 @@ def test_a_session_is_encoded_once_per_codec_whoever_watches(stage: Stage) -> No
     assert [p.frame for p in stage.packets("h264")] == [0, 1, 2, 3]
 
 
-def test_nobody_watches_nothing_is_encoded_but_the_figures_come(stage: Stage) -> None:
+def test_without_viewers_nothing_is_encoded_but_figures_are_sent(stage: Stage) -> None:
     stage.playout.set_state_bytes("s", 1234)
     stage.playout.add(segment(0, time.monotonic()))
     stage.wait(stage.stats)
@@ -168,7 +168,7 @@ def test_keyframe_requests_are_coalesced(stage: Stage) -> None:
     assert len(keys()) <= 2 + (time.monotonic() - start_s) / 0.1
 
 
-def test_a_keyframe_is_due_when_it_is_wanted_and_the_last_one_is_old_enough() -> None:
+def test_a_keyframe_is_due_when_requested_and_the_last_one_is_old_enough() -> None:
     rendition = Rendition(VideoEncoder("vp8", 32, 32, FPS, 900_000), Rung(900_000))
     assert rendition.key_due(10.0, gap_s=0.4)
     rendition.last_key_s = 10.0
@@ -178,7 +178,7 @@ def test_a_keyframe_is_due_when_it_is_wanted_and_the_last_one_is_old_enough() ->
     assert not rendition.key_due(99.0, gap_s=0.4)
 
 
-def test_who_joins_a_session_that_stands_still_gets_a_picture_without_waiting(stage: Stage) -> None:
+def test_a_viewer_who_joins_a_stalled_session_gets_a_picture_at_once(stage: Stage) -> None:
     stage.playout.add(segment(0, time.monotonic()))
     stage.wait(stage.stats)
     time.sleep(5 / FPS)
@@ -187,7 +187,7 @@ def test_who_joins_a_session_that_stands_still_gets_a_picture_without_waiting(st
     assert stage.packets()[0].keyframe
 
 
-def test_a_still_picture_is_repeated_now_and_then() -> None:
+def test_a_still_picture_is_repeated_at_intervals() -> None:
     with staged(still_after_s=0.15) as stage:
         stage.playout.set_viewers("s", {"vp8": 1})
         stage.playout.add(segment(0, time.monotonic()))
@@ -209,7 +209,7 @@ def test_frames_that_are_too_late_are_dropped_and_counted() -> None:
         assert not [p for p in stage.packets() if p.segment == 1]
 
 
-def test_what_became_invalid_is_never_shown_and_the_segment_on_the_screen_plays_on(stage: Stage) -> None:
+def test_invalid_segments_are_never_shown_and_the_current_one_plays_to_its_end(stage: Stage) -> None:
     now_s = time.monotonic() + 0.02
     stage.playout.set_viewers("s", {"vp8": 1})
     for number in range(3):
@@ -224,7 +224,7 @@ def test_what_became_invalid_is_never_shown_and_the_segment_on_the_screen_plays_
     assert stage.stats()[-1].dropped_frames_total == 0
 
 
-def test_what_starts_anew_cuts_the_segment_on_the_screen_short(stage: Stage) -> None:
+def test_a_new_epoch_cuts_the_current_segment_short(stage: Stage) -> None:
     now_s = time.monotonic() + 0.02
     stage.playout.set_viewers("s", {"vp8": 1})
     stage.playout.add(segment(0, now_s, frames=500))
@@ -237,7 +237,7 @@ def test_what_starts_anew_cuts_the_segment_on_the_screen_short(stage: Stage) -> 
     assert numbers.count(0) < 500
 
 
-def test_a_frame_that_is_late_is_better_than_none() -> None:
+def test_a_late_frame_is_better_than_none() -> None:
     with staged(late_limit_s=10.0) as stage:
         stage.playout.set_viewers("s", {"vp8": 1})
         stage.playout.add(segment(0, time.monotonic() - 60.0))
@@ -275,7 +275,7 @@ def test_a_frame_that_cannot_be_encoded_does_not_end_playout(
     assert "session s: a frame could not be encoded" in caplog.text
 
 
-def test_a_slide_show_leaves_frames_out_but_never_a_keyframe() -> None:
+def test_the_lowest_rung_skips_frames_but_never_a_keyframe() -> None:
     rendition = Rendition(VideoEncoder("vp8", 32, 32, FPS, 72_000), Rung(72_000, every=4))
     assert [rendition.skips(keyframe=False) for _ in range(8)] == [True, True, True, False] * 2
     assert not rendition.skips(keyframe=True)

@@ -29,7 +29,7 @@ def segment(number: int, due_s: float, rate: float = 1.0, frames: int = 4) -> Se
 # ---- slow motion ----
 
 
-def test_frames_of_a_slow_segment_are_evenly_apart_and_the_next_one_follows_without_a_gap() -> None:
+def test_frames_of_a_slow_segment_are_evenly_spaced_and_the_next_one_follows_without_a_gap() -> None:
     cues: list[Cue] = []
     due_s = 10.0
     for number, rate in enumerate((0.5, 0.4, 1.0)):
@@ -50,13 +50,13 @@ def test_a_receipt_names_the_time_of_a_frame_in_slow_motion() -> None:
 # ---- what is told of a picture that stands ----
 
 
-def test_a_hitch_is_nothing_to_read_about() -> None:
+def test_a_short_stall_is_not_reported() -> None:
     standing = StallTracker(end_s=10.0, heard_s=9.0)
     assert standing.news_s(Upcoming(10.9, 0.5, 0.48)) is None
     assert standing.news_s(None) is None
 
 
-def test_it_is_told_when_the_last_frame_has_had_its_time_and_not_before() -> None:
+def test_a_stall_is_reported_once_the_last_frame_has_ended() -> None:
     standing, awaited = StallTracker(end_s=10.0, heard_s=9.0), Upcoming(40.0, 0.04, 0.2)
     assert standing.news_s(awaited) == 10.0
     assert standing.tell(awaited, 10.0) == Stall(0.04, 0.2, 30.0)
@@ -65,13 +65,13 @@ def test_it_is_told_when_the_last_frame_has_had_its_time_and_not_before() -> Non
     assert not standing.showed(22.0)
 
 
-def test_after_a_pause_it_counts_from_when_work_began_again() -> None:
+def test_after_a_pause_a_stall_counts_from_the_resumption() -> None:
     standing = StallTracker(end_s=10.0, heard_s=500.0)
     assert standing.news_s(Upcoming(500.5, 0.9, 1.0)) is None
     assert standing.news_s(Upcoming(530.0, 0.04, 0.2)) == 500.0
 
 
-def test_a_new_expectation_is_news_and_so_is_none() -> None:
+def test_a_changed_or_cancelled_expectation_is_reported() -> None:
     standing = StallTracker(end_s=10.0, heard_s=9.0)
     standing.tell(Upcoming(40.0, 0.04, 0.2), 10.0)
     standing.heard_s = 20.0
@@ -140,7 +140,7 @@ def test_media_time_runs_on_evenly_in_slow_motion(stage: Stage) -> None:
     assert stage.told() == []
 
 
-def test_a_picture_that_stands_is_told_once_and_that_it_goes_on(stage: Stage) -> None:
+def test_a_stall_is_reported_once_and_so_is_its_end(stage: Stage) -> None:
     stage.playout.add(segment(0, time.monotonic()))
     stage.playout.expect(SegmentAwaited("s", time.monotonic() + 60.0, 0.04, 0.2))
     stage.wait(stage.told)
@@ -156,7 +156,7 @@ def test_a_picture_that_stands_is_told_once_and_that_it_goes_on(stage: Stage) ->
     assert len(stage.told()) == 2
 
 
-def test_a_hold_to_collect_is_told_by_the_segment_that_waits(stage: Stage) -> None:
+def test_a_stall_to_collect_segments_is_reported(stage: Stage) -> None:
     stage.playout.add(segment(0, time.monotonic()))
     stage.wait(lambda: len(stage.packets()) == 4)
     stage.playout.add(segment(1, time.monotonic() + 1.5, rate=0.4))
@@ -168,7 +168,7 @@ def test_a_hold_to_collect_is_told_by_the_segment_that_waits(stage: Stage) -> No
     assert told.resumes_in_s <= 1.5
 
 
-def test_what_was_awaited_and_will_not_come_is_taken_back(stage: Stage) -> None:
+def test_a_stall_that_is_cancelled_is_taken_back(stage: Stage) -> None:
     stage.playout.expect(SegmentAwaited("s", time.monotonic() + 60.0, 0.04, 0.2))
     stage.wait(stage.told)
     stage.playout.expect(SegmentAwaited("s", None, 0.04, 0.2))

@@ -116,7 +116,7 @@ def exported(heard: Heard) -> list[Exported]:
 
 
 @BOTH
-async def test_mistakes_are_answered_and_others_go_on(make: Make) -> None:
+async def test_errors_are_answered_and_other_sessions_continue(make: Make) -> None:
     async with working(make) as (worker, heard):
         picture = np.zeros((3, 5, 5), np.uint8)
         worker.send(OpenSession("odd", "a red cat", 1, picture))
@@ -134,7 +134,7 @@ async def test_mistakes_are_answered_and_others_go_on(make: Make) -> None:
 
 
 @BOTH
-async def test_missing_weights_are_told_in_one_line(make: Make, tmp_path: Path) -> None:
+async def test_missing_weights_are_reported_in_one_line(make: Make, tmp_path: Path) -> None:
     worker = make(WorkerConfig(backend="onnxruntime", model=str(tmp_path / "nowhere")), lambda event: None)
     with pytest.raises(InvalidInput, match="nowhere") as refused:
         await worker.start()
@@ -142,13 +142,13 @@ async def test_missing_weights_are_told_in_one_line(make: Make, tmp_path: Path) 
     await worker.close()
 
 
-async def test_a_library_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_library_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.MODULES, "reference", "a_library_that_nobody_has")
     with pytest.raises(Unavailable, match="needs a_library_that_nobody_has"):
         await InProcessWorker(WorkerConfig(backend="reference"), lambda event: None).start()
 
 
-async def test_an_unknown_backend_is_told() -> None:
+async def test_an_unknown_backend_is_reported() -> None:
     with pytest.raises(InvalidInput, match="choose one of"):
         await InProcessWorker(WorkerConfig(backend="abacus"), lambda event: None).start()
 
@@ -171,7 +171,7 @@ def test_an_applied_receipt_waits_for_its_segment() -> None:
     assert timing.due_s(receipt(12)) == 10.75
 
 
-def test_it_does_not_wait_where_no_segment_will_come() -> None:
+def test_a_receipt_does_not_wait_if_no_segment_will_come() -> None:
     timing = Timing(fps=16)
     timing.segment(segment(0, 10.0))
     assert timing.applied(receipt(8)) == [receipt(8)]  # nobody watches
@@ -181,7 +181,7 @@ def test_it_does_not_wait_where_no_segment_will_come() -> None:
     assert timing.due_s(receipt(8)) is None
 
 
-def test_receipts_of_later_segments_go_on_waiting_and_the_end_tells_all() -> None:
+def test_receipts_of_later_segments_stay_pending_until_the_session_ends() -> None:
     timing = Timing(fps=16)
     timing.set_running("s", watched=True)
     timing.applied(receipt(0, "a"))

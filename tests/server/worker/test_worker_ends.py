@@ -41,7 +41,7 @@ BOTH = pytest.mark.parametrize("make", [InProcessWorker, ProcessWorker])
 
 
 @BOTH
-async def test_a_closed_worker_takes_nothing(make: Make) -> None:
+async def test_a_closed_worker_accepts_nothing(make: Make) -> None:
     async with working(make) as (worker, heard):
         pass
     with pytest.raises(Unavailable):
@@ -49,7 +49,7 @@ async def test_a_closed_worker_takes_nothing(make: Make) -> None:
     assert not any(isinstance(e, WorkerLost) for e in heard)
 
 
-async def test_a_killed_process_is_noticed_at_once() -> None:
+async def test_a_killed_process_is_detected_at_once() -> None:
     heard = Heard()
     worker = ProcessWorker(FAKE, heard.hear)
     await worker.start()
@@ -63,7 +63,7 @@ async def test_a_killed_process_is_noticed_at_once() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-async def test_nothing_of_a_worker_is_left_however_it_ended(number: signal.Signals) -> None:
+async def test_nothing_of_a_worker_is_left_behind(number: signal.Signals) -> None:
     """If a pipe is closed while a thread still reads it, its descriptor may belong to another file by
     then."""
     worker = ProcessWorker(FAKE, lambda event: None)
@@ -74,7 +74,7 @@ async def test_nothing_of_a_worker_is_left_however_it_ended(number: signal.Signa
     assert not [t.name for t in threading.enumerate() if t.name.startswith("worker-")]
 
 
-async def test_a_device_that_is_broken_for_good_counts_as_a_lost_worker() -> None:
+async def test_a_permanently_failed_device_counts_as_a_lost_worker() -> None:
     heard = Heard()
     worker = InProcessWorker(FAKE, heard.hear)
     await worker.start()
@@ -104,7 +104,7 @@ def spoiled_child(pipe: Connection, config: WorkerConfig) -> None:
 
 
 @pytest.mark.parametrize("placement", ["process", "thread"])
-async def test_sessions_outlive_a_fault_of_the_engine_itself(
+async def test_sessions_survive_an_error_of_the_engine_itself(
     placement: Literal["process", "thread"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "fake.json").write_text("{}")

@@ -58,7 +58,7 @@ async def test_only_the_chosen_address_is_offered() -> None:
         assert [c.host for c in candidates] == [HOST]
 
 
-async def test_an_address_that_is_gone_is_left_out() -> None:
+async def test_a_missing_address_is_skipped() -> None:
     async with gathered("203.0.113.7", "127.0.0.2") as (_, _, candidates):
         assert [c.host for c in candidates] == ["127.0.0.2"]
 
@@ -111,7 +111,7 @@ async def test_the_public_address_is_offered_beside_the_private_one() -> None:
 
 
 @pytest.mark.parametrize("kind", ["stun_server", "turn_server"])
-async def test_a_server_that_is_down_is_waited_for_once_and_then_left_alone(kind: str) -> None:
+async def test_a_dead_stun_server_delays_once_and_is_then_skipped(kind: str) -> None:
     """This used to delay every viewer by 5 s."""
     sock, address = silent_server()
     now_s = [0.0]
@@ -134,7 +134,7 @@ async def test_a_server_that_is_down_is_waited_for_once_and_then_left_alone(kind
         sock.close()
 
 
-async def test_a_second_address_without_a_way_to_the_stun_server_does_not_cost_its_answer() -> None:
+async def test_an_address_without_a_route_to_the_stun_server_does_not_lose_the_answer() -> None:
     """One of two addresses gets an answer: its mapping is offered, and the other one is not asked again."""
     loop = asyncio.get_running_loop()
 
@@ -166,7 +166,7 @@ async def test_a_second_address_without_a_way_to_the_stun_server_does_not_cost_i
     assert asked[-1] == "127.0.0.1"
 
 
-async def test_datagrams_from_strangers_are_dropped_unless_they_are_stun() -> None:
+async def test_datagrams_from_unknown_senders_are_dropped_unless_they_are_stun() -> None:
     """A single forged DTLS alert used to end a handshake, and a flood used to stop the video."""
     async with gathered(HOST) as (connection, source, _):
         heard: list[bytes] = []

@@ -30,7 +30,7 @@ async def sending() -> AsyncIterator[tuple[MediaTransport, list[str], list[bytes
         yield transport, told, heard, viewer.pc
 
 
-async def test_ours_starts_when_the_connection_is_there_and_stops_with_it() -> None:
+async def test_our_sender_starts_and_stops_with_the_connection() -> None:
     async with sending() as (transport, told, _, _):
         assert told == ["open"]
         assert not transport.congested
@@ -55,7 +55,7 @@ async def test_rtp_is_encrypted_and_arrives() -> None:
         assert (packets[0].sequence_number, packets[0].timestamp, packets[0].payload) == (7, 3000, b"payload")
 
 
-async def test_all_rtcp_is_heard_as_it_came() -> None:
+async def test_all_rtcp_is_received_unchanged() -> None:
     """aiortc would take TWCC for a list of lost packets, and forget PLI."""
     async with sending() as (_, _, heard, player):
         feedback = struct.pack("!BBHII", 0x8F, 205, 2, 1, 2)
