@@ -59,7 +59,7 @@ def test_goals_that_were_missed_are_named() -> None:
         (["failover", "--n", "0"], "--n"),
     ],
 )
-def test_mistakes_are_told_in_one_line(
+def test_bad_input_is_reported_in_one_line(
     words: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*words, "--backend", "fake"]) == 2

@@ -106,7 +106,7 @@ def test_soak_of_its_own_server_says_what_its_slopes_are_worth(capsys: pytest.Ca
         (["latency", "--model", "/nowhere"], "the server did not start"),
     ],
 )
-def test_mistakes_are_told_in_one_line(
+def test_bad_input_is_reported_in_one_line(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2

@@ -60,7 +60,9 @@ PAIR = """async () => {
 }"""
 
 
-async def test_ice_restarts_in_mid_play_and_the_video_goes_on(browser: Browser, server: Subject) -> None:
+async def test_ice_restarts_during_playback_and_the_video_continues(
+    browser: Browser, server: Subject
+) -> None:
     async with opened(browser, server.target.base + "livez") as page:
         await page.evaluate(PLAY, f"{server.target.base}v1/sessions/main/whep")
         await until(page, "window.frames_", lambda n: n > 10, "frames")

@@ -133,7 +133,7 @@ async def test_the_panel_shows_a_state_that_never_grows(browser: Browser, server
         await until(page, "document.querySelector('.spark-line').getAttribute('points')", bool, "a sparkline")
 
 
-async def test_pause_and_resume_and_a_picture_of_ones_own(
+async def test_pause_resume_and_an_uploaded_picture(
     browser: Browser, server: Subject, tmp_path: Path
 ) -> None:
     Image.new("RGB", (1600, 900), (250, 240, 20)).save(tmp_path / "mine.png")
@@ -153,7 +153,7 @@ async def test_pause_and_resume_and_a_picture_of_ones_own(
 
 
 @pytest.mark.slow
-async def test_a_device_that_is_too_slow_is_told_calmly_and_one_that_keeps_up_is_not(
+async def test_a_slow_device_shows_the_pace_and_a_fast_one_does_not(
     browser: Browser, server: Subject, tmp_path: Path
 ) -> None:
     (tmp_path / "fake.json").write_text('{"delay_s": 1.3}')  # 2.6 s for half a second of video
@@ -227,7 +227,7 @@ async def test_the_page_says_that_a_session_does_not_exist(browser: Browser, ser
         await live(page)
 
 
-async def test_the_page_comes_back_when_the_server_does(browser: Browser) -> None:
+async def test_the_page_reconnects_when_the_server_returns(browser: Browser) -> None:
     port = free_port()
     with own_server(FAKE, port) as first:
         context = opened(browser, first.target.base)
@@ -245,7 +245,7 @@ async def test_the_page_comes_back_when_the_server_does(browser: Browser) -> Non
         await context.__aexit__(None, None, None)
 
 
-async def test_chips_speak_the_words_that_the_model_was_trained_on(browser: Browser, server: Subject) -> None:
+async def test_chips_use_the_words_that_the_model_was_trained_on(browser: Browser, server: Subject) -> None:
     async with opened(browser, server.target.base) as page:
         spoken = await page.evaluate(
             """async () => {

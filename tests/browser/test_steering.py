@@ -80,7 +80,9 @@ async def test_how_and_when_are_chosen_by_buttons_or_by_keys(browser: Browser, s
         assert "is on screen after" in await page.inner_text("#spoken")
 
 
-async def test_prompts_are_mixed_in_one_line_and_a_bad_mix_is_told(browser: Browser, server: Subject) -> None:
+async def test_prompts_are_mixed_in_one_line_and_an_invalid_mix_is_reported(
+    browser: Browser, server: Subject
+) -> None:
     async with opened(browser, server.target.base) as page:
         await live(page)
         await page.fill("#prompt", "a blue ball 70% | a red cube 40% | a bird")
@@ -208,7 +210,7 @@ async def test_a_moment_is_saved_and_dropped_on_the_page_again(
         assert await page.evaluate("() => psistream.state") == "live"
 
 
-async def test_a_full_server_is_told_and_asked_again(browser: Browser, server: Subject) -> None:
+async def test_a_full_server_is_shown_and_retried(browser: Browser, server: Subject) -> None:
     async with opened(browser, server.target.base) as page:
         await live(page)
         answers = 2
@@ -235,7 +237,7 @@ async def test_a_full_server_is_told_and_asked_again(browser: Browser, server: S
         assert not await page.is_visible("#toast")
 
 
-async def test_a_session_that_a_restart_took_is_told(browser: Browser) -> None:
+async def test_a_session_lost_in_a_restart_is_reported(browser: Browser) -> None:
     port = free_port()
     with own_server(FAKE, port) as first:
         context = opened(browser, first.target.base)
@@ -254,7 +256,7 @@ async def test_a_session_that_a_restart_took_is_told(browser: Browser) -> None:
         await context.__aexit__(None, None, None)
 
 
-async def test_keys_are_told_and_everything_has_a_name(browser: Browser, server: Subject) -> None:
+async def test_keys_are_explained_and_everything_has_a_name(browser: Browser, server: Subject) -> None:
     async with opened(browser, server.target.base) as page:
         await live(page)
         await page.keyboard.press("?")

@@ -36,9 +36,7 @@ TAPS = """async () => {
 SWITCHED_OFF = "window.RTCPeerConnection = function () { throw new Error('switched off'); }"
 
 
-async def test_video_that_does_not_come_through_is_told_and_tried_again(
-    browser: Browser, server: Subject
-) -> None:
+async def test_blocked_video_is_shown_and_retried(browser: Browser, server: Subject) -> None:
     async with opened(browser, "about:blank") as page:
         await page.add_init_script(NO_WAY)
         await page.goto(server.target.base)
@@ -49,7 +47,7 @@ async def test_video_that_does_not_come_through_is_told_and_tried_again(
         await live(page)
 
 
-async def test_webrtc_that_is_switched_off_is_told(browser: Browser, server: Subject) -> None:
+async def test_disabled_webrtc_is_reported(browser: Browser, server: Subject) -> None:
     async with opened(browser, "about:blank") as page:
         await page.add_init_script(SWITCHED_OFF)
         await page.goto(server.target.base)
@@ -57,7 +55,7 @@ async def test_webrtc_that_is_switched_off_is_told(browser: Browser, server: Sub
         assert "WebRTC" in await page.inner_text("[data-part=text]")
 
 
-async def test_nobody_walks_on_once_another_video_is_chosen(browser: Browser, server: Subject) -> None:
+async def test_selecting_another_pane_releases_the_held_action(browser: Browser, server: Subject) -> None:
     async with opened(browser, server.target.base) as page:
         await live(page)
         await say(page, "a white ball stands still", "Shift+Enter")
@@ -86,7 +84,7 @@ async def test_a_tap_that_a_lost_connection_cut_short_does_not_walk_for_ever(
         assert await page.evaluate(TAPS) == {"said": ["left", None, "right"], "owing": True, "held": None}
 
 
-async def test_who_watches_may_fill_the_screen_and_nothing_else(browser: Browser, server: Subject) -> None:
+async def test_viewers_may_use_full_screen_and_nothing_else(browser: Browser, server: Subject) -> None:
     async with opened(browser, f"{server.target.base}?watch") as page:
         await live(page)
         await page.hover("[data-part=frame]")

@@ -87,11 +87,11 @@ def test_a_proxy_that_cannot_be_used_is_one_line_with_its_variable(
         ("http://[", False),
     ],
 )
-def test_what_is_this_machine(url: str, local: bool) -> None:
+def test_loopback_addresses_are_recognised(url: str, local: bool) -> None:
     assert is_loopback(url) == local
 
 
-async def test_a_remote_server_is_still_asked_for_by_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_remote_server_is_still_reached_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody listens there
 
     with pytest.raises(ViewError, match="cannot reach"):

@@ -96,7 +96,7 @@ async def test_receipts_are_shown_with_their_times() -> None:
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGHUP", "ctrl-c"])
-async def test_the_terminal_is_given_back_however_it_ends(how: str) -> None:
+async def test_the_terminal_is_restored_however_it_ends(how: str) -> None:
     async with playing() as (steering, _, terminal):
         terminal.type(LEFT)
         await until(lambda: steering.controls, "left")
@@ -109,7 +109,7 @@ async def test_the_terminal_is_given_back_however_it_ends(how: str) -> None:
         await until(lambda: steering.controls[-1][1].body == Action(None), "let go in leaving")
 
 
-async def test_a_session_that_ends_is_told() -> None:
+async def test_the_end_of_a_session_is_shown() -> None:
     async with playing() as (steering, _, terminal):
         steering.close("main")
         assert await terminal.ends() == 1
@@ -166,12 +166,12 @@ def test_wrong_arguments_are_one_clear_line(args: list[str], capsys: pytest.Capt
     assert errors.count("\n") == 1
 
 
-def test_without_a_terminal_it_says_what_else_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_it_names_alternatives(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--mqtt", "mqtt://127.0.0.1:1"]) == 1
     assert "mosquitto_pub" in capsys.readouterr().err
 
 
-async def test_the_server_says_where_its_broker_is() -> None:
+async def test_the_server_names_its_broker() -> None:
     told: list[str] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -71,7 +71,7 @@ def test_the_screen_fits_80x24_and_lets_nothing_through_to_the_terminal() -> Non
     assert any("x▏" in line for line in rendered(screen))
 
 
-def test_a_device_that_is_too_slow_is_told() -> None:
+def test_a_slow_device_is_shown() -> None:
     screen = TerminalScreen("main", "broker")
     assert any("playing" in line for line in rendered(screen))
     screen.stats = {"rate": 0.48}
@@ -83,7 +83,7 @@ def test_a_device_that_is_too_slow_is_told() -> None:
 
 
 @pytest.mark.parametrize("odd", [None, "x", True, float("nan"), float("inf"), 10**400, -1, 0, [], {}])
-def test_odd_figures_of_speed_are_taken_for_none(odd: object) -> None:
+def test_malformed_speeds_are_ignored(odd: object) -> None:
     assert pace({"buffering": {"resumes_in_s": odd}}, {}) == "buffering, resumes any moment"
     assert pace({}, {"rate": odd}) == ""
     assert pace({"buffering": None if isinstance(odd, dict) else odd}, {"rate": 1.0}) == ""

@@ -8,7 +8,7 @@ import socket
 from clients.reach import reachable
 
 
-async def test_a_server_that_comes_back_is_noticed() -> None:
+async def test_a_returning_server_is_detected() -> None:
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))
         port = place.getsockname()[1]
@@ -20,7 +20,7 @@ async def test_a_server_that_comes_back_is_noticed() -> None:
         assert await waiting
 
 
-async def test_a_server_that_stays_away_is_told() -> None:
+async def test_a_server_that_stays_away_is_reported() -> None:
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))
         assert not await reachable(f"http://127.0.0.1:{place.getsockname()[1]}/", 0.1)

@@ -103,7 +103,7 @@ def record(recorder: Recorder, codec: str, video: list[bytes]) -> None:
         recorder.close()
 
 
-def test_a_full_disk_is_one_line_and_leaves_what_plays(tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_and_leaves_a_playable_file(tmp_path: Path) -> None:
     sizes = (0, 60, 200, 1500, 4000)
     names = [
         (size, codec, suffix)

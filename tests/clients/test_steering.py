@@ -32,7 +32,7 @@ def sessions(server: Subject) -> set[str]:
     return {session["id"] for session in told}
 
 
-def test_a_session_is_steered_and_what_became_of_it_is_told(
+def test_a_session_is_steered_and_its_receipts_are_shown(
     server: Subject, capsys: pytest.CaptureFixture[str]
 ) -> None:
     steer = ["--rewind", "1", "--prompt", "a fox 70% | a cube", "--how", "soft", "--when", "now"]
@@ -95,7 +95,7 @@ def test_wrong_arguments_are_one_line_that_names_them(
     assert errors.count("\n") == 1
 
 
-def test_a_refused_control_ends_it_with_the_servers_words() -> None:
+def test_a_rejected_control_ends_view_with_the_servers_message() -> None:
     steering = SentControls([{"type": "prompt", "text": "x"}], clock=lambda: 1.0)
     steering.send(lambda control: "p1")
     steering.hear({"type": "receipt", "id": "p1", "status": "received"})
@@ -130,7 +130,7 @@ def test_mixed_prompts(line: str, expected: dict[str, Any]) -> None:
         ("a 100% | b", "nothing is left"),
     ],
 )
-def test_what_is_no_mix_is_told(line: str, said: str) -> None:
+def test_an_invalid_mix_is_reported(line: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         mixed(line)
 

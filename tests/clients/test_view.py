@@ -86,7 +86,7 @@ def test_every_container_plays_and_has_the_right_duration(tmp_path: Path, codec:
         assert sum(sizes) <= sum(map(len, packets)) + 8 * len(packets)
 
 
-def test_a_recording_is_as_long_as_asked_even_over_a_gap(tmp_path: Path) -> None:
+def test_a_recording_has_the_requested_length_even_over_a_gap(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "out.mp4", seconds=1.0)
     for i, data in enumerate(encoded("H264")):
         recorder.write("H264", data, (i if i < 4 else i + 4) * STEP)  # a quarter of a second is lost
@@ -136,7 +136,7 @@ def test_urls_and_page_links_say_what_to_watch(url: str, expected: Target) -> No
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://", "", "http://h:port"])
-def test_what_is_no_address_is_told(url: str) -> None:
+def test_an_invalid_address_is_reported(url: str) -> None:
     with pytest.raises(BadInput, match="is not an address"):
         Target.parse(url)
 
@@ -181,7 +181,7 @@ async def test_frames_are_complete_at_their_marker(server: Subject) -> None:
         tap(object(), lambda _: None)  # type: ignore[arg-type]
 
 
-def test_mistakes_are_told_in_one_line(server: Subject, tmp_path: Path) -> None:
+def test_bad_input_is_reported_in_one_line(server: Subject, tmp_path: Path) -> None:
     closed = f"http://127.0.0.1:{free_port()}"
     for arguments, said, status in (
         ([closed], "cannot reach", 1),
@@ -215,7 +215,7 @@ async def test_a_first_picture_that_the_device_is_at_work_on_is_waited_for() -> 
             await waiting
 
 
-async def test_nobody_waits_for_a_server_that_went_silent_while_buffering() -> None:
+async def test_view_gives_up_on_a_server_that_went_silent_while_buffering() -> None:
     viewer = WhepViewer(Target.parse("http://localhost:1"))
     viewer.hear('{"type": "session", "buffering": {"speed": 0.04, "rate": 0.2, "resumes_in_s": 30}}')
     with pytest.raises(ViewError, match="no frame arrived"):
@@ -223,7 +223,7 @@ async def test_nobody_waits_for_a_server_that_went_silent_while_buffering() -> N
 
 
 @pytest.mark.parametrize("why", [{"paused": True}, {"buffering": {"resumes_in_s": 90}}])
-def test_a_picture_that_stands_for_a_reason_is_no_silence(why: dict[str, Any]) -> None:
+def test_a_stall_or_pause_does_not_count_as_silence(why: dict[str, Any]) -> None:
     figures = Figures()
     now_s = figures.last_s
     later_s = now_s + 2 * SILENCE_S
@@ -238,7 +238,7 @@ def test_a_picture_that_stands_for_a_reason_is_no_silence(why: dict[str, Any]) -
     assert "no frame" in figures.silence(figures.last_s + 2 * SILENCE_S, later_s)
 
 
-def test_a_device_that_is_too_slow_is_told_and_one_that_keeps_up_is_not() -> None:
+def test_a_slow_device_is_shown_and_a_fast_one_is_not() -> None:
     def said(session: dict[str, Any], segment: dict[str, Any]) -> str:
         figures = Figures()
         figures.message({"type": "session", **session})

@@ -92,7 +92,7 @@ def write(path: Path) -> None:
             writer.add(picture)
 
 
-def test_a_full_disk_is_one_line_and_leaves_what_plays(tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_and_leaves_a_playable_file(tmp_path: Path) -> None:
     sizes = [0, 20, 40, 60, 90, 120, *range(200, 20_000, 900)]
     process = mp.get_context("spawn").Process(target=fill, args=(tmp_path, sizes))  # the limit is a process's
     process.start()

@@ -58,7 +58,7 @@ def test_help_names_every_command_and_is_short(capsys: pytest.CaptureFixture[str
         assert max(map(len, shown.splitlines())) < 80
 
 
-def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("psistream ")
 
@@ -70,7 +70,7 @@ def test_a_mistyped_command_is_met_with_the_near_one(capsys: pytest.CaptureFixtu
     assert "the commands are serve, play" in capsys.readouterr().err
 
 
-def test_a_command_is_imported_only_when_it_is_asked_for(
+def test_a_command_is_imported_only_when_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "late_command.py").write_text("def main(argv):\n    print(argv)\n    return 7\n")
@@ -146,7 +146,7 @@ def test_sites_are_named_as_browsers_do(origin: str) -> None:
     assert arguments.settings(arguments.parser().parse_args(["--allow-origin", origin])).origins == (origin,)
 
 
-def test_what_is_loopback() -> None:
+def test_loopback_hosts_are_recognised() -> None:
     hosts = {"127.0.0.1": True, "localhost": True, "::1": True, "0.0.0.0": False, "example.org": False}
     assert {host: ServerConfig(host=host).loopback for host in hosts} == hosts
 
@@ -208,7 +208,7 @@ def test_an_unknown_mqtt_setting_is_one_line(served: Callable[..., tuple[int, st
     assert "--mqtt must be" in told
 
 
-def test_serve_says_where_to_click_and_ends_cleanly_with_a_client_on_the_line() -> None:
+def test_serve_prints_its_link_and_ends_cleanly_with_a_client_connected() -> None:
     with serving("--mqtt", "embedded:0") as (process, lines):
         assert lines[0].startswith("psistream is live at http://localhost:")
         assert "mqtt://127.0.0.1:" in lines[1]
@@ -231,7 +231,7 @@ async def test_the_link_of_an_ipv6_address_has_its_brackets() -> None:
         )
 
 
-async def test_where_others_can_come_in_the_greeting_shows_the_secrets_that_are_needed() -> None:
+async def test_beyond_loopback_the_greeting_shows_the_necessary_secrets() -> None:
     async with live(config(host="0.0.0.0")) as server:
         lines = greeting(server.services, 8080).split("\n")
         main = server.services.gateway.session("main")

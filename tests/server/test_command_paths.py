@@ -147,7 +147,7 @@ def test_a_full_disk_under_standard_output_is_one_line(words: str, unbuffered: s
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("words", TALKATIVE)
-def test_a_closed_pipe_ends_a_command_without_a_word(words: str, unbuffered: str) -> None:
+def test_a_closed_pipe_ends_a_command_silently(words: str, unbuffered: str) -> None:
     read, write = os.pipe()
     os.close(read)
     try:

@@ -47,7 +47,7 @@ def test_one_per_gpu_that_nvidia_smi_lists(monkeypatch: pytest.MonkeyPatch) -> N
     ("visible", "expected"),
     [("0,3", ("0", "3")), ("MIG-a, MIG-b", ("MIG-a", "MIG-b")), ("", ()), ("-1", ())],
 )
-def test_what_the_environment_names_counts(
+def test_gpus_named_in_the_environment_count(
     visible: str, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(os.environ, VISIBLE, visible)
@@ -61,7 +61,7 @@ def test_more_workers_than_gpus_take_turns(monkeypatch: pytest.MonkeyPatch) -> N
     assert [maker.args[0].gpu for maker in makers] == ["4", "5", "4"]
 
 
-def test_without_a_gpu_there_is_one_unless_more_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_there_is_one_worker_unless_more_are_requested(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config().workers == config("--workers", "auto").workers == 1
     assert config("--workers", "2").workers == 2
     monkeypatch.setitem(os.environ, VISIBLE, "0,1")

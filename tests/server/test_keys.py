@@ -30,7 +30,7 @@ STRONG = "7b1e9f0c5a3d48e2b6c4f8a1905d3e7c"
         "abcdefghijklmnopqrstu",
     ],
 )
-def test_what_holds_less_than_128_bits_is_refused_without_being_told(key: str) -> None:
+def test_keys_below_128_bits_are_refused_without_being_printed(key: str) -> None:
     with pytest.raises(InvalidInput, match="128 bits") as refused:
         ServerConfig(api_key=key)
     assert key not in refused.value.message
@@ -70,9 +70,7 @@ def test_a_file_as_people_have_it(tmp_path: Path) -> None:
         (f"alice {STRONG}\nalice {STRONG[::-1]}\n", "line 2: .* twice"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_told_by_its_line_and_never_with_a_key(
-    tmp_path: Path, text: str, says: str
-) -> None:
+def test_errors_in_a_key_file_name_the_line_and_never_a_key(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(InvalidInput, match=says) as refused:
         read_keys(written(tmp_path, text))
     assert STRONG not in refused.value.message
@@ -105,7 +103,9 @@ def test_a_file_is_read_again_when_it_changes_and_a_broken_one_changes_nothing(
     assert ring.name_of(STRONG[::-1]) == "bob"
 
 
-def test_a_file_that_others_can_read_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_key_file_that_others_can_read_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     file = written(tmp_path, f"alice {STRONG}\n")
     file.chmod(0o644)
     KeyRing(None, file)

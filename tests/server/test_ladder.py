@@ -15,7 +15,7 @@ def test_the_built_in_world_has_four_rungs_down_to_a_slide_show() -> None:
     assert rungs == (Rung(900_000), Rung(405_000), Rung(180_000), Rung(72_000, every=4))
 
 
-def test_a_large_picture_is_made_smaller_where_its_bits_would_not_do() -> None:
+def test_a_large_picture_is_halved_if_its_bitrate_is_too_low() -> None:
     assert [rung.divide for rung in MediaConfig().ladder(848, 480, 24)] == [1, 1, 2, 2]
 
 

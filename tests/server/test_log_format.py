@@ -64,13 +64,13 @@ def test_secrets_stay_out(text: str, secret: str, kind: str) -> None:
     assert "…" in shown
 
 
-def test_what_is_no_secret_stays() -> None:
+def test_text_without_secrets_is_unchanged() -> None:
     plain = "http://host:8080/v1/sessions/main took 1:30 of bearer bonds at a@b.example"
     assert without_secrets(plain) == plain
     assert isinstance(formatter("text"), TextFormatter)
 
 
-def test_the_server_logs_json_if_it_is_asked_to(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_server_logs_json_if_configured(capfd: pytest.CaptureFixture[str]) -> None:
     program = (
         "import logging, sys; from server import serve\n"
         "log = logging.getLogger('server.test')\n"

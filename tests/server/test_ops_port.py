@@ -8,7 +8,7 @@ from tests.rigs.control.network import free_port
 from tests.server.test_cli import serving
 
 
-def test_health_and_metrics_have_a_port_of_their_own() -> None:
+def test_health_and_metrics_have_their_own_port() -> None:
     ops = free_port()
     with serving("--mqtt", "embedded:0", "--ops-port", str(ops)) as (process, lines):
         main = lines[0].rpartition(" ")[2]

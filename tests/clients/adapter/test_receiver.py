@@ -41,7 +41,7 @@ def test_a_frame_is_complete_at_its_marker() -> None:
     assert stage.frames == [0, 1]
 
 
-def test_a_packet_that_comes_late_holds_nothing_up_for_good() -> None:
+def test_a_late_packet_does_not_block_the_buffer() -> None:
     stage = Stage()
     for frame in (0, 1, 3, 4, 2, 5):
         stage.take(frame, KEY if frame == 0 else DELTA)
@@ -50,7 +50,7 @@ def test_a_packet_that_comes_late_holds_nothing_up_for_good() -> None:
     assert stage.asked == []
 
 
-def test_a_lost_packet_is_given_up_and_it_goes_on_at_a_keyframe() -> None:
+def test_after_a_lost_packet_playback_continues_at_a_keyframe() -> None:
     """aiortc alone waits for 512 more packets, which is half a minute at 16 per second."""
     stage = Stage()
     for frame in (0, 1, *range(3, 40)):
@@ -70,7 +70,7 @@ def test_a_lost_packet_is_given_up_and_it_goes_on_at_a_keyframe() -> None:
         (b"", False),
     ],
 )
-def test_what_can_be_decoded_alone_is_known(data: bytes, whether: bool) -> None:
+def test_keyframes_are_recognised(data: bytes, whether: bool) -> None:
     assert begins(data) == whether
 
 

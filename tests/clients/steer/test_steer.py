@@ -61,7 +61,7 @@ async def test_each_way_tells_why_a_control_is_refused(server: Subject, by: By) 
 
 
 @pytest.mark.parametrize("by", WAYS)
-async def test_each_way_tells_that_there_is_no_session_or_no_server(server: Subject, by: By) -> None:
+async def test_each_transport_reports_a_missing_session_or_server(server: Subject, by: By) -> None:
     with pytest.raises(SteerError, match="no session"):
         async with connect(server.target.base, "nobody", by=by):
             pass
@@ -73,12 +73,12 @@ async def test_each_way_tells_that_there_is_no_session_or_no_server(server: Subj
 @pytest.mark.parametrize(
     ("url", "by"), [("ftp://x", "auto"), ("mqtt://x", "http"), ("http://x", "pigeon"), ("mqtt://", "auto")]
 )
-def test_an_address_that_is_none_is_told(url: str, by: Any) -> None:
+def test_an_invalid_server_address_is_reported(url: str, by: Any) -> None:
     with pytest.raises(SteerError):
         connect(url, by=by)
 
 
-async def test_what_was_sent_while_the_broker_was_away_is_sent_and_answered_once() -> None:
+async def test_controls_sent_during_an_outage_are_sent_and_answered_once() -> None:
     steering = FakeSteering()
     async with (
         EmbeddedBroker(0) as broker,
@@ -96,7 +96,7 @@ async def test_what_was_sent_while_the_broker_was_away_is_sent_and_answered_once
             assert [control.id for _, control in steering.controls].count(sent.id) == 1
 
 
-def test_odd_messages_are_taken_for_absent() -> None:
+def test_malformed_messages_are_ignored() -> None:
     assert ControlReceipt.read({"id": 5, "status": "applied"}) is None
     assert ControlReceipt.read({"id": "a", "status": "maybe"}) is None
     assert ControlReceipt.read(
@@ -148,7 +148,7 @@ async def play_to_the_end(path: Path, url: str) -> None:
     assert 50 <= len(example().splitlines()) <= 70
 
 
-async def test_the_example_game_says_in_one_line_that_there_is_no_server(tmp_path: Path) -> None:
+async def test_the_example_game_reports_a_missing_server_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "game.py").write_text(example(), encoding="utf-8")
     game = await asyncio.create_subprocess_exec(
         sys.executable,

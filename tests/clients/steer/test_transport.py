@@ -88,12 +88,12 @@ async def test_a_control_whose_connection_broke_is_sent_on_the_next_one() -> Non
     assert way.attempts == 2
 
 
-async def test_who_never_had_a_connection_is_told_why() -> None:
+async def test_a_failed_first_connection_is_explained() -> None:
     with pytest.raises(SteerError, match="nobody is there"):
         await SteeredSession(Broken(vain=1)).__aenter__()
 
 
-async def test_what_a_listener_fails_with_is_raised_at_the_end() -> None:
+async def test_a_listeners_error_is_raised_at_the_end() -> None:
     def fail(kind: str, message: dict[str, Any]) -> None:
         if kind == "receipt":
             raise KeyError("a bug in the game")

@@ -61,7 +61,7 @@ class Seat:
         )
 
 
-def test_the_session_is_told_at_once() -> None:
+def test_the_session_event_is_sent_at_once() -> None:
     seat = Seat()
     assert [message["type"] for message in seat.channel.take()] == ["session"]
     seat.control.send_clock(5)
@@ -80,7 +80,7 @@ def test_a_control_is_received_then_applied() -> None:
     assert seat.steering.controls[0][1].body == Prompt("a fox")
 
 
-def test_other_sessions_are_not_heard() -> None:
+def test_events_of_other_sessions_are_not_sent() -> None:
     seat = Seat()
     seat.channel.take()
     seat.steering.emit(session_info("other"))
@@ -90,7 +90,7 @@ def test_other_sessions_are_not_heard() -> None:
     assert seat.channel.take() == []
 
 
-def test_ping_is_answered_even_to_who_may_only_watch() -> None:
+def test_ping_is_answered_for_viewers_too() -> None:
     seat = Seat(may_steer=False)
     seat.channel.take()
     seat.channel.say({"type": "ping", "id": "1"})
@@ -178,7 +178,7 @@ def test_a_channel_that_closes_or_breaks_raises_nothing_and_is_forgotten() -> No
     assert seat.steering.listeners == 0
 
 
-def test_the_end_of_the_session_is_told() -> None:
+def test_the_end_of_the_session_is_sent() -> None:
     seat = Seat()
     seat.channel.take()
     seat.steering.close("main")
@@ -218,7 +218,7 @@ async def test_over_a_real_connection() -> None:
     await until(lambda: steering.listeners == 0, "the listener is gone")
 
 
-async def test_a_viewer_who_vanishes_lets_go_of_its_key() -> None:
+async def test_a_viewer_that_vanishes_releases_its_action() -> None:
     """Otherwise the hero would walk forever for no visible reason."""
     seat = Seat()
     seat.channel.say({"id": "1", "type": "action", "action": "right"})
@@ -228,7 +228,7 @@ async def test_a_viewer_who_vanishes_lets_go_of_its_key() -> None:
     assert len(seat.steering.controls) == 2
 
 
-async def test_a_viewer_who_held_nothing_leaves_the_hero_alone() -> None:
+async def test_a_viewer_without_a_held_action_releases_nothing() -> None:
     seat = Seat()
     seat.channel.say({"id": "1", "type": "action", "action": "right"})
     seat.channel.say({"id": "2", "type": "action", "action": None})

@@ -165,7 +165,7 @@ def test_it_says_over_how_many_ids_a_session_knows_repetitions() -> None:
     assert set(server.http.problems.RECEIPT_STATUS) <= codes
 
 
-def test_the_examples_for_the_shell_do_what_they_say() -> None:
+def test_the_shell_examples_are_valid() -> None:
     used = set()
     for words in SHELL:
         options = dict(pairwise(words))

@@ -35,7 +35,7 @@ async def test_one_more_than_the_device_can_serve_is_refused_and_the_others_noti
         assert (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).status_code == 201
 
 
-async def test_who_was_let_in_comes_back_whatever_the_next_worker_thinks_of_itself(tmp_path: Path) -> None:
+async def test_admitted_sessions_are_restored_whatever_the_next_worker_measures(tmp_path: Path) -> None:
     """The worker measures its capacity while sessions wait for it; a new session must not take their
     places."""
     settings = tmp_path / "fake.json"

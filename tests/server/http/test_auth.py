@@ -29,7 +29,7 @@ async def open_session(server: Live, **headers: str) -> dict[str, str]:
     return opened
 
 
-async def test_a_session_of_ones_own_needs_its_token() -> None:
+async def test_a_private_session_needs_its_token() -> None:
     async with live(config()) as server:
         mine, other = await open_session(server), await open_session(server)
         url = f"/v1/sessions/{mine['id']}"
@@ -41,7 +41,7 @@ async def test_a_session_of_ones_own_needs_its_token() -> None:
         assert (await server.http.get(url, headers=key(mine["token"]))).status_code == 200
 
 
-async def test_who_may_watch_may_not_steer() -> None:
+async def test_a_view_token_may_not_steer() -> None:
     async with live(config()) as server:
         mine = await open_session(server)
         url, watch = f"/v1/sessions/{mine['id']}", key(mine["view_token"])
@@ -140,7 +140,7 @@ async def test_a_link_that_cannot_be_is_refused_by_its_field(body: dict[str, Any
         assert (answer.status_code, answer.json()["field"]) == (400, next(iter(body)))
 
 
-async def test_who_came_in_by_a_link_leaves_when_it_ends() -> None:
+async def test_clients_of_a_link_are_disconnected_when_it_ends() -> None:
     async with live(config()) as server:
         mine = await open_session(server)
         link = await make_link(server, mine, role="driver")
@@ -207,7 +207,7 @@ async def test_a_site_that_is_named_may_and_sees_the_headers_that_players_need()
         assert (await server.control(PAUSE, Origin="https://other.example")).status_code == 403
 
 
-async def test_any_site_may_if_that_is_asked_for() -> None:
+async def test_any_site_is_allowed_if_configured() -> None:
     async with live(config(origins=("*",))) as server:
         assert (await server.control(PAUSE, Origin="https://any.example")).status_code == 202
 

@@ -83,7 +83,7 @@ async def test_headers_and_bodies_have_a_limit_of_time(limits: ConnectionLimits,
         await until(lambda: len(port.connections) == 0, "end of the connection")
 
 
-async def test_an_answer_that_nobody_reads_is_given_up() -> None:
+async def test_an_unread_response_ends_the_connection() -> None:
     async with serving(ConnectionLimits(unread_s=0.3, headers_s=60)) as port:
         with socket.socket() as client:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -115,7 +115,7 @@ async def test_a_request_on_a_kept_connection_does_not_wait_for_the_other_sides_
         assert transport.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-async def test_what_is_no_http_gets_problem_json() -> None:
+async def test_garbage_instead_of_http_gets_problem_json() -> None:
     async with serving(ConnectionLimits()) as port:
         status, text = await port.ask("\x16\x03\x01 nonsense\r\n\r\n")
         assert status == 400
@@ -123,7 +123,7 @@ async def test_what_is_no_http_gets_problem_json() -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/sessions/main/controls", "/nothing"])
-async def test_a_body_that_goes_on_after_its_answer_ends_the_connection(path: str) -> None:
+async def test_a_body_that_continues_after_its_response_ends_the_connection(path: str) -> None:
     """The rest used to be read and discarded for ten seconds, at full speed."""
     limits = ConnectionLimits(headers_s=60, body_s=60, unread_s=60)
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -144,7 +144,7 @@ async def test_a_body_that_goes_on_after_its_answer_ends_the_connection(path: st
         assert b" 4" in await answer
 
 
-async def test_what_uvicorn_says_passes_our_format_and_our_bounds() -> None:
+async def test_uvicorns_log_entries_use_our_format_and_limits() -> None:
     """Each malformed request used to add a line to the log, through a handler of uvicorn's own."""
     async with serving(ConnectionLimits()):
         for name in ("uvicorn", "uvicorn.error"):

@@ -31,7 +31,7 @@ def auth(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-def test_who_is_over_a_share_takes_nothing_from_the_others() -> None:
+def test_a_client_over_its_share_takes_nothing_from_the_others() -> None:
     door = Door((1, 2), (1, 4), (2, 6), (4, 8))
     assert [door.wait_s("t", "s", "a", 0.0) for _ in range(3)] == [0.0, 0.0, 1.0]
     for _ in range(100):
@@ -53,7 +53,7 @@ def test_names_are_forgotten_before_they_cost_memory() -> None:
     ("door", "role", "enough"),
     [("controls", "token", 50), ("snapshot", "token", 20), ("whep", "view_token", 60)],
 )
-async def test_a_flood_to_ones_own_session_refuses_nobody_elses(door: str, role: str, enough: int) -> None:
+async def test_a_flood_to_one_session_does_not_affect_another(door: str, role: str, enough: int) -> None:
     """37 of 40 controls for another session used to be refused."""
     async with live(EXPOSED, host="video.example") as server:
         mine, theirs = await two(server)
@@ -150,7 +150,7 @@ async def test_hanging_up_in_mid_body_is_no_fault_of_ours(caplog: pytest.LogCapt
     assert "Traceback" not in caplog.text
 
 
-def test_what_clients_can_make_us_log_is_bounded() -> None:
+def test_what_clients_can_cause_in_the_log_is_bounded() -> None:
     clock = ManualClock()
     flood = FloodFilter(clock)
     written: list[str] = []

@@ -22,7 +22,7 @@ async def test_every_get_has_its_head() -> None:
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "POST", "PATCH", "TRACE", "PROPFIND", "BREW"])
-async def test_a_method_that_an_address_does_not_take_is_told_with_those_it_takes(method: str) -> None:
+async def test_an_unsupported_method_gets_405_with_the_supported_ones(method: str) -> None:
     async with live() as server:
         answer = await server.http.request(method, "/livez")
         assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")

@@ -59,7 +59,7 @@ def test_the_header_tells_the_size_that_pillow_sees(kind: str, size: tuple[int, 
         (b"RIFF\0\0\0\0WEBPVP8X", "not a picture"),
     ],
 )
-def test_what_is_too_large_is_refused_by_its_header(data: bytes, says: str) -> None:
+def test_large_pictures_are_refused_by_their_header(data: bytes, says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
         check_size(data)
 
@@ -106,7 +106,7 @@ def test_a_decoder_that_takes_too_much_is_refused() -> None:
     pictures.close()
 
 
-async def test_the_server_goes_on_while_pictures_are_decoded() -> None:
+async def test_the_server_responds_while_pictures_are_decoded() -> None:
     """Eight PNGs of 4 kB used to stop the event loop for 25 s."""
     async with live() as server:
         message = {"type": "image", "data": base64.b64encode(encoded(2800, 2800)).decode()}

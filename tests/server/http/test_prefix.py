@@ -34,7 +34,7 @@ async def test_all_links_carry_the_prefix(path: str, by: str) -> None:
             assert (await server.http.delete(joined.headers["location"])).status_code in (200, 204)
 
 
-async def test_the_page_is_there_below_the_prefix_and_the_folder_s_slash_is_added() -> None:
+async def test_the_page_is_served_below_the_prefix_with_a_trailing_slash() -> None:
     async with live(config(root_path="/video")) as server:
         assert (await server.http.get("/video/")).status_code == 200
         assert (await server.http.get("/video/livez")).status_code == 200

@@ -107,7 +107,7 @@ async def test_sessions_are_opened_steered_and_closed_through_it(base: str) -> N
             assert (await http.get(f"{base}{path}")).status_code == 404
 
 
-async def test_video_and_receipts_come_to_who_knows_the_proxy_only(base: str) -> None:
+async def test_video_and_receipts_reach_a_client_that_knows_only_the_proxy(base: str) -> None:
     async with WhepViewer(Target.parse(base)) as viewer, connect(base) as session:
         await viewer.ready(30)
         assert (await session.prompt("a green hill").applied()).frame is not None

@@ -17,7 +17,7 @@ from tests.server.http.problem import told
 PROBLEM = "application/problem+json"
 
 
-async def test_what_is_not_there_is_told() -> None:
+async def test_missing_sessions_and_paths_are_reported() -> None:
     async with live() as server:
         for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/controls"), ("PATCH", "")):
             answer = await server.http.request(method, f"/v1/sessions/nobody{path}", json={"type": "pause"})
@@ -28,7 +28,7 @@ async def test_what_is_not_there_is_told() -> None:
 
 
 @pytest.mark.parametrize("kind", ["application/xml", "text/plain", "application/x-www-form-urlencoded"])
-async def test_a_body_that_is_not_json_by_its_own_words_is_refused(kind: str) -> None:
+async def test_a_body_with_another_content_type_is_refused(kind: str) -> None:
     async with live() as server:
         answer = await server.http.post(
             "/v1/sessions", content=b'{"prompt": "a dog"}', headers={"Content-Type": kind}
@@ -46,7 +46,7 @@ async def test_a_full_server_says_so_and_when_to_come_back() -> None:
         assert await server.figure('psistream_admission_rejected_total{reason="sessions"}') == 1
 
 
-async def test_what_the_device_can_serve_is_for_the_worker_to_say_and_when_to_come_back() -> None:
+async def test_the_worker_decides_about_capacity_and_when_to_retry() -> None:
     workers: list[FakeWorker] = []
     async with live(make_worker=lambda on_event: FakeWorker(on_event, workers)) as server:
         workers[0].open_answer = lambda c: SessionClosed(c.session, "full", "no more", None, 17)
@@ -96,7 +96,7 @@ async def test_without_a_worker_the_server_says_so_and_answers() -> None:
         assert await server.figure('psistream_worker_up{worker="w1"}') == 0
 
 
-async def test_who_opens_a_session_as_the_worker_dies_is_told_to_try_again() -> None:
+async def test_a_session_opened_while_the_worker_dies_is_refused_with_a_retry() -> None:
     workers: list[FakeWorker] = []
     async with live(make_worker=lambda on_event: FakeWorker(on_event, workers)) as server:
         workers[0].mute = True
@@ -172,7 +172,7 @@ async def test_every_address_is_in_the_documentation() -> None:
                     assert f"| `{method} {path}`" in doc, f"{method} {path}"
 
 
-async def test_every_metric_that_operators_are_told_of_exists() -> None:
+async def test_every_documented_metric_exists() -> None:
     doc = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`(psistream_\w+)`", doc))
     async with live() as server:

@@ -19,7 +19,7 @@ def options(*words: str) -> MqttOptions:
     return options_of(parser.parse_args(words))
 
 
-def test_left_out_they_are_the_settings_own() -> None:
+def test_omitted_options_have_the_default_settings() -> None:
     assert options() == MqttOptions()
 
 
@@ -51,6 +51,6 @@ def test_the_password_may_come_from_the_environment(monkeypatch: pytest.MonkeyPa
         (f"--mqtt-tls {__file__} {__file__}", "are no certificate and its key"),
     ],
 )
-def test_a_wrong_one_is_told(words: str, says: str) -> None:
+def test_an_invalid_option_is_reported(words: str, says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
         options(*words.split())

@@ -97,7 +97,7 @@ async def test_mosquitto_pub_itself_works_while_others_listen(bridged: Bridged) 
     await looker.answer("applied")
 
 
-async def test_nobody_is_sent_what_others_subscribed_to(bridged: Bridged) -> None:
+async def test_clients_get_only_what_they_subscribed_to(bridged: Bridged) -> None:
     _, bridge, looker = bridged
     await until(lambda: looker.heard("main/state"), "the onlooker has retained states")
     async with aiomqtt.Client("127.0.0.1", int(bridge.url.rsplit(":", 1)[1])) as stranger:
@@ -106,7 +106,7 @@ async def test_nobody_is_sent_what_others_subscribed_to(bridged: Bridged) -> Non
                 await anext(stranger.messages)
 
 
-async def test_state_is_retained_for_those_who_come_later(bridged: Bridged) -> None:
+async def test_state_is_retained_for_late_clients(bridged: Bridged) -> None:
     steering, bridge, looker = bridged
     await looker.command("prompt", "a yellow robot")
     await looker.answer("applied")
@@ -168,7 +168,7 @@ async def test_a_fault_in_the_gateway_is_answered_too(
     await looker.answer("applied")
 
 
-async def test_clients_hear_their_own_answers(bridged: Bridged) -> None:
+async def test_clients_receive_their_own_answers(bridged: Bridged) -> None:
     _, _, looker = bridged
     await looker.command("prompt", '{"id": "a", "text": "x", "client": "game-1"}')
     await looker.command("prompt", '{"id": "b", "text": "x", "reply_to": "game/2/inbox"}')
@@ -188,7 +188,7 @@ async def test_the_same_id_has_no_second_effect(bridged: Bridged) -> None:
     assert len(steering.controls) == 1
 
 
-async def test_a_retained_command_is_refused_when_it_comes_again(bridged: Bridged, tmp_path: Path) -> None:
+async def test_a_retained_command_is_refused_when_delivered_again(bridged: Bridged, tmp_path: Path) -> None:
     """Otherwise an old pause would stop the video at every restart of the server."""
     steering, bridge, looker = bridged
     await looker.say("psistream/v1/session/main/cmd/pause", b"{}", retain=True)
@@ -221,7 +221,7 @@ async def test_a_retained_command_is_refused_when_it_is_published() -> None:
             assert not late.heard("cmd/pause")
 
 
-async def test_figures_and_changes_are_told_as_events(bridged: Bridged) -> None:
+async def test_figures_and_changes_are_sent_as_events(bridged: Bridged) -> None:
     steering, _, looker = bridged
     steering.emit(segment_stats(segment=9))
     await until(lambda: looker.heard("main/event"), "an event")

@@ -30,7 +30,9 @@ async def port(request: pytest.FixtureRequest) -> AsyncIterator[int]:
 
 @pytest.mark.parametrize("published", [0, 1, 2])
 @pytest.mark.parametrize("subscribed", [0, 1, 2])
-async def test_a_message_comes_with_the_lower_qos_of_both(port: int, published: int, subscribed: int) -> None:
+async def test_the_lower_qos_of_publisher_and_subscriber_applies(
+    port: int, published: int, subscribed: int
+) -> None:
     """amqtt itself uses the subscriber's QoS, whatever the publisher's was."""
     async with client(port) as subscriber, client(port) as publisher:
         await subscriber.subscribe("t", qos=subscribed)
@@ -38,7 +40,7 @@ async def test_a_message_comes_with_the_lower_qos_of_both(port: int, published: 
         assert (await first(subscriber)).qos == min(published, subscribed)
 
 
-async def test_a_persistent_session_gets_what_was_published_while_it_was_away(port: int) -> None:
+async def test_a_persistent_session_gets_messages_published_while_offline(port: int) -> None:
     async with client(port, identifier="game", clean_session=False) as game:
         await game.subscribe("t", qos=1)
     async with client(port) as publisher:

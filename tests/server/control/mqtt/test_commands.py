@@ -64,7 +64,7 @@ def test_each_fault_names_its_field(verb: str, payload: bytes, code: str, field:
     assert desk.steering.controls == []
 
 
-def test_who_waits_for_an_answer_gets_it_though_another_control_came_with_the_same_id(
+def test_a_pending_answer_arrives_despite_another_control_with_its_id(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     desk = Desk("main")
@@ -100,7 +100,7 @@ def test_reply_to_goes_before_client_and_response_topic() -> None:
     ]
 
 
-def test_a_command_in_time_is_taken() -> None:
+def test_a_command_in_time_is_accepted() -> None:
     desk = Desk()
     desk.command("reset", '{"seed": 5, "expires_at": 1800000001}')
     assert [control.body for _, control in desk.steering.controls] == [Reset(5)]
@@ -137,7 +137,7 @@ def test_a_flood_gets_few_answers_and_other_sessions_notice_nothing() -> None:
     assert desk.answers()[0][1]["status"] == "received"
 
 
-def test_what_may_wait_only_so_long_says_so_on_the_engines_clock() -> None:
+def test_expiry_is_converted_to_the_engines_clock() -> None:
     """A control may be in time for the gateway but too late for the segment."""
     desk = Desk()
     desk.command("pause", f'{{"id": "a", "expires_at": {NOW + 3}}}')
@@ -181,7 +181,7 @@ def test_without_a_broker_events_are_not_kept_but_answers_and_states_are() -> No
     ]
 
 
-def test_the_retained_state_says_that_the_picture_stands_and_that_it_goes_on() -> None:
+def test_the_retained_state_reports_a_stall_and_its_end() -> None:
     desk = Desk()
     for left_s in (30.0, 29.0):
         desk.on_event(session_info(buffering=Stall(0.04, 0.2, left_s)), connected=True)

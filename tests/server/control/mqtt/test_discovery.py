@@ -79,7 +79,7 @@ def configurations(node: str = "here.b") -> dict[str, dict[str, Any]]:
     return made
 
 
-def test_every_entity_has_documented_fields_only_and_the_required_ones() -> None:
+def test_every_entity_has_only_documented_and_all_required_fields() -> None:
     for key, fields in configurations().items():
         component = key.partition("/")[0]
         assert set(fields) <= COMMON | DOCUMENTED[component], key
@@ -128,7 +128,9 @@ async def home(tmp_path: Path) -> AsyncIterator[tuple[FakeSteering, Onlooker]]:
                 yield steering, looker
 
 
-async def test_home_assistant_steers_by_what_it_was_told(home: tuple[FakeSteering, Onlooker]) -> None:
+async def test_home_assistant_steers_with_the_discovered_entities(
+    home: tuple[FakeSteering, Onlooker],
+) -> None:
     steering, looker = home
 
     def told(component: str, name: str) -> dict[str, Any]:
@@ -160,7 +162,7 @@ async def test_home_assistant_steers_by_what_it_was_told(home: tuple[FakeSteerin
     assert looker.heard(told("sensor", "viewers")["availability_topic"])[-1]["status"] == "online"
 
 
-async def test_the_picture_of_main_is_where_home_assistant_looks_and_goes_with_the_server(
+async def test_home_assistant_finds_the_picture_of_main_and_loses_it_with_the_server(
     tmp_path: Path,
 ) -> None:
     """A session without viewers is steered: it plays for a moment, and its picture is retained."""
@@ -186,7 +188,7 @@ async def test_the_picture_of_main_is_where_home_assistant_looks_and_goes_with_t
             await until(lambda: not eye.messages[-1].payload, "nothing stays retained")
 
 
-async def test_without_the_option_home_assistant_is_told_nothing(tmp_path: Path) -> None:
+async def test_without_the_option_nothing_is_discovered(tmp_path: Path) -> None:
     need_mosquitto()
     with Mosquitto(tmp_path) as broker:
         async with MqttBridge(FakeSteering(), broker.url, node="here") as bridge:

@@ -117,7 +117,7 @@ async def test_the_last_will_tells_of_a_server_that_is_cut_off(mosquitto: Mosqui
                 assert looker.heard("far/status")[said]["status"] == status
 
 
-async def test_leaving_clears_what_was_retained(mosquitto: Mosquitto) -> None:
+async def test_leaving_clears_retained_states(mosquitto: Mosquitto) -> None:
     with mosquitto:
         async with onlooker(mosquitto.url) as looker:
             async with MqttBridge(FakeSteering(), mosquitto.url, node="here") as bridge:
@@ -127,7 +127,7 @@ async def test_leaving_clears_what_was_retained(mosquitto: Mosquitto) -> None:
             await until(lambda: looker.heard("main/state")[-1] == {}, "the end of the session")
 
 
-async def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path) -> None:
+async def test_a_wrong_password_is_reported_and_not_shown(tmp_path: Path) -> None:
     need_mosquitto()
     with Mosquitto(tmp_path, anonymous=False) as broker:
         url = broker.url.replace("mqtt://", "mqtt://user:sesame@")

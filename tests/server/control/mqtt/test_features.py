@@ -119,7 +119,7 @@ async def test_subscription_identifiers_come_back_with_receipts(port: int) -> No
         assert message.properties.json()["SubscriptionIdentifier"] == [7]  # type: ignore[no-untyped-call]
 
 
-def test_the_table_names_tests_that_there_are() -> None:
+def test_the_table_names_existing_tests() -> None:
     """Every feature that works with any broker names its test."""
     text = (ROOT / "docs" / "protocol.md").read_text("utf-8")
     table = text.split("### What works with which broker\n", 1)[1]

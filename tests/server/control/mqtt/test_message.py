@@ -35,7 +35,7 @@ def test_names_and_topics() -> None:
         ("reset", "", Reset()),
     ],
 )
-def test_a_bare_number_is_enough_where_a_control_has_one(verb: str, text: str, body: ControlBody) -> None:
+def test_a_bare_number_is_enough_for_controls_with_a_number(verb: str, text: str, body: ControlBody) -> None:
     control = read_command(Topics(), "main", verb, text.encode()).control
     assert control is not None
     assert control.body == body
@@ -54,7 +54,7 @@ def test_a_bare_number_is_enough_where_a_control_has_one(verb: str, text: str, b
         ("pause", "abc", "message", "pause takes an empty message or a JSON object"),
     ],
 )
-def test_a_bare_word_that_is_none_is_answered_with_what_belongs_there(
+def test_an_invalid_bare_word_is_answered_with_the_valid_ones(
     verb: str, text: str, field: str, says: str
 ) -> None:
     error = read_command(Topics(), "main", verb, text.encode()).error
@@ -98,7 +98,7 @@ def test_the_content_type_counts(content_type: str, payload: str, field: str | N
     assert len(desk.steering.controls) == (field is None)
 
 
-def test_text_that_looks_like_json_is_a_prompt_where_it_says_that_it_is_text() -> None:
+def test_json_with_content_type_text_is_a_prompt() -> None:
     desk = Desk()
     desk.command("prompt", "{a fox}", content_type="text/plain")
     assert [control.body for _, control in desk.steering.controls] == [Prompt("{a fox}")]
@@ -114,7 +114,7 @@ def test_every_command_with_an_id_gets_a_receipt_also_beyond_the_rate() -> None:
     assert codes == [None] * BURST + ["rate_limited"] * (500 - BURST)
 
 
-def test_who_named_a_response_topic_gets_a_receipt_beyond_the_rate_without_an_id() -> None:
+def test_a_response_topic_gets_a_receipt_beyond_the_rate_without_an_id() -> None:
     desk = Desk()
     for _ in range(BURST + 1):
         desk.command("action", "left", response_topic="to", correlation=b"k")

@@ -53,7 +53,7 @@ async def test_mosquitto_speaks_websockets(version: aiomqtt.ProtocolVersion) -> 
             assert bytes((await first(web)).payload) == b"x"
 
 
-async def test_mosquitto_lets_in_who_has_the_password_only() -> None:
+async def test_mosquitto_accepts_only_clients_with_the_password() -> None:
     async with mosquitto(MqttListen(port=0, websocket_port=0, user=("game", "s:same"))) as broker:
         for wrong in ({}, {"username": "game", "password": "sesame"}):
             with pytest.raises(aiomqtt.MqttError):
@@ -82,7 +82,7 @@ async def test_mosquitto_speaks_tls(tmp_path: Path) -> None:
             assert await bridge.wait_connected(30)
 
 
-async def test_mosquitto_is_started_again_on_the_same_ports_and_the_bridge_comes_back() -> None:
+async def test_mosquitto_is_restarted_on_the_same_ports_and_the_bridge_reconnects() -> None:
     async with mosquitto() as broker, MqttBridge(FakeSteering(), broker.url, node="here") as bridge:
         assert await bridge.wait_connected(30)
         shown, pid = broker.shown, broker.pid
@@ -95,7 +95,7 @@ async def test_mosquitto_is_started_again_on_the_same_ports_and_the_bridge_comes
             await looker.answer("applied")
 
 
-async def test_mosquitto_moves_from_ports_that_are_taken(caplog: pytest.LogCaptureFixture) -> None:
+async def test_mosquitto_avoids_ports_in_use(caplog: pytest.LogCaptureFixture) -> None:
     async with mosquitto() as first_, mosquitto() as second:
         wanted = MqttListen(port=port_of(first_.shown), websocket_port=port_of(second.shown))
         async with mosquitto(wanted) as third:
@@ -146,7 +146,7 @@ def _runs(pid: int) -> bool:
 # ---- the choice ----
 
 
-async def test_mosquitto_is_taken_where_it_is_installed() -> None:
+async def test_mosquitto_is_chosen_if_it_is_installed() -> None:
     need_mosquitto()
     async with open_mqtt("embedded", FakeSteering(), MqttOptions(listen=ANYWHERE)) as bridge:
         assert bridge is not None
@@ -158,7 +158,7 @@ async def test_mosquitto_is_taken_where_it_is_installed() -> None:
             pass
 
 
-async def test_amqtt_is_taken_where_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_amqtt_is_chosen_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "find_mosquitto", lambda: None)
     async with open_mqtt("embedded:0", FakeSteering()) as bridge:
         assert bridge is not None

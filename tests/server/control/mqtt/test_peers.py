@@ -56,7 +56,7 @@ def test_plain_main_is_ambiguous_among_several_and_one_of_them_says_so(node: str
         assert "psistream/v1/session/main.max/cmd/prompt" in refusal["message"]
 
 
-def test_plain_main_is_given_up_and_taken_back_as_servers_come_and_go() -> None:
+def test_plain_main_is_dropped_and_regained_as_servers_come_and_go() -> None:
     desk = Desk()
     desk.hear_node("zoe", "online")
     sent = {m.topic.removeprefix("psistream/v1/"): m.payload for m in desk.sent()}
@@ -74,7 +74,7 @@ def test_plain_main_is_given_up_and_taken_back_as_servers_come_and_go() -> None:
     assert len(desk.steering.controls) == 1
 
 
-def test_who_comes_back_does_not_stay_offline_by_the_will_of_its_earlier_start() -> None:
+def test_a_restarted_server_does_not_stay_offline_by_its_old_will() -> None:
     desk = Desk()
     desk.hear_node("node", "offline", instance="earlier", retain=True)
     assert desk.topics_sent() == []  # what the broker kept is overwritten anyway
@@ -84,7 +84,7 @@ def test_who_comes_back_does_not_stay_offline_by_the_will_of_its_earlier_start()
     assert json.loads(message.payload)["status"] == "online"
 
 
-def test_a_server_of_the_same_name_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_with_the_same_name_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     desk = Desk()
     desk.hear_node("node", "online", instance="first")  # our own message
     assert desk.dispatcher.twin == ""
@@ -104,7 +104,7 @@ def test_states_that_an_earlier_start_left_are_cleared() -> None:
     assert cleared == ["psistream/v1/session/ghost/state"]
 
 
-def test_the_names_of_sessions_are_told_before_their_states() -> None:
+def test_session_names_are_published_before_their_states() -> None:
     """Otherwise a crash between the two would leave a state that the next start does not know about."""
     desk = Desk()
     desk.on_event(session_info("new"))

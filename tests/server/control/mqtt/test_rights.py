@@ -36,7 +36,7 @@ async def opened(server: Live) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("access", ["open", "token"])
-async def test_a_token_that_comes_with_a_command_counts(tmp_path: Path, access: Any) -> None:
+async def test_a_token_in_a_command_is_checked(tmp_path: Path, access: Any) -> None:
     need_mosquitto()
     options = MqttOptions(node="here", access=access)
     with Mosquitto(tmp_path) as broker:
@@ -70,7 +70,7 @@ async def test_a_token_that_comes_with_a_command_counts(tmp_path: Path, access: 
             assert topics == [f"psistream/v1/session/{mine['id']}/cmd/pause"], "no answer repeats a token"
 
 
-async def test_where_tokens_are_needed_the_embedded_broker_shows_nobody_the_commands_of_others() -> None:
+async def test_with_tokens_the_embedded_broker_hides_other_clients_commands() -> None:
     need_mosquitto()
     topics = Topics()
     async with mosquitto() as public, mosquitto_private() as private:
@@ -96,7 +96,7 @@ def mosquitto_private() -> Any:
     return MosquittoBroker(program, ANYWHERE, Topics())
 
 
-async def test_the_server_itself_hears_commands_and_answers_on_the_private_broker() -> None:
+async def test_the_server_receives_commands_on_the_private_broker() -> None:
     need_mosquitto()
     options = MqttOptions(node="here", access="token", listen=ANYWHERE)
     steering = FakeSteering()

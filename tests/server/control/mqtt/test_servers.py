@@ -81,7 +81,7 @@ async def test_each_server_obeys_commands_for_its_own_sessions_only(mosquitto: M
         assert [b.status.rejected_total for b in shop.bridges.values()] == [0, 0, 0]
 
 
-async def test_plain_main_is_refused_once_and_by_nobody_obeyed(mosquitto: Mosquitto) -> None:
+async def test_plain_main_is_refused_once_and_obeyed_by_no_server(mosquitto: Mosquitto) -> None:
     async with three_servers(mosquitto) as shop:
         await shop.looker.command("prompt", '{"id": "p1", "text": "a fox"}')
         refusal = await shop.looker.answer("rejected", "session/main/ack/all")
@@ -158,7 +158,7 @@ def test_the_node_s_name_is_kept_and_two_servers_of_a_host_have_two(tmp_path: Pa
 
 
 @pytest.mark.parametrize("v5", [True, False], ids=["5", "3.1.1"])
-async def test_what_a_crash_left_retained_is_cleared_by_the_next_start(
+async def test_states_left_by_a_crash_are_cleared_by_the_next_start(
     mosquitto: Mosquitto, v5: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not v5:
@@ -281,7 +281,7 @@ async def test_five_hundred_commands_at_once_get_five_hundred_receipts(mosquitto
         assert codes == {None, "rate_limited"}
 
 
-async def test_a_publish_that_the_broker_s_acl_forbids_is_told_once(
+async def test_a_publish_that_the_broker_s_acl_forbids_is_reported_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     need_mosquitto()

@@ -41,7 +41,7 @@ async def test_an_occupied_port_moves_the_broker(caplog: pytest.LogCaptureFixtur
         "embedded:70000",
     ],
 )
-async def test_a_wrong_setting_says_what_is_right(setting: str) -> None:
+async def test_an_invalid_setting_names_the_valid_ones(setting: str) -> None:
     with pytest.raises(InvalidInput, match=r"mqtt|embedded") as caught:
         async with open_mqtt(setting, FakeSteering()):
             pass

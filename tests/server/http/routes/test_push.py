@@ -113,14 +113,14 @@ async def test_a_push_that_breaks_is_tried_again(monkeypatch: pytest.MonkeyPatch
         await receiver.frame()
 
 
-async def test_a_refusal_is_told_in_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refusal_is_shown_in_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
     async with live() as server, receiving() as receiver:
         await server.http.post(PUSH, json={"whip": receiver.url, "token": "wrong"})
         await wait_for(server, ["retrying"])
         assert "401" in (await server.http.get(PUSH)).json()["pushes"][0]["error"]
 
 
-async def test_the_main_session_is_pushed_from_the_start_where_the_server_is_told_to() -> None:
+async def test_main_is_pushed_from_the_start_if_configured() -> None:
     async with receiving() as receiver:
         settings = config(whip=receiver.url, whip_token="secret")
         async with live(settings) as server:
@@ -140,7 +140,7 @@ async def test_the_main_session_is_pushed_from_the_start_where_the_server_is_tol
         ({"whip": "http://host", "token": 5}, "token"),
     ],
 )
-async def test_what_cannot_be_pushed_to_is_refused(body: dict[str, object], field: str) -> None:
+async def test_invalid_push_addresses_are_refused(body: dict[str, object], field: str) -> None:
     async with live() as server:
         answer = await server.http.post(PUSH, json=body)
         assert (answer.status_code, answer.json()["field"]) == (400, field)

@@ -95,7 +95,7 @@ async def test_a_player_without_webrtc_plays_hls(tmp_path: Path) -> None:
         assert (await server.http.get(f"{HLS}/x")).status_code == 404
 
 
-async def test_hls_ends_when_nobody_asks_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_hls_ends_without_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     async with live() as server:
         await playlist(server)
         monkeypatch.setattr("server.recording.hls.IDLE_S", 0.0)

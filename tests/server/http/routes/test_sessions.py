@@ -60,7 +60,7 @@ async def test_sessions_are_listed_with_their_state() -> None:
         assert all(s["state_bytes"] > 0 for s in listed)
 
 
-async def test_patch_takes_a_desired_state() -> None:
+async def test_patch_accepts_a_desired_state() -> None:
     async with live() as server:
         wanted = {"prompt": "a green hill", "how": "cut", "action": "left", "paused": True}
         answer = await server.http.patch("/v1/sessions/main", json=wanted)

@@ -42,7 +42,7 @@ def told(response: httpx.Response) -> tuple[int, str, str | None]:
     return response.status_code, body["code"], body["field"]
 
 
-async def test_a_session_is_downloaded_and_goes_on_elsewhere() -> None:
+async def test_a_session_is_downloaded_and_continues_elsewhere() -> None:
     async with server() as (here, workers):
         workers[0].export_answer = lambda c: Exported(c.session, c.request, SNAPSHOT)
         file = await here.http.get("/v1/sessions/main/snapshot")
@@ -56,7 +56,7 @@ async def test_a_session_is_downloaded_and_goes_on_elsewhere() -> None:
         assert (new["prompt"], bool(new["token"])) == ("as it was", True)
 
 
-async def test_what_is_to_be_different_stands_in_the_query_or_in_json() -> None:
+async def test_changes_to_a_snapshot_come_in_the_query_or_in_json() -> None:
     async with server() as (here, workers):
         made = await here.http.post("/v1/sessions?prompt=a%20fox&seed=7", content=SNAPSHOT, headers=FILE)
         expected = OpenSession(made.json()["id"], "a fox", 7, snapshot=SNAPSHOT)
@@ -109,7 +109,7 @@ async def test_of_another_model_says_more_than_too_large(
 
 
 @pytest.mark.parametrize("kind", [None, "application/x-www-form-urlencoded", "application/json"])
-async def test_who_sends_a_file_without_saying_so_is_told_what_to_say(kind: str | None) -> None:
+async def test_a_file_without_its_content_type_is_refused_with_the_fix(kind: str | None) -> None:
     async with server() as (here, _):
         headers = {"Content-Type": kind} if kind else {}
         answer = await here.http.post("/v1/sessions", content=SNAPSHOT, headers=headers)
@@ -130,7 +130,7 @@ async def test_who_sends_a_file_without_saying_so_is_told_what_to_say(kind: str 
         (snapshot_file(model="another"), "of the model another, this server runs fake"),
     ],
 )
-async def test_what_is_wrong_with_a_file_is_told_before_that_there_is_no_room(data: bytes, says: str) -> None:
+async def test_an_invalid_file_is_reported_even_if_the_server_is_full(data: bytes, says: str) -> None:
     async with server() as (here, workers):
         for _ in range(READY.max_sessions - 1):
             await here.services.gateway.open("one more")
@@ -145,7 +145,7 @@ async def test_what_is_wrong_with_a_file_is_told_before_that_there_is_no_room(da
         assert told(answer)[:2] == (503, "full")
 
 
-async def test_what_the_worker_finds_in_a_snapshot_is_told_of_that_field() -> None:
+async def test_errors_in_a_snapshot_name_the_field() -> None:
     async with server() as (here, workers):
         workers[0].open_answer = lambda c: SessionClosed(
             c.session, "invalid", "snapshot: it is of a cat", "snapshot"
@@ -180,7 +180,7 @@ async def test_the_log_is_json_lines() -> None:
         assert command.what == "log"
 
 
-async def test_the_log_counts_as_clients_were_told_whoever_makes_the_video_now() -> None:
+async def test_the_log_uses_the_numbers_that_clients_know() -> None:
     rows: list[dict[str, Any]] = [
         {"format": "psistream-log-1", "segments": 9, "segment": 0, "snapshot": "QUJD"},
         {"segment": 4, "id": "é", "type": "action", "action": None},
@@ -201,7 +201,7 @@ async def test_the_log_counts_as_clients_were_told_whoever_makes_the_video_now()
         assert [json.loads(row) for row in file.content.splitlines()] == expected
 
 
-async def test_only_who_may_steer_may_copy() -> None:
+async def test_copying_needs_the_right_to_steer() -> None:
     async with server(host="0.0.0.0", api_key=KEY) as (here, _):
         main = here.services.gateway.session("main")
         for method, path in (("GET", "snapshot"), ("GET", "log"), ("POST", "fork")):
@@ -215,7 +215,7 @@ async def test_only_who_may_steer_may_copy() -> None:
             assert told(await here.http.request(method, gone, headers=driver))[0] == 404
 
 
-async def test_what_cannot_be_exported_is_told_with_why(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_export_is_reported_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     async with server(restart_limit=0, snapshot_every_s=0.0) as (here, workers):
         get = here.http.get
         workers[0].export_answer = lambda c: Exported(c.session, c.request, None, "unavailable", "not now")
@@ -258,7 +258,7 @@ async def test_ids_and_tokens_can_stand_on_a_command_line(monkeypatch: pytest.Mo
         assert [new[name][0] for name in ("id", "token", "view_token")] == ["7", "7", "7"]
 
 
-async def test_who_vanishes_while_a_session_is_opened_leaves_none_behind() -> None:
+async def test_a_client_that_vanishes_while_opening_leaves_no_session() -> None:
     """The token is returned only once, so nobody else could close the session."""
     async with server() as (here, workers):
         body = b'{"prompt": "a fox"}'

@@ -57,7 +57,7 @@ async def test_the_codec_is_vp8_unless_the_offer_or_the_url_wants_another(
         ("?codec=h264", 406, "not_acceptable"),
     ],
 )
-async def test_a_codec_that_cannot_be_had_is_told(query: str, status: int, code: str) -> None:
+async def test_an_unavailable_codec_is_refused(query: str, status: int, code: str) -> None:
     async with live() as server, watcher(codecs=("vp8",)) as viewer:
         answer = await post(server, await viewer.offer(), query)
         assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (status, code, "codec")
@@ -76,9 +76,7 @@ async def test_a_codec_that_cannot_be_had_is_told(query: str, status: int, code:
     ],
     ids=lambda value: repr(value)[:24],
 )
-async def test_a_garbage_offer_is_refused_in_plain_words_and_costs_nobody_anything(
-    body: bytes, status: int, code: str
-) -> None:
+async def test_a_garbage_offer_is_refused_with_a_clear_message(body: bytes, status: int, code: str) -> None:
     async with live() as server, watching(server) as viewer:
         answer = await post(server, body)
         assert (answer.status_code, answer.json()["code"]) == (status, code)
@@ -93,13 +91,13 @@ async def test_an_offer_without_our_codecs_is_not_acceptable() -> None:
         assert (answer.status_code, answer.json()["code"]) == (406, "not_acceptable")
 
 
-async def test_only_sdp_is_taken() -> None:
+async def test_only_sdp_is_accepted() -> None:
     async with live() as server:
         answer = await server.http.post(WHEP, json={"sdp": "v=0"})
         assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_type")
 
 
-async def test_an_unknown_session_is_told() -> None:
+async def test_an_unknown_session_is_reported() -> None:
     async with live() as server, watcher() as viewer:
         answer = await server.http.post("/v1/sessions/nobody/whep", content=await viewer.offer(), headers=SDP)
         assert (answer.status_code, answer.json()["code"]) == (404, "unknown_session")
@@ -123,7 +121,7 @@ async def test_a_player_that_offers_to_send_as_well_only_gets() -> None:
         assert "a=sendrecv" not in answer.text
 
 
-async def test_trickled_candidates_are_taken_with_and_without_if_match() -> None:
+async def test_trickled_candidates_are_accepted_with_and_without_if_match() -> None:
     async with live() as server, watching(server) as viewer:
         for headers in ({}, {"If-Match": "*"}, {"If-Match": viewer.etag}):
             for body in (
@@ -137,7 +135,7 @@ async def test_trickled_candidates_are_taken_with_and_without_if_match() -> None
 
 
 @pytest.mark.parametrize("body", ["nonsense", "a=candidate:x", "=", "a", b"\xff"])
-async def test_a_fragment_that_is_none_is_refused_and_the_video_goes_on(body: str | bytes) -> None:
+async def test_a_malformed_fragment_is_refused_and_the_video_continues(body: str | bytes) -> None:
     async with live() as server, watching(server) as viewer:
         answer = await server.http.patch(viewer.location, content=body, headers=FRAGMENT)
         assert (answer.status_code, answer.json()["field"]) == (400, "body")
@@ -155,9 +153,7 @@ async def test_a_fragment_for_another_ice_session_is_refused() -> None:
     ("method", "path", "allowed"),
     [("PUT", "", "POST"), ("DELETE", "", "POST"), ("PATCH", "/", "POST"), ("POST", "/x", "PATCH")],
 )
-async def test_a_method_that_is_not_for_this_address_is_told_which_ones_are(
-    method: str, path: str, allowed: str
-) -> None:
+async def test_an_unsupported_method_is_told_the_supported_ones(method: str, path: str, allowed: str) -> None:
     async with live() as server:
         answer = await server.http.request(method, WHEP + path)
         assert answer.status_code == 405
@@ -174,7 +170,7 @@ async def test_a_slash_at_the_end_makes_no_difference() -> None:
         assert (await server.http.options(WHEP + "/")).headers["accept-post"] == "application/sdp"
 
 
-async def test_who_may_watch_learns_the_ice_servers_before_the_offer() -> None:
+async def test_clients_that_may_watch_get_the_ice_servers_before_the_offer() -> None:
     turn = IceServer("turn:127.0.0.1:9?transport=tcp", "user", "pass")
     async with live(config(ice_servers=(turn,))) as server:
         mine = (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).json()

@@ -39,14 +39,14 @@ async def test_a_fragment_that_is_something_else_is_refused() -> None:
         "a=ice-ufrag:o\r\na=ice-pwd:" + PWD,
     ],
 )
-async def test_a_restart_without_proper_credentials_is_refused_and_the_video_goes_on(body: str) -> None:
+async def test_a_restart_without_valid_credentials_is_refused_and_the_video_continues(body: str) -> None:
     async with live() as server, watching(server) as viewer:
         answer = await server.http.patch(viewer.location, content=body, headers=FRAGMENT | ANY)
         assert (answer.status_code, answer.json()["field"]) == (400, "body")
         await viewer.frame()
 
 
-async def test_an_ice_restart_moves_the_connection_and_the_video_and_the_channel_go_on() -> None:
+async def test_an_ice_restart_moves_the_connection_and_video_and_channel_continue() -> None:
     async with live() as server, watching(server) as viewer:
         await viewer.frame()
         transceiver = viewer.pc.getTransceivers()[0]
@@ -114,7 +114,7 @@ async def test_get_head_and_options_answer_as_the_draft_says() -> None:
         assert patches == FRAGMENT["Content-Type"]
 
 
-async def test_ice_servers_are_told_as_links() -> None:
+async def test_ice_servers_are_sent_as_links() -> None:
     # nothing listens there: the query fails at once
     turn = IceServer("turn:127.0.0.1:9?transport=tcp", "user", "pass")
     async with live(config(ice_servers=(turn,))) as server, watcher() as viewer:
@@ -142,7 +142,7 @@ async def test_a_flood_of_offers_is_slowed_down() -> None:
         assert int(late.headers["retry-after"]) >= 1
 
 
-async def test_a_token_is_needed_to_watch_a_session_of_ones_own() -> None:
+async def test_watching_a_private_session_needs_a_token() -> None:
     async with live() as server, watcher() as viewer:
         mine = (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).json()
         offer, url = await viewer.offer(), mine["whep"]
@@ -152,7 +152,7 @@ async def test_a_token_is_needed_to_watch_a_session_of_ones_own() -> None:
         await viewer.frame()
 
 
-async def test_a_viewer_that_closes_is_noticed_at_once() -> None:
+async def test_a_viewer_that_closes_is_detected_at_once() -> None:
     async with live() as server:
         async with watching(server) as viewer:
             await viewer.frame()
