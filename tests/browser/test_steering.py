@@ -3,7 +3,6 @@ what the page shows when the server is full or restarts."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from pathlib import Path
@@ -20,6 +19,7 @@ from playwright.async_api import Browser, Page, Route
 
 from tests.rigs.server import browser_rig
 from tests.rigs.server.browser_rig import FAKE, live, opened, reads, say, shown, until
+from tests.rigs.waiting import until as wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 server, browser = browser_rig.server, browser_rig.browser
@@ -159,11 +159,7 @@ async def test_two_futures_go_their_own_ways(browser: Browser, server: Subject, 
         await page.click(".pane:nth-child(2) [data-part=close]")
         await until(page, "psistream.states.length", lambda n: n == 1, "one is left")
         assert await page.evaluate("() => location.search") == ""
-        for _ in range(100):
-            if sessions(server) == before:
-                break
-            await asyncio.sleep(0.1)
-        assert sessions(server) == before, "a future that was closed makes room"
+        await wait_until(lambda: sessions(server) == before, "end of the closed future")
 
 
 async def test_the_first_future_may_be_let_go(browser: Browser, server: Subject) -> None:

@@ -32,6 +32,7 @@ from tests.rigs.server.server_rig import (
     stats,
     until,
 )
+from tests.rigs.waiting import LONG_S
 from tests.server.gateway.replacement import replaced, told
 
 PAUSE = Control("c1", Pause())
@@ -72,7 +73,7 @@ async def test_a_session_that_was_being_closed_does_not_come_back() -> None:
         closing = asyncio.create_task(there.close_session(session.id))
         await until(lambda: session.closing, "request to close")
         workers[0].die()
-        await asyncio.wait_for(closing, 2)
+        await asyncio.wait_for(closing, LONG_S)
         await until(lambda: len(workers) == 2 and workers[1].commands, "next worker")
         assert [c.session for c in workers[1].commands if isinstance(c, OpenSession)] == ["main"]
 
