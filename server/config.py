@@ -206,7 +206,7 @@ class ServerConfig:
     whip_token: str | None = None
     max_viewers: int = 256  # a viewer costs about 2 ms of a core per second, so 256 cost half a core
     viewer_timeout_s: float = 30.0  # a viewer that sends nothing for this long is disconnected
-    controls_per_s: float = 60.0  # per session, over all channels
+    controls_per_s: float = 60.0  # over HTTP, per token and per session
     # a session (other than main) that nobody watches or steers for this long is closed
     session_idle_s: float = 900.0
     client_sessions: int = 16  # concurrent sessions per client; 0: no limit
