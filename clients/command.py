@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from clients.errors import BadInput, ClientError
+from videofile.writable import check_writable
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -52,14 +53,8 @@ def run(command: str, body: Callable[[], int]) -> int:
 
 def check_output(path: Path, option: str) -> Path:
     """Check that a file can be written later. An existing file keeps its content. Raises BadInput."""
-    if path.is_fifo() or path.is_char_device():
-        return path
-    existed = path.exists()
     try:
-        with path.open("ab"):
-            pass
-        if not existed:
-            path.unlink()
+        check_writable(path)
     except OSError as error:
         raise BadInput(f"{option}: cannot write {path}: {error.strerror}") from None
     return path

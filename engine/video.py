@@ -12,6 +12,7 @@ from PIL import Image
 from engine.errors import InvalidInput, Unavailable
 from engine.types import ByteArray
 from videofile.fragmented import FragmentedFile
+from videofile.writable import check_writable
 
 OPTIONS = {"crf": "18", "preset": "veryfast"}
 
@@ -32,7 +33,7 @@ class Mp4Writer:
         if path.suffix.lower() != ".mp4":
             raise InvalidInput(f"out: {path} must end in .mp4", field="out")
         try:
-            _check_writable(path)
+            check_writable(path)
             self._file = FragmentedFile(path)
             self._stream = self._file.container.add_stream("libx264", rate=fps, options=dict(OPTIONS))
             self._stream.width, self._stream.height = self.size
@@ -77,12 +78,3 @@ class Mp4Writer:
             raise Unavailable(
                 f"out: cannot write {self.path}: {error.strerror or error}", field="out"
             ) from None
-
-
-def _check_writable(path: Path) -> None:
-    """Raises OSError if the file cannot be written. An existing file keeps its content."""
-    existed = path.exists()
-    with path.open("ab"):
-        pass
-    if not existed:
-        path.unlink()

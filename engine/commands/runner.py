@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO, cast
 
 from engine.errors import InvalidInput, ModelFilesError, PsistreamError
+from videofile.writable import check_writable
 
 OK, FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 OWN = ("engine", "export", "server", "clients", "benchmarks", "videofile")  # packages of this distribution
@@ -139,14 +140,10 @@ def missing(command: str, module: str) -> str:
 def check_output(path: Path | None, option: str) -> None:
     """Make sure that a file can be written before hours of work depend on it. An existing file keeps its
     content. Raises InvalidInput."""
-    if path is None or path.is_fifo() or path.is_char_device():
+    if path is None:
         return
-    existed = path.exists()
     try:
-        with path.open("ab"):
-            pass
-        if not existed:
-            path.unlink()
+        check_writable(path)
     except OSError as error:
         message = f"{option}: cannot write {path}: {error.strerror or error}"
         raise InvalidInput(message, field=option.strip("-")) from None
