@@ -30,7 +30,7 @@ class TokenBucket:
         return 0.0 if self._tokens >= 1.0 else (1.0 - self._tokens) / self._rate_hz
 
 
-class Shares:
+class TokenBuckets:
     """One token bucket per name. Beyond MAX_NAMES the least recently used name is forgotten."""
 
     def __init__(self, rate_hz: float, burst: int) -> None:
@@ -50,7 +50,7 @@ class Shares:
         return bucket
 
 
-class Door:
+class LayeredLimit:
     """Rate limits of an expensive operation: per token, per session, per address and in total.
 
     A request takes from all four or from none, so a client that exceeds its own limit takes nothing from
@@ -64,13 +64,15 @@ class Door:
         address: tuple[float, int],
         total: tuple[float, int],
     ) -> None:
-        self._shares = tuple(Shares(rate_hz, burst) for rate_hz, burst in (token, session, address, total))
+        self._limits = tuple(
+            TokenBuckets(rate_hz, burst) for rate_hz, burst in (token, session, address, total)
+        )
 
     def wait_s(self, token: str, session: str, address: str, now_s: float) -> float:
         """0 if the request is allowed, which is then counted; otherwise the seconds until it will be. An
         empty name has no limit."""
         names = (token, session, address, "all")
-        buckets = [s.bucket(n, now_s) for s, n in zip(self._shares, names, strict=True) if n]
+        buckets = [s.bucket(n, now_s) for s, n in zip(self._limits, names, strict=True) if n]
         wait_s = max(bucket.wait_s(now_s) for bucket in buckets)
         if wait_s == 0:
             for bucket in buckets:

@@ -94,7 +94,7 @@ class Events:
     def _changed(self, worker: Supervisor, info: SessionInfo) -> None:
         if session := self._session(worker, info.id):
             session.changed(session.numbers.info(info), self._sessions.now_s())
-            self._sessions.tell(session)
+            self._sessions.announce(session)
 
     def _played(self, worker: Supervisor, stats: SegmentStats) -> None:
         session, ready = self._session(worker, stats.session), worker.ready
@@ -122,4 +122,4 @@ class Events:
         if session is not None and not session.throttled:  # Throttle announces these stalls itself
             session.stall(event.stall, self._sessions.now_s())
             self._sessions.count()
-            self._sessions.tell(session)
+            self._sessions.announce(session)

@@ -53,7 +53,7 @@ class Failover:
             else:
                 continue
             if known is None or session.buffering is None:
-                self._sessions.tell(session)
+                self._sessions.announce(session)
         self._sessions.count()
 
     def worker_lost(self, worker: Supervisor) -> None:
@@ -100,7 +100,7 @@ class Failover:
         if over and session.buffering is not None and not session.throttled:
             session.stall(None, now_s)
             self._sessions.count()
-            self._sessions.tell(session)
+            self._sessions.announce(session)
 
     def _next_worker(self, session: GatewaySession) -> Supervisor | None:
         """The worker to restore it in. Its own if that one is running again, since it has kept the place."""
@@ -127,7 +127,7 @@ class Failover:
         session.lost_s = now_s if session.lost_s is None else session.lost_s
         if not session.info.paused:
             session.stall(_stall(session, back_in_s), now_s)
-        self._sessions.tell(session)
+        self._sessions.announce(session)
 
     def _suspect(self, session: GatewaySession, lived_s: float) -> bool:
         """Whether the session was generating when the worker died, so that it may be the cause. An unwatched

@@ -148,7 +148,7 @@ class Migration:
         self._metrics.moved.inc()
         if session.buffering is not None and not session.throttled:
             session.stall(None, now_s)
-            self._sessions.tell(session)
+            self._sessions.announce(session)
 
     async def _release(self, session: GatewaySession, source: Supervisor, remaining_s: float) -> None:
         """Close the session in the source once the target's first packet has arrived, or is overdue."""

@@ -145,7 +145,7 @@ class Opener:
             if not session.orphaned:
                 self._fleet.try_send(session, session.audience())
             session.watched(self._sessions.now_s())
-            self._sessions.tell(session)
+            self._sessions.announce(session)
 
     def _keyframe(self, session_id: str, rendition: str) -> None:
         if session := self._sessions.get(session_id):

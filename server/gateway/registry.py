@@ -125,7 +125,7 @@ class Sessions:
 
         return remove
 
-    def tell(self, session: GatewaySession) -> None:
+    def announce(self, session: GatewaySession) -> None:
         """Send this session's current information to all listeners."""
         self.publish(session.current(self._clock()))
 

@@ -35,4 +35,4 @@ class Throttle:
         if changed:
             self._fleet.try_send(session, session.audience())
             self._sessions.count()
-            self._sessions.tell(session)
+            self._sessions.announce(session)

@@ -107,5 +107,5 @@ class Upkeep:
             return
         self._throttle.check(session)
         if session.buffering is not None:  # keep the remaining time in retained messages up to date
-            self._sessions.tell(session)
+            self._sessions.announce(session)
         self._snapshots.consider(session)

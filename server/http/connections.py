@@ -16,7 +16,7 @@ from typing import Any
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from server.http.limited_protocol import ConnectionLimits, LimitedProtocol, OpsOnly
-from server.ratelimit import Shares
+from server.ratelimit import TokenBuckets
 
 SWEEP_S = 0.5
 TURN_S = 0.02
@@ -35,7 +35,7 @@ class Connections:
         self.evicted = self.refused = self.timed_out = 0
         self._trusted = ProxyHeadersMiddleware(_nothing, trusted).trusted_hosts
         self._open: dict[LimitedProtocol, None] = {}  # oldest first
-        self._rates = Shares(limits.per_s, limits.burst)
+        self._rates = TokenBuckets(limits.per_s, limits.burst)
         self._queues: dict[str, deque[LimitedProtocol]] = {}  # connections whose first request is delayed
 
     def __len__(self) -> int:

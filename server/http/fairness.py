@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from server.http.auth import bearer, client_name
 from server.http.limited_protocol import OPS_PATHS
 from server.http.problems import problem
-from server.ratelimit import Shares
+from server.ratelimit import TokenBuckets
 
 REQUESTS_PER_S, REQUESTS_BURST = 300.0, 1000
 GUESSES_PER_S, GUESSES_BURST = 0.5, 10
@@ -36,8 +36,8 @@ class Fairness:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app, self._known, self._clock = app, known, clock
-        self._requests = Shares(REQUESTS_PER_S, REQUESTS_BURST)
-        self._guesses = Shares(GUESSES_PER_S, GUESSES_BURST)
+        self._requests = TokenBuckets(REQUESTS_PER_S, REQUESTS_BURST)
+        self._guesses = TokenBuckets(GUESSES_PER_S, GUESSES_BURST)
         self._delayed = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -25,7 +25,7 @@ from server.http.previews import Previews
 from server.http.problems import RateLimited, TooLarge, TooSlow
 from server.http.snapshot_header import check_header
 from server.metrics import Metrics
-from server.ratelimit import Door
+from server.ratelimit import LayeredLimit
 from server.recording.hls import Hls
 from server.tasks import Tasks
 from server.webrtc.pushes import Pushes
@@ -60,17 +60,17 @@ class Services:
     hls: dict[str, Hls] = field(default_factory=dict)  # by session, while somebody requests its playlist
     pictures: Pictures = field(default_factory=Pictures)
     parsing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_BODIES_AT_ONCE))
-    openings: Door = field(default_factory=lambda: Door(*OPENINGS))
-    joinings: Door = field(default_factory=lambda: Door(*JOININGS))
-    exports: Door = field(default_factory=lambda: Door(*EXPORTS))
-    trickles: Door = field(default_factory=lambda: Door(*TRICKLES))
-    controls: Door = field(init=False)
+    openings: LayeredLimit = field(default_factory=lambda: LayeredLimit(*OPENINGS))
+    joinings: LayeredLimit = field(default_factory=lambda: LayeredLimit(*JOININGS))
+    exports: LayeredLimit = field(default_factory=lambda: LayeredLimit(*EXPORTS))
+    trickles: LayeredLimit = field(default_factory=lambda: LayeredLimit(*TRICKLES))
+    controls: LayeredLimit = field(init=False)
     choice: CodecChoice = field(init=False)
 
     def __post_init__(self) -> None:
         rate = self.config.controls_per_s
         own = (rate, int(2 * rate))
-        self.controls = Door(own, own, (4 * rate, int(8 * rate)), (40 * rate, int(80 * rate)))
+        self.controls = LayeredLimit(own, own, (4 * rate, int(8 * rate)), (40 * rate, int(80 * rate)))
         self._media: tuple[list[int], PictureFormat | None] = [MIN_BITRATE_BPS], None
         self.choice = CodecChoice(self.config.worker.media.codecs)
 
@@ -139,13 +139,17 @@ class Services:
         return ready
 
     def enter(
-        self, door: Door, request: Request, session: GatewaySession | None = None, name: str | None = None
+        self,
+        limit: LayeredLimit,
+        request: Request,
+        session: GatewaySession | None = None,
+        name: str | None = None,
     ) -> None:
         """Count a request against the shares of its token (or another `name`), session and address. Raises
         RateLimited."""
         token = bearer(request.headers.get("authorization")) if name is None else name
         whose = session.id if session else ""
-        wait_s = door.wait_s(token, whose, self.client(request), time.monotonic())
+        wait_s = limit.wait_s(token, whose, self.client(request), time.monotonic())
         if wait_s > 0:
             raise RateLimited("too many requests: wait a moment", retry_after_s=wait_s)
 

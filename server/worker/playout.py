@@ -153,10 +153,10 @@ class Playout:
     def _news(self, session: str, stream: Stream, now_s: float) -> Stalled | None:
         """A message if a stall has begun, has ended or takes longer than announced; otherwise None."""
         upcoming = stream.upcoming
-        since_s = stream.stall.news_s(upcoming)
+        since_s = stream.stall.report_at_s(upcoming)
         if since_s is None or since_s > now_s or (stream.cues and stream.cues[0].due_s <= now_s):
             return None
-        return Stalled(session, stream.stall.tell(upcoming, now_s))
+        return Stalled(session, stream.stall.report(upcoming, now_s))
 
     def _still_at(self, stream: Stream, now_s: float) -> float:
         """When to repeat the last frame: soon if a viewer needs a keyframe, otherwise occasionally."""
@@ -177,7 +177,7 @@ class Playout:
         """How many seconds the thread may sleep. None: until something changes."""
         times = [s.cues[0].due_s for s in self._streams.values() if s.cues]
         times += [self._still_at(s, now_s) for s in self._streams.values()]
-        times += [t for s in self._streams.values() if (t := s.stall.news_s(s.upcoming)) is not None]
+        times += [t for s in self._streams.values() if (t := s.stall.report_at_s(s.upcoming)) is not None]
         soonest = min(times, default=float("inf"))
         return None if soonest == float("inf") else max(0.0005, soonest - now_s)
 

@@ -39,7 +39,7 @@ class StallTracker:
         self.end_s, told_s, self.told_s = end_s, self.told_s, None
         return told_s is not None
 
-    def news_s(self, upcoming: Upcoming | None) -> float | None:
+    def report_at_s(self, upcoming: Upcoming | None) -> float | None:
         """The time from which viewers must be told something; None if there is nothing to tell."""
         if upcoming is None:
             return None if self.told_s is None else self.heard_s
@@ -48,7 +48,7 @@ class StallTracker:
             return since_s if abs(upcoming.due_s - self.told_s) > NEWS_S else None
         return since_s if upcoming.due_s - since_s > MIN_S else None
 
-    def tell(self, upcoming: Upcoming | None, now_s: float) -> Stall | None:
+    def report(self, upcoming: Upcoming | None, now_s: float) -> Stall | None:
         """Record and return what viewers are told now. None: the stall is over."""
         self.told_s = upcoming.due_s if upcoming else None
         if upcoming is None:

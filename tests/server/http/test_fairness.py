@@ -10,7 +10,7 @@ import pytest
 
 from server.http.limited_protocol import ConnectionLimits
 from server.logs import FULL, PERIOD_S, FloodFilter
-from server.ratelimit import MAX_NAMES, Door, Shares
+from server.ratelimit import MAX_NAMES, LayeredLimit, TokenBuckets
 from tests.rigs.engine.fakes import ManualClock
 from tests.rigs.server.rights_rig import KEY
 from tests.rigs.server.server_rig import Live, config, live, until
@@ -32,37 +32,37 @@ def auth(token: str) -> dict[str, str]:
 
 
 def test_a_client_over_its_share_takes_nothing_from_the_others() -> None:
-    door = Door((1, 2), (1, 4), (2, 6), (4, 8))
-    assert [door.wait_s("t", "s", "a", 0.0) for _ in range(3)] == [0.0, 0.0, 1.0]
+    limit = LayeredLimit((1, 2), (1, 4), (2, 6), (4, 8))
+    assert [limit.wait_s("t", "s", "a", 0.0) for _ in range(3)] == [0.0, 0.0, 1.0]
     for _ in range(100):
-        door.wait_s("t", "s", "a", 0.0)
-    assert [door.wait_s("u", "s", "a", 0.0) for _ in range(2)] == [0.0, 0.0]
-    assert door.wait_s("v", "s", "a", 0.0) > 0  # the session's share
-    assert door.wait_s("v", "r", "a", 0.0) == 0.0
-    assert door.wait_s("t", "s", "a", 1.0) == 0.0
+        limit.wait_s("t", "s", "a", 0.0)
+    assert [limit.wait_s("u", "s", "a", 0.0) for _ in range(2)] == [0.0, 0.0]
+    assert limit.wait_s("v", "s", "a", 0.0) > 0  # the session's share
+    assert limit.wait_s("v", "r", "a", 0.0) == 0.0
+    assert limit.wait_s("t", "s", "a", 1.0) == 0.0
 
 
 def test_names_are_forgotten_before_they_cost_memory() -> None:
-    shares = Shares(1.0, 1)
+    shares = TokenBuckets(1.0, 1)
     for name in range(2 * MAX_NAMES):
         shares.bucket(str(name), 0.0)
     assert len(shares) == MAX_NAMES
 
 
 @pytest.mark.parametrize(
-    ("door", "role", "enough"),
+    ("limit", "role", "enough"),
     [("controls", "token", 50), ("snapshot", "token", 20), ("whep", "view_token", 60)],
 )
-async def test_a_flood_to_one_session_does_not_affect_another(door: str, role: str, enough: int) -> None:
+async def test_a_flood_to_one_session_does_not_affect_another(limit: str, role: str, enough: int) -> None:
     """37 of 40 controls for another session used to be refused."""
     async with live(EXPOSED, host="video.example") as server:
         mine, theirs = await two(server)
 
         async def knock(session: dict[str, Any]) -> int:
-            url, headers = f"/v1/sessions/{session['id']}/{door}", auth(session[role])
-            if door == "snapshot":
+            url, headers = f"/v1/sessions/{session['id']}/{limit}", auth(session[role])
+            if limit == "snapshot":
                 return (await server.http.get(url, headers=headers)).status_code
-            if door == "controls":
+            if limit == "controls":
                 return (await server.http.post(url, json={"type": "pause"}, headers=headers)).status_code
             headers["Content-Type"] = "application/sdp"
             return (await server.http.post(url, content="v=0", headers=headers)).status_code

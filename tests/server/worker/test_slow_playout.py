@@ -51,36 +51,36 @@ def test_a_receipt_names_the_time_of_a_frame_in_slow_motion() -> None:
 
 
 def test_a_short_stall_is_not_reported() -> None:
-    standing = StallTracker(end_s=10.0, heard_s=9.0)
-    assert standing.news_s(Upcoming(10.9, 0.5, 0.48)) is None
-    assert standing.news_s(None) is None
+    tracker = StallTracker(end_s=10.0, heard_s=9.0)
+    assert tracker.report_at_s(Upcoming(10.9, 0.5, 0.48)) is None
+    assert tracker.report_at_s(None) is None
 
 
 def test_a_stall_is_reported_once_the_last_frame_has_ended() -> None:
-    standing, awaited = StallTracker(end_s=10.0, heard_s=9.0), Upcoming(40.0, 0.04, 0.2)
-    assert standing.news_s(awaited) == 10.0
-    assert standing.tell(awaited, 10.0) == Stall(0.04, 0.2, 30.0)
-    assert standing.news_s(awaited) is None
-    assert standing.showed(16.0)
-    assert not standing.showed(22.0)
+    tracker, awaited = StallTracker(end_s=10.0, heard_s=9.0), Upcoming(40.0, 0.04, 0.2)
+    assert tracker.report_at_s(awaited) == 10.0
+    assert tracker.report(awaited, 10.0) == Stall(0.04, 0.2, 30.0)
+    assert tracker.report_at_s(awaited) is None
+    assert tracker.showed(16.0)
+    assert not tracker.showed(22.0)
 
 
 def test_after_a_pause_a_stall_counts_from_the_resumption() -> None:
-    standing = StallTracker(end_s=10.0, heard_s=500.0)
-    assert standing.news_s(Upcoming(500.5, 0.9, 1.0)) is None
-    assert standing.news_s(Upcoming(530.0, 0.04, 0.2)) == 500.0
+    tracker = StallTracker(end_s=10.0, heard_s=500.0)
+    assert tracker.report_at_s(Upcoming(500.5, 0.9, 1.0)) is None
+    assert tracker.report_at_s(Upcoming(530.0, 0.04, 0.2)) == 500.0
 
 
 def test_a_changed_or_cancelled_expectation_is_reported() -> None:
-    standing = StallTracker(end_s=10.0, heard_s=9.0)
-    standing.tell(Upcoming(40.0, 0.04, 0.2), 10.0)
-    standing.heard_s = 20.0
-    assert standing.news_s(Upcoming(40.3, 0.04, 0.2)) is None
-    assert standing.news_s(Upcoming(43.0, 0.04, 0.2)) == 20.0
-    assert standing.tell(Upcoming(43.0, 0.04, 0.2), 50.0) == Stall(0.04, 0.2, 0.0)  # overdue
-    assert standing.news_s(None) == 20.0
-    assert standing.tell(None, 51.0) is None
-    assert standing.news_s(None) is None
+    tracker = StallTracker(end_s=10.0, heard_s=9.0)
+    tracker.report(Upcoming(40.0, 0.04, 0.2), 10.0)
+    tracker.heard_s = 20.0
+    assert tracker.report_at_s(Upcoming(40.3, 0.04, 0.2)) is None
+    assert tracker.report_at_s(Upcoming(43.0, 0.04, 0.2)) == 20.0
+    assert tracker.report(Upcoming(43.0, 0.04, 0.2), 50.0) == Stall(0.04, 0.2, 0.0)  # overdue
+    assert tracker.report_at_s(None) == 20.0
+    assert tracker.report(None, 51.0) is None
+    assert tracker.report_at_s(None) is None
 
 
 # ---- the thread ----
