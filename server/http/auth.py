@@ -1,7 +1,7 @@
-"""Who may do what: bearer tokens of sessions, links, the server's own keys, and which sites' pages may call.
+"""Authorisation: bearer tokens of sessions and links, API keys, and which sites' pages may call the server.
 
-Pure decisions over headers and names; it opens nothing and sends nothing. A server on loopback without keys
-trusts this machine: none is needed, and its session `main` is everybody's.
+Pure decisions over headers and names; it opens and sends nothing. A server on loopback without keys trusts
+this machine: no key is needed, and everybody may steer its session `main`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOCAL_NAMES: frozenset[str | None] = frozenset({"localhost", "127.0.0.1", "::1"}
 
 
 class Unauthorized(Forbidden):
-    """No token, or not a valid one."""
+    """The token is missing or invalid."""
 
     code = "unauthorized"
 
@@ -47,7 +47,7 @@ class Access:
         return self.role_of(session, bearer(authorization))
 
     def role_of(self, session: GatewaySession, token: str) -> Role:
-        """The same, of a bare token; empty for none. Raises Unauthorized."""
+        """The same for a bare token; an empty one means none. Raises Unauthorized."""
         if session.token is None or _same(token, session.token):
             return "owner"
         if session.view_token is not None and _same(token, session.view_token):
@@ -61,7 +61,8 @@ class Access:
         raise Unauthorized("this session needs its token: send Authorization: Bearer <token>")
 
     def still(self, session: GatewaySession, token: str, role: Role) -> bool:
-        """Whether who came in by this token may still do what it could: links end, and keys are replaced."""
+        """Whether a client that was admitted with this token may stay: links expire, and keys are
+        replaced."""
         try:
             return self.role_of(session, token) == role
         except Unauthorized:
@@ -92,7 +93,7 @@ class Access:
         return host is not None and _hostname(host) in names
 
     def key_name(self, token: str) -> str | None:
-        """Which of the server's keys this is; None: none of them."""
+        """The name of the API key; None if it is not one of the server's keys."""
         return self.keys.name_of(token)
 
     def own_origin(self, origin: str, host: str | None) -> bool:

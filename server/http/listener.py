@@ -24,7 +24,8 @@ class HttpServer(uvicorn.Server):
     """uvicorn would raise the signal again while the server is still stopping."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """asyncio uses one number for both: how many are accepted at once, and how many may wait."""
+        """asyncio uses one number for two limits: connections accepted at once, and connections waiting to be
+        accepted."""
         await super().startup(sockets)
         for listener in sockets or ():
             listener.listen(QUEUE)

@@ -1,7 +1,7 @@
-"""Pictures of the session `main` for Home Assistant, by MQTT.
+"""Pictures of session `main` for Home Assistant, over MQTT.
 
-While somebody watches, every few seconds. While nobody does, only after it was steered: the session then
-plays for a moment, so that what was asked for takes effect and can be seen.
+With viewers, a picture is taken every few seconds. Without viewers, only after the session was steered: it
+then plays for a moment, so that the control takes effect and can be seen.
 """
 
 from __future__ import annotations

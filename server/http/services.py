@@ -240,7 +240,7 @@ async def _look_after(services: Services) -> None:
 
 
 def worker_makers(config: ServerConfig) -> list[MakeWorker]:
-    """One per worker, in the placement that the settings ask for, with a GPU of its own if they name any."""
+    """One factory per worker, in the configured placement, with its own GPU if GPUs are configured."""
     gpus = config.devices or (None,)
     settings = [replace(config.worker, gpu=gpus[n % len(gpus)]) for n in range(config.workers)]
     if config.placement == "thread":

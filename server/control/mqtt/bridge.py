@@ -128,11 +128,11 @@ class MqttBridge:
         }
 
     def put_picture(self, session: str, picture: bytes) -> None:
-        """A JPEG of a session, for who asked to find the server by itself. Kept by the broker."""
+        """Publish a retained JPEG of a session, for clients that find the server by discovery."""
         self._publisher.put_picture(session, picture)
 
     def take_retained(self, topic: str, payload: bytes) -> bool:
-        """For a broker that asks before it retains a message. False: it is no command."""
+        """Called by the broker before it retains a message. False: it is not a command."""
         return self._commands.take_retained(topic, payload)
 
     async def wait_connected(self, timeout_s: float) -> bool:
@@ -279,7 +279,7 @@ class MqttBridge:
             log.warning("MQTT: %s", self._detail)
 
     async def _renew(self) -> None:
-        """Retained messages expire in MQTT 5, so that those of a server that is gone vanish by themselves."""
+        """Publish retained messages again: in MQTT 5 they expire, so that a vanished server's disappear."""
         while True:
             await asyncio.sleep(RENEW_S)
             self._publisher.put_everything_retained()

@@ -1,7 +1,7 @@
-"""An adapter around aiomqtt that deals with its traps, so that the bridge can trust what it gets.
+"""An adapter around aiomqtt that works around its bugs, so that the bridge can rely on it.
 
 Only `MqttClient` uses private parts of aiomqtt, which is pinned below 3. Each use has a test in
-tests/server/control/mqtt/test_client.py. This file doesn't know topics or sessions.
+tests/server/control/mqtt/test_client.py. It knows no topics or sessions.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _PLAIN = {  # message of aiomqtt → ours
 
 
 def backoff_s(attempt: int, roll: Callable[[], float] = random.random) -> float:
-    """How long to wait before attempt n = 0, 1, …: doubling from 0.25 s to 2 s, half of it by chance.
+    """Seconds to wait before attempt n = 0, 1, …: doubling from 0.25 s to 2 s, half of it random.
 
-    The most is small on purpose: a game should be steered again soon after its broker is back."""
+    The maximum is small on purpose: a game should be steerable again soon after its broker is back."""
     most = min(2.0, 0.25 * 2.0 ** min(attempt, 10))
     return most * (0.5 + 0.5 * roll())
 
@@ -59,7 +59,7 @@ class LatestQueue(asyncio.Queue[aiomqtt.Message]):
 
 
 class _TlsSocket(ssl.SSLSocket):
-    """Closes itself when the handshake fails; paho would leave that to the garbage collector."""
+    """Closes its socket when the handshake fails; paho would leave that to the garbage collector."""
 
     def do_handshake(self, block: bool = False) -> None:
         try:
@@ -113,7 +113,7 @@ class MqttClient(aiomqtt.Client):
         return self._queue.dropped_total if isinstance(self._queue, LatestQueue) else 0
 
     async def listen_to(self, topic_filter: str, *, retained: bool = False) -> None:
-        """Subscribe with QoS 1; raises MqttError also when the broker refuses.
+        """Subscribe with QoS 1. Raises MqttError also if the broker refuses.
 
         With `retained`, messages that were retained before are sent as well. Without it MQTT 5 does not send
         them, and keeps the retain flag of new ones."""
@@ -129,20 +129,21 @@ class MqttClient(aiomqtt.Client):
             raise aiomqtt.MqttError(f"the broker doesn't let us subscribe to {topic_filter}: check its ACL")
 
     async def received(self) -> AsyncIterator[aiomqtt.Message]:
-        """Everything that comes. aiomqtt's own iterator takes one message per two turns of the event loop,
-        while the socket gives several per turn: a burst would overflow the queue."""
+        """All messages. aiomqtt's own iterator takes one message per two turns of the event loop, while the
+        socket delivers several per turn: a burst would overflow the queue."""
         async for message in self.messages:
             yield message
             for another in self.arrived():
                 yield another
 
     def arrived(self) -> Iterator[aiomqtt.Message]:
-        """What has come and was not taken yet."""
+        """The messages that have arrived and were not read yet."""
         while not self._queue.empty():
             yield self._queue.get_nowait()
 
     async def send(self, message: Outgoing) -> None:
-        """Written before the first wait, so concurrent calls keep order. Raises MqttError, ValueError."""
+        """Publish a message. It is written before the first wait, so concurrent calls keep their order.
+        Raises MqttError, ValueError."""
         await self.publish(
             message.topic,
             message.payload,
@@ -188,7 +189,8 @@ class MqttClient(aiomqtt.Client):
                 future.exception()
 
     def _client_connect(self) -> None:
-        """On aiomqtt's executor thread: it can't be cancelled, so clean up if nobody waits for it now."""
+        """Runs on aiomqtt's executor thread, which cannot be cancelled: clean up if nobody is waiting any
+        more."""
         super()._client_connect()
         if self._abandoned:
             self._loop.call_soon_threadsafe(self._drop)
@@ -206,7 +208,7 @@ class MqttClient(aiomqtt.Client):
     def _on_publish(
         self, client: Any, userdata: Any, mid: int, reason_code: Any = None, properties: Any = None
     ) -> None:
-        """aiomqtt drops the reason code, so that a publish that an ACL forbids looks like a success."""
+        """aiomqtt drops the reason code, so a publish that an ACL forbids would look like a success."""
         code = getattr(reason_code, "value", 0)
         if code >= 128:
             self.on_refused(str(reason_code))
@@ -228,7 +230,7 @@ class MqttClient(aiomqtt.Client):
 
 
 def properties_of(message: aiomqtt.Message) -> Properties:
-    """Those that count here; none in MQTT 3.1.1."""
+    """The properties that matter here; none in MQTT 3.1.1."""
     given = message.properties
     return Properties(
         response_topic=getattr(given, "ResponseTopic", None),
@@ -264,7 +266,7 @@ def is_wrong_protocol(error: BaseException) -> bool:
 
 
 def why(error: BaseException) -> str:
-    """One line for people."""
+    """The error as one line for people."""
     if isinstance(error, aiomqtt.exceptions.MqttConnectError) and code_of(error) in _NOT_ALLOWED:
         return "the broker refused the user name or password: check the mqtt:// URL"
     text = str(error) or type(error).__name__

@@ -1,6 +1,6 @@
-"""What the MQTT bridge does with a message on a command topic: pass it on and answer its sender.
+"""Handles messages on command topics: submits the control and answers its sender.
 
-Pure but for the Steering it is given: no sockets, no tasks, injected clocks. So it needs no broker to test.
+Pure except for the Steering that it is given: no sockets, no tasks, injected clocks. So tests need no broker.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ RETAINED = (
 
 @dataclass(frozen=True)
 class Rights:
-    """Who may steer. A token that comes with a command is checked; with `needs_token` one must come, for
-    sessions that have one. `authorize(session, token)` raises PsistreamError for one that may not steer."""
+    """Who may steer. A token in a command is checked; with `needs_token` it is required for sessions that
+    have one. `authorize(session, token)` raises PsistreamError if the token may not steer."""
 
     authorize: Callable[[str, str], None] = lambda session, token: None
     needs_token: bool = False
@@ -107,14 +107,15 @@ class Commands:
             self._submit_in_time(named.name, session, command, command.control, properties.expiry_s)
 
     def take_retained(self, topic: str, payload: bytes) -> bool:
-        """Refuse a command that is to be retained. False: it is no command, and the broker should keep it."""
+        """Reject a command with the retain flag. False: it is not a command, and the broker should keep
+        it."""
         if self._topics.parse_command(topic) is None:
             return False
         self.on_message(topic, payload, retain=True)
         return True
 
     def on_event(self, event: SessionEvent) -> None:
-        """Answer the sender that waits for `applied`, and forget sessions that have ended."""
+        """Send `applied` to the sender that waits for it, and forget sessions that have ended."""
         match event:
             case SessionClosed(session):
                 self._buckets.pop(session, None)
@@ -131,7 +132,7 @@ class Commands:
     # ---- whose ----
 
     def _is_ours(self, name: str, session: str) -> bool:
-        """Whether this server has to answer. Where it is alone, there is nobody else to."""
+        """Whether this server must answer. If it is the only one, no other server will."""
         if self._peers.is_ambiguous(name):
             return self._peers.speaks_for_all
         return self._peers.alone or session in self._ended or session in self._steering.session_ids()
@@ -188,7 +189,7 @@ class Commands:
     # ---- refusals ----
 
     def _reject(self, name: str, command: Command, code: str, text: str, field: str | None = None) -> None:
-        """To the sender, and to the session's error topic for whoever looks after it."""
+        """Send an error to the sender, and to the session's error topic for monitoring."""
         self._answer_no(name, command, code, text, field)
         self._publisher.put_error(name, {**error_json(code, text, field=field), "id": command.id})
 
@@ -199,7 +200,8 @@ class Commands:
         self._publisher.put_answer(command.route, receipt_json(receipt, field=field))
 
     def _refuse_flood(self, name: str, command: Command) -> None:
-        """Answer everybody who can tell the answer, and the error topic now and then."""
+        """Answer every sender that can recognise its answer, and publish on the error topic at a limited
+        rate."""
         text = f"too many commands for this session: send at most {RATE_HZ:.0f} per second"
         if command.awaited:
             self._answer_no(name, command, "rate_limited", text)
@@ -209,7 +211,7 @@ class Commands:
             self._publisher.put_error(name, {**error_json("rate_limited", text), "id": None})
 
     def _bucket(self, session: str) -> TokenBucket:
-        """Unknown sessions share one bucket, so that invented names do not fill the memory."""
+        """Unknown sessions share one bucket, so that invented names do not fill memory."""
         name = session if self._publisher.knows(session) else ""
         if name not in self._buckets:
             self._buckets[name] = TokenBucket(RATE_HZ, BURST, self._clock())

@@ -1,4 +1,4 @@
-"""MQTT discovery for Home Assistant: the session `main` of this server as a device with its entities.
+"""MQTT discovery for Home Assistant: session `main` of this server as a device with its entities.
 
 The fields are those of https://www.home-assistant.io/integrations/mqtt/, and a test validates them with Home
 Assistant's own schemas. Pure: it makes messages and knows no connection.
@@ -30,7 +30,7 @@ class Entity(NamedTuple):
 
 @dataclass(frozen=True)
 class HomeAssistant:
-    """What Home Assistant is told about one server: `fps` and `actions` are those of its model."""
+    """The description of one server for Home Assistant: `fps` and `actions` are those of its model."""
 
     topics: Topics
     node: str

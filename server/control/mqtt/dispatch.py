@@ -1,6 +1,6 @@
-"""Incoming MQTT messages, by topic: commands, the status of the servers, and what an earlier start left.
+"""Dispatches incoming MQTT messages by topic: commands, other servers' status, and what an earlier run left.
 
-Pure but for the Steering behind it: no sockets, no tasks.
+Pure except for the Steering behind it: no sockets, no tasks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Dispatcher:
-    """`twin` says that another server has our name; otherwise it is empty."""
+    """`twin` says that another server uses our name; otherwise it is empty."""
 
     def __init__(self, topics: Topics, peers: Peers, publisher: Publisher, commands: Commands) -> None:
         self.twin = ""
@@ -31,7 +31,8 @@ class Dispatcher:
     def on_message(
         self, topic: str, payload: bytes, properties: Properties = NO_PROPERTIES, *, retain: bool = False
     ) -> None:
-        """`retain`: the broker kept it from before, or it is to be kept (see `MqttClient.listen_to`)."""
+        """`retain` says that the broker stored the message before, or that it is to be retained (see
+        `MqttClient.listen_to`)."""
         node = self._topics.parse_status(topic)
         if node is not None:
             self._on_status(node, _fields(payload), retain)

@@ -98,7 +98,8 @@ class Publisher:
     # ---- retained topics ----
 
     def put_everything_retained(self) -> None:
-        """For after connecting, since the broker may have lost it, and periodically, since it expires."""
+        """Publish all retained messages again: after connecting, since the broker may have lost them, and
+        periodically, since they expire."""
         self._known = set()
         self._put_status("online")
         for session in self._steering.session_ids():
@@ -124,8 +125,8 @@ class Publisher:
         self._on_put()
 
     def rename_main(self) -> None:
-        """This server became the only one or ceased to be it: only then plain `main` is its session's
-        name."""
+        """This server became the only one on its broker, or no longer is: plain `main` then starts or stops
+        being its session's name."""
         current = self._peers.names_of(MAIN)
         self._clear_states([MAIN] if MAIN in self._named and MAIN not in current else [])
         if MAIN in self._known:
@@ -138,7 +139,7 @@ class Publisher:
         self._on_put()
 
     def put_picture(self, session: str, picture: bytes) -> None:
-        """Under the name that stays, for who was told of it by discovery."""
+        """Publish under the permanent name, for clients that found it by discovery."""
         if session not in self._known or self._discovery is None:
             return
         topic = self._topics.picture(self._peers.names_of(session)[0])
@@ -187,7 +188,8 @@ class Publisher:
         self._outbox.put_state(Outgoing(topic, payload, qos=1, retain=True, expiry_s=expiry_s))
 
     def _retain(self, topic: str, payload: bytes) -> None:
-        """Sessions' names do not expire: with them the next start finds what this one left behind."""
+        """Publish a retained message. Only session names do not expire, so that the next start finds what
+        this run left behind."""
         expires = payload and topic != self._topics.sessions(self._peers.node)
         expiry_s = RETAINED_EXPIRY_S if expires else None
         self._outbox.put_state(Outgoing(topic, payload, qos=1, retain=True, expiry_s=expiry_s))

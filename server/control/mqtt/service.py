@@ -43,7 +43,7 @@ async def open_mqtt(
     authorize: Callable[[str, str], None] | None = None,
 ) -> AsyncIterator[MqttBridge | None]:
     """`setting` is "off", "embedded", "embedded:PORT" or an mqtt(s):// URL; otherwise InvalidInput is raised.
-    `model` is for Home Assistant, `authorize` judges the tokens that come with commands."""
+    `model` is for Home Assistant; `authorize` checks the tokens in commands."""
     options = options or MqttOptions()
     kind, _, port = setting.partition(":")
     if setting == "off":

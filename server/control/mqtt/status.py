@@ -32,12 +32,12 @@ class Dropping(Protocol):
 
 
 class IncomingDrops:
-    """Commands that came faster than they could be read, over all connections."""
+    """Counts commands that arrived faster than they could be read, over all connections."""
 
     total = 0
 
     async def watch(self, client: Dropping) -> None:
-        """Count those of this connection, and log them once a second at most."""
+        """Count those of this connection, and log them at most once a second."""
         base = self.total
         while True:
             await asyncio.sleep(WATCH_EVERY_S)

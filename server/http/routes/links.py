@@ -1,4 +1,4 @@
-"""HTTP routes of links: a session is given away for a while, to steer or only to watch."""
+"""HTTP routes of share links: a session is shared for a limited time, for steering or watching."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from server.links import ShareLink
 
 
 def link_routes(services: Services) -> APIRouter:
-    """Links need the session's own token: one of a link makes no other links."""
+    """Links need the session's own token: a link's token cannot make other links."""
     router = APIRouter(prefix="/v1/sessions/{session_id}/links")
 
     @router.post("")
     async def make(request: Request, session_id: str) -> Response:
-        """A link that ends by itself. Its token is told once."""
+        """Create a link that expires. Its token is returned only here."""
         session = services.owned(request, session_id)
         services.enter(services.openings, request)
         wanted = parse_new_link(await read_json(request) or b"{}")
@@ -41,7 +41,7 @@ def link_routes(services: Services) -> APIRouter:
 
     @router.delete("/{link_id}")
     async def end(request: Request, session_id: str, link_id: str) -> Response:
-        """End a link now. Who came in by it is out within two seconds."""
+        """End a link now. Clients that use it are disconnected within two seconds."""
         session = services.owned(request, session_id)
         session.links.end(link_id, services.gateway.sessions.now_s())
         return Response(status_code=204)

@@ -44,7 +44,7 @@ def push_routes(services: Services) -> APIRouter:
 
     @router.get("")
     async def pushes(request: Request, session_id: str) -> Response:
-        """The pushes of this session, and how each does."""
+        """The pushes of this session, and their states."""
         services.access.admit(request.headers.get("authorization"))
         session = services.gateway.session(session_id)
         return JSONResponse({"pushes": [push.described() for push in services.pushes.of(session.id)]})

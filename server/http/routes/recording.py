@@ -1,6 +1,6 @@
-"""HTTP routes of sent video: clips of the last seconds, and live HLS for players without WebRTC.
+"""HTTP routes of the encoded video: clips of the last seconds, and live HLS for players without WebRTC.
 
-Players can't send headers with a playlist's addresses, so here a token may also be in the query.
+Players cannot send headers with the addresses in a playlist, so here a token may also be in the query.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def recording_routes(services: Services) -> APIRouter:
 
     @router.get("/hls/{name}")
     async def part(request: Request, session_id: str, name: str) -> Response:
-        """A part that the playlist names."""
+        """A segment that the playlist names."""
         hls = services.hls.get(watched(request, session_id).id)
         number = name.removesuffix(".m4s")
         if hls is not None and name == "init.mp4":

@@ -1,7 +1,7 @@
-"""AV1 frames → RTP payloads (RTP Payload Format for AV1 1.0, by AOMedia).
+"""Packs AV1 frames into RTP payloads (RTP Payload Format for AV1 1.0, by AOMedia).
 
-A frame is a temporal unit of OBUs. Its temporal delimiter is left out, and so are the sizes inside OBUs,
-since the payload has its own. Packets of two frames never mix.
+A frame is a temporal unit of OBUs. Its temporal delimiter is omitted, and so are the sizes inside OBUs, since
+the payload has its own. Packets of two frames are never mixed.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def av1(data: bytes, payload_max: int) -> list[bytes]:
 
 
 def obus(data: bytes) -> Iterator[bytes]:
-    """The OBUs of a temporal unit that are sent, without their sizes. Ends at what is malformed."""
+    """The OBUs of a temporal unit that are sent, without their sizes. Stops at malformed data."""
     at = 0
     while at < len(data):
         head = data[at]
@@ -79,7 +79,7 @@ def leb128(value: int) -> bytes:
 
 
 def read_leb128(data: bytes, at: int) -> tuple[int, int]:
-    """The value and where it ends; -1 if it is cut off."""
+    """The value and where it ends; -1 if it is truncated."""
     value = 0
     for i in range(8):
         if at + i >= len(data):

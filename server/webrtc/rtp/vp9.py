@@ -1,6 +1,7 @@
-"""VP9 frames → RTP payloads (RFC 9628), for one spatial and one temporal layer, in non-flexible mode.
+"""Packs VP9 frames into RTP payloads (RFC 9628), for one spatial and one temporal layer, in non-flexible
+mode.
 
-Each frame refers to the one before it; the scalability structure in each keyframe says so.
+Each frame refers to the previous one; the scalability structure in each keyframe says so.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ SYNC = b"\x49\x83\x42"
 
 
 def vp9(data: bytes, picture_id: int, payload_max: int) -> list[bytes]:
-    """`picture_id` is that of the frame before plus one, unless this is a keyframe."""
+    """`picture_id` is the previous frame's plus one, unless this is a keyframe."""
     size = keyframe_size(data)
     number = (0x8000 | picture_id % PICTURE_IDS).to_bytes(2, "big")
     structure = b""

@@ -1,7 +1,8 @@
-"""Which codec a viewer is sent: the first of its offer that this server allows and encodes in real time.
+"""Chooses the codec for a viewer: the first one in its offer that this server allows and encodes in real
+time.
 
-VP8 and H.264 are encoded in real time anywhere. The others are measured when a viewer first wants one, in a
-thread, and the result is kept.
+VP8 and H.264 are encoded in real time anywhere. The others are measured in a thread when a viewer first wants
+one, and the result is kept.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class CodecChoice:
         self._measuring = asyncio.Lock()
 
     async def choose(self, offer: Offer, wanted: str | None, picture: PictureFormat | None) -> Sendable:
-        """`wanted` is the codec that the viewer asked for by name; `picture` that of the top rung, None while
-        it is not known. Raises NotAcceptable, InvalidInput."""
+        """`wanted` is the codec that the viewer requested by name. `picture` is the top rung's format, None
+        while it is unknown. Raises NotAcceptable, InvalidInput."""
         levels = {"h264": h264_level(picture), "av1": av1_level(picture)} if picture else {}
         for each in offer.fitting(wanted, levels):
             if await self._sends(each.codec, picture):

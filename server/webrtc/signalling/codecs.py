@@ -47,8 +47,8 @@ def sendable(video: MediaSection) -> list[Sendable]:
 
 
 def decodes(codec: Codec, given: dict[str, str]) -> tuple[bool, int | None]:
-    """Whether a decoder with these parameters plays what is sent, and the highest level that it takes; None
-    where levels are not negotiated."""
+    """Whether a decoder with these parameters can play the stream, and the highest level that it supports;
+    None if levels are not negotiated."""
     match codec:
         case "h264":
             level = h264_level_of(given)
@@ -64,7 +64,7 @@ def decodes(codec: Codec, given: dict[str, str]) -> tuple[bool, int | None]:
 
 
 def h264_level_of(given: dict[str, str]) -> int | None:
-    """The highest level that this decoder takes; None where it can't play what is sent: fragmented units
+    """The highest level that this decoder supports; None if it cannot play the stream: fragmented units
     (packetization-mode 1) of Constrained Baseline."""
     if given.get("packetization-mode", "0") != "1":
         return None

@@ -46,15 +46,15 @@ _CONFIG = {
 
 
 class EverybodyPlugin(BaseAuthPlugin):  # type: ignore[misc]
-    """Lets everybody in. amqtt's own plugin for that makes clients anonymous, and then their persistent
-    sessions get nothing that was published while they were away."""
+    """Accepts every client. amqtt's own plugin makes clients anonymous, so their persistent sessions would
+    get nothing that was published while they were offline."""
 
     async def authenticate(self, *, session: Any) -> bool:
         return True
 
 
 class _Reader(StreamReaderAdapter):  # type: ignore[misc]
-    """Gives back `first` before the rest, and ends the connection at a packet that is too large."""
+    """Returns `first` before the rest, and ends the connection at a packet that is too large."""
 
     def __init__(self, reader: asyncio.StreamReader, first: bytes) -> None:
         super().__init__(reader)
@@ -74,7 +74,7 @@ class _Reader(StreamReaderAdapter):  # type: ignore[misc]
 
 
 class _Writer(StreamWriterAdapter):  # type: ignore[misc]
-    """Drops a client that doesn't read, instead of queueing for it without end."""
+    """Disconnects a client that does not read, instead of queueing for it without a limit."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         super().__init__(writer)
@@ -90,8 +90,8 @@ class _Writer(StreamWriterAdapter):  # type: ignore[misc]
 
 
 class _Outgoing(dict[str, Any]):
-    """A message on its way to subscribers. amqtt sends it with the QoS of the subscription; the standard says
-    with the lower one of that and its own, and amqtt asks for it by get("qos", that of the subscription)."""
+    """A message on its way to subscribers. amqtt sends it with the subscription's QoS; the standard requires
+    the lower one of that and the message's own. amqtt asks for it by get("qos", QoS of the subscription)."""
 
     def get(self, key: str, default: Any = None) -> Any:
         value = super().get(key, default)
@@ -99,8 +99,8 @@ class _Outgoing(dict[str, Any]):
 
 
 class _Broker(Broker):  # type: ignore[misc]
-    """amqtt 0.12.1 without the faults that clients meet. `takes_retained` is offered what was published to be
-    retained, and takes what must not be passed on."""
+    """amqtt 0.12.1 without the bugs that affect clients. `takes_retained` is offered each message that is to
+    be retained, and takes those that must not be passed on."""
 
     def __init__(self, takes_retained: TakesRetained) -> None:
         super().__init__(_CONFIG)
@@ -110,7 +110,8 @@ class _Broker(Broker):  # type: ignore[misc]
     async def _handle_message_delivery(
         self, client_session: Any, handler: Any, wait_deliver: asyncio.Future[Any]
     ) -> bool:
-        """Here only a message still has its flag: MQTT 3.1.1 clears it for existing subscribers."""
+        """Only here does a message still have its retain flag: MQTT 3.1.1 clears it for existing
+        subscribers."""
         message = wait_deliver.result()
         packet = message and message.publish_packet
         if packet and packet.retain_flag and self._takes_retained(message.topic, bytes(message.data or b"")):
@@ -128,7 +129,8 @@ class _Broker(Broker):  # type: ignore[misc]
         await self._broadcast_queue.put(message)
 
     async def retain_message(self, source: Any, topic: str | None, data: Any, qos: int | None = None) -> None:
-        """amqtt keeps whatever comes. Here what is there stays, so nobody drives out the server's own."""
+        """amqtt stores every retained message. Here existing ones stay, so that no client can displace the
+        server's own."""
         others = [len(m.data or b"") for name, m in self._retained_messages.items() if name != topic]
         if data and (len(others) >= MAX_RETAINED or sum(others) + len(data) > MAX_RETAINED_BYTES):
             log.warning("a retained MQTT message was not kept: there are %d, the limit", len(others))
@@ -136,14 +138,15 @@ class _Broker(Broker):  # type: ignore[misc]
         await super().retain_message(source, topic, data, qos)
 
     async def _retain_broadcast_message(self, broadcast: Any, qos: int, target_session: Any) -> None:
-        """For a client that is away. amqtt's queue has no bound: here the oldest gives way."""
+        """Queue a message for an offline client. amqtt's queue has no limit; here the oldest message is
+        dropped."""
         waiting = target_session.retained_messages
         while waiting.qsize() >= MAX_WAITING:
             waiting.get_nowait()
         await super()._retain_broadcast_message(broadcast, qos, target_session)
 
     async def _publish_session_retained_messages(self, session: Any) -> None:
-        """What waited for a client that is back. amqtt marks it as retained, which it isn't."""
+        """Deliver what was queued for a client that is back. amqtt marks it as retained, which it is not."""
         handler, waiting = self._get_handler(session), session.retained_messages
         while handler and not waiting.empty():
             message = waiting.get_nowait()
@@ -152,8 +155,9 @@ class _Broker(Broker):  # type: ignore[misc]
     async def _publish_retained_messages_for_subscription(
         self, subscription: tuple[str, int], session: Any
     ) -> None:
-        """amqtt 0.12.1 sends every client that connects what is retained for anybody's subscriptions. That
-        leaks; and it breaks mosquitto_pub, which is gone by then: the write fails and its message is lost."""
+        """amqtt 0.12.1 sends every new client the retained messages of other clients' subscriptions. That
+        leaks them, and it breaks mosquitto_pub, which has already disconnected: the write fails and its
+        message is lost."""
         if any(subscriber is session for subscriber, _ in self._subscriptions.get(subscription[0], ())):
             await super()._publish_retained_messages_for_subscription(subscription, session)
 
@@ -180,10 +184,10 @@ async def _first_bytes(reader: asyncio.StreamReader) -> tuple[bytes, int]:
 
 
 class EmbeddedBroker:
-    """`async with EmbeddedBroker() as broker: broker.url`. Takes any free port if `port` is occupied.
+    """`async with EmbeddedBroker() as broker: broker.url`. It uses any free port if `port` is occupied.
 
-    `takes_retained(topic, payload)` says of a message that is to be retained whether it took it: then nobody
-    gets it, now or later."""
+    `takes_retained(topic, payload)` is called for a message that is to be retained. If it returns True,
+    nobody gets the message, now or later."""
 
     def __init__(self, port: int = PORT) -> None:
         self.port = port
@@ -265,7 +269,7 @@ class EmbeddedBroker:
                 await self._broker._cleanup_session(name)
 
     async def _close(self) -> None:
-        """Idempotent; amqtt's own shutdown closes the clients it knows, the rest is closed here."""
+        """Idempotent. amqtt's own shutdown closes the clients that it knows; the rest is closed here."""
         server, self._server = self._server, None
         broker, self._broker = self._broker, None
         if server is not None:
@@ -282,7 +286,8 @@ class EmbeddedBroker:
 
 @contextmanager
 def _quiet_logs() -> Iterator[None]:
-    """amqtt logs every client error, thousands of lines under abuse; none of them asks anybody to act."""
+    """amqtt logs every client error, which is thousands of lines under abuse, and none of them needs
+    action."""
     loggers = [logging.getLogger(name) for name in ("amqtt", "transitions")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""The configuration of the embedded mosquitto: limits, listeners, users and, if asked for, who reads what."""
+"""The configuration of the embedded mosquitto: limits, listeners, users and, optionally, read rights."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Ports(NamedTuple):
 def write_configuration(
     folder: Path, listen: MqttListen, ports: Ports, own: tuple[str, str], private: Topics | None
 ) -> None:
-    """mosquitto.conf and what it names, in `folder`. `own` is the server's user with its password. With
-    `private` other clients may write commands and cannot read them."""
+    """Write mosquitto.conf and the files that it names into `folder`. `own` is the server's user with its
+    password. With `private`, other clients may publish commands but not read them."""
     users = [own] if listen.user is None else [own, listen.user]
     users_file = folder / "users"
     users_file.write_text("".join(f"{name}:{_hashed(password)}\n" for name, password in users))
@@ -64,7 +64,7 @@ def write_configuration(
 
 
 def _rights(topics: Topics, own: str, user: str | None) -> str:
-    """An ACL. It cannot take rights away from a wildcard, so what clients may use is named: our topics, and
+    """An ACL. It cannot revoke rights from a wildcard, so it lists what clients may use: our topics, and
     `answers/` for replies elsewhere."""
     read = [topics.state("+"), topics.event("+"), topics.error("+"), topics.ack("+", "+")]
     read += [topics.statuses, topics.sessions("+")]
@@ -75,7 +75,7 @@ def _rights(topics: Topics, own: str, user: str | None) -> str:
 
 
 def _hashed(password: str) -> str:
-    """As mosquitto_passwd writes it: salted PBKDF2 with SHA-512."""
+    """A password's hash as mosquitto_passwd writes it: salted PBKDF2 with SHA-512."""
     salt, rounds = os.urandom(12), 101
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, rounds)
     return f"$7${rounds}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"

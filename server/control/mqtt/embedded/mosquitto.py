@@ -143,7 +143,8 @@ class MosquittoBroker:
         )
 
     async def _start(self) -> bool:
-        """Whether it runs and listens. Its output goes to the log, the last line also to `_told`."""
+        """Start the process. Returns whether it runs and listens. Its output goes to the log, the last line
+        also to `_told`."""
         command = [self._program, "-c", f"{self._folder}/mosquitto.conf"]
         setpriv = shutil.which("setpriv")
         if setpriv is not None:  # otherwise it would outlive a server that is killed, and occupy its ports
