@@ -123,8 +123,8 @@ async def test_time_goes_back_by_button_and_by_key(browser: Browser, server: Sub
         await say(page, "a purple cube stands still")
         await shown(page, 5)
         await page.click("[data-back='30']")
-        await reads(page, "#caption", begun)  # what the video was told then
-        assert await page.text_content("[data-part=jump-by]") == "30 s"  # asked for, and more than there is:
+        await reads(page, "#caption", begun)  # the prompt at that time
+        assert await page.text_content("[data-part=jump-by]") == "30 s"  # requested, and more than there is:
         await until(page, "document.querySelectorAll('.step.done').length", lambda n: n == 3, "on screen")
         how_far = (await reads(page, "#receipt", "Back")).partition(" s")[0].removeprefix("Back ")
         assert 0 <= float(how_far) < 30
@@ -152,7 +152,7 @@ async def test_two_futures_go_their_own_ways(browser: Browser, server: Subject, 
 
         await page.keyboard.press("1")
         await reads(page, "#session-label", "future 1")
-        assert "cube" in await page.inner_text("#receipt")  # what was last asked of this one
+        assert "cube" in await page.inner_text("#receipt")  # the latest control of this one
         await page.reload()
         await both(page)
         assert len(sessions(server) - before) == 1
@@ -241,7 +241,7 @@ async def test_a_session_lost_in_a_restart_is_reported(browser: Browser) -> None
         await private(page)
         await shown(page, 5)
         assert first.pid is not None
-        os.kill(first.pid, signal.SIGKILL)  # without a farewell
+        os.kill(first.pid, signal.SIGKILL)  # without closing its sessions
     try:
         with own_server(FAKE, port):
             await reads(page, "[data-part=title]", "This session is gone")
@@ -257,7 +257,7 @@ async def test_keys_are_explained_and_everything_has_a_name(browser: Browser, se
         await live(page)
         await page.keyboard.press("?")
         await reads(page, "#help", "Mix prompts with a bar")
-        await page.keyboard.press("t")  # keys belong to the card now
+        await page.keyboard.press("t")  # the card receives the keys now
         await page.keyboard.press("Escape")
         assert not await page.is_visible("#help")
         assert await page.evaluate("() => psistream.states.length") == 1

@@ -92,7 +92,7 @@ def test_loopback_addresses_are_recognised(url: str, local: bool) -> None:
 
 
 async def test_a_remote_server_is_still_reached_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nothing listens there
 
     with pytest.raises(ViewError, match="cannot reach"):
         async with WhepViewer(Target.parse("http://192.0.2.1:8080")):

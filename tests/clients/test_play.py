@@ -89,7 +89,7 @@ async def test_receipts_are_shown_with_their_times() -> None:
         steering.apply(*steering.controls[0])
         await terminal.shows("32")  # the frame
         terminal.type(UP)
-        terminal.type("\x1b")  # a lone Esc is no sequence
+        terminal.type("\x1b")  # a lone Esc is not a sequence
         await until(lambda: steering.controls[-1][1].body == Action("jump"), "jump")
         terminal.type("q")
         assert await terminal.ends() == 0

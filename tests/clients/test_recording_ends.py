@@ -79,7 +79,7 @@ def test_a_terminal_that_closes_leaves_a_file_that_plays(server: Subject, tmp_pa
     os.close(slave)
     os.close(master)
     with suppress(ProcessLookupError):
-        process.send_signal(signal.SIGHUP)  # what the kernel sends to the session of a terminal that is gone
+        process.send_signal(signal.SIGHUP)  # the kernel sends this when the terminal is closed
     process.wait()
     assert frames_in(tmp_path / "a.mp4") > 0
 
@@ -112,7 +112,7 @@ def test_a_full_disk_is_one_line_and_leaves_a_playable_file(tmp_path: Path) -> N
         for suffix in CONTAINERS
         if size < 3000 or codec in CONTAINERS[suffix]
     ]
-    process = mp.get_context("spawn").Process(target=fill, args=(tmp_path, names))  # the limit is a process's
+    process = mp.get_context("spawn").Process(target=fill, args=(tmp_path, names))  # limits are per process
     process.start()
     process.join()
     assert process.exitcode == 0

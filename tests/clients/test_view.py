@@ -71,7 +71,7 @@ def test_every_container_plays_and_has_the_right_duration(tmp_path: Path, codec:
     assert not is_keyframe(codec, packets[1])
     recorder = Recorder(path)
     start = 2**32 - 3 * STEP  # the 32-bit clock wraps on the way
-    for i, data in enumerate([packets[1], *packets]):  # the first can't be shown: no keyframe came yet
+    for i, data in enumerate([packets[1], *packets]):  # the first can't be shown without a keyframe
         recorder.write(codec, data, (start + (i - 1) * STEP) % 2**32)
     recorder.close()
     recorder.close()
@@ -231,7 +231,7 @@ def test_a_stall_or_pause_does_not_count_as_silence(why: dict[str, Any]) -> None
     figures.message({"type": "session", **why})
     assert figures.silence(later_s, later_s) == ""
     assert "no answer" in figures.silence(later_s, now_s)
-    figures.last_s = now_s - 2 * SILENCE_S  # it stood for so long
+    figures.last_s = now_s - 2 * SILENCE_S  # the stall lasted this long
     figures.message({"type": "session", "paused": False, "buffering": None})
     assert figures.silence(figures.last_s + 1, now_s) == ""
     assert figures.last_s >= now_s

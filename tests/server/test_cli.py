@@ -178,7 +178,7 @@ def served(
 ) -> Callable[..., tuple[int, str]]:
     """Run `psistream serve` in this process until it fails: exit status and output. This saves the time of
     imports."""
-    monkeypatch.setattr(serve, "set_up", lambda kind, level: None)  # the log is the tests' own
+    monkeypatch.setattr(serve, "set_up", lambda kind, level: None)  # tests configure the log themselves
 
     def run(*args: str) -> tuple[int, str]:
         status = serve.main(["--port", "0", "--worker", "thread", *args])
@@ -215,7 +215,7 @@ def test_serve_prints_its_link_and_ends_cleanly_with_a_client_connected() -> Non
         assert "psistream play http" in lines[2]
         port = int(lines[0].rpartition(":")[2])
         with closing(http.client.HTTPConnection("localhost", port)) as line:
-            line.request("GET", "/readyz")  # kept open: it must not hold up the end
+            line.request("GET", "/readyz")  # kept open: it must not delay the end
             assert line.getresponse().status == 200
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=30)

@@ -124,7 +124,7 @@ async def test_the_example_game_can_be_won(server: Subject, by: str, tmp_path: P
 
         async with httpx.AsyncClient() as http:
             url = json.loads((await http.get(f"{url}v1/sessions/main")).text)["mqtt"]["url"]
-    async with WhepViewer(server.target):  # a session that nobody watches sleeps
+    async with WhepViewer(server.target):  # an unwatched session sleeps
         await play_to_the_end(tmp_path / "game.py", url)
 
 

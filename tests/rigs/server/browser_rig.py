@@ -27,7 +27,7 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # on a machine whose only network is itself, all three of these are needed
+    # on a machine with loopback only, all three are needed
     "--allow-loopback-in-peer-connection",
     "--disable-features=WebRtcHideLocalIpsWithMdns",
     "--force-webrtc-ip-handling-policy=default",

@@ -11,4 +11,4 @@ from server.config import WorkerConfig
 
 MAX_LOAD = 100.0
 FAKE = WorkerConfig(backend="fake", runtime=RuntimeConfig(max_sessions=3, max_load=MAX_LOAD))
-FAKE_OPTIONS = ["--backend", "fake", "--max-load", str(MAX_LOAD)]  # of a server in a process of its own
+FAKE_OPTIONS = ["--backend", "fake", "--max-load", str(MAX_LOAD)]  # for a server in its own process

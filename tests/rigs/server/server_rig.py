@@ -208,11 +208,11 @@ class FakeWorker:
         self.tell: Callable[[Event], None] = on_event
         self.commands: list[Command] = []
         self.closed = False
-        self.mute = False  # says nothing of its own accord
-        self.deaf: bool = bool(log and log[-1].deaf)  # has no room for orders to go on; nor has its heir
+        self.mute = False  # sends nothing by itself
+        self.deaf: bool = bool(log and log[-1].deaf)  # refuses to restore sessions, and so does its successor
         self.open_answer: Callable[[OpenSession], Event] = opened
         self.export_answer: Callable[[ExportSession], Event] = exported
-        self.successor: Callable[[OpenSession], Event] | None = None  # what the next one answers
+        self.successor: Callable[[OpenSession], Event] | None = None  # the answers of the next worker
         if log:
             self.open_answer = log[-1].successor or opened
         if log is not None:

@@ -45,7 +45,7 @@ def test_device_time_refills_evenly_and_half_of_it_releases_a_client() -> None:
     budgets.enter("a")
     budgets.spend("a", 29.0)
     assert not budgets.over("a")
-    budgets.spend("a", 2.0)  # one second more than there was
+    budgets.spend("a", 2.0)  # one second more than the share
     assert budgets.over("a")
     assert budgets.back_in_s("a") == 32.0  # 16 s, at half a second per second
     with pytest.raises(OverBudget, match="30 s per minute") as caught:
@@ -56,7 +56,7 @@ def test_device_time_refills_evenly_and_half_of_it_releases_a_client() -> None:
     clock.advance(1.0)
     assert not budgets.over("a")
     clock.advance(1000.0)
-    budgets.spend("a", 29.0)  # what is not used is not saved up
+    budgets.spend("a", 29.0)  # unused time is not saved up
     assert not budgets.over("a")
 
 
@@ -135,7 +135,7 @@ async def test_a_client_that_has_used_up_its_share_is_throttled_until_half_of_it
         await until(lambda: mine.throttled, "hold")
         assert SetViewers(mine.id, {}, throttled=True) in workers[0].commands
         assert gate.info(mine.id).buffering == Stall(1.0, 1.0, 40.0)
-        join(mine.fanout)  # a viewer that joins now waits as well
+        join(mine.fanout)  # a viewer that joins now waits too
         assert SetViewers(mine.id, {"vp8": 2}) not in workers[0].commands
         clock.advance(40.0)
         await until(lambda: not mine.throttled, "end of the hold")
@@ -162,7 +162,7 @@ async def test_a_throttled_client_gets_an_updated_waiting_time(monkeypatch: pyte
         clock.advance(10.0)
         workers[0].tell(spent(mine.id, 1, 1.0))
         workers[0].tell(spent(other.id, 0, 3.0))
-        workers[0].tell(Stalled(mine.id, None))  # its frames ran out later than it thought
+        workers[0].tell(Stalled(mine.id, None))  # its frames ran out later than expected
         sixty = Stall(1.0, 1.0, 60.0)
         await until(lambda: gate.info(mine.id).buffering == sixty, "another estimate")
         await until(lambda: gate.info(other.id).buffering == sixty, "another estimate for the other")

@@ -148,7 +148,7 @@ async def test_media_time_follows_the_wall_clock_and_frame_numbers_continue() ->
         workers[0].die()
         second = await replaced(gate, workers)
         clock.advance(3.0)
-        second.tell(opened(OpenSession("main", None, None)))  # its own numbers begin at zero
+        second.tell(opened(OpenSession("main", None, None)))  # its own numbers start at zero
         second.tell(packet(0))
         second.tell(packet(1))
         assert [(p.frame, p.segment, p.epoch, p.pts_90k) for p in sent] == [

@@ -138,7 +138,7 @@ async def test_a_worker_that_keeps_dying_is_given_up(caplog: pytest.LogCaptureFi
         await until(lambda: "gave up after 2 restarts" in (gate.fault or ""), "resignation")
         assert len(workers) == 3
         assert gate.given_up
-        assert caplog.text.count("starting another worker") == 2  # the third time there is none
+        assert caplog.text.count("starting another worker") == 2  # none after the third death
         assert gate.session_ids() == []
         assert [(e.session, e.code) for e in heard if isinstance(e, SessionClosed)] == [
             ("main", "worker_lost")
@@ -226,7 +226,7 @@ async def test_a_stall_is_reported_with_the_remaining_time() -> None:
         workers[0].tell(Stalled("main", Stall(0.04, 0.2, 30.0)))
         clock.advance(12.0)
         assert gate.info("main").buffering == Stall(0.04, 0.2, 18.0)
-        clock.advance(60.0)  # it takes longer than was thought
+        clock.advance(60.0)  # it takes longer than expected
         assert gate.info("main").buffering == Stall(0.04, 0.2, 0.0)
         assert _figure(gate, "psistream_sessions_buffering") == 1
         workers[0].tell(Stalled("main", None))
@@ -255,7 +255,7 @@ async def test_a_slow_device_is_not_taken_for_one_that_hangs() -> None:
         clock.advance(65.0)
         assert gate.overdue() == []
         workers[0].tell(SegmentStats("main", 0, 1, 8, {}, -1.0, 1, 0, 1000, 0.5, speed=0.01, rate=0.02))
-        clock.advance(120.0)  # its 8 frames play for 25 s, and the next take 50 s as a rule
+        clock.advance(120.0)  # its 8 frames play for 25 s; the next ones usually take 50 s
         assert gate.overdue() == []
         clock.advance(10.0)
         assert gate.overdue() == ["main"]

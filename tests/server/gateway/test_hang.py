@@ -32,7 +32,7 @@ async def test_viewers_are_told_about_the_stall_while_the_device_hangs() -> None
         workers[0].tell(replace(paused.info, paused=True))
         join(gate.session("main").fanout)
         join(paused.fanout)
-        workers[0].tell(stats(segment=1))  # 0.5 s that are shown still
+        workers[0].tell(stats(segment=1))  # 0.5 s that still play
         workers[0].tell(Hung(1.5))
         heard.clear()
         clock.advance(0.25)
@@ -51,7 +51,7 @@ async def test_viewers_are_told_about_the_stall_while_the_device_hangs() -> None
         await until(lambda: gate.info("main").buffering is None, "word that it is over")
         assert buffering_total(gate) == 0
         clock.advance(3.0)
-        assert gate.overdue() == ["main"]  # what was told is no excuse for later
+        assert gate.overdue() == ["main"]  # the announced stall does not excuse later ones
 
 
 async def test_viewers_are_told_about_the_stall_while_the_worker_is_unresponsive() -> None:

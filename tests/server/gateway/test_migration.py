@@ -102,7 +102,7 @@ async def test_the_old_worker_plays_its_segment_to_the_end_and_nothing_after_it(
         await begins(old, "main", 4)
         await until(lambda: main.worker == "w2", "move")
         old.tell(packet(39))
-        old.tell(packet(40))  # of a segment that the new worker makes
+        old.tell(packet(40))  # belongs to a segment of the new worker
         assert told(new)[0] == OpenSession("main", None, None, snapshot=b"moved")
         new.tell(opened(OpenSession("main", None, None)))
         new.tell(packet(0, keyframe=True))
@@ -122,7 +122,7 @@ async def test_controls_that_arrive_during_a_move_are_applied_once() -> None:
         for control in (shown, queued, waits):
             gate.submit("main", control)
         old.tell(applied("main", "a", segment=4))
-        old.tell(applied("main", "b", segment=5, frame=40))  # made already, but not on the screen
+        old.tell(applied("main", "b", segment=5, frame=40))  # already made, but not on the screen
         old.export_answer = answering(segment=4)
         gate.drain("w1")
         await asyncio.sleep(0)

@@ -49,7 +49,7 @@ def test_a_control_is_kept_until_a_snapshot_is_requested_after_it_was_shown() ->
     recovery.played(stats(segment=2))
     recovery.taken(b"1", 1.0)
     recovery.asked(1.0)
-    recovery.played(stats(segment=3))  # after the question
+    recovery.played(stats(segment=3))  # after the request
     recovery.taken(b"2", 2.0)
     assert ids(recovery) == ["c0"]
     recovery.answered(Receipt("s", "c0", "applied", 3, 24))
@@ -66,7 +66,7 @@ def test_snapshots_are_taken_at_intervals_and_only_after_changes() -> None:
     assert recovery.due(0.0, 5.0)
     recovery.asked(0.0)
     recovery.played(stats())
-    assert not recovery.due(9.0, 5.0)  # the last one has not come
+    assert not recovery.due(9.0, 5.0)  # the last one has not arrived
     recovery.taken(b"1", 10.0)
     assert not recovery.due(14.0, 5.0)
     assert recovery.due(15.0, 5.0)

@@ -49,7 +49,7 @@ async def test_a_sleeping_session_is_never_a_suspect() -> None:
         for session in (paused, watched):
             join(session.fanout)
         workers[0].tell(replace(paused.info, paused=True))
-        clock.advance(10.0)  # the worker's grace for who is not watched
+        clock.advance(10.0)  # the grace period of unwatched sessions
         for number in (2, 3, 4):
             assert gate.session_ids() == ["main", paused.id, watched.id]
             workers[-1].die()
@@ -136,7 +136,7 @@ async def test_a_device_that_hangs_for_good_is_replaced() -> None:
 async def test_a_worker_that_does_nothing_while_somebody_watches_is_replaced() -> None:
     clock = ManualClock()
     async with gateway(clock, hang_limit_s=30.0) as (gate, workers, _):
-        clock.advance(1000.0)  # nobody watches: no news is no sign of anything, as long as it lives
+        clock.advance(1000.0)  # without viewers, missing news proves nothing while heartbeats arrive
         join(gate.session("main").fanout)
         clock.advance(29.0)
         workers[0].tell(packet(1))

@@ -31,7 +31,7 @@ async def test_the_spare_takes_over_and_another_one_takes_its_place() -> None:
         assert workers[1].commands[0].session == "main"  # type: ignore[union-attr]
         assert gate.fleet.first.worker is workers[1]
         await until(lambda: len(workers) == 3 and workers[0].closed, "the next spare")
-        workers[0].tell(stats(session=mine.id))  # back from the dead
+        workers[0].tell(stats(session=mine.id))  # an event of the replaced worker
         assert mine.stats is None
         workers[1].tell(stats(session=mine.id))
         assert mine.stats is not None
@@ -49,7 +49,7 @@ async def test_a_spare_that_dies_is_replaced_and_disturbs_nobody() -> None:
 
 async def test_without_memory_or_if_it_cannot_load_there_is_no_spare() -> None:
     async with gateway() as (_, workers, _heard):
-        assert len(workers) == 1  # a thread of this process: its size is not known
+        assert len(workers) == 1  # a thread of this process: its size is unknown
 
     class Second(FakeWorker):
         async def start(self) -> WorkerReady:

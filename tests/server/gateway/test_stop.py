@@ -55,7 +55,7 @@ async def all_of_a_stop(heard: list[aiomqtt.Message]) -> None:
 
 async def test_the_embedded_broker_delivers_it_before_it_ends() -> None:
     heard: list[aiomqtt.Message] = []
-    with pytest.raises(ExceptionGroup):  # the broker goes with the server
+    with pytest.raises(ExceptionGroup):  # the broker ends with the server
         await all_of_a_stop(heard)
     said = {str(m.topic): json.loads(bytes(m.payload) or b"{}") for m in heard}
     assert said["psistream/v1/session/main/event"] == GOODBYE

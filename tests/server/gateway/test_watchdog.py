@@ -81,7 +81,7 @@ async def test_a_frozen_worker_is_detected_even_if_nobody_watches(monkeypatch: p
         assert worker.pid is not None
         monkeypatch.setattr("server.gateway.fleet.worker_health.UNRESPONSIVE_S", 1.0)
         os.kill(worker.pid, signal.SIGSTOP)
-        waits = await server.http.post("/v1/sessions", json={"prompt": "a cat"})  # nobody knows yet
+        waits = await server.http.post("/v1/sessions", json={"prompt": "a cat"})  # not detected yet
         assert (waits.status_code, waits.json()["code"]) == (503, "unavailable")
         assert "not responded" in waits.json()["message"]
         ready = await server.http.get("/readyz")

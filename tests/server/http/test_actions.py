@@ -31,7 +31,7 @@ async def test_a_model_with_other_actions_is_steered_by_every_channel(tmp_path: 
         gateway.listen(heard.append)
         channel = FakeChannel()
         DataChannelControl(channel, gateway, "main", may_steer=True)
-        assert channel.take()[0]["actions"] == ACTIONS  # told before anything is asked
+        assert channel.take()[0]["actions"] == ACTIONS  # sent before any request
 
         def held() -> list[str | None]:
             return [event.action for event in heard if isinstance(event, SessionInfo)]

@@ -30,7 +30,7 @@ async def test_one_more_than_the_device_can_serve_is_refused_and_the_others_noti
         assert await server.figure('psistream_capacity_sessions{worker="w1"}') == 1
         count = len(viewer.heard("segment"))
         await until(lambda: len(viewer.heard("segment")) > count + 1, "more of the video")
-        await server.control({"type": "pause"})  # who is paused takes nothing of the device
+        await server.control({"type": "pause"})  # a paused session uses no device time
         await until(lambda: gate.info("main").paused, "pause")
         assert (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).status_code == 201
 

@@ -182,7 +182,7 @@ async def test_pages_of_other_sites_may_not_change_anything(origin: str) -> None
             assert (answer.status_code, answer.json()["field"]) == (403, "Origin")
             assert "access-control-allow-origin" not in answer.headers
         seen = await server.http.get("/v1/sessions/main", headers={"Origin": origin})
-        assert "access-control-allow-origin" not in seen.headers  # the browser keeps it from the page
+        assert "access-control-allow-origin" not in seen.headers  # the browser hides it from the page
 
 
 async def test_our_own_page_may() -> None:

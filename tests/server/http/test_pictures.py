@@ -91,7 +91,7 @@ def test_each_session_has_one_picture_in_the_making(pictures: Pictures) -> None:
 def test_a_decoder_that_takes_too_long_is_replaced() -> None:
     pictures = Pictures(decode_or_hang)
     assert pictures.decode("a", 8, 8, encoded(9, 9)).shape == (3, 8, 8)
-    pictures.decode_s = 0.05  # only what never ends meets this
+    pictures.decode_s = 0.05  # only an endless decode reaches this
     with pytest.raises(InvalidInput, match="too long"):
         pictures.decode("a", HANGS, HANGS, encoded(9, 9))
     pictures.decode_s = DECODE_S

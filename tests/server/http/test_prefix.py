@@ -40,7 +40,7 @@ async def test_the_page_is_served_below_the_prefix_with_a_trailing_slash() -> No
         assert (await server.http.get("/video/livez")).status_code == 200
         bare = await server.http.get("/video")
         assert (bare.status_code, bare.headers["location"]) == (307, "/video/")
-        assert (await server.http.get("/")).status_code == 200  # as a proxy asks that cuts it off
+        assert (await server.http.get("/")).status_code == 200  # from a proxy that strips the prefix
         assert (await server.http.get("/videos/")).status_code == 404
 
 

@@ -106,7 +106,7 @@ def test_a_frame_is_not_shown_twice_if_the_new_rung_is_one_frame_late() -> None:
     hall.play(range(2, 3), rung=1)
     hall.play(range(2, 3), keyframes=(2,), rung=0)
     assert got == [0, 1, 2]
-    assert hall.keyframes[-2:] == ["vp8", "vp8"]  # asked again
+    assert hall.keyframes[-2:] == ["vp8", "vp8"]  # requested again
     hall.play(range(3, 4), keyframes=(3,), rung=0)
     assert got == [0, 1, 2, 3]
 

@@ -40,7 +40,7 @@ async def test_after_a_killed_worker_the_video_continues_on_the_same_connection(
         await until(lambda: session.orphaned, "loss")
         assert (await server.http.get("/readyz")).status_code == 503
         assert (await server.http.get("/livez")).status_code == 200
-        viewer.send({"type": "action", "id": "left", "action": "left"})  # nobody has to wait with it
+        viewer.send({"type": "action", "id": "left", "action": "left"})  # no need to wait for it
         count = len(viewer.heard("segment"))
         await until(lambda: len(viewer.heard("segment")) > count, "picture of the next worker", 60.0)
         assert viewer.heard("segment")[count]["segment"] > shown

@@ -170,6 +170,6 @@ async def test_reports_begin_with_the_first_packet_and_the_end_is_told() -> None
     stage.play(0, keyframe=True)
     stage.media.close()
     stage.media.close()
-    assert len(stage.rtcp) == 1  # a goodbye
+    assert len(stage.rtcp) == 1  # a BYE
     stage.play(1, keyframe=True)
     assert len(stage.sent) == 1

@@ -80,7 +80,7 @@ def test_colour_keeps_its_edges_when_small_pictures_are_doubled() -> None:
     """The mean of each square is the model's pixel again, as on the page. FFmpeg's own scaling would smear
     the colour, so it is not used here."""
 
-    def error(scale: int) -> float:  # of edges between two pixels that share their colour
+    def error(scale: int) -> float:  # edges between two pixels that share their colour
         planes = ToYuv(scale)(drawing(1)).to_ndarray().astype(np.float64)
         height, width = 96 * scale, 160 * scale
         light = 1.164 * (planes[:height] - 16)

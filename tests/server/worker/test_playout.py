@@ -20,7 +20,7 @@ from server.worker.messages import Packet, SegmentStats, Stalled
 from server.worker.playout import Playout
 from server.worker.stream import Cue, Rendition, schedule
 
-FPS = 50  # fast, so that tests are
+FPS = 50  # high, so that tests are fast
 
 
 def segment(number: int, due_s: float, epoch: int = 0, frames: int = 4) -> SegmentReady:
@@ -47,7 +47,7 @@ def test_a_new_epoch_replaces_what_would_be_shown_after_it_begins() -> None:
     cues, _ = schedule([], segment(0, 10.0), FPS, 8)
     cues, dropped = schedule(cues, segment(1, 10.04, epoch=1), FPS, 8)
     assert numbers(cues) == [0, 1, 4, 5, 6, 7]
-    assert dropped == 0  # they were unwanted, not too many
+    assert dropped == 0  # they were invalid, not too many
 
 
 def test_a_new_epoch_that_follows_drops_nothing() -> None:
@@ -183,7 +183,7 @@ def test_a_viewer_who_joins_a_stalled_session_gets_a_picture_at_once(stage: Stag
     stage.wait(stage.stats)
     time.sleep(5 / FPS)
     stage.playout.set_viewers("s", {"vp8": 1})
-    stage.wait(lambda: stage.packets() and stage.packets()[-1].frame == 3)  # not in 30 s, by repetition
+    stage.wait(lambda: stage.packets() and stage.packets()[-1].frame == 3)  # not after 30 s, by repetition
     assert stage.packets()[0].keyframe
 
 

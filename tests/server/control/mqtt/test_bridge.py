@@ -76,7 +76,7 @@ async def test_mosquitto_pub_habits_work(bridged: Bridged) -> None:
     await until(lambda: len(looker.heard("/ack/all")) == 12, "twelve answers")
     ids = {control.id for _, control in steering.controls}
     assert len(ids) == 6
-    assert {answer["id"] for answer in looker.heard("/ack/all")} == ids  # made here, and told
+    assert {answer["id"] for answer in looker.heard("/ack/all")} == ids  # made by the server
 
 
 async def test_mosquitto_pub_itself_works_while_others_listen(bridged: Bridged) -> None:

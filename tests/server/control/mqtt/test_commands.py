@@ -214,4 +214,4 @@ def test_a_token_bucket_refills_and_never_runs_over() -> None:
     assert [bucket.allow(0.0) for _ in range(4)] == [True, True, True, False]
     assert [bucket.allow(0.1), bucket.allow(0.1)] == [True, False]
     assert [bucket.allow(99.0) for _ in range(4)] == [True, True, True, False]
-    assert not bucket.allow(1.0)  # a clock that goes back gives nothing
+    assert not bucket.allow(1.0)  # a clock that goes back adds nothing

@@ -58,8 +58,8 @@ async def test_the_broker_dies_and_returns(mosquitto: Mosquitto, caplog: pytest.
             await until(lambda: bridge.status.state == "degraded", "degraded")
             assert bridge.status.detail
             for segment in range(1000):
-                steering.emit(segment_stats(segment=segment))  # the session goes on
-            await asyncio.sleep(1.0)  # a few vain attempts
+                steering.emit(segment_stats(segment=segment))  # the session continues
+            await asyncio.sleep(1.0)  # a few failed attempts
             mosquitto.start()
             assert await bridge.wait_connected(30)
             async with onlooker(mosquitto.url) as looker:

@@ -77,7 +77,7 @@ def test_plain_main_is_dropped_and_regained_as_servers_come_and_go() -> None:
 def test_a_restarted_server_does_not_stay_offline_by_its_old_will() -> None:
     desk = Desk()
     desk.hear_node("node", "offline", instance="earlier", retain=True)
-    assert desk.topics_sent() == []  # what the broker kept is overwritten anyway
+    assert desk.topics_sent() == []  # retained messages are overwritten anyway
     desk.hear_node("node", "offline", instance="earlier")
     (message,) = desk.sent()
     assert (message.topic, message.retain) == ("psistream/v1/engine/node/status", True)

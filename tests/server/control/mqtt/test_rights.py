@@ -164,7 +164,7 @@ async def test_each_account_steers_its_own_session_only(tmp_path: Path) -> None:
                 await alice.command("prompt", "a cat", session="alices")
                 assert (await alice.answer("applied"))["session"] == "alices"
                 assert [session for session, _ in steering.controls] == ["alices"]
-            async with onlooker(broker.url, hears="#", **login) as alice:  # which the broker refuses
+            async with onlooker(broker.url, hears="#", **login) as alice:  # the broker refuses this
                 await alice.client.subscribe("psistream/v1/session/bobs/#", qos=1)
                 await alice.client.subscribe("psistream/v1/session/alices/state", qos=1)
                 await until(lambda: bool(alice.messages), "her own state")

@@ -77,7 +77,7 @@ async def test_each_server_obeys_commands_for_its_own_sessions_only(mosquitto: M
         await shop.looker.answer("applied", "main.zoe/ack/all")
         assert shop.controls() == {"ben": ["of-ben"], "zoe": ["main"]}
         answers = [m for m in shop.looker.messages if "/ack/" in str(m.topic) or "/error" in str(m.topic)]
-        assert len(answers) == 4  # received and applied, and nothing by the others
+        assert len(answers) == 4  # received and applied, and nothing from the others
         assert [b.status.rejected_total for b in shop.bridges.values()] == [0, 0, 0]
 
 
@@ -170,7 +170,7 @@ async def test_states_left_by_a_crash_are_cleared_by_the_next_start(
     ):
         assert await bridge.wait_connected(30)
         await until(lambda: looker.heard("lost/state"), "a state is there")
-        relay.cut()  # no farewell can be said
+        relay.cut()  # nothing can be published any more
     async with onlooker(mosquitto.url, v5=True) as looker:
         await until(lambda: looker.heard("lost/state"), "its ghost is there after the crash")
         ghost = next(m for m in looker.messages if str(m.topic).endswith("lost/state"))
@@ -179,7 +179,7 @@ async def test_states_left_by_a_crash_are_cleared_by_the_next_start(
         async with MqttBridge(FakeSteering("main"), mosquitto.url, node="there") as other:
             assert await other.wait_connected(30)
             await until(lambda: looker.heard("there/status"), "another server is online")
-        assert looker.heard("lost/state")[-1]["id"] == "lost"  # not that one's affair
+        assert looker.heard("lost/state")[-1]["id"] == "lost"  # another server's session
         async with MqttBridge(FakeSteering("main"), mosquitto.url, node="here") as again:
             assert await again.wait_connected(30)
             await until(lambda: looker.heard("lost/state")[-1] == {}, "the ghost is gone")

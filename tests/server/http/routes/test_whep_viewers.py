@@ -58,7 +58,7 @@ async def test_an_ice_restart_moves_the_connection_and_video_and_channel_continu
         assert answer.headers["etag"] != viewer.etag
         assert "a=end-of-candidates" in answer.text
         said = dict(line[2:].split(":", 1) for line in answer.text.split("\r\n") if ":" in line)
-        # aiortc can't restart, so its agent is given the new session by hand; it controls and nominates
+        # aiortc can't restart ICE, so its agent gets the new session by hand; it controls and nominates
         restart = IceRestart(transceiver)
         restart.begin(Credentials(said["ice-ufrag"], said["ice-pwd"]))
         connection._local_username, connection._local_password = "fresh", PWD

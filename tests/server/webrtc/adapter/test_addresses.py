@@ -88,7 +88,7 @@ async def test_a_connection_that_closes_while_it_gathers_leaves_no_socket() -> N
     await gathering
     for host in hosts:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.bind((host, port))  # nobody has it any more
+            sock.bind((host, port))  # no interface has it any more
 
 
 async def test_a_gathering_that_fails_leaves_its_sockets_to_the_connection() -> None:

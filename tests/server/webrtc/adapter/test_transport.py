@@ -23,7 +23,7 @@ async def sending() -> AsyncIterator[tuple[MediaTransport, list[str], list[bytes
         Gatherer().install(ice_connection(transceiver))
         transport, told, heard = MediaTransport(transceiver), list[str](), list[bytes]()
         transport.install(lambda: told.append("open"), lambda: told.append("close"), heard.append)
-        transport.send_rtp(b"\x80" * 20)  # nothing happens before DTLS is there
+        transport.send_rtp(b"\x80" * 20)  # nothing happens before DTLS is connected
         await pc.setLocalDescription(await pc.createAnswer())
         await viewer.pc.setRemoteDescription(RTCSessionDescription(pc.localDescription.sdp, "answer"))
         await until(lambda: told, "connection")
