@@ -143,7 +143,7 @@ def call_inputs(c: HeliosConfig, stage: int, on: TorchDevice, batch: int) -> dic
     return {
         "x": some(c.segment, c.channels, *c.stage_size(stage)),
         "timestep": torch.full((batch,), 500, device=on.device),
-        "text": some(c.text_tokens, c.text_dim),
+        "projected": some(c.text_tokens, c.dim),
         "history": some(sum(c.history), *full),
         "anchor": some(1, *full),
     }

@@ -47,12 +47,17 @@ class FakePyramid(FakeBackend):
 
     def __init__(self, **told: Any) -> None:
         super().__init__(PYRAMID_SPEC, **told)
+        self._rows["project_text"] = self._project_text
         for stage, role in enumerate(self.spec.denoise_roles):
             self._rows[role] = partial(self._denoise_stage, stage)
 
     def _encode_text(self, row: Row) -> Row:
         encoded = super()._encode_text(row)
         return {name: encoded[name] for name in ("text", "motion")}
+
+    def _project_text(self, row: Row) -> Row:
+        """Its text is as wide as its tokens already."""
+        return {"projected": row["text"]}
 
     def _encode_image(self, row: Row) -> Row:
         anchor = super()._encode_image(row)["anchor"]
@@ -68,8 +73,8 @@ class FakePyramid(FakeBackend):
                 "x": x,
                 "t": zero,
                 "d": one,
-                "pooled": row["text"].sum(0),
-                "text": row["text"],
+                "pooled": row["projected"].sum(0),
+                "text": row["projected"],
                 "psi": np.zeros((1, 6), np.float32),
                 "image": zero,
                 "history": history,

@@ -271,7 +271,9 @@ def signature(s: ModelSpec) -> dict[str, Role]:
         )
     if s.stage_steps:
         del roles["denoise"]
-        told = (Tensor("timestep", (), "int64"), *((psi,) if s.memory else ()), text, history, anchor)
+        projected = Tensor("projected", (s.text_tokens, s.model_dim))  # as the blocks read it, once per text
+        roles["project_text"] = Role((text,), (projected,))
+        told = (Tensor("timestep", (), "int64"), *((psi,) if s.memory else ()), projected, history, anchor)
         for stage, role in enumerate(s.denoise_roles):
             shape = (s.segment, s.latent_channels, *s.stage_size(stage))
             roles[role] = Role((Tensor("x", shape), *told), (Tensor("velocity", shape),))

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from engine.backends.base import Backend
+from engine.backends.pytorch import TorchBackend
 from engine.backends.registry import load_backend
 from engine.errors import ModelFilesError
 from engine.model.helios.config import PyramidConfig
@@ -89,7 +90,13 @@ def test_three_chunks_of_two_sessions_are_diffusers(
     generator = Generator(backend)
     states = started(generator)
     text = text_of(states)
+    assert isinstance(backend, TorchBackend)
+    embedder = backend.modules["denoise_0"].get_submodule("model.condition_embedder.text_embedder")
+    read: list[object] = []
+    hook = embedder.register_forward_hook(lambda *_: read.append(None))
     made = played(generator, states, 3)
+    hook.remove()
+    assert read == []  # 24 calls: the text was projected when it was set
     with torch.inference_mode():
         wanted = their_video(monkeypatch, theirs, C, PyramidConfig(), text, noise, chunks=3)
     assert wanted.std() > 0.5

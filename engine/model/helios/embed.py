@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine.model.helios.config import FREQUENCIES, STAGES, HeliosConfig
+from engine.model.helios.config import FREQUENCIES, HeliosConfig
 from engine.model.packing import POOL, pieces
 from engine.model.rope import Rope, grid, pool
 
@@ -60,30 +60,31 @@ class ConditionEmbed(nn.Module):
 
 
 class Positions(nn.Module):
-    """Rotations of the history, which has full resolution in every stage, and of each stage's noisy tokens.
+    """Rotations of the history, which has full resolution in every stage, and of the noisy tokens.
 
-    They are constants, equal for all chunks."""
+    They are constants, equal for all chunks. Noisy tokens count from 0 in every stage, so those of a small
+    stage are a corner of the largest one's."""
 
-    history: Tensor
+    history: Tensor  # (2, N, head_dim / 2)
+    noisy: Tensor  # (2, W, h / 2, w / 2, head_dim / 2)
 
     def __init__(self, c: HeliosConfig) -> None:
         super().__init__()
         found, noisy = pieces(c.packing, c.segment)
 
-        def turn(first: int, count: int, kernel: str, stage: int = STAGES - 1) -> Tensor:
-            height, width = c.stage_size(stage)
+        def turn(first: int, count: int, kernel: str) -> Tensor:
             times = range(first, first + count)
-            r = grid(times, height // 2, width // 2, c.rope_axes, c.rope_theta)
-            return pool(r, POOL[kernel]).flatten(1, 3)
+            r = grid(times, c.latent_height // 2, c.latent_width // 2, c.rope_axes, c.rope_theta)
+            return pool(r, POOL[kernel])
 
         past = [turn(found[k].first, found[k].frames, k) for k in ("4x", "2x")]
         past += [turn(0, 1, "1x"), turn(found["1x"].first, found["1x"].frames, "1x")]
-        self.register_buffer("history", torch.cat(past, 1), persistent=False)
-        for stage in range(STAGES):
-            at = turn(noisy, c.segment, "1x", stage)
-            self.register_buffer(f"noisy_{stage}", at, persistent=False)
+        self.register_buffer("history", torch.cat([p.flatten(1, 3) for p in past], 1), persistent=False)
+        self.register_buffer("noisy", turn(noisy, c.segment, "1x"), persistent=False)
 
-    def forward(self, stage: int) -> Rope:
-        """The rotation of history and noisy tokens, (1, 1, N, head_dim / 2) each."""
-        cos, sin = torch.cat([self.history, self.get_buffer(f"noisy_{stage}")], 1)[:, None, None]
+    def forward(self, rows: int, columns: int) -> Rope:
+        """The rotation of the history and of a noisy grid of that many tokens, (1, 1, N, head_dim / 2)
+        each."""
+        corner = self.noisy[:, :, :rows, :columns].flatten(1, 3)
+        cos, sin = torch.cat([self.history, corner], 1)[:, None, None]
         return Rope(cos, sin)

@@ -89,6 +89,7 @@ def roles_of(spec: ModelSpec, model: HeliosTransformer, companions: Companions) 
         "encode_image": EncodeImage(companions.encoder, model),
         "decode": Decode(companions.decoder),
     }
+    roles["project_text"] = ProjectText(model)
     contract = signature(spec)
     for role in spec.denoise_roles:
         roles[role] = Denoise(model, [t.name for t in contract[role].inputs])
@@ -151,11 +152,16 @@ class EmbedImage(TransformerRole):
         return tokens.float() * context[:, None, None]
 
 
+class ProjectText(TransformerRole):
+    def forward(self, text: Tensor) -> Tensor:
+        """text (B, N, E) → as the blocks read it (B, N, D). Rounding to fp32 and back loses nothing."""
+        return self.model.project(self.cast(text)).float()
+
+
 class InitialMemory(TransformerRole):
     def forward(self, text: Tensor, image: Tensor) -> Tensor:
         """ψ₀ (B, M, D)."""
-        prompt = self.model.condition_embedder.text_embedder(self.cast(text))
-        return self.pack.start(prompt, self.cast(image)).float()
+        return self.pack.start(self.model.project(self.cast(text)), self.cast(image)).float()
 
 
 class Memorize(TransformerRole):

@@ -60,28 +60,34 @@ class HeliosTransformer(nn.Module):
         self.proj_out = nn.Linear(c.dim, 4 * c.channels)
         self.semantic_pack = None if c.memory is None else SemanticPack(c, c.memory)
 
+    def project(self, text: Tensor) -> Tensor:
+        """text (B, T, E) → as the blocks read it (B, T, D). It depends on nothing else, so once per prompt is
+        enough."""
+        out: Tensor = self.condition_embedder.text_embedder(text)
+        return out
+
     def forward(
         self,
         x: Tensor,
         *,
         timestep: Tensor,
-        text: Tensor,
+        projected: Tensor,
         history: Tensor,
         anchor: Tensor,
         psi: Tensor | None = None,
     ) -> Tensor:
-        """x (B, W, C, h, w) of any stage, integer timestep (B,), text (B, T, E), history (B, K, C, ·, ·) in
-        order of time and anchor (B, 1, C, ·, ·) at full size, ψ (B, M, D) → v (B, W, C, h, w). Raises
-        InvalidInput if x has the size of no stage."""
-        stage = self.stage_of(x)
+        """x (B, W, C, h, w) of any stage, integer timestep (B,), projected text (B, T, D), history (B, K, C,
+        ·, ·) in order of time and anchor (B, 1, C, ·, ·) at full size, ψ (B, M, D) → v (B, W, C, h, w).
+        Raises InvalidInput if x has the size of no stage."""
+        self.check_size(x)
         past = self._history(history, anchor)
         noisy = self.patch_embedding(x)
         rows = (torch.arange(past.shape[1] + noisy.shape[1], device=x.device) >= past.shape[1]).long()
         layout = Layout(past.shape[1], rows)
         time, now = self.condition_embedder.time(timestep)
         _, still = self.condition_embedder.time(torch.zeros_like(timestep))
-        cross = CrossInputs(self.condition_embedder.text_embedder(text), psi)
-        rope = self.positions(stage)
+        cross = CrossInputs(projected, psi)
+        rope = self.positions(x.shape[-2] // 2, x.shape[-1] // 2)
         z = torch.cat([past, noisy], 1)
         for number, block in enumerate(self.blocks):
             z = block(
@@ -94,14 +100,17 @@ class HeliosTransformer(nn.Module):
             )
         return self._latents(self.proj_out(self.norm_out(z[:, layout.history :], time)), x.shape)
 
-    def stage_of(self, x: Tensor) -> int:
+    def check_size(self, x: Tensor) -> None:
+        """Raises InvalidInput unless x has the size of a stage. An exported graph serves all of them, and its
+        sizes are checked where it is called."""
+        if torch.onnx.is_in_onnx_export():
+            return
         frames, found = x.shape[1], tuple(x.shape[-2:])
         sizes = [self.config.stage_size(stage) for stage in range(STAGES)]
         if frames != self.config.segment or found not in sizes:
             raise InvalidInput(
                 f"{frames} latents of {found}, must be {self.config.segment} of one of {sizes}", field="x"
             )
-        return sizes.index((x.shape[-2], x.shape[-1]))
 
     def _history(self, history: Tensor, anchor: Tensor) -> Tensor:
         """4x, 2x, anchor, 1x (B, N, D)."""

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from engine.backends.base import Backend
 from engine.runtime.segment.noise import START, gaussian, share
+from engine.runtime.segment.projection import Projections
 from engine.runtime.segment.sayings import attributes, plan_named, without_landmarks
 from engine.runtime.state.blend import Conditioning, blend, flat, unflat
 from engine.runtime.state.change import Change, NewScene, as_prompts
@@ -34,6 +35,7 @@ class Conditioner:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.spec = backend.spec
+        self.projections = Projections(backend)
 
     def prepare(self, changes: Sequence[tuple[SessionState, Change]]) -> None:
         """Make each change in its state. An empty change advances a running `soft` by one step."""
@@ -48,6 +50,7 @@ class Conditioner:
         for target, (_, change) in zip(targets, changes, strict=True):
             plan_named(target, change, self.spec)
         self._remake_psi(targets)
+        self.projections.make([target.text for target in targets])
         for target, (state, _) in zip(targets, changes, strict=True):  # nothing fails from here on
             state.become(target)
 

@@ -60,7 +60,8 @@ class Generator:
     # ---- a draft, stage by stage; a batch may hold drafts at different steps ----
 
     def begin(self, job: Job) -> Draft:
-        """A new draft: noise, and the inputs that stay constant. No device work."""
+        """A new draft: noise, and the inputs that stay constant. No device work, unless a projection of the
+        text was dropped."""
         s = job.state
         known: dict[str, npt.NDArray[Any]] = {
             "psi": s.psi,
@@ -78,6 +79,8 @@ class Generator:
         }
         if self.spec.place_columns:
             known |= self._world(s)
+        if self.conditioner.projections.needed:
+            known["projected"] = self.conditioner.projections.of(s.text)
         noise = sampler_noise(s.seed, s.scene, s.index)
         sampler = self.backend.sampler(self.steps(s.index), noise)
         row = {t.name: known[t.name] for t in self.signature[sampler.role].inputs if t.name in known}

@@ -27,7 +27,8 @@ def started(generator: Generator, text: str, seed: int = 1) -> SessionState:
 
 def test_its_contract_has_a_role_for_each_stage_and_nothing_of_psi() -> None:
     roles = signature(FakePyramid().spec)
-    assert sorted(roles) == ["decode", "denoise_0", "denoise_1", "denoise_2", "encode_image", "encode_text"]
+    denoise = ["denoise_0", "denoise_1", "denoise_2"]
+    assert sorted(roles) == ["decode", *denoise, "encode_image", "encode_text", "project_text"]
     assert [roles[f"denoise_{k}"].inputs[0].shape[-2:] for k in range(3)] == [(3, 5), (6, 10), (12, 20)]
 
 

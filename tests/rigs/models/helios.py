@@ -78,6 +78,13 @@ def inputs(c: HeliosConfig, batch: int, stage: int, seed: int = 1) -> dict[str, 
     }
 
 
+def ours_on(model: HeliosTransformer, given: dict[str, Tensor], **more: Tensor) -> Tensor:
+    """Our answer, with the text projected on the way."""
+    rest = {name: x for name, x in given.items() if name != "text"}
+    out: Tensor = model(**rest, projected=model.project(given["text"]), **more)
+    return out
+
+
 def theirs_on(model: Any, c: HeliosConfig, given: dict[str, Tensor]) -> Tensor:
     """diffusers' answer to the same, in our order of axes."""
     x, history, anchor = (given[n].transpose(1, 2) for n in ("x", "history", "anchor"))

@@ -39,7 +39,7 @@ def our_video(
             v = ours(
                 torch.from_numpy(pyramid.x)[None],
                 timestep=torch.from_numpy(pyramid.told()["timestep"])[None],
-                text=text[row : row + 1],
+                projected=ours.project(text[row : row + 1]),
                 history=torch.from_numpy(history)[None],
                 anchor=torch.from_numpy(anchor)[None],
             )

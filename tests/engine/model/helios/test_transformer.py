@@ -12,7 +12,7 @@ from engine.errors import InvalidInput
 from engine.model.config import MemoryConfig
 from engine.model.helios.config import HeliosConfig
 from engine.model.helios.transformer import EXTRA, HeliosTransformer
-from tests.rigs.models.helios import SMALL, at, inputs, make_pair, theirs_on
+from tests.rigs.models.helios import SMALL, at, inputs, make_pair, ours_on, theirs_on
 
 MEMORY = MemoryConfig(text_tokens=7, image_tokens=(2, 3), window=(3, 4, 4))
 WITH_MEMORY = replace(SMALL, memory=MEMORY)
@@ -45,15 +45,15 @@ def test_the_answer_is_diffusers(config: HeliosConfig, batch: int, stage: int) -
     ours, theirs = make_pair(config)
     given = inputs(config, batch, stage)
     with torch.no_grad():
-        assert (ours(**given) - theirs_on(theirs, config, given)).abs().max() <= 1e-5
+        assert (ours_on(ours, given) - theirs_on(theirs, config, given)).abs().max() <= 1e-5
 
 
 def test_a_row_of_a_batch_does_not_depend_on_its_company() -> None:
     ours, _ = make_pair(SMALL)
     given = inputs(SMALL, 3, 1)
     with torch.no_grad():
-        alone = ours(**{n: v[1:2] for n, v in given.items()})
-        assert (ours(**given)[1:2] - alone).abs().max() <= 1e-5
+        alone = ours_on(ours, {n: v[1:2] for n, v in given.items()})
+        assert (ours_on(ours, given)[1:2] - alone).abs().max() <= 1e-5
 
 
 def test_a_gate_of_zero_leaves_the_checkpoint_bit_for_bit() -> None:
@@ -63,7 +63,7 @@ def test_a_gate_of_zero_leaves_the_checkpoint_bit_for_bit() -> None:
     given = inputs(SMALL, 2, 2)
     psi = torch.randn(2, MEMORY.tokens, SMALL.dim)
     with torch.no_grad():
-        assert torch.equal(ours(**given, psi=psi), ours(**given))
+        assert torch.equal(ours_on(ours, given, psi=psi), ours_on(ours, given))
 
 
 def test_a_new_network_starts_with_its_gates_at_zero() -> None:
@@ -79,7 +79,7 @@ def test_an_open_gate_lets_the_noisy_tokens_hear_psi() -> None:
     given = inputs(SMALL, 1, 2)
     first, second = torch.randn(2, 1, MEMORY.tokens, SMALL.dim)
     with torch.no_grad():
-        assert (ours(**given, psi=first) - ours(**given, psi=second)).abs().max() > 1e-3
+        assert (ours_on(ours, given, psi=first) - ours_on(ours, given, psi=second)).abs().max() > 1e-3
 
 
 def test_gradients_reach_closed_gates() -> None:
@@ -87,7 +87,9 @@ def test_gradients_reach_closed_gates() -> None:
     ours, _ = make_pair(WITH_MEMORY)
     assert ours.semantic_pack is not None
     gate = ours.semantic_pack.gate.zero_().requires_grad_(True)
-    ours(**inputs(SMALL, 1, 0), psi=torch.randn(1, MEMORY.tokens, SMALL.dim)).square().mean().backward()
+    ours_on(
+        ours, inputs(SMALL, 1, 0), psi=torch.randn(1, MEMORY.tokens, SMALL.dim)
+    ).square().mean().backward()
     assert gate.grad is not None
     assert (gate.grad != 0).all()
 
@@ -103,7 +105,7 @@ def test_latents_of_no_stage_are_refused() -> None:
     ours, _ = make_pair(SMALL)
     given = inputs(SMALL, 1, 2)
     with pytest.raises(InvalidInput, match="must be 3 of one of"):
-        ours(**{**given, "x": given["x"][..., :10, :]})
+        ours_on(ours, {**given, "x": given["x"][..., :10, :]})
 
 
 @pytest.mark.parametrize(("height", "width"), [(480, 832), (384, 100), (0, 640)])
