@@ -50,6 +50,8 @@ def onnx(args: argparse.Namespace) -> int:
 
 
 def full(args: argparse.Namespace, precisions: list[str]) -> int:
+    if args.model == "helios":
+        return helios(args, precisions)
     from export.framepack.export import export_full
 
     layers = None
@@ -63,6 +65,17 @@ def full(args: argparse.Namespace, precisions: list[str]) -> int:
         layers = (double, single)
     export_full(args.model, args.out, weights=args.weights, layers=layers, precisions=precisions)
     print(f"{args.out}: {args.model}; next: psistream export tensorrt {args.out}")
+    return OK
+
+
+def helios(args: argparse.Namespace, precisions: list[str]) -> int:
+    from export.helios.export import export_helios
+
+    if args.layers is not None and not args.layers.isdigit():
+        raise InvalidInput(f"--layers: {args.layers!r} must be a number of blocks, such as 2", field="layers")
+    layers = None if args.layers is None else int(args.layers)
+    export_helios(args.out, weights=args.weights, layers=layers, precisions=precisions)
+    print(f"{args.out}: helios; next: psistream export tensorrt {args.out}")
     return OK
 
 
@@ -185,9 +198,13 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         help="with --from: take words from this folder; only the graph that reads prompts is made again",
     )
-    make.add_argument("--model", help="export a full-size model instead: memorypack-1b3 or framepack-f1")
+    make.add_argument(
+        "--model", help="export a full-size model instead: memorypack-1b3, framepack-f1 or helios"
+    )
     make.add_argument("--weights", type=Path, help="with --model: folder of `psistream convert`")
-    make.add_argument("--layers", help="with --model: a few blocks with random weights, such as 2,2")
+    make.add_argument(
+        "--layers", help="with --model: a few blocks with random weights, such as 2,2 (helios: 2)"
+    )
     make.add_argument("--out", type=Path, required=True, help="folder to write")
     make.add_argument(
         "--precision", default="fp32", help="precision of the arithmetic, such as fp32,bf16 (default: fp32)"

@@ -12,7 +12,8 @@ Weights stay where they are; they are quantised when an engine is built.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import onnx
@@ -23,12 +24,15 @@ from torch import Tensor, nn
 from engine.backends.artifact import Artifact, Graph, write_manifest
 from engine.backends.pytorch import TorchBackend
 from engine.errors import ModelFilesError
+from engine.model.graphs import SHARED
+from engine.model.helios.quantisation import chosen as chosen_of_helios
+from engine.model.helios.serve import read_about
+from export.helios.reference import is_helios
 from export.manifest import describe
 from export.verify.candidates import pytorch
 from export.verify.parity import Given, cases
 from export.verify.verify import LEARN, learn
 
-ROLE = "denoise"
 LARGEST = 448.0  # value of E4M3
 LINEAR = re.compile(
     r"(?:^|\.)(?:single_)?transformer_blocks\.\d+\.(?:attn|ff|ff_context|proj_mlp|proj_out)\."
@@ -37,15 +41,29 @@ TURNS = ("Cast", "Transpose", "Identity")  # may stand between a weight and the 
 BATCH = 2  # sessions to calibrate with, at each noise level
 
 
+Choice = Callable[[str], bool]
+
+
 def chosen(name: str) -> bool:
-    """Whether this is the weight of a linear of attention or feed-forward within a block."""
+    """Whether this is the weight of a linear of attention or feed-forward within a block of FramePack's."""
     return name.endswith(".weight") and ".norm" not in name and LINEAR.search(name) is not None
 
 
-def calibrate(reference: TorchBackend, seen: Mapping[str, Given]) -> dict[str, tuple[float, float]]:
+def choice_of(artifact: Artifact) -> Choice:
+    """Which weights to quantise. Helios keeps its first and last blocks, as in the public recipe."""
+    if not is_helios(artifact):
+        return chosen
+    layers = read_about(artifact.config, str(artifact.path)).config.layers
+    return partial(chosen_of_helios, layers=layers)
+
+
+def calibrate(
+    reference: TorchBackend, seen: Mapping[str, Given], choice: Choice = chosen
+) -> dict[str, tuple[float, float]]:
     """Weight of a chosen linear → the largest value of its input, and the largest value of the weight."""
     found: dict[str, tuple[float, float]] = {}
-    module = reference.modules[ROLE]
+    denoising = reference.spec.denoise_roles
+    module = reference.modules[denoising[-1]]  # stages share their weights
 
     def watch(name: str, linear: nn.Linear) -> Any:
         def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -57,9 +75,9 @@ def calibrate(reference: TorchBackend, seen: Mapping[str, Given]) -> dict[str, t
     hooks = [
         watch(plain(f"{name}.weight"), m)
         for name, m in module.named_modules()
-        if isinstance(m, nn.Linear) and chosen(f"{name}.weight")
+        if isinstance(m, nn.Linear) and choice(f"{name}.weight")
     ]
-    for role, given in cases({ROLE: seen[ROLE]}, BATCH):
+    for role, given in cases({role: seen[role] for role in denoising}, BATCH):
         reference.run(role, given)
     for hook in hooks:
         hook.remove()
@@ -68,10 +86,12 @@ def calibrate(reference: TorchBackend, seen: Mapping[str, Given]) -> dict[str, t
 
 def plain(name: str) -> str:
     """The name as in the weights' files, whatever module holds the transformer."""
-    return name.removeprefix("dit.")
+    return name.removeprefix("dit.").removeprefix("model.")
 
 
-def quantise(model: onnx.ModelProto, largest: Mapping[str, tuple[float, float]]) -> int:
+def quantise(
+    model: onnx.ModelProto, largest: Mapping[str, tuple[float, float]], choice: Choice = chosen
+) -> int:
     """Quantise the products of the chosen weights to fp8, in place; returns their number.
 
     Raises ModelFilesError for a weight that was not calibrated."""
@@ -98,7 +118,7 @@ def quantise(model: onnx.ModelProto, largest: Mapping[str, tuple[float, float]])
 
     for node in graph.node:
         name = weight_of(node, makers, stored)
-        if name is not None and chosen(name):
+        if name is not None and choice(name):
             if plain(name) not in largest:
                 raise ModelFilesError(
                     f"{name} was not seen in calibration; is the graph this model's?", field=name
@@ -140,16 +160,16 @@ def type_of(value: str, makers: Mapping[str, onnx.NodeProto], stored: Mapping[st
 @torch.inference_mode()
 def add(artifact: Artifact) -> Graph:
     """Write the fp8 graph beside the bf16 graph. Raises ModelFilesError if there is no bf16 graph."""
-    base = artifact.graph(ROLE, "bf16")
+    base, choice = artifact.graph(SHARED, "bf16"), choice_of(artifact)
     reference = pytorch(artifact, "fp32")
     model = onnx.load(artifact.file(base.file), load_external_data=False)
-    count = quantise(model, calibrate(reference, learn(reference)))
+    count = quantise(model, calibrate(reference, learn(reference), choice), choice)
     about = f"fp8 E4M3, one scale per tensor, {count} linears, largest values of {LEARN} segments"
     model.metadata_props.add(key="quantisation", value=about)
-    file = f"{ROLE}.fp8.onnx"
+    file = f"{SHARED}.fp8.onnx"
     onnx.save(model, artifact.file(file))
-    graph = describe(ROLE, "fp8", file, model)
-    others = [g for g in artifact.graphs if (g.role, g.precision) != (ROLE, "fp8")]
+    graph = describe(SHARED, "fp8", file, model)
+    others = [g for g in artifact.graphs if (g.role, g.precision) != (SHARED, "fp8")]
     write_manifest(
         artifact.path, artifact.spec, artifact.config, [*others, graph], artifact.tools, artifact.evidence
     )

@@ -23,7 +23,8 @@ import torch
 from onnxscript import optimizer, rewriter
 from torch import nn
 
-from engine.model.signature import Role, Tensor
+from engine.model.graphs import GraphContract
+from engine.model.signature import Tensor
 from export.weights import Stored, attach
 
 OPSET = 23
@@ -40,13 +41,13 @@ def example(tensor: Tensor, batch: int = 2) -> torch.Tensor:
 
 
 def export_role(
-    module: nn.Module, role: Role, weights: Mapping[str, Stored], folder: Path
+    module: nn.Module, contract: GraphContract, weights: Mapping[str, Stored], folder: Path
 ) -> onnx.ModelProto:
     """The graph of `module`, whose parameters lie where `weights` says, in files of `folder`.
 
     Their values are not read, so they need not be loaded."""
-    batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
-    shapes: tuple[Any, ...] = tuple({0: batch} for _ in role.inputs)
+    role = contract.contracts[len(contract.contracts) // 2]  # not the largest: a table's end is no size of x
+    shapes: tuple[Any, ...] = dynamic(contract)
     if any(p.kind is p.VAR_POSITIONAL for p in inspect.signature(module.forward).parameters.values()):
         shapes = (shapes,)  # `*inputs` counts as one argument
     with quiet():
@@ -68,8 +69,23 @@ def export_role(
     with unread(model, names):
         simplify(model, names)
     proto: onnx.ModelProto = ir.serde.serialize_model(model)
+    share_constants(proto)
     strip(proto)
     return proto
+
+
+def dynamic(contract: GraphContract) -> tuple[dict[int, Any], ...]:
+    """The free axes of every input. Sides of pictures are even in every stage, since a patch is 2 x 2."""
+    batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
+    found = []
+    for tensor in contract.largest.inputs:
+        axes: dict[int, Any] = {0: batch}
+        for axis, free in enumerate(contract.free(tensor, "inputs")):
+            if free:
+                name = {1: "columns", 2: "rows"}[len(tensor.shape) - axis]
+                axes[1 + axis] = 2 * torch.export.Dim(name, min=2, max=tensor.shape[axis] // 2)
+        found.append(axes)
+    return tuple(found)
 
 
 def simplify(model: ir.Model, weights: set[str]) -> None:
@@ -125,6 +141,21 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         registration.setLevel(level)
+
+
+def share_constants(model: onnx.ModelProto) -> None:
+    """Equal constants become one: UMT5 has the same table of distances in each of its layers."""
+    graph, first, instead = model.graph, dict[tuple[int, tuple[int, ...], bytes], str](), dict[str, str]()
+    outputs = {value.name for value in graph.output}
+    for tensor in graph.initializer:
+        if tensor.raw_data and tensor.name not in outputs:
+            key = (tensor.data_type, tuple(tensor.dims), tensor.raw_data)
+            instead[tensor.name] = first.setdefault(key, tensor.name)
+    for node in graph.node:
+        node.input[:] = [instead.get(name, name) for name in node.input]
+    kept = [t for t in graph.initializer if instead.get(t.name, t.name) == t.name]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def strip(model: onnx.ModelProto) -> None:

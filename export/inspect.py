@@ -15,6 +15,7 @@ from engine.backends.artifact import MANIFEST, Graph, open_artifact
 from engine.backends.gpu.engine_files import read
 from engine.backends.locations import locations
 from engine.errors import InvalidInput, ModelFilesError
+from engine.model.helios.serve import NAME as HELIOS
 from engine.model.presets import PRESETS
 from export.manifest import describe
 
@@ -32,8 +33,10 @@ def inspect(what: str) -> list[str]:
         return graph(path)
     if what in PRESETS:
         return preset_shapes(what)
+    if what == HELIOS:
+        return helios_shapes()
     raise InvalidInput(
-        f"{what} is neither a folder, a graph, an engine's record nor one of {', '.join(PRESETS)}",
+        f"{what} is neither a folder, a graph, an engine's record nor one of {', '.join((*PRESETS, HELIOS))}",
         field="what",
     )
 
@@ -97,6 +100,20 @@ def preset_shapes(name: str) -> list[str]:
     with torch.inference_mode():
         parameters, found = shapes(name)
     said = [f"{name}: {parameters / 1e9:.2f} billion parameters, {2 * parameters / 2**30:.1f} GiB in bf16"]
+    for role, outputs in found.items():
+        said += [f"  {role:15s} → {output} {list(shape)}" for output, shape in outputs]
+    return said
+
+
+def helios_shapes() -> list[str]:
+    """Helios' transformer at full size, run without weights."""
+    import torch
+
+    from export.helios.export import shapes
+
+    with torch.inference_mode():
+        parameters, found = shapes()
+    said = [f"{HELIOS}: {parameters / 1e9:.2f} billion parameters, {2 * parameters / 2**30:.1f} GiB in bf16"]
     for role, outputs in found.items():
         said += [f"  {role:15s} → {output} {list(shape)}" for output, shape in outputs]
     return said

@@ -12,6 +12,7 @@ from onnx import TensorProto
 
 from engine.backends.artifact import BATCH, Graph, check_files, check_graph, read_manifest, write_manifest
 from engine.errors import ModelFilesError
+from engine.model.graphs import STAGE
 from engine.model.signature import ModelSpec
 from export.graph import census
 
@@ -60,7 +61,7 @@ def _tensors(values: Iterable[onnx.ValueInfoProto]) -> list[dict[str, Any]]:
             {
                 "name": value.name,
                 "dtype": DTYPES.get(kind.elem_type, f"type {kind.elem_type}"),
-                "shape": [BATCH if isinstance(s, str) else s for s in sizes],
+                "shape": [(STAGE if n else BATCH) if isinstance(s, str) else s for n, s in enumerate(sizes)],
             }
         )
     return found

@@ -25,6 +25,7 @@ from engine.backends.artifact import (
 from engine.backends.pytorch import load_model
 from engine.errors import ModelFilesError
 from engine.model.config import ModelConfig, build
+from engine.model.graphs import graphs_of
 from engine.model.precision import dtype, low_roles, lowered
 from engine.model.signature import ModelSpec, signature
 from engine.model.text.encoder import TextConfig
@@ -120,7 +121,7 @@ def write_graphs(
     model: WorldModel, spec: ModelSpec, out: Path, precision: str, only: Sequence[str] = ()
 ) -> list[Graph]:
     """Write the graphs, all or of some roles; `out` already holds the weights."""
-    kind, roles = dtype(precision), signature(spec)
+    kind, roles, graphs = dtype(precision), signature(spec), graphs_of(spec)
     if precision == "fp32":
         source, modules = model, model.roles(spec)
     else:
@@ -135,7 +136,7 @@ def write_graphs(
         if only and role not in only:
             continue
         began = time.monotonic()
-        proto = export_role(module, roles[role], places(module, source, stored), out)
+        proto = export_role(module, graphs[role], places(module, source, stored), out)
         file = f"{role}.onnx" if precision == "fp32" else f"{role}.{precision}.onnx"
         onnx.save(proto, out / file)
         graphs.append(describe(role, precision, file, proto))

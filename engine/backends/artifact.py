@@ -13,11 +13,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from engine.backends.locations import locations
 from engine.errors import ModelFilesError
-from engine.model.signature import ModelSpec, Tensor, signature
+from engine.model.graphs import GraphContract, graph_of, graphs_of
+from engine.model.signature import ModelSpec, Tensor
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -31,7 +32,8 @@ BATCH = "batch"  # the axis that every tensor has first
 
 @dataclass(frozen=True)
 class Graph:
-    """One role as ONNX. Inputs and outputs: {"name", "dtype", "shape": ["batch", …]}."""
+    """One role as ONNX, or several that share a graph (engine.model.graphs). Inputs and outputs: {"name",
+    "dtype", "shape": ["batch", …]}."""
 
     role: str
     file: str
@@ -64,9 +66,9 @@ class Artifact:
         return hashlib.sha256("".join(hashes).encode()).hexdigest()[:16]
 
     def graph(self, role: str, precision: str = "fp32") -> Graph:
-        """The graph of a role. Raises ModelFilesError if there is none."""
+        """The graph that serves a role. Raises ModelFilesError if there is none."""
         for graph in self.graphs:
-            if (graph.role, graph.precision) == (role, precision):
+            if (graph.role, graph.precision) == (graph_of(role), precision):
                 return graph
         raise ModelFilesError(
             f"{self.path / MANIFEST}: no {precision} graph for role {role!r}; "
@@ -90,6 +92,18 @@ def again(folder: Path) -> str:
 def described(tensors: Iterable[Tensor]) -> list[dict[str, Any]]:
     """Inputs or outputs of the step contract, as a manifest lists them."""
     return [{"name": t.name, "dtype": t.dtype, "shape": [BATCH, *t.shape]} for t in tensors]
+
+
+def contract_tensors(contract: GraphContract) -> dict[str, list[dict[str, Any]]]:
+    """Inputs and outputs of a graph, as a manifest lists them; "stage" is a length that differs by role."""
+    told = {}
+    kinds: tuple[Literal["inputs", "outputs"], ...] = ("inputs", "outputs")
+    for kind in kinds:
+        tensors: tuple[Tensor, ...] = getattr(contract.largest, kind)
+        told[kind] = described(tensors)
+        for tensor, entry in zip(tensors, told[kind], strict=True):
+            entry["shape"] = [BATCH, *contract.shape(tensor, kind)]
+    return told
 
 
 def read_manifest(path: Path | None) -> tuple[Path, dict[str, Any]]:
@@ -173,18 +187,15 @@ def check_graph(folder: Path, spec: ModelSpec, files: Mapping[str, str], graph: 
             f"{manifest}: role {graph.role!r} names {graph.file!r}, which is not among its files",
             field="graphs",
         )
-    roles = signature(spec)
+    roles = graphs_of(spec)
     if graph.role not in roles:
         raise ModelFilesError(
             f"{manifest}: {graph.role!r} is no role of {spec.name}; known are {', '.join(roles)}",
             field="graphs",
         )
-    role = roles[graph.role]
-    for kind, stated, tensors in (
-        ("input", graph.inputs, role.inputs),
-        ("output", graph.outputs, role.outputs),
-    ):
-        for has, needs in zip_all(stated, described(tensors)):
+    wanted = contract_tensors(roles[graph.role])
+    for kind, stated in (("input", graph.inputs), ("output", graph.outputs)):
+        for has, needs in zip_all(stated, wanted[f"{kind}s"]):
             if has != needs:
                 raise ModelFilesError(
                     f"{manifest}: {graph.role}: {kind} {has} should be {needs}; {again(folder)}",

@@ -8,14 +8,11 @@ their files are.
 
 from __future__ import annotations
 
-import shutil
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import onnx
 import torch
 from torch import nn
 
@@ -30,9 +27,10 @@ from engine.model.precision import dtype
 from engine.model.presets import Preset, preset
 from engine.model.signature import ModelSpec, Role, signature
 from export.framepack import companions
-from export.graph import example, export_role
-from export.manifest import describe, tools
-from export.weights import Stored, all_stored, places, write_shards
+from export.graph import example
+from export.graph_files import shards, write_graph
+from export.manifest import tools
+from export.weights import Stored, all_stored, write_shards
 
 
 def full_preset(name: str) -> Preset:
@@ -82,18 +80,6 @@ def random_weights(config: ModelConfig, out: Path, seed: int = 0) -> list[Path]:
     """Write initial weights for training, in bf16."""
     torch.manual_seed(seed)
     return write_shards(FramePackDiT(config).to(torch.bfloat16).state_dict(), out, "model")
-
-
-def shards(source: Path, out: Path) -> list[Path]:
-    """The shards of a converted checkpoint, copied if `out` is another folder. Hard links would save space,
-    but readers of external data refuse them."""
-    found = sorted(source.glob("model*.safetensors"))
-    if not found:
-        raise InvalidInput(f"--weights: {source} holds no model*.safetensors", field="weights")
-    if source.resolve() != out.resolve():
-        for shard in found:
-            shutil.copyfile(shard, out / shard.name)
-    return [out / shard.name for shard in found]
 
 
 def export_full(
@@ -166,24 +152,6 @@ def write_companions(
     dit.add_module(companions.NAME, parts)  # so that one model knows the names of all weights
     modules = companions.roles_of(dit, found, serve)
     return [write_graph(role, m, dit, spec, stored, out, precision) for role, m in modules.items()]
-
-
-def write_graph(
-    role: str,
-    module: nn.Module,
-    model: nn.Module,
-    spec: ModelSpec,
-    stored: dict[str, Stored],
-    out: Path,
-    precision: str,
-) -> Graph:
-    began = time.monotonic()
-    proto = export_role(module, signature(spec)[role], places(module, model, stored), out)
-    file = f"{role}.onnx" if precision == "fp32" else f"{role}.{precision}.onnx"
-    onnx.save(proto, out / file)
-    size, took_s = (out / file).stat().st_size / 1024, time.monotonic() - began
-    print(f"{file}: {len(proto.graph.node)} nodes, {size:.0f} KiB, {took_s:.0f} s", flush=True)
-    return describe(role, precision, file, proto)
 
 
 def shapes(name: str, batch: int = 1) -> tuple[int, dict[str, list[tuple[str, tuple[int, ...]]]]]:

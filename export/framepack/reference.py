@@ -1,26 +1,19 @@
-"""A full-size folder's model in PyTorch, and the backends to compare with it: its graphs in ONNX Runtime, its
-engines, PyTorch on a device.
+"""A FramePack folder's model in PyTorch, which its graphs and engines are compared with
+(export.graph_backend).
 
-Roles without a graph, and companions without files (export.framepack.standins), are the same in all backends.
-A folder of `--layers` that holds nothing but a transformer can therefore be verified too.
+Companions without files (export.framepack.standins) are the same in all backends. A folder of `--layers` that
+holds nothing but a transformer can therefore be verified too.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import onnxruntime as ort
 import torch
 from torch import nn
 
 from engine.backends.artifact import Artifact
-from engine.backends.base import Arrays, Backend, Noise, Sampler
 from engine.backends.framepack import fits, load_dit
-from engine.backends.gpu.cuda import DeviceBackend, module_bodies
-from engine.backends.gpu.driver import cuda_device
-from engine.backends.gpu.graphs import Body
 from engine.backends.pytorch import Tokenize, TorchBackend
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import ModelConfig, build
@@ -31,10 +24,7 @@ from export.framepack.companions import lacking, parts
 from export.framepack.companions import precision as surroundings
 from export.framepack.standins import stand_ins
 from export.gates import ROUNDED
-
-
-def is_full(artifact: Artifact) -> bool:
-    return "preset" in artifact.config
+from export.graph_backend import device_here
 
 
 def pytorch(artifact: Artifact, precision: str) -> TorchBackend:
@@ -79,65 +69,6 @@ def companions_of(
     return found
 
 
-class GraphBackend:
-    """The folder's fp32 graphs in ONNX Runtime; `rest` runs the roles without a graph."""
-
-    def __init__(self, artifact: Artifact, rest: TorchBackend) -> None:
-        self.name, self.spec, self.rest, self.tokenize = "onnxruntime", artifact.spec, rest, rest.tokenize
-        self.fingerprint = artifact.fingerprint
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self.sessions: dict[str, ort.InferenceSession] = {}
-        for graph in artifact.graphs:
-            if graph.precision == "fp32":
-                file = artifact.file(graph.file)
-                try:
-                    made = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-                except Exception as e:  # the library's own exception types have no public base
-                    raise ModelFilesError(f"{file} cannot be loaded: {e}", field=file.name) from e
-                self.sessions[graph.role] = made
-        if not self.sessions:
-            raise ModelFilesError(
-                f"{artifact.path} has no fp32 graphs, which are what runs on a CPU; "
-                "`psistream export onnx --precision fp32` makes them",
-                field="graphs",
-            )
-
-    def run(self, role: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
-        session = self.sessions.get(role)
-        if session is None:
-            return self.rest.run(role, inputs)
-        names = [o.name for o in session.get_outputs()]
-        given = {i.name: np.ascontiguousarray(inputs[i.name]) for i in session.get_inputs()}
-        return dict(zip(names, session.run(names, given), strict=True))
-
-    def sampler(self, steps: int, noise: Noise) -> Sampler:
-        return self.rest.sampler(steps, noise)
-
-    def close(self) -> None:
-        self.sessions = {}
-
-
-def candidate(name: str, artifact: Artifact) -> Backend:
-    """A backend to compare. Raises Unavailable without a device, ModelFilesError if the folder has nothing
-    for it."""
-    if name == "onnxruntime":
-        return GraphBackend(artifact, pytorch(artifact, "fp32"))
-    here = cuda_device()
-    base = pytorch(artifact, "bf16")
-    bodies: dict[str, Body] = dict(module_bodies(base.spec, base.modules, compiled=name == "cuda"))
-    if name == "tensorrt":
-        from engine.backends.gpu.tensorrt import deserialized, fitting
-
-        api, chosen = fitting(artifact, here.target)
-        name = api.name
-        bodies.update(deserialized(api, artifact, chosen, base.device))
-    return DeviceBackend(
-        name, base.spec, bodies, base.tokenize, base.device, fingerprint=artifact.fingerprint
-    )
-
-
 def precisions(artifact: Artifact, precision: str) -> dict[str, str]:
     """Role → the precision that it computes in when `precision` is compared."""
     own = dict.fromkeys(
@@ -146,11 +77,3 @@ def precisions(artifact: Artifact, precision: str) -> dict[str, str]:
     if precision == "fp32":
         own["encode_image"] = ROUNDED
     return {role: own.get(role, precision) for role in signature(artifact.spec)}
-
-
-def device_here() -> torch.device:
-    """The device of the PyTorch reference: fp32 without TF32 on either device."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    torch.backends.cudnn.allow_tf32 = False
-    return torch.device("cuda")

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import onnx
 
-from engine.backends.artifact import Artifact, described, sha256
+from engine.backends.artifact import Artifact, contract_tensors, sha256
 from engine.backends.gpu import engine_files as engines
 from engine.backends.gpu.driver import cuda_device
 from engine.backends.gpu.engine_files import ANY, EngineRecord, Inputs
 from engine.backends.gpu.tensorrt_api import Api, load_api
 from engine.errors import BackendError, InvalidInput, ModelFilesError
+from engine.model.graphs import graph_of, graphs_of
 from engine.model.precision import LOW, precision_of
-from engine.model.signature import signature
 from export.manifest import tools
 from export.tensorrt.process import Progress, lock, worker
 from export.tensorrt.worker import VARIANTS, BuildResult, Request
@@ -67,6 +67,7 @@ def inputs_of(artifact: Artifact, plan: EnginePlan, api: Api) -> Inputs:
         variant=plan.variant,
         level=plan.level,
         workspace_bytes=plan.workspace_bytes,
+        sizes=engines.sizes_of(graphs_of(artifact.spec)[graph.role]),
     )
 
 
@@ -133,6 +134,7 @@ def build(
             variant=plan.variant,
             level=plan.level,
             workspace_bytes=plan.workspace_bytes,
+            sizes=inputs.sizes,
             timing_cache=str(cache / f"{api.name}-{api.version}-{inputs.target}.timing"),
         )
         log = record.with_suffix(".log")
@@ -161,11 +163,13 @@ def recorded(
     made: Path,
 ) -> EngineRecord:
     """Move the plan into place, then write its record."""
-    graph, role = artifact.graph(plan.role, plan.precision), signature(artifact.spec)[plan.role]
+    graph = artifact.graph(plan.role, plan.precision)
+    contract = graphs_of(artifact.spec)[graph.role]
     digest, size = sha256(made), made.stat().st_size
     final = record.with_suffix(".plan")
     made.replace(final)
     final.chmod(0o600)
+    role = contract.largest
     outputs, given = {t.name for t in role.outputs}, {t.name for t in role.inputs}
     where = built_on(plan.target)
     engine = EngineRecord(
@@ -181,7 +185,7 @@ def recorded(
             "ir_version": graph.ir_version,
             "nodes": graph.nodes,
         },
-        tensors={"inputs": described(role.inputs), "outputs": described(role.outputs)},
+        tensors=contract_tensors(contract),
         state={o: i for i, o in engines.STATE.items() if i in given and o in outputs},
         layers=result.layers or {},
         decomposable=result.decomposable,
@@ -225,12 +229,12 @@ def existing(record: Path, artifact: Artifact, inputs: Inputs) -> EngineRecord |
 def check_tensors(artifact: Artifact, role: str, result: BuildResult) -> None:
     """Raises ModelFilesError if the parsed network's inputs and outputs differ from the contract's."""
     types = {"float32": "FLOAT", "int64": "INT64", "uint8": "UINT8"}
-    expected = signature(artifact.spec)[role]
-    for kind, tensors, found in (
-        ("inputs", expected.inputs, result.inputs or {}),
-        ("outputs", expected.outputs, result.outputs or {}),
-    ):
-        wanted = {t.name: (types[t.dtype], [-1, *t.shape]) for t in tensors}
+    expected = contract_tensors(graphs_of(artifact.spec)[graph_of(role)])
+    for kind, found in (("inputs", result.inputs or {}), ("outputs", result.outputs or {})):
+        wanted = {
+            t["name"]: (types[t["dtype"]], [n if isinstance(n, int) else -1 for n in t["shape"]])
+            for t in expected[kind]
+        }
         has = {name: (dtype, list(shape)) for name, (dtype, shape) in found.items()}
         for name in sorted(wanted.keys() | has.keys()):
             if wanted.get(name) != has.get(name):

@@ -37,6 +37,7 @@ class Request:
     variant: str = "plain"
     level: int | None = None
     workspace_bytes: int | None = None
+    sizes: tuple[dict[str, list[int]], ...] = ()  # of inputs that differ by profile; empty: one profile
     timing_cache: str | None = None
 
 
@@ -115,12 +116,13 @@ def configure(api: Api, builder: Any, network: Any, request: Request) -> Any:
         config.builder_optimization_level = request.level
     if request.workspace_bytes is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request.workspace_bytes)
-    profile = builder.create_optimization_profile()
-    for i in range(network.num_inputs):
-        tensor = network.get_input(i)
-        rest = tuple(tensor.shape)[1:]
-        profile.set_shape(tensor.name, *((n, *rest) for n in request.batch))
-    config.add_optimization_profile(profile)
+    for sizes in request.sizes or ({},):
+        profile = builder.create_optimization_profile()
+        for i in range(network.num_inputs):
+            tensor = network.get_input(i)
+            rest = sizes.get(tensor.name, tuple(tensor.shape)[1:])
+            profile.set_shape(tensor.name, *((n, *rest) for n in request.batch))
+        config.add_optimization_profile(profile)
     if request.timing_cache is not None:
         file = Path(request.timing_cache)
         cache = config.create_timing_cache(file.read_bytes() if file.is_file() else b"")

@@ -13,9 +13,12 @@ from engine.backends.base import Backend
 from engine.backends.gpu.driver import cuda_device
 from engine.backends.pytorch import ReferenceBackend, TorchBackend, load_model
 from engine.errors import InvalidInput
+from engine.model.graphs import SHARED, graph_of
 from engine.model.precision import dtype, low_roles, lowered, precision_of
 from engine.model.signature import signature
-from export.framepack import reference as full_models
+from export import graph_backend
+from export.framepack import reference as framepack
+from export.helios import reference as helios
 
 MODULES = {  # each has load(path)
     "onnxruntime": "engine.backends.ort",
@@ -31,12 +34,16 @@ def opened(path: Path | None) -> Artifact:
     return open_artifact(path, needs=() if "preset" in dict(data.get("config") or {}) else NEEDED)
 
 
+def is_full(artifact: Artifact) -> bool:
+    return "preset" in artifact.config
+
+
 def candidate(name: str, artifact: Artifact) -> Backend:
     """Raises InvalidInput, Unavailable, ModelFilesError."""
     if name not in MODULES:
         raise InvalidInput(f"--backend: {name!r} is not one of {', '.join(MODULES)}", field="backend")
-    if full_models.is_full(artifact):
-        return full_models.candidate(name, artifact)
+    if is_full(artifact):
+        return graph_backend.candidate(name, artifact, pytorch)
     found: Backend = importlib.import_module(MODULES[name]).load(artifact.path)
     return found
 
@@ -44,8 +51,8 @@ def candidate(name: str, artifact: Artifact) -> Backend:
 def pytorch(artifact: Artifact, precision: str) -> TorchBackend:
     """PyTorch in fp32, or with the roles that can run in `precision`; the built-in kind of model runs on the
     CPU."""
-    if full_models.is_full(artifact):
-        return full_models.pytorch(artifact, precision)
+    if is_full(artifact):
+        return (helios if helios.is_helios(artifact) else framepack).pytorch(artifact, precision)
     exact = ReferenceBackend(artifact)
     if precision == "fp32":
         return exact
@@ -60,9 +67,10 @@ def pytorch(artifact: Artifact, precision: str) -> TorchBackend:
 def precisions(artifact: Artifact, precision: str) -> dict[str, str]:
     """Role → the precision that it computes in when `precision` is compared."""
     if precision == "fp8":  # only the denoiser has it
-        return {**precisions(artifact, "bf16"), "denoise": "fp8"}
-    if full_models.is_full(artifact):
-        return full_models.precisions(artifact, precision)
+        low = precisions(artifact, "bf16")
+        return {role: "fp8" if graph_of(role) == SHARED else kind for role, kind in low.items()}
+    if is_full(artifact):
+        return (helios if helios.is_helios(artifact) else framepack).precisions(artifact, precision)
     return {role: precision_of(role, precision) for role in signature(artifact.spec)}
 
 

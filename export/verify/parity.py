@@ -23,8 +23,8 @@ from export.gates import Distance, distance, failures
 
 Given = dict[str, npt.NDArray[Any]]
 TIMES = (0.02, 0.5, 0.96)  # high, middle, low noise
-PERMUTED = "dit.proj_out.weight"  # the last layer
-ROTATIONS = "positions.after"
+PERMUTED = ("dit.proj_out.weight", "model.proj_out.weight")  # the last layer
+ROTATIONS = ("positions.after", "positions.noisy")
 
 
 @dataclass(frozen=True)
@@ -123,37 +123,46 @@ def controls(
 ) -> dict[str, tuple[Distance, list[str]]]:
     """What was broken → how far it moved the velocity, and the gates that caught it. An empty list means that
     the gates do not work."""
-    given = sized(seen["denoise"], 2)
-    expected = reference.run("denoise", given)["velocity"]
+    role = reference.spec.denoise_roles[-1]  # of a pyramid, the stage with the whole picture
+    given = sized(seen[role], 2)
+    expected = reference.run(role, given)["velocity"]
     changes = {
-        "psi of another session, in denoise": {"psi": given["psi"][::-1].copy()},
-        "history dropped": {"history": np.zeros_like(given["history"])},
-        "no context": {"context": np.zeros_like(given["context"])},
+        "psi of another session, in denoise": ("psi", lambda x: x[::-1].copy()),
+        "history dropped": ("history", np.zeros_like),
+        "no context": ("context", np.zeros_like),
     }
     found = {}
-    for name, change in changes.items():
-        apart = distance(candidate.run("denoise", {**given, **change})["velocity"], expected)
+    for name, (part, change) in changes.items():
+        if part in given:
+            apart = distance(candidate.run(role, {**given, part: change(given[part])})["velocity"], expected)
+            found[name] = (apart, failures(apart, allowed))
+    if reference.spec.memory:
+        found["psi of another session, in squeeze"] = _squeezed(candidate, reference, seen, allowed)
+    own = candidate.run(role, given)["velocity"]
+    for name, spoil in (("positions shifted by one", shift), ("one tensor's rows permuted", permute)):
+        apart = distance(own, spoilt(reference, role, spoil).run(role, given)["velocity"])
         found[name] = (apart, failures(apart, allowed))
+    return found
+
+
+def _squeezed(
+    candidate: Backend, reference: TorchBackend, seen: Mapping[str, Given], allowed: Distance
+) -> tuple[Distance, list[str]]:
     given_memory = sized(seen["squeeze"], 2)
     other = {**given_memory, "psi": given_memory["psi"][::-1].copy()}
     apart = distance(
         candidate.run("squeeze", other)["psi_next"], reference.run("squeeze", given_memory)["psi_next"]
     )
-    found["psi of another session, in squeeze"] = (apart, failures(apart, allowed))
-    own = candidate.run("denoise", given)["velocity"]
-    for name, spoil in (("positions shifted by one", shift), ("one tensor's rows permuted", permute)):
-        apart = distance(own, spoilt(reference, spoil).run("denoise", given)["velocity"])
-        found[name] = (apart, failures(apart, allowed))
-    return found
+    return apart, failures(apart, allowed)
 
 
-def spoilt(reference: TorchBackend, spoil: Callable[[nn.Module], None]) -> TorchBackend:
+def spoilt(reference: TorchBackend, role: str, spoil: Callable[[nn.Module], None]) -> TorchBackend:
     """The reference with a deliberately broken denoiser; it shares everything else."""
     modules = dict(reference.modules)
-    whole = modules["denoise"]
+    whole = modules[role]
     shared = {id(t): t for t in (*whole.parameters(), *whole.buffers())}
-    modules["denoise"] = copy.deepcopy(whole, shared)
-    spoil(modules["denoise"])
+    modules[role] = copy.deepcopy(whole, shared)
+    spoil(modules[role])
     return TorchBackend("spoilt", reference.spec, modules, reference.tokenize, reference.device)
 
 

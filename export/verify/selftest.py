@@ -157,8 +157,9 @@ def try_backend(findings: Findings, artifact: Artifact, name: str, segments: int
         if report.failures:
             raise PsistreamError("; ".join(report.failures))
         worst = max(row.found.rel_l2 for row in report.rows)
-        drift = max(d["psi"].rel_l2 for d in report.recursion.values())
-        return f"roles {worst:.1e}, psi after {segments} segments {drift:.1e} ({precision})"
+        state = "psi" if artifact.spec.memory else "history"
+        drift = max(d[state].rel_l2 for d in report.recursion.values())
+        return f"roles {worst:.1e}, {state} after {segments} segments {drift:.1e} ({precision})"
 
     attempt(findings, f"{name}: parity", compare)
     attempt(findings, f"{name}: speed", lambda: speed(findings, artifact, backend, batch))
@@ -190,7 +191,10 @@ def speed(findings: Findings, artifact: Artifact, backend: Backend, batch: int) 
     seen = learn(pytorch(artifact, "fp32"))
     figures: dict[str, float] = {}
     for size in sorted({1, batch}):
-        for role in ("denoise", "decode", "memorize", "squeeze"):
+        for role in (
+            *artifact.spec.denoise_roles,
+            *(r for r in ("decode", "memorize", "squeeze") if r in seen),
+        ):
             given = {n: np.ascontiguousarray(x) for n, x in sized(seen[role], size).items()}
             for _ in range(3):
                 backend.run(role, given)

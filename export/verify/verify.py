@@ -57,6 +57,8 @@ class ParityReport:
         said = [f"{r.role} {r.output}, batch {r.batch}: {', '.join(r.said)}" for r in self.rows if not r.ok]
         for batch, found in self.recursion.items():
             for name, limit in RECURSION[self.precision].items():
+                if name not in found:
+                    continue  # a model without ψ
                 error, own = found[name].rel_l2, self.rival.get(batch, {}).get(name)
                 if not found[name].finite or error > limit:
                     said.append(f"{name} after {self.segments} segments: {error:.1e}, allowed {limit:g}")
@@ -175,8 +177,9 @@ def recur(candidate: Backend, reference: Backend, segments: int, batch: int) -> 
         found = {
             "latents": distance(*(np.stack([s.latents for s in x]) for x in (a, b))),
             "history": distance(*(np.stack([s.history for s in x]) for x in (mine, theirs))),
-            "psi": distance(*(np.stack([s.psi for s in x]) for x in (mine, theirs))),
         }
+        if reference.spec.memory:
+            found["psi"] = distance(*(np.stack([s.psi for s in x]) for x in (mine, theirs)))
         if all(s.frames is not None for s in (*a, *b)):
             pictures = [np.stack([s.frames for s in x]).astype(float) / 255 for x in (a, b)]
             found["frames"] = distance(*pictures)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from engine.companions.sizes import framepack_spec
+from engine.model.graphs import graphs_of
 from engine.model.presets import PRESETS
 from engine.model.signature import signature
 from export.framepack.export import hollow, roles_of, serve_of, shrunk
@@ -49,14 +50,15 @@ def counted(name: str, folder: Path) -> dict[str, dict[str, int]]:
     """Exported from the weights' places alone: their bytes, of any size, are nowhere."""
     small = replace(PRESETS[name].config, latent_height=10, latent_width=26)
     config, kind = shrunk(small, (2, 3)), torch.bfloat16
-    dit, roles = hollow(config, kind), signature(framepack_spec(name, config, serve_of(name)))
+    spec = framepack_spec(name, config, serve_of(name))
+    dit, roles, graphs = hollow(config, kind), signature(spec), graphs_of(spec)
     stored = {
         n: Stored("absent.safetensors", 8, p.numel() * 2, "BF16", tuple(p.shape), n)
         for n, p in dit.named_parameters()
     }
     found = {}
     for role, module in roles_of(dit, roles).items():
-        proto = export_role(module, roles[role], places(module, dit, stored), folder)
+        proto = export_role(module, graphs[role], places(module, dit, stored), folder)
         graph = describe(role, "bf16", f"{role}.onnx", proto)
         found[role] = {n: graph.operators[n] for n in TELLING if n in graph.operators}
         found[role]["nodes"] = graph.nodes

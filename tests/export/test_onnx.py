@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from engine.backends.artifact import EMBEDDINGS, WEIGHTS, described, open_artifact
 from engine.errors import ModelFilesError
+from engine.model.graphs import GraphContract, graphs_of
 from engine.model.signature import Role, Tensor, signature
 from export.cli import main
 from export.graph import export_role
@@ -129,7 +130,7 @@ def test_weights_are_never_read_while_a_graph_is_made(tmp_path: Path) -> None:
     for p in dit.parameters():
         p.data.fill_(float("nan"))
     spec = tiny.world_model().spec(name="tiny", fps=16, steps=2, first_steps=3)
-    graph = export_role(dit.squeeze, signature(spec)["squeeze"], places(dit.squeeze, dit, stored), tmp_path)
+    graph = export_role(dit.squeeze, graphs_of(spec)["squeeze"], places(dit.squeeze, dit, stored), tmp_path)
     assert "squeeze.cross.attn.to_q.weight" in {t.name for t in graph.graph.initializer}
     assert b"nan" not in graph.SerializeToString()
 
@@ -142,7 +143,8 @@ def test_a_bias_of_zeros_stays(tmp_path: Path) -> None:
     save_file(conv.state_dict(), tmp_path / "w.safetensors")
     role = Role((Tensor("x", (2, 4, 4)),), (Tensor("y", (3, 4, 4)),))
     stored = stored_tensors(tmp_path / "w.safetensors")
-    graph = export_role(conv, role, places(conv, conv, stored), tmp_path)
+    contract = GraphContract(("conv",), (role,))
+    graph = export_role(conv, contract, places(conv, conv, stored), tmp_path)
     assert {t.name for t in graph.graph.initializer} == {"weight", "bias"}
 
 

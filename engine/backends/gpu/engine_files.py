@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.backends import artifact as artifacts
-from engine.backends.artifact import Artifact, Graph, described, sha256
+from engine.backends.artifact import Artifact, Graph, contract_tensors, sha256
 from engine.backends.locations import locations
 from engine.errors import ModelFilesError
-from engine.model.signature import signature
+from engine.model.graphs import GraphContract, graphs_of
 
 FORMAT = 2
 LEVELS = ("parsed", "built", "executed", "parity")  # levels of evidence about an engine, in ascending order
@@ -48,10 +48,12 @@ class Inputs:
     variant: str = "plain"  # plain, refit, stripped
     level: int | None = None  # builder optimisation level, None is the library's
     workspace_bytes: int | None = None
+    sizes: tuple[dict[str, list[int]], ...] = ()  # shapes for each role that shares it: a profile each
 
     @property
     def key(self) -> str:
-        data = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True, separators=(",", ":"))
+        given = {name: value for name, value in asdict(self).items() if value or name != "sizes"}
+        data = json.dumps({"format": FORMAT, **given}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(data.encode()).hexdigest()
 
     @property
@@ -157,7 +159,11 @@ def read(record: Path) -> EngineRecord:
 
 
 def _inputs(data: Mapping[str, Any]) -> Inputs:
-    return Inputs(**{**data, "batch": tuple(data["batch"])})
+    return Inputs(**{**data, "batch": tuple(data["batch"]), "sizes": tuple(data.get("sizes", ()))})
+
+
+def sizes_of(contract: GraphContract) -> tuple[dict[str, list[int]], ...]:
+    return tuple({name: list(shape) for name, shape in sizes.items()} for sizes in contract.sizes)
 
 
 def check(
@@ -185,9 +191,11 @@ def check(
     for name in sorted(now.keys() | i.weights.keys()):
         if now.get(name) != i.weights.get(name):
             raise refuse(f"the weights in {name} are others than it was built with", "weights")
-    role = signature(artifact.spec)[i.role]
-    for kind, tensors in (("inputs", role.inputs), ("outputs", role.outputs)):
-        for has, needs in artifacts.zip_all(engine.tensors.get(kind, []), described(tensors)):
+    contract = graphs_of(artifact.spec)[i.role]
+    if i.sizes != sizes_of(contract):
+        raise refuse(f"built for {list(i.sizes)}, the model has {list(sizes_of(contract))}", "sizes")
+    for kind, tensors in contract_tensors(contract).items():
+        for has, needs in artifacts.zip_all(engine.tensors.get(kind, []), tensors):
             if has != needs:
                 raise refuse(f"{i.role}: of its {kind}, {has} should be {needs}", kind)
     if engine.key != i.key or record.stem != i.stem:

@@ -26,6 +26,7 @@ from engine.backends.pytorch import Tokenize
 from engine.backends.tokenizer import PromptTokenizer
 from engine.backends.weights import fingerprint
 from engine.errors import BackendError, ModelFilesError
+from engine.model.graphs import graphs_of
 from engine.model.signature import signature
 
 PRECISIONS = ("fp8", "bf16", "fp16", "fp32")  # order of preference if several engines fit
@@ -50,12 +51,14 @@ class Arena:
 
 @dataclass
 class EngineBody:
-    """An engine as a body, with one context per set of buffers, since a recorded graph keeps addresses."""
+    """An engine as a body, with one context per set of buffers, since a recorded graph keeps addresses. Roles
+    that share an engine have a profile each."""
 
     role: str
     api: Api
     engine: Any  # ICudaEngine
     arena: Arena
+    profile: int = 0
     contexts: dict[tuple[int, ...], Any] = field(default_factory=dict)
 
     def __call__(self, given: Tensors, made: Tensors) -> None:
@@ -72,6 +75,10 @@ class EngineBody:
         context = self.engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         if context is None:
             raise BackendError(f"{self.role}: {self.api.name} made no context", field=self.role)
+        if self.profile and not self._choose_profile(context):
+            raise BackendError(
+                f"{self.role}: {self.api.name} has no profile {self.profile} in its engine", field=self.role
+            )
         for name, x in given.items():
             if not context.set_input_shape(name, tuple(x.shape)):
                 raise BackendError(
@@ -93,9 +100,16 @@ class EngineBody:
                 raise BackendError(f"{self.role}: the engine knows no {name}", field=self.role)
         return context
 
+    def _choose_profile(self, context: Any) -> bool:
+        """A context starts with profile 0. The switch is done before anything else runs in the context."""
+        stream = torch.cuda.current_stream(self.arena.device)
+        chosen: bool = context.set_optimization_profile_async(self.profile, stream.cuda_stream)
+        stream.synchronize()
+        return chosen
+
 
 def choose(artifact: Artifact, cache: Path, api: Api, target: str) -> dict[str, tuple[EngineRecord, Path]]:
-    """Role → the engine to run and its plan, for the roles that have graphs.
+    """Graph → the engine to run and its plan, for the graphs that there are.
 
     Raises ModelFilesError, which says for a role without a fitting engine why each existing one does not
     fit."""
@@ -151,11 +165,12 @@ def _rank(inputs: engines.Inputs) -> tuple[int, int, int]:
 def deserialized(
     api: Api, artifact: Artifact, chosen: Mapping[str, tuple[EngineRecord, Path]], device: torch.device
 ) -> dict[str, EngineBody]:
-    """The caller has checked for a device. Raises BackendError with TensorRT's message, ModelFilesError."""
+    """Role → its engine. The caller has checked for a device. Raises BackendError with TensorRT's message,
+    ModelFilesError."""
     said: list[str] = []
     words = logger(api, said)
     runtime = api.trt.Runtime(words)
-    arena, bodies = Arena(device), {}
+    arena, bodies, graphs = Arena(device), dict[str, EngineBody](), graphs_of(artifact.spec)
     for role, (record, plan) in chosen.items():
         engine = runtime.deserialize_cuda_engine(engines.contents(plan, record))
         if engine is None:
@@ -164,7 +179,8 @@ def deserialized(
             )
         if record.inputs.variant != "plain":
             refit(api, engine, record, artifact, words, said)
-        bodies[role] = EngineBody(role, api, engine, arena)
+        for profile, served in enumerate(graphs[role].roles):
+            bodies[served] = EngineBody(served, api, engine, arena, profile)
     arena.reserve(max(body.engine.device_memory_size_v2 for body in bodies.values()))
     return bodies
 
@@ -236,7 +252,7 @@ def load_full(name: str, folder: Path) -> DeviceBackend:
     api, chosen = fitting(artifact, here.target)
     device, bodies = torch.device("cuda"), dict[str, Body]()
     tokenize: Tokenize
-    if set(chosen) == set(signature(artifact.spec)):
+    if set(chosen) == set(graphs_of(artifact.spec)):
         from engine.companions.prompt import PromptIds
 
         tokenize = PromptIds(folder, CLIP_LENGTH)

@@ -45,11 +45,12 @@ class TokenModulation(NamedTuple):
     def enter(self, z: Tensor, layout: Layout) -> Tensor:
         """LayerNorm without affine, then scale and shift."""
         normed = F.layer_norm(z.float(), z.shape[-1:], eps=EPSILON)
-        return (normed * (1 + self.scale[:, layout.row]) + self.shift[:, layout.row]).to(z.dtype)
+        scale, shift = (x.index_select(1, layout.row) for x in (self.scale, self.shift))
+        return (normed * (1 + scale) + shift).to(z.dtype)
 
     def add(self, z: Tensor, out: Tensor, layout: Layout) -> Tensor:
         """z plus the gated output of the sub-layer."""
-        return (z.float() + out.float() * self.gate[:, layout.row]).to(z.dtype)
+        return (z.float() + out.float() * self.gate.index_select(1, layout.row)).to(z.dtype)
 
 
 class FeedForward(nn.Module):

@@ -49,14 +49,23 @@ def read_conversion(folder: Path) -> Conversion:
     file = folder / CONFIG
     try:
         data = json.loads(file.read_text(encoding="utf-8-sig"))
-        version, preset = data["format"], data["preset"]
-        found = Conversion(build(HeliosConfig, data["config"]), build(Serve, data["serve"], "serve"))
     except FileNotFoundError:
         raise ModelFilesError(
             f"{file} not found: --weights must name a folder made by `psistream convert {NAME}`",
             field="weights",
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, InvalidInput) as e:
+    except (OSError, ValueError) as e:
+        raise ModelFilesError(f"{file} is not what `psistream convert` writes: {e}", field="weights") from e
+    return read_about(data, str(file))
+
+
+def read_about(data: Any, file: str) -> Conversion:
+    """From JSON, which came from `file`: a config.json, or the `config` of a manifest. Raises
+    ModelFilesError."""
+    try:
+        version, preset = data["format"], data["preset"]
+        found = Conversion(build(HeliosConfig, data["config"]), build(Serve, data["serve"], "serve"))
+    except (ValueError, KeyError, TypeError, AttributeError, InvalidInput) as e:
         raise ModelFilesError(f"{file} is not what `psistream convert` writes: {e}", field="weights") from e
     if version != FORMAT or preset != NAME:
         raise ModelFilesError(

@@ -266,6 +266,7 @@ def test_every_input_of_a_build_is_in_its_key() -> None:
         "variant": "refit",
         "level": 3,
         "workspace_bytes": 1,
+        "sizes": ({"x": [3]},),
     }
     assert set(others) == set(Inputs.__dataclass_fields__)
     changes: list[Any] = [{name: value} for name, value in others.items()]
