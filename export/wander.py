@@ -121,7 +121,7 @@ def write_graphs(
     model: WorldModel, spec: ModelSpec, out: Path, precision: str, only: Sequence[str] = ()
 ) -> list[Graph]:
     """Write the graphs, all or of some roles; `out` already holds the weights."""
-    kind, roles, graphs = dtype(precision), signature(spec), graphs_of(spec)
+    kind, roles, contracts = dtype(precision), signature(spec), graphs_of(spec)
     if precision == "fp32":
         source, modules = model, model.roles(spec)
     else:
@@ -136,7 +136,7 @@ def write_graphs(
         if only and role not in only:
             continue
         began = time.monotonic()
-        proto = export_role(module, graphs[role], places(module, source, stored), out)
+        proto = export_role(module, contracts[role], places(module, source, stored), out)
         file = f"{role}.onnx" if precision == "fp32" else f"{role}.{precision}.onnx"
         onnx.save(proto, out / file)
         graphs.append(describe(role, precision, file, proto))

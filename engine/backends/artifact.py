@@ -96,7 +96,7 @@ def described(tensors: Iterable[Tensor]) -> list[dict[str, Any]]:
 
 def contract_tensors(contract: GraphContract) -> dict[str, list[dict[str, Any]]]:
     """Inputs and outputs of a graph, as a manifest lists them; "stage" is a length that differs by role."""
-    told = {}
+    told: dict[str, list[dict[str, Any]]] = {}
     kinds: tuple[Literal["inputs", "outputs"], ...] = ("inputs", "outputs")
     for kind in kinds:
         tensors: tuple[Tensor, ...] = getattr(contract.largest, kind)

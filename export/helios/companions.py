@@ -60,16 +60,21 @@ def computing_in(found: Companions, wanted: str, serve: Serve) -> Companions:
     kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     for role, module in (("encode_text", found.text), ("decode", found.decoder)):
         assert isinstance(module, nn.Module)
-        if module is not found.encoder:
+        if not shared(found) or role == "encode_text":
             for p in module.parameters():
                 p.data = p.data.to(kinds[precision(role, wanted, serve)])
     return found
 
 
+def shared(found: Companions) -> bool:
+    """Whether the decoder is the autoencoder's own, with the encoder's weights beside it."""
+    return isinstance(found.decoder, WanVae)
+
+
 def parts(found: Companions) -> nn.ModuleDict:
     """All companions, under the names that their weights are stored with."""
     named = {"text": found.text, "vae": found.encoder, "decoder": found.decoder}
-    if found.decoder is found.encoder:
+    if shared(found):
         del named["decoder"]
     return nn.ModuleDict({name: module for name, module in named.items() if isinstance(module, nn.Module)})
 

@@ -50,8 +50,9 @@ class StandInFrames(nn.Module):
     def encode(self, pixels: Tensor) -> Tensor:
         """(B, T, 3, H, W) uint8 → (B, W, C, h, w): the first frame of each latent."""
         small = F.avg_pool2d(pixels[:, ::4].flatten(0, 1).float() / 127.5 - 1, CELL)
-        latents = small.repeat(1, -(-self.channels // 3), 1, 1)[:, : self.channels]
-        return latents.unflatten(0, (pixels.shape[0], -1))
+        latents: Tensor = small.repeat(1, -(-self.channels // 3), 1, 1)[:, : self.channels]
+        found: Tensor = latents.unflatten(0, (pixels.shape[0], -1))
+        return found
 
     def start(self, pixels: Tensor, segment: int) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) uint8 → anchor and nearest, (B, 1, C, h, w) each."""
@@ -62,7 +63,8 @@ class StandInFrames(nn.Module):
         """(B, W, C, h, w) → (B, T, 3, H, W) uint8."""
         colours = F.interpolate(latents[:, :, :3].flatten(0, 1), scale_factor=float(CELL))
         pixels = ((colours.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        return pixels.unflatten(0, latents.shape[:2]).repeat_interleave(4, 1)[:, 3:]
+        frames: Tensor = pixels.unflatten(0, latents.shape[:2]).repeat_interleave(4, 1)
+        return frames[:, 3:]
 
 
 def stand_ins(c: HeliosConfig, seed: int = 0) -> Companions:

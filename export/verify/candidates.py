@@ -52,7 +52,8 @@ def pytorch(artifact: Artifact, precision: str) -> TorchBackend:
     """PyTorch in fp32, or with the roles that can run in `precision`; the built-in kind of model runs on the
     CPU."""
     if is_full(artifact):
-        return (helios if helios.is_helios(artifact) else framepack).pytorch(artifact, precision)
+        make = helios.pytorch if helios.is_helios(artifact) else framepack.pytorch
+        return make(artifact, precision)
     exact = ReferenceBackend(artifact)
     if precision == "fp32":
         return exact
@@ -70,7 +71,8 @@ def precisions(artifact: Artifact, precision: str) -> dict[str, str]:
         low = precisions(artifact, "bf16")
         return {role: "fp8" if graph_of(role) == SHARED else kind for role, kind in low.items()}
     if is_full(artifact):
-        return (helios if helios.is_helios(artifact) else framepack).precisions(artifact, precision)
+        which = helios.precisions if helios.is_helios(artifact) else framepack.precisions
+        return which(artifact, precision)
     return {role: precision_of(role, precision) for role in signature(artifact.spec)}
 
 

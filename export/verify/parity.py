@@ -126,7 +126,7 @@ def controls(
     role = reference.spec.denoise_roles[-1]  # of a pyramid, the stage with the whole picture
     given = sized(seen[role], 2)
     expected = reference.run(role, given)["velocity"]
-    changes = {
+    changes: dict[str, tuple[str, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]]] = {
         "psi of another session, in denoise": ("psi", lambda x: x[::-1].copy()),
         "history dropped": ("history", np.zeros_like),
         "no context": ("context", np.zeros_like),

@@ -23,8 +23,9 @@ from engine.model.signature import signature
 from export.cli import main
 from export.framepack.companions import Squeezed
 from export.framepack.export import export_full
-from export.framepack.reference import GraphBackend, pytorch
+from export.framepack.reference import pytorch
 from export.gates import distance
+from export.graph_backend import GraphBackend
 from export.tensorrt.build import parsed
 from tests.engine.backends.test_full import CONFIG, SERVE
 from tests.rigs.models.full_size import write_tiny_companions

@@ -57,7 +57,7 @@ def test_a_backend_that_is_wrong_makes_it_fail(
         from export.verify.parity import spoilt
 
         assert candidate(name, artifact).name == "onnxruntime"
-        return spoilt(pytorch(artifact, "fp32"), permute)
+        return spoilt(pytorch(artifact, "fp32"), "denoise", permute)
 
     monkeypatch.setattr(selftest, "candidate", wrong)
     assert main(["selftest", str(tiny_artifact), "--segments", "1", "--batch", "1"]) == 1

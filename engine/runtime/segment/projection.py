@@ -12,6 +12,7 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -41,7 +42,7 @@ class Projections:
             return
         made = self._backend.run(ROLE, {"text": np.stack(list(new.values()))})["projected"]
         for key, (text, projected) in zip(new, zip(new.values(), made, strict=True), strict=True):
-            self._known[key] = weakref.ref(text, lambda _, key=key: self._known.pop(key, None)), projected
+            self._known[key] = weakref.ref(text, partial(self._forget, key)), projected
         while len(self._known) > self._most:
             self._known.popitem(last=False)
 
@@ -51,6 +52,9 @@ class Projections:
             self.make([text])
         self._known.move_to_end(id(text))
         return self._known[id(text)][1]
+
+    def _forget(self, key: int, _: object) -> None:
+        self._known.pop(key, None)
 
     def _has(self, text: FloatArray) -> bool:
         found = self._known.get(id(text))
