@@ -24,6 +24,7 @@ from engine.backends.registry import DEFAULT_BACKEND, load_backend
 from engine.errors import InvalidInput
 from engine.images import decode_image, read_image
 from engine.runtime.offline import segments
+from engine.runtime.segment.continuing import read_video
 from engine.script import parse_script
 from engine.types import ByteArray
 from engine.wire.fields import MAX_SEED
@@ -37,6 +38,7 @@ def generate(
     seconds: float | None = None,
     seed: int | None = None,
     image: Picture | None = None,
+    video: Path | str | None = None,
     script: str = "",
     model: Path | str | None = None,
     backend: str = DEFAULT_BACKEND,
@@ -44,7 +46,8 @@ def generate(
 ) -> Iterator[ByteArray]:
     """Yields frames (H, W, 3) uint8 RGB for `seconds` of video, or without end.
 
-    `image`: a picture to start from: its file, its bytes, or an array (H, W, 3) uint8. `script`: steering, as
+    `image`: a picture to start from: its file, its bytes, or an array (H, W, 3) uint8. `video`: a file whose
+    last seconds are continued, instead of `image`. `script`: steering, as
     "2s:right,4s:prompt=night". The same `seed` gives the same frames; by default it is random. `model`,
     `backend` and `weights` are those of `psistream generate`. The model is loaded at the first frame and is
     freed when the iterator ends or is closed. Raises InvalidInput that names the argument, BackendError."""
@@ -57,12 +60,15 @@ def generate(
     for name, value in (("script", script), ("backend", backend), ("model", model)):
         if not isinstance(value, str) and not (name == "model" and isinstance(value, Path | None)):
             raise InvalidInput(f"{name} must be a string, not {type(value).__name__}", field=name)
-    for name, path in (("image", _bytes_of(image)), ("weights", weights)):
+    if image is not None and video is not None:
+        raise InvalidInput("give image or video, not both", field="video")
+    for name, path in (("image", _bytes_of(image)), ("video", video), ("weights", weights)):
         if not isinstance(path, Path | str | bytes | None):
             raise InvalidInput(f"{name} must be the path of a file, not {type(path).__name__}", field=name)
     where = None if weights is None else Path(weights)
     which = backend, None if model is None else str(model), where
-    return _frames(prompt, seconds, None if seed is None else int(seed), _bytes_of(image), script, which)
+    start = _bytes_of(image), None if video is None else Path(video)
+    return _frames(prompt, seconds, None if seed is None else int(seed), start, script, which)
 
 
 def _is(value: object, kind: type) -> bool:
@@ -87,12 +93,14 @@ def _frames(
     prompt: str,
     seconds: float | None,
     seed: int | None,
-    image: Path | str | bytes | None,
+    start: tuple[Path | str | bytes | None, Path | None],
     script: str,
     which: tuple[str, str | None, Path | None],
 ) -> Iterator[ByteArray]:
     with closing(load_backend(*which)) as backend:
         spec = backend.spec
+        image, video = start
+        clip = None if video is None else read_video(video, spec)
         picture = None
         if isinstance(image, bytes):
             picture = decode_image(image, spec.width, spec.height)
@@ -101,7 +109,8 @@ def _frames(
         chosen = secrets.randbelow(MAX_SEED + 1) if seed is None else seed
         entries = parse_script(script, spec.actions)
         left = None if seconds is None else max(1, round(seconds * spec.fps))
-        with closing(segments(backend, prompt=prompt, seed=chosen, image=picture, script=entries)) as made:
+        begun = segments(backend, prompt=prompt, seed=chosen, image=picture, video=clip, script=entries)
+        with closing(begun) as made:
             for segment in made:
                 for frame in segment.frames:
                     yield frame

@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add_model(p)
     add("--image", type=Path, metavar="FILE", help="start image of sessions (default: prompt only)")
+    add("--video", type=Path, metavar="FILE", help="clip that sessions continue, instead of --image")
     add("--prompt", default=defaults.prompt, help="prompt of the shared session")
     add("--seed", type=int, help="seed of the shared session (default: random)")
     add("--worker", choices=("process", "thread"), default=defaults.placement, help="where the model runs")
@@ -146,6 +147,8 @@ def parser() -> argparse.ArgumentParser:
 
 def settings(args: argparse.Namespace) -> ServerConfig:
     """Raises InvalidInput."""
+    if args.image is not None and args.video is not None:
+        raise InvalidInput("give --image or --video, not both", field="video")
     ops_host, ops_port = _ops_address(args.ops_port)
     on_gpu = args.backend in ON_GPU or args.weights is not None
     devices = gpus() if args.workers != 1 and on_gpu else ()
@@ -162,6 +165,7 @@ def settings(args: argparse.Namespace) -> ServerConfig:
             model=args.model,
             weights=args.weights,
             image=args.image,
+            video=args.video,
             runtime=RuntimeConfig(max_sessions=args.max_sessions, max_load=args.max_load),
             log=LogConfig(args.log_format, args.log_level.upper()),
             media=MediaConfig(

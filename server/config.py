@@ -86,6 +86,7 @@ class WorkerConfig:
     weights: Path | None = None  # folder of a full-size model
     gpu: str | None = None  # the only visible GPU, in the form of CUDA_VISIBLE_DEVICES; None: all are visible
     image: Path | None = None  # start image of sessions that are opened without one
+    video: Path | None = None  # or a clip that they continue
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     media: MediaConfig = field(default_factory=MediaConfig)
     log: LogConfig = field(default_factory=LogConfig)

@@ -33,6 +33,7 @@ PYRAMID_SPEC = replace(
     memory=False,
     pooled=False,
     start_noise=(0.111, 0.135),
+    encodes_video=True,
     place_columns=0,  # its camera's position is unknown
     landmarks=0,
     landmark_kinds=(),
@@ -48,6 +49,7 @@ class FakePyramid(FakeBackend):
     def __init__(self, **told: Any) -> None:
         super().__init__(PYRAMID_SPEC, **told)
         self._rows["project_text"] = self._project_text
+        self._rows["encode_video"] = self._encode_video
         for stage, role in enumerate(self.spec.denoise_roles):
             self._rows[role] = partial(self._denoise_stage, stage)
 
@@ -62,6 +64,12 @@ class FakePyramid(FakeBackend):
     def _encode_image(self, row: Row) -> Row:
         anchor = super()._encode_image(row)["anchor"]
         return {"anchor": anchor, "nearest": anchor}
+
+    def _encode_video(self, row: Row) -> Row:
+        """The first frame of each latent, as a picture."""
+        frames = row["video"][:: self.spec.frames_per_latent]
+        latents = [super(FakePyramid, self)._encode_image({"pixels": f})["anchor"] for f in frames]
+        return {"segment": np.concatenate(latents)}
 
     def _denoise_stage(self, stage: int, row: Row) -> Row:
         """v = start − end: the network's answer, were the end of every stage the clean picture."""

@@ -18,8 +18,10 @@ from engine.backends.registry import load_backend
 from engine.commands.interrupt import stop_on_signals
 from engine.commands.model_options import add_model
 from engine.commands.runner import INTERRUPTED, OK, Parser, check_output, run
+from engine.errors import InvalidInput
 from engine.images import read_image
 from engine.runtime.offline import segments
+from engine.runtime.segment.continuing import read_video
 from engine.script import parse_script
 from engine.video import Mp4Writer
 from engine.wire.fields import MAX_SEED
@@ -37,10 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _generate(args: argparse.Namespace, console: Console) -> int:
     check_output(args.out, "--out")
+    if args.image is not None and args.video is not None:
+        raise InvalidInput("give --image or --video, not both", field="video")
     seed = secrets.randbelow(MAX_SEED + 1) if args.seed is None else args.seed
     with closing(load_backend(args.backend, args.model, args.weights)) as backend:
         spec = backend.spec
         image = None if args.image is None else read_image(args.image, spec.width, spec.height)
+        video = None if args.video is None else read_video(args.video, spec)
         script = parse_script(args.script, spec.actions)
         total, start_s = max(1, round(args.seconds * spec.fps)), time.monotonic()
         writer = Mp4Writer(
@@ -55,7 +60,9 @@ def _generate(args: argparse.Namespace, console: Console) -> int:
             stop_on_signals() as stop,
             _progress(console) as progress,
             writer,
-            closing(segments(backend, prompt=args.prompt, seed=seed, image=image, script=script)) as made,
+            closing(
+                segments(backend, prompt=args.prompt, seed=seed, image=image, video=video, script=script)
+            ) as made,
         ):
             task = progress.add_task(args.out.name, total=total, speed="")
             while writer.frames < total and not stop.is_set():
@@ -86,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=_seconds, default=10.0, help="length of the video (default 10)")
     parser.add_argument("--seed", type=_seed, help="the same seed gives the same video (default: random)")
     parser.add_argument("--image", type=Path, metavar="FILE", help="PNG, JPEG or WebP to start from")
+    parser.add_argument(
+        "--video", type=Path, metavar="FILE", help="a clip to continue: its last seconds and its first frame"
+    )
     parser.add_argument(
         "--script", default="", help='steering, such as "2s:right,4s:prompt=a snowy city,6s:cut=a red fox"'
     )

@@ -68,9 +68,9 @@ def find_footage(recipe: Recipe, args: argparse.Namespace) -> Footage | None:
     """The shots of the user's own videos, if the recipe names a folder of them."""
     if not recipe.data.videos:
         return None
+    from engine.clips import FrameFormat
     from engine.model.wander.autoencoder import FRAMES
     from engine.training.data.footage import Footage
-    from engine.training.data.videos import FrameFormat
 
     c, data = recipe.config(), recipe.data
     screen = FrameFormat(8 * c.latent_width, 8 * c.latent_height, data.fps)

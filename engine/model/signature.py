@@ -62,6 +62,7 @@ class ModelSpec:
     memory: bool = True  # whether there is ψ; without it the history is all that a session remembers
     pooled: bool = True  # whether a prompt has a pooled vector besides its tokens
     start_noise: tuple[float, ...] = ()  # least and most noise on a start picture's latents; empty for none
+    encodes_video: bool = False  # whether a segment's frames can be encoded together; else picture by picture
 
     @property
     def choices(self) -> dict[str, tuple[str, ...]]:
@@ -280,6 +281,9 @@ def signature(s: ModelSpec) -> dict[str, Role]:
     if not s.memory:
         for role in ("initial_memory", "memorize", "squeeze"):
             del roles[role]
+    if s.encodes_video:
+        video = Tensor("video", (s.frames_per_segment, 3, s.height, s.width), "uint8")
+        roles["encode_video"] = Role((video,), (segment,))
     if s.needs_image or not s.image_tokens:
         del roles["embed_image"]  # the features come with the picture, or are not used
     return roles

@@ -6,12 +6,16 @@ The same engine as the server's, on a clock that jumps to the next segment, so s
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator as Iterates
+from collections.abc import Sequence
 
 from engine.backends.base import Backend
 from engine.config import RuntimeConfig
 from engine.errors import BackendError, InvalidInput
 from engine.runtime.device.engine import Engine
+from engine.runtime.segment.continuing import snapshot_of
+from engine.runtime.segment.generator import Generator
+from engine.runtime.state.change import as_prompts
 from engine.script import Entry
 from engine.types import (
     ByteArray,
@@ -34,11 +38,13 @@ def segments(
     prompt: str,
     seed: int = 0,
     image: ByteArray | None = None,
+    video: ByteArray | None = None,
     script: Sequence[Entry] = (),
-) -> Generator[SegmentReady]:
+) -> Iterates[SegmentReady]:
     """The endless video of one session, segment by segment; close the generator to stop.
 
-    Script entries take effect at the segment boundary nearest to their time. Raises InvalidInput for a bad
+    `video` (1 + T, 3, H, W) is what it starts from (engine.runtime.segment.continuing). Script entries take
+    effect at the segment boundary nearest to their time. Raises InvalidInput for a bad
     prompt, seed or entry, BackendError if the session fails."""
     clock = _JumpingClock()
     events: deque[RuntimeEvent] = deque()
@@ -47,7 +53,11 @@ def segments(
     segment_s, made = backend.spec.segment_s, 0
     try:
         opening = parse_new_session({"prompt": prompt, "seed": seed})[0]
-        engine.open(OpenSession(SESSION, opening.prompt, opening.seed, image))
+        start = OpenSession(SESSION, opening.prompt, opening.seed, image)
+        if video is not None:
+            given = as_prompts(opening.prompt or ""), opening.seed or 0, backend.fingerprint
+            start = OpenSession(SESSION, None, None, snapshot=snapshot_of(Generator(backend), video, *given))
+        engine.open(start)
         engine.set_watched(SESSION, True)
         while True:
             while pending and pending[0][0] < (made + 0.5) * segment_s:

@@ -18,19 +18,19 @@ from engine.companions.helios.taew import ChunkDecoder
 from engine.companions.helios.text import TextCompanion
 from engine.companions.helios.vae import WanVae
 from engine.model.helios.config import HeliosConfig
-from engine.model.helios.roles import Companions, Decode, EncodeImage, EncodeText
+from engine.model.helios.roles import Companions, Decode, EncodeImage, EncodeText, EncodeVideo
 from engine.model.helios.serve import Serve
 from engine.model.helios.transformer import HeliosTransformer
 from export.weights import write_shards
 
 NAME = "companions"  # of the files, and the prefix of all tensor names in them
-ROLES = ("encode_text", "encode_image", "decode")
+ROLES = ("encode_text", "encode_image", "encode_video", "decode")
 TEXT, FRAMES, FAST = torch.bfloat16, torch.float32, torch.float16  # how weights are stored
 
 
 def precision(role: str, wanted: str, serve: Serve) -> str:
     """The precision of a companion's role when the transformer's is `wanted`."""
-    if wanted == "fp32" or role == "encode_image":
+    if wanted == "fp32" or role in ("encode_image", "encode_video"):
         return "fp32"
     if role == "decode":
         return "fp16" if serve.decoder == "taew" else "fp32"
@@ -83,6 +83,7 @@ def roles_of(model: HeliosTransformer, found: Companions) -> dict[str, nn.Module
     return {
         "encode_text": EncodeText(found.text),
         "encode_image": EncodeImage(found.encoder, model),
+        "encode_video": EncodeVideo(found.encoder),
         "decode": Decode(found.decoder),
     }
 

@@ -30,9 +30,11 @@ class Text(Protocol):
 
 
 class Encoder(Protocol):
-    """The autoencoder's encoder: a picture → anchor and nearest latent."""
+    """The autoencoder's encoder: a picture → anchor and nearest latent; a chunk's frames → its latents."""
 
     def start(self, pixels: Tensor, segment: int) -> tuple[Tensor, Tensor]: ...
+
+    def encode(self, pixels: Tensor) -> Tensor: ...
 
 
 class Decoder(Protocol):
@@ -78,6 +80,7 @@ def spec_of(c: HeliosConfig, serve: Serve) -> ModelSpec:
         memory=c.memory is not None,
         pooled=False,
         start_noise=START_NOISE,
+        encodes_video=True,
     )
 
 
@@ -87,6 +90,7 @@ def roles_of(spec: ModelSpec, model: HeliosTransformer, companions: Companions) 
     roles: dict[str, nn.Module] = {
         "encode_text": EncodeText(companions.text),
         "encode_image": EncodeImage(companions.encoder, model),
+        "encode_video": EncodeVideo(companions.encoder),
         "decode": Decode(companions.decoder),
     }
     roles["project_text"] = ProjectText(model)
@@ -142,6 +146,16 @@ class EncodeImage(TransformerRole):
         if self.model.semantic_pack is None:
             return anchor, nearest
         return anchor, nearest, self.pack.image_tokens(self.model.patch_short(self.cast(anchor))).float()
+
+
+class EncodeVideo(nn.Module):
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, video: Tensor) -> Tensor:
+        """A chunk's frames (B, F, 3, H, W) uint8 → its latents (B, W, C, h, w)."""
+        return self.encoder.encode(video).float()
 
 
 class EmbedImage(TransformerRole):

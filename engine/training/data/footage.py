@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from engine.clips import FrameFormat
 from engine.errors import InvalidInput
 from engine.model.config import ModelConfig
 from engine.model.pixels import to_unit
@@ -28,7 +29,7 @@ from engine.training.data.chains import Chains, chains_of
 from engine.training.data.latents import PART, Pool, cache_folder
 from engine.training.data.ring import Ring, part_generator
 from engine.training.data.shots import Shot, differences, find_shots
-from engine.training.data.videos import FrameFormat, Video, find_videos, read_frames
+from engine.training.data.videos import Video, find_videos, read_frames
 from engine.training.data.windows import sample_windows
 from engine.training.recipe import Data, Phase
 

@@ -12,39 +12,22 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-import av
-import numpy as np
 import torch
-from av import VideoFrame
-from av.container import InputContainer
-from av.stream import Disposition
-from av.video.stream import VideoStream
-from numpy.typing import NDArray
 from torch import Tensor
 
+from engine.clips import FrameFormat, frames_of
 from engine.errors import InvalidInput
 from engine.text_files import read_text
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi")
-CHUNK = 64  # frames per piece, or a few more
-EARLY_S = 1e-3  # tolerance of a frame's time, since Matroska rounds times to milliseconds
+CHUNK = 64  # frames per piece
 
 
 @dataclass(frozen=True)
 class Video:
     path: Path
     caption: str
-
-
-@dataclass(frozen=True)
-class FrameFormat:
-    """The frame size and rate to which every video is converted."""
-
-    width: int
-    height: int
-    fps: int
 
 
 def find_videos(folder: Path) -> list[Video]:
@@ -91,90 +74,10 @@ def read_frames(path: Path, screen: FrameFormat, start: int = 0, stop: int | Non
     They are upright with square pixels, scaled to cover the screen and cropped around the middle. Raises
     InvalidInput if the file cannot be read or has no video."""
     taken: list[Tensor] = []
-    number, at = start, 0.0
-    latest: VideoFrame | None = None
-    try:
-        with av.open(str(path)) as container:
-            stream = _moving_pictures(container, path)
-            aspect = _pixel_aspect(stream)
-            stream.thread_type = "AUTO"
-            if start:
-                container.seek(int(start / screen.fps * av.time_base) + (container.start_time or 0))
-            begin = stream.start_time or 0
-            for frame in container.decode(stream):
-                if frame.pts is None or stream.time_base is None:
-                    continue
-                at = float((frame.pts - begin) * stream.time_base)
-                # a frame is shown until the next one, so times that have passed show the previous frame
-                if latest is not None and number / screen.fps < at - EARLY_S:
-                    picture = _fitted(latest, screen, aspect)
-                    while number / screen.fps < at - EARLY_S and number != stop:
-                        taken.append(picture)
-                        number += 1
-                if len(taken) >= CHUNK:
-                    yield torch.stack(taken)
-                    taken = []
-                if number == stop:
-                    break
-                latest = frame
-            if latest is not None and number != stop and number / screen.fps < at + EARLY_S:
-                taken.append(_fitted(latest, screen, aspect))
-    except (OSError, av.FFmpegError, IndexError) as e:
-        raise InvalidInput(f"videos: {path} cannot be read: {e}", field="videos") from None
+    for frame in frames_of(path, screen, start, stop, field="videos"):
+        taken.append(torch.from_numpy(frame))
+        if len(taken) >= CHUNK:
+            yield torch.stack(taken)
+            taken = []
     if taken:
         yield torch.stack(taken)
-
-
-def _moving_pictures(container: InputContainer, path: Path) -> VideoStream:
-    """The first video stream that is not a cover picture. Raises InvalidInput."""
-    videos = container.streams.video
-    if not videos:
-        raise InvalidInput(f"videos: {path} has no video, only sound or data", field="videos")
-    moving = [stream for stream in videos if not stream.disposition & Disposition.attached_pic]
-    if not moving:
-        raise InvalidInput(f"videos: {path} has no video but its cover picture", field="videos")
-    return moving[0]
-
-
-def _pixel_aspect(stream: VideoStream) -> float:
-    """Width of a pixel over its height."""
-    told = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
-    return float(told) if told else 1.0
-
-
-def _fitted(frame: VideoFrame, screen: FrameFormat, aspect: float) -> Tensor:
-    """(3, H, W) uint8, upright."""
-    turn = _orientation(frame)
-    wide, high = (screen.height, screen.width) if turn.transposes else (screen.width, screen.height)
-    width = frame.width * aspect
-    scale = max(wide / width, high / frame.height)
-    w, h = max(wide, round(scale * width)), max(high, round(scale * frame.height))
-    picture: NDArray[np.uint8] = frame.reformat(width=w, height=h, format="rgb24").to_ndarray()  # type: ignore[assignment]
-    x, y = (w - wide) // 2, (h - high) // 2
-    cut = turn.apply(picture[y : y + high, x : x + wide])
-    return torch.from_numpy(np.ascontiguousarray(cut)).permute(2, 0, 1)
-
-
-class _Turn(NamedTuple):
-    """The transformation that makes stored pixels upright: transpose first, then mirror."""
-
-    transposes: bool = False
-    mirrors_x: bool = False
-    mirrors_y: bool = False
-
-    def apply(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(H, W, 3)."""
-        if self.transposes:
-            picture = picture.transpose(1, 0, 2)
-        return picture[:: -1 if self.mirrors_y else 1, :: -1 if self.mirrors_x else 1]
-
-
-def _orientation(frame: VideoFrame) -> _Turn:
-    """From the display matrix that phones write: x' = a x + c y, y' = b x + d y, with y downwards."""
-    data = frame.side_data.get("DISPLAYMATRIX")
-    if data is None:
-        return _Turn()
-    a, b, _, c, d, *_ = np.frombuffer(data, np.int32)  # type: ignore[call-overload]
-    if abs(int(b)) > abs(int(a)):
-        return _Turn(True, mirrors_x=c < 0, mirrors_y=b < 0)
-    return _Turn(False, mirrors_x=a < 0, mirrors_y=d < 0)

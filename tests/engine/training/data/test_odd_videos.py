@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from engine.clips import FrameFormat
 from engine.errors import InvalidInput
 from engine.training.data.footage import Footage
-from engine.training.data.videos import FrameFormat, find_videos, read_frames
+from engine.training.data.videos import find_videos, read_frames
 
 WIDE, TALL = FrameFormat(160, 96, 16), FrameFormat(96, 160, 16)
 # display matrices (a, b, c, d) of x' = a x + c y, y' = b x + d y

@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine.clips import FrameFormat
 from engine.commands.train import main
 from engine.errors import InvalidInput
 from engine.training import autoencoder
 from engine.training.autoencoder import Clips
 from engine.training.data.footage import Footage, FootageMaterial, Pieces
 from engine.training.data.shots import differences, find_shots
-from engine.training.data.videos import FrameFormat, find_videos, read_frames
+from engine.training.data.videos import find_videos, read_frames
 from engine.training.recipe import Data, Phase
 from engine.video import Mp4Writer
 from engine.world.drawing.render import render
