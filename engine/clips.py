@@ -100,7 +100,7 @@ def frames_of(
     number, at = start, 0.0
     latest: VideoFrame | None = None
     try:
-        with _opened(source, field) as container:
+        with _opened(source) as container:
             stream = _moving_pictures(container, name, field)
             aspect = _pixel_aspect(stream)
             stream.thread_type = "AUTO"
@@ -130,16 +130,19 @@ def frames_of(
         raise InvalidInput(f"{field}: {name} cannot be read: {e}", field=field) from None
 
 
-def _opened(source: Path | bytes, field: str) -> InputContainer:
+def _opened(source: Path | bytes) -> InputContainer:
     """Bytes may come from a stranger: only containers that hold their own pictures are opened, since a
     playlist could name any file or address. Raises InvalidInput."""
     if isinstance(source, Path):
         return av.open(str(source))
-    if source[4:8] == b"ftyp":
-        return av.open(io.BytesIO(source), format="mp4")
-    if source[:4] == b"\x1aE\xdf\xa3":
-        return av.open(io.BytesIO(source), format="matroska")
-    raise InvalidInput(f"{field}: it must be an MP4, MOV, WebM or Matroska file", field=field)
+    check_clip(source)
+    return av.open(io.BytesIO(source), format="mp4" if source[4:8] == b"ftyp" else "matroska")
+
+
+def check_clip(data: bytes) -> None:
+    """Looks at the first bytes. Raises InvalidInput."""
+    if data[4:8] != b"ftyp" and data[:4] != b"\x1aE\xdf\xa3":
+        raise InvalidInput("video: it must be an MP4, MOV, WebM or Matroska file", field="video")
 
 
 def _moving_pictures(container: InputContainer, name: str, field: str) -> VideoStream:

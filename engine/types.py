@@ -234,14 +234,15 @@ RuntimeEvent = Receipt | SegmentReady | Discarded | SegmentAwaited | SessionInfo
 
 @dataclass(frozen=True)
 class OpenSession:
-    """A new video: from a prompt and maybe a picture; from a snapshot; or a fork of the open session
-    `fork_of`, from what it showed `rewind_s` ago. A snapshot's or a fork's prompt and seed stay where these
-    are None."""
+    """A new video: from a prompt and maybe a picture or a video; from a snapshot; or a fork of the open
+    session `fork_of`, from what it showed `rewind_s` ago. A snapshot's or a fork's prompt and seed stay where
+    these are None."""
 
     session: str
     prompt: str | tuple[Weighted, ...] | None
     seed: int | None
     image: ByteArray | None = None  # (3, H, W) uint8
+    video: ByteArray | None = None  # (1 + T, 3, H, W) uint8: a clip's first frame, and its last ones
     snapshot: bytes | None = None
     fork_of: str | None = None
     rewind_s: float = 0.0

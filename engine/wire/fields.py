@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 MAX_TEXT_BYTES = 2048
 MAX_IMAGE_BYTES = 2 * 1024 * 1024
+MAX_VIDEO_BYTES = 8 * 1024 * 1024
 MAX_SEED = 2**32 - 1
 MAX_PROMPTS = 8
 MAX_TRANSITION = 64
@@ -82,6 +83,12 @@ def _image_bytes(data: str, info: ValidationInfo) -> str:
     return data
 
 
+def _video_bytes(data: str) -> str:
+    if len(data) > 4 * ((MAX_VIDEO_BYTES + 2) // 3):
+        raise _fault(f"is too large: a clip may have {MAX_VIDEO_BYTES} bytes, cut out its last seconds")
+    return _base64(data)
+
+
 def _base64(data: str) -> str:
     try:
         base64.b64decode(data, validate=True)
@@ -90,6 +97,8 @@ def _base64(data: str) -> str:
     return data
 
 
+VIDEO_RULE = "a string: an MP4, MOV, WebM or Matroska file in base64, of which the last seconds are continued"
+VideoData = Annotated[str, AfterValidator(_video_bytes)]
 SNAPSHOT_RULE = "a string: a file from GET /v1/sessions/{id}/snapshot, in base64"
 FileData = Annotated[str, AfterValidator(_base64)]
 ID_RULE = "a string of 1 to 64 characters"

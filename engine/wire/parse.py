@@ -16,12 +16,13 @@ from engine.errors import InvalidInput
 from engine.types import ByteArray, Control, ControlBody
 from engine.wire.controls import CONTROL_MODELS, CONTROLS, ControlMessage, ImageDecoder, Message, pixels_of
 from engine.wire.faults import explained
-from engine.wire.fields import MAX_IMAGE_BYTES, STORED
+from engine.wire.fields import MAX_IMAGE_BYTES, MAX_VIDEO_BYTES, STORED
 from engine.wire.requests import Fork, NewLink, NewSession, PingMessage, StoredOpening
 from engine.wire.strict_json import load_object
 
 MAX_MESSAGE_BYTES = 16 * 1024  # data channel and MQTT: a prompt whose every byte is a \u escape still fits
 MAX_HTTP_MESSAGE_BYTES = 4 * ((MAX_IMAGE_BYTES + 2) // 3) + MAX_MESSAGE_BYTES
+MAX_OPENING_BYTES = 4 * ((MAX_VIDEO_BYTES + 2) // 3) + MAX_MESSAGE_BYTES  # a new session may bring a clip
 
 Raw = bytes | str | dict[str, Any]
 M = TypeVar("M", bound=Message)

@@ -13,11 +13,13 @@ from engine.wire.fields import (
     SEED_RULE,
     SNAPSHOT_RULE,
     TEXT_RULE,
+    VIDEO_RULE,
     Back,
     FileData,
     ImageData,
     Seed,
     Text,
+    VideoData,
 )
 
 
@@ -34,6 +36,7 @@ class NewSession(Message):
     prompt: Text | None = Field(default=None, description=TEXT_RULE)
     seed: Seed | None = Field(default=None, description=SEED_RULE)
     image: ImageData | None = Field(default=None, description="a PNG, JPEG or WebP file in base64")
+    video: VideoData | None = Field(default=None, description=VIDEO_RULE)
     snapshot: FileData | None = Field(default=None, description=SNAPSHOT_RULE)
 
     @model_validator(mode="after")
@@ -42,6 +45,8 @@ class NewSession(Message):
             raise fault("prompt", f"is missing: it must be {TEXT_RULE}")
         if self.image is not None and self.snapshot is not None:
             raise fault("image", "starts a scene and snapshot continues one: send one of them")
+        if self.video is not None and (self.image is not None or self.snapshot is not None):
+            raise fault("video", "is continued by itself: send it without image and snapshot")
         return self
 
 

@@ -159,6 +159,7 @@ class Gateway:
         seed: int | None = None,
         image: ByteArray | None = None,
         *,
+        video: ByteArray | None = None,
         snapshot: bytes | None = None,
         fork_of: str | None = None,
         rewind_s: float = 0.0,
@@ -169,7 +170,8 @@ class Gateway:
         UnknownSession."""
         if fork_of is not None:
             self.session(fork_of)
-        command = opening(prompt, seed, image, snapshot=snapshot, fork_of=fork_of, rewind_s=rewind_s)
+        past = {"snapshot": snapshot, "fork_of": fork_of, "rewind_s": rewind_s}
+        command = opening(prompt, seed, image, video=video, **past)
         return await self._opener.open(command, client)
 
     async def close_session(self, session_id: str) -> None:

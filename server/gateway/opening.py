@@ -157,6 +157,7 @@ def opening(
     seed: int | None = None,
     image: ByteArray | None = None,
     *,
+    video: ByteArray | None = None,
     snapshot: bytes | None = None,
     fork_of: str | None = None,
     rewind_s: float = 0.0,
@@ -166,4 +167,4 @@ def opening(
     unless one is given or comes with the snapshot or the fork."""
     if seed is None and snapshot is None and fork_of is None:
         seed = secrets.randbits(32)
-    return OpenSession(name or unguessable(9), prompt, seed, image, snapshot, fork_of, rewind_s)
+    return OpenSession(name or unguessable(9), prompt, seed, image, video, snapshot, fork_of, rewind_s)

@@ -17,6 +17,7 @@ from functools import partial
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
+from engine.clips import CLIPS_OF_STRANGERS, FrameFormat, check_clip, read_clip
 from engine.errors import InvalidInput, Unavailable
 from engine.images import check_size, decode_image
 from engine.types import ByteArray
@@ -30,28 +31,32 @@ NICENESS = 5  # the video has priority
 
 
 class Pictures:
-    """Thread-safe. `close` is idempotent. `decode`: takes (data, width, height), runs in the process."""
+    """Thread-safe. `close` is idempotent. `decode` takes (data, width, height, and what else its caller
+    gives), and runs in the process; `check` looks at the data before."""
 
     def __init__(
         self,
-        decode: Callable[[bytes, int, int], ByteArray] = decode_image,
+        decode: Callable[..., ByteArray] = decode_image,
         *,
+        check: Callable[[bytes], None] = check_size,
         decode_s: float = DECODE_S,
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         self.decode_s = decode_s
-        self._decode = decode
+        self._decode, self._check = decode, check
         self._memory_bytes = memory_bytes
         self._pool: ProcessPool | None = None
         self._sessions: set[str] = set()
         self._closed = False
 
-    def decode(self, session: str, width: int, height: int, data: bytes) -> ByteArray:
-        """(3, height, width) uint8. It blocks, so do not call it on the event loop. Each `session` may have
-        one picture being decoded. Raises InvalidInput, Busy, Unavailable."""
-        check_size(data)
+    def decode(self, session: str, width: int, height: int, data: bytes, *more: int) -> ByteArray:
+        """(3, height, width) uint8, of a picture. It blocks, so do not call it on the event loop. Each
+        `session` may have one picture being decoded. Raises InvalidInput, Busy, Unavailable."""
+        self._check(data)
         with self._place(session):
-            future = self._running().schedule(self._decode, args=(data, width, height), timeout=self.decode_s)
+            future = self._running().schedule(
+                self._decode, args=(data, width, height, *more), timeout=self.decode_s
+            )
             try:
                 pixels = future.result(timeout=WAIT_S)
             except InvalidInput:
@@ -103,3 +108,17 @@ def _limit(memory_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (used + memory_bytes, used + memory_bytes))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.nice(NICENESS)
+
+
+CLIP_S = 10.0  # to decode a clip
+
+
+def clips_of_strangers() -> Pictures:
+    """The same for short clips, of which the frames that a video can start from are taken."""
+    return Pictures(_decode_clip, check=check_clip, decode_s=CLIP_S, memory_bytes=2 * MEMORY_BYTES)
+
+
+def _decode_clip(data: bytes, width: int, height: int, fps: int, least: int, most: int) -> ByteArray:
+    """(1 + T, 3, height, width) uint8."""
+    screen = FrameFormat(width, height, fps)
+    return read_clip(data, screen, least=least, most=most, limits=CLIPS_OF_STRANGERS)

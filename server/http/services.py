@@ -20,7 +20,7 @@ from server.control.mqtt.service import UNKNOWN, ModelFacts, open_mqtt
 from server.gateway.gateway import Gateway
 from server.gateway.session import MAIN, GatewaySession
 from server.http.auth import Access, bearer, client_name
-from server.http.pictures import Pictures
+from server.http.pictures import Pictures, clips_of_strangers
 from server.http.previews import Previews
 from server.http.problems import RateLimited, TooLarge, TooSlow
 from server.http.snapshot_header import check_header
@@ -59,6 +59,7 @@ class Services:
     mqtt: MqttBridge | None = None
     hls: dict[str, Hls] = field(default_factory=dict)  # by session, while somebody requests its playlist
     pictures: Pictures = field(default_factory=Pictures)
+    clips: Pictures = field(default_factory=clips_of_strangers)
     parsing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LARGE_BODIES_AT_ONCE))
     openings: LayeredLimit = field(default_factory=lambda: LayeredLimit(*OPENINGS))
     joinings: LayeredLimit = field(default_factory=lambda: LayeredLimit(*JOININGS))
@@ -115,6 +116,16 @@ class Services:
         InvalidInput, Busy, Unavailable."""
         ready = self._worker()
         return partial(self.pictures.decode, owner, ready.width, ready.height)
+
+    def clip_decoder(self, owner: str) -> Callable[[bytes], ByteArray]:
+        """The same for a clip that a session should continue."""
+        r = self._worker()
+
+        def decode(data: bytes) -> ByteArray:
+            more = r.fps, r.frames_per_segment, r.start_frames
+            return self.clips.decode(owner, r.width, r.height, data, *more)
+
+        return decode
 
     def media(self) -> tuple[list[int], PictureFormat | None]:
         """The bitrates of a session's rungs, and the picture of the top one. While no worker runs, those of
@@ -212,6 +223,7 @@ async def running(
             finally:
                 await tasks.close()
                 await asyncio.to_thread(services.pictures.close)
+                await asyncio.to_thread(services.clips.close)
                 services.close_hls()
                 await gateway.end_all()
                 if len(viewers):

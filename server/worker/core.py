@@ -15,7 +15,7 @@ from engine.backends.registry import load_backend
 from engine.errors import Full, PsistreamError, Unavailable
 from engine.images import read_image
 from engine.runtime.device.engine import Engine
-from engine.runtime.segment.continuing import read_video, snapshot_of
+from engine.runtime.segment.continuing import most_frames, read_video, snapshot_of
 from engine.runtime.segment.generator import Generator
 from engine.types import (
     Discarded,
@@ -81,6 +81,7 @@ class WorkerCore:
             width=spec.width,
             fps=spec.fps,
             frames_per_segment=spec.frames_per_segment,
+            start_frames=most_frames(spec),
             actions=spec.actions,
             state_bytes=self._engine.state_bytes,
             max_sessions=config.runtime.max_sessions,
@@ -128,7 +129,8 @@ class WorkerCore:
         """Open a session. Returns whether it is open now."""
         session = command.session
         self._playout.open(session)
-        if command.snapshot is None and command.fork_of is None and command.image is None:
+        own = (command.snapshot, command.fork_of, command.image, command.video)
+        if all(start is None for start in own):
             command = replace(command, image=self._image, snapshot=self._snapshot)
         try:
             self._engine.open(command, promised=promised, not_before_s=not_before_s)

@@ -88,6 +88,7 @@ class WorkerReady:
     width: int
     fps: int
     frames_per_segment: int
+    start_frames: int  # of a video, as many as a start can use
     actions: tuple[str, ...]
     state_bytes: int
     max_sessions: int

@@ -16,11 +16,13 @@ from collections.abc import Callable
 
 from engine.backends.base import Backend
 from engine.config import RuntimeConfig
-from engine.errors import InvalidInput, PsistreamError, Unavailable, UnknownSession
+from engine.errors import InvalidInput, Unavailable, UnknownSession
 from engine.runtime.device.admission import Admission
 from engine.runtime.device.costs import Clock, Costs
+from engine.runtime.device.faults import INTERNAL, fault_of
 from engine.runtime.device.scheduler import NextStage, SegmentStage, next_wake, pick
 from engine.runtime.device.turns import InProgress, TurnRunner
+from engine.runtime.device.video_openings import VideoOpenings
 from engine.runtime.device.warmup import warm_up
 from engine.runtime.segment.generator import Generator
 from engine.runtime.session.session import Export, Session
@@ -29,7 +31,6 @@ from engine.runtime.state.state import SessionState
 from engine.types import Control, OpenSession, Receipt, RuntimeEvent, SessionClosed
 
 log = logging.getLogger(__name__)
-INTERNAL = "internal error, see the server's log"
 JOIN_S = 5.0  # close() does not wait longer for a hung device call
 
 
@@ -55,10 +56,10 @@ class Engine:
         self._costs = Costs(clock, backend.spec.calls)
         self._turns = TurnRunner(self._generator, self._costs, config.max_batch, clock)
         self._admission = Admission(backend.spec, config, self._costs)
+        self._videos = VideoOpenings(self._generator, backend.fingerprint)  # guarded like sessions
         self._usual_s = 0.0  # time of a segment, measured by `warm_up`
-        self._changed = (
-            threading.Condition()
-        )  # guards everything below, and inboxes and timelines of sessions
+        # it guards everything below, and inboxes and timelines of sessions
+        self._changed = threading.Condition()
         self._sessions: dict[str, Session] = {}
         self._outbox: deque[RuntimeEvent] = deque()  # to be emitted on the device thread
         self._woken = self._stopping = False
@@ -97,21 +98,24 @@ class Engine:
         Raises Full, InvalidInput, Unavailable, UnknownSession."""
         if command.snapshot is not None and command.fork_of is not None:
             raise InvalidInput("snapshot and fork_of exclude each other: give one", field="snapshot")
-        spec, fingerprint = self.backend.spec, self.backend.fingerprint
-        opening = opened(command, spec, fingerprint) if command.fork_of is None else None
+        spec, about = self.backend.spec, (self.backend.fingerprint, self.backend.name)
+        opening = opened(command, spec, about[0]) if command.fork_of is command.video is None else None
         with self._changed:
             if self._stopping:
                 raise Unavailable("the engine is closing")
-            if command.session in self._sessions:
+            if command.session in self._sessions or command.session in self._videos:
                 raise InvalidInput(f"session {command.session!r} is open already", field="session")
             if not promised:
                 self._admission.admit(self._sessions.values(), self._clock(), self._turns.out_of_memory_s)
+            if command.video is not None:
+                self._videos.add(command)
+                self._notify()
+                return
             if opening is None:
                 source = self._sessions.get(str(command.fork_of))
                 if source is None:
                     raise UnknownSession(f"fork_of: no session {command.fork_of!r}", field="fork_of")
                 opening = forked(command, spec, source.timeline.opening_at(command.rewind_s, self._clock()))
-            about = fingerprint, self.backend.name
             session = Session(command, opening, spec, self.config, self._clock(), self._usual_s, *about)
             session.timeline.not_before_s = max(session.timeline.not_before_s, not_before_s)
             self._sessions[command.session] = session
@@ -158,6 +162,9 @@ class Engine:
             if session in self._sessions:
                 self._remove(self._sessions[session], "closed", "the session was closed")
                 self._notify()
+            elif self._videos.drop(session):
+                self._outbox.append(SessionClosed(session, "closed", "the session was closed"))
+                self._notify()
 
     @property
     def state_bytes(self) -> int:
@@ -178,6 +185,7 @@ class Engine:
     def step(self) -> float | None:
         """One turn: schedule → run → publish. Returns when to take the next one; None: when something
         changes."""
+        self._videos.open_next(self.open, self._emit)
         now_s, busy_s = self._clock(), self.busy_s
         sessions = self._apply_controls()
         self._turns.drop(lambda s: s.epoch != s.session.timeline.epoch or not self._is_open(s.session))
@@ -199,7 +207,7 @@ class Engine:
                 self._fail(session, error)
         self._flush()
         if turn is None:
-            return next_wake(work)
+            return now_s if self._videos else next_wake(work)
         self._admission.worked(self._clock() - now_s - (self.busy_s - busy_s), len(done))
         return now_s
 
@@ -254,15 +262,9 @@ class Engine:
         return not self._stopping and self._sessions.get(session.id) is session
 
     def _fail(self, session: Session, error: Exception) -> None:
-        code, message = "internal", INTERNAL
-        if isinstance(error, PsistreamError):
-            code, message = error.code, error.message
-            log.warning("session %s: the backend failed: %s", session.id, error)
-        else:
-            log.error("session %s: the backend failed: %s", session.id, error, exc_info=error)
         with self._changed:
             if self._sessions.get(session.id) is session:
-                self._remove(session, code, message)
+                self._remove(session, *fault_of(session.id, error))
 
     def _remove(self, session: Session, code: str, message: str) -> None:
         """The caller holds the lock."""

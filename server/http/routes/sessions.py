@@ -16,7 +16,13 @@ from starlette.responses import JSONResponse, Response
 
 from engine.errors import InvalidInput
 from engine.types import ByteArray, Control, Receipt
-from engine.wire.parse import MAX_HTTP_MESSAGE_BYTES, make_id, parse_control, parse_new_session
+from engine.wire.parse import (
+    MAX_HTTP_MESSAGE_BYTES,
+    MAX_OPENING_BYTES,
+    make_id,
+    parse_control,
+    parse_new_session,
+)
 from engine.wire.requests import NewSession
 from engine.wire.strict_json import finite, load_object
 from server.control.protocol import receipt_json
@@ -40,9 +46,10 @@ def session_routes(services: Services) -> APIRouter:
         """Open a session of your own."""
         services.access.admit(request.headers.get("authorization"))
         services.enter(services.openings, request)
-        wanted, image, snapshot = await read_opening(services, request)
+        start = await read_opening(services, request)
+        wanted, client = start.wanted, services.client(request)
         session = await services.gateway.open(
-            wanted.prompt, wanted.seed, image, snapshot=snapshot, client=services.client(request)
+            wanted.prompt, wanted.seed, start.image, video=start.video, snapshot=start.snapshot, client=client
         )
         return await opened(services, request, session)
 
@@ -109,6 +116,7 @@ class OpeningRequest(NamedTuple):
 
     wanted: NewSession
     image: ByteArray | None
+    video: ByteArray | None
     snapshot: bytes | None
 
 
@@ -119,9 +127,9 @@ async def read_opening(services: Services, request: Request) -> OpeningRequest:
     if kind_of(request) == FILE:
         wanted, _ = parse_new_session(from_query(request.query_params))
         data = await read_snapshot(request, most, services.check_snapshot)
-        return OpeningRequest(wanted, None, data)
+        return OpeningRequest(wanted, None, None, data)
     body = await read_json(
-        request, max(MAX_HTTP_MESSAGE_BYTES, 4 * most // 3 + 4096), f", or {FILE} for a snapshot"
+        request, max(MAX_OPENING_BYTES, 4 * most // 3 + 4096), f", or {FILE} for a snapshot"
     )
     if is_file(body):
         raise WrongType(f"for the file of a snapshot send {FILE}", field="Content-Type")
@@ -133,7 +141,9 @@ async def read_opening(services: Services, request: Request) -> OpeningRequest:
         snapshot = None if wanted.snapshot is None else base64.b64decode(wanted.snapshot)
         if snapshot is not None:
             services.check_snapshot(snapshot)
-        return OpeningRequest(wanted, image, snapshot)
+        clip = None if wanted.video is None else base64.b64decode(wanted.video)
+        video = None if clip is None else services.clip_decoder(client)(clip)
+        return OpeningRequest(wanted, image, video, snapshot)
 
     async with services.parsing:
         return await asyncio.to_thread(parse)
@@ -161,7 +171,7 @@ def from_query(query: QueryParams) -> dict[str, Any]:
     for name in query:
         if len(query.getlist(name)) > 1:
             raise InvalidInput(f"{name[:40]} is given more than once: give it once", field=name[:40])
-    for name in ("image", "snapshot"):
+    for name in ("image", "video", "snapshot"):
         if name in query:
             raise InvalidInput(
                 "the body is the snapshot: only prompt and seed may be given in the query", field=name

@@ -247,3 +247,16 @@ def test_the_writer_needs_no_frame_and_says_where_it_cannot_write(tmp_path: Path
     (tmp_path / "x.mp4").mkdir()
     with pytest.raises(InvalidInput, match="Is a directory"):
         Mp4Writer(tmp_path / "x.mp4", width=32, height=32, fps=16)
+
+
+def test_a_clip_is_continued(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    assert run(first, "--seconds", "1", "--seed", "7") == 0
+    assert run(second, "--seconds", "1", "--seed", "7", "--video", str(first)) == 0
+    assert len(read(second)) == 16
+    for more, said in (
+        (["--video", str(tmp_path / "none.mp4")], "cannot read"),
+        (["--video", str(first), "--image", str(first)], "give --image or --video, not both"),
+    ):
+        assert run(second, "--seconds", "1", *more) == 2
+        assert said in capsys.readouterr().err

@@ -47,7 +47,7 @@ from server.worker.messages import (
 from tests.rigs.server.fake_device import FAKE
 from tests.rigs.waiting import until as until
 
-READY = WorkerReady("fake", "fake", 96, 160, 16, 8, ("idle", "left", "right", "jump"), 1000, 3, 5.0)
+READY = WorkerReady("fake", "fake", 96, 160, 16, 8, 80, ("idle", "left", "right", "jump"), 1000, 3, 5.0)
 SDP = {"Content-Type": "application/sdp"}
 
 

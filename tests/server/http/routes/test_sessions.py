@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from engine.types import OpenSession, Receipt
+from engine.video import Mp4Writer
 from server.worker.messages import SubmitControl
 from tests.rigs.server.server_rig import FakeWorker, Live, live, until
 from tests.server.http.problem import told
@@ -186,3 +188,39 @@ async def test_a_picture_with_too_many_pixels_is_refused_before_it_is_unpacked()
 async def test_a_bad_patch_is_refused_with_its_field(body: dict[str, Any], field: str) -> None:
     async with live() as server:
         assert told(await server.http.patch("/v1/sessions/main", json=body)) == (400, "invalid", field)
+
+
+def clip(seconds: float, tmp: Path) -> str:
+    with Mp4Writer(tmp / "clip.mp4", width=160, height=96, fps=16) as writer:
+        for _ in range(round(16 * seconds)):
+            writer.add(np.full((96, 160, 3), 90, np.uint8))
+    return base64.b64encode((tmp / "clip.mp4").read_bytes()).decode()
+
+
+async def test_a_session_continues_a_clip(tmp_path: Path) -> None:
+    """The worker gets the first frame and the last ones, at the model's size."""
+    workers: list[FakeWorker] = []
+    async with live(make_worker=lambda on_event: FakeWorker(on_event, workers)) as server:
+        body = {"prompt": "a red cat", "video": clip(1.0, tmp_path)}
+        assert (await server.http.post("/v1/sessions", json=body)).status_code == 201
+        await fine(server)
+    (opened,) = [c for w in workers for c in w.commands if isinstance(c, OpenSession) and c.video is not None]
+    assert opened.video is not None
+    assert opened.video.shape == (17, 3, 96, 160)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"video": base64.b64encode(b"#EXTM3U\nfile:///etc/passwd").decode()}, "must be an MP4, MOV, WebM"),
+        ({"video": "!"}, "is not base64"),
+        ({"video": "AAAA" * 3_000_000}, "a clip may have 8388608 bytes"),
+        ({"video": "AAAA", "image": "AAAA"}, "send it without image and snapshot"),
+    ],
+)
+async def test_clips_that_cannot_be_continued_are_named(body: dict[str, str], said: str) -> None:
+    async with live() as server:
+        answer = await server.http.post("/v1/sessions", json={"prompt": "a cat", **body})
+        assert answer.status_code in (400, 413), answer.text
+        assert answer.status_code == 413 or said in answer.text
+        await fine(server)
