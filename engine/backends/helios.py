@@ -42,7 +42,7 @@ def load(name: str, folder: Path) -> TorchBackend:
     fits(c, text)
     model = load_transformer(folder, c, device, dtype)
     spec = spec_of(c, serve)
-    roles = roles_of(spec, model, companions)
+    roles = roles_of(spec, model, companions, serve.border_frames)
     return TorchBackend("pytorch", spec, roles, text.tokenize, device, fingerprint(folder))
 
 

@@ -62,6 +62,7 @@ class ModelSpec:
     memory: bool = True  # whether there is ψ; without it the history is all that a session remembers
     pooled: bool = True  # whether a prompt has a pooled vector besides its tokens
     start_noise: tuple[float, ...] = ()  # least and most noise on a start picture's latents; empty for none
+    anti_drift: float = 0.0  # how strongly channels are held at the anchor's statistics; 0: not at all
     encodes_video: bool = False  # whether a segment's frames can be encoded together; else picture by picture
 
     @property

@@ -18,9 +18,10 @@ from engine.companions.helios.taew import ChunkDecoder
 from engine.companions.helios.text import TextCompanion
 from engine.companions.helios.vae import WanVae
 from engine.model.helios.config import HeliosConfig
-from engine.model.helios.roles import Companions, Decode, EncodeImage, EncodeText, EncodeVideo
+from engine.model.helios.roles import Companions, EncodeImage, EncodeText, EncodeVideo, decode_role
 from engine.model.helios.serve import Serve
 from engine.model.helios.transformer import HeliosTransformer
+from engine.model.signature import ModelSpec
 from export.weights import write_shards
 
 NAME = "companions"  # of the files, and the prefix of all tensor names in them
@@ -79,12 +80,15 @@ def parts(found: Companions) -> nn.ModuleDict:
     return nn.ModuleDict({name: module for name, module in named.items() if isinstance(module, nn.Module)})
 
 
-def roles_of(model: HeliosTransformer, found: Companions) -> dict[str, nn.Module]:
+def roles_of(
+    model: HeliosTransformer, found: Companions, spec: ModelSpec, serve: Serve
+) -> dict[str, nn.Module]:
+    state = spec.decoder_state[0] if spec.has_decoder_state else 0
     return {
         "encode_text": EncodeText(found.text),
-        "encode_image": EncodeImage(found.encoder, model),
+        "encode_image": EncodeImage(found.encoder, model, state),
         "encode_video": EncodeVideo(found.encoder),
-        "decode": Decode(found.decoder),
+        "decode": decode_role(found.decoder, serve.border_frames),
     }
 
 

@@ -148,7 +148,7 @@ def companion_graphs(
     for wanted in precisions:
         model = hollow(config, dtype(wanted))
         model.add_module(companions.NAME, companions.parts(companions.computing_in(loaded, wanted, serve)))
-        for role, module in companions.roles_of(model, loaded).items():
+        for role, module in companions.roles_of(model, loaded, spec, serve).items():
             kind = companions.precision(role, wanted, serve)
             if (role, kind) not in graphs:
                 graphs[role, kind] = write_graph(role, module, model, spec, stored, out, kind)

@@ -35,7 +35,7 @@ def pytorch(artifact: Artifact, precision: str) -> TorchBackend:
     model = load_transformer(artifact.path, found.config, device, dtype(precision)).requires_grad_(False)
     text: Any = used.text
     tokenize: Tokenize = text.tokenize
-    roles = roles_of(artifact.spec, model, used)
+    roles = roles_of(artifact.spec, model, used, found.serve.border_frames)
     return TorchBackend(f"pytorch {precision}", artifact.spec, roles, tokenize, device, artifact.fingerprint)
 
 

@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from engine.model.helios.border import FadedBorder, state_size
 from engine.model.helios.config import CELL, HeliosConfig
 from engine.model.helios.memory import SemanticPack
 from engine.model.helios.serve import NAME, Serve
@@ -53,10 +54,12 @@ class Companions:
 def spec_of(c: HeliosConfig, serve: Serve) -> ModelSpec:
     calls = sum(serve.pyramid.steps)
     image = 0 if c.memory is None else c.memory.image_tokens[0] * c.memory.image_tokens[1]
+    height, width = CELL * c.latent_height, CELL * c.latent_width
+    state = state_size(height, width) if serve.border_frames else 0
     return ModelSpec(
         name=NAME,
-        height=CELL * c.latent_height,
-        width=CELL * c.latent_width,
+        height=height,
+        width=width,
         fps=serve.fps,
         latent_channels=c.channels,
         latent_height=c.latent_height,
@@ -68,7 +71,7 @@ def spec_of(c: HeliosConfig, serve: Serve) -> ModelSpec:
         text_tokens=c.text_tokens,
         image_tokens=image,
         model_dim=c.dim,
-        decoder_state=(0,),
+        decoder_state=(state,),
         actions=("idle",),
         steps=calls,
         first_steps=calls * serve.pyramid.first_factor,
@@ -81,17 +84,22 @@ def spec_of(c: HeliosConfig, serve: Serve) -> ModelSpec:
         pooled=False,
         start_noise=START_NOISE,
         encodes_video=True,
+        anti_drift=serve.anti_drift,
+        context_noise=serve.history_noise,
     )
 
 
-def roles_of(spec: ModelSpec, model: HeliosTransformer, companions: Companions) -> dict[str, nn.Module]:
+def roles_of(
+    spec: ModelSpec, model: HeliosTransformer, companions: Companions, border_frames: int = 0
+) -> dict[str, nn.Module]:
     """A module per role, whose forward takes the role's inputs in the signature's order. All stages share the
     transformer."""
+    state = spec.decoder_state[0] if spec.has_decoder_state else 0
     roles: dict[str, nn.Module] = {
         "encode_text": EncodeText(companions.text),
-        "encode_image": EncodeImage(companions.encoder, model),
+        "encode_image": EncodeImage(companions.encoder, model, state),
         "encode_video": EncodeVideo(companions.encoder),
-        "decode": Decode(companions.decoder),
+        "decode": decode_role(companions.decoder, border_frames),
     }
     roles["project_text"] = ProjectText(model)
     contract = signature(spec)
@@ -135,17 +143,21 @@ class EncodeText(nn.Module):
 
 
 class EncodeImage(TransformerRole):
-    def __init__(self, encoder: Encoder, model: HeliosTransformer) -> None:
+    def __init__(self, encoder: Encoder, model: HeliosTransformer, state: int = 0) -> None:
+        """`state`: the size of the decoder's."""
         super().__init__(model)
-        self.encoder = encoder
+        self.encoder, self.state = encoder, state
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) uint8 → anchor and nearest, each (B, 1, C, h, w), and with ψ image tokens (B, I,
-        D)."""
+        """(B, 3, H, W) uint8 → anchor and nearest, each (B, 1, C, h, w), with ψ image tokens (B, I, D), and
+        the decoder's state if it has one."""
         anchor, nearest = (x.float() for x in self.encoder.start(pixels, self.model.config.segment))
-        if self.model.semantic_pack is None:
-            return anchor, nearest
-        return anchor, nearest, self.pack.image_tokens(self.model.patch_short(self.cast(anchor))).float()
+        made = [anchor, nearest]
+        if self.model.semantic_pack is not None:
+            made.append(self.pack.image_tokens(self.model.patch_short(self.cast(anchor))).float())
+        if self.state:  # no chunk is before the first one
+            made.append(anchor.new_zeros(anchor.shape[0], self.state))
+        return tuple(made)
 
 
 class EncodeVideo(nn.Module):
@@ -201,6 +213,11 @@ class Denoise(TransformerRole):
         named = {name: self.cast(x) for name, x in zip(self.names, inputs, strict=True)}
         answer: Tensor = self.model(**named)
         return answer.float()
+
+
+def decode_role(decoder: Decoder, border_frames: int) -> nn.Module:
+    plain = Decode(decoder)
+    return FadedBorder(plain, border_frames) if border_frames else plain
 
 
 class Decode(nn.Module):

@@ -15,6 +15,7 @@ from engine.model.helios.config import HeliosConfig, PyramidConfig
 NAME = "helios"
 CONFIG = "config.json"
 FORMAT = 1
+MOST_BORDER_FRAMES = 9  # the least chunk has 9 frames
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,25 @@ class Serve:
     fps: int = 24  # the rate of its training videos; Wan 2.1's is 16
     decoder: Literal["taew", "vae"] = "taew"  # vae: Wan 2.1's own, which is slower and exact
     pyramid: PyramidConfig = field(default_factory=PyramidConfig)
+    # options against what users complain about, all off
+    border_frames: int = (
+        0  # of every chunk that are faded in from the one before (engine.model.helios.border)
+    )
+    anti_drift: float = 0.0  # share of a channel's drift that is taken back after every chunk
+    history_noise: float = 0.0  # on the history; training had up to 1/3, the public pipelines have none
+
+    def __post_init__(self) -> None:
+        """Raises InvalidInput."""
+        if not 0 <= self.border_frames <= MOST_BORDER_FRAMES:
+            raise InvalidInput(
+                f"serve: border_frames is {self.border_frames}, must be 0 to {MOST_BORDER_FRAMES}",
+                field="border_frames",
+            )
+        for name in ("anti_drift", "history_noise"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InvalidInput(
+                    f"serve: {name} is {getattr(self, name)}, must lie between 0 and 1", field=name
+                )
 
 
 @dataclass(frozen=True)

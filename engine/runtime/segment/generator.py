@@ -18,6 +18,7 @@ import numpy.typing as npt
 from engine.backends.base import Backend
 from engine.landmarks.plan import behind_picture, followed, in_view, planned
 from engine.model.signature import signature
+from engine.runtime.segment.anti_drift import held
 from engine.runtime.segment.conditioner import Conditioner, masks
 from engine.runtime.segment.draft import Draft, Kept, Sampled, StateUpdate
 from engine.runtime.segment.noise import CONTEXT, gaussian, sampler_noise
@@ -97,6 +98,13 @@ class Generator:
         given |= {name: np.stack([t[name] for t in told]) for name in told[0]}
         for draft, answer in zip(drafts, self.backend.run(role, given)["velocity"], strict=True):
             draft.sampler.advance(answer)
+            self._hold(draft)
+
+    def _hold(self, draft: Draft) -> None:
+        """Against drift, once a segment is clean, for models that ask for it."""
+        strength, s = self.spec.anti_drift, draft.state
+        if strength and not draft.steps_left and s.context and not s.look and draft.finite:
+            draft.sampler = Sampled(held(draft.x, s.anchor, strength))
 
     def decode(self, drafts: Sequence[Draft]) -> None:
         """Pictures of clean latents."""
