@@ -19,7 +19,7 @@ from engine.types import FloatArray, IntArray
 WORDS = 256
 
 
-class StandInText(nn.Module):
+class ByteText(nn.Module):
     """A random vector for each byte of the prompt."""
 
     def __init__(self, tokens: int, width: int) -> None:
@@ -40,7 +40,7 @@ class StandInText(nn.Module):
         return ids, mask
 
 
-class StandInFrames(nn.Module):
+class ColourFrames(nn.Module):
     """Latents are colours at an eighth of the size."""
 
     def __init__(self, channels: int) -> None:
@@ -71,5 +71,5 @@ def stand_ins(c: HeliosConfig, seed: int = 0) -> Companions:
     """The same for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        frames = StandInFrames(c.channels)
-        return Companions(StandInText(c.text_tokens, c.text_dim), frames, frames)
+        frames = ColourFrames(c.channels)
+        return Companions(ByteText(c.text_tokens, c.text_dim), frames, frames)
