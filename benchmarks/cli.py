@@ -8,9 +8,10 @@ import contextlib
 import importlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from benchmarks.arguments import add_speed, counts, milliseconds, seconds_of_a_chunk
 from benchmarks.report import BenchError, BenchReport
 from benchmarks.server.subject import Subject, own_server, running_server
 from clients.errors import BadInput, ClientError
@@ -32,6 +33,12 @@ def parser() -> argparse.ArgumentParser:
     what = p.add_subparsers(dest="what", required=True, metavar="WHAT")
     latency = what.add_parser("latency", help="prompt to photon, time to first frame, frame interval")
     latency.add_argument("--n", type=int, default=20, help="controls of each kind (default: %(default)s)")
+    latency.add_argument(
+        "--pretend",
+        type=seconds_of_a_chunk,
+        metavar="S",
+        help="no model: Helios' shape on the fake device, S seconds per chunk; also soft changes",
+    )
     latency.add_argument("--joins", type=int, default=8, help="timed joins (default: %(default)s)")
     soak = what.add_parser("soak", help="a long run: does anything grow, slow down or fail?")
     soak.add_argument("--minutes", type=float, default=10.0, help="duration (default: %(default)s)")
@@ -65,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
     step = what.add_parser(
         "step", help="each function of the model, alone and in batches; a snapshot, a fork"
     )
-    step.add_argument("--batches", type=_counts, default=(1, 2, 4, 8), metavar="1,2,…", help="rows (1,2,4,8)")
+    step.add_argument("--batches", type=counts, default=(1, 2, 4, 8), metavar="1,2,…", help="rows (1,2,4,8)")
     step.add_argument(
         "--random",
         nargs="?",
@@ -73,17 +80,18 @@ def parser() -> argparse.ArgumentParser:
         choices=("full", "tiny", "fake"),
         help="with --model helios: random weights; tiny and fake rehearse it on any machine",
     )
+    add_speed(step)
     step.add_argument("--height", type=int, default=384, help="with --random (default: %(default)s)")
     step.add_argument("--width", type=int, default=640, help="with --random (default: %(default)s)")
     step.add_argument("--n", type=int, default=20, help="calls of each (default: %(default)s)")
     load = what.add_parser("load", help="how many sessions play in real time, with and without batching")
-    counts = (1, 2, 4, 8, 16, 32, 64)
-    load.add_argument("--sessions", type=_counts, default=counts, metavar="1,2,…", help="counts to try")
+    sessions = (1, 2, 4, 8, 16, 32, 64)
+    load.add_argument("--sessions", type=counts, default=sessions, metavar="1,2,…", help="counts to try")
     load.add_argument("--seconds", type=float, default=20.0, help="for each count (default: %(default)s)")
     load.add_argument("--max-batch", type=int, default=8, metavar="N", help="rows of a batch (%(default)s)")
     load.add_argument(
         "--pretend",
-        type=_milliseconds,
+        type=milliseconds,
         metavar="CALL,ROW",
         help="no model: milliseconds per call of denoise, decode and memorize, and per row",
     )
@@ -101,26 +109,6 @@ def parser() -> argparse.ArgumentParser:
     for each in (latency, soak, step, load, failover, hostile, export):
         each.add_argument("--json", type=Path, metavar="FILE", help="also write the figures into this file")
     return p
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    try:
-        counts = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        counts = ()
-    if not counts or list(counts) != sorted(set(counts)) or counts[0] < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be growing whole numbers, such as 1,2,4")
-    return counts
-
-
-def _milliseconds(text: str) -> tuple[float, float]:
-    try:
-        call_ms, row_ms = (float(part) for part in text.split(","))
-    except ValueError:
-        call_ms = row_ms = -1.0
-    if not (0 <= call_ms <= 1e5 and 0 <= row_ms <= 1e5):
-        raise argparse.ArgumentTypeError(f"{text!r} must be two numbers of milliseconds, such as 10,1")
-    return call_ms, row_ms
 
 
 def check(args: argparse.Namespace) -> None:
@@ -164,18 +152,37 @@ def check(args: argparse.Namespace) -> None:
         return
     if not 0 <= args.warm_up <= 600:
         raise InvalidInput("--warm-up must be 0 to 600 seconds", field="warm_up")
-    own = args.backend or args.model or args.weights or getattr(args, "segments", None)
+    pretends = args.what == "latency" and args.pretend is not None
+    if pretends and (args.backend or args.model or args.weights):
+        raise InvalidInput(
+            "--pretend has no model: leave out --backend, --model and --weights", field="pretend"
+        )
+    own = args.backend or args.model or args.weights or getattr(args, "segments", None) or pretends
     if args.url is not None and own:
         raise InvalidInput(
-            "--backend, --model, --weights and --segments are not for a running server; leave out --url",
+            "--backend, --model, --weights, --segments and --pretend are not for a running server; "
+            "leave out --url",
             field="url",
         )
+
+
+@contextlib.contextmanager
+def pretending_server(chunk_s: float) -> Iterator[Subject]:
+    from benchmarks.server.pretend import pretended
+
+    with (
+        pretended(chunk_s) as folder,
+        own_server(["--backend", "fake", "--model", str(folder), "--max-load", "4"]) as subject,
+    ):
+        yield subject
 
 
 def subject_of(args: argparse.Namespace) -> contextlib.AbstractContextManager[Subject]:
     """The server to measure. Raises BenchError or ViewError when entered."""
     if args.url is not None:
         return running_server(args.url, args.session, args.token)
+    if args.what == "latency" and args.pretend is not None:
+        return pretending_server(args.pretend)
     options = ["--backend", args.backend or DEFAULT_BACKEND]
     options += ["--model", args.model] if args.model else []
     options += ["--weights", str(args.weights)] if args.weights else []
@@ -196,7 +203,12 @@ def measure_alone(args: argparse.Namespace) -> BenchReport:
     if args.what == "step" and args.random is not None:
         module = importlib.import_module("benchmarks.model.helios")  # by name: it needs torch
         found: BenchReport = module.measure(
-            args.random, height=args.height, width=args.width, batches=args.batches, n=args.n
+            args.random,
+            height=args.height,
+            width=args.width,
+            batches=args.batches,
+            n=args.n,
+            speed=module.Speed(args.attention, args.linears, args.how),
         )
         return found
     with contextlib.closing(
@@ -235,7 +247,8 @@ async def measure_served(args: argparse.Namespace, subject: Subject) -> BenchRep
     if args.what == "latency":
         from benchmarks.server.latency import measure
 
-        return await measure(subject, args.n, args.joins, args.warm_up)
+        soft = args.pretend is not None
+        return await measure(subject, args.n, args.joins, args.warm_up, soft=soft)
     if args.what == "failover":
         from benchmarks.server.failover import measure as measure_failover
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -21,11 +22,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.machine import description
 from benchmarks.model.random_weights import TorchDevice, here, random_module
 from benchmarks.report import BenchReport
+from engine.backends.gpu.graphs import WARM_UP
 from engine.companions.helios.taew import ChunkDecoder
 from engine.companions.helios.vae import WanVae
 from engine.companions.taehv import TinyDecoder
+from engine.errors import Unavailable
 from engine.model.helios.config import CELL, STAGES, HeliosConfig, PyramidConfig
 from engine.model.helios.cost import call_flop, chunk_flop, tokens_of
+from engine.model.helios.kernels import attention_kernel, use_attention
+from engine.model.helios.quantisation import quantise
 from engine.model.helios.transformer import HeliosTransformer, is_exact
 
 Mode = Literal["full", "tiny", "fake"]
@@ -46,8 +51,25 @@ TINY = HeliosConfig(
 MATMUL = {"full": 8192, "tiny": 256}  # side of the square matrices
 
 
-def measure(mode: Mode, *, height: int, width: int, batches: Sequence[int], n: int) -> BenchReport:
-    """Raises InvalidInput for sides that are no multiple of 64."""
+@dataclass(frozen=True)
+class Speed:
+    """What is tried: an attention kernel, the linears' type, and how calls are made."""
+
+    attention: str = "sdpa"
+    linears: str = "bf16"
+    how: str = "eager"  # compiled; graphs: compiled, and recorded as CUDA graphs
+
+
+def measure(
+    mode: Mode,
+    *,
+    height: int,
+    width: int,
+    batches: Sequence[int],
+    n: int,
+    speed: Speed = Speed(),
+) -> BenchReport:
+    """Raises InvalidInput for sides that are no multiple of 64, Unavailable for what this device lacks."""
     real = HeliosConfig(latent_height=height // CELL, latent_width=width // CELL)
     c = TINY if mode == "tiny" else real
     settings = {
@@ -59,22 +81,30 @@ def measure(mode: Mode, *, height: int, width: int, batches: Sequence[int], n: i
     if mode == "fake":
         count(c, batches, report)
     else:
-        run(c, here(), mode, batches, n, report)
+        report.settings |= asdict(speed)
+        run(c, here(), mode, batches, n, report, speed)
     return report
 
 
 def run(
-    c: HeliosConfig, on: TorchDevice, mode: Mode, batches: Sequence[int], n: int, report: BenchReport
+    c: HeliosConfig,
+    on: TorchDevice,
+    mode: Mode,
+    batches: Sequence[int],
+    n: int,
+    report: BenchReport,
+    speed: Speed,
 ) -> None:
     report.settings |= {"device": on.name, "dtype": str(on.dtype).removeprefix("torch."), "n": n}
     ceiling = on.matmul_tflops(MATMUL[mode], n)
     report.singles["this device's matrix products"] = (round(ceiling, 3), "TFLOP/s")
     calls: list[dict[str, Any]] = []
     with torch.inference_mode():
-        model = transformer(c, on)
+        call = fast(c, on, speed)
         for batch in batches:
             for stage in range(STAGES):
-                ms = on.median_ms(partial(model, **call_inputs(c, stage, on, batch)), n)
+                once = partial(call, **call_inputs(c, stage, on, batch))
+                ms = on.median_ms(recorded(once, on) if speed.how == "graphs" else once, n)
                 calls.append(call_row(c, stage, ms, batch, ceiling))
         decoders = {
             (name, batch): on.median_ms(partial(decoder, some_latents(c, on, batch)), n)
@@ -133,6 +163,35 @@ def transformer(c: HeliosConfig, on: TorchDevice) -> HeliosTransformer:
     return random_module(
         lambda: HeliosTransformer(c), on, lambda name: torch.float32 if is_exact(name) else on.dtype
     )
+
+
+def fast(c: HeliosConfig, on: TorchDevice, speed: Speed) -> Callable[..., Tensor]:
+    """Raises Unavailable for what this device or installation lacks."""
+    kernel = attention_kernel(speed.attention, on.device)
+    if speed.how == "graphs" and on.device.type != "cuda":
+        raise Unavailable("--how graphs needs a CUDA device", field="how")
+    model = transformer(c, on)
+    use_attention(model, kernel)
+    if speed.linears == "fp8":
+        quantise(model, c.layers)
+    if speed.how == "eager":
+        return model
+    compiled: Callable[..., Tensor] = torch.compile(model, dynamic=False, mode="max-autotune-no-cudagraphs")
+    return compiled
+
+
+def recorded(call: Callable[[], Tensor], on: TorchDevice) -> Callable[[], None]:
+    """The call as a CUDA graph, after a few that choose kernels."""
+    side = torch.cuda.Stream(on.device)
+    side.wait_stream(torch.cuda.current_stream(on.device))
+    with torch.cuda.stream(side):
+        for _ in range(WARM_UP):
+            call()
+    torch.cuda.current_stream(on.device).wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=side):
+        call()
+    return graph.replay
 
 
 def call_inputs(c: HeliosConfig, stage: int, on: TorchDevice, batch: int) -> dict[str, Tensor]:

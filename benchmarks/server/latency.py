@@ -30,8 +30,10 @@ PAUSE_S = (0.35, 1.15)  # between two controls, so they arrive at random points 
 HTTP_PAUSE_S = 0.02  # between two requests: no more controls than a session takes
 
 
-async def measure(subject: Subject, n: int, joins: int, warm_up_s: float) -> BenchReport:
-    """Raises BenchError, ViewError."""
+async def measure(
+    subject: Subject, n: int, joins: int, warm_up_s: float, *, soft: bool = False
+) -> BenchReport:
+    """`soft`: also soft changes. Raises BenchError, ViewError."""
     machine = description()
     rng = random.Random(1)
     memory = {"start": resident_bytes(subject.pid) if subject.pid else None}
@@ -51,6 +53,8 @@ async def measure(subject: Subject, n: int, joins: int, warm_up_s: float) -> Ben
             "prompt to photon, new scene": [_prompt(i, "cut") for i in range(n)],
             "prompt to photon, new scene now": [_prompt(i, "cut", "now") for i in range(n)],
         }
+        if soft:
+            controls["prompt to photon, soft, its first part"] = [_prompt(i, "soft") for i in range(n)]
         if actions:
             controls["action to photon"] = [_action(i, actions) for i in range(n)]
         for name, list_ in controls.items():

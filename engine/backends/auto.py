@@ -15,6 +15,7 @@ from typing import Any
 from engine.backends.base import Backend
 from engine.backends.gpu.driver import cuda_device
 from engine.errors import PsistreamError, Unavailable
+from engine.model.helios.serve import NAME as HELIOS
 
 log = logging.getLogger(__name__)
 ON_DEVICE = {"tensorrt": "engine.backends.gpu.tensorrt", "cuda": "engine.backends.gpu.cuda"}
@@ -27,9 +28,8 @@ def load(path: Path | None) -> Backend:
 
 
 def load_full(name: str, folder: Path) -> Backend:
-    return first(
-        ON_DEVICE, {"pytorch": "engine.backends.framepack"}, lambda module: _full(module, name, folder)
-    )
+    family = "engine.backends.helios" if name == HELIOS else "engine.backends.framepack"
+    return first(ON_DEVICE, {"pytorch": family}, lambda module: _full(module, name, folder))
 
 
 def _full(module: Any, name: str, folder: Path) -> Backend:

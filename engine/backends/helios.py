@@ -14,10 +14,12 @@ from torch import Tensor
 
 from engine.backends.pytorch import TorchBackend
 from engine.backends.weights import fingerprint, load_weights
-from engine.errors import InvalidInput, ModelFilesError
+from engine.errors import InvalidInput, ModelFilesError, Unavailable
 from engine.model.helios.config import HeliosConfig
 from engine.model.helios.embed import Positions
-from engine.model.helios.roles import roles_of, spec_of
+from engine.model.helios.kernels import attention_kernel, use_attention
+from engine.model.helios.quantisation import quantise
+from engine.model.helios.roles import OF_COMPANIONS, roles_of, spec_of
 from engine.model.helios.serve import CONFIG, NAME, read_conversion
 from engine.model.helios.transformer import HeliosTransformer, is_exact
 
@@ -37,13 +39,40 @@ def load(name: str, folder: Path) -> TorchBackend:
     CATALOGUE.require(folder, *(p for p in CATALOGUE.parts if p != TAEW or serve.decoder == "taew"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    companions = load_companions(folder, decoder=serve.decoder, device=device, dtype=dtype)
+    second = second_device(serve.companions_on, device)
+    kernel = attention_kernel(serve.attention, device)
+    model = load_transformer(folder, c, device, dtype)  # first: fp8 frees room for the others
+    use_attention(model, kernel)
+    if serve.linears == "fp8":
+        quantise(model, c.layers)
+    companions = load_companions(folder, decoder=serve.decoder, device=second, dtype=dtype)
     text: Any = companions.text
     fits(c, text)
-    model = load_transformer(folder, c, device, dtype)
     spec = spec_of(c, serve)
     roles = roles_of(spec, model, companions, serve.border_frames)
-    return TorchBackend("pytorch", spec, roles, text.tokenize, device, fingerprint(folder))
+    elsewhere = {} if second == device else dict.fromkeys(OF_COMPANIONS, second)
+    mark = fingerprint(folder)
+    return TorchBackend("pytorch", spec, roles, text.tokenize, device, mark, elsewhere=elsewhere)
+
+
+def second_device(wanted: str, first: torch.device) -> torch.device:
+    """The device of the companions. Raises InvalidInput for a name that is none, Unavailable for a device
+    that is not there."""
+    if not wanted:
+        return first
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise InvalidInput(
+            f"serve: companions_on is {wanted!r}, must be a device such as cuda:1 or cpu",
+            field="companions_on",
+        ) from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise Unavailable(
+            f"serve: companions_on is {wanted}, this machine has {torch.cuda.device_count()} CUDA devices",
+            field="companions_on",
+        )
+    return device
 
 
 def fits(c: HeliosConfig, text: Any) -> None:

@@ -69,7 +69,11 @@ class TorchBackend:
         tokenize: Tokenize,
         device: torch.device,
         fingerprint: str = "",
+        *,
+        elsewhere: Mapping[str, torch.device] | None = None,
     ) -> None:
+        """`elsewhere`: the roles whose modules are on another device."""
+        self.elsewhere = dict(elsewhere or {})
         self.name, self.spec, self.device, self.fingerprint = name, spec, device, fingerprint
         self.tokenize = tokenize
         self.modules = dict(roles)
@@ -79,7 +83,8 @@ class TorchBackend:
     def run(self, role: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         names = self._signature[role]
         try:
-            given = (tensor(inputs[i.name]).to(self.device) for i in names.inputs)
+            on = self.elsewhere.get(role, self.device)
+            given = (tensor(inputs[i.name]).to(on) for i in names.inputs)
             out = self.modules[role](*given)
         except RuntimeError as e:
             raise failure(role, e) from e

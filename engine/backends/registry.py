@@ -19,7 +19,7 @@ MODULES = {  # each has load(path) -> Backend
 }
 DEFAULT_BACKEND = "onnxruntime"
 FULL_SIZE = "engine.backends.framepack"  # load(name, folder) -> Backend; runs in PyTorch
-FAMILIES = {"helios": "engine.backends.helios"}  # the same for other families, which run in PyTorch only
+FAMILIES = {"helios": "engine.backends.helios"}  # the same for other families
 BUILT_IN = "wander"
 
 
@@ -46,11 +46,9 @@ def _load(name: str, model: str | Path | None, weights: Path | None) -> Backend:
     if weights is not None:
         if not weights.is_dir():
             raise InvalidInput(f"--weights: {weights} is no folder; see docs/full-size.md", field="weights")
-        if model in FAMILIES:
-            family = importlib.import_module(FAMILIES[str(model)])
-            return cast(Backend, family.load(str(model), weights))
         module = importlib.import_module(MODULES[name])
-        load_full = getattr(module, "load_full", None) or importlib.import_module(FULL_SIZE).load
+        family = FAMILIES.get(str(model), FULL_SIZE)
+        load_full = getattr(module, "load_full", None) or importlib.import_module(family).load
         return cast(Backend, load_full(str(model or ""), weights))
     path = None if model in (None, BUILT_IN) else Path(str(model))
     if path is not None and not path.is_dir():

@@ -7,6 +7,7 @@ and copies nothing that is already in place. Sessions are unknown here.
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +26,8 @@ from engine.backends.pytorch import Tokenize, integrator, load_model, tensor
 from engine.backends.samplers import make_sampler
 from engine.backends.tokenizer import PromptTokenizer
 from engine.errors import OutOfMemory
+from engine.model.graphs import graph_of
+from engine.model.helios.serve import NAME as HELIOS
 from engine.model.precision import low_roles, lowered
 from engine.model.signature import ModelSpec, signature
 
@@ -45,7 +48,10 @@ class DeviceBackend:
         *,
         record: bool = True,
         fingerprint: str = "",
+        elsewhere: Mapping[str, torch.device] | None = None,
     ) -> None:
+        """`elsewhere`: the roles whose bodies are on another device."""
+        self.elsewhere = dict(elsewhere or {})
         self.name, self.spec, self.device, self.fingerprint = name, spec, device, fingerprint
         self.tokenize = tokenize
         self.record = record
@@ -59,7 +65,9 @@ class DeviceBackend:
         key = (role, batch)
         if key not in self._steps:
             contract, body = self._signature[role], self._bodies[role]
-            self._steps[key] = RoleGraph(contract, batch, body, self.device, self.record, self._pool)
+            on = self.elsewhere.get(role, self.device)
+            pool = self._pool if on == self.device else None  # a pool belongs to one device
+            self._steps[key] = RoleGraph(contract, batch, body, on, self.record, pool)
         return self._steps[key]
 
     @torch.inference_mode()
@@ -89,7 +97,8 @@ class DeviceBackend:
             n: np.concatenate([inputs[n], inputs[n][-1:].repeat(more, 0)]) if more else inputs[n]
             for n in names
         }
-        given = {n: tensor(padded[n]).to(self.device, non_blocking=True) for n in names}
+        on = self.elsewhere.get(role, self.device)
+        given = {n: tensor(padded[n]).to(on, non_blocking=True) for n in names}
         return {n: x[:rows].to("cpu", copy=True).numpy() for n, x in self.run_device(role, given).items()}
 
     def sampler(self, steps: int, noise: Noise) -> Sampler:
@@ -117,7 +126,7 @@ def module_bodies(spec: ModelSpec, modules: Mapping[str, nn.Module], *, compiled
     bodies = {}
     for role, contract in signature(spec).items():
         module: Callable[..., Any] = modules[role]
-        if compiled and role in COMPILED:
+        if compiled and graph_of(role) in COMPILED:
             module = torch.compile(module, dynamic=False, mode="max-autotune-no-cudagraphs")
         names = ([t.name for t in contract.inputs], [t.name for t in contract.outputs])
         bodies[role] = module_body(module, names)
@@ -138,12 +147,18 @@ def world_modules(path: Path | None, device: torch.device, kind: torch.dtype) ->
 
 def load_full(name: str, folder: Path) -> DeviceBackend:
     """A full-size model. Raises like `load`."""
-    from engine.backends import framepack as full
-
     cuda_device()
-    base = full.load(name, folder)
+    base = family_of(name).load(name, folder)
     bodies = module_bodies(base.spec, base.modules, compiled=True)
-    return DeviceBackend("cuda", base.spec, bodies, base.tokenize, base.device, fingerprint=base.fingerprint)
+    about = {"fingerprint": base.fingerprint, "elsewhere": base.elsewhere}
+    return DeviceBackend("cuda", base.spec, bodies, base.tokenize, base.device, **about)
+
+
+def family_of(name: str) -> Any:
+    """The module that loads models of this name in PyTorch."""
+    return importlib.import_module(
+        "engine.backends.helios" if name == HELIOS else "engine.backends.framepack"
+    )
 
 
 def load(path: Path | None) -> DeviceBackend:

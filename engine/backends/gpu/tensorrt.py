@@ -17,7 +17,7 @@ import torch
 
 from engine.backends.artifact import TOKENIZER, Artifact, open_artifact
 from engine.backends.gpu import engine_files as engines
-from engine.backends.gpu.cuda import DeviceBackend, module_bodies
+from engine.backends.gpu.cuda import DeviceBackend, family_of, module_bodies
 from engine.backends.gpu.driver import cuda_device
 from engine.backends.gpu.engine_files import EngineRecord
 from engine.backends.gpu.graphs import Body, Tensors
@@ -26,7 +26,8 @@ from engine.backends.pytorch import Tokenize
 from engine.backends.tokenizer import PromptTokenizer
 from engine.backends.weights import fingerprint
 from engine.errors import BackendError, ModelFilesError
-from engine.model.graphs import graphs_of
+from engine.model.graphs import graph_of, graphs_of
+from engine.model.helios.serve import NAME as HELIOS
 from engine.model.signature import signature
 
 PRECISIONS = ("fp8", "bf16", "fp16", "fp32")  # order of preference if several engines fit
@@ -243,8 +244,6 @@ def load(path: Path | None) -> DeviceBackend:
 
 def load_full(name: str, folder: Path) -> DeviceBackend:
     """A full-size model: engines for roles with graphs, PyTorch for the rest. Raises like `load`."""
-    from engine.backends import framepack as full
-
     here = cuda_device()
     artifact = open_artifact(folder, needs=())
     if artifact.spec.name != name:
@@ -252,14 +251,25 @@ def load_full(name: str, folder: Path) -> DeviceBackend:
     api, chosen = fitting(artifact, here.target)
     device, bodies = torch.device("cuda"), dict[str, Body]()
     tokenize: Tokenize
+    elsewhere: dict[str, torch.device] = {}
     if set(chosen) == set(graphs_of(artifact.spec)):
-        from engine.companions.prompt import PromptIds
-
-        tokenize = PromptIds(folder, CLIP_LENGTH)
+        tokenize = _tokenizer(name, folder)
     else:
-        base = full.load(name, folder)
+        base = family_of(name).load(name, folder)
         bodies, tokenize = module_bodies(base.spec, base.modules, compiled=False), base.tokenize
+        elsewhere = {r: d for r, d in base.elsewhere.items() if graph_of(r) not in chosen}
         del base  # engines take the place of its modules
     bodies.update(deserialized(api, artifact, chosen, device))
-    mark = fingerprint(folder)  # as in PyTorch
-    return DeviceBackend(api.name, artifact.spec, bodies, tokenize, device, fingerprint=mark)
+    about = {"fingerprint": fingerprint(folder), "elsewhere": elsewhere}  # as in PyTorch
+    return DeviceBackend(api.name, artifact.spec, bodies, tokenize, device, **about)
+
+
+def _tokenizer(name: str, folder: Path) -> Tokenize:
+    """Raises ModelFilesError, Unavailable without the family's libraries."""
+    if name == HELIOS:
+        from engine.companions.helios.text import Umt5Ids
+
+        return Umt5Ids(folder)
+    from engine.companions.prompt import PromptIds
+
+    return PromptIds(folder, CLIP_LENGTH)

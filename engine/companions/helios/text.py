@@ -24,7 +24,27 @@ from engine.errors import ModelFilesError
 from engine.types import FloatArray, IntArray
 
 TOKENS = 512
+MOST_IDS = 256384  # of the public UMT5
 PAD, END = "<pad>", "</s>"
+
+
+class Umt5Ids:
+    """A prompt → ids and mask. Needs the tokenizer's file only."""
+
+    def __init__(self, folder: Path, vocabulary: int = MOST_IDS) -> None:
+        """`vocabulary`: the encoder's. Raises ModelFilesError, and Unavailable without ftfy."""
+        CATALOGUE.require(folder, "tokenizer")
+        self._tokenizer, self._ftfy = _tokenizer(folder, vocabulary), library("ftfy")
+
+    def __call__(self, text: str) -> tuple[IntArray, FloatArray]:
+        """Ids (L,) int64 and mask (L,) float32; long prompts are cut."""
+        encoded = self._tokenizer.encode(self.cleaned(text))
+        return np.array(encoded.ids, np.int64), np.array(encoded.attention_mask, np.float32)
+
+    def cleaned(self, text: str) -> str:
+        """Repair broken characters, resolve HTML entities twice, collapse white space."""
+        repaired = html.unescape(html.unescape(self._ftfy.fix_text(text)))
+        return re.sub(r"\s+", " ", repaired).strip()
 
 
 class TextCompanion(nn.Module):
@@ -32,12 +52,11 @@ class TextCompanion(nn.Module):
 
     length = tokens = TOKENS
 
-    def __init__(self, umt5: Any, tokenizer: Tokenizer) -> None:
+    def __init__(self, umt5: Any, tokenize: Umt5Ids) -> None:
         super().__init__()
         self.umt5 = umt5
-        self.tokenizer = tokenizer
+        self.tokenize = tokenize
         self.width: int = umt5.config.d_model
-        self._ftfy = library("ftfy")
 
     @classmethod
     def load(cls, folder: Path, *, device: torch.device | str, dtype: torch.dtype) -> TextCompanion:
@@ -49,17 +68,7 @@ class TextCompanion(nn.Module):
         umt5 = load_pretrained(
             encoder, folder, "text_encoder", device=device, dtype=dtype, catalogue=CATALOGUE
         )
-        return cls(umt5, _tokenizer(folder, umt5.config.vocab_size))
-
-    def tokenize(self, text: str) -> tuple[IntArray, FloatArray]:
-        """Ids (L,) int64 and mask (L,) float32; long prompts are cut."""
-        encoded = self.tokenizer.encode(self.cleaned(text))
-        return np.array(encoded.ids, np.int64), np.array(encoded.attention_mask, np.float32)
-
-    def cleaned(self, text: str) -> str:
-        """Repair broken characters, resolve HTML entities twice, collapse white space."""
-        repaired = html.unescape(html.unescape(self._ftfy.fix_text(text)))
-        return re.sub(r"\s+", " ", repaired).strip()
+        return cls(umt5, Umt5Ids(folder, umt5.config.vocab_size))
 
     @torch.no_grad()
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:

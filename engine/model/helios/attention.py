@@ -6,6 +6,8 @@ Legend: B batch, N tokens, D width, M memory tokens.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from engine.model.blocks import RmsNorm, attend
@@ -16,6 +18,9 @@ class WanAttention(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
+        self.attend: Callable[[Tensor, Tensor, Tensor], Tensor] = (
+            attend  # engine.model.helios.kernels has others
+        )
         self.to_q, self.to_k, self.to_v = (nn.Linear(dim, dim) for _ in range(3))
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
         self.norm_q, self.norm_k = RmsNorm(dim), RmsNorm(dim)
@@ -36,7 +41,7 @@ class SelfAttention(WanAttention):
     def forward(self, x: Tensor, rope: Rope) -> Tensor:
         """Full attention among all tokens: (B, N, D) → (B, N, D)."""
         k, v = self.key_value(x)
-        out: Tensor = self.to_out[0](attend(rotate(self.query(x), *rope), rotate(k, *rope), v))
+        out: Tensor = self.to_out[0](self.attend(rotate(self.query(x), *rope), rotate(k, *rope), v))
         return out
 
 
@@ -47,8 +52,8 @@ class CrossAttention(WanAttention):
         ψ uses the text's projections, so the gate is its only weight. With a gate of 0 the result is that of
         the text alone, bit for bit."""
         q = self.query(x)
-        mixed = attend(q, *self.key_value(text))
+        mixed = self.attend(q, *self.key_value(text))
         if psi is not None and gate is not None:
-            mixed = mixed + gate.to(mixed.dtype) * attend(q, *self.key_value(psi))
+            mixed = mixed + gate.to(mixed.dtype) * self.attend(q, *self.key_value(psi))
         out: Tensor = self.to_out[0](mixed)
         return out

@@ -21,6 +21,7 @@ from engine.model.helios.serve import NAME, Serve
 from engine.model.helios.transformer import HeliosTransformer
 from engine.model.signature import ModelSpec, signature
 
+OF_COMPANIONS = ("encode_text", "encode_image", "encode_video", "decode")  # roles that may run elsewhere
 START_NOISE = (0.111, 0.135)  # least and most noise on a start picture's latents, as in the public pipelines
 
 
@@ -154,7 +155,8 @@ class EncodeImage(TransformerRole):
         anchor, nearest = (x.float() for x in self.encoder.start(pixels, self.model.config.segment))
         made = [anchor, nearest]
         if self.model.semantic_pack is not None:
-            made.append(self.pack.image_tokens(self.model.patch_short(self.cast(anchor))).float())
+            near = self.cast(anchor.to(self.model.proj_out.weight.device))
+            made.append(self.pack.image_tokens(self.model.patch_short(near)).float())
         if self.state:  # no chunk is before the first one
             made.append(anchor.new_zeros(anchor.shape[0], self.state))
         return tuple(made)

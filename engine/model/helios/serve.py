@@ -25,6 +25,10 @@ class Serve:
     fps: int = 24  # the rate of its training videos; Wan 2.1's is 16
     decoder: Literal["taew", "vae"] = "taew"  # vae: Wan 2.1's own, which is slower and exact
     pyramid: PyramidConfig = field(default_factory=PyramidConfig)
+    # speed, on a GPU; none of it has been run on one
+    attention: Literal["sdpa", "flash3", "sage"] = "sdpa"  # engine.model.helios.kernels
+    linears: Literal["bf16", "fp8"] = "bf16"  # of attention and feed-forward; the first and last blocks stay
+    companions_on: str = ""  # a second device for text and frames, such as cuda:1; empty: the transformer's
     # options against what users complain about, all off
     border_frames: int = (
         0  # of every chunk that are faded in from the one before (engine.model.helios.border)

@@ -1,0 +1,36 @@
+"""`psistream bench latency --pretend S`: the fake device with Helios' shape, at S seconds per chunk.
+
+Steering at a chunk of 1.4 s of video can be felt and measured so, on any machine. The seconds are shared out
+as the arithmetic is: a sixth for decoding, the rest among the calls of the three stages.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine.model.helios.config import STAGES, HeliosConfig, PyramidConfig
+from engine.model.helios.cost import call_flop, chunk_flop
+
+DECODE = 1 / 6
+MOST_S = 60.0
+
+
+def costs(chunk_s: float) -> dict[str, tuple[float, float]]:
+    """Role → seconds per call, and per row, for a chunk of [2, 2, 2] calls that takes `chunk_s`."""
+    c, p = HeliosConfig(), PyramidConfig()
+    per_flop_s = (1 - DECODE) * chunk_s / chunk_flop(c, p)
+    found = {f"denoise_{k}": (per_flop_s * call_flop(c, k), 0.0) for k in range(STAGES)}
+    return {**found, "decode": (DECODE * chunk_s, 0.0)}
+
+
+@contextlib.contextmanager
+def pretended(chunk_s: float) -> Iterator[Path]:
+    """A folder for `--backend fake --model`, removed at the end."""
+    with tempfile.TemporaryDirectory() as made:
+        settings = {"shape": "helios", "costs": costs(chunk_s)}
+        (Path(made) / "fake.json").write_text(json.dumps(settings), encoding="utf-8")
+        yield Path(made)
