@@ -134,9 +134,9 @@ def _opened(source: Path | bytes) -> InputContainer:
     """Bytes may come from a stranger: only containers that hold their own pictures are opened, since a
     playlist could name any file or address. Raises InvalidInput."""
     if isinstance(source, Path):
-        return av.open(str(source))
+        return av.open(str(source), mode="r")
     check_clip(source)
-    return av.open(io.BytesIO(source), format="mp4" if source[4:8] == b"ftyp" else "matroska")
+    return av.open(io.BytesIO(source), mode="r", format="mp4" if source[4:8] == b"ftyp" else "matroska")
 
 
 def check_clip(data: bytes) -> None:

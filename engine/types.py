@@ -246,3 +246,8 @@ class OpenSession:
     snapshot: bytes | None = None
     fork_of: str | None = None
     rewind_s: float = 0.0
+
+    @property
+    def is_new(self) -> bool:
+        """Whether its state is known without a device: not a fork, and not from a video."""
+        return self.fork_of is None and self.video is None

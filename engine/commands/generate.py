@@ -45,7 +45,7 @@ def _generate(args: argparse.Namespace, console: Console) -> int:
     with closing(load_backend(args.backend, args.model, args.weights)) as backend:
         spec = backend.spec
         image = None if args.image is None else read_image(args.image, spec.width, spec.height)
-        video = None if args.video is None else read_video(args.video, spec)
+        clip = None if args.video is None else read_video(args.video, spec)
         script = parse_script(args.script, spec.actions)
         total, start_s = max(1, round(args.seconds * spec.fps)), time.monotonic()
         writer = Mp4Writer(
@@ -61,7 +61,7 @@ def _generate(args: argparse.Namespace, console: Console) -> int:
             _progress(console) as progress,
             writer,
             closing(
-                segments(backend, prompt=args.prompt, seed=seed, image=image, video=video, script=script)
+                segments(backend, prompt=args.prompt, seed=seed, image=image, video=clip, script=script)
             ) as made,
         ):
             task = progress.add_task(args.out.name, total=total, speed="")

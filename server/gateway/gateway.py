@@ -170,8 +170,9 @@ class Gateway:
         UnknownSession."""
         if fork_of is not None:
             self.session(fork_of)
-        past = {"snapshot": snapshot, "fork_of": fork_of, "rewind_s": rewind_s}
-        command = opening(prompt, seed, image, video=video, **past)
+        command = opening(
+            prompt, seed, image, video=video, snapshot=snapshot, fork_of=fork_of, rewind_s=rewind_s
+        )
         return await self._opener.open(command, client)
 
     async def close_session(self, session_id: str) -> None:

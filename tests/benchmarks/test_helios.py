@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from benchmarks import cli
+from benchmarks.server.pretend import costs, pretended
+from engine.backends.registry import load_backend
 
 WORDS = ["step", "--model", "helios", "--random"]
 
@@ -77,3 +79,35 @@ def test_functions_of_a_model_in_stages_are_timed_like_any_others(
     expected = sum(2 * rows[f"denoise_{k}"] for k in range(3)) + rows["decode"]
     segment = data["figures"]["segment of one session, 1 in a batch"]["value"]
     assert segment == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--attention", "sage"], "sage needs a CUDA device"),
+        (["--attention", "fast"], "'fast' is not one of sdpa, flash3, sage"),
+        (["--how", "graphs"], "needs a CUDA device"),
+    ],
+)
+def test_what_this_device_lacks_is_told(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*WORDS, "tiny", "--n", "1", *words]) != 0
+    assert message in capsys.readouterr().err
+
+
+def test_a_pretended_chunk_takes_its_seconds() -> None:
+    found = costs(2.4)
+    calls = 2 * sum(found[f"denoise_{k}"][0] for k in range(3))
+    assert calls + found["decode"][0] == pytest.approx(2.4)
+    assert found["denoise_2"][0] > 2 * found["denoise_1"][0]
+    with pretended(0.5) as folder:
+        assert load_backend("fake", folder).spec.name == "fake-helios"
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "words", [["--pretend", "0"], ["--pretend", "x"], ["--pretend", "1", "--model", "y"]]
+)
+def test_what_cannot_be_pretended_is_refused(words: list[str]) -> None:
+    assert cli.main(["latency", *words]) == 2

@@ -99,7 +99,7 @@ class Engine:
         if command.snapshot is not None and command.fork_of is not None:
             raise InvalidInput("snapshot and fork_of exclude each other: give one", field="snapshot")
         spec, about = self.backend.spec, (self.backend.fingerprint, self.backend.name)
-        opening = opened(command, spec, about[0]) if command.fork_of is command.video is None else None
+        opening = opened(command, spec, about[0]) if command.is_new else None
         with self._changed:
             if self._stopping:
                 raise Unavailable("the engine is closing")

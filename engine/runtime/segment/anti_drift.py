@@ -26,4 +26,5 @@ def held(latents: FloatArray, anchor: FloatArray, strength: float) -> FloatArray
     scale = np.where(flat, 1, 1 + strength * (wanted_std / np.maximum(std, LEAST) - 1))
     moved = mean + strength * (wanted_mean - mean)
     out = (latents - mean[:, None, None]) * scale[:, None, None] + moved[:, None, None]
-    return out.astype(np.float32)
+    held_latents: FloatArray = out.astype(np.float32)
+    return held_latents

@@ -260,3 +260,31 @@ def test_a_step_knows_the_contracts_types() -> None:
     out = RoleGraph(role, 1, body, CPU)({t.name: torch.zeros(1, *t.shape) for t in role.inputs})
     assert out["frames"].dtype == torch.uint8
     assert int(out["frames"].min()) == 7
+
+
+def test_a_role_can_be_on_another_device() -> None:
+    """Its buffers are there, and what it gives comes back to the host like any other's."""
+    base = backend()
+    other = torch.device("cpu", 0)
+    moved = DeviceBackend(
+        "cuda", SPEC, dict(base._bodies), no_tokens, CPU, elsewhere={"decode": other, "squeeze": other}
+    )
+    assert moved.step("squeeze", 1).device == other
+    assert moved.step("memorize", 1).device == CPU
+    given = {n: x.numpy() for n, x in squeeze_inputs().items()}
+    for name, found in moved.run("squeeze", given).items():
+        np.testing.assert_array_equal(found, base.run("squeeze", given)[name])
+
+
+def test_helios_stages_are_compiled_and_its_families_module_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    from engine.backends.fake_pyramid import PYRAMID_SPEC
+    from engine.backends.gpu import cuda
+
+    compiled: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch, "compile", lambda module, **_: compiled.append(module) or module)
+    modules = {role: torch.nn.Identity() for role in signature(PYRAMID_SPEC)}
+    module_bodies(PYRAMID_SPEC, modules, compiled=True)
+    wanted = {id(modules[role]) for role in ("denoise_0", "denoise_1", "denoise_2", "decode")}
+    assert set(map(id, compiled)) == wanted
+    assert cuda.family_of("helios").__name__ == "engine.backends.helios"
+    assert cuda.family_of("framepack-f1").__name__ == "engine.backends.framepack"

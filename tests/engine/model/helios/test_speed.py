@@ -100,9 +100,7 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         attention_kernel("sage", CPU)
     capability: Any = (8, 0)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
-    with pytest.raises(
-        Unavailable, match=r"flash3 needs compute capability 9\.0 .*device has 8\.0"
-    ):
+    with pytest.raises(Unavailable, match=r"flash3 needs compute capability 9\.0 .*device has 8\.0"):
         attention_kernel("flash3", CUDA)
     with pytest.raises(Unavailable, match=r"fp8 needs compute capability 8\.9, this device has 8\.0"):
         check_device(CUDA)
