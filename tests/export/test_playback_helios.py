@@ -15,6 +15,7 @@ from engine.backends.pytorch import TorchBackend
 from engine.backends.registry import load_backend
 from engine.errors import ModelFilesError
 from engine.model.helios.config import PyramidConfig
+from engine.runtime.segment.continuing import after_video
 from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.segment.noise import sampler_noise
 from engine.runtime.state import snapshot
@@ -131,6 +132,42 @@ def test_a_start_picture_is_the_anchor_and_the_newest_latent(
         )[:, -2 * C.segment :]
     assert np.abs(made - wanted.numpy()).max() <= 1e-4
     assert states[0].from_image
+
+
+def test_a_start_video_is_the_history_as_in_diffusers(
+    monkeypatch: pytest.MonkeyPatch, theirs: Any, backend: Backend
+) -> None:
+    """Two chunks after a clip of three, each encoded alone; the rest of the history is empty."""
+    generator = Generator(backend)
+    clip = np.random.default_rng(0).integers(0, 256, (1 + 3 * C.frames, 3, 128, 192), np.uint8)
+    states = [list(after_video(generator, clip, "a red fox", seed))[-1] for seed in SEEDS]
+    anchor, history = (
+        torch.from_numpy(np.stack(rows)).transpose(1, 2)
+        for rows in ([s.anchor for s in states], [s.history for s in states])
+    )
+    assert not history[:, :, : -3 * C.segment].any()
+    assert isinstance(backend, TorchBackend)
+    vae = backend.modules["encode_video"].get_submodule("encoder")
+    alone = vae.encode(torch.from_numpy(clip[None, 1 + C.frames : 1 + 2 * C.frames]))
+    middle = history[:, :, -2 * C.segment : -C.segment].transpose(1, 2)
+    assert (middle - 0.88 * alone).std() < 0.16  # but for the noise of a start
+    text = text_of(states)
+    made = played(generator, states, 2)
+    with torch.inference_mode():
+        wanted = their_video(
+            monkeypatch,
+            theirs,
+            C,
+            PyramidConfig(),
+            text,
+            noise,
+            chunks=2,
+            image_latents=anchor,
+            video_latents=history,
+            add_noise_to_image_latents=False,
+            add_noise_to_video_latents=False,
+        )[:, -2 * C.segment :]
+    assert np.abs(made - wanted.numpy()).max() <= 1e-4
 
 
 def test_the_start_pictures_noise_is_as_strong_as_published(backend: Backend) -> None:

@@ -28,7 +28,8 @@ def started(generator: Generator, text: str, seed: int = 1) -> SessionState:
 def test_its_contract_has_a_role_for_each_stage_and_nothing_of_psi() -> None:
     roles = signature(FakePyramid().spec)
     denoise = ["denoise_0", "denoise_1", "denoise_2"]
-    assert sorted(roles) == ["decode", *denoise, "encode_image", "encode_text", "project_text"]
+    encode = ["encode_image", "encode_text", "encode_video"]
+    assert sorted(roles) == ["decode", *denoise, *encode, "project_text"]
     assert [roles[f"denoise_{k}"].inputs[0].shape[-2:] for k in range(3)] == [(3, 5), (6, 10), (12, 20)]
 
 
