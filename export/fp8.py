@@ -1,12 +1,12 @@
-"""`psistream export fp8`: the denoiser's bf16 graph with its linears in fp8, for engines.
+"""`psistream export fp8`: the denoiser's bf16 graph with linear layers in fp8, for engines.
 
 The recipe is NVIDIA ModelOpt's default for fp8: E4M3, one scale per tensor that maps the largest calibrated
-value to the largest fp8 value, and only the linears of attention and feed-forward. Embeddings, modulations
-and the last layer stay as they are. So does the memory path, whose errors would recur through ψ. The graph
-uses QuantizeLinear and DequantizeLinear, so it needs no ModelOpt, and ONNX Runtime can measure the loss on a
-CPU.
+value to the largest fp8 value, and only the linear layers of attention and feed-forward. Embeddings,
+modulations and the last layer are not quantised, nor is the memory path, whose errors would accumulate in ψ.
+The graph uses QuantizeLinear and DequantizeLinear, so it needs no ModelOpt, and ONNX Runtime can measure the
+loss on a CPU.
 
-Weights stay where they are; they are quantised when an engine is built.
+The weights' files do not change; weights are quantised when an engine is built.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ from engine.backends.pytorch import TorchBackend
 from engine.errors import ModelFilesError
 from export.manifest import describe
 from export.verify.candidates import pytorch
-from export.verify.parity import Given, cases
-from export.verify.verify import LEARN, learn
+from export.verify.parity import RoleInputs, cases
+from export.verify.verify import RECORDED_SEGMENTS, record_inputs
 
 ROLE = "denoise"
 LARGEST = 448.0  # value of E4M3
 LINEAR = re.compile(
     r"(?:^|\.)(?:single_)?transformer_blocks\.\d+\.(?:attn|ff|ff_context|proj_mlp|proj_out)\."
 )
-TURNS = ("Cast", "Transpose", "Identity")  # may stand between a weight and the product that uses it
+PASS_THROUGH = ("Cast", "Transpose", "Identity")  # allowed between a weight and the product that uses it
 BATCH = 2  # sessions to calibrate with, at each noise level
 
 
-def chosen(name: str) -> bool:
-    """Whether this is the weight of a linear of attention or feed-forward within a block."""
+def is_quantised(name: str) -> bool:
+    """Whether this is the weight of an attention or feed-forward linear layer within a block."""
     return name.endswith(".weight") and ".norm" not in name and LINEAR.search(name) is not None
 
 
-def calibrate(reference: TorchBackend, seen: Mapping[str, Given]) -> dict[str, tuple[float, float]]:
-    """Weight of a chosen linear → the largest value of its input, and the largest value of the weight."""
+def calibrate(reference: TorchBackend, seen: Mapping[str, RoleInputs]) -> dict[str, tuple[float, float]]:
+    """Weight of a quantised layer → the largest absolute values of its input and of the weight."""
     found: dict[str, tuple[float, float]] = {}
     module = reference.modules[ROLE]
 
     def watch(name: str, linear: nn.Linear) -> Any:
-        def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        def record(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             given, own = float(inputs[0].abs().max()), float(linear.weight.abs().max())
             found[name] = (max(given, found.get(name, (0.0, 0.0))[0]), own)
 
-        return linear.register_forward_pre_hook(note)
+        return linear.register_forward_pre_hook(record)
 
     hooks = [
-        watch(plain(f"{name}.weight"), m)
+        watch(stored_name(f"{name}.weight"), m)
         for name, m in module.named_modules()
-        if isinstance(m, nn.Linear) and chosen(f"{name}.weight")
+        if isinstance(m, nn.Linear) and is_quantised(f"{name}.weight")
     ]
     for role, given in cases({ROLE: seen[ROLE]}, BATCH):
         reference.run(role, given)
@@ -66,13 +66,13 @@ def calibrate(reference: TorchBackend, seen: Mapping[str, Given]) -> dict[str, t
     return found
 
 
-def plain(name: str) -> str:
-    """The name as in the weights' files, whatever module holds the transformer."""
+def stored_name(name: str) -> str:
+    """The name in the weights' files, which does not depend on the module that holds the transformer."""
     return name.removeprefix("dit.")
 
 
 def quantise(model: onnx.ModelProto, largest: Mapping[str, tuple[float, float]]) -> int:
-    """Quantise the products of the chosen weights to fp8, in place; returns their number.
+    """Quantise the products of the weights for which `is_quantised` holds, in place; returns their number.
 
     Raises ModelFilesError for a weight that was not calibrated."""
     graph = model.graph
@@ -98,12 +98,12 @@ def quantise(model: onnx.ModelProto, largest: Mapping[str, tuple[float, float]])
 
     for node in graph.node:
         name = weight_of(node, makers, stored)
-        if name is not None and chosen(name):
-            if plain(name) not in largest:
+        if name is not None and is_quantised(name):
+            if stored_name(name) not in largest:
                 raise ModelFilesError(
-                    f"{name} was not seen in calibration; is the graph this model's?", field=name
+                    f"{name} was not calibrated; does the graph belong to this model?", field=name
                 )
-            given, own = largest[plain(name)]
+            given, own = largest[stored_name(name)]
             kind = type_of(node.input[1], makers, stored)
             node.input[0], node.input[1] = (
                 through(node.input[0], given, kind),
@@ -123,13 +123,13 @@ def weight_of(
     if node.op_type not in ("MatMul", "Gemm"):
         return None
     value = node.input[1]
-    while value in makers and makers[value].op_type in TURNS:
+    while value in makers and makers[value].op_type in PASS_THROUGH:
         value = makers[value].input[0]
     return value if value in stored else None
 
 
 def type_of(value: str, makers: Mapping[str, onnx.NodeProto], stored: Mapping[str, int]) -> int:
-    """The type of a value after its casts."""
+    """The type of a value after its casts, as ONNX numbers types."""
     while value in makers:
         if makers[value].op_type == "Cast":
             return int(next(a.i for a in makers[value].attribute if a.name == "to"))
@@ -143,8 +143,8 @@ def add(artifact: Artifact) -> Graph:
     base = artifact.graph(ROLE, "bf16")
     reference = pytorch(artifact, "fp32")
     model = onnx.load(artifact.file(base.file), load_external_data=False)
-    count = quantise(model, calibrate(reference, learn(reference)))
-    about = f"fp8 E4M3, one scale per tensor, {count} linears, largest values of {LEARN} segments"
+    count = quantise(model, calibrate(reference, record_inputs(reference)))
+    about = f"fp8 E4M3, one scale per tensor, {count} linears, largest values of {RECORDED_SEGMENTS} segments"
     model.metadata_props.add(key="quantisation", value=about)
     file = f"{ROLE}.fp8.onnx"
     onnx.save(model, artifact.file(file))

@@ -1,8 +1,8 @@
 """A full-size folder's model in PyTorch, and the backends to compare with it: its graphs in ONNX Runtime, its
 engines, PyTorch on a device.
 
-Roles without a graph, and companions without files (export.framepack.standins), are the same in all backends.
-A folder of `--layers` that holds nothing but a transformer can therefore be verified too.
+Roles without a graph, and stand-ins for missing companions (export.framepack.standins), are the same in all
+backends. So a folder of `--layers`, which holds only a transformer, can be verified too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from engine.model.framepack.roles import Companions, Serve, roles_of
 from engine.model.precision import dtype
 from engine.model.signature import signature
 from export.framepack.companions import lacking, parts
-from export.framepack.companions import precision as surroundings
+from export.framepack.companions import precision as companion_precision
 from export.framepack.standins import stand_ins
 from export.gates import ROUNDED
 
@@ -38,7 +38,7 @@ def is_full(artifact: Artifact) -> bool:
 
 
 def pytorch(artifact: Artifact, precision: str) -> TorchBackend:
-    """The transformer in `precision`; its companions in fp16 if that is a low precision. Raises
+    """PyTorch with the transformer in `precision`, and the companions in fp16 unless that is fp32. Raises
     ModelFilesError."""
     device = device_here()
     try:
@@ -46,10 +46,10 @@ def pytorch(artifact: Artifact, precision: str) -> TorchBackend:
         serve = build(Serve, artifact.config["serve"], "serve")
     except (InvalidInput, KeyError, TypeError) as e:
         raise ModelFilesError(
-            f"{artifact.path}: its manifest's config makes no full-size model ({e}); export it again",
+            f"{artifact.path}: its manifest does not describe a full-size model ({e}); export it again",
             field="config",
         ) from e
-    companions = companions_of(artifact, config, serve, device, dtype(surroundings(precision)))
+    companions = companions_of(artifact, config, serve, device, dtype(companion_precision(precision)))
     dit = load_dit(artifact.path, config, device, dtype(precision)).requires_grad_(False)
     modules = roles_of(artifact.spec, dit, companions)
     text: Any = companions.text
@@ -99,7 +99,7 @@ class GraphBackend:
                 self.sessions[graph.role] = made
         if not self.sessions:
             raise ModelFilesError(
-                f"{artifact.path} has no fp32 graphs, which are what runs on a CPU; "
+                f"{artifact.path} has no fp32 graphs, which ONNX Runtime needs on a CPU; "
                 "`psistream export onnx --precision fp32` makes them",
                 field="graphs",
             )
@@ -120,8 +120,8 @@ class GraphBackend:
 
 
 def candidate(name: str, artifact: Artifact) -> Backend:
-    """A backend to compare. Raises Unavailable without a device, ModelFilesError if the folder has nothing
-    for it."""
+    """A backend to compare. Raises Unavailable without a device, ModelFilesError if the folder has no graphs
+    or engines for it."""
     if name == "onnxruntime":
         return GraphBackend(artifact, pytorch(artifact, "fp32"))
     here = cuda_device()
@@ -140,16 +140,15 @@ def candidate(name: str, artifact: Artifact) -> Backend:
 
 def precisions(artifact: Artifact, precision: str) -> dict[str, str]:
     """Role → the precision that it computes in when `precision` is compared."""
-    own = dict.fromkeys(
-        ("encode_text", "decode"), surroundings(precision)
-    )  # their graphs hold no part of the transformer
+    # These graphs contain no part of the transformer.
+    own = dict.fromkeys(("encode_text", "decode"), companion_precision(precision))
     if precision == "fp32":
         own["encode_image"] = ROUNDED
     return {role: own.get(role, precision) for role in signature(artifact.spec)}
 
 
 def device_here() -> torch.device:
-    """The device of the PyTorch reference: fp32 without TF32 on either device."""
+    """The device of the PyTorch reference. Disables TF32, so that fp32 is exact."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     torch.backends.cudnn.allow_tf32 = False

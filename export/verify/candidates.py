@@ -26,13 +26,13 @@ PRECISION = {"onnxruntime": "fp32", "cuda": "bf16", "tensorrt": "bf16"}
 
 
 def opened(path: Path | None) -> Artifact:
-    """Open the folder of either kind of model. Raises ModelFilesError."""
+    """Open an exported folder, built-in kind or full-size. Raises ModelFilesError."""
     _, data = read_manifest(path)
     return open_artifact(path, needs=() if "preset" in dict(data.get("config") or {}) else NEEDED)
 
 
 def candidate(name: str, artifact: Artifact) -> Backend:
-    """Raises InvalidInput, Unavailable, ModelFilesError."""
+    """The backend `name` for this folder. Raises InvalidInput, Unavailable, ModelFilesError."""
     if name not in MODULES:
         raise InvalidInput(f"--backend: {name!r} is not one of {', '.join(MODULES)}", field="backend")
     if full_models.is_full(artifact):
@@ -42,8 +42,8 @@ def candidate(name: str, artifact: Artifact) -> Backend:
 
 
 def pytorch(artifact: Artifact, precision: str) -> TorchBackend:
-    """PyTorch in fp32, or with the roles that can run in `precision`; the built-in kind of model runs on the
-    CPU."""
+    """PyTorch in fp32, or with the roles that support it in `precision`. Models of the built-in kind run on
+    the CPU."""
     if full_models.is_full(artifact):
         return full_models.pytorch(artifact, precision)
     exact = ReferenceBackend(artifact)
@@ -67,8 +67,8 @@ def precisions(artifact: Artifact, precision: str) -> dict[str, str]:
 
 
 def edges(name: str, artifact: Artifact, batch: int) -> Sequence[int]:
-    """Batch sizes to compare: one and `batch`. For engines, both ends and the optimum of their profiles, as
-    far as all engines support them."""
+    """Batch sizes to compare: one and `batch`; for engines, the minimum, optimum and maximum of their
+    profiles that all engines support."""
     if name != "tensorrt":
         return sorted({1, batch})
     from engine.backends.gpu.tensorrt import fitting
