@@ -1,4 +1,4 @@
-"""`psistream bench hostile` and `bench failover` against the fake backend: each does what it says it does."""
+"""`psistream bench hostile` and `bench failover` against the fake backend."""
 
 from __future__ import annotations
 
