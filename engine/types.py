@@ -1,4 +1,4 @@
-"""Shared nouns: controls, and events of the runtime. No behaviour, no heavy import.
+"""Shared data types: controls, and events of the runtime. No behaviour and no heavy imports.
 
 Legend: F pixel frames of one segment (4 W), H W pixels. Times come from one injected monotonic clock.
 Everything is picklable, since worker and gateway may be two processes; server.worker.messages has what else
@@ -27,7 +27,7 @@ Status = Literal["received", "applied", "rejected"]
 
 @dataclass(frozen=True)
 class Weighted:
-    """A text and its weight among others, above 0; only ratios matter."""
+    """A text and its weight, above 0; only ratios of weights matter."""
 
     text: str
     weight: float = 1.0
@@ -40,9 +40,9 @@ Prompts = tuple[Weighted, ...]
 class Prompt:
     """A new text, or several with weights.
 
-    `recondition` keeps the scene and squeezes ψ again; `soft` does so in `transition_segments` steps from the
-    old text to the new; `cut` starts a new scene. `next` takes effect with the next segment that is made,
-    `now` at once: queued frames are dropped and made again."""
+    `recondition` keeps the scene and rebuilds ψ; `soft` cross-fades to the new text over
+    `transition_segments` segments; `cut` starts a new scene. `next` takes effect with the next segment that
+    is generated, `now` at once: queued frames are dropped and generated again."""
 
     text: str | tuple[Weighted, ...]
     how: How = "recondition"
@@ -52,7 +52,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Action:
-    """The action held from now on, one of the model's. None releases it, and the prompt's own motion counts
+    """The action held from now on, one of the model's. None releases it, and the prompt's own motion applies
     again."""
 
     action: str | None
@@ -172,8 +172,8 @@ class Stall:
 
 @dataclass(frozen=True)
 class NamedLandmark:
-    """A landmark that a prompt named. `px` is how far to the right of the hero it stands, in pixels, as of
-    the end of what has been made; negative: to the left. `met`: it has been in the picture."""
+    """A landmark that a prompt named. `px` is its distance to the right of the hero in pixels (negative: to
+    the left) at the end of the generated video. `met`: it has been in the picture."""
 
     kind: str
     colour: str
@@ -183,8 +183,7 @@ class NamedLandmark:
 
 @dataclass(frozen=True)
 class SessionInfo:
-    """What anybody who may watch a session may know of it. On the wire `buffering` means: stalled,
-    refilling."""
+    """What everyone who may watch a session may know about it. On the wire, `buffering` means a stall."""
 
     id: str
     prompt: str
@@ -199,15 +198,15 @@ class SessionInfo:
     buffering: Stall | None = None
     past_bytes: int = 0  # upper bound of what is kept for `now` and rewinding
     actions: tuple[str, ...] = ()  # the model's; empty: not known yet
-    attributes: dict[str, str] = field(default_factory=dict)  # what the scene shows, as far as it is known
-    chosen: tuple[str, ...] = ()  # the attributes that no prompt said: the seed chose
-    landmarks: tuple[NamedLandmark, ...] = ()  # by prompts, in this scene, in order of place
+    attributes: dict[str, str] = field(default_factory=dict)  # those that are known of the scene
+    chosen: tuple[str, ...] = ()  # the attributes that no prompt gave and the seed chose
+    landmarks: tuple[NamedLandmark, ...] = ()  # named by prompts in this scene, from left to right
 
 
 @dataclass(frozen=True)
 class SessionClosed:
-    """The session is over; `code` is 'closed' or the reason. If its opening was refused, `field` is the field
-    at fault, and `retry_after_s` says when to try again; both only where they are known."""
+    """The session has ended; `code` is 'closed' or the reason. If its opening was refused, `field` is the
+    field at fault and `retry_after_s` says when to try again, if they are known."""
 
     session: str
     code: str
@@ -218,8 +217,8 @@ class SessionClosed:
 
 @dataclass(frozen=True)
 class Capacity:
-    """How many sessions the device can serve in real time, as measured so far; how many are open; and the
-    share of the device's time that they take. Sent when a number changes, and at intervals."""
+    """How many sessions the device can serve in real time according to measurements, how many are open, and
+    the share of the device's time that they use. Sent when a number changes, and at intervals."""
 
     sessions: int
     open: int
@@ -234,9 +233,9 @@ RuntimeEvent = Receipt | SegmentReady | Discarded | SegmentAwaited | SessionInfo
 
 @dataclass(frozen=True)
 class OpenSession:
-    """A new video: from a prompt and maybe a picture; from a snapshot; or a fork of the open session
-    `fork_of`, from what it showed `rewind_s` ago. A snapshot's or a fork's prompt and seed stay where these
-    are None."""
+    """Open a session: from a prompt and optionally a picture; from a snapshot; or as a fork of the open
+    session `fork_of`, from what it showed `rewind_s` ago. A snapshot and a fork keep their prompt and seed if
+    these are None."""
 
     session: str
     prompt: str | tuple[Weighted, ...] | None
