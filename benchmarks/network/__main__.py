@@ -4,7 +4,8 @@ Runs a server in one network namespace, a player in another and an emulated link
 table and a line of JSON. "late ms" is the delay that the emulator itself added to 99 % of the packets at
 most; if it is more than a few milliseconds, the machine was too busy and the row says little about the link.
 "decoded" and "its own" are frames per second and seconds of freezes as Chromium counts them since it joined.
-They do not depend on the screen, which a busy machine updates too rarely."""
+They do not depend on the screen, which a busy machine updates too rarely.
+"""
 
 from __future__ import annotations
 

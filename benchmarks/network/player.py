@@ -2,7 +2,8 @@
 
 `python -m benchmarks.network.player chromium|page|viewer URL TOKEN SECONDS`: `chromium` is a WHEP client of
 30 lines in Chromium, `page` is our page in Chromium, `viewer` is the client of `psistream view`. Times are
-seconds since the start."""
+seconds since the start.
+"""
 
 from __future__ import annotations
 

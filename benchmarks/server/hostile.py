@@ -2,7 +2,8 @@
 
 The victim and each attacker have separate sessions, and attackers run in separate processes. Frame intervals
 are those of decoded frames; `/livez` is requested ten times a second. The table has each attacker's share of
-the processor, since a row means nothing if the attacker hardly ran."""
+the processor, since a row means nothing if the attacker hardly ran.
+"""
 
 from __future__ import annotations
 

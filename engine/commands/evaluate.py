@@ -1,7 +1,8 @@
 """`psistream evaluate`: measures a model of the built-in world, whose truth is known.
 
 Every figure is a list of small jobs, and finished jobs are kept in --out. So an evaluation can be interrupted
-at any time, and the same command continues it."""
+at any time, and the same command continues it.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """`psistream model info NAME|DIR`: the size of a model and the cost of a step, without its weights.
 
 NAME is a preset; DIR is a folder of `psistream convert` or `psistream export`. Everything is counted on the
-meta device, so no tensor is allocated and nothing is measured."""
+meta device, so no tensor is allocated and nothing is measured.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 A command's `main` is one call of `run`. Every error becomes one line on stderr that starts with the command's
 name; only bugs print a traceback. The clients have their own version (clients/command.py), since they must
-not import the engine."""
+not import the engine.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 A recipe (a name or a TOML file) trains all of its stages in order. A stage trains alone: autoencoder,
 decoder, text, dit, probe, or a phase of the DiT together with the phases before it. Every stage continues
 from its checkpoint in the run folder, and its budget includes earlier runs. `variants` trains and measures
-the paper's variants instead (engine.variants.train)."""
+the paper's variants instead (engine.variants.train).
+"""
 
 from __future__ import annotations
 

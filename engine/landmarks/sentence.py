@@ -3,7 +3,8 @@
 A small grammar over tokens: the name of a kind is the head of a phrase. The phrase extends back to an
 article, a number or a word that cannot belong to it, and a colour in it is the landmark's. A colour may also
 follow ("that is painted blue"). The words around the phrase give the position. All of this is removed from
-the prompt, so that "a fox near a blue house" does not make the fox blue."""
+the prompt, so that "a fox near a blue house" does not make the fox blue.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 Each pydantic model validates one control and converts it to a body of engine.types. engine.wire.parse reads
 the bytes, and engine.wire.faults words the errors. The session checks whether the model supports a control;
-`check_action` can also be called by anyone who knows the model's actions."""
+`check_action` can also be called by anyone who knows the model's actions.
+"""
 
 from __future__ import annotations
 

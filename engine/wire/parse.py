@@ -2,7 +2,8 @@
 
 The only place where messages are validated: the data channel, HTTP, MQTT, control logs and snapshots all use
 it. Pictures are decoded by the `decode_image` hook. docs/protocol.md describes the same for people, and a
-test compares the two."""
+test compares the two.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@ autoencoder's encoder, TAEHV.
 
 Their weights come from several repositories, in files with their own names and types, one of them a pickle.
 So they are written again beside the transformer's shards, in fp16 as in FramePack, under the graphs' names.
-HunyuanVideo's own decoder is not exported, since it works differently at the start of a scene."""
+HunyuanVideo's own decoder is not exported, since it works differently at the start of a scene.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 Graphs are written beside the shards of `psistream convert`. So graphs stay small whatever the size of the
 model, all read the same copy, and exporting never reads the transformer's weights. `--layers` exports the
 same network with a few blocks and random weights, for inspection and measurements. The companions
-(export.framepack.companions) are exported into the folder that holds their files."""
+(export.framepack.companions) are exported into the folder that holds their files.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 Most additions to the DiT (engine.model.dit.EXTRA) start at zero: the embeddings of kind, scene, jump and
 noise level. ψ cannot, since even zero tokens take a share of every softmax. So its keys get a bias, learned
 per block, that starts at `memory.key_bias`; docs/LOG.md has the measurements behind the default. Memorize
-starts with a copy of the backbone's 1x kernel; the rest of SemanticPack is random, from a seed."""
+starts with a copy of the backbone's 1x kernel; the rest of SemanticPack is random, from a seed.
+"""
 
 from __future__ import annotations
 

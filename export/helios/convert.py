@@ -2,7 +2,8 @@
 
 57 GB of fp32 become 29 GB of bf16, tensor by tensor; norms, modulations and the time embedding stay fp32, as
 in the public code. LoRA files are merged during the conversion. With --memory, SemanticPack is grafted on
-behind gates that start at 0. OUT may already hold companions."""
+behind gates that start at 0. OUT may already hold companions.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 The request is a JSON file that names the files for the plan and the result. TensorRT's messages go to stderr,
 and progress to stdout as lines "phase share". A crash or lack of memory ends only this process. Handles
-graphs and TensorRT, not caches and manifests."""
+graphs and TensorRT, not caches and manifests.
+"""
 
 from __future__ import annotations
 

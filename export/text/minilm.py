@@ -2,7 +2,8 @@
 
 Run it once: `python -m export.text.minilm OUT`. The result is in the repository, so neither serving nor
 training needs the package. Unless `--plain` is given, the definitions of a dictionary improve the rows of
-rare words (`dictionary`). `--layers` is the number of the six layers to keep."""
+rare words (`dictionary`). `--layers` is the number of the six layers to keep.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 Rows are rotated so that columns become uncorrelated, with the largest variance first. Columns are divided
 into groups that carry the same number of bits: few columns with large variance, or many with small variance.
 In each group k-means (Lloyd) finds 256 pieces that all rows share, and a row stores one byte per group.
-Legend: V vocabulary, E width, G groups."""
+Legend: V vocabulary, E width, G groups.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 the inputs of a session, over many segments, and with negative controls that must fail.
 
 Over many segments both play the same sessions, each from its own results. Errors accumulate through history
-and ψ, so this recursion is the comparison that matters."""
+and ψ, so this recursion is the comparison that matters.
+"""
 
 from __future__ import annotations
 
