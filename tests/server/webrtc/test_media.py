@@ -16,6 +16,7 @@ from server.webrtc.rtp.stream import Extensions
 from server.webrtc.signalling.codecs import Sendable
 from tests.rigs.engine.fakes import ManualClock
 from tests.rigs.server.server_rig import packet
+from tests.rigs.waiting import until
 
 RATES = [rung.bitrate_bps for rung in ladder(900_000, 320, 192, 16)]
 VP8 = Sendable("vp8", "96", "97", "VP8/90000", "", ())
@@ -68,6 +69,18 @@ async def test_a_lost_packet_is_repaired_once_per_round_trip() -> None:
     stage.clock.advance(0.2)
     stage.nack(number)
     assert stage.repeats == 2
+    stage.media.close()
+
+
+async def test_on_a_lossy_link_a_repair_is_sent_twice() -> None:
+    """A repair that was lost too took another round trip: the freezes that remained at 10 % of loss."""
+    stage = Stage()
+    stage.play(0, keyframe=True)
+    stage.clock.advance(0.5)
+    stage.media.link.loss = 0.1
+    stage.nack(stage.sent[0].sequence_number)
+    assert stage.repeats == 1
+    await until(lambda: stage.repeats == 2, "the copy of the repair")
     stage.media.close()
 
 
