@@ -70,6 +70,8 @@ class EmulatedLink:
             os.close(end)
 
     def _run(self) -> None:
+        with contextlib.suppress(OSError):  # ahead of other work on a busy machine, of which it is hardly any
+            os.sched_setscheduler(threading.get_native_id(), os.SCHED_FIFO, os.sched_param(1))
         while True:
             wait_s = max(0.0, self._waiting[0][0] - time.monotonic()) if self._waiting else None
             ready, _, _ = select.select([*self._ends, self._stop[0]], [], [], wait_s)

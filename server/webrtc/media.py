@@ -162,9 +162,9 @@ class MediaStream:
         return True
 
     def _copy(self, numbers: list[int]) -> None:
-        """Send a frame's packets again, so that a lost one needs no round trip."""
+        """Send packets again, so that a lost one needs no round trip. A request for one of them is answered
+        all the same: if the copies are lost too, the viewer asks again only after another round trip."""
         for number in reversed(numbers):
-            self._repeated[number] = self._clock()
             self.link.sized(self.rtp.repeat(number), self._clock())
 
     def _probe(self, size: int, since_s: float) -> None:

@@ -189,11 +189,10 @@ class RateControl:
         if wanted > self.copies:
             self._calm_s = None
             self._lossy_s = now_s if self._lossy_s is None else self._lossy_s
-            if now_s - self._lossy_s > (LOSSY_S if link.loss < LOSS_CAUSED else JUDGE_S):
+            sure = self._copies_for(link.sure_loss, link) > self.copies
+            wait_s = JUDGE_S if link.loss >= LOSS_CAUSED else LOSSY_SURE_S if sure else LOSSY_S
+            if now_s - self._lossy_s > wait_s:
                 self._protect(wanted, link, now_s)
-            elif now_s - self._lossy_s > LOSSY_SURE_S and link.loss < LOSS_CAUSED:
-                if self._copies_for(link.sure_loss, link) > self.copies:
-                    self._protect(wanted, link, now_s)
             return
         self._lossy_s = None
         if self.copies and link.loss < LOSS_CLEAR / 2:

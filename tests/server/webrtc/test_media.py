@@ -134,6 +134,20 @@ async def test_on_a_lossy_link_every_packet_is_sent_several_times() -> None:
     stage.media.close()
 
 
+async def test_a_packet_whose_copies_may_be_lost_too_is_sent_again_when_it_is_asked_for() -> None:
+    """The first request was taken for one that the copies on their way would answer. Where they were lost,
+    the picture stood for another round trip: a freeze of 0.3 s in ten seconds at 10 % of loss."""
+    stage = Stage()
+    stage.media.control.copies = 2
+    stage.media.link.rtt_s = 0.1
+    stage.play(0, keyframe=True)
+    await until(lambda: stage.repeats == 2, "two copies")
+    stage.clock.advance(0.06)
+    stage.nack(stage.sent[0].sequence_number)
+    assert stage.repeats == 3
+    stage.media.close()
+
+
 async def test_a_probe_fills_up_to_its_rate_with_what_the_viewer_drops() -> None:
     stage = Stage()
     stage.media.control.rung = stage.media.subscription.rung = stage.media.subscription.wanted = 1
