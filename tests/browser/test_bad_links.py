@@ -1,4 +1,4 @@
-"""The page in Chromium over links that are away or that carry no UDP: needs root, for namespaces of its own."""
+"""The page in Chromium over links that are away or carry no UDP: needs root, for namespaces of its own."""
 
 from __future__ import annotations
 
