@@ -1,14 +1,13 @@
 """Shared data types: controls, and events of the runtime. No behaviour and no heavy imports.
 
 Legend: F pixel frames of one segment (4 W), H W pixels. Times come from one injected monotonic clock.
-Everything is picklable, since worker and gateway may be two processes; server.worker.messages has what else
-passes between them.
+What passes between a gateway and a worker is here and in server.worker.messages; server.worker.wire says how.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,9 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 ByteArray = npt.NDArray[np.uint8]
+
+MOMENT = "a moment of this host's monotonic clock"  # between hosts it is the time that is left until then
+Moment = Annotated[float, MOMENT]
 
 How = Literal["recondition", "soft", "cut"]
 When = Literal["next", "now"]
@@ -98,11 +100,11 @@ ControlBody = Prompt | Action | Pause | Resume | Reset | Image | Rewind
 @dataclass(frozen=True)
 class Control:
     """`id` is the sender's; a session answers each id once. A control that would take effect after
-    `expires_s` (monotonic clock) is refused as expired."""
+    `expires_s` is refused as expired."""
 
     id: str
     body: ControlBody
-    expires_s: float | None = None
+    expires_s: Moment | None = None
 
 
 # ---- events of the runtime ----
