@@ -53,13 +53,13 @@ def parser() -> argparse.ArgumentParser:
     failover.add_argument("--n", type=int, default=5, help="kills (default: %(default)s)")
     failover.add_argument("--spare", choices=("on", "off"), default="on", help="a warm spare (%(default)s)")
     failover.add_argument("--workers", type=int, default=1, help="workers of the server (%(default)s)")
-    hostile = what.add_parser("hostile", help="what a viewer notices while other clients do their worst")
+    hostile = what.add_parser("hostile", help="how hostile clients affect a viewer")
     hostile.add_argument("--seconds", type=float, default=15.0, help="for each attacker (%(default)s)")
     hostile.add_argument(
         "--attacker-cores",
         default="",
         metavar="1,2,…",
-        help="confine attackers to these (default: any, and only what the others leave of them)",
+        help="confine attackers to these (default: all, but only idle time)",
     )
     hostile.add_argument("--only", action="append", default=[], metavar="NAME", help="this attacker alone")
     for each in (failover, hostile):
@@ -78,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="?",
         const="full",
         choices=("full", "tiny", "fake"),
-        help="with --model helios: random weights; tiny and fake rehearse it on any machine",
+        help="with --model helios: random weights; tiny and fake test the benchmark on any machine",
     )
     add_speed(step)
     step.add_argument("--height", type=int, default=384, help="with --random (default: %(default)s)")
@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
         "--pretend",
         type=milliseconds,
         metavar="CALL,ROW",
-        help="no model: milliseconds per call of denoise, decode and memorize, and per row",
+        help="simulate a device: milliseconds per call of denoise, decode and memorize, and per row",
     )
     for each in (latency, soak, step, load, failover, hostile):
         add_model(each)
@@ -238,9 +238,9 @@ def measure_alone(args: argparse.Namespace) -> BenchReport:
 def _pretended(args: argparse.Namespace, backend: Backend) -> Backend:
     if args.pretend is None:
         return backend
-    from benchmarks.engine.blank import batch_lover
+    from benchmarks.engine.blank import batching_device
 
-    return batch_lover(backend.spec, *args.pretend)
+    return batching_device(backend.spec, *args.pretend)
 
 
 async def measure_served(args: argparse.Namespace, subject: Subject) -> BenchReport:

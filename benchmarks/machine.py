@@ -66,12 +66,12 @@ def resident_bytes(pid: int) -> int | None:
 
 
 def open_files(pid: int) -> int:
-    """Of the process and all below it."""
+    """Open files of the process and all its descendants."""
     return sum(_entries(each, "fd") for each in tree(pid))
 
 
 def thread_count(pid: int) -> int:
-    """Of the process and all below it."""
+    """Threads of the process and all its descendants."""
     return sum(_entries(each, "task") for each in tree(pid))
 
 

@@ -18,7 +18,7 @@ from engine.errors import PsistreamError
 
 
 class BenchError(PsistreamError):
-    """Why nothing could be measured."""
+    """The benchmark could not measure anything; the message says why."""
 
     code = "bench"
 

@@ -1,4 +1,4 @@
-"""Settings of the runtime: a frozen dataclass, checked when it is made. No files, no environment."""
+"""Settings of the runtime: a frozen dataclass, checked when it is created. Reads no files or environment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from engine.errors import InvalidInput
 
 @dataclass(frozen=True)
 class RuntimeConfig:
-    """Raises InvalidInput where a value is out of range; the message names the field."""
+    """Raises InvalidInput for a value out of range; the message names the field."""
 
     max_sessions: int = 64  # even if the device could serve more
     max_load: float = 0.85  # share of the device's time that sessions may use
@@ -30,7 +30,7 @@ class RuntimeConfig:
     def __post_init__(self) -> None:
         for name in ("max_sessions", "max_batch", "inbox", "remembered_ids"):
             whole = isinstance(getattr(self, name), int) and getattr(self, name) >= 1
-            _require(whole, name, "an integer from 1 up")
+            _require(whole, name, "an integer of at least 1")
         for name in (
             "max_load",
             "idle_share",
@@ -42,7 +42,7 @@ class RuntimeConfig:
             "stall_s",
             "idle_grace_s",
         ):
-            _require(_number(getattr(self, name)), name, "a number from 0 up")
+            _require(_number(getattr(self, name)), name, "a number of at least 0")
         _require(self.lead_max_s >= self.lead_min_s, "lead_max_s", "at least lead_min_s")
         noise = self.context_noise
         _require(

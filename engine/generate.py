@@ -1,4 +1,4 @@
-"""Video as arrays, for notebooks and scripts: `psistream generate` without a file.
+"""Generates video as arrays, for notebooks and scripts: `psistream generate` without a file.
 
     from engine.generate import generate
 
@@ -44,13 +44,13 @@ def generate(
     backend: str = DEFAULT_BACKEND,
     weights: Path | str | None = None,
 ) -> Iterator[ByteArray]:
-    """Yields frames (H, W, 3) uint8 RGB for `seconds` of video, or without end.
+    """Yield frames (H, W, 3) uint8 RGB for `seconds` of video, or endlessly.
 
-    `image`: a picture to start from: its file, its bytes, or an array (H, W, 3) uint8. `video`: a file whose
-    last seconds are continued, instead of `image`. `script`: steering, as
-    "2s:right,4s:prompt=night". The same `seed` gives the same frames; by default it is random. `model`,
-    `backend` and `weights` are those of `psistream generate`. The model is loaded at the first frame and is
-    freed when the iterator ends or is closed. Raises InvalidInput that names the argument, BackendError."""
+    `image` is a picture to start from: a file, its bytes, or an array (H, W, 3) uint8. `video` is a file
+    whose last seconds are continued, instead of `image`. `script` is steering, such as "2s:right,4s:prompt=night".
+    The same `seed` gives the same frames; by default it is random. `model`, `backend` and `weights` are those
+    of `psistream generate`. The model is loaded before the first frame and freed when the iterator ends or is
+    closed. Raises InvalidInput that names the argument, BackendError."""
     if seconds is not None and not (_is(seconds, Real) and 0 < seconds < float("inf")):
         raise InvalidInput(f"seconds must be a number above 0, not {seconds!r:.40}", field="seconds")
     if seed is not None and not (_is(seed, Integral) and 0 <= seed <= MAX_SEED):
@@ -72,7 +72,7 @@ def generate(
 
 
 def _is(value: object, kind: type) -> bool:
-    """numpy's numbers count, True and False do not."""
+    """isinstance that accepts numpy's numbers, but not True and False."""
     return isinstance(value, kind) and not isinstance(value, bool)
 
 

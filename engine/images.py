@@ -1,7 +1,6 @@
-"""Decodes a picture from a client to pixels of the model's size, by Pillow with few formats and tight limits.
+"""Decodes pictures to pixels of the model's size, with Pillow, few formats and tight limits.
 
-The size is checked in the file's header before Pillow sees the file. This module doesn't know what the
-picture is used for.
+The size in the file's header is checked before Pillow sees the file.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from engine.types import ByteArray
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_FILE_BYTES = 64 * 2**20
-# JPEG: markers of frames that name a size: SOF0 to SOF15 but for tables and arithmetic conditioning
+# JPEG markers of frames, which have a size: SOF0 to SOF15 except tables and arithmetic conditioning
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 MAX_MARKERS = 4096
 SMALL_SIDE = 1024  # up to this size any aspect ratio is cheap
@@ -26,39 +25,40 @@ SMALL_SIDE = 1024  # up to this size any aspect ratio is cheap
 
 @dataclass(frozen=True)
 class PictureLimits:
-    """Pixels a side, pixels in all, and the ratio of the sides unless the picture is small."""
+    """The largest side, number of pixels, and ratio of the sides (only for larger pictures)."""
 
     side: int = 4096
     pixels: int = 8_000_000
     aspect: float = 8.0
 
 
-OF_STRANGERS = PictureLimits()
-OF_FILES = PictureLimits(16_384, 64_000_000)  # named on the command line by the user
+CLIENT_LIMITS = PictureLimits()
+FILE_LIMITS = PictureLimits(16_384, 64_000_000)  # of files that the user names on the command line
 
 
 def read_image(path: Path, width: int, height: int) -> ByteArray:
-    """`decode_image` of a file. Raises InvalidInput."""
+    """`decode_image` of a file. Raises InvalidInput that names the file."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise InvalidInput(f"it is larger than {MAX_FILE_BYTES >> 20} MiB")
-        return decode_image(path.read_bytes(), width, height, OF_FILES)
+        return decode_image(path.read_bytes(), width, height, FILE_LIMITS)
     except InvalidInput as error:
         raise InvalidInput(f"image: {path}: {error.message}", field="image") from None
     except OSError as error:
         raise InvalidInput(f"image: cannot read {path}: {error.strerror}", field="image") from None
 
 
-def decode_image(data: bytes, width: int, height: int, limits: PictureLimits = OF_STRANGERS) -> ByteArray:
-    """(3, H, W) uint8 RGB: turned upright, on white, cropped at the centre to the aspect ratio, scaled.
+def decode_image(data: bytes, width: int, height: int, limits: PictureLimits = CLIENT_LIMITS) -> ByteArray:
+    """The picture as (3, H, W) uint8 RGB: turned upright, on white, cropped at the centre to the aspect
+    ratio, scaled.
 
-    Raises InvalidInput. Costs milliseconds to tenths of a second."""
+    Raises InvalidInput. Takes milliseconds to tenths of a second."""
     check_size(data, limits)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > limits.pixels:  # the size that Pillow reads is decisive
                 raise _too_large(image.width, image.height, limits)
-            image.draft("RGB", (2 * width, 2 * height))  # JPEG: decode it small at once
+            image.draft("RGB", (2 * width, 2 * height))  # JPEG: decode at a reduced size
             picture = _flat(ImageOps.exif_transpose(_shrunk(image, width, height)))
     except UnidentifiedImageError:
         raise _no_picture() from None
@@ -76,7 +76,7 @@ def decode_image(data: bytes, width: int, height: int, limits: PictureLimits = O
     return np.ascontiguousarray(np.asarray(fitted, np.uint8).transpose(2, 0, 1))
 
 
-def check_size(data: bytes, limits: PictureLimits = OF_STRANGERS) -> None:
+def check_size(data: bytes, limits: PictureLimits = CLIENT_LIMITS) -> None:
     """Check the size in a file's header; costs microseconds. Raises InvalidInput."""
     size = size_of(data)
     if size is None:
@@ -146,7 +146,7 @@ def _shrunk(image: Image.Image, width: int, height: int) -> Image.Image:
 
 
 def _flat(image: Image.Image) -> Image.Image:
-    """RGB, transparent parts on white."""
+    """The picture in RGB, with transparent parts on white."""
     if image.mode.startswith("I"):  # 16 bits, which convert() would clip at 255
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "RGB" and "transparency" not in image.info:
@@ -158,8 +158,8 @@ def _flat(image: Image.Image) -> Image.Image:
 
 def _too_large(width: int, height: int, limits: PictureLimits) -> InvalidInput:
     return InvalidInput(
-        f"the picture has {width}x{height} pixels, at most {limits.side} a side and {limits.pixels} in all "
-        "are allowed: make it smaller"
+        f"the picture has {width}x{height} pixels, but at most {limits.side} per side and {limits.pixels} in "
+        "total are allowed: make it smaller"
     )
 
 

@@ -1,4 +1,4 @@
-"""Steering written down: "2s:right,4s:prompt=a snowy city at night" → what to do when. Pure."""
+"""Steering scripts: "2s:right,4s:prompt=a snowy city at night" → controls and their times. Pure functions."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from typing import NamedTuple
 from engine.errors import InvalidInput
 from engine.types import Action, ControlBody, Prompt, Reset
 
-LET_GO = "auto"  # the prompt's own motion counts again
+RELEASE = "auto"  # releases the action, so the prompt's own motion applies again
 
 
 class Entry(NamedTuple):
+    """A control and its time in the video."""
+
     at_s: float
     body: ControlBody
 
 
 def parse_script(text: str, actions: Sequence[str]) -> list[Entry]:
-    """In order of time. Prompts may contain commas: an entry begins with a time. Raises InvalidInput."""
+    """The entries in order of time. Prompts may contain commas, since every entry starts with a time. Raises
+    InvalidInput."""
     entries = []
     for item in re.split(r",(?=\s*\d+(?:\.\d+)?\s*s?\s*:)", text):
         if not item.strip():
@@ -41,9 +44,9 @@ def _body(what: str, actions: Sequence[str]) -> ControlBody:
         return Prompt(text.strip(), how="cut")
     if what in actions:
         return Action(what)
-    if what == LET_GO:
+    if what == RELEASE:
         return Action(None)
     if what == "reset":
         return Reset()
-    known = ", ".join([*actions, LET_GO, "reset", "prompt=TEXT", "cut=TEXT"])
+    known = ", ".join([*actions, RELEASE, "reset", "prompt=TEXT", "cut=TEXT"])
     raise InvalidInput(f"script: {what!r} is unknown; use one of {known}", field="script")

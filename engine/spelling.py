@@ -1,10 +1,10 @@
-"""Whether two words are a slip of the finger apart."""
+"""Whether two words differ by a single typo."""
 
 from __future__ import annotations
 
 
 def one_slip(a: str, b: str) -> bool:
-    """Whether b is a with one letter missing, added, another, or two neighbours swapped."""
+    """Whether b is a with one letter missing, added or replaced, or with two neighbours swapped."""
     if abs(len(a) - len(b)) > 1 or a == b:
         return False
     start = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -1,6 +1,6 @@
-"""Text files as people have them: with a byte order mark, in UTF-16, with the line ends of any system.
+"""Reads users' text files: with a byte order mark, in UTF-16, with the line ends of any system.
 
-What is neither UTF-8 nor marked as UTF-16 is refused rather than guessed: its letters would be others.
+Other encodings are refused rather than guessed, since a wrong guess would change the text.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _MARKS = (  # longest first: UTF-32's begins like UTF-16's
 
 
 def read_text(path: Path, field: str, *, most: int = MAX_BYTES) -> str:
-    """The text of a file, lines ending in "\\n". Raises InvalidInput that names the file, also where there is
-    none, or where it is larger than `most` bytes."""
+    """The text of a file, with lines ending in "\\n". Raises InvalidInput that names the file if it is
+    missing, unreadable, or larger than `most` bytes."""
     try:
         if path.stat().st_size > most:
             raise InvalidInput(f"{field}: {path} is larger than {most >> 20} MiB", field=field)
@@ -35,7 +35,7 @@ def read_text(path: Path, field: str, *, most: int = MAX_BYTES) -> str:
 
 
 def decode_text(data: bytes, name: str, field: str) -> str:
-    """`name` is what messages call it. Raises InvalidInput."""
+    """The text in `data`. Messages call it `name`. Raises InvalidInput for other encodings."""
     encoding = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), "")
     try:
         text = data.decode(encoding or _unmarked(data))
@@ -49,7 +49,7 @@ def decode_text(data: bytes, name: str, field: str) -> str:
 
 
 def _unmarked(data: bytes) -> str:
-    """UTF-16 without a mark has a zero in every other byte of plain letters."""
+    """The encoding of data without a mark. In UTF-16, every other byte of plain letters is zero."""
     start = data[:200]
     if len(start) > 3 and not any(start[::2]) and all(start[1::2]):
         return "utf-16-be"

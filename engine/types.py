@@ -1,14 +1,13 @@
-"""Shared nouns: controls, and events of the runtime. No behaviour, no heavy import.
+"""Shared data types: controls, and events of the runtime. No behaviour and no heavy imports.
 
 Legend: F pixel frames of one segment (4 W), H W pixels. Times come from one injected monotonic clock.
-Everything is picklable, since worker and gateway may be two processes; server.worker.messages has what else
-passes between them.
+What passes between a gateway and a worker is here and in server.worker.messages; server.worker.wire says how.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,9 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 ByteArray = npt.NDArray[np.uint8]
+
+MOMENT = "a moment of this host's monotonic clock"  # between hosts it is the time that is left until then
+Moment = Annotated[float, MOMENT]
 
 How = Literal["recondition", "soft", "cut"]
 When = Literal["next", "now"]
@@ -27,7 +29,7 @@ Status = Literal["received", "applied", "rejected"]
 
 @dataclass(frozen=True)
 class Weighted:
-    """A text and its weight among others, above 0; only ratios matter."""
+    """A text and its weight, above 0; only ratios of weights matter."""
 
     text: str
     weight: float = 1.0
@@ -40,9 +42,9 @@ Prompts = tuple[Weighted, ...]
 class Prompt:
     """A new text, or several with weights.
 
-    `recondition` keeps the scene and squeezes ψ again; `soft` does so in `transition_segments` steps from the
-    old text to the new; `cut` starts a new scene. `next` takes effect with the next segment that is made,
-    `now` at once: queued frames are dropped and made again."""
+    `recondition` keeps the scene and rebuilds ψ; `soft` cross-fades to the new text over
+    `transition_segments` segments; `cut` starts a new scene. `next` takes effect with the next segment that
+    is generated, `now` at once: queued frames are dropped and generated again."""
 
     text: str | tuple[Weighted, ...]
     how: How = "recondition"
@@ -52,7 +54,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Action:
-    """The action held from now on, one of the model's. None releases it, and the prompt's own motion counts
+    """The action held from now on, one of the model's. None releases it, and the prompt's own motion applies
     again."""
 
     action: str | None
@@ -98,11 +100,11 @@ ControlBody = Prompt | Action | Pause | Resume | Reset | Image | Rewind
 @dataclass(frozen=True)
 class Control:
     """`id` is the sender's; a session answers each id once. A control that would take effect after
-    `expires_s` (monotonic clock) is refused as expired."""
+    `expires_s` is refused as expired."""
 
     id: str
     body: ControlBody
-    expires_s: float | None = None
+    expires_s: Moment | None = None
 
 
 # ---- events of the runtime ----
@@ -172,8 +174,8 @@ class Stall:
 
 @dataclass(frozen=True)
 class NamedLandmark:
-    """A landmark that a prompt named. `px` is how far to the right of the hero it stands, in pixels, as of
-    the end of what has been made; negative: to the left. `met`: it has been in the picture."""
+    """A landmark that a prompt named. `px` is its distance to the right of the hero in pixels (negative: to
+    the left) at the end of the generated video. `met`: it has been in the picture."""
 
     kind: str
     colour: str
@@ -183,8 +185,7 @@ class NamedLandmark:
 
 @dataclass(frozen=True)
 class SessionInfo:
-    """What anybody who may watch a session may know of it. On the wire `buffering` means: stalled,
-    refilling."""
+    """What everyone who may watch a session may know about it. On the wire, `buffering` means a stall."""
 
     id: str
     prompt: str
@@ -199,15 +200,15 @@ class SessionInfo:
     buffering: Stall | None = None
     past_bytes: int = 0  # upper bound of what is kept for `now` and rewinding
     actions: tuple[str, ...] = ()  # the model's; empty: not known yet
-    attributes: dict[str, str] = field(default_factory=dict)  # what the scene shows, as far as it is known
-    chosen: tuple[str, ...] = ()  # the attributes that no prompt said: the seed chose
-    landmarks: tuple[NamedLandmark, ...] = ()  # by prompts, in this scene, in order of place
+    attributes: dict[str, str] = field(default_factory=dict)  # those that are known of the scene
+    chosen: tuple[str, ...] = ()  # the attributes that no prompt gave and the seed chose
+    landmarks: tuple[NamedLandmark, ...] = ()  # named by prompts in this scene, from left to right
 
 
 @dataclass(frozen=True)
 class SessionClosed:
-    """The session is over; `code` is 'closed' or the reason. If its opening was refused, `field` is the field
-    at fault, and `retry_after_s` says when to try again; both only where they are known."""
+    """The session has ended; `code` is 'closed' or the reason. If its opening was refused, `field` is the
+    field at fault and `retry_after_s` says when to try again, if they are known."""
 
     session: str
     code: str
@@ -218,8 +219,8 @@ class SessionClosed:
 
 @dataclass(frozen=True)
 class Capacity:
-    """How many sessions the device can serve in real time, as measured so far; how many are open; and the
-    share of the device's time that they take. Sent when a number changes, and at intervals."""
+    """How many sessions the device can serve in real time according to measurements, how many are open, and
+    the share of the device's time that they use. Sent when a number changes, and at intervals."""
 
     sessions: int
     open: int
@@ -234,9 +235,9 @@ RuntimeEvent = Receipt | SegmentReady | Discarded | SegmentAwaited | SessionInfo
 
 @dataclass(frozen=True)
 class OpenSession:
-    """A new video: from a prompt and maybe a picture or a video; from a snapshot; or a fork of the open
-    session `fork_of`, from what it showed `rewind_s` ago. A snapshot's or a fork's prompt and seed stay where
-    these are None."""
+    """Open a session: from a prompt and optionally a picture or a video; from a snapshot; or as a fork of the
+    open session `fork_of`, from what it showed `rewind_s` ago. A snapshot and a fork keep their prompt and
+    seed if these are None."""
 
     session: str
     prompt: str | tuple[Weighted, ...] | None

@@ -1,4 +1,4 @@
-"""Writes frames to an MP4 file (H.264, yuv420p). It knows no models and no sessions."""
+"""Writes frames to an MP4 file (H.264, yuv420p)."""
 
 from __future__ import annotations
 

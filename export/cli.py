@@ -1,4 +1,5 @@
-"""`psistream export`: turns a model into ONNX graphs and TensorRT engines, verifies and describes them."""
+"""`psistream export`: turns a model into ONNX graphs and TensorRT engines, and verifies and describes
+them."""
 
 from __future__ import annotations
 
@@ -23,12 +24,12 @@ def onnx(args: argparse.Namespace) -> int:
             )
         dtype(precision)
     check_folder(args.out, "--out")
-    from export.wander import collect, export_again, export_onnx, with_words
+    from export.wander import collect, export_again, export_onnx, replace_words
 
     if args.model is not None:
         return full(args, precisions)
     if args.text is not None and (args.run is not None or precisions != ["fp32"]):
-        raise InvalidInput("--text: goes with --from and fp32 only", field="text")
+        raise InvalidInput("--text: can only be used with --from and --precision fp32", field="text")
     if args.run is not None and args.source is not None:
         raise InvalidInput("give --run or --from, not both", field="from")
     if args.run is not None:
@@ -41,7 +42,7 @@ def onnx(args: argparse.Namespace) -> int:
             precisions=precisions,
         )
     elif args.text is not None:
-        spec = with_words(args.source, args.out, args.text)
+        spec = replace_words(args.source, args.out, args.text)
     else:
         spec = export_again(args.source, args.out, precisions)
     size = sum(f.stat().st_size for f in args.out.iterdir()) / 2**20
@@ -146,25 +147,25 @@ def upgrade(args: argparse.Namespace) -> int:
 
 def verify(args: argparse.Namespace) -> int:
     from export.verify.candidates import PRECISION, candidate, edges, opened, precisions, pytorch
-    from export.verify.record import note
+    from export.verify.record import record
     from export.verify.verify import verify as compare
 
     artifact = opened(args.folder)
     backend = candidate(args.backend, artifact)
     precision = args.precision or PRECISION[args.backend]
-    rival = pytorch(artifact, precision) if precision in ("bf16", "fp16") else None
+    baseline = pytorch(artifact, precision) if precision in ("bf16", "fp16") else None
     report = compare(
         backend,
         pytorch(artifact, "fp32"),
         precision=precision,
-        rival=rival,
+        baseline=baseline,
         segments=args.segments,
         batches=edges(args.backend, artifact, args.batch),
         precisions=precisions(artifact, precision),
     )
     print("\n".join(report.lines()))
     if args.record:
-        note(artifact, report)
+        record(artifact, report)
     return FAILED if report.failures else OK
 
 
@@ -196,7 +197,7 @@ def parser() -> argparse.ArgumentParser:
     make.add_argument(
         "--text",
         type=Path,
-        help="with --from: take words from this folder; only the graph that reads prompts is made again",
+        help="with --from: take the word table from this folder and export only the text encoder again",
     )
     make.add_argument(
         "--model", help="export a full-size model instead: memorypack-1b3, framepack-f1 or helios"
@@ -226,10 +227,10 @@ def parser() -> argparse.ArgumentParser:
     trt.add_argument(
         "--target",
         default="here",
-        help="here (this machine's GPU); ahead of time: a name such as sm89, or any",
+        help="here (this machine's GPU), or a name such as sm89, or any, to build ahead of time",
     )
     trt.add_argument(
-        "--batch", type=int, default=4, help="largest batch, which the engine is tuned for (default: 4)"
+        "--batch", type=int, default=4, help="largest batch, for which the engine is tuned (default: 4)"
     )
     trt.add_argument("--variant", default="plain", help="plain, refit or stripped")
     trt.add_argument("--level", type=int, help="the builder's optimisation level")

@@ -1,4 +1,4 @@
-"""`psistream convert MODEL DIR OUT`: hands over to the family of MODEL."""
+"""`psistream convert MODEL DIR OUT`: runs the converter of MODEL's family."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run("psistream convert", lambda: _main(list(sys.argv[1:] if argv is None else argv)))
 
 
-def _main(words: list[str]) -> int:
+def _main(arguments: list[str]) -> int:
     parser = Parser(
         prog="psistream convert",
         usage="psistream convert MODEL DIR OUT [options]",
@@ -27,5 +27,5 @@ def _main(words: list[str]) -> int:
         epilog="psistream convert MODEL --help shows the options of each model.",
     )
     parser.add_argument("model", metavar="MODEL", choices=tuple(FAMILIES), help=", ".join(FAMILIES))
-    model = parser.parse_args(words[:1]).model
-    return int(importlib.import_module(FAMILIES[model]).main(words))
+    model = parser.parse_args(arguments[:1]).model
+    return int(importlib.import_module(FAMILIES[model]).main(arguments))

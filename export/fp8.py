@@ -1,12 +1,12 @@
-"""`psistream export fp8`: the denoiser's bf16 graph with its linears in fp8, for engines.
+"""`psistream export fp8`: the denoiser's bf16 graph with linear layers in fp8, for engines.
 
 The recipe is NVIDIA ModelOpt's default for fp8: E4M3, one scale per tensor that maps the largest calibrated
-value to the largest fp8 value, and only the linears of attention and feed-forward. Embeddings, modulations
-and the last layer stay as they are. So does the memory path, whose errors would recur through ψ. The graph
-uses QuantizeLinear and DequantizeLinear, so it needs no ModelOpt, and ONNX Runtime can measure the loss on a
-CPU.
+value to the largest fp8 value, and only the linear layers of attention and feed-forward. Embeddings,
+modulations and the last layer are not quantised, nor is the memory path, whose errors would accumulate in ψ.
+The graph uses QuantizeLinear and DequantizeLinear, so it needs no ModelOpt, and ONNX Runtime can measure the
+loss on a CPU.
 
-Weights stay where they are; they are quantised when an engine is built.
+The weights' files do not change; weights are quantised when an engine is built.
 """
 
 from __future__ import annotations
@@ -30,35 +30,35 @@ from engine.model.helios.serve import read_about
 from export.helios.reference import is_helios
 from export.manifest import describe
 from export.verify.candidates import pytorch
-from export.verify.parity import Given, cases
-from export.verify.verify import LEARN, learn
+from export.verify.parity import RoleInputs, cases
+from export.verify.verify import RECORDED_SEGMENTS, record_inputs
 
 LARGEST = 448.0  # value of E4M3
 LINEAR = re.compile(
     r"(?:^|\.)(?:single_)?transformer_blocks\.\d+\.(?:attn|ff|ff_context|proj_mlp|proj_out)\."
 )
-TURNS = ("Cast", "Transpose", "Identity")  # may stand between a weight and the product that uses it
+PASS_THROUGH = ("Cast", "Transpose", "Identity")  # allowed between a weight and the product that uses it
 BATCH = 2  # sessions to calibrate with, at each noise level
 
 
 Choice = Callable[[str], bool]
 
 
-def chosen(name: str) -> bool:
-    """Whether this is the weight of a linear of attention or feed-forward within a block of FramePack's."""
+def is_quantised(name: str) -> bool:
+    """Whether this is the weight of an attention or feed-forward linear layer of FramePack's blocks."""
     return name.endswith(".weight") and ".norm" not in name and LINEAR.search(name) is not None
 
 
 def choice_of(artifact: Artifact) -> Choice:
     """Which weights to quantise. Helios keeps its first and last blocks, as in the public recipe."""
     if not is_helios(artifact):
-        return chosen
+        return is_quantised
     layers = read_about(artifact.config, str(artifact.path)).config.layers
     return partial(chosen_of_helios, layers=layers)
 
 
 def calibrate(
-    reference: TorchBackend, seen: Mapping[str, Given], choice: Choice = chosen
+    reference: TorchBackend, seen: Mapping[str, RoleInputs], choice: Choice = is_quantised
 ) -> dict[str, tuple[float, float]]:
     """Weight of a chosen linear → the largest value of its input, and the largest value of the weight."""
     found: dict[str, tuple[float, float]] = {}
@@ -66,14 +66,14 @@ def calibrate(
     module = reference.modules[denoising[-1]]  # stages share their weights
 
     def watch(name: str, linear: nn.Linear) -> Any:
-        def note(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        def record(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             given, own = float(inputs[0].abs().max()), float(linear.weight.abs().max())
             found[name] = (max(given, found.get(name, (0.0, 0.0))[0]), own)
 
-        return linear.register_forward_pre_hook(note)
+        return linear.register_forward_pre_hook(record)
 
     hooks = [
-        watch(plain(f"{name}.weight"), m)
+        watch(stored_name(f"{name}.weight"), m)
         for name, m in module.named_modules()
         if isinstance(m, nn.Linear) and choice(f"{name}.weight")
     ]
@@ -84,13 +84,13 @@ def calibrate(
     return found
 
 
-def plain(name: str) -> str:
+def stored_name(name: str) -> str:
     """The name as in the weights' files, whatever module holds the transformer."""
     return name.removeprefix("dit.").removeprefix("model.")
 
 
 def quantise(
-    model: onnx.ModelProto, largest: Mapping[str, tuple[float, float]], choice: Choice = chosen
+    model: onnx.ModelProto, largest: Mapping[str, tuple[float, float]], choice: Choice = is_quantised
 ) -> int:
     """Quantise the products of the chosen weights to fp8, in place; returns their number.
 
@@ -119,11 +119,11 @@ def quantise(
     for node in graph.node:
         name = weight_of(node, makers, stored)
         if name is not None and choice(name):
-            if plain(name) not in largest:
+            if stored_name(name) not in largest:
                 raise ModelFilesError(
-                    f"{name} was not seen in calibration; is the graph this model's?", field=name
+                    f"{name} was not calibrated; does the graph belong to this model?", field=name
                 )
-            given, own = largest[plain(name)]
+            given, own = largest[stored_name(name)]
             kind = type_of(node.input[1], makers, stored)
             node.input[0], node.input[1] = (
                 through(node.input[0], given, kind),
@@ -143,13 +143,13 @@ def weight_of(
     if node.op_type not in ("MatMul", "Gemm"):
         return None
     value = node.input[1]
-    while value in makers and makers[value].op_type in TURNS:
+    while value in makers and makers[value].op_type in PASS_THROUGH:
         value = makers[value].input[0]
     return value if value in stored else None
 
 
 def type_of(value: str, makers: Mapping[str, onnx.NodeProto], stored: Mapping[str, int]) -> int:
-    """The type of a value after its casts."""
+    """The type of a value after its casts, as ONNX numbers types."""
     while value in makers:
         if makers[value].op_type == "Cast":
             return int(next(a.i for a in makers[value].attribute if a.name == "to"))
@@ -163,8 +163,8 @@ def add(artifact: Artifact) -> Graph:
     base, choice = artifact.graph(SHARED, "bf16"), choice_of(artifact)
     reference = pytorch(artifact, "fp32")
     model = onnx.load(artifact.file(base.file), load_external_data=False)
-    count = quantise(model, calibrate(reference, learn(reference), choice), choice)
-    about = f"fp8 E4M3, one scale per tensor, {count} linears, largest values of {LEARN} segments"
+    count = quantise(model, calibrate(reference, record_inputs(reference), choice), choice)
+    about = f"fp8 E4M3, one scale per tensor, {count} linears, largest values of {RECORDED_SEGMENTS} segments"
     model.metadata_props.add(key="quantisation", value=about)
     file = f"{SHARED}.fp8.onnx"
     onnx.save(model, artifact.file(file))

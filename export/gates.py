@@ -1,7 +1,7 @@
 """How far a backend may deviate from PyTorch in fp32, per precision, and how numbers are compared.
 
-The strongest gate is the last one: at most `RIVAL` times the error of PyTorch itself in that precision. The
-others catch what it cannot, such as a PyTorch reference that is broken too.
+The strongest gate is the last one: at most BASELINE_FACTOR times the error of PyTorch itself in that
+precision. The others catch errors that it cannot, such as a PyTorch reference that is broken in the same way.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from engine.errors import InvalidInput
 
-RIVAL = 2.0
+BASELINE_FACTOR = 2.0
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Distance:
 
 
 ROUNDED = (
-    "fp32 behind whole levels"  # about one pixel in 100,000 is rounded the other way before SigLIP sees it
+    "fp32 behind whole levels"  # about one pixel in 100,000 is rounded differently before SigLIP sees it
 )
 GATES = {
     "fp32": Distance(1e-5, 1e-4, 0.999999),
@@ -45,6 +45,7 @@ GATES = {
 
 
 def gate(precision: str) -> Distance:
+    """The gate of a precision. Raises InvalidInput for one without a gate."""
     if precision not in GATES:
         raise InvalidInput(
             f"no gate for precision {precision!r}; known are {', '.join(GATES)}", field="precision"
@@ -66,20 +67,20 @@ def distance(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Distance:
     return Distance(
         float(np.linalg.norm(apart)) / max(norm, 1e-12),
         float(np.abs(apart).max()) / max(std, 1e-12),
-        min(max(cosine, -1.0), 1.0),  # three sums, each rounded in its own order, may pass 1 by an ulp
+        min(max(cosine, -1.0), 1.0),  # rounding in the three sums can exceed 1 by an ulp
     )
 
 
-def failures(found: Distance, allowed: Distance, rival: Distance | None = None) -> list[str]:
+def failures(found: Distance, allowed: Distance, baseline: Distance | None = None) -> list[str]:
     """The gates that fail, as messages; empty if all hold."""
-    said = [] if found.finite else ["not finite"]
+    messages = [] if found.finite else ["not finite"]
     if found.rel_l2 > allowed.rel_l2:
-        said.append(f"relative error {found.rel_l2:.1e}, allowed {allowed.rel_l2:.0e}")
+        messages.append(f"relative error {found.rel_l2:.1e}, allowed {allowed.rel_l2:.0e}")
     if found.max_std > allowed.max_std:
-        said.append(f"largest error {found.max_std:.1e} deviations, allowed {allowed.max_std:.0e}")
+        messages.append(f"largest error {found.max_std:.1e} deviations, allowed {allowed.max_std:.0e}")
     if found.cosine < allowed.cosine:
-        said.append(f"cosine {found.cosine:.6f}, at least {allowed.cosine}")
-    floor = 1e-6  # below this, the order of summation dominates
-    if rival is not None and found.rel_l2 > max(RIVAL * rival.rel_l2, floor):
-        said.append(f"relative error {found.rel_l2:.1e}, PyTorch's own is {rival.rel_l2:.1e}")
-    return said
+        messages.append(f"cosine {found.cosine:.6f}, at least {allowed.cosine}")
+    negligible = 1e-6  # below this, the order of summation dominates
+    if baseline is not None and found.rel_l2 > max(BASELINE_FACTOR * baseline.rel_l2, negligible):
+        messages.append(f"relative error {found.rel_l2:.1e}, PyTorch's own is {baseline.rel_l2:.1e}")
+    return messages

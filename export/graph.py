@@ -34,6 +34,7 @@ TORCH_TYPES = {"float32": torch.float32, "int64": torch.int64, "uint8": torch.ui
 
 
 def example(tensor: Tensor, batch: int = 2) -> torch.Tensor:
+    """An input of the contract's shape and type."""
     shape = (batch, *tensor.shape)
     if tensor.dtype == "float32":
         return torch.rand(shape)
@@ -43,7 +44,7 @@ def example(tensor: Tensor, batch: int = 2) -> torch.Tensor:
 def export_role(
     module: nn.Module, contract: GraphContract, weights: Mapping[str, Stored], folder: Path
 ) -> onnx.ModelProto:
-    """The graph of `module`, whose parameters lie where `weights` says, in files of `folder`.
+    """The graph of `module`. `weights` says where each parameter is stored in the files of `folder`.
 
     Their values are not read, so they need not be loaded."""
     role = contract.contracts[len(contract.contracts) // 2]  # not the largest: a table's end is no size of x
@@ -66,7 +67,7 @@ def export_role(
     model = program.model
     attach(model, weights, folder)
     names = {p.name for place in weights.values() for p in (place, place.scale) if p is not None}
-    with unread(model, names):
+    with hidden_values(model, names):
         simplify(model, names)
     proto: onnx.ModelProto = ir.serde.serialize_model(model)
     share_constants(proto)
@@ -114,9 +115,9 @@ def simplify(model: ir.Model, weights: set[str]) -> None:
 
 
 @contextmanager
-def unread(model: ir.Model, weights: set[str]) -> Iterator[None]:
-    """Hide the values of weights: onnxscript drops a bias that is zero, and a fine-tuned model would lose its
-    own."""
+def hidden_values(model: ir.Model, weights: set[str]) -> Iterator[None]:
+    """Hide the values of weights. onnxscript would drop a bias that is zero, and a fine-tuned model would
+    then lose its own."""
     found = {n: v for n, v in model.graph.initializers.items() if n in weights}
     values = {n: v.const_value for n, v in found.items()}
     for v in found.values():
@@ -130,7 +131,7 @@ def unread(model: ir.Model, weights: set[str]) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence three notes of the exporter that no user can act on."""
+    """Silence three warnings of the exporter that users cannot act on."""
     registration = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registration.level
     registration.setLevel(logging.ERROR)  # torchvision is not installed
@@ -159,7 +160,7 @@ def share_constants(model: onnx.ModelProto) -> None:
 
 
 def strip(model: onnx.ModelProto) -> None:
-    """Remove the exporter's metadata on every node: stack traces with local paths make up most of the
+    """Remove the exporter's metadata from every node. Stack traces with local paths make up most of the
     file."""
     graph, inside = model.graph, [node for function in model.functions for node in function.node]
     tensors = (*graph.initializer, *graph.input, *graph.output, *graph.value_info)

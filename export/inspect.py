@@ -1,6 +1,5 @@
-"""Describes a graph, an exported folder, an engine's record or a named model in a table. Runs nothing but
-shapes.
-"""
+"""Describes a graph, an exported folder, an engine's record or a named model in a table. Computes only
+shapes."""
 
 from __future__ import annotations
 
@@ -19,7 +18,15 @@ from engine.model.helios.serve import NAME as HELIOS
 from engine.model.presets import PRESETS
 from export.manifest import describe
 
-TELLING = ("Attention", "RMSNormalization", "LayerNormalization", "RotaryEmbedding", "MatMul", "Gemm", "Conv")
+SHOWN_OPERATORS = (
+    "Attention",
+    "RMSNormalization",
+    "LayerNormalization",
+    "RotaryEmbedding",
+    "MatMul",
+    "Gemm",
+    "Conv",
+)
 
 
 def inspect(what: str) -> list[str]:
@@ -43,14 +50,16 @@ def inspect(what: str) -> list[str]:
 
 def folder(path: Path) -> list[str]:
     artifact = open_artifact(path, needs=())
-    said = [f"{artifact.spec.name}: {len(artifact.graphs)} graphs, {size(path.iterdir())}"]
-    said += [f"  {name} {version}" for name, version in artifact.tools.items()]
-    said += [f"{'role':15s} {'type':5s} {'nodes':>5s} {'KiB':>6s}  operators"]
+    lines = [f"{artifact.spec.name}: {len(artifact.graphs)} graphs, {size(path.iterdir())}"]
+    lines += [f"  {name} {version}" for name, version in artifact.tools.items()]
+    lines += [f"{'role':15s} {'type':5s} {'nodes':>5s} {'KiB':>6s}  operators"]
     for g in artifact.graphs:
         kib = artifact.file(g.file).stat().st_size / 1024
-        said.append(f"{g.role:15s} {g.precision:5s} {g.nodes:5d} {kib:6.0f}  {operators(g.operators)}")
-    said += [evidence(e) for e in artifact.evidence] or ["evidence: none; `psistream export verify --record`"]
-    return said
+        lines.append(f"{g.role:15s} {g.precision:5s} {g.nodes:5d} {kib:6.0f}  {operators(g.operators)}")
+    lines += [evidence(e) for e in artifact.evidence] or [
+        "evidence: none; `psistream export verify --record`"
+    ]
+    return lines
 
 
 def graph(path: Path) -> list[str]:
@@ -61,12 +70,12 @@ def graph(path: Path) -> list[str]:
     except Exception as e:  # protobuf raises its own exceptions
         raise ModelFilesError(f"{path} is not an ONNX file: {e}", field=path.name) from e
     weights = [t for t in model.graph.initializer if t.external_data]
-    said = [f"{path.name}: opset {g.opset}, {g.nodes} nodes, {path.stat().st_size / 1024:.0f} KiB"]
-    said.append(f"{len(weights)} weights in {', '.join(sorted(found)) or 'the graph itself'}")
-    said += [f"{p.key}: {p.value}" for p in model.metadata_props]
-    said += [f"  in   {tensor(t)}" for t in g.inputs] + [f"  out  {tensor(t)}" for t in g.outputs]
-    said += [f"  {count:5d} {name}" for name, count in sorted(g.operators.items(), key=lambda o: -o[1])]
-    return said
+    lines = [f"{path.name}: opset {g.opset}, {g.nodes} nodes, {path.stat().st_size / 1024:.0f} KiB"]
+    lines.append(f"{len(weights)} weights in {', '.join(sorted(found)) or 'the graph itself'}")
+    lines += [f"{p.key}: {p.value}" for p in model.metadata_props]
+    lines += [f"  in   {tensor(t)}" for t in g.inputs] + [f"  out  {tensor(t)}" for t in g.outputs]
+    lines += [f"  {count:5d} {name}" for name, count in sorted(g.operators.items(), key=lambda o: -o[1])]
+    return lines
 
 
 def engine(path: Path) -> list[str]:
@@ -74,23 +83,21 @@ def engine(path: Path) -> list[str]:
         return folder(path.parent)
     e = read(path)
     i = e.inputs
-    later = {"plain": "", "refit": ", put in when it is loaded"}.get(
-        i.variant, ", left out until it is loaded"
-    )
+    later = {"plain": "", "refit": ", replaced when it is loaded"}.get(i.variant, ", added when it is loaded")
     return [
         f"{e.model} {i.role}: {i.backend} {i.version}, {i.target}, {i.precision}, {e.bytes / 2**20:.1f} MiB",
         f"  batch {i.batch[0]} to {i.batch[2]}, best at {i.batch[1]}",
         f"  variant {i.variant}: weights of {', '.join(i.weights)}{later}",
         f"  built in {e.build_s:.0f} s with at most {e.build_peak_bytes / 2**20:.0f} MiB on {e.built_on}",
-        f"  attention {'decomposed' if e.decomposable else 'with kernels of its own, or none'}",
+        f"  attention {'decomposed' if e.decomposable else 'in its own kernels, or none'}",
         f"  layers {operators(e.layers, every=True)}",
-        f"  known so far: {e.level}" + ("" if e.level in ("executed", "parity") else ", not executed"),
+        f"  verified: {e.level}" + ("" if e.level in ("executed", "parity") else ", not executed"),
         *(evidence(found) for found in e.evidence),
     ]
 
 
 def preset_shapes(name: str) -> list[str]:
-    """A named model, run without weights."""
+    """The shapes of a named model, computed without weights."""
     if PRESETS[name].config.hunyuan is None:
         return folder_of_built_in()
     import torch
@@ -99,10 +106,10 @@ def preset_shapes(name: str) -> list[str]:
 
     with torch.inference_mode():
         parameters, found = shapes(name)
-    said = [f"{name}: {parameters / 1e9:.2f} billion parameters, {2 * parameters / 2**30:.1f} GiB in bf16"]
+    lines = [f"{name}: {parameters / 1e9:.2f} billion parameters, {2 * parameters / 2**30:.1f} GiB in bf16"]
     for role, outputs in found.items():
-        said += [f"  {role:15s} → {output} {list(shape)}" for output, shape in outputs]
-    return said
+        lines += [f"  {role:15s} → {output} {list(shape)}" for output, shape in outputs]
+    return lines
 
 
 def helios_shapes() -> list[str]:
@@ -126,7 +133,7 @@ def folder_of_built_in() -> list[str]:
 
 
 def operators(counts: Mapping[str, int], *, every: bool = False) -> str:
-    names = sorted(counts) if every else [n for n in TELLING if n in counts]
+    names = sorted(counts) if every else [n for n in SHOWN_OPERATORS if n in counts]
     return ", ".join(f"{counts[n]} {n}" for n in names)
 
 
@@ -135,9 +142,9 @@ def tensor(t: Mapping[str, Any]) -> str:
 
 
 def evidence(e: Mapping[str, Any]) -> str:
-    told = {k: v for k, v in e.items() if k in ("backend", "version", "precision", "device", "segments")}
+    shown = {k: v for k, v in e.items() if k in ("backend", "version", "precision", "device", "segments")}
     failed = e.get("failures") or []
-    return f"evidence: {e.get('level')} {json.dumps(told)}" + (f", {len(failed)} failures" if failed else "")
+    return f"evidence: {e.get('level')} {json.dumps(shown)}" + (f", {len(failed)} failures" if failed else "")
 
 
 def size(files: Iterable[Path]) -> str:

@@ -38,6 +38,7 @@ def tools() -> dict[str, str]:
 
 
 def describe(role: str, precision: str, file: str, model: onnx.ModelProto) -> Graph:
+    """The manifest's entry for a graph."""
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     return Graph(
         role=role,
@@ -83,7 +84,7 @@ def upgrade(folder: Path) -> int:
         spec, config = ModelSpec.from_json(data["spec"]), dict(data["config"])
     except (ValueError, KeyError, TypeError) as e:
         raise ModelFilesError(
-            f"{folder}: not a manifest ({e}); `psistream export onnx` makes it again", field="model"
+            f"{folder}: not a manifest ({e}); `psistream export onnx` exports it again", field="model"
         ) from e
     graphs = [
         describe(role, "fp32", file, onnx.load(folder / file, load_external_data=False))

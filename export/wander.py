@@ -38,7 +38,8 @@ from export.weights import places, stored_tensors
 
 
 def collect(run: Path) -> WorldModel:
-    """Load the parts that `psistream train` left in a run folder, as one model in fp32 rounded to fp16."""
+    """Load the finished parts in a run folder of `psistream train` as one model, in fp32 rounded to fp16.
+    Raises ModelFilesError."""
     parts = {}
     for name in ("dit", "autoencoder", "text"):
         file = run / f"{name}.final.pt"
@@ -83,7 +84,8 @@ def export_onnx(
 
 
 def export_again(source: Path | None, out: Path, precisions: Sequence[str]) -> ModelSpec:
-    """Export the graphs of an exported folder again from its weights, into another folder or the same."""
+    """Export an exported folder's graphs again from its weights, into the same or another folder. Raises
+    ModelFilesError."""
     artifact = open_artifact(source)
     model, spec = load_model(artifact), artifact.spec
     out.mkdir(parents=True, exist_ok=True)
@@ -97,9 +99,9 @@ def export_again(source: Path | None, out: Path, precisions: Sequence[str]) -> M
     return spec
 
 
-def with_words(source: Path | None, out: Path, text: Path) -> ModelSpec:
-    """An exported folder with other words: only the graph that reads prompts is made again, in fp32. `text`
-    has been written by `python -m export.text.minilm`; the vocabulary stays."""
+def replace_words(source: Path | None, out: Path, text: Path) -> ModelSpec:
+    """Export a folder with another word table: only the text encoder's graph is made again, in fp32. `text`
+    is a folder of `python -m export.text.minilm` with the same vocabulary."""
     artifact = open_artifact(source)
     model = WorldModel(WorldModelConfig.from_json(artifact.config)).eval().requires_grad_(False)
     model.load_trained({k: v.float() for k, v in load_file(artifact.file(WEIGHTS)).items()})

@@ -1,8 +1,8 @@
-"""Where a model's weights lie on disk, and graphs that point at them.
+"""Where a model's weights are stored, and graphs that refer to them.
 
 An initialiser keeps its parameter's name and holds no bytes, only a file, offset and length within a
-safetensors file. PyTorch and all graphs therefore read the same copy, and a graph of any size is exported
-without reading its weights.
+safetensors file. So PyTorch and all graphs read the same copy, and exporting a graph of any size reads no
+weights.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Stored:
-    """Where a tensor's bytes lie in a safetensors file."""
+    """Where a tensor's bytes are in a safetensors file."""
 
     file: str
     offset: int
@@ -40,7 +40,7 @@ class Stored:
     dtype: str
     shape: tuple[int, ...]
     name: str
-    scale: Stored | None = None  # what to multiply it by
+    scale: Stored | None = None  # the factor of a quantised tensor
 
 
 def stored_tensors(path: Path) -> dict[str, Stored]:
@@ -111,12 +111,12 @@ def places(module: nn.Module, model: nn.Module, stored: Mapping[str, Stored]) ->
             if stored[name].shape != tuple(tensor.shape):
                 raise ModelFilesError(
                     f"{name} is {stored[name].shape} in {stored[name].file}, "
-                    f"the model's is {tuple(tensor.shape)}",
+                    f"but {tuple(tensor.shape)} in the model",
                     field="weights",
                 )
             found[inside] = stored[name]
         elif isinstance(tensor, nn.Parameter):
-            raise ModelFilesError(f"{name} is in none of the files of weights", field="weights")
+            raise ModelFilesError(f"{name} is in none of the weight files", field="weights")
     return found
 
 
@@ -128,8 +128,8 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def attach(model: ir.Model, found: Mapping[str, Stored], folder: Path) -> int:
-    """Point initialisers at the files of weights, under their stored names; a Cast restores the graph's type
-    if the file stores another, and a Mul the scale. Returns the number of initialisers."""
+    """Make initialisers refer to the weight files under their stored names. A Cast restores the graph's type
+    if the file has another, and a Mul applies the scale. Returns the number of initialisers."""
     graph, nodes = model.graph, list[ir.Node]()
     shared: dict[str, ir.Value] = {}
     for inside, place in found.items():
@@ -137,7 +137,7 @@ def attach(model: ir.Model, found: Mapping[str, Stored], folder: Path) -> int:
         if value is None:
             continue  # not used by this graph
         del graph.initializers[inside]
-        if place.name not in shared:  # else one tensor under two names
+        if place.name not in shared:  # otherwise it is one tensor under two names
             used = _initialiser(graph, place, folder, value.dtype, nodes)
             if place.scale is not None:
                 scale = _initialiser(graph, place.scale, folder, value.dtype, nodes)
@@ -167,7 +167,7 @@ def _initialiser(
 def _node(
     nodes: list[ir.Node], kind: str, inputs: list[ir.Value], name: str, like: ir.Value, **attributes: ir.Attr
 ) -> ir.Value:
-    """The output of a new node, of the type and shape of `like`."""
+    """The output of a new node, with the type and shape of `like`."""
     node = ir.node(kind, inputs, attributes, name=name)
     nodes.append(node)
     out = node.outputs[0]

@@ -26,6 +26,8 @@ from server.config import (
 from server.control.mqtt import arguments as mqtt
 from server.gpus import gpus
 from server.http.edge.prefix import checked_prefix
+from server.keys import read_secret
+from server.worker.remote import WorkerAddress
 
 KEY_VARIABLE = "PSISTREAM_API_KEY"
 WHIP_VARIABLE = "PSISTREAM_WHIP_TOKEN"
@@ -49,7 +51,21 @@ def parser() -> argparse.ArgumentParser:
     add("--video", type=Path, metavar="FILE", help="clip that sessions continue, instead of --image")
     add("--prompt", default=defaults.prompt, help="prompt of the shared session")
     add("--seed", type=int, help="seed of the shared session (default: random)")
-    add("--worker", choices=("process", "thread"), default=defaults.placement, help="where the model runs")
+    add(
+        "--worker",
+        action="append",
+        default=[],
+        metavar="WHERE",
+        help="where the model runs: process, thread, or tcp://HOST:PORT of a `psistream worker`, several "
+        f"times for several of them; tls:// for one with a certificate (default: {defaults.placement})",
+    )
+    add("--worker-key-file", type=Path, metavar="FILE", help="the key of workers that listen")
+    add(
+        "--worker-ca",
+        type=Path,
+        metavar="FILE",
+        help="who signed their certificates (default: the system's)",
+    )
     add(
         "--workers",
         type=_workers,
@@ -153,7 +169,12 @@ def settings(args: argparse.Namespace) -> ServerConfig:
     on_gpu = args.backend in ON_GPU or args.weights is not None
     devices = gpus() if args.workers != 1 and on_gpu else ()
     workers = args.workers or max(1, len(devices))
-    if workers > 1 and args.worker == "thread":
+    placement, remotes = _placement(args.worker)
+    if remotes and args.workers != 1:
+        raise InvalidInput(
+            "--workers counts local workers: leave it out with --worker tcp://", field="workers"
+        )
+    if workers > 1 and placement == "thread":
         raise InvalidInput("--workers above 1 needs --worker process", field="workers")
     return ServerConfig(
         host=args.host,
@@ -174,8 +195,11 @@ def settings(args: argparse.Namespace) -> ServerConfig:
                 hardware=args.h264 == "auto",
             ),
         ),
-        placement=cast(Placement, args.worker),
-        workers=workers,
+        placement=placement,
+        workers=len(remotes) or workers,
+        remotes=remotes,
+        worker_key=_worker_key(args.worker_key_file, remotes),
+        worker_ca=args.worker_ca,
         devices=devices,
         mqtt=args.mqtt,
         mqtt_options=mqtt.options_of(args),
@@ -195,6 +219,21 @@ def settings(args: argparse.Namespace) -> ServerConfig:
         client_sessions=args.client_sessions,
         client_device_s=args.client_device_s,
     )
+
+
+def _placement(where: list[str]) -> tuple[Placement, tuple[str, ...]]:
+    """And the workers that listen, if the model runs there. Raises InvalidInput."""
+    if all(each in ("process", "thread") for each in where):
+        return cast(Placement, where[-1]) if where else defaults.placement, ()
+    remotes = tuple(dict.fromkeys(str(WorkerAddress.parse(each)) for each in where))
+    return "remote", remotes
+
+
+def _worker_key(file: Path | None, remotes: tuple[str, ...]) -> bytes:
+    """Raises InvalidInput."""
+    if file is None or not remotes:
+        return b""
+    return read_secret(file, "--worker-key-file")
 
 
 def _workers(text: str) -> int:

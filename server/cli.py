@@ -22,6 +22,7 @@ COMMANDS = {
         "clients.play.command:main", "steer from the terminal: arrow keys, / to type a prompt"
     ),
     "view": Subcommand("clients.view.command:main", "watch or record a running session"),
+    "worker": Subcommand("server.worker.hosting.command:main", "run a model for servers that connect to it"),
     "workers": Subcommand("clients.workers:main", "list a server's workers, or drain one of them"),
     "generate": Subcommand("engine.commands.generate:main", "make a video file without a server"),
     "replay": Subcommand("engine.commands.replay:main", "make a session's video again from its control log"),

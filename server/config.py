@@ -18,7 +18,7 @@ from server.codecs import CODECS, Codec
 from server.keys import check_key
 from server.ladder import Rung, ladder
 
-Placement = Literal["process", "thread"]
+Placement = Literal["process", "thread", "remote"]
 SMALL_PIXELS = 200 * 200  # a smaller picture is doubled before it is encoded
 BITS_PER_PIXEL = 0.12
 # the form in which browsers send it; any other form would never match
@@ -190,6 +190,9 @@ class ServerConfig:
     worker: WorkerConfig = field(default_factory=WorkerConfig)
     placement: Placement = "process"
     workers: int = 1
+    remotes: tuple[str, ...] = ()  # addresses of workers, as tcp://HOST:PORT; then there are no others
+    worker_key: bytes = field(default=b"", repr=False)  # of workers that listen
+    worker_ca: Path | None = None  # the authority that signed their certificates; None: the system's
     devices: tuple[str, ...] = ()  # GPUs, assigned to workers in turn; empty: each worker sees all
     mqtt: str = "embedded"  # embedded | off | mqtt://user:password@host:1883
     mqtt_options: MqttOptions = field(default_factory=MqttOptions)
@@ -270,6 +273,8 @@ class ServerConfig:
     def keeps_spare(self) -> bool | None:
         """Whether to keep a spare worker; None means if memory allows. Several workers need none, since they
         take over from each other. GPU memory is unknown here, so `auto` keeps no spare on a GPU."""
+        if self.placement == "remote":
+            return False
         alone = self.workers == 1 and self.placement == "process"
         if self.spare == "auto" and alone and self.worker.backend == "onnxruntime":
             return None

@@ -95,6 +95,17 @@ def read_keys(path: Path) -> dict[str, str]:
     return found
 
 
+def read_secret(path: Path, what: str) -> bytes:
+    """The one key in a file, such as a worker's. `what` is the option that names it. Raises InvalidInput."""
+    lines = [line.strip() for line in read_text(path, what, most=MAX_FILE_BYTES).split("\n")]
+    keys = [line for line in lines if line and not line.startswith("#")]
+    if len(keys) != 1:
+        raise InvalidInput(f"{what}: {path} must have one key, on a line; {MAKE_ONE}", field="key_file")
+    if (mode := _state_of(path)) and mode[0] & 0o077:
+        log.warning("%s can be read by other users of this machine: chmod 600 it", path)
+    return check_key(keys[0], f"{what}: the key in {path}").encode()
+
+
 class KeyRing:
     """The keys of a server: the single one of --api-key and those of a file. The file is checked for changes
     at most once a second. If it cannot be read again, the keys stay as they were. Only the constructor raises

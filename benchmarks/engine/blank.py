@@ -1,6 +1,6 @@
 """A device that answers with zeros, which leaves only the cost of the runtime around it.
 
-It has the shapes of a real model and takes as long as it is told. Knows no sessions.
+It has the shapes of a real model and takes the configured time.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from engine.types import FloatArray, IntArray
 
 
 class BlankBackend(FakeDevice):
-    """`told` is the cost of calls: see FakeDevice."""
+    """The keyword arguments are those of FakeDevice."""
 
     name, fingerprint = "blank", "zeros"
 
-    def __init__(self, spec: ModelSpec, **told: Any) -> None:
-        super().__init__(**told)
+    def __init__(self, spec: ModelSpec, **device: Any) -> None:
+        super().__init__(**device)
         self.spec = spec
         self._roles = signature(spec)
         self._made: dict[tuple[str, int], dict[str, npt.NDArray[Any]]] = {}
@@ -46,7 +46,7 @@ class BlankBackend(FakeDevice):
         self._made.clear()
 
 
-def batch_lover(spec: ModelSpec, call_ms: float, row_ms: float) -> BlankBackend:
+def batching_device(spec: ModelSpec, call_ms: float, row_ms: float) -> BlankBackend:
     """Denoise, decode and memorize cost `call_ms` per call plus `row_ms` per row."""
     cost = (call_ms / 1000, row_ms / 1000)
     return BlankBackend(spec, costs=dict.fromkeys((*spec.denoise_roles, "decode", "memorize"), cost))

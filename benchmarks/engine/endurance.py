@@ -62,7 +62,7 @@ class Endurance:
         self._now_s = 0.0
         self._last: dict[str, tuple[int, int, float]] = {}  # segment, epoch, due_s
         self._engine = Engine(
-            backend, RuntimeConfig(max_sessions=long + 4, max_load=1e6), self._hear, lambda: self._now_s
+            backend, RuntimeConfig(max_sessions=long + 4, max_load=1e6), self._receive, lambda: self._now_s
         )
 
     def run(self) -> None:
@@ -103,7 +103,7 @@ class Endurance:
             self._last[name] = (-1, 0, 0.0)
             self._open(name)
 
-    def _hear(self, event: RuntimeEvent) -> None:
+    def _receive(self, event: RuntimeEvent) -> None:
         if isinstance(event, SessionClosed) and event.code != "closed":
             self.failed.append(event)
         if not isinstance(event, SegmentReady):
@@ -129,8 +129,8 @@ class Endurance:
         s.threads.append(thread_count(os.getpid()))
 
 
-def endure(backend: Backend, segments: int, sessions: int) -> tuple[BenchReport, Samples]:
-    """Raises BenchError."""
+def endure(backend: Backend, segments: int, sessions: int, *, few: int = FEW) -> tuple[BenchReport, Samples]:
+    """Run the soak. A run of fewer than `few` segments gets a note. Raises BenchError."""
     machine, begun_s = description(), time.perf_counter()
     run = Endurance(backend, sessions, segments)
     run.run()
@@ -145,8 +145,8 @@ def endure(backend: Backend, segments: int, sessions: int) -> tuple[BenchReport,
     one["sessions that failed"] = (len(run.failed), f"of {run.opened}")
     one["segments out of order or time"] = (run.disorders, f"of {run.made}")
     report.notes.append(WARM_UP)
-    if run.made < FEW:
+    if run.made < few:
         report.notes.append(
-            f"{run.made} segments are too few to tell growth from warm-up; take {FEW} or more."
+            f"{run.made} segments are too few to distinguish growth from warm-up; use at least {few}."
         )
     return report, run.samples

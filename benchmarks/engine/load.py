@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -55,9 +55,9 @@ class Listener:
 class RealTime:
     """The engine on its own thread."""
 
-    def __init__(self, backend: Backend, config: RuntimeConfig, heard: Listener) -> None:
+    def __init__(self, backend: Backend, config: RuntimeConfig, listener: Listener) -> None:
         self.now_s = time.monotonic
-        self.engine = Engine(backend, config, heard)
+        self.engine = Engine(backend, config, listener)
         self.engine.start()
 
     def run(self, seconds: float) -> None:
@@ -67,10 +67,10 @@ class RealTime:
 class PretendedTime:
     """The engine, turn by turn, on a clock that a pretended device advances."""
 
-    def __init__(self, backend: BlankBackend, config: RuntimeConfig, heard: Listener) -> None:
+    def __init__(self, backend: BlankBackend, config: RuntimeConfig, listener: Listener) -> None:
         self._now_s = 0.0
         backend.sleep_by(self._pass)
-        self.engine = Engine(backend, config, heard, self.now_s)
+        self.engine = Engine(backend, config, listener, self.now_s)
 
     def now_s(self) -> float:
         return self._now_s
@@ -87,23 +87,23 @@ class PretendedTime:
 
 def play(backend: Backend, sessions: int, max_batch: int, seconds: float) -> dict[str, Any]:
     """One row of the table: sessions that start evenly spread over the time of a segment."""
-    heard, segment_s = Listener(), backend.spec.segment_s
+    listener, segment_s = Listener(), backend.spec.segment_s
     config = RuntimeConfig(max_sessions=max(sessions, 1), max_batch=max_batch, max_load=1e6)
     world: PretendedTime | RealTime
     if isinstance(backend, BlankBackend):
-        world = PretendedTime(backend, config, heard)
+        world = PretendedTime(backend, config, listener)
     else:
-        world = RealTime(backend, config, heard)
+        world = RealTime(backend, config, listener)
     try:
         for n in range(sessions):
             world.engine.open(OpenSession(f"s{n}", PROMPT, n))
             world.engine.set_watched(f"s{n}", True)
             world.run(segment_s / sessions)
         world.run(SETTLE_SEGMENTS * segment_s)
-        heard.take()
+        listener.take()
         begun_s, busy_s = world.now_s(), world.engine.busy_s
         world.run(seconds)
-        made, span_s, busy_s = heard.take(), world.now_s() - begun_s, world.engine.busy_s - busy_s
+        made, span_s, busy_s = listener.take(), world.now_s() - begun_s, world.engine.busy_s - busy_s
     finally:
         world.engine.close()
     total_ms = [s.timings_ms["total"] for s in made]
@@ -126,10 +126,15 @@ def in_real_time(row: dict[str, Any]) -> bool:
 
 
 def until_it_breaks(
-    backend: Backend, counts: Sequence[int], max_batch: int, seconds: float
+    backend: Backend,
+    counts: Sequence[int],
+    max_batch: int,
+    seconds: float,
+    *,
+    play: Callable[[Backend, int, int, float], dict[str, Any]] = play,
 ) -> tuple[list[dict[str, Any]], int]:
     """The rows, and the knee: the largest number of sessions in real time. Extra runs narrow it down between
-    the last count in real time and the first one beyond."""
+    the last count in real time and the first one beyond. `play` makes one row."""
     rows, knee, todo = [], 0, list(counts)
     for _ in range(len(counts) + CLOSER):
         if not todo:
@@ -173,22 +178,22 @@ class Stopwatch:
 
 def own_ms(spec: ModelSpec, sessions: int, segments: int = OWN_SEGMENTS) -> float:
     """Processor time of the runtime per segment, on a device that costs nothing and a clock that jumps."""
-    now_s, heard = 0.0, Listener()
+    now_s, listener = 0.0, Listener()
     backend = Stopwatch(BlankBackend(spec))
     config = RuntimeConfig(max_sessions=sessions, max_load=1e6)
-    engine = Engine(backend, config, heard, lambda: now_s)
+    engine = Engine(backend, config, listener, lambda: now_s)
     try:
         for n in range(sessions):
             engine.open(OpenSession(f"s{n}", PROMPT, n))
             engine.set_watched(f"s{n}", True)
-        while len(heard.made) < sessions:  # the first segments prepare a scene
+        while len(listener.made) < sessions:  # the first segments prepare a scene
             now_s = max(now_s, engine.step() or now_s)
-        heard.take()
+        listener.take()
         start_s, backend.spent_s = time.thread_time(), 0.0
-        while len(heard.made) < segments:
+        while len(listener.made) < segments:
             now_s = max(now_s, engine.step() or now_s)
         spent_s = time.thread_time() - start_s - backend.spent_s
-        return 1000 * spent_s / len(heard.made)
+        return 1000 * spent_s / len(listener.made)
     finally:
         engine.close()
 

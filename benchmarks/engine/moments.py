@@ -22,7 +22,7 @@ class RunningSession:
     def __init__(self, backend: Backend) -> None:
         self.now_s, self.made = 0.0, 0
         self.engine = Engine(
-            backend, RuntimeConfig(max_sessions=4, max_load=1e6), self._hear, lambda: self.now_s
+            backend, RuntimeConfig(max_sessions=4, max_load=1e6), self._receive, lambda: self.now_s
         )
         self._open(OpenSession("walk", "a red fox walks right through a forest", 1))
         self.engine.submit("walk", Control("walk", Action("right")))
@@ -38,7 +38,7 @@ class RunningSession:
         self._open(OpenSession("other", None, None, fork_of="walk"))
 
     def close(self) -> None:
-        """The other one."""
+        """Close the second session."""
         self.engine.close_session("other")
         self.engine.step()
 
@@ -54,7 +54,7 @@ class RunningSession:
                 raise BenchError("the session ended while it was measured")
             self.now_s = max(self.now_s, wake_s)
 
-    def _hear(self, event: RuntimeEvent) -> None:
+    def _receive(self, event: RuntimeEvent) -> None:
         self.made += isinstance(event, SegmentReady)
 
 

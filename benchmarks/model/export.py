@@ -24,12 +24,12 @@ from engine.backends.artifact import Artifact, open_artifact
 from engine.model.signature import signature
 from export.gates import distance
 from export.verify.candidates import pytorch
-from export.verify.parity import Given, sized
-from export.verify.verify import learn
+from export.verify.parity import RoleInputs, resized
+from export.verify.verify import record_inputs
 
 COMPILED = "PyTorch compiled"
 
-Run = Callable[[Given], npt.NDArray[Any]]
+Run = Callable[[RoleInputs], npt.NDArray[Any]]
 
 
 def session(path: Path, threads: int) -> Run:
@@ -41,7 +41,7 @@ def session(path: Path, threads: int) -> Run:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     made = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def run(given: Given) -> npt.NDArray[Any]:
+    def run(given: RoleInputs) -> npt.NDArray[Any]:
         velocity: npt.NDArray[Any] = made.run(None, given)[0]
         return velocity
 
@@ -56,7 +56,7 @@ def openvino(path: Path, threads: int) -> Run | None:
     compiled = ov.Core().compile_model(str(path), "CPU", {"INFERENCE_NUM_THREADS": threads})
     request = compiled.create_infer_request()
 
-    def run(given: Given) -> npt.NDArray[Any]:
+    def run(given: RoleInputs) -> npt.NDArray[Any]:
         velocity: npt.NDArray[Any] = request.infer(given, share_inputs=True)["velocity"]
         return velocity
 
@@ -78,7 +78,7 @@ def runners(artifact: Artifact, threads: int, work: Path, *, compiled: bool) -> 
 
     def in_torch(module: Callable[..., Any]) -> Run:
         @torch.inference_mode()
-        def run(given: Given) -> npt.NDArray[Any]:
+        def run(given: RoleInputs) -> npt.NDArray[Any]:
             velocity: npt.NDArray[Any] = module(*(torch.from_numpy(given[n]) for n in names)).numpy()
             return velocity
 
@@ -115,9 +115,9 @@ def measure(
         report.singles[f"{g.role} {g.precision}, {g.nodes} nodes"] = (kib, "KiB")
     with tempfile.TemporaryDirectory() as work:
         found, reference = runners(artifact, threads, Path(work), compiled=compiled)
-        seen = learn(reference)
+        seen = record_inputs(reference)
         for batch in batches:
-            given = sized(seen["denoise"], batch)
+            given = resized(seen["denoise"], batch)
             expected = found["PyTorch eager"](given)
             for name, run in found.items():
                 began = time.perf_counter()

@@ -1,8 +1,8 @@
-"""`psistream bench step --model helios --random`: what Helios takes on this device, with random weights.
+"""`psistream bench step --model helios --random`: the speed of Helios on this device, with random weights.
 
-Measured: one call of each stage, both decoders, the device's own speed at matrix products in the same run;
-from these, a chunk of each plan and the frames per second that follow. `tiny` is a rehearsal on any machine
-and says nothing about speed; `fake` runs the full size on tensors without numbers, in no memory.
+Measures one call of each stage, both decoders, and the device's own speed at matrix products in the same run.
+The time of a segment and the frames per second are computed from these. `tiny` tests the benchmark on any
+machine and says nothing about speed; `fake` runs the full size on fake tensors, without memory.
 """
 
 from __future__ import annotations
@@ -121,15 +121,15 @@ def run(
     if on.device.type == "cuda":
         report.singles["memory at most"] = (torch.cuda.max_memory_allocated() / 2**30, "GiB")
     report.notes.append(
-        f"A chunk is {c.frames} frames. Its floor is its arithmetic at the speed of matrix products measured "
-        "above. Text, noise and copies between host and device are not counted."
+        f"A segment is {c.frames} frames. Its lower limit is its arithmetic at the measured speed of matrix "
+        "products. Text, noise and copies between host and device are not counted."
     )
     if mode == "tiny":
-        report.notes.append("A rehearsal: nothing here says how fast Helios is.")
+        report.notes.append("A test run: these figures do not show how fast Helios is.")
 
 
 def count(c: HeliosConfig, batches: Sequence[int], report: BenchReport) -> None:
-    """Every stage and both decoders on fake tensors: shapes, arithmetic, bytes of weights."""
+    """Run every stage and both decoders on fake tensors: shapes, arithmetic, bytes of weights."""
     on = TorchDevice(here().device, torch.bfloat16)
     rows: list[dict[str, Any]] = []
     started_s = time.perf_counter()
@@ -156,7 +156,7 @@ def shape(tensor: Tensor) -> str:
     return " x ".join(map(str, tensor.shape))
 
 
-# ---- what runs ----
+# ---- the measured networks ----
 
 
 def transformer(c: HeliosConfig, on: TorchDevice) -> HeliosTransformer:
@@ -209,7 +209,8 @@ def call_inputs(c: HeliosConfig, stage: int, on: TorchDevice, batch: int) -> dic
 
 
 def decoders_of(on: TorchDevice, mode: Mode) -> Iterator[tuple[str, nn.Module]]:
-    """One after the other, so that only one is on the device. The autoencoder in fp32, as in public."""
+    """The decoders, one at a time, so that only one is on the device. The autoencoder uses fp32, as in the
+    public code."""
     half = torch.float16 if on.device.type == "cuda" else torch.float32
     widths = TAEW_WIDTHS if mode != "tiny" else (16, 12, 8, 8)
     yield TAEW, random_module(lambda: ChunkDecoder(TinyDecoder(widths)), on, lambda name: half)
@@ -225,7 +226,7 @@ def some_latents(c: HeliosConfig, on: TorchDevice, batch: int) -> Tensor:
     return torch.randn(batch, c.segment, c.channels, c.latent_height, c.latent_width, device=on.device)
 
 
-# ---- what follows from it ----
+# ---- derived figures ----
 
 
 def call_row(c: HeliosConfig, stage: int, ms: float, batch: int, ceiling: float) -> dict[str, Any]:
@@ -249,7 +250,7 @@ def chunk_row(
     decoders: Mapping[tuple[str, int], float],
     ceiling: float,
 ) -> dict[str, Any]:
-    """Frames per second of all rows together, were nothing else to do."""
+    """The time of a segment, and the frames per second of all rows together if nothing else runs."""
     denoise_ms = sum(plan[row["stage"]] * float(row["ms"]) for row in calls if row["rows"] == batch)
     tflop = batch * chunk_flop(c, PyramidConfig(steps=plan)) / 1e12
     return {

@@ -17,15 +17,14 @@ LIMIT = 2**31  # elements: fold all constants
 
 
 def self_contained(graph: Path) -> onnx.ModelProto:
-    """The graph with its weights embedded, cast and transposed where it uses them: where a quantiser
-    looks."""
+    """The graph with its weights embedded, cast and transposed in advance, as the quantiser needs them."""
     model = ir.load(graph)
     ir.external_data.load_to_model(model)
     optimizer.fold_constants(model, input_size_limit=LIMIT, output_size_limit=LIMIT)
     passes.RemoveUnusedNodesPass()(model)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     proto: onnx.ModelProto = ir.serde.serialize_model(model)
-    del proto.graph.value_info[:]  # otherwise the quantiser trips over shapes that it inferred wrongly
+    del proto.graph.value_info[:]  # otherwise the quantiser fails on shapes that it inferred wrongly
     return proto
 
 

@@ -1,5 +1,4 @@
-"""Networks with random weights, made where they run: how long something takes depends on sizes, not on
-numbers."""
+"""Networks with random weights, created on the device: speed depends on sizes, not on values."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ class TorchDevice(NamedTuple):
         return torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
 
     def median_ms(self, call: Callable[[], object], n: int) -> float:
-        """Of a call until the device is done with it, after one that does not count."""
+        """Milliseconds of a call until the device has finished it, after one warm-up call."""
 
         def whole() -> None:
             call()
@@ -36,7 +35,7 @@ class TorchDevice(NamedTuple):
         return percentile(times_taken_ms(n, whole), 0.5)
 
     def matmul_tflops(self, side: int, n: int) -> float:
-        """What the device reaches at products of square matrices: nothing built on them is faster."""
+        """The device's speed at products of square matrices, which no network on it can exceed."""
         a, b = (torch.randn(side, side, device=self.device, dtype=self.dtype) for _ in range(2))
         return 2 * side**3 / self.median_ms(partial(torch.matmul, a, b), n) / 1e9
 
@@ -48,8 +47,8 @@ def here() -> TorchDevice:
 
 
 def random_module(build: Callable[[], M], on: TorchDevice, kind: Callable[[str], torch.dtype]) -> M:
-    """Tensor by tensor on the device itself: no second copy and no fp32 of it ever exist. `kind` gives each
-    parameter's type by its name; buffers are fp32, and random as well."""
+    """A module created tensor by tensor on the device, without a second or fp32 copy. `kind` returns each
+    parameter's type by its name; buffers are random too, in fp32."""
     with unset_fake_temporarily(), torch.device("meta"):
         module = build().eval().requires_grad_(False)
     for name, p in list(module.named_parameters()):

@@ -1,10 +1,10 @@
-"""`python -m benchmarks.network [SCENARIO …]`: how a session plays over bad links. Needs root, and Linux.
+"""`python -m benchmarks.network [SCENARIO …]`: how a session plays over bad links. Needs root and Linux.
 
-A server in one namespace, a player in another, an emulated link between them; a table and a line of JSON.
-"late ms": 99 % of the packets left the emulator at most this much later than the link would have let them.
-Where that is more than a few, the machine was too busy and the row says little about the link. "decoded" and
-"its own" are Chromium's word, frames per second and seconds of freezes since it joined: they need no screen,
-which a busy machine draws too seldom.
+Runs a server in one network namespace, a player in another and an emulated link between them, and prints a
+table and a line of JSON. "late ms" is the delay that the emulator itself added to 99 % of the packets at
+most; if it is more than a few milliseconds, the machine was too busy and the row says little about the link.
+"decoded" and "its own" are frames per second and seconds of freezes as Chromium counts them since it joined.
+They do not depend on the screen, which a busy machine updates too rarely.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FREEZE_S = 0.25  # without a new frame: 4 frames of the built-in world
 
 @contextlib.contextmanager
 def busy() -> Iterator[str]:
-    """The folder of a fake model whose picture gives the encoder as much to do as a real one."""
+    """The folder of a fake model whose pictures are as hard to encode as those of a real one."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "fake.json").write_text(json.dumps({"busy": BUSY}), encoding="utf-8")
         yield folder
@@ -41,7 +41,7 @@ def busy() -> Iterator[str]:
 
 @contextlib.contextmanager
 def server(spaces: Namespaces, arguments: list[str]) -> Iterator[str]:
-    """Its base address. Raises BenchError."""
+    """Start a server and yield its base address. Raises BenchError."""
     serve = [sys.executable, "-m", "server.cli", "serve", "--host", SERVER_ADDRESS, "--port", str(PORT)]
     command = spaces.command(spaces.server, *serve, "--mqtt", "off", "--api-key", KEY, *arguments)
     base = f"http://{SERVER_ADDRESS}:{PORT}/"
@@ -62,7 +62,7 @@ def server(spaces: Namespaces, arguments: list[str]) -> Iterator[str]:
 
 
 def play(spaces: Namespaces, base: str, player: str, scenario: Scenario) -> dict[str, Any]:
-    """What the player saw. Raises BenchError."""
+    """What the player recorded. Raises BenchError."""
     spaces.link.condition = scenario.steps[0][1]
     spaces.link.lateness_ms()
     arguments = [sys.executable, "-m", "benchmarks.network.player", player, base, KEY, str(scenario.seconds)]
@@ -84,14 +84,14 @@ def play(spaces: Namespaces, base: str, player: str, scenario: Scenario) -> dict
     return result | {"late_ms": spaces.link.lateness_ms()}
 
 
-def judge(scenario: Scenario, seen: dict[str, Any]) -> dict[str, Any]:
-    """Frames per second and freezes from `judge_s` on."""
-    shown = [t for t in seen["shown"] if t >= scenario.judge_s]
-    gaps = list(pairwise([scenario.judge_s, *shown, scenario.seconds]))
+def figures(scenario: Scenario, seen: dict[str, Any]) -> dict[str, Any]:
+    """Frames per second and freezes from `settled_s` on."""
+    shown = [t for t in seen["shown"] if t >= scenario.settled_s]
+    gaps = list(pairwise([scenario.settled_s, *shown, scenario.seconds]))
     freezes = [(a, b - a) for a, b in gaps if b - a > FREEZE_S]
     rungs = [message["rung"] for _, message in seen["rungs"]]
     return {
-        "fps": round(len(shown) / (scenario.seconds - scenario.judge_s), 1),
+        "fps": round(len(shown) / (scenario.seconds - scenario.settled_s), 1),
         "frozen_s": round(sum(length for _, length in freezes), 2),
         "longest_s": round(max((length for _, length in freezes), default=0.0), 2),
         "freezes": [(round(at, 1), round(length, 2)) for at, length in freezes][:20],
@@ -105,7 +105,7 @@ def judge(scenario: Scenario, seen: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def told(result: dict[str, Any], name: str) -> str:
+def cell(result: dict[str, Any], name: str) -> str:
     return "–" if result[name] is None else str(result[name])
 
 
@@ -127,10 +127,10 @@ def main() -> int:
             print(f"{heads}{'late ms':>9}  rung")
             for name in options.scenario or SCENARIOS:
                 scenario = SCENARIOS[name]
-                result = results[name] = judge(scenario, play(spaces, base, options.player, scenario))
+                result = results[name] = figures(scenario, play(spaces, base, options.player, scenario))
                 row = f"{scenario.about:<46}{result['fps']:>6}{result['frozen_s']:>8.2f}s"
-                row += f"{result['longest_s']:>8.2f}s{told(result, 'decoded_fps'):>9}"
-                row += f"{told(result, 'freezes_s'):>9}{result['late_ms']:>9}"
+                row += f"{result['longest_s']:>8.2f}s{cell(result, 'decoded_fps'):>9}"
+                row += f"{cell(result, 'freezes_s'):>9}{result['late_ms']:>9}"
                 print(f"{row}  {result['last_rung']}", flush=True)
     except BenchError as error:
         print(f"benchmarks.network: {error}", file=sys.stderr)

@@ -1,7 +1,7 @@
-"""A link between two network namespaces that is as bad as one likes: rate, queue, delay, loss, outages.
+"""Emulates a bad link between two network namespaces: rate, queue, delay, loss, outages.
 
-Two TUN devices, one in each namespace, and a thread that carries packets between them. It needs root and
-Linux, but neither `tc` nor a kernel module. The namespaces end with the context.
+Each namespace has a TUN device, and a thread carries packets between them. It needs root and Linux, but
+neither `tc` nor a kernel module. The namespaces end with the context.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
 SERVER_ADDRESS, VIEWER_ADDRESS = "10.77.0.1", "10.77.0.2"
 MTU = 1500
 UDP = 17
-QUEUE_BYTES = 48_000  # of packets that wait for a capped link; what overflows is lost
+QUEUE_BYTES = 48_000  # of packets that wait for a capped link; more are dropped
 _numbers = itertools.count(os.getpid() % 1000)
 
 
 @dataclass(frozen=True)
 class NetworkCondition:
-    """Both ways have the delay and the loss; the cap is for what goes to the viewer."""
+    """Delay and loss apply in both directions, the cap only towards the viewer."""
 
     cap_bps: float | None = None
     delay_s: float = 0.0
     loss: float = 0.0
     up: bool = True
-    mtu: int = MTU  # UDP above this vanishes, as in a tunnel that reports nothing; TCP finds out by itself
+    mtu: int = MTU  # larger UDP packets vanish, as in a tunnel that reports nothing; TCP adapts by itself
 
 
 class EmulatedLink:
-    """`condition` may change at any time."""
+    """The link. `condition` may be changed at any time."""
 
     def __init__(self, server: int, viewer: int) -> None:
         self.condition = NetworkCondition()
         self.carried = self.lost = 0  # packets to the viewer
-        self.late_s: list[float] = []  # by which each packet left too late, since this machine was busy
+        self.late_s: list[float] = []  # how late each packet left because this machine was busy
         self._ends = (server, viewer)
         self._waiting: list[tuple[float, int, int, bytes]] = []  # when due, order, to which end
         self._order = itertools.count()
@@ -59,7 +59,7 @@ class EmulatedLink:
         self._thread.start()
 
     def lateness_ms(self) -> float:
-        """99 % of the packets since this was last asked were carried with at most this delay of our own."""
+        """The delay that the emulator itself added to at most 99 % of the packets since the last call."""
         late_s, self.late_s = sorted(self.late_s), []
         return round(1000 * late_s[int(0.99 * len(late_s))], 1) if late_s else 0.0
 
@@ -70,6 +70,8 @@ class EmulatedLink:
             os.close(end)
 
     def _run(self) -> None:
+        with contextlib.suppress(OSError):  # ahead of other work on a busy machine, of which it is hardly any
+            os.sched_setscheduler(threading.get_native_id(), os.SCHED_FIFO, os.sched_param(1))
         while True:
             wait_s = max(0.0, self._waiting[0][0] - time.monotonic()) if self._waiting else None
             ready, _, _ = select.select([*self._ends, self._stop[0]], [], [], wait_s)
@@ -81,7 +83,7 @@ class EmulatedLink:
             while self._waiting and self._waiting[0][0] <= now_s:
                 due_s, _, to, packet = heapq.heappop(self._waiting)
                 self.late_s.append(now_s - due_s)
-                with contextlib.suppress(OSError):  # the namespace is going
+                with contextlib.suppress(OSError):  # the namespace is being removed
                     os.write(self._ends[to], packet)
 
     def _take(self, side: int, packet: bytes) -> None:
@@ -115,7 +117,7 @@ class Namespaces:
 
 @contextlib.contextmanager
 def linked() -> Iterator[Namespaces]:
-    """Raises BenchError where this user or machine can't make namespaces."""
+    """Create the namespaces and the link. Raises BenchError if this user or machine cannot."""
     if os.geteuid() != 0 or not os.path.exists("/dev/net/tun"):
         raise BenchError("the link emulator needs root and /dev/net/tun: try sudo, on Linux")
     number = next(_numbers)

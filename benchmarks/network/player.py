@@ -1,8 +1,8 @@
 """Plays a session inside the viewer's namespace and prints when each frame was shown: one line of JSON.
 
-`python -m benchmarks.network.player chromium|page|viewer URL TOKEN SECONDS`: `chromium` plays by WHEP in 30
-lines, `page` is our page in Chromium, `viewer` is what `psistream view` is made of. Times are seconds since
-the start.
+`python -m benchmarks.network.player chromium|page|viewer URL TOKEN SECONDS`: `chromium` is a WHEP client of
+30 lines in Chromium, `page` is our page in Chromium, `viewer` is the client of `psistream view`. Times are
+seconds since the start.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ async def chromium(base: str, token: str, seconds: float) -> dict[str, Any]:
 
     path = shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
-        raise SystemExit("there is no Chromium: apt-get install chromium")
+        raise SystemExit("Chromium is not installed: apt-get install chromium")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=FLAGS)
         page = await browser.new_page()
@@ -93,7 +93,7 @@ async def chromium(base: str, token: str, seconds: float) -> dict[str, Any]:
 
 
 async def page(base: str, token: str, seconds: float) -> dict[str, Any]:
-    """psistream's own page in Chromium, which joins again by itself."""
+    """psistream's own page in Chromium, which reconnects by itself."""
     from playwright.async_api import async_playwright
 
     async with async_playwright() as playwright:
@@ -118,11 +118,11 @@ async def viewer(base: str, token: str, seconds: float) -> dict[str, Any]:
     player = WhepViewer(Target(base, "main", token))
     player.on_picture = lambda picture: shown.append(time.monotonic() - started_s)
 
-    def hear(message: dict[str, Any]) -> None:
+    def receive(message: dict[str, Any]) -> None:
         if message.get("type") == "link":
             rungs.append([time.monotonic() - started_s, message])
 
-    player.on_message = hear
+    player.on_message = receive
     async with player:
         await asyncio.sleep(max(0.0, seconds - (time.monotonic() - started_s)))
     return {"shown": shown, "rungs": rungs, "stats": {}}

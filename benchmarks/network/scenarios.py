@@ -1,4 +1,4 @@
-"""The links of the table in `docs/operations.md`: what happens to each, and when. Plain data."""
+"""The links of the table in `docs/operations.md`, and how each changes over time. Plain data."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ MS = 0.001
 
 @dataclass(frozen=True)
 class Scenario:
-    """`steps`: from which second on the link is like this. `judge_s`: figures count from there on."""
+    """A link over time. `steps` are seconds and the condition from then on; figures count from
+    `settled_s`."""
 
     name: str
     about: str
     seconds: float
     steps: tuple[tuple[float, NetworkCondition], ...]
-    judge_s: float = 5.0
+    settled_s: float = 5.0
 
 
 def steady(name: str, about: str, condition: NetworkCondition, seconds: float = 30.0) -> Scenario:
@@ -55,11 +56,11 @@ SCENARIOS = {
 
 
 def outage(seconds: float) -> Scenario:
-    """The link is away for so long, 10 s after the start."""
-    away = NetworkCondition(delay_s=20 * MS, up=False)
+    """The link is down for this long, 10 s after the start."""
+    down = NetworkCondition(delay_s=20 * MS, up=False)
     steps = (
         (0.0, NetworkCondition(delay_s=20 * MS)),
-        (10.0, away),
+        (10.0, down),
         (10.0 + seconds, NetworkCondition(delay_s=20 * MS)),
     )
     return Scenario(f"outage-{seconds:g}", f"outage of {seconds:g} s", 25.0 + seconds, steps)

@@ -55,17 +55,17 @@ async def join(base: str, counted: list[int]) -> tuple[RTCPeerConnection, asynci
 async def crowd(base: str, count: int) -> None:
     """Watch with `count` viewers until standard input ends, then print how many packets arrived."""
     counted = [0]
-    seats: list[tuple[RTCPeerConnection, asyncio.Task[None]]] = []
+    viewers: list[tuple[RTCPeerConnection, asyncio.Task[None]]] = []
     for start in range(0, count, AT_ONCE):
         number = min(AT_ONCE, count - start)
-        seats += await asyncio.gather(*(join(base, counted) for _ in range(number)))
+        viewers += await asyncio.gather(*(join(base, counted) for _ in range(number)))
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.read)
     print(counted[0], flush=True)
-    for _, task in seats:
+    for _, task in viewers:
         task.cancel()
-    ended = await asyncio.gather(*(task for _, task in seats), return_exceptions=True)
-    await asyncio.gather(*(pc.close() for pc, _ in seats))
+    ended = await asyncio.gather(*(task for _, task in viewers), return_exceptions=True)
+    await asyncio.gather(*(pc.close() for pc, _ in viewers))
     for error in ended:
         if isinstance(error, Exception):  # a viewer without feedback would falsify the figures
             raise error

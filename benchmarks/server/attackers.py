@@ -1,8 +1,8 @@
-"""Clients that mean harm, each one kind of load on a server: for `psistream bench hostile` alone.
+"""Hostile clients, each with one kind of load on a server. Only for `psistream bench hostile`.
 
-They run in a process of their own, so that they take nothing from the victim's measurement but what the
-server gives them. On the internet they would have machines of their own; here they share the server's cores.
-So the kernel gives them only what nobody else wants (SCHED_IDLE), or they are confined to named cores.
+They run in a separate process, so that they affect the victim's measurement only through the server. On the
+internet they would have their own machines; here they share the server's cores. So the kernel gives them only
+idle time (SCHED_IDLE), or they are confined to named cores.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ async def silent(base: str, session: dict[str, Any]) -> None:
 
 
 async def slow_bodies(base: str, session: dict[str, Any]) -> None:
-    """Announce bodies and never finish them."""
+    """Start request bodies and never finish them."""
     head = (
         f"POST {session['controls']} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {session['token']}"
         "\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n{"
@@ -51,7 +51,7 @@ async def slow_bodies(base: str, session: dict[str, Any]) -> None:
 
 
 async def hang_ups(base: str, session: dict[str, Any]) -> None:
-    """Begin a body and leave, again and again."""
+    """Start a request body and disconnect, over and over."""
     head = (
         f"POST {session['controls']} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {session['token']}"
         "\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
@@ -69,7 +69,7 @@ async def hang_ups(base: str, session: dict[str, Any]) -> None:
 
 
 async def pictures(base: str, session: dict[str, Any]) -> None:
-    """Files that cost far more than they weigh: a bomb, and the largest that is allowed."""
+    """Pictures that cost far more than their size suggests: a bomb, and the largest that is allowed."""
     file = io.BytesIO()
     Image.new("1", (2820, 2820)).save(file, "PNG")
     bodies = [
@@ -80,23 +80,23 @@ async def pictures(base: str, session: dict[str, Any]) -> None:
 
 
 async def controls(base: str, session: dict[str, Any]) -> None:
-    """As many controls to a session of one's own as HTTP carries."""
+    """As many controls to the attacker's own session as HTTP allows."""
     await _flood(base, session, [("POST", session["controls"], '{"type": "resume"}')])
 
 
 async def requests(base: str, session: dict[str, Any]) -> None:
-    """As many requests of the costlier kinds as HTTP carries."""
+    """As many expensive requests as HTTP allows."""
     path = f"/v1/sessions/{session['id']}"
     await _flood(base, session, [("GET", path, ""), ("GET", path + "/snapshot", ""), ("GET", "/", "")])
 
 
 async def guesses(base: str, session: dict[str, Any]) -> None:
-    """Tokens of others, by trying."""
+    """Guess other clients' tokens."""
     await _flood(base, {**session, "token": "wrong"}, [("GET", session["controls"][:-9], "")])
 
 
 async def offers(base: str, session: dict[str, Any]) -> None:
-    """Offers that are never completed, with a token that may only watch."""
+    """Offers that are never completed, with a viewer's token."""
     pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     pc.addTransceiver("video", direction="recvonly")
     await pc.setLocalDescription(await pc.createOffer())
@@ -105,7 +105,7 @@ async def offers(base: str, session: dict[str, Any]) -> None:
 
 
 async def candidates(base: str, session: dict[str, Any]) -> None:
-    """Addresses without number, each of which becomes a target."""
+    """Endless ICE candidates, each of which becomes a target."""
     async with WhepViewer(_target(base, session)) as viewer, httpx.AsyncClient(base_url=base) as http:
         await viewer.ready(30.0)
         headers = {"Content-Type": "application/trickle-ice-sdpfrag"}
@@ -120,7 +120,7 @@ async def candidates(base: str, session: dict[str, Any]) -> None:
 
 
 async def gaps(base: str, session: dict[str, Any]) -> None:
-    """A viewer that leaves out every second number of SCTP."""
+    """A viewer that skips every second SCTP sequence number."""
     while True:
         with contextlib.suppress(ConnectionError, Exception):
             async with WhepViewer(_target(base, session)) as viewer:
@@ -156,7 +156,7 @@ def _target(base: str, session: dict[str, Any]) -> Target:
 
 
 async def _hold(base: str, data: bytes) -> None:
-    """One connection, opened again whenever it is closed."""
+    """Hold one connection, and reopen it whenever it is closed."""
     while True:
         with contextlib.suppress(OSError):
             reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(base).port)

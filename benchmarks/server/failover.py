@@ -1,5 +1,5 @@
 """`psistream bench failover`: how long a viewer's picture stalls after `kill -9` of the worker, and, with
-several workers, how far apart its frames are while the worker is drained."""
+several workers, the longest gap between frames while a worker is drained."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from clients.whep import WhepViewer
 
 WORKER = "spawn_main"  # in the command line of a worker
 SETTLE_S = 12.0  # until a spare is ready
-HEALTHY_S = 31.0  # a session whose workers die faster than this is suspected, and ended at the third
+HEALTHY_S = 31.0  # if workers die faster than this, their session is suspected, and closed at the third
 SESSIONS = 4  # with several workers, each with a viewer
 MOVE_S = 4.0  # a drain and the video after it
 PLAY_S = 4.0
@@ -40,14 +40,14 @@ def workers(pid: int) -> list[int]:
 
 
 def _started(pid: int) -> int:
-    """When this process was started, in the kernel's ticks."""
+    """The start time of a process, in the kernel's ticks."""
     return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[19])
 
 
 async def measure(subject: Subject, kills: int, fleet: int = 1) -> BenchReport:
-    """`fleet`: how many workers the server has. Raises BenchError, ViewError."""
+    """`fleet` is the server's number of workers. Raises BenchError, ViewError."""
     if subject.pid is None:
-        raise BenchError("failover kills workers: it needs a server of its own, leave out --url")
+        raise BenchError("failover kills workers, so it starts its own server: leave out --url")
     machine = description()
     stalls: list[float] = []
     lost: list[float] = []
@@ -72,10 +72,10 @@ async def measure(subject: Subject, kills: int, fleet: int = 1) -> BenchReport:
                 around = [t for t in probe.arrivals if t > at_s]
                 gaps = [b - a for a, b in pairwise([at_s, *around])]
                 if not gaps:
-                    raise BenchError(f"no picture came back within {PLAY_S + PATIENCE_S:g} s")
+                    raise BenchError(f"the picture did not return within {PLAY_S + PATIENCE_S:g} s")
                 shown = [s["segment"] for s in probe.segments if s["segment"] >= segment]
                 if number == 0 and fleet > 1 and probe is not probes[0]:
-                    continue  # not all of them were in the worker that was killed: from now on they are
+                    continue  # before the first kill, the sessions were spread over the workers
                 stalls.append(1000 * max(gaps))
                 lost.append(shown[0] - segment if shown else 0)
         figures: dict[str, Sequence[float]] = {"picture stalls after kill -9": stalls}
@@ -91,7 +91,7 @@ async def measure(subject: Subject, kills: int, fleet: int = 1) -> BenchReport:
 
 
 async def _targets(subject: Subject, count: int) -> list[Target]:
-    """The shared session, and as many others as are wanted beside it."""
+    """The shared session and `count` − 1 others."""
     async with http_client(subject.target.base, PATIENCE_S) as client:
         opened = [
             (await client.post("v1/sessions", json={"prompt": "a dog"})).raise_for_status().json()
@@ -101,24 +101,24 @@ async def _targets(subject: Subject, count: int) -> list[Target]:
 
 
 async def _moves(subject: Subject, probes: list[ControlProbe], count: int) -> tuple[list[float], list[float]]:
-    """The longest gap between two frames, in ms: while sessions move, and for as long without a move."""
+    """The longest gaps between two frames in ms: during moves, and without a move for the same time."""
     moved: list[float] = []
     still: list[float] = []
     async with http_client(subject.target.base, PATIENCE_S) as client:
 
-        async def told(method: str, path: str = "") -> dict[str, Any]:
+        async def request(method: str, path: str = "") -> dict[str, Any]:
             answer = (await client.request(method, f"v1/workers{path}")).raise_for_status()
             body: dict[str, Any] = answer.json()
             return body
 
         for _ in range(count):
-            where = max((await told("GET"))["workers"], key=lambda worker: worker["sessions"])["id"]
+            where = max((await request("GET"))["workers"], key=lambda worker: worker["sessions"])["id"]
             still += await _longest_gaps(probes)
-            await told("POST", f"/{where}/drain")
+            await request("POST", f"/{where}/drain")
             moved += await _longest_gaps(probes)
-            if any(w["id"] == where and w["sessions"] for w in (await told("GET"))["workers"]):
+            if any(w["id"] == where and w["sessions"] for w in (await request("GET"))["workers"]):
                 raise BenchError(f"not all sessions left {where} within {MOVE_S:g} s")
-            await told("DELETE", f"/{where}/drain")
+            await request("DELETE", f"/{where}/drain")
     return moved, still
 
 

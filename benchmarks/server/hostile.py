@@ -1,8 +1,8 @@
-"""`psistream bench hostile`: what a viewer notices while other clients do their worst, one kind at a time.
+"""`psistream bench hostile`: how hostile clients affect a viewer, one kind at a time.
 
-The victim watches a session of its own; each attacker has another session, and a process, of its own. Frame
-intervals are those of decoded frames, `/livez` is asked ten times a second. An attacker that got hardly any
-of the processor shows nothing: its share is in the table.
+The victim and each attacker have separate sessions, and attackers run in separate processes. Frame intervals
+are those of decoded frames; `/livez` is requested ten times a second. The table has each attacker's share of
+the processor, since a row means nothing if the attacker hardly ran.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from clients.target import Target
 from clients.whep import WhepViewer
 
 LIVEZ_EVERY_S = 0.1
-START_S = 5.0  # until an attacker is at work
+START_S = 5.0  # until an attacker is running
 REST_S = 3.0  # between two attackers
-LOST_MS = 10_000.0  # what an answer counts that never came
+LOST_MS = 10_000.0  # counted for a request without an answer
 GOAL_RATIO, GOAL_GAP_MS, GOAL_LIVEZ_MS = 1.3, 250.0, 50.0
 
 
 async def measure(subject: Subject, seconds: float, only: list[str], cores: str = "") -> BenchReport:
-    """Raises BenchError, ViewError."""
+    """Measure the viewer without attackers and beside each one. Raises BenchError, ViewError."""
     machine = description()
     base = subject.target.base
     rows: list[dict[str, Any]] = []
@@ -59,7 +59,7 @@ async def measure(subject: Subject, seconds: float, only: list[str], cores: str 
                 path = f"v1/sessions/{session['id']}"
                 await http.delete(path, headers={"Authorization": f"Bearer {session['token']}"})
     settings = {"seconds each": seconds, "model": model["name"], "backend": model["backend"]}
-    settings["attackers"] = f"on cores {cores}" if cores else "get what the others leave of the processor"
+    settings["attackers"] = f"on cores {cores}" if cores else "get only idle processor time"
     report = BenchReport("hostile", machine, settings)
     report.tables["a viewer beside attackers, milliseconds"] = rows
     after = resident_bytes(subject.pid) if subject.pid else None
@@ -76,13 +76,13 @@ def _memory(subject: Subject) -> dict[str, float]:
 
 
 def _shortfalls(rows: list[dict[str, Any]]) -> list[str]:
-    """Which goals were missed, by attacker."""
+    """The goals that were missed, by attacker."""
     quiet = rows[0]["frame p99"]
     notes = []
     for row in rows[1:]:
         misses = []
         if row["frame p99"] > GOAL_RATIO * quiet:
-            misses.append(f"frame p99 {row['frame p99'] / quiet:.1f}× of the quiet one")
+            misses.append(f"frame p99 {row['frame p99'] / quiet:.1f}× that without attackers")
         if row["longest gap"] > GOAL_GAP_MS:
             misses.append(f"a gap of {row['longest gap']:.0f} ms")
         if row["livez p99"] > GOAL_LIVEZ_MS:
@@ -141,7 +141,7 @@ async def _measured(
 
 
 async def _alive(base: str) -> bool:
-    """Whether /livez answers on a connection of its own."""
+    """Whether /livez answers on a new connection."""
     parts = urlsplit(base)
     try:
         async with asyncio.timeout(LOST_MS / 1000):

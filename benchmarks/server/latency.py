@@ -26,8 +26,8 @@ from clients.errors import ViewError
 from clients.http import http_client
 from clients.whep import WhepViewer
 
-PAUSE_S = (0.35, 1.15)  # between two controls, so they arrive at random points of a segment
-HTTP_PAUSE_S = 0.02  # between two requests: no more controls than a session takes
+PAUSE_S = (0.35, 1.15)  # between two controls, so that they arrive at random points of a segment
+HTTP_PAUSE_S = 0.02  # between two requests, to stay below the session's rate limit
 
 
 async def measure(
@@ -94,7 +94,7 @@ def _prompt(i: int, how: str, when: str = "next") -> dict[str, Any]:
 
 
 def _action(i: int, actions: Sequence[str]) -> dict[str, Any]:
-    """Another action each time, or letting go of the only one."""
+    """Another action each time, or releasing the only one."""
     return {"type": "action", "action": [*actions, None][i % max(2, len(actions))]}
 
 
@@ -126,7 +126,7 @@ def _singles(
 
 
 async def _http(subject: Subject, n: int) -> dict[str, list[float]]:
-    """HTTP beside the video: requests on one kept connection, and each on a connection of its own."""
+    """HTTP requests while the video plays: on one persistent connection, and on new connections."""
     kinds = {"livez": "livez", "state": subject.target.path, "page": ""}
     found: dict[str, list[float]] = {}
     async with http_client(subject.target.base, PATIENCE_S) as http:
@@ -143,7 +143,7 @@ async def _http(subject: Subject, n: int) -> dict[str, list[float]]:
 
 
 async def _asked(http: httpx.AsyncClient, path: str, body: object = None, **more: Any) -> float:
-    """Milliseconds until the whole answer is there."""
+    """Milliseconds until the whole response has arrived. Raises BenchError for an error status."""
     begun_s = time.perf_counter()
     answer = await (http.get(path, **more) if body is None else http.post(path, json=body, **more))
     taken_ms = 1000 * (time.perf_counter() - begun_s)

@@ -1,4 +1,4 @@
-"""Times controls: listens to the receipts and pictures of one viewer. Knows no statistics."""
+"""Times controls by the receipts and pictures of one viewer."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ControlProbe:
         return sent
 
     def forget(self) -> None:
-        """Forget everything so far: it was warm-up."""
+        """Discard everything so far, such as the warm-up."""
         self.arrivals.clear()
         self.segments.clear()
 

@@ -23,7 +23,7 @@ from clients.whep import WhepViewer
 
 PROMPT_EVERY_S = 20.0
 MEMORY_EVERY_S = 2.0
-SHORT_MINUTES = 10.0  # memory has not settled before
+SHORT_MINUTES = 10.0  # memory has not settled in a shorter run
 
 
 async def soak(subject: Subject, minutes: float, warm_up_s: float, plot: Path | None = None) -> BenchReport:
@@ -97,7 +97,8 @@ async def soak(subject: Subject, minutes: float, warm_up_s: float, plot: Path | 
         report.notes.append(WARM_UP)
         if minutes < SHORT_MINUTES:
             report.notes.append(
-                f"{minutes:g} minutes are too few to tell growth from warm-up; take {SHORT_MINUTES:g}."
+                f"{minutes:g} minutes are too few to distinguish growth from warm-up; use at least "
+                f"{SHORT_MINUTES:g}."
             )
         if plot is not None:
             curves(plot, at_s, of_server, "seconds")

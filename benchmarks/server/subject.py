@@ -1,4 +1,4 @@
-"""A server to measure: our own on a free port, or one that is already running. Knows no figures."""
+"""A server to measure: our own on a free port, or one that is already running."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""`psistream evaluate`: measures what a model does, on a world whose truth is known.
+"""`psistream evaluate`: measures a model of the built-in world, whose truth is known.
 
-Arguments → models, instruments, figures, a report. Every figure is a list of small jobs, and finished jobs
-are kept in --out. An evaluation can therefore be interrupted at any time; the same command continues it.
+Every figure is a list of small jobs, and finished jobs are kept in --out. So an evaluation can be interrupted
+at any time, and the same command continues it.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
 
 
 def _model(model: str | None, backend: Backend, counter: VideoCounter) -> Model:
-    """A model that plays as it is served. Raises ModelFilesError for a model of another world."""
+    """The model, played as it is served. Raises ModelFilesError for a model of another world."""
     name = BUILT_IN if model is None else Path(model).resolve().name
     check_world(name, backend.spec)
     return played(name, backend, _autoencoder(_artifact(model)), counter.add)
@@ -112,7 +112,7 @@ def _autoencoder(artifact: Artifact) -> Autoencoder:
         autoencoder.load_state_dict(state)
     except (KeyError, TypeError, RuntimeError) as error:
         raise ModelFilesError(
-            f"{file} does not hold the autoencoder of its manifest's config: {error}"
+            f"{file} does not contain the autoencoder that its manifest describes: {error}"
         ) from error
     return autoencoder.eval().requires_grad_(False)
 
@@ -120,18 +120,19 @@ def _autoencoder(artifact: Artifact) -> Autoencoder:
 def _instruments(
     run: Path, *, need_reader: bool
 ) -> tuple[probe.Probe, Accuracy, reader.LandmarkReader | None, Accuracy | None]:
-    """Raises ModelFilesError with the command that makes them."""
+    """The probe and the landmark reader of a run, each with its accuracy. The reader is None if it is missing
+    and not needed. Raises ModelFilesError with the command that makes them."""
     try:
-        seer, accuracy = probe.load_probe(run)
-        there = need_reader or (run / reader.FILE).is_file()
-        landmarks, reading = reader.load_reader(run) if there else (None, None)
+        network, accuracy = probe.load_probe(run)
+        load_reader = need_reader or (run / reader.FILE).is_file()
+        landmarks, reader_accuracy = reader.load_reader(run) if load_reader else (None, None)
     except FileNotFoundError as error:
         raise ModelFilesError(
-            f"{error.filename} not found: the instruments are made by `psistream train probe --run {run}`, "
+            f"{error.filename} not found: train the instruments with `psistream train probe --run {run}`, "
             "which takes some minutes and needs the autoencoder's training run in that folder",
             field="run",
         ) from None
-    return seer, accuracy, landmarks, reading
+    return network, accuracy, landmarks, reader_accuracy
 
 
 def _load(name: str) -> Figure:
@@ -162,7 +163,7 @@ def _digest(path: Path) -> str:
 
 
 def _vbench(args: argparse.Namespace, model: Model | None, console: Console) -> int:
-    """VBench's networks on `--videos`, or on videos that the model makes now."""
+    """Run VBench on `--videos`, or on new videos of the model."""
     executable, folder = vbench.find(args.vbench), args.out / VBENCH
     if model is None:
         videos = sorted(args.videos.glob("*.mp4"))
@@ -182,15 +183,16 @@ def _vbench(args: argparse.Namespace, model: Model | None, console: Console) -> 
 def parser() -> argparse.ArgumentParser:
     p = Parser(
         prog="psistream evaluate",
-        description="Measure a model of the built-in world. Stop at any time; finished jobs are kept.",
+        description="Measure a model of the built-in world. It can be stopped at any time; finished jobs are "
+        "kept.",
     )
     p.add_argument("--figures", default="all", help=f"{', '.join(FIGURES)}, {VBENCH}, or all (default)")
     add_model(p, leave_out=("fake",))
     p.add_argument("--against", nargs="+", default=[], metavar="DIR", help="other models, for elo")
     p.add_argument("--run", type=Path, default=Path("runs/wander"), metavar="DIR", help="folder of the probe")
-    p.add_argument("--out", type=Path, metavar="DIR", help="for the report (default: RUN/evaluation)")
+    p.add_argument("--out", type=Path, metavar="DIR", help="folder of the report (default: RUN/evaluation)")
     p.add_argument("--n", type=int, metavar="SEEDS", help="independent seeds (default 20, --quick 4)")
-    p.add_argument("--quick", action="store_true", help="a few minutes, wide intervals")
+    p.add_argument("--quick", action="store_true", help="takes a few minutes and gives wide intervals")
     p.add_argument("--again", action="store_true", help="measure finished jobs again")
     p.add_argument("--journeys", metavar="S,S", help="recall: seconds out and back (2,5,10,20,40)")
     p.add_argument("--durations", metavar="S,S", help="drift: lengths (10,30,60); an hour is 3600")
@@ -222,7 +224,7 @@ def figures(args: argparse.Namespace) -> list[str]:
 
 
 def scale(args: argparse.Namespace) -> Scale:
-    """Raises InvalidInput."""
+    """The sample sizes and lengths that the arguments ask for. Raises InvalidInput."""
     usual = QUICK if args.quick else Scale()
     n = usual.n if args.n is None else args.n
     if n < 1:

@@ -31,9 +31,7 @@ MAX_SECONDS = 24 * 3600.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
-    logging.basicConfig(
-        level=logging.ERROR, format="%(message)s"
-    )  # errors that users can fix are reported below
+    logging.basicConfig(level=logging.ERROR, format="%(message)s")  # `run` reports errors that users can fix
     return run("psistream generate", lambda: _generate(_parser().parse_args(argv), console))
 
 
@@ -92,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.mp4")
     parser.add_argument("--seconds", type=_seconds, default=10.0, help="length of the video (default 10)")
     parser.add_argument("--seed", type=_seed, help="the same seed gives the same video (default: random)")
-    parser.add_argument("--image", type=Path, metavar="FILE", help="PNG, JPEG or WebP to start from")
+    parser.add_argument("--image", type=Path, metavar="FILE", help="PNG, JPEG or WebP file to start from")
     parser.add_argument(
         "--video", type=Path, metavar="FILE", help="a clip to continue: its last seconds and its first frame"
     )

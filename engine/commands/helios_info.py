@@ -1,4 +1,5 @@
-"""`psistream model info helios`, or of a converted folder: what Helios is and costs, without its weights."""
+"""`psistream model info` for helios or a converted folder: the size and cost of Helios, without its
+weights."""
 
 from __future__ import annotations
 
@@ -13,14 +14,16 @@ from engine.model.helios.cost import call_flop, chunk_flop, tokens_of
 from engine.model.helios.serve import NAME, Conversion, read_conversion
 from engine.model.helios.transformer import EXTRA, HeliosTransformer
 
-ABOUT = "Helios-Distilled, the public checkpoint on Wan 2.1-14B; 33 frames per chunk, no KV cache"
+ABOUT = "Helios-Distilled, the public checkpoint on Wan 2.1-14B; 33 frames per segment, no KV cache"
 
 
 @dataclass(frozen=True)
 class HeliosInfo:
+    """The size and cost of a Helios model."""
+
     name: str
     about: str
-    parameters: int  # of the transformer, with SemanticPack where it is grafted on
+    parameters: int  # of the transformer, and of SemanticPack if it is grafted on
     tensors: int
     backbone_parameters: int  # those of the checkpoint
     backbone_tensors: int
@@ -35,7 +38,7 @@ class HeliosInfo:
     first_segment_tflop: float
 
     def lines(self) -> list[str]:
-        """For people."""
+        """A table for the terminal."""
         added = self.parameters - self.backbone_parameters
         rows = [
             ("parameters", f"{self.parameters:,} in {self.tensors} tensors"),
@@ -56,11 +59,12 @@ class HeliosInfo:
 
 
 def is_helios(model: str) -> bool:
+    """Whether `model` is the name of Helios or the folder of a converted one."""
     return model == NAME or serve.is_helios(Path(model))
 
 
 def helios_info(model: str) -> HeliosInfo:
-    """Raises ModelFilesError for a folder that says it is Helios and is not."""
+    """Describe `model`, a name or a folder. Raises ModelFilesError for a folder with an invalid config."""
     if model == NAME:
         found, about = Conversion(), ABOUT
     else:

@@ -1,4 +1,4 @@
-"""Signals that end a command which is writing a file: the file is finished first."""
+"""Handles signals in commands that write a file, so that they finish the file first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """Ctrl-C, SIGTERM and SIGHUP (the terminal closes) set the event. A second one interrupts."""
+    """Yield an event that Ctrl-C, SIGTERM and SIGHUP (a closed terminal) set. A second signal raises
+    KeyboardInterrupt."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop

@@ -1,7 +1,7 @@
 """`psistream model info NAME|DIR`: the size of a model and the cost of a step, without its weights.
 
 NAME is a preset; DIR is a folder of `psistream convert` or `psistream export`. Everything is counted on the
-meta device, so no tensor is ever allocated. Nothing is measured.
+meta device, so no tensor is allocated and nothing is measured.
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ from engine.model.wander.world_model import WorldModel, WorldModelConfig
 from engine.runtime.state.state import SessionState
 
 NAMES = (*PRESETS, HELIOS)
-WAVES = 256  # sinusoids of a scalar
+WAVES = 256  # sinusoids that embed a scalar
 
 
 @dataclass(frozen=True)
 class Info:
+    """The size and cost of a model."""
+
     name: str
     about: str
     parameters: int  # of the transformer with its memory
@@ -47,7 +49,7 @@ class Info:
     backbone_parameters: int  # of those that a FramePack checkpoint has
     backbone_tensors: int
     parts: dict[str, int]  # parameters by the first part of their names
-    beside: dict[str, int]  # parameters of our own models around the transformer
+    beside: dict[str, int]  # parameters of the other networks that we trained
     bytes_16_bit: int  # of the transformer's weights in bf16 or fp16
     picture: tuple[int, int]  # width, height
     segment_frames: int
@@ -82,7 +84,8 @@ class Info:
 
 
 def info(model: str) -> Info:
-    """Raises InvalidInput for an unknown name, ModelFilesError for a folder without a model."""
+    """Describe `model`, a name or a folder. Raises InvalidInput for an unknown name, ModelFilesError for an
+    invalid folder."""
     if model in PRESETS:
         p = PRESETS[model]
         c = p.config
@@ -106,10 +109,12 @@ def info(model: str) -> Info:
         try:
             world, spec = WorldModelConfig.from_json(data["config"]), ModelSpec.from_json(data["spec"])
         except (KeyError, TypeError, AttributeError, InvalidInput) as e:
-            raise ModelFilesError(f"{folder}/manifest.json is not of this version: {e}; export again") from e
+            raise ModelFilesError(
+                f"{folder}/manifest.json is from another version: {e}; export the model again"
+            ) from e
         return _world(str(folder), world, spec)
     raise InvalidInput(
-        f"{model!r} is neither a preset ({', '.join(NAMES)}) nor a folder with a model in it",
+        f"{model!r} is neither a preset ({', '.join(NAMES)}) nor the folder of a model",
         field="model",
     )
 
@@ -156,6 +161,7 @@ def _info(about: str, dit: MemoryPackDiT, spec: ModelSpec, beside: dict[str, int
 
 
 def count(module: nn.Module) -> int:
+    """Number of parameters."""
     return sum(p.numel() for p in module.parameters())
 
 
@@ -179,12 +185,12 @@ def tokens_of(c: ModelConfig) -> dict[str, int]:
 
 
 def step_flop(c: ModelConfig) -> int:
-    """Operations of one denoising step of one session: matrix products only, a multiply-add counts as two.
+    """Operations of one denoising step of one session. Only matrix products count, and a multiply-add is two.
 
-    With N tokens in total, width D, MLP ratio r and B blocks, B (2 (4 + 2 r) D² N + 4 N² D) is nearly all:
-    projections and MLP are 4 + 2 r matrices of D² in either kind of block, attention is Q Kᵀ and its product
-    with V. The rest is modulations, embeddings of tokens and scalars, the prompt's refiner and the last
-    layer."""
+    With N tokens in total, width D, MLP ratio r and B blocks, nearly all of it is B (2 (4 + 2 r) D² N + 4 N²
+    D): projections and MLP are 4 + 2 r matrices of D² in both kinds of block, and attention is Q Kᵀ and the
+    product with V. The rest is modulations, embeddings of tokens and scalars, the prompt's refiner and the
+    last layer."""
     d, r, tokens = c.dim, c.mlp_ratio, tokens_of(c)
     n, blocks = sum(tokens.values()), c.double_blocks + c.single_blocks
 

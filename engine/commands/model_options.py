@@ -1,4 +1,4 @@
-"""The options that name a model, the same for every command that plays one."""
+"""The options that select a model, shared by all commands that play one."""
 
 from __future__ import annotations
 

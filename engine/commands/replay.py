@@ -1,6 +1,6 @@
 """`psistream replay`: make a video again from its control log, or from an edited log, without a server.
 
-On the same backend the result is identical bit for bit; the digest printed at the end shows it.
+On the same backend the result is identical bit for bit. The digest that is printed at the end proves it.
 """
 
 from __future__ import annotations

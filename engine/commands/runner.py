@@ -1,8 +1,8 @@
 """What all commands share: the argument parser, exit statuses, and how errors are reported.
 
-A command's `main` is one call of `run`. Whatever goes wrong becomes one line on stderr that starts with the
-command's name; only bugs print a traceback. The clients have a twin of their own (clients/command.py), since
-they must not import the engine.
+A command's `main` is one call of `run`. Every error becomes one line on stderr that starts with the command's
+name; only bugs print a traceback. The clients have their own version (clients/command.py), since they must
+not import the engine.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def run(command: str, body: Callable[[], int]) -> int:
             raise
         status = _report(command, missing(command, error.name), FAILED)
     except BrokenPipeError:
-        status = BROKEN_PIPE  # `psistream … | head`: the reader has what it wants
+        status = BROKEN_PIPE  # `psistream … | head`: the reader needs no more output
     except OSError as error:
         usable = error.filename is not None and error.errno not in DEVICE_FAULTS
         status = _report(command, reason(error), BAD_INPUT if usable else FAILED)
@@ -92,7 +92,7 @@ def _named_stdout() -> Iterator[None]:
 
 
 class _NamedOutput:
-    """Standard output whose errors say so."""
+    """Standard output whose errors name it."""
 
     def __init__(self, inner: TextIO) -> None:
         self._inner = inner
@@ -111,8 +111,8 @@ class _NamedOutput:
 
 @contextmanager
 def naming(path: Path | str | None) -> Iterator[None]:
-    """Give errors inside the path of what is being written. Python knows the path of a file that cannot be
-    opened, but not that of an open file on a full disk."""
+    """Add the path of what is being written to errors inside. Python reports the path of a file that cannot
+    be opened, but not that of an open file on a full disk."""
     try:
         yield
     except BrokenPipeError:
@@ -124,21 +124,21 @@ def naming(path: Path | str | None) -> Iterator[None]:
 
 
 def reason(error: OSError) -> str:
-    """The path, if the error has one, and what is wrong with it."""
-    told = error.strerror or str(error) or type(error).__name__
-    return f"{error.filename}: {told}" if error.filename is not None else told
+    """The path, if the error has one, and the reason."""
+    text = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {text}" if error.filename is not None else text
 
 
 def missing(command: str, module: str) -> str:
-    """What to install for a module that cannot be imported."""
+    """The message that says what to install for a module that cannot be imported."""
     name = command.removeprefix("psistream ")
     if module.partition(".")[0] in OWN:
-        return f"{name} is not part of this installation (there is no {module})"
+        return f"{name} is not part of this installation ({module} is missing)"
     return f"{module} is not installed; pip install 'psistream[{EXTRAS.get(name, 'torch')}]' provides it"
 
 
 def check_output(path: Path | None, option: str) -> None:
-    """Make sure that a file can be written before hours of work depend on it. An existing file keeps its
+    """Check that an output file can be written, before hours of work depend on it. An existing file keeps its
     content. Raises InvalidInput."""
     if path is None:
         return
@@ -150,7 +150,7 @@ def check_output(path: Path | None, option: str) -> None:
 
 
 def check_folder(path: Path | None, option: str) -> None:
-    """Create an output folder now, before anything costly begins. Raises InvalidInput."""
+    """Create an output folder before any expensive work starts. Raises InvalidInput."""
     if path is None:
         return
     try:

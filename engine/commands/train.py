@@ -1,8 +1,8 @@
-"""`psistream train RECIPE | STAGE`: trains the built-in model from nothing but this repository.
+"""`psistream train RECIPE | STAGE`: trains the built-in model. This repository is all it needs.
 
-A recipe (a name, or a TOML file) trains all of its stages one after the other. A stage trains alone:
-autoencoder, decoder, text, dit, probe, or a phase of the DiT together with the phases before it. Every stage
-resumes where its run folder left off; its budget includes earlier sittings. `variants` trains and measures
+A recipe (a name or a TOML file) trains all of its stages in order. A stage trains alone: autoencoder,
+decoder, text, dit, probe, or a phase of the DiT together with the phases before it. Every stage continues
+from its checkpoint in the run folder, and its budget includes earlier runs. `variants` trains and measures
 the paper's variants instead (engine.variants.train).
 """
 
@@ -40,7 +40,7 @@ def train(recipe: Recipe, what: str, args: argparse.Namespace) -> None:
         found: Stage | None = getattr(recipe, name)
         if found is None:
             raise InvalidInput(
-                f"the recipe has no [{name}]; name another recipe with --recipe", field="recipe"
+                f"the recipe has no [{name}]; choose another one with --recipe", field="recipe"
             )
         return found
 
@@ -65,7 +65,7 @@ def train(recipe: Recipe, what: str, args: argparse.Namespace) -> None:
 
 
 def find_footage(recipe: Recipe, args: argparse.Namespace) -> Footage | None:
-    """The shots of the user's own videos, if the recipe names a folder of them."""
+    """The shots of the user's own videos, if the recipe names a folder of videos."""
     if not recipe.data.videos:
         return None
     from engine.clips import FrameFormat
@@ -79,7 +79,8 @@ def find_footage(recipe: Recipe, args: argparse.Namespace) -> Footage | None:
 
 
 def footage_material(footage: Footage, recipe: Recipe, args: argparse.Namespace) -> Material:
-    """Chains from those shots. The run's text encoder reads the captions, or else the built-in model's."""
+    """Chains from those shots. The run's text encoder reads the captions, or the built-in model's if the run
+    has none."""
     from engine.evaluation.text_accuracy import of_model, of_run
     from engine.training.autoencoder import load_autoencoder
     from engine.training.data.footage import FootageMaterial
@@ -97,7 +98,7 @@ def footage_material(footage: Footage, recipe: Recipe, args: argparse.Namespace)
 
 
 def adapt(recipe: Recipe, what: str, args: argparse.Namespace) -> Recipe:
-    """The recipe with the overrides of the command line. Raises InvalidInput."""
+    """The recipe with the command line's overrides. Raises InvalidInput."""
     from engine.training.recipe import scaled
 
     minutes, steps = args.minutes or 0.0, args.steps or 0
@@ -122,17 +123,17 @@ def adapt(recipe: Recipe, what: str, args: argparse.Namespace) -> Recipe:
 def parser() -> argparse.ArgumentParser:
     p = Parser(
         prog="psistream train",
-        description="Train the built-in model. Every stage resumes where its run folder left off.",
+        description="Train the built-in model. Every stage continues from its checkpoint in the run folder.",
         epilog="`psistream train variants --help`: train and measure the paper's variants instead.",
     )
     p.add_argument(
         "what", metavar="RECIPE|STAGE", help=f"a recipe, a .toml file, {', '.join(STAGES)}, or a phase"
     )
     p.add_argument(
-        "--recipe", default="wander", help="the recipe of a stage's settings (default: %(default)s)"
+        "--recipe", default="wander", help="the recipe with the stage's settings (default: %(default)s)"
     )
     p.add_argument("--run", type=Path, default=Path("runs/wander"), help="folder of checkpoints and curves")
-    p.add_argument("--minutes", type=float, help="the stage's budget over all sittings; its phases share it")
+    p.add_argument("--minutes", type=float, help="the stage's budget over all runs; its phases share it")
     p.add_argument("--steps", type=int, help="the same budget in steps")
     p.add_argument("--lr", type=float, help="peak learning rate")
     p.add_argument("--init", type=Path, help="initial weights of the DiT, {'config', 'state'}")
@@ -150,11 +151,11 @@ def variants_parser() -> argparse.ArgumentParser:
     p.add_argument("--run", type=Path, required=True, help="a folder with autoencoder.final.pt")
     p.add_argument("--plan", default="variants", help="a .toml file (default: %(default)s)")
     p.add_argument(
-        "--only", default="", metavar="NAME,NAME", help="these variants, and those they start from"
+        "--only", default="", metavar="NAME,NAME", help="train these variants and those they start from"
     )
     p.add_argument("--scale", type=float, default=1.0, help="factor on every variant's number of steps")
     p.add_argument("--probe", type=Path, help="where `train probe` left the instruments (default: --run)")
-    p.add_argument("--seeds", type=int, default=8, help="seeds per variant; 0 only trains (%(default)s)")
+    p.add_argument("--seeds", type=int, default=8, help="seeds per variant; 0: only train (%(default)s)")
     p.add_argument("--seconds", type=float, default=20.0, help="length of each seed's walk (%(default)s)")
     p.add_argument(
         "--journey", type=float, default=8.0, help="seconds out and back; 0: no recall (%(default)s)"

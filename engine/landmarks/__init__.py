@@ -1,1 +1,1 @@
-"""What stands where in a world with landmarks: the plan, and what prompts ask of it. Knows no model."""
+"""Landmarks: the plan of a scene's landmarks, and reading them from prompts. Contains no models."""

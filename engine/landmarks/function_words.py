@@ -1,4 +1,4 @@
-"""The small words of the grammar that reads landmarks from prompts."""
+"""Function words of the grammar that reads landmarks from prompts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Final
 
 
 def words(text: str) -> frozenset[str]:
+    """The words in `text`."""
     return frozenset(text.split())
 
 
@@ -22,15 +23,15 @@ FOREIGN: Final = words(
     "jumps jump hops flies floats rolls waits stays moves going walking running jumping flying rolling "
     "standing sitting like not"
 )
-"""Words that end a landmark's phrase towards the left."""
+"""Words before a landmark's phrase that do not belong to it."""
 OTHER_HEADS: Final = words(
     "forest forests wood woods grove music concert band star stars song roll beach keeper city town "
     "village street garden plant door hat roof cat frog pool show party day kind shadow language code "
     "trunk leaf leaves branch top cake coloured colored color colour"
 )
-"""What makes the name before it a mere description: a pine forest, a rock concert."""
+"""Nouns after which a landmark's name is only a modifier: a pine forest, a rock concert."""
 LINK: Final = words("is are was were painted coloured colored made all in of out from glows shines lit")
 BETWEEN: Final = words("that which who , very bright dark light pale deep it")
 MATERIALS: Final = words("stone stones rock brick bricks wood marble metal iron glass")
 VERBS: Final = words("signs rocks towers stones houses sign rock tower mills")
-"""Names that are verbs after whoever does it."""
+"""Names that are verbs after a subject, such as "he signs"."""

@@ -1,4 +1,4 @@
-"""What landmarks and their colours are called. Data in `names.toml`, written by
+"""Names of landmarks and colours. The data is in `names.toml`, written by
 `engine.training.text.landmark_names`."""
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ Name = tuple[str, ...]  # a name's words, in the singular
 
 
 class Names(NamedTuple):
+    """Names of kinds and colours, with the kind or colour that each one means."""
+
     kinds: dict[Name, str]
     colours: dict[Name, str]
-    others: frozenset[str]  # words of heroes and the like: they are no part of a landmark
-    words: frozenset[str]  # real words that look like a slip of one above
+    others: frozenset[str]  # words for heroes and the like, which are not part of a landmark
+    words: frozenset[str]  # real words that look like typos of those above
 
 
 @cache
 def names() -> Names:
+    """The names in `names.toml`."""
     data = tomllib.loads(PATH.read_text(encoding="utf-8"))
     tables = [
-        {tuple(name.split()): value for value, told in data[key].items() for name in told.split(", ")}
+        {tuple(name.split()): value for value, listed in data[key].items() for name in listed.split(", ")}
         for key in ("kinds", "colours")
     ]
     return Names(tables[0], tables[1], frozenset(data["others"].split()), frozenset(data["words"].split()))
@@ -33,27 +36,28 @@ def names() -> Names:
 
 @cache
 def targets() -> frozenset[str]:
-    """Single words that a slip may have meant: kinds and colours by their own names."""
+    """Single words that a typo may have meant: kinds and colours by their own names."""
     found = names()
     return frozenset({*found.kinds.values(), *found.colours.values()})
 
 
 @cache
 def known() -> frozenset[str]:
+    """All words in the names of kinds and colours."""
     found = names()
     return frozenset({w for table in (found.kinds, found.colours) for name in table for w in name})
 
 
 def singular(word: str) -> str | None:
-    """The word that this is the plural of, if it may be one."""
+    """The singular of a word that may be a plural, otherwise None."""
     for end, instead in (("ies", "y"), ("shes", "sh"), ("ches", "ch"), ("sses", "ss"), ("s", "")):
         if word.endswith(end) and len(word) > len(end) + 2 and not word.endswith(("ss", "us")):
             return word.removesuffix(end) + instead
     return None
 
 
-def mended(word: str) -> str:
-    """What was probably meant by a word that nobody knows."""
+def corrected(word: str) -> str:
+    """The name that an unknown word is probably a typo of, or the word itself."""
     found = names()
     if len(word) < 4 or word in known() or singular(word) in known() or word in found.words | found.others:
         return word

@@ -1,8 +1,8 @@
-"""Which landmarks stand where: chosen by chance of the seed, or named by a prompt, before they are seen.
+"""The plan of landmarks: chosen at random by the seed, or named by a prompt, before they come into view.
 
-A plan has a fixed number of slots. Landmark n of the line lies in slot n modulo that number, and is chosen
-the first time it can be seen; from then on it stays, so a way back meets it again. A slot that the camera
-has long left is given to a landmark ahead. Knows no model.
+A plan has a fixed number of slots. Landmark n of the line is stored in slot n modulo that number. It is
+chosen the first time that it can be seen and then stays, so a way back meets it again. A slot that the camera
+left long ago is reused for a landmark ahead. Contains no models.
 
 Legend: Q slots of four numbers: x in px of the world, kind counted from 1 (0: nothing), colour, size.
 """
@@ -17,12 +17,12 @@ import numpy as np
 from engine.landmarks.where import Where
 from engine.types import FloatArray
 
-SMALLEST, SIZES = 0.82, 0.34  # sizes lie between these and their sum
-REACH_PX = 32  # a landmark reaches so far to either side at most
+SMALLEST, SIZES = 0.82, 0.34  # sizes are between SMALLEST and SMALLEST + SIZES
+REACH_PX = 32  # the largest half width of a landmark
 
 
 class LandmarkLine(Protocol):
-    """What has to be known of a world's landmarks; a model's spec says it. Pictures are `width` px wide."""
+    """The properties of a world's landmarks, which a model's spec has. Pictures are `width` px wide."""
 
     @property
     def width(self) -> int: ...
@@ -39,19 +39,19 @@ class LandmarkLine(Protocol):
 
 
 class Asked(NamedTuple):
-    """A landmark that a prompt asks for; None: whatever chance gives."""
+    """A landmark that a prompt asks for. None leaves the choice to chance."""
 
     kind: int | None  # index into the line's kinds
     colour: int | None
     where: Where | None = None
-    more: bool = False  # besides those there are
+    more: bool = False  # in addition to existing ones
 
 
-NAMED, MET = 1.0, 2.0  # of a slot: named by a prompt and still to come, and come into view; 0: by chance
+NAMED, MET = 1.0, 2.0  # of a slot: named by a prompt, and named and already in view; 0: chosen by chance
 
 
-class Outlook(NamedTuple):
-    """Which way the camera goes in which scene. Of a `fresh` one nothing has been seen."""
+class CameraView(NamedTuple):
+    """The camera's position and direction in a scene. Nothing has been seen yet of a `fresh` scene."""
 
     odometer: int
     travel: int  # 1 right, -1 left, 0 neither
@@ -61,12 +61,12 @@ class Outlook(NamedTuple):
 
 
 def number_of(row: FloatArray, line: LandmarkLine) -> int | None:
-    """Which landmark of the line a slot holds."""
+    """The number of the landmark in a slot, or None for an empty slot."""
     return int(row[0] // line.landmark_spacing_px) if row[1] else None
 
 
 def in_view(odometer: int, steps: int, line: LandmarkLine) -> range:
-    """Numbers of the landmarks that can be seen within so many steps of the camera."""
+    """Numbers of the landmarks that can be seen within `steps` steps of the camera."""
     cell = line.width // line.latent_width
     margin = line.width / 2 + REACH_PX + line.landmark_jitter_px
     middle = line.landmark_spacing_px / 2
@@ -75,7 +75,8 @@ def in_view(odometer: int, steps: int, line: LandmarkLine) -> range:
 
 
 def chosen(number: int, seed: int, scene: int, line: LandmarkLine, named: Asked | None = None) -> FloatArray:
-    """Landmark `number` of a scene: where chance puts it, and what it is where nobody says."""
+    """Landmark `number` of a scene as a slot (4,): a random position and size, and a random kind and colour
+    unless `named` gives them."""
     bits = np.random.Philox(key=[seed, scene], counter=[0, 0, 2, number % 2**63])
     chance = np.random.Generator(bits)
     off = int(chance.integers(-line.landmark_jitter_px, line.landmark_jitter_px + 1))
@@ -92,7 +93,7 @@ def chosen(number: int, seed: int, scene: int, line: LandmarkLine, named: Asked 
 def planned(
     plan: FloatArray, numbers: Sequence[int], seed: int, scene: int, line: LandmarkLine
 ) -> FloatArray:
-    """The plan (Q, 4) with all of `numbers` chosen; those that are stay as they are."""
+    """The plan (Q, 4) with all of `numbers` chosen; existing ones do not change."""
     missing = [n for n in numbers if number_of(plan[n % len(plan)], line) != n]
     if not missing:
         return plan
@@ -112,14 +113,13 @@ def behind_picture(plan: FloatArray, line: LandmarkLine) -> FloatArray:
 
 
 def with_named(
-    plan: FloatArray, named: FloatArray, wanted: Sequence[Asked], scene: Outlook, line: LandmarkLine
+    plan: FloatArray, named: FloatArray, wanted: Sequence[Asked], scene: CameraView, line: LandmarkLine
 ) -> tuple[FloatArray, FloatArray]:
-    """The plan (Q, 4) and what is named in it (Q,), with these landmarks in the next places that nobody has
-    seen.
+    """The plan (Q, 4) and its named slots (Q,), with these landmarks added at the next places out of view.
 
-    One goes in the way of travel, or to the side that is asked for; where the camera stands and no side is
-    said, one to either side. In a fresh scene places begin beside the hero. One that is on its way already,
-    or in view, isn't planned again."""
+    A landmark is placed in the direction of travel, or on the requested side; if the camera stands still and
+    no side is given, one is placed on each side. In a fresh scene, places start beside the hero. A landmark
+    that is already planned ahead or in view is not planned again."""
     if not wanted:
         return plan, named
     plan, named, used = plan.copy(), named.copy(), set[int]()
@@ -136,10 +136,11 @@ def with_named(
     return plan, named
 
 
-def followed(
+def updated_names(
     before: FloatArray, after: FloatArray, named: FloatArray, odometer: int, line: LandmarkLine
 ) -> FloatArray:
-    """What is named in a plan (Q,) after a segment that ends at `odometer` and chose more of it."""
+    """The named slots (Q,) after a segment that ended at `odometer` and changed the plan from `before` to
+    `after`."""
     if not named.any():
         return named
     named = np.where((before != after).any(1), 0, named).astype(np.float32)
@@ -149,9 +150,9 @@ def followed(
 
 
 def _there(
-    plan: FloatArray, named: FloatArray, one: Asked, scene: Outlook, line: LandmarkLine, used: set[int]
+    plan: FloatArray, named: FloatArray, one: Asked, scene: CameraView, line: LandmarkLine, used: set[int]
 ) -> int | None:
-    """The slot of one like it that is still to come, or in view."""
+    """The slot of a matching landmark that is planned ahead or in view, if any."""
     away = plan[:, 0] - scene.odometer * (line.width // line.latent_width)
     like = (plan[:, 1] == 1 + (one.kind or 0)) if one.kind is not None else plan[:, 1] > 0
     if one.colour is not None:
@@ -165,7 +166,7 @@ def _there(
     return found[0] if found else None
 
 
-def _ways(where: Where | None, scene: Outlook) -> tuple[int, ...]:
+def _ways(where: Where | None, scene: CameraView) -> tuple[int, ...]:
     travel = scene.travel
     match where:
         case "right" | "left":
@@ -180,9 +181,11 @@ def _ways(where: Where | None, scene: Outlook) -> tuple[int, ...]:
             return (0,) if scene.fresh else (1, -1)
 
 
-def _free(plan: FloatArray, where: Where | None, way: int, scene: Outlook, line: LandmarkLine) -> int | None:
-    """The number of the place that is taken: free, unseen, and whose slot nothing in view needs. `way` 0:
-    the nearest."""
+def _free(
+    plan: FloatArray, where: Where | None, way: int, scene: CameraView, line: LandmarkLine
+) -> int | None:
+    """The number of the next place in direction `way` (0: the nearest) that is free, out of view, and whose
+    slot holds nothing in view; None if there is none."""
     view = in_view(scene.odometer, 0, line)
     if way == 0:
         order = [i // 2 if i % 2 == 0 else -1 - i // 2 for i in range(len(plan))]
@@ -192,7 +195,7 @@ def _free(plan: FloatArray, where: Where | None, way: int, scene: Outlook, line:
         if scene.fresh and where in ("ahead", "far"):
             first += way
         order = [first + way * i for i in range(len(plan))]
-    held = {n % len(plan) for n in view} if not scene.fresh else set[int]()
-    free = [n for n in order if number_of(plan[n % len(plan)], line) != n and n % len(plan) not in held]
+    in_use = {n % len(plan) for n in view} if not scene.fresh else set[int]()
+    free = [n for n in order if number_of(plan[n % len(plan)], line) != n and n % len(plan) not in in_use]
     skip = int(where == "far" and len(free) > 1 and not scene.fresh)
     return free[skip] if free else None

@@ -1,9 +1,9 @@
-"""Which landmarks a prompt names, and what is left of it for whoever reads the rest.
+"""Reads the landmarks that a prompt names, and returns the rest of the prompt.
 
-A small grammar over tokens: the name of a kind is a head; the words before it, back to an article, a number
-or whatever belongs to somebody else, are its phrase, and the colour among them is the landmark's. A colour
-may follow ("that is painted blue"). Then where it is to stand is read from the words around the phrase. What
-was read is taken out, so that "a fox near a blue house" is no blue fox.
+A small grammar over tokens: the name of a kind is the head of a phrase. The phrase extends back to an
+article, a number or a word that cannot belong to it, and a colour in it is the landmark's. A colour may also
+follow ("that is painted blue"). The words around the phrase give the position. All of this is removed from
+the prompt, so that "a fox near a blue house" does not make the fox blue.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from engine.landmarks.function_words import (
     OTHER_HEADS,
     VERBS,
 )
-from engine.landmarks.names import Name, mended, names, singular
+from engine.landmarks.names import Name, corrected, names, singular
 from engine.landmarks.where import Where, located
 
 Reading = tuple[tuple["Mention", ...], str]
@@ -35,24 +35,24 @@ TOKEN: Final = re.compile(r"[^\W\d_]+|\d+|[^\w\s]")
 
 
 class Mention(NamedTuple):
-    """Landmarks that a prompt asks for; None: not said."""
+    """Landmarks that a prompt asks for. None means not said."""
 
     kind: str
     colour: str | None
     where: Where | None
     number: int = 1
-    more: bool = False  # besides those there are
+    more: bool = False  # in addition to existing ones
 
 
 class _Phrase(NamedTuple):
     start: int
     end: int
-    request: Mention | None  # None: said not to be there
+    request: Mention | None  # None: negated, as in "no tree"
 
 
 def read(text: str, kinds: Sequence[str], colours: Sequence[str]) -> Reading:
-    """What of these kinds and colours the text names, in order, and the text without it."""
-    tokens = [mended(t) for t in TOKEN.findall(HYPHEN.sub(" ", text.lower()))]
+    """The landmarks of these kinds and colours that the text names, in order, and the rest of the text."""
+    tokens = [corrected(t) for t in TOKEN.findall(HYPHEN.sub(" ", text.lower()))]
     phrases = [p for p in _phrases(tokens) if p.request is None or p.request.kind in kinds]
     if not phrases:
         return (), text
@@ -80,19 +80,19 @@ def _phrases(tokens: list[str]) -> list[_Phrase]:
             i += 1
             continue
         kind, end, plural = head
-        start, told = _before(tokens, found[-1].end if found else 0, i)
-        colour = told.colour
+        start, modifiers = _before(tokens, found[-1].end if found else 0, i)
+        colour = modifiers.colour
         if colour is None:
             colour, end = _after(tokens, end)
-        count = 1 if told.one else told.number or (2 if plural else 1)
-        request = Mention(kind, colour, "far" if told.far else None, count, told.more)
-        found.append(_Phrase(start, end, None if told.none else request))
+        count = 1 if modifiers.one else modifiers.number or (2 if plural else 1)
+        request = Mention(kind, colour, "far" if modifiers.far else None, count, modifiers.more)
+        found.append(_Phrase(start, end, None if modifiers.none else request))
         i = end
     return found
 
 
 def _longest(tokens: list[str], at: int, table: dict[Name, str], most: int) -> tuple[str, int, bool] | None:
-    """The longest name that starts here: its value, its end, whether its last word is in the plural."""
+    """The longest name that starts at `at`: its value, its end, and whether its last word is a plural."""
     for length in range(min(most, len(tokens) - at), 0, -1):
         words = tuple(tokens[at : at + length])
         if words in table:
@@ -116,7 +116,7 @@ def _head(tokens: list[str], at: int) -> tuple[str, int, bool] | None:
     return found
 
 
-class _Told(NamedTuple):
+class _Modifiers(NamedTuple):
     colour: str | None
     number: int
     one: bool
@@ -125,8 +125,8 @@ class _Told(NamedTuple):
     far: bool
 
 
-def _before(tokens: list[str], least: int, head: int) -> tuple[int, _Told]:
-    """Where the phrase of a head starts, and what its words say."""
+def _before(tokens: list[str], least: int, head: int) -> tuple[int, _Modifiers]:
+    """The start of the head's phrase, and the meaning of the words before the head."""
     n = names()
     start, colour, count, one, none, more, far = head, None, 0, False, False, False, False
     j = head - 1
@@ -135,8 +135,8 @@ def _before(tokens: list[str], least: int, head: int) -> tuple[int, _Told]:
         if word == "of" and j and (tokens[j - 1] in COUNTS or tokens[j - 1] in MANY):
             j -= 1
             continue
-        somebody = word in n.others and word not in MATERIALS
-        if not word.isalnum() or word in FOREIGN or somebody:
+        other = word in n.others and word not in MATERIALS
+        if not word.isalnum() or word in FOREIGN or other:
             break
         start = j
         if colour is None and (hue := _colour(tokens, least, j)) is not None:
@@ -155,11 +155,11 @@ def _before(tokens: list[str], least: int, head: int) -> tuple[int, _Told]:
     if start > least and tokens[start - 1] in NONE:
         start -= 1
     none = tokens[start] in NONE
-    return start, _Told(colour, count, one, none, more, far)
+    return start, _Modifiers(colour, count, one, none, more, far)
 
 
 def _colour(tokens: list[str], least: int, last: int) -> tuple[str, int] | None:
-    """The colour whose name ends at `last`, and where it starts."""
+    """The colour whose name ends at `last`, and the start of that name."""
     for start in range(max(least, last - 2), last + 1):
         if (value := names().colours.get(tuple(tokens[start : last + 1]))) is not None:
             return value, start
@@ -167,7 +167,7 @@ def _colour(tokens: list[str], least: int, last: int) -> tuple[str, int] | None:
 
 
 def _after(tokens: list[str], end: int) -> tuple[str | None, int]:
-    """A colour that follows a head, "that is painted blue", and where the phrase ends then."""
+    """A colour that follows the head, as in "that is painted blue", and the end of the phrase."""
     at, linked, made = end, False, False
     while at < len(tokens) and at - end < 7:
         word = tokens[at]

@@ -1,4 +1,4 @@
-"""Where landmarks are to stand, from the words around them: "§0" stands for the first landmark's phrase."""
+"""The positions of landmarks, from the words around them. "§0" represents the first landmark's phrase."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ START: Final = r"(?:^|[.,;:!?] | and |that |then )"
 
 
 def located(text: str, count: int) -> tuple[list[Where | None], str]:
-    """The text with phrases as §0, §1, … → where each is, and the text without them and without what said
-    so."""
+    """The text with phrases as §0, §1, … → the position of each, and the text without the phrases and the
+    words that gave the positions."""
     found: list[Where | None] = []
     for i in range(count):
         where, text = _one(text, f"§{i}(?!\\d)")
@@ -47,7 +47,7 @@ def located(text: str, count: int) -> tuple[list[Where | None], str]:
 
 
 def _one(text: str, phrase: str) -> tuple[Where | None, str]:
-    """Where it is, and the text with a comma instead of what spoke of it."""
+    """The position of one phrase, and the text with a comma instead of the phrase and its position."""
     there = (
         r"(?: (?:there (?:is|are|was|stands?|comes?|appears?)|we see|you see|see|i want|is|are|stands?|,|:))*"
     )

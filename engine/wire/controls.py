@@ -1,8 +1,8 @@
-"""Controls as the wire has them, and as engine.types has them. The one schema of every channel and of logs.
+"""The schema of controls, used by every channel and by logs, and its conversion to engine.types.
 
-Each pydantic model knows what is valid and which body of engine.types it stands for. Nothing here reads bytes
-(engine.wire.parse does) or words errors (engine.wire.faults). Whether the model can do what is asked, the
-session decides, except that `check_action` may be called by anyone who knows the model's actions.
+Each pydantic model validates one control and converts it to a body of engine.types. engine.wire.parse reads
+the bytes, and engine.wire.faults words the errors. The session checks whether the model supports a control;
+`check_action` can also be called by anyone who knows the model's actions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from pydantic_core import PydanticCustomError
 
-from engine import types as nouns
+from engine import types
 from engine.errors import InvalidInput
 from engine.images import encode_png
 from engine.types import ByteArray, ControlBody, Prompts
@@ -39,7 +39,7 @@ ImageDecoder = Callable[[bytes], ByteArray]
 
 
 def fault(field: str, text: str) -> PydanticCustomError:
-    """A fault of a whole message, reported as that of one field."""
+    """An error of a whole message, reported for one field."""
     return PydanticCustomError("plain", text, {"field": field})
 
 
@@ -73,7 +73,7 @@ WeightedTexts = Annotated[
 
 
 def weighted(texts: Sequence[WeightedText]) -> Prompts:
-    return tuple(nouns.Weighted(part.text, part.weight) for part in texts)
+    return tuple(types.Weighted(part.text, part.weight) for part in texts)
 
 
 class PromptMessage(ControlFields):
@@ -97,7 +97,7 @@ class PromptMessage(ControlFields):
 
     def body(self, decode_image: ImageDecoder | None) -> ControlBody:
         text = self.text or weighted(self.prompts or [])
-        return nouns.Prompt(text, self.how, self.when, self.transition_segments)
+        return types.Prompt(text, self.how, self.when, self.transition_segments)
 
 
 class ActionMessage(ControlFields):
@@ -107,7 +107,7 @@ class ActionMessage(ControlFields):
     action: fields.ActionName | None = Field(description=fields.ACTION_RULE)
 
     def body(self, decode_image: ImageDecoder | None) -> ControlBody:
-        return nouns.Action(action=self.action)
+        return types.Action(action=self.action)
 
 
 class PauseMessage(ControlFields):
@@ -116,7 +116,7 @@ class PauseMessage(ControlFields):
     type: Literal["pause"]
 
     def body(self, decode_image: ImageDecoder | None) -> ControlBody:
-        return nouns.Pause()
+        return types.Pause()
 
 
 class ResumeMessage(ControlFields):
@@ -125,7 +125,7 @@ class ResumeMessage(ControlFields):
     type: Literal["resume"]
 
     def body(self, decode_image: ImageDecoder | None) -> ControlBody:
-        return nouns.Resume()
+        return types.Resume()
 
 
 class ResetMessage(ControlFields):
@@ -136,7 +136,7 @@ class ResetMessage(ControlFields):
     when: When = "next"
 
     def body(self, decode_image: ImageDecoder | None) -> ControlBody:
-        return nouns.Reset(seed=self.seed, when=self.when)
+        return types.Reset(seed=self.seed, when=self.when)
 
 
 class ImageMessage(ControlFields):
@@ -147,7 +147,7 @@ class ImageMessage(ControlFields):
     when: When = "next"
 
     def body(self, decode_image: ImageDecoder | None) -> ControlBody:
-        return nouns.Image(pixels=pixels_of(self.data, decode_image, field="data"), when=self.when)
+        return types.Image(pixels=pixels_of(self.data, decode_image, field="data"), when=self.when)
 
 
 class RewindMessage(ControlFields):
@@ -157,7 +157,7 @@ class RewindMessage(ControlFields):
     seconds: Seconds
 
     def body(self, decode_image: ImageDecoder | None) -> ControlBody:
-        return nouns.Rewind(seconds=self.seconds)
+        return types.Rewind(seconds=self.seconds)
 
 
 ControlMessage = (
@@ -177,7 +177,7 @@ CONTROLS: TypeAdapter[ControlMessage] = TypeAdapter(Annotated[ControlMessage, Fi
 
 def at_once(body: ControlBody) -> bool:
     """Whether the control invalidates frames that are queued or in progress."""
-    return isinstance(body, nouns.Rewind) or getattr(body, "when", "next") == "now"
+    return isinstance(body, types.Rewind) or getattr(body, "when", "next") == "now"
 
 
 def check_action(action: str | None, actions: Sequence[str], field: str = "action") -> None:
@@ -187,9 +187,9 @@ def check_action(action: str | None, actions: Sequence[str], field: str = "actio
 
 
 def control_json(body: ControlBody) -> dict[str, Any]:
-    """The message that stands for `body`, with every field that its type has."""
+    """The message for `body`, with every field of its type."""
     match body:
-        case nouns.Prompt(text=text):
+        case types.Prompt(text=text):
             texts = {"text": text} if isinstance(text, str) else {"prompts": prompts_json(text)}
             over = body.transition_segments
             return {
@@ -199,7 +199,7 @@ def control_json(body: ControlBody) -> dict[str, Any]:
                 "when": body.when,
                 "transition_segments": over,
             }
-        case nouns.Image(pixels=pixels):
+        case types.Image(pixels=pixels):
             return {"type": "image", "data": image_json(pixels), "when": body.when}
         case _:
             return {"type": type(body).__name__.lower(), **asdict(body)}
@@ -215,7 +215,8 @@ def image_json(pixels: ByteArray) -> str:
 
 
 def pixels_of(data: str, decode_image: ImageDecoder | None, *, field: str) -> ByteArray:
-    """Raises InvalidInput for data that is no picture, or where no picture can be sent."""
+    """The picture in base64 data, (3, H, W) uint8. Raises InvalidInput for anything else, and for a channel
+    that cannot carry pictures."""
     if decode_image is None:
         raise InvalidInput("image controls go over HTTP only: POST /v1/sessions/{id}/controls", field="type")
     try:

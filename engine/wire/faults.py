@@ -1,5 +1,5 @@
-"""pydantic's errors → one InvalidInput that a person can act on. Of the message it repeats only field
-names."""
+"""pydantic's errors → one InvalidInput that a person can act on. It repeats only field names of the
+message."""
 
 from __future__ import annotations
 

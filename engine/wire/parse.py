@@ -1,8 +1,8 @@
 """Bytes → valid controls and requests, or one InvalidInput that names the field and the fix.
 
-The only place where a message is validated: the data channel, HTTP, MQTT, control logs and snapshots all come
-through here. Sessions, sockets, topics and pictures are unknown; pixels come from the `decode_image` hook.
-docs/protocol.md describes the same for people, and a test compares the two.
+The only place where messages are validated: the data channel, HTTP, MQTT, control logs and snapshots all use
+it. Pictures are decoded by the `decode_image` hook. docs/protocol.md describes the same for people, and a
+test compares the two.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Messages that are not controls: what opens a session, forks or shares one, and ping."""
+"""Messages that are not controls: opening, forking and sharing a session, and ping."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ EXPIRY_RULE = f"a whole number of seconds from 1 to {MAX_LINK_S}"
 
 
 class NewLink(Message):
-    """Body of POST /v1/sessions/{id}/links: whoever has the link may do this, for so long."""
+    """Body of POST /v1/sessions/{id}/links: the role that the link grants, and for how long."""
 
     role: Literal["viewer", "driver"] = Field(default="viewer", description=ROLE_RULE)
     expires_in_s: int = Field(default=3600, ge=1, le=MAX_LINK_S, description=EXPIRY_RULE)
@@ -75,7 +75,8 @@ LIST_RULE = f"a list of 1 to {MAX_PROMPTS} objects with `text` and `weight`"
 
 
 class StoredOpening(Message):
-    """Fields of a control log's first line, and the prompts of a snapshot. Only what is given is checked."""
+    """Fields of a control log's first line, and the prompts of a snapshot. Only existing fields are
+    checked."""
 
     prompts: WeightedTexts | None = Field(default=None, description=LIST_RULE)
     seed: Seed | None = Field(default=None, description=SEED_RULE)

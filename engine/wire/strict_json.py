@@ -1,6 +1,6 @@
-"""JSON from strangers: size, depth, duplicate keys, encoding and numbers are checked before anything else.
+"""Parses untrusted JSON: checks size, depth, duplicate keys, encoding and numbers before anything else.
 
-What a message means is unknown here. Every fault is an InvalidInput in plain words.
+Every error is an InvalidInput in plain words.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def finite(value: Any) -> Any:
 
 
 def printable(name: str, limit: int = 40) -> str:
-    """A name from a stranger, shortened and without control characters."""
+    """An untrusted name, shortened and without control characters."""
     shown = "".join(character if character.isprintable() else "?" for character in name[:limit])
     return shown + "…" if len(name) > limit else shown or '""'
 

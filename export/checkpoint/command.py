@@ -1,4 +1,4 @@
-"""What `psistream convert` has in common for all families: arguments, checks, and how it ends."""
+"""The parts of `psistream convert` that all families share: arguments, checks and exit status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Report = Callable[[str], None]
 
 
 class Sizes(Protocol):
-    """The options of every family; each has a dataclass of its own, whose values are the defaults."""
+    """The options that all families share. Each family has its own dataclass with its defaults."""
 
     @property
     def height(self) -> int: ...  # pixels
@@ -36,7 +36,7 @@ def convert_parser(about: str, models: Sequence[str], defaults: Sizes, pixels: i
     add = parser.add_argument
     add("model", choices=tuple(models))
     add("source", type=Path, metavar="DIR", help="the checkpoint as downloaded")
-    add("out", type=Path, metavar="OUT", help="folder to write; may hold companions already")
+    add("out", type=Path, metavar="OUT", help="folder to write; may already hold companions")
     for side in ("height", "width"):
         default = getattr(defaults, side)
         add(f"--{side}", type=int, default=default, help=f"multiple of {pixels} (%(default)s)")
@@ -47,19 +47,19 @@ def convert_parser(about: str, models: Sequence[str], defaults: Sizes, pixels: i
 
 
 def check_sizes(options: Sizes, pixels: int) -> None:
-    """Raises InvalidInput."""
+    """Raises InvalidInput for sides or a segment length that the model cannot have."""
     for name in ("height", "width"):
         side = getattr(options, name)
         if side < pixels or side % pixels:
-            raise InvalidInput(f"--{name} is {side}, must be a multiple of {pixels}", field=name)
+            raise InvalidInput(f"--{name} is {side}, but must be a multiple of {pixels}", field=name)
     if options.segment < 1:
-        raise InvalidInput(f"--segment is {options.segment}, must be 1 or more", field="segment")
+        raise InvalidInput(f"--segment is {options.segment}, but must be at least 1", field="segment")
 
 
 def check_free(out: Path) -> None:
     """Raises ModelFilesError if `out` already holds a model."""
     if (out / CONFIG).exists():
-        raise ModelFilesError(f"{out / CONFIG} exists: {out} holds a model already", field="OUT")
+        raise ModelFilesError(f"{out / CONFIG} exists: {out} already holds a model", field="OUT")
 
 
 def run_convert(

@@ -1,6 +1,6 @@
 """Writes a converted model's folder: config.json and sharded safetensors, tensor by tensor.
 
-An interrupted conversion keeps its finished shards; config.json is written last. Knows no models.
+An interrupted conversion keeps its finished shards; config.json is written last. Contains no models.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def write_model(
     settings: Mapping[str, Any],
     sources: Sequence[Path],
 ) -> None:
-    """`about` becomes config.json; `entries` are the tensors, and `tensor` returns one at a time. `settings`
-    (including `shard_bytes`) and `sources` tell conversions apart. Raises ModelFilesError."""
+    """Write `about` as config.json and the tensors of `entries`, which `tensor` returns one at a time.
+    `settings` (including `shard_bytes`) and `sources` identify the conversion. Raises ModelFilesError."""
     shards = split(entries, settings["shard_bytes"])
     names = [f"model-{k:05d}-of-{len(shards):05d}.safetensors" for k in range(1, len(shards) + 1)]
     dates = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in sources}
@@ -47,7 +47,7 @@ def write_model(
     free = shutil.disk_usage(out).free
     if needed > free:
         raise ModelFilesError(
-            f"{out}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} are free", field="OUT"
+            f"{out}: {needed / 1e9:.1f} GB are needed, but only {free / 1e9:.1f} are free", field="OUT"
         )
     total = sum(e.nbytes for e in entries.values())
     where = {key: name for name, shard in zip(names, shards, strict=True) for key in shard}
@@ -59,18 +59,19 @@ def write_model(
                 if name in missing:
                     write(out / name, shard, tensor, lambda done: progress.advance(bar, done))
                 elif {n: e._replace(at=0) for n, e in headers([out / name])[out / name].items()} != shard:
-                    raise ModelFilesError(f"{out / name} is not as expected; delete it", field="OUT")
-        put(out / INDEX, {"metadata": {"total_size": total}, "weight_map": where})
-        put(out / CONFIG, about)
+                    raise ModelFilesError(f"{out / name} is not the expected shard; delete it", field="OUT")
+        write_json(out / INDEX, {"metadata": {"total_size": total}, "weight_map": where})
+        write_json(out / CONFIG, about)
         (out / PLAN).unlink()
     except OSError as e:
         raise ModelFilesError(
-            f"{e}; finished shards are kept, run the same command again", field="OUT"
+            f"{e}; finished shards are kept: run the same command to continue", field="OUT"
         ) from e
 
 
 def begin(out: Path, plan: Mapping[str, Any]) -> None:
-    """Note what is being converted, or check that it is the same conversion as before the interruption."""
+    """Record what is being converted, or check that an interrupted conversion was the same one. Raises
+    ModelFilesError."""
     out.mkdir(parents=True, exist_ok=True)
     file = out / PLAN
     if file.is_file():
@@ -80,17 +81,17 @@ def begin(out: Path, plan: Mapping[str, Any]) -> None:
             same = False
         if not same:
             raise ModelFilesError(
-                f"{out} holds an unfinished conversion of another kind; delete {file} and {out}/model-*",
+                f"{out} holds another, unfinished conversion; delete {file} and {out}/model-*",
                 field="OUT",
             )
         return
     found = sorted(p.name for p in out.glob("model*.safetensors"))
     if found:
         raise ModelFilesError(f"{out} already holds {found[0]}, which would be overwritten", field="OUT")
-    put(file, plan)
+    write_json(file, plan)
 
 
-def put(file: Path, data: Mapping[str, Any]) -> None:
+def write_json(file: Path, data: Mapping[str, Any]) -> None:
     partial = file.with_name(file.name + PARTIAL)
     partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     partial.replace(file)

@@ -1,5 +1,5 @@
 """Reads a public checkpoint in diffusers' format: diffusion_pytorch_model*.safetensors, as one file or as
-shards with an index. Read strictly: an unknown tensor is an error and is never dropped. Knows no models.
+shards with an index. Strict: an unknown tensor is an error and is never dropped. Contains no models.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ NAME = "diffusion_pytorch_model"
 
 
 class Checkpoint:
-    """The tensors of a folder. All are checked before any is read; each is read separately.
+    """The tensors of a folder. All are checked before any is read, and each is read separately.
 
-    Raises ModelFilesError that names every tensor that is missing, unexpected, or of another shape or
+    Raises ModelFilesError that names every tensor that is missing, unexpected, or has another shape or
     type."""
 
     def __init__(self, folder: Path, wanted: Mapping[str, tuple[int, ...]]) -> None:
@@ -62,7 +62,7 @@ def _files(folder: Path) -> list[Path]:
             ]
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as e:
             raise ModelFilesError(
-                f"{index} is not an index of weights ({e}); fetch it again", field=index.name
+                f"{index} is not a weight index ({e}); fetch it again", field=index.name
             ) from e
     if single.is_file():
         return [single]

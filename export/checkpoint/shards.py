@@ -1,8 +1,7 @@
-"""Reads and writes safetensors files that are too large for memory: reads by header and seeking, writes
-tensor by tensor.
+"""Reads and writes safetensors files that are too large for memory, tensor by tensor.
 
-The library maps a whole file as private memory, which a small machine refuses for a shard of ten gigabytes.
-Here nothing is mapped. A written file appears under its name only once it is complete. Format:
+The library maps the whole file as private memory, which fails on a small machine for a shard of ten
+gigabytes. Here nothing is mapped. A written file appears under its name only once it is complete. Format:
 github.com/huggingface/safetensors, section Format of its README.
 """
 
@@ -37,8 +36,7 @@ class TensorEntry(NamedTuple):
 
 
 def headers(files: Iterable[Path]) -> dict[Path, dict[str, TensorEntry]]:
-    """The entries of each file. Reads no tensor. Raises ModelFilesError for a file that is missing or
-    corrupt."""
+    """The entries of each file; reads no tensors. Raises ModelFilesError for a missing or corrupt file."""
     out = {}
     for file in files:
         try:
@@ -53,17 +51,17 @@ def headers(files: Iterable[Path]) -> dict[Path, dict[str, TensorEntry]]:
 
 
 def _header(file: Path) -> dict[str, TensorEntry]:
-    """Eight bytes of length, that much JSON, then the tensors without gaps."""
+    """A file starts with eight bytes of length and that much JSON; the tensors follow without gaps."""
     size = file.stat().st_size
     with file.open("rb") as f:
         length = int.from_bytes(f.read(8), "little")
         if not 2 <= length <= size - 8:
-            raise ValueError(f"{size} bytes, and a header of {length}")
-        told: dict[str, dict[str, Any]] = json.loads(f.read(length))
-    told.pop("__metadata__", None)
+            raise ValueError(f"it has {size} bytes and a header of {length}")
+        header: dict[str, dict[str, Any]] = json.loads(f.read(length))
+    header.pop("__metadata__", None)
     start, end = 8 + length, 8 + length
     entries = {}
-    for name, about in sorted(told.items(), key=lambda item: int(item[1]["data_offsets"][0])):
+    for name, about in sorted(header.items(), key=lambda item: int(item[1]["data_offsets"][0])):
         entry = TensorEntry(tuple(int(n) for n in about["shape"]), str(about["dtype"]), end)
         first, last = (int(n) for n in about["data_offsets"])
         if first != end - start or (entry.dtype in DTYPES and last - first != entry.nbytes):
@@ -71,23 +69,22 @@ def _header(file: Path) -> dict[str, TensorEntry]:
         end = start + last
         entries[name] = entry
     if end != size:
-        raise ValueError(f"{size} bytes instead of {end}")
+        raise ValueError(f"it has {size} bytes instead of {end}")
     return entries
 
 
 def read(file: Path, entry: TensorEntry) -> Tensor:
-    """Read one tensor."""
+    """Read one tensor. Raises ModelFilesError if the file is shorter than its header said."""
     tensor = torch.empty(prod(entry.shape), dtype=DTYPES[entry.dtype])
     with file.open("rb") as f:
         f.seek(entry.at)
         if f.readinto(tensor.view(torch.uint8).numpy().data) != entry.nbytes:
-            raise ModelFilesError(f"{file} was cut off while it was read", field=file.name)
+            raise ModelFilesError(f"{file} was truncated while it was read", field=file.name)
     return tensor.reshape(entry.shape)
 
 
 def split(entries: dict[str, TensorEntry], limit: int) -> list[dict[str, TensorEntry]]:
-    """Split entries, in order, into as few shards as possible of at most `limit` bytes, or of a single larger
-    tensor."""
+    """Split entries in order into shards of at most `limit` bytes; a larger tensor gets its own shard."""
     shards: list[dict[str, TensorEntry]] = []
     filled = limit
     for name, entry in entries.items():
@@ -102,8 +99,8 @@ def split(entries: dict[str, TensorEntry], limit: int) -> list[dict[str, TensorE
 def write(
     path: Path, entries: dict[str, TensorEntry], source: Callable[[str], Tensor], done: Callable[[int], None]
 ) -> None:
-    """Write one file, holding one tensor of `source` at a time. `done` is called with the number of bytes
-    written."""
+    """Write one file, with one tensor of `source` in memory at a time. `done` is called with each number of
+    bytes written. Raises ModelFilesError for a tensor of another shape than its entry."""
     order = sorted(entries.items(), key=lambda item: -DTYPES[item[1].dtype].itemsize)  # keeps tensors aligned
     head: dict[str, object] = {"__metadata__": {"format": "pt"}}
     at = 0

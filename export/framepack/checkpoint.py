@@ -1,6 +1,6 @@
-"""FramePack's public checkpoints: which of our configurations their config.json is.
+"""FramePack's public checkpoints: their config.json → our configuration.
 
-Read strictly: a key that is not understood is an error, never dropped.
+Strict: an unknown key is an error and is never dropped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from engine.model.framepack.transformer import FramePackDiT
 
 CLASSES = ("HunyuanVideoTransformer3DModelPacked", "HunyuanVideoFramepackTransformer3DModel")
 BOOKKEEPING = ("_class_name", "_diffusers_version", "_name_or_path")
-SIZES: dict[str, Any] = {  # with the values of the public checkpoints, which may leave them out
+SIZES: dict[str, Any] = {  # with the values of the public checkpoints, for missing keys
     "in_channels": 16,
     "num_attention_heads": 24,
     "attention_head_dim": 128,
@@ -33,7 +33,7 @@ SIZES: dict[str, Any] = {  # with the values of the public checkpoints, which ma
     "rope_theta": 256.0,
     "rope_axes_dim": [16, 56, 56],
 }
-FIXED: dict[str, Any] = {  # what our modules are built for; also the class's default if a key is missing
+FIXED: dict[str, Any] = {  # the only values that our modules support; also the defaults for missing keys
     "out_channels": 16,
     "patch_size": 2,
     "patch_size_t": 1,
@@ -44,14 +44,13 @@ FIXED: dict[str, Any] = {  # what our modules are built for; also the class's de
     "has_image_proj": True,
     "has_clean_x_embedder": True,
 }
-OFF = {"has_image_proj": False, "has_clean_x_embedder": False}  # the class's default if a key is missing
+OFF = {"has_image_proj": False, "has_clean_x_embedder": False}  # defaults that differ from FIXED
 
 
 def read_config(folder: Path, base: ModelConfig) -> ModelConfig:
-    """The folder's config.json, as `base` with the checkpoint's sizes.
+    """`base` with the sizes in the folder's config.json.
 
-    Raises ModelFilesError for a folder without one, and for values that describe another network than
-    ours."""
+    Raises ModelFilesError for a missing file, and for values that describe a network that we cannot build."""
     file = folder / "config.json"
     try:
         data = json.loads(file.read_text(encoding="utf-8-sig"))
@@ -59,21 +58,21 @@ def read_config(folder: Path, base: ModelConfig) -> ModelConfig:
             raise ValueError("not an object")
     except FileNotFoundError:
         raise ModelFilesError(
-            f"{file} not found: DIR must be the folder of a FramePack checkpoint, as it was fetched",
+            f"{file} not found: DIR must be the folder of a FramePack checkpoint, as downloaded",
             field="DIR",
         ) from None
     except (OSError, ValueError) as e:
         raise ModelFilesError(f"{file} cannot be read: {e}", field="config.json") from e
     wrong = [
-        f"{key} is unknown here, and may change the network"
+        f"{key} is unknown and may change the network"
         for key in data
         if key not in (*BOOKKEEPING, *SIZES, *FIXED)
     ]
     if data.get("_class_name", CLASSES[0]) not in CLASSES:
-        wrong.append(f"_class_name is {data['_class_name']!r}, must be {' or '.join(CLASSES)}")
+        wrong.append(f"_class_name is {data['_class_name']!r}, but must be {' or '.join(CLASSES)}")
     sizes = {key: data.get(key, value) for key, value in SIZES.items()}
     wrong += [
-        f"{key} is {sizes[key]!r}, must be {_kind(value)}"
+        f"{key} is {sizes[key]!r}, but must be {_kind(value)}"
         for key, value in SIZES.items()
         if not _like(sizes[key], value)
     ]
@@ -81,7 +80,7 @@ def read_config(folder: Path, base: ModelConfig) -> ModelConfig:
         value = sizes["in_channels"] if key == "out_channels" else value
         found = data.get(key, OFF.get(key, value))
         if found != value:
-            wrong.append(f"{key} is {found!r}, must be {value!r}")
+            wrong.append(f"{key} is {found!r}, but must be {value!r}")
     if wrong:
         raise ModelFilesError(
             f"{file} does not describe a network that psistream builds:\n  " + "\n  ".join(wrong),
@@ -126,7 +125,7 @@ def _kind(example: object) -> str:
 
 
 def tensors_of(c: ModelConfig) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
-    """Names and shapes of our DiT's tensors: those of the backbone, and those added to it."""
+    """Names and shapes of our DiT's tensors: the backbone's, and the added ones."""
     with torch.device("meta"):
         shapes = {n: tuple(p.shape) for n, p in FramePackDiT(c).named_parameters()}
     added = {n: s for n, s in shapes.items() if n.split(".")[0] in EXTRA}

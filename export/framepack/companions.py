@@ -1,9 +1,9 @@
 """Exports the companions of the full-size transformer as graphs: LLaMA and CLIP, SigLIP with the
 autoencoder's encoder, TAEHV.
 
-Their weights come in files of several repositories, one of them a pickle, with their own names and types.
-They are therefore written again beside the transformer's shards, in fp16 as in FramePack, under the graphs'
-names. HunyuanVideo's own decoder is not exported, since it works differently at the start of a scene.
+Their weights come from several repositories, in files with their own names and types, one of them a pickle.
+So they are written again beside the transformer's shards, in fp16 as in FramePack, under the graphs' names.
+HunyuanVideo's own decoder is not exported, since it works differently at the start of a scene.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from export.weights import write_shards
 ROLES = ("encode_text", "encode_image", "decode")
 NAME = "companions"  # of the files, and the prefix of all tensor names in them
 TAEHV_WIDTHS = (256, 128, 64, 64)
-PUBLIC: dict[str, dict[str, Any]] = {  # the settings of the public config.json files that decide shapes
+PUBLIC: dict[str, dict[str, Any]] = {  # the settings of the public config.json files that determine shapes
     "llama": {
         "vocab_size": 128320,
         "hidden_size": 4096,
@@ -86,14 +86,14 @@ def load(folder: Path, config: ModelConfig, serve: Serve) -> Companions:
     encoder, image = found.encoder, found.image
     assert isinstance(encoder, Vae) and isinstance(image, ImageCompanion)  # noqa: PT018
     encoder.model.disable_slicing()  # slicing saves memory, but graphs have no loops
-    squeezed: Any = Squeezed(image.preprocessing, serve.height, serve.width)
-    image.preprocessing = squeezed
+    resize: Any = FixedResize(image.preprocessing, serve.height, serve.width)
+    image.preprocessing = resize
     return found
 
 
-class Squeezed(nn.Module):
-    """SigLIP's preprocessing for pictures of one size, as two matrix products, because engines cannot
-    resample with antialiasing. The matrices are torch's resampling of the unit pictures."""
+class FixedResize(nn.Module):
+    """SigLIP's preprocessing for pictures of one size as two matrix products, since engines cannot resample
+    with antialiasing. The matrices are torch's resampling of unit pictures."""
 
     across: Tensor  # (W, w)
     down: Tensor  # (h, H)
@@ -114,14 +114,14 @@ class Squeezed(nn.Module):
 
 
 def resampling(pixels: int, size: int, kernel: str) -> Tensor:
-    """(pixels, size): the weight of each pixel of a line in each pixel of the resampled line."""
+    """The resampling matrix (pixels, size) of a line."""
     unit = torch.eye(pixels)[None, None]
     made = F.interpolate(unit, (pixels, size), mode=kernel, antialias=True, align_corners=False)
     return made[0, 0].contiguous()
 
 
 def parts(companions: Companions) -> nn.ModuleDict:
-    """All companions, under the names that their weights are stored with."""
+    """All companions, under the names with which their weights are stored."""
     found = {
         "text": companions.text,
         "image": companions.image,
@@ -134,6 +134,7 @@ def parts(companions: Companions) -> nn.ModuleDict:
 
 
 def roles_of(dit: FramePackDiT, companions: Companions, serve: Serve) -> dict[str, nn.Module]:
+    """The roles that the companions run, as modules."""
     modules: dict[str, nn.Module] = {
         "encode_text": EncodeText(companions.text),
         "encode_image": EncodeImage(companions, dit),

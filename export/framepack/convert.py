@@ -1,8 +1,8 @@
 """`psistream convert framepack-f1 DIR OUT`: converts a public FramePack checkpoint into a folder for
 --weights.
 
-SemanticPack and our embeddings are grafted on (export.framepack.graft), so that the new model initially
-computes what the checkpoint did. Works shard by shard and tensor by tensor, and never loads the whole.
+SemanticPack and our embeddings are grafted on (export.framepack.graft), and the new model initially computes
+what the checkpoint did. It works tensor by tensor and never loads the whole checkpoint.
 """
 
 from __future__ import annotations
@@ -39,18 +39,20 @@ class FramePackOptions:
     width: int = 832
     segment: int = 9  # latent frames, as the checkpoints were trained
     image_tokens: tuple[int, int] = (27, 27)  # SigLIP's patches, rows and columns
-    rope_consistency: bool = False  # every segment has the positions that the checkpoints were trained with
+    rope_consistency: bool = False  # False: every segment has the positions of the checkpoints' training
     dtype: str = "stored"
     seed: int = 0
     shard_bytes: int = 5 * 10**9
 
 
 def convert(preset: str, source: Path, out: Path, options: FramePackOptions, report: Report = print) -> None:
-    """Raises InvalidInput for impossible options, ModelFilesError for a checkpoint that is not as expected,
-    and if `out` already holds a model."""
+    """Convert the checkpoint `source` of `preset` into the folder `out`.
+
+    Raises InvalidInput for invalid options, ModelFilesError for an unexpected checkpoint and if `out` already
+    holds a model."""
     if preset not in PUBLIC:
         raise InvalidInput(
-            f"no public checkpoint of {preset!r}; there is {' and '.join(PUBLIC)}", field="model"
+            f"there is no public checkpoint of {preset!r}, only of {' and '.join(PUBLIC)}", field="model"
         )
     check_free(out)
     base = PRESETS[preset]
@@ -81,7 +83,7 @@ def convert(preset: str, source: Path, out: Path, options: FramePackOptions, rep
 
 
 def at_size(base: ModelConfig, o: FramePackOptions) -> ModelConfig:
-    """`base` for a picture of the given size. The window that Memorize attends in must divide its tokens."""
+    """`base` for pictures of the given size. Memorize's attention window must divide their tokens."""
     check_sizes(o, PIXELS)
     window = choose_window(o.segment, o.height // PIXELS, o.width // PIXELS)
     return replace(
@@ -95,8 +97,8 @@ def at_size(base: ModelConfig, o: FramePackOptions) -> ModelConfig:
 
 
 def choose_window(frames: int, rows: int, columns: int) -> tuple[int, int, int]:
-    """A window that divides the grid: up to 3 frames, and per frame a nearly square area of about 65
-    tokens."""
+    """An attention window that divides the grid: up to 3 frames, with a nearly square area of about 65 tokens
+    per frame."""
 
     def divisors(n: int) -> list[int]:
         return [d for d in range(1, n + 1) if n % d == 0]

@@ -1,9 +1,9 @@
-"""Exports the full-size model: a graph per role that refers to weights by name.
+"""Exports the full-size model: one graph per role, which refers to weights by name.
 
-Graphs go beside the shards of `psistream convert`. Graphs of any size therefore stay small, all read one
-copy, and the transformer's weights are never read. `--layers` exports the same network with a few blocks and
-random weights, to inspect and to measure. The companions (export.framepack.companions) are exported where
-their files are.
+Graphs are written beside the shards of `psistream convert`. So graphs stay small whatever the size of the
+model, all read the same copy, and exporting never reads the transformer's weights. `--layers` exports the
+same network with a few blocks and random weights, for inspection and measurements. The companions
+(export.framepack.companions) are exported into the folder that holds their files.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from export.weights import Stored, all_stored, write_shards
 
 
 def full_preset(name: str) -> Preset:
-    """Raises InvalidInput for a model that is not full-size."""
+    """The preset of a full-size model. Raises InvalidInput for any other."""
     found = preset(name)
     if found.config.hunyuan is None:
         raise InvalidInput(f"{name} is not full-size: leave out --model", field="model")
@@ -52,12 +52,14 @@ def shrunk(config: ModelConfig, layers: tuple[int, int]) -> ModelConfig:
 
 
 def serve_of(name: str) -> Serve:
+    """How a full-size model is played unless a conversion says otherwise."""
     p = full_preset(name)
     height, width = 8 * p.config.latent_height, 8 * p.config.latent_width
     return Serve(height, width, p.fps, p.steps, p.sampler, p.shift)
 
 
 def roles_of(dit: FramePackDiT, roles: dict[str, Role]) -> dict[str, nn.Module]:
+    """The roles that the transformer runs alone, as modules."""
     modules: dict[str, nn.Module] = {
         "initial_memory": InitialMemory(dit),
         "memorize": Memorize(dit),
@@ -68,7 +70,8 @@ def roles_of(dit: FramePackDiT, roles: dict[str, Role]) -> dict[str, nn.Module]:
 
 
 def hollow(config: ModelConfig, kind: torch.dtype) -> FramePackDiT:
-    """The network with allocated but untouched memory, which costs nothing: its weights stay on disk."""
+    """The network with uninitialised memory, which costs nothing until it is used: its weights stay on
+    disk."""
     with torch.device("meta"):
         dit = FramePackDiT(config)
     dit = dit.to(kind).to_empty(device="cpu")
@@ -109,9 +112,9 @@ def export_full(
     stored = all_stored(files)
     graphs = [g for p in dict.fromkeys(precisions) for g in write_graphs(config, spec, stored, out, p)]
     if weights is not None and weights.resolve() != out.resolve():
-        print(f"graphs of text, pictures and frames are exported beside their files: use --out {weights}")
+        print(f"the companions' graphs are only exported beside their weights: use --out {weights}")
     elif weights is not None and (lacks := companions.lacking(weights, serve)):
-        print(f"no graphs of text, pictures and frames: {weights} lacks {', '.join(lacks)}")
+        print(f"no graphs for the companions: {weights} lacks {', '.join(lacks)}")
     elif weights is not None:
         found = companions.load(weights, config, serve)
         stored |= all_stored(companions.write_weights(found, out))
@@ -145,11 +148,11 @@ def write_companions(
     out: Path,
     precision: str,
 ) -> list[Graph]:
-    """Export the companions' roles. Changes the type that `found` computes in."""
+    """Export the companions' roles. Converts the weights of `found` to `precision`."""
     dit, parts = hollow(config, dtype(precision)), companions.parts(found)
     for p in parts.parameters():  # not buffers: LLaMA's rotations stay fp32
         p.data = p.data.to(dtype(precision))
-    dit.add_module(companions.NAME, parts)  # so that one model knows the names of all weights
+    dit.add_module(companions.NAME, parts)  # so that one model has the names of all weights
     modules = companions.roles_of(dit, found, serve)
     return [write_graph(role, m, dit, spec, stored, out, precision) for role, m in modules.items()]
 

@@ -1,11 +1,9 @@
-"""Grafts SemanticPack onto a backbone without it, so that the new model initially computes what the backbone
-did.
+"""Grafts SemanticPack onto a backbone without it. The new model initially computes what the backbone did.
 
-Most of what the DiT adds (engine.model.dit.EXTRA) starts silent: the embeddings of kind, scene, jump and
-noise level are zero. ψ cannot start silent, since even tokens of zeros take a share of every softmax. Its
-keys therefore get a bias, learned per block, that starts at `memory.key_bias`; docs/LOG.md has the table
-behind the default. Memorize starts with a copy of the backbone's 1x kernel; the rest of SemanticPack is
-random, from a seed.
+Most additions to the DiT (engine.model.dit.EXTRA) start at zero: the embeddings of kind, scene, jump and
+noise level. ψ cannot, since even zero tokens take a share of every softmax. So its keys get a bias, learned
+per block, that starts at `memory.key_bias`; docs/LOG.md has the measurements behind the default. Memorize
+starts with a copy of the backbone's 1x kernel; the rest of SemanticPack is random, from a seed.
 """
 
 from __future__ import annotations
@@ -24,15 +22,15 @@ COPIES = {f"memorize.embed.{leaf}": f"{EMBED}.{leaf}" for leaf in ("weight", "bi
 
 
 class FramePackGraft:
-    """The tensors that the DiT of `config` has and a public checkpoint lacks, by name; those in COPIES come
-    from the checkpoint. Holds one part at a time, at most Memorize with 0.8 GB in the largest model."""
+    """The tensors of the DiT of `config` that a public checkpoint lacks, except COPIES, which come from the
+    checkpoint. Holds one part at a time; the largest is Memorize with 0.8 GB in the largest model."""
 
     def __init__(self, config: ModelConfig, seed: int) -> None:
         self.config, self.seed = config, seed
         self._made: tuple[str, dict[str, Tensor]] = ("", {})
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """fp32. Raises KeyError for a name that is neither random nor silent."""
+        """An added tensor in fp32. Raises KeyError for an unknown name."""
         part, _, inner = name.partition(".")
         if part == "psi_bias":
             return torch.full(shape, self.config.memory.key_bias or 0.0)

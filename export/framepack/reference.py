@@ -21,14 +21,14 @@ from engine.model.framepack.roles import Companions, Serve, roles_of
 from engine.model.precision import dtype
 from engine.model.signature import signature
 from export.framepack.companions import lacking, parts
-from export.framepack.companions import precision as surroundings
+from export.framepack.companions import precision as companion_precision
 from export.framepack.standins import stand_ins
 from export.gates import ROUNDED
 from export.graph_backend import device_here
 
 
 def pytorch(artifact: Artifact, precision: str) -> TorchBackend:
-    """The transformer in `precision`; its companions in fp16 if that is a low precision. Raises
+    """PyTorch with the transformer in `precision`, and the companions in fp16 unless that is fp32. Raises
     ModelFilesError."""
     device = device_here()
     try:
@@ -36,10 +36,10 @@ def pytorch(artifact: Artifact, precision: str) -> TorchBackend:
         serve = build(Serve, artifact.config["serve"], "serve")
     except (InvalidInput, KeyError, TypeError) as e:
         raise ModelFilesError(
-            f"{artifact.path}: its manifest's config makes no full-size model ({e}); export it again",
+            f"{artifact.path}: its manifest does not describe a full-size model ({e}); export it again",
             field="config",
         ) from e
-    companions = companions_of(artifact, config, serve, device, dtype(surroundings(precision)))
+    companions = companions_of(artifact, config, serve, device, dtype(companion_precision(precision)))
     dit = load_dit(artifact.path, config, device, dtype(precision)).requires_grad_(False)
     modules = roles_of(artifact.spec, dit, companions)
     text: Any = companions.text
@@ -71,9 +71,8 @@ def companions_of(
 
 def precisions(artifact: Artifact, precision: str) -> dict[str, str]:
     """Role → the precision that it computes in when `precision` is compared."""
-    own = dict.fromkeys(
-        ("encode_text", "decode"), surroundings(precision)
-    )  # their graphs hold no part of the transformer
+    # These graphs contain no part of the transformer.
+    own = dict.fromkeys(("encode_text", "decode"), companion_precision(precision))
     if precision == "fp32":
         own["encode_image"] = ROUNDED
     return {role: own.get(role, precision) for role in signature(artifact.spec)}

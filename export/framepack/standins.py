@@ -1,8 +1,8 @@
 """Simple stand-ins for the companions of a folder that holds only a transformer (`--layers`, or nothing
 downloaded yet).
 
-They give the transformer text, pictures and frames to work on, the same for every backend, and are models of
-nothing. Comparisons then cover the transformer's own roles.
+They produce inputs for the transformer that are the same for every backend, and have no other meaning.
+Comparisons then cover the transformer's own roles.
 
 Legend: B batch, L ids, N text tokens, I image tokens, S size of the decoder's state.
 """
@@ -35,7 +35,7 @@ class StandInText(nn.Module):
         self.whole = nn.Embedding(WORDS, pooled)
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, L) twice → text (B, N, E), its mask (B, N), pooled (B, P)."""
+        """ids and mask (B, L) → text (B, N, E), its mask (B, N), pooled (B, P)."""
         ids, known = (x[:, TEMPLATE : TEMPLATE + self.tokens] for x in (ids, mask))
         text = self.words(ids % WORDS) * known[..., None]
         share = known / known.sum(1, keepdim=True).clamp(min=1)
@@ -44,14 +44,14 @@ class StandInText(nn.Module):
     def tokenize(self, text: str) -> tuple[IntArray, FloatArray]:
         """The bytes of a prompt as ids."""
         ids, mask = np.zeros(self.length, np.int64), np.zeros(self.length, np.float32)
-        said = list(text.encode())[: self.tokens]
-        ids[TEMPLATE : TEMPLATE + len(said)] = said
-        mask[: TEMPLATE + len(said)] = 1
+        characters = list(text.encode())[: self.tokens]
+        ids[TEMPLATE : TEMPLATE + len(characters)] = characters
+        mask[: TEMPLATE + len(characters)] = 1
         return ids, mask
 
 
 class StandInImage(nn.Module):
-    """Image encoder: a picture's colours, square by square."""
+    """Image encoder: the mean colour of each square of the picture."""
 
     def __init__(self, tokens: int, width: int) -> None:
         super().__init__()
@@ -93,8 +93,8 @@ class StandInFrames(nn.Module):
 
 
 def stand_ins(spec: ModelSpec, config: ModelConfig, seed: int = 0) -> Companions:
-    """The same for the same seed."""
-    assert config.hunyuan is not None  # export.framepack.export makes no others
+    """Stand-ins for all companions, determined by the seed."""
+    assert config.hunyuan is not None  # export.framepack.export exports no other models
     tokens = spec.image_tokens
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -1,7 +1,7 @@
-"""Helios' public checkpoint: which of our configurations its folder describes.
+"""Helios' public checkpoint: its config.json → our configuration.
 
-Read strictly: a key that is not understood is an error, never dropped. The scheduler's settings are part of
-what the distilled model learned; where their file is there, it must say what our schedule computes.
+Strict: an unknown key is an error and is never dropped. The distilled model was trained for one schedule, so
+the scheduler's settings, if their file exists, must match ours.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SIZES: dict[str, Any] = {  # the class's defaults, which are the checkpoint's va
     "rope_dim": [44, 42, 42],
     "rope_theta": 10000.0,
 }
-FIXED: dict[str, Any] = {  # what our modules are built for
+FIXED: dict[str, Any] = {  # the only values that our modules support
     "patch_size": [1, 2, 2],
     "freq_dim": FREQUENCIES,
     "cross_attn_norm": True,
@@ -59,8 +59,8 @@ SCHEDULER: dict[str, Any] = {
 
 
 def transformer_folder(folder: Path) -> Path:
-    """`folder` as it was fetched, or its transformer/ alone. Raises ModelFilesError that says what to
-    fetch."""
+    """The folder with the transformer: `folder` itself, or its transformer/. Raises ModelFilesError that says
+    what to download."""
     if (folder / "config.json").is_file() and not (folder / "transformer").is_dir():
         return folder
     CHECKPOINT.require(folder)
@@ -68,15 +68,15 @@ def transformer_folder(folder: Path) -> Path:
 
 
 def read_config(folder: Path, base: HeliosConfig) -> HeliosConfig:
-    """The transformer's config.json, as `base` with the checkpoint's sizes.
+    """`base` with the sizes in the transformer's config.json.
 
-    Raises ModelFilesError for values that make another network than ours."""
+    Raises ModelFilesError for values that describe a network that we cannot build."""
     file = folder / "config.json"
     data = _object(file)
     sizes = {key: data.get(key, value) for key, value in SIZES.items()}
     wrong = _unknown(data, (*BOOKKEEPING, "out_channels", *SIZES, *FIXED))
     if data.get("_class_name", CLASS) != CLASS:
-        wrong.append(f"_class_name is {data['_class_name']!r}, must be {CLASS}")
+        wrong.append(f"_class_name is {data['_class_name']!r}, but must be {CLASS}")
     wrong += _different(data, FIXED | {"out_channels": sizes["in_channels"]})
     if wrong:
         raise _refused(file, wrong)
@@ -97,21 +97,21 @@ def read_config(folder: Path, base: HeliosConfig) -> HeliosConfig:
 
 
 def check_scheduler(folder: Path) -> None:
-    """DIR/scheduler/scheduler_config.json, where it is there. Raises ModelFilesError where it asks for
-    another schedule: Helios-Base and Helios-Mid have others."""
+    """Check DIR/scheduler/scheduler_config.json if it exists. Raises ModelFilesError if it describes another
+    schedule, as those of Helios-Base and Helios-Mid do."""
     file = folder / "scheduler" / "scheduler_config.json"
     if not file.is_file():
         return
     data = _object(file)
     wrong = _unknown(data, (*BOOKKEEPING, *SCHEDULER)) + _different(data, SCHEDULER)
     if data.get("_class_name", "HeliosDMDScheduler") != "HeliosDMDScheduler":
-        wrong.append(f"_class_name is {data['_class_name']!r}, must be 'HeliosDMDScheduler'")
+        wrong.append(f"_class_name is {data['_class_name']!r}, but must be 'HeliosDMDScheduler'")
     if wrong:
         raise _refused(file, wrong)
 
 
 def tensors_of(c: HeliosConfig) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
-    """Names and shapes: of the checkpoint, and of what is added to it."""
+    """Names and shapes of our transformer's tensors: the checkpoint's, and the added ones."""
     with torch.device("meta"):
         shapes = {n: tuple(p.shape) for n, p in HeliosTransformer(c).named_parameters()}
     added = {n: s for n, s in shapes.items() if n.split(".")[0] in EXTRA}
@@ -124,26 +124,27 @@ def _object(file: Path) -> Mapping[str, Any]:
     except (OSError, ValueError) as e:
         raise ModelFilesError(f"{file} cannot be read: {e}", field=file.name) from e
     if not isinstance(data, Mapping):
-        raise ModelFilesError(f"{file} is no object; fetch it again", field=file.name)
+        raise ModelFilesError(f"{file} is not a JSON object; fetch it again", field=file.name)
     return data
 
 
 def _unknown(data: Mapping[str, Any], known: tuple[str, ...]) -> list[str]:
-    return [f"{key} is unknown here, and may change the network" for key in data if key not in known]
+    return [f"{key} is unknown and may change the network" for key in data if key not in known]
 
 
 def _different(data: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """What is left out has the class's own default, which all but `use_dynamic_shifting` share."""
+    """The keys with other values. Missing keys have the class's defaults, which equal ours except for
+    `use_dynamic_shifting`."""
     out = []
     for key, value in wanted.items():
         found = data.get(key, False if key == "use_dynamic_shifting" else value)
         if not _same(found, value):
-            out.append(f"{key} is {found!r}, must be {value!r}")
+            out.append(f"{key} is {found!r}, but must be {value!r}")
     return out
 
 
 def _same(found: Any, value: Any) -> bool:
-    """Fractions are written with more or fewer digits."""
+    """Equality that allows for fractions with fewer digits."""
     if isinstance(value, list):
         return isinstance(found, list) and len(found) == len(value) and all(map(_same, found, value))
     if isinstance(value, float):
@@ -153,6 +154,7 @@ def _same(found: Any, value: Any) -> bool:
 
 def _refused(file: Path, wrong: list[str]) -> ModelFilesError:
     return ModelFilesError(
-        f"{file} does not describe what psistream builds, Helios-Distilled:\n  " + "\n  ".join(wrong),
+        f"{file} does not describe Helios-Distilled, the only Helios that psistream builds:\n  "
+        + "\n  ".join(wrong),
         field=file.name,
     )

@@ -1,8 +1,8 @@
-"""`psistream convert helios DIR OUT`: the public Helios-Distilled → what --weights takes.
+"""`psistream convert helios DIR OUT`: converts the public Helios-Distilled into a folder for --weights.
 
-57 GB of fp32 become 29 GB of bf16, tensor by tensor; norms, modulations and the embedding of time stay fp32,
-as the public code keeps them. LoRA files are merged on the way; SemanticPack is grafted on where it is asked
-for, behind gates at 0. OUT may hold companions already.
+57 GB of fp32 become 29 GB of bf16, tensor by tensor; norms, modulations and the time embedding stay fp32, as
+in the public code. LoRA files are merged during the conversion. With --memory, SemanticPack is grafted on
+behind gates that start at 0. OUT may already hold companions.
 """
 
 from __future__ import annotations
@@ -24,30 +24,32 @@ from export.checkpoint.output import TYPES, write_model
 from export.checkpoint.public import Checkpoint
 from export.checkpoint.shards import TensorEntry
 from export.helios.checkpoint import check_scheduler, read_config, tensors_of, transformer_folder
-from export.helios.graft import COPIES, Graft
-from export.helios.lora import Lora, Wanted, parse
+from export.helios.graft import COPIES, HeliosGraft
+from export.helios.lora import Lora, LoraFile, parse
 
 IMAGE_TOKENS = (6, 10)  # of ψ: rectangles of the anchor
-WINDOW = (3, 6, 8)  # Memorize's, at most: divisors of the chunk's tokens below it are taken
+WINDOW = (3, 6, 8)  # the largest attention window of Memorize; it is reduced to divisors of the grid
 
 
 @dataclass(frozen=True)
-class Options:
-    height: int = 384  # what the distilled model was trained at
+class HeliosOptions:
+    height: int = 384  # the size that the distilled model was trained for
     width: int = 640
-    segment: int = 9  # latents of a chunk; fewer is an experiment, the model never saw it
+    segment: int = 9  # latent frames; the model was not trained for fewer
     steps: tuple[int, int, int] = (2, 2, 2)
     shift_by: Literal["previous", "own"] = "previous"
     memory: bool = False  # SemanticPack
-    loras: tuple[Wanted, ...] = ()
+    loras: tuple[LoraFile, ...] = ()
     dtype: str = "bf16"
     seed: int = 0
     shard_bytes: int = 5 * 10**9
 
 
-def convert(source: Path, out: Path, options: Options, report: Report = print) -> None:
-    """Raises InvalidInput for impossible options, ModelFilesError for a checkpoint that is not what it should
-    be, and where `out` holds a model already."""
+def convert(source: Path, out: Path, options: HeliosOptions, report: Report = print) -> None:
+    """Convert the checkpoint `source` into the folder `out`.
+
+    Raises InvalidInput for invalid options, ModelFilesError for an unexpected checkpoint and if `out` already
+    holds a model."""
     check_free(out)
     base = at_size(options)
     folder = transformer_folder(source)
@@ -60,7 +62,7 @@ def convert(source: Path, out: Path, options: Options, report: Report = print) -
         config, Serve(pyramid=PyramidConfig(steps=options.steps, shift_by=options.shift_by))
     ).to_json()
     report(describe(config, backbone, added, loras))
-    graft = Graft(config, options.seed)
+    graft = HeliosGraft(config, options.seed)
 
     def tensor(name: str) -> Tensor:
         if name in added and name not in COPIES:
@@ -81,7 +83,7 @@ def convert(source: Path, out: Path, options: Options, report: Report = print) -
     report(f"{out}: {NAME}, converted")
 
 
-def at_size(o: Options) -> HeliosConfig:
+def at_size(o: HeliosOptions) -> HeliosConfig:
     check_sizes(o, PIXELS)
     c = HeliosConfig(latent_height=o.height // CELL, latent_width=o.width // CELL, segment=o.segment)
     if not o.memory:
@@ -97,7 +99,7 @@ def at_size(o: Options) -> HeliosConfig:
 
 
 def kind_of(name: str, dtype: str) -> str:
-    """How a tensor is stored where `dtype` is asked for."""
+    """The type in which a tensor is stored if `dtype` is requested."""
     return TYPES["fp32" if is_exact(name) else dtype]
 
 
@@ -110,7 +112,7 @@ def describe(
     merged = "".join(f"\n{len(lora.targets)} tensors take a LoRA at {lora.strength:g}" for lora in loras)
     return (
         f"{len(backbone)} tensors of the checkpoint fit; {len(added)} are added\n"
-        f"{CELL * c.latent_width} x {CELL * c.latent_height} pixels, chunks of {c.frames} frames" + merged
+        f"{CELL * c.latent_width} x {CELL * c.latent_height} pixels, segments of {c.frames} frames" + merged
     )
 
 
@@ -122,7 +124,7 @@ def counts(text: str) -> tuple[int, int, int]:
 
 
 def parser() -> argparse.ArgumentParser:
-    defaults = Options()
+    defaults = HeliosOptions()
     p = convert_parser("the public Helios-Distilled", (NAME,), defaults, PIXELS)
     p.add_argument(
         "--steps",
@@ -135,11 +137,12 @@ def parser() -> argparse.ArgumentParser:
         "--shift-by",
         choices=("previous", "own"),
         default=defaults.shift_by,
-        help="whose tokens shift a stage's timesteps: as the public pipelines, or as training (%(default)s)",
+        help="stage whose token count shifts the timesteps: as in the public pipelines, or as in training "
+        "(%(default)s)",
     )
-    p.add_argument("--memory", action="store_true", help="graft SemanticPack on, silent until it is trained")
+    p.add_argument("--memory", action="store_true", help="graft SemanticPack on; no effect until trained")
     p.add_argument(
-        "--lora", action="append", default=[], metavar="FILE[@STRENGTH]", help="merge it; may be repeated"
+        "--lora", action="append", default=[], metavar="FILE[@STRENGTH]", help="LoRA to merge; repeatable"
     )
     return p
 
@@ -147,6 +150,6 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     def body(_: str, source: Path, out: Path, options: dict[str, Any], report: Report) -> None:
         loras = tuple(map(parse, options.pop("lora")))
-        convert(source, out, Options(loras=loras, **options), report)
+        convert(source, out, HeliosOptions(loras=loras, **options), report)
 
     return run_convert(parser, argv, body)

@@ -1,6 +1,7 @@
-"""SemanticPack on a Helios that has none: gates at 0, so the whole computes what the checkpoint did.
+"""Grafts SemanticPack onto Helios. Its gates start at 0, so the new model initially computes what the
+checkpoint did.
 
-Memorize looks through a copy of `patch_short`; the rest is random, the same for the same seed.
+Memorize starts with a copy of `patch_short`; the rest is random, from a seed.
 """
 
 from __future__ import annotations
@@ -15,17 +16,18 @@ PLACE = "semantic_pack."
 COPIES = {f"{PLACE}memorize.embed.{leaf}": f"patch_short.{leaf}" for leaf in ("weight", "bias")}
 
 
-class Graft:
-    """The tensors that a Helios with memory has and the checkpoint lacks, by name; COPIES come from there.
+class HeliosGraft:
+    """The tensors of a Helios with memory that the checkpoint lacks, except COPIES, which come from the
+    checkpoint.
 
-    All are made with the first: 2.5 GB for the largest model."""
+    All are made when the first is requested: 2.5 GB for the largest model."""
 
     def __init__(self, config: HeliosConfig, seed: int) -> None:
         self.config, self.seed = config, seed
         self._made: dict[str, Tensor] = {}
 
     def tensor(self, name: str) -> Tensor:
-        """fp32. Raises KeyError for an unknown name."""
+        """An added tensor in fp32. Raises KeyError for an unknown name."""
         if not self._made:
             assert self.config.memory is not None  # nothing is added otherwise
             with torch.random.fork_rng(devices=[]):

@@ -1,7 +1,7 @@
-"""LoRA files merged into weights: W + strength · (alpha / rank) · B A, each tensor when it is converted.
+"""Merges LoRA files into weights: W + strength · (alpha / rank) · B A, tensor by tensor during conversion.
 
 diffusers reads the public formats (its own, Wan's `diffusion_model.…`, musubi's `lora_unet_…`) and translates
-their names. Strict: a tensor of the file that fits nothing is an error.
+their names. Strict: a tensor that fits no weight is an error.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ from engine.errors import InvalidInput, ModelFilesError
 
 PREFIX = "transformer."
 DOWN, UP, BIAS = ".lora_A.weight", ".lora_B.weight", ".lora_B.bias"
-ODD = ("use_dora", "use_rslora", "alpha_pattern", "rank_pattern")  # settings of peft: another formula
+UNSUPPORTED = ("use_dora", "use_rslora", "alpha_pattern", "rank_pattern")  # peft settings: other formulas
 
 
-class Wanted(NamedTuple):
-    """A file and how much of it is wanted."""
+class LoraFile(NamedTuple):
+    """A LoRA file and the strength to merge it with."""
 
     file: Path
     strength: float
 
 
-def parse(text: str) -> Wanted:
+def parse(text: str) -> LoraFile:
     """FILE or FILE@STRENGTH. Raises InvalidInput."""
     name, at, strength = text.rpartition("@")
     if not at:
-        return Wanted(Path(text), 1.0)
+        return LoraFile(Path(text), 1.0)
     try:
-        return Wanted(Path(name), float(strength))
+        return LoraFile(Path(name), float(strength))
     except ValueError:
-        raise InvalidInput(f"--lora: {strength!r} in {text!r} is no number", field="lora") from None
+        raise InvalidInput(f"--lora: {strength!r} in {text!r} is not a number", field="lora") from None
 
 
 class Lora:
-    """One file, held as it is: low ranks are small."""
+    """One LoRA, held in memory unmerged, since low ranks are small."""
 
-    def __init__(self, wanted: Wanted, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, wanted: LoraFile, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """`shapes` of the model's tensors. Raises ModelFilesError for a LoRA that does not fit them."""
         self.strength, file = wanted.strength, wanted.file
         state, settings = _read(file)
@@ -55,7 +55,7 @@ class Lora:
         if wrong or not self.parts:
             more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
             why = ("; ".join(wrong[:SHOWN]) or "it is empty") + more
-            raise ModelFilesError(f"{file} is no LoRA of this transformer: {why}", field="lora")
+            raise ModelFilesError(f"{file} is not a LoRA of this transformer: {why}", field="lora")
 
     @property
     def targets(self) -> set[str]:
@@ -64,7 +64,7 @@ class Lora:
         return {n.removesuffix(e) + leaf for n in self.parts for e, leaf in ends.items() if n.endswith(e)}
 
     def merged(self, name: str, weight: Tensor) -> Tensor:
-        """`weight` with this LoRA in it; the same object where it changes nothing."""
+        """`weight` with this LoRA merged; the same object if the LoRA does not change it."""
         stem, _, leaf = name.rpartition(".")
         if leaf == "bias" and (bias := self.parts.get(stem + BIAS)) is not None:
             return weight.float() + self.strength * bias.float()
@@ -80,11 +80,11 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ModelFilesError(f"--lora: there is no file {file}", field="lora")
     try:
         with safe_open(file, framework="pt") as held:
-            odd = sorted(name for name in held.keys() if "dora_scale" in name)  # noqa: SIM118, not a dict
+            dora = sorted(name for name in held.keys() if "dora_scale" in name)  # noqa: SIM118, not a dict
     except SafetensorError as e:
         raise ModelFilesError(f"{file} is not a safetensors file: {first_line(e)}", field="lora") from e
-    if odd:  # diffusers would drop them and go on
-        raise ModelFilesError(f"{file} is a DoRA ({odd[0]}), which cannot be merged here", field="lora")
+    if dora:  # diffusers would drop them silently
+        raise ModelFilesError(f"{file} is a DoRA ({dora[0]}), which cannot be merged", field="lora")
     loader = library("diffusers.loaders.lora_pipeline").HeliosLoraLoaderMixin
     try:
         state, settings = loader.lora_state_dict(
@@ -100,10 +100,10 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _scale(file: Path, settings: Mapping[str, Any]) -> float:
-    """alpha / rank as peft's settings in the file say; 1 where they say nothing, as diffusers takes it."""
+    """alpha / rank from peft's settings in the file; 1 if they have none, as in diffusers."""
     named = {key.removeprefix(PREFIX): value for key, value in settings.items()}
-    if odd := [key for key in ODD if named.get(key)]:
-        raise ModelFilesError(f"{file} uses {', '.join(odd)}, which cannot be merged here", field="lora")
+    if unsupported := [key for key in UNSUPPORTED if named.get(key)]:
+        raise ModelFilesError(f"{file} uses {', '.join(unsupported)}, which cannot be merged", field="lora")
     if named.get("r") and named.get("lora_alpha"):
         return float(named["lora_alpha"]) / float(named["r"])
     return 1.0
@@ -112,7 +112,7 @@ def _scale(file: Path, settings: Mapping[str, Any]) -> float:
 def _misfit(
     name: str, tensor: Tensor, parts: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]
 ) -> list[str]:
-    """What is wrong with one of its tensors."""
+    """The problem with one of its tensors, if any."""
     for end, other in ((DOWN, UP), (UP, DOWN)):
         if name.endswith(end):
             stem = name.removesuffix(end)
@@ -121,7 +121,7 @@ def _misfit(
             wanted = shapes.get(stem + ".weight")
             made = torch.Size((parts[stem + UP].shape[0], parts[stem + DOWN].shape[-1]))
             if wanted is None or len(wanted) != 2 or tuple(made) != wanted:
-                return [f"{stem} is {tuple(made)}, the transformer has {wanted or 'nothing of that name'}"]
+                return [f"{stem} is {tuple(made)}, but the transformer has {wanted or 'no such tensor'}"]
             return []
     if name.endswith(BIAS) and shapes.get(name.removesuffix(BIAS) + ".bias") == tuple(tensor.shape):
         return []

@@ -1,8 +1,8 @@
-"""Builds TensorRT engines from an exported folder into a private cache: one build per key at a time, in a
-process of its own, with a log beside the plan.
+"""Builds TensorRT engines from an exported folder into a private cache. Each key is built by one process at a
+time, which writes a log beside the plan.
 
 A cached engine that fits is reused. A plan appears under its name only when it is complete, and its record
-after it. engine.backends.gpu.engine_files says what a record holds and when an engine may be loaded.
+after it. engine.backends.gpu.engine_files defines the record and when an engine may be loaded.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def inputs_of(artifact: Artifact, plan: EnginePlan, api: Api) -> Inputs:
     """The inputs of an engine's key. Raises InvalidInput, ModelFilesError, Unavailable."""
     least, best, most = plan.batch
     if not 1 <= least <= best <= most:
-        raise InvalidInput(f"batch: {plan.batch} must rise from at least 1", field="batch")
+        raise InvalidInput(f"batch: {plan.batch} must be at least 1 and increasing", field="batch")
     if most & (most - 1):
         raise InvalidInput(
-            f"batch: {most} must be a power of two, since sessions run in batches of those", field="batch"
+            f"batch: {most} must be a power of two, since batches of sessions are", field="batch"
         )
     if plan.variant not in VARIANTS:
         raise InvalidInput(
@@ -72,8 +72,8 @@ def inputs_of(artifact: Artifact, plan: EnginePlan, api: Api) -> Inputs:
 
 
 def precision_for(artifact: Artifact, role: str, wanted: str) -> str:
-    """The precision of a role's engine when `wanted` is requested. The expensive roles must have such a
-    graph; the others use the graph that exists."""
+    """The precision of a role's engine when `wanted` is requested. Expensive roles need a graph in that
+    precision; the others use the graph that exists."""
     if wanted == "fp8" and role != "denoise":
         wanted = "bf16"  # errors of the memory path would accumulate
     there = {g.precision for g in artifact.graphs if g.role == role}
@@ -83,19 +83,20 @@ def precision_for(artifact: Artifact, role: str, wanted: str) -> str:
 
 
 def resolve(target: str, api: Api) -> str:
-    """`here` → the device's own target; any other must be one that the library builds for ahead of time."""
+    """`here` → this device's target. Raises InvalidInput for a target that the library cannot build for ahead
+    of time."""
     if target == "here":
         return cuda_device().target
     if not api.rtx:
         raise InvalidInput(
-            f"--target {target}: {api.name} builds on the device itself; "
-            "only tensorrt_rtx builds ahead of time",
+            f"--target {target}: {api.name} builds only for this machine's GPU; "
+            "tensorrt_rtx can build ahead of time",
             field="target",
         )
     if target != ANY and api.capability(target) is None:
         known = ", ".join(n.lower() for n in api.trt.ComputeCapability.__members__ if n.startswith("SM"))
         raise InvalidInput(
-            f"--target: {api.name} {api.version} knows no {target!r}; choose {ANY} or one of {known}",
+            f"--target: {target!r} is unknown to {api.name} {api.version}; choose {ANY} or one of {known}",
             field="target",
         )
     return target
@@ -114,11 +115,11 @@ def build(
     progress: Progress = lambda line: None,
     timeout_s: float = BUILD_TIMEOUT_S,
 ) -> tuple[EngineRecord, bool]:
-    """The engine, and whether it came from the cache. Raises BackendError that names the log."""
+    """The engine's record, and whether it came from the cache. Raises BackendError that names the log."""
     api = load_api(backend)
     inputs = inputs_of(artifact, plan, api)
     record = record_path(cache, artifact, inputs)
-    folder(cache, record.parent)
+    make_folders(cache, record.parent)
     with lock(record.with_suffix(".lock"), progress):
         found = existing(record, artifact, inputs)
         if found is not None:
@@ -139,13 +140,13 @@ def build(
         )
         log = record.with_suffix(".log")
         made = Path(str(request.plan))
-        made.unlink(missing_ok=True)  # left by a build that was killed
+        made.unlink(missing_ok=True)  # left over from a build that was killed
         result = worker(request, log, progress, timeout_s)
         if not result.ok:
             made.unlink(missing_ok=True)
             raise BackendError(
                 f"{plan.role} ({plan.precision}, {inputs.target}): {api.name} {api.version} built no engine: "
-                f"{'; '.join(result.errors) or 'it gave no reason'}; its log is {log}",
+                f"{'; '.join(result.errors) or 'no reason given'}; see the log {log}",
                 field=plan.role,
             )
         check_tensors(artifact, plan.role, result)
@@ -201,7 +202,7 @@ def recorded(
 
 
 def stored_names(graph: Path) -> tuple[str, ...]:
-    """The weights that a graph refers to by name, in the model's files."""
+    """The names of the stored weights that a graph refers to."""
     model = onnx.load(graph, load_external_data=False)
     return tuple(sorted(t.name for t in model.graph.initializer if t.external_data))
 
@@ -239,8 +240,8 @@ def check_tensors(artifact: Artifact, role: str, result: BuildResult) -> None:
         for name in sorted(wanted.keys() | has.keys()):
             if wanted.get(name) != has.get(name):
                 raise ModelFilesError(
-                    f"{role}: of the engine's {kind}, {name} is {has.get(name)}, "
-                    f"should be {wanted.get(name)}; `psistream export onnx` makes it again",
+                    f"{role}: of the engine's {kind}, {name} is {has.get(name)} but should be "
+                    f"{wanted.get(name)}; export the graph again with `psistream export onnx`",
                     field=role,
                 )
 
@@ -265,8 +266,8 @@ def parsed(artifact: Artifact, role: str, precision: str, backend: str | None = 
     return result
 
 
-def folder(cache: Path, inner: Path) -> None:
-    """Create the cache's folders, private ones. Raises ModelFilesError if others may write into them."""
+def make_folders(cache: Path, inner: Path) -> None:
+    """Create the cache's folders as private ones. Raises ModelFilesError if other users may write to them."""
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     for each in (cache, inner.parent, inner):
         each.mkdir(exist_ok=True, mode=0o700)

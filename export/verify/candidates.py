@@ -29,7 +29,7 @@ PRECISION = {"onnxruntime": "fp32", "cuda": "bf16", "tensorrt": "bf16"}
 
 
 def opened(path: Path | None) -> Artifact:
-    """Open the folder of either kind of model. Raises ModelFilesError."""
+    """Open an exported folder, built-in kind or full-size. Raises ModelFilesError."""
     _, data = read_manifest(path)
     return open_artifact(path, needs=() if "preset" in dict(data.get("config") or {}) else NEEDED)
 
@@ -39,7 +39,7 @@ def is_full(artifact: Artifact) -> bool:
 
 
 def candidate(name: str, artifact: Artifact) -> Backend:
-    """Raises InvalidInput, Unavailable, ModelFilesError."""
+    """The backend `name` for this folder. Raises InvalidInput, Unavailable, ModelFilesError."""
     if name not in MODULES:
         raise InvalidInput(f"--backend: {name!r} is not one of {', '.join(MODULES)}", field="backend")
     if is_full(artifact):
@@ -77,8 +77,8 @@ def precisions(artifact: Artifact, precision: str) -> dict[str, str]:
 
 
 def edges(name: str, artifact: Artifact, batch: int) -> Sequence[int]:
-    """Batch sizes to compare: one and `batch`. For engines, both ends and the optimum of their profiles, as
-    far as all engines support them."""
+    """Batch sizes to compare: one and `batch`; for engines, the minimum, optimum and maximum of their
+    profiles that all engines support."""
     if name != "tensorrt":
         return sorted({1, batch})
     from engine.backends.gpu.tensorrt import fitting

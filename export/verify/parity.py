@@ -1,9 +1,8 @@
-"""Compares each role of a backend with PyTorch in fp32, on inputs from a real session, with controls that
-must fail.
+"""Compares each role of a backend with PyTorch in fp32 on the inputs of a session, and runs negative
+controls.
 
-A gate that never fails proves nothing. The same comparison is therefore made with ψ of another session,
-shifted positions, no history, and one weight's rows permuted. The gates must catch each of them. Legend: B
-batch.
+A gate that never fails proves nothing. So the same comparison is made with ψ of another session, shifted
+positions, no history, and one weight's rows permuted; the gates must catch each of them. Legend: B batch.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from engine.backends.base import Arrays, Backend, Noise, Sampler
 from engine.backends.pytorch import TorchBackend
 from export.gates import Distance, distance, failures
 
-Given = dict[str, npt.NDArray[Any]]
+RoleInputs = dict[str, npt.NDArray[Any]]
 TIMES = (0.02, 0.5, 0.96)  # high, middle, low noise
 PERMUTED = ("dit.proj_out.weight", "model.proj_out.weight")  # the last layer
 ROTATIONS = ("positions.after", "positions.noisy")
@@ -29,16 +28,18 @@ ROTATIONS = ("positions.after", "positions.noisy")
 
 @dataclass(frozen=True)
 class ParityRow:
+    """The comparison of one output. `baseline` is the error of PyTorch in the same precision."""
+
     role: str
     batch: int
     output: str
     found: Distance
-    rival: Distance | None
-    said: tuple[str, ...]
+    baseline: Distance | None
+    problems: tuple[str, ...]
 
     @property
     def ok(self) -> bool:
-        return not self.said
+        return not self.problems
 
 
 class InputRecorder:
@@ -46,7 +47,7 @@ class InputRecorder:
 
     def __init__(self, inner: Backend) -> None:
         self.inner, self.name, self.spec, self.fingerprint = inner, inner.name, inner.spec, inner.fingerprint
-        self.seen: dict[str, Given] = {}
+        self.seen: dict[str, RoleInputs] = {}
 
     def run(self, role: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         self.seen[role] = {name: np.array(x) for name, x in inputs.items()}
@@ -62,15 +63,15 @@ class InputRecorder:
         self.inner.close()
 
 
-def sized(given: Given, batch: int) -> Given:
-    """Repeat the rows until there are `batch` of them."""
+def resized(given: RoleInputs, batch: int) -> RoleInputs:
+    """The inputs with `batch` rows, repeated as needed."""
     return {name: np.resize(x, (batch, *x.shape[1:])) for name, x in given.items()}
 
 
-def cases(seen: Mapping[str, Given], batch: int) -> Iterator[tuple[str, Given]]:
-    """The inputs of every role; those of the denoiser at several noise levels."""
+def cases(seen: Mapping[str, RoleInputs], batch: int) -> Iterator[tuple[str, RoleInputs]]:
+    """The inputs of every role, with those of the denoiser at several noise levels."""
     for role, given in seen.items():
-        rows = sized(given, batch)
+        rows = resized(given, batch)
         if role != "denoise":
             yield role, rows
             continue
@@ -81,20 +82,20 @@ def cases(seen: Mapping[str, Given], batch: int) -> Iterator[tuple[str, Given]]:
 def roles(
     candidate: Backend,
     reference: Backend,
-    seen: Mapping[str, Given],
+    seen: Mapping[str, RoleInputs],
     allowed: Mapping[str, Distance],
     *,
     batches: Sequence[int],
-    rival: Backend | None = None,
+    baseline: Backend | None = None,
 ) -> list[ParityRow]:
-    """One row per role, batch and output.
+    """One row per role, batch size and output; for the denoiser, that of the worst noise level.
 
-    `allowed` maps roles to gates. `rival` is PyTorch in the candidate's precision."""
+    `allowed` maps roles to gates. `baseline` is PyTorch in the candidate's precision."""
     rows: dict[tuple[str, int, str], ParityRow] = {}
     for batch in batches:
         for role, given in cases(seen, batch):
             a, b = candidate.run(role, given), reference.run(role, given)
-            c = rival.run(role, given) if rival is not None else {}
+            c = baseline.run(role, given) if baseline is not None else {}
             for name, expected in b.items():
                 found = distance(a[name], expected)
                 if expected.dtype == np.uint8:
@@ -111,20 +112,20 @@ def roles(
 
 
 def levels(a: npt.NDArray[Any], b: npt.NDArray[Any], allowed: Distance) -> list[str]:
-    """Pictures may differ by one level of 255, since fp32 may round the other way; by more if the gate is
-    wider."""
+    """The problem with a picture, if any. Pictures may differ by one level of 255 because of rounding, and by
+    more if the gate is wider."""
     apart = int(np.abs(a.astype(np.int64) - b.astype(np.int64)).max())
     most = 1 + round(255 * allowed.max_std)
     return [f"{apart} levels of 255, allowed {most}"] if apart > most else []
 
 
 def controls(
-    candidate: Backend, reference: TorchBackend, seen: Mapping[str, Given], allowed: Distance
+    candidate: Backend, reference: TorchBackend, seen: Mapping[str, RoleInputs], allowed: Distance
 ) -> dict[str, tuple[Distance, list[str]]]:
-    """What was broken → how far it moved the velocity, and the gates that caught it. An empty list means that
-    the gates do not work."""
+    """Negative control → the distance that it causes, and the gates that caught it. An empty list means that
+    the gates missed it."""
     role = reference.spec.denoise_roles[-1]  # of a pyramid, the stage with the whole picture
-    given = sized(seen[role], 2)
+    given = resized(seen[role], 2)
     expected = reference.run(role, given)["velocity"]
     changes: dict[str, tuple[str, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]]] = {
         "psi of another session, in denoise": ("psi", lambda x: x[::-1].copy()),
@@ -140,15 +141,15 @@ def controls(
         found["psi of another session, in squeeze"] = _squeezed(candidate, reference, seen, allowed)
     own = candidate.run(role, given)["velocity"]
     for name, spoil in (("positions shifted by one", shift), ("one tensor's rows permuted", permute)):
-        apart = distance(own, spoilt(reference, role, spoil).run(role, given)["velocity"])
+        apart = distance(own, broken(reference, role, spoil).run(role, given)["velocity"])
         found[name] = (apart, failures(apart, allowed))
     return found
 
 
 def _squeezed(
-    candidate: Backend, reference: TorchBackend, seen: Mapping[str, Given], allowed: Distance
+    candidate: Backend, reference: TorchBackend, seen: Mapping[str, RoleInputs], allowed: Distance
 ) -> tuple[Distance, list[str]]:
-    given_memory = sized(seen["squeeze"], 2)
+    given_memory = resized(seen["squeeze"], 2)
     other = {**given_memory, "psi": given_memory["psi"][::-1].copy()}
     apart = distance(
         candidate.run("squeeze", other)["psi_next"], reference.run("squeeze", given_memory)["psi_next"]
@@ -156,7 +157,7 @@ def _squeezed(
     return apart, failures(apart, allowed)
 
 
-def spoilt(reference: TorchBackend, role: str, spoil: Callable[[nn.Module], None]) -> TorchBackend:
+def broken(reference: TorchBackend, role: str, spoil: Callable[[nn.Module], None]) -> TorchBackend:
     """The reference with a deliberately broken denoiser; it shares everything else."""
     modules = dict(reference.modules)
     whole = modules[role]
@@ -175,7 +176,7 @@ def permute(denoiser: nn.Module) -> None:
 
 
 def shift(denoiser: nn.Module) -> None:
-    """Give every late token the rotation of its neighbour."""
+    """Give every later token the rotation of its neighbour."""
     name = next(n for n, _ in denoiser.named_buffers() if n.endswith(ROTATIONS))
     place, _, leaf = name.rpartition(".")
     setattr(denoiser.get_submodule(place), leaf, denoiser.get_buffer(name).roll(1, 1))

@@ -28,6 +28,7 @@ def where() -> str:
 
 
 def evidence_of(report: ParityReport) -> dict[str, Any]:
+    """The report with the backend's version and the device, for a manifest or an engine's record."""
     name = report.backend.split()[0]
     try:
         version = metadata.version(PACKAGES.get(name, name))
@@ -37,7 +38,7 @@ def evidence_of(report: ParityReport) -> dict[str, Any]:
     return {**report.to_json(), "backend": name, "version": version, "device": device}
 
 
-def note(artifact: Artifact, report: ParityReport) -> None:
+def record(artifact: Artifact, report: ParityReport) -> None:
     """Record a result in the folder's manifest, replacing one of the same backend, version and device."""
     new = evidence_of(report)
     kept = [e for e in artifact.evidence if not _same(e, new)]
@@ -46,8 +47,8 @@ def note(artifact: Artifact, report: ParityReport) -> None:
     )
 
 
-def note_engine(record: Path, new: Mapping[str, Any]) -> None:
-    """Record in an engine's record that it was executed, or that parity was shown."""
+def record_engine(record: Path, new: Mapping[str, Any]) -> None:
+    """Record a result in an engine's record, replacing one of the same backend, version and device."""
     engine = engines.read(record)
     kept = [e for e in engine.evidence if not _same(e, new) or e.get("level") == "built"]
     engines.write(record, replace(engine, evidence=(*kept, dict(new))))

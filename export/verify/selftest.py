@@ -1,7 +1,6 @@
-"""`psistream export selftest`: one command for a user's machine. It builds engines, runs and compares every
-available backend, measures them, records the evidence, and prints a table to paste into an issue. The table
-says explicitly what could not be executed.
-"""
+"""`psistream export selftest`: checks a user's machine with one command. It builds engines, runs and compares
+every available backend, measures them, records the results, and prints a table to paste into an issue. The
+table also lists what could not be executed."""
 
 from __future__ import annotations
 
@@ -25,9 +24,9 @@ from engine.backends.gpu.tensorrt_api import load_api
 from engine.errors import PsistreamError, Unavailable
 from export.tensorrt.build import EnginePlan, build, parsed, precision_for
 from export.verify.candidates import PRECISION, candidate, edges, opened, precisions, pytorch
-from export.verify.parity import sized
-from export.verify.record import evidence_of, note_engine, where
-from export.verify.verify import ParityReport, learn, verify
+from export.verify.parity import resized
+from export.verify.record import evidence_of, record_engine, where
+from export.verify.verify import ParityReport, record_inputs, verify
 
 REPEATS = 20
 AHEAD = "sm89"  # target to build for without a device, to check the builder
@@ -81,23 +80,22 @@ def run(folder: Path | None, *, segments: int, batch: int, out: Path | None = No
 
 
 def attempt(findings: Findings, part: str, what: Callable[[], str]) -> str | None:
-    """Run one part and note its result; returns None if this machine cannot run it, or if it failed."""
+    """Run one part and record its result. Returns None if this machine cannot run it, or if it failed."""
     try:
-        said = what()
+        result = what()
     except Unavailable as e:
         findings.add(part, "not here", e.message)
     except (PsistreamError, ModuleNotFoundError) as e:
         findings.add(part, "FAILED", str(e))
         findings.failed = True
     else:
-        findings.add(part, "ok", said)
-        return said
+        findings.add(part, "ok", result)
+        return result
     return None
 
 
 def try_engines(findings: Findings, artifact: Artifact, batch: int, *, on_device: bool) -> None:
-    """Parse every graph, and build for this device; without a device, build one graph ahead of time to check
-    the builder."""
+    """Parse every graph and build its engine for this device, or ahead of time without a device."""
     try:
         api = load_api()
     except Unavailable as e:
@@ -123,7 +121,7 @@ def try_engines(findings: Findings, artifact: Artifact, batch: int, *, on_device
 
         def make(plan: EnginePlan = plan) -> str:
             engine, cached = build(artifact, plan, cache=engines.cache_folder(), backend=api.name)
-            how = "there already" if cached else f"{engine.build_s:.0f} s"
+            how = "in the cache" if cached else f"{engine.build_s:.0f} s"
             return f"{how}, {engine.bytes / 2**20:.1f} MiB, {engine.inputs.target}"
 
         attempt(findings, f"build {role} {plan.precision}", make)
@@ -142,18 +140,18 @@ def try_backend(findings: Findings, artifact: Artifact, name: str, segments: int
     backend, precision = loaded[0], precision_here(name, artifact)
 
     def compare() -> str:
-        rival = pytorch(artifact, precision) if precision in ("bf16", "fp16") else None
+        baseline = pytorch(artifact, precision) if precision in ("bf16", "fp16") else None
         report = verify(
             backend,
             pytorch(artifact, "fp32"),
             precision=precision,
-            rival=rival,
+            baseline=baseline,
             segments=segments,
             batches=edges(name, artifact, batch),
             precisions=precisions(artifact, precision),
         )
         findings.data[f"{name} parity"] = report.to_json()
-        keep(artifact, name, report, batch)
+        record_evidence(artifact, name, report)
         if report.failures:
             raise PsistreamError("; ".join(report.failures))
         worst = max(row.found.rel_l2 for row in report.rows)
@@ -167,15 +165,14 @@ def try_backend(findings: Findings, artifact: Artifact, name: str, segments: int
 
 
 def precision_here(name: str, artifact: Artifact) -> str:
-    """The precision of a backend here. TensorRT runs engines of the lowest precision that the folder has
-    graphs for."""
+    """The precision in which a backend runs this folder. TensorRT uses the lowest precision of its graphs."""
     if name == "tensorrt" and not any(g.precision == "bf16" for g in artifact.graphs):
         return "fp32"
     return PRECISION[name]
 
 
-def keep(artifact: Artifact, name: str, report: ParityReport, batch: int) -> None:
-    """Write the evidence into the records of the engines."""
+def record_evidence(artifact: Artifact, name: str, report: ParityReport) -> None:
+    """Write the result into the records of the engines that were compared."""
     if name != "tensorrt":
         return
     api = load_api()
@@ -183,19 +180,19 @@ def keep(artifact: Artifact, name: str, report: ParityReport, batch: int) -> Non
     for record in (engines.cache_folder() / artifact.spec.name).glob("*/*.json"):
         engine = engines.read(record)
         if (engine.inputs.target, engine.inputs.version) == (cuda_device().target, api.version):
-            note_engine(record, evidence)
+            record_engine(record, evidence)
 
 
 def speed(findings: Findings, artifact: Artifact, backend: Backend, batch: int) -> str:
     """Milliseconds per call with numpy inputs and outputs: the median of 20 calls after warm-up."""
-    seen = learn(pytorch(artifact, "fp32"))
+    seen = record_inputs(pytorch(artifact, "fp32"))
     figures: dict[str, float] = {}
     for size in sorted({1, batch}):
         for role in (
             *artifact.spec.denoise_roles,
             *(r for r in ("decode", "memorize", "squeeze") if r in seen),
         ):
-            given = {n: np.ascontiguousarray(x) for n, x in sized(seen[role], size).items()}
+            given = {n: np.ascontiguousarray(x) for n, x in resized(seen[role], size).items()}
             for _ in range(3):
                 backend.run(role, given)
             times = []

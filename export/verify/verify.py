@@ -1,8 +1,8 @@
-"""`psistream export verify`: does a backend compute what PyTorch in fp32 computes? Compared per role on a
-session's own inputs, segment by segment over a long recursion, and with controls that must fail.
+"""`psistream export verify`: does a backend compute what PyTorch in fp32 computes? Compares them per role on
+the inputs of a session, over many segments, and with negative controls that must fail.
 
-Both play the same sessions, each on its own results. Errors recur through history and ψ, so the recursion is
-the comparison that matters.
+Over many segments both play the same sessions, each from its own results. Errors accumulate through history
+and ψ, so this recursion is the comparison that matters.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from engine.model.precision import precision_of
 from engine.model.signature import ModelSpec, signature
 from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.state.state import SessionState
-from export.gates import GATES, RIVAL, Distance, distance
+from export.gates import BASELINE_FACTOR, GATES, Distance, distance
 from export.gates import gate as gate_of
-from export.verify.parity import Given, InputRecorder, ParityRow, controls, roles
+from export.verify.parity import InputRecorder, ParityRow, RoleInputs, controls, roles
 
 PROMPTS = (
     "a blue robot walks right through a snowy city at night",
@@ -29,13 +29,13 @@ PROMPTS = (
     "an orange cat runs left along a beach at dusk in the rain",
     "a green frog in a foggy forest",
 )
-LEARN = 6  # segments played to collect the inputs of roles
-# how far a session's memory may drift apart over a long recursion
+RECORDED_SEGMENTS = 6  # segments played to record the inputs of roles
+# the largest distance between the memories of two sessions after a long recursion
 RECURSION = {  # about five times the loss of PyTorch with the built-in model in that precision
     "fp32": {"psi": 3e-4, "history": 1e-4, "latents": 1e-4},
     "fp16": {"psi": 3e-3, "history": 1e-2, "latents": 1e-2},
     "bf16": {"psi": 2e-2, "history": 5e-2, "latents": 5e-2},
-    "fp8": {"psi": 5e-2, "history": 0.2, "latents": 0.2},  # the denoiser's linears only; never yet executed
+    "fp8": {"psi": 5e-2, "history": 0.2, "latents": 0.2},  # the denoiser's linear layers; never executed yet
 }
 
 
@@ -47,47 +47,52 @@ class ParityReport:
     precision: str
     rows: list[ParityRow]
     recursion: dict[int, dict[str, Distance]]  # batch → name → the worst distance over all segments
-    rival: dict[int, dict[str, Distance]]
+    baseline: dict[int, dict[str, Distance]]
     segments: int
     controls: dict[str, tuple[Distance, list[str]]]
-    blind: tuple[str, ...]  # controls that hardly change the model's output at this precision
+    blind: tuple[str, ...]  # controls whose effect is below the gates of this precision
 
     @property
     def failures(self) -> list[str]:
-        said = [f"{r.role} {r.output}, batch {r.batch}: {', '.join(r.said)}" for r in self.rows if not r.ok]
+        messages = [
+            f"{r.role} {r.output}, batch {r.batch}: {', '.join(r.problems)}" for r in self.rows if not r.ok
+        ]
         for batch, found in self.recursion.items():
             for name, limit in RECURSION[self.precision].items():
                 if name not in found:
                     continue  # a model without ψ
-                error, own = found[name].rel_l2, self.rival.get(batch, {}).get(name)
+                error, own = found[name].rel_l2, self.baseline.get(batch, {}).get(name)
                 if not found[name].finite or error > limit:
-                    said.append(f"{name} after {self.segments} segments: {error:.1e}, allowed {limit:g}")
-                if own is not None and error > max(RIVAL * own.rel_l2, 1e-6):
-                    said.append(
+                    messages.append(f"{name} after {self.segments} segments: {error:.1e}, allowed {limit:g}")
+                if own is not None and error > max(BASELINE_FACTOR * own.rel_l2, 1e-6):
+                    messages.append(
                         f"{name} after {self.segments} segments: {error:.1e}, PyTorch's {own.rel_l2:.1e}"
                     )
-        said += [
-            f"{name}: moved it by {apart.rel_l2:.1e} and was not noticed"
+        messages += [
+            f"{name}: changed the output by {apart.rel_l2:.1e} and was not noticed"
             for name, (apart, why) in self.controls.items()
             if not why and name not in self.blind
         ]
-        return said
+        return messages
 
     def lines(self) -> list[str]:
         """The report as text."""
-        said = [f"{self.backend} beside PyTorch fp32", f"{'role':15s} {'output':12s} batch  error    largest"]
+        messages = [
+            f"{self.backend} beside PyTorch fp32",
+            f"{'role':15s} {'output':12s} batch  error    largest",
+        ]
         for r in self.rows:
-            own = f"  (PyTorch's own {r.rival.rel_l2:.1e})" if r.rival else ""
-            said.append(
+            own = f"  (PyTorch's own {r.baseline.rel_l2:.1e})" if r.baseline else ""
+            messages.append(
                 f"{r.role:15s} {r.output:12s} {r.batch:5d}  {r.found.rel_l2:.1e}  {r.found.max_std:.1e}{own}"
             )
         for batch, found in self.recursion.items():
             errors = ", ".join(f"{name} {d.rel_l2:.1e}" for name, d in found.items())
-            said.append(f"after {self.segments} segments, batch {batch}: {errors}")
+            messages.append(f"after {self.segments} segments, batch {batch}: {errors}")
         for name, (apart, why) in self.controls.items():
-            noticed = "noticed" if why else "the model hardly moves" if name in self.blind else "MISSED"
-            said.append(f"control, {name}: {apart.rel_l2:.1e}, {noticed}")
-        return said + ([f"FAILED {line}" for line in self.failures] or ["all within the gates"])
+            noticed = "noticed" if why else "hardly any effect" if name in self.blind else "MISSED"
+            messages.append(f"control, {name}: {apart.rel_l2:.1e}, {noticed}")
+        return messages + ([f"FAILED {line}" for line in self.failures] or ["all within the gates"])
 
     def to_json(self) -> dict[str, Any]:
         """The report as evidence for a manifest."""
@@ -115,27 +120,33 @@ def verify(
     reference: TorchBackend,
     *,
     precision: str = "fp32",
-    rival: Backend | None = None,
+    baseline: Backend | None = None,
     segments: int = 64,
     batches: Sequence[int] = (1, 4),
     precisions: Mapping[str, str] | None = None,
 ) -> ParityReport:
-    """`rival` is PyTorch in the candidate's precision; `precisions` maps roles to the precision they compute
-    in, where it differs from the built-in model's. Raises InvalidInput for a precision without a gate."""
-    seen = learn(reference)
+    """Compare a backend with PyTorch in fp32.
+
+    `baseline` is PyTorch in the candidate's precision; `precisions` maps roles to their precision if it
+    differs from the built-in model's. Raises InvalidInput for a precision without a gate."""
+    seen = record_inputs(reference)
     kinds = precisions or {role: precision_of(role, precision) for role in signature(reference.spec)}
     gate, allowed = gate_of(precision), {role: gate_of(kind) for role, kind in kinds.items()}
-    rows = roles(candidate, reference, seen, allowed, batches=batches, rival=rival)
-    recursion = {b: recur(candidate, reference, segments, b) for b in batches}
-    own = {b: recur(rival, reference, segments, b) for b in batches} if rival is not None else {}
-    broken = controls(candidate, reference, seen, gate)
+    rows = roles(candidate, reference, seen, allowed, batches=batches, baseline=baseline)
+    recursion = {b: recursion_errors(candidate, reference, segments, b) for b in batches}
+    own = (
+        {b: recursion_errors(baseline, reference, segments, b) for b in batches}
+        if baseline is not None
+        else {}
+    )
+    found_controls = controls(candidate, reference, seen, gate)
     itself = controls(reference, reference, seen, gate)
     blind = tuple(name for name, (_, why) in itself.items() if not why)
     name = f"{candidate.name} {precision}"
-    return ParityReport(name, precision, rows, recursion, own, segments, broken, blind)
+    return ParityReport(name, precision, rows, recursion, own, segments, found_controls, blind)
 
 
-def learn(reference: Backend) -> Mapping[str, Given]:
+def record_inputs(reference: Backend) -> Mapping[str, RoleInputs]:
     """The inputs of each role in two sessions, one of which starts from a picture."""
     recorder = InputRecorder(reference)
     player, spec = Generator(recorder), reference.spec
@@ -144,22 +155,24 @@ def learn(reference: Backend) -> Mapping[str, Given]:
     for n, state in enumerate(states):
         from_picture = picture if n or spec.needs_image else None
         player.conditioner.start_scene(state, PROMPTS[n], seed=n, scene=0, image=from_picture)
-    for n in range(LEARN):
+    for n in range(RECORDED_SEGMENTS):
         play(player, states, n)
     return recorder.seen
 
 
 def play(player: Generator, states: Sequence[SessionState], n: int) -> Any:
-    """Play one segment; returns its latents and pictures."""
+    """Play segment `n`; returns its latents and pictures."""
     spec: ModelSpec = player.spec
     jobs = [Job(state, (n + k) % len(spec.actions)) for k, state in enumerate(states)]
     return player.finish(jobs, player.denoise(jobs))
 
 
-def recur(candidate: Backend, reference: Backend, segments: int, batch: int) -> dict[str, Distance]:
+def recursion_errors(
+    candidate: Backend, reference: Backend, segments: int, batch: int
+) -> dict[str, Distance]:
     """The worst distances over `segments` segments, with a change of prompt in the middle.
 
-    `frames` are differences of pictures as shares of 255; rounding may cost one level."""
+    Those of `frames` are relative to 255; rounding may cost one level."""
     players = [Generator(backend) for backend in (candidate, reference)]
     sessions = [[SessionState.zeros(p.spec) for _ in range(batch)] for p in players]
     for player, states in zip(players, sessions, strict=True):

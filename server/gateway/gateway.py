@@ -7,6 +7,7 @@ workers is that they take commands and report events. Everything here runs on th
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -54,13 +55,15 @@ class Gateway:
         budgets = Budgets(config.client_sessions, config.client_device_s, clock)
         self.sessions = Sessions(budgets, metrics, clock)
         makers = [make_worker] * config.workers if callable(make_worker) else make_worker
+        remote = config.placement == "remote"
+        limit = (
+            sys.maxsize if remote else config.restart_limit
+        )  # a worker elsewhere may come back at any time
         workers = [
-            Supervisor(
-                f"w{n}", make, self, Spare(make, config.keeps_spare), metrics, config.restart_limit, clock
-            )
+            Supervisor(f"w{n}", make, self, Spare(make, config.keeps_spare), metrics, limit, clock)
             for n, make in enumerate(makers, 1)
         ]
-        self.fleet = Fleet(workers, self.sessions)
+        self.fleet = Fleet(workers, self.sessions, patient=remote)
         self.exports = Exports(self.sessions, self.fleet)
         self._failover = Failover(self.sessions, self.fleet, metrics, config.worker.runtime.idle_grace_s)
         throttle = Throttle(self.sessions, self.fleet, budgets)
@@ -237,6 +240,7 @@ class Gateway:
         self._events(worker, event)
 
     async def worker_up(self, worker: Supervisor) -> None:
+        self.fleet.check_model(worker)
         self.sessions.places = self.fleet.places
         self._failover.restore_all()
         with suppress(Full):  # restored sessions go first; upkeep tries again

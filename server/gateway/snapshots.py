@@ -1,7 +1,8 @@
 """Takes the snapshots for recovery records.
 
-One is requested when a segment is shown, but no more often than the configuration and the pipe's bandwidth
-allow. The time between two snapshots bounds how much of its history a session loses when its worker dies.
+One is requested when a segment is shown, but no more often than the configuration and the connection's
+bandwidth allow. The time between two snapshots bounds how much of its history a session loses when its worker
+dies.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from server.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-BYTES_PER_S = 10e6  # for all sessions together, since frames use the same pipe
+BYTES_PER_S = 10e6  # for all sessions together, since frames use the same connection
 
 
 class Snapshots:

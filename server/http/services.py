@@ -131,7 +131,9 @@ class Services:
         """The bitrates of a session's rungs, and the picture of the top one. While no worker runs, those of
         the last worker; before the first one, only the top rung, without a picture."""
         if ready := self.gateway.ready:
-            media, size = self.config.worker.media, (ready.width, ready.height)
+            size = ready.width, ready.height
+            media = self.config.worker.media
+            media = replace(media, bitrate_bps=ready.bitrate_bps or media.bitrate_bps)
             rungs, scale = media.ladder(*size, ready.fps), media.scale(*size)
             picture = PictureFormat(size[0] * scale, size[1] * scale, ready.fps, rungs[0].bitrate_bps)
             self._media = [rung.bitrate_bps for rung in rungs], picture
@@ -259,6 +261,11 @@ def worker_makers(config: ServerConfig) -> list[MakeWorker]:
         from server.worker.thread import InProcessWorker
 
         return [partial(InProcessWorker, each) for each in settings]
+    if config.placement == "remote":
+        from server.worker.remote import RemoteWorker, WorkerAddress
+
+        where = [WorkerAddress.parse(each) for each in config.remotes]
+        return [partial(RemoteWorker, each, config.worker_key, config.worker_ca) for each in where]
     from server.worker.process import ProcessWorker
 
     return [partial(ProcessWorker, each) for each in settings]

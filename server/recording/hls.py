@@ -18,6 +18,7 @@ from server.webrtc.recent import CLOCK_RATE, Frame
 from server.webrtc.rtp.packetize import Payloads
 
 SEGMENT_S = 2.0
+FIRST, FIRST_S = 3, 0.7  # players want three segments to begin with (RFC 8216, 6.2.2): these are shorter
 KEPT = 8  # segments; a player that is further behind starts again
 IDLE_S = 20.0  # it stops when nobody has requested anything for this long
 
@@ -38,7 +39,7 @@ class Hls:
         self._segments: deque[HlsSegment] = deque(maxlen=KEPT)
         self._next = 0
         self._begun_90k = self._asked_90k = 0
-        self._ready = asyncio.Event()
+        self._ready, self._fresh = asyncio.Event(), asyncio.Event()
         self.asked_s = clock()
         self.closed = False
 
@@ -52,13 +53,17 @@ class Hls:
 
     async def playlist(self, query: str, wait_s: float = 10.0) -> str | None:
         """The media playlist, with `query` appended to every address; None if nothing was generated in
-        time."""
+        time.
+
+        It waits for the next segment: Chromium requests the playlist again at once when it has loaded all
+        segments, and gives up if the playlist has not changed."""
         self.asked_s = self._clock()
         try:
             async with asyncio.timeout(wait_s):
-                await self._ready.wait()
+                await (self._fresh if self._ready.is_set() else self._ready).wait()
         except TimeoutError:
-            return None
+            if not self._ready.is_set():
+                return None
         longest = math.ceil(max(SEGMENT_S, *(s.seconds for s in self._segments)))
         lines = [
             "#EXTM3U",
@@ -99,8 +104,12 @@ class Hls:
                 HlsSegment(self._next, (frame.pts_90k - self._begun_90k) / CLOCK_RATE, data)
             )
             self._next, self._begun_90k = self._next + 1, frame.pts_90k
-            self._ready.set()
-        if frame.pts_90k - max(self._begun_90k, self._asked_90k) >= SEGMENT_S * CLOCK_RATE:
+            self._fresh.set()
+            self._fresh = asyncio.Event()
+            if self._next >= FIRST:
+                self._ready.set()
+        wanted_s = SEGMENT_S if self._next >= FIRST else FIRST_S
+        if frame.pts_90k - max(self._begun_90k, self._asked_90k) >= wanted_s * CLOCK_RATE:
             self._asked_90k = frame.pts_90k
             self._fanout.request_keyframe(self._subscription)
         return True

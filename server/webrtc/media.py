@@ -23,6 +23,7 @@ from server.worker.contexts import CLOCK_RATE
 
 REPORT_S = 1.0
 RTX_SHARE, RTX_LEAST_BPS, RTX_BURST_S = 0.5, 100_000, 0.5
+LOSSY = 0.03  # from this loss on, repairs are sent twice
 COPY_EVERY_S = 0.012  # a copy sent together with its original would be lost together with it
 BACKLOG_MAX = 256  # packets
 PROBE_FRAME_S = 0.25  # a longer pause counts as this when probing
@@ -161,9 +162,9 @@ class MediaStream:
         return True
 
     def _copy(self, numbers: list[int]) -> None:
-        """Send a frame's packets again, so that a lost one needs no round trip."""
+        """Send packets again, so that a lost one needs no round trip. A request for one of them is answered
+        all the same: if the copies are lost too, the viewer asks again only after another round trip."""
         for number in reversed(numbers):
-            self._repeated[number] = self._clock()
             self.link.sized(self.rtp.repeat(number), self._clock())
 
     def _probe(self, size: int, since_s: float) -> None:
@@ -221,15 +222,21 @@ class MediaStream:
         credit = self._rtx_credit + rate / 8 * (now_s - self._rtx_s)
         self._rtx_credit, self._rtx_s = min(credit, rate / 8 * RTX_BURST_S), now_s
         again_s = now_s - max(0.02, 0.9 * (self.link.rtt_s or 0.05))
+        resent: list[int] = []
         for number in lost:
             if self._rtx_credit <= 0:
-                return
+                break
             if self._repeated.get(number, float("-inf")) > again_s:
                 continue
             if size := self.rtp.repeat(number):
                 self._repeated[number] = now_s
                 self._rtx_credit -= size
                 self.link.sized(size, now_s)
+                resent.append(number)
+        if resent and self.link.loss > LOSSY and self._rtx_credit > 0:
+            # a repair that is lost as well costs another round trip, and the viewer sees that
+            self._rtx_credit -= len(resent) * PACKET_MAX
+            asyncio.get_running_loop().call_later(COPY_EVERY_S, self._copy, resent)
         while len(self._repeated) > 512:
             self._repeated.pop(next(iter(self._repeated)))
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from engine.errors import (
     BackendError,
+    Forbidden,
     Full,
     InvalidInput,
     ModelFilesError,
@@ -25,13 +26,15 @@ from server.worker.messages import Command, WorkerEvent, WorkerFailed, WorkerRea
 
 @dataclass(frozen=True)
 class RestoreSession:
-    """Opens a session that another worker ran, and runs the commands `then` that bring it up to date. Its
+    """Reopens a session from another worker, and then runs the commands `then` that bring it up to date. Its
     place was promised, so it is admitted whatever capacity this worker measures. Its first picture is shown
-    in `starts_in_s` seconds at the earliest: until then the other worker's segment plays."""
+    in `starts_in_s` seconds at the earliest: until then the other worker's segment plays. A worker that still
+    has the session with a lower `epoch` drops it first."""
 
     opening: OpenSession
     then: tuple[Command, ...]
     starts_in_s: float = 0.0
+    epoch: int = 1
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,10 @@ class WorkerLost:
 
 @dataclass(frozen=True)
 class Alive:
-    """A heartbeat, sent twice a second, whatever the device does."""
+    """A heartbeat, in both directions: sent twice a second, whatever the device does."""
+
+
+BEAT_S = 0.5
 
 
 NOT_RUNNING = "the worker is not running; try again in a moment"
@@ -80,7 +86,7 @@ MakeWorker = Callable[[OnEvent], Worker]
 
 _BY_CODE: dict[str, type[PsistreamError]] = {
     kind.code: kind
-    for kind in (InvalidInput, UnknownSession, Full, ModelFilesError, BackendError, Unavailable)
+    for kind in (InvalidInput, UnknownSession, Full, Forbidden, ModelFilesError, BackendError, Unavailable)
 }
 _BY_CODE["worker_lost"] = Unavailable
 

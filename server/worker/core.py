@@ -86,6 +86,8 @@ class WorkerCore:
             state_bytes=self._engine.state_bytes,
             max_sessions=config.runtime.max_sessions,
             segment_ms=1000 * segment_s,
+            fingerprint=self._backend.fingerprint,
+            bitrate_bps=config.media.bitrate_bps,
         )
 
     def handle(self, command: Order) -> None:

@@ -1,7 +1,7 @@
-"""Commands from the gateway to a worker, and events from a worker to the gateway. Plain, picklable data.
+"""Commands from the gateway to a worker, and events from a worker to the gateway. Plain data.
 
 Controls, receipts and session information also cross this boundary; the engine uses them too, so they are in
-engine.types. Times come from one monotonic clock.
+engine.types. Times are durations, since the two may be on different hosts. server.worker.wire has the bytes.
 """
 
 from __future__ import annotations
@@ -54,11 +54,38 @@ class RequestKeyframe:
 
 
 @dataclass(frozen=True)
+class ClaimSession:
+    """Makes a running session this gateway's, if `epoch` is higher than the one it is held with. The answer
+    is Claimed, Fenced, or SessionClosed if there is no such session."""
+
+    session: str
+    epoch: int
+
+
+@dataclass(frozen=True)
+class KeepRecord:
+    """What the next gateway is to know of this session, should this one be gone: at most 64 KiB."""
+
+    session: str
+    record: bytes
+
+
+@dataclass(frozen=True)
 class Stop:
     pass
 
 
-Command = OpenSession | SubmitControl | ExportSession | CloseSession | SetViewers | RequestKeyframe | Stop
+Command = (
+    OpenSession
+    | SubmitControl
+    | ExportSession
+    | CloseSession
+    | SetViewers
+    | RequestKeyframe
+    | ClaimSession
+    | KeepRecord
+    | Stop
+)
 
 
 # ---- worker → gateway: these, and Receipt, SessionInfo, SessionClosed, Capacity ----
@@ -93,6 +120,8 @@ class WorkerReady:
     state_bytes: int
     max_sessions: int
     segment_ms: float  # time to generate one segment alone, measured by the warm-up
+    fingerprint: str = ""  # of the weights: sessions can move between workers with the same one
+    bitrate_bps: int | None = None  # of the top rung; None: as the picture's size has it
 
 
 @dataclass(frozen=True)
@@ -149,6 +178,33 @@ class Hung:
     for_s: float | None
 
 
+@dataclass(frozen=True)
+class Orphaned:
+    """No gateway has been heard of that holds this session; whoever claims it with a higher epoch has it."""
+
+    session: str
+    epoch: int
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """The session is this gateway's now: how it is, and the record of its last one."""
+
+    session: str
+    epoch: int
+    info: SessionInfo | None
+    record: bytes
+
+
+@dataclass(frozen=True)
+class Fenced:
+    """Another gateway holds this session, with this epoch: the order was not carried out, and nothing more
+    is sent about it."""
+
+    session: str
+    epoch: int
+
+
 WorkerEvent = (
     WorkerReady
     | WorkerFailed
@@ -161,4 +217,7 @@ WorkerEvent = (
     | Exported
     | Capacity
     | Hung
+    | Orphaned
+    | Claimed
+    | Fenced
 )

@@ -1,7 +1,7 @@
-"""A worker in a child process: its Python code cannot delay the gateway, and its death ends no session.
+"""A worker in a child process: its Python never delays ours, and if it dies its sessions go on in another.
 
-Both sides send pickled dataclasses over a pipe. The child exits when the pipe closes, so it never outlives
-its parent. The parent detects the child's death by the end of the pipe.
+Both ends speak the wire (server.worker.wire) over a pair of sockets that nobody else has. The child ends when
+that closes, so it never outlives its parent; the parent notices the child's death by the same.
 """
 
 from __future__ import annotations
@@ -11,146 +11,113 @@ import contextlib
 import logging
 import multiprocessing
 import os
-import queue
 import signal
-import threading
-from multiprocessing.connection import Connection
+import socket
+from collections.abc import Callable
+from functools import partial
 
 from engine.errors import PsistreamError, Unavailable
 from server.config import WorkerConfig
 from server.gpus import VISIBLE
 from server.log_format import set_up
-from server.worker.base import NOT_RUNNING, TOO_MUCH, Event, OnEvent, Order, WorkerLost, as_error, as_failure
-from server.worker.core import WorkerCore
-from server.worker.messages import Stop, WorkerFailed, WorkerReady
+from server.tasks import Tasks
+from server.worker.base import OnEvent, Order, WorkerLost
+from server.worker.core import Emit, WorkerCore
+from server.worker.hosting.host import Host, leave
+from server.worker.messages import Stop, WorkerReady
+from server.worker.remote import WorkerLink
+from server.worker.wire.connection import Connection
 
 log = logging.getLogger(__name__)
 
-OUTBOX = 512  # commands queued for the pipe; when it is full, `send` raises Unavailable
 GRACE_S = 1.0  # for an orderly stop
 FAILED = 1  # exit code of a worker that was not told to stop
+NO_KEY = b""  # nobody else can reach the sockets
 
 
 class ProcessWorker:
-    """Started by `spawn`, so the child shares no memory. Threads read and write the pipe; the event loop
-    never waits."""
+    """Started by spawn: the child shares nothing."""
 
     def __init__(self, config: WorkerConfig, on_event: OnEvent) -> None:
         self._config, self._on_event = config, on_event
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._ready: asyncio.Future[WorkerReady] | None = None
-        self._commands: queue.Queue[Order | None] = queue.Queue(OUTBOX)
+        self._link = WorkerLink(on_event, self._ended)
         self._process: multiprocessing.process.BaseProcess | None = None
-        self._reader: threading.Thread | None = None
-        self._closing = self._lost = False
+        self._closing = False
+        self._tasks = Tasks()
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
     async def start(self) -> WorkerReady:
-        self._loop = asyncio.get_running_loop()
-        self._ready = self._loop.create_future()
+        ours, theirs = socket.socketpair()
         try:
-            await asyncio.to_thread(self._spawn)
-            return await self._ready
+            with theirs:  # or the end of the child would not be the end of the connection
+                self._process = await asyncio.to_thread(self._spawn, theirs)
+            welcome = await self._link.meet(partial(_connected, ours), NO_KEY)
+        except Unavailable as error:
+            why = await asyncio.to_thread(self._why, error.message)
+            await self.close()
+            raise Unavailable(why) from None
         except BaseException:
+            ours.close()
             await self.close()
             raise
+        return welcome.ready
 
     def send(self, command: Order) -> None:
-        if self._lost or self._closing or self._process is None:
-            raise Unavailable(NOT_RUNNING)
-        try:
-            self._commands.put_nowait(command)
-        except queue.Full:
-            raise Unavailable(TOO_MUCH) from None
+        self._link.send(command)
 
     async def close(self) -> None:
         if self._closing:
             return
         self._closing = True
         if self._process is not None:
-            await asyncio.to_thread(self._stop, self._process)
+            with contextlib.suppress(Unavailable):
+                self._link.send(Stop())
+            self._link.close()
+            await asyncio.to_thread(_stop, self._process)
+        await self._link.finish()
+        await self._tasks.close()
 
-    # ---- threads ----
-
-    def _spawn(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        self._process = context.Process(
+    def _spawn(self, theirs: socket.socket) -> multiprocessing.process.BaseProcess:
+        process = multiprocessing.get_context("spawn").Process(
             target=child_main, args=(theirs, self._config), name="psistream-worker", daemon=True
         )
-        self._process.start()
-        theirs.close()  # otherwise the pipe would stay open when the child exits
-        writer = threading.Thread(target=self._write, args=(ours,), name="worker-write", daemon=True)
-        self._reader = threading.Thread(
-            target=self._read, args=(ours, writer), name="worker-read", daemon=True
-        )
-        writer.start()
-        self._reader.start()
+        process.start()
+        return process
 
-    def _read(self, pipe: Connection, writer: threading.Thread) -> None:
-        """Read events until the child is gone, then close the pipe."""
-        while True:
-            try:
-                event = pipe.recv()
-            except (EOFError, OSError):
-                break
-            self._post(event)
-        self._lost = True
-        with contextlib.suppress(queue.Full):
-            self._commands.put_nowait(None)
-        if not self._closing and self._process is not None:
-            self._process.join(GRACE_S)
-            self._post(WorkerLost(_cause_of_death(self._process.exitcode)))
-        writer.join()
-        pipe.close()
+    def _ended(self, why: str | None) -> None:
+        self._tasks.spawn(self._report(why), "worker-lost")
 
-    def _write(self, pipe: Connection) -> None:
-        while (command := self._commands.get()) is not None:
-            try:
-                pipe.send(command)
-            except (OSError, ValueError):  # the reader notices it too and reports it
-                return
-
-    def _stop(self, process: multiprocessing.process.BaseProcess) -> None:
-        for last in (Stop(), None):
-            with contextlib.suppress(queue.Full):
-                self._commands.put_nowait(last)
-        process.join(GRACE_S)
-        if process.is_alive():
-            log.warning("the worker did not stop within %.0f s: killing it", GRACE_S)
-            process.kill()
-            process.join(GRACE_S)
-        if self._reader is not None:
-            self._reader.join(GRACE_S)
-
-    def _post(self, event: Event) -> None:
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._deliver, event)
-
-    def _deliver(self, event: Event) -> None:
-        """Handle an event on the event loop."""
-        if self._ready is not None and not self._ready.done():
-            match event:
-                case WorkerReady():
-                    self._ready.set_result(event)
-                case WorkerFailed(code, message):
-                    self._ready.set_exception(as_error(code, message))
-                case WorkerLost(message):
-                    self._ready.set_exception(Unavailable(message))
-                case _:
-                    self._on_event(event)
-            return
+    async def _report(self, why: str | None) -> None:
+        """Say how it ended."""
+        message = why or str(await asyncio.to_thread(self._why, "the worker closed its connection"))
         if not self._closing:
-            self._on_event(event)
+            self._on_event(WorkerLost(message))
+
+    def _why(self, otherwise: str) -> str:
+        if self._process is None:
+            return otherwise
+        self._process.join(GRACE_S)
+        return otherwise if self._process.exitcode == 0 else _cause_of_death(self._process.exitcode)
+
+
+async def _connected(own: socket.socket, make: Callable[[], Connection]) -> None:
+    await asyncio.get_running_loop().create_connection(make, sock=own)
+
+
+def _stop(process: multiprocessing.process.BaseProcess) -> None:
+    process.join(GRACE_S)
+    if process.is_alive():
+        log.warning("the worker did not stop within %.0f s: killing it", GRACE_S)
+        process.kill()
+        process.join(GRACE_S)
 
 
 def _cause_of_death(exitcode: int | None) -> str:
     if exitcode is None:
-        return "the worker closed its pipe but is still running"
+        return "the worker closed its connection but is still running"
     if exitcode < 0:
         return f"the worker was killed by signal {-exitcode} ({signal.strsignal(-exitcode)})"
     return f"the worker ended with exit code {exitcode}"
@@ -159,47 +126,34 @@ def _cause_of_death(exitcode: int | None) -> str:
 # ---- in the child ----
 
 
-def child_main(pipe: Connection, config: WorkerConfig) -> None:
-    """Load the model, report it, and run commands until told to stop or until the parent is gone."""
+def child_main(own: socket.socket, config: WorkerConfig) -> None:
+    """Load the model, report that, and carry out orders until told to stop or the parent is gone."""
     set_up(config.log.kind, config.log.level)
-    # Ctrl-C and a closed terminal signal the whole process group; the parent decides what to do
+    # Ctrl-C and a terminal that closes reach the whole process group; the parent decides
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     if config.gpu is not None:
         os.environ[VISIBLE] = config.gpu
-    lock = threading.Lock()
-
-    def emit(event: Event) -> None:
-        with lock:
-            with contextlib.suppress(OSError, ValueError):  # the parent is gone: `_run_commands` notices
-                pipe.send(event)
-            if isinstance(event, WorkerLost):  # this process is no longer usable
-                os._exit(FAILED)
-
-    try:
-        device = WorkerCore(config, emit)
-    except PsistreamError as error:
-        emit(as_failure(error))
-        return
-    emit(device.ready)
+    cores: list[WorkerCore] = []
     exitcode = FAILED
     try:
-        _run_commands(device, pipe)
-        exitcode = 0
-    except Exception:  # outermost loop: nothing above would log it
+        if asyncio.run(_serve_parent(own, config, cores)) is None:
+            exitcode = 0
+    except PsistreamError:  # the parent was told
+        return
+    except Exception:  # the outermost loop: nothing above would log it
         log.exception("the worker failed")
     finally:
-        threading.Timer(GRACE_S, os._exit, (exitcode,)).start()  # a hung device must not keep it alive
-        device.close()
-        os._exit(exitcode)
+        if cores:
+            leave(cores[0], exitcode)
 
 
-def _run_commands(device: WorkerCore, pipe: Connection) -> None:
-    while True:
-        try:
-            command = pipe.recv()
-        except (EOFError, OSError):
-            return
-        if isinstance(command, Stop):
-            return
-        device.handle(command)
+async def _serve_parent(own: socket.socket, config: WorkerConfig, cores: list[WorkerCore]) -> str | None:
+    host = Host(NO_KEY, private=True)
+    await asyncio.get_running_loop().create_connection(host.connection, sock=own)
+
+    def load(emit: Emit) -> WorkerCore:
+        cores.append(WorkerCore(config, emit))
+        return cores[0]
+
+    return await host.run(load)

@@ -1,4 +1,4 @@
-"""Benchmarks of the engine alone: what they count, on devices that cost nothing. No figure is judged here."""
+"""Benchmarks of the engine alone, on devices that cost nothing: what they count, not how fast anything is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.cli import main
-from benchmarks.engine.blank import BlankBackend, batch_lover
+from benchmarks.engine.blank import BlankBackend, batching_device
 from benchmarks.engine.endurance import Endurance, endure
 from benchmarks.engine.load import in_real_time, own_ms, play, until_it_breaks
 from benchmarks.engine.moments import measure as moments
@@ -30,7 +30,7 @@ def test_a_blank_device_has_the_shapes_of_the_model() -> None:
         assert {name: (a.shape, str(a.dtype)) for name, a in made.items()} == {
             t.name: ((3, *t.shape), t.dtype) for t in contract.outputs
         }
-    assert batch_lover(TINY_SPEC, 8, 2).costs["denoise"] == (0.008, 0.002)
+    assert batching_device(TINY_SPEC, 8, 2).costs["denoise"] == (0.008, 0.002)
 
 
 # ---- step ----
@@ -53,7 +53,7 @@ def test_every_function_is_timed_at_every_batch_size() -> None:
     json.dumps(report.to_json(), allow_nan=False)
 
 
-def test_a_moment_is_weighed_kept_restored_and_forked() -> None:
+def test_a_session_is_measured_saved_restored_and_forked() -> None:
     report = BenchReport("step", {}, {})
     moments(FakeBackend(spec=TINY_SPEC), 3, report)
     assert {name: len(ms) for name, ms in report.series.items()} == {
@@ -67,28 +67,25 @@ def test_a_moment_is_weighed_kept_restored_and_forked() -> None:
 # ---- load ----
 
 
-def test_sessions_are_added_until_deadlines_break_and_the_knee_is_looked_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_sessions_are_added_until_deadlines_break_and_the_knee_is_narrowed_down() -> None:
     tried: list[int] = []
 
     def pretend(backend: object, sessions: int, max_batch: int, seconds: float) -> dict[str, object]:
         tried.append(sessions)
         return {"sessions": sessions, "segments": 9, "late %": 0.0 if sessions <= 11 else 30.0, "slow %": 0.0}
 
-    monkeypatch.setattr("benchmarks.engine.load.play", pretend)
-    rows, knee = until_it_breaks(BlankBackend(TINY_SPEC), (1, 2, 4, 8, 16, 32), 8, 1.0)
+    rows, knee = until_it_breaks(BlankBackend(TINY_SPEC), (1, 2, 4, 8, 16, 32), 8, 1.0, play=pretend)
     assert tried == [1, 2, 4, 8, 16, 12, 10, 11]
     assert knee == 11
     assert [r["sessions"] for r in rows] == sorted(tried)
 
 
-def test_on_a_pretended_device_the_schedule_alone_is_measured_and_always_the_same() -> None:
-    """50 ms of the device for each of four turns: two sessions of half a second, or as many as share them."""
-    device = batch_lover(TINY_SPEC, 50, 0)
+def test_a_simulated_device_measures_the_schedule_alone_and_reproducibly() -> None:
+    """Four turns take 50 ms each: two sessions in real time, or as many as share a batch."""
+    device = batching_device(TINY_SPEC, 50, 0)
     alone, together = (until_it_breaks(device, (1, 2, 4, 8), most, 20.0) for most in (1, 8))
     assert (alone[1], together[1]) == (2, 8)
-    assert until_it_breaks(batch_lover(TINY_SPEC, 50, 0), (1, 2, 4, 8), 1, 20.0) == alone
+    assert until_it_breaks(batching_device(TINY_SPEC, 50, 0), (1, 2, 4, 8), 1, 20.0) == alone
     assert alone[0][0]["device busy %"] == pytest.approx(40, abs=2)
 
 
@@ -99,7 +96,7 @@ def test_a_device_with_a_model_is_measured_on_the_real_clock() -> None:
     assert not in_real_time(row | {"segments": 0})
 
 
-def test_what_the_runtime_itself_takes_is_counted_apart_from_the_device() -> None:
+def test_the_runtimes_own_time_is_counted_separately_from_the_device() -> None:
     assert own_ms(TINY_SPEC, 2, segments=20) > 0
 
 
@@ -122,16 +119,15 @@ def test_a_soak_leaves_nothing_behind_and_nothing_out_of_order() -> None:
     json.dumps(report.to_json(), allow_nan=False)
 
 
-@pytest.mark.parametrize(("few", "told"), [(101, True), (100, False)])
-def test_a_short_soak_says_that_it_says_little(few: int, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.engine.endurance.FEW", few)
-    report, _ = endure(FakeBackend(TINY_SPEC), segments=100, sessions=1)
+@pytest.mark.parametrize(("few", "noted"), [(101, True), (100, False)])
+def test_a_short_soak_has_a_note(few: int, noted: bool) -> None:
+    report, _ = endure(FakeBackend(TINY_SPEC), segments=100, sessions=1, few=few)
     assert report.notes[0] == WARM_UP
-    assert any("too few to tell" in note for note in report.notes) is told
+    assert any("too few to distinguish" in note for note in report.notes) is noted
     assert report.singles["video made"][0] > 0
 
 
-def test_how_long_it_took_is_never_nothing() -> None:
+def test_durations_have_readable_units() -> None:
     assert [duration(s) for s in (0.5, 100, 130, 6000, 9000)] == [
         (0.5, "seconds"),
         (100, "seconds"),
@@ -141,12 +137,12 @@ def test_how_long_it_took_is_never_nothing() -> None:
     ]
 
 
-def test_what_grows_in_the_first_tenth_only_has_no_slope() -> None:
+def test_growth_in_the_first_tenth_alone_gives_no_slope() -> None:
     rows = table(range(200), {"x": [min(n, 20) for n in range(200)]})
     assert (rows[0]["per 1000 segments"], rows[0]["at the end"]) == (0, 20)
 
 
-def test_a_session_that_fails_is_counted_and_the_soak_goes_on() -> None:
+def test_a_session_that_fails_is_counted_and_the_soak_continues() -> None:
     run = Endurance(FakeBackend(TINY_SPEC), long=1, segments=100)
     run._engine.open(OpenSession("bad", FAIL_WORD, 1))
     run.run()
@@ -154,7 +150,7 @@ def test_a_session_that_fails_is_counted_and_the_soak_goes_on() -> None:
     assert run.made >= 100
 
 
-def test_a_slope_is_found_in_noise_and_none_is_claimed_where_there_is_none() -> None:
+def test_a_slope_is_found_in_noise_and_noise_alone_has_none() -> None:
     dice = random.Random(3)
     xs = list(range(1000))
     noise = [dice.gauss(10, 1) for _ in xs]
@@ -209,12 +205,12 @@ def test_bad_arguments_are_named(words: str, says: str, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("words", ["load --sessions 4,2", "step --batches 0", "load --pretend 5"])
-def test_lists_that_make_no_sense_are_refused(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_lists_are_refused(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words.split()) == 2
     assert words.split()[1] in capsys.readouterr().err
 
 
-def test_an_empty_table_is_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_table_is_allowed(capsys: pytest.CaptureFixture[str]) -> None:
     machine = {
         "cpu": "x",
         "cores": 1,

@@ -1,4 +1,4 @@
-"""`psistream bench step --model helios --random`, rehearsed on a CPU."""
+"""`psistream bench step --model helios --random`, at a tiny size on a CPU."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_tiny_helios_is_timed_stage_by_stage_and_chunk_by_chunk(
+def test_a_tiny_helios_is_timed_stage_by_stage_and_segment_by_segment(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert cli.main([*WORDS, "tiny", "--batches", "1,2", "--n", "1"]) == 0
@@ -59,7 +59,7 @@ def test_the_full_size_runs_on_fake_tensors(capsys: pytest.CaptureFixture[str]) 
         ([*WORDS, "tiny", "--height", "480"], "multiples of 64 pixels"),
     ],
 )
-def test_what_cannot_be_measured_is_told(
+def test_invalid_settings_are_reported(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(words) == 2

@@ -1,4 +1,4 @@
-"""`psistream bench hostile` and `bench failover` against the fake backend: each does what it says it does."""
+"""`psistream bench hostile` and `bench failover` against the fake backend."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_goals_that_were_missed_are_named() -> None:
     assert _shortfalls([QUIET, well]) == ["every goal was met"]
     bad = {"beside it": "gaps", "frame p99": 140.0, "longest gap": 300.0, "livez p99": 70.0}
     assert _shortfalls([QUIET, well, bad]) == [
-        "gaps: frame p99 1.4× of the quiet one, a gap of 300 ms, /livez p99 70 ms"
+        "gaps: frame p99 1.4× that without attackers, a gap of 300 ms, /livez p99 70 ms"
     ]
 
 

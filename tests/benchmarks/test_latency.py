@@ -1,4 +1,4 @@
-"""`psistream bench` against the fake backend: figures that make sense, JSON last, plain errors."""
+"""`psistream bench` against the fake backend: plausible figures, JSON on the last line, clear errors."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_latency_starts_a_server_and_ends_it(tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.mark.slow
-def test_soak_of_a_server_that_runs_leaves_it_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_soak_of_a_running_server_does_not_change_it(capsys: pytest.CaptureFixture[str]) -> None:
     with own_server(FAKE_OPTIONS) as subject:
         assert main(["soak", "--minutes", "0.02", "--warm-up", "0", "--url", subject.target.base]) == 0
         left = httpx.get(f"{subject.target.base}v1/sessions").json()["sessions"]
@@ -86,13 +86,13 @@ def test_soak_of_a_server_that_runs_leaves_it_as_it_was(capsys: pytest.CaptureFi
 
 
 @pytest.mark.slow
-def test_soak_of_its_own_server_says_what_its_slopes_are_worth(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_short_soak_of_its_own_server_has_a_note(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["soak", "--minutes", "0.02", "--warm-up", "0", "--backend", "fake"]) == 0
     report = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     assert report["tables"]
     warm_up, few = report["notes"]
     assert warm_up == WARM_UP
-    assert few.startswith("0.02 minutes are too few to tell growth")
+    assert few.startswith("0.02 minutes are too few to distinguish growth")
 
 
 @pytest.mark.parametrize(
@@ -115,6 +115,6 @@ def test_bad_input_is_reported_in_one_line(
     assert len(error.strip().splitlines()) == 1
 
 
-def test_a_server_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_server_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["latency", "--url", f"http://127.0.0.1:{free_port()}"]) == 1
     assert "cannot reach" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.network.__main__ import busy, judge, play, server
+from benchmarks.network.__main__ import busy, figures, play, server
 from benchmarks.network.emulator import SERVER_ADDRESS, NetworkCondition, linked
 from benchmarks.network.scenarios import SCENARIOS, Scenario, steady
 
@@ -42,7 +42,7 @@ print(json.dumps(back))
 """
 
 
-def test_the_emulated_link_has_the_delay_the_size_and_the_outage_that_it_is_told() -> None:
+def test_the_emulated_link_has_the_delay_the_size_and_the_outage_that_are_set() -> None:
     with linked() as spaces:
         echo = subprocess.Popen(
             spaces.command(spaces.server, sys.executable, "-c", ECHO, SERVER_ADDRESS), stdout=subprocess.PIPE
@@ -80,7 +80,7 @@ def test_namespaces_end_with_the_context() -> None:
 
 @pytest.mark.slow
 def test_a_session_plays_over_a_narrow_link_and_after_an_outage() -> None:
-    """A short form of the table: frames go on, on a rung below the top one."""
+    """A short version of the table: frames keep coming, on a rung below the top one."""
     narrow = steady("narrow", "cap of 300 kb/s", NetworkCondition(cap_bps=300e3, delay_s=0.02), 15.0)
     steps = ((0.0, NetworkCondition()), (6.0, NetworkCondition(up=False)), (10.0, NetworkCondition()))
     away = Scenario("away", "outage of 4 s", 18.0, steps)
@@ -96,10 +96,10 @@ def test_a_session_plays_over_a_narrow_link_and_after_an_outage() -> None:
         assert len(after) > 10
 
 
-def test_freezes_are_counted_from_the_second_that_is_judged() -> None:
+def test_freezes_are_counted_from_the_settled_second_on() -> None:
     scenario = steady("x", "x", NetworkCondition(), 10.0)
     shown = [i / 16 for i in range(16 * 10) if not 6.0 < i / 16 < 7.0]
-    result = judge(scenario, {"shown": shown, "rungs": [], "stats": {}, "late_ms": 0.0})
+    result = figures(scenario, {"shown": shown, "rungs": [], "stats": {}, "late_ms": 0.0})
     assert (result["fps"], result["frozen_s"], result["longest_s"]) == (13.0, 1.0, 1.0)
 
 

@@ -1,4 +1,4 @@
-"""`engine.generate`: video as arrays, for notebooks and scripts."""
+"""`engine.generate`: video as arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from engine.generate import generate
 from tests.rigs.paths import ROOT
 
 
-def test_frames_come_as_many_as_asked_and_the_same_for_the_same_seed() -> None:
+def test_it_yields_as_many_frames_as_requested_and_the_same_for_a_seed() -> None:
     first = list(generate("a red ball", seconds=0.75, seed=7, backend="fake"))
     again = list(generate("a red ball", seconds=0.75, seed=7, backend="fake"))
     other = list(generate("a red ball", seconds=0.75, seed=8, backend="fake"))
@@ -26,7 +26,7 @@ def test_frames_come_as_many_as_asked_and_the_same_for_the_same_seed() -> None:
     assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-def test_without_an_end_it_goes_on_and_can_be_closed() -> None:
+def test_an_endless_video_can_be_closed() -> None:
     frames = generate("a red ball", backend="fake", seed=1)
     assert len(list(islice(frames, 30))) == 30
     frames.close()  # type: ignore[attr-defined]

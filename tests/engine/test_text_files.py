@@ -1,4 +1,4 @@
-"""Text files of every editor: read where their meaning is plain, refused by name where it is not."""
+"""Text files of every editor are read if their encoding is certain, and refused by name otherwise."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ def test_an_empty_file_is_empty_text() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "cp1251", "shift-jis"])
-def test_what_could_mean_several_things_is_named_with_its_line_and_the_fix(
-    encoding: str, tmp_path: Path
-) -> None:
+def test_an_uncertain_encoding_is_reported_with_the_line_and_the_fix(encoding: str, tmp_path: Path) -> None:
     text = {"latin-1": "café", "cp1252": "“fox”", "cp1251": "лиса", "shift-jis": "狐"}[encoding]
     (tmp_path / "a.txt").write_bytes(b"a fox\n" + text.encode(encoding))
     with pytest.raises(InvalidInput, match=r"videos: .*a\.txt, line 2: .*save the file as UTF-8") as caught:
@@ -53,7 +51,7 @@ def test_what_could_mean_several_things_is_named_with_its_line_and_the_fix(
     assert caught.value.field == "videos"
 
 
-def test_what_is_not_there_or_too_large_is_named(tmp_path: Path) -> None:
+def test_missing_and_too_large_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"there is no file .*none\.txt"):
         read_text(tmp_path / "none.txt", "videos")
     with pytest.raises(InvalidInput, match="cannot be read"):

@@ -1,4 +1,4 @@
-"""Whatever ends `generate` and `replay`, what they wrote plays."""
+"""However `generate` and `replay` end, the file that they wrote is playable."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ GENERATE = ("generate", "--prompt", "a red ball", "--seconds", "3600")
 
 
 def frames_in(path: Path, cut: bool = False) -> int:
-    """Raises av.FFmpegError where one cannot be decoded, except at the end of a file that was `cut`."""
+    """Raises av.FFmpegError for a frame that cannot be decoded, except at the end of a file that was
+    `cut`."""
     count = 0
     with av.open(str(path)) as container, suppress(*([av.InvalidDataError] if cut else [])):
         for _ in container.decode(video=0):
@@ -77,7 +78,7 @@ def test_a_killed_process_leaves_all_but_the_last_fragment(what: str, tmp_path: 
 
 
 def fill(folder: Path, sizes: list[int]) -> None:
-    """Write noise as far as each of these sizes."""
+    """Write noise up to each of these sizes."""
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     for size in sizes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))

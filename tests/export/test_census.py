@@ -17,7 +17,7 @@ from engine.model.presets import PRESETS
 from engine.model.signature import signature
 from export.framepack.export import hollow, roles_of, serve_of, shrunk
 from export.graph import export_role
-from export.inspect import TELLING
+from export.inspect import SHOWN_OPERATORS
 from export.manifest import describe
 from export.weights import Stored, places
 
@@ -47,7 +47,7 @@ GOLDEN = {  # two double and three single blocks; the refiner's two and the memo
 
 
 def counted(name: str, folder: Path) -> dict[str, dict[str, int]]:
-    """Exported from the weights' places alone: their bytes, of any size, are nowhere."""
+    """Exported from the weights' places alone: the weights themselves do not exist."""
     small = replace(PRESETS[name].config, latent_height=10, latent_width=26)
     config, kind = shrunk(small, (2, 3)), torch.bfloat16
     spec = framepack_spec(name, config, serve_of(name))
@@ -60,7 +60,7 @@ def counted(name: str, folder: Path) -> dict[str, dict[str, int]]:
     for role, module in roles_of(dit, roles).items():
         proto = export_role(module, graphs[role], places(module, dit, stored), folder)
         graph = describe(role, "bf16", f"{role}.onnx", proto)
-        found[role] = {n: graph.operators[n] for n in TELLING if n in graph.operators}
+        found[role] = {n: graph.operators[n] for n in SHOWN_OPERATORS if n in graph.operators}
         found[role]["nodes"] = graph.nodes
     return found
 

@@ -21,7 +21,7 @@ from engine.model.framepack.transformer import FramePackDiT
 from engine.model.presets import PRESETS
 from engine.model.signature import signature
 from export.cli import main
-from export.framepack.companions import Squeezed
+from export.framepack.companions import FixedResize
 from export.framepack.export import export_full
 from export.framepack.reference import pytorch
 from export.gates import distance
@@ -56,7 +56,7 @@ def test_every_role_has_a_graph_and_the_spec_that_pytorch_serves(artifact: Artif
 
 
 @pytest.mark.slow
-def test_companions_weights_are_stored_once_in_fp16_and_pointed_at_by_name(artifact: Artifact) -> None:
+def test_companions_weights_are_stored_once_in_fp16_and_referred_to_by_name(artifact: Artifact) -> None:
     stored = load_file(artifact.file("companions.safetensors"))
     assert {str(t.dtype) for t in stored.values()} == {"torch.float16"}
     pointed: set[str] = set()
@@ -101,19 +101,19 @@ def test_text_pictures_and_frames_equal_pytorch(artifact: Artifact, batch: int) 
 
 @pytest.mark.slow
 def test_tensorrt_takes_every_graph(artifact: Artifact) -> None:
-    """Its parser has no resampling with antialiasing, for one."""
+    """Its parser does not support resampling with antialiasing."""
     pytest.importorskip("tensorrt_rtx", reason="pip install 'psistream[rtx]'")
     for graph in artifact.graphs:
         layers = parsed(artifact, graph.role, "fp32", "tensorrt_rtx").layers or {}
         assert layers.get("ATTENTION_INPUT", 0) == graph.operators.get("Attention", 0), graph.role
 
 
-def test_a_picture_is_squeezed_as_by_resampling() -> None:
-    """At the real sizes: the same but for a pixel or two that are rounded the other way."""
+def test_two_matrix_products_equal_resampling() -> None:
+    """At the real sizes, all but one or two pixels are equal; those are rounded differently."""
     like = Preprocessing((384, 384), "bicubic", 1 / 255, (0.5,) * 3, (0.5,) * 3)
     g = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (1, 3, 480, 832), generator=g, dtype=torch.uint8)
-    apart = (like(pixels) - Squeezed(like, 480, 832)(pixels)).abs()
+    apart = (like(pixels) - FixedResize(like, 480, 832)(pixels)).abs()
     assert float(apart.max()) < 1.01 / 127.5
     assert int((apart > 1e-5).sum()) < 10
 

@@ -1,5 +1,5 @@
-"""`psistream convert`: a checkpoint in the public format, written by diffusers, becomes our model exactly; or
-the reason why not is named."""
+"""`psistream convert`: a checkpoint in the public format, written by diffusers, becomes our model exactly, or
+is refused with the reason."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def loaded(out: Path, preset: str = "framepack-f1") -> FramePackDiT:
 def test_a_converted_checkpoint_computes_what_diffusers_computes(
     public: Path, reference: Any, tmp_path: Path
 ) -> None:
-    """Through the command, from the public format to our answers; with ψ masked, and with the ψ of a first
-    segment, which is what a session has."""
+    """From the public format through the command to our model's output: with ψ masked, and with the ψ of a
+    session's first segment."""
     out = tmp_path / "out"
     assert command.main(["framepack-f1", str(public), str(out), *FLAGS]) == 0
     model = loaded(out)
@@ -77,7 +77,7 @@ def test_a_converted_checkpoint_computes_what_diffusers_computes(
 
 
 def test_the_folder_says_what_it_holds(public: Path, tmp_path: Path) -> None:
-    """Our config with the checkpoint's sizes, how to play it, and an index of the shards."""
+    """It contains our config with the checkpoint's sizes, how to play it, and an index of the shards."""
     convert("framepack-f1", public, tmp_path, replace(OPTIONS, shard_bytes=400_000), quiet)
     data = json.loads((tmp_path / "config.json").read_text())
     assert sorted(data) == ["config", "format", "preset", "serve"]
@@ -131,7 +131,7 @@ def test_weights_are_stored_as_asked(public: Path, tmp_path: Path, name: str, dt
     assert torch.equal(held["psi_bias"].float(), torch.full((4,), -7.5))
 
 
-def test_mixed_types_are_kept_and_what_is_added_takes_the_embedders(public: Path, tmp_path: Path) -> None:
+def test_mixed_types_are_kept_and_added_tensors_have_the_embedders_type(public: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(public, tmp_path / "in"))
     for file in folder.glob("*.safetensors"):
         save_file({n: t if "norm" in n else t.bfloat16() for n, t in load_file(file).items()}, file)
@@ -141,15 +141,15 @@ def test_mixed_types_are_kept_and_what_is_added_takes_the_embedders(public: Path
     assert kept == {n for n in held if framepack.is_backbone(n) and "norm" in n}
 
 
-# ---- what is there already ----
+# ---- existing files ----
 
 
-def test_companions_may_be_there_already_but_no_model(public: Path, tmp_path: Path) -> None:
+def test_the_folder_may_hold_companions_but_no_model(public: Path, tmp_path: Path) -> None:
     (tmp_path / "vae").mkdir()
     (tmp_path / "taehv.safetensors").write_bytes(b"")
     convert("framepack-f1", public, tmp_path, OPTIONS, quiet)
     before = {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}
-    with pytest.raises(ModelFilesError, match=r"config\.json exists: .* holds a model already"):
+    with pytest.raises(ModelFilesError, match=r"config\.json exists: .* already holds a model"):
         convert("framepack-f1", public, tmp_path, OPTIONS, quiet)
     (tmp_path / "config.json").unlink()
     with pytest.raises(ModelFilesError, match="which would be overwritten"):
@@ -157,20 +157,20 @@ def test_companions_may_be_there_already_but_no_model(public: Path, tmp_path: Pa
     assert {p: p.stat().st_mtime_ns for p in tmp_path.iterdir()}.items() <= before.items()
 
 
-def test_an_interrupted_conversion_goes_on_where_it_was(public: Path, tmp_path: Path) -> None:
-    """Shards that were complete are not written again; the result is the same to the bit. Until it is done
-    nobody takes the folder for a model."""
+def test_an_interrupted_conversion_continues(public: Path, tmp_path: Path) -> None:
+    """Complete shards are not written again, and the result is identical bit for bit. Until it is finished,
+    the folder does not count as a model."""
     small = replace(OPTIONS, shard_bytes=200_000)
     whole, out = tmp_path / "whole", tmp_path / "out"
     convert("framepack-f1", public, whole, small, quiet)
     fourth = sorted(whole.glob("model-*.safetensors"))[3].name
     (out / f"{fourth}.part").mkdir(parents=True)  # where the fourth shard would be written
-    with pytest.raises(ModelFilesError, match="finished shards are kept, run the same command again"):
+    with pytest.raises(ModelFilesError, match="finished shards are kept: run the same command to continue"):
         convert("framepack-f1", public, out, small, quiet)
     assert not (out / "config.json").exists()
     kept = {p.name: p.stat().st_mtime_ns for p in out.glob("model-*.safetensors")}
     assert len(kept) == 3
-    with pytest.raises(ModelFilesError, match="an unfinished conversion of another kind"):
+    with pytest.raises(ModelFilesError, match="another, unfinished conversion"):
         convert("framepack-f1", public, out, replace(small, seed=1), quiet)
     (out / f"{fourth}.part").rmdir()
     convert("framepack-f1", public, out, small, quiet)
@@ -200,8 +200,8 @@ convert("framepack-f1", Path(sys.argv[1]), Path(sys.argv[2]), o)
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limit on a process's own memory")
-def test_the_whole_is_never_in_memory(tmp_path: Path) -> None:
-    """A checkpoint of 120 MB within 24 MB of memory, which is a few times its largest tensor."""
+def test_the_checkpoint_is_never_loaded_as_a_whole(tmp_path: Path) -> None:
+    """It converts 120 MB with 24 MB of memory, which is a few times the largest tensor."""
     c = replace(C, dim=384, heads=12, rope_axes=(8, 12, 12), double_blocks=2, single_blocks=6)
     model = library("diffusers").HunyuanVideoFramepackTransformer3DModel(**framepack.public_config(c))
     model.save_pretrained(tmp_path / "in", max_shard_size="50MB")

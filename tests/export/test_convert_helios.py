@@ -1,5 +1,5 @@
-"""`psistream convert helios`: a checkpoint as diffusers writes it becomes our model exactly; what is wrong
-with one is named."""
+"""`psistream convert helios`: a checkpoint written by diffusers becomes our model exactly, or is refused with
+the reason."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from engine.model.helios.config import HeliosConfig
 from engine.model.helios.serve import read_conversion
 from engine.model.helios.transformer import HeliosTransformer
 from export import convert as command
-from export.helios.convert import Options, convert
-from export.helios.lora import Wanted, parse
+from export.helios.convert import HeliosOptions, convert
+from export.helios.lora import LoraFile, parse
 from server import cli
 from tests.rigs.models.helios import SMALL, inputs, make_pair, scheduler_of_the_checkpoint, theirs_on
 
-OPTIONS = Options(height=128, width=192, segment=3, dtype="stored")
+OPTIONS = HeliosOptions(height=128, width=192, segment=3, dtype="stored")
 FLAGS = ["--height", "128", "--width", "192", "--segment", "3", "--dtype", "stored"]
 C = replace(SMALL, text_tokens=512)  # as every Helios
 RANK = 3
@@ -42,7 +42,7 @@ def theirs() -> Any:
 
 @pytest.fixture(scope="module")
 def public(theirs: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As it was fetched: transformer/ in shards, scheduler/."""
+    """The layout of the download: transformer/ in shards, scheduler/."""
     folder = tmp_path_factory.mktemp("public")
     theirs.save_pretrained(folder / "transformer", max_shard_size="60KB")
     assert len([*(folder / "transformer").glob("diffusion_pytorch_model-*.safetensors")]) > 2
@@ -66,14 +66,14 @@ def test_a_converted_checkpoint_computes_what_diffusers_computes(
         assert (model(**given) - theirs_on(theirs, C, given)).abs().max() <= 1e-5
 
 
-def test_the_transformers_folder_alone_will_do(public: Path, tmp_path: Path) -> None:
+def test_the_transformers_folder_alone_is_enough(public: Path, tmp_path: Path) -> None:
     convert(public / "transformer", tmp_path / "a", OPTIONS, quiet)
     convert(public, tmp_path / "b", OPTIONS, quiet)
     a, b = loaded(tmp_path / "a").state_dict(), loaded(tmp_path / "b").state_dict()
     assert all(torch.equal(a[name], b[name]) for name in b)
 
 
-def test_what_must_be_exact_stays_in_fp32(public: Path, tmp_path: Path) -> None:
+def test_exact_tensors_stay_in_fp32(public: Path, tmp_path: Path) -> None:
     convert(public, tmp_path, replace(OPTIONS, dtype="bf16"), quiet)
     kinds = {n: t.dtype for file in tmp_path.glob("model-*") for n, t in load_file(file).items()}
     exact = {n for n, kind in kinds.items() if kind == torch.float32}
@@ -128,8 +128,8 @@ def test_a_missing_shard_is_named(public: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("is_amplify_history", True, "is_amplify_history is True, must be False"),
-        ("window_size", 3, "window_size is unknown here"),
+        ("is_amplify_history", True, "is_amplify_history is True, but must be False"),
+        ("window_size", 3, "window_size is unknown"),
         ("qk_norm", "rms_norm", "qk_norm is 'rms_norm'"),
         ("_class_name", "WanTransformer3DModel", "must be HeliosTransformer3DModel"),
         ("rope_dim", [4, 4, 6], "rope_axes"),
@@ -149,7 +149,7 @@ def test_another_network_is_refused_by_name(
     ("key", "value"), [("gamma", 0.5), ("use_dynamic_shifting", False), ("time_shift_type", "exponential")]
 )
 def test_another_models_schedule_is_refused(public: Path, tmp_path: Path, key: str, value: Any) -> None:
-    """Helios-Mid has the same transformer and another way to sample it."""
+    """Helios-Mid has the same transformer and another schedule."""
     folder = shutil.copytree(public, tmp_path / "in")
     file = folder / "scheduler" / "scheduler_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
@@ -189,7 +189,7 @@ def pair_of(shape: tuple[int, int], seed: int) -> tuple[Tensor, Tensor]:
 
 
 def write_lora(file: Path, names: dict[str, str], alpha: float | None = None) -> dict[str, Tensor]:
-    """`names`: of ours → in the file. Returns what is to be added to ours."""
+    """`names` maps our names to those in the file. Returns the expected changes of our weights."""
     held: dict[str, Tensor] = {}
     change: dict[str, Tensor] = {}
     for seed, (ours, public) in enumerate(names.items()):
@@ -218,7 +218,7 @@ def test_a_lora_is_merged_into_the_weights_that_it_names(
     file = tmp_path / "style.safetensors"
     change = write_lora(file, dict(zip(OURS, public_names, strict=True)), alpha)
     convert(public, tmp_path / "plain", OPTIONS, quiet)
-    convert(public, tmp_path / "with", replace(OPTIONS, loras=(Wanted(file, strength),)), quiet)
+    convert(public, tmp_path / "with", replace(OPTIONS, loras=(LoraFile(file, strength),)), quiet)
     plain, merged = loaded(tmp_path / "plain").state_dict(), loaded(tmp_path / "with").state_dict()
     for name in plain:
         expected = plain[name] + strength * change.get(name, torch.zeros(()))
@@ -228,8 +228,8 @@ def test_a_lora_is_merged_into_the_weights_that_it_names(
 def test_a_lora_of_another_model_is_refused(public: Path, tmp_path: Path) -> None:
     file = tmp_path / "other.safetensors"
     write_lora(file, {"blocks.7.attn1.to_q": "transformer.blocks.7.attn1.to_q"})
-    with pytest.raises(ModelFilesError, match=r"blocks\.7\.attn1\.to_q .*nothing of that name"):
-        convert(public, tmp_path / "out", replace(OPTIONS, loras=(Wanted(file, 1.0),)), quiet)
+    with pytest.raises(ModelFilesError, match=r"blocks\.7\.attn1\.to_q .*no such tensor"):
+        convert(public, tmp_path / "out", replace(OPTIONS, loras=(LoraFile(file, 1.0),)), quiet)
 
 
 @pytest.mark.parametrize("text", ["no such file", "", "{}"])
@@ -238,7 +238,7 @@ def test_a_file_that_is_no_lora_is_refused(public: Path, tmp_path: Path, text: s
     if text != "no such file":
         file.write_text(text)
     with pytest.raises(ModelFilesError, match=r"what\.safetensors"):
-        convert(public, tmp_path / "out", replace(OPTIONS, loras=(Wanted(file, 1.0),)), quiet)
+        convert(public, tmp_path / "out", replace(OPTIONS, loras=(LoraFile(file, 1.0),)), quiet)
 
 
 def test_a_dora_is_refused_rather_than_half_merged(public: Path, tmp_path: Path) -> None:
@@ -247,18 +247,18 @@ def test_a_dora_is_refused_rather_than_half_merged(public: Path, tmp_path: Path)
     scale = {"transformer.blocks.0.attn1.to_q.dora_scale": torch.ones(3)}
     save_file({**load_file(file), **scale}, file)
     with pytest.raises(ModelFilesError, match="DoRA"):
-        convert(public, tmp_path / "out", replace(OPTIONS, loras=(Wanted(file, 1.0),)), quiet)
+        convert(public, tmp_path / "out", replace(OPTIONS, loras=(LoraFile(file, 1.0),)), quiet)
 
 
-def test_strength_stands_behind_the_file() -> None:
-    assert parse("a/b.safetensors@0.8") == Wanted(Path("a/b.safetensors"), 0.8)
-    assert parse("a/b.safetensors") == Wanted(Path("a/b.safetensors"), 1.0)
-    with pytest.raises(InvalidInput, match="'much' in 'b@much' is no number"):
+def test_the_strength_follows_the_file_name() -> None:
+    assert parse("a/b.safetensors@0.8") == LoraFile(Path("a/b.safetensors"), 0.8)
+    assert parse("a/b.safetensors") == LoraFile(Path("a/b.safetensors"), 1.0)
+    with pytest.raises(InvalidInput, match="'much' in 'b@much' is not a number"):
         parse("b@much")
 
 
 def test_helios_config_of_a_full_checkpoint_is_the_default() -> None:
-    """What the class writes by itself is what the public files hold."""
+    """The class's defaults are the values in the public files."""
     from export.helios.checkpoint import SIZES
 
     c = HeliosConfig()

@@ -1,5 +1,5 @@
-"""What goes through fp8 and what doesn't; scales from what was seen; the graph still computes the same, less
-exactly. Engines are built from it where TensorRT-RTX is installed."""
+"""fp8 graphs: which layers are quantised, calibrated scales, and a graph that computes about the same. Builds
+an engine if TensorRT-RTX is installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from engine.errors import ModelFilesError
 from engine.model.signature import signature
 from engine.types import FloatArray, IntArray
 from export.cli import main
-from export.fp8 import LARGEST, calibrate, chosen, quantise
+from export.fp8 import LARGEST, calibrate, is_quantised, quantise
 from export.gates import distance
 from export.tensorrt.process import worker
 from export.tensorrt.worker import Request
@@ -51,16 +51,16 @@ OTHER = "dit.proj_out.weight"
         ("context_embedder.token_refiner.refiner_blocks.0.attn.to_q.weight", False),
     ],
 )
-def test_linears_of_attention_and_feed_forward_are_chosen_and_nothing_else(name: str, expected: bool) -> None:
-    """The memory path never: its errors would recur through ψ."""
-    assert chosen(name) == expected
+def test_only_attention_and_feed_forward_layers_are_quantised(name: str, expected: bool) -> None:
+    """Never the memory path, whose errors would accumulate in ψ."""
+    assert is_quantised(name) == expected
 
 
 def no_tokens(text: str) -> tuple[IntArray, FloatArray]:
     return np.arange(6, dtype=np.int64), np.ones(6, np.float32)
 
 
-def test_every_chosen_linear_is_calibrated_on_what_it_is_given() -> None:
+def test_every_quantised_layer_is_calibrated_on_its_own_inputs() -> None:
     spec = tiny.world_model().spec(name="tiny", fps=16, steps=2, first_steps=3)
     model = tiny.world_model()
     reference = TorchBackend("reference", spec, model.roles(spec), no_tokens, torch.device("cpu"))
@@ -78,7 +78,7 @@ def test_every_chosen_linear_is_calibrated_on_what_it_is_given() -> None:
 
 @pytest.fixture
 def graph(tmp_path: Path) -> Path:
-    """Two products of one input: one with a chosen weight, one with another."""
+    """Two products of one input: one with a quantised weight, one without."""
     torch.manual_seed(0)
     weights = {NAME: torch.randn(16, 16).half(), OTHER: torch.randn(16, 16).half()}
     save_file(weights, tmp_path / "w.safetensors")
@@ -111,7 +111,7 @@ def in_fp8(graph: Path, largest: dict[str, tuple[float, float]]) -> onnx.ModelPr
     return model
 
 
-def test_only_the_chosen_product_loses_precision(graph: Path) -> None:
+def test_only_the_quantised_product_loses_precision(graph: Path) -> None:
     x = np.random.default_rng(0).standard_normal((3, 16), np.float32)
     model = in_fp8(graph, {NAME.removeprefix("dit."): (float(np.abs(x).max()), 4.0)})
     assert [n.op_type for n in model.graph.node].count("QuantizeLinear") == 2
@@ -137,12 +137,12 @@ def test_the_largest_value_seen_becomes_the_largest_of_fp8(graph: Path) -> None:
 
 
 def test_a_weight_that_was_not_calibrated_is_named(graph: Path) -> None:
-    with pytest.raises(ModelFilesError, match=rf"{NAME} was not seen in calibration"):
+    with pytest.raises(ModelFilesError, match=rf"{NAME} was not calibrated"):
         in_fp8(graph, {})
 
 
 def test_tensorrt_takes_it(graph: Path, tmp_path: Path) -> None:
-    """Parsed and built for an architecture that has fp8; what it computes takes a GPU to see."""
+    """It is parsed and built for an architecture with fp8. Checking its results needs a GPU."""
     pytest.importorskip("tensorrt_rtx", reason="pip install 'psistream[rtx]'")
     in_fp8(graph, {NAME.removeprefix("dit."): (3.0, 4.0)})
     request = Request(
@@ -163,7 +163,7 @@ def test_export_says_where_fp8_comes_from(tmp_path: Path, capsys: pytest.Capture
     assert "`psistream export fp8 DIR`" in capsys.readouterr().err
 
 
-def test_without_a_bf16_graph_the_command_that_makes_one_is_told(
+def test_without_a_bf16_graph_the_error_names_the_command_that_makes_one(
     capsys: pytest.CaptureFixture[str], tiny_folder: Artifact
 ) -> None:
     assert main(["fp8", str(tiny_folder.path)]) == 2

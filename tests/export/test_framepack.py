@@ -1,5 +1,5 @@
-"""What `psistream convert` refuses: a checkpoint of another network, files that lack or are corrupt. All that
-differs is named, and nothing is written."""
+"""`psistream convert` refuses checkpoints of other networks and missing or corrupt files. The error names
+every difference, and nothing is written."""
 
 from __future__ import annotations
 
@@ -83,17 +83,20 @@ def test_a_tensor_in_two_shards_is_refused(public: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"frames": 3}, "frames is unknown here"),
+        ({"frames": 3}, "frames is unknown"),
         ({"_class_name": "WanTransformer3DModel"}, "_class_name is 'WanTransformer3DModel'"),
-        ({"patch_size": 4}, "patch_size is 4, must be 2"),
-        ({"out_channels": 32}, "out_channels is 32, must be 16"),
-        ({"has_clean_x_embedder": None}, "has_clean_x_embedder is False, must be True"),
+        ({"patch_size": 4}, "patch_size is 4, but must be 2"),
+        ({"out_channels": 32}, "out_channels is 32, but must be 16"),
+        ({"has_clean_x_embedder": None}, "has_clean_x_embedder is False, but must be True"),
         ({"has_image_proj": False}, "has_image_proj is False"),
-        ({"image_condition_type": "token_replace"}, "image_condition_type is 'token_replace', must be None"),
+        (
+            {"image_condition_type": "token_replace"},
+            "image_condition_type is 'token_replace', but must be None",
+        ),
         ({"mlp_ratio": 2.0}, "mlp_ratio is 2.0"),
-        ({"num_layers": "2"}, "num_layers is '2', must be a whole number above 0"),
+        ({"num_layers": "2"}, "num_layers is '2', but must be a whole number above 0"),
         ({"num_layers": True}, "num_layers is True"),
-        ({"rope_axes_dim": [4, 6]}, r"rope_axes_dim is \[4, 6\], must be 3 whole numbers"),
+        ({"rope_axes_dim": [4, 6]}, r"rope_axes_dim is \[4, 6\], but must be 3 whole numbers"),
         ({"rope_axes_dim": [4, 6, 8]}, r"rope_axes \(4, 6, 8\) must sum to"),
         ({"num_layers": 3}, "missing: transformer_blocks.2.norm1.linear.weight"),
         ({"num_single_layers": 1}, "too many: single_transformer_blocks.1.norm.linear.weight"),
@@ -156,5 +159,5 @@ def test_impossible_sizes_are_refused(
 
 
 def test_a_model_without_a_public_checkpoint_is_refused(public: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="no public checkpoint of 'memorypack-1b3'"):
+    with pytest.raises(InvalidInput, match=r"there is no public checkpoint of .memorypack-1b3."):
         convert("memorypack-1b3", public, tmp_path, OPTIONS, quiet)

@@ -36,7 +36,7 @@ def model(reference: Any) -> FramePackDiT:
 
 
 def test_every_added_tensor_is_made_and_the_same_again_for_the_same_seed() -> None:
-    """In any order: a conversion that goes on where it was interrupted asks for the rest only."""
+    """In any order, since a continued conversion requests only the rest."""
     _, added = tensors_of(C)
     assert {n.split(".")[0] for n in added} == set(EXTRA) - {"action_embedder"}
     names = [n for n in added if n not in COPIES]
@@ -51,7 +51,7 @@ def test_every_added_tensor_is_made_and_the_same_again_for_the_same_seed() -> No
     )
 
 
-def test_memorize_looks_through_the_backbones_own_kernel(model: FramePackDiT) -> None:
+def test_memorize_starts_with_the_backbones_kernel(model: FramePackDiT) -> None:
     assert set(COPIES.values()) == {f"{EMBED}.weight", f"{EMBED}.bias"}
     for ours, theirs in COPIES.items():
         assert torch.equal(model.get_parameter(ours), model.get_parameter(theirs))
@@ -59,15 +59,15 @@ def test_memorize_looks_through_the_backbones_own_kernel(model: FramePackDiT) ->
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["d", "sigma", "context"])
-def test_what_the_checkpoint_does_not_know_is_not_heard(model: FramePackDiT, name: str) -> None:
-    """The jump's length, the history's noise level, and whether there is a scene yet."""
+def test_added_conditions_have_no_effect_at_first(model: FramePackDiT, name: str) -> None:
+    """The length of the jump, the noise level of the history, and whether there is a scene yet."""
     given = framepack.inputs(C, [5], psi=True)
     other = {**given, name: 1 - given[name]}
     assert torch.equal(framepack.our_velocity(model, given), framepack.our_velocity(model, other))
 
 
 @torch.no_grad()
-def test_psi_is_not_heard_at_all_where_it_is_masked(model: FramePackDiT) -> None:
+def test_masked_psi_has_no_effect(model: FramePackDiT) -> None:
     given = framepack.inputs(C, [5])
     other = {**given, "psi": 100 * given["psi"].flip(1)}
     assert torch.equal(framepack.our_velocity(model, given), framepack.our_velocity(model, other))
@@ -82,8 +82,8 @@ class Measured(NamedTuple):
 
 
 def measure(model: FramePackDiT, c: ModelConfig, key_bias: float, texts: list[int]) -> Measured:
-    """The grafted model against itself with ψ masked, which is the backbone. The loss of the gradient is the
-    mean squared error to a random target of unit size, as at the start of training."""
+    """The grafted model compared with itself with masked ψ, which is the backbone. The gradients are those of
+    the mean squared error to a random target of unit size, as at the start of training."""
     model = copy.deepcopy(model)
     assert model.psi_bias is not None
     model.psi_bias.fill_(key_bias)
@@ -129,7 +129,7 @@ BIASES = [-5.0, -7.5, -10.0, -15.0, -20.0]
 def test_the_difference_falls_with_the_key_bias_as_its_exponential(
     model: FramePackDiT, key_bias: float
 ) -> None:
-    """Until it is lost in the rounding of fp32."""
+    """Down to the rounding error of fp32."""
     m = measure(model, C, key_bias, [8])
     print(f"\n{key_bias:6.1f}  " + "  ".join(f"{n} {v:.1e}" for n, v in m._asdict().items()))
     share = float(torch.tensor(key_bias).exp())
@@ -139,8 +139,8 @@ def test_the_difference_falls_with_the_key_bias_as_its_exponential(
 
 
 def test_at_the_default_little_changes_and_gradients_pass(model: FramePackDiT) -> None:
-    """Little: a hundredth of what bf16, which the checkpoint is stored and runs in, loses by rounding. And
-    Adam sees every gradient: its epsilon is 1e-8."""
+    """The change is a hundredth of the rounding error of bf16, in which the checkpoint is stored and runs.
+    All gradients are large enough for Adam, whose epsilon is 1e-8."""
     assert DEFAULT is not None
     assert C.memory.key_bias == DEFAULT
     m = measure(model, C, DEFAULT, [8])

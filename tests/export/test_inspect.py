@@ -1,4 +1,5 @@
-"""What is said of folders, graphs, records and models; the golden counts of the shipped operators."""
+"""Descriptions of folders, graphs, records and models, and the exact operator counts of the shipped
+graphs."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ __all__ = ["artifact", "record"]  # fixtures
 
 
 def test_the_shipped_graphs_hold_the_operators_that_their_blocks_have() -> None:
-    """Golden counts, from the shipped model's config: one more or less is another network."""
+    """The counts follow from the shipped model's config: one more or less is another network."""
     shipped = open_artifact(None)
     config = WorldModelConfig.from_json(shipped.config).dit
     double, single, layers = config.double_blocks, config.single_blocks, config.memory.layers
@@ -37,7 +38,7 @@ def test_a_new_export_uses_rotations_and_nothing_that_loops(tiny_artifact: Path)
         assert not {"Loop", "If", "Scan", "SequenceAt", "Constant"} & set(graph.operators), graph.role
 
 
-def test_a_folder_is_told_graph_by_graph(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_is_described_graph_by_graph(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "wander"]) == 0
     out = capsys.readouterr().out
     assert "wander: 9 graphs" in out
@@ -45,7 +46,7 @@ def test_a_folder_is_told_graph_by_graph(capsys: pytest.CaptureFixture[str]) -> 
     assert "evidence:" in out
 
 
-def test_a_graph_is_told_with_its_tensors_and_operators(tiny_artifact: Path) -> None:
+def test_a_graph_is_described_by_its_tensors_and_operators(tiny_artifact: Path) -> None:
     said = "\n".join(inspect(str(tiny_artifact / "squeeze.onnx")))
     assert "opset 23" in said
     assert "weights in model.safetensors" in said
@@ -53,19 +54,19 @@ def test_a_graph_is_told_with_its_tensors_and_operators(tiny_artifact: Path) -> 
     assert "1 Attention" in said
 
 
-def test_an_engine_is_told_by_its_record(record: Path, artifact: Artifact) -> None:
+def test_an_engine_is_described_by_its_record(record: Path, artifact: Artifact) -> None:
     said = "\n".join(inspect(str(record)))
     assert "tiny decode: tensorrt 11.4.0.106, sm90, fp32" in said
-    assert "known so far: built" in said
+    assert "verified: built" in said
 
 
-def test_a_full_size_model_is_told_by_its_shapes() -> None:
+def test_a_full_size_model_is_described_by_its_shapes() -> None:
     said = inspect("memorypack-1b3")
     assert said[0].startswith("memorypack-1b3: 1.40 billion parameters")
     assert any("velocity [1, 3, 16, 60, 104]" in line for line in said)
 
 
-def test_what_is_nothing_of_these_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_anything_else_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(tmp_path / "nothing")]) == 2
     assert "is neither a folder, a graph, an engine's record nor one of wander" in capsys.readouterr().err
     (tmp_path / "x.onnx").write_bytes(b"not a graph")

@@ -1,4 +1,4 @@
-"""An exported artifact: small graphs around one file of weights, with nothing of the machine in it."""
+"""An exported artifact: small graphs that share one weight file, without traces of the machine."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_an_artifact_has_a_graph_per_role_and_opens(tiny_artifact: Path) -> None
 
 
 def test_graphs_are_small_and_share_the_one_file_of_weights(tiny_artifact: Path) -> None:
-    """Each parameter's bytes lie in model.safetensors only, where PyTorch reads them too."""
+    """Each parameter's bytes are only in model.safetensors, where PyTorch reads them too."""
     shared: set[tuple[str, int]] = set()
     for name, graph in graphs(tiny_artifact).items():
         size = (tiny_artifact / f"{name}.onnx").stat().st_size
@@ -62,8 +62,8 @@ def test_weights_are_stored_in_fp16(tiny_artifact: Path) -> None:
     assert set(state) == set(tiny.world_model().trained())
 
 
-def test_graphs_say_nothing_of_the_machine_they_were_made_on(tiny_artifact: Path) -> None:
-    """The exporter writes a stack trace on every node."""
+def test_graphs_contain_nothing_about_the_machine(tiny_artifact: Path) -> None:
+    """The exporter attaches a stack trace to every node."""
     here = str(ROOT).encode()
     for file in tiny_artifact.glob("*.onnx"):
         data = file.read_bytes()
@@ -101,8 +101,8 @@ def test_the_manifest_says_what_each_graph_is_and_what_made_it(tiny_artifact: Pa
     assert {"torch", "onnx", "onnxscript"} <= set(artifact.tools)
 
 
-def test_every_weight_keeps_its_name_and_lies_where_pytorch_reads_it(tiny_artifact: Path) -> None:
-    """So a fine-tune refits an engine by name, and one file serves all."""
+def test_every_weight_keeps_its_name_and_is_stored_where_pytorch_reads_it(tiny_artifact: Path) -> None:
+    """So a fine-tuned model can refit an engine by name, and all graphs share one file."""
     stored = {**stored_tensors(tiny_artifact / WEIGHTS), **stored_tensors(tiny_artifact / EMBEDDINGS)}
     used: set[str] = set()
     for name, graph in graphs(tiny_artifact).items():
@@ -120,7 +120,7 @@ def test_every_weight_keeps_its_name_and_lies_where_pytorch_reads_it(tiny_artifa
 
 @pytest.mark.slow
 def test_weights_are_never_read_while_a_graph_is_made(tmp_path: Path) -> None:
-    """A graph of 13 billion parameters is made from their places alone: here the file isn't even there."""
+    """Graphs are made from the parameters' places alone: here the file does not even exist."""
     config = replace(tiny.DIT, double_blocks=1, single_blocks=0)
     dit = tiny.dit(config)
     stored = {
@@ -137,7 +137,7 @@ def test_weights_are_never_read_while_a_graph_is_made(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_bias_of_zeros_stays(tmp_path: Path) -> None:
-    """The optimiser drops it, since it changes nothing; the next training's would have no place to go."""
+    """The optimiser would drop it, and a fine-tuned bias would then be lost."""
     conv = torch.nn.Conv2d(2, 3, 1)
     torch.nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
     save_file(conv.state_dict(), tmp_path / "w.safetensors")
@@ -150,7 +150,7 @@ def test_a_bias_of_zeros_stays(tmp_path: Path) -> None:
 
 def test_a_parameter_without_a_place_is_named() -> None:
     dit = tiny.dit()
-    with pytest.raises(ModelFilesError, match=r"squeeze\..* is in none of the files of weights"):
+    with pytest.raises(ModelFilesError, match=r"squeeze\..* is in none of the weight files"):
         places(dit.squeeze, dit, {})
 
 
@@ -158,7 +158,7 @@ def test_a_weight_of_another_shape_is_named() -> None:
     dit = tiny.dit()
     stored = {"squeeze.norm.weight": Stored("w", 8, 4, "F16", (2,), "squeeze.norm.weight")}
     with pytest.raises(
-        ModelFilesError, match=r"squeeze\.norm\.weight is \(2,\) in w, the model's is \(32,\)"
+        ModelFilesError, match=r"squeeze\.norm\.weight is \(2,\) in w, but \(32,\) in the model"
     ):
         places(dit.squeeze.norm, dit, stored)
 
@@ -166,7 +166,7 @@ def test_a_weight_of_another_shape_is_named() -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"short", b"\x05\0\0\0\0\0\0\0{    ", b"\xff" * 40, b"\3\0\0\0\0\0\0\0[0]"]
 )
-def test_what_is_no_weights_file_is_named(tmp_path: Path, data: bytes) -> None:
+def test_a_file_that_is_not_a_weight_file_is_named(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "w.safetensors").write_bytes(data)
     with pytest.raises(ModelFilesError, match=r"w\.safetensors is not a safetensors file") as e:
         stored_tensors(tmp_path / "w.safetensors")
@@ -182,7 +182,7 @@ def test_one_name_in_two_shards_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def old(tiny_artifact: Path, tmp_path: Path) -> Path:
-    """As version 0.1 wrote it."""
+    """The format that version 0.1 wrote."""
     copy = Path(shutil.copytree(tiny_artifact, tmp_path / "old"))
     data = json.loads((copy / "manifest.json").read_text())
     data["roles"] = {g["role"]: g["file"] for g in data.pop("graphs")}
@@ -196,7 +196,7 @@ def test_an_older_manifest_is_rewritten_from_its_graphs(old: Path, tiny_artifact
     assert open_artifact(old).graphs == open_artifact(tiny_artifact).graphs
 
 
-def test_what_was_changed_is_not_vouched_for_anew(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_file_is_not_accepted(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with (old / WEIGHTS).open("ab") as f:
         f.write(b"x")
     assert main(["upgrade", str(old)]) == 2

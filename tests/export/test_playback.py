@@ -1,5 +1,5 @@
-"""From the public format to a session: what a converted checkpoint plays is what FramePack's own loop makes
-of the same weights, prompt, picture and noise."""
+"""From the public format to a session: a converted checkpoint plays the same as FramePack's own loop with the
+same weights, prompt, picture and noise."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_it_is_played_as_framepack_plays_it(backend: Backend) -> None:
 
 
 def in_framepacks_loop(reference: Any, backend: Backend, state: SessionState) -> FloatArray:
-    """One segment by diffusers' transformer, in its own convention but for the sampler's steps."""
+    """One segment by diffusers' transformer, called by its own conventions, with our sampler's steps."""
     c = replace(C, memory=replace(C.memory, text_tokens=backend.spec.text_tokens))
     shape = (c.segment, c.channels, c.latent_height, c.latent_width)
     sampler = UniPC(backend.spec.steps, backend.spec.shift)
@@ -67,8 +67,8 @@ def in_framepacks_loop(reference: Any, backend: Backend, state: SessionState) ->
 
 
 def test_three_segments_of_a_session_are_framepacks(reference: Any, backend: Backend) -> None:
-    """Each from the state that the session is in, ψ being all that it has more. With ψ masked the difference
-    is rounding over 25 steps; with it, what the graft's key bias lets through."""
+    """Each starts from the session's state, which has ψ in addition. With masked ψ the difference is rounding
+    over 25 steps; with ψ it is the effect of the graft's key bias."""
     reference = copy.deepcopy(reference)
     reference.image_projection = torch.nn.Identity()  # a state holds image tokens that are projected already
     player = Generator(backend)

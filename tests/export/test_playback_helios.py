@@ -1,4 +1,4 @@
-"""A converted Helios, played by the runtime, against diffusers' pipeline: three chunks from a prompt, and a
+"""A converted Helios in the runtime compared with diffusers' pipeline: three segments from a prompt, and a
 start from a picture. Small random weights."""
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from engine.runtime.state import snapshot
 from engine.runtime.state.snapshot import Saved
 from engine.runtime.state.state import SessionState
 from engine.types import FloatArray, Weighted
-from export.helios.convert import Options, convert
+from export.helios.convert import HeliosOptions, convert
 from tests.rigs.models.helios import SMALL, make_pair
 from tests.rigs.models.helios_companions import write_companions
 from tests.rigs.models.helios_pipeline import their_video
 
 C = SMALL
-OPTIONS = Options(height=128, width=192, segment=C.segment, dtype="stored")
+OPTIONS = HeliosOptions(height=128, width=192, segment=C.segment, dtype="stored")
 SEEDS = (11, 12)
 
 
@@ -41,7 +41,7 @@ def folder_of(theirs: Any, place: Path, **changes: Any) -> Path:
     """As docs/full-size.md says: companions first, then the checkpoint converted into the same folder."""
     theirs.save_pretrained(place / "public" / "transformer", max_shard_size="60KB")
     folder = write_companions(place / "weights", text_width=C.text_dim)
-    convert(place / "public", folder, Options(**{**vars(OPTIONS), **changes}), lambda _: None)
+    convert(place / "public", folder, HeliosOptions(**{**vars(OPTIONS), **changes}), lambda _: None)
     return folder
 
 
@@ -65,7 +65,7 @@ def started(generator: Generator, image: Any = None) -> list[SessionState]:
 
 
 def played(generator: Generator, states: list[SessionState], chunks: int) -> FloatArray:
-    """Latents (sessions, chunks W, C, h, w), both sessions in one batch."""
+    """Latents (sessions, segments W, C, h, w), with both sessions in one batch."""
     made = []
     for _ in range(chunks):
         jobs = [Job(state, 0) for state in states]
@@ -193,7 +193,7 @@ def test_a_session_without_psi_keeps_latents_and_text_only(backend: Backend) -> 
 
 
 def test_grafted_memory_is_kept_and_changes_no_latent(theirs: Any, backend: Backend, tmp_path: Path) -> None:
-    """ψ is made, squeezed and saved like any model's; its gates are at 0."""
+    """ψ is computed and saved as for any model; its gates are at 0."""
     grafted = load_backend("onnxruntime", "helios", folder_of(theirs, tmp_path, memory=True))
     plain, other = Generator(backend), Generator(grafted)
     one, two = started(plain), started(other)

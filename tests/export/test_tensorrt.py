@@ -1,5 +1,5 @@
-"""Engines built by the real TensorRT-RTX, ahead of time, on the CPU: it parses every graph and compiles for
-each architecture. What they compute is not shown here: that takes a GPU."""
+"""Engines built ahead of time by TensorRT-RTX on the CPU: it parses every graph and compiles for each
+architecture. Checking their results needs a GPU."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_attention_in_fp32_has_no_kernel_and_is_decomposed_and_that_is_recorded(
     assert "setDecomposable" in log
 
 
-def test_what_is_there_and_fits_is_not_built_again(artifact: Artifact, cache: Path) -> None:
+def test_a_cached_engine_that_fits_is_not_built_again(artifact: Artifact, cache: Path) -> None:
     first, there = build(artifact, squeeze(precision="bf16"), cache=cache, backend=RTX)
     assert not there
     second, there = build(artifact, squeeze(precision="bf16"), cache=cache, backend=RTX)
@@ -101,7 +101,7 @@ def test_what_is_there_and_fits_is_not_built_again(artifact: Artifact, cache: Pa
     assert second == first
 
 
-def test_what_was_spoilt_is_built_again(artifact: Artifact, cache: Path) -> None:
+def test_a_damaged_engine_is_built_again(artifact: Artifact, cache: Path) -> None:
     engine = made(artifact, cache, squeeze(precision="bf16"))
     plan = record_path(cache, artifact, engine.inputs).with_suffix(".plan")
     plan.write_bytes(plan.read_bytes()[:-1] + b"x")
@@ -124,14 +124,14 @@ def test_two_builders_of_one_engine_build_it_once(artifact: Artifact, cache: Pat
     assert sorted(found) == [False, True]
 
 
-def test_progress_is_told(artifact: Artifact, cache: Path) -> None:
+def test_progress_is_reported(artifact: Artifact, cache: Path) -> None:
     lines: list[str] = []
     build(artifact, squeeze(precision="bf16"), cache=cache, backend=RTX, progress=lines.append)
     assert any(line.endswith(" 1") for line in lines)
 
 
 def test_a_build_that_takes_too_long_is_stopped_and_leaves_nothing(artifact: Artifact, cache: Path) -> None:
-    with pytest.raises(BackendError, match=r"squeeze .*built no engine: it was stopped after 0 s; its log"):
+    with pytest.raises(BackendError, match=r"squeeze .*built no engine: stopped after 0 s; see the log"):
         build(artifact, squeeze(), cache=cache, backend=RTX, timeout_s=0.3)
     assert not list(cache.rglob("*.plan*"))
     assert not list(cache.rglob("*.json"))
@@ -145,14 +145,14 @@ def has_device() -> bool:
     return True
 
 
-def test_weights_that_can_be_replaced_need_a_gpu_and_that_is_told(artifact: Artifact, cache: Path) -> None:
+def test_refittable_weights_need_a_gpu_and_the_error_says_so(artifact: Artifact, cache: Path) -> None:
     plan = squeeze(precision="bf16", variant="refit")
     if has_device():
         assert made(artifact, cache, plan).inputs.variant == "refit"
         return
     with pytest.raises(BackendError, match=r"CUDA driver|CUDA_SUCCESS") as e:
         made(artifact, cache, plan)
-    log = Path(e.value.message.rpartition("its log is ")[2])
+    log = Path(e.value.message.rpartition("see the log ")[2])
     assert "CUDA" in log.read_text()
     assert not list(cache.rglob("*.json"))
 
@@ -160,14 +160,14 @@ def test_weights_that_can_be_replaced_need_a_gpu_and_that_is_told(artifact: Arti
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"target": "sm55"}, "knows no 'sm55'; choose any or one of .*sm89"),
-        ({"batch": (2, 1, 1)}, r"batch: \(2, 1, 1\) must rise"),
-        ({"batch": (0, 1, 1)}, "must rise from at least 1"),
+        ({"target": "sm55"}, r".sm55. is unknown to .*; choose any or one of .*sm89"),
+        ({"batch": (2, 1, 1)}, r"batch: \(2, 1, 1\) must be at least 1"),
+        ({"batch": (0, 1, 1)}, "must be at least 1 and increasing"),
         ({"batch": (1, 3, 3)}, "batch: 3 must be a power of two"),
         ({"variant": "small"}, "unknown variant 'small'"),
     ],
 )
-def test_bad_wishes_are_refused_before_anything_is_built(
+def test_invalid_plans_are_refused_before_anything_is_built(
     artifact: Artifact, cache: Path, change: dict[str, object], match: str
 ) -> None:
     wish: dict[str, object] = {"role": "squeeze", "target": "sm89", **change}
@@ -177,7 +177,7 @@ def test_bad_wishes_are_refused_before_anything_is_built(
     assert not cache.exists()
 
 
-def test_a_device_that_is_not_there_is_told(artifact: Artifact, cache: Path) -> None:
+def test_a_missing_device_is_reported(artifact: Artifact, cache: Path) -> None:
     if has_device():
         assert made(artifact, cache, squeeze("here")).level == "built"
         return
@@ -188,7 +188,7 @@ def test_a_device_that_is_not_there_is_told(artifact: Artifact, cache: Path) -> 
 def test_a_graph_with_a_renamed_input_is_refused_by_its_engines_inputs(
     artifact: Artifact, tmp_path: Path, cache: Path
 ) -> None:
-    """The manifest still says what it should be; the graph is another."""
+    """The manifest is unchanged, but the graph is another one."""
     folder = Path(shutil.copytree(artifact.path, tmp_path / "renamed"))
     file = folder / "squeeze.onnx"
     model = onnx.load(file, load_external_data=False)
@@ -201,7 +201,7 @@ def test_a_graph_with_a_renamed_input_is_refused_by_its_engines_inputs(
         build(open_artifact(folder), squeeze("any"), cache=cache, backend=RTX)
 
 
-def test_an_operator_that_there_is_not_is_named(artifact: Artifact, tmp_path: Path, cache: Path) -> None:
+def test_an_unknown_operator_is_named(artifact: Artifact, tmp_path: Path, cache: Path) -> None:
     folder = Path(shutil.copytree(artifact.path, tmp_path / "odd"))
     file = folder / "squeeze.onnx"
     model = onnx.load(file, load_external_data=False)

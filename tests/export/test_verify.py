@@ -1,4 +1,4 @@
-"""The comparison finds nothing where nothing is, finds what was broken on purpose, and is written down."""
+"""The comparison passes correct backends, catches broken ones, and is recorded."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from engine.model.signature import signature
 from export.cli import main
 from export.gates import GATES, Distance, distance, failures, gate
 from export.verify.candidates import candidate, pytorch
-from export.verify.parity import InputRecorder, controls, permute, shift, sized, spoilt
-from export.verify.record import evidence_of, note
-from export.verify.verify import ParityReport, learn, recur, verify
+from export.verify.parity import InputRecorder, broken, controls, permute, resized, shift
+from export.verify.record import evidence_of, record
+from export.verify.verify import ParityReport, record_inputs, recursion_errors, verify
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +60,14 @@ def test_every_control_is_noticed(report: ParityReport) -> None:
 
 @pytest.mark.parametrize("spoil", [permute, shift])
 def test_a_backend_that_is_broken_is_refused(artifact: Artifact, reference: TorchBackend, spoil: Any) -> None:
-    found = verify(spoilt(reference, "denoise", spoil), reference, segments=2, batches=(1,))
+    found = verify(broken(reference, "denoise", spoil), reference, segments=2, batches=(1,))
     assert any(line.startswith("denoise velocity, batch 1: relative error") for line in found.failures)
     assert found.to_json()["level"] == "executed"
     assert any(line.startswith("FAILED denoise") for line in found.lines())
 
 
 class Noisy:
-    """Adds to one role's outputs."""
+    """Adds noise to the outputs of one role."""
 
     def __init__(self, inner: TorchBackend, role: str, by: float) -> None:
         self.inner, self.role, self.by = inner, role, by
@@ -80,17 +80,20 @@ class Noisy:
 
 
 def test_a_small_error_of_the_memory_shows_up_in_the_recursion(reference: TorchBackend) -> None:
-    worst = recur(Noisy(reference, "squeeze", 1e-2), reference, 4, 1)
+    worst = recursion_errors(Noisy(reference, "squeeze", 1e-2), reference, 4, 1)
     assert worst["psi"].rel_l2 > 1e-3
-    assert recur(reference, reference, 4, 2)["psi"] == Distance(0.0, 0.0, 1.0)
+    assert recursion_errors(reference, reference, 4, 2)["psi"] == Distance(0.0, 0.0, 1.0)
 
 
 def test_no_worse_than_twice_pytorchs_own_error(artifact: Artifact, reference: TorchBackend) -> None:
-    """The strong gate: bf16's own is wide, this backend's error is narrower and still too large."""
-    rival = pytorch(artifact, "bf16")
-    assert verify(rival, reference, precision="bf16", rival=rival, segments=2, batches=(1,)).failures == []
-    noisy = Noisy(rival, "squeeze", 0.02)
-    found = verify(noisy, reference, precision="bf16", rival=rival, segments=2, batches=(1,))
+    """The strong gate: this backend's error is within bf16's gate, but too large compared with PyTorch."""
+    baseline = pytorch(artifact, "bf16")
+    assert (
+        verify(baseline, reference, precision="bf16", baseline=baseline, segments=2, batches=(1,)).failures
+        == []
+    )
+    noisy = Noisy(baseline, "squeeze", 0.02)
+    found = verify(noisy, reference, precision="bf16", baseline=baseline, segments=2, batches=(1,))
     assert any("PyTorch's own is" in line for line in found.failures)
 
 
@@ -99,14 +102,14 @@ def test_not_a_number_is_never_within_a_gate(reference: TorchBackend) -> None:
     assert any("memorize memory, batch 1: not finite" in line for line in found.failures)
 
 
-def test_what_the_model_itself_hardly_notices_is_called_blind(reference: TorchBackend) -> None:
-    """A control can't fail where its change is smaller than the precision: that is said, not hidden."""
-    seen = learn(reference)
+def test_controls_with_hardly_any_effect_are_called_blind(reference: TorchBackend) -> None:
+    """A control cannot fail if its effect is smaller than the precision. The report says so."""
+    seen = record_inputs(reference)
     wide = Distance(1e9, 1e9, -1.0)
     assert all(not why for _, why in controls(reference, reference, seen, wide).values())
 
 
-def test_distances_are_what_they_say() -> None:
+def test_distances_match_their_definitions() -> None:
     b = np.array([3.0, 4.0])
     found = distance(np.array([3.0, 4.5]), b)
     assert found.rel_l2 == pytest.approx(0.1)
@@ -117,8 +120,9 @@ def test_distances_are_what_they_say() -> None:
     assert distance(-b, b).cosine == pytest.approx(-1.0)
 
 
-def test_a_cosine_is_one_at_most_and_exactly_where_nothing_differs() -> None:
-    """Numerator and denominator are sums of their own: on some processors their ratio is 1 and an ulp."""
+def test_a_cosine_is_at_most_one_and_exactly_one_for_equal_arrays() -> None:
+    """Numerator and denominator are rounded separately: on some processors their ratio exceeds 1 by an
+    ulp."""
     for seed in range(200):
         x = np.random.default_rng(seed).standard_normal(977)
         assert distance(x, x) == Distance(0.0, 0.0, 1.0)
@@ -140,15 +144,15 @@ def test_recorded_inputs_are_copies_and_grow_to_any_batch(reference: TorchBacken
     recorder.run("memorize", {"segment": segment})
     segment[:] = 0
     assert recorder.seen["memorize"]["segment"].all()
-    assert sized(recorder.seen["memorize"], 3)["segment"].shape[0] == 3
+    assert resized(recorder.seen["memorize"], 3)["segment"].shape[0] == 3
 
 
 def test_evidence_is_written_once_per_backend_and_device(
     tiny_artifact: Path, tmp_path: Path, report: ParityReport
 ) -> None:
     folder = Path(shutil.copytree(tiny_artifact, tmp_path / "copy"))
-    note(open_artifact(folder), report)
-    note(open_artifact(folder), report)
+    record(open_artifact(folder), report)
+    record(open_artifact(folder), report)
     (found,) = open_artifact(folder).evidence
     assert (found["level"], found["backend"], found["failures"]) == ("parity", "onnxruntime", [])
     assert found == json.loads(json.dumps(evidence_of(report)))

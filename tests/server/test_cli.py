@@ -54,7 +54,7 @@ def test_help_names_every_command_and_is_short(capsys: pytest.CaptureFixture[str
         assert cli.main(args) == 0
         shown = capsys.readouterr().out
         assert all(f"  {name} " in shown for name in cli.COMMANDS)
-        assert len(shown.splitlines()) < 20
+        assert len(shown.splitlines()) < 24
         assert max(map(len, shown.splitlines())) < 80
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.backends.base import Backend
-from engine.landmarks.plan import behind_picture, followed, in_view, planned
+from engine.landmarks.plan import behind_picture, in_view, planned, updated_names
 from engine.model.signature import signature
 from engine.runtime.segment.anti_drift import held
 from engine.runtime.segment.conditioner import Conditioner, masks
@@ -209,7 +209,7 @@ class Generator:
 
     def _named(self, draft: Draft, odometer: int) -> FloatArray:
         s = draft.state
-        return fixed(followed(s.landmarks, draft.row["landmarks"], s.named, odometer, self.spec))
+        return fixed(updated_names(s.landmarks, draft.row["landmarks"], s.named, odometer, self.spec))
 
     def _anchored(self, drafts: Sequence[Draft]) -> dict[int, _Anchored]:
         """For scenes whose first latent was just generated: it becomes the anchor, and ψ₀ is computed again

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from engine.landmarks.plan import Asked, Outlook, with_named
+from engine.landmarks.plan import Asked, CameraView, with_named
 from engine.landmarks.sentence import Reading, read
 from engine.model.signature import ModelSpec
 from engine.runtime.state.change import Change
@@ -47,7 +47,7 @@ def plan_named(state: SessionState, change: Change, spec: ModelSpec) -> None:
     asked = wanted(change.prompts or (), spec)
     if not asked:
         return
-    scene = Outlook(
+    scene = CameraView(
         state.odometer, _travel(state, spec), state.seed, state.scene, not state.index and not state.context
     )
     plan, named = with_named(state.landmarks, state.named, asked, scene, spec)

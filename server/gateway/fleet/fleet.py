@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from engine.errors import InvalidInput, Unavailable
+from engine.errors import InvalidInput, ModelFilesError, Unavailable
 from engine.types import Capacity
 from server.gateway.fleet.supervisor import Supervisor
 from server.gateway.registry import Sessions
@@ -45,9 +45,9 @@ class WorkerStatus:
 class Fleet:
     """One worker or more, all with the same model."""
 
-    def __init__(self, workers: Sequence[Supervisor], sessions: Sessions) -> None:
+    def __init__(self, workers: Sequence[Supervisor], sessions: Sessions, *, patient: bool = False) -> None:
         self._workers = {worker.name: worker for worker in workers}
-        self._sessions = sessions
+        self._sessions, self._patient = sessions, patient
         sessions.workers = tuple(self._workers)
 
     def __iter__(self) -> Iterator[Supervisor]:
@@ -59,6 +59,9 @@ class Fleet:
     async def start(self) -> None:
         """Start the first worker, so that session `main` opens as early as possible, then the others at once.
         Raises the PsistreamError of one that fails to start."""
+        if self._patient:
+            await self._start_some()
+            return
         await self.first.start()
         try:
             async with asyncio.TaskGroup() as group:
@@ -66,6 +69,24 @@ class Fleet:
                     group.create_task(worker.start(), name=f"start-{worker.name}")
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
+
+    async def _start_some(self) -> None:
+        faults = await asyncio.gather(*(worker.start() for worker in self), return_exceptions=True)
+        for worker, fault in zip(self, faults, strict=True):
+            if fault is not None and (type(fault) is not Unavailable or all(faults)):
+                raise fault
+            if fault is not None:
+                worker.try_again(str(fault))
+
+    def check_model(self, worker: Supervisor) -> None:
+        """Raises ModelFilesError if it runs another model than the others."""
+        for other in self:
+            ours, theirs = worker.ready, other.ready
+            if ours is not None and theirs is not None and ours.fingerprint != theirs.fingerprint:
+                raise ModelFilesError(
+                    f"{worker.name} runs {ours.model} with other weights than {other.name}'s {theirs.model}: "
+                    "give all workers the same model files"
+                )
 
     async def close(self) -> None:
         """Idempotent."""

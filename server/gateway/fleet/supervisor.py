@@ -33,7 +33,7 @@ HEALTHY_S = 30.0  # after this uptime, a death no longer counts as a consecutive
 
 def restart_delay_s(attempt: int) -> float:
     """Seconds to wait before the consecutive restart number `attempt`, counted from 0."""
-    return min(MAX_DELAY_S, FIRST_DELAY_S * 2.0**attempt)
+    return min(MAX_DELAY_S, FIRST_DELAY_S * 2.0 ** min(attempt, 10))
 
 
 class WorkerOwner(Protocol):
@@ -162,6 +162,12 @@ class Supervisor:
         with contextlib.suppress(Unavailable):
             self.send(command)
 
+    def try_again(self, why: str) -> None:
+        """The first start failed: keep trying."""
+        log.error("%s: %s; trying again", self.name, why)
+        self._fault = why
+        self._begin_restart()
+
     def replace(self, why: str) -> None:
         """Replace a worker that runs but is unusable. Its events are ignored from now on."""
         if self.ready is not None:
@@ -187,6 +193,9 @@ class Supervisor:
         self._metrics.worker_up.labels(self.name).set(0)
         self.health.started(self._clock())
         self._owner.worker_lost(self)
+        self._begin_restart()
+
+    def _begin_restart(self) -> None:
         if not self._closing and not self._restarting:
             self._restarting = True
             self._tasks.spawn(self._restart(), "restart-worker")

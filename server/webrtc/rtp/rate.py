@@ -35,7 +35,7 @@ HOLD_S, HOLD_MAX_S = 2.0, 8.0  # wait before a probe; doubled after each failed 
 PROBE_S, SLOW_PROBE_S, PROBE_SHARE = 1.5, 3.0, 1.15  # slow: reports come once a second
 FAR_S = 0.06  # round trip above which retransmissions arrive too late to be shown
 COPIES = ((0.075, 2), (0.04, 1))  # from this loss on, this many additional copies of each packet are sent
-LOSSY_S = 1.0  # duration of loss before packets are copied; longer if a lower rung may end it
+LOSSY_S, LOSSY_SURE_S = 1.0, 0.4  # duration of loss before packets are copied; sure: not by chance
 NEAR_FACTOR = 2.0  # with a short round trip, the thresholds of loss are twice as high
 PROTECTED_LOSS = 0.3  # loss that is acceptable while everything is sent several times
 RELAX_S = 6.0
@@ -109,6 +109,8 @@ class RateControl:
             return True
         if self._remb_low(link, sent_bps) and now_s - self._raised_s > REMB_FOLLOWS_S:
             return True
+        if link.precise and self._loss_before and now_s - self._changed_s < JUDGE_S:
+            return False  # whether the last step helped is not known yet
         return link.sure_loss > max(LOSS_CAUSED, self._constant_loss + 0.1)
 
     def _remb_low(self, link: Link, sent_bps: float) -> bool:
@@ -175,19 +177,22 @@ class RateControl:
         if self._loss_before:
             if now_s - self._changed_s < JUDGE_S:
                 return
-            if link.loss > 0.6 * self._loss_before:  # half the rate, the same loss
-                self._constant_loss = max(self._constant_loss, link.loss)
+            constant = link.loss > 0.6 * self._loss_before  # half the rate, the same loss
             self._loss_before = 0.0
+            if constant:
+                self._constant_loss = max(self._constant_loss, link.loss)
+                self._protect(self._copies_for(link.loss, link), link, now_s)
+                return
         if link.loss < self._constant_loss / 2:
             self._constant_loss *= 0.98
-        wanted = self._copies_for(link)
+        wanted = self._copies_for(link.loss, link)
         if wanted > self.copies:
             self._calm_s = None
             self._lossy_s = now_s if self._lossy_s is None else self._lossy_s
-            if now_s - self._lossy_s > (LOSSY_S if link.loss < LOSS_CAUSED else JUDGE_S):
-                self.copies, self.why = wanted, "loss"
-                self.rung = max(self.rung, self._best_rung)
-                self._change(link, now_s)
+            sure = self._copies_for(link.sure_loss, link) > self.copies
+            wait_s = JUDGE_S if link.loss >= LOSS_CAUSED else LOSSY_SURE_S if sure else LOSSY_S
+            if now_s - self._lossy_s > wait_s:
+                self._protect(wanted, link, now_s)
             return
         self._lossy_s = None
         if self.copies and link.loss < LOSS_CLEAR / 2:
@@ -196,11 +201,19 @@ class RateControl:
                 self.copies = 0
                 self._change(link, now_s)
 
-    def _copies_for(self, link: Link) -> int:
+    def _protect(self, copies: int, link: Link, now_s: float) -> None:
+        if copies > self.copies:
+            self.copies, self.why = copies, "loss"
+            self._constant_loss = max(self._constant_loss, link.loss)  # what copies alone do not explain
+            self.rung = max(self.rung, self._best_rung)
+            self._change(link, now_s)
+
+    @staticmethod
+    def _copies_for(lost: float, link: Link) -> int:
         if (link.queue_s or 0.0) > QUEUE_S:
             return 0
         factor = 1.0 if (link.rtt_s or 0.0) > FAR_S else NEAR_FACTOR
-        return next((copies for loss, copies in COPIES if link.loss > factor * loss), 0)
+        return next((copies for loss, copies in COPIES if lost > factor * loss), 0)
 
     @property
     def _best_rung(self) -> int:

@@ -1,4 +1,4 @@
-"""`psistream evaluate`: one clear line for whatever is wrong, and a whole run of one figure."""
+"""`psistream evaluate`: one clear line for every mistake, and a whole run of one figure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.rigs.engine.fakes import TINY_SPEC
 
 @pytest.fixture
 def instruments(tmp_path: Path) -> Path:
-    """A run folder whose probe and landmark reader have learnt nothing."""
+    """A run folder with an untrained probe and landmark reader."""
     torch.manual_seed(0)
     accuracy = {"place": 0.5, "place clean": 0.6}
     torch.save({"state": probe.Probe().state_dict(), "accuracy": accuracy}, tmp_path / probe.FILE)
@@ -55,9 +55,7 @@ def test_missing_instruments_are_named_with_the_command_that_makes_them(
     assert f"psistream train probe --run {tmp_path}" in capsys.readouterr().err
 
 
-def test_a_missing_landmark_reader_matters_to_recall_only(
-    instruments: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_recall_needs_the_landmark_reader(instruments: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (instruments / reader.FILE).unlink()
     assert main(["--run", str(instruments), "--figures", "recall"]) == 2
     error = capsys.readouterr().err
@@ -76,7 +74,7 @@ def test_a_model_of_another_world_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_the_built_in_model_is_measured_and_the_report_says_with_what(
+def test_the_built_in_model_is_measured_and_the_report_names_the_instruments(
     instruments: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     args = ["--run", str(instruments), "--figures", "steps", "--n", "1", "--steps", "1", "--threads", "1"]

@@ -1,4 +1,4 @@
-"""`psistream generate`: playable files, the script's timing, one clear line for whatever is wrong."""
+"""`psistream generate`: playable files, the script's timing, one clear line for every mistake."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def run(path: Path, *more: str) -> int:
 
 
 def sky(frame: ByteArray) -> int:
-    """The strongest channel."""
+    """The channel with the largest mean."""
     h, w = frame.shape[:2]
     return int(frame[h // 5 : h // 2, : w // 3].mean((0, 1)).argmax())
 
 
-def test_it_writes_a_video_of_the_length_that_was_asked_for(
+def test_it_writes_a_video_of_the_requested_length(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out.mp4"
@@ -133,7 +133,7 @@ def test_bad_input_gives_one_clear_line_and_leaves_no_file(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.png", "folder.mp4"]
 
 
-def test_a_failing_backend_is_one_line_too_and_leaves_what_was_made(
+def test_a_failing_backend_is_one_line_too_and_the_video_so_far_remains(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path / "none.mp4", "--script", f"0s:prompt={FAIL_WORD}") == 1
@@ -165,7 +165,7 @@ def test_ctrl_c_leaves_a_playable_file(tmp_path: Path, capsys: pytest.CaptureFix
     assert "(interrupted)" in capsys.readouterr().out
 
 
-def test_segments_go_on_for_ever_and_stop_when_closed() -> None:
+def test_segments_are_endless_and_stop_when_closed() -> None:
     made = segments(FakeBackend(), prompt="red")
     assert [next(made).segment for _ in range(5)] == [0, 1, 2, 3, 4]
     made.close()
@@ -178,7 +178,7 @@ def test_segments_go_on_for_ever_and_stop_when_closed() -> None:
 # ---- scripts ----
 
 
-def test_a_script_is_read_in_order_of_time_and_prompts_may_hold_commas() -> None:
+def test_a_script_is_sorted_by_time_and_prompts_may_contain_commas() -> None:
     assert parse_script("", ACTIONS) == []
     text = " 4s:prompt=a fox, red, at 3:00 , 2.5:right,6s:cut=night = day,7s:auto,8s : reset"
     assert parse_script(text, ACTIONS) == [
@@ -224,7 +224,7 @@ def test_grey_palette_and_transparent_pictures_are_understood() -> None:
     assert decode_image(encoded(Image.new("I;16", (20, 20), 0x80FF)), 8, 8).max() == 0x80
 
 
-def test_what_is_no_picture_or_a_bomb_is_refused() -> None:
+def test_bombs_and_files_that_are_not_pictures_are_refused() -> None:
     good = encoded(Image.effect_noise((300, 200), 50))
     bomb = encoded(Image.new("1", (8000, 6000)))
     gif = encoded(Image.new("P", (20, 20)), "GIF")
@@ -234,13 +234,13 @@ def test_what_is_no_picture_or_a_bomb_is_refused() -> None:
         (gif, "not a picture"),
         (good[: len(good) // 2], "cannot be read"),
         (good[:60] + bytes(200) + good[260:], "cannot be read"),
-        (bomb, "8000x6000 pixels, at most"),
+        (bomb, "8000x6000 pixels, but at most"),
     ):
         with pytest.raises(InvalidInput, match=says):
             decode_image(data, 160, 96)
 
 
-def test_the_writer_needs_no_frame_and_says_where_it_cannot_write(tmp_path: Path) -> None:
+def test_the_writer_works_without_frames_and_names_a_path_that_it_cannot_write(tmp_path: Path) -> None:
     with Mp4Writer(tmp_path / "none.mp4", width=32, height=32, fps=16):
         pass
     assert list(tmp_path.iterdir()) == []

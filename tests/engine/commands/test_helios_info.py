@@ -17,7 +17,7 @@ from engine.model.helios.transformer import HeliosTransformer
 from tests.rigs.models.helios import SMALL, at, inputs
 
 
-def test_helios_is_counted_to_the_last_parameter(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_parameter_of_helios_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "helios"]) == 0
     text = capsys.readouterr().out
     assert "14,312,427,584 in 1101 tensors" in text
@@ -28,13 +28,15 @@ def test_helios_is_counted_to_the_last_parameter(capsys: pytest.CaptureFixture[s
     assert [sum(t.values()) for t in data["tokens"]] == [2940, 4560, 11040]
 
 
-def test_a_converted_folder_tells_of_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_converted_folder_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "config.json").write_text(json.dumps(Conversion(config=SMALL).to_json()))
     assert main(["info", str(tmp_path)]) == 0
     assert "192 x 128" in capsys.readouterr().out
 
 
-def test_a_folder_that_only_says_so_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_with_an_invalid_config_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "config.json").write_text('{"preset": "helios", "format": 1}')
     assert main(["info", str(tmp_path)]) == 2
     assert "is not what `psistream convert` writes" in capsys.readouterr().err
@@ -52,5 +54,5 @@ def test_the_cost_of_a_call_is_what_torch_counts(config: HeliosConfig, stage: in
 
 
 @pytest.mark.parametrize(("steps", "tflop"), [((1, 1, 1), 548), ((2, 2, 1), 737), ((2, 2, 2), 1097)])
-def test_a_chunk_costs_what_the_research_counted(steps: tuple[int, int, int], tflop: int) -> None:
+def test_the_cost_of_a_segment_is_as_counted_by_hand(steps: tuple[int, int, int], tflop: int) -> None:
     assert round(chunk_flop(HeliosConfig(), PyramidConfig(steps=steps)) / 1e12) == tflop

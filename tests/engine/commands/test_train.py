@@ -1,4 +1,4 @@
-"""`psistream train`: mistakes are one line that says what to do; stages and recipes find their settings."""
+"""`psistream train`: mistakes give one line with the fix, and stages and recipes get their settings."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_command_line_overrides_the_recipe() -> None:
     assert stage.autoencoder.lr == RECIPE.autoencoder.lr
 
 
-def test_a_phase_may_be_asked_for_by_name() -> None:
+def test_a_phase_can_be_selected_by_name() -> None:
     steps = adapted("direct", "--steps", "100").dit.until("direct")
     assert [p.name for p in steps] == ["teacher", "direct"]
 
@@ -122,9 +122,9 @@ journey_prefix = 2
 
 
 @pytest.mark.slow
-def test_the_dit_trains_where_there_is_nothing_but_torch_and_numpy(tmp_path: Path) -> None:
-    """A bare CUDA image has neither our server's packages nor rich or matplotlib. The built-in world,
-    rendered."""
+def test_the_dit_trains_with_nothing_but_torch_and_numpy(tmp_path: Path) -> None:
+    """A bare CUDA image has neither our server's packages nor rich or matplotlib. Trains on the rendered
+    world."""
     autoencoder = tiny.world_model().autoencoder
     save_weights(tmp_path / "autoencoder.final.pt", autoencoder, autoencoder.config)
     (tmp_path / "small.toml").write_text(SMALL)

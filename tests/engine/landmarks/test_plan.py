@@ -10,13 +10,13 @@ from engine.landmarks.plan import (
     MET,
     NAMED,
     Asked,
-    Outlook,
+    CameraView,
     behind_picture,
     chosen,
-    followed,
     in_view,
     number_of,
     planned,
+    updated_names,
     with_named,
 )
 from engine.landmarks.where import Where
@@ -27,7 +27,7 @@ CELL = SPEC.width // SPEC.latent_width
 
 
 def walk(plan: FloatArray, stops: list[int], seed: int = 3) -> list[dict[int, FloatArray]]:
-    """What is in view at each stop."""
+    """The landmarks in view at each stop."""
     seen = []
     for odometer in stops:
         numbers = in_view(odometer, SPEC.segment, SPEC)
@@ -40,7 +40,7 @@ def empty() -> FloatArray:
     return np.zeros((SPEC.landmarks, 4), np.float32)
 
 
-def test_whatever_can_be_seen_is_planned() -> None:
+def test_everything_in_view_is_planned() -> None:
     for odometer in range(-300, 300, 7):
         numbers = in_view(odometer, SPEC.segment, SPEC)
         assert len(numbers) <= SPEC.landmarks
@@ -49,7 +49,7 @@ def test_whatever_can_be_seen_is_planned() -> None:
             assert abs(x - CELL * odometer) > SPEC.width / 2 + CELL * SPEC.segment + 26
 
 
-def test_a_landmark_stays_what_it_is_and_returns() -> None:
+def test_a_landmark_does_not_change_and_returns() -> None:
     out = walk(empty(), list(range(0, 60, 2)))
     back = walk(empty(), [*range(0, 60, 2), *range(58, -2, -2)])[30:]
     for there, again in zip(out, reversed(back), strict=True):
@@ -63,7 +63,7 @@ def test_slots_know_which_landmark_they_hold() -> None:
     assert number_of(np.zeros(4, np.float32), SPEC) is None
 
 
-def test_seeds_and_scenes_have_landmarks_of_their_own() -> None:
+def test_seeds_and_scenes_have_different_landmarks() -> None:
     def many(seed: int, scene: int) -> FloatArray:
         return np.stack([chosen(n, seed, scene, SPEC) for n in range(20)])
 
@@ -77,7 +77,7 @@ NOTHING = np.zeros(SPEC.landmarks, np.float32)
 
 
 def named(plan: FloatArray, *wanted: Asked, at: int = 0, travel: int = 0, fresh: bool = False) -> FloatArray:
-    return with_named(plan, NOTHING, wanted, Outlook(at, travel, 3, 0, fresh), SPEC)[0]
+    return with_named(plan, NOTHING, wanted, CameraView(at, travel, 3, 0, fresh), SPEC)[0]
 
 
 def seen(at: int = 0) -> FloatArray:
@@ -90,7 +90,7 @@ def what(plan: FloatArray, n: int) -> list[float]:
     return [float(v) for v in row[1:3]]
 
 
-def test_what_stands_still_gets_named_landmarks_on_either_side_and_keeps_what_is_seen() -> None:
+def test_a_still_camera_gets_named_landmarks_on_both_sides_and_keeps_those_in_view() -> None:
     plan, view = seen(), in_view(0, 0, SPEC)
     after = named(plan, Asked(1, 2, None, True), Asked(0, None, None, True))
     assert what(after, view[-1] + 1) == what(after, view[0] - 1) == [2, 2]
@@ -100,7 +100,7 @@ def test_what_stands_still_gets_named_landmarks_on_either_side_and_keeps_what_is
 
 
 @pytest.mark.parametrize("travel", [1, -1])
-def test_on_the_way_they_come_next_and_within_about_a_picture(travel: int) -> None:
+def test_on_a_walk_they_come_next_and_within_about_a_picture(travel: int) -> None:
     at = 40 * travel
     plan, view = seen(at), in_view(at, 0, SPEC)
     after = named(plan, Asked(1, 2, None, True), at=at, travel=travel)
@@ -110,7 +110,7 @@ def test_on_the_way_they_come_next_and_within_about_a_picture(travel: int) -> No
     assert number_of(after[changed], SPEC) == (view[-1] + 1 if travel > 0 else view[0] - 1)
 
 
-def test_sides_and_distance_are_kept_to() -> None:
+def test_sides_and_distance_are_respected() -> None:
     plan, view = seen(), in_view(0, 0, SPEC)
     places: dict[Where, int] = {
         "left": view[0] - 1, "behind": view[0] - 1, "right": view[-1] + 1, "far": view[-1] + 2,
@@ -128,23 +128,25 @@ def test_a_fresh_scene_begins_with_them_beside_the_hero() -> None:
     assert abs(ahead[1 % len(ahead), 0] - SPEC.width / 2) > 26
 
 
-def test_what_is_on_its_way_or_in_view_is_not_planned_again_unless_another_is_wanted() -> None:
-    plan, flags = with_named(seen(), NOTHING, [Asked(1, 2, None, True)], Outlook(0, 1, 3, 0), SPEC)
-    np.testing.assert_array_equal(with_named(plan, flags, [Asked(1, 2)], Outlook(0, 1, 3, 0), SPEC)[0], plan)
-    more, _ = with_named(plan, flags, [Asked(1, 2, None, True)], Outlook(0, 1, 3, 0), SPEC)
+def test_a_landmark_that_is_ahead_or_in_view_is_not_planned_again_unless_another_is_requested() -> None:
+    plan, flags = with_named(seen(), NOTHING, [Asked(1, 2, None, True)], CameraView(0, 1, 3, 0), SPEC)
+    np.testing.assert_array_equal(
+        with_named(plan, flags, [Asked(1, 2)], CameraView(0, 1, 3, 0), SPEC)[0], plan
+    )
+    more, _ = with_named(plan, flags, [Asked(1, 2, None, True)], CameraView(0, 1, 3, 0), SPEC)
     assert (more != plan).any(1).sum() == 1
 
 
 def test_a_name_is_met_once_it_is_in_the_picture_and_ends_with_its_place() -> None:
-    plan, flags = with_named(seen(), NOTHING, [Asked(1, 2, None, True)], Outlook(0, 1, 3, 0), SPEC)
+    plan, flags = with_named(seen(), NOTHING, [Asked(1, 2, None, True)], CameraView(0, 1, 3, 0), SPEC)
     slot = int(flags.argmax())
-    assert followed(plan, plan, flags, 0, SPEC)[slot] == NAMED
-    met = followed(plan, plan, flags, int(plan[slot, 0]) // CELL, SPEC)
+    assert updated_names(plan, plan, flags, 0, SPEC)[slot] == NAMED
+    met = updated_names(plan, plan, flags, int(plan[slot, 0]) // CELL, SPEC)
     assert met[slot] == MET
-    assert followed(plan, plan, met, 0, SPEC)[slot] == MET
+    assert updated_names(plan, plan, met, 0, SPEC)[slot] == MET
     other = plan.copy()
     other[slot, 0] += SPEC.landmarks * SPEC.landmark_spacing_px
-    assert followed(plan, other, met, 0, SPEC)[slot] == 0
+    assert updated_names(plan, other, met, 0, SPEC)[slot] == 0
 
 
 def test_nothing_named_changes_nothing() -> None:

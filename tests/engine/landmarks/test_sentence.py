@@ -1,10 +1,10 @@
-"""Landmarks in prompts: kind, colour, place and number; what is the hero's stays the hero's."""
+"""Landmarks in prompts: kind, colour, place and number. The hero's own words stay in the prompt."""
 
 from __future__ import annotations
 
 import pytest
 
-from engine.landmarks.names import mended, names
+from engine.landmarks.names import corrected, names
 from engine.landmarks.sentence import read
 from engine.world.attributes import COLOURS, LANDMARKS
 
@@ -34,12 +34,12 @@ def said(text: str) -> str:
         ("", "", ""),
     ],
 )
-def test_what_is_named_is_read_and_taken_out(text: str, wanted: str, rest: str) -> None:
+def test_named_landmarks_are_read_and_removed(text: str, wanted: str, rest: str) -> None:
     assert said(text) == wanted
     assert read(text, LANDMARKS, COLOURS)[1] == rest
 
 
-def test_only_what_the_model_knows_is_taken() -> None:
+def test_only_kinds_and_colours_of_the_model_are_read() -> None:
     found, rest = read("a yellow house and a red tower", ("house",), ("red",))
     assert [(r.kind, r.colour) for r in found] == [("house", None)]
     assert rest == "and a red tower"
@@ -52,9 +52,9 @@ def test_every_kind_in_every_colour_is_read_by_its_own_name() -> None:
             assert said(f"three {colour} {kind}s nearby") == f"{kind} {colour} near 3"
 
 
-def test_words_that_are_words_are_no_slips() -> None:
+def test_real_words_are_not_typos() -> None:
     for word in ("horse", "mouse", "power", "three", "free", "sing", "clock", "greed", "state", "stature"):
-        assert mended(word) == word
+        assert corrected(word) == word
     assert names().words >= {"horse", "sing", "stature"}
 
 

@@ -1,4 +1,4 @@
-"""A dictionary teaches the table of words: rare words move towards what defines them, common ones stay."""
+"""Definitions in the word table: rare words move towards their definitions, common ones stay."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def wordnet(tmp_path: Path) -> WordNet:
     return WordNet(tmp_path)
 
 
-def test_a_definition_is_other_words_with_weights(wordnet: WordNet) -> None:
+def test_a_definition_is_a_set_of_weighted_words(wordnet: WordNet) -> None:
     told = wordnet.definition("amethyst")
     assert sum(told.values()) == pytest.approx(1)
     assert {"purple", "quartz"} <= set(told)
@@ -71,10 +71,8 @@ def tokenizer(*words: str) -> dict[str, Any]:
             "pre_tokenizer": pieces, "post_processor": None, "decoder": None, "model": model}  # fmt: skip
 
 
-def test_rare_words_become_tokens_that_mean_their_definition(
-    wordnet: WordNet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dictionary, "COMMON", 6)
+def test_rare_words_become_tokens_that_mean_their_definition(wordnet: WordNet) -> None:
+    common_ids = 6
     known = (
         "am",
         "##eth",
@@ -90,12 +88,12 @@ def test_rare_words_become_tokens_that_mean_their_definition(
         "red",
     )
     before = torch.randn(len(known) + 1, 32, generator=torch.Generator().manual_seed(3))
-    file, after = dictionary.teach(tokenizer(*known), before, wordnet)
+    file, after = dictionary.add_definitions(tokenizer(*known), before, wordnet, common=common_ids)
     vocab = file["model"]["vocab"]
     assert after.shape == (len(known) + 1 + 2, 32)  # amethyst, and the snail that shares a name
     found = Tokenizer.from_str(json.dumps(file)).encode("amethyst tyrian purple").tokens
     assert found == ["amethyst", "tyrian", "purple"]
-    common = [i for w, i in vocab.items() if i < dictionary.COMMON and w != "quartz"]
+    common = [i for w, i in vocab.items() if i < common_ids and w != "quartz"]
     assert torch.equal(after[common], before[common])
     assert not torch.equal(after[vocab["quartz"]], before[vocab["quartz"]])
     centre = before[[vocab[w] for w in known if w.isalpha() and len(w) > 2]].mean(0)
@@ -128,7 +126,7 @@ def test_the_dictionary_s_names_mean_one_thing_each() -> None:
     assert len(names) == len(set(names)) > 1500
 
 
-def test_training_hears_the_dictionary_and_measuring_does_not() -> None:
+def test_training_uses_the_dictionary_and_evaluation_does_not() -> None:
     from random import Random
 
     plain = text.captions(Random(1), 300)[0]

@@ -1,4 +1,4 @@
-"""Words in few bytes: pieces that rows share, and layers in 8 bits."""
+"""The compressed word table: shared pieces, and layers in 8 bits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from engine.model.text.encoder import TextConfig
 from engine.model.text.minilm import MiniLM, MiniLMConfig
 from engine.model.text.word_table import Words
 from export.text.minilm import small
-from export.text.pieces import cut, shared_out
+from export.text.pieces import allocate, cut
 
 CONFIG = TextConfig(
     vocabulary=600,
@@ -44,7 +44,7 @@ def test_layers_in_eight_bits_answer_nearly_alike() -> None:
 def test_every_column_has_a_group_and_every_group_a_column() -> None:
     for variance in (torch.ones(12), 2.0 ** -torch.arange(12.0), torch.cat([torch.ones(3), torch.zeros(9)])):
         for groups in (1, 4, 12):
-            group = shared_out(variance, groups)
+            group = allocate(variance, groups)
             assert group.diff().min() >= 0
             assert group.unique().tolist() == list(range(groups))
 

@@ -200,7 +200,7 @@ def test_the_rates_and_limits_are_those_of_the_code() -> None:
     ):
         cells = " | ".join(f"{rate} ({burst})" for rate, burst in shares)
         assert f"| {told} | {cells} |" in DOC
-    limits = images.OF_STRANGERS
+    limits = images.CLIENT_LIMITS
     assert f"{limits.side} pixels a side and {limits.pixels / 1e6:g} megapixels" in DOC
     assert f"at most {limits.aspect:g} times the other" in DOC
 

@@ -16,6 +16,7 @@ from server.webrtc.rtp.stream import Extensions
 from server.webrtc.signalling.codecs import Sendable
 from tests.rigs.engine.fakes import ManualClock
 from tests.rigs.server.server_rig import packet
+from tests.rigs.waiting import until
 
 RATES = [rung.bitrate_bps for rung in ladder(900_000, 320, 192, 16)]
 VP8 = Sendable("vp8", "96", "97", "VP8/90000", "", ())
@@ -71,6 +72,18 @@ async def test_a_lost_packet_is_repaired_once_per_round_trip() -> None:
     stage.media.close()
 
 
+async def test_on_a_lossy_link_a_repair_is_sent_twice() -> None:
+    """A repair that was lost too took another round trip: the freezes that remained at 10 % of loss."""
+    stage = Stage()
+    stage.play(0, keyframe=True)
+    stage.clock.advance(0.5)
+    stage.media.link.loss = 0.1
+    stage.nack(stage.sent[0].sequence_number)
+    assert stage.repeats == 1
+    await until(lambda: stage.repeats == 2, "the copy of the repair")
+    stage.media.close()
+
+
 async def test_repairs_have_a_budget() -> None:
     """A full link that is filled with retransmissions never recovers."""
     stage = Stage()
@@ -118,6 +131,20 @@ async def test_on_a_lossy_link_every_packet_is_sent_several_times() -> None:
         while stage.repeats < 6:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     assert len(stage.sent) == 9
+    stage.media.close()
+
+
+async def test_a_packet_whose_copies_may_be_lost_too_is_sent_again_when_it_is_asked_for() -> None:
+    """The first request was taken for one that the copies on their way would answer. Where they were lost,
+    the picture stood for another round trip: a freeze of 0.3 s in ten seconds at 10 % of loss."""
+    stage = Stage()
+    stage.media.control.copies = 2
+    stage.media.link.rtt_s = 0.1
+    stage.play(0, keyframe=True)
+    await until(lambda: stage.repeats == 2, "two copies")
+    stage.clock.advance(0.06)
+    stage.nack(stage.sent[0].sequence_number)
+    assert stage.repeats == 3
     stage.media.close()
 
 

@@ -165,6 +165,23 @@ def test_loss_not_caused_by_the_rate_is_answered_with_copies(loss: float, rung: 
     assert road.protected_s > 45
 
 
+def test_loss_is_met_within_a_second_or_so_and_heavy_loss_within_five() -> None:
+    """Before copies are sent, two thirds of the time stand still at 10 %. Medians of 15 links."""
+
+    def protected_s(loss: float, copies: int) -> float:
+        found = []
+        for seed in range(15):
+            road = Road(lambda now_s: 5e6, delay_s=0.05, loss=loss)
+            road._dice = random.Random(seed)
+            while road.control.copies < copies and road.now_s < 20:
+                road.play(road.now_s + 0.05)
+            found.append(road.now_s)
+        return sorted(found)[7]
+
+    assert protected_s(0.1, 2) < 1.2
+    assert protected_s(0.2, 2) < 5.0
+
+
 def test_loss_that_ends_is_forgotten() -> None:
     road = Road(lambda now_s: 5e6, delay_s=0.05)
     road.loss = 0.1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -11,7 +12,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal
 
@@ -98,9 +98,9 @@ def spoil(config: WorkerConfig) -> None:
     Engine.step = spoiled  # type: ignore[method-assign]
 
 
-def spoiled_child(pipe: Connection, config: WorkerConfig) -> None:
+def spoiled_child(own: socket.socket, config: WorkerConfig) -> None:
     spoil(config)
-    child_main(pipe, config)
+    child_main(own, config)
 
 
 @pytest.mark.parametrize("placement", ["process", "thread"])

@@ -11,6 +11,7 @@ import { HttpError, WhepClient, reachable } from "./whep.js";
 
 const SILENT_MS = 4000; // the server counts as gone after this long without a message, even a pong
 const OPENING_MS = 10_000; // WebRTC counts as blocked if no control channel opens within this time of the answer
+const RELAY_MS = 2500; // the same if the server names ICE servers that were not used yet
 const CHECK_MS = 500;
 const QUICK_ATTEMPTS = 60; // once a picture has been shown, the link may return at any moment
 const QUICK_PAUSE_MS = 250;
@@ -53,6 +54,7 @@ export class Connection extends EventTarget {
     this.phase = "connecting";
     this.hadPicture = false;
     this.attempt = 0;
+    this.iceServers = []; // empty until a direct connection has failed
     this.checks = setInterval(() => this.#check(), CHECK_MS);
   }
 
@@ -118,6 +120,7 @@ export class Connection extends EventTarget {
       client = this.client = new WhepClient({
         url: this.session.whep,
         token: this.session.token,
+        iceServers: this.iceServers,
         onTrack: (stream) => {
           this.dispatchEvent(new CustomEvent("stream", { detail: stream }));
           this.#forget();
@@ -179,7 +182,12 @@ export class Connection extends EventTarget {
     if (!this.client || !["waiting", "blocked", "live"].includes(this.phase)) return;
     const now = performance.now();
     if (!this.control) {
-      if (now - this.startedAt > OPENING_MS) this.#again(BLOCKED);
+      const waited = now - this.startedAt;
+      const { relayed, iceServers } = this.client;
+      if (!relayed && iceServers.length && waited > RELAY_MS) {
+        this.iceServers = iceServers;
+        this.#connect();
+      } else if (waited > OPENING_MS) this.#again(BLOCKED);
     } else if (now - this.control.heardAt > SILENT_MS) this.#again(new HttpError(0, "silent", "The server went silent."));
   }
 

@@ -56,15 +56,28 @@ export async function reachable(url, withinMs, everyMs = REACH_EVERY_MS) {
   return answered;
 }
 
+const GATHER_MS = 2000; // how long an offer waits for a relay's address
+
+/** The ICE servers in a Link header, as RTCPeerConnection takes them: `<turn:host?transport=tcp>; rel="ice-server"; …`. */
+export function iceServersOf(header) {
+  return [...(header ?? "").matchAll(/<((?:stun|turns?):[^>]+)>([^<]*)/g)].flatMap(([, urls, rest]) => {
+    if (!/;\s*rel="?ice-server"?/.test(rest)) return [];
+    const value = (name) => rest.match(new RegExp(`;\\s*${name}="([^"]*)"`))?.[1];
+    return [{ urls, username: value("username"), credential: value("credential") }];
+  });
+}
+
 export class WhepClient {
   /** `onTrack(stream)`, `onChannel(channel)` and `onLost(why)` are optional; none is called after close(). */
-  constructor({ url, token = null, onTrack, onChannel, onLost }) {
+  constructor({ url, token = null, iceServers = [], onTrack, onChannel, onLost }) {
     this.url = url;
     this.token = token;
+    this.relayed = iceServers.length > 0;
+    this.iceServers = iceServers; // once the server has answered, those that it names
     this.resource = null;
     this.closed = false;
     this.shown = false; // set by the player of the stream
-    this.pc = new RTCPeerConnection({ bundlePolicy: "max-bundle" });
+    this.pc = new RTCPeerConnection({ bundlePolicy: "max-bundle", iceServers });
     this.pc.addTransceiver("video", { direction: "recvonly" });
     const channel = this.pc.createDataChannel("control");
     const tell = (handler, ...args) => { if (!this.closed) handler?.(...args); };
@@ -76,9 +89,13 @@ export class WhepClient {
     };
   }
 
-  /** Negotiate. The offer is sent without waiting for ICE candidates: the server learns our address from our connectivity checks. */
+  /**
+   * Negotiate. The offer is sent without waiting for ICE candidates: the server learns our address from our connectivity
+   * checks. With ICE servers it waits: a server that is itself behind a relay must know our address.
+   */
   async open({ timeoutMs = 10_000 } = {}) {
     await this.pc.setLocalDescription(await this.pc.createOffer());
+    if (this.relayed) await this.#gathered();
     const response = await request(this.url, {
       method: "POST",
       token: this.token,
@@ -86,11 +103,19 @@ export class WhepClient {
       body: this.pc.localDescription.sdp,
       signal: AbortSignal.timeout(timeoutMs),
     });
+    this.iceServers = iceServersOf(response.headers.get("Link"));
     const location = response.headers.get("Location");
     if (location) this.resource = new URL(location, new URL(this.url, window.location.href)).href;
     const sdp = await response.text();
     if (this.closed) return this.#leave();
     await this.pc.setRemoteDescription({ type: "answer", sdp });
+  }
+
+  #gathered() {
+    return new Promise((resolve) => {
+      setTimeout(resolve, GATHER_MS);
+      this.pc.onicegatheringstatechange = () => this.pc.iceGatheringState === "complete" && resolve();
+    });
   }
 
   /** Delete the resource on the server (this works while the page unloads) and stop all callbacks, but keep the last picture. */

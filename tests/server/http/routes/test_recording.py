@@ -84,11 +84,12 @@ async def test_a_player_without_webrtc_plays_hls(tmp_path: Path) -> None:
     async with live() as server:
         lines = await playlist(server)
         assert lines[0] == "#EXTM3U"
-        first = next(line for line in lines if line.endswith(".m4s"))
+        first, *others = [line for line in lines if line.endswith(".m4s")]
+        assert len(others) >= 2, "Chromium gives up on a playlist of one segment"
         initial = (await server.http.get(f"{HLS}/init.mp4")).content
         segment = (await server.http.get(f"{HLS}/{first}")).content
         frames = pictures(initial + segment)
-        assert 24 <= len(frames) <= 60
+        assert 8 <= len(frames) <= 60
         assert frames[0].key_frame
         assert server.services.gateway.info("main").viewers == 1
         assert (await server.http.get(f"{HLS}/999999.m4s")).status_code == 404

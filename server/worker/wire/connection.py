@@ -1,0 +1,198 @@
+"""One connection between a gateway and a worker, the same class at both ends: messages in, messages out.
+
+It knows frames, lanes and the codec, not what messages mean. What is no message is logged in one line and
+ignored; what is no frame ends the connection. All but `post` and `post_video` is for the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from engine.errors import Unavailable
+from server.worker.messages import WorkerReady
+from server.worker.wire.codec import decode, encode
+from server.worker.wire.frames import Joiner, NotFrames
+from server.worker.wire.outbox import Overfull, WireOutbox
+from server.worker.wire.schema import GREETINGS, Welcome
+from server.worker.wire.values import Malformed
+
+log = logging.getLogger(__name__)
+
+GREETING_S = 10.0
+MAX_GREETINGS = 8
+EXTRA_BYTES = 16 << 20
+UNSENT_BYTES = 1 << 17  # in the kernel: video waits behind no more than this
+NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # as on Linux
+
+
+class Connection(asyncio.Protocol):
+    """Greetings are received by `receive`; after `open` every message goes to its `on_message`. `on_end` is
+    called once, when the connection is gone, with what ended it (None: the peer)."""
+
+    def __init__(
+        self, on_end: Callable[[str | None], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._on_end, self._clock = on_end, clock
+        self._kinds: Mapping[str, type] = GREETINGS
+        self._on_message: Callable[[Any], None] | None = None
+        self._when_welcome: tuple[Mapping[str, type], Callable[[Any], None]] | None = None
+        self._greetings: asyncio.Queue[Any] = asyncio.Queue(MAX_GREETINGS)
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._joiner, self.outbox = Joiner(), WireOutbox(clock)
+        self._paused = self._woken = self.ended = False
+        self._fault: str | None = None
+        self.heard_s = clock()  # when anything came last
+
+    # ---- greetings ----
+
+    async def receive(self, within_s: float | None = GREETING_S) -> Any:
+        """The next greeting. Raises Unavailable if none comes."""
+        try:
+            async with asyncio.timeout(within_s):
+                heard = await self._greetings.get()
+        except TimeoutError:
+            raise Unavailable(f"the other side did not answer within {within_s:g} s") from None
+        if heard is None:
+            raise Unavailable(self._fault or "the other side closed the connection")
+        return heard
+
+    def open(self, kinds: Mapping[str, type], on_message: Callable[[Any], None], ready: WorkerReady) -> None:
+        """The peer is trusted: from now on messages of these kinds, as large as the worker's sessions may be,
+        go to `on_message`, on the event loop."""
+        self._joiner.trust(largest(ready))
+        self._kinds, self._on_message = kinds, on_message
+
+    def open_when_welcome(self, kinds: Mapping[str, type], on_message: Callable[[Any], None]) -> None:
+        """The same as soon as a Welcome comes, since events may come right behind it."""
+        self._when_welcome = kinds, on_message
+
+    # ---- sending ----
+
+    def send(self, message: object, session: str = "", after: tuple[str, ...] = ()) -> None:
+        """After what was sent of its session, and of those in `after`. On the event loop."""
+        self._put(encode(message, self._clock()), session, (session, *after))
+        self._flush()
+
+    def post(self, data: bytes, session: str = "") -> None:
+        """An encoded message, from any thread."""
+        self._put(data, session, ())
+        self._wake()
+
+    def post_video(self, data: bytes, rendition: str, *, keyframe: bool) -> bool:
+        """The same for a frame: see WireOutbox.put_video."""
+        taken = self.outbox.put_video(data, rendition, keyframe=keyframe)
+        self._wake()
+        return taken
+
+    def close(self) -> None:
+        """After what waits in the transport has been sent. Idempotent."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self, why: str | None = None) -> None:
+        """At once. Idempotent."""
+        self._fault = self._fault or why
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause_reading(self) -> None:
+        if self._transport is not None and not self.ended:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport is not None and not self.ended:
+            self._transport.resume_reading()
+
+    @property
+    def peer(self) -> str:
+        """For the log."""
+        name = self._transport.get_extra_info("peername") if self._transport else None
+        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "this machine"
+
+    def _put(self, data: bytes, session: str, after: tuple[str, ...]) -> None:
+        try:
+            self.outbox.put(data, session, after)
+        except Overfull:
+            self._loop.call_soon_threadsafe(self.abort, "it does not take what it is sent")
+
+    def _wake(self) -> None:
+        if not self._woken and not self.ended:
+            self._woken = True
+            try:
+                self._loop.call_soon_threadsafe(self._flush)
+            except RuntimeError:  # the loop is closed
+                self.ended = True
+
+    def _flush(self) -> None:
+        self._woken = False
+        while self._transport is not None and not self._paused and not self.ended:
+            if not (chunk := self.outbox.next()):
+                return
+            self._transport.write(chunk)
+
+    # ---- asyncio.Protocol ----
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=0)
+        peer = transport.get_extra_info("socket")
+        if peer is not None and peer.family != socket.AF_UNIX:
+            peer.setsockopt(socket.IPPROTO_TCP, NOTSENT_LOWAT, UNSENT_BYTES)
+        self._flush()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        self.heard_s = self._clock()
+        try:
+            messages = self._joiner.feed(data)
+        except NotFrames:
+            self.abort("it sent something else than psistream's frames")
+            return
+        for message in messages:
+            self._received(message)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.ended = True
+        if not self._greetings.full():
+            self._greetings.put_nowait(None)
+        self._on_end(self._fault)
+
+    def _received(self, data: bytes) -> None:
+        if self.ended or self._fault is not None:
+            return
+        try:
+            message = decode(data, self._kinds, self._clock())
+        except Malformed as error:
+            if self._on_message is None:
+                self.abort("it sent something else than psistream's messages")
+            else:
+                log.warning("%s sent a message that is ignored: %s", self.peer, error.message)
+            return
+        if message is None:
+            return
+        if self._on_message is not None:
+            self._on_message(message)
+        elif self._greetings.full():
+            self.abort("it sent too many greetings")
+        else:
+            self._greetings.put_nowait(message)
+            if isinstance(message, Welcome) and self._when_welcome is not None:
+                self.open(*self._when_welcome, message.ready)
+
+
+def largest(ready: WorkerReady) -> int:
+    """How large a message on the bulk lane may be: a session with its controls, or its control log."""
+    return 2 * ready.state_bytes + 64 * 3 * ready.height * ready.width + EXTRA_BYTES

@@ -1,0 +1,231 @@
+"""A worker's port: who gets in, who doesn't, and that nothing that is sent to it does any harm."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from engine.config import RuntimeConfig
+from engine.errors import Forbidden, PsistreamError, Unavailable
+from engine.types import OpenSession, SessionInfo
+from server.config import WorkerConfig
+from server.worker.core import WorkerCore
+from server.worker.hosting.host import MAX_STRANGERS, Host
+from server.worker.remote import RemoteWorker, WorkerAddress
+from server.worker.wire import handshake
+from server.worker.wire.codec import decode, encode
+from server.worker.wire.connection import Connection
+from server.worker.wire.frames import HEAD
+from server.worker.wire.schema import GREETINGS, WIRE, Challenge, GreetingRefused, Hello, Proof
+from tests.rigs.waiting import until
+from tests.server.worker.wire import samples
+from tests.server.worker.working import Heard
+
+KEY = b"0123456789abcdef0123456789abcdef"
+FAKE = WorkerConfig(backend="fake", runtime=RuntimeConfig(max_sessions=3))
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    key: bytes = KEY, tls: ssl.SSLContext | None = None, config: WorkerConfig = FAKE
+) -> AsyncIterator[tuple[Host, int]]:
+    """A worker in this process, and its port on loopback."""
+    host = Host(key, private=False)
+    server = await asyncio.get_running_loop().create_server(host.connection, "127.0.0.1", 0, ssl=tls)
+    cores: list[WorkerCore] = []
+
+    def load(emit: object) -> WorkerCore:
+        cores.append(WorkerCore(config, emit))  # type: ignore[arg-type]
+        return cores[0]
+
+    running = asyncio.create_task(host.run(load))
+    try:
+        yield host, server.sockets[0].getsockname()[1]
+    finally:
+        host.end()
+        await asyncio.wait([running])
+        server.close()
+        for core in cores:
+            await asyncio.to_thread(core.close)
+
+
+def remote(
+    port: int, heard: Heard, key: bytes = KEY, *, tls: bool = False, ca: Path | None = None
+) -> RemoteWorker:
+    return RemoteWorker(WorkerAddress("localhost" if tls else "127.0.0.1", port, tls), key, ca, heard.hear)
+
+
+async def test_a_worker_elsewhere_plays_a_session() -> None:
+    heard = Heard()
+    async with listening() as (_, port):
+        worker = remote(port, heard)
+        ready = await worker.start()
+        assert (ready.model, ready.fingerprint) == ("fake", "arithmetic")
+        worker.send(OpenSession("s", "a red cat", 1))
+        await until(lambda: any(isinstance(e, SessionInfo) for e in heard), "session")
+        await worker.close()
+        with pytest.raises(Unavailable):
+            worker.send(OpenSession("t", "a red cat", 1))
+
+
+@pytest.mark.parametrize("key", [b"", b"another key of the same length..", KEY + b"x"])
+async def test_without_the_key_nobody_gets_in(key: bytes) -> None:
+    async with listening() as (host, port):
+        worker = remote(port, Heard(), key)
+        with pytest.raises(Forbidden, match="another key"):
+            await worker.start()
+        assert not host.mail.gateways
+
+
+async def test_a_worker_checks_the_key_itself() -> None:
+    """A gateway that doesn't care who the worker is still has to prove that it has the key."""
+    async with listening() as (host, port):
+        ended = asyncio.Event()
+        connection = Connection(lambda why: ended.set())
+        await asyncio.get_running_loop().create_connection(lambda: connection, "127.0.0.1", port)
+        connection.send(handshake.hello())
+        challenge = await connection.receive()
+        assert isinstance(challenge, Challenge)
+        connection.send(Proof(challenge.proof))  # the worker's own, sent back
+        refusal = await connection.receive()
+        assert isinstance(refusal, GreetingRefused)
+        assert refusal.code == "forbidden"
+        await asyncio.wait_for(ended.wait(), 10)
+        assert not host.mail.gateways
+
+
+def test_proofs_are_of_both_nonces_and_of_one_side() -> None:
+    said = handshake.hello()
+    answer, expected = handshake.challenge(KEY, said)
+    assert handshake.prove(KEY, said, answer).proof == expected != answer.proof
+    again, other = handshake.challenge(KEY, said)
+    assert other != expected
+    assert again.nonce != answer.nonce
+    with pytest.raises(Forbidden):
+        handshake.prove(KEY, handshake.hello(), answer)
+    with pytest.raises(Forbidden):
+        handshake.check(other, Proof(expected))
+
+
+async def test_another_version_is_refused_with_both_numbers() -> None:
+    async with listening() as (_, port):
+        connection = Connection(lambda why: None)
+        await asyncio.get_running_loop().create_connection(lambda: connection, "127.0.0.1", port)
+        connection.send(Hello(WIRE + 1, "9.9", b"n" * 32))
+        refusal = await connection.receive()
+        assert isinstance(refusal, GreetingRefused)
+        assert f"version {WIRE + 1} of the wire, this one {WIRE}" in refusal.message
+        connection.abort()
+
+
+async def test_what_is_no_worker_is_named() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(Unavailable, match=f"tcp://127.0.0.1:{port}: it sent something else"):
+        await remote(port, Heard()).start()
+    server.close()
+    with pytest.raises(Unavailable, match="no connection"):
+        await remote(port, Heard()).start()
+
+
+async def test_tls_where_it_is_asked_for(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command = [*make, *subject, "-keyout", str(key), "-out", str(certificate)]
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    async with listening(tls=context) as (_, port):
+        worker = remote(port, Heard(), tls=True, ca=certificate)
+        assert (await worker.start()).model == "fake"
+        await worker.close()
+        with pytest.raises(Unavailable, match="TLS failed: self-signed certificate"):
+            await remote(port, Heard(), tls=True).start()
+
+
+async def sent(port: int, data: bytes) -> None:
+    """Whatever becomes of it."""
+    with contextlib.suppress(OSError):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(data)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(reader.read(), 0.05)
+        writer.transport.abort()
+
+
+def framed(data: bytes, flags: int = 0) -> bytes:
+    return len(data).to_bytes(HEAD - 1, "big") + bytes([flags]) + data
+
+
+async def test_strangers_do_no_harm(caplog: pytest.LogCaptureFixture) -> None:
+    """Junk, torn and repeated greetings, and more connections than there are places."""
+    chance = random.Random(17)
+    greetings = [framed(encode(message, 0.0)) for message in samples.GREETINGS]
+    async with listening() as (host, port):
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_STRANGERS)]
+        with pytest.raises(PsistreamError):  # all places are taken
+            await remote(port, Heard()).start()
+        for _, writer in idle:
+            writer.close()
+        await until(lambda: not host._strangers, "free places")
+        for _ in range(60):
+            data = bytearray(b"".join(chance.choices([*greetings, chance.randbytes(40)], k=3)))
+            data[chance.randrange(len(data))] = chance.randrange(256)
+            await sent(port, bytes(data))
+        await until(lambda: not host._strangers, "end of all greetings")
+        worker = remote(port, Heard())
+        await worker.start()
+        await worker.close()
+    faults = [r for r in caplog.records if r.exc_info or r.levelno >= logging.ERROR]
+    assert not faults, faults
+
+
+async def test_a_gateway_that_talks_nonsense_does_no_harm(caplog: pytest.LogCaptureFixture) -> None:
+    """It has the key, and sends whatever it likes; another one's session plays on."""
+    chance = random.Random(5)
+    heard = Heard()
+    async with listening() as (host, port):
+        good, bad = remote(port, heard), remote(port, Heard())
+        await good.start()
+        good.send(OpenSession("mine", "a red cat", 1))
+        await until(lambda: any(isinstance(e, SessionInfo) for e in heard), "session")
+        await bad.start()
+        connection = bad._link._connection
+        assert connection is not None
+        for number in range(400):
+            order = chance.choice(samples.ORDERS)
+            data = bytearray(encode(order, 0.0).replace(b'"s"', chance.choice([b'"s"', b'"mine"', b'"u"'])))
+            size = int.from_bytes(data[:4], "big")
+            if number % 2:
+                data[4 + chance.randrange(size)] = chance.choice(b'0123456789"-[]{}e.x')
+            connection.post(bytes(data))
+        await until(lambda: not len(connection.outbox), "end of the nonsense")
+        heard.clear()
+        good.send(OpenSession("other", "a red cat", 1))
+        await until(lambda: any(isinstance(e, SessionInfo) and e.id == "other" for e in heard), "session")
+        assert host.mail.leases.get("mine") is not None
+        await good.close()
+        await bad.close()
+    faults = [r for r in caplog.records if r.exc_info or r.levelno >= logging.ERROR]
+    assert not faults, faults
+
+
+def test_a_greeting_needs_no_trust() -> None:
+    """Nothing but greetings is decoded before the proof."""
+    assert decode(encode(samples.ORDERS[0], 0.0), GREETINGS, 0.0) is None
+    assert partial(decode, encode(samples.GREETINGS[0], 0.0), GREETINGS)(0.0) == samples.GREETINGS[0]
