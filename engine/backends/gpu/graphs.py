@@ -80,7 +80,8 @@ class RoleGraph:
                 place.copy_(value, non_blocking=True)
                 self.copies += 1
         if turn.graph is None and self.record and self.device.type == "cuda":
-            self._record(turn)
+            with torch.cuda.device(self.device):  # it may be the second one
+                self._record(turn)
         if turn.graph is not None:
             turn.graph.replay()
         else:
