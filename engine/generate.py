@@ -48,9 +48,9 @@ def generate(
 
     `image` is a picture to start from: a file, its bytes, or an array (H, W, 3) uint8. `video` is a file
     whose last seconds are continued, instead of `image`. `script` is steering, such as
-    "2s:right,4s:prompt=night". The same `seed` gives the same frames; by default it is random. `model`, `backend` and `weights` are those
-    of `psistream generate`. The model is loaded before the first frame and freed when the iterator ends or is
-    closed. Raises InvalidInput that names the argument, BackendError."""
+    "2s:right,4s:prompt=night". The same `seed` gives the same frames; by default it is random. `model`,
+    `backend` and `weights` are those of `psistream generate`. The model is loaded before the first frame and
+    freed when the iterator ends or is closed. Raises InvalidInput that names the argument, BackendError."""
     if seconds is not None and not (_is(seconds, Real) and 0 < seconds < float("inf")):
         raise InvalidInput(f"seconds must be a number above 0, not {seconds!r:.40}", field="seconds")
     if seed is not None and not (_is(seed, Integral) and 0 <= seed <= MAX_SEED):
