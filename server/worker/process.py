@@ -1,7 +1,7 @@
-"""A worker in a child process: its Python never delays ours, and if it dies its sessions go on in another.
+"""A worker in a child process: its Python code cannot delay the gateway, and its death ends no session.
 
-Both ends speak the wire (server.worker.wire) over a pair of sockets that nobody else has. The child ends when
-that closes, so it never outlives its parent; the parent notices the child's death by the same.
+Both sides speak the wire protocol (server.worker.wire) over a private pair of sockets. The child exits when
+it closes, so it never outlives its parent; the parent detects the child's death in the same way.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ NO_KEY = b""  # nobody else can reach the sockets
 
 
 class ProcessWorker:
-    """Started by spawn: the child shares nothing."""
+    """Started by `spawn`, so the child shares no memory."""
 
     def __init__(self, config: WorkerConfig, on_event: OnEvent) -> None:
         self._config, self._on_event = config, on_event
@@ -91,7 +91,7 @@ class ProcessWorker:
         self._tasks.spawn(self._report(why), "worker-lost")
 
     async def _report(self, why: str | None) -> None:
-        """Say how it ended."""
+        """Describe how the child ended."""
         message = why or str(await asyncio.to_thread(self._why, "the worker closed its connection"))
         if not self._closing:
             self._on_event(WorkerLost(message))
@@ -127,7 +127,7 @@ def _cause_of_death(exitcode: int | None) -> str:
 
 
 def child_main(own: socket.socket, config: WorkerConfig) -> None:
-    """Load the model, report that, and carry out orders until told to stop or the parent is gone."""
+    """Load the model, report it, and run orders until told to stop or until the parent is gone."""
     set_up(config.log.kind, config.log.level)
     # Ctrl-C and a terminal that closes reach the whole process group; the parent decides
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -1,7 +1,7 @@
 """The gateway's end of a connection to a worker, and workers on other hosts.
 
-A worker that the gateway has not started itself is not ended by it either: what is lost is the connection,
-and another try may find the worker, and its sessions, as they were.
+A worker that the gateway did not start is not ended by it either. If the connection is lost, another attempt
+may find the worker and its sessions as they were.
 """
 
 from __future__ import annotations
@@ -64,9 +64,8 @@ class WorkerAddress:
 
 
 class WorkerLink:
-    """One connection, from the greeting to its end. `on_event` is called on the event loop; `on_end` once,
-    when the connection is gone (with why, if it wasn't the worker that ended it), unless `close` was called
-    before."""
+    """One connection, from the handshake to its end. `on_event` is called on the event loop. `on_end` is
+    called once when the connection is gone, with the reason unless the worker ended it; not after `close`."""
 
     def __init__(self, on_event: OnEvent, on_end: Callable[[str | None], None]) -> None:
         self._on_event, self._on_end = on_event, on_end
@@ -75,8 +74,8 @@ class WorkerLink:
         self._tasks = Tasks()
 
     async def meet(self, connect: Connect, key: bytes) -> Welcome:
-        """`connect` is asyncio's, with everything but the protocol. Waits for as long as the worker loads its
-        model. Raises PsistreamError."""
+        """Connect and wait until the worker has loaded its model. `connect` is asyncio's function with all
+        arguments but the protocol. Raises PsistreamError."""
         connection = self._connection = Connection(self._ended)
         connection.open_when_welcome(EVENTS, self._heard)
         await connect(lambda: connection)
@@ -135,7 +134,7 @@ def _not_refused(heard: Any) -> Any:
 
 class RemoteWorker:
     """A worker that listens on a port: see `psistream worker`. `orphans` are sessions that it ran for a
-    gateway that is gone, with their epochs, as of the start."""
+    gateway that is gone, with their epochs, at the time of the start."""
 
     outlives_us = True
 

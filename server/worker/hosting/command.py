@@ -1,6 +1,6 @@
 """`psistream worker`: a worker that listens on a port, for gateways on this or other machines.
 
-It outlives them: sessions go on, for a while, until a gateway claims them (see leases).
+It outlives them: sessions continue for a while, until a gateway claims them (see leases).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from server.worker.hosting.host import Host, leave
 
 @dataclass(frozen=True)
 class Listen:
-    """Where it listens. `key` is empty only on loopback."""
+    """Where the worker listens. `key` is empty only on loopback."""
 
     host: str
     port: int
@@ -117,8 +117,8 @@ def listen_of(args: argparse.Namespace) -> Listen:
 
 
 async def serve(config: WorkerConfig, where: Listen, cores: list[WorkerCore]) -> str | None:
-    """Until SIGINT or SIGTERM, or until the device is broken, which is what it returns. `cores` gets what it
-    loads. Raises PsistreamError."""
+    """Run until SIGINT or SIGTERM, or until the device has failed, which is then returned. `cores` gets the
+    core that is loaded. Raises PsistreamError."""
     loop = asyncio.get_running_loop()
     host = Host(where.key, private=False)
     try:

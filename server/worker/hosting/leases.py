@@ -1,8 +1,8 @@
-"""Whose a session is: the gateway that opened or claimed it last, as long as it is heard of.
+"""Leases: a session belongs to the gateway that opened or claimed it last, as long as that gateway is alive.
 
-A worker outlives its gateways. Without a sign of its gateway for SILENT_S a session's packets are no longer
-sent or encoded, after STOP_S nothing is generated, and after CLOSE_S it is closed. Whoever claims it before
-with a higher epoch has it. Plain data: no connections, threads or clocks of its own.
+A worker outlives its gateways. Without a sign of its gateway for SILENT_S, a session's packets are no longer
+sent or encoded; after STOP_S nothing is generated, and after CLOSE_S it is closed. A gateway that claims it
+earlier with a higher epoch owns it. Plain data: no connections, threads or clocks of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class LeaseStage(IntEnum):
 
 @dataclass
 class Lease:
-    """`owner` is None once its connection is gone; `heard_s` is when it was heard of last."""
+    """`owner` is None once its connection is gone; `heard_s` is when the owner was last heard from."""
 
     session: str
     owner: Hashable | None
@@ -40,7 +40,7 @@ class Lease:
 
 
 class Leases:
-    """Of all sessions of one worker."""
+    """The leases of all sessions of one worker."""
 
     def __init__(self) -> None:
         self._leases: dict[str, Lease] = {}
@@ -56,7 +56,8 @@ class Leases:
         return lease if lease is not None and lease.owner == owner else None
 
     def open(self, session: str, owner: Hashable, epoch: int, now_s: float) -> bool:
-        """False: it is held already, with an epoch that is as high."""
+        """Add a lease. Returns False if the session is already leased with an epoch that is at least as
+        high."""
         known = self._leases.get(session)
         if known is not None and epoch <= known.epoch:
             return False
@@ -64,7 +65,7 @@ class Leases:
         return True
 
     def claim(self, session: str, owner: Hashable, epoch: int, now_s: float) -> Lease | None:
-        """The lease, if the epoch is higher; it is the claimant's then."""
+        """Give the lease to the claimant if its epoch is higher, and return it."""
         lease = self._leases.get(session)
         if lease is None or epoch <= lease.epoch:
             return None
@@ -75,14 +76,14 @@ class Leases:
         self._leases.pop(session, None)
 
     def gone(self, owner: Hashable) -> list[Lease]:
-        """Its connection has ended. The sessions that nobody holds now."""
+        """A gateway's connection has ended. Returns the sessions that have no owner now."""
         lost = [lease for lease in self if lease.owner == owner]
         for lease in lost:
             lease.owner, lease.stage = None, max(lease.stage, LeaseStage.SILENT)
         return lost
 
     def heard(self, owner: Hashable, heard_s: float, now_s: float) -> list[Lease]:
-        """It was heard of then. The sessions that go on with it."""
+        """A gateway was heard from. Returns its sessions that continue because of that."""
         back = []
         for lease in self:
             if lease.owner == owner:
@@ -93,7 +94,8 @@ class Leases:
         return back
 
     def look(self, now_s: float) -> list[Lease]:
-        """The sessions that have come to a later stage, or (STOPPED) stay in it: they wait for too long."""
+        """The sessions that have reached a later stage, or (STOPPED) stay in it, because they have waited too
+        long."""
         changed = []
         for lease in self:
             silent_s = now_s - lease.heard_s

@@ -31,7 +31,7 @@ MAX_ITEMS = 4096
 
 
 class Unknown(Exception):
-    """A type that this version doesn't have."""
+    """A message type that this version does not have."""
 
 
 class _Field(NamedTuple):
@@ -42,7 +42,7 @@ class _Field(NamedTuple):
 
 
 def encode(message: object, now_s: float) -> bytes:
-    """`now_s`: the clock of the moments in it."""
+    """Encode a message. `now_s` is the time on the clock of its moments."""
     context = Context(now_s, [])
     header = _written(message, context)
     header["blobs"] = [len(blob) for blob in context.blobs]
@@ -55,7 +55,7 @@ def encode(message: object, now_s: float) -> bytes:
 
 
 def decode(data: bytes, kinds: Mapping[str, type], now_s: float) -> Any:
-    """The message; None for a type that is not among `kinds`. Raises Malformed."""
+    """Decode a message; None for a type that is not in `kinds`. Raises Malformed."""
     size = int.from_bytes(data[:4], "big")
     if len(data) < 4 or size > min(MAX_HEADER, len(data) - 4):
         raise Malformed("a message is shorter than its header")
@@ -93,7 +93,7 @@ _plans: dict[type, tuple[_Field, ...]] = {}
 
 
 def _plan(kind: type) -> tuple[_Field, ...]:
-    """Its fields, worked out once."""
+    """The fields of a message type, computed once."""
     if kind not in _plans:
         hints = typing.get_type_hints(kind, include_extras=True)
         known = [(f, hints[f.name]) for f in fields(kind)]
@@ -181,7 +181,7 @@ def _reader(hint: Any) -> Convert:
 
 
 def _either(args: tuple[Any, ...]) -> Convert:
-    """Which one follows from the JSON."""
+    """The type of a union's value, determined by the JSON."""
     parts = _part({NAMES[arg]: arg for arg in args if arg in NAMES})
     others = [_reader(arg) for arg in args if arg is not type(None) and arg not in NAMES]
 
@@ -250,7 +250,7 @@ def _refuse(name: str) -> NoReturn:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no infinity: the largest number that may be sent stands for it."""
+    """JSON has no infinity, so the largest number that may be sent stands for it."""
     if isinstance(value, dict):
         return {name: _finite(item) for name, item in value.items()}
     if isinstance(value, list | tuple):

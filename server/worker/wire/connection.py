@@ -1,7 +1,8 @@
 """One connection between a gateway and a worker, the same class at both ends: messages in, messages out.
 
-It knows frames, lanes and the codec, not what messages mean. What is no message is logged in one line and
-ignored; what is no frame ends the connection. All but `post` and `post_video` is for the event loop.
+It knows frames, lanes and the codec, but not what messages mean. A malformed message is logged in one line
+and ignored; a malformed frame ends the connection. Everything but `post` and `post_video` must be called on
+the event loop.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # as on Linux
 
 
 class Connection(asyncio.Protocol):
-    """Greetings are received by `receive`; after `open` every message goes to its `on_message`. `on_end` is
-    called once, when the connection is gone, with what ended it (None: the peer)."""
+    """Handshake messages are received by `receive`; after `open` every message is passed to its `on_message`.
+    `on_end` is called once when the connection is gone, with the error that ended it (None: the peer ended
+    it)."""
 
     def __init__(
         self, on_end: Callable[[str | None], None], clock: Callable[[], float] = time.monotonic
@@ -52,7 +54,7 @@ class Connection(asyncio.Protocol):
     # ---- greetings ----
 
     async def receive(self, within_s: float | None = GREETING_S) -> Any:
-        """The next greeting. Raises Unavailable if none comes."""
+        """The next handshake message. Raises Unavailable if none arrives."""
         try:
             async with asyncio.timeout(within_s):
                 heard = await self._greetings.get()
@@ -64,39 +66,39 @@ class Connection(asyncio.Protocol):
 
     def open(self, kinds: Mapping[str, type], on_message: Callable[[Any], None], ready: WorkerReady) -> None:
         """The peer is trusted: from now on messages of these kinds, as large as the worker's sessions may be,
-        go to `on_message`, on the event loop."""
+        are passed to `on_message` on the event loop."""
         self._joiner.trust(largest(ready))
         self._kinds, self._on_message = kinds, on_message
 
     def open_when_welcome(self, kinds: Mapping[str, type], on_message: Callable[[Any], None]) -> None:
-        """The same as soon as a Welcome comes, since events may come right behind it."""
+        """Like `open`, but as soon as a Welcome arrives, since events may follow it immediately."""
         self._when_welcome = kinds, on_message
 
     # ---- sending ----
 
     def send(self, message: object, session: str = "", after: tuple[str, ...] = ()) -> None:
-        """After what was sent of its session, and of those in `after`. On the event loop."""
+        """Send a message after those of its session and of those in `after`. Call it on the event loop."""
         self._put(encode(message, self._clock()), session, (session, *after))
         self._flush()
 
     def post(self, data: bytes, session: str = "") -> None:
-        """An encoded message, from any thread."""
+        """Send an encoded message, from any thread."""
         self._put(data, session, ())
         self._wake()
 
     def post_video(self, data: bytes, rendition: str, *, keyframe: bool) -> bool:
-        """The same for a frame: see WireOutbox.put_video."""
+        """Send an encoded frame: see WireOutbox.put_video."""
         taken = self.outbox.put_video(data, rendition, keyframe=keyframe)
         self._wake()
         return taken
 
     def close(self) -> None:
-        """After what waits in the transport has been sent. Idempotent."""
+        """Close after everything in the transport has been sent. Idempotent."""
         if self._transport is not None:
             self._transport.close()
 
     def abort(self, why: str | None = None) -> None:
-        """At once. Idempotent."""
+        """Close at once. Idempotent."""
         self._fault = self._fault or why
         if self._transport is not None:
             self._transport.abort()
@@ -111,7 +113,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def peer(self) -> str:
-        """For the log."""
+        """The peer's name for the log."""
         name = self._transport.get_extra_info("peername") if self._transport else None
         return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "this machine"
 
@@ -194,5 +196,5 @@ class Connection(asyncio.Protocol):
 
 
 def largest(ready: WorkerReady) -> int:
-    """How large a message on the bulk lane may be: a session with its controls, or its control log."""
+    """The maximum size of a message on the bulk lane: a session with its controls, or its control log."""
     return 2 * ready.state_bytes + 64 * 3 * ready.height * ready.width + EXTRA_BYTES

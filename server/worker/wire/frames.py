@@ -19,7 +19,7 @@ URGENT_BYTES = 8 << 20  # the largest one of the urgent lane: a keyframe
 
 
 class NotFrames(Exception):
-    """The peer sent more than is allowed, or something else than frames."""
+    """The peer sent more than is allowed, or something that is not a frame."""
 
 
 @dataclass
@@ -30,19 +30,19 @@ class _Lane:
 
 
 class Joiner:
-    """Puts frames together again. What a peer can make it hold is bounded by the lanes' limits; until
-    `trust` is called they are those of a stranger."""
+    """Reassembles messages from frames. The lanes' limits bound what a peer can make it store; until `trust`
+    is called they are those of an unknown peer."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._lanes = (_Lane(GREETING_BYTES, []), _Lane(0, []))
 
     def trust(self, bulk_bytes: int) -> None:
-        """From now on messages of this size may come on the bulk lane, and video on the other."""
+        """From now on messages of this size may arrive on the bulk lane, and video on the other."""
         self._lanes[0].limit, self._lanes[1].limit = URGENT_BYTES, bulk_bytes
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The messages that are complete with it. Raises NotFrames."""
+        """Add received bytes, and return the messages that they complete. Raises NotFrames."""
         self._buffer += data
         done: list[bytes] = []
         at = 0

@@ -24,7 +24,7 @@ WRONG_KEY = "the worker has another key: give both the same --key-file"
 
 
 class WrongPeer(Unavailable):
-    """It is no worker, or none that this program can talk to."""
+    """The peer is not a worker, or not one that this program can talk to."""
 
     code = "wrong_peer"
 

@@ -1,7 +1,7 @@
-"""What a peer has yet to be sent. It never makes its caller wait, and its size is bounded.
+"""The messages that are still to be sent to a peer. It never blocks its caller, and its size is bounded.
 
 Video that waits too long, or takes too much memory, is dropped up to the next keyframe of each rendition.
-Everything else is small and must arrive: a peer that doesn't take it is given up. Thread-safe.
+Everything else is small and must arrive: a peer that does not accept it is disconnected. Thread-safe.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WRITE_BYTES = 1 << 16  # urgent frames that are written together
 
 
 class Overfull(Exception):
-    """The peer has not taken what it was sent for far too long."""
+    """The peer has not accepted what was sent for far too long."""
 
 
 @dataclass
@@ -33,7 +33,7 @@ class _Waiting:
 
 
 class WireOutbox:
-    """`len` is how many messages wait; `dropped` how many frames of video were not sent."""
+    """`len` is the number of waiting messages; `dropped` is the number of video frames that were not sent."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -50,8 +50,8 @@ class WireOutbox:
         return len(self._urgent) + len(self._bulk)
 
     def put(self, data: bytes, session: str = "", after: tuple[str, ...] = ()) -> None:
-        """Anything but video. What is larger than a piece goes on the bulk lane, and so does what must come
-        after something of these sessions that waits there. Raises Overfull."""
+        """Add a message other than video. Messages larger than a piece use the bulk lane, and so do those
+        that must follow a message of these sessions that waits there. Raises Overfull."""
         with self._lock:
             if len(data) > PIECE or any(each in self._bulk_of for each in after):
                 self._bulk.append(_Waiting(data, session=session))
@@ -64,7 +64,8 @@ class WireOutbox:
                 raise Overfull
 
     def put_video(self, data: bytes, rendition: str, *, keyframe: bool) -> bool:
-        """False: it was dropped, and a keyframe of this rendition should be asked for now."""
+        """Add a video frame. Returns False if it was dropped and a keyframe of its rendition should be
+        requested."""
         with self._lock:
             now_s = self._clock()
             oldest = next((w for w in self._urgent if w.rendition is not None), None)
@@ -82,13 +83,13 @@ class WireOutbox:
             return True
 
     def forget(self, session: str) -> None:
-        """It has ended: none of its renditions waits for a keyframe any more."""
+        """A session has ended: none of its renditions waits for a keyframe any more."""
         with self._lock:
             for name in [name for name in self._broken if name.startswith(f"{session} ")]:
                 del self._broken[name]
 
     def next(self) -> bytes:
-        """What is to be written now; empty if nothing waits."""
+        """The bytes to write now; empty if nothing waits."""
         with self._lock:
             chunks: list[bytes] = []
             size = 0
@@ -123,7 +124,7 @@ class WireOutbox:
             self._other_bytes -= len(message.data)
 
     def _drop_video(self) -> None:
-        """All that waits, but for the rest of a frame that has been sent in part."""
+        """Drop everything that waits, except for the rest of a frame that has been sent in part."""
         kept: deque[_Waiting] = deque()
         for message in self._urgent:
             if message.rendition is None or (not kept and message is self._urgent[0] and self._begun[0]):

@@ -1,4 +1,5 @@
-"""What single values may be on the wire: each reader takes what JSON has and raises Malformed."""
+"""Readers for single values on the wire: each accepts one kind of JSON value and raises Malformed
+otherwise."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ MAX_INT = 2**63
 
 
 class Malformed(InvalidInput):
-    """These bytes are no message."""
+    """These bytes are not a message."""
 
     code = "malformed"
 
@@ -63,7 +64,7 @@ def blob(value: Any, context: Context) -> bytes:
 
 
 def pixels(value: Any, context: Context) -> Any:
-    """(3, H, W) uint8."""
+    """Pixels of shape (3, H, W), uint8."""
     if not isinstance(value, list) or len(value) != 4 or not all(type(n) is int and n >= 0 for n in value):
         raise Malformed("must be the number of a blob, and three sizes")
     data, shape = blob(value[0], context), tuple(value[1:])
