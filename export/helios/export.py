@@ -79,9 +79,9 @@ def random_weights(config: HeliosConfig, out: Path, seed: int = 0) -> list[Path]
 def shapes(batch: int = 1) -> tuple[int, dict[str, list[tuple[str, tuple[int, ...]]]]]:
     """Run the public transformer on the meta device, with ψ: its number of parameters, and the outputs of
     each of its roles."""
-    from export.helios.convert import Options, at_size
+    from export.helios.convert import HeliosOptions, at_size
 
-    config = at_size(Options(memory=True))
+    config = at_size(HeliosOptions(memory=True))
     with torch.device("meta"):
         model = HeliosTransformer(config).eval()
     spec = spec_of(config, Conversion().serve)

@@ -147,7 +147,7 @@ def test_a_start_video_is_the_history_as_in_diffusers(
     )
     assert not history[:, :, : -3 * C.segment].any()
     assert isinstance(backend, TorchBackend)
-    vae = backend.modules["encode_video"].get_submodule("encoder")
+    vae: Any = backend.modules["encode_video"].get_submodule("encoder")
     alone = vae.encode(torch.from_numpy(clip[None, 1 + C.frames : 1 + 2 * C.frames]))
     middle = history[:, :, -2 * C.segment : -C.segment].transpose(1, 2)
     assert (middle - 0.88 * alone).std() < 0.16  # but for the noise of a start

@@ -260,8 +260,10 @@ def load_full(name: str, folder: Path) -> DeviceBackend:
         elsewhere = {r: d for r, d in base.elsewhere.items() if graph_of(r) not in chosen}
         del base  # engines take the place of its modules
     bodies.update(deserialized(api, artifact, chosen, device))
-    about = {"fingerprint": fingerprint(folder), "elsewhere": elsewhere}  # as in PyTorch
-    return DeviceBackend(api.name, artifact.spec, bodies, tokenize, device, **about)
+    mark = fingerprint(folder)  # as in PyTorch
+    return DeviceBackend(
+        api.name, artifact.spec, bodies, tokenize, device, fingerprint=mark, elsewhere=elsewhere
+    )
 
 
 def _tokenizer(name: str, folder: Path) -> Tokenize:

@@ -60,6 +60,8 @@ def _opening(command: OpenSession) -> None:
         _require(0 < sum(len(w.text.encode()) for w in texts) <= 2 * MAX_TEXT_BYTES, "prompt")
     _require(command.seed is None or 0 <= command.seed <= MAX_SEED, "seed")
     _require(0 <= command.rewind_s <= MAX_REWIND_S, "rewind_s")
+    _require(command.image is None or command.image.ndim == 3, "image")
+    _require(command.video is None or command.video.ndim == 4, "video")
 
 
 def _control(control: Control, ready: WorkerReady) -> None:

@@ -196,5 +196,7 @@ class Connection(asyncio.Protocol):
 
 
 def largest(ready: WorkerReady) -> int:
-    """The maximum size of a message on the bulk lane: a session with its controls, or its control log."""
-    return 2 * ready.state_bytes + 64 * 3 * ready.height * ready.width + EXTRA_BYTES
+    """The maximum size of a message on the bulk lane: a session with its controls or the video that it starts
+    from, or its control log."""
+    pictures = 65 + ready.start_frames
+    return 2 * ready.state_bytes + pictures * 3 * ready.height * ready.width + EXTRA_BYTES

@@ -64,9 +64,10 @@ def blob(value: Any, context: Context) -> bytes:
 
 
 def pixels(value: Any, context: Context) -> Any:
-    """Pixels of shape (3, H, W), uint8."""
-    if not isinstance(value, list) or len(value) != 4 or not all(type(n) is int and n >= 0 for n in value):
-        raise Malformed("must be the number of a blob, and three sizes")
+    """Pixels of a picture (3, H, W) or of several (T, 3, H, W), uint8."""
+    sizes = isinstance(value, list) and len(value) in (4, 5)
+    if not sizes or not all(type(n) is int and n >= 0 for n in value):
+        raise Malformed("must be the number of a blob, and three or four sizes")
     data, shape = blob(value[0], context), tuple(value[1:])
     if math.prod(shape) != len(data):
         raise Malformed("is not as large as its shape")

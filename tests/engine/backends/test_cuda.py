@@ -281,7 +281,12 @@ def test_helios_stages_are_compiled_and_its_families_module_is_found(monkeypatch
     from engine.backends.gpu import cuda
 
     compiled: list[torch.nn.Module] = []
-    monkeypatch.setattr(torch, "compile", lambda module, **_: compiled.append(module) or module)
+
+    def compiling(module: torch.nn.Module, **_: object) -> torch.nn.Module:
+        compiled.append(module)
+        return module
+
+    monkeypatch.setattr(torch, "compile", compiling)
     modules = {role: torch.nn.Identity() for role in signature(PYRAMID_SPEC)}
     module_bodies(PYRAMID_SPEC, modules, compiled=True)
     wanted = {id(modules[role]) for role in ("denoise_0", "denoise_1", "denoise_2", "decode")}

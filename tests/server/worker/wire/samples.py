@@ -45,7 +45,7 @@ from server.worker.messages import (
 )
 from server.worker.wire.schema import Challenge, GreetingRefused, Hello, Proof, Welcome
 
-READY = WorkerReady("fake", "fake", 4, 6, 16, 8, ("idle", "left"), 1000, 3, 5.0, "abc", 900_000)
+READY = WorkerReady("fake", "fake", 4, 6, 16, 8, 24, ("idle", "left"), 1000, 3, 5.0, "abc", 900_000)
 PICTURE = np.arange(72, dtype=np.uint8).reshape(3, 4, 6)
 MIX = (Weighted("a red fox", 0.25), Weighted("ein grüner Hund, 狐", 3.0))
 INFO = SessionInfo(
@@ -66,7 +66,7 @@ INFO = SessionInfo(
     ("time",),
     (NamedLandmark("tower", "red", -5, True),),
 )
-OPENING = OpenSession("s", MIX, 7, PICTURE, b"snapshot", "t", 2.5)
+OPENING = OpenSession("s", MIX, 7, PICTURE, np.stack([PICTURE, PICTURE]), b"snapshot", "t", 2.5)
 BODIES: tuple[ControlBody, ...] = (
     Prompt("a red fox", "soft", "now", 6),
     Prompt(MIX, "cut"),
