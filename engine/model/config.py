@@ -9,8 +9,12 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from engine.errors import InvalidInput
+from engine.model.spec_values import is_kind
 
 T = TypeVar("T")
+MOST_LAYERS = 1024
+# what impossible values raise, here or where a model is made of them
+BAD_CONFIG = (InvalidInput, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Raises InvalidInput for values that do not fit together."""
+        for name in ("channels", "latent_height", "latent_width", "segment", "dim", "heads", "mlp_ratio"):
+            if getattr(self, name) < 1:
+                raise InvalidInput(f"config: {name} must be at least 1", field=name)
         if self.camera is not None and self.packing.order != "f1":
             raise InvalidInput("config: a camera wants packing.order = 'f1'", field="camera")
         if self.carry and not (self.prior_variance and self.camera):
@@ -166,12 +173,12 @@ class ModelConfig:
 
 def build(cls: type[T], data: Mapping[str, Any], where: str = "config") -> T:
     """A dataclass from plain data (TOML, JSON). `false` turns an optional part off, since TOML has no null.
-    Raises InvalidInput for an unknown key or choice."""
+    Raises InvalidInput for an unknown key or choice, and for a value of the wrong kind."""
     hints = get_type_hints(cls)
-    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    told = {f.name: f.type for f in fields(cls)}  # type: ignore[arg-type]
     for key in data:
-        if key not in known:
-            raise InvalidInput(f"{where}: unknown key {key!r}; known are {sorted(known)}", field=key)
+        if key not in told:
+            raise InvalidInput(f"{where}: unknown key {key!r:.80}; known are {sorted(told)}", field=key)
 
     def value(key: str, v: Any) -> Any:
         inner = _nested(hints[key])
@@ -181,7 +188,9 @@ def build(cls: type[T], data: Mapping[str, Any], where: str = "config") -> T:
             return build(inner, v, f"{where}.{key}")
         if get_origin(hints[key]) is Literal and v not in get_args(hints[key]):
             choices = ", ".join(map(repr, get_args(hints[key])))
-            raise InvalidInput(f"{where}: {key} is {v!r}, must be one of {choices}", field=key)
+            raise InvalidInput(f"{where}: {key} is {v!r:.80}, must be one of {choices}", field=key)
+        if not is_kind(hints[key], v) or (key.endswith(("blocks", "layers")) and not 0 <= v <= MOST_LAYERS):
+            raise InvalidInput(f"{where}: {key} is {v!r:.80}, must be {told[key]} and in reason", field=key)
         return tuple(v) if isinstance(v, list) else v
 
     return cls(**{k: value(k, v) for k, v in data.items()})

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.errors import InvalidInput, ModelFilesError
-from engine.model.config import build
+from engine.errors import ModelFilesError
+from engine.model.config import BAD_CONFIG, build
 from engine.model.helios.config import HeliosConfig, PyramidConfig
 
 NAME = "helios"
@@ -39,7 +39,7 @@ def is_helios(folder: Path) -> bool:
     """Whether config.json says so. False for a folder without one."""
     try:
         data = json.loads((folder / CONFIG).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(data, Mapping) and data.get("preset") == NAME
 
@@ -56,7 +56,7 @@ def read_conversion(folder: Path) -> Conversion:
             f"{file} not found: --weights must name a folder made by `psistream convert {NAME}`",
             field="weights",
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, InvalidInput) as e:
+    except (OSError, *BAD_CONFIG) as e:
         raise ModelFilesError(f"{file} is not what `psistream convert` writes: {e}", field="weights") from e
     if version != FORMAT or preset != NAME:
         raise ModelFilesError(
