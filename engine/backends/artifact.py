@@ -224,13 +224,13 @@ def _graph(data: Mapping[str, Any]) -> Graph:
     names = {f.name for f in fields(Graph)}
     if set(data) != names:
         raise ValueError(f"a graph has {sorted(data)!s:.80}, should have {sorted(names)}")
-    for kind, names in (
+    for kind, of_kind in (
         (str, ("role", "file", "precision")),
         (int, ("opset", "ir_version", "nodes")),
         (dict, ("operators",)),
         (list, ("inputs", "outputs")),
     ):
-        for name in names:
+        for name in of_kind:
             if not isinstance(data[name], kind):
                 raise ValueError(f"{name} of a graph should be {kind.__name__}, not {data[name]!r:.80}")
     if not all(isinstance(n, int) for n in data["operators"].values()):

@@ -43,7 +43,7 @@ MAY_BE_ZERO = {
 }
 
 
-def fits(key: str, kind: Any, value: object) -> bool:
+def fits(key: str, kind: Any, value: Any) -> bool:
     """Whether a value is of the kind that the type hint names, and within its limits. Numbers are at least 1,
     or 0 where it means none; floats lie between 0 and 1."""
     least, most = 0 if key in MAY_BE_ZERO else 1, MOST_OF.get(key, MOST)
