@@ -11,7 +11,6 @@ COPY export export
 COPY server server
 COPY clients clients
 COPY benchmarks benchmarks
-COPY videofile videofile
 RUN pip install --no-cache-dir -c constraints.txt .
 RUN useradd --create-home psistream
 USER psistream

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from clients.errors import BadInput, ClientError
-from videofile.writable import check_writable
+from engine.videofile.writable import check_writable
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 

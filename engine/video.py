@@ -11,8 +11,8 @@ from PIL import Image
 
 from engine.errors import InvalidInput, Unavailable
 from engine.types import ByteArray
-from videofile.fragmented import FragmentedFile
-from videofile.writable import check_writable
+from engine.videofile.fragmented import FragmentedFile
+from engine.videofile.writable import check_writable
 
 OPTIONS = {"crf": "18", "preset": "veryfast"}
 

@@ -91,7 +91,7 @@ def engine(path: Path) -> list[str]:
         f"  built in {e.build_s:.0f} s with at most {e.build_peak_bytes / 2**20:.0f} MiB on {e.built_on}",
         f"  attention {'decomposed' if e.decomposable else 'in its own kernels, or none'}",
         f"  layers {operators(e.layers, every=True)}",
-        f"  verified: {e.level}" + ("" if e.level in ("executed", "parity") else ", not executed"),
+        f"  level of evidence: {e.level}" + ("" if e.level in ("executed", "parity") else ", not executed"),
         *(evidence(found) for found in e.evidence),
     ]
 

@@ -61,7 +61,7 @@ class Endurance:
         self._backend, self._segments, self._long = backend, segments, long
         self._now_s = 0.0
         self._last: dict[str, tuple[int, int, float]] = {}  # segment, epoch, due_s
-        self._engine = Engine(
+        self.engine = Engine(
             backend, RuntimeConfig(max_sessions=long + 4, max_load=1e6), self._receive, lambda: self._now_s
         )
 
@@ -74,7 +74,7 @@ class Endurance:
             begun_s, spent_s, counted = time.perf_counter(), time.process_time(), 0
             while self.made < self._segments:
                 self._keep_a_short_one()
-                wake_s = self._engine.step()
+                wake_s = self.engine.step()
                 if wake_s is None:
                     raise BenchError(
                         "every session ended: " + (self.failed[-1].message if self.failed else "")
@@ -85,17 +85,17 @@ class Endurance:
                     self._sample(1000 * (now_s - begun_s) / some, 1000 * (by_now_s - spent_s) / some)
                     begun_s, spent_s, counted = now_s, by_now_s, self.made
         finally:
-            self._engine.close()
+            self.engine.close()
 
     def _open(self, name: str) -> None:
-        self._engine.open(OpenSession(name, PROMPTS[self.opened % len(PROMPTS)], self.opened))
-        self._engine.set_watched(name, True)
+        self.engine.open(OpenSession(name, PROMPTS[self.opened % len(PROMPTS)], self.opened))
+        self.engine.set_watched(name, True)
         self.opened += 1
 
     def _keep_a_short_one(self) -> None:
         short = next((name for name in self._last if name.startswith("short")), None)
         if short is not None and self._last[short][0] >= SHORT_SEGMENTS - 1:
-            self._engine.close_session(short)
+            self.engine.close_session(short)
             del self._last[short]
             short = None
         if short is None:
@@ -117,7 +117,7 @@ class Endurance:
             number = event.segment // PROMPT_EVERY
             how: How = "cut" if number % 3 == 2 else "recondition"
             body = Prompt(PROMPTS[number % len(PROMPTS)], how=how)
-            self._engine.submit(name, Control(f"{name}-{number}", body))
+            self.engine.submit(name, Control(f"{name}-{number}", body))
 
     def _sample(self, segment_ms: float, processor_ms: float) -> None:
         s = self.samples

@@ -66,7 +66,7 @@ async def measure(subject: Subject, seconds: float, only: list[str], cores: str 
     if memory is not None and after is not None:
         report.singles["gateway's memory, before"] = (round(memory / 2**20, 1), "MiB")
         report.singles["gateway's memory, after"] = (round(after / 2**20, 1), "MiB")
-    report.notes = _shortfalls(rows)
+    report.notes = shortfalls(rows)
     return report
 
 
@@ -75,7 +75,7 @@ def _memory(subject: Subject) -> dict[str, float]:
     return {} if size is None else {"gateway, MiB": round(size / 2**20, 1)}
 
 
-def _shortfalls(rows: list[dict[str, Any]]) -> list[str]:
+def shortfalls(rows: list[dict[str, Any]]) -> list[str]:
     """The goals that were missed, by attacker."""
     quiet = rows[0]["frame p99"]
     notes = []

@@ -2,7 +2,7 @@
 
 MP4 and MOV support H.264, WebM supports VP8, Matroska supports both. Recording starts at the first keyframe.
 Time is the stream's own 90 kHz clock, so a file is as long as the video that was seen. Whatever ends the
-recording, the file plays (videofile.fragmented).
+recording, the file plays (engine.videofile.fragmented).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from av.video.stream import VideoStream
 
 from clients.command import check_output
 from clients.errors import BadInput, RecordError
-from videofile.copied import CLOCK, copied_packet, copied_stream
-from videofile.decode import decoder, first_frame
-from videofile.fragmented import FragmentedFile
+from engine.videofile.copied import CLOCK, copied_packet, copied_stream
+from engine.videofile.decode import decoder, first_frame
+from engine.videofile.fragmented import FragmentedFile
 
 CONTAINERS: dict[str, tuple[str, ...]] = {
     ".mp4": ("H264",),

@@ -27,6 +27,8 @@ EMBEDDINGS = "embeddings.safetensors"
 TOKENIZER = "tokenizer.json"
 BUILT_IN = Path(__file__).parent.parent / "weights" / "wander"
 NEEDED = (WEIGHTS, EMBEDDINGS, TOKENIZER)  # by models of the built-in world
+MOST_BYTES = 4 * 2**20  # of a manifest
+MOST_OF_ERROR = 300  # letters of what a manifest says that an error repeats
 BATCH = "batch"  # the axis that every tensor has first
 
 
@@ -89,6 +91,10 @@ def again(folder: Path) -> str:
     return f"`psistream export onnx --run RUN --out {folder}` makes it again (full-size: --model, --weights)"
 
 
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {error!s:.{MOST_OF_ERROR}}"
+
+
 def described(tensors: Iterable[Tensor]) -> list[dict[str, Any]]:
     """Inputs or outputs of the step contract, as a manifest lists them."""
     return [{"name": t.name, "dtype": t.dtype, "shape": [BATCH, *t.shape]} for t in tensors]
@@ -117,11 +123,13 @@ def read_manifest(path: Path | None) -> tuple[Path, dict[str, Any]]:
             field="model",
         )
     try:
+        if manifest.stat().st_size > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES} bytes")
         data = json.loads(manifest.read_text(encoding="utf-8-sig"))
         data["format"], dict(data["files"])
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as e:
         raise ModelFilesError(
-            f"{manifest} is not a manifest ({type(e).__name__}: {e}); {again(folder)}", field="model"
+            f"{manifest} is not a manifest ({_brief(e)}); {again(folder)}", field="model"
         ) from e
     assert isinstance(data, dict)  # a list or a text has no such keys
     return folder, data
@@ -136,7 +144,7 @@ def open_artifact(path: Path | None, needs: Sequence[str] = NEEDED) -> Artifact:
         return _opened(folder, data, needs)
     except (AttributeError, TypeError, ValueError, LookupError, OSError, OverflowError, RecursionError) as e:
         raise ModelFilesError(
-            f"{folder / MANIFEST} is not a manifest ({type(e).__name__}: {e}); {again(folder)}", field="model"
+            f"{folder / MANIFEST} is not a manifest ({_brief(e)}); {again(folder)}", field="model"
         ) from e
 
 
@@ -146,7 +154,7 @@ def _opened(folder: Path, data: dict[str, Any], needs: Sequence[str]) -> Artifac
     if version != FORMAT:
         mend = f"`psistream export upgrade {folder}` rewrites it" if version == 1 else again(folder)
         raise ModelFilesError(
-            f"{manifest} has format {version}, this version reads {FORMAT}; {mend}", field="format"
+            f"{manifest} has format {version!r:.40}, this version reads {FORMAT}; {mend}", field="format"
         )
     spec, config = ModelSpec.from_json(data["spec"]), dict(data["config"])
     files = dict(data["files"])
@@ -168,7 +176,7 @@ def check_files(folder: Path, files: Mapping[str, str]) -> None:
         file = folder / name
         if Path(name).name != name or name == ".." or file.is_symlink():
             raise ModelFilesError(
-                f"{manifest}: file {name!r} must be a plain name in the folder", field="files"
+                f"{manifest}: file {name!r:.80} must be a plain name in the folder", field="files"
             )
         if not file.is_file():
             raise ModelFilesError(f"{file} is missing; {again(folder)}", field=name)
@@ -184,13 +192,13 @@ def check_graph(folder: Path, spec: ModelSpec, files: Mapping[str, str], graph: 
     manifest = folder / MANIFEST
     if graph.file not in files:
         raise ModelFilesError(
-            f"{manifest}: role {graph.role!r} names {graph.file!r}, which is not among its files",
+            f"{manifest}: role {graph.role!r:.80} names {graph.file!r:.80}, which is not among its files",
             field="graphs",
         )
     roles = graphs_of(spec)
     if graph.role not in roles:
         raise ModelFilesError(
-            f"{manifest}: {graph.role!r} is no role of {spec.name}; known are {', '.join(roles)}",
+            f"{manifest}: {graph.role!r:.80} is no role of {spec.name}; known are {', '.join(roles)}",
             field="graphs",
         )
     wanted = contract_tensors(roles[graph.role])
@@ -198,7 +206,8 @@ def check_graph(folder: Path, spec: ModelSpec, files: Mapping[str, str], graph: 
         for has, needs in zip_all(stated, wanted[f"{kind}s"]):
             if has != needs:
                 raise ModelFilesError(
-                    f"{manifest}: {graph.role}: {kind} {has} should be {needs}; {again(folder)}",
+                    f"{manifest}: {graph.role}: {kind} {has!r:.{MOST_OF_ERROR}} should be {needs}; "
+                    f"{again(folder)}",
                     field=graph.role,
                 )
     try:
@@ -210,7 +219,7 @@ def check_graph(folder: Path, spec: ModelSpec, files: Mapping[str, str], graph: 
     for name in sorted(pointed):
         if name not in files:
             raise ModelFilesError(
-                f"{folder / graph.file} points at {name!r}, which is not among the manifest's files; "
+                f"{folder / graph.file} points at {name!r:.80}, which is not among the manifest's files; "
                 f"{again(folder)}",
                 field=graph.file,
             )
@@ -225,10 +234,18 @@ def zip_all(a: Sequence[Any], b: Sequence[Any]) -> Iterable[tuple[Any, Any]]:
 def _graph(data: Mapping[str, Any]) -> Graph:
     names = {f.name for f in fields(Graph)}
     if set(data) != names:
-        raise ValueError(f"a graph has {sorted(data)}, should have {sorted(names)}")
-    texts = all(isinstance(data[name], str) for name in ("role", "file", "precision"))
-    if not texts or not isinstance(data["inputs"], list) or not isinstance(data["outputs"], list):
-        raise ValueError("role, file and precision of a graph should be texts, inputs and outputs lists")
+        raise ValueError(f"a graph has {sorted(data)!s:.80}, should have {sorted(names)}")
+    for kind, of_kind in (
+        (str, ("role", "file", "precision")),
+        (int, ("opset", "ir_version", "nodes")),
+        (dict, ("operators",)),
+        (list, ("inputs", "outputs")),
+    ):
+        for name in of_kind:
+            if not isinstance(data[name], kind):
+                raise ValueError(f"{name} of a graph should be {kind.__name__}, not {data[name]!r:.80}")
+    if not all(isinstance(n, int) for n in data["operators"].values()):
+        raise ValueError("operators of a graph should be counts")
     return Graph(**data)
 
 

@@ -16,7 +16,7 @@ import torch
 from engine.backends.pytorch import TorchBackend
 from engine.backends.weights import fingerprint, load_weights
 from engine.errors import InvalidInput, ModelFilesError
-from engine.model.config import ModelConfig, build
+from engine.model.config import BAD_CONFIG, ModelConfig, build
 from engine.model.framepack.roles import Companions, Serve, roles_of, spec_of
 from engine.model.framepack.transformer import FramePackDiT
 from engine.model.presets import PRESETS
@@ -72,7 +72,7 @@ def read_config(folder: Path, name: str) -> tuple[ModelConfig, Serve]:
             f"{file} not found: --weights must name a folder made by `psistream convert {name}`",
             field="weights",
         ) from None
-    except (ValueError, KeyError, TypeError, InvalidInput) as e:
+    except (OSError, *BAD_CONFIG) as e:
         raise ModelFilesError(f"{file} is not what `psistream convert` writes: {e}", field="weights") from e
     if version != FORMAT or preset != name or config.hunyuan is None:
         raise ModelFilesError(

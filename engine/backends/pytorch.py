@@ -11,15 +11,17 @@ from typing import Any
 
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from engine.backends.artifact import EMBEDDINGS, TOKENIZER, WEIGHTS, Artifact, open_artifact
 from engine.backends.base import Arrays, Noise, Sampler, failure
 from engine.backends.samplers import Euler, Integrator, make_sampler
 from engine.backends.tokenizer import PromptTokenizer
 from engine.companions.unipc import UniPC
-from engine.errors import InvalidInput, ModelFilesError
+from engine.errors import ModelFilesError
+from engine.model.config import BAD_CONFIG
 from engine.model.signature import ModelSpec, signature
 from engine.model.wander.world_model import WorldModel, WorldModelConfig
 from engine.types import FloatArray, IntArray
@@ -29,22 +31,38 @@ Tokenize = Callable[[str], tuple[IntArray, FloatArray]]
 
 def load_model(artifact: Artifact) -> WorldModel:
     """The artifact's weights in fp32. Raises ModelFilesError where they don't fit its config."""
+    state = _tensors(artifact, WEIGHTS)
     try:
-        model = WorldModel(WorldModelConfig.from_json(artifact.config))
-    except (InvalidInput, AttributeError, TypeError, ValueError) as e:
+        config = WorldModelConfig.from_json(artifact.config)
+        with torch.device("meta"):
+            wanted = WorldModel(config).trained()  # before anything takes memory
+        if wrong := sorted(wanted.keys() ^ state.keys()) or _differing(wanted, state):
+            raise ModelFilesError(
+                f"{artifact.file(WEIGHTS)} does not fit the manifest's config: {wrong[0]:.80} and "
+                f"{len(wrong) - 1} other tensors differ",
+                field=WEIGHTS,
+            )
+        model = WorldModel(config)
+    except BAD_CONFIG as e:
         raise ModelFilesError(
             f"manifest: its config makes no model ({e}); `psistream export onnx` makes it again",
             field="config",
         ) from e
-    state = {k: v.float() for k, v in load_file(artifact.file(WEIGHTS)).items()}
-    try:
-        model.load_trained(state)
-    except RuntimeError as e:
-        raise ModelFilesError(
-            f"{artifact.file(WEIGHTS)} does not fit the manifest's config: {e}", field=WEIGHTS
-        ) from e
-    model.words.load(load_file(artifact.file(EMBEDDINGS)))
+    model.load_trained({k: v.float() for k, v in state.items()})
+    model.words.load(_tensors(artifact, EMBEDDINGS))
     return model.eval().requires_grad_(False)
+
+
+def _differing(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """The names of tensors whose shapes differ."""
+    return sorted(k for k in wanted if wanted[k].shape != state[k].shape)
+
+
+def _tensors(artifact: Artifact, name: str) -> dict[str, Tensor]:
+    try:
+        return load_file(artifact.file(name))
+    except (SafetensorError, OSError) as e:
+        raise ModelFilesError(f"{artifact.file(name)} is no safetensors file: {e}", field=name) from e
 
 
 def tensor(x: npt.NDArray[Any]) -> torch.Tensor:

@@ -21,7 +21,7 @@ from engine.commands.helios_info import helios_info, is_helios
 from engine.commands.runner import OK, Parser, run
 from engine.companions.sizes import framepack_spec
 from engine.errors import InvalidInput, ModelFilesError
-from engine.model.config import ModelConfig, build
+from engine.model.config import BAD_CONFIG, ModelConfig, build
 from engine.model.dit import EXTRA, MemoryPackDiT
 from engine.model.framepack.roles import Serve
 from engine.model.framepack.transformer import FramePackDiT
@@ -102,17 +102,17 @@ def info(model: str) -> Info:
         try:
             name, c = str(data["preset"]), build(ModelConfig, data["config"])
             return _full(name, str(folder), c, build(Serve, data["serve"], "serve"))
-        except (KeyError, TypeError, AttributeError, InvalidInput) as e:
+        except BAD_CONFIG as e:
             raise ModelFilesError(f"{folder}/config.json was not written by `psistream convert`: {e}") from e
     if (folder / "manifest.json").is_file():
         data = _json(folder / "manifest.json")
         try:
             world, spec = WorldModelConfig.from_json(data["config"]), ModelSpec.from_json(data["spec"])
-        except (KeyError, TypeError, AttributeError, InvalidInput) as e:
+            return _world(str(folder), world, spec)
+        except BAD_CONFIG as e:
             raise ModelFilesError(
                 f"{folder}/manifest.json is from another version: {e}; export the model again"
             ) from e
-        return _world(str(folder), world, spec)
     raise InvalidInput(
         f"{model!r} is neither a preset ({', '.join(NAMES)}) nor the folder of a model",
         field="model",
@@ -226,7 +226,7 @@ def step_flop(c: ModelConfig) -> int:
 def _json(file: Path) -> Mapping[str, Any]:
     try:
         data = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise ModelFilesError(f"cannot read {file}: {e}") from e
     return cast(Mapping[str, Any], data)
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO, cast
 
 from engine.errors import InvalidInput, ModelFilesError, PsistreamError
-from videofile.writable import check_writable
+from engine.videofile.writable import check_writable
 
 OK, FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
-OWN = ("engine", "export", "server", "clients", "benchmarks", "videofile")  # packages of this distribution
+OWN = ("engine", "export", "server", "clients", "benchmarks")  # packages of this distribution
 EXTRAS = {"export": "export", "train": "train"}  # command → extra, where it isn't "torch"
 DEVICE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)  # not the fault of a path
 

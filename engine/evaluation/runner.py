@@ -96,7 +96,7 @@ def _section(figure: Figure, done: Mapping[str, Row], wanted: int, bench: Bench,
     pictures = {name: found for name in done if (found := strips_of(folder, name))}
     if pictures:
         section.sheet = f"{figure.name}.png"
-        strips = [strip for name in _spread(list(pictures), SHEET_JOBS) for strip in pictures[name]]
+        strips = [strip for name in evenly_spaced(list(pictures), SHEET_JOBS) for strip in pictures[name]]
         title = f"{figure.title}: {bench.model.name}"
         compose(out / section.sheet, title, figure.about, strips)
     return section
@@ -117,7 +117,7 @@ def _show(progress: Progress, task: TaskID, job: str, text: str) -> None:
     progress.update(task, now=escape(f"{job} {text}"))
 
 
-def _spread(names: list[str], count: int) -> list[str]:
+def evenly_spaced(names: list[str], count: int) -> list[str]:
     """Up to `count` names, evenly spaced over the list."""
     if len(names) <= count:
         return names

@@ -104,8 +104,8 @@ def planned(
 
 
 def behind_picture(plan: FloatArray, line: LandmarkLine) -> FloatArray:
-    """The plan (Q, 4) without the landmarks that would stand in the picture a scene started from: which ones
-    stand there is the picture's choice, and nobody knows it."""
+    """The plan (Q, 4) without the landmarks inside the picture that a scene started from: that picture shows
+    its own landmarks, which are unknown."""
     inside = np.abs(plan[:, 0]) < line.width / 2 + REACH_PX
     plan = plan.copy()
     plan[inside, 1] = 0

@@ -6,11 +6,16 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from engine.errors import InvalidInput
+from engine.model.spec_values import BEYOND, is_kind
 
 T = TypeVar("T")
+MOST_LAYERS = 1024
+MOST_LATENTS = 2**24  # cells of a session's history and segment; above it even their positions take minutes
+# what impossible values raise, here or where a model is made of them
+BAD_CONFIG = (InvalidInput, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,7 @@ class PackingConfig:
     made first and the history follows it. The segment's number then counts the segments that are still to be
     made before it. A sliding window of n latents is `history=(0, 0, n), anchor_kernel="none"`."""
 
+    MOST: ClassVar = 2**14  # of any size
     order: Literal["f1", "f0"] = "f1"
     history: tuple[int, int, int] = (16, 2, 1)  # frames at 4x, 2x, 1x, farthest first
     anchor_kernel: Literal["1x", "2x", "none"] = "1x"  # 1x: as in checkpoints; 2x: a quarter of the tokens
@@ -33,6 +39,7 @@ class PackingConfig:
 class MemoryConfig:
     """SemanticPack (arXiv 2510.01784, Eq. 2). The paper does not give depth, window and number of tokens."""
 
+    MOST: ClassVar = 2**14  # of any size
     structure: Literal["A", "B", "C"] = "A"  # A: Q from the segment, K and V from ψ; see Squeeze
     start: Literal["features", "zero"] = "features"  # ψ₀ = [text; image], or zeros
     text_tokens: int = 6
@@ -50,6 +57,7 @@ class MemoryConfig:
 class HunyuanConfig:
     """Conditions of the public checkpoints: LLaMA tokens through a refiner, CLIP, SigLIP, guidance."""
 
+    MOST: ClassVar = 2**14  # of any size
     text_dim: int = 4096
     pooled_dim: int = 768
     image_dim: int = 1152
@@ -65,6 +73,7 @@ PLAN = KINDS + COLOURS + 3  # numbers per column in a plan, see engine.model.wan
 class CameraConfig:
     """Geometry of a world whose camera is known, for hints and structure W (engine.model.wander)."""
 
+    MOST: ClassVar = 2**14  # of any size
     layer_steps: tuple[int, ...] = (1, 1, 0)  # columns of its grid by which a layer moves per camera step
     layer_grid: tuple[int, ...] = (1, 2, 1)  # grid columns in a latent cell: near, middle, far
     columns: int = 320  # kept of each layer that moves
@@ -106,6 +115,7 @@ class CameraConfig:
 class ModelConfig:
     """The MemoryPack DiT. The defaults are those of the built-in model, `wander`."""
 
+    MOST: ClassVar = 2**14  # of any size
     channels: int = 16
     latent_height: int = 12
     latent_width: int = 20
@@ -128,6 +138,12 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Raises InvalidInput for values that do not fit together."""
+        for name in ("channels", "latent_height", "latent_width", "segment", "dim", "heads", "mlp_ratio"):
+            if getattr(self, name) < 1:
+                raise InvalidInput(f"config: {name} must be at least 1", field=name)
+        frames = sum(self.packing.history) + self.segment
+        if frames * self.latent_height * self.latent_width > MOST_LATENTS:
+            raise InvalidInput(f"config: history and segment exceed {MOST_LATENTS} cells", field="history")
         if self.camera is not None and self.packing.order != "f1":
             raise InvalidInput("config: a camera wants packing.order = 'f1'", field="camera")
         if self.carry and not (self.prior_variance and self.camera):
@@ -166,12 +182,13 @@ class ModelConfig:
 
 def build(cls: type[T], data: Mapping[str, Any], where: str = "config") -> T:
     """A dataclass from plain data (TOML, JSON). `false` turns an optional part off, since TOML has no null.
-    Raises InvalidInput for an unknown key or choice."""
+    Raises InvalidInput for an unknown key or choice, for a value of the wrong kind, and for a number above
+    the dataclass's MOST."""
     hints = get_type_hints(cls)
-    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+    told = {f.name: f.type for f in fields(cls)}  # type: ignore[arg-type]
     for key in data:
-        if key not in known:
-            raise InvalidInput(f"{where}: unknown key {key!r}; known are {sorted(known)}", field=key)
+        if key not in told:
+            raise InvalidInput(f"{where}: unknown key {key!r:.80}; known are {sorted(told)}", field=key)
 
     def value(key: str, v: Any) -> Any:
         inner = _nested(hints[key])
@@ -181,7 +198,12 @@ def build(cls: type[T], data: Mapping[str, Any], where: str = "config") -> T:
             return build(inner, v, f"{where}.{key}")
         if get_origin(hints[key]) is Literal and v not in get_args(hints[key]):
             choices = ", ".join(map(repr, get_args(hints[key])))
-            raise InvalidInput(f"{where}: {key} is {v!r}, must be one of {choices}", field=key)
+            raise InvalidInput(f"{where}: {key} is {v!r:.80}, must be one of {choices}", field=key)
+        if not is_kind(hints[key], v) or (key.endswith(("blocks", "layers")) and not 0 <= v <= MOST_LAYERS):
+            raise InvalidInput(f"{where}: {key} is {v!r:.80}, must be {told[key]} and in reason", field=key)
+        sizes = [n for n in (v if isinstance(v, list | tuple) else [v]) if isinstance(n, int)]
+        if max(sizes, default=0) > (most := getattr(cls, "MOST", BEYOND)):
+            raise InvalidInput(f"{where}: {key} is {v!r:.80}, must be at most {most}", field=key)
         return tuple(v) if isinstance(v, list) else v
 
     return cls(**{k: value(k, v) for k, v in data.items()})

@@ -11,9 +11,10 @@ K history frames, A actions, P columns that structure W keeps, Q planned landmar
 from __future__ import annotations
 
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from engine.errors import ModelFilesError
+from engine.model.spec_values import faults, fits
 
 Dtype = Literal["float32", "int64", "uint8"]
 
@@ -119,64 +120,32 @@ class ModelSpec:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> ModelSpec:
-        """Raises ModelFilesError for a missing or unknown key, or a value of the wrong kind."""
+        """Raises ModelFilesError for a missing or unknown key, a value of the wrong kind or beyond its limit,
+        and values that contradict each other."""
         names = {f.name for f in fields(cls)}
         unknown, missing = set(data) - names, names - set(data) - _OPTIONAL
         if unknown or missing:
             raise ModelFilesError(
-                f"manifest: spec has unknown keys {sorted(unknown)} and lacks {sorted(missing)}; "
+                f"manifest: spec has unknown keys {sorted(unknown)!s:.200} and lacks {sorted(missing)}; "
                 "export the model again with this version",
                 field="spec",
             )
-        kinds = {f.name: str(f.type) for f in fields(cls)}
+        kinds, told = get_type_hints(cls), {f.name: f.type for f in fields(cls)}
         for key, value in data.items():
-            if not _fits(kinds[key], value, 0 if key in _MAY_BE_ZERO else 1):
-                raise ModelFilesError(
-                    f"manifest: spec: {key} is {value!r}, should be {kinds[key]}; export the model again",
-                    field="spec",
-                )
+            if not fits(key, kinds[key], value):
+                raise _bad(f"{key} is {value!r:.80}, should be {told[key]}")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-        return cls(**values)
+        spec = cls(**values)
+        for fault in faults(spec.to_json()):
+            raise _bad(fault)
+        return spec
+
+
+def _bad(fault: str) -> ModelFilesError:
+    return ModelFilesError(f"manifest: spec: {fault}; export the model again", field="spec")
 
 
 _OPTIONAL = {f.name for f in fields(ModelSpec) if f.default is not MISSING}
-
-
-MOST = 2**20  # limit of any count or size; above it, even computing the shapes would take too long
-_MAY_BE_ZERO = {
-    "history",
-    "text_dim",
-    "pooled_dim",
-    "image_tokens",
-    "decoder_state",
-    "segment_frames",
-    "stage_steps",
-    "start_noise",
-    "place_columns",
-    "attributes",
-    *(f.name for f in fields(ModelSpec) if f.name.startswith("landmark")),
-}
-
-
-def _fits(kind: str, value: object, least: int) -> bool:
-    """Whether a value has the type `kind`, as the annotations above spell it. Numbers are at least `least`
-    and at most MOST; floats lie between 0 and 1."""
-    if kind == "str":
-        return isinstance(value, str)
-    if kind == "bool":
-        return isinstance(value, bool)
-    if kind == "int":
-        return isinstance(value, int) and not isinstance(value, bool) and least <= value <= MOST
-    if kind == "float":
-        return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
-    inner = kind.removeprefix("tuple[").removesuffix("]").split(", ")
-    if (
-        not isinstance(value, list | tuple)
-        or (not value and least)
-        or (inner[-1] != "..." and len(value) != len(inner))
-    ):
-        return False
-    return all(_fits(inner[0], v, least) for v in value)
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from engine.evaluation.psi.returns import errors, returns
 from engine.evaluation.report import Report, warnings
 from engine.evaluation.results import rows_of
 from engine.evaluation.runner import Evaluation, VideoCounter, measure
-from engine.model.config import ModelConfig, build
+from engine.model.config import BAD_CONFIG, ModelConfig, build
 from engine.model.signature import ModelSpec
 from engine.model.wander.autoencoder import Autoencoder
 from engine.model.wander.transformer import WanderDiT
@@ -99,7 +99,7 @@ def load_dit(file: Path) -> WanderDiT:
     try:
         model = WanderDiT(build(ModelConfig, data["config"]))
         model.load_state_dict(data["state"])
-    except (KeyError, RuntimeError) as e:
+    except BAD_CONFIG as e:
         raise ModelFilesError(f"{file} has no weights of this version: {e}", field=file.name) from e
     return model.eval().requires_grad_(False)
 

@@ -15,8 +15,8 @@ from torch import nn
 from engine.backends.artifact import Artifact
 from engine.backends.framepack import fits, load_dit
 from engine.backends.pytorch import Tokenize, TorchBackend
-from engine.errors import InvalidInput, ModelFilesError
-from engine.model.config import ModelConfig, build
+from engine.errors import ModelFilesError
+from engine.model.config import BAD_CONFIG, ModelConfig, build
 from engine.model.framepack.roles import Companions, Serve, roles_of
 from engine.model.precision import dtype
 from engine.model.signature import signature
@@ -34,7 +34,7 @@ def pytorch(artifact: Artifact, precision: str) -> TorchBackend:
     try:
         config = build(ModelConfig, artifact.config["dit"])
         serve = build(Serve, artifact.config["serve"], "serve")
-    except (InvalidInput, KeyError, TypeError) as e:
+    except BAD_CONFIG as e:
         raise ModelFilesError(
             f"{artifact.path}: its manifest does not describe a full-size model ({e}); export it again",
             field="config",

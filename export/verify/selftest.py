@@ -28,6 +28,7 @@ from export.verify.parity import resized
 from export.verify.record import evidence_of, record_engine, where
 from export.verify.verify import ParityReport, record_inputs, verify
 
+Load = Callable[[str, Artifact], Backend]
 REPEATS = 20
 AHEAD = "sm89"  # target to build for without a device, to check the builder
 
@@ -62,14 +63,22 @@ def version(name: str) -> str | None:
         return None
 
 
-def run(folder: Path | None, *, segments: int, batch: int, out: Path | None = None) -> int:
-    """The exit status. Parts that this machine cannot run do not count as failures."""
+def run(
+    folder: Path | None,
+    *,
+    segments: int,
+    batch: int,
+    out: Path | None = None,
+    load: Load = candidate,
+) -> int:
+    """The exit status. Parts that this machine cannot run do not count as failures. `load` makes a backend
+    from its name."""
     artifact, findings = opened(folder), Findings()
     device = attempt(findings, "CUDA device", lambda: where() if cuda_device() else "")
     try_engines(findings, artifact, batch, on_device=device is not None)
     names = ["onnxruntime", *(["cuda", "tensorrt"] if device is not None else [])]
     for name in names:
-        try_backend(findings, artifact, name, segments, batch)
+        try_backend(findings, artifact, name, segments, batch, load)
     for name in ("cuda", "tensorrt"):
         if device is None:
             findings.add(f"{name} backend", "not executed", "no CUDA device")
@@ -127,12 +136,15 @@ def try_engines(findings: Findings, artifact: Artifact, batch: int, *, on_device
         attempt(findings, f"build {role} {plan.precision}", make)
 
 
-def try_backend(findings: Findings, artifact: Artifact, name: str, segments: int, batch: int) -> None:
+def try_backend(
+    findings: Findings, artifact: Artifact, name: str, segments: int, batch: int, load: Load
+) -> None:
+    """Load a backend, compare it and measure its speed."""
     loaded: list[Backend] = []
 
     def start() -> str:
         began = time.monotonic()
-        loaded.append(candidate(name, artifact))
+        loaded.append(load(name, artifact))
         return f"{time.monotonic() - began:.1f} s"
 
     if attempt(findings, f"{name}: load", start) is None:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import av
 from av.video.stream import VideoStream
 
+from engine.videofile.copied import copied_packet, copied_stream
 from server.webrtc.recent import Frame
-from videofile.copied import copied_packet, copied_stream
 
 WEBM = ("webm", "video/webm")
 TYPES = {"h264": ("mp4", "video/mp4"), "vp8": WEBM, "vp9": WEBM, "av1": WEBM}

@@ -7,10 +7,10 @@ import io
 
 from PIL import Image
 
+from engine.videofile.decode import first_frame
 from server.ladder import parts
 from server.webrtc.fanout import Fanout, Subscription
 from server.webrtc.rtp.packetize import Payloads
-from videofile.decode import first_frame
 
 MAX_WIDTH = 640
 MAX_BYTES = 30_000  # some brokers refuse more than 64 KiB, and the bridge more than 32 KiB

@@ -144,7 +144,7 @@ def test_growth_in_the_first_tenth_alone_gives_no_slope() -> None:
 
 def test_a_session_that_fails_is_counted_and_the_soak_continues() -> None:
     run = Endurance(FakeBackend(TINY_SPEC), long=1, segments=100)
-    run._engine.open(OpenSession("bad", FAIL_WORD, 1))
+    run.engine.open(OpenSession("bad", FAIL_WORD, 1))
     run.run()
     assert [e.session for e in run.failed] == ["bad"]
     assert run.made >= 100

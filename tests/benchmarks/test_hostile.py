@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.cli import main
 from benchmarks.server.attackers import ATTACKS
-from benchmarks.server.hostile import _shortfalls
+from benchmarks.server.hostile import shortfalls
 
 QUIET = {"beside it": "nobody", "frame p99": 100.0, "longest gap": 120.0, "livez p99": 3.0}
 
@@ -43,9 +43,9 @@ def test_a_killed_worker_is_replaced_while_a_viewer_watches(capsys: pytest.Captu
 
 def test_goals_that_were_missed_are_named() -> None:
     well = {**QUIET, "beside it": "a flood"}
-    assert _shortfalls([QUIET, well]) == ["every goal was met"]
+    assert shortfalls([QUIET, well]) == ["every goal was met"]
     bad = {"beside it": "gaps", "frame p99": 140.0, "longest gap": 300.0, "livez p99": 70.0}
-    assert _shortfalls([QUIET, well, bad]) == [
+    assert shortfalls([QUIET, well, bad]) == [
         "gaps: frame p99 1.4× that without attackers, a gap of 300 ms, /livez p99 70 ms"
     ]
 

@@ -43,39 +43,41 @@ def frames_in(path: Path, cut: bool = False) -> int:
     return count
 
 
-def recording(server: Subject, path: Path, terminal: int | None = None) -> subprocess.Popen[bytes]:
-    """A running `view` that has started to record."""
+def start(server: Subject, path: Path, terminal: int | None = None) -> subprocess.Popen[bytes]:
+    """A `view` that records to `path`."""
     words = [sys.executable, "-m", "server.cli", "view", server.target.base, "--record", str(path)]
     out = subprocess.DEVNULL if terminal is None else terminal
-    process = subprocess.Popen(
+    return subprocess.Popen(
         words, stdin=out, stdout=out, stderr=out, env=ENVIRONMENT, start_new_session=terminal is not None
     )
+
+
+def await_recording(path: Path, process: subprocess.Popen[bytes]) -> None:
     while not (path.is_file() and path.stat().st_size > 6000):
         assert process.poll() is None
         time.sleep(0.02)
-    return process
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
-def test_a_signal_leaves_a_file_that_plays(
-    server: Subject, suffix: str, number: signal.Signals, tmp_path: Path
-) -> None:
-    path = tmp_path / f"a{suffix}"
-    process = recording(server, path)
-    process.send_signal(number)
-    assert process.wait() == (-signal.SIGKILL if number == signal.SIGKILL else 0)
-    assert frames_in(path, cut=number == signal.SIGKILL) > 0
-    if number != signal.SIGKILL:
-        with av.open(str(path)) as container:
-            assert container.duration, "it has its index"
+def test_a_signal_leaves_files_that_play(server: Subject, number: signal.Signals, tmp_path: Path) -> None:
+    paths = [tmp_path / f"a{suffix}" for suffix in (".mp4", ".mkv", ".webm")]
+    processes = [start(server, path) for path in paths]
+    for path, process in zip(paths, processes, strict=True):
+        await_recording(path, process)
+        process.send_signal(number)
+        assert process.wait() == (-signal.SIGKILL if number == signal.SIGKILL else 0)
+        assert frames_in(path, cut=number == signal.SIGKILL) > 0
+        if number != signal.SIGKILL:
+            with av.open(str(path)) as container:
+                assert container.duration, "it has its index"
 
 
 @pytest.mark.slow
 def test_a_terminal_that_closes_leaves_a_file_that_plays(server: Subject, tmp_path: Path) -> None:
     master, slave = pty.openpty()
-    process = recording(server, tmp_path / "a.mp4", slave)
+    process = start(server, tmp_path / "a.mp4", slave)
+    await_recording(tmp_path / "a.mp4", process)
     os.close(slave)
     os.close(master)
     with suppress(ProcessLookupError):

@@ -57,7 +57,7 @@ def test_a_graph_is_described_by_its_tensors_and_operators(tiny_artifact: Path) 
 def test_an_engine_is_described_by_its_record(record: Path, artifact: Artifact) -> None:
     said = "\n".join(inspect(str(record)))
     assert "tiny decode: tensorrt 11.4.0.106, sm90, fp32" in said
-    assert "verified: built" in said
+    assert "level of evidence: built" in said
 
 
 def test_a_full_size_model_is_described_by_its_shapes() -> None:

@@ -51,13 +51,11 @@ def test_without_a_gpu_it_does_its_cpu_part_and_says_what_was_not_executed(
 
 @pytest.mark.usefixtures("bare")
 def test_a_backend_that_is_wrong_makes_it_fail(
-    tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_artifact: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def wrong(name: str, artifact: Artifact) -> Backend:
-
         assert candidate(name, artifact).name == "onnxruntime"
         return broken(pytorch(artifact, "fp32"), "denoise", permute)
 
-    monkeypatch.setattr(selftest, "candidate", wrong)
-    assert main(["selftest", str(tiny_artifact), "--segments", "1", "--batch", "1"]) == 1
+    assert selftest.run(tiny_artifact, segments=1, batch=1, load=wrong) == 1
     assert "onnxruntime: parity: FAILED denoise velocity" in capsys.readouterr().out

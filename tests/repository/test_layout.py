@@ -12,7 +12,7 @@ import pytest
 
 from tests.rigs.paths import ROOT
 
-PRODUCT = ("engine", "export", "server", "clients", "benchmarks", "videofile")
+PRODUCT = ("engine", "export", "server", "clients", "benchmarks")
 CODE = (".py", ".js", ".css", ".html")
 MEDIAN, LONGEST, BESIDE = 110, 300, 16
 

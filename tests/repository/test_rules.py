@@ -69,7 +69,7 @@ def test_what_is_installed_is_the_product_and_not_its_tests(project: dict[str, o
     assert isinstance(tool, dict)
     patterns = tool["setuptools"]["packages"]["find"]["include"]
     tops = {name.removesuffix("*") for name in patterns}
-    assert tops == {"engine", "export", "server", "clients", "benchmarks", "videofile"}
+    assert tops == {"engine", "export", "server", "clients", "benchmarks"}
 
 
 def test_every_folder_of_python_files_is_a_package(tracked: list[str]) -> None:

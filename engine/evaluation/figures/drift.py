@@ -97,7 +97,7 @@ class Drift(Figure):
         skip = model.spec.frames_per_segment  # the first segment of a scene has no history
         wanted = {d: spans(d, skip) for d in durations}
         with closing(model.play(prompt, seed=seed, script=script, steps=None)) as made:
-            kept = _collect(made, [r for pair in wanted.values() for r in pair])
+            kept = collect(made, [r for pair in wanted.values() for r in pair])
         ends = {d: (kept[pair[0]], kept[pair[1]]) for d, pair in wanted.items()}
         return self._outcome(bench, ends, what, actions[:1], seed, False, prompt)
 
@@ -188,7 +188,7 @@ class Drift(Figure):
         return Summary(tables, notes)
 
 
-def _collect(made: Iterable[ByteArray], wanted: list[range]) -> dict[range, Tensor]:
+def collect(made: Iterable[ByteArray], wanted: list[range]) -> dict[range, Tensor]:
     """The frames of some spans of an endless video. Other frames are not kept."""
     parts: dict[range, list[Tensor]] = {r: [] for r in wanted}
     at, end = 0, max(r.stop for r in wanted)

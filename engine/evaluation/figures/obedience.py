@@ -100,7 +100,7 @@ class Obedience(Figure):
     def _play(self, bench: Bench, seed: int) -> Outcome:
         model, rng = bench.model, Random(f"obedience {seed}")
         what = prompts.attributes("obedience", seed)
-        script, actions = script_of(model.spec, _runs(rng))
+        script, actions = script_of(model.spec, random_runs(rng))
         video = model.video(prompts.say(what, rng), seed, SEGMENTS, script)
         sharp = truth(prompts.values(what), actions, seed)
         found, strips = {}, []
@@ -172,7 +172,7 @@ class Obedience(Figure):
 _EVERYTHING: Final = ("right", "right", "right", "idle", "left", "left", "jump", "jump", "right", "left")
 
 
-def _runs(rng: Random) -> list[tuple[int, str]]:
+def random_runs(rng: Random) -> list[tuple[int, str]]:
     """Runs of 2 to 4 segments, walking two thirds of the time, never the same action twice in a row."""
     runs: list[tuple[int, str]] = []
     while sum(length for length, _ in runs) < SEGMENTS:

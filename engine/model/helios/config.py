@@ -7,7 +7,7 @@ Source: `HeliosTransformer3DModel` of diffusers 0.42 and its defaults.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from engine.errors import InvalidInput
 from engine.model.config import MemoryConfig, ModelConfig, PackingConfig
@@ -42,6 +42,7 @@ class PyramidConfig:
 
 @dataclass(frozen=True)
 class HeliosConfig:
+    MOST: ClassVar = 2**16  # of any size
     latent_height: int = 48
     latent_width: int = 80
     channels: int = 16

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.errors import InvalidInput, ModelFilesError
-from engine.model.config import build
+from engine.errors import ModelFilesError
+from engine.model.config import BAD_CONFIG, build
 from engine.model.helios.config import HeliosConfig, PyramidConfig
 
 NAME = "helios"
@@ -63,7 +63,7 @@ def is_helios(folder: Path) -> bool:
     """Whether config.json says so. False for a folder without one."""
     try:
         data = json.loads((folder / CONFIG).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(data, Mapping) and data.get("preset") == NAME
 
@@ -89,7 +89,7 @@ def read_about(data: Any, file: str) -> Conversion:
     try:
         version, preset = data["format"], data["preset"]
         found = Conversion(build(HeliosConfig, data["config"]), build(Serve, data["serve"], "serve"))
-    except (ValueError, KeyError, TypeError, AttributeError, InvalidInput) as e:
+    except BAD_CONFIG as e:
         raise ModelFilesError(f"{file} is not what `psistream convert` writes: {e}", field="weights") from e
     if version != FORMAT or preset != NAME:
         raise ModelFilesError(

@@ -12,6 +12,7 @@ Legend: B batch, L token ids, E width of the embeddings, K classes of all attrib
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,7 @@ ATTRIBUTES = (
 
 @dataclass(frozen=True)
 class TextConfig:
+    MOST: ClassVar = 2**20  # of any size
     vocabulary: int = 30522
     embedding: int = 384
     groups: int = 72  # pieces of a row in the table of words

@@ -10,6 +10,7 @@ Legend: B batch, L tokens, E width.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from engine.model.blocks import MASKED
 
 @dataclass(frozen=True)
 class MiniLMConfig:
+    MOST: ClassVar = 2**16  # of any size
     length: int = 34  # a prompt and the two markers around it; the checkpoint allows 512
     dim: int = 384
     heads: int = 12

@@ -58,8 +58,9 @@ class Words(nn.Module):
             state = {k: _whole(tensors, f"minilm.{k}") for k in self.minilm.state_dict()}
             self.minilm.load_state_dict(state)
         except (KeyError, RuntimeError) as e:
+            brief = " ".join(str(e).split())[:200]
             raise ModelFilesError(
-                f"the file of words does not hold this MiniLM ({e}): `python -m export.text.minilm` "
+                f"the file of words does not hold this MiniLM ({brief}): `python -m export.text.minilm` "
                 "writes it",
                 field="minilm",
             ) from e

@@ -10,6 +10,7 @@ The layout (f8, t4, 16 channels) is HunyuanVideo's, so all of FramePack's kernel
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ SHUFFLE = 4  # pixels folded into channels before the first convolution
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
+    MOST: ClassVar = 2**14  # of any size
     channels: int = 16
     fine: int = 64  # width of the encoder at a quarter of the resolution
     coarse: int = 128  # and at an eighth

@@ -1,7 +1,7 @@
 """MQTT discovery for Home Assistant: session `main` of this server as a device with its entities.
 
-The fields are those of https://www.home-assistant.io/integrations/mqtt/, and a test validates them with Home
-Assistant's own schemas. Pure: it makes messages and knows no connection.
+The fields are those of https://www.home-assistant.io/integrations/mqtt/ in 2026. Pure: it makes messages and
+knows no connection.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class HomeAssistant:
         fields = {
             "name": entity.label,
             "unique_id": f"{device}_{entity.name}",
-            "object_id": f"{device}_{entity.name}",
+            "default_entity_id": f"{entity.component}.{_slug(f'{device}_{entity.name}')}",
             "availability_topic": self.topics.status(self.node),
             "availability_template": "{{ value_json.status }}",
             "payload_available": "online",
@@ -119,3 +119,8 @@ class HomeAssistant:
 
     def _viewers(self) -> dict[str, Any]:
         return {**self._value("{{ value_json.viewers }}"), "state_class": "measurement"}
+
+
+def _slug(text: str) -> str:
+    """As Home Assistant spells ids: small letters, digits and underscores."""
+    return re.sub(r"[^a-z0-9_]+", "_", text.lower())

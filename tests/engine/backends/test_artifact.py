@@ -83,7 +83,7 @@ def test_a_file_that_nobody_vouches_for_is_not_used(folder: Path, name: str) -> 
 @pytest.mark.parametrize("version", [0, 3, "2", None])
 def test_another_format_is_refused(folder: Path, version: object) -> None:
     edit(folder, lambda data: data.update(format=version))
-    expected = f"has format {version}, this version reads 2; `psistream export onnx --run RUN --out"
+    expected = f"has format {version!r}, this version reads 2; `psistream export onnx --run RUN --out"
     assert refused(folder, expected).field == "format"
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+import json
+import random
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +67,63 @@ def test_extreme_sizes_of_a_spec_are_refused_before_anything_is_computed(folder:
             with pytest.raises(ModelFilesError):
                 open_artifact(folder)
             edit(folder, lambda data, name=name: data["spec"].__setitem__(name, getattr(SPEC, name)))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("name", "../x"),
+        ("name", "a\x1b[2J"),
+        ("steps", 2**20),
+        ("first_steps", 1001),
+        ("fps", 241),
+        ("sampler", "dice"),
+        ("shift_by", "x"),
+        ("stage_steps", [1, 1]),
+        ("start_noise", [0.5, 0.1]),
+        ("history", [0, 0, 0]),
+        ("attributes", ["place"]),
+        ("attributes", [" "]),
+        ("attributes", ["hero fox", "hero cube"]),
+        ("actions", ["left", "left"]),
+        ("actions", ["left", "\n"]),
+        ("landmark_spacing_px", 1),
+        ("memory_ring", 2**20),
+        ("width", 2**20),
+    ],
+)
+def test_values_that_could_not_play_are_refused_by_name(folder: Path, key: str, value: object) -> None:
+    """A million steps never ended, and the name leads to a folder in the cache."""
+    edit(folder, lambda data: data["spec"].__setitem__(key, value))
+    assert "manifest: spec: " in str(refused(folder, "spec"))
+
+
+def places(data: Any) -> Iterator[list[Any]]:
+    """The way to each value of a manifest."""
+    inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in inner:
+        yield [key]
+        for rest in places(value):
+            yield [key, *rest]
+
+
+def test_no_mutation_of_any_field_gives_another_error_or_a_long_one(folder: Path) -> None:
+    """Once 7 exceptions were of other kinds, and two values took for ever."""
+    whole, chance = json.loads((folder / "manifest.json").read_text()), random.Random(16)
+    odd: list[Any] = [None, True, 0, -1, 2**20, 10**30, 0.5, float("nan"), "", "\x1b\0\ud800", "a" * 9000]
+    odd += [[], {}, [[]], ["a", "a"], [7] * 500, {"": []}]
+    for place in places(whole):
+        for value in chance.sample(odd, 4 if place[0] == "spec" else 2):
+            data = copy.deepcopy(whole)
+            *way, last = place
+            reduce(getitem, way, data)[last] = value
+            (folder / "manifest.json").write_text(json.dumps(data))
+            with suppress(ModelFilesError):
+                open_artifact(folder)
+                continue
+            told = str(refused(folder, "."))
+            assert len(told) < 1500
+            assert told.isprintable()
 
 
 @pytest.mark.parametrize("name", ["role", "file", "precision", "inputs", "outputs"])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +22,7 @@ from engine.backends.registry import load_backend
 from engine.errors import BackendError, ModelFilesError
 from engine.runtime.segment.generator import Generator, Job, Segment
 from engine.runtime.state.state import SessionState
+from tests.rigs.paths import ROOT
 
 pytestmark = pytest.mark.timeout(600)  # the export is made in whichever test comes first
 
@@ -147,3 +151,14 @@ def test_a_file_that_is_no_graph_is_named(copy: Path) -> None:
     with pytest.raises(ModelFilesError, match=r"decode\.onnx is not an ONNX file") as e:
         load(copy)
     assert e.value.field == "decode.onnx"
+
+
+def test_the_library_reports_nothing(tmp_path: Path) -> None:
+    """Its Linux packages write an id and a database below the home folder and send what models are called."""
+    silent = ("ORT_DISABLE_TELEMETRY", "CI", "ORT_RUNNING_UNIT_TESTS")
+    environment = {k: v for k, v in os.environ.items() if k not in silent and not k.startswith("XDG_")}
+    program = "import engine.backends.ort as o; o.ort.SessionOptions()"
+    subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env={**environment, "HOME": str(tmp_path)}, check=True
+    )
+    assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,7 @@ from engine.evaluation.bench import Bench, Model
 from engine.evaluation.figure import Jobs, Outcome, Row, Scale, SheetPicture, Strip, Summary, Table
 from engine.evaluation.report import Report, shown
 from engine.evaluation.results import Store
-from engine.evaluation.runner import Evaluation, VideoCounter, _spread, measure
+from engine.evaluation.runner import Evaluation, VideoCounter, evenly_spaced, measure
 from engine.evaluation.sheets import strip_image
 from engine.evaluation.statistics import Estimate, share
 
@@ -173,6 +173,6 @@ def test_the_text_of_a_strip_is_green_if_right_and_red_if_wrong() -> None:
 
 def test_a_sheet_shows_evenly_spaced_jobs() -> None:
     names = [str(i) for i in range(100)]
-    chosen = _spread(names, 8)
+    chosen = evenly_spaced(names, 8)
     assert (len(set(chosen)), chosen[0], chosen[-1]) == (8, "0", "99")
-    assert _spread(names[:3], 8) == ["0", "1", "2"]
+    assert evenly_spaced(names[:3], 8) == ["0", "1", "2"]

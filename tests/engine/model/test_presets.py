@@ -168,7 +168,7 @@ def test_a_folder_that_is_not_a_model_is_said_to_be_none(tmp_path: Path, file: s
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     names = "wander, memorypack-1b3, framepack-f1, framepack-f0, helios"
-    known = rf"'framepack' is neither a preset \({names}\) nor a folder"
+    known = rf"'framepack' is neither a preset \({names}\) nor the folder"
     with pytest.raises(InvalidInput, match=known):
         info("framepack")
     assert main(["info", "framepack"]) == 2

@@ -6,13 +6,13 @@ import av
 import numpy as np
 import pytest
 
+from engine.videofile.decode import decoder
 from server.codecs import Codec
 from server.webrtc.rtp.av1 import av1, obus
 from server.webrtc.rtp.packetize import PAYLOAD_MAX, packetize
 from server.webrtc.rtp.vp9 import keyframe_size, vp9
 from server.worker.encoder import Encoded, ToYuv, VideoEncoder
 from tests.rigs.server import depayload
-from videofile.decode import decoder
 
 
 def encoded(codec: Codec, count: int = 6) -> list[Encoded]:

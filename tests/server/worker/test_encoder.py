@@ -12,11 +12,11 @@ import pytest
 
 from engine.errors import InvalidInput
 from engine.types import ByteArray
+from engine.videofile.decode import decoder
 from server.codecs import CODECS
 from server.config import MediaConfig
 from server.worker.contexts import PictureFormat, h264_level
 from server.worker.encoder import Encoded, ToYuv, VideoEncoder
-from videofile.decode import decoder
 
 
 def drawing(shift: int = 0) -> ByteArray:

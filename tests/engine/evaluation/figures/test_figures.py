@@ -15,7 +15,7 @@ from engine.evaluation.bench import ProbeReading, script_of
 from engine.evaluation.figure import Summary
 from engine.evaluation.figures import elo
 from engine.evaluation.figures.adherence import MOMENTS, SETTLED, hits
-from engine.evaluation.figures.drift import _collect, pixels, spans
+from engine.evaluation.figures.drift import collect, pixels, spans
 from engine.evaluation.figures.elo import Game, VideoScore, game_score, ratings
 from engine.evaluation.prompted_scenes import by_seed, distance
 from engine.evaluation.statistics import Estimate
@@ -92,7 +92,7 @@ def test_the_ends_of_an_endless_video_are_cut_out_of_its_segments() -> None:
             n += 8
 
     wanted = [range(4, 12), range(4, 20), range(30, 34)]
-    kept = _collect(numbered(), wanted)
+    kept = collect(numbered(), wanted)
     for r in wanted:
         assert kept[r][:, 0, 0, 0].tolist() == list(r)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.backends.fake import FAKE_SPEC
 from engine.evaluation.bench import SOURCES, Bench, Model
-from engine.evaluation.figures.obedience import Obedience, _runs
+from engine.evaluation.figures.obedience import Obedience, random_runs
 from engine.evaluation.statistics import Estimate
 from engine.world.attributes import PLACES
 
@@ -58,7 +58,7 @@ def test_the_places_where_the_estimator_errs_are_reported() -> None:
 
 def test_actions_come_in_runs_that_fill_the_video_and_always_change() -> None:
     for seed in range(30):
-        runs = _runs(Random(seed))
+        runs = random_runs(Random(seed))
         assert sum(length for length, _ in runs) == 20
         assert all(a != b for (_, a), (_, b) in pairwise(runs))
         assert all(length >= 1 for length, _ in runs)

@@ -32,7 +32,7 @@ ACTIONS = ("idle", "left", "right", "jump")
 COMMON = {
     "name",
     "unique_id",
-    "object_id",
+    "default_entity_id",
     "availability_topic",
     "availability_template",
     "payload_available",
@@ -85,6 +85,7 @@ def test_every_entity_has_only_documented_and_all_required_fields() -> None:
         assert set(fields) <= COMMON | DOCUMENTED[component], key
         assert set(fields) >= REQUIRED[component], key
         assert set(fields["device"]) <= DEVICE
+        assert re.fullmatch(component + r"\.psistream_here_b_[a-z]+", fields["default_entity_id"])
         assert fields["availability_topic"] == "psistream/v1/engine/here.b/status"
 
 

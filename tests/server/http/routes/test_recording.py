@@ -9,11 +9,11 @@ import av
 import httpx
 import pytest
 
+from engine.videofile.decode import decoder
 from server.recording.picture import Visit
 from server.webrtc.fanout import Subscription
 from server.webrtc.rtp.packetize import Payloads
 from tests.rigs.server.server_rig import Live, config, live, until, watching
-from videofile.decode import decoder
 
 CLIP, HLS = "/v1/sessions/main/clip", "/v1/sessions/main/hls"
 

@@ -14,7 +14,7 @@ import av
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
-from videofile.decode import first_frame
+from engine.videofile.decode import first_frame
 
 CLOCK = Fraction(1, 90_000)
 DEMUXERS = {"h264": "h264", "av1": "obu"}  # for codecs whose headers a container repeats

@@ -1,0 +1,135 @@
+"""Runs a Dockerfile's steps without Docker: in a copy-on-write view of this machine, which stands in for the
+base image.
+
+The view is an overlay whose upper layer is memory, in a mount namespace of its own, so nothing that a step
+does remains. A virtual environment ahead on the PATH stands in for the base image's Python.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.rigs.paths import ROOT
+
+PYTHON = "/usr/local/image"  # the base image's, inside the view
+PREPARE = """
+set -e
+mount -t tmpfs -o size=4g tmpfs {work}
+mkdir {work}/upper {work}/work {work}/view
+mount -t overlay overlay -o lowerdir=/,upperdir={work}/upper,workdir={work}/work {work}/view
+for each in proc sys dev; do mount --rbind /$each {work}/view/$each; done
+for each in etc/resolv.conf etc/hosts; do
+  if mountpoint -q /$each; then mount --bind /$each {work}/view/$each; fi
+done
+chmod o+x {work}/view{home}  # where this machine's Python may be, which the image's user runs
+chroot {work}/view {python} -m venv {image}
+"""
+# The command as the image starts it, in a network of its own, until it is healthy and then told to stop.
+START = """
+ip link set lo up
+{start} & pid=$!
+for _ in $(seq 240); do
+  kill -0 $pid || exit 3
+  if {health}; then break; fi
+  sleep 0.5
+done
+{health} || exit 4
+ps -o uid= -p $pid
+kill -TERM $pid
+wait $pid
+"""
+
+
+class Step(NamedTuple):
+    word: str  # RUN, COPY, …
+    rest: str
+
+
+def steps(dockerfile: Path, stage: str) -> list[Step]:
+    """The instructions of one stage, with continued lines joined."""
+    text = re.sub(r"\\\n\s*", " ", re.sub(r"^#.*\n", "", dockerfile.read_text("utf-8"), flags=re.M))
+    found: list[Step] = []
+    here = False
+    for line in filter(None, map(str.strip, text.splitlines())):
+        word, _, rest = line.partition(" ")
+        if word == "FROM":
+            here = rest.endswith(f" AS {stage}")
+        elif here:
+            found.append(Step(word, rest.strip()))
+    return found
+
+
+def program(todo: list[Step], context: Path, work: Path) -> str:
+    """A shell program that carries out the steps and starts what the image starts. It needs root and a mount
+    namespace of its own."""
+    root, folder, user = f"{work}/view", "/", "root"
+    environment = {"PATH": f"{PYTHON}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    start: list[str] = []
+    health = ""
+    python = shlex.quote(str(Path(sys.base_prefix) / "bin" / "python3"))
+    lines = [PREPARE.format(work=work, home=Path.home(), python=python, image=PYTHON)]
+
+    def inside(shell: str) -> str:
+        given = " ".join(f"{k}={shlex.quote(v)}" for k, v in environment.items())
+        there = shlex.quote(f"cd {folder} && exec {shell}")
+        return f"env {given} chroot --userspec={user}:{user} {root} sh -c {there}"
+
+    for word, rest in todo:
+        match word:
+            case "RUN":
+                lines.append(inside(f"sh -ec {shlex.quote(rest)}"))
+            case "COPY":
+                *names, target = rest.split()
+                into = f"{root}{folder}/{target}"
+                sources = " ".join(str(context / name) for name in names)
+                tree = len(names) == 1 and (context / names[0]).is_dir()
+                lines.append(f"mkdir -p {into} && cp -r {sources}{'/.' if tree else ''} {into}")
+            case "WORKDIR":
+                folder = rest
+                lines.append(f"mkdir -p {root}{folder}")
+            case "ENV":
+                environment |= dict(each.split("=", 1) for each in shlex.split(rest))
+            case "USER":
+                user = rest
+                environment["HOME"] = f"/home/{user}"
+            case "HEALTHCHECK":
+                health = rest.partition("CMD ")[2]
+            case "ENTRYPOINT" | "CMD":
+                start += json.loads(rest)
+            case "EXPOSE":
+                pass
+            case _:
+                raise ValueError(f"the rig does not know {word}")
+    check = inside(f"sh -c {shlex.quote(health)}")
+    script = START.format(start=inside(shlex.join(start)), health=f"({check})")
+    lines.append(f"exec unshare --net sh -c {shlex.quote(script)}")
+    return "\n".join(lines)
+
+
+def context(into: Path) -> None:
+    """What Docker is sent: the files that .dockerignore lets through, as git knows them."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    kept = [n[1:] for n in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if n.startswith("!")]
+    for name in listed.stdout.split("\0"):
+        if name.partition("/")[0] in kept and (ROOT / name).is_file():
+            (into / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, into / name)
+
+
+def carry_out(script: str, within_s: float) -> subprocess.CompletedProcess[str]:
+    """Run a `program` in a mount namespace of its own."""
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, timeout=within_s, check=False)
