@@ -12,18 +12,19 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.model.helios.config import STAGES, HeliosConfig, PyramidConfig
-from engine.model.helios.cost import call_flop, chunk_flop
-
 DECODE = 1 / 6
+TFLOP = (
+    69.8,
+    118.8,
+    359.6,
+)  # of a call in each stage at 640 x 384 (engine.model.helios.cost, which needs torch)
 MOST_S = 60.0
 
 
 def costs(chunk_s: float) -> dict[str, tuple[float, float]]:
     """Role → seconds per call, and per row, for a chunk of [2, 2, 2] calls that takes `chunk_s`."""
-    c, p = HeliosConfig(), PyramidConfig()
-    per_flop_s = (1 - DECODE) * chunk_s / chunk_flop(c, p)
-    found = {f"denoise_{k}": (per_flop_s * call_flop(c, k), 0.0) for k in range(STAGES)}
+    per_tflop_s = (1 - DECODE) * chunk_s / (2 * sum(TFLOP))
+    found = {f"denoise_{k}": (per_tflop_s * tflop, 0.0) for k, tflop in enumerate(TFLOP)}
     return {**found, "decode": (DECODE * chunk_s, 0.0)}
 
 

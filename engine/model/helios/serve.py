@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.errors import ModelFilesError
+from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import BAD_CONFIG, build
 from engine.model.helios.config import HeliosConfig, PyramidConfig
 
@@ -78,7 +78,7 @@ def read_conversion(folder: Path) -> Conversion:
             f"{file} not found: --weights must name a folder made by `psistream convert {NAME}`",
             field="weights",
         ) from None
-    except (OSError, ValueError) as e:
+    except (OSError, *BAD_CONFIG) as e:
         raise ModelFilesError(f"{file} is not what `psistream convert` writes: {e}", field="weights") from e
     return read_about(data, str(file))
 
