@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 DECODE = 1 / 6
-TFLOP = (69.7, 119.1, 359.6)  # of a call in each stage (engine.model.helios.cost, which needs torch)
+TFLOP = (69.7, 119.1, 359.5)  # of a call in each stage (engine.model.helios.cost, which needs torch)
 MOST_S = 60.0
 
 

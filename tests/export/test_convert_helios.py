@@ -23,7 +23,7 @@ from export import convert as command
 from export.helios.convert import HeliosOptions, convert
 from export.helios.lora import LoraFile, parse
 from server import cli
-from tests.rigs.models.helios import SMALL, inputs, make_pair, scheduler_of_the_checkpoint, theirs_on
+from tests.rigs.models.helios import SMALL, inputs, make_pair, ours_on, scheduler_of_the_checkpoint, theirs_on
 
 OPTIONS = HeliosOptions(height=128, width=192, segment=3, dtype="stored")
 FLAGS = ["--height", "128", "--width", "192", "--segment", "3", "--dtype", "stored"]
@@ -63,7 +63,7 @@ def test_a_converted_checkpoint_computes_what_diffusers_computes(
     assert model.config == C
     given = inputs(C, 2, 2)
     with torch.no_grad():
-        assert (model(**given) - theirs_on(theirs, C, given)).abs().max() <= 1e-5
+        assert (ours_on(model, given) - theirs_on(theirs, C, given)).abs().max() <= 1e-5
 
 
 def test_the_transformers_folder_alone_is_enough(public: Path, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_exact_tensors_stay_in_fp32(public: Path, tmp_path: Path) -> None:
     given = inputs(C, 1, 0)
     with torch.no_grad():
         floats = {n: v.bfloat16() if v.is_floating_point() else v for n, v in given.items()}
-        assert torch.isfinite(low(**floats)).all()
+        assert torch.isfinite(ours_on(low, floats)).all()
 
 
 def test_grafted_memory_changes_nothing_at_first(public: Path, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_grafted_memory_changes_nothing_at_first(public: Path, tmp_path: Path) -
     given = inputs(C, 1, 2)
     psi = torch.randn(1, pack.memorize.queries.shape[1], C.dim)
     with torch.no_grad():
-        assert torch.equal(grafted(**given, psi=psi), plain(**given))
+        assert torch.equal(ours_on(grafted, given, psi=psi), ours_on(plain, given))
 
 
 # ---- what is refused ----

@@ -46,18 +46,18 @@ def _patches(c: HeliosConfig, frames: int, kernel: str) -> int:
 
 
 def call_flop(c: HeliosConfig, stage: int) -> int:
-    """Operations of one call for one session, without ψ, whose gate is closed until it is trained."""
+    """Operations of one call for one session, without ψ, whose gate is closed until it is trained, and
+    without the projection of the text, which is made once per prompt."""
     d, text, tokens = c.dim, c.text_tokens, tokens_of(c, stage)
     n, noisy = tokens.total, tokens.noisy
     self_attention = 2 * 4 * d * d * n + 4 * n * n * d
     cross_attention = 2 * 2 * d * d * (noisy + text) + 4 * noisy * text * d
     feed_forward = 2 * 2 * d * c.feed_forward * n
-    prompt = 2 * text * (c.text_dim * d + d * d)
     times = 2 * 2 * (FREQUENCIES * d + 7 * d * d)  # for the history and for the step
     patches = 2 * c.channels * d * 4 * (noisy + tokens.anchor + tokens.near)
     patches += 2 * c.channels * d * (32 * tokens.middle + 256 * tokens.far)
     last = 2 * d * 4 * c.channels * noisy
-    return c.layers * (self_attention + cross_attention + feed_forward) + prompt + times + patches + last
+    return c.layers * (self_attention + cross_attention + feed_forward) + times + patches + last
 
 
 def chunk_flop(c: HeliosConfig, p: PyramidConfig, *, first: bool = False) -> int:
