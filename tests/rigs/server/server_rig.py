@@ -208,8 +208,7 @@ class FakeWorker:
         self.tell: Callable[[Event], None] = on_event
         self.commands: list[Command] = []
         self.restored: list[RestoreSession] = []
-        self.closed = False
-        self.mute = False  # sends nothing by itself
+        self.closed = self.mute = False  # sends nothing by itself
         self.deaf: bool = bool(log and log[-1].deaf)  # refuses to restore sessions, and so does its successor
         self.open_answer: Callable[[OpenSession], Event] = opened
         self.export_answer: Callable[[ExportSession], Event] = exported
