@@ -189,7 +189,8 @@ def subject_of(args: argparse.Namespace) -> contextlib.AbstractContextManager[Su
     if args.what == "failover":
         options += ["--workers", str(args.workers)]
         options += ["--spare", args.spare] if args.workers == 1 else ["--max-load", "4"]  # room for all
-    options += ["--max-load", "4"] if args.what == "hostile" else []  # two sessions, on any device
+    if args.what == "hostile":
+        options += ["--max-load", "4", "--mqtt", "embedded:0"]  # two sessions, on any device
     return own_server(options)
 
 

@@ -12,6 +12,7 @@ import base64
 import contextlib
 import io
 import json
+import logging
 import os
 import sys
 import time
@@ -19,6 +20,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiomqtt
 import httpx
 from aiortc import RTCConfiguration, RTCPeerConnection
 from aiortc.rtcsctptransport import DataChunk
@@ -90,6 +92,41 @@ async def requests(base: str, session: dict[str, Any]) -> None:
     await _flood(base, session, [("GET", path, ""), ("GET", path + "/snapshot", ""), ("GET", "/", "")])
 
 
+async def foreign_images(base: str, session: dict[str, Any]) -> None:
+    """What browsers send for an `<img>` of the shared session's picture on pages of other sites."""
+    headers = {"Sec-Fetch-Site": "cross-site", "Origin": "https://elsewhere.example"}
+    await _flood(base, session, [("GET", "/v1/sessions/main/snapshot", "")], headers)
+
+
+async def broker(base: str, session: dict[str, Any]) -> None:
+    """Fill the broker with large retained messages and with sessions of clients that left, and send commands
+    for every session as fast as it takes them."""
+    async with httpx.AsyncClient(base_url=base) as http:
+        headers = {"Authorization": f"Bearer {session['token']}"}
+        told = (await http.get(f"/v1/sessions/{session['id']}", headers=headers)).json()
+    url = urlsplit(told["mqtt"]["url"])
+    command = f"{told['mqtt']['topic']}/cmd/prompt"
+    logging.getLogger("mqtt").setLevel(logging.CRITICAL)  # aiomqtt tells of every call that waits
+
+    async def one(number: int) -> None:
+        count = 0
+        while True:
+            name = f"flood-{number}-{count % 1000}"
+            with contextlib.suppress(aiomqtt.MqttError):
+                async with aiomqtt.Client(
+                    url.hostname or "", url.port or 1883, identifier=name, clean_session=False, timeout=10
+                ) as client:
+                    await client.subscribe("#", qos=1)
+                    for _ in range(100):
+                        count += 1
+                        await client.publish(f"flood/{number}/{count}", bytes(60_000), qos=1, retain=True)
+                        prompt = {"text": "a flood", "id": f"{number}-{count}"}
+                        await client.publish(command, json.dumps(prompt), qos=1)
+            await asyncio.sleep(0.05)
+
+    await asyncio.gather(*(one(number) for number in range(CONNECTIONS)))
+
+
 async def guesses(base: str, session: dict[str, Any]) -> None:
     """Guess other clients' tokens."""
     await _flood(base, {**session, "token": "wrong"}, [("GET", session["controls"][:-9], "")])
@@ -144,6 +181,8 @@ ATTACKS: dict[str, Attack] = {
     "picture bombs": pictures,
     "a flood of controls": controls,
     "a flood of requests": requests,
+    "images on other sites": foreign_images,
+    "a flood of the broker": broker,
     "guessed tokens": guesses,
     "offers never completed": offers,
     "a flood of candidates": candidates,

@@ -68,14 +68,12 @@ class Events:
         session = self._session(worker, receipt.session)
         if session is None or session.orphaned:
             return
-        receipt = session.numbers.receipt(receipt)
         session.recovery.answered(receipt)
         if receipt.id in session.internal:
             session.internal.discard(receipt.id)
             return
-        shown_90k = None if pts_90k is None else session.numbers.pts(pts_90k)
-        if shown_90k is not None and receipt.frame is not None:
-            session.remember_time(receipt.frame, shown_90k)
+        if pts_90k is not None and receipt.frame is not None:
+            session.remember_time(receipt.frame, pts_90k)
         self._sessions.answer(session, receipt)
 
     def _closed(self, worker: Supervisor, event: SessionClosed) -> None:
@@ -93,7 +91,8 @@ class Events:
 
     def _changed(self, worker: Supervisor, info: SessionInfo) -> None:
         if session := self._session(worker, info.id):
-            session.changed(session.numbers.info(info), self._sessions.now_s())
+            session.progress.info(info)
+            session.changed(info, self._sessions.now_s())
             self._sessions.announce(session)
 
     def _played(self, worker: Supervisor, stats: SegmentStats) -> None:
@@ -101,7 +100,7 @@ class Events:
         if session is None:
             return
         plays_s = ready.frames_per_segment / ready.fps if ready else 0.0
-        stats = session.numbers.stats(stats, ready.frames_per_segment if ready else 0)
+        session.progress.stats(stats, ready.frames_per_segment if ready else 0)
         late, dropped = session.played(stats, self._sessions.now_s(), plays_s)
         self._metrics.segment(stats, late, dropped)
         self._sessions.publish(stats)
@@ -113,9 +112,8 @@ class Events:
         self._metrics.encoded.labels(packet.codec).inc()
         if (session := self._sessions.get(packet.session)) is None:
             return
-        numbered = session.numbered(worker.name, packet, self._sessions.now_s())
-        if numbered is not None:
-            self._metrics.sent.inc(session.fanout.push(numbered))
+        if session.shows(worker.name, packet, self._sessions.now_s()):
+            self._metrics.sent.inc(session.fanout.push(packet))
 
     def _stalled(self, worker: Supervisor, event: Stalled) -> None:
         session = self._session(worker, event.session)

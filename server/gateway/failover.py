@@ -19,8 +19,8 @@ from server.gateway.fleet.supervisor import HEALTHY_S, Supervisor
 from server.gateway.registry import Sessions
 from server.gateway.session import GatewaySession
 from server.metrics import Metrics
-from server.worker.base import RestoreSession
-from server.worker.messages import CloseSession, SubmitControl
+from server.worker.base import Numbers, RestoreSession
+from server.worker.messages import CloseSession, Command, SubmitControl
 
 ELSEWHERE_S = 0.3  # how long a session takes to continue in a worker that is already running
 MAX_FAILOVERS = 2  # consecutive ones; a session that was generating each time may be what kills workers
@@ -141,13 +141,14 @@ class Failover:
 
     def restore(self, session: GatewaySession, worker: Supervisor) -> None:
         """Continue an orphaned session in this worker. Raises Unavailable."""
-        self.reopen_in(session, worker)
-        session.numbers.interrupted()
+        self.reopen_in(session, worker, session.progress.interrupted(self._sessions.now_s()))
         self._metrics.resumed.inc()
 
-    def reopen_in(self, session: GatewaySession, worker: Supervisor, starts_in_s: float = 0.0) -> None:
-        """Assign the session to this worker and send everything it needs to continue. The next picture is
-        shown in `starts_in_s` seconds at the earliest. Raises Unavailable."""
+    def reopen_in(
+        self, session: GatewaySession, worker: Supervisor, numbers: Numbers, starts_in_s: float = 0.0
+    ) -> None:
+        """Assign the session to this worker and send everything it needs to continue with these numbers. The
+        next picture is shown in `starts_in_s` seconds at the earliest. Raises Unavailable."""
         command = session.recovery.reopening(session.id)
         if command is None or session.failovers > MAX_FAILOVERS:
             self._sessions.end(session, "worker_lost", GAVE_UP)
@@ -157,7 +158,9 @@ class Failover:
         internal = [Control(f"resume-{secrets.token_hex(8)}", body) for body in own]
         since = session.recovery.since()
         controls = [SubmitControl(session.id, control) for control in internal + since]
-        worker.send(RestoreSession(command, (session.audience(), *controls), starts_in_s))
+        then: tuple[Command, ...] = (session.audience(), *controls)
+        worker.send(RestoreSession(command, then, starts_in_s, session.lease_epoch + 1, numbers))
+        session.lease_epoch += 1
         session.assigned(worker.name, self._sessions.now_s())
         session.recovery.reopened()
         self._sessions.count()

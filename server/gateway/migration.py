@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from dataclasses import replace
 
 from engine.errors import PsistreamError, Unavailable
 from server.gateway.exports import Exports
@@ -132,19 +133,20 @@ class Migration:
     ) -> None:
         """Switch to the target: it receives all commands from here on; the source only finishes playing its
         segment."""
-        now_s, stats, before, ready = self._sessions.now_s(), session.stats, session.numbers, source.ready
-        remaining_s, after, last = 0.0, before.upcoming, -1
+        now_s, stats, ready = self._sessions.now_s(), session.stats, source.ready
+        remaining_s, last = 0.0, -1
+        numbers = session.progress.interrupted(now_s)
         if taken is not None:
             last, remaining_s = taken.segment, taken.remaining_s
-            shown = before.segment(last)
-            if stats is not None and stats.segment == shown and ready is not None:
-                after = shown + 1, stats.frame + ready.frames_per_segment
+            after = numbers.segment, numbers.frame
+            if stats is not None and stats.segment == last and ready is not None:
+                after = last + 1, stats.frame + ready.frames_per_segment
                 here_s = session.fine_until_s - now_s  # the smaller of the two contains less delay
                 remaining_s = max(0.0, min(remaining_s, here_s))
-            session.recovery.moved(taken.data or b"", shown, now_s)
-        self._failover.reopen_in(session, target, remaining_s)
-        session.numbers = before.continued(*after)
-        session.handover = Handover(source.name, last, before)
+            session.recovery.moved(taken.data or b"", last, now_s)
+            numbers = replace(numbers, segment=after[0], frame=after[1], media_90k=taken.end_90k)
+        self._failover.reopen_in(session, target, numbers, remaining_s)
+        session.handover = Handover(source.name, last)
         self._metrics.moved.inc()
         if session.buffering is not None and not session.throttled:
             session.stall(None, now_s)

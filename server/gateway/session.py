@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from engine.errors import PsistreamError
 from engine.types import Control, ControlBody, Image, OpenSession, Receipt, SessionInfo, Stall
-from server.gateway.numbering import Numbering
+from server.gateway.numbering import Progress
 from server.gateway.recovery import RecoveryRecord
 from server.links import Links
 from server.webrtc.fanout import Fanout
@@ -29,12 +29,11 @@ OVERDUE_PERIODS, OVERDUE_S = 2.0, 2.0
 
 @dataclass
 class Handover:
-    """A migration in progress. `worker`, which the session has left, still plays up to `segment` (in that
-    worker's numbers), until the first packet of the new worker sets `arrived`."""
+    """A migration in progress. `worker`, which the session has left, still plays up to `segment`, until the
+    first packet of the new worker sets `arrived`."""
 
     worker: str
     segment: int
-    numbers: Numbering
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -65,7 +64,8 @@ class GatewaySession:
     contents: dict[str, bytes] = field(default_factory=dict)  # control id → digest of its content
     received_s: dict[str, float] = field(default_factory=dict)  # controls without a final receipt
     times: OrderedDict[int, int] = field(default_factory=OrderedDict)  # frame → pts_90k
-    numbers: Numbering = field(default_factory=Numbering)
+    lease_epoch: int = 1  # a worker obeys the gateway with the highest
+    progress: Progress = field(default_factory=Progress)
     links: Links = field(default_factory=Links)
     segment_shown: asyncio.Event = field(default_factory=asyncio.Event)  # set when a segment starts to play
     handover: Handover | None = None  # set while the old worker still plays after a migration
@@ -122,18 +122,17 @@ class GatewaySession:
         self.received_s[control.id] = self.used_s = now_s
         return receipt
 
-    def numbered(self, worker: str, packet: Packet, now_s: float) -> Packet | None:
-        """The packet renumbered for clients, or None if it must not be shown: each frame is shown once, by
-        one worker."""
+    def shows(self, worker: str, packet: Packet, now_s: float) -> bool:
+        """Whether the packet is shown to viewers: each frame is shown once, by one worker."""
         left = self.handover
         if worker == self.worker:
             if left is not None:
                 left.arrived.set()
                 self.handover = None
-            return self.numbers.packet(packet, now_s)
-        if left is None or worker != left.worker or packet.segment > left.segment:
-            return None
-        return left.numbers.packet(packet, now_s)
+        elif left is None or worker != left.worker or packet.segment > left.segment:
+            return False
+        self.progress.packet(packet, now_s)
+        return True
 
     def refuse(self, error: PsistreamError) -> None:
         """The session will not be opened. Ignored once it is open."""

@@ -20,8 +20,19 @@ from engine.errors import (
     Unavailable,
     UnknownSession,
 )
-from engine.types import OpenSession, Receipt
+from engine.types import OpenSession, Receipt, RuntimeEvent, SessionInfo
 from server.worker.messages import Command, WorkerEvent, WorkerFailed, WorkerReady
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The first numbers of a session in a worker that continues it: so clients see no number twice and none
+    that goes back. `media_90k` is the media time of its first picture."""
+
+    epoch: int = 0
+    segment: int = 0
+    frame: int = 0
+    media_90k: int = 0
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,7 @@ class RestoreSession:
     then: tuple[Command, ...]
     starts_in_s: float = 0.0
     epoch: int = 1
+    numbers: Numbers = Numbers()
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,17 @@ TOO_MUCH = "the worker is overloaded; try again in a moment"
 Order = Command | RestoreSession
 Event = WorkerEvent | Applied | WorkerLost | Alive
 OnEvent = Callable[[Event], None]  # called on the event loop; must not block
+
+
+def session_of(event: Event | RuntimeEvent) -> str | None:
+    """The session that an event is about; None: the worker as a whole."""
+    match event:
+        case Applied(receipt):
+            return receipt.session
+        case SessionInfo(session):
+            return session
+        case _:
+            return getattr(event, "session", None)
 
 
 class Worker(Protocol):

@@ -28,7 +28,7 @@ from engine.types import (
     SessionInfo,
 )
 from server.config import WorkerConfig
-from server.worker.base import Applied, Event, Order, RestoreSession, WorkerLost
+from server.worker.base import Applied, Event, Numbers, Order, RestoreSession, WorkerLost, session_of
 from server.worker.hardware import chosen
 from server.worker.messages import (
     CloseSession,
@@ -40,6 +40,7 @@ from server.worker.messages import (
     SubmitControl,
     WorkerReady,
 )
+from server.worker.numbering import NO_NUMBERS, numbered, numbered_log
 from server.worker.playout import Playout
 from server.worker.stream import Timing
 from server.worker.watchdog import Watchdog
@@ -70,6 +71,7 @@ class WorkerCore:
             self._backend.close()
             raise
         self._timing = Timing(spec.fps)
+        self._numbers: dict[str, Numbers] = {}  # first numbers of sessions that another worker ran before
         self._watchdog = Watchdog(lambda: self._engine.hangs_for_s(clock()), emit)
         self._engine.start()
         self._playout.start()
@@ -97,6 +99,7 @@ class WorkerCore:
             case OpenSession():
                 self._open(command)
             case RestoreSession(opening, then, starts_in_s):
+                self._numbers[opening.session] = command.numbers
                 if self._open(opening, promised=True, not_before_s=self._clock() + starts_in_s):
                     for further in then:
                         self.handle(further)
@@ -130,7 +133,8 @@ class WorkerCore:
     def _open(self, command: OpenSession, *, promised: bool = False, not_before_s: float = 0.0) -> bool:
         """Open a session. Returns whether it is open now."""
         session = command.session
-        self._playout.open(session)
+        first = self._numbers.get(session)
+        self._playout.open(session, None if first is None else (first.media_90k, not_before_s))
         own = (command.snapshot, command.fork_of, command.image, command.video)
         if all(start is None for start in own):
             command = replace(command, image=self._image, snapshot=self._snapshot)
@@ -138,6 +142,7 @@ class WorkerCore:
             self._engine.open(command, promised=promised, not_before_s=not_before_s)
         except PsistreamError as error:
             self._playout.forget(session)
+            self._numbers.pop(session, None)
             again_s = error.retry_after_s if isinstance(error, Full) else None
             self._emit(SessionClosed(session, error.code, error.message, error.field, again_s))
             if isinstance(error, Unavailable):
@@ -150,8 +155,17 @@ class WorkerCore:
             data, segment, end_s = self._engine.take(asked.session, asked.what, asked.rewind_s)
         except PsistreamError as error:
             return Exported(asked.session, asked.request, None, error.code, error.message)
-        remaining_s = max(0.0, end_s - self._clock())
-        return Exported(asked.session, asked.request, data, segment=segment, remaining_s=remaining_s)
+        now_s, first = self._clock(), self._numbers.get(asked.session, NO_NUMBERS)
+        if asked.what == "log":
+            data = numbered_log(data, first)
+        return Exported(
+            asked.session,
+            asked.request,
+            data,
+            segment=segment + first.segment if segment >= 0 else -1,
+            remaining_s=max(0.0, end_s - now_s),
+            end_90k=self._playout.media_time(asked.session, max(end_s, now_s)),
+        )
 
     def _failed(self, fault: Exception) -> None:
         """The engine itself failed. The log contains the traceback."""
@@ -159,6 +173,8 @@ class WorkerCore:
 
     def _receive(self, event: RuntimeEvent) -> None:
         """An event of the engine, on the device thread."""
+        if session := session_of(event):
+            event = numbered(event, self._numbers.get(session, NO_NUMBERS))
         match event:
             case SegmentReady():
                 self._playout.add(event)
@@ -177,6 +193,7 @@ class WorkerCore:
                 self._playout.set_state_bytes(session, event.state_bytes)
                 self._tell(self._timing.set_running(session, paused=event.paused))
             case SessionClosed(session):
+                self._numbers.pop(session, None)
                 self._playout.forget(session)
                 self._tell(self._timing.forget(session))
             case _:

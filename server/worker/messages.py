@@ -103,6 +103,7 @@ class Exported:
     message: str | None = None
     segment: int = -1
     remaining_s: float = 0.0
+    end_90k: int = 0  # the media time at which that segment ends
 
 
 @dataclass(frozen=True)

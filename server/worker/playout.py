@@ -53,10 +53,13 @@ class Playout:
 
     # ---- from the worker ----
 
-    def open(self, session: str) -> None:
+    def open(self, session: str, media: tuple[int, float] | None = None) -> None:
+        """`media` continues a media clock: a media time, and when it will be (monotonic clock)."""
         with self._changed:
             now_s = self._clock()
-            self._streams.setdefault(session, Stream(self.fps, StallTracker(now_s, now_s)))
+            stream = self._streams.setdefault(session, Stream(self.fps, StallTracker(now_s, now_s)))
+            if media is not None:
+                stream.continue_media(*media)
 
     def forget(self, session: str) -> None:
         with self._changed:

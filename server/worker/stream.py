@@ -92,6 +92,10 @@ class Stream:
             self.base_s = at_s
         return round((at_s - self.base_s) * CLOCK_RATE)
 
+    def continue_media(self, media_90k: int, at_s: float) -> None:
+        """The media time is `media_90k` at that moment, and no packet has an earlier one."""
+        self.base_s, self.last_pts = at_s - media_90k / CLOCK_RATE, media_90k - 1
+
     def next_pts(self, at_s: float) -> int:
         self.last_pts = max(self.media_time(at_s), self.last_pts + 1)
         return self.last_pts

@@ -19,12 +19,13 @@ def report_of(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
 
 
 @pytest.mark.slow
-def test_a_victim_is_measured_beside_an_attacker_that_works(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_victim_is_measured_beside_attackers_that_work(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["hostile", "--backend", "fake", "--seconds", "2", "--attacker-cores", "0"]
-    assert main([*words, "--only", "picture bombs", "--only", "clients that hang up"]) == 0
+    attackers = ["picture bombs", "clients that hang up", "a flood of the broker"]
+    assert main([*words, *(word for name in attackers for word in ("--only", name))]) == 0
     report = report_of(capsys)
     (rows,) = report["tables"].values()  # type: ignore[attr-defined]
-    assert [row["beside it"] for row in rows] == ["nobody", "picture bombs", "clients that hang up"]
+    assert [row["beside it"] for row in rows] == ["nobody", *attackers]
     assert rows[0]["attacker, % of a core"] == 0
     for row in rows:
         assert 0 < row["frame p50"] <= row["frame p99"] <= row["longest gap"]

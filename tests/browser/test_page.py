@@ -178,28 +178,6 @@ async def test_a_slow_device_shows_the_pace_and_a_fast_one_does_not(
         assert await page.evaluate("() => psistream.pace") == ""
 
 
-async def test_a_private_session_its_watch_link_and_its_end(browser: Browser, server: Subject) -> None:
-    async with opened(browser, server.target.base) as page:
-        await live(page)
-        await page.click("#new-private")
-        await until(page, "location.search", lambda s: "session=" in s, "a link of its own")
-        await live(page)
-        await say(page, "a yellow cube")
-        await page.click("#share")
-        link = await page.input_value("#share-link")
-        token = await page.evaluate("() => new URLSearchParams(location.hash.slice(1)).get('token')")
-        assert token
-        assert token not in link
-        async with opened(browser, link, phone=True) as onlooker:
-            await live(onlooker)
-            assert "watching" in await onlooker.inner_text("#receipt")
-            assert not await onlooker.is_visible("#prompt")
-            await page.click("#end-private")
-            await reads(onlooker, "[data-part=title]", "has ended")
-        await live(page)
-        assert await page.evaluate("() => location.search") == ""
-
-
 async def test_a_phone_fits_and_its_buttons_walk(browser: Browser, server: Subject, tmp_path: Path) -> None:
     async with opened(browser, server.target.base, phone=True) as page:
         start = await standing(page)

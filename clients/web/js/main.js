@@ -27,7 +27,7 @@ const hint = window.matchMedia("(hover: none)").matches ? TOUCH_HINT : HINT;
 const toast = new Toast({ box: $("toast"), text: $("toast-text"), left: $("toast-left"), stop: $("toast-stop") });
 const line = new ReceiptLine($("receipt"), $("spoken"), hint);
 const panel = new Panel({ root: $("panel"), toggle: $("panel-toggle") });
-const share = new Share({ button: $("share"), card: $("share-card"), link: $("share-link"), copy: $("share-copy"), text: $("share-text") });
+const share = new Share({ button: $("share"), card: $("share-card"), link: $("share-link"), copy: $("share-copy"), text: $("share-text"), kind: $("share-kind") });
 const help = new Help({ dialog: $("help"), open: $("help-open"), close: $("help-close") });
 const panes = new Panes({
   root: $("panes"),
@@ -85,7 +85,7 @@ function describe() {
   $("prompt").placeholder = two ? `Say what should happen in future ${number}…` : "Say what should happen…";
   $("new-private").hidden = two;
   $("end-private").hidden = two || session.shared || session.watch || !session.token;
-  share.offer(session.link({ watch: true }));
+  share.offer(session.link({ watch: true }), session);
   panel.watch(active);
   line.recall([...active.receipts.entries.values()].filter(worthShowing).at(-1) ?? null, session.watch ? WATCHING : hint);
   follow(active.info);

@@ -5,8 +5,6 @@ Requests become calls of the gateway. Whoever has a session's own token may copy
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -34,7 +32,6 @@ def snapshot_routes(services: Services) -> APIRouter:
         session = services.owned(request, session_id)
         services.enter(services.exports, request, session)
         data = await services.gateway.export(session.id, "log")
-        data = await asyncio.to_thread(session.numbers.log, data)  # it may be several megabytes
         return attached(data, JSON_LINES, f"{session.id}.jsonl")
 
     @router.post("/fork")

@@ -231,17 +231,16 @@ class Host:
             )
             lease = self.mail.leases.get(session)
             if fits and known is not None:
-                self.mail.dropped[session] += 1
+                begun = self.mail.waiting.setdefault(session, [])
+                begun[:] = [order]  # once the old one has ended
         if opening.fork_of is not None and source is None:
             connection.send(SessionClosed(session, "unknown_session", NO_SESSION, "fork_of"))
         elif not fits:
             connection.send(Fenced(session, known.epoch if known else 0))
         else:
-            if known is not None:
-                self._put(CloseSession(session))
             if lease is not None and isinstance(order, RestoreSession):
                 lease.viewers = next((each for each in order.then if isinstance(each, SetViewers)), None)
-            self._put(order, connection)
+            self._put(order if known is None else CloseSession(session), connection)
 
     def _order(self, connection: Connection, order: Any) -> None:
         with self.mail.lock:
@@ -261,6 +260,10 @@ class Host:
                 return
             case SetViewers():
                 lease.viewers = order
+        with self.mail.lock:
+            if (waiting := self.mail.waiting.get(order.session)) is not None:
+                waiting.append(order)
+                return
         self._put(order, connection)
 
     def _put(self, order: Order, connection: Connection | None = None) -> None:

@@ -7,14 +7,12 @@ that it was given.
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Callable
 
 from engine.types import Capacity, SessionClosed, SessionInfo
 from server.ladder import rendition
-from server.worker.base import Event, WorkerLost
+from server.worker.base import Event, Order, WorkerLost, session_of
 from server.worker.hosting.leases import Leases
-from server.worker.hosting.orders import session_of
 from server.worker.messages import Packet, RequestKeyframe
 from server.worker.wire.codec import encode
 from server.worker.wire.connection import Connection
@@ -26,14 +24,14 @@ class Mail:
     def __init__(
         self,
         clock: Callable[[], float],
-        on_order: Callable[[RequestKeyframe], None],
+        on_order: Callable[[Order], None],
         on_lost: Callable[[str], None],
     ) -> None:
         self._clock, self._on_order, self._on_lost = clock, on_order, on_lost
         self.gateways: set[Connection] = set()  # replaced as a whole, never changed
         self.lock = threading.Lock()
         self.leases = Leases()
-        self.dropped: Counter[str] = Counter()  # sessions of which the next end concerns nobody
+        self.waiting: dict[str, list[Order]] = {}  # until an older session of that name has ended
         self.capacity: Capacity | None = None
 
     def emit(self, event: Event) -> None:
@@ -65,10 +63,10 @@ class Mail:
         with self.lock:
             lease = self.leases.get(session)
             if isinstance(event, SessionClosed):
-                if self.dropped[session]:
-                    self.dropped[session] -= 1
+                if session in self.waiting:
+                    for order in self.waiting.pop(session):
+                        self._on_order(order)
                     return None
-                del self.dropped[session]
                 self.leases.end(session)
             if lease is None:
                 return None

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.errors import PsistreamError, Unavailable
-from engine.types import OpenSession, Receipt, SessionClosed, SessionInfo
-from server.worker.base import Applied, Event, Order, RestoreSession
+from engine.types import OpenSession, Receipt, SessionClosed
+from server.worker.base import Event, Order, RestoreSession
 from server.worker.messages import Exported, ExportSession, SubmitControl
 
 log = logging.getLogger(__name__)
@@ -57,17 +57,6 @@ class Orders:
         except Exception as error:  # the outermost loop of this thread
             log.exception("the worker failed")
             self._broken(f"the worker failed ({type(error).__name__})")
-
-
-def session_of(event: Event) -> str | None:
-    """The session that an event is about; None: the worker as a whole."""
-    match event:
-        case Applied(receipt):
-            return receipt.session
-        case SessionInfo(session):
-            return session
-        case _:
-            return getattr(event, "session", None)
 
 
 def refusal(order: Any, error: PsistreamError) -> Event | None:

@@ -23,6 +23,7 @@ MAX_VIEWERS = 1_000_000
 MAX_RENDITIONS = 16
 MAX_ORDERS = 256
 MAX_START_S = 3600.0
+MAX_NUMBER = 2**53
 
 
 def check(order: Order, ready: WorkerReady) -> None:
@@ -33,10 +34,11 @@ def check(order: Order, ready: WorkerReady) -> None:
     match order:
         case OpenSession():
             _opening(order)
-        case RestoreSession(opening, then, starts_in_s):
+        case RestoreSession(opening, then, starts_in_s, numbers=numbers):
             check(opening, ready)
             _require(0 <= starts_in_s <= MAX_START_S, "starts_in_s")
             _require(len(then) <= MAX_ORDERS, "then")
+            _require(all(0 <= number < MAX_NUMBER for number in vars(numbers).values()), "numbers")
             for each in then:
                 _require(getattr(each, "session", None) == opening.session, "then")
                 check(each, ready)

@@ -97,6 +97,7 @@ EVENTS: dict[str, type] = {
 }
 PARTS: dict[str, type] = {  # of the others
     "ready": messages.WorkerReady,
+    "numbers": base.Numbers,
     "control": nouns.Control,
     "prompt": nouns.Prompt,
     "action": nouns.Action,

@@ -207,8 +207,8 @@ class FakeWorker:
     def __init__(self, on_event: OnEvent, log: list[FakeWorker] | None = None) -> None:
         self.tell: Callable[[Event], None] = on_event
         self.commands: list[Command] = []
-        self.closed = False
-        self.mute = False  # sends nothing by itself
+        self.restored: list[RestoreSession] = []
+        self.closed = self.mute = False  # sends nothing by itself
         self.deaf: bool = bool(log and log[-1].deaf)  # refuses to restore sessions, and so does its successor
         self.open_answer: Callable[[OpenSession], Event] = opened
         self.export_answer: Callable[[ExportSession], Event] = exported
@@ -233,6 +233,7 @@ class FakeWorker:
         if isinstance(command, RestoreSession):
             if self.deaf:
                 raise Unavailable("the worker is overloaded; try again in a moment")
+            self.restored.append(command)
             for each in (command.opening, *command.then):
                 self.send(each)
             return

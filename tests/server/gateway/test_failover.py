@@ -19,7 +19,7 @@ from engine.types import (
     SessionInfo,
     Stall,
 )
-from server.worker.base import Applied
+from server.worker.base import Applied, Numbers
 from server.worker.messages import SetViewers
 from tests.rigs.engine.fakes import ManualClock
 from tests.rigs.server.server_rig import (
@@ -138,28 +138,28 @@ async def test_viewers_are_told_how_long_the_stall_lasts() -> None:
         assert gate.metrics.registry.get_sample_value("psistream_sessions_buffering") == 0
 
 
-async def test_media_time_follows_the_wall_clock_and_frame_numbers_continue() -> None:
-    """A browser interprets a timestamp that goes back as hours of waiting."""
+async def test_media_time_follows_the_wall_clock_and_numbers_continue() -> None:
+    """A browser interprets a timestamp that goes back as hours of waiting. The next worker is told where to
+    continue, and what it says is passed on as it is."""
     clock = ManualClock()
     async with gateway(clock) as (gate, workers, heard):
         sent = recorded(gate.session("main").fanout)
         workers[0].tell(stats(segment=10))
         workers[0].tell(packet(80))
+        workers[0].deaf = True  # so that its successor is told later
+        clock.advance(3.0)
         workers[0].die()
         second = await replaced(gate, workers)
-        clock.advance(3.0)
-        second.tell(opened(OpenSession("main", None, None)))  # its own numbers start at zero
-        second.tell(packet(0))
-        second.tell(packet(1))
-        assert [(p.frame, p.segment, p.epoch, p.pts_90k) for p in sent] == [
-            (80, 10, 0, 450_000),
-            (88, 11, 1, 720_000),
-            (89, 11, 1, 725_625),
-        ]
+        clock.advance(2.0)
+        second.deaf = False
+        gate._failover.restore_all()
+        assert second.restored[0].numbers == Numbers(1, 11, 88, 450_000 + 5 * 90_000)
+        second.tell(packet(88))
         gate.submit("main", PAUSE)
-        second.tell(Applied(applied("main", "c1", segment=2, frame=16), 90_000))
+        second.tell(Applied(applied("main", "c1", segment=13, frame=104), 990_000))
+        assert [(p.frame, p.pts_90k) for p in sent] == [(80, 450_000), (88, 495_000)]
         assert heard[-1] == applied("main", "c1", segment=13, frame=104)
-        assert gate.session("main").pts_of(104) == 810_000
+        assert gate.session("main").pts_of(104) == 990_000
 
 
 async def test_events_of_a_replaced_worker_are_ignored() -> None:

@@ -18,7 +18,7 @@ from server.gateway.fleet.fleet import LastWorker, UnknownWorker
 from server.gateway.gateway import Gateway
 from server.http.services import worker_makers
 from server.metrics import Metrics
-from server.worker.base import Order
+from server.worker.base import Numbers, Order
 from server.worker.messages import CloseSession, Exported, ExportSession
 from server.worker.playout import Playout
 from tests.rigs.server.server_rig import (
@@ -64,7 +64,9 @@ async def test_a_session_that_moves_shows_what_it_would_have_shown(
         await until(lambda: moves.stats and moves.stats.segment >= 2, "some of the video", 60.0)
         gate.drain("w2")
         await until(lambda: moves.worker == "w1", "move", 60.0)
-        first = moves.numbers.segment(0)
+        own = lambda: [shown for (_, session), shown in made.items() if session == moves.id]  # noqa: E731
+        await until(lambda: len(own()) == 2, "its first segment there", 60.0)
+        first = min(own()[1])
         await until(lambda: sent[-1].segment >= first + 3, "the video after it", 60.0)
         await until(lambda: stays.stats and stays.stats.segment >= first + 3, "the other one", 60.0)
         await until(lambda: gate.fleet.status(gate.fleet.named("w2")).state == "drained", "end of the drain")
@@ -73,14 +75,16 @@ async def test_a_session_that_moves_shows_what_it_would_have_shown(
         [shown for (_, session), shown in made.items() if session == which.id] for which in (moves, stays)
     )
     for number in range(first + 3):
-        mine = before[number] if number < first else after[number - first]
+        mine = before[number] if number < first else after[number]
         assert np.array_equal(mine.frames, other[number].frames), number
     assert all(p.frame // 8 == p.segment for p in sent), "frames go on where they were"
     assert all(a.pts_90k < b.pts_90k and a.frame <= b.frame for a, b in pairwise(sent))
 
 
 def answering(segment: int, left_s: float = 0.0) -> Any:
-    return lambda c: Exported(c.session, c.request, b"moved", segment=segment, remaining_s=left_s)
+    return lambda c: Exported(
+        c.session, c.request, b"moved", segment=segment, remaining_s=left_s, end_90k=225_000
+    )
 
 
 async def begins(worker: FakeWorker, session: str, segment: int) -> None:
@@ -105,7 +109,8 @@ async def test_the_old_worker_plays_its_segment_to_the_end_and_nothing_after_it(
         old.tell(packet(40))  # belongs to a segment of the new worker
         assert told(new)[0] == OpenSession("main", None, None, snapshot=b"moved")
         new.tell(opened(OpenSession("main", None, None)))
-        new.tell(packet(0, keyframe=True))
+        assert new.restored[0].numbers == Numbers(1, 5, 40, 225_000)
+        new.tell(packet(40, keyframe=True))
         old.tell(packet(39))
         assert [(p.segment, p.frame) for p in sent] == [(4, 32), (4, 39), (5, 40)]
         assert all(a.pts_90k < b.pts_90k for a, b in pairwise(sent))
@@ -133,7 +138,7 @@ async def test_controls_that_arrive_during_a_move_are_applied_once() -> None:
         heard.clear()
         old.tell(applied("main", "c", segment=5))
         for control in new.submitted():
-            new.tell(applied("main", control.id, segment=0, frame=0))
+            new.tell(applied("main", control.id, segment=5, frame=40))
         receipts = [event for event in heard if isinstance(event, Receipt)]
         assert [(r.id, r.status, r.segment) for r in receipts] == [
             ("d", "received", None) if r.status == "received" else (r.id, "applied", 5) for r in receipts

@@ -12,8 +12,9 @@ from engine.types import (
     Receipt,
     Resume,
 )
-from server.gateway.numbering import Numbering
+from server.gateway.numbering import Progress
 from server.gateway.recovery import RecoveryRecord
+from server.worker.base import Numbers
 from tests.rigs.server.server_rig import opened, packet, stats
 
 
@@ -91,16 +92,12 @@ def test_a_session_opened_from_a_snapshot_with_another_prompt_is_reopened_the_sa
 
 
 def test_numbers_never_go_back() -> None:
-    numbers = Numbering()
-    assert [numbers.packet(packet(f), f / 16).pts_90k for f in (0, 1)] == [0, 5625]
-    for _ in range(2):
-        numbers.interrupted()
-        assert numbers.pts(5) is None
-        first = numbers.packet(packet(1000), 0.0625)
-        assert numbers.pts(first.pts_90k) is not None
-    assert first.pts_90k == 5627
-    info = numbers.info(opened(OpenSession("main", None, None)))
-    again = numbers.info(opened(OpenSession("main", None, None)))
-    assert info == again
-    numbers.interrupted()
-    assert numbers.info(opened(OpenSession("main", None, None))).epoch == info.epoch + 1
+    progress = Progress()
+    assert progress.interrupted(9.0) == Numbers()
+    progress.packet(packet(1), 0.0625)
+    assert progress.interrupted(0.0625).media_90k == 5626
+    assert progress.interrupted(1.0625).media_90k == 95_625
+    progress.info(opened(OpenSession("main", None, None)))
+    progress.stats(stats(segment=3), 8)
+    progress.info(opened(OpenSession("main", None, None)))
+    assert progress.interrupted(0.0625) == Numbers(1, 4, 32, 5626)

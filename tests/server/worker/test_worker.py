@@ -27,7 +27,7 @@ from engine.types import (
     SessionInfo,
 )
 from server.config import WorkerConfig
-from server.worker.base import Applied, OnEvent, Worker
+from server.worker.base import Applied, Numbers, OnEvent, RestoreSession, Worker
 from server.worker.messages import (
     CloseSession,
     Exported,
@@ -109,6 +109,34 @@ async def test_a_session_moves_to_another_worker_as_a_file() -> None:
         await until(lambda: len([e for e in heard if isinstance(e, SessionInfo)]) == 2, "sessions")
         await until(lambda: [e for e in heard if isinstance(e, SessionClosed)], "a refusal")
         assert {(e.prompt, e.seed) for e in heard if isinstance(e, SessionInfo)} == {("a red cat", 7)}
+
+
+@BOTH
+async def test_a_session_that_another_worker_ran_counts_on(make: Make) -> None:
+    """In everything that its new worker says of it, to whichever gateway."""
+    async with working(make) as (worker, heard):
+        opening, numbers = OpenSession("s", "a red cat", 7), Numbers(3, 100, 800, 9_000_000)
+        worker.send(RestoreSession(opening, (SetViewers("s", {"vp8": 1}),), numbers=numbers))
+        worker.send(SubmitControl("s", Control("c", Prompt("a blue dog"))))
+        await until(lambda: any(isinstance(e, Applied) for e in heard), "applied receipt")
+        applied = next(e for e in heard if isinstance(e, Applied))
+        await until(lambda: any(p.frame == applied.receipt.frame for p in heard.packets()), "its frame")
+        shown = next(p for p in heard.packets() if p.frame == applied.receipt.frame)
+        assert shown.pts_90k == pytest.approx(applied.pts_90k, abs=90)
+        for n, what in enumerate(("snapshot", "log")):
+            worker.send(ExportSession("s", str(n), what))  # type: ignore[arg-type]
+        await until(lambda: len(exported(heard)) == 2, "exports")
+        first = heard.packets()[0]
+        assert (first.epoch, first.segment, first.frame) == (3, 100, 800)
+        assert first.pts_90k >= 9_000_000
+        assert all(p.frame == 8 * p.segment + p.frame % 8 for p in heard.packets())
+        infos = [e for e in heard if isinstance(e, SessionInfo)]
+        assert (infos[0].epoch, infos[0].segment, infos[0].frame) == (3, 100, 800)
+        assert min(e.segment for e in heard if isinstance(e, SegmentStats)) == 100
+        snapshot, log = sorted(exported(heard), key=lambda e: e.request)
+        assert snapshot.segment >= 100
+        assert snapshot.end_90k >= heard.packets()[0].pts_90k
+        assert b'"before": 100' in (log.data or b"")
 
 
 def exported(heard: Heard) -> list[Exported]:

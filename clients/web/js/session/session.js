@@ -98,6 +98,17 @@ export class Session {
     return Session.of(await response.json());
   }
 
+  /** The address of the page for somebody who may watch ("viewer") or steer ("driver") for so many seconds. */
+  async share(role, seconds) {
+    const response = await request(`${this.base}/links`, {
+      method: "POST",
+      token: this.token,
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ role, expires_in_s: seconds }),
+    });
+    return (await response.json()).page;
+  }
+
   /** The current state as a file. */
   async snapshot() {
     return (await request(`${this.base}/snapshot`, { token: this.token })).blob();

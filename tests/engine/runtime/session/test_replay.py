@@ -33,8 +33,8 @@ from engine.types import (
 )
 from engine.wire.controls import control_json
 from engine.wire.parse import parse_control, stored_control
-from server.gateway.numbering import Numbering
-from server.worker.messages import SegmentStats
+from server.worker.base import Numbers
+from server.worker.numbering import numbered, numbered_log
 from tests.engine.runtime.session.edited import lines
 from tests.rigs.engine.fakes import Rig
 
@@ -192,12 +192,10 @@ def test_a_log_that_counts_on_from_a_worker_that_is_gone_replays_the_same(kind: 
     for body in (Prompt("blue", when="now"), Rewind(3000.0)):
         rig.submit(body, session=name)
         rig.run_segments(2, name)
-    numbers = Numbering()
-    numbers.stats(SegmentStats(name, 0, 184, 8 * 184, {}, 0.0, 0, 0, 0, 0.0), 8)
-    numbers.interrupted()
-    data = numbers.log(rig.engine.export(name, "log"))
+    first = Numbers(1, 185, 8 * 185)
+    data = numbered_log(rig.engine.export(name, "log"), first)
     header, *rows = (json.loads(row) for row in data.splitlines())
-    receipts = {r.id: numbers.receipt(r).segment for r in rig.receipts(name)}
+    receipts = {r.id: getattr(numbered(r, first), "segment", None) for r in rig.receipts(name)}
     assert [row["segment"] for row in rows] == [receipts[row["id"]] for row in rows]
     assert (header["before"], header.get("segment", 185)) == (185, 185)
     assert header["segments"] == 185 + len(rig.segments(name))

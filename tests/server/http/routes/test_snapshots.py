@@ -14,6 +14,7 @@ import pytest
 
 from engine.types import OpenSession, SessionClosed
 from server.worker.messages import CloseSession, Exported, ExportSession
+from server.worker.numbering import numbered_log
 from tests.rigs.server.rights_rig import KEY
 from tests.rigs.server.server_rig import (
     READY,
@@ -191,7 +192,8 @@ async def test_the_log_uses_the_numbers_that_clients_know() -> None:
         workers[0].die()
         await until(lambda: len(workers) == 2 and here.services.gateway.ready, "next worker")
         data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-        workers[1].export_answer = lambda c: Exported(c.session, c.request, data)
+        shown = numbered_log(data, workers[1].restored[0].numbers)  # as its worker does
+        workers[1].export_answer = lambda c: Exported(c.session, c.request, shown)
         file = await here.http.get("/v1/sessions/main/log")
         expected = [
             {**rows[0], "segments": 155, "segment": 146, "before": 146},

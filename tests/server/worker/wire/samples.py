@@ -23,7 +23,7 @@ from engine.types import (
     Stall,
     Weighted,
 )
-from server.worker.base import Alive, Applied, RestoreSession, WorkerLost
+from server.worker.base import Alive, Applied, Numbers, RestoreSession, WorkerLost
 from server.worker.messages import (
     Claimed,
     ClaimSession,
@@ -94,6 +94,7 @@ ORDERS = (
         (SetViewers("s", {"vp8": 1}), SubmitControl("s", Control("c", Pause()))),
         0.25,
         4,
+        Numbers(1, 5, 40, 225_000),
     ),
     ExportSession("s", "x1", "snapshot", 2.0),
     CloseSession("s"),
