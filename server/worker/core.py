@@ -15,8 +15,7 @@ from engine.backends.registry import load_backend
 from engine.errors import Full, PsistreamError, Unavailable
 from engine.images import read_image
 from engine.runtime.device.engine import Engine
-from engine.runtime.segment.continuing import most_frames, read_video, snapshot_of
-from engine.runtime.segment.generator import Generator
+from engine.runtime.segment.continuing import most_frames, read_video
 from engine.types import (
     Discarded,
     OpenSession,
@@ -58,10 +57,7 @@ class WorkerCore:
         spec = self._backend.spec
         try:
             self._image = None if config.image is None else read_image(config.image, spec.width, spec.height)
-            self._snapshot: bytes | None = None  # of a session that has shown the video to start from
-            if config.video is not None:
-                video, player = read_video(config.video, spec), Generator(self._backend)
-                self._snapshot = snapshot_of(player, video, "", 0, self._backend.fingerprint)
+            self._video = None if config.video is None else read_video(config.video, spec)
             self._engine = Engine(self._backend, config.runtime, self._receive, clock, self._failed)
             segment_s = self._engine.warm_up()
             self._playout = Playout(config.media, spec.width, spec.height, spec.fps, emit, clock)
@@ -137,7 +133,7 @@ class WorkerCore:
         self._playout.open(session, None if first is None else (first.media_90k, not_before_s))
         own = (command.snapshot, command.fork_of, command.image, command.video)
         if all(start is None for start in own):
-            command = replace(command, image=self._image, snapshot=self._snapshot)
+            command = replace(command, image=self._image, video=self._video)
         try:
             self._engine.open(command, promised=promised, not_before_s=not_before_s)
         except PsistreamError as error:
