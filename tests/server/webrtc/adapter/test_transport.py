@@ -23,7 +23,8 @@ async def sending() -> AsyncIterator[tuple[MediaTransport, list[str], list[bytes
         Gatherer().install(ice_connection(transceiver))
         transport, told, heard = MediaTransport(transceiver), list[str](), list[bytes]()
         transport.install(lambda: told.append("open"), lambda: told.append("close"), heard.append)
-        transport.send_rtp(b"\x80" * 20)  # nothing happens before DTLS is connected
+        transport.send_rtp(b"\x80" * 20)
+        transport.flush()  # nothing happens before DTLS is connected
         await pc.setLocalDescription(await pc.createAnswer())
         await viewer.pc.setRemoteDescription(RTCSessionDescription(pc.localDescription.sdp, "answer"))
         await until(lambda: told, "connection")
@@ -51,6 +52,7 @@ async def test_rtp_is_encrypted_and_arrives() -> None:
         header = struct.pack("!BBHII", 0x80, 97, 7, 3000, ssrc)
         await until(lambda: router.state == "connected", "the player's side")
         transport.send_rtp(header + b"payload")
+        transport.flush()
         await until(lambda: packets, "packet")
         assert (packets[0].sequence_number, packets[0].timestamp, packets[0].payload) == (7, 3000, b"payload")
 
