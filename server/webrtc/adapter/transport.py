@@ -26,7 +26,7 @@ class MediaTransport:
         self._transceiver = transceiver
         self._sender: RTCRtpSender = transceiver.sender
         self._waiting: list[bytes] = []  # encrypted
-        self._srtp: Any = None  # from `install` until DTLS is connected
+        self._srtp: Any = None  # None until DTLS is connected
         self._connection: Any = None
         self._bursts = BurstSender()
 
