@@ -40,6 +40,6 @@ async def test_a_connection_that_is_closed_before_ice_begins_leaves_no_failed_ta
         start = ice.start
         end_quietly(pc, transceiver)
         await pc.close()
-        await ice.start(None)
+        await ice.start(ice.iceGatherer.getLocalParameters())
         with pytest.raises(InvalidStateError):
-            await start(None)
+            await start(ice.iceGatherer.getLocalParameters())
