@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
@@ -16,13 +17,15 @@ class ProxyUnusable(Exception):
 
 
 def http_client(url: str, timeout_s: float) -> httpx.AsyncClient:
-    """A client for the server at `url`, to which paths are relative. Raises ProxyUnusable."""
+    """A client for the server at `url`, to which paths are relative. Raises ProxyUnusable,
+    httpx.InvalidURL."""
     # a proxy would connect to its own machine; certificates still come from the environment
     if is_loopback(url):
         return httpx.AsyncClient(base_url=url, timeout=timeout_s, transport=httpx.AsyncHTTPTransport())
+    base = httpx.URL(url)
     try:
-        return httpx.AsyncClient(base_url=url, timeout=timeout_s)
-    except (ImportError, ValueError) as error:
+        return httpx.AsyncClient(base_url=base, timeout=timeout_s)
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
         raise ProxyUnusable(_why(url, error)) from None
 
 
@@ -41,10 +44,28 @@ def is_loopback(url: str) -> bool:
     return (mapped or address).is_loopback
 
 
+def cause(url: str, error: Exception) -> str:
+    """Why the server at `url` did not answer, with the variable of the proxy that was in the way, if any."""
+    host = urlsplit(url).hostname or ""
+    proxies = {} if is_loopback(url) or proxy_bypass(host) else getproxies()
+    name = next((name for name in (urlsplit(url).scheme, "all") if name in proxies), None)
+    if name is None or not isinstance(error, httpx.TransportError):
+        return str(error)
+    variable = next((n for n in (f"{name}_proxy", f"{name}_proxy".upper()) if os.environ.get(n)), name)
+    return f"{error}; the way leads through the proxy in ${variable}, unless you set NO_PROXY={host}"
+
+
 def _why(url: str, error: Exception) -> str:
     host = urlsplit(url).hostname or url
     given = [name for low in VARIABLES for name in (low, low.upper()) if os.environ.get(name)]
-    odd = [name for name in given if urlsplit(os.environ[name]).scheme not in ("http", "https")]
+    odd = [name for name in given if not _is_http_url(os.environ[name])]
     name = (odd or given or ["the proxy"])[0]
     fix = "pip install 'httpx[socks]', " if isinstance(error, ImportError) else ""
     return f"the proxy in ${name} cannot be used: {fix}unset it, or set NO_PROXY={host}"
+
+
+def _is_http_url(text: str) -> bool:
+    try:
+        return httpx.URL(text).scheme in ("http", "https")
+    except httpx.InvalidURL:
+        return False

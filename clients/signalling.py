@@ -8,7 +8,7 @@ from urllib.parse import urljoin
 import httpx
 
 from clients.errors import ViewError, ViewRefused
-from clients.http import ProxyUnusable, http_client
+from clients.http import ProxyUnusable, cause, http_client
 from clients.refusal import refusal
 from clients.target import Target
 
@@ -28,7 +28,9 @@ async def post_offer(target: Target, offer: str, timeout_s: float) -> tuple[str,
     except httpx.TimeoutException as error:
         raise ViewError(f"{base} did not answer in {timeout_s:g} s") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ViewError(f"cannot reach {base}: is `psistream serve` running there? ({error})") from error
+        raise ViewError(
+            f"cannot reach {base}: is `psistream serve` running there? ({cause(base, error)})"
+        ) from error
     if response.status_code != 201:
         kind = ViewRefused if response.status_code in FINAL else ViewError
         raise kind(refusal(response, target.base, target.session))

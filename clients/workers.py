@@ -18,7 +18,7 @@ from rich.table import Table
 
 from clients.command import OK, ClientParser, OutputConsole, run
 from clients.errors import BadInput, OperateError
-from clients.http import ProxyUnusable, http_client
+from clients.http import ProxyUnusable, cause, http_client
 from clients.refusal import refusal
 from clients.target import Target
 
@@ -60,7 +60,7 @@ def _main(args: argparse.Namespace) -> int:
         return asyncio.run(_ask(args, Target.parse(args.url, token=args.api_key)))
     except (httpx.HTTPError, httpx.InvalidURL, ProxyUnusable) as error:
         raise OperateError(
-            f"cannot reach {args.url}: is `psistream serve` running there? ({error})"
+            f"cannot reach {args.url}: is `psistream serve` running there? ({cause(args.url, error)})"
         ) from None
 
 

@@ -11,6 +11,7 @@ from engine.commands.model_options import add_model
 from engine.commands.runner import Parser
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput
+from engine.wire.parse import parse_new_session
 from server.codecs import CODECS
 from server.config import (
     MAX_WORKERS,
@@ -203,7 +204,7 @@ def settings(args: argparse.Namespace) -> ServerConfig:
         devices=devices,
         mqtt=args.mqtt,
         mqtt_options=mqtt.options_of(args),
-        prompt=args.prompt,
+        prompt=_prompt(args.prompt),
         seed=args.seed,
         root_path=checked_prefix(args.root_path),
         api_key=args.api_key or None,
@@ -256,3 +257,9 @@ def _ops_address(text: str | None) -> tuple[str, int | None]:
             f"--ops-port must look like 9090 or 0.0.0.0:9090, not {text:.40}", field="ops_port"
         )
     return host.strip("[]") or defaults.ops_host, int(port)
+
+
+def _prompt(text: str) -> str:
+    """A prompt as clients would send it. Raises InvalidInput."""
+    prompt = parse_new_session({"prompt": text})[0].prompt
+    return prompt if isinstance(prompt, str) else text

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from engine.config import RuntimeConfig
 from engine.errors import InvalidInput
+from engine.wire.fields import MAX_SEED
 from server.codecs import CODECS, Codec
 from server.keys import check_key
 from server.ladder import Rung, ladder
@@ -228,6 +229,8 @@ class ServerConfig:
             raise InvalidInput(
                 f"--ops-port must be between 0 and 65535, not {self.ops_port}", field="ops_port"
             )
+        if self.seed is not None and not 0 <= self.seed <= MAX_SEED:
+            raise InvalidInput(f"--seed must be between 0 and {MAX_SEED}, not {self.seed}", field="seed")
         if self.api_key is not None:
             check_key(self.api_key, "--api-key")
         if not 1 <= self.workers <= MAX_WORKERS:

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from clients.http import ProxyUnusable, http_client
+from clients.http import ProxyUnusable, cause, http_client
 from clients.refusal import refusal
 from clients.steer.errors import SteerError
 from clients.steer.transport import CONNECT_TIMEOUT_S, RETRY_S, Control, Disconnected, Hear, Queue, first_of
@@ -47,7 +47,7 @@ class HttpTransport:
                 )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Disconnected(
-                f"cannot reach {self.shown}: is `psistream serve` running there? ({error})"
+                f"cannot reach {self.shown}: is `psistream serve` running there? ({cause(self.shown, error)})"
             ) from None
 
     async def _tell_states(self, client: httpx.AsyncClient, hear: Hear) -> None:

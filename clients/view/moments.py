@@ -13,7 +13,7 @@ import httpx
 
 from clients.command import check_output
 from clients.errors import BadInput, ViewError
-from clients.http import ProxyUnusable, http_client
+from clients.http import ProxyUnusable, cause, http_client
 from clients.refusal import refusal
 from clients.target import Target
 from clients.whep import HTTP_TIMEOUT_S
@@ -75,7 +75,7 @@ async def _ask(target: Target, method: str, path: str, **request: object) -> htt
         raise ViewError(f"{target.base} did not answer in {HTTP_TIMEOUT_S:g} s") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ViewError(
-            f"cannot reach {target.base}: is `psistream serve` running there? ({error})"
+            f"cannot reach {target.base}: is `psistream serve` running there? ({cause(target.base, error)})"
         ) from error
     if not answer.is_success:
         raise ViewError(refusal(answer, target.base, target.session))

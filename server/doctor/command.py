@@ -27,7 +27,8 @@ async def checks(config: ServerConfig) -> AsyncIterator[Finding]:
     yield await asyncio.to_thread(machine.model, config)
     for finding in await asyncio.to_thread(lambda: list(machine.encoders(config.worker.media))):
         yield finding
-    yield network.port(config)
+    for finding in network.ports(config):
+        yield finding
     async for finding in network.udp(config):
         yield finding
     async for finding in network.ice_servers(config):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -22,19 +22,25 @@ ANSWER_S = 2.0
 PATH_BYTES = 1232  # the largest packet that the server sends, without IPv6 and UDP headers
 
 
-def port(config: ServerConfig) -> Finding:
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    where = f"{config.host}, port {config.port}"
+def ports(config: ServerConfig) -> Iterator[Finding]:
+    """Check that the HTTP port is free, and the one for health and metrics if there is one."""
+    others = "only this machine" if config.loopback else "others"
+    yield _free("http", config.host, config.port, "--port", f"; {others} can reach it")
+    if config.ops_port is not None:
+        yield _free("ops", config.ops_host, config.ops_port, "--ops-port")
+
+
+def _free(about: str, host: str, port: int, option: str, more: str = "") -> Finding:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    where = f"{host}, port {port}"
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((config.host, config.port))
+            listener.bind((host, port))
         except OSError as error:
-            return bad(
-                "http", f"{where}: {error.strerror}", "stop what listens there, or choose another --port"
-            )
-    others = "only this machine" if config.loopback else "others"
-    return good("http", f"{where} is free; {others} can reach it")
+            mend = f"stop what listens there, or choose another {option}"
+            return bad(about, f"{where}: {error.strerror}", mend)
+    return good(about, f"{where} is free{more}")
 
 
 async def udp(config: ServerConfig) -> AsyncIterator[Finding]:

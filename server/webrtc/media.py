@@ -32,6 +32,7 @@ START_BPS = 1_500_000  # a viewer whose link is not known yet starts on a rung b
 
 class PacketTransport(Protocol):
     def send_rtp(self, packet: bytes) -> None: ...
+    def flush(self) -> None: ...
     def send_rtcp(self, packet: bytes) -> None: ...
     @property
     def congested(self) -> bool: ...
@@ -78,7 +79,7 @@ class MediaStream:
             loop.call_later,
         )
         self.link = Link()
-        self.rtp.on_sent = self.link.sent
+        self.rtp.on_sent, self.rtp.on_burst = self.link.sent, transport.flush
         first = next((i for i, rate in enumerate(rates) if rate <= START_BPS), len(rates) - 1)
         self.control = RateControl(rates, rung=first)
         self.subscription = Subscription(codec.codec, self._deliver, first)
@@ -166,6 +167,7 @@ class MediaStream:
         all the same: if the copies are lost too, the viewer asks again only after another round trip."""
         for number in reversed(numbers):
             self.link.sized(self.rtp.repeat(number), self._clock())
+        self._transport.flush()
 
     def _probe(self, size: int, since_s: float) -> None:
         """Fill up to the probed rate with retransmissions that the viewer drops. `since_s` is the time
@@ -178,7 +180,8 @@ class MediaStream:
             lacking -= (sent := self.rtp.repeat(number))
             self.link.sized(sent, self._clock())
             if lacking <= 0:
-                return
+                break
+        self._transport.flush()
 
     def _report(self) -> None:
         if self.closed:
@@ -233,6 +236,7 @@ class MediaStream:
                 self._rtx_credit -= size
                 self.link.sized(size, now_s)
                 resent.append(number)
+        self._transport.flush()
         if resent and self.link.loss > LOSSY and self._rtx_credit > 0:
             # a repair that is lost as well costs another round trip, and the viewer sees that
             self._rtx_credit -= len(resent) * PACKET_MAX

@@ -27,6 +27,7 @@ from server.control.base import Steering
 from server.control.datachannel import DataChannelControl
 from server.webrtc.adapter import bounds
 from server.webrtc.adapter.addresses import Gatherer, SourceFilter, ice_connection
+from server.webrtc.adapter.endings import end_quietly
 from server.webrtc.adapter.negotiation import accept_rsa, one_fingerprint
 from server.webrtc.adapter.restart import Credentials, IceRestart
 from server.webrtc.adapter.transport import MediaTransport
@@ -153,6 +154,7 @@ class Viewer:
         transport.install(self.media.open, self.media.close, self.media.heard)
         connection, self._ice = ice_connection(transceiver), IceRestart(transceiver)
         self._gatherer.install(connection)
+        end_quietly(self.pc, transceiver)
         bounds.charge_received(transceiver, self._budget)
         bounds.bound_sctp(self.pc, self._budget)
         self._filter = SourceFilter(connection, self._clock)

@@ -57,7 +57,9 @@ async def test_a_server_on_this_machine_is_reached_directly(
         assert session.state.prompt
 
 
-@pytest.mark.parametrize("proxy", ["socks5://user:secret@192.0.2.1:1080", "gopher://192.0.2.1"])
+@pytest.mark.parametrize(
+    "proxy", ["socks5://user:secret@192.0.2.1:1080", "gopher://192.0.2.1", "::::"]
+)
 def test_a_proxy_that_cannot_be_used_is_one_line_with_its_variable(
     proxy: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,6 +72,16 @@ def test_a_proxy_that_cannot_be_used_is_one_line_with_its_variable(
     told = capsys.readouterr().err
     assert "$ALL_PROXY" in told
     assert told.count("\n") == 1
+    assert "secret" not in told
+
+
+def test_a_proxy_that_does_not_answer_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://user:secret@127.0.0.1:9")
+    assert main(["http://192.0.2.1:8080", "--seconds", "1"]) == 1
+    told = capsys.readouterr().err
+    assert "through the proxy in $http_proxy" in told
     assert "secret" not in told
 
 

@@ -126,6 +126,8 @@ def test_settings_come_from_options() -> None:
     [
         ("--port 99999", "--port must be between"),
         ("--max-sessions 0", "max_sessions"),
+        ("--seed -1", "--seed must be between 0"),
+        (f"--prompt {'a' * 3000}", "prompt is 3000 bytes long"),
         ("--ice-server http://x", "--ice-server must look like"),
         ("--bitrate 3", "--bitrate must be between"),
         ("--bitrate 0", "--bitrate must be between .* leave it out"),

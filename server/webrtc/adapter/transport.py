@@ -13,6 +13,7 @@ from typing import Any
 from aiortc import RTCRtpSender, RTCRtpTransceiver
 
 from server.webrtc.adapter.addresses import ice_connection
+from server.webrtc.adapter.bursts import BurstSender
 
 WRITE_BUFFER_MAX = 256 * 1024  # bytes that the system or a TCP relay has not accepted yet
 
@@ -24,6 +25,10 @@ class MediaTransport:
     def __init__(self, transceiver: RTCRtpTransceiver) -> None:
         self._transceiver = transceiver
         self._sender: RTCRtpSender = transceiver.sender
+        self._waiting: list[bytes] = []  # encrypted
+        self._srtp: Any = None  # None until DTLS is connected
+        self._connection: Any = None
+        self._bursts = BurstSender()
 
     @property
     def source(self) -> tuple[int, int]:
@@ -36,6 +41,7 @@ class MediaTransport:
         """Replaces `RTCRtpSender.send` and `.stop`, and `RTCDtlsTransport._handle_rtcp_data`."""
 
         async def send(parameters: object) -> None:
+            self._srtp, self._connection = self._dtls._tx_srtp, ice_connection(self._transceiver)
             on_open()
 
         async def stop() -> None:
@@ -49,27 +55,34 @@ class MediaTransport:
         self._dtls._handle_rtcp_data = handle_rtcp_data
 
     def send_rtp(self, packet: bytes) -> None:
-        """Encrypts with `RTCDtlsTransport._tx_srtp`."""
-        if (srtp := self._dtls._tx_srtp) is not None:
-            self._send(srtp.protect(packet))
+        """Encrypts with `RTCDtlsTransport._tx_srtp`. It leaves with the next `flush`."""
+        if self._srtp is not None:
+            self._waiting.append(self._srtp.protect(packet))
+
+    def flush(self) -> None:
+        """Send what `send_rtp` was given."""
+        if self._waiting:
+            packets, self._waiting = self._waiting, []
+            self._send(packets)
 
     def send_rtcp(self, packet: bytes) -> None:
-        if (srtp := self._dtls._tx_srtp) is not None:
-            self._send(srtp.protect_rtcp(packet))
+        self.flush()
+        if self._srtp is not None:
+            self._send([self._srtp.protect_rtcp(packet)])
 
     @property
     def congested(self) -> bool:
         """Whether data is queued because the socket is full or a TURN server over TCP is slow."""
-        pair = ice_connection(self._transceiver)._nominated.get(1)
+        pair = self._connection._nominated.get(1) if self._connection else None
         waiting = getattr(pair.protocol.transport, "get_write_buffer_size", None) if pair else None
         return waiting is not None and waiting() > WRITE_BUFFER_MAX
 
-    def _send(self, data: bytes) -> None:
+    def _send(self, packets: list[bytes]) -> None:
         """Send to the pair that ICE chose (`Connection._nominated`). aiortc's own path is a chain of
         coroutines that never wait, at three times the cost."""
-        pair = ice_connection(self._transceiver)._nominated.get(1)
+        pair = self._connection._nominated.get(1) if self._connection else None
         if pair is not None:
-            pair.protocol.transport.sendto(data, pair.remote_addr)
+            self._bursts.send(pair.protocol.transport, packets, pair.remote_addr)
 
     @property
     def _dtls(self) -> Any:

@@ -37,6 +37,7 @@ class Link:
     heard_s: float = 0.0  # of the latest feedback
 
     def __post_init__(self) -> None:
+        self._sent_bytes = self._acked_bytes = self._lost = self._arrived_count = 0  # sums of the windows
         self._pending: dict[int, tuple[float, int]] = {}
         self._sent: deque[tuple[float, int]] = deque()
         self._first_s = self._latest_s = 0.0
@@ -61,13 +62,12 @@ class Link:
             self._first_s = now_s
         self._latest_s = now_s
         self._sent.append((now_s, size))
+        self._sent_bytes += size
         while now_s - self._sent[0][0] > WINDOW_S:
-            self._sent.popleft()
+            self._sent_bytes -= self._sent.popleft()[1]
 
     def sent_bps(self) -> float:
-        return (
-            8 * sum(size for _, size in self._sent) / max(0.1, min(WINDOW_S, self._latest_s - self._first_s))
-        )
+        return 8 * self._sent_bytes / max(0.1, min(WINDOW_S, self._latest_s - self._first_s))
 
     def heard(self, heard: Heard, rtt_s: float | None, now_s: float) -> None:
         """Process feedback; `rtt_s` is the measured round trip, if it answers one of our reports."""
@@ -92,14 +92,19 @@ class Link:
         """The rate or copies change: count loss from here on."""
         self._loss_from_s, self.loss, self.sure_loss = now_s, 0.0, 0.0
         self._reported.clear()
+        self._forget_fates()
+
+    def _forget_fates(self) -> None:
         self._fates.clear()
+        self._lost = self._arrived_count = 0
 
     def _arrived(self, arrivals: list[tuple[int, float | None]], now_s: float) -> None:
         # the link was down, and packets sent meanwhile were lost
         if self.precise and now_s - self.heard_s > 1.0:
-            self._fates.clear()
+            self._forget_fates()
             self._delays.clear()
             self._acked.clear()
+            self._acked_bytes = 0
         self.precise, self.heard_s = True, now_s
         lost = arrived = 0
         for number, at_s in arrivals:
@@ -114,7 +119,9 @@ class Link:
             arrived += counts
             self._delays.append((now_s, at_s - left[0]))
             self._acked.append((at_s, left[1]))
+            self._acked_bytes += left[1]
         self._fates.append((now_s, lost, arrived))
+        self._lost, self._arrived_count = self._lost + lost, self._arrived_count + arrived
         self._settle(now_s)
 
     def _settle(self, now_s: float) -> None:
@@ -124,18 +131,18 @@ class Link:
             least = min(delay for _, delay in self._delays)
             self.queue_s = max(0.0, least - self._base.add(least, now_s))
         while self._fates and now_s - self._fates[0][0] > LOSS_WINDOW_S:
-            self._fates.popleft()
-        lost, arrived = (sum(fate[i] for fate in self._fates) for i in (1, 2))
-        count = lost + arrived
+            _, lost, arrived = self._fates.popleft()
+            self._lost, self._arrived_count = self._lost - lost, self._arrived_count - arrived
+        lost, count = self._lost, self._lost + self._arrived_count
         self.loss = share = lost / count if count >= LOSS_LEAST else 0.0
         self.sure_loss = max(0.0, share - 2 * math.sqrt(share * (1 - share) / max(1, count)))
         if self._acked:
             last_s = self._acked[-1][0]
             while last_s - self._acked[0][0] > WINDOW_S:
-                self._acked.popleft()
+                self._acked_bytes -= self._acked.popleft()[1]
             span_s = last_s - self._acked[0][0]
             if span_s > WINDOW_S / 2:
-                size = sum(size for _, size in self._acked) - self._acked[0][1]  # the first starts the span
+                size = self._acked_bytes - self._acked[0][1]  # the first starts the span
                 self.acked_bps = 8 * size / span_s
 
 

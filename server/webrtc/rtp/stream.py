@@ -87,6 +87,7 @@ class RtpStream:
         self._payload_type, self._rtx_payload_type = payload_type, rtx_payload_type
         self.transmit = transmit
         self._extensions, self._clock, self._later = extensions, clock, later
+        self.on_burst: Callable[[], None] = lambda: None  # after some packets: the next come later
         self.on_sent: Callable[[int, int, float], None] = lambda number, size, now_s: None
         self.origin = random.getrandbits(32)  # offset added to every timestamp
         self._number = random.getrandbits(15)
@@ -127,6 +128,7 @@ class RtpStream:
             self.octets += len(payload)
             self.timestamp, self.sent_s = timestamp, now_s
             self._emit(self._payload_type | marker << 7, sent.number, timestamp, self.ssrc, payload, now_s)
+        self.on_burst()
         if self._waiting and not self.closed:
             self._later(STEP_S, lambda: self._flush(STEP))
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.metadata
+import inspect
 import json
 import socket
+from pathlib import Path
 
 import pytest
 
-from server.config import IceServer, ServerConfig, WorkerConfig
-from server.doctor import machine, network
+from server.config import IceServer, MediaConfig, ServerConfig, WorkerConfig
+from server.doctor import command, machine, network
 from server.doctor.command import main
 from server.doctor.findings import Finding, bad, good, lines, note
+from server.worker.hardware import chosen
 
 FAKE = ["--backend", "fake", "--mqtt", "off"]
 
@@ -86,3 +91,71 @@ def test_failures_show_their_fix() -> None:
     findings: list[Finding] = [good("a", "well"), note("bb", "so so"), bad("c", "broken", "mend it")]
     assert lines(findings, colour=False) == ["✓ a   well", "· bb  so so", "✗ c   broken", "      → mend it"]
     assert "\033[31m" in lines(findings, colour=True)[2]
+
+
+# ---- provoked one by one ----
+
+
+def test_a_port_for_health_that_is_taken_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        http, ops = network.ports(ServerConfig(port=free_port(), ops_port=taken.getsockname()[1]))
+    assert (http.state, ops.state) == ("good", "bad")
+    assert "--ops-port" in ops.mend
+
+
+def test_a_library_that_is_missing_or_of_another_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name == "av":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.17.0" if name == "aiortc" else "0.13.1"
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    red = [f for f in machine.libraries() if f.state == "bad"]
+    assert [f.text for f in red] == ["aiortc is 1.17.0, not 1.16", "av is not installed"]
+    assert [f.mend.split()[0] for f in red] == ["pip", "pip"]
+
+
+@pytest.mark.parametrize(
+    ("script", "said"), [("echo no devices; exit 9", "no devices"), ("exit 9", "failed")]
+)
+def test_a_driver_that_fails_is_named(
+    script: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    found = machine.gpu()
+    assert (found.state, said in found.text, "driver" in found.mend) == ("bad", True, True)
+
+
+def test_an_encoder_that_is_too_slow_or_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def share(codec: str, picture: object, *, hardware: bool) -> float:
+        if codec == "av1":
+            raise ValueError("no such encoder")
+        return 0.9
+
+    monkeypatch.setattr(machine, "share", share)
+    found = {f.text.split()[0]: f for f in machine.encoders(MediaConfig(hardware=False))}
+    states = {name: f.state for name, f in found.items()}
+    assert states == {"VP8": "bad", "H264": "bad", "VP9": "note", "AV1:": "bad"}
+    assert "--codecs" in found["AV1:"].mend
+    assert "fewer sessions" in found["VP8"].mend
+
+
+def test_the_encoder_of_h264_is_named() -> None:
+    found = [f.text for f in machine.encoders(MediaConfig(codecs=("h264",)))]
+    choice = chosen()
+    assert f"H264 by {choice.name}" in found[0]
+    assert (len(found) == 2) == (choice.encoder is None), "and why there is none in hardware"
+
+
+def test_every_red_line_of_the_code_has_a_mend() -> None:
+    """`bad` takes one; none may be empty."""
+    for module in (machine, network, command):
+        for call in ast.walk(ast.parse(inspect.getsource(module))):
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "bad":
+                mend = call.args[2]
+                assert not (isinstance(mend, ast.Constant) and not mend.value), ast.unparse(call)

@@ -26,6 +26,7 @@ class Stage:
     """A stream, what it sent, and the keyframes that its fan-out requested."""
 
     congested = False
+    flushed = 0  # packets that have left
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -41,6 +42,9 @@ class Stage:
 
     def send_rtp(self, packet: bytes) -> None:
         self.sent.append(RtpPacket.parse(packet))
+
+    def flush(self) -> None:
+        self.flushed = len(self.sent)
 
     def send_rtcp(self, packet: bytes) -> None:
         self.rtcp.append(packet)
