@@ -40,7 +40,7 @@ class DataChannelTransport:
             async with viewer:
                 await viewer.opened()
                 connected()
-                await first_of(send=self._queue.send_all(send), end=end())
+                await first_of(ViewError, send=self._queue.send_all(send), end=end())
         except ViewError as error:
             raise Disconnected(str(error)) from None
 

@@ -42,6 +42,8 @@ class HttpTransport:
                     raise Disconnected(refusal(answer, self._target.base, self._target.session))
                 connected()
                 await first_of(
+                    httpx.HTTPError,
+                    httpx.InvalidURL,
                     send=self._queue.send_all(lambda control: self._send(client, control, hear)),
                     states=self._tell_states(client, hear),
                 )

@@ -108,6 +108,7 @@ class MqttTransport:
                 await client.subscribe(f"{self._prefix}/engine/+/status", qos=0)
                 connected()
                 await first_of(
+                    aiomqtt.MqttError,
                     send=self._queue.send_all(lambda control: self._send(client, control)),
                     receive=self._receive(client, hear),
                     check=self._check_session(client),

@@ -115,18 +115,30 @@ async def end(*tasks: asyncio.Task[None]) -> list[BaseException]:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_S)
-    errors = [None if task.cancelled() else task.exception() for task in tasks]
-    return [error for error in errors if error is not None]
+    return [error for task in tasks if (error := error_of(task)) is not None]
 
 
-async def first_of(**works: Coroutine[Any, Any, None]) -> None:
-    """Run these, each in a task of its name, until the first ends or fails; then end the others. Raises what
-    the first raised."""
+def error_of(task: asyncio.Task[None]) -> BaseException | None:
+    return task.exception() if task.done() and not task.cancelled() else None
+
+
+async def first_of(*ends: type[Exception], **works: Coroutine[Any, Any, None]) -> None:
+    """Run these, each in a task of its name, until the first ends or fails; then end the others.
+
+    `ends` are the errors by which a connection ends, besides Disconnected. Raises the first one's. Any other
+    error goes before them and before a cancellation, whichever task it comes from, so that none is lost."""
     tasks = [asyncio.create_task(work, name=f"steer {name}") for name, work in works.items()]
+    done: set[asyncio.Task[None]] = set()
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
     finally:
         with suppress(asyncio.CancelledError):
             await end(*tasks)
+        errors = [error for task in tasks if (error := error_of(task)) is not None]
+        faults = [error for error in errors if not isinstance(error, (Disconnected, *ends))]
+        for error in faults[1:]:
+            faults[0].add_note(f"at the same time: {error!r}")
+        if faults:
+            raise faults[0]
+    for task in done:
+        task.result()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
 from clients.steer import SteeredSession, SteerError, SteerTimeout
-from clients.steer.transport import Control, Disconnected, Hear, Queue
+from clients.steer.transport import Control, Disconnected, Hear, Queue, end, first_of
 
 
 class Scripted:
@@ -105,3 +105,40 @@ async def test_a_listeners_error_is_raised_at_the_end() -> None:
 
     with pytest.raises(KeyError, match="a bug in the game"):
         await play()
+
+
+async def fail(error: Exception) -> None:
+    raise error
+
+
+async def fail_when_ended(error: Exception) -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        raise error
+
+
+@pytest.mark.parametrize("loser", [fail, fail_when_ended])
+@pytest.mark.parametrize("winner", [OSError("gone"), Disconnected("gone")])
+async def test_a_listeners_error_is_raised_even_if_the_connection_ends_first(
+    loser: Callable[[Exception], Coroutine[Any, Any, None]], winner: Exception
+) -> None:
+    with pytest.raises(KeyError, match="listener"):
+        await first_of(OSError, send=fail(winner), receive=loser(KeyError("listener")))
+
+
+async def test_two_errors_are_raised_as_one_that_names_the_other() -> None:
+    with pytest.raises(KeyError, match="one") as raised:
+        await first_of(OSError, receive=fail(KeyError("one")), states=fail(ValueError("two")))
+    assert raised.value.__notes__ == ["at the same time: ValueError('two')"]
+
+
+async def test_how_a_connection_that_ended_is_taken_down_is_no_error() -> None:
+    await first_of(OSError, check=asyncio.sleep(0), receive=fail_when_ended(OSError("gone")))
+
+
+async def test_a_listeners_error_outlives_a_cancellation() -> None:
+    task = asyncio.create_task(first_of(OSError, receive=fail_when_ended(KeyError("listener"))))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [repr(error) for error in await end(task)] == ["KeyError('listener')"]
