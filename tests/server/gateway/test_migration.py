@@ -64,7 +64,10 @@ async def test_a_session_that_moves_shows_what_it_would_have_shown(
         await until(lambda: moves.stats and moves.stats.segment >= 2, "some of the video", 60.0)
         gate.drain("w2")
         await until(lambda: moves.worker == "w1", "move", 60.0)
-        own = lambda: [shown for (_, session), shown in made.items() if session == moves.id]  # noqa: E731
+
+        def own() -> list[dict[int, SegmentReady]]:
+            return [shown for (_, session), shown in made.items() if session == moves.id]
+
         await until(lambda: len(own()) == 2, "its first segment there", 60.0)
         first = min(own()[1])
         await until(lambda: sent[-1].segment >= first + 3, "the video after it", 60.0)
