@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.arguments import add_speed, counts, milliseconds, seconds_of_a_chunk
+from benchmarks.fleet.bench import add_arguments, check_fleet, measure_fleet
 from benchmarks.report import BenchError, BenchReport
 from benchmarks.server.subject import Subject, own_server, running_server
 from clients.errors import BadInput, ClientError
@@ -22,7 +23,7 @@ from engine.commands.runner import OK, Parser, check_output, run
 from engine.errors import InvalidInput
 
 QUIET = ("aiortc", "aioice", "httpx")
-ALONE = ("step", "load", "export")  # need no server
+ALONE = ("step", "load", "export", "fleet")  # need no server
 
 
 def parser() -> argparse.ArgumentParser:
@@ -89,12 +90,15 @@ def parser() -> argparse.ArgumentParser:
     load.add_argument("--sessions", type=counts, default=sessions, metavar="1,2,…", help="counts to try")
     load.add_argument("--seconds", type=float, default=20.0, help="for each count (default: %(default)s)")
     load.add_argument("--max-batch", type=int, default=8, metavar="N", help="rows of a batch (%(default)s)")
-    load.add_argument(
-        "--pretend",
-        type=milliseconds,
-        metavar="CALL,ROW",
-        help="simulate a device: milliseconds per call of denoise, decode and memorize, and per row",
-    )
+    fleet = what.add_parser("fleet", help="a large fleet, simulated: placement, failover, snapshots")
+    add_arguments(fleet, load)
+    for each in (load, fleet):
+        each.add_argument(
+            "--pretend",
+            type=milliseconds,
+            metavar="CALL,ROW",
+            help="simulate a device: milliseconds per call of denoise, decode and memorize, and per row",
+        )
     for each in (latency, soak, step, load, failover, hostile):
         add_model(each)
         each.set_defaults(backend=None)  # so that --url can tell whether one was named
@@ -106,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--rounds", type=int, default=20, help="calls of each (default: %(default)s)")
     export.add_argument("--batch", type=int, nargs="+", default=[1, 4], help="batch sizes (default: 1 4)")
     export.add_argument("--compiled", action="store_true", help="also torch.compile: minutes, needs C++")
-    for each in (latency, soak, step, load, failover, hostile, export):
+    for each in (latency, soak, step, load, failover, hostile, export, fleet):
         each.add_argument("--json", type=Path, metavar="FILE", help="also write the figures into this file")
     return p
 
@@ -146,6 +150,7 @@ def check(args: argparse.Namespace) -> None:
             raise InvalidInput("--minutes must be more than 0 and at most a week", field="minutes")
         if (args.segments is not None and args.segments < 100) or args.sessions < 1:
             raise InvalidInput("--segments must be at least 100, --sessions at least 1", field="segments")
+    check_fleet(args)
     for name in ("json", "plot"):
         check_output(getattr(args, name, None), f"--{name}")
     if what in ALONE:
@@ -196,6 +201,8 @@ def subject_of(args: argparse.Namespace) -> contextlib.AbstractContextManager[Su
 
 def measure_alone(args: argparse.Namespace) -> BenchReport:
     """Benchmarks without a server. Raises BenchError, PsistreamError."""
+    if args.what == "fleet" or (args.what == "load" and args.workers is not None):
+        return measure_fleet(args)
     if args.what == "export":
         # by name: only this benchmark needs torch and onnx
         module = importlib.import_module("benchmarks.model.export")
