@@ -13,7 +13,7 @@ pytest.importorskip("playwright", reason="pip install playwright")
 
 from benchmarks.network.__main__ import play, server
 from benchmarks.network.emulator import SERVER_ADDRESS, Namespaces, NetworkCondition, linked
-from benchmarks.network.scenarios import steady
+from benchmarks.network.scenarios import Scenario, steady
 from tests.rigs.skips import need
 
 pytestmark = [pytest.mark.browser, pytest.mark.root, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -41,3 +41,16 @@ def test_the_page_plays_over_a_network_without_udp_by_a_relay_that_the_server_na
         with server(spaces, options) as base:
             shown = play(spaces, base, "page", scenario)["shown"]
     assert (len(shown) > 40) == relayed
+
+
+@pytest.mark.parametrize("away_s", [3.0, 40.0])
+def test_the_page_goes_on_after_an_outage(away_s: float) -> None:
+    """After a short one on the same connection; after a long one, which browsers give up, on a new one."""
+    up, start_s, rest_s = NetworkCondition(delay_s=0.02), 8.0, 12.0
+    steps = ((0.0, up), (start_s, NetworkCondition(up=False)), (start_s + away_s, up))
+    away = Scenario("away", "away", start_s + away_s + rest_s, steps)
+    with linked() as spaces, server(spaces, ["--backend", "fake"]) as base:
+        shown = play(spaces, base, "page", away)["shown"]
+    assert min(shown) < start_s
+    assert not [at_s for at_s in shown if start_s + 2 < at_s < start_s + away_s]
+    assert len([at_s for at_s in shown if at_s > start_s + away_s]) > 10

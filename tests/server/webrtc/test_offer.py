@@ -189,6 +189,14 @@ async def test_an_encoder_that_fails_is_measured_once_and_left_out() -> None:
 # ---- parts ----
 
 
+def test_an_offer_that_only_multiplexes_rtcp_is_answered_like_any_other() -> None:
+    """RFC 8858: rtcp-mux-only, with or without rtcp-mux."""
+    only = [line.replace("a=rtcp-mux", "a=rtcp-mux-only") for line in VIDEO]
+    assert read(*ALONE, *only).mid == "0"
+    with pytest.raises(InvalidInput, match="rtcp-mux"):
+        read(*ALONE, *without(VIDEO, "a=rtcp-mux"))
+
+
 def test_of_a_reordered_bundle_the_first_names_the_transport() -> None:
     other = [line.replace("abcd", "wxyz") for line in DATA]
     offer = read(*HEAD[:-1], "a=group:BUNDLE 1 0", *VIDEO, *other)
