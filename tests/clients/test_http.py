@@ -57,9 +57,7 @@ async def test_a_server_on_this_machine_is_reached_directly(
         assert session.state.prompt
 
 
-@pytest.mark.parametrize(
-    "proxy", ["socks5://user:secret@192.0.2.1:1080", "gopher://192.0.2.1", "::::"]
-)
+@pytest.mark.parametrize("proxy", ["socks5://user:secret@192.0.2.1:1080", "gopher://192.0.2.1", "::::"])
 def test_a_proxy_that_cannot_be_used_is_one_line_with_its_variable(
     proxy: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
