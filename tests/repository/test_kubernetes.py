@@ -100,6 +100,18 @@ def test_the_server_takes_its_options_and_listens_where_the_ports_say(folder: Pa
     assert config.udp_ports[1] - config.udp_ports[0] + 1 >= config.max_viewers
 
 
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_prometheus_finds_the_port_with_the_metrics(folder: Path) -> None:
+    """The operator's schema is not part of Kubernetes, so only names are compared."""
+    text = (ROOT / "docs" / "kubernetes" / "servicemonitor.yaml").read_text("utf-8")
+    monitor = yaml.safe_load(text)["spec"]
+    service = objects(folder)["Service", "psistream"]
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert {each["port"] for each in monitor["endpoints"]} <= {
+        port["name"] for port in service["spec"]["ports"]
+    }
+
+
 def test_workers_have_the_names_that_the_gateway_calls_and_that_their_hooks_drain() -> None:
     found = objects(ROOT / "docs" / "kubernetes" / "hosts")
     workers = found["StatefulSet", "psistream-worker"]
