@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from engine.errors import InvalidInput
 
+OPTIONS = ("max_sessions", "max_load")  # fields that are also options of commands
+
 
 @dataclass(frozen=True)
 class RuntimeConfig:
@@ -30,9 +32,8 @@ class RuntimeConfig:
     def __post_init__(self) -> None:
         for name in ("max_sessions", "max_batch", "inbox", "remembered_ids"):
             whole = isinstance(getattr(self, name), int) and getattr(self, name) >= 1
-            _require(whole, name, "an integer of at least 1")
+            _require(whole, name, "a whole number of at least 1")
         for name in (
-            "max_load",
             "idle_share",
             "lead_margin",
             "lead_min_s",
@@ -43,6 +44,7 @@ class RuntimeConfig:
             "idle_grace_s",
         ):
             _require(_number(getattr(self, name)), name, "a number of at least 0")
+        _require(_number(self.max_load) and self.max_load > 0, "max_load", "a number above 0")
         _require(self.lead_max_s >= self.lead_min_s, "lead_max_s", "at least lead_min_s")
         noise = self.context_noise
         _require(
@@ -57,4 +59,5 @@ def _number(value: object) -> bool:
 
 def _require(ok: bool, name: str, rule: str) -> None:
     if not ok:
-        raise InvalidInput(f"runtime config: value of {name!r} must be {rule}", field=name)
+        shown = f"--{name.replace('_', '-')}" if name in OPTIONS else f"runtime config: {name}"
+        raise InvalidInput(f"{shown} must be {rule}", field=name)

@@ -22,7 +22,7 @@ from engine.backends.artifact import WEIGHTS, Artifact, open_artifact
 from engine.backends.base import Backend
 from engine.backends.registry import BUILT_IN, load_backend
 from engine.commands.model_options import add_model
-from engine.commands.runner import INTERRUPTED, OK, Parser, check_folder, naming, run
+from engine.commands.runner import INTERRUPTED, OK, Parser, check_folder, naming, run, threads
 from engine.errors import InvalidInput, ModelFilesError
 from engine.evaluation.bench import Bench, Model, check_world
 from engine.evaluation.figure import Figure, Scale
@@ -198,7 +198,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--durations", metavar="S,S", help="drift: lengths (10,30,60); an hour is 3600")
     p.add_argument("--long-n", type=int, metavar="SEEDS", help=f"drift: seeds for more than {LONG_S:g} s (3)")
     p.add_argument("--steps", metavar="K,K", help="steps: numbers of denoising steps (1,2,4,8,16)")
-    p.add_argument("--threads", type=int, default=0, help="CPU threads of the instruments (default: all)")
+    p.add_argument("--threads", type=threads, default=0, help="CPU threads of the instruments (default: all)")
     p.add_argument("--vbench", default="vbench", metavar="COMMAND", help="vbench: VBench's own command")
     p.add_argument("--videos", type=Path, metavar="DIR", help="vbench: folder of your own MP4 files")
     return p

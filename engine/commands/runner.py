@@ -20,13 +20,40 @@ from engine.errors import InvalidInput, ModelFilesError, PsistreamError
 from engine.videofile.writable import check_writable
 
 OK, FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+MOST_THREADS = 1024
 OWN = ("engine", "export", "server", "clients", "benchmarks")  # packages of this distribution
 EXTRAS = {"export": "export", "train": "train"}  # command → extra, where it isn't "torch"
 DEVICE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)  # not the fault of a path
 
 
+def whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, not {text!r:.40}") from None
+
+
+def number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, not {text!r:.40}") from None
+
+
+def threads(text: str) -> int:
+    count = whole_number(text)
+    if not 0 <= count <= MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"must be 0 (all) to {MOST_THREADS}, not {text:.40}")
+    return count
+
+
 class Parser(argparse.ArgumentParser):
     """Raises InvalidInput instead of ending the process. Its subparsers do the same."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.register("type", int, whole_number)  # argparse says "invalid int value"
+        self.register("type", float, number)
 
     def error(self, message: str) -> NoReturn:
         raise InvalidInput(f"{message} (see {self.prog} --help)")

@@ -9,6 +9,7 @@ the paper's variants instead (engine.variants.train).
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.commands.runner import INTERRUPTED, OK, Parser, check_folder, naming, run
+from engine.commands.runner import INTERRUPTED, OK, Parser, check_folder, naming, run, threads
 from engine.errors import InvalidInput, ModelFilesError
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--minutes", type=float, help="the stage's budget over all runs; its phases share it")
     p.add_argument("--steps", type=int, help="the same budget in steps")
     p.add_argument("--lr", type=float, help="peak learning rate")
-    p.add_argument("--init", type=Path, help="initial weights of the DiT, {'config', 'state'}")
+    p.add_argument("--init", type=Path, help="checkpoint with the initial weights of the DiT")
     p.add_argument("--videos", help="folder of your own videos and captions, instead of the built-in world")
     add_common(p)
     return p
@@ -170,7 +171,7 @@ def add_common(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--seed", type=int, help="another random seed")
     p.add_argument("--device", default="", help="cpu or cuda (default: cuda if there is a GPU)")
-    p.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
+    p.add_argument("--threads", type=threads, default=0, help="CPU threads (default: all)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -180,10 +181,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: list[str]) -> int:
     several = argv[:1] == ["variants"]
     args = variants_parser().parse_args(argv[1:]) if several else parser().parse_args(argv)
+    check_numbers(args)
     import torch
 
     if args.threads:
         torch.set_num_threads(args.threads)
+    check_device(args.device)
     args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         with naming(args.run):
@@ -201,14 +204,34 @@ def _main(argv: list[str]) -> int:
     return OK
 
 
+def check_numbers(args: argparse.Namespace) -> None:
+    """Raises InvalidInput, also for `nan`, of which no comparison is true."""
+    for name in ("minutes", "steps", "lr", "scale", "seconds"):
+        value = getattr(args, name, None)
+        if value is not None and not 0 < value < math.inf:
+            raise InvalidInput(f"--{name} must be above 0", field=name)
+    for name, most in (("seeds", 10_000), ("journey", 3600), ("seed", 2**32 - 1)):
+        value = getattr(args, name, None)
+        if value is not None and not 0 <= value <= most:
+            raise InvalidInput(f"--{name} must be 0 to {most}", field=name)
+
+
+def check_device(name: str) -> None:
+    """Raises InvalidInput for a device that PyTorch does not know or this machine lacks."""
+    import torch
+
+    try:
+        torch.zeros(1, device=name or "cpu")
+    except (RuntimeError, AssertionError):
+        raise InvalidInput(
+            f"--device: {name!r:.40} is no device of this machine; leave it out", field="device"
+        ) from None
+
+
 def train_all(args: argparse.Namespace) -> None:
     """The stage or phase `args.what`, or all stages of that recipe. Raises InvalidInput."""
     from engine.training.recipe import load
 
-    for name in ("minutes", "steps"):
-        value = getattr(args, name)
-        if value is not None and value <= 0:
-            raise InvalidInput(f"--{name} must be above 0", field=name)
     if args.minutes and args.steps:
         raise InvalidInput("give --minutes or --steps, not both", field="minutes")
     recipe = load(args.recipe)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 
-from clients.command import OutputConsole, run
+import pytest
+
+from clients.command import ClientParser, OutputConsole, run
+from clients.errors import BadInput
 from engine.commands import runner
 
 
@@ -19,3 +22,14 @@ def test_a_reader_that_is_gone_ends_a_command_as_it_ends_others() -> None:
         return 0
 
     assert runner.run("psistream", lambda: run("psistream view", show)) == runner.BROKEN_PIPE == 141
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "message"),
+    [(int, "0x", "a whole number, not '0x'"), (float, "1,5", "a number, not '1,5'")],
+)
+def test_what_is_no_number_is_named_in_plain_words(kind: type, text: str, message: str) -> None:
+    parser = ClientParser()
+    parser.add_subparsers().add_parser("sub").add_argument("--n", type=kind)
+    with pytest.raises(BadInput, match=f"argument --n: must be {message}"):
+        parser.parse_args(["sub", "--n", text])

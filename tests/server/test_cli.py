@@ -125,7 +125,10 @@ def test_settings_come_from_options() -> None:
     ("options", "message"),
     [
         ("--port 99999", "--port must be between"),
-        ("--max-sessions 0", "max_sessions"),
+        ("--port 0x", "argument --port: must be a whole number, not '0x'"),
+        ("--max-load lots", "argument --max-load: must be a number, not 'lots'"),
+        ("--max-load 0", "^--max-load must be a number above 0"),
+        ("--max-sessions 0", "^--max-sessions must be a whole number of at least 1"),
         ("--seed -1", "--seed must be between 0"),
         (f"--prompt {'a' * 3000}", "prompt is 3000 bytes long"),
         ("--ice-server http://x", "--ice-server must look like"),
@@ -191,10 +194,13 @@ def served(
     return run
 
 
-def test_missing_weights_are_one_line(served: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
+def test_missing_weights_are_one_line(
+    served: Callable[..., tuple[int, str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     status, told = served("--backend", "onnxruntime", "--model", str(tmp_path / "none"))
     assert (status, told.count("\n")) == (2, 1)
     assert str(tmp_path) in told
+    assert not caplog.records, "the same in the log"
 
 
 def test_corrupt_weights_are_one_line(served: Callable[..., tuple[int, str]], tmp_path: Path) -> None:

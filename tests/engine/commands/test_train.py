@@ -30,6 +30,11 @@ def test_a_stage_says_which_stage_comes_first(tmp_path: Path, capsys: pytest.Cap
     ("arguments", "said"),
     [
         (["dit", "--minutes", "0"], "--minutes must be above 0"),
+        (["dit", "--minutes", "nan"], "--minutes must be above 0"),
+        (["dit", "--lr", "-1"], "--lr must be above 0"),
+        (["dit", "--threads", "-1"], "--threads: must be 0 (all) to 1024, not -1"),
+        (["dit", "--device", "toaster"], "--device: 'toaster' is no device of this machine; leave it out"),
+        (["variants", "--run", ".", "--seconds", "nan"], "--seconds must be above 0"),
         (["dit", "--minutes", "1", "--steps", "1"], "give --minutes or --steps, not both"),
         (["vae"], "no recipe vae; packaged are videos, wander, or name a .toml file; stages are"),
         (["wander", "--minutes", "5"], "are for a single stage, not for a whole recipe"),

@@ -23,7 +23,7 @@ def test_mistakes_about_a_worker_that_listens_are_one_line(
         f"--listen 127.0.0.1:0 --key-file {tmp_path}/none.key": "there is no file",
         "--listen 127.0.0.1:0 --tls-cert c.pem": "belong together",
         "--listen 127.0.0.1:0 --tls-cert c.pem --tls-key k.pem": "no certificate",
-        "--listen 127.0.0.1:0 --max-sessions 0": "max_sessions",
+        "--listen 127.0.0.1:0 --max-sessions 0": "--max-sessions must be",
     }.items():
         assert cli.main(["worker", "--backend", "fake", *options.split()]) == 2, options
         shown = capsys.readouterr().err
