@@ -116,7 +116,10 @@ class Host:
                 raise Unavailable(f"the worker has {MAX_GATEWAYS} gateways, which is the most")
         except PsistreamError as error:
             if not connection.ended:
-                log.warning("%s was refused: %s", connection.peer, error.message)
+                # why a model cannot be loaded is reported by the gateway, and by `psistream worker`
+                loading = self._ready.done() and not self._ready.cancelled() and self._ready.exception()
+                if loading is not error:
+                    log.warning("%s was refused: %s", connection.peer, error.message)
                 connection.send(GreetingRefused(error.code, error.message[:MAX_TEXT]))
                 connection.close()
             return

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from engine.config import RuntimeConfig
-from engine.errors import Forbidden, PsistreamError, Unavailable
+from engine.errors import Forbidden, InvalidInput, PsistreamError, Unavailable
 from engine.types import OpenSession, SessionInfo
 from server.config import WorkerConfig
 from server.worker.core import WorkerCore
@@ -229,3 +229,23 @@ def test_a_greeting_needs_no_trust() -> None:
     """Nothing but greetings is decoded before the proof."""
     assert decode(encode(samples.ORDERS[0], 0.0), GREETINGS, 0.0) is None
     assert partial(decode, encode(samples.GREETINGS[0], 0.0), GREETINGS)(0.0) == samples.GREETINGS[0]
+
+
+async def test_a_model_that_cannot_be_loaded_is_told_to_the_gateway_and_not_to_the_log_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It was two lines of `psistream serve`, of which the first read "this machine was refused"."""
+    host = Host(b"", private=False)
+    server = await asyncio.get_running_loop().create_server(host.connection, "127.0.0.1", 0)
+    waiting = asyncio.create_task(remote(server.sockets[0].getsockname()[1], Heard(), b"").start())
+
+    def load(emit: object) -> WorkerCore:
+        raise InvalidInput("there is no such model", field="model")
+
+    await until(lambda: host._strangers == 1, "the gateway")
+    with pytest.raises(InvalidInput, match="no such model"):
+        await host.run(load)
+    with pytest.raises(PsistreamError, match="no such model"):
+        await waiting
+    server.close()
+    assert "no such model" not in caplog.text
