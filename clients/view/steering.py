@@ -53,7 +53,7 @@ def asked(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 @dataclass
-class SentControl:
+class ControlProgress:
     control: dict[str, Any]
     sent_s: float
     status: str = "sent"
@@ -67,12 +67,12 @@ class SentControls:
         self, controls: list[dict[str, Any]], clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self._controls, self._clock = controls, clock
-        self.sent: dict[str, SentControl] = {}  # by id
+        self.sent: dict[str, ControlProgress] = {}  # by id
 
     def send(self, send: Callable[[dict[str, Any]], str]) -> None:
         """Send all controls with `send`, which returns the id of each."""
         for control in self._controls:
-            self.sent[send(control)] = SentControl(control, self._clock())
+            self.sent[send(control)] = ControlProgress(control, self._clock())
 
     def hear(self, message: dict[str, Any]) -> None:
         """Handle a message of the session. Raises ViewError if it rejects one of our controls."""
