@@ -6,8 +6,11 @@ Everything runs on the event loop.
 
 from __future__ import annotations
 
-from engine.errors import Full
+import contextlib
+
+from engine.errors import Full, Unavailable
 from engine.types import Capacity, Receipt, SessionClosed, SessionInfo
+from server.gateway.adoption import Adoption
 from server.gateway.exports import Exports
 from server.gateway.failover import Failover
 from server.gateway.fleet.supervisor import Supervisor
@@ -17,7 +20,18 @@ from server.gateway.snapshots import Snapshots
 from server.gateway.throttle import Throttle
 from server.metrics import Metrics
 from server.worker.base import Applied, Event, as_error
-from server.worker.messages import Exported, Hung, Packet, SegmentStats, Stalled
+from server.worker.messages import (
+    Claimed,
+    Exported,
+    Fenced,
+    Hung,
+    Orphaned,
+    Packet,
+    SegmentStats,
+    Stalled,
+)
+
+FENCED = "another gateway runs this session now"
 
 
 class Events:
@@ -28,11 +42,12 @@ class Events:
         snapshots: Snapshots,
         throttle: Throttle,
         failover: Failover,
+        adoption: Adoption,
         metrics: Metrics,
     ) -> None:
         self._sessions, self._exports = sessions, exports
         self._snapshots, self._throttle, self._failover = snapshots, throttle, failover
-        self._metrics = metrics
+        self._adoption, self._metrics = adoption, metrics
 
     def __call__(self, worker: Supervisor, event: Event) -> None:
         match event:
@@ -52,6 +67,12 @@ class Events:
                 self._packet(worker, event)
             case Exported():
                 self._exports.answered(event)
+            case Orphaned():
+                self._adoption.orphaned(worker, event)
+            case Claimed():
+                self._adoption.claimed(worker, event)
+            case Fenced():
+                self._fenced(worker, event)
             case Capacity():
                 worker.capacity = event
                 self._metrics.capacity_is(worker.name, event)
@@ -77,9 +98,15 @@ class Events:
         self._sessions.answer(session, receipt)
 
     def _closed(self, worker: Supervisor, event: SessionClosed) -> None:
+        self._adoption.answered(worker, event.session)
         session = self._session(worker, event.session)
         if session is None:
             return
+        if session.resuming:  # it has ended there meanwhile
+            session.resuming = False
+            with contextlib.suppress(Unavailable):
+                self._failover.restore(session, worker)
+                return
         if not session.opened.done():
             error = as_error(event.code, event.message)
             error.field = event.field
@@ -88,6 +115,17 @@ class Events:
             session.declined(error)  # the opener may try another worker
             return
         self._sessions.end(session, event.code, event.message)
+
+    def _fenced(self, worker: Supervisor, event: Fenced) -> None:
+        """Another gateway holds the session in this worker."""
+        self._adoption.answered(worker, event.session)
+        session = self._session(worker, event.session)
+        if session is None or event.epoch < session.lease_epoch:
+            return
+        if session.opened.done():
+            self._sessions.end(session, "fenced", FENCED)
+        else:
+            session.declined(Unavailable(FENCED))
 
     def _changed(self, worker: Supervisor, info: SessionInfo) -> None:
         if session := self._session(worker, info.id):

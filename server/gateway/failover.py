@@ -20,7 +20,7 @@ from server.gateway.registry import Sessions
 from server.gateway.session import GatewaySession
 from server.metrics import Metrics
 from server.worker.base import Numbers, RestoreSession
-from server.worker.messages import CloseSession, Command, SubmitControl
+from server.worker.messages import ClaimSession, CloseSession, Command, SubmitControl
 
 ELSEWHERE_S = 0.3  # how long a session takes to continue in a worker that is already running
 MAX_FAILOVERS = 2  # consecutive ones; a session that was generating each time may be what kills workers
@@ -143,6 +143,19 @@ class Failover:
         """Continue an orphaned session in this worker. Raises Unavailable."""
         self.reopen_in(session, worker, session.progress.interrupted(self._sessions.now_s()))
         self._metrics.resumed.inc()
+
+    def resume(self, session: GatewaySession, worker: Supervisor, epoch: int) -> None:
+        """Continue a session that its worker has been running all the time. Raises Unavailable."""
+        session.lease_epoch = max(session.lease_epoch + 1, epoch)
+        worker.send(ClaimSession(session.id, session.lease_epoch))
+        worker.send(session.audience())
+        for control in session.recovery.since():  # what it has had already is answered again, not done again
+            worker.send(SubmitControl(session.id, control))
+        session.orphaned, session.resuming, session.stats = False, True, None
+        if not session.fanout.count:
+            session.lost_s = None
+            session.stall(None, self._sessions.now_s())
+        self._sessions.count()
 
     def reopen_in(
         self, session: GatewaySession, worker: Supervisor, numbers: Numbers, starts_in_s: float = 0.0

@@ -19,6 +19,7 @@ from engine.types import Action, ByteArray, Capacity, Control, Receipt, SessionI
 from engine.wire.controls import check_action
 from server.config import ServerConfig
 from server.control.base import Listener
+from server.gateway.adoption import Adoption
 from server.gateway.budget import Budgets
 from server.gateway.events import Events
 from server.gateway.exports import Exports
@@ -68,15 +69,17 @@ class Gateway:
         self._failover = Failover(self.sessions, self.fleet, metrics, config.worker.runtime.idle_grace_s)
         throttle = Throttle(self.sessions, self.fleet, budgets)
         self._snapshots = Snapshots(self.sessions, self.exports, metrics, config.snapshot_every_s)
+        self._opener = Opener(config, self.sessions, self.fleet, self.exports, budgets, metrics)
+        self._adoption = Adoption(self.sessions, self._opener, self._failover, budgets)
         self._events = Events(
             self.sessions,
             self.exports,
             self._snapshots,
             throttle,
             self._failover,
+            self._adoption,
             metrics,
         )
-        self._opener = Opener(config, self.sessions, self.fleet, self.exports, budgets, metrics)
         self._upkeep = Upkeep(
             config,
             self.sessions,
@@ -85,6 +88,7 @@ class Gateway:
             self._snapshots,
             throttle,
             self._failover,
+            self._adoption,
             self._opener,
         )
         self._migration = Migration(self.sessions, self.fleet, self.exports, self._failover, metrics)
@@ -111,6 +115,8 @@ class Gateway:
         await self._migration.close()
         await self._snapshots.close()
         for session in self.sessions:
+            if self.fleet.of(session).outlives_gateway:
+                self.fleet.try_send(session, CloseSession(session.id))
             self.sessions.end(session, "closed", STOPPING)
         self.exports.fail(Unavailable(STOPPING))
 
@@ -176,7 +182,9 @@ class Gateway:
         command = opening(
             prompt, seed, image, video=video, snapshot=snapshot, fork_of=fork_of, rewind_s=rewind_s
         )
-        return await self._opener.open(command, client)
+        session = await self._opener.open(command, client)
+        self._adoption.record(session, self.fleet.of(session))
+        return session
 
     async def close_session(self, session_id: str) -> None:
         """Return once the session's place is free again. Raises UnknownSession, and Forbidden for `main`."""
@@ -241,6 +249,7 @@ class Gateway:
 
     async def worker_up(self, worker: Supervisor) -> None:
         self.fleet.check_model(worker)
+        await self._adoption.worker_up(worker)
         self.sessions.places = self.fleet.places
         self._failover.restore_all()
         with suppress(Full):  # restored sessions go first; upkeep tries again

@@ -13,7 +13,7 @@ from server.worker.messages import Packet, SegmentStats
 RATE = 90_000
 
 
-class Progress:
+class SessionProgress:
     """Of one session."""
 
     def __init__(self) -> None:

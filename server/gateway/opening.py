@@ -46,7 +46,7 @@ class Opener:
         """Return the session once it is open. It is charged to `client`. Raises Full, OverBudget,
         InvalidInput, Unavailable."""
         workers = self._admit(command, client)
-        session = self._enter(command, client)
+        session = self.enter(command, client)
         try:
             for worker in workers:
                 try:
@@ -114,7 +114,14 @@ class Opener:
             raise
         return workers
 
-    def _enter(self, command: OpenSession, client: str | None) -> GatewaySession:
+    def enter(
+        self,
+        command: OpenSession,
+        client: str | None,
+        token: str | None = None,
+        view_token: str | None = None,
+    ) -> GatewaySession:
+        """Register a session that a worker is asked to open, or has open, with these tokens or new ones."""
         name, ready = command.session, self._fleet.ready
         prompt = command.prompt if isinstance(command.prompt, str) else ""
         session = new_session(
@@ -136,6 +143,7 @@ class Opener:
             now_s=self._sessions.now_s(),
             on_viewers=lambda viewers: self._viewers_changed(name),
             on_keyframe=lambda rendition: self._keyframe(name, rendition),
+            tokens=(token, view_token),
         )
         self._sessions.add(session)
         return session

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from engine.errors import PsistreamError
 from engine.types import Control, ControlBody, Image, OpenSession, Receipt, SessionInfo, Stall
-from server.gateway.numbering import Progress
+from server.gateway.numbering import SessionProgress
 from server.gateway.recovery import RecoveryRecord
 from server.links import Links
 from server.webrtc.fanout import Fanout
@@ -64,8 +64,9 @@ class GatewaySession:
     contents: dict[str, bytes] = field(default_factory=dict)  # control id → digest of its content
     received_s: dict[str, float] = field(default_factory=dict)  # controls without a final receipt
     times: OrderedDict[int, int] = field(default_factory=OrderedDict)  # frame → pts_90k
-    lease_epoch: int = 1  # a worker obeys the gateway with the highest
-    progress: Progress = field(default_factory=Progress)
+    lease_epoch: int = 1  # a worker obeys the gateway that claims with a higher one
+    resuming: bool = False  # claimed from its worker, which has not answered yet
+    progress: SessionProgress = field(default_factory=SessionProgress)
     links: Links = field(default_factory=Links)
     segment_shown: asyncio.Event = field(default_factory=asyncio.Event)  # set when a segment starts to play
     handover: Handover | None = None  # set while the old worker still plays after a migration
@@ -226,13 +227,15 @@ def new_session(
     now_s: float,
     on_viewers: Callable[[dict[str, int]], None],
     on_keyframe: Callable[[str], None],
+    tokens: tuple[str | None, str | None] = (None, None),
 ) -> GatewaySession:
-    """`shared` makes a session without tokens. The callbacks are passed to the session's Fanout."""
+    """`shared` makes a session without tokens; `tokens` are those that it has already. The callbacks are
+    passed to the session's Fanout."""
     loop = asyncio.get_running_loop()
     return GatewaySession(
         id=info.id,
-        token=None if shared else unguessable(24),
-        view_token=None if shared else unguessable(24),
+        token=None if shared else tokens[0] or unguessable(24),
+        view_token=None if shared else tokens[1] or unguessable(24),
         client=client,
         fanout=Fanout(on_viewers, on_keyframe),
         worker="",

@@ -8,6 +8,7 @@ import contextlib
 
 from engine.errors import PsistreamError, Unavailable
 from server.config import ServerConfig
+from server.gateway.adoption import Adoption
 from server.gateway.exports import Exports
 from server.gateway.failover import Failover
 from server.gateway.fleet.fleet import Fleet
@@ -20,6 +21,7 @@ from server.gateway.throttle import Throttle
 from server.tasks import Tasks
 
 EVERY_S = 1.0
+FAILOVER_S = 6.0  # a worker that hangs or is silent is not waited for longer if another one has capacity
 
 
 class Upkeep:
@@ -32,11 +34,12 @@ class Upkeep:
         snapshots: Snapshots,
         throttle: Throttle,
         failover: Failover,
+        adoption: Adoption,
         opener: Opener,
     ) -> None:
         self._config, self._sessions, self._fleet = config, sessions, fleet
         self._exports, self._snapshots, self._throttle = exports, snapshots, throttle
-        self._failover, self._opener = failover, opener
+        self._failover, self._adoption, self._opener = failover, adoption, opener
         self._tasks = Tasks()
 
     async def run(self) -> None:
@@ -49,6 +52,8 @@ class Upkeep:
                 self._restore()
                 for session in self._sessions:
                     self._check_session(session)
+                    self._adoption.record(session, self._fleet.of(session))
+                self._adoption.forget()
                 self._sessions.count()
         finally:
             await self._tasks.close()
@@ -69,6 +74,8 @@ class Upkeep:
         now_s, health = self._sessions.now_s(), worker.health
         health.checked(now_s)
         limit_s = max(self._config.hang_limit_s, 3 * ready.segment_ms / 1000)
+        if health.fault(now_s) is not None and self._has_refuge(worker):
+            limit_s = min(limit_s, max(FAILOVER_S, 3 * ready.segment_ms / 1000))
         overdue = any(session.worker == worker.name for session in self._overdue())
         why = health.must_replace(now_s, limit_s, overdue=overdue)
         if why is not None:
@@ -79,6 +86,10 @@ class Upkeep:
         self._failover.worker_fault(worker, back_in_s if fault else None)
         if health.unresponsive is not None:
             self._refuse_pending(worker, health.unresponsive)
+
+    def _has_refuge(self, worker: Supervisor) -> bool:
+        """Whether another worker has capacity for one of its sessions, which then need not wait for it."""
+        return any(self._fleet.other_worker(session) for session in self._sessions.of(worker.name))
 
     def _restore(self) -> None:
         if not any(worker.ready and worker.health.unresponsive is None for worker in self._fleet):

@@ -136,7 +136,7 @@ class RemoteWorker:
     """A worker that listens on a port: see `psistream worker`. `orphans` are sessions that it ran for a
     gateway that is gone, with their epochs, at the time of the start."""
 
-    outlives_us = True
+    outlives_gateway = True
 
     def __init__(self, address: WorkerAddress, key: bytes, ca: Path | None, on_event: OnEvent) -> None:
         self._address, self._key, self._ca = address, key, ca

@@ -95,6 +95,15 @@ class Supervisor:
         return self._worker
 
     @property
+    def orphans(self) -> dict[str, int]:
+        """Sessions that it ran for a gateway that is gone, with their epochs, as of its start."""
+        return getattr(self._worker, "orphans", {})
+
+    @property
+    def outlives_gateway(self) -> bool:
+        return getattr(self._worker, "outlives_gateway", False)
+
+    @property
     def accepts(self) -> bool:
         """Whether it accepts new sessions: it runs, has no fault and is not draining."""
         return self.ready is not None and not self.draining and self.fault is None

@@ -23,8 +23,7 @@ from aiortc import (
 from av import VideoFrame
 from fastapi import FastAPI
 
-from engine.errors import Unavailable
-from engine.types import Control, OpenSession, Receipt, SessionClosed, SessionInfo
+from engine.types import Receipt
 from server.config import ServerConfig
 from server.control.base import SessionEvent
 from server.gateway.gateway import Gateway
@@ -33,21 +32,18 @@ from server.http.services import Services
 from server.metrics import Metrics
 from server.webrtc.adapter.addresses import Gatherer, ice_connection
 from server.webrtc.fanout import Fanout, Subscription
-from server.worker.base import Alive, Event, MakeWorker, OnEvent, Order, RestoreSession, WorkerLost
+from server.worker.base import MakeWorker
 from server.worker.messages import (
-    CloseSession,
-    Command,
-    Exported,
-    ExportSession,
     Packet,
     SegmentStats,
-    SubmitControl,
-    WorkerReady,
 )
 from tests.rigs.server.fake_device import FAKE
+from tests.rigs.server.fake_worker import READY as READY
+from tests.rigs.server.fake_worker import FakeWorker as FakeWorker
+from tests.rigs.server.fake_worker import exported as exported
+from tests.rigs.server.fake_worker import opened as opened
 from tests.rigs.waiting import until as until
 
-READY = WorkerReady("fake", "fake", 96, 160, 16, 8, 80, ("idle", "left", "right", "jump"), 1000, 3, 5.0)
 SDP = {"Content-Type": "application/sdp"}
 
 
@@ -201,64 +197,6 @@ def recorded(fanout: Fanout) -> list[Packet]:
     return seen
 
 
-class FakeWorker:
-    """A fake worker that answers at once and records commands; `tell` emits any event."""
-
-    def __init__(self, on_event: OnEvent, log: list[FakeWorker] | None = None) -> None:
-        self.tell: Callable[[Event], None] = on_event
-        self.commands: list[Command] = []
-        self.restored: list[RestoreSession] = []
-        self.closed = self.mute = False  # sends nothing by itself
-        self.deaf: bool = bool(log and log[-1].deaf)  # refuses to restore sessions, and so does its successor
-        self.open_answer: Callable[[OpenSession], Event] = opened
-        self.export_answer: Callable[[ExportSession], Event] = exported
-        self.successor: Callable[[OpenSession], Event] | None = None  # the answers of the next worker
-        if log:
-            self.open_answer = log[-1].successor or opened
-        if log is not None:
-            log.append(self)
-
-    async def start(self) -> WorkerReady:
-        self._beat(asyncio.get_running_loop())
-        return READY
-
-    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self.closed:
-            return
-        if not self.mute:
-            self.tell(Alive())
-        loop.call_later(0.05, self._beat, loop)
-
-    def send(self, command: Order) -> None:
-        if isinstance(command, RestoreSession):
-            if self.deaf:
-                raise Unavailable("the worker is overloaded; try again in a moment")
-            self.restored.append(command)
-            for each in (command.opening, *command.then):
-                self.send(each)
-            return
-        self.commands.append(command)
-        if self.mute:
-            return
-        loop = asyncio.get_running_loop()
-        match command:
-            case OpenSession():
-                loop.call_soon(self.tell, self.open_answer(command))
-            case ExportSession():
-                loop.call_soon(self.tell, self.export_answer(command))
-            case CloseSession(session):
-                loop.call_soon(self.tell, SessionClosed(session, "closed", "the session was closed"))
-
-    async def close(self) -> None:
-        self.closed = True
-
-    def die(self) -> None:
-        self.tell(WorkerLost("the worker was killed by signal 9 (Killed)"))
-
-    def submitted(self) -> list[Control]:
-        return [c.control for c in self.commands if isinstance(c, SubmitControl)]
-
-
 @asynccontextmanager
 async def gateway(
     clock: Callable[[], float] = time.monotonic, **changes: object
@@ -271,15 +209,6 @@ async def gateway(
     ) as gateway:
         gateway.listen(heard.append)
         yield gateway, workers, heard
-
-
-def opened(command: OpenSession) -> SessionInfo:
-    prompt = command.prompt if isinstance(command.prompt, str) else "as it was"
-    return SessionInfo(command.session, prompt, command.seed or 0, False, None, 0, 0, 0, 1000)
-
-
-def exported(command: ExportSession) -> Exported:
-    return Exported(command.session, command.request, f"{command.what} of {command.session}".encode())
 
 
 def applied(session: str, control_id: str, segment: int = 3, frame: int = 24) -> Receipt:

@@ -64,24 +64,23 @@ async def test_a_session_that_moves_shows_what_it_would_have_shown(
         await until(lambda: moves.stats and moves.stats.segment >= 2, "some of the video", 60.0)
         gate.drain("w2")
         await until(lambda: moves.worker == "w1", "move", 60.0)
-
-        def own() -> list[dict[int, SegmentReady]]:
-            return [shown for (_, session), shown in made.items() if session == moves.id]
-
-        await until(lambda: len(own()) == 2, "its first segment there", 60.0)
-        first = min(own()[1])
+        await until(lambda: len(of(made, moves.id)) == 2, "its first segment there", 60.0)
+        first = min(of(made, moves.id)[1])
         await until(lambda: sent[-1].segment >= first + 3, "the video after it", 60.0)
         await until(lambda: stays.stats and stays.stats.segment >= first + 3, "the other one", 60.0)
         await until(lambda: gate.fleet.status(gate.fleet.named("w2")).state == "drained", "end of the drain")
 
-    (before, after), (other,) = (
-        [shown for (_, session), shown in made.items() if session == which.id] for which in (moves, stays)
-    )
+    (before, after), (other,) = (of(made, which.id) for which in (moves, stays))
     for number in range(first + 3):
         mine = before[number] if number < first else after[number]
         assert np.array_equal(mine.frames, other[number].frames), number
     assert all(p.frame // 8 == p.segment for p in sent), "frames go on where they were"
     assert all(a.pts_90k < b.pts_90k and a.frame <= b.frame for a, b in pairwise(sent))
+
+
+def of(made: dict[tuple[str, str], dict[int, SegmentReady]], name: str) -> list[dict[int, SegmentReady]]:
+    """The segments of a session, by worker."""
+    return [shown for (_, session), shown in made.items() if session == name]
 
 
 def answering(segment: int, left_s: float = 0.0) -> Any:

@@ -12,7 +12,7 @@ from engine.types import (
     Receipt,
     Resume,
 )
-from server.gateway.numbering import Progress
+from server.gateway.numbering import SessionProgress
 from server.gateway.recovery import RecoveryRecord
 from server.worker.base import Numbers
 from tests.rigs.server.server_rig import opened, packet, stats
@@ -92,7 +92,7 @@ def test_a_session_opened_from_a_snapshot_with_another_prompt_is_reopened_the_sa
 
 
 def test_numbers_never_go_back() -> None:
-    progress = Progress()
+    progress = SessionProgress()
     assert progress.interrupted(9.0) == Numbers()
     progress.packet(packet(1), 0.0625)
     assert progress.interrupted(0.0625).media_90k == 5626

@@ -8,66 +8,30 @@ import logging
 import random
 import ssl
 import subprocess
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from engine.config import RuntimeConfig
 from engine.errors import Forbidden, InvalidInput, PsistreamError, Unavailable
 from engine.types import OpenSession, SessionInfo
-from server.config import WorkerConfig
 from server.worker.core import WorkerCore
 from server.worker.hosting.host import MAX_STRANGERS, Host
-from server.worker.remote import RemoteWorker, WorkerAddress
 from server.worker.wire import handshake
 from server.worker.wire.codec import decode, encode
 from server.worker.wire.connection import Connection
 from server.worker.wire.frames import HEAD
 from server.worker.wire.schema import GREETINGS, WIRE, Challenge, GreetingRefused, Hello, Proof
+from tests.rigs.server.port_rig import KEY, listening, remote
 from tests.rigs.waiting import until
 from tests.server.worker.wire import samples
 from tests.server.worker.working import Heard
-
-KEY = b"0123456789abcdef0123456789abcdef"
-FAKE = WorkerConfig(backend="fake", runtime=RuntimeConfig(max_sessions=3))
-
-
-@contextlib.asynccontextmanager
-async def listening(
-    key: bytes = KEY, tls: ssl.SSLContext | None = None, config: WorkerConfig = FAKE
-) -> AsyncIterator[tuple[Host, int]]:
-    """A worker in this process, and its port on loopback."""
-    host = Host(key, private=False)
-    server = await asyncio.get_running_loop().create_server(host.connection, "127.0.0.1", 0, ssl=tls)
-    cores: list[WorkerCore] = []
-
-    def load(emit: object) -> WorkerCore:
-        cores.append(WorkerCore(config, emit))  # type: ignore[arg-type]
-        return cores[0]
-
-    running = asyncio.create_task(host.run(load))
-    try:
-        yield host, server.sockets[0].getsockname()[1]
-    finally:
-        host.end()
-        await asyncio.wait([running])
-        server.close()
-        for core in cores:
-            await asyncio.to_thread(core.close)
-
-
-def remote(
-    port: int, heard: Heard, key: bytes = KEY, *, tls: bool = False, ca: Path | None = None
-) -> RemoteWorker:
-    return RemoteWorker(WorkerAddress("localhost" if tls else "127.0.0.1", port, tls), key, ca, heard.hear)
 
 
 async def test_a_worker_elsewhere_plays_a_session() -> None:
     heard = Heard()
     async with listening() as (_, port):
-        worker = remote(port, heard)
+        worker = remote(port, heard.hear)
         ready = await worker.start()
         assert (ready.model, ready.fingerprint) == ("fake", "arithmetic")
         worker.send(OpenSession("s", "a red cat", 1))
@@ -80,7 +44,7 @@ async def test_a_worker_elsewhere_plays_a_session() -> None:
 @pytest.mark.parametrize("key", [b"", b"another key of the same length..", KEY + b"x"])
 async def test_without_the_key_nobody_gets_in(key: bytes) -> None:
     async with listening() as (host, port):
-        worker = remote(port, Heard(), key)
+        worker = remote(port, Heard().hear, key)
         with pytest.raises(Forbidden, match="another key"):
             await worker.start()
         assert not host.mail.gateways
@@ -136,10 +100,10 @@ async def test_what_is_no_worker_is_named() -> None:
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     with pytest.raises(Unavailable, match=f"tcp://127.0.0.1:{port}: it sent something else"):
-        await remote(port, Heard()).start()
+        await remote(port, Heard().hear).start()
     server.close()
     with pytest.raises(Unavailable, match="no connection"):
-        await remote(port, Heard()).start()
+        await remote(port, Heard().hear).start()
 
 
 async def test_tls_where_it_is_asked_for(tmp_path: Path) -> None:
@@ -151,11 +115,11 @@ async def test_tls_where_it_is_asked_for(tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     async with listening(tls=context) as (_, port):
-        worker = remote(port, Heard(), tls=True, ca=certificate)
+        worker = remote(port, Heard().hear, tls=True, ca=certificate)
         assert (await worker.start()).model == "fake"
         await worker.close()
         with pytest.raises(Unavailable, match="TLS failed: self-signed certificate"):
-            await remote(port, Heard(), tls=True).start()
+            await remote(port, Heard().hear, tls=True).start()
 
 
 async def sent(port: int, data: bytes) -> None:
@@ -179,7 +143,7 @@ async def test_strangers_do_no_harm(caplog: pytest.LogCaptureFixture) -> None:
     async with listening() as (host, port):
         idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_STRANGERS)]
         with pytest.raises(PsistreamError):  # all places are taken
-            await remote(port, Heard()).start()
+            await remote(port, Heard().hear).start()
         for _, writer in idle:
             writer.close()
         await until(lambda: not host._strangers, "free places")
@@ -188,7 +152,7 @@ async def test_strangers_do_no_harm(caplog: pytest.LogCaptureFixture) -> None:
             data[chance.randrange(len(data))] = chance.randrange(256)
             await sent(port, bytes(data))
         await until(lambda: not host._strangers, "end of all greetings")
-        worker = remote(port, Heard())
+        worker = remote(port, Heard().hear)
         await worker.start()
         await worker.close()
     faults = [r for r in caplog.records if r.exc_info or r.levelno >= logging.ERROR]
@@ -200,7 +164,7 @@ async def test_a_gateway_that_talks_nonsense_does_no_harm(caplog: pytest.LogCapt
     chance = random.Random(5)
     heard = Heard()
     async with listening() as (host, port):
-        good, bad = remote(port, heard), remote(port, Heard())
+        good, bad = remote(port, heard.hear), remote(port, Heard().hear)
         await good.start()
         good.send(OpenSession("mine", "a red cat", 1))
         await until(lambda: any(isinstance(e, SessionInfo) for e in heard), "session")
@@ -237,7 +201,7 @@ async def test_a_model_that_cannot_be_loaded_is_told_to_the_gateway_and_not_to_t
     """It was two lines of `psistream serve`, of which the first read "this machine was refused"."""
     host = Host(b"", private=False)
     server = await asyncio.get_running_loop().create_server(host.connection, "127.0.0.1", 0)
-    waiting = asyncio.create_task(remote(server.sockets[0].getsockname()[1], Heard(), b"").start())
+    waiting = asyncio.create_task(remote(server.sockets[0].getsockname()[1], Heard().hear, b"").start())
 
     def load(emit: object) -> WorkerCore:
         raise InvalidInput("there is no such model", field="model")

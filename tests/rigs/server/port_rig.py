@@ -1,0 +1,50 @@
+"""A worker that listens on a port of loopback, in this process, and gateways' ends of its connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from engine.config import RuntimeConfig
+from server.config import WorkerConfig
+from server.worker.base import OnEvent
+from server.worker.core import Emit, WorkerCore
+from server.worker.hosting.host import Host
+from server.worker.remote import RemoteWorker, WorkerAddress
+
+KEY = b"0123456789abcdef0123456789abcdef"
+FAKE = WorkerConfig(backend="fake", runtime=RuntimeConfig(max_sessions=3))
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    key: bytes = KEY, tls: ssl.SSLContext | None = None, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[tuple[Host, int]]:
+    """A worker in this process, and its port on loopback."""
+    host = Host(key, private=False, clock=clock)
+    server = await asyncio.get_running_loop().create_server(host.connection, "127.0.0.1", 0, ssl=tls)
+    cores: list[WorkerCore] = []
+
+    def load(emit: Emit) -> WorkerCore:
+        cores.append(WorkerCore(FAKE, emit))
+        return cores[0]
+
+    running = asyncio.create_task(host.run(load))
+    try:
+        yield host, server.sockets[0].getsockname()[1]
+    finally:
+        host.end()
+        await asyncio.wait([running])
+        server.close()
+        for core in cores:
+            await asyncio.to_thread(core.close)
+
+
+def remote(
+    port: int, hear: OnEvent, key: bytes = KEY, *, tls: bool = False, ca: Path | None = None
+) -> RemoteWorker:
+    return RemoteWorker(WorkerAddress("localhost" if tls else "127.0.0.1", port, tls), key, ca, hear)
