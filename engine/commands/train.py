@@ -243,6 +243,8 @@ def train_all(args: argparse.Namespace) -> None:
     try:
         recipe = load(args.what)
     except InvalidInput as error:
+        if not error.message.startswith("no recipe"):
+            raise
         stages = ", ".join((*STAGES, *phases))
         raise InvalidInput(f"{error.message}; stages are {stages}", field="what") from None
     if args.minutes or args.steps or args.lr:

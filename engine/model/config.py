@@ -188,7 +188,9 @@ def build(cls: type[T], data: Mapping[str, Any], where: str = "config") -> T:
     told = {f.name: f.type for f in fields(cls)}  # type: ignore[arg-type]
     for key in data:
         if key not in told:
-            raise InvalidInput(f"{where}: unknown key {key!r:.80}; known are {sorted(told)}", field=key)
+            raise InvalidInput(
+                f"{where}: unknown key {key!r:.80}; known are {', '.join(sorted(told))}", field=key
+            )
 
     def value(key: str, v: Any) -> Any:
         inner = _nested(hints[key])

@@ -17,7 +17,7 @@ SPEC = tiny.world_model().spec(name="tiny", fps=16, steps=2, first_steps=3)
 
 def test_an_unknown_key_is_refused_with_its_name_and_the_known_ones() -> None:
     with pytest.raises(
-        InvalidInput, match=r"config: unknown key 'depth'; known are \['actions', .*'slots'\]"
+        InvalidInput, match=r"config: unknown key 'depth'; known are actions, .*, slots$"
     ) as e:
         build(ModelConfig, {"depth": 3})
     assert e.value.field == "depth"
