@@ -32,7 +32,7 @@ from tests.rigs.models.helios import SMALL
 from tests.rigs.models.helios_companions import write_companions
 
 C = replace(SMALL, layers=1)  # exporting takes long
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # the export takes twenty seconds
 
 
 def converted(folder: Path, c: HeliosConfig) -> Path:
