@@ -43,9 +43,9 @@ def read_image(path: Path, width: int, height: int) -> ByteArray:
             raise InvalidInput(f"it is larger than {MAX_FILE_BYTES >> 20} MiB")
         return decode_image(path.read_bytes(), width, height, FILE_LIMITS)
     except InvalidInput as error:
-        raise InvalidInput(f"image: {path}: {error.message}", field="image") from None
+        raise InvalidInput(f"--image: {path}: {error.message}", field="image") from None
     except OSError as error:
-        raise InvalidInput(f"image: cannot read {path}: {error.strerror}", field="image") from None
+        raise InvalidInput(f"--image: cannot read {path}: {error.strerror}", field="image") from None
 
 
 def decode_image(data: bytes, width: int, height: int, limits: PictureLimits = CLIENT_LIMITS) -> ByteArray:

@@ -31,7 +31,7 @@ class Mp4Writer:
         self.frames = 0
         self._scale, self._smooth = scale, smooth
         if path.suffix.lower() != ".mp4":
-            raise InvalidInput(f"out: {path} must end in .mp4", field="out")
+            raise InvalidInput(f"--out: {path} must end in .mp4", field="out")
         try:
             check_writable(path)
             self._file = FragmentedFile(path)
@@ -40,7 +40,9 @@ class Mp4Writer:
             self._stream.pix_fmt = "yuv420p"
             self._stream.codec_context.open()
         except (OSError, av.FFmpegError) as error:
-            raise InvalidInput(f"out: cannot write {path}: {error.strerror or error}", field="out") from None
+            raise InvalidInput(
+                f"--out: cannot write {path}: {error.strerror or error}", field="out"
+            ) from None
 
     def __enter__(self) -> Mp4Writer:
         return self
@@ -68,7 +70,7 @@ class Mp4Writer:
             except (OSError, av.FFmpegError) as failed:
                 if error is None:
                     raise Unavailable(
-                        f"out: cannot finish {self.path}: {failed.strerror or failed}"
+                        f"--out: cannot finish {self.path}: {failed.strerror or failed}"
                     ) from None
 
     def _write(self, picture: av.VideoFrame | None) -> None:
@@ -76,5 +78,5 @@ class Mp4Writer:
             self._file.mux(self._stream.encode(picture))
         except (OSError, av.FFmpegError) as error:
             raise Unavailable(
-                f"out: cannot write {self.path}: {error.strerror or error}", field="out"
+                f"--out: cannot write {self.path}: {error.strerror or error}", field="out"
             ) from None

@@ -38,7 +38,7 @@ class Store:
                 old.unlink()
             self.file.write_text(json.dumps({"made_with": made_with}) + "\n")
         except OSError as error:
-            raise InvalidInput(f"out: cannot write {self.file}: {error.strerror}", field="out") from None
+            raise InvalidInput(f"--out: cannot write {self.file}: {error.strerror}", field="out") from None
 
     def add(self, job: str, outcome: Outcome) -> None:
         """Write the pictures, then the row: a job is finished once its row is on disk."""

@@ -160,7 +160,7 @@ def run(executable: str, videos: Path, dimension: str, out: Path) -> dict[str, f
     videos, out = videos.absolute(), out.absolute()
     for used in (videos, out):
         if any(c.isspace() or c in "'\"$&;()" for c in str(used)):
-            raise InvalidInput(f"out: VBench cannot use {used}: choose a path of plain letters", field="out")
+            raise InvalidInput(f"VBench cannot use the path {used}: choose one of plain letters", field="out")
     out.mkdir(parents=True, exist_ok=True)
     before = _results(out)
     # It starts `python` by name, so its own environment's must come first in PATH.

@@ -94,7 +94,7 @@ def test_a_picture_can_start_the_video(tmp_path: Path) -> None:
     [
         (["--prompt", "x"], "--out"),
         (["--out", "x.mp4"], "--prompt"),
-        (["--prompt", "x", "--out", "x.avi"], "must end in .mp4"),
+        (["--prompt", "x", "--out", "x.avi"], "--out: x.avi must end in .mp4"),
         (["--prompt", "x", "--out", "missing/x.mp4"], "cannot write missing/x.mp4: No such file"),
         (["--prompt", "x", "--out", "folder.mp4"], "Is a directory"),
         (["--prompt", "x", "--out", "x.mp4", "--seconds", "0"], "--seconds: must be more than 0"),
@@ -105,7 +105,7 @@ def test_a_picture_can_start_the_video(tmp_path: Path) -> None:
         (["--prompt", "x", "--out", "x.mp4", "--frames", "3"], "unrecognized arguments: --frames"),
         (["--prompt", "x", "--out", "x.mp4", "--backend", "tpu"], "choose from"),
         (["--prompt", "x", "--out", "x.mp4", "--model", "nowhere"], "--model: nowhere is neither a folder"),
-        (["--prompt", "x", "--out", "x.mp4", "--image", "nowhere.png"], "cannot read nowhere.png"),
+        (["--prompt", "x", "--out", "x.mp4", "--image", "nowhere.png"], "--image: cannot read nowhere.png"),
         (
             ["--prompt", "x", "--out", "x.mp4", "--image", "bad.png"],
             "bad.png: the data is not a picture: use PNG",
