@@ -118,7 +118,7 @@ def test_a_failed_run_is_reported_with_its_last_output(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_its_shell_would_split_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="choose a path of plain letters"):
+    with pytest.raises(InvalidInput, match="choose one of plain letters"):
         vbench.run("vbench", tmp_path / "my videos", "motion_smoothness", tmp_path / "out")
 
 
