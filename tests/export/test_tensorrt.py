@@ -132,7 +132,7 @@ def test_progress_is_reported(artifact: Artifact, cache: Path) -> None:
 
 def test_a_build_that_takes_too_long_is_stopped_and_leaves_nothing(artifact: Artifact, cache: Path) -> None:
     with pytest.raises(BackendError, match=r"squeeze .*built no engine: stopped after 0 s; see the log"):
-        build(artifact, squeeze(), cache=cache, backend=RTX, timeout_s=0.3)
+        build(artifact, squeeze(), cache=cache, backend=RTX, timeout_s=0.0)
     assert not list(cache.rglob("*.plan*"))
     assert not list(cache.rglob("*.json"))
 
