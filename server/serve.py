@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import errno
 import logging
 import resource
@@ -96,6 +97,7 @@ async def serve(
                     other, others = http_server(create_ops_app(app.state.services), log_level, limits)
                     tasks.spawn(others.run(), "limit-ops-connections")
                     tasks.spawn(other.serve(sockets=[ops]), "serve-ops")
+                rarely_scanned()
                 port = listener.getsockname()[1]
                 if config.worker.log.kind == "json":  # for collectors: a single format without secrets
                     log.warning(announcement(app.state.services, port))
@@ -105,6 +107,13 @@ async def serve(
                 await tasks.close()
         except asyncio.CancelledError:  # stopped while the model was loading
             return
+
+
+def rarely_scanned() -> None:
+    """Take what was loaded so far out of garbage collection. A full collection looks at every object and
+    stops the event loop meanwhile; clients that hang up make garbage fast, and would cause many."""
+    gc.collect()
+    gc.freeze()
 
 
 def tell(text: str) -> None:

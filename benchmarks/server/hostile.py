@@ -64,15 +64,15 @@ async def measure(subject: Subject, seconds: float, only: list[str], cores: str 
     report.tables["a viewer beside attackers, milliseconds"] = rows
     after = resident_bytes(subject.pid) if subject.pid else None
     if memory is not None and after is not None:
-        report.singles["gateway's memory, before"] = (round(memory / 2**20, 1), "MiB")
-        report.singles["gateway's memory, after"] = (round(after / 2**20, 1), "MiB")
+        report.singles["memory of all its processes, before"] = (round(memory / 2**20, 1), "MiB")
+        report.singles["memory of all its processes, after"] = (round(after / 2**20, 1), "MiB")
     report.notes = shortfalls(rows)
     return report
 
 
 def _memory(subject: Subject) -> dict[str, float]:
     size = resident_bytes(subject.pid) if subject.pid else None
-    return {} if size is None else {"gateway, MiB": round(size / 2**20, 1)}
+    return {} if size is None else {"server, MiB": round(size / 2**20, 1)}
 
 
 def shortfalls(rows: list[dict[str, Any]]) -> list[str]:

@@ -30,7 +30,7 @@ def test_a_victim_is_measured_beside_attackers_that_work(capsys: pytest.CaptureF
     for row in rows:
         assert 0 < row["frame p50"] <= row["frame p99"] <= row["longest gap"]
         assert 0 < row["livez p50"] <= row["livez p99"]
-        assert row["gateway, MiB"] > 10
+        assert row["server, MiB"] > 10
     assert all(row["attacker, % of a core"] > 0 for row in rows[1:])
     assert report["notes"]
 

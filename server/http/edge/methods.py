@@ -22,14 +22,14 @@ class Methods:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or _has_route(scope):  # nearly all requests: one look at the routes
             await self._app(scope, receive, send)
             return
         method, path = scope["method"], scope["path"]
         allowed = allowed_methods(scope)
         if not allowed and (path == API or path.startswith(f"{API}/")):
             await problem(404, "not_found", "there is no such address")(scope, receive, send)
-        elif not allowed or _has_route(scope):
+        elif not allowed:
             await self._app(scope, receive, send)
         elif method == "HEAD" and "GET" in allowed:
             await self._app({**scope, "method": "GET"}, receive, _without_body(send))
