@@ -61,8 +61,8 @@ class CameraView(NamedTuple):
 
 
 def number_of(row: FloatArray, line: LandmarkLine) -> int | None:
-    """The number of the landmark in a slot, or None for an empty slot."""
-    return int(row[0] // line.landmark_spacing_px) if row[1] else None
+    """The number of the landmark in a slot, or None for an empty slot. A hidden landmark keeps its slot."""
+    return int(row[0] // line.landmark_spacing_px) if row[3] else None
 
 
 def in_view(odometer: int, steps: int, line: LandmarkLine) -> range:

@@ -162,3 +162,14 @@ def test_where_a_start_picture_stands_nothing_is_planned() -> None:
     assert inside.any()
     assert not plan[inside, 1].any()
     assert plan[~inside & (plan[:, 3] > 0), 1].all()
+
+
+def test_a_landmark_named_later_does_not_go_where_a_start_picture_stood() -> None:
+    """It would never be shown: hidden places are taken, and are not chosen again."""
+    plan = behind_picture(planned(empty(), in_view(0, 4 * SPEC.segment, SPEC), 3, 0, SPEC), SPEC)
+    np.testing.assert_array_equal(planned(plan, in_view(0, 0, SPEC), 3, 0, SPEC), plan)
+    at = SPEC.latent_width + 4  # the picture has just left the screen
+    plan = planned(plan, in_view(at, 0, SPEC), 3, 0, SPEC)
+    after = with_named(plan, NOTHING, [Asked(1, 2, "left", True)], CameraView(at, 1, 3, 0), SPEC)[0]
+    (changed,) = [i for i in range(len(plan)) if (after[i] != plan[i]).any()]
+    assert abs(after[changed, 0]) >= SPEC.width / 2 + 26
