@@ -57,25 +57,23 @@ def read_clip(
     """The first frame of a clip and its last ones, (1 + T, 3, H, W) uint8 with `least` ≤ T ≤ `most`.
 
     Raises InvalidInput that says what is wrong with the clip."""
-    name = str(source) if isinstance(source, Path) else "the clip"
+    name = _named(source, "video")
     try:
         size = source.stat().st_size if isinstance(source, Path) else len(source)
     except OSError as e:
-        raise InvalidInput(f"video: cannot read {name}: {e.strerror}", field="video") from None
+        raise InvalidInput(f"{name} cannot be read: {e.strerror}", field="video") from None
     if size > limits.nbytes:
-        raise InvalidInput(f"video: {name} is larger than {limits.nbytes >> 20} MiB", field="video")
+        raise InvalidInput(f"{name} is larger than {limits.nbytes >> 20} MiB", field="video")
     first: ByteArray | None = None
     last: deque[ByteArray] = deque(maxlen=most)
     for number, frame in enumerate(frames_of(source, screen, field="video", limits=limits)):
         if number > limits.seconds * screen.fps:
-            raise InvalidInput(
-                f"video: {name} is longer than {limits.seconds:g} s: cut out its end", field="video"
-            )
+            raise InvalidInput(f"{name} is longer than {limits.seconds:g} s: cut out its end", field="video")
         first = frame if first is None else first
         last.append(frame)
     if first is None or len(last) < least:
         raise InvalidInput(
-            f"video: {name} has {len(last)} frames at {screen.fps} fps, at least {least} are needed "
+            f"{name} has {len(last)} frames at {screen.fps} fps, at least {least} are needed "
             f"({least / screen.fps:.2g} s)",
             field="video",
         )
@@ -96,7 +94,7 @@ def frames_of(
 
     They are upright with square pixels, scaled to cover the screen and cropped around the middle. Raises
     InvalidInput if the file cannot be read or has no video."""
-    name = str(source) if isinstance(source, Path) else "the clip"
+    name = _named(source, field)
     number, at = start, 0.0
     latest: VideoFrame | None = None
     try:
@@ -110,7 +108,7 @@ def frames_of(
             for frame in container.decode(stream):
                 if limits is not None and frame.width * frame.height > limits.pixels:
                     raise InvalidInput(
-                        f"{field}: {name} is {frame.width}x{frame.height}: make it smaller", field=field
+                        f"{name} is {frame.width}x{frame.height}: make it smaller", field=field
                     )
                 if frame.pts is None or stream.time_base is None:
                     continue
@@ -127,7 +125,12 @@ def frames_of(
             if latest is not None and number != stop and number / screen.fps < at + EARLY_S:
                 yield _fitted(latest, screen, aspect)
     except (OSError, av.FFmpegError, IndexError) as e:
-        raise InvalidInput(f"{field}: {name} cannot be read: {e}", field=field) from None
+        raise InvalidInput(f"{name} cannot be read: {e}", field=field) from None
+
+
+def _named(source: Path | bytes, field: str) -> str:
+    """How messages begin: a file was named by an option, bytes were sent in a field."""
+    return f"--{field}: {source}" if isinstance(source, Path) else f"{field}: the clip"
 
 
 def _opened(source: Path | bytes) -> InputContainer:
@@ -149,10 +152,10 @@ def _moving_pictures(container: InputContainer, name: str, field: str) -> VideoS
     """The first video stream that is not a cover picture. Raises InvalidInput."""
     videos = container.streams.video
     if not videos:
-        raise InvalidInput(f"{field}: {name} has no video, only sound or data", field=field)
+        raise InvalidInput(f"{name} has no video, only sound or data", field=field)
     moving = [stream for stream in videos if not stream.disposition & Disposition.attached_pic]
     if not moving:
-        raise InvalidInput(f"{field}: {name} has no video but its cover picture", field=field)
+        raise InvalidInput(f"{name} has no video but its cover picture", field=field)
     return moving[0]
 
 

@@ -1,32 +1,44 @@
-"""Every error that psistream raises on purpose.
+"""Every error that psistream raises on purpose. `code` is stable and goes over the wire; `message` is for
+people.
 
-PsistreamError
-├── InvalidInput        a message, flag, file or field is wrong; names the field and the fix
-├── UnknownSession      no session has this id
-├── Full                no capacity for another session; says when to try again
-├── Forbidden           the caller may not do this
-├── ModelFilesError     weights or graphs are missing, corrupt or of another version
-├── BackendError        the device or the inference library failed while running
-│   └── OutOfMemory     a call needs too much memory; a smaller batch may succeed
-└── Unavailable         a required part (port, broker, worker) is not available
-
-`code` is stable and goes over the wire; `message` is for people.
+ReportedError           a command prints its message as one line
+├── ClientError         the errors of the clients (clients.errors)
+└── PsistreamError
+    ├── InvalidInput        a message, flag, file or field is wrong; names the field and the fix
+    ├── UnknownSession      no session has this id
+    ├── Full                no capacity for another session; says when to try again
+    ├── Forbidden           the caller may not do this
+    ├── ModelFilesError     weights or graphs are missing, corrupt or of another version
+    ├── BackendError        the device or the inference library failed while running
+    │   └── OutOfMemory     a call needs too much memory; a smaller batch may succeed
+    └── Unavailable         a required part (port, broker, worker) is not available
 """
 
 
-class PsistreamError(Exception):
+class ReportedError(Exception):
+    """A command reports it as one line, without a traceback, and exits with status 1, or with 2 if it was
+    `called_wrongly`."""
+
+    called_wrongly = False
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class PsistreamError(ReportedError):
     """Base of all errors here. `code` is stable; `field` names the field at fault, if any."""
 
     code = "error"
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
-        self.message = message
         self.field = field
 
 
 class InvalidInput(PsistreamError):
     code = "invalid"
+    called_wrongly = True
 
 
 class UnknownSession(PsistreamError):
@@ -47,6 +59,7 @@ class Forbidden(PsistreamError):
 
 class ModelFilesError(PsistreamError):
     code = "model_files"
+    called_wrongly = True
 
 
 class BackendError(PsistreamError):

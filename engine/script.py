@@ -29,7 +29,7 @@ def parse_script(text: str, actions: Sequence[str]) -> list[Entry]:
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*s?\s*:\s*(.+?)\s*", item, re.DOTALL)
         if match is None:
             raise InvalidInput(
-                f"script: {item.strip()!r} is not TIME:WHAT, such as 2s:right or 4s:prompt=night",
+                f"--script: {item.strip()!r} is not TIME:WHAT, such as 2s:right or 4s:prompt=night",
                 field="script",
             )
         entries.append(Entry(float(match[1]), _body(match[2], actions)))
@@ -49,4 +49,4 @@ def _body(what: str, actions: Sequence[str]) -> ControlBody:
     if what == "reset":
         return Reset()
     known = ", ".join([*actions, RELEASE, "reset", "prompt=TEXT", "cut=TEXT"])
-    raise InvalidInput(f"script: {what!r} is unknown; use one of {known}", field="script")
+    raise InvalidInput(f"--script: {what!r} is unknown; use one of {known}", field="script")

@@ -20,21 +20,21 @@ _MARKS = (  # longest first: UTF-32's begins like UTF-16's
 )
 
 
-def read_text(path: Path, field: str, *, most: int = MAX_BYTES) -> str:
+def read_text(path: Path, what: str, *, most: int = MAX_BYTES) -> str:
     """The text of a file, with lines ending in "\\n". Raises InvalidInput that names the file if it is
-    missing, unreadable, or larger than `most` bytes."""
+    missing, unreadable, or larger than `most` bytes; `what` is the option or field that named it."""
     try:
         if path.stat().st_size > most:
-            raise InvalidInput(f"{field}: {path} is larger than {most >> 20} MiB", field=field)
+            raise InvalidInput(f"{what}: {path} is larger than {most >> 20} MiB", field=_field(what))
         data = path.read_bytes()
     except FileNotFoundError:
-        raise InvalidInput(f"{field}: there is no file {path}", field=field) from None
+        raise InvalidInput(f"{what}: there is no file {path}", field=_field(what)) from None
     except OSError as error:
-        raise InvalidInput(f"{field}: {path} cannot be read: {error.strerror}", field=field) from None
-    return decode_text(data, str(path), field)
+        raise InvalidInput(f"{what}: {path} cannot be read: {error.strerror}", field=_field(what)) from None
+    return decode_text(data, str(path), what)
 
 
-def decode_text(data: bytes, name: str, field: str) -> str:
+def decode_text(data: bytes, name: str, what: str) -> str:
     """The text in `data`. Messages call it `name`. Raises InvalidInput for other encodings."""
     encoding = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), "")
     try:
@@ -42,10 +42,14 @@ def decode_text(data: bytes, name: str, field: str) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InvalidInput(
-            f"{field}: {name}, line {line}: byte {data[error.start]:#x} is not UTF-8: save the file as UTF-8",
-            field=field,
+            f"{what}: {name}, line {line}: byte {data[error.start]:#x} is not UTF-8: save the file as UTF-8",
+            field=_field(what),
         ) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _field(what: str) -> str:
+    return what.strip("-").replace("-", "_")
 
 
 def _unmarked(data: bytes) -> str:

@@ -203,28 +203,35 @@ class SessionInfo:
     attributes: dict[str, str] = field(default_factory=dict)  # those that are known of the scene
     chosen: tuple[str, ...] = ()  # the attributes that no prompt gave and the seed chose
     landmarks: tuple[NamedLandmark, ...] = ()  # named by prompts in this scene, from left to right
+    lost_frames: tuple[
+        int, ...
+    ] = ()  # the first one of a gap that a restart left, and the first one after it
 
 
 @dataclass(frozen=True)
 class SessionClosed:
     """The session has ended; `code` is 'closed' or the reason. If its opening was refused, `field` is the
-    field at fault and `retry_after_s` says when to try again, if they are known."""
+    field at fault and `retry_after_s` says when to try again, if they are known. `epoch` is the lease epoch
+    of the copy that has ended (see server.worker.hosting.leases); 0: not known."""
 
     session: str
     code: str
     message: str
     field: str | None = None
     retry_after_s: int | None = None
+    epoch: int = 0
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """How many sessions the device can serve in real time according to measurements, how many are open, and
-    the share of the device's time that they use. Sent when a number changes, and at intervals."""
+    """How many sessions the device can serve in real time according to measurements, how many are open, the
+    share of the device's time that they use, and how many places they take: one for each that plays, and a
+    share of one for each that sleeps. Sent when a number changes, and at intervals."""
 
     sessions: int
     open: int
     load: float
+    taken: int = 0
 
 
 RuntimeEvent = Receipt | SegmentReady | Discarded | SegmentAwaited | SessionInfo | SessionClosed | Capacity

@@ -8,13 +8,22 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.commands.runner import FAILED, OK, Parser, check_folder, check_output, naming, run
+from engine.commandline.outputs import check_folder, check_output, naming
+from engine.commandline.parser import Parser, check_belongs, check_unused
+from engine.commandline.runner import FAILED, OK, run
 from engine.errors import InvalidInput
 
 
 def onnx(args: argparse.Namespace) -> int:
     from engine.model.precision import dtype
 
+    of_run = ("name", "steps", "first_steps")
+    if args.model is not None:
+        check_unused(args, "--model", "run", "source", "text", *of_run)
+    else:
+        check_belongs(args, "--model", "weights", "layers")
+        if args.run is None:
+            check_belongs(args, "--run", *of_run)
     precisions = args.precision.split(",")
     for precision in precisions:
         if precision == "fp8":
@@ -85,6 +94,8 @@ def tensorrt(args: argparse.Namespace) -> int:
     from engine.backends.gpu.engine_files import cache_folder
     from export.tensorrt.build import EnginePlan, build, parsed, precision_for
 
+    if args.parse:
+        check_unused(args, "--parse", "target", "batch", "variant", "level", "cache")
     artifact = open_artifact(args.folder, needs=())
     roles = args.roles.split(",") if args.roles else list(dict.fromkeys(g.role for g in artifact.graphs))
     cache = args.cache or cache_folder()
@@ -146,23 +157,13 @@ def upgrade(args: argparse.Namespace) -> int:
 
 
 def verify(args: argparse.Namespace) -> int:
-    from export.verify.candidates import PRECISION, candidate, edges, opened, precisions, pytorch
+    from export.verify.candidates import PRECISION, candidate, compared, opened
     from export.verify.record import record
-    from export.verify.verify import verify as compare
 
     artifact = opened(args.folder)
     backend = candidate(args.backend, artifact)
     precision = args.precision or PRECISION[args.backend]
-    baseline = pytorch(artifact, precision) if precision in ("bf16", "fp16") else None
-    report = compare(
-        backend,
-        pytorch(artifact, "fp32"),
-        precision=precision,
-        baseline=baseline,
-        segments=args.segments,
-        batches=edges(args.backend, artifact, args.batch),
-        precisions=precisions(artifact, precision),
-    )
+    report = compared(backend, args.backend, artifact, precision, segments=args.segments, batch=args.batch)
     print("\n".join(report.lines()))
     if args.record:
         record(artifact, report)

@@ -6,7 +6,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from engine.commands.runner import Parser, run
+from engine.commandline.parser import Parser
+from engine.commandline.runner import run
 
 FAMILIES = {
     "framepack-f1": "export.framepack.convert",

@@ -57,8 +57,8 @@ def export_role(
             tuple(example(t) for t in role.inputs),
             dynamo=True,
             opset_version=OPSET,
-            input_names=[t.name for t in role.inputs],
-            output_names=[t.name for t in role.outputs],
+            input_names=role.input_names,
+            output_names=role.output_names,
             dynamic_shapes=shapes,
             verbose=False,
             optimize=False,  # otherwise it folds weights and loses their names

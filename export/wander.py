@@ -66,6 +66,7 @@ def export_onnx(
     steps: int = 4,
     first_steps: int = 8,
     context_noise: float = 0.15,
+    change_noise: float = 0.4,
     text: Path = BUILT_IN,
     precisions: Sequence[str] = ("fp32",),
 ) -> ModelSpec:
@@ -77,7 +78,14 @@ def export_onnx(
     save_file({k: v.half().contiguous() for k, v in model.trained().items()}, out / WEIGHTS)
     (out / WEIGHTS).chmod(0o644)  # the library writes with mode 0600
     model.words.load(load_file(out / EMBEDDINGS))
-    spec = model.spec(name=name, fps=fps, steps=steps, first_steps=first_steps, context_noise=context_noise)
+    spec = model.spec(
+        name=name,
+        fps=fps,
+        steps=steps,
+        first_steps=first_steps,
+        context_noise=context_noise,
+        change_noise=change_noise,
+    )
     graphs = [g for p in dict.fromkeys(("fp32", *precisions)) for g in write_graphs(model, spec, out, p)]
     write_manifest(out, spec, model.config.to_json(), graphs, tools())
     return spec
@@ -128,8 +136,7 @@ def write_graphs(
         source, modules = model, model.roles(spec)
     else:
         low = lowered(model, kind)
-        names = {role: [t.name for t in r.inputs] for role, r in roles.items()}
-        source, modules = low, low_roles(low.roles(spec), names, kind)
+        source, modules = low, low_roles(low.roles(spec), roles, kind)
     words = stored_tensors(out / EMBEDDINGS)
     scaled = {n: replace(place, scale=words.get(f"{n}{SCALE}")) for n, place in words.items()}
     stored = {**stored_tensors(out / WEIGHTS), **{f"words.{name}": place for name, place in scaled.items()}}

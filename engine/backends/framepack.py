@@ -6,8 +6,6 @@ bf16 on a GPU, fp32 on a CPU. Sessions are unknown here.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +14,11 @@ import torch
 from engine.backends.pytorch import TorchBackend
 from engine.backends.weights import fingerprint, load_weights
 from engine.errors import InvalidInput, ModelFilesError
-from engine.model.config import BAD_CONFIG, ModelConfig, build
+from engine.model.config import ModelConfig, build
+from engine.model.converted import CONFIG, read_converted
 from engine.model.framepack.roles import Companions, Serve, roles_of, spec_of
 from engine.model.framepack.transformer import FramePackDiT
 from engine.model.presets import PRESETS
-
-FORMAT = 1
-CONFIG = "config.json"
 
 
 def load(name: str, folder: Path) -> TorchBackend:
@@ -62,24 +58,15 @@ def load(name: str, folder: Path) -> TorchBackend:
 
 
 def read_config(folder: Path, name: str) -> tuple[ModelConfig, Serve]:
-    file = folder / CONFIG
-    try:
-        data: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8-sig"))
-        version, preset = data["format"], data["preset"]
-        config, serve = build(ModelConfig, data["config"]), build(Serve, data["serve"], "serve")
-    except FileNotFoundError:
-        raise ModelFilesError(
-            f"{file} not found: --weights must name a folder made by `psistream convert {name}`",
-            field="weights",
-        ) from None
-    except (OSError, *BAD_CONFIG) as e:
-        raise ModelFilesError(f"{file} is not what `psistream convert` writes: {e}", field="weights") from e
-    if version != FORMAT or preset != name or config.hunyuan is None:
-        raise ModelFilesError(
-            f"{file} is format {version} of {preset!r}, needed is {FORMAT} of {name!r}; convert it again",
-            field="weights",
-        )
-    return config, serve
+    """Raises ModelFilesError."""
+    return read_converted(folder, name, _configs)
+
+
+def _configs(data: Any) -> tuple[ModelConfig, Serve]:
+    config = build(ModelConfig, data["config"])
+    if config.hunyuan is None:
+        raise InvalidInput("config: hunyuan is missing")
+    return config, build(Serve, data["serve"], "serve")
 
 
 def fits(config: ModelConfig, companions: Companions) -> None:

@@ -15,12 +15,13 @@ from torch import Tensor
 from engine.backends.pytorch import TorchBackend
 from engine.backends.weights import fingerprint, load_weights
 from engine.errors import InvalidInput, ModelFilesError, Unavailable
+from engine.model.converted import CONFIG
 from engine.model.helios.config import HeliosConfig
 from engine.model.helios.embed import Positions
 from engine.model.helios.kernels import attention_kernel, use_attention
 from engine.model.helios.quantisation import quantise
 from engine.model.helios.roles import OF_COMPANIONS, roles_of, spec_of
-from engine.model.helios.serve import CONFIG, NAME, read_conversion
+from engine.model.helios.serve import NAME, read_conversion
 from engine.model.helios.transformer import HeliosTransformer, is_exact
 
 

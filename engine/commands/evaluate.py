@@ -21,8 +21,10 @@ from safetensors.torch import load_file
 from engine.backends.artifact import WEIGHTS, Artifact, open_artifact
 from engine.backends.base import Backend
 from engine.backends.registry import BUILT_IN, load_backend
+from engine.commandline.outputs import check_folder, naming
+from engine.commandline.parser import Parser, check_belongs, check_unused, threads
+from engine.commandline.runner import INTERRUPTED, OK, run
 from engine.commands.model_options import add_model
-from engine.commands.runner import INTERRUPTED, OK, Parser, check_folder, naming, run, threads
 from engine.errors import InvalidInput, ModelFilesError
 from engine.evaluation.bench import Bench, Model, check_world
 from engine.evaluation.figure import Figure, Scale
@@ -39,6 +41,7 @@ FIGURES = {
     "obedience": "engine.evaluation.figures.obedience:Obedience",
     "recall": "engine.evaluation.figures.recall:Recall",
     "named": "engine.evaluation.figures.named:Named",
+    "regions": "engine.evaluation.figures.regions:Regions",
     "quality": "engine.evaluation.figures.quality:Quality",
     "drift": "engine.evaluation.figures.drift:Drift",
     "fidelity": "engine.evaluation.figures.fidelity:Fidelity",
@@ -46,6 +49,15 @@ FIGURES = {
     "elo": "engine.evaluation.figures.elo:Elo",
 }
 VBENCH = "vbench"
+OF_FIGURE = {  # options of a single figure
+    "against": "elo",
+    "journeys": "recall",
+    "durations": "drift",
+    "long_n": "drift",
+    "steps": "steps",
+    "vbench": VBENCH,
+    "videos": VBENCH,
+}
 QUICK = Scale(4, 2, (2.0, 5.0, 10.0), (10.0, 30.0), 1, (1, 4, 16))
 LONG_S = 60.0
 
@@ -60,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _evaluate(args: argparse.Namespace, console: Console) -> int:
     names, how_much = figures(args), scale(args)
+    _check_combination(args, names)
     args.out = args.out or args.run / "evaluation"
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -90,6 +103,15 @@ def _evaluate(args: argparse.Namespace, console: Console) -> int:
         if finished and VBENCH in args.figures:
             return _vbench(args, models[0] if args.videos is None else None, console)
     return OK if finished else INTERRUPTED
+
+
+def _check_combination(args: argparse.Namespace, names: Sequence[str]) -> None:
+    """Raises InvalidInput for options that have no effect on the figures that are measured."""
+    for option, figure in OF_FIGURE.items():
+        if figure not in (*names, *args.figures):
+            check_belongs(args, f"--figures {figure}", option)
+    if not names and args.videos is not None:
+        check_unused(args, "--videos alone", "backend", "model", "weights", "n", "quick")
 
 
 def _model(model: str | None, backend: Backend, counter: VideoCounter) -> Model:

@@ -15,9 +15,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from engine.backends.registry import load_backend
+from engine.commandline.outputs import check_output
+from engine.commandline.parser import Parser
+from engine.commandline.runner import INTERRUPTED, OK, run
 from engine.commands.interrupt import stop_on_signals
 from engine.commands.model_options import add_model
-from engine.commands.runner import INTERRUPTED, OK, Parser, check_output, run
 from engine.errors import InvalidInput
 from engine.images import read_image
 from engine.runtime.offline import segments

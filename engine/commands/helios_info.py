@@ -10,7 +10,7 @@ import torch
 
 from engine.model.helios import serve
 from engine.model.helios.config import CELL, STAGES
-from engine.model.helios.cost import call_flop, chunk_flop, tokens_of
+from engine.model.helios.cost import call_flop, segment_flop, tokens_of
 from engine.model.helios.serve import NAME, Conversion, read_conversion
 from engine.model.helios.transformer import EXTRA, HeliosTransformer
 
@@ -95,6 +95,6 @@ def helios_info(model: str) -> HeliosInfo:
         ],
         steps=p.steps,
         call_tflop=[round(call_flop(c, stage) / 1e12, 3) for stage in range(STAGES)],
-        segment_tflop=round(chunk_flop(c, p) / 1e12, 3),
-        first_segment_tflop=round(chunk_flop(c, p, first=True) / 1e12, 3),
+        segment_tflop=round(segment_flop(c, p) / 1e12, 3),
+        first_segment_tflop=round(segment_flop(c, p, first=True) / 1e12, 3),
     )

@@ -17,8 +17,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from engine.commandline.parser import Parser
+from engine.commandline.runner import OK, run
 from engine.commands.helios_info import helios_info, is_helios
-from engine.commands.runner import OK, Parser, run
 from engine.companions.sizes import framepack_spec
 from engine.errors import InvalidInput, ModelFilesError
 from engine.model.config import BAD_CONFIG, ModelConfig, build

@@ -14,9 +14,11 @@ from pathlib import Path
 
 from engine.backends.base import Backend
 from engine.backends.registry import load_backend
+from engine.commandline.outputs import check_output
+from engine.commandline.parser import Parser, check_belongs
+from engine.commandline.runner import INTERRUPTED, OK, reason, run
 from engine.commands.interrupt import stop_on_signals
 from engine.commands.model_options import add_model
-from engine.commands.runner import INTERRUPTED, OK, Parser, check_output, reason, run
 from engine.errors import InvalidInput
 from engine.runtime.log.header import MOST_SEGMENTS
 from engine.runtime.log.reader import Log, read_log
@@ -32,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _replay(args: argparse.Namespace) -> int:
+    if args.out is None:
+        check_belongs(args, "--out", "scale")
     check_output(args.out, "--out")
     data = _read(args.log)
     with closing(load_backend(args.backend, args.model, args.weights)) as backend:

@@ -17,7 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.commands.runner import INTERRUPTED, OK, Parser, check_folder, naming, run, threads
+from engine.commandline.outputs import check_folder, naming
+from engine.commandline.parser import Parser, check_unused, threads
+from engine.commandline.runner import INTERRUPTED, OK, run
 from engine.errors import InvalidInput, ModelFilesError
 
 if TYPE_CHECKING:
@@ -63,6 +65,15 @@ def train(recipe: Recipe, what: str, args: argparse.Namespace) -> None:
         until = "" if what == "dit" else what
         material = None if footage is None else footage_material(footage, recipe, args)
         train_dit(folder, recipe, until=until, device=device, latents=args.latents, material=material)
+
+
+def _check_stage(args: argparse.Namespace) -> None:
+    """Raises InvalidInput for options that have no effect on the stage `args.what`."""
+    stage = f"the stage {args.what}"
+    if args.what in ("text", "probe"):
+        check_unused(args, stage, "videos", "latents", "device")
+    if args.what in STAGES and args.what != "dit":
+        check_unused(args, stage, "init")
 
 
 def find_footage(recipe: Recipe, args: argparse.Namespace) -> Footage | None:
@@ -182,6 +193,8 @@ def _main(argv: list[str]) -> int:
     several = argv[:1] == ["variants"]
     args = variants_parser().parse_args(argv[1:]) if several else parser().parse_args(argv)
     check_numbers(args)
+    if several and args.seeds == 0:
+        check_unused(args, "--seeds 0", "probe", "seconds", "journey")
     import torch
 
     if args.threads:
@@ -237,6 +250,7 @@ def train_all(args: argparse.Namespace) -> None:
     recipe = load(args.recipe)
     phases = [p.name for p in recipe.dit.phases]
     if args.what in (*STAGES, *phases):
+        _check_stage(args)
         check_folder(args.run, "--run")
         train(adapt(recipe, args.what, args), args.what, args)
         return
@@ -247,6 +261,7 @@ def train_all(args: argparse.Namespace) -> None:
             raise
         stages = ", ".join((*STAGES, *phases))
         raise InvalidInput(f"{error.message}; stages are {stages}", field="what") from None
+    check_unused(args, "a whole recipe", "recipe")
     if args.minutes or args.steps or args.lr:
         raise InvalidInput(
             "--minutes, --steps and --lr are for a single stage, not for a whole recipe", field="what"

@@ -46,6 +46,24 @@ class Play(Protocol):
     ) -> Generator[ByteArray, None, None]: ...
 
 
+class Follow(Protocol):
+    """The segment (W, C, h, w) that a model makes after a given past."""
+
+    def __call__(
+        self,
+        prompt: str,
+        *,
+        seed: int,
+        past: Tensor,
+        actions: Tensor,
+        landmarks: Tensor,
+        noise: float | None,
+    ) -> Tensor:
+        """past (L, C, h, w), whole segments of one scene; actions (L + W,), constant within a segment;
+        landmarks (N, 4) as in engine.model.wander.hints; the history's noise, None: the model's own."""
+        ...
+
+
 @dataclass(frozen=True)
 class Model:
     """A model that can be measured."""
@@ -54,6 +72,7 @@ class Model:
     spec: ModelSpec
     play: Play
     autoencoder: Autoencoder
+    follow: Follow | None = None
 
     def video(
         self, prompt: str, seed: int, segments: int, script: Sequence[Entry] = (), steps: int | None = None

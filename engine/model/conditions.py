@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -54,3 +55,8 @@ def denoise_inputs(named: Mapping[str, Tensor]) -> DenoiseInputs:
     """From the inputs of the role `denoise` by name. Inputs that only one family has are left to it."""
     known: dict[str, Any] = {f.name: named[f.name] for f in fields(Conditions) if f.name in named}
     return DenoiseInputs(named["x"], named["t"], named["d"], Conditions(**known))
+
+
+def no_motion(text: Tensor) -> Tensor:
+    """(B, 2) what `encode_text` answers of a model with one action: no prompt asks for motion."""
+    return torch.tensor([1.0, 0.0], device=text.device).expand(text.shape[0], -1)

@@ -78,6 +78,7 @@ class CameraConfig:
     layer_grid: tuple[int, ...] = (1, 2, 1)  # grid columns in a latent cell: near, middle, far
     columns: int = 320  # kept of each layer that moves
     still: int = 20  # kept of each layer that stands still: one picture's
+    places: bool = True  # structure W; without it no view is kept, and its hints stay empty
     hero: tuple[int, int] = (8, 12)  # range of latent columns that the hero hides
     hero_px: int = 80  # screen column whose position in the world the odometer counts
     cell_px: int = 8

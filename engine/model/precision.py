@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import InvalidInput
+from engine.model.signature import Role
 
 M = TypeVar("M", bound=nn.Module)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -62,7 +63,7 @@ class Low(nn.Module):
 
 
 def low_roles(
-    roles: Mapping[str, nn.Module], inputs: Mapping[str, Sequence[str]], kind: torch.dtype
+    roles: Mapping[str, nn.Module], contract: Mapping[str, Role], kind: torch.dtype
 ) -> dict[str, nn.Module]:
     """The roles that may compute in `kind`, for a model whose parameters have that type."""
-    return {role: Low(roles[role], inputs[role], kind) for role in LOW}
+    return {role: Low(roles[role], contract[role].input_names, kind) for role in LOW}

@@ -43,6 +43,7 @@ class ModelSpec:
     first_steps: int  # denoising steps of a scene's first segment
     memory_ring: int = 8  # outputs of memorize that are kept for recondition
     context_noise: float = 0.0  # history noise, which keeps long videos stable; an input of the model
+    change_noise: float = 0.0  # the same right after a new prompt, if it is above context_noise
     text_dim: int = 0  # E; 0 means D
     pooled_dim: int = 0  # P; 0 means D
     masked: bool = False  # prompts are padded; masks mark the tokens of text and ψ that count
@@ -162,6 +163,14 @@ class Role:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
+    @property
+    def input_names(self) -> list[str]:
+        return [t.name for t in self.inputs]
+
+    @property
+    def output_names(self) -> list[str]:
+        return [t.name for t in self.outputs]
+
 
 def signature(s: ModelSpec) -> dict[str, Role]:
     """The inputs and outputs of every role of this model, by name."""
@@ -179,7 +188,7 @@ def signature(s: ModelSpec) -> dict[str, Role]:
     memory = Tensor("memory", psi.shape)
     state = (Tensor("state", s.decoder_state),) if s.has_decoder_state else ()
     state_next = (Tensor("state_next", s.decoder_state),) if s.has_decoder_state else ()
-    nearest = (Tensor("nearest", (1, *frame)),) if s.stage_steps else ()  # the picture as the end of a chunk
+    nearest = (Tensor("nearest", (1, *frame)),) if s.stage_steps else ()  # the picture as a segment's end
     history = Tensor("history", (s.history_frames, *frame))
     motion = Tensor("motion", (len(s.actions) + 1,))  # unsaid, then actions
     actions = Tensor("actions", (s.segment,), "int64")

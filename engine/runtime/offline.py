@@ -69,7 +69,7 @@ def segments(
                         made += 1
                         yield segment
                     case Receipt(status="rejected", message=message):
-                        raise InvalidInput(f"script: {message}", field="script")
+                        raise InvalidInput(f"--script: {message}", field="script")
                     case SessionClosed(message=message):
                         raise BackendError(f"the video ended after {made * segment_s:g} s: {message}")
                     case _:
@@ -82,7 +82,7 @@ def _control(entry: Entry) -> Control:
     try:
         return parse_control(control_json(entry.body))
     except InvalidInput as error:
-        raise InvalidInput(f"script: {error.message}", field="script") from None
+        raise InvalidInput(f"--script: {error.message}", field="script") from None
 
 
 class _JumpingClock:

@@ -23,7 +23,6 @@ from engine.world.episodes import sample_episodes
 
 CLIP = 3  # latent frames of a training clip
 PART = 4  # clips made at a time
-HELD_OUT, STATISTICS = 32, 256  # clips for judging, and for the latents' mean and deviation
 Z_NOISE = 0.1  # the decoder must tolerate small errors of the DiT
 
 
@@ -37,10 +36,18 @@ class Clips:
     """A bounded pool of clips that is renewed during training. They are rendered, unless `make` is given."""
 
     def __init__(
-        self, seed: int, make: Callable[[int, torch.Generator], Tensor] = render_clips, *, limit: int = 640
+        self,
+        seed: int,
+        make: Callable[[int, torch.Generator], Tensor] = render_clips,
+        *,
+        limit: int = 640,
+        held_out: int = 32,
+        statistics: int = 256,
     ) -> None:
-        """`make`: number of clips and generator → (count, 12, 3, H, W) uint8."""
+        """`make`: number of clips and generator → (count, 12, 3, H, W) uint8. So many are held out to judge
+        the model, and taken for the latents' mean and deviation."""
         self.seed, self.make, self.limit = seed, make, limit
+        self._held_out, self._statistics = held_out, statistics
         self.room: Tensor | None = None
         parts = limit // PART
         self.ring = Ring(
@@ -51,9 +58,13 @@ class Clips:
             every=40,
         )
 
-    def some(self, count: int, name: str) -> Tensor:
-        """Clips that are not trained on. The same name always gives the same clips."""
-        return self.make(count, part_generator(self.seed, name, 0))
+    def held_out(self) -> Tensor:
+        """Clips that are not trained on, always the same."""
+        return self.make(self._held_out, part_generator(self.seed, "held-out clips", 0))
+
+    def statistics(self) -> Tensor:
+        """The clips whose latents' mean and deviation are stored, always the same."""
+        return self.make(self._statistics, part_generator(self.seed, "statistics", 0))
 
     def draw(self, step: int, batch: int, device: torch.device | str) -> Tensor:
         """(batch, 12, 3, 48, 80) in [-1, 1]: random crops."""
@@ -120,7 +131,7 @@ def train_autoencoder(
 
     clips = clips or Clips(seed)
     mean = _train(folder, "autoencoder", model, model, stage, encode, clips)
-    fit_statistics(mean, clips.some(STATISTICS, "statistics").to(device))
+    fit_statistics(mean, clips.statistics().to(device))
     save_weights(folder / "autoencoder.final.pt", mean, mean.config)
     return mean
 
@@ -164,7 +175,7 @@ def _train(
     device = next(model.parameters()).device
     learner = Learner(model, ema=stage.ema, betas=(0.9, 0.99), weight_decay=1e-3)
     run = Run(folder, name, 60 * stage.minutes, steps=stage.steps, lr=stage.lr, warmup=50, hold=0.4)
-    held_out = clips.some(HELD_OUT, "held-out clips").to(device)
+    held_out = clips.held_out().to(device)
     state = run.resume()
     clips.ring.advance(run.step)
     if state is not None:

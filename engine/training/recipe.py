@@ -217,7 +217,7 @@ def load(name: str | Path) -> Recipe:
         known = ", ".join(sorted(p.stem for p in PACKAGED.glob("*.toml")))
         raise InvalidInput(f"no recipe {name!s}; packaged are {known}, or name a .toml file", field="recipe")
     try:
-        return parse(tomllib.loads(read_text(path, "recipe")))
+        return parse(tomllib.loads(read_text(path, "--recipe")))
     except OSError as e:
         raise InvalidInput(f"cannot read {path}: {e.strerror}", field="recipe") from None
     except tomllib.TOMLDecodeError as e:

@@ -26,6 +26,7 @@ MEMORY: Final = (
     "error at returns",
     "ψ beyond the window, %",
     "ψ of its own, %",
+    "views beyond the window, %",
     *(f"ψ left after {k}" for k in SAME),
 )
 COMPARED: Final = (
@@ -56,7 +57,7 @@ def text(found: Sequence[MeasuredVariant], head: Mapping[str, Any]) -> str:
         ("shares", SHARES, True),
         ("figures", NUMBERS, False),
         ("first against last 15 %", CHANGES, False),
-        ("memory at returns, which only ψ can know", MEMORY, False),
+        ("memory at returns, which only memory can know", MEMORY, False),
     ):
         table = Table(title, [WORDS.get(n, n) for n in names], percent=percent)
         for v in found:

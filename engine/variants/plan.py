@@ -84,7 +84,7 @@ def read_plan(file: str | Path) -> Plan:
     if not path.is_file():
         raise InvalidInput(f"{path} not found: --plan names a .toml file", field="plan")
     try:
-        data = tomllib.loads(read_text(path, "plan"))
+        data = tomllib.loads(read_text(path, "--plan"))
     except OSError as e:
         raise InvalidInput(f"cannot read {path}: {e.strerror}", field="plan") from None
     except tomllib.TOMLDecodeError as e:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
+from collections.abc import Generator as Iterates
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from engine.backends.base import Arrays, Backend, Noise, Sampler
 from engine.evaluation.bench import Model
 from engine.model.wander.autoencoder import Autoencoder
 from engine.runtime.offline import segments
+from engine.runtime.segment.generator import Generator, Job
+from engine.runtime.state.state import SessionState
 from engine.script import Entry
 from engine.types import ByteArray
 
@@ -43,7 +51,7 @@ def played(
 
     def play(
         prompt: str, *, seed: int, script: Sequence[Entry], steps: int | None
-    ) -> Generator[ByteArray, None, None]:
+    ) -> Iterates[ByteArray, None, None]:
         used = backend if steps is None else _WithSteps(backend, steps)
         with closing(segments(used, prompt=prompt, seed=seed, script=script)) as video:
             for segment in video:
@@ -51,4 +59,29 @@ def played(
                     made(backend.spec.segment_s)
                 yield segment.frames
 
-    return Model(name, backend.spec, play, autoencoder)
+    return Model(name, backend.spec, play, autoencoder, partial(followed, backend))
+
+
+def followed(
+    backend: Backend,
+    prompt: str,
+    *,
+    seed: int,
+    past: Tensor,
+    actions: Tensor,
+    landmarks: Tensor,
+    noise: float | None,
+) -> Tensor:
+    """engine.evaluation.bench.Follow: a session's state is fed `past` in place of its own segments."""
+    spec, generator = backend.spec, Generator(backend, noise)
+    state = SessionState.zeros(spec)
+    generator.conditioner.start_scene(state, prompt, seed=seed, scene=0)
+    if spec.landmarks:
+        slots = np.zeros((spec.landmarks, 4), np.float32)
+        for row in landmarks.numpy():
+            slots[int(row[0] // spec.landmark_spacing_px) % len(slots)] = row
+        state.landmarks = slots
+    keys = actions[:: spec.segment].tolist()
+    for segment, key in zip(past.numpy().reshape(-1, 1, spec.segment, *past.shape[1:]), keys, strict=False):
+        generator.finish([Job(state, key)], segment)
+    return torch.from_numpy(generator.denoise([Job(state, keys[len(past) // spec.segment])])[0])

@@ -23,7 +23,6 @@ from engine.evaluation.bench import Model
 from engine.model.conditions import Conditions
 from engine.model.config import ModelConfig
 from engine.model.pixels import to_bytes
-from engine.model.sampling import sample_segment
 from engine.model.signature import ModelSpec
 from engine.model.wander.autoencoder import Autoencoder
 from engine.model.wander.hints import hints, planned, present, scenery, way
@@ -32,6 +31,7 @@ from engine.model.wander.transformer import WanderDiT
 from engine.model.wander.world_model import EncodeText, WorldModel, WorldModelConfig
 from engine.script import Entry
 from engine.training.data.backwards import BLOCK, turned
+from engine.training.dit.sampling import sample_segment
 from engine.types import Action, ByteArray
 from engine.variants.played import played
 from engine.world.attributes import ACTIONS

@@ -17,7 +17,7 @@ from engine.evaluation.figures.elo import VideoScore, elo
 from engine.evaluation.figures.recall import COLUMNS as RECALLED
 from engine.evaluation.figures.recall import FRAMEPACK_S
 from engine.evaluation.figures.walk import changes, figures
-from engine.evaluation.psi.returns import summary
+from engine.evaluation.psi.returns import VIEWS, summary
 from engine.evaluation.statistics import Estimate, mean, share
 
 PAPER: Final = Path(__file__).parent / "paper.toml"
@@ -68,6 +68,7 @@ def cells(v: MeasuredVariant) -> Cells:
             "error at returns": worth["error"],
             "ψ beyond the window, %": worth["short"],
             "ψ of its own, %": worth["another"],
+            "views beyond the window, %": worth.get(VIEWS),
         }
     out |= {f"ψ left after {k}": mean(shares) for k, shares in v.left.items()}
     return out

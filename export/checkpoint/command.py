@@ -8,9 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from engine.commands.runner import OK, Parser, naming, run
+from engine.commandline.outputs import naming
+from engine.commandline.parser import GIVEN, Parser, check_belongs
+from engine.commandline.runner import OK, run
 from engine.errors import InvalidInput, ModelFilesError
-from export.checkpoint.output import CONFIG, TYPES
+from engine.model.converted import CONFIG
+from export.checkpoint.output import TYPES
 
 Report = Callable[[str], None]
 
@@ -70,7 +73,10 @@ def run_convert(
     """Parse, then `convert(model, source, out, options, report)`; reports go to stderr."""
 
     def body() -> int:
-        options = vars(parser().parse_args(argv))
+        args = parser().parse_args(argv)
+        if "memory" in args and not args.memory:
+            check_belongs(args, "--memory", "seed")
+        options = {name: value for name, value in vars(args).items() if name != GIVEN}
         model, source, out = (options.pop(name) for name in ("model", "source", "out"))
         with naming(out):
             convert(model, source, out, options, lambda text: print(text, file=sys.stderr))

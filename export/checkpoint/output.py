@@ -16,9 +16,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from torch import Tensor
 
 from engine.errors import ModelFilesError
+from engine.model.converted import CONFIG
 from export.checkpoint.shards import PARTIAL, TensorEntry, headers, split, write
 
-CONFIG = "config.json"
 TYPES = {"bf16": "BF16", "fp16": "F16", "fp32": "F32"}
 PLAN = ".convert.json"  # describes the conversion while it is running
 INDEX = "model.safetensors.index.json"

@@ -16,9 +16,9 @@ from typing import Any
 
 from torch import Tensor
 
-from engine.backends.framepack import FORMAT
 from engine.errors import InvalidInput
 from engine.model.config import ModelConfig
+from engine.model.converted import FORMAT
 from engine.model.framepack.roles import Serve
 from engine.model.presets import PRESETS, Preset
 from export.checkpoint.command import Report, check_free, check_sizes, convert_parser, run_convert

@@ -64,7 +64,7 @@ def roles_of(dit: FramePackDiT, roles: dict[str, Role]) -> dict[str, nn.Module]:
         "initial_memory": InitialMemory(dit),
         "memorize": Memorize(dit),
         "squeeze": Squeeze(dit),
-        "denoise": Denoise(dit, [t.name for t in roles["denoise"].inputs]),
+        "denoise": Denoise(dit, roles["denoise"].input_names),
     }
     return modules
 

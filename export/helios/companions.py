@@ -2,7 +2,7 @@
 
 Their weights are written again beside the transformer's, under the graphs' names: UMT5 in bf16, since it
 overflows in fp16; the autoencoder in fp32, as the public code runs it; TAEW2.1 in fp16, as it is published.
-The autoencoder's loop over frames becomes a straight line of nodes, since a chunk has a fixed length.
+The autoencoder's loop over frames becomes a straight line of nodes, since a segment has a fixed length.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import nn
 
 from engine.backends.helios import fits
 from engine.companions.helios.files import CATALOGUE, TAEW
-from engine.companions.helios.taew import ChunkDecoder
+from engine.companions.helios.taew import SegmentDecoder
 from engine.companions.helios.text import TextCompanion
 from engine.companions.helios.vae import WanVae
 from engine.model.helios.config import HeliosConfig
@@ -53,7 +53,7 @@ def load(folder: Path, config: HeliosConfig, serve: Serve, device: torch.device 
     text = TextCompanion.load(folder, device=on, dtype=TEXT)
     fits(config, text)
     fast = serve.decoder == "taew"
-    return Companions(text, vae, ChunkDecoder.load(folder, device=on, dtype=FAST) if fast else vae)
+    return Companions(text, vae, SegmentDecoder.load(folder, device=on, dtype=FAST) if fast else vae)
 
 
 def computing_in(found: Companions, wanted: str, serve: Serve) -> Companions:

@@ -33,7 +33,7 @@ from export.weights import Stored, all_stored, write_shards
 
 def roles_of(model: HeliosTransformer, spec: ModelSpec) -> dict[str, nn.Module]:
     """Graph → module, for the transformer's own."""
-    names = [t.name for t in graphs_of(spec)[SHARED].largest.inputs]
+    names = graphs_of(spec)[SHARED].largest.input_names
     found: dict[str, nn.Module] = {
         "project_text": modules.ProjectText(model),
         SHARED: modules.Denoise(model, names),

@@ -2,7 +2,7 @@
 
 They give it text, pictures and frames to work on, the same for every backend, and are models of nothing.
 
-Legend: B batch, L ids, E width of a token, W latents of a chunk, T = 4 W - 3 pixel frames.
+Legend: B batch, L ids, E width of a token, W latents of a segment, T = 4 W - 3 pixel frames.
 """
 
 from __future__ import annotations

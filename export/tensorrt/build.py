@@ -30,7 +30,8 @@ BUILD_TIMEOUT_S = 3600.0
 
 @dataclass(frozen=True)
 class EnginePlan:
-    """What to build. `target` is a name such as sm89, `any`, or `here` for this machine's device."""
+    """What to build. `target` is a name such as sm89, `any`, or `here` for this machine's device; `batch` the
+    least, best and most rows. Raises InvalidInput."""
 
     role: str
     precision: str = "fp32"
@@ -40,20 +41,22 @@ class EnginePlan:
     level: int | None = None
     workspace_bytes: int | None = None
 
+    def __post_init__(self) -> None:
+        least, best, most = self.batch
+        if not 1 <= least <= best <= most:
+            raise InvalidInput(f"--batch: {self.batch} must be at least 1 and increasing", field="batch")
+        if most & (most - 1):
+            raise InvalidInput(
+                f"--batch must be a power of two, since batches of sessions are, not {most}", field="batch"
+            )
+        if self.variant not in VARIANTS:
+            raise InvalidInput(
+                f"unknown variant {self.variant!r}; choose one of {', '.join(VARIANTS)}", field="variant"
+            )
+
 
 def inputs_of(artifact: Artifact, plan: EnginePlan, api: Api) -> Inputs:
     """The inputs of an engine's key. Raises InvalidInput, ModelFilesError, Unavailable."""
-    least, best, most = plan.batch
-    if not 1 <= least <= best <= most:
-        raise InvalidInput(f"batch: {plan.batch} must be at least 1 and increasing", field="batch")
-    if most & (most - 1):
-        raise InvalidInput(
-            f"batch: {most} must be a power of two, since batches of sessions are", field="batch"
-        )
-    if plan.variant not in VARIANTS:
-        raise InvalidInput(
-            f"unknown variant {plan.variant!r}; choose one of {', '.join(VARIANTS)}", field="variant"
-        )
     graph = artifact.graph(plan.role, plan.precision)
     return Inputs(
         role=plan.role,

@@ -19,6 +19,7 @@ from engine.model.signature import signature
 from export import graph_backend
 from export.framepack import reference as framepack
 from export.helios import reference as helios
+from export.verify.verify import ParityReport, verify
 
 MODULES = {  # each has load(path)
     "onnxruntime": "engine.backends.ort",
@@ -58,8 +59,7 @@ def pytorch(artifact: Artifact, precision: str) -> TorchBackend:
     if precision == "fp32":
         return exact
     kind, spec = dtype(precision), artifact.spec
-    names = {role: [t.name for t in r.inputs] for role, r in signature(spec).items()}
-    low = low_roles(lowered(load_model(artifact), kind).roles(spec), names, kind)
+    low = low_roles(lowered(load_model(artifact), kind).roles(spec), signature(spec), kind)
     return TorchBackend(
         f"pytorch {precision}", spec, {**exact.modules, **low}, exact.tokenize, torch.device("cpu")
     )
@@ -74,6 +74,21 @@ def precisions(artifact: Artifact, precision: str) -> dict[str, str]:
         which = helios.precisions if helios.is_helios(artifact) else framepack.precisions
         return which(artifact, precision)
     return {role: precision_of(role, precision) for role in signature(artifact.spec)}
+
+
+def compared(
+    backend: Backend, name: str, artifact: Artifact, precision: str, *, segments: int, batch: int
+) -> ParityReport:
+    """Compare the backend `name` with PyTorch in fp32, and in `precision` where a CPU has it."""
+    return verify(
+        backend,
+        pytorch(artifact, "fp32"),
+        precision=precision,
+        baseline=pytorch(artifact, precision) if precision in ("bf16", "fp16") else None,
+        segments=segments,
+        batches=edges(name, artifact, batch),
+        precisions=precisions(artifact, precision),
+    )
 
 
 def edges(name: str, artifact: Artifact, batch: int) -> Sequence[int]:

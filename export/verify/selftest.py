@@ -23,10 +23,10 @@ from engine.backends.gpu.driver import cuda_device
 from engine.backends.gpu.tensorrt_api import load_api
 from engine.errors import PsistreamError, Unavailable
 from export.tensorrt.build import EnginePlan, build, parsed, precision_for
-from export.verify.candidates import PRECISION, candidate, edges, opened, precisions, pytorch
+from export.verify.candidates import PRECISION, candidate, compared, opened, pytorch
 from export.verify.parity import resized
 from export.verify.record import evidence_of, record_engine, where
-from export.verify.verify import ParityReport, record_inputs, verify
+from export.verify.verify import ParityReport, record_inputs
 
 Load = Callable[[str, Artifact], Backend]
 REPEATS = 20
@@ -152,16 +152,7 @@ def try_backend(
     backend, precision = loaded[0], precision_here(name, artifact)
 
     def compare() -> str:
-        baseline = pytorch(artifact, precision) if precision in ("bf16", "fp16") else None
-        report = verify(
-            backend,
-            pytorch(artifact, "fp32"),
-            precision=precision,
-            baseline=baseline,
-            segments=segments,
-            batches=edges(name, artifact, batch),
-            precisions=precisions(artifact, precision),
-        )
+        report = compared(backend, name, artifact, precision, segments=segments, batch=batch)
         findings.data[f"{name} parity"] = report.to_json()
         record_evidence(artifact, name, report)
         if report.failures:

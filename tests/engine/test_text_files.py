@@ -30,7 +30,7 @@ TEXT = "a café\nон идёт\n"
 )
 def test_the_text_is_the_same_however_it_was_saved(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(data)
-    assert read_text(tmp_path / "a.txt", "videos") == TEXT
+    assert read_text(tmp_path / "a.txt", "--videos") == TEXT
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
@@ -46,8 +46,8 @@ def test_an_empty_file_is_empty_text() -> None:
 def test_an_uncertain_encoding_is_reported_with_the_line_and_the_fix(encoding: str, tmp_path: Path) -> None:
     text = {"latin-1": "café", "cp1252": "“fox”", "cp1251": "лиса", "shift-jis": "狐"}[encoding]
     (tmp_path / "a.txt").write_bytes(b"a fox\n" + text.encode(encoding))
-    with pytest.raises(InvalidInput, match=r"videos: .*a\.txt, line 2: .*save the file as UTF-8") as caught:
-        read_text(tmp_path / "a.txt", "videos")
+    with pytest.raises(InvalidInput, match=r"--videos: .*a\.txt, line 2: .*save the file as UTF-8") as caught:
+        read_text(tmp_path / "a.txt", "--videos")
     assert caught.value.field == "videos"
 
 

@@ -64,7 +64,7 @@ def test_every_quantised_layer_is_calibrated_on_its_own_inputs() -> None:
     spec = tiny.world_model().spec(name="tiny", fps=16, steps=2, first_steps=3)
     model = tiny.world_model()
     reference = TorchBackend("reference", spec, model.roles(spec), no_tokens, torch.device("cpu"))
-    given = {n: x.numpy() for n, x in tiny.told().items()}
+    given = {n: x.numpy() for n, x in tiny.role_inputs().items()}
     seen = {"denoise": {t.name: given[t.name] for t in signature(spec)["denoise"].inputs}}
     found = calibrate(reference, seen)
     double, single = tiny.DIT.double_blocks, tiny.DIT.single_blocks

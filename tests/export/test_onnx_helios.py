@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 
 from engine.backends.artifact import Artifact, open_artifact, write_manifest
 from engine.errors import InvalidInput, ModelFilesError
+from engine.model.converted import CONFIG
 from engine.model.graphs import STAGE, graphs_of
-from engine.model.helios import serve
 from engine.model.helios.config import HeliosConfig
 from engine.model.helios.quantisation import chosen
 from engine.model.helios.serve import Conversion
@@ -44,7 +44,7 @@ def converted(folder: Path, c: HeliosConfig) -> Path:
         {n: torch.randn_like(t) / max(1, t.shape[-1]) ** 0.5 for n, t in state.items()},
         folder / "model.safetensors",
     )
-    (folder / serve.CONFIG).write_text(json.dumps(Conversion(c).to_json()))
+    (folder / CONFIG).write_text(json.dumps(Conversion(c).to_json()))
     return folder
 
 
@@ -55,8 +55,8 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return open_artifact(folder, needs=())
 
 
-def chunks(backend: Any, count: int) -> FloatArray:
-    """Latents of two sessions in one batch, with a change of prompt before the last chunk."""
+def segments(backend: Any, count: int) -> FloatArray:
+    """Latents of two sessions in one batch, with a change of prompt before the last segment."""
     generator = Generator(backend)
     states = [SessionState.zeros(backend.spec) for _ in range(2)]
     for seed, state in enumerate(states):
@@ -71,10 +71,10 @@ def chunks(backend: Any, count: int) -> FloatArray:
     return np.concatenate(made, 1)
 
 
-def test_three_chunks_on_onnx_runtime_are_pytorchs(artifact: Artifact) -> None:
+def test_three_segments_on_onnx_runtime_are_pytorchs(artifact: Artifact) -> None:
     backend = candidate("onnxruntime", artifact)
     assert sorted(backend.sessions) == ["denoise", "project_text"]  # type: ignore[attr-defined]
-    made, wanted = chunks(backend, 3), chunks(pytorch(artifact, "fp32"), 3)
+    made, wanted = segments(backend, 3), segments(pytorch(artifact, "fp32"), 3)
     assert wanted.std() > 0.5
     assert np.abs(made - wanted).max() <= 1e-4
 
@@ -178,7 +178,7 @@ def test_the_engine_has_a_profile_for_each_stage(artifact: Artifact, tmp_path: P
 
 @pytest.mark.slow
 def test_companions_are_graphs_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """UMT5, both ways through the autoencoder; all of it compared role by role and over two chunks."""
+    """UMT5, both ways through the autoencoder; all of it compared role by role and over two segments."""
     folder = converted(write_companions(tmp_path / "all", text_width=C.text_dim), replace(C, text_tokens=512))
     export_helios(folder, weights=folder, precisions=["fp32"])
     artifact = open_artifact(folder, needs=())

@@ -64,10 +64,10 @@ def started(generator: Generator, image: Any = None) -> list[SessionState]:
     return states
 
 
-def played(generator: Generator, states: list[SessionState], chunks: int) -> FloatArray:
+def played(generator: Generator, states: list[SessionState], segments: int) -> FloatArray:
     """Latents (sessions, segments W, C, h, w), with both sessions in one batch."""
     made = []
-    for _ in range(chunks):
+    for _ in range(segments):
         jobs = [Job(state, 0) for state in states]
         latents = generator.denoise(jobs)
         for segment in generator.finish(jobs, latents):
@@ -77,15 +77,22 @@ def played(generator: Generator, states: list[SessionState], chunks: int) -> Flo
     return np.concatenate(made, 1)
 
 
-def noise(row: int, chunk: int, stream: int, shape: tuple[int, ...]) -> FloatArray:
-    return sampler_noise(SEEDS[row], 0, chunk)(stream, shape)
+def noise(row: int, segment: int, stream: int, shape: tuple[int, ...]) -> FloatArray:
+    return sampler_noise(SEEDS[row], 0, segment)(stream, shape)
 
 
 def text_of(states: list[SessionState]) -> torch.Tensor:
     return torch.from_numpy(np.stack([s.text for s in states]))
 
 
-def test_three_chunks_of_two_sessions_are_diffusers(
+def continued(monkeypatch: pytest.MonkeyPatch, theirs: Any, text: torch.Tensor, **start: Any) -> FloatArray:
+    """diffusers' latents of two segments after this start."""
+    with torch.inference_mode():
+        made = their_video(monkeypatch, theirs, C, PyramidConfig(), text, noise, segments=2, **start)
+    return made[:, -2 * C.segment :].numpy()
+
+
+def test_three_segments_of_two_sessions_are_diffusers(
     monkeypatch: pytest.MonkeyPatch, theirs: Any, backend: Backend
 ) -> None:
     generator = Generator(backend)
@@ -99,7 +106,7 @@ def test_three_chunks_of_two_sessions_are_diffusers(
     hook.remove()
     assert read == []  # 24 calls: the text was projected when it was set
     with torch.inference_mode():
-        wanted = their_video(monkeypatch, theirs, C, PyramidConfig(), text, noise, chunks=3)
+        wanted = their_video(monkeypatch, theirs, C, PyramidConfig(), text, noise, segments=3)
     assert wanted.std() > 0.5
     assert np.abs(made - wanted.numpy()).max() <= 1e-4
 
@@ -117,27 +124,22 @@ def test_a_start_picture_is_the_anchor_and_the_newest_latent(
     text = text_of(states)
     assert not np.array_equal(states[0].anchor, states[1].anchor)  # the noise on it comes from the seed
     made = played(generator, states, 2)
-    with torch.inference_mode():
-        wanted = their_video(
-            monkeypatch,
-            theirs,
-            C,
-            PyramidConfig(),
-            text,
-            noise,
-            chunks=2,
-            image_latents=anchor,
-            fake_image_latents=newest,
-            add_noise_to_image_latents=False,
-        )[:, -2 * C.segment :]
-    assert np.abs(made - wanted.numpy()).max() <= 1e-4
+    wanted = continued(
+        monkeypatch,
+        theirs,
+        text,
+        image_latents=anchor,
+        fake_image_latents=newest,
+        add_noise_to_image_latents=False,
+    )
+    assert np.abs(made - wanted).max() <= 1e-4
     assert states[0].from_image
 
 
 def test_a_start_video_is_the_history_as_in_diffusers(
     monkeypatch: pytest.MonkeyPatch, theirs: Any, backend: Backend
 ) -> None:
-    """Two chunks after a clip of three, each encoded alone; the rest of the history is empty."""
+    """Two segments after a clip of three, each encoded alone; the rest of the history is empty."""
     generator = Generator(backend)
     clip = np.random.default_rng(0).integers(0, 256, (1 + 3 * C.frames, 3, 128, 192), np.uint8)
     states = [list(after_video(generator, clip, "a red fox", seed))[-1] for seed in SEEDS]
@@ -153,21 +155,16 @@ def test_a_start_video_is_the_history_as_in_diffusers(
     assert (middle - 0.88 * alone).std() < 0.16  # but for the noise of a start
     text = text_of(states)
     made = played(generator, states, 2)
-    with torch.inference_mode():
-        wanted = their_video(
-            monkeypatch,
-            theirs,
-            C,
-            PyramidConfig(),
-            text,
-            noise,
-            chunks=2,
-            image_latents=anchor,
-            video_latents=history,
-            add_noise_to_image_latents=False,
-            add_noise_to_video_latents=False,
-        )[:, -2 * C.segment :]
-    assert np.abs(made - wanted.numpy()).max() <= 1e-4
+    wanted = continued(
+        monkeypatch,
+        theirs,
+        text,
+        image_latents=anchor,
+        video_latents=history,
+        add_noise_to_image_latents=False,
+        add_noise_to_video_latents=False,
+    )
+    assert np.abs(made - wanted).max() <= 1e-4
 
 
 def test_the_start_pictures_noise_is_as_strong_as_published(backend: Backend) -> None:

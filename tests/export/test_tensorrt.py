@@ -12,7 +12,6 @@ import onnx
 import pytest
 
 from engine.backends.artifact import Artifact, open_artifact, write_manifest
-from engine.backends.gpu.driver import cuda_device
 from engine.backends.gpu.engine_files import EngineRecord, read
 from engine.backends.gpu.tensorrt_api import load_api
 from engine.errors import BackendError, InvalidInput, ModelFilesError, Unavailable
@@ -22,6 +21,7 @@ from export.cli import main
 from export.tensorrt.build import EnginePlan, build, inputs_of, parsed, record_path
 from export.wander import export_again
 from tests.rigs.engine import tiny
+from tests.rigs.skips import has_device
 
 pytest.importorskip("tensorrt_rtx", reason="pip install 'psistream[rtx]'")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # the export is made in whichever test comes first
@@ -137,14 +137,6 @@ def test_a_build_that_takes_too_long_is_stopped_and_leaves_nothing(artifact: Art
     assert not list(cache.rglob("*.json"))
 
 
-def has_device() -> bool:
-    try:
-        cuda_device()
-    except Unavailable:
-        return False
-    return True
-
-
 def test_refittable_weights_need_a_gpu_and_the_error_says_so(artifact: Artifact, cache: Path) -> None:
     plan = squeeze(precision="bf16", variant="refit")
     if has_device():
@@ -161,9 +153,9 @@ def test_refittable_weights_need_a_gpu_and_the_error_says_so(artifact: Artifact,
     ("change", "match"),
     [
         ({"target": "sm55"}, r".sm55. is unknown to .*; choose any or one of .*sm89"),
-        ({"batch": (2, 1, 1)}, r"batch: \(2, 1, 1\) must be at least 1"),
+        ({"batch": (2, 1, 1)}, r"--batch: \(2, 1, 1\) must be at least 1"),
         ({"batch": (0, 1, 1)}, "must be at least 1 and increasing"),
-        ({"batch": (1, 3, 3)}, "batch: 3 must be a power of two"),
+        ({"batch": (1, 3, 3)}, "--batch must be a power of two.* not 3"),
         ({"variant": "small"}, "unknown variant 'small'"),
     ],
 )
@@ -171,9 +163,8 @@ def test_invalid_plans_are_refused_before_anything_is_built(
     artifact: Artifact, cache: Path, change: dict[str, object], match: str
 ) -> None:
     wish: dict[str, object] = {"role": "squeeze", "target": "sm89", **change}
-    plan = EnginePlan(**wish)  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match=match):
-        build(artifact, plan, cache=cache, backend=RTX)
+        build(artifact, EnginePlan(**wish), cache=cache, backend=RTX)  # type: ignore[arg-type]
     assert not cache.exists()
 
 

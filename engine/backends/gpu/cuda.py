@@ -90,7 +90,7 @@ class DeviceBackend:
     def run(self, role: str, inputs: Arrays) -> dict[str, npt.NDArray[Any]]:
         """Like every backend's. Any number of rows runs as the next power of two: each batch size has its own
         buffers, graph and compiled code, and making a new one would delay all sessions."""
-        names = [t.name for t in self._signature[role].inputs]
+        names = self._signature[role].input_names
         rows = len(inputs[names[0]])
         more = (1 << (rows - 1).bit_length()) - rows
         padded = {
@@ -128,8 +128,7 @@ def module_bodies(spec: ModelSpec, modules: Mapping[str, nn.Module], *, compiled
         module: Callable[..., Any] = modules[role]
         if compiled and graph_of(role) in COMPILED:
             module = torch.compile(module, dynamic=False, mode="max-autotune-no-cudagraphs")
-        names = ([t.name for t in contract.inputs], [t.name for t in contract.outputs])
-        bodies[role] = module_body(module, names)
+        bodies[role] = module_body(module, (contract.input_names, contract.output_names))
     return bodies
 
 
@@ -140,8 +139,7 @@ def world_modules(path: Path | None, device: torch.device, kind: torch.dtype) ->
     modules = dict(model.roles(spec))
     if kind != torch.float32:
         low = lowered(model, kind)
-        names = {role: [t.name for t in r.inputs] for role, r in signature(spec).items()}
-        modules.update(low_roles(low.roles(spec), names, kind))
+        modules.update(low_roles(low.roles(spec), signature(spec), kind))
     return {role: module.to(device) for role, module in modules.items()}
 
 

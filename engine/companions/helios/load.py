@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from engine.companions.helios.taew import ChunkDecoder
+from engine.companions.helios.taew import SegmentDecoder
 from engine.companions.helios.text import TextCompanion
 from engine.companions.helios.vae import WanVae
 from engine.model.helios.roles import Companions
@@ -19,5 +19,5 @@ def load_companions(folder: Path, *, decoder: str, device: torch.device, dtype: 
     return Companions(
         text=TextCompanion.load(folder, device=device, dtype=dtype),
         encoder=vae,
-        decoder=vae if decoder == "vae" else ChunkDecoder.load(folder, device=device, dtype=dtype),
+        decoder=vae if decoder == "vae" else SegmentDecoder.load(folder, device=device, dtype=dtype),
     )

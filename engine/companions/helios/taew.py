@@ -16,7 +16,7 @@ from engine.companions.helios.files import CATALOGUE, TAEW
 from engine.companions.taehv import START, TinyDecoder
 
 
-class ChunkDecoder(nn.Module):
+class SegmentDecoder(nn.Module):
     """Decodes one segment at a time, without state."""
 
     def __init__(self, decoder: TinyDecoder) -> None:
@@ -24,7 +24,7 @@ class ChunkDecoder(nn.Module):
         self.decoder = decoder
 
     @classmethod
-    def load(cls, folder: Path, *, device: torch.device | str, dtype: torch.dtype) -> ChunkDecoder:
+    def load(cls, folder: Path, *, device: torch.device | str, dtype: torch.dtype) -> SegmentDecoder:
         """Raises ModelFilesError for a file that is missing, unreadable, or another model's."""
         return cls(TinyDecoder.load(folder, device=device, dtype=dtype, catalogue=CATALOGUE, part=TAEW))
 

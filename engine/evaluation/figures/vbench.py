@@ -127,7 +127,7 @@ def _decoded(video: Path) -> Generator[ByteArray, None, None]:
             for frame in container.decode(video=0):
                 yield frame.to_ndarray(format="rgb24").astype(np.uint8)
     except (OSError, av.FFmpegError, IndexError) as error:
-        raise InvalidInput(f"videos: {video} cannot be read: {error}", field="videos") from None
+        raise InvalidInput(f"--videos: {video} cannot be read: {error}", field="videos") from None
 
 
 def command(executable: str, videos: Path, dimension: str, out: Path) -> list[str]:

@@ -3,7 +3,8 @@
 This is our most sensitive measure of memory, for models that were trained for minutes: it needs no
 recognisable video or landmarks. At returns on held-out journeys (`windows.recalls`), under the true history,
 it compares the loss on the incoming columns for the same noise and three kinds of ψ: one that has seen the
-way, one that has seen only what the history still shows, and another journey's.
+way, one that has seen only what the history still shows, and another journey's. Models with structure W are
+also given views of only what the history still shows.
 
 Legend: B returns, W latent frames of a segment, C h w latent.
 """
@@ -22,7 +23,7 @@ from engine.model import flow
 from engine.model.conditions import Conditions
 from engine.model.wander.transformer import WanderDiT
 from engine.training.data.chains import Chains, chains_of
-from engine.training.data.course import RunningPlaces
+from engine.training.data.course import RunningPlaces, course_of
 from engine.training.data.latents import Pool
 from engine.training.data.windows import REACH, Windows, recalls
 from engine.training.dit.memory import RunningMemory
@@ -31,7 +32,7 @@ from engine.world.motion import walk_and_jump
 TIMES: Final = (0.2, 0.45, 0.7)  # t: noise to data
 PREFIX: Final = 24  # segments that ψ has seen
 COLUMNS: Final = 4  # latent columns that a segment's walk brings in, with a margin for blur
-KINDS: Final = ("own", "short", "another")
+VIEWS: Final = "short views"  # ψ of its own, but views only of what the history still shows
 
 
 def returns(pool: Pool, segment: int, count: int) -> Windows:
@@ -60,7 +61,8 @@ def returns(pool: Pool, segment: int, count: int) -> Windows:
 
 @torch.no_grad()
 def errors(model: WanderDiT, pool: Pool, windows: Windows, *, seed: int = 8) -> dict[str, list[float]]:
-    """The mean loss over TIMES on the incoming columns, per kind of ψ and return."""
+    """The mean loss over TIMES on the incoming columns, per return and kind of ψ ("own", "short", "another"),
+    and for VIEWS."""
     c = model.config
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -68,14 +70,21 @@ def errors(model: WanderDiT, pool: Pool, windows: Windows, *, seed: int = 8) -> 
         noise = torch.randn(chains.targets[:, 0].shape)
     given = _conditions(model, chains)
     short = _conditions(model, _forgetful(chains, REACH // c.segment))
-    seen = {"own": given.psi, "short": short.psi, "another": given.psi.roll(1, 0)}
+    asked = {
+        "own": given,
+        "short": replace(given, psi=short.psi),
+        "another": replace(given, psi=given.psi.roll(1, 0)),
+    }
     if chains.walk is not None:
         world = RunningPlaces(chains.walk, chains.actions, c)
-        given = world.with_hints(given)
+        asked = {kind: world.with_hints(conditions) for kind, conditions in asked.items()}
+    if chains.walk is not None and c.camera is not None and c.camera.places:
+        recent = replace(windows, scene=(windows.start - REACH).clamp(min=0))
+        walk = replace(chains.walk, places=course_of(pool, recent, 1, c).places)
+        asked[VIEWS] = RunningPlaces(walk, chains.actions, c).with_hints(given)
     inside = _incoming(chains.actions[:, 0], c.latent_width)
     out: dict[str, list[float]] = {}
-    for kind in KINDS:
-        conditions = replace(given, psi=seen[kind])
+    for kind, conditions in asked.items():
         parts = [_loss(model, chains.targets[:, 0], noise, t, conditions) for t in TIMES]
         error = torch.stack(parts).mean((0, 2, 3, 4))  # (B, w)
         out[kind] = ((error * inside).sum(1) / inside.sum(1)).tolist()
@@ -116,9 +125,9 @@ def _incoming(actions: Tensor, width: int) -> Tensor:
 
 
 def summary(found: Mapping[str, Sequence[float]]) -> dict[str, Estimate | None]:
-    """The error, and by how many per cent it grows with each worse ψ, over returns."""
+    """The error, and by how many per cent it grows with each worse memory, over returns."""
     own = found["own"]
     out = {"error": mean(own)}
-    for kind in KINDS[1:]:
+    for kind in [k for k in found if k != "own"]:
         out[kind] = mean([100 * (x / y - 1) for x, y in zip(found[kind], own, strict=True)])
     return out

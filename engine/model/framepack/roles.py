@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from engine.model.conditions import denoise_inputs
+from engine.model.conditions import denoise_inputs, no_motion
 from engine.model.config import ModelConfig
 from engine.model.framepack.transformer import FramePackDiT
 from engine.model.signature import ModelSpec, signature
@@ -107,14 +107,13 @@ def spec_of(name: str, c: ModelConfig, serve: Serve, *, text_length: int, decode
 
 def roles_of(spec: ModelSpec, dit: FramePackDiT, companions: Companions) -> dict[str, nn.Module]:
     """A module per role, whose forward takes the role's inputs in the signature's order."""
-    names = {role: [t.name for t in signature(spec)[role].inputs] for role in signature(spec)}
     return {
         "encode_text": EncodeText(companions.text),
         "encode_image": EncodeImage(companions, dit),
         "initial_memory": InitialMemory(dit),
         "memorize": Memorize(dit),
         "squeeze": Squeeze(dit),
-        "denoise": Denoise(dit, names["denoise"]),
+        "denoise": Denoise(dit, signature(spec)["denoise"].input_names),
         "decode": Decode(companions.decoder),
     }
 
@@ -138,8 +137,7 @@ class EncodeText(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """→ text, the mask of its real tokens, pooled, and that the prompt asks for no motion."""
         text, text_mask, pooled = self.text(ids, mask)
-        unsaid = torch.tensor([1.0, 0.0], device=text.device).expand(text.shape[0], -1)
-        return text.float(), text_mask, pooled.float(), unsaid
+        return text.float(), text_mask, pooled.float(), no_motion(text)
 
 
 class EncodeImage(DitRole):

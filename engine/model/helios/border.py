@@ -1,11 +1,11 @@
-"""Fades the jump at a chunk's border: an option of the decoder, off by default.
+"""Fades the jump at a segment's border: an option of the decoder, off by default.
 
-Helios decodes every chunk alone, so nothing makes its first frame continue the last one of the chunk before.
+Helios decodes every segment alone, so nothing makes its first frame continue the last one before it.
 What differs at the border in coarse squares (colour and brightness, which is what flickers) is added to the
 first frames, less and less. Details are left alone, since blending them would show two pictures at once. The
 state is that last frame's squares, so sessions, snapshots and replays keep it as they do any decoder's.
 
-Legend: B batch, T frames of a chunk, H W pixels, S size of the state.
+Legend: B batch, T frames of a segment, H W pixels, S size of the state.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ MOST = 64.0  # levels: a larger difference is a cut or a new scene, and is left 
 
 
 def state_size(height: int, width: int) -> int:
-    """A number that says whether there is a chunk before, and the squares of its last frame."""
+    """A number that says whether there is a segment before, and the squares of its last frame."""
     return 1 + 3 * (height // SQUARE) * (width // SQUARE)
 
 
 class FadedBorder(nn.Module):
-    """`frames` of every chunk are faded."""
+    """`frames` of every segment are faded."""
 
     def __init__(self, decoder: nn.Module, frames: int) -> None:
         super().__init__()
         self.decoder, self.frames = decoder, frames
 
     def forward(self, latents: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents of a chunk, state (B, S) → frames (B, T, 3, H, W) uint8, next state (B, S). A state of
-        zeros has no chunk before."""
+        """Latents of a segment, state (B, S) → frames (B, T, 3, H, W) uint8, next state (B, S). A state of
+        zeros has no segment before."""
         frames: Tensor = self.decoder(latents)
         t, c, height, width = frames.shape[1:]
         rows, columns = height // SQUARE, width // SQUARE

@@ -20,7 +20,7 @@ FREQUENCIES = 256  # of the sinusoidal embedding of a timestep
 
 @dataclass(frozen=True)
 class PyramidConfig:
-    """How a chunk is sampled: the number of calls at a quarter, a half and the whole of the latent's sides.
+    """How a segment is sampled: the number of calls at a quarter, a half and the whole of the latent's sides.
 
     `shift_by` chooses the stage whose number of tokens determines a stage's timestep shift. "previous" is the
     stage before (for the first stage, its own). diffusers and the authors' diffusers code use it, since they
@@ -28,7 +28,7 @@ class PyramidConfig:
     code. With one call per stage the two are equal. It is not published which gives better pictures."""
 
     steps: tuple[int, int, int] = (2, 2, 2)
-    first_factor: int = 2  # a scene's first chunk takes this many times the calls, as in distillation
+    first_factor: int = 2  # a scene's first segment takes this many times the calls, as in distillation
     shift_by: Literal["previous", "own"] = "previous"
 
     def __post_init__(self) -> None:
@@ -46,7 +46,7 @@ class HeliosConfig:
     latent_height: int = 48
     latent_width: int = 80
     channels: int = 16
-    segment: int = 9  # W, latent frames of a chunk
+    segment: int = 9  # W, latent frames denoised together
     history: tuple[int, int, int] = (16, 2, 1)  # frames at 4x, 2x, 1x, farthest first
     heads: int = 40
     head_dim: int = 128
@@ -81,13 +81,13 @@ class HeliosConfig:
 
     @property
     def frames(self) -> int:
-        """Pixel frames of a chunk. Its first latent is a single frame, as in all clips for Wan's
+        """Pixel frames of a segment. Its first latent is a single frame, as in all clips for Wan's
         autoencoder."""
         return 4 * self.segment - 3
 
     @property
     def packing(self) -> PackingConfig:
-        """FramePack-F1's, with the same time indices in every chunk."""
+        """FramePack-F1's, with the same time indices in every segment."""
         return PackingConfig(history=self.history, rope_consistency=False)
 
     def stage_size(self, stage: int) -> tuple[int, int]:

@@ -60,7 +60,7 @@ def call_flop(c: HeliosConfig, stage: int) -> int:
     return c.layers * (self_attention + cross_attention + feed_forward) + times + patches + last
 
 
-def chunk_flop(c: HeliosConfig, p: PyramidConfig, *, first: bool = False) -> int:
-    """Operations of all calls of a chunk."""
+def segment_flop(c: HeliosConfig, p: PyramidConfig, *, first: bool = False) -> int:
+    """Operations of all calls of a segment."""
     factor = p.first_factor if first else 1
     return factor * sum(p.steps[stage] * call_flop(c, stage) for stage in range(STAGES))

@@ -62,7 +62,7 @@ class ConditionEmbed(nn.Module):
 class Positions(nn.Module):
     """Rotations of the history, which has full resolution in every stage, and of the noisy tokens.
 
-    They are constants, equal for all chunks. Noisy tokens count from 0 in every stage, so those of a small
+    They are constants, equal for all segments. Noisy tokens count from 0 in every stage, so those of a small
     stage are a corner of the largest one's."""
 
     history: Tensor  # (2, N, head_dim / 2)

@@ -1,6 +1,6 @@
-"""Helios' pyramid sampler on arrays: from noise at a quarter of the size to a chunk of clean latents.
+"""Helios' pyramid sampler on arrays: from noise at a quarter of the size to a segment of clean latents.
 
-The network answers v = start − end of a stage, which is our velocity negated. A chunk uses three streams of
+The network answers v = start − end of a stage, which is our velocity negated. A segment uses three streams of
 noise: its own and one for each up-sampling. Given these it is deterministic. This module uses neither torch
 nor the network. Source: diffusers 0.42, `HeliosPyramidPipeline` with `is_distilled`. That pipeline draws
 block noise with the Cholesky factor of a singular covariance, which fails on CPUs; the closed form here gives
@@ -26,12 +26,12 @@ Shape = tuple[int, int, int, int]  # W, C, h, w of the whole picture
 
 
 class Pyramid:
-    """The sampling of one chunk (engine.backends.base.Sampler). The network is called on `x` with `step`, and
-    `advance` takes its answer."""
+    """The sampling of one segment (engine.backends.base.Sampler). The network is called on `x` with `step`,
+    and `advance` takes its answer."""
 
     def __init__(self, shape: Shape, p: PyramidConfig, noise: Noise, *, first: bool) -> None:
-        """`noise` gives stream 0 for the chunk, 1 and 2 for the up-samplings. `first`: a scene's first
-        chunk."""
+        """`noise` gives stream 0 for the segment, 1 and 2 for the up-samplings. `first`: a scene's first
+        segment."""
         self._noise = noise
         self._plan = plan(shape, p, first=first)
         self._stage, self._k = 0, 0

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
+from engine.model.conditions import no_motion
 from engine.model.helios.border import FadedBorder, state_size
 from engine.model.helios.config import CELL, HeliosConfig
 from engine.model.helios.memory import SemanticPack
@@ -32,7 +32,7 @@ class Text(Protocol):
 
 
 class Encoder(Protocol):
-    """The autoencoder's encoder: a picture → anchor and nearest latent; a chunk's frames → its latents."""
+    """The autoencoder's encoder: a picture → anchor and nearest latent; a segment's frames → its latents."""
 
     def start(self, pixels: Tensor, segment: int) -> tuple[Tensor, Tensor]: ...
 
@@ -40,7 +40,7 @@ class Encoder(Protocol):
 
 
 class Decoder(Protocol):
-    """A chunk's latents → its frames."""
+    """A segment's latents → its frames."""
 
     def __call__(self, latents: Tensor) -> Tensor: ...
 
@@ -105,7 +105,7 @@ def roles_of(
     roles["project_text"] = ProjectText(model)
     contract = signature(spec)
     for role in spec.denoise_roles:
-        roles[role] = Denoise(model, [t.name for t in contract[role].inputs])
+        roles[role] = Denoise(model, contract[role].input_names)
     if model.semantic_pack is not None:
         roles |= {
             "embed_image": EmbedImage(model),
@@ -140,7 +140,7 @@ class EncodeText(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """→ text (B, N, E), and that the prompt asks for no motion."""
         text = self.text(ids, mask).float()
-        return text, torch.tensor([1.0, 0.0], device=text.device).expand(text.shape[0], -1)
+        return text, no_motion(text)
 
 
 class EncodeImage(TransformerRole):
@@ -157,7 +157,7 @@ class EncodeImage(TransformerRole):
         if self.model.semantic_pack is not None:
             near = self.cast(anchor.to(self.model.proj_out.weight.device))
             made.append(self.pack.image_tokens(self.model.patch_short(near)).float())
-        if self.state:  # no chunk is before the first one
+        if self.state:  # no segment is before the first one
             made.append(anchor.new_zeros(anchor.shape[0], self.state))
         return tuple(made)
 
@@ -168,7 +168,7 @@ class EncodeVideo(nn.Module):
         self.encoder = encoder
 
     def forward(self, video: Tensor) -> Tensor:
-        """A chunk's frames (B, F, 3, H, W) uint8 → its latents (B, W, C, h, w)."""
+        """A segment's frames (B, F, 3, H, W) uint8 → its latents (B, W, C, h, w)."""
         return self.encoder.encode(video).float()
 
 

@@ -8,14 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.errors import InvalidInput, ModelFilesError
-from engine.model.config import BAD_CONFIG, build
+from engine.errors import InvalidInput
+from engine.model.config import build
+from engine.model.converted import CONFIG, FORMAT, from_converted, read_converted
 from engine.model.helios.config import HeliosConfig, PyramidConfig
 
 NAME = "helios"
-CONFIG = "config.json"
-FORMAT = 1
-MOST_BORDER_FRAMES = 9  # the least chunk has 9 frames
+MOST_BORDER_FRAMES = 9  # the least segment has 9 frames
 
 
 @dataclass(frozen=True)
@@ -31,9 +30,9 @@ class Serve:
     companions_on: str = ""  # a second device for text and frames, such as cuda:1; empty: the transformer's
     # options against what users complain about, all off
     border_frames: int = (
-        0  # of every chunk that are faded in from the one before (engine.model.helios.border)
+        0  # of every segment that are faded in from the one before (engine.model.helios.border)
     )
-    anti_drift: float = 0.0  # share of a channel's drift that is taken back after every chunk
+    anti_drift: float = 0.0  # share of a channel's drift that is taken back after every segment
     history_noise: float = 0.0  # on the history; training had up to 1/3, the public pipelines have none
 
     def __post_init__(self) -> None:
@@ -70,30 +69,14 @@ def is_helios(folder: Path) -> bool:
 
 def read_conversion(folder: Path) -> Conversion:
     """Raises ModelFilesError if config.json is missing, or was not written by `psistream convert`."""
-    file = folder / CONFIG
-    try:
-        data = json.loads(file.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise ModelFilesError(
-            f"{file} not found: --weights must name a folder made by `psistream convert {NAME}`",
-            field="weights",
-        ) from None
-    except (OSError, *BAD_CONFIG) as e:
-        raise ModelFilesError(f"{file} is not what `psistream convert` writes: {e}", field="weights") from e
-    return read_about(data, str(file))
+    return read_converted(folder, NAME, _conversion)
 
 
 def read_about(data: Any, file: str) -> Conversion:
     """From JSON, which came from `file`: a config.json, or the `config` of a manifest. Raises
     ModelFilesError."""
-    try:
-        version, preset = data["format"], data["preset"]
-        found = Conversion(build(HeliosConfig, data["config"]), build(Serve, data["serve"], "serve"))
-    except BAD_CONFIG as e:
-        raise ModelFilesError(f"{file} is not what `psistream convert` writes: {e}", field="weights") from e
-    if version != FORMAT or preset != NAME:
-        raise ModelFilesError(
-            f"{file} is format {version} of {preset!r}, needed is {FORMAT} of {NAME!r}; convert it again",
-            field="weights",
-        )
-    return found
+    return from_converted(data, file, NAME, _conversion)
+
+
+def _conversion(data: Any) -> Conversion:
+    return Conversion(build(HeliosConfig, data["config"]), build(Serve, data["serve"], "serve"))

@@ -99,7 +99,9 @@ def keep(
 
     segment (B, W, C, h, w); odometer (B, W) int64 at the end of each frame; step (B, W) during it; look (B,);
     stamp (B, W), the look to store, or another number during a change; landmark (B, W, w), 1 where a landmark
-    hides the layers behind it."""
+    hides the layers behind it. A camera without `places` keeps nothing."""
+    if not camera.places:
+        return places
     views, marks = places
     width = segment.shape[-1]
     number, where = columns_shown(odometer, width, camera)

@@ -57,7 +57,14 @@ class WorldModel(nn.Module):
         self.load_state_dict({**state, **{f"words.{k}": v for k, v in self.words.state_dict().items()}})
 
     def spec(
-        self, *, name: str, fps: int, steps: int, first_steps: int, context_noise: float = 0.0
+        self,
+        *,
+        name: str,
+        fps: int,
+        steps: int,
+        first_steps: int,
+        context_noise: float = 0.0,
+        change_noise: float = 0.0,
     ) -> ModelSpec:
         c, t = self.config.dit, self.config.text
         return ModelSpec(
@@ -81,6 +88,7 @@ class WorldModel(nn.Module):
             steps=steps,
             first_steps=first_steps,
             context_noise=context_noise,
+            change_noise=change_noise,
             place_columns=sum(c.camera.rings) if c.camera else 0,
             attributes=t.attributes,
             **_landmarks(c.camera),
@@ -95,7 +103,7 @@ class WorldModel(nn.Module):
             "initial_memory": InitialMemory(self.dit),
             "memorize": self.dit.memorize,
             "squeeze": self.dit.squeeze,
-            "denoise": Denoise(self.dit, [t.name for t in signature(spec)["denoise"].inputs]),
+            "denoise": Denoise(self.dit, signature(spec)["denoise"].input_names),
             "decode": Decode(self.autoencoder),
         }
         if self.config.dit.camera is not None:

@@ -118,15 +118,19 @@ class Admission:
         if made:
             self._own, self._between_s = learned(self._own, self._between_s / made), 0.0
 
+    def remeasured(self) -> None:
+        """The idle device was measured again. The runtime's own time, which is as old, is learned anew with
+        the next segment; the next report has the new capacity."""
+        self._own, self._between_s, self._computed_s = None, 0.0, None
+
     def admit(self, sessions: Collection[Session], now_s: float, out_of_memory_s: float | None) -> None:
         """Raises Full if another session would slow down the present ones."""
         c = self._config
-        idle = [s for s in sessions if self._idle_in_s(s, now_s) <= 0]
         waits_s = [self._idle_in_s(s, now_s) for s in sessions if not s.watched]
         retry_s = retry_after_s([wait_s for wait_s in waits_s if wait_s > 0])
         if len(sessions) >= c.max_sessions:
             raise Full(f"all {c.max_sessions} sessions are taken: try again later", retry_after_s=retry_s)
-        if taken(len(sessions) - len(idle), len(idle), c.idle_share) >= self.capacity:
+        if self._taken(sessions, now_s) >= self.capacity:
             raise Full(
                 f"the device is full, it serves {self.capacity} in real time: try again in {retry_s} s",
                 retry_after_s=retry_s,
@@ -139,11 +143,12 @@ class Admission:
         self, sessions: Collection[Session], limits: Mapping[SegmentStage, int], now_s: float
     ) -> Capacity | None:
         """A Capacity to report, if it has changed or a report is due."""
-        reported, opened = self._reported, len(sessions)
+        reported, opened, places = self._reported, len(sessions), self._taken(sessions, now_s)
         if self._computed_s is None or now_s - self._computed_s >= AGAIN_S:
             self._computed_s = now_s
             self.measure(limits)
-        changed = reported is None or (reported.sessions, reported.open) != (self.capacity, opened)
+        figures = self.capacity, opened, places
+        changed = reported is None or (reported.sessions, reported.open, reported.taken) != figures
         since_s, busy_s = now_s - self._reported_s, self._costs.busy_s - self._reported_busy_s
         if not changed and since_s < REPORT_S:
             return None
@@ -152,8 +157,12 @@ class Admission:
             load = min(1.0, busy_s / since_s)
         if reported is None or since_s >= AGAIN_S:
             self._reported_s, self._reported_busy_s = now_s, self._costs.busy_s
-        self._reported = Capacity(self.capacity, opened, load)
+        self._reported = Capacity(self.capacity, opened, load, places)
         return self._reported
+
+    def _taken(self, sessions: Collection[Session], now_s: float) -> int:
+        idle = sum(self._idle_in_s(session, now_s) <= 0 for session in sessions)
+        return taken(len(sessions) - idle, idle, self._config.idle_share)
 
     def _idle_in_s(self, session: Session, now_s: float) -> float:
         """Seconds until the session stops using device time; 0 or less: it uses none now."""

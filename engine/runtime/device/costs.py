@@ -15,6 +15,7 @@ from engine.runtime.device.scheduler import SegmentStage
 Clock = Callable[[], float]
 WEIGHT = 0.1  # weight of a new sample in the mean
 OUTLIER = 3.0  # a sample counts as at most this many times the mean
+SHORTER = 0.8  # below this share of the mean, a time is clearly shorter
 HANGS = 3.0  # a call hangs after this many segment periods and this many times the longest mean
 
 
@@ -48,16 +49,24 @@ class Costs:
         self.busy_s = 0.0  # in total
 
     @contextmanager
-    def measured(self, stage: SegmentStage, rows: int, role: str = "") -> Iterator[Callable[[], float]]:
-        """Times a turn and yields a function for the seconds so far. A failed turn is not counted as a
-        sample."""
+    def timed(self) -> Iterator[Callable[[], float]]:
+        """Marks the device as busy, so that a hang is noticed. Yields a function for the seconds so far."""
         start_s = self._since_s = self._clock()
         try:
             yield lambda: self._clock() - start_s
-            self.add(stage, rows, self._clock() - start_s, role)
         finally:
-            self.busy_s += self._clock() - start_s
             self._since_s = None
+
+    @contextmanager
+    def measured(self, stage: SegmentStage, rows: int, role: str = "") -> Iterator[Callable[[], float]]:
+        """Times a turn of a session and yields a function for the seconds so far. A failed turn is not
+        counted as a sample."""
+        with self.timed() as took_s:
+            try:
+                yield took_s
+                self.add(stage, rows, took_s(), role)
+            finally:
+                self.busy_s += took_s()
 
     def add(self, stage: SegmentStage, rows: int, sample_s: float, role: str = "") -> None:
         """Add a sample. Other batch sizes change in proportion, because a slower device is slower at all of
@@ -69,6 +78,18 @@ class Costs:
                 for n, (mean_s, samples) in known.items():
                     known[n] = Sample(mean_s * new.mean_s / old.mean_s, samples)
             known[rows] = new
+
+    def shortened(self, stage: SegmentStage, role: str, turn_s: float) -> bool:
+        """An idle device took this long for a turn of one row. If that is clearly shorter than the mean, it
+        replaces the mean, and other batch sizes change in proportion. Returns whether it did."""
+        with self._lock:
+            known = self._samples.get((stage, role), {})
+            old = known.get(1)
+            if old is None or turn_s >= SHORTER * old.mean_s:
+                return False
+            for n, (mean_s, samples) in known.items():
+                known[n] = Sample(mean_s * turn_s / old.mean_s, samples)
+            return True
 
     def seconds(self, stage: SegmentStage, rows: int) -> float | None:
         """Time of a turn; of a denoise step, the mean over its roles. Interpolated between measured batch

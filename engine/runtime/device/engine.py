@@ -20,6 +20,7 @@ from engine.errors import InvalidInput, Unavailable, UnknownSession
 from engine.runtime.device.admission import Admission
 from engine.runtime.device.costs import Clock, Costs
 from engine.runtime.device.faults import INTERNAL, fault_of
+from engine.runtime.device.remeasuring import Remeasurement
 from engine.runtime.device.scheduler import NextStage, SegmentStage, next_wake, pick
 from engine.runtime.device.turns import InProgress, TurnRunner
 from engine.runtime.device.video_openings import VideoOpenings
@@ -56,8 +57,8 @@ class Engine:
         self._costs = Costs(clock, backend.spec.calls)
         self._turns = TurnRunner(self._generator, self._costs, config.max_batch, clock)
         self._admission = Admission(backend.spec, config, self._costs)
+        self._remeasurement = Remeasurement(self._generator, self._costs, self._admission, clock)
         self._videos = VideoOpenings(self._generator, backend.fingerprint)  # guarded like sessions
-        self._usual_s = 0.0  # time of a segment, measured by `warm_up`
         # it guards everything below, and inboxes and timelines of sessions
         self._changed = threading.Condition()
         self._sessions: dict[str, Session] = {}
@@ -70,9 +71,11 @@ class Engine:
     def warm_up(self) -> float:
         """Measures the times of segments and batches. Returns the seconds of a usual segment. Call before
         `start`. Raises BackendError."""
-        self._usual_s, self._turns.limits = warm_up(self._generator, self._costs, self.config, self._clock)
-        self._admission.measure(self._turns.limits)
-        return self._usual_s
+        measured = warm_up(self._generator, self._costs, self.config, self._clock)
+        self._turns.limits = measured.limits
+        self._admission.measure(measured.limits)
+        self._remeasurement.start(measured)
+        return measured.usual_s
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._loop, name="psistream-device", daemon=True)
@@ -98,7 +101,8 @@ class Engine:
         Raises Full, InvalidInput, Unavailable, UnknownSession."""
         if command.snapshot is not None and command.fork_of is not None:
             raise InvalidInput("snapshot and fork_of exclude each other: give one", field="snapshot")
-        spec, about = self.backend.spec, (self.backend.fingerprint, self.backend.name)
+        spec, usual_s = self.backend.spec, self._remeasurement.usual_s
+        about = self.backend.fingerprint, self.backend.name
         opening = opened(command, spec, about[0]) if command.is_new else None
         with self._changed:
             if self._stopping:
@@ -116,7 +120,7 @@ class Engine:
                 if source is None:
                     raise UnknownSession(f"fork_of: no session {command.fork_of!r}", field="fork_of")
                 opening = forked(command, spec, source.timeline.opening_at(command.rewind_s, self._clock()))
-            session = Session(command, opening, spec, self.config, self._clock(), self._usual_s, *about)
+            session = Session(command, opening, spec, self.config, self._clock(), usual_s, *about)
             session.timeline.not_before_s = max(session.timeline.not_before_s, not_before_s)
             self._sessions[command.session] = session
             self._outbox.append(session.info())
@@ -133,10 +137,6 @@ class Engine:
             elif answers:  # the client sends faster than the device thread can answer
                 log.warning("session %s: receipts dropped, its client sends too fast", session)
             self._notify()
-
-    def export(self, session: str, what: str) -> bytes:
-        """See `take`."""
-        return self.take(session, what).data
 
     def take(self, session: str, what: str, rewind_s: float = 0.0) -> Export:
         """See Session.export. Holds no lock, so neither the device nor other sessions wait for it. Raises
@@ -161,10 +161,9 @@ class Engine:
         with self._changed:
             if session in self._sessions:
                 self._remove(self._sessions[session], "closed", "the session was closed")
-                self._notify()
             elif self._videos.drop(session):
                 self._outbox.append(SessionClosed(session, "closed", "the session was closed"))
-                self._notify()
+            self._notify()
 
     @property
     def state_bytes(self) -> int:
@@ -207,7 +206,8 @@ class Engine:
                 self._fail(session, error)
         self._flush()
         if turn is None:
-            return now_s if self._videos else next_wake(work)
+            return now_s if self._videos else next_wake(work) or self._remeasurement.turn()
+        self._remeasurement.used()
         self._admission.worked(self._clock() - now_s - (self.busy_s - busy_s), len(done))
         return now_s
 

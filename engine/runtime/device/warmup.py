@@ -30,6 +30,7 @@ TRIES_S = 10.0  # larger batches are not tried after this long
 class Measured(NamedTuple):
     usual_s: float  # seconds of a segment alone
     limits: dict[SegmentStage, int]  # rows that may share a turn
+    job: Job  # the segment that was measured
 
 
 def warm_up(generator: Generator, costs: Costs, config: RuntimeConfig, clock: Clock) -> Measured:
@@ -44,7 +45,7 @@ def warm_up(generator: Generator, costs: Costs, config: RuntimeConfig, clock: Cl
     for _ in range(SEGMENTS):
         usual_s = _segment(generator, costs, job, clock)
         if usual_s > SLOW_S:
-            return Measured(usual_s, dict.fromkeys(SegmentStage, config.max_batch))
+            return Measured(usual_s, dict.fromkeys(SegmentStage, config.max_batch), job)
     sizes = [1]
     for rows in _larger(config.max_batch):
         if clock() - start_s > TRIES_S or worthwhile(costs.seconds, SegmentStage.DENOISE, sizes) < sizes[-1]:
@@ -56,7 +57,7 @@ def warm_up(generator: Generator, costs: Costs, config: RuntimeConfig, clock: Cl
             break
         sizes.append(rows)
     limits = {stage: worthwhile(costs.seconds, stage, sizes) for stage in SegmentStage}
-    return Measured(usual_s, limits | {SegmentStage.PREPARE: max(limits.values())})
+    return Measured(usual_s, limits | {SegmentStage.PREPARE: max(limits.values())}, job)
 
 
 def _larger(most: int) -> list[int]:

@@ -75,7 +75,7 @@ def after_video(
         generator.finish([Job(state, 0)], latents[None])
         yield state
     if not any(t.name == "index" for t in signature(spec)[spec.denoise_roles[0]].inputs):
-        state.index = 0  # the first chunk is a scene's first, which takes more calls; the model is not told
+        state.index = 0  # the first segment is a scene's first, which takes more calls; the model is not told
     yield state
 
 

@@ -25,6 +25,7 @@ from engine.runtime.segment.noise import CONTEXT, gaussian, sampler_noise
 from engine.runtime.state.state import SessionState, fixed
 from engine.types import ByteArray, FloatArray
 
+CHANGED = 2  # segments with `change_noise` after a new prompt
 KEEPS = ("actions", "odometer", "views", "marks", "look", "landmarks")  # of the inputs of `denoise`
 
 
@@ -44,19 +45,28 @@ class Segment:
 
 
 class Generator:
-    """For one thread at a time, like its backend. `context_noise` is the noise level of the history; None:
-    the model's own. `conditioner` prepares the states between segments."""
+    """For one thread at a time, like its backend. `context_noise` is the noise level of the history, at all
+    times; None: the model's own, and its `change_noise`. `conditioner` prepares the states between
+    segments."""
 
     def __init__(self, backend: Backend, context_noise: float | None = None) -> None:
         self.backend, self.spec = backend, backend.spec
         self.signature = signature(backend.spec)
         self.conditioner = Conditioner(backend)
+        own = context_noise is None
         self.context_noise = self.spec.context_noise if context_noise is None else context_noise
+        self.change_noise = max(self.context_noise, self.spec.change_noise if own else 0.0)
         self._stacked: tuple[list[Draft], dict[str, npt.NDArray[Any]]] = [], {}
 
     def steps(self, index: int) -> int:
         """Number of denoise steps of a scene's segment `index`."""
         return self.spec.first_steps if index == 0 else self.spec.steps
+
+    def noise(self, s: SessionState) -> float:
+        """Level of the history's noise in the next segment. It is higher right after a new prompt, so that
+        the model trusts the prompt more than the pictures from before it."""
+        changed = s.look > 0 and s.age < CHANGED and not s.fading
+        return self.change_noise if changed else self.context_noise
 
     # ---- a draft, stage by stage; a batch may hold drafts at different steps ----
 
@@ -64,15 +74,16 @@ class Generator:
         """A new draft: noise, and the inputs that stay constant. No device work, unless a projection of the
         text was dropped."""
         s = job.state
+        sigma = self.noise(s)
         known: dict[str, npt.NDArray[Any]] = {
             "psi": s.psi,
             "text": s.text,
             "pooled": s.pooled,
             "image": s.image,
-            "history": self._history(s),
+            "history": self._history(s, sigma),
             "anchor": s.anchor,
             "context": np.array(s.context, np.float32),
-            "sigma": np.array(self.context_noise, np.float32),
+            "sigma": np.array(sigma, np.float32),
             "index": np.array(s.index, np.float32),
             "actions": np.full(self.spec.segment, job.action, np.int64),
             "text_mask": s.text_mask,
@@ -172,13 +183,13 @@ class Generator:
             self._stacked = list(drafts), given
         return given
 
-    def _history(self, s: SessionState) -> FloatArray:
-        """(T, C, h, w) with noise of the level that the model is told; frames before the scene stay zero."""
-        if not self.context_noise:
+    def _history(self, s: SessionState, sigma: float) -> FloatArray:
+        """(T, C, h, w) with noise of level `sigma`; frames before the scene stay zero."""
+        if not sigma:
             return s.history
         noise = gaussian(s.seed, s.scene, s.index, s.history.shape, CONTEXT)
         noise -= s.history
-        noise *= np.float32(self.context_noise)
+        noise *= np.float32(sigma)
         noise += s.history
         noise[~s.history.any((1, 2, 3))] = 0
         return noise

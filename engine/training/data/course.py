@@ -78,7 +78,8 @@ def course_of(
     acted = torch.where(earlier >= 0, actions.gather(1, earlier.clamp(min=0)), 0)
 
     places = Places.empty(len(start), c.channels, c.latent_height, camera)
-    for back in range(int((start - windows.scene).max()), 0, -1):
+    remembered = int((start - windows.scene).max()) if camera.places else 0
+    for back in range(remembered, 0, -1):
         f = (start - back)[:, None]
         inside = f >= fresh
         f = f.clamp(min=0)

@@ -61,17 +61,18 @@ class Footage:
                 try:
                     path.write_text(json.dumps(self._look(video, least)))
                 except InvalidInput as error:
-                    skipped.append(error.message.removeprefix("videos: "))
+                    skipped.append(error.message.removeprefix("--videos: "))
                     print(f"skipped: {skipped[-1]}", flush=True)
                     continue
             self.takes += [Take(video, Shot(*shot)) for shot in json.loads(path.read_text())]
         if skipped:
             print(f"{len(skipped)} of {len(found)} videos skipped", flush=True)
         if len(skipped) == len(found):
-            raise InvalidInput(f"videos: none in {folder} can be used: {skipped[0]}", field="videos")
+            raise InvalidInput(f"--videos: none in {folder} can be used: {skipped[0]}", field="videos")
         if not self.takes:
             raise InvalidInput(
-                f"videos: no shot in {folder} has {least} frames at {screen.fps} per second and moves enough",
+                f"--videos: no shot in {folder} has {least} frames at {screen.fps} per second and moves "
+                "enough",
                 field="videos",
             )
 
@@ -102,7 +103,7 @@ class Footage:
         """Frames of a shot. The last one is repeated for frames that a damaged video lacks."""
         parts = list(read_frames(take.video.path, self.screen, start, stop))
         if not parts:
-            raise InvalidInput(f"videos: {take.video.path} ends before frame {start}", field="videos")
+            raise InvalidInput(f"--videos: {take.video.path} ends before frame {start}", field="videos")
         frames = torch.cat(parts)
         missing = stop - start - len(frames)
         return torch.cat([frames, frames[-1:].expand(missing, -1, -1, -1)]) if missing > 0 else frames

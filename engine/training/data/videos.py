@@ -33,10 +33,10 @@ class Video:
 def find_videos(folder: Path) -> list[Video]:
     """The videos in order of name. Raises InvalidInput without a folder, videos, or any video's caption."""
     if not folder.is_dir():
-        raise InvalidInput(f"videos: {folder} is no folder", field="videos")
+        raise InvalidInput(f"--videos: {folder} is no folder", field="videos")
     captions: dict[Path, str] = {}
     for lines in sorted(path for path in folder.glob("*.jsonl") if not is_resource_fork(path)):
-        for number, line in enumerate(read_text(lines, "videos").split("\n"), 1):
+        for number, line in enumerate(read_text(lines, "--videos").split("\n"), 1):
             if not line.strip():
                 continue
             try:
@@ -44,22 +44,22 @@ def find_videos(folder: Path) -> list[Video]:
                 captions[folder / row["file"]] = str(row["caption"])
             except (ValueError, KeyError, TypeError):
                 raise InvalidInput(
-                    f'videos: {lines}, line {number}: {{"file": …, "caption": …}} wanted', field="videos"
+                    f'--videos: {lines}, line {number}: {{"file": …, "caption": …}} wanted', field="videos"
                 ) from None
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
         if path not in captions and not is_resource_fork(path):
             text = path.with_suffix(".txt")
             if not text.exists():
                 raise InvalidInput(
-                    f"videos: {path.name} has no caption: write {text.name}, or a line in a .jsonl file",
+                    f"--videos: {path.name} has no caption: write {text.name}, or a line in a .jsonl file",
                     field="videos",
                 )
-            captions[path] = read_text(text, "videos").strip()
+            captions[path] = read_text(text, "--videos").strip()
     for path in captions:
         if not path.exists():
-            raise InvalidInput(f"videos: {path} is listed and not there", field="videos")
+            raise InvalidInput(f"--videos: {path} is listed and not there", field="videos")
     if not captions:
-        raise InvalidInput(f"videos: {folder} has none ({', '.join(SUFFIXES)})", field="videos")
+        raise InvalidInput(f"--videos: {folder} has none ({', '.join(SUFFIXES)})", field="videos")
     return [Video(path, captions[path]) for path in sorted(captions)]
 
 

@@ -20,13 +20,13 @@ from torch import Tensor
 from engine.model import flow
 from engine.model.conditions import Conditions
 from engine.model.config import ModelConfig
-from engine.model.sampling import sample_segment
 from engine.model.wander.hints import known, landmark
 from engine.model.wander.transformer import WanderDiT
 from engine.training.data.chains import Chains
 from engine.training.data.course import RunningPlaces
 from engine.training.dit.guidance import push, silenced
 from engine.training.dit.memory import RunningMemory
+from engine.training.dit.sampling import sample_segment
 from engine.training.dit.splitting import split_target, split_times
 from engine.training.recipe import Phase
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from engine.model.pixels import to_bytes
-from engine.model.sampling import sample_segment
 from engine.model.wander.autoencoder import FRAMES, Autoencoder
 from engine.model.wander.transformer import WanderDiT
 from engine.training.data.chains import Chains
 from engine.training.data.course import RunningPlaces
 from engine.training.dit.memory import RunningMemory
+from engine.training.dit.sampling import sample_segment
 from engine.training.pictures import tile
 
 

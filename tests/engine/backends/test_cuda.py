@@ -14,7 +14,6 @@ from torch import Tensor
 from engine.backends import auto as fallback
 from engine.backends.base import failure
 from engine.backends.gpu.cuda import DeviceBackend, module_bodies, world_modules
-from engine.backends.gpu.driver import cuda_device
 from engine.backends.gpu.graphs import RoleGraph, Tensors
 from engine.backends.pytorch import ReferenceBackend
 from engine.backends.registry import load_backend
@@ -24,6 +23,7 @@ from engine.model.signature import ModelSpec, Role, signature
 from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.state.state import SessionState
 from tests.rigs.engine import tiny
+from tests.rigs.skips import has_device
 
 CPU = torch.device("cpu")
 SPEC = tiny.world_model().spec(name="tiny", fps=16, steps=2, first_steps=3)
@@ -40,8 +40,7 @@ def backend(kind: torch.dtype = torch.float32) -> DeviceBackend:
     modules = dict(model.roles(SPEC))
     if kind != torch.float32:
         low = lowered(model, kind)
-        names = {role: [t.name for t in r.inputs] for role, r in ROLES.items()}
-        modules.update(low_roles(low.roles(SPEC), names, kind))
+        modules.update(low_roles(low.roles(SPEC), ROLES, kind))
     return DeviceBackend("cuda", SPEC, module_bodies(SPEC, modules, compiled=False), no_tokens, CPU)
 
 
@@ -198,14 +197,6 @@ def test_closing_twice_is_fine() -> None:
 def test_an_artifacts_modules_fit_its_contract(tiny_artifact: Path) -> None:
     modules = world_modules(tiny_artifact, CPU, torch.bfloat16)
     assert list(modules) == list(ROLES)
-
-
-def has_device() -> bool:
-    try:
-        cuda_device()
-    except Unavailable:
-        return False
-    return True
 
 
 @pytest.mark.skipif(has_device(), reason="there is a device")

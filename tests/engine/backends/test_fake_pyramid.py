@@ -38,7 +38,7 @@ def test_the_spec_survives_its_manifest() -> None:
     assert ModelSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
 
 
-def test_a_prompt_is_seen_in_a_chunk_of_33_frames() -> None:
+def test_a_prompt_is_seen_in_a_segment_of_33_frames() -> None:
     generator = Generator(FakePyramid())
     state = started(generator, "red")
     jobs = [Job(state, 0)]
@@ -49,7 +49,7 @@ def test_a_prompt_is_seen_in_a_chunk_of_33_frames() -> None:
     assert sky[0] > 2 * sky[1]
 
 
-def test_the_first_chunk_takes_twice_as_many_calls() -> None:
+def test_the_first_segment_takes_twice_as_many_calls() -> None:
     backend = FakePyramid()
     generator = Generator(backend)
     state = started(generator, "red")

@@ -16,13 +16,13 @@ from engine.backends.pytorch import ReferenceBackend, load, load_model
 from engine.errors import BackendError, ModelFilesError
 from engine.landmarks.plan import in_view, planned
 from engine.model.conditions import denoise_inputs
-from engine.model.sampling import sample_segment
 from engine.model.signature import signature
 from engine.model.wander.hints import hints, way
 from engine.model.wander.places import Places
 from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.segment.noise import gaussian
 from engine.runtime.state.state import SessionState
+from engine.training.dit.sampling import sample_segment
 from tests.rigs.engine import tiny
 
 

@@ -194,7 +194,7 @@ def test_a_script_is_sorted_by_time_and_prompts_may_contain_commas() -> None:
     "text", ["2s", "2s:", "2s:prompt=", "x:right", "2s:right;3s:left", "-1s:left", "2s:=x"]
 )
 def test_a_bad_script_names_the_entry(text: str) -> None:
-    with pytest.raises(InvalidInput, match="script: "):
+    with pytest.raises(InvalidInput, match="--script: "):
         parse_script(text, ACTIONS)
 
 
@@ -255,7 +255,7 @@ def test_a_clip_is_continued(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert run(second, "--seconds", "1", "--seed", "7", "--video", str(first)) == 0
     assert len(read(second)) == 16
     for more, said in (
-        (["--video", str(tmp_path / "none.mp4")], "cannot read"),
+        (["--video", str(tmp_path / "none.mp4")], "none.mp4 cannot be read"),
         (["--video", str(first), "--image", str(first)], "give --image or --video, not both"),
     ):
         assert run(second, "--seconds", "1", *more) == 2

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from engine.commands.model_info import main
 from engine.model.helios.config import HeliosConfig, PyramidConfig
-from engine.model.helios.cost import call_flop, chunk_flop
+from engine.model.helios.cost import call_flop, segment_flop
 from engine.model.helios.serve import Conversion
 from engine.model.helios.transformer import HeliosTransformer
 from tests.rigs.models.helios import SMALL, at, inputs
@@ -56,4 +56,4 @@ def test_the_cost_of_a_call_is_what_torch_counts(config: HeliosConfig, stage: in
 
 @pytest.mark.parametrize(("steps", "tflop"), [((1, 1, 1), 548), ((2, 2, 1), 737), ((2, 2, 2), 1097)])
 def test_the_cost_of_a_segment_is_as_counted_by_hand(steps: tuple[int, int, int], tflop: int) -> None:
-    assert round(chunk_flop(HeliosConfig(), PyramidConfig(steps=steps)) / 1e12) == tflop
+    assert round(segment_flop(HeliosConfig(), PyramidConfig(steps=steps)) / 1e12) == tflop

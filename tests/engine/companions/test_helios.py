@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from engine.companions.helios.files import CATALOGUE
-from engine.companions.helios.taew import ChunkDecoder
+from engine.companions.helios.taew import SegmentDecoder
 from engine.companions.helios.text import TOKENS, TextCompanion
 from engine.companions.helios.vae import WanVae
 from engine.companions.libraries import library
@@ -136,7 +136,7 @@ def test_the_latents_of_a_start_picture_equal_those_of_diffusers(
 
 def test_the_fast_decoder_keeps_no_state_between_segments(folder: Path) -> None:
     """The 33 frames are the public network's, without the three that it drops."""
-    decoder = ChunkDecoder.load(folder, **CPU)
+    decoder = SegmentDecoder.load(folder, **CPU)
     latents = torch.randn(2, 9, 16, 4, 6, generator=torch.Generator().manual_seed(3))
     frames = decoder(latents)
     assert frames.shape == (2, 33, 3, 32, 48)
@@ -168,7 +168,7 @@ def test_an_empty_folder_lists_every_part_with_its_terms_and_command(tmp_path: P
         ("text_encoder", TextCompanion),
         ("tokenizer", TextCompanion),
         ("vae", WanVae),
-        ("taew2_1", ChunkDecoder),
+        ("taew2_1", SegmentDecoder),
     ],
 )
 def test_a_broken_file_is_reported_with_the_fix(folder: Path, tmp_path: Path, part: str, load: Any) -> None:

@@ -41,7 +41,7 @@ def broken(folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "broken"
 
 
-def heard(companion: LlamaClipText, prompts: list[str]) -> tuple[Tensor, Tensor, Tensor]:
+def encoded(companion: LlamaClipText, prompts: list[str]) -> tuple[Tensor, Tensor, Tensor]:
     pairs = [companion.tokenize(p) for p in prompts]
     ids, mask = (torch.stack([torch.from_numpy(pair[i]) for pair in pairs]) for i in (0, 1))
     result: tuple[Tensor, Tensor, Tensor] = companion(ids, mask)
@@ -82,7 +82,7 @@ def test_text_equals_what_diffusers_pipeline_prepares(folder: Path, companion: L
             pipe, PROMPTS, pipeline.DEFAULT_PROMPT_TEMPLATE, device="cpu", dtype=torch.float32
         )
         pooled = cls._get_clip_prompt_embeds(pipe, PROMPTS, device="cpu", dtype=torch.float32)
-    text, text_mask, ours = heard(companion, PROMPTS)
+    text, text_mask, ours = encoded(companion, PROMPTS)
     assert torch.equal(text_mask, mask.float())
     torch.testing.assert_close(text, states * mask[..., None], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(ours, pooled, atol=1e-5, rtol=1e-5)
@@ -102,7 +102,7 @@ def test_text_equals_what_framepack_prepares(folder: Path, companion: LlamaClipT
         end = int(inputs.attention_mask.sum())
         with torch.no_grad():
             out = llama(inputs.input_ids, attention_mask=inputs.attention_mask, output_hidden_states=True)
-        text, mask, _ = heard(companion, [prompt])
+        text, mask, _ = encoded(companion, [prompt])
         torch.testing.assert_close(
             text[:, : end - 95], out.hidden_states[-3][:, 95:end], atol=1e-5, rtol=1e-5
         )
@@ -111,14 +111,14 @@ def test_text_equals_what_framepack_prepares(folder: Path, companion: LlamaClipT
 
 
 def test_a_prompt_gives_the_same_states_alone_and_in_a_batch(companion: LlamaClipText) -> None:
-    together = heard(companion, PROMPTS)
+    together = encoded(companion, PROMPTS)
     for i, prompt in enumerate(PROMPTS):
-        for one, all_ in zip(heard(companion, [prompt]), together, strict=True):
+        for one, all_ in zip(encoded(companion, [prompt]), together, strict=True):
             torch.testing.assert_close(one[0], all_[i], atol=1e-5, rtol=1e-5)
 
 
 def test_words_matter_and_a_long_prompt_is_cut(companion: LlamaClipText) -> None:
-    a, b = heard(companion, ["a red fox"]), heard(companion, ["a fox red"])
+    a, b = encoded(companion, ["a red fox"]), encoded(companion, ["a fox red"])
     assert not torch.allclose(a[0], b[0], atol=1e-3)
     assert not torch.allclose(a[2], b[2], atol=1e-3)
     ids, mask = companion.tokenize(PROMPTS[-1])

@@ -35,7 +35,7 @@ def test_every_input_of_the_contract_has_its_place(spec: ModelSpec) -> None:
 
 
 def test_inputs_are_taken_apart_by_name() -> None:
-    named = tiny.told()
+    named = tiny.role_inputs()
     x, t, d, given = denoise_inputs(named)
     assert (x is named["x"], t is named["t"], d is named["d"]) == (True, True, True)
     assert given.psi is named["psi"]

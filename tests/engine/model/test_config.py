@@ -74,4 +74,4 @@ def test_the_signature_names_the_step_contracts_functions() -> None:
     shapes = {t.name: t.shape for t in roles["denoise"].inputs}
     assert shapes["history"] == (19, 16, 6, 10)
     assert shapes["psi"] == (tiny.DIT.memory.tokens, tiny.DIT.dim)
-    assert [t.name for t in roles["denoise"].inputs] == [n for n in tiny.told() if n != "hints"]
+    assert [t.name for t in roles["denoise"].inputs] == [n for n in tiny.role_inputs() if n != "hints"]

@@ -88,18 +88,21 @@ STAGE = Stage(
 )
 
 
+def few_clips() -> Clips:
+    return Clips(0, noise, limit=8, held_out=2, statistics=2)
+
+
 @pytest.fixture
-def few_clips(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(autoencoder, "HELD_OUT", 2)
-    monkeypatch.setattr(autoencoder, "STATISTICS", 2)
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing has tests of its own."""
     monkeypatch.setattr(autoencoder, "draw_curves", lambda *_: False)
 
 
-@pytest.mark.usefixtures("few_clips")
+@pytest.mark.usefixtures("no_pictures")
 def test_a_resumed_autoencoder_is_the_same_bit_for_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    straight = train_autoencoder(tmp_path / "a", STAGE, clips=Clips(0, noise, limit=8))
+    straight = train_autoencoder(tmp_path / "a", STAGE, clips=few_clips())
     note = Run.note
 
     def interrupted(self: Run, *given: float, **figures: float) -> None:
@@ -109,9 +112,9 @@ def test_a_resumed_autoencoder_is_the_same_bit_for_bit(
     with monkeypatch.context() as m:
         m.setattr(Run, "note", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train_autoencoder(tmp_path / "b", STAGE, clips=Clips(0, noise, limit=8))
+            train_autoencoder(tmp_path / "b", STAGE, clips=few_clips())
     torch.manual_seed(99)
-    resumed = train_autoencoder(tmp_path / "b", STAGE, clips=Clips(0, noise, limit=8))
+    resumed = train_autoencoder(tmp_path / "b", STAGE, clips=few_clips())
     pairs = zip(straight.state_dict().values(), resumed.state_dict().values(), strict=True)
     assert all(torch.equal(x, y) for x, y in pairs)
     assert (tmp_path / "b" / "autoencoder.samples.png").exists()
@@ -119,11 +122,11 @@ def test_a_resumed_autoencoder_is_the_same_bit_for_bit(
     assert all(torch.equal(x, y) for x, y in zip(loaded.parameters(), resumed.parameters(), strict=True))
 
 
-@pytest.mark.usefixtures("few_clips")
+@pytest.mark.usefixtures("no_pictures")
 def test_a_larger_decoder_leaves_the_latents_as_they_are(tmp_path: Path) -> None:
-    old = train_autoencoder(tmp_path, STAGE, clips=Clips(0, noise, limit=8))
+    old = train_autoencoder(tmp_path, STAGE, clips=few_clips())
     larger = Stage(steps=2, batch=2, config={"decoder_fine": 16, "decoder_coarse": 12, "decoder_blocks": 1})
-    new = train_decoder(tmp_path, larger, clips=Clips(0, noise, limit=8))
+    new = train_decoder(tmp_path, larger, clips=few_clips())
     before, after = old.state_dict(), new.state_dict()
     kept = [k for k in before if not k.startswith("decoder")]
     assert all(torch.equal(before[k], after[k]) for k in kept)

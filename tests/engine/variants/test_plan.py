@@ -55,12 +55,26 @@ def plan(**second: Any) -> dict[str, Any]:
 
 def test_the_packaged_plan_has_all_variants_of_the_paper() -> None:
     names = {v.name for v in PLAN.variants}
-    assert {"window", "f0", "f1", "memorypack", "b", "c", "zero", "student", "direct-output"} <= names
+    assert {
+        "w",
+        "w-and-a",
+        "window",
+        "f0",
+        "f1",
+        "memorypack",
+        "b",
+        "c",
+        "zero",
+        "student",
+        "direct-output",
+    } <= names
     assert {v.control for v in PLAN.variants} - {""} <= names
     recipes = {v.name: PLAN.recipe(v.name, Path("run")) for v in PLAN.variants}
     assert recipes["b"].config().memory.structure == "B"
     assert recipes["zero"].config().memory.start == "zero"
     assert recipes["window"].config().packing.history == (0, 0, 4)
+    seeing = {name for name, r in recipes.items() if (camera := r.config().camera) and camera.places}
+    assert seeing == {"w", "w-and-a"}
     assert recipes["student"].dit.phases[0].objective == "student"
     assert recipes["direct-output"].dit.phases[0].train == "output"
 

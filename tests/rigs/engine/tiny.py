@@ -112,7 +112,7 @@ def inputs(c: ModelConfig = DIT, *, batch: int = 2, seed: int = 1) -> dict[str, 
     }
 
 
-def told(c: ModelConfig = DIT, *, batch: int = 2, seed: int = 1) -> dict[str, Tensor]:
+def role_inputs(c: ModelConfig = DIT, *, batch: int = 2, seed: int = 1) -> dict[str, Tensor]:
     """Inputs of the role `denoise`: instead of hints what they are made from, in mid-walk."""
     given = inputs(c, batch=batch, seed=seed)
     if c.camera is None:

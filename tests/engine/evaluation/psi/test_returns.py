@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from engine.evaluation.psi.returns import PREFIX, errors, returns, summary
+from engine.evaluation.psi.returns import PREFIX, VIEWS, errors, returns, summary
+from engine.model.config import CameraConfig
 from engine.training.data.latents import Pool
 from engine.training.data.windows import REACH, recalls
 from engine.world.motion import LEFT, RIGHT
@@ -26,6 +27,11 @@ def a_pool(count: int = 6) -> Pool:
     return Pool(latents.half(), torch.zeros(count, length, 5, dtype=torch.int64), actions)
 
 
+def without_places() -> CameraConfig:
+    assert C.camera is not None
+    return replace(C.camera, places=False)
+
+
 def test_returns_are_where_only_memory_can_know() -> None:
     pool = a_pool()
     found = returns(pool, C.segment, 9)
@@ -41,10 +47,11 @@ def test_returns_are_where_only_memory_can_know() -> None:
 
 
 def test_a_model_without_use_for_memory_has_nothing_to_lose() -> None:
-    config = replace(C, memory=replace(C.memory, key_bias=-10000.0))
+    config = replace(C, memory=replace(C.memory, key_bias=-10000.0), camera=without_places())
     pool = a_pool()
     found = errors(tiny.dit(config), pool, returns(pool, C.segment, 6))
     assert found["own"] == found["short"] == found["another"]
+    assert VIEWS not in found
     worth = summary(found)
     assert worth["short"] is not None
     assert worth["short"].value == 0
@@ -58,3 +65,11 @@ def test_a_model_that_uses_memory_is_worse_with_another_or_a_short_one() -> None
     assert found["own"] != found["another"]
     assert found["own"] != found["short"]
     assert REACH // C.segment < PREFIX  # otherwise both would be the same
+
+
+def test_views_of_the_way_count_apart_from_psi() -> None:
+    pool = a_pool()
+    config = replace(C, memory=replace(C.memory, key_bias=-10000.0))
+    found = errors(tiny.dit(config), pool, returns(pool, C.segment, 6))
+    assert found["own"] == found["short"] == found["another"]
+    assert found["own"] != found[VIEWS]

@@ -20,7 +20,7 @@ class Frames(nn.Module):
         return latents
 
 
-def chunk(level: int, frames: int = 9) -> Tensor:
+def segment(level: int, frames: int = 9) -> Tensor:
     """Grey, with a fine pattern."""
     picture = torch.full((1, frames, 3, 64, 96), level, dtype=torch.uint8)
     picture[..., ::2] += 10
@@ -33,25 +33,25 @@ def coarse(frames: Tensor) -> list[float]:
 
 def test_a_jump_in_brightness_becomes_a_slope_and_details_stay() -> None:
     fade = FadedBorder(Frames(), 4)
-    first, state = fade(chunk(100), torch.zeros(1, state_size(64, 96)))
-    assert torch.equal(first, chunk(100))  # nothing is before it
-    second, _ = fade(chunk(120), state)
+    first, state = fade(segment(100), torch.zeros(1, state_size(64, 96)))
+    assert torch.equal(first, segment(100))  # nothing is before it
+    second, _ = fade(segment(120), state)
     assert coarse(second) == pytest.approx([109, 113, 117, 121, 125, 125, 125, 125, 125], abs=1)
     assert torch.equal(second[..., 0].int() - second[..., 1].int(), torch.full_like(second[..., 0], 10).int())
 
 
 def test_a_cut_stays_a_cut() -> None:
     fade = FadedBorder(Frames(), 4)
-    _, state = fade(chunk(20), torch.zeros(1, state_size(64, 96)))
-    other = chunk(20 + int(MOST) + 1)
+    _, state = fade(segment(20), torch.zeros(1, state_size(64, 96)))
+    other = segment(20 + int(MOST) + 1)
     assert torch.equal(fade(other, state)[0], other)
 
 
 def test_rows_of_a_batch_are_their_own() -> None:
     fade = FadedBorder(Frames(), 4)
-    states = torch.cat([fade(chunk(n), torch.zeros(1, state_size(64, 96)))[1] for n in (100, 110)])
-    both, _ = fade(torch.cat([chunk(115), chunk(115)]), states)
-    alone, _ = fade(chunk(115), states[1:])
+    states = torch.cat([fade(segment(n), torch.zeros(1, state_size(64, 96)))[1] for n in (100, 110)])
+    both, _ = fade(torch.cat([segment(115), segment(115)]), states)
+    alone, _ = fade(segment(115), states[1:])
     assert torch.equal(both[1:], alone)
     assert not torch.equal(both[:1], alone)
 

@@ -1,4 +1,4 @@
-"""The pyramid sampler against diffusers' pipeline, chunk by chunk, and its noise."""
+"""The pyramid sampler against diffusers' pipeline, segment by segment, and its noise."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.rigs.models.helios import SMALL, at, make_pair, scheduler_of_the_chec
 from tests.rigs.models.helios_pipeline import their_video
 
 
-def noise_of(seed: int, chunk: int, stream: int, shape: tuple[int, ...]) -> FloatArray:
-    return np.random.default_rng([seed, chunk, stream]).standard_normal(shape, np.float32)
+def noise_of(seed: int, segment: int, stream: int, shape: tuple[int, ...]) -> FloatArray:
+    return np.random.default_rng([seed, segment, stream]).standard_normal(shape, np.float32)
 
 
 def whole(c: HeliosConfig) -> tuple[int, int, int, int]:
@@ -27,14 +27,14 @@ def whole(c: HeliosConfig) -> tuple[int, int, int, int]:
 
 
 def our_video(
-    ours: Any, c: HeliosConfig, p: PyramidConfig, text: torch.Tensor, row: int, chunks: int
+    ours: Any, c: HeliosConfig, p: PyramidConfig, text: torch.Tensor, row: int, segments: int
 ) -> FloatArray:
-    """Latents (chunks W, C, h, w): the history starts empty, the first latent becomes the anchor."""
+    """Latents (segments W, C, h, w): the history starts empty, the first latent becomes the anchor."""
     frame = (c.channels, c.latent_height, c.latent_width)
     history, anchor = np.zeros((sum(c.history), *frame), np.float32), np.zeros((1, *frame), np.float32)
     video: list[FloatArray] = []
-    for chunk in range(chunks):
-        pyramid = Pyramid(whole(c), p, partial(noise_of, row, chunk), first=chunk == 0)
+    for segment in range(segments):
+        pyramid = Pyramid(whole(c), p, partial(noise_of, row, segment), first=segment == 0)
         while pyramid.calls_left:
             v = ours(
                 torch.from_numpy(pyramid.x)[None],
@@ -44,7 +44,7 @@ def our_video(
                 anchor=torch.from_numpy(anchor)[None],
             )
             pyramid.advance(v[0].numpy())
-        if chunk == 0:
+        if segment == 0:
             anchor = pyramid.x[:1]
         video.append(pyramid.x)
         history = np.concatenate([history, pyramid.x])[-len(history) :]
@@ -56,16 +56,16 @@ def our_video(
     [(SMALL, (1, 1, 1), 1), (SMALL, (2, 2, 2), 2), (at(64, 128, segment=9), (2, 2, 1), 2)],
 )
 @torch.inference_mode()
-def test_three_chunks_are_diffusers_three_chunks(
+def test_three_segments_are_diffusers_three_segments(
     monkeypatch: pytest.MonkeyPatch, config: HeliosConfig, steps: tuple[int, int, int], first_factor: int
 ) -> None:
     p = PyramidConfig(steps=steps, first_factor=first_factor)
     ours, theirs = make_pair(config)
     text = torch.randn(2, config.text_tokens, config.text_dim, generator=torch.Generator().manual_seed(3))
-    wanted = their_video(monkeypatch, theirs, config, p, text, noise_of, chunks=3)
+    wanted = their_video(monkeypatch, theirs, config, p, text, noise_of, segments=3)
     assert wanted.shape[1] == 3 * config.segment
     for row in range(2):
-        made = our_video(ours, config, p, text, row, chunks=3)
+        made = our_video(ours, config, p, text, row, segments=3)
         assert np.abs(made - wanted[row].numpy()).max() <= 1e-4
 
 
@@ -107,7 +107,7 @@ def test_both_readings_of_the_timestep_shift_are_there(shift_by: Any, timesteps:
     assert [[s.timestep for s in stage] for stage in found] == timesteps
 
 
-def test_the_first_chunk_takes_twice_as_many_calls() -> None:
+def test_the_first_segment_takes_twice_as_many_calls() -> None:
     first = plan(whole(HeliosConfig()), PyramidConfig(), first=True)
     assert [len(stage) for stage in first] == [4, 4, 4]
     assert [[s.timestep for s in stage] for stage in first] == [

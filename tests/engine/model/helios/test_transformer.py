@@ -110,6 +110,6 @@ def test_latents_of_no_stage_are_refused() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(480, 832), (384, 100), (0, 640)])
 def test_sides_that_are_no_multiple_of_64_pixels_are_refused(height: int, width: int) -> None:
-    """480 x 832 crashes in the public pipeline, in the middle of the first chunk."""
+    """480 x 832 crashes in the public pipeline, in the middle of the first segment."""
     with pytest.raises(InvalidInput, match="multiples of 64 pixels"):
         at(height, width)

@@ -64,6 +64,14 @@ def test_nothing_is_known_before_anything_was_seen() -> None:
     assert not seen.views.any()
 
 
+def test_a_camera_without_places_keeps_nothing() -> None:
+    walker = Walker(replace(CAMERA, places=False))
+    for _ in range(3):
+        walker.step(1)
+    assert not walker.recall().known.any()
+    assert not walker.places.marks.any()
+
+
 def test_all_but_the_heros_columns_is_known_once_it_was_seen() -> None:
     walker = Walker()
     walker.step()

@@ -19,7 +19,7 @@ SEGMENT_S = TINY_SPEC.segment_s
 LIKES_BATCHES = {"denoise": (0.030, 0.005), "decode": (0.010, 0.005), "memorize": (0.005, 0.001)}
 
 
-def told(rig: Rig) -> list[Capacity]:
+def announced(rig: Rig) -> list[Capacity]:
     return [e for e in rig.events if isinstance(e, Capacity)]
 
 
@@ -151,7 +151,7 @@ def test_a_device_that_turns_out_slower_lets_fewer_in_and_tells_so() -> None:
     before = rig.engine._admission.capacity
     rig.backend.costs = {role: (3 * call, 3 * row) for role, (call, row) in LIKES_BATCHES.items()}
     rig.run(60.0)
-    after = told(rig)[-1]
+    after = announced(rig)[-1]
     assert after.sessions < before / 2
     assert after.open == 1
     assert after.load == pytest.approx((2 * 0.105 + 0.045 + 0.018) / SEGMENT_S, rel=0.1)
@@ -165,8 +165,26 @@ def test_capacity_is_told_when_it_changes_and_now_and_then() -> None:
     rig.run(1.0)
     rig.engine.close_session("a")
     rig.run(1.0)
-    assert [e.open for e in told(rig)] == [1, 1, 1, 1, 2, 1]
-    assert {e.sessions for e in told(rig)} == {int(0.85 * SEGMENT_S / 0.04)}
+    assert [e.open for e in announced(rig)] == [1, 1, 1, 1, 2, 1]
+    assert {e.sessions for e in announced(rig)} == {int(0.85 * SEGMENT_S / 0.04)}
+
+
+def test_the_places_that_sleeping_sessions_take_are_told_too() -> None:
+    """Without being asked: a device thread that has nothing to do reports it before it sleeps."""
+    rig = rig_of({"denoise": (0.0, 0.01)}, idle_grace_s=2.0)
+    for n in range(5):
+        rig.open(f"s{n}")
+    rig.run(1.0)
+    assert announced(rig)[-1].taken == 5
+    rig.submit(Pause(), session="s0")
+    rig.run(1.0)
+    assert announced(rig)[-1].taken == 4
+    for n in range(1, 5):
+        rig.engine.set_watched(f"s{n}", False)
+    rig.run(1.0)
+    assert announced(rig)[-1].taken == 4  # in their grace period
+    rig.run(3.0)
+    assert (announced(rig)[-1].open, announced(rig)[-1].taken) == (5, 1)
 
 
 def test_who_is_paused_or_unwatched_takes_no_place_as_long_as_they_are_few() -> None:

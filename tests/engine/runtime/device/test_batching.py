@@ -15,6 +15,7 @@ from engine.runtime.segment.generator import Generator, Job
 from engine.runtime.state.state import SessionState
 from engine.types import Action, Prompt, SegmentReady
 from tests.rigs.engine.fakes import TINY_SPEC, Rig
+from tests.rigs.waiting import LONG_S
 
 
 def stepping(then: Callable[[Rig, int], None]) -> Rig:
@@ -119,18 +120,18 @@ def test_a_call_that_hangs_is_seen_from_another_thread() -> None:
 
     def sleep(_: float) -> None:
         entered.set()
-        assert let_go.wait(10.0)
+        assert let_go.wait(LONG_S)
 
     rig = Rig(FakeBackend(TINY_SPEC, hang_after=1, hang_s=600.0, sleep=sleep), spec=TINY_SPEC)
     rig.open()
     thread = threading.Thread(target=rig.run_segments, args=(1,))
     thread.start()
-    assert entered.wait(10.0)
+    assert entered.wait(LONG_S)
     assert rig.engine.hangs_for_s(rig.clock()) is None
     rig.clock.advance(3 * TINY_SPEC.segment_s + 0.01)
     assert rig.engine.hangs_for_s(rig.clock()) == pytest.approx(3 * TINY_SPEC.segment_s + 0.01)
     let_go.set()
-    thread.join(10.0)
+    thread.join(LONG_S)
     assert rig.engine.hangs_for_s(rig.clock()) is None
     assert rig.segments()
 

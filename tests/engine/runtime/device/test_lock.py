@@ -41,7 +41,7 @@ def test_other_sessions_go_on_while_a_snapshot_is_restored(monkeypatch: pytest.M
     rig = Rig(spec=TINY_SPEC)
     rig.open()
     rig.run_segments(2)
-    data = rig.engine.export("s", "snapshot")
+    data = rig.engine.take("s", "snapshot").data
     interrupted(monkeypatch, "load", lambda: rig.engine.open(OpenSession("new", None, 7, snapshot=data)), rig)
     rig.engine.set_watched("new", True)
     assert rig.run_segments(1, "new")
@@ -55,7 +55,7 @@ def test_other_sessions_go_on_while_one_is_exported(monkeypatch: pytest.MonkeyPa
     rig.engine.open(OpenSession("fork", None, None, fork_of="s"))  # its log starts from a state
     rig.engine.set_watched("fork", True)
     rig.run_segments(2, "fork")
-    interrupted(monkeypatch, "save", lambda: rig.engine.export("fork", what), rig)
+    interrupted(monkeypatch, "save", lambda: rig.engine.take("fork", what).data, rig)
 
 
 def test_forking_and_rewinding_serialise_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

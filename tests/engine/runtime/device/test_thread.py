@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 
 from engine.backends.fake import FakeBackend
 from engine.config import RuntimeConfig
-from engine.errors import Unavailable
+from engine.errors import InvalidInput, Unavailable
 from engine.runtime.device.engine import Engine
 from engine.types import (
     Control,
@@ -101,14 +102,28 @@ def test_a_control_that_comes_while_a_turn_ends_is_not_slept_over() -> None:
         heard.wait(SegmentReady)
 
 
+def is_closing(engine: Engine) -> bool:
+    try:
+        engine.open(OpenSession("s", "a fox", 1))
+    except InvalidInput:
+        return False  # it is open already
+    except Unavailable:
+        return True
+    raise AssertionError("it was opened a second time")
+
+
 def test_it_closes_at_once_in_mid_segment_and_can_be_closed_again() -> None:
     gate = Gate()
     backend = FakeBackend(TINY_SPEC, delay_s=1.0, sleep=gate)
     with running(backend) as (engine, heard):
         engine.open(OpenSession("s", "a fox", 1))
         assert gate.entered.wait(WAIT_S)
-        threading.Timer(0.02, gate.open.set).start()
-        engine.close()
+        closing = threading.Thread(target=engine.close)
+        closing.start()
+        while not is_closing(engine):
+            time.sleep(0.001)
+        gate.open.set()
+        closing.join()
         assert backend.calls["denoise"] == 1  # of four
         assert "decode" not in backend.calls
         engine.close()

@@ -39,7 +39,7 @@ def test_it_is_opened_after_the_last_piece_and_plays() -> None:
     assert (info.prompt, info.seed) == ("red", 3)
     assert backend.calls["encode_video"] == 3
     assert played(engine, events, "a")
-    assert b'"snapshot"' in engine.export("a", "log")  # it can be made again from its log
+    assert b'"snapshot"' in engine.take("a", "log").data  # it can be made again from its log
     engine.close()
 
 

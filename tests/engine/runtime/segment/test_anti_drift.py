@@ -42,14 +42,14 @@ def test_it_acts_in_a_scene_with_an_anchor_until_the_prompt_changes() -> None:
         generator = Generator(backend)
         state = SessionState.zeros(generator.spec)
         generator.conditioner.start_scene(state, "red", seed=1, scene=0)
-        chunks = []
+        segments = []
         for n in range(3):
             if n == 2:
                 generator.conditioner.recondition(state, "blue")
             jobs = [Job(state, 0)]
-            chunks.append(generator.denoise(jobs)[0])
-            generator.finish(jobs, chunks[-1][None])
-        made.append((chunks, state.anchor))
+            segments.append(generator.denoise(jobs)[0])
+            generator.finish(jobs, segments[-1][None])
+        made.append((segments, state.anchor))
     (with_it, anchor), (without, _) = made
     np.testing.assert_array_equal(with_it[0], without[0])  # the anchor comes from it
     np.testing.assert_allclose(with_it[1].mean((0, 2, 3)), anchor.mean((0, 2, 3)), atol=1e-5)

@@ -36,7 +36,7 @@ def test_the_last_frames_become_the_history_and_the_first_the_anchor() -> None:
     assert (state.context, state.from_image, state.index) == (1, 1, 0)
 
 
-def test_the_next_chunk_is_a_scenes_first() -> None:
+def test_the_next_segment_is_a_scenes_first() -> None:
     backend = FakePyramid()
     generator = Generator(backend)
     *_, state = after_video(generator, clip(33), "red", 1)

@@ -1,4 +1,4 @@
-"""A prompt's text is projected once, whatever the number of calls, chunks and sessions that read it."""
+"""A prompt's text is projected once, whatever the number of calls, segments and sessions that read it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def started(generator: Generator, text: str) -> SessionState:
     return state
 
 
-def play(generator: Generator, states: list[SessionState], chunks: int) -> None:
-    for _ in range(chunks):
+def play(generator: Generator, states: list[SessionState], segments: int) -> None:
+    for _ in range(segments):
         jobs = [Job(state, 0) for state in states]
         generator.finish(jobs, generator.denoise(jobs))
 
 
-def test_a_prompt_is_projected_once_for_all_its_chunks_and_calls() -> None:
+def test_a_prompt_is_projected_once_for_all_its_segments_and_calls() -> None:
     backend = FakePyramid()
     generator = Generator(backend)
     state = started(generator, "red")

@@ -27,7 +27,7 @@ def lines() -> list[dict[str, Any]]:
     for body in (Prompt("blue"), Action("left"), Prompt("green", when="now"), Rewind(1.0)):
         rig.submit(body)
         rig.run(1.1 * SEGMENT_S)
-    return [json.loads(line) for line in rig.engine.export("s", "log").splitlines()]
+    return [json.loads(line) for line in rig.engine.take("s", "log").data.splitlines()]
 
 
 def read(rows: list[dict[str, Any]]) -> Any:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from engine.backends.fake import FAKE_SPEC, FakeBackend
-from engine.config import RuntimeConfig
 from engine.errors import InvalidInput
 from engine.runtime.log import control_log as controllog
 from engine.runtime.log.reader import read_log
@@ -20,12 +19,8 @@ from engine.types import (
     OpenSession,
     Weighted,
 )
-from tests.engine.runtime.session.edited import lines, read
+from tests.engine.runtime.session.edited import AHEAD, lines, read
 from tests.rigs.engine.fakes import Rig
-
-SEGMENT_S = FAKE_SPEC.segment_s
-
-AHEAD = RuntimeConfig(max_sessions=4, lead_min_s=2.2 * SEGMENT_S, lead_max_s=4 * SEGMENT_S)
 
 PICTURE = np.arange(3 * 96 * 160, dtype=np.uint32).reshape(3, 96, 160).astype(np.uint8)
 
@@ -55,7 +50,7 @@ def from_snapshot(**fields: Any) -> list[dict[str, Any]]:
     rig.open(prompt="a red city", seed=3)
     rig.run_segments(2)
     rig.engine.open(OpenSession("fork", "green", None, fork_of="s", image=PICTURE))
-    header = json.loads(rig.engine.export("fork", "log").splitlines()[0])
+    header = json.loads(rig.engine.take("fork", "log").data.splitlines()[0])
     return [{k: v for k, v in {**header, **fields}.items() if v != "gone"}]
 
 

@@ -65,7 +65,7 @@ def test_whatever_is_done_a_replay_is_the_live_video(seed: int) -> None:
     rig.submit(Resume())
     rig.run_segments(2)
     assert {r.status for r in rig.receipts()} == {"applied"}
-    log = read_log(rig.engine.export("s", "log"), rig.backend.spec, rig.backend.fingerprint)
+    log = read_log(rig.engine.take("s", "log").data, rig.backend.spec, rig.backend.fingerprint)
     live = {s.segment: s for s in rig.segments()}
     told = log.segments - log.start.segment
     assert told > 5
@@ -77,7 +77,7 @@ def test_two_sessions_from_one_snapshot_go_on_alike_and_a_fork_goes_on() -> None
     rig = make_rig()
     rig.open(prompt="a red city", seed=3)
     rig.run_segments(3)
-    snapshot = rig.engine.export("s", "snapshot")
+    snapshot = rig.engine.take("s", "snapshot").data
     for name in ("one", "two"):
         rig.engine.open(OpenSession(name, None, None, snapshot=snapshot))
     rig.engine.open(OpenSession("fork", None, None, fork_of="s", rewind_s=1.0))

@@ -13,7 +13,6 @@ from engine.backends.base import Backend
 from engine.backends.fake import FAKE_SPEC, FakeBackend
 from engine.backends.registry import load_backend
 from engine.commands import replay as command
-from engine.config import RuntimeConfig
 from engine.errors import InvalidInput
 from engine.images import decode_image
 from engine.runtime.log import control_log as controllog
@@ -35,12 +34,8 @@ from engine.wire.controls import control_json
 from engine.wire.parse import parse_control, stored_control
 from server.worker.base import Numbers
 from server.worker.numbering import numbered, numbered_log
-from tests.engine.runtime.session.edited import lines
+from tests.engine.runtime.session.edited import AHEAD, SEGMENT_S, lines
 from tests.rigs.engine.fakes import Rig
-
-SEGMENT_S = FAKE_SPEC.segment_s
-
-AHEAD = RuntimeConfig(max_sessions=4, lead_min_s=2.2 * SEGMENT_S, lead_max_s=4 * SEGMENT_S)
 
 PICTURE = np.arange(3 * 96 * 160, dtype=np.uint32).reshape(3, 96, 160).astype(np.uint8)
 
@@ -64,7 +59,7 @@ BODIES: list[ControlBody] = [
 
 def check(rig: Rig, make: Backend, session: str = "s") -> int:
     """Each segment that the log tells of is the live one. How many."""
-    data = rig.engine.export(session, "log")
+    data = rig.engine.take(session, "log").data
     log = read_log(data, make.spec, make.fingerprint)
     live = {s.segment: s for s in rig.segments(session)}
     told = log.segments - log.start.segment
@@ -107,7 +102,7 @@ def test_the_model_that_comes_with_psistream_replays_bit_for_bit(
     rig.run_segments(1)
     assert check(rig, backend) == len(rig.segments())
     log = tmp_path / "a.jsonl"
-    log.write_bytes(rig.engine.export("s", "log"))
+    log.write_bytes(rig.engine.take("s", "log").data)
     said = []
     for _ in range(2):
         assert command.main([str(log), "--segments", "2"]) == 0
@@ -124,7 +119,7 @@ def test_restored_and_forked_sessions_have_logs_of_their_own() -> None:
     rig.submit(Prompt("blue", "soft", transition_segments=9))
     rig.submit(Action("right"))
     rig.run(3.3 * SEGMENT_S)
-    rig.engine.open(OpenSession("file", None, 8, snapshot=rig.engine.export("s", "snapshot")))
+    rig.engine.open(OpenSession("file", None, 8, snapshot=rig.engine.take("s", "snapshot").data))
     rig.engine.open(OpenSession("fork", None, None, fork_of="s", rewind_s=2.0))
     rig.engine.open(OpenSession("image", "green", None, fork_of="s", image=PICTURE))
     for name in ("file", "fork", "image"):
@@ -141,7 +136,7 @@ def test_a_prompt_of_joined_signs_survives_a_snapshot_and_a_control_character_do
     rig = Rig()
     rig.open(prompt="a family \U0001f468\u200d\U0001f469\u200d\U0001f467 walks", seed=3)
     rig.run(2.2 * SEGMENT_S)
-    data = rig.engine.export("s", "snapshot")
+    data = rig.engine.take("s", "snapshot").data
     rig.engine.open(OpenSession("again", None, None, snapshot=data))
     with pytest.raises(InvalidInput, match="one line of text"):
         rig.engine.open(OpenSession("spoilt", None, None, snapshot=data.replace(b"a family", b"a\\nfamil")))
@@ -158,7 +153,7 @@ def test_a_long_log_begins_anew_and_stays_true(monkeypatch: pytest.MonkeyPatch) 
         rig.run(0.3)
         quiet = [b for b in BODIES if not isinstance(b, Pause)]
         rig.submit(Rewind(30.0) if n == 100 else chance.choice(quiet))
-        lengths.append(rig.engine.export("s", "log").count(b"\n") - 1)
+        lengths.append(rig.engine.take("s", "log").data.count(b"\n") - 1)
     rig.run_segments(2)
     assert max(lengths) <= 41
     told = check(rig, FakeBackend())
@@ -173,7 +168,7 @@ def test_a_flood_between_two_segments_is_bounded_and_said(monkeypatch: pytest.Mo
         rig.submit(Action("left"))
         if n % 50 == 49:
             rig.run_segments(1)
-    header = json.loads(rig.engine.export("s", "log").splitlines()[0])
+    header = json.loads(rig.engine.take("s", "log").data.splitlines()[0])
     assert header["lost"] > 10
 
 
@@ -183,7 +178,7 @@ def test_a_log_that_counts_on_from_a_worker_that_is_gone_replays_the_same(kind: 
     rig.open(prompt="a red city", seed=3)
     if kind == "snapshot":
         rig.run(2.2 * SEGMENT_S)
-        rig.engine.open(OpenSession("t", None, None, snapshot=rig.engine.export("s", "snapshot")))
+        rig.engine.open(OpenSession("t", None, None, snapshot=rig.engine.take("s", "snapshot").data))
     name = "s" if kind == "prompt" else "t"
     rig.submit(Prompt("a yellow city"), session=name)
     rig.submit(Rewind(1.0), session=name)  # before the first segment: the prompt goes on waiting
@@ -193,7 +188,7 @@ def test_a_log_that_counts_on_from_a_worker_that_is_gone_replays_the_same(kind: 
         rig.submit(body, session=name)
         rig.run_segments(2, name)
     first = Numbers(1, 185, 8 * 185)
-    data = numbered_log(rig.engine.export(name, "log"), first)
+    data = numbered_log(rig.engine.take(name, "log").data, first)
     header, *rows = (json.loads(row) for row in data.splitlines())
     receipts = {r.id: getattr(numbered(r, first), "segment", None) for r in rig.receipts(name)}
     assert [row["segment"] for row in rows] == [receipts[row["id"]] for row in rows]

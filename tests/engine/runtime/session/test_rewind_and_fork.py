@@ -7,8 +7,6 @@ import re
 import numpy as np
 import pytest
 
-from engine.backends.fake import FAKE_SPEC
-from engine.config import RuntimeConfig
 from engine.errors import UnknownSession
 from engine.types import (
     Action,
@@ -16,12 +14,8 @@ from engine.types import (
     Prompt,
     Rewind,
 )
-from tests.engine.runtime.session.steered import last_receipt, rigged, same, sky
+from tests.engine.runtime.session.steered import SEGMENT_S, last_receipt, rigged, same, sky
 from tests.rigs.engine.fakes import Rig
-
-SEGMENT_S = FAKE_SPEC.segment_s
-
-AHEAD = RuntimeConfig(max_sessions=8, lead_min_s=2.2 * SEGMENT_S, lead_max_s=4 * SEGMENT_S)  # two are queued
 
 
 def test_a_rewind_shows_the_same_again_and_numbers_go_on() -> None:

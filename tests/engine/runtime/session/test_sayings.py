@@ -31,7 +31,7 @@ def names(rig: Rig) -> list[tuple[str, str, bool]]:
 def check(rig: Rig) -> None:
     """The session's log makes its video again."""
     backend = FakeBackend(SPEC)
-    log = read_log(rig.engine.export("s", "log"), SPEC, backend.fingerprint)
+    log = read_log(rig.engine.take("s", "log").data, SPEC, backend.fingerprint)
     again = {s.segment: s.frames for s, _ in zip(replay(log, backend), range(log.segments), strict=False)}
     made = {s.segment: s.frames for s in rig.segments()}
     for number, frames in made.items():
@@ -79,7 +79,7 @@ def test_forks_rewinds_and_snapshots_have_the_plan() -> None:
     rig.submit(Prompt("a red house ahead"))
     rig.run_segments(3)
     told = now(rig).landmarks
-    saved = rig.engine.export("s", "snapshot")
+    saved = rig.engine.take("s", "snapshot").data
     rig.engine.open(OpenSession("f", None, None, fork_of="s"))
     rig.engine.open(OpenSession("r", None, None, snapshot=saved))
     assert rig.session("f").info().landmarks == rig.session("r").info().landmarks == told

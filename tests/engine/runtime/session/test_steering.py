@@ -9,8 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from engine.backends.fake import FAKE_SPEC, FakeBackend
-from engine.config import RuntimeConfig
+from engine.backends.fake import FakeBackend
 from engine.types import (
     Action,
     Control,
@@ -25,12 +24,8 @@ from engine.types import (
     SegmentReady,
     Weighted,
 )
-from tests.engine.runtime.session.steered import last_receipt, rigged, same, sky
+from tests.engine.runtime.session.steered import AHEAD, SEGMENT_S, last_receipt, rigged, same, sky
 from tests.rigs.engine.fakes import ManualClock, Rig
-
-SEGMENT_S = FAKE_SPEC.segment_s
-
-AHEAD = RuntimeConfig(max_sessions=8, lead_min_s=2.2 * SEGMENT_S, lead_max_s=4 * SEGMENT_S)  # two are queued
 
 
 def discarded(rig: Rig) -> list[Discarded]:

@@ -57,7 +57,7 @@ def test_of_large_models_fewer_are_kept_and_of_huge_ones_enough_for_now() -> Non
     middle = past.limits(SessionState.zeros(spec), spec)
     assert past.LEAST < middle.moments < past.DENSE
     assert middle.nbytes < 2 * past.MOST_BYTES
-    spec = replace(FAKE_SPEC, latent_height=1024, latent_width=1024)
+    spec = replace(FAKE_SPEC, latent_height=256, latent_width=256)  # a state alone is above the limit
     assert past.limits(SessionState.zeros(spec), spec).moments == len(filled(500, 4).moments) == past.LEAST
 
 
@@ -144,7 +144,7 @@ def continued(make: Backend, prompts: list[Prompt]) -> tuple[list[bytes], list[b
     rig.submit(Action("right"))
     rig.run_segments(2)
     screen = [s for s in rig.segments() if s.due_s <= rig.clock()][-1].segment
-    data = rig.engine.export("s", "snapshot")
+    data = rig.engine.take("s", "snapshot").data
     rest = rig.run_segments(4 - (len(rig.segments()) - 1 - screen))
     other = Rig(make)  # type: ignore[arg-type]
     restored(other, data)
@@ -182,7 +182,7 @@ def test_a_restored_session_takes_its_own_prompt_seed_and_picture_and_reset_is_i
     rig = Rig()
     rig.open(prompt="a red city", seed=5)
     rig.run_segments(5)
-    data = rig.engine.export("s", "snapshot")
+    data = rig.engine.take("s", "snapshot").data
     image = np.full((3, 96, 160), 30, np.uint8)
     restored(rig, data, "same")
     restored(rig, data, "prompt", prompt="a blue city")
@@ -198,11 +198,11 @@ def test_what_cannot_be_saved_or_restored_is_told() -> None:
     rig = Rig()
     rig.open()
     with pytest.raises(Unavailable, match="nothing has been shown yet"):
-        rig.engine.export("s", "snapshot")
+        rig.engine.take("s", "snapshot")
     with pytest.raises(UnknownSession):
-        rig.engine.export("nobody", "snapshot")
+        rig.engine.take("nobody", "snapshot")
     rig.run_segments(2)
-    data = rig.engine.export("s", "snapshot")
+    data = rig.engine.take("s", "snapshot").data
     with pytest.raises(InvalidInput, match="safetensors") as caught:
         restored(rig, data[:-1])
     assert caught.value.field == "snapshot"

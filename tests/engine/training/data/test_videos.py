@@ -13,7 +13,6 @@ from torch import Tensor
 from engine.clips import FrameFormat
 from engine.commands.train import main
 from engine.errors import InvalidInput
-from engine.training import autoencoder
 from engine.training.autoencoder import Clips
 from engine.training.data.footage import Footage, FootageMaterial, Pieces
 from engine.training.data.shots import differences, find_shots
@@ -64,7 +63,7 @@ def test_captions_stand_beside_videos_or_in_lines(folder: Path) -> None:
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="is no folder"):
+    with pytest.raises(InvalidInput, match=r"--videos: .*is no folder"):
         find_videos(tmp_path / "none")
     with pytest.raises(InvalidInput, match="has none"):
         find_videos(tmp_path)
@@ -174,9 +173,8 @@ batch = 2
 def test_the_command_trains_on_a_folder_of_videos(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Clips.__init__, "__kwdefaults__", {"limit": 8})
-    monkeypatch.setattr(autoencoder, "HELD_OUT", 4)
-    monkeypatch.setattr(autoencoder, "STATISTICS", 8)
+    few = {"limit": 8, "held_out": 4, "statistics": 8}
+    monkeypatch.setattr(Clips.__init__, "__kwdefaults__", few)
     (tmp_path / "own.toml").write_text(OWN)
     run = tmp_path / "run"
     assert main([str(tmp_path / "own.toml"), "--videos", str(folder), "--run", str(run)]) == 0

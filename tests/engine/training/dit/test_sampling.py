@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engine.model.conditions import Conditions, denoise_inputs
-from engine.model.sampling import sample_segment
+from engine.training.dit.sampling import sample_segment
 from tests.rigs.engine import tiny
 
 
