@@ -26,13 +26,14 @@ PARAMETERS = {
 STATUS = {
     "title": "Status",
     "type": "object",
-    "required": ["type", "node", "status", "sessions", "instance"],
+    "required": ["type", "node", "status", "sessions", "instance", "cluster"],
     "properties": {
         "type": {"const": "status"},
         "node": TEXT,
         "status": {"enum": ["online", "offline"]},
         "sessions": {"type": "integer", "minimum": 0},
         "instance": {"type": "string", "description": "changes with every start"},
+        "cluster": {"type": "boolean", "description": "whether it is a gateway of a cluster"},
     },
 }
 NAMES = {

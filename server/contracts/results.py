@@ -44,10 +44,10 @@ MODEL = thing(
 )
 PUSH = thing(id=TEXT, session=TEXT, whip=TEXT, state=TEXT, error=NULLABLE_TEXT)
 LINK = thing(id=TEXT, role={"enum": ["viewer", "driver"]}, expires_in_s=WHOLE)
-CAPACITY = thing(sessions=WHOLE, open=WHOLE, load={"type": "number"})
+CAPACITY = thing(sessions=WHOLE, open=WHOLE, load={"type": "number"}, taken=WHOLE)
 WORKER = thing(
     id=TEXT,
-    state={"enum": ["running", "draining", "drained", "unwell", "starting", "given_up"]},
+    state={"enum": ["running", "draining", "drained", "unwell", "starting", "given_up", "left"]},
     fault=NULLABLE_TEXT,
     sessions=WHOLE,
     places=WHOLE,
@@ -75,6 +75,19 @@ OWN_SCHEMAS: dict[str, Any] = {
     "ChangedSession": {
         "allOf": [ref("SessionView"), thing(receipts={"type": "array", "items": ref("Receipt")})]
     },
+    "SessionList": {
+        "description": "the sessions of a server, in a cluster those of all its gateways",
+        **thing(
+            sessions={"type": "array", "items": {"allOf": [ref("Session"), thing(gateway=NULLABLE_TEXT)]}},
+            gateway={**NULLABLE_TEXT, "description": "the one that was asked; null if it is no cluster"},
+            unanswered={
+                "type": "object",
+                "additionalProperties": TEXT,
+                "description": "gateways whose sessions are missing, and why",
+            },
+            omitted={**WHOLE, "description": "sessions beyond the limit"},
+        ),
+    },
     "Link": LINK,
     "NewPush": {
         "type": "object",
@@ -101,6 +114,10 @@ QUERIES: dict[Operation, dict[str, tuple[dict[str, Any], str]]] = {
         "prompt": (TEXT, "with a snapshot as the body: another prompt"),
         "seed": (WHOLE, "with a snapshot as the body: another seed"),
     },
+    ("get", S): {
+        "gateway": (TEXT, "only the sessions of this gateway of the cluster"),
+        "limit": ({"type": "integer", "minimum": 1, "maximum": 1000}, "default: 1000"),
+    },
     ("post", WHEP): {"codec": ({"enum": list(CODECS)}, "default: the first of the offer that fits")},
     ("get", f"{ONE}/clip"): {
         "seconds": ({"type": "number", "minimum": 1, "maximum": 60}, "how much of the last minute"),
@@ -112,7 +129,7 @@ QUERIES: dict[Operation, dict[str, tuple[dict[str, Any], str]]] = {
 NOTHING: dict[str, Any] = {}
 RESULTS: dict[Operation, tuple[int, dict[str, Any]]] = {
     ("post", S): (201, json_of("OpenedSession")),
-    ("get", S): (200, {JSON: {"schema": thing(sessions={"type": "array", "items": ref("Session")})}}),
+    ("get", S): (200, json_of("SessionList")),
     ("get", ONE): (200, json_of("SessionView")),
     ("patch", ONE): (202, json_of("ChangedSession")),
     ("delete", ONE): (204, NOTHING),

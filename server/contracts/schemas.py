@@ -3,6 +3,8 @@ written."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
@@ -11,7 +13,7 @@ from pydantic.json_schema import models_json_schema
 from engine.types import Receipt, SessionClosed, SessionInfo
 from engine.wire.controls import CONTROL_MODELS
 from engine.wire.requests import Fork, NewLink, NewSession, PingMessage
-from server.worker.messages import SegmentStats
+from server.worker.messages.events import SegmentStats
 
 REF = "#/components/schemas/"
 TEXT: dict[str, Any] = {"type": "string"}
@@ -22,8 +24,9 @@ def ref(name: str) -> dict[str, Any]:
     return {"$ref": REF + name}
 
 
-def schemas() -> dict[str, Any]:
-    """By name: controls, requests, receipts, events and problems."""
+@cache
+def schemas() -> Mapping[str, Any]:
+    """By name: controls, requests, receipts, events and problems. Made once, so nobody changes it."""
     return {
         **_models([*CONTROL_MODELS.values(), NewSession, Fork, NewLink, PingMessage]),
         "Control": {

@@ -21,7 +21,8 @@ from engine.errors import (
     UnknownSession,
 )
 from engine.types import OpenSession, Receipt, RuntimeEvent, SessionInfo
-from server.worker.messages import Command, WorkerEvent, WorkerFailed, WorkerReady
+from server.worker.messages.commands import Command
+from server.worker.messages.events import Stalled, WorkerEvent, WorkerFailed, WorkerReady
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ BEAT_S = 0.5
 NOT_RUNNING = "the worker is not running; try again in a moment"
 TOO_MUCH = "the worker is overloaded; try again in a moment"
 
-Order = Command | RestoreSession
+Order = Command | RestoreSession | Stalled
 Event = WorkerEvent | Applied | WorkerLost | Alive
 OnEvent = Callable[[Event], None]  # called on the event loop; must not block
 

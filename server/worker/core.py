@@ -27,20 +27,22 @@ from engine.types import (
     SessionInfo,
 )
 from server.config import WorkerConfig
+from server.ladder import parts
 from server.worker.base import Applied, Event, Numbers, Order, RestoreSession, WorkerLost, session_of
 from server.worker.hardware import chosen
-from server.worker.messages import (
+from server.worker.messages.commands import (
     CloseSession,
-    Exported,
     ExportSession,
+    MeasureCodec,
     RequestKeyframe,
     SetViewers,
     Stop,
     SubmitControl,
-    WorkerReady,
 )
+from server.worker.messages.events import Exported, WorkerReady
 from server.worker.numbering import NO_NUMBERS, numbered, numbered_log
 from server.worker.playout import Playout
+from server.worker.speed import EncoderSpeed
 from server.worker.stream import Timing
 from server.worker.watchdog import Watchdog
 
@@ -67,6 +69,7 @@ class WorkerCore:
             self._backend.close()
             raise
         self._timing = Timing(spec.fps)
+        self._speed = EncoderSpeed(config.media, spec.width, spec.height, spec.fps, emit)
         self._numbers: dict[str, Numbers] = {}  # first numbers of sessions that another worker ran before
         self._watchdog = Watchdog(lambda: self._engine.hangs_for_s(clock()), emit)
         self._engine.start()
@@ -86,6 +89,8 @@ class WorkerCore:
             segment_ms=1000 * segment_s,
             fingerprint=self._backend.fingerprint,
             bitrate_bps=config.media.bitrate_bps,
+            idle_share=config.runtime.idle_share,
+            codecs=config.media.codecs,
         )
 
     def handle(self, command: Order) -> None:
@@ -108,9 +113,12 @@ class WorkerCore:
                     )
             case ExportSession():
                 self._emit(self._exported(command))
+            case MeasureCodec(codec):
+                self._speed.measure(codec)
             case SetViewers(session, viewers, throttled):
                 watched = any(viewers.values())
-                self._playout.set_viewers(session, viewers)
+                own = {name: n for name, n in viewers.items() if parts(name)[0] in self.ready.codecs}
+                self._playout.set_viewers(session, own)
                 self._engine.set_watched(session, watched, throttled=throttled)
                 self._tell(self._timing.set_running(session, watched=watched))
             case RequestKeyframe(session, rendition):

@@ -15,7 +15,7 @@ from engine.types import Discarded, SegmentAwaited, SegmentReady
 from server.config import MediaConfig
 from server.ladder import parts
 from server.worker.encoder import ToYuv, VideoEncoder
-from server.worker.messages import Packet, SegmentStats, Stalled
+from server.worker.messages.events import Packet, SegmentStats, Stalled
 from server.worker.stall import StallTracker
 from server.worker.stream import Cue, Rendition, Stream, schedule
 
@@ -197,7 +197,7 @@ class Playout:
         if cue.index == 0:
             stream.encode_ms = 1000 * sum(stream.encode_s) / len(stream.encode_s)
             stream.encode_s.clear()
-            self._emit(_stats(stream, cue.segment))
+            self._emit(_stats(stream, cue.segment, pts))
 
     def _encode(self, session: str, stream: Stream, cue: Cue, pts: int, now_s: float) -> None:
         viewers = stream.viewers  # replaced as a whole, never changed
@@ -245,7 +245,7 @@ class Playout:
         return Rendition(VideoEncoder(codec, width, height, fps, rate, hardware=hardware), rung)
 
 
-def _stats(stream: Stream, segment: SegmentReady) -> SegmentStats:
+def _stats(stream: Stream, segment: SegmentReady, pts_90k: int) -> SegmentStats:
     return SegmentStats(
         session=segment.session,
         epoch=segment.epoch,
@@ -259,4 +259,5 @@ def _stats(stream: Stream, segment: SegmentReady) -> SegmentStats:
         encode_ms=stream.encode_ms,
         speed=segment.speed,
         rate=segment.rate,
+        pts_90k=pts_90k,
     )

@@ -24,13 +24,17 @@ from server.tasks import Tasks
 from server.worker.base import OnEvent, Order, WorkerLost
 from server.worker.core import Emit, WorkerCore
 from server.worker.hosting.host import Host, leave
-from server.worker.messages import Stop, WorkerReady
+from server.worker.messages.commands import Stop
+from server.worker.messages.events import WorkerReady
 from server.worker.remote import WorkerLink
 from server.worker.wire.connection import Connection
 
 log = logging.getLogger(__name__)
 
 GRACE_S = 1.0  # for an orderly stop
+IMPORTS_S = (
+    120.0  # until the child is running Python: long on a busy machine, and its death is noticed at once
+)
 FAILED = 1  # exit code of a worker that was not told to stop
 NO_KEY = b""  # nobody else can reach the sockets
 
@@ -54,7 +58,7 @@ class ProcessWorker:
         try:
             with theirs:  # or the end of the child would not be the end of the connection
                 self._process = await asyncio.to_thread(self._spawn, theirs)
-            welcome = await self._link.meet(partial(_connected, ours), NO_KEY)
+            welcome = await self._link.meet(partial(_connected, ours), NO_KEY, IMPORTS_S)
         except Unavailable as error:
             why = await asyncio.to_thread(self._why, error.message)
             await self.close()
@@ -150,7 +154,7 @@ def child_main(own: socket.socket, config: WorkerConfig) -> None:
 
 async def _serve_parent(own: socket.socket, config: WorkerConfig, cores: list[WorkerCore]) -> str | None:
     host = Host(NO_KEY, private=True)
-    await asyncio.get_running_loop().create_connection(host.connection, sock=own)
+    await asyncio.get_running_loop().create_connection(host.entrance.connection, sock=own)
 
     def load(emit: Emit) -> WorkerCore:
         cores.append(WorkerCore(config, emit))

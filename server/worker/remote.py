@@ -7,14 +7,16 @@ may find the worker and its sessions as they were.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import Forbidden, InvalidInput, Unavailable
+from engine.errors import Forbidden, InvalidInput, PsistreamError, Unavailable
 from server.tasks import Tasks
 from server.worker.base import (
     BEAT_S,
@@ -27,11 +29,13 @@ from server.worker.base import (
     WorkerLost,
     as_error,
 )
-from server.worker.messages import WorkerReady
+from server.worker.messages.events import WorkerReady
+from server.worker.messages.holding import Fenced, Orphaned
 from server.worker.wire import handshake
-from server.worker.wire.connection import Connection
+from server.worker.wire.connection import CLOSED, GREETING_S, Connection
 from server.worker.wire.schema import EVENTS, GreetingRefused, Welcome
 
+WELCOME_BYTES = 1 << 20
 OUTBOX = 512  # orders that wait for the connection; when full, `send` refuses
 CONNECT_S = 5.0
 ADDRESS = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
@@ -41,20 +45,21 @@ Connect = Callable[[Callable[[], Connection]], Awaitable[Any]]
 
 @dataclass(frozen=True)
 class WorkerAddress:
-    """Where a worker listens, as tcp://HOST:PORT or tls://HOST:PORT."""
+    """Where a worker or a directory listens, as tcp://HOST:PORT or tls://HOST:PORT."""
 
     host: str
     port: int
     tls: bool = False
 
     @classmethod
-    def parse(cls, text: str) -> WorkerAddress:
-        """Raises InvalidInput."""
+    def parse(cls, text: str, option: str = "--worker") -> WorkerAddress:
+        """Raises InvalidInput, which names the option."""
         found = ADDRESS.fullmatch(text)
         if found is None or not 0 < int(found[3]) < 65536:
+            others = "process, thread, " if option == "--worker" else ""
             raise InvalidInput(
-                f"--worker must be process, thread, tcp://HOST:PORT or tls://HOST:PORT, not {text!r:.60}",
-                field="worker",
+                f"{option} must be {others}tcp://HOST:PORT or tls://HOST:PORT, not {text!r:.60}",
+                field=option.strip("-"),
             )
         return cls(found[2].strip("[]"), int(found[3]), found[1] == "tls")
 
@@ -67,21 +72,27 @@ class WorkerLink:
     """One connection, from the handshake to its end. `on_event` is called on the event loop. `on_end` is
     called once when the connection is gone, with the reason unless the worker ended it; not after `close`."""
 
-    def __init__(self, on_event: OnEvent, on_end: Callable[[str | None], None]) -> None:
-        self._on_event, self._on_end = on_event, on_end
+    def __init__(
+        self,
+        on_event: OnEvent,
+        on_end: Callable[[str | None], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._on_event, self._on_end, self._clock = on_event, on_end, clock
         self._connection: Connection | None = None
         self._open = self._closing = False
         self._tasks = Tasks()
 
-    async def meet(self, connect: Connect, key: bytes) -> Welcome:
-        """Connect and wait until the worker has loaded its model. `connect` is asyncio's function with all
-        arguments but the protocol. Raises PsistreamError."""
-        connection = self._connection = Connection(self._ended)
+    async def meet(self, connect: Connect, key: bytes, within_s: float = GREETING_S) -> Welcome:
+        """Connect and wait until the worker has loaded its model; its first word must come in `within_s`.
+        `connect` is asyncio's function with all arguments but the protocol. Raises PsistreamError."""
+        connection = self._connection = Connection(self._ended, self._clock)
         connection.open_when_welcome(EVENTS, self._heard)
         await connect(lambda: connection)
         said = handshake.hello()
         connection.send(said)
-        connection.send(handshake.prove(key, said, _not_refused(await connection.receive())))
+        connection.send(handshake.prove(key, said, _not_refused(await connection.receive(within_s))))
+        connection.trust(WELCOME_BYTES)
         welcome = _not_refused(await connection.receive(None))
         if not isinstance(welcome, Welcome):
             raise handshake.WrongPeer("what answered is no worker of psistream")
@@ -126,6 +137,34 @@ class WorkerLink:
             self._on_end(why)
 
 
+async def connect(address: WorkerAddress, ca: Path | None, make: Callable[[], Connection]) -> None:
+    """Raises Unavailable."""
+    loop, context = asyncio.get_running_loop(), None
+    if address.tls:
+        context = ssl.create_default_context(cafile=None if ca is None else str(ca))
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            await loop.create_connection(make, address.host, address.port, ssl=context)
+    except TimeoutError:
+        raise Unavailable(f"no answer in {CONNECT_S:g} s") from None
+    except ssl.SSLError as error:
+        why = getattr(error, "verify_message", None) or error.reason
+        raise Unavailable(f"TLS failed: {why}") from None
+    except OSError as error:
+        known = error.errno is not None and error.errno > 0
+        why = os.strerror(error.errno or 0) if known else error.strerror
+        if address.tls and isinstance(error, ConnectionError) and not why:
+            why = "it was closed before TLS had begun; if it listens without a certificate, write tcp://"
+        raise Unavailable(f"no connection: {why or error or type(error).__name__}") from None
+
+
+def explained(error: PsistreamError, address: WorkerAddress) -> str:
+    """What went wrong in a greeting, with the address and perhaps the fix."""
+    closed = error.message == CLOSED and not address.tls
+    return f"{address}: {error.message}{'; if it has a certificate, write tls://' if closed else ''}"
+
+
 def _not_refused(heard: Any) -> Any:
     if isinstance(heard, GreetingRefused):
         raise as_error(heard.code, heard.message)
@@ -133,16 +172,24 @@ def _not_refused(heard: Any) -> Any:
 
 
 class RemoteWorker:
-    """A worker that listens on a port: see `psistream worker`. `orphans` are sessions that it ran for a
-    gateway that is gone, with their epochs, at the time of the start."""
+    """A worker that listens on a port: see `psistream worker`. At the time of the start, `orphans` are
+    sessions that it ran for a gateway that is gone, and `held` those of other gateways."""
 
     outlives_gateway = True
 
-    def __init__(self, address: WorkerAddress, key: bytes, ca: Path | None, on_event: OnEvent) -> None:
+    def __init__(
+        self,
+        address: WorkerAddress,
+        key: bytes,
+        ca: Path | None,
+        on_event: OnEvent,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._address, self._key, self._ca = address, key, ca
         self._on_event = on_event
-        self._link = WorkerLink(on_event, self._lost)
-        self.orphans: dict[str, int] = {}
+        self._link = WorkerLink(on_event, self._lost, clock)
+        self.orphans: tuple[Orphaned, ...] = ()
+        self.held: tuple[Fenced, ...] = ()
 
     async def start(self) -> WorkerReady:
         try:
@@ -152,11 +199,11 @@ class RemoteWorker:
             raise Forbidden(f"{self._address}: {error.message}") from None
         except Unavailable as error:
             await self.close()
-            raise type(error)(f"{self._address}: {error.message}") from None
+            raise type(error)(explained(error, self._address)) from None
         except BaseException:
             await self.close()
             raise
-        self.orphans = {orphan.session: orphan.epoch for orphan in welcome.orphans}
+        self.orphans, self.held = welcome.orphans, welcome.held
         return welcome.ready
 
     def send(self, command: Order) -> None:
@@ -168,20 +215,7 @@ class RemoteWorker:
         await self._link.finish()
 
     async def _connect(self, make: Callable[[], Connection]) -> None:
-        loop, context = asyncio.get_running_loop(), None
-        if self._address.tls:
-            context = ssl.create_default_context(cafile=None if self._ca is None else str(self._ca))
-            context.minimum_version = ssl.TLSVersion.TLSv1_3
-        try:
-            async with asyncio.timeout(CONNECT_S):
-                await loop.create_connection(make, self._address.host, self._address.port, ssl=context)
-        except TimeoutError:
-            raise Unavailable(f"no answer in {CONNECT_S:g} s") from None
-        except ssl.SSLError as error:
-            why = getattr(error, "verify_message", None) or error.reason
-            raise Unavailable(f"TLS failed: {why}") from None
-        except OSError as error:
-            raise Unavailable(f"no connection: {error.strerror or error}") from None
+        await connect(self._address, self._ca, make)
 
     def _lost(self, why: str | None) -> None:
         how = why or "the worker closed it"

@@ -1,20 +1,25 @@
 """Measures how long an encoder takes per frame on this machine, to decide which codecs work in real time.
 
-The test picture is moving noise, which is the worst case for an encoder.
+It does so when asked, in a thread of its own, and once for each codec. The test picture is moving noise,
+which is the worst case for an encoder.
 """
 
 from __future__ import annotations
 
 import statistics
+import threading
 import time
+from collections.abc import Callable
 
+import av
 import numpy as np
 
+from server.config import MediaConfig
 from server.worker.contexts import PictureFormat
 from server.worker.encoder import ToYuv, VideoEncoder
+from server.worker.messages.events import CodecMeasured
 
 FRAMES = 24
-SHARE_MAX = 0.5  # acceptable share of one core for one rung of one session
 
 
 def frame_s(codec: str, picture: PictureFormat, frames: int = FRAMES, *, hardware: bool = True) -> float:
@@ -36,3 +41,36 @@ def frame_s(codec: str, picture: PictureFormat, frames: int = FRAMES, *, hardwar
 def share(codec: str, picture: PictureFormat, *, hardware: bool = True) -> float:
     """The share of one core that one rung of one session takes. Raises the errors of `frame_s`."""
     return frame_s(codec, picture, hardware=hardware) * picture.fps
+
+
+class EncoderSpeed:
+    """Of the encoders of the worker whose model generates pictures of this size. `emit` gets the answers."""
+
+    def __init__(
+        self, media: MediaConfig, width: int, height: int, fps: int, emit: Callable[[CodecMeasured], None]
+    ) -> None:
+        scale, top = media.scale(width, height), media.ladder(width, height, fps)[0]
+        self._picture = PictureFormat(width * scale, height * scale, fps, top.bitrate_bps)
+        self._media, self._emit = media, emit
+        self._lock = threading.Lock()
+        self._known: dict[str, CodecMeasured | None] = {}  # None: it is being measured
+
+    def measure(self, codec: str) -> None:
+        """Answer with CodecMeasured, at once or later."""
+        with self._lock:
+            known, asked = self._known.get(codec), codec in self._known
+            self._known.setdefault(codec, None)
+        if known is not None:
+            self._emit(known)
+        elif not asked:
+            threading.Thread(target=self._run, args=(codec,), name=f"measure-{codec}", daemon=True).start()
+
+    def _run(self, codec: str) -> None:
+        try:
+            taken = share(codec, self._picture, hardware=self._media.hardware)
+            answer = CodecMeasured(codec, taken)
+        except (av.FFmpegError, ValueError) as error:
+            answer = CodecMeasured(codec, None, str(error))
+        with self._lock:
+            self._known[codec] = answer
+        self._emit(answer)

@@ -12,7 +12,8 @@ from engine.errors import Unavailable
 from server.config import WorkerConfig
 from server.worker.base import NOT_RUNNING, TOO_MUCH, Event, OnEvent, Order, WorkerLost
 from server.worker.core import WorkerCore
-from server.worker.messages import Stop, WorkerReady
+from server.worker.messages.commands import Stop
+from server.worker.messages.events import WorkerReady
 
 OUTBOX = 512  # queued commands; when it is full, `send` raises Unavailable
 GRACE_S = 2.0

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 from server.worker.base import Alive
-from server.worker.messages import Hung
+from server.worker.messages.events import Hung
 
 CHECK_S, REPORT_S = 0.1, 1.0
 BEAT = 5  # checks per heartbeat

@@ -2,7 +2,7 @@
 
 The event loop of the worker's process greets gateways, reads orders and writes events; orders are carried
 out on a thread of their own, since they may wait for the device. A session belongs to one gateway at a time
-(see leases); what is said of it goes there and nowhere else.
+(see leases); others may show it too (see guests).
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
 
@@ -22,48 +24,59 @@ from engine.types import OpenSession, SessionClosed
 from server.tasks import Tasks
 from server.worker.base import BEAT_S, Alive, Order, RestoreSession, WorkerLost
 from server.worker.core import Emit, WorkerCore
-from server.worker.hosting.leases import RECORD_BYTES, Lease, LeaseStage
+from server.worker.hosting.custody import Custody
+from server.worker.hosting.guests import NO_SESSION, GuestGateways
+from server.worker.hosting.leases import RECORD_BYTES
 from server.worker.hosting.mail import Mail
 from server.worker.hosting.orders import Orders, refusal
-from server.worker.messages import (
-    Claimed,
+from server.worker.messages.commands import CloseSession, MeasureCodec, SetViewers, Stop
+from server.worker.messages.events import Stalled, WorkerReady
+from server.worker.messages.holding import (
+    Answered,
     ClaimSession,
-    CloseSession,
+    EndCopy,
     Fenced,
     KeepRecord,
-    Orphaned,
-    SetViewers,
-    Stop,
-    WorkerReady,
+    LeaveSession,
+    Moved,
+    WatchSession,
 )
-from server.worker.wire import handshake
 from server.worker.wire.checks import check
-from server.worker.wire.connection import Connection
-from server.worker.wire.schema import ORDERS, GreetingRefused, Welcome
+from server.worker.wire.connection import Connection, largest
+from server.worker.wire.entrance import Entrance, refuse
+from server.worker.wire.schema import ORDERS
 
 log = logging.getLogger(__name__)
 
-MAX_GATEWAYS, MAX_STRANGERS = 16, 16
-MAX_TEXT = 2000
+MAX_GATEWAYS, MAX_STRANGERS = 64, 16
 LEAVE_S = 1.0  # for an orderly end
-NO_SESSION = "no session has this id; it may have ended"
 
 
 class Host:
-    """`private`: it has one gateway, which started it, and ends with that one's connection. `run` returns
-    when it is over: None, or what is broken."""
+    """`private`: it has one gateway, which started it, and ends with that one's connection. `most` is how
+    many gateways may be connected. `run` returns when it is over: None, or what is broken."""
 
-    def __init__(self, key: bytes, *, private: bool, clock: Callable[[], float] = time.monotonic) -> None:
-        self._key, self._private, self._clock = key, private, clock
+    def __init__(
+        self,
+        key: bytes,
+        *,
+        private: bool,
+        most: int = MAX_GATEWAYS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._private, self._most, self._clock = private, most, clock
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[WorkerReady] = self._loop.create_future()
         self._over: asyncio.Future[str | None] = self._loop.create_future()
         self._core: WorkerCore | None = None
         self.mail = Mail(clock, self._put, lambda why: self._later(partial(self.end, why)))
-        self._strangers = 0
+        self._guests = GuestGateways(self.mail, self._put)
+        self._custody = Custody(self.mail, self._guests, self._put)
         self._orders: Orders | None = None
-        self._slowed: set[Connection] = set()  # read again once fewer orders wait
+        self._slowed: dict[Connection, None] = {}  # read again once fewer orders wait
         self._tasks = Tasks()
+        strangers = most + MAX_STRANGERS  # all gateways may come back at once
+        self.entrance = Entrance(key, strangers, self._admit, self._ended, self._tasks, clock=clock)
 
     # ---- life ----
 
@@ -82,7 +95,7 @@ class Host:
             lambda why: self.mail.emit(WorkerLost(why)),
             lambda: self._later(self._read_again),
         )
-        self._ready.set_result(core.ready)
+        self._ready.set_result(replace(core.ready, instance=secrets.token_hex(8)))
         self._tasks.spawn(self._look(), "leases")
         why = await self._over
         await self._tasks.close()
@@ -96,56 +109,35 @@ class Host:
         if not self._over.done():
             self._over.set_result(why)
 
-    def connection(self) -> Connection:
-        """For a gateway that has just connected."""
-        connection = Connection(lambda why: self._ended(connection, why), self._clock)
-        if self._strangers >= MAX_STRANGERS:
-            self._loop.call_soon(connection.abort)
-        else:
-            self._strangers += 1
-            self._tasks.spawn(self._greet(connection), "greet")
-        return connection
-
-    async def _greet(self, connection: Connection) -> None:
+    async def _admit(self, connection: Connection) -> None:
+        """A gateway has proved the key. It waits for the model. Raises Unavailable."""
         try:
-            answer, expected = handshake.challenge(self._key, await connection.receive())
-            connection.send(answer)
-            handshake.check(expected, await connection.receive())
             ready = await asyncio.shield(self._ready)
-            if len(self.mail.gateways) >= MAX_GATEWAYS:
-                raise Unavailable(f"the worker has {MAX_GATEWAYS} gateways, which is the most")
         except PsistreamError as error:
-            if not connection.ended:
-                # why a model cannot be loaded is reported by the gateway, and by `psistream worker`
-                loading = self._ready.done() and not self._ready.cancelled() and self._ready.exception()
-                if loading is not error:
-                    log.warning("%s was refused: %s", connection.peer, error.message)
-                connection.send(GreetingRefused(error.code, error.message[:MAX_TEXT]))
-                connection.close()
+            if not connection.ended:  # why it cannot be loaded is told by the gateway, and `psistream worker`
+                refuse(connection, error, quietly=True)
             return
-        finally:
-            self._strangers -= 1
+        if len(self.mail.gateways) >= self._most:
+            raise Unavailable(
+                f"the worker has {self._most} gateways, which is the most: start it with a larger "
+                "--max-gateways"
+            )
         if connection.ended:
             return
-        connection.open(ORDERS, partial(self._heard, connection), ready)
-        self.mail.gateways |= {connection}
-        orphans = tuple(Orphaned(e.session, e.epoch) for e in self.mail.leases if e.stage or e.owner is None)
-        connection.send(Welcome(ready, orphans))
+        connection.open(ORDERS, partial(self._heard, connection), largest(ready))
+        self.mail.gateways += (connection,)
+        self._custody.welcome(connection, ready)
         if self.mail.capacity is not None:
             connection.send(self.mail.capacity)
 
     def _ended(self, connection: Connection, why: str | None) -> None:
         if connection not in self.mail.gateways:
             return
-        self.mail.gateways -= {connection}
+        self.mail.gateways = tuple(each for each in self.mail.gateways if each is not connection)
         if self._private:
             self.end()
             return
-        with self.mail.lock:
-            lost = self.mail.leases.gone(connection)
-        if lost or why:
-            log.warning("a gateway of %d sessions is gone%s", len(lost), f": {why}" if why else "")
-        self._silenced(lost)
+        self._custody.gone(connection, why)
 
     # ---- leases ----
 
@@ -156,43 +148,8 @@ class Host:
 
     def look(self) -> None:
         """What silence does to sessions: to be called twice a second."""
-        if self._private:
-            return
-        now_s = self._clock()
-        with self.mail.lock:
-            back = [e for c in self.mail.gateways for e in self.mail.leases.heard(c, c.heard_s, now_s)]
-            changed = self.mail.leases.look(now_s)
-        for lease in back:
-            self._put(lease.viewers or SetViewers(lease.session, {}))
-        self._silenced([lease for lease in changed if lease.stage is LeaseStage.SILENT])
-        for lease in changed:
-            if lease.stage is LeaseStage.STOPPED:
-                self._put(SetViewers(lease.session, {}, throttled=True))
-            elif lease.stage is LeaseStage.OVER:
-                log.warning("session %s: no gateway claimed it, it is closed", lease.session)
-                self._put(CloseSession(lease.session))
-
-    def _silenced(self, leases: list[Lease]) -> None:
-        """Nobody is heard of who holds these: nothing is encoded, and the other gateways may claim them."""
-        for lease in leases:
-            self._put(SetViewers(lease.session, {}))
-            for gateway in self.mail.gateways:
-                if gateway is not lease.owner:
-                    gateway.send(Orphaned(lease.session, lease.epoch))
-
-    def _claim(self, connection: Connection, order: ClaimSession) -> None:
-        with self.mail.lock:
-            known = self.mail.leases.get(order.session)
-            before, epoch = (known.owner, known.epoch) if known else (None, 0)
-            lease = self.mail.leases.claim(order.session, connection, order.epoch, self._clock())
-        if known is None:
-            connection.send(SessionClosed(order.session, "unknown_session", NO_SESSION))
-        elif lease is None:
-            connection.send(Fenced(order.session, epoch))
-        else:
-            if isinstance(before, Connection) and before is not connection and not before.ended:
-                before.send(Fenced(order.session, order.epoch))
-            connection.send(Claimed(order.session, lease.epoch, lease.info, lease.record))
+        if not self._private:
+            self._custody.look(self._clock())
 
     # ---- orders ----
 
@@ -213,8 +170,13 @@ class Host:
             case Stop():
                 if self._private:
                     self.end()
+            case MeasureCodec():
+                self._put(order, connection)
             case ClaimSession():
-                self._claim(connection, order)
+                self._custody.claim(connection, order, self._clock())
+            case EndCopy(session):
+                if self._custody.end(connection, order):
+                    self._carry_out(connection, CloseSession(session))
             case OpenSession():
                 self._open(connection, order.session, 1, order)
             case RestoreSession(opening, epoch=epoch):
@@ -228,10 +190,10 @@ class Host:
         opening = order.opening if isinstance(order, RestoreSession) else order
         with self.mail.lock:
             source = self.mail.leases.owned(opening.fork_of, connection) if opening.fork_of else None
-            known = self.mail.leases.get(session)
-            fits = (opening.fork_of is None or source is not None) and self.mail.leases.open(
-                session, connection, epoch, self._clock()
-            )
+            known, least = self.mail.leases.get(session), self._custody.epoch(session)
+            fits = opening.fork_of is None or source is not None
+            fits = fits and epoch >= least
+            fits = fits and self.mail.leases.open(session, connection, epoch, self._clock())
             lease = self.mail.leases.get(session)
             if fits and known is not None:
                 begun = self.mail.waiting.setdefault(session, [])
@@ -239,11 +201,15 @@ class Host:
         if opening.fork_of is not None and source is None:
             connection.send(SessionClosed(session, "unknown_session", NO_SESSION, "fork_of"))
         elif not fits:
-            connection.send(Fenced(session, known.epoch if known else 0))
+            self._custody.refuse(connection, session, known)
         else:
+            self._custody.tell(connection, session, epoch)
             if lease is not None and isinstance(order, RestoreSession):
                 lease.viewers = next((each for each in order.then if isinstance(each, SetViewers)), None)
+                lease.told = None
             self._put(order if known is None else CloseSession(session), connection)
+            if lease is not None and lease.told is None:
+                self._guests.changed(lease)
 
     def _order(self, connection: Connection, order: Any) -> None:
         with self.mail.lock:
@@ -252,6 +218,8 @@ class Host:
                 self.mail.leases.owned(order.session, connection),
             )
         if lease is None:
+            if self._guests.take(connection, order):
+                return
             gone = InvalidInput(NO_SESSION)
             gone.code = "unknown_session"
             if answer := Fenced(order.session, known.epoch) if known else refusal(order, gone):
@@ -263,6 +231,20 @@ class Host:
                 return
             case SetViewers():
                 lease.viewers = order
+                self._guests.changed(lease, connection)
+                return
+            case Answered() | Moved() | Stalled():
+                self._guests.relay(lease, order)
+                return
+            case CloseSession():
+                lease.closing = True
+            case WatchSession() | LeaveSession():
+                self._guests.take(connection, order)
+                return
+        self._carry_out(connection, order)
+
+    def _carry_out(self, connection: Connection, order: Any) -> None:
+        """Now, or once an older copy of its session has ended."""
         with self.mail.lock:
             if (waiting := self.mail.waiting.get(order.session)) is not None:
                 waiting.append(order)
@@ -272,11 +254,11 @@ class Host:
     def _put(self, order: Order, connection: Connection | None = None) -> None:
         assert self._orders is not None
         if not self._orders.put(order) and connection is not None:
-            self._slowed.add(connection)
+            self._slowed[connection] = None
             connection.pause_reading()
 
     def _read_again(self) -> None:
-        waiting, self._slowed = self._slowed, set()
+        waiting, self._slowed = self._slowed, {}
         for connection in waiting:
             connection.resume_reading()
 

@@ -12,7 +12,8 @@ from typing import Any
 from engine.errors import PsistreamError, Unavailable
 from engine.types import OpenSession, Receipt, SessionClosed
 from server.worker.base import Event, Order, RestoreSession
-from server.worker.messages import Exported, ExportSession, SubmitControl
+from server.worker.messages.commands import ExportSession, SubmitControl
+from server.worker.messages.events import Exported
 
 log = logging.getLogger(__name__)
 

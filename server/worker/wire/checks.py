@@ -15,7 +15,10 @@ from engine.wire.fields import MAX_PROMPTS, MAX_REWIND_S, MAX_SEED, MAX_TEXT_BYT
 from engine.wire.parse import stored_control
 from server.codecs import CODECS
 from server.worker.base import Order, RestoreSession
-from server.worker.messages import ExportSession, SetViewers, SubmitControl, WorkerReady
+from server.worker.epochs import CLOSED
+from server.worker.messages.commands import ExportSession, SetViewers, SubmitControl
+from server.worker.messages.events import WorkerReady
+from server.worker.messages.holding import Answered, ClaimSession, EndCopy, WatchSession
 
 NAME_CHARS = 64
 RENDITION = re.compile(f"({'|'.join(CODECS)})(/[0-9])?")
@@ -34,22 +37,30 @@ def check(order: Order, ready: WorkerReady) -> None:
     match order:
         case OpenSession():
             _opening(order)
-        case RestoreSession(opening, then, starts_in_s, numbers=numbers):
+        case RestoreSession(opening, then, starts_in_s, epoch, numbers):
             check(opening, ready)
+            _require(0 <= epoch < CLOSED, "epoch")
             _require(0 <= starts_in_s <= MAX_START_S, "starts_in_s")
             _require(len(then) <= MAX_ORDERS, "then")
             _require(all(0 <= number < MAX_NUMBER for number in vars(numbers).values()), "numbers")
             for each in then:
                 _require(getattr(each, "session", None) == opening.session, "then")
                 check(each, ready)
+        case ClaimSession(epoch=epoch):
+            _require(0 <= epoch < CLOSED, "epoch")
+        case EndCopy(epoch=epoch):
+            _require(0 <= epoch <= CLOSED, "epoch")
         case SubmitControl(control=control):
             _control(control, ready)
         case ExportSession():
             _name(order.request, "request")
             _require(0 <= order.rewind_s <= MAX_REWIND_S, "rewind_s")
-        case SetViewers(viewers=viewers):
+        case SetViewers(viewers=viewers, count=count) | WatchSession(viewers=viewers, count=count):
             known = len(viewers) <= MAX_RENDITIONS and all(map(RENDITION.fullmatch, viewers))
             _require(known and all(0 <= n <= MAX_VIEWERS for n in viewers.values()), "viewers")
+            _require(0 <= count <= MAX_VIEWERS, "count")
+        case Answered(receipt=receipt):
+            _require(receipt.session == session, "receipt")
 
 
 def _opening(command: OpenSession) -> None:

@@ -21,13 +21,22 @@ from typing import Any, Literal, NamedTuple, NoReturn
 import numpy as np
 
 from engine.types import MOMENT
-from server.worker.wire.schema import NAMES
+from server.worker.wire.schema import name_of
 from server.worker.wire.values import PLAIN, Context, Convert, Malformed, moment, pixels
 from server.worker.wire.values import text as text_of
 
 MAX_HEADER = 2 << 20
 MAX_BLOBS = 512
 MAX_ITEMS = 4096
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+# made once: json.loads and json.dumps would make one for every message
+_JSON = json.JSONDecoder(parse_constant=_refuse)
+_TEXT = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 class Unknown(Exception):
@@ -47,9 +56,9 @@ def encode(message: object, now_s: float) -> bytes:
     header = _written(message, context)
     header["blobs"] = [len(blob) for blob in context.blobs]
     try:
-        text = json.dumps(header, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text = _TEXT.encode(header)
     except ValueError:
-        text = json.dumps(_finite(header), ensure_ascii=False, separators=(",", ":"))
+        text = _TEXT.encode(_finite(header))
     head = text.encode("utf-8", "replace")
     return b"".join([len(head).to_bytes(4, "big"), head, *context.blobs])
 
@@ -60,7 +69,7 @@ def decode(data: bytes, kinds: Mapping[str, type], now_s: float) -> Any:
     if len(data) < 4 or size > min(MAX_HEADER, len(data) - 4):
         raise Malformed("a message is shorter than its header")
     try:
-        header = json.loads(data[4 : 4 + size].decode(), parse_constant=_refuse)
+        header = _JSON.decode(data[4 : 4 + size].decode())
     except (ValueError, RecursionError):
         raise Malformed("a message's header is not JSON") from None
     if not isinstance(header, dict):
@@ -107,7 +116,7 @@ def _required(field: Any) -> bool:
 
 def _written(message: Any, context: Context) -> dict[str, Any]:
     kind = type(message)
-    header: dict[str, Any] = {"type": NAMES[kind]}
+    header: dict[str, Any] = {"type": name_of(kind)}
     for name, write, _, _ in _plan(kind):
         value = getattr(message, name)
         header[name] = value if write is None else write(value, context)
@@ -121,9 +130,9 @@ def _read(kind: type, header: dict[str, Any], context: Context) -> Any:
             try:
                 values[name] = read(header[name], context)
             except Malformed as error:
-                raise Malformed(f"{NAMES[kind]}.{name}: {error.message}"[:200], field=name) from None
+                raise Malformed(f"{name_of(kind)}.{name}: {error.message}"[:200], field=name) from None
         elif required:
-            raise Malformed(f"{NAMES[kind]}.{name} is missing", field=name)
+            raise Malformed(f"{name_of(kind)}.{name} is missing", field=name)
     return kind(**values)
 
 
@@ -142,6 +151,8 @@ def _writer(hint: Any) -> Convert | None:
         return _written
     if origin is tuple and (each := _writer(args[0])) is not None:
         return lambda value, context: [each(item, context) for item in value]
+    if origin is dict and (part := _writer(args[1])) is not None:
+        return lambda value, context: {name: part(item, context) for name, item in value.items()}
     if origin in (typing.Union, types.UnionType):
         return _one_of(args)
     return None
@@ -176,14 +187,14 @@ def _reader(hint: Any) -> Convert:
     if origin in (typing.Union, types.UnionType):
         return _either(args)
     if is_dataclass(hint):
-        return _part({NAMES[typing.cast(type, hint)]: typing.cast(type, hint)})
+        return _part((typing.cast(type, hint),))
     return PLAIN[hint]
 
 
 def _either(args: tuple[Any, ...]) -> Convert:
     """The type of a union's value, determined by the JSON."""
-    parts = _part({NAMES[arg]: arg for arg in args if arg in NAMES})
-    others = [_reader(arg) for arg in args if arg is not type(None) and arg not in NAMES]
+    parts = _part(tuple(typing.cast(type, arg) for arg in args if is_dataclass(arg)))
+    others = [_reader(arg) for arg in args if arg is not type(None) and not is_dataclass(arg)]
 
     def read(value: Any, context: Context) -> Any:
         if value is None and type(None) in args:
@@ -201,7 +212,9 @@ def _either(args: tuple[Any, ...]) -> Convert:
     return read
 
 
-def _part(kinds: dict[str, type]) -> Convert:
+def _part(parts: tuple[type, ...]) -> Convert:
+    kinds = {name_of(kind): kind for kind in parts}
+
     def read(value: Any, context: Context) -> Any:
         if not isinstance(value, dict) or not isinstance(value.get("type"), str):
             raise Malformed("must be an object with a type")
@@ -243,10 +256,6 @@ def _choice(allowed: tuple[Any, ...]) -> Convert:
         return value
 
     return read
-
-
-def _refuse(name: str) -> NoReturn:
-    raise ValueError(name)
 
 
 def _finite(value: Any) -> Any:

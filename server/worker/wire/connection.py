@@ -1,4 +1,4 @@
-"""One connection between a gateway and a worker, the same class at both ends: messages in, messages out.
+"""One connection, such as between a gateway and a worker, the same class at both ends: messages in and out.
 
 It knows frames, lanes and the codec, but not what messages mean. A malformed message is logged in one line
 and ignored; a malformed frame ends the connection. Everything but `post` and `post_video` must be called on
@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.errors import Unavailable
-from server.worker.messages import WorkerReady
+from server.worker.messages.events import WorkerReady
 from server.worker.wire.codec import decode, encode
 from server.worker.wire.frames import Joiner, NotFrames
 from server.worker.wire.outbox import Overfull, WireOutbox
@@ -29,6 +29,7 @@ MAX_GREETINGS = 8
 EXTRA_BYTES = 16 << 20
 UNSENT_BYTES = 1 << 17  # in the kernel: video waits behind no more than this
 NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25)  # as on Linux
+CLOSED = "the other side closed the connection"
 
 
 class Connection(asyncio.Protocol):
@@ -47,7 +48,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._joiner, self.outbox = Joiner(), WireOutbox(clock)
-        self._paused = self._woken = self.ended = False
+        self._paused = self._woken = self._aborted = self.ended = False
         self._fault: str | None = None
         self.heard_s = clock()  # when anything came last
 
@@ -61,14 +62,18 @@ class Connection(asyncio.Protocol):
         except TimeoutError:
             raise Unavailable(f"the other side did not answer within {within_s:g} s") from None
         if heard is None:
-            raise Unavailable(self._fault or "the other side closed the connection")
+            raise Unavailable(self._fault or CLOSED)
         return heard
 
-    def open(self, kinds: Mapping[str, type], on_message: Callable[[Any], None], ready: WorkerReady) -> None:
-        """The peer is trusted: from now on messages of these kinds, as large as the worker's sessions may be,
-        are passed to `on_message` on the event loop."""
-        self._joiner.trust(largest(ready))
+    def open(self, kinds: Mapping[str, type], on_message: Callable[[Any], None], bulk_bytes: int) -> None:
+        """The peer is trusted: from now on messages of these kinds, of at most `bulk_bytes`, are passed to
+        `on_message` on the event loop."""
+        self.trust(bulk_bytes)
         self._kinds, self._on_message = kinds, on_message
+
+    def trust(self, bulk_bytes: int) -> None:
+        """The peer has the key: its messages may be large from now on, and of at most `bulk_bytes`."""
+        self._joiner.trust(bulk_bytes)
 
     def open_when_welcome(self, kinds: Mapping[str, type], on_message: Callable[[Any], None]) -> None:
         """Like `open`, but as soon as a Welcome arrives, since events may follow it immediately."""
@@ -99,7 +104,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self, why: str | None = None) -> None:
         """Close at once. Idempotent."""
-        self._fault = self._fault or why
+        self._fault, self._aborted = self._fault or why, True
         if self._transport is not None:
             self._transport.abort()
 
@@ -134,6 +139,8 @@ class Connection(asyncio.Protocol):
     def _flush(self) -> None:
         self._woken = False
         while self._transport is not None and not self._paused and not self.ended:
+            if self._transport.is_closing():  # nobody takes it
+                return
             if not (chunk := self.outbox.next()):
                 return
             self._transport.write(chunk)
@@ -143,6 +150,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        if self._aborted:  # before it was connected
+            transport.abort()
+            return
         transport.set_write_buffer_limits(high=0)
         peer = transport.get_extra_info("socket")
         if peer is not None and peer.family != socket.AF_UNIX:
@@ -192,7 +202,7 @@ class Connection(asyncio.Protocol):
         else:
             self._greetings.put_nowait(message)
             if isinstance(message, Welcome) and self._when_welcome is not None:
-                self.open(*self._when_welcome, message.ready)
+                self.open(*self._when_welcome, largest(message.ready))
 
 
 def largest(ready: WorkerReady) -> int:

@@ -1,12 +1,13 @@
-"""How a gateway and a worker meet: versions, and a proof of the key from both, before anything else.
+"""How two processes of psistream meet: versions, and a proof of the key from both, before anything else.
 
-    gateway → Hello      wire, version, nonce
-    worker  → Challenge  wire, version, nonce, proof
-    gateway → Proof      proof
-    worker  → Welcome    what it runs, with the model's fingerprint
+    visitor → Hello      wire, version, nonce
+    host    → Challenge  wire, version, nonce, proof
+    visitor → Proof      proof
+    host    → what it says first, such as a worker's Welcome
 
-A proof is an HMAC (SHA-256) of both nonces under the key, other for each side, so none can be sent back or
-used again. It does not encrypt or sign what follows: TLS does. Pure: no sockets and no clocks.
+A proof is an HMAC (SHA-256) of both nonces under the key, other for each side and each kind of door, so none
+can be sent back, used again or used elsewhere. It does not encrypt or sign what follows: TLS does. Pure: no
+sockets and no clocks.
 """
 
 from __future__ import annotations
@@ -14,13 +15,26 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from typing import NamedTuple
 
-from engine.errors import Forbidden, PsistreamError, Unavailable
+from engine.errors import Forbidden, Unavailable
 from server.version import VERSION
 from server.worker.wire.schema import WIRE, Challenge, Hello, Proof
 
 NONCE_BYTES = 32
-WRONG_KEY = "the worker has another key: give both the same --key-file"
+
+
+class Door(NamedTuple):
+    """What kind of port this is: who listens there and who visits it, by name and for the proof, and the
+    version of what they say."""
+
+    host: str
+    visitor: str
+    wire: int
+    key_option: str = "--key-file"
+
+
+WORKER_DOOR = Door("worker", "gateway", WIRE, "--key-file (of serve: --worker-key-file)")
 
 
 class WrongPeer(Unavailable):
@@ -29,45 +43,48 @@ class WrongPeer(Unavailable):
     code = "wrong_peer"
 
 
-def hello(gateway: str = "") -> Hello:
-    return Hello(WIRE, VERSION, secrets.token_bytes(NONCE_BYTES), gateway)
+def hello(gateway: str = "", door: Door = WORKER_DOOR) -> Hello:
+    return Hello(door.wire, VERSION, secrets.token_bytes(NONCE_BYTES), gateway)
 
 
-def challenge(key: bytes, heard: object) -> tuple[Challenge, bytes]:
-    """The worker's answer to the first message, and the proof that must come next. Raises PsistreamError."""
+def challenge(key: bytes, heard: object, door: Door = WORKER_DOOR) -> tuple[Challenge, bytes]:
+    """The host's answer to the first message, and the proof that must come next. Raises PsistreamError."""
     if not isinstance(heard, Hello) or len(heard.nonce) != NONCE_BYTES:
-        raise WrongPeer("this port is for psistream's gateways")
-    _check_wire(heard.wire, heard.program, "gateway")
+        raise WrongPeer(f"this port is for psistream's {door.visitor}s")
+    _check_wire(door, heard.wire, heard.program, door.visitor)
     nonce = secrets.token_bytes(NONCE_BYTES)
-    answer = Challenge(WIRE, VERSION, nonce, _proof(key, b"worker", heard.nonce, nonce))
-    return answer, _proof(key, b"gateway", heard.nonce, nonce)
+    answer = Challenge(door.wire, VERSION, nonce, _proof(key, door, door.host, heard.nonce, nonce))
+    return answer, _proof(key, door, door.visitor, heard.nonce, nonce)
 
 
-def prove(key: bytes, said: Hello, heard: object) -> Proof:
-    """The gateway's answer to the challenge. Raises PsistreamError."""
+def prove(key: bytes, said: Hello, heard: object, door: Door = WORKER_DOOR) -> Proof:
+    """The visitor's answer to the challenge. Raises PsistreamError."""
     if not isinstance(heard, Challenge) or len(heard.nonce) != NONCE_BYTES:
-        raise WrongPeer("what answered is no worker of psistream")
-    _check_wire(heard.wire, heard.program, "worker")
-    if not hmac.compare_digest(heard.proof, _proof(key, b"worker", said.nonce, heard.nonce)):
-        raise Forbidden(WRONG_KEY)
-    return Proof(_proof(key, b"gateway", said.nonce, heard.nonce))
+        raise WrongPeer(f"what answered is no {door.host} of psistream")
+    _check_wire(door, heard.wire, heard.program, door.host)
+    if not hmac.compare_digest(heard.proof, _proof(key, door, door.host, said.nonce, heard.nonce)):
+        raise Forbidden(
+            f"the {door.host} has another key, or it is no {door.host}: give both the same {door.key_option}"
+        )
+    return Proof(_proof(key, door, door.visitor, said.nonce, heard.nonce))
 
 
-def check(expected: bytes, heard: object) -> None:
+def check(expected: bytes, heard: object, door: Door = WORKER_DOOR) -> None:
     """Raises Forbidden unless it is the proof that was expected."""
     if not isinstance(heard, Proof) or not hmac.compare_digest(heard.proof, expected):
-        raise Forbidden("the gateway has another key: give both the same --key-file")
+        raise Forbidden(f"the {door.visitor} has another key: give both the same {door.key_option}")
 
 
-def _check_wire(wire: int, program: str, who: str) -> None:
-    if wire != WIRE:
+def _check_wire(door: Door, wire: int, program: str, who: str) -> None:
+    if wire != door.wire:
+        other = door.host if who == door.visitor else door.visitor
         text = "".join(c if c.isprintable() else "?" for c in program[:40])
-        raise WrongPeer(f"the {who} (psistream {text}) speaks version {wire} of the wire, this one {WIRE}")
+        raise WrongPeer(
+            f"the {who} (psistream {text}) speaks version {wire} of the wire, the {other} "
+            f"version {door.wire}: install the same psistream for both"
+        )
 
 
-def _proof(key: bytes, who: bytes, first: bytes, second: bytes) -> bytes:
-    return hmac.new(key, b"psistream worker wire\0" + who + b"\0" + first + second, hashlib.sha256).digest()
-
-
-def refusal(error: PsistreamError) -> tuple[str, str]:
-    return error.code, error.message
+def _proof(key: bytes, door: Door, who: str, first: bytes, second: bytes) -> bytes:
+    purpose = f"psistream {door.host} wire\0{who}\0".encode()
+    return hmac.new(key, purpose + first + second, hashlib.sha256).digest()

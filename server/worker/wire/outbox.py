@@ -82,6 +82,11 @@ class WireOutbox:
             self._video_bytes += len(data)
             return True
 
+    def await_keyframe(self, rendition: str) -> None:
+        """Drop this rendition's frames up to its next keyframe, since the peer has none of it."""
+        with self._lock:
+            self._broken.setdefault(rendition, False)
+
     def forget(self, session: str) -> None:
         """A session has ended: none of its renditions waits for a keyframe any more."""
         with self._lock:

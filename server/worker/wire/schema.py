@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine import types as nouns
-from server.worker import base, messages
+from server.worker import base
+from server.worker.messages import commands, events, holding
 
 WIRE = 1  # the version of this schema
 
@@ -43,11 +44,12 @@ class Proof:
 
 @dataclass(frozen=True)
 class Welcome:
-    """The connection is open. What the worker runs, its model's fingerprint with it, and the sessions that
-    nobody holds."""
+    """The connection is open. What the worker runs, its model's fingerprint with it, the sessions that nobody
+    holds, and those that other gateways hold."""
 
-    ready: messages.WorkerReady
-    orphans: tuple[messages.Orphaned, ...] = ()
+    ready: events.WorkerReady
+    orphans: tuple[holding.Orphaned, ...] = ()
+    held: tuple[holding.Fenced, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,35 +70,48 @@ GREETINGS: dict[str, type] = {
 ORDERS: dict[str, type] = {
     "open": nouns.OpenSession,
     "go_on": base.RestoreSession,
-    "submit": messages.SubmitControl,
-    "export": messages.ExportSession,
-    "close": messages.CloseSession,
-    "viewers": messages.SetViewers,
-    "keyframe": messages.RequestKeyframe,
-    "claim": messages.ClaimSession,
-    "record": messages.KeepRecord,
-    "stop": messages.Stop,
+    "submit": commands.SubmitControl,
+    "export": commands.ExportSession,
+    "close": commands.CloseSession,
+    "viewers": commands.SetViewers,
+    "keyframe": commands.RequestKeyframe,
+    "claim": holding.ClaimSession,
+    "end": holding.EndCopy,
+    "record": holding.KeepRecord,
+    "watch": holding.WatchSession,
+    "leave": holding.LeaveSession,
+    "answered": holding.Answered,
+    "moved": holding.Moved,
+    "measure": commands.MeasureCodec,
+    "stalled": events.Stalled,
+    "stop": commands.Stop,
     "alive": base.Alive,
 }
 EVENTS: dict[str, type] = {
-    "packet": messages.Packet,
-    "stats": messages.SegmentStats,
-    "stalled": messages.Stalled,
+    "packet": events.Packet,
+    "stats": events.SegmentStats,
+    "stalled": events.Stalled,
     "receipt": nouns.Receipt,
     "applied": base.Applied,
     "session": nouns.SessionInfo,
     "closed": nouns.SessionClosed,
-    "exported": messages.Exported,
+    "exported": events.Exported,
     "capacity": nouns.Capacity,
-    "hung": messages.Hung,
-    "orphaned": messages.Orphaned,
-    "claimed": messages.Claimed,
-    "fenced": messages.Fenced,
+    "measured": events.CodecMeasured,
+    "hung": events.Hung,
+    "orphaned": holding.Orphaned,
+    "claimed": holding.Claimed,
+    "fenced": holding.Fenced,
+    "watched": holding.Watched,
+    "submitted": holding.Submitted,
+    "answered": holding.Answered,
+    "moved": holding.Moved,
+    "others": holding.OtherViewers,
     "lost": base.WorkerLost,
     "alive": base.Alive,
 }
 PARTS: dict[str, type] = {  # of the others
-    "ready": messages.WorkerReady,
+    "ready": events.WorkerReady,
     "numbers": base.Numbers,
     "control": nouns.Control,
     "prompt": nouns.Prompt,
@@ -113,3 +128,9 @@ PARTS: dict[str, type] = {  # of the others
 NAMES: dict[type, str] = {
     kind: name for group in (GREETINGS, ORDERS, EVENTS, PARTS) for name, kind in group.items()
 }
+
+
+def name_of(kind: type) -> str:
+    """A type's name on the wire. Types that no worker knows, such as those of the directory, have it as
+    `wire_name`."""
+    return NAMES.get(kind) or str(vars(kind)["wire_name"])

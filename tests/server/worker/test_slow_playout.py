@@ -13,7 +13,7 @@ import pytest
 
 from engine.types import Receipt, SegmentAwaited, SegmentReady, Stall
 from server.config import MediaConfig
-from server.worker.messages import Packet, SegmentStats, Stalled
+from server.worker.messages.events import Packet, SegmentStats, Stalled
 from server.worker.playout import Playout
 from server.worker.stall import StallTracker, Upcoming
 from server.worker.stream import Cue, Timing, schedule
@@ -103,7 +103,7 @@ class Stage:
             self.events.append(event)
             self.came.notify_all()
 
-    def told(self) -> list[Stall | None]:
+    def stalls(self) -> list[Stall | None]:
         return [e.stall for e in self.events if isinstance(e, Stalled)]
 
     def packets(self) -> list[Packet]:
@@ -137,23 +137,23 @@ def test_media_time_runs_on_evenly_in_slow_motion(stage: Stage) -> None:
     assert all(abs(b - a - 3600) <= 1 for a, b in pairwise(times))
     stats = [e for e in stage.events if isinstance(e, SegmentStats)]
     assert {(s.speed, s.rate) for s in stats} == {(1.0, 0.5)}
-    assert stage.told() == []
+    assert stage.stalls() == []
 
 
 def test_a_stall_is_reported_once_and_so_is_its_end(stage: Stage) -> None:
     stage.playout.add(segment(0, time.monotonic()))
     stage.playout.expect(SegmentAwaited("s", time.monotonic() + 60.0, 0.04, 0.2))
-    stage.wait(stage.told)
-    before = stage.events[: stage.events.index(Stalled("s", stage.told()[0]))]
+    stage.wait(stage.stalls)
+    before = stage.events[: stage.events.index(Stalled("s", stage.stalls()[0]))]
     shown = [e.frame for e in before if isinstance(e, Packet)]
     assert shown == [0, 1, 2, 3]  # and not before the last frame
-    buffering = stage.told()[0]
+    buffering = stage.stalls()[0]
     assert buffering is not None
     assert (buffering.speed, buffering.rate) == (0.04, 0.2)
     assert 50.0 < buffering.resumes_in_s <= 60.0
     stage.playout.add(segment(1, time.monotonic(), rate=0.2))
-    stage.wait(lambda: stage.told()[-1] is None)
-    assert len(stage.told()) == 2
+    stage.wait(lambda: stage.stalls()[-1] is None)
+    assert len(stage.stalls()) == 2
 
 
 def test_a_stall_to_collect_segments_is_reported(stage: Stage) -> None:
@@ -161,16 +161,16 @@ def test_a_stall_to_collect_segments_is_reported(stage: Stage) -> None:
     stage.wait(lambda: len(stage.packets()) == 4)
     stage.playout.add(segment(1, time.monotonic() + 1.5, rate=0.4))
     stage.playout.expect(SegmentAwaited("s", time.monotonic() + 99.0, 0.1, 0.4))  # the one after
-    stage.wait(lambda: len(stage.told()) >= 2)
-    told, over = stage.told()[:2]
+    stage.wait(lambda: len(stage.stalls()) >= 2)
+    stall, over = stage.stalls()[:2]
     assert over is None
-    assert told is not None
-    assert told.resumes_in_s <= 1.5
+    assert stall is not None
+    assert stall.resumes_in_s <= 1.5
 
 
 def test_a_stall_that_is_cancelled_is_taken_back(stage: Stage) -> None:
     stage.playout.expect(SegmentAwaited("s", time.monotonic() + 60.0, 0.04, 0.2))
-    stage.wait(stage.told)
+    stage.wait(stage.stalls)
     stage.playout.expect(SegmentAwaited("s", None, 0.04, 0.2))
-    stage.wait(lambda: stage.told()[-1] is None)
+    stage.wait(lambda: stage.stalls()[-1] is None)
     stage.playout.expect(SegmentAwaited("gone", None, 0.04, 0.2))

@@ -11,7 +11,8 @@ import pytest
 from engine.errors import InvalidInput
 from engine.types import OpenSession, SessionInfo
 from engine.video import Mp4Writer
-from server.worker.messages import Exported, ExportSession
+from server.worker.messages.commands import ExportSession
+from server.worker.messages.events import Exported
 from server.worker.thread import InProcessWorker
 from tests.rigs.server.server_rig import until
 from tests.server.worker.working import FAKE, working

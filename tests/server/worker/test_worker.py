@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,26 +26,21 @@ from engine.types import (
     SessionInfo,
 )
 from server.config import WorkerConfig
-from server.worker.base import Applied, Numbers, OnEvent, RestoreSession, Worker
-from server.worker.messages import (
+from server.worker.base import Applied, Numbers, RestoreSession
+from server.worker.messages.commands import (
     CloseSession,
-    Exported,
     ExportSession,
     RequestKeyframe,
-    SegmentStats,
     SetViewers,
     SubmitControl,
 )
+from server.worker.messages.events import Exported, SegmentStats
 from server.worker.process import ProcessWorker
 from server.worker.stream import Timing
 from server.worker.thread import InProcessWorker
 from tests.rigs.server.fake_device import MAX_LOAD
 from tests.rigs.server.server_rig import until
-from tests.server.worker.working import FAKE, Heard, working
-
-Make = Callable[[WorkerConfig, OnEvent], Worker]
-
-BOTH = pytest.mark.parametrize("make", [InProcessWorker, ProcessWorker])
+from tests.server.worker.working import BOTH, FAKE, Heard, Make, working
 
 
 @BOTH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -25,19 +26,15 @@ from engine.types import (
 )
 from server.config import WorkerConfig
 from server.control.base import SessionEvent
-from server.worker.base import OnEvent, Worker, WorkerLost
-from server.worker.messages import (
-    CloseSession,
-)
-from server.worker.process import ProcessWorker, child_main
+from server.worker.base import WorkerLost
+from server.worker.messages.commands import CloseSession
+from server.worker.process import IMPORTS_S, ProcessWorker, child_main
+from server.worker.remote import WorkerLink
 from server.worker.thread import InProcessWorker
+from server.worker.wire.connection import GREETING_S, Connection
 from tests.rigs.paths import ROOT
 from tests.rigs.server.server_rig import config, live, until
-from tests.server.worker.working import FAKE, Heard, working
-
-Make = Callable[[WorkerConfig, OnEvent], Worker]
-
-BOTH = pytest.mark.parametrize("make", [InProcessWorker, ProcessWorker])
+from tests.server.worker.working import BOTH, FAKE, Heard, Make, working
 
 
 @BOTH
@@ -165,3 +162,18 @@ def alive(pid: int) -> bool:
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
+
+
+async def test_a_child_may_take_longer_to_start_than_a_stranger_to_answer() -> None:
+    """On a busy machine Python alone takes more than ten seconds to start, and the server gave up."""
+    assert IMPORTS_S > 10 * GREETING_S
+    ours, theirs = socket.socketpair()
+
+    async def connect(make: Callable[[], Connection]) -> None:
+        await asyncio.get_running_loop().create_connection(make, sock=ours)
+
+    with theirs:
+        link = WorkerLink(lambda event: None, lambda why: None)
+        with pytest.raises(Unavailable, match=r"did not answer within 0\.01 s"):
+            await link.meet(connect, b"", 0.01)
+        await link.finish()

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import pytest
+
 from engine.config import RuntimeConfig
 from server.config import WorkerConfig
 from server.worker.base import Alive, Event, OnEvent, Worker
-from server.worker.messages import (
-    Packet,
-)
+from server.worker.messages.events import Packet
+from server.worker.process import ProcessWorker
+from server.worker.thread import InProcessWorker
 from tests.rigs.server.fake_device import MAX_LOAD
 
 Make = Callable[[WorkerConfig, OnEvent], Worker]
+BOTH = pytest.mark.parametrize("make", [InProcessWorker, ProcessWorker])
 
 FAKE = WorkerConfig(backend="fake", runtime=RuntimeConfig(max_sessions=2, max_load=MAX_LOAD))
 

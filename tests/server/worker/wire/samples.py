@@ -24,24 +24,38 @@ from engine.types import (
     Weighted,
 )
 from server.worker.base import Alive, Applied, Numbers, RestoreSession, WorkerLost
-from server.worker.messages import (
-    Claimed,
-    ClaimSession,
+from server.worker.messages.commands import (
     CloseSession,
-    Exported,
     ExportSession,
-    Fenced,
-    Hung,
-    KeepRecord,
-    Orphaned,
-    Packet,
+    MeasureCodec,
     RequestKeyframe,
-    SegmentStats,
     SetViewers,
-    Stalled,
     Stop,
     SubmitControl,
+)
+from server.worker.messages.events import (
+    CodecMeasured,
+    Exported,
+    Hung,
+    Packet,
+    SegmentStats,
+    Stalled,
     WorkerReady,
+)
+from server.worker.messages.holding import (
+    Answered,
+    Claimed,
+    ClaimSession,
+    EndCopy,
+    Fenced,
+    KeepRecord,
+    LeaveSession,
+    Moved,
+    Orphaned,
+    OtherViewers,
+    Submitted,
+    Watched,
+    WatchSession,
 )
 from server.worker.wire.schema import Challenge, GreetingRefused, Hello, Proof, Welcome
 
@@ -82,7 +96,7 @@ GREETINGS = (
     Hello(1, "0.1", b"n" * 32, "g1"),
     Challenge(1, "0.1", b"n" * 32, b"p" * 32),
     Proof(b"p" * 32),
-    Welcome(READY, (Orphaned("s", 3),)),
+    Welcome(READY, (Orphaned("s", 3),), (Fenced("t", 2),)),
     GreetingRefused("forbidden", "no"),
 )
 ORDERS = (
@@ -98,10 +112,17 @@ ORDERS = (
     ),
     ExportSession("s", "x1", "snapshot", 2.0),
     CloseSession("s"),
-    SetViewers("s", {"vp8": 2, "h264/1": 1}, throttled=True),
+    SetViewers("s", {"vp8": 2, "h264/1": 1}, throttled=True, count=3),
     RequestKeyframe("s", "vp8/1"),
     ClaimSession("s", 4),
+    EndCopy("s", 4),
     KeepRecord("s", b"record"),
+    WatchSession("s", {"vp8": 2, "h264/1": 1}, 2),
+    LeaveSession("s"),
+    Answered("s", Receipt("s", "c", "rejected", code="invalid", message="no")),
+    Moved("s", 7, 5),
+    Stalled("s", Stall(1.0, 0.5, 2.5)),
+    MeasureCodec("av1"),
     Alive(),
     Stop(),
 )
@@ -116,12 +137,19 @@ EVENTS = (
     SessionClosed("s", "full", "no room", "prompt", 7),
     Exported("s", "x1", b"snapshot", None, None, 3, 0.25),
     Exported("s", "x1", None, "unavailable", "no"),
-    Capacity(6, 2, 0.25),
+    Capacity(6, 2, 0.25, 1),
+    CodecMeasured("av1", 0.25),
+    CodecMeasured("av1", None, "no encoder"),
     Hung(2.5),
     Hung(None),
     Orphaned("s", 3),
     Claimed("s", 4, INFO, b"record"),
     Fenced("s", 4),
+    Watched("s", 4, INFO, b"record"),
+    *(Submitted("s", Control(f"c{n}", body)) for n, body in enumerate(BODIES)),
+    Answered("s", Receipt("s", "c", "applied", 3, 24)),
+    Moved("s", 7, 5),
+    OtherViewers("s", 3),
     WorkerLost("it broke"),
     Alive(),
 )

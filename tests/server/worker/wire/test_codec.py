@@ -16,7 +16,7 @@ import pytest
 from engine.errors import InvalidInput
 from engine.types import Control, Pause
 from server.worker.base import RestoreSession
-from server.worker.messages import CloseSession, SetViewers, SubmitControl
+from server.worker.messages.commands import CloseSession, SetViewers, SubmitControl
 from server.worker.wire import schema
 from server.worker.wire.checks import check
 from server.worker.wire.codec import decode, encode

@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import ssl
-import subprocess
 from functools import partial
 from pathlib import Path
 
@@ -15,15 +13,16 @@ import pytest
 
 from engine.errors import Forbidden, InvalidInput, PsistreamError, Unavailable
 from engine.types import OpenSession, SessionInfo
+from server.worker.base import session_of
 from server.worker.core import WorkerCore
-from server.worker.hosting.host import MAX_STRANGERS, Host
+from server.worker.hosting.host import MAX_GATEWAYS, MAX_STRANGERS, Host
 from server.worker.wire import handshake
 from server.worker.wire.codec import decode, encode
 from server.worker.wire.connection import Connection
 from server.worker.wire.frames import HEAD
 from server.worker.wire.schema import GREETINGS, WIRE, Challenge, GreetingRefused, Hello, Proof
-from tests.rigs.server.port_rig import KEY, listening, remote
-from tests.rigs.waiting import until
+from tests.rigs.server.port_rig import KEY, listening, own_certificate, remote
+from tests.rigs.waiting import LONG_S, until
 from tests.server.worker.wire import samples
 from tests.server.worker.working import Heard
 
@@ -63,7 +62,7 @@ async def test_a_worker_checks_the_key_itself() -> None:
         refusal = await connection.receive()
         assert isinstance(refusal, GreetingRefused)
         assert refusal.code == "forbidden"
-        await asyncio.wait_for(ended.wait(), 10)
+        await asyncio.wait_for(ended.wait(), LONG_S)
         assert not host.mail.gateways
 
 
@@ -87,7 +86,7 @@ async def test_another_version_is_refused_with_both_numbers() -> None:
         connection.send(Hello(WIRE + 1, "9.9", b"n" * 32))
         refusal = await connection.receive()
         assert isinstance(refusal, GreetingRefused)
-        assert f"version {WIRE + 1} of the wire, this one {WIRE}" in refusal.message
+        assert f"version {WIRE + 1} of the wire, the worker version {WIRE}: install" in refusal.message
         connection.abort()
 
 
@@ -107,19 +106,18 @@ async def test_what_is_no_worker_is_named() -> None:
 
 
 async def test_tls_where_it_is_asked_for(tmp_path: Path) -> None:
-    certificate, key = tmp_path / "c.pem", tmp_path / "k.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    command = [*make, *subject, "-keyout", str(key), "-out", str(certificate)]
-    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    context, certificate = await asyncio.to_thread(own_certificate, tmp_path)
     async with listening(tls=context) as (_, port):
         worker = remote(port, Heard().hear, tls=True, ca=certificate)
         assert (await worker.start()).model == "fake"
         await worker.close()
         with pytest.raises(Unavailable, match="TLS failed: self-signed certificate"):
             await remote(port, Heard().hear, tls=True).start()
+        with pytest.raises(Unavailable, match="if it has a certificate, write tls://"):
+            await remote(port, Heard().hear).start()
+    async with listening() as (_, port):
+        with pytest.raises(Unavailable, match="if it listens without a certificate, write tcp://"):
+            await remote(port, Heard().hear, tls=True, ca=certificate).start()
 
 
 async def sent(port: int, data: bytes) -> None:
@@ -132,6 +130,17 @@ async def sent(port: int, data: bytes) -> None:
         writer.transport.abort()
 
 
+async def test_who_finds_no_place_is_not_kept_waiting() -> None:
+    """Connections beyond the places were kept open, for as long as their peers liked."""
+    async with listening() as (_, port):
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_GATEWAYS + MAX_STRANGERS)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        for _, each in [(reader, writer), *idle]:
+            each.close()
+
+
 def framed(data: bytes, flags: int = 0) -> bytes:
     return len(data).to_bytes(HEAD - 1, "big") + bytes([flags]) + data
 
@@ -141,17 +150,17 @@ async def test_strangers_do_no_harm(caplog: pytest.LogCaptureFixture) -> None:
     chance = random.Random(17)
     greetings = [framed(encode(message, 0.0)) for message in samples.GREETINGS]
     async with listening() as (host, port):
-        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_STRANGERS)]
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_GATEWAYS + MAX_STRANGERS)]
         with pytest.raises(PsistreamError):  # all places are taken
             await remote(port, Heard().hear).start()
         for _, writer in idle:
             writer.close()
-        await until(lambda: not host._strangers, "free places")
+        await until(lambda: not host.entrance.strangers, "free places")
         for _ in range(60):
             data = bytearray(b"".join(chance.choices([*greetings, chance.randbytes(40)], k=3)))
             data[chance.randrange(len(data))] = chance.randrange(256)
             await sent(port, bytes(data))
-        await until(lambda: not host._strangers, "end of all greetings")
+        await until(lambda: not host.entrance.strangers, "end of all greetings")
         worker = remote(port, Heard().hear)
         await worker.start()
         await worker.close()
@@ -181,7 +190,7 @@ async def test_a_gateway_that_talks_nonsense_does_no_harm(caplog: pytest.LogCapt
         await until(lambda: not len(connection.outbox), "end of the nonsense")
         heard.clear()
         good.send(OpenSession("other", "a red cat", 1))
-        await until(lambda: any(isinstance(e, SessionInfo) and e.id == "other" for e in heard), "session")
+        await until(lambda: any(session_of(e) == "other" for e in heard), "answer")  # it may be full by now
         assert host.mail.leases.get("mine") is not None
         await good.close()
         await bad.close()
@@ -200,13 +209,13 @@ async def test_a_model_that_cannot_be_loaded_is_told_to_the_gateway_and_not_to_t
 ) -> None:
     """It was two lines of `psistream serve`, of which the first read "this machine was refused"."""
     host = Host(b"", private=False)
-    server = await asyncio.get_running_loop().create_server(host.connection, "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(host.entrance.connection, "127.0.0.1", 0)
     waiting = asyncio.create_task(remote(server.sockets[0].getsockname()[1], Heard().hear, b"").start())
 
     def load(emit: object) -> WorkerCore:
         raise InvalidInput("there is no such model", field="model")
 
-    await until(lambda: host._strangers == 1, "the gateway")
+    await until(lambda: host.entrance.strangers == 1, "the gateway")
     with pytest.raises(InvalidInput, match="no such model"):
         await host.run(load)
     with pytest.raises(PsistreamError, match="no such model"):
