@@ -1,153 +1,265 @@
 """Takes over sessions that a worker still runs, though their gateway is gone, or was for a while.
 
 A worker that listens outlives its gateways and tells which of its sessions nobody holds. Those that this
-gateway has lost are resumed as they run; those that it has moved elsewhere meanwhile are ended there; those
-that it doesn't know are claimed, with the record that their last gateway left.
+gateway has lost are resumed as they run; those that it doesn't know are claimed, with the record that their
+last gateway left. If two workers run a session, the copy with the higher epoch is right and the other one is
+ended: it was moved, or restored elsewhere while its worker was out of reach. So it is too where a network was
+divided, and two gateways went on with a copy each: workers tell all their gateways who holds what, and what
+has been closed, so at least one of the two hears of the other copy.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-from dataclasses import replace
-from typing import Any
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
-from engine.errors import Full, Unavailable
-from engine.types import OpenSession, Receipt
+from engine.errors import Unavailable
+from engine.types import OpenSession, SessionClosed
 from server.gateway.budget import Budgets
 from server.gateway.failover import Failover
+from server.gateway.fleet.fleet import Fleet
 from server.gateway.fleet.supervisor import Supervisor
-from server.gateway.opening import Opener
+from server.gateway.guests.guests import Guests
+from server.gateway.opening import FENCED, HeldElsewhere, Opener
+from server.gateway.records.record import read_record
 from server.gateway.registry import Sessions
 from server.gateway.session import GatewaySession
-from server.worker.messages import Claimed, ClaimSession, CloseSession, KeepRecord, Orphaned
+from server.worker.epochs import CLOSED, claimed
+from server.worker.messages.commands import CloseSession, SubmitControl
+from server.worker.messages.holding import Claimed, ClaimSession, EndCopy, Fenced, Orphaned
 
 log = logging.getLogger(__name__)
 
 CLAIM_S = 5.0
-RECEIPTS = 64  # the last ones, which a record holds
-MAX_TEXT = 256
+MAX_DEFERRED = 4096  # beyond, the oldest are forgotten
+
+
+@dataclass
+class _Claim:
+    """What was asked of one worker, with which epoch. `beaten` is the rank of a copy that another gateway
+    holds elsewhere."""
+
+    epoch: int
+    beaten: tuple[int, str] = (0, "")
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Adoption:
-    """Everything here runs on the event loop."""
+    """Everything here runs on the event loop. `wall_clock` tells the Unix time. `may_claim` says whether a
+    session may be claimed from its last gateway now; `on_adopted` is called when one has been."""
 
-    def __init__(self, sessions: Sessions, opener: Opener, failover: Failover, budgets: Budgets) -> None:
-        self._sessions, self._opener, self._failover = sessions, opener, failover
-        self._budgets = budgets
-        self._claims: dict[tuple[str, str], asyncio.Event] = {}  # worker and session → set when answered
-        self._records: dict[str, bytes] = {}  # session → the record that its worker has
+    def __init__(
+        self,
+        sessions: Sessions,
+        fleet: Fleet,
+        opener: Opener,
+        failover: Failover,
+        budgets: Budgets,
+        guests: Guests,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._sessions, self._fleet, self._opener, self._failover = sessions, fleet, opener, failover
+        self._budgets, self._guests, self._wall_clock = budgets, guests, wall_clock
+        self._claims: dict[str, dict[str, _Claim]] = {}  # session → worker → what was asked of it
+        self._deferred: dict[tuple[str, str], tuple[Supervisor, Orphaned]] = {}  # by worker and session
+        self.may_claim: Callable[[str], bool] = lambda session: True
+        self.on_adopted: Callable[[], None] = lambda: None
 
-    async def worker_up(self, worker: Supervisor) -> None:
+    async def answers_of(self, worker: Supervisor) -> None:
         """Returns once the worker has answered all claims."""
-        for session, epoch in worker.orphans.items():
-            self.orphaned(worker, Orphaned(session, epoch))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLAIM_S):
-                for (name, _), answered in list(self._claims.items()):
-                    if name == worker.name:
-                        await answered.wait()
+                for claims in list(self._claims.values()):
+                    if claim := claims.get(worker.name):
+                        await claim.answered.wait()
 
     def orphaned(self, worker: Supervisor, event: Orphaned) -> None:
         """Nobody holds this session."""
-        session = self._sessions.get(event.session)
-        if session is None:
-            self._claims[worker.name, event.session] = asyncio.Event()
-            worker.try_send(ClaimSession(event.session, event.epoch + 1))
-        elif session.worker != worker.name:  # it runs elsewhere now: nobody needs this one
-            worker.try_send(ClaimSession(event.session, max(session.lease_epoch, event.epoch + 1)))
-            worker.try_send(CloseSession(event.session))
-        elif session.opened.done():
-            with contextlib.suppress(Unavailable):
-                self._failover.resume(session, worker, event.epoch + 1)
+        session, ended = self._sessions.get(event.session), self._fleet.ending.known.epoch(event.session)
+        if event.epoch < ended:
+            worker.try_send(EndCopy(event.session, ended))
+        elif session is None or (not session.opened.done() and event.epoch >= session.lease_epoch):
+            self._claim(worker, event)
+        elif session.worker == worker.name:
+            if session.opened.done():
+                with contextlib.suppress(Unavailable):
+                    self._failover.resume(session, worker, claimed(event.epoch))
+        elif session.opened.done() and self._is_newer(worker, event.epoch, session):
+            self._follow(session, worker, event.epoch)
+        else:
+            worker.try_send(EndCopy(event.session, max(session.lease_epoch, claimed(event.epoch))))
+
+    def _is_newer(self, worker: Supervisor, epoch: int, session: GatewaySession) -> bool:
+        """Whether the copy in this worker is right, and not the one of this gateway."""
+        own = self._fleet.get(session.worker)
+        ours = _rank(own, session.lease_epoch) if own is not None and not session.orphaned else None
+        return _rank(worker, epoch) > (ours or (session.lease_epoch, ""))
+
+    def _follow(self, session: GatewaySession, worker: Supervisor, epoch: int) -> None:
+        """This worker runs a newer copy, with this epoch. The other one will not be needed."""
+        other = self._fleet.of(session)
+        with contextlib.suppress(Unavailable):
+            self._failover.resume(session, worker, claimed(epoch))
+            self._sessions.assign(session, worker.name)
+            other.try_send(EndCopy(session.id, session.lease_epoch))
+
+    def _claim(self, worker: Supervisor, event: Orphaned) -> None:
+        """Claim a session that is not known here, now or once that may be done."""
+        if self.may_claim(event.session):
+            claims = self._claims.setdefault(event.session, {})
+            if worker.name in claims and claims[worker.name].epoch > event.epoch:
+                return  # it was told twice
+            beaten = max((claim.beaten for claim in claims.values()), default=(0, ""))
+            claims[worker.name] = claim = _Claim(claimed(event.epoch), beaten)
+            worker.try_send(ClaimSession(event.session, claim.epoch))
+        else:
+            if len(self._deferred) >= MAX_DEFERRED:
+                self._deferred.pop(next(iter(self._deferred)))
+            self._deferred[worker.name, event.session] = worker, event
+
+    def claim_deferred(self) -> None:
+        """Claim what may be claimed by now. If its gateway has resumed it meanwhile, the claim is refused."""
+        waiting, self._deferred = self._deferred, {}
+        for worker, event in waiting.values():
+            if worker.ready is not None:  # otherwise it tells again what nobody holds, when it is back
+                self.orphaned(worker, event)
 
     def claimed(self, worker: Supervisor, event: Claimed) -> None:
         """The worker gave the session to this gateway."""
         session = self._sessions.get(event.session)
-        if session is not None:
-            if session.worker == worker.name and event.info is not None:
+        claim = self._answered(worker, event.session, event.epoch)
+        opens = session is not None and not session.opened.done() and session.lease_epoch < event.epoch
+        if session is not None and opens and claim is not None and event.info is not None:
+            self._open_no_other(session, worker, event.epoch)
+            session = None
+        if session is not None and session.worker == worker.name:
+            if session.opened.done() and event.epoch > session.lease_epoch:
+                # claimed before it was restored here, which is refused then: what runs is newer
+                with contextlib.suppress(Unavailable):
+                    self._failover.resume(session, worker, claimed(event.epoch))
+            elif event.info is not None:
                 session.resuming = False
-                session.progress.info(event.info)
+                self._come_so_far(session, worker, event)
                 session.changed(event.info, self._sessions.now_s())
                 self._sessions.announce(session)
-            return
-        if event.info is None:
+        elif event.info is None:
             worker.try_send(CloseSession(event.session))
-        elif (worker.name, event.session) in self._claims:
-            self._adopt(worker, event)
-        self.answered(worker, event.session)
+        elif claim is not None:
+            ended = self._fleet.ending.known.epoch(event.session)
+            fits = session is None or (session.opened.done() and self._is_newer(worker, event.epoch, session))
+            if not fits or claim.beaten > _rank(worker, event.epoch) or event.epoch < ended:
+                worker.try_send(EndCopy(event.session, max(ended, claim.beaten[0], claimed(event.epoch))))
+            elif session is not None:
+                self._follow(session, worker, event.epoch)
+            else:
+                self._adopt(worker, event)
 
-    def answered(self, worker: Supervisor, session: str) -> None:
-        """A claim was granted, or refused."""
-        if (claim := self._claims.pop((worker.name, session), None)) is not None:
-            claim.set()
+    def _open_no_other(self, session: GatewaySession, worker: Supervisor, epoch: int) -> None:
+        """`main` is being opened, and runs in this worker already."""
+        own = self._fleet.get(session.worker)
+        if own is not None and own is not worker:
+            own.try_send(EndCopy(session.id, epoch))
+        session.declined(HeldElsewhere())
+        self._sessions.end(session, Unavailable.code, FENCED)
+
+    def _come_so_far(self, session: GatewaySession, worker: Supervisor, event: Claimed) -> None:
+        """Its numbers must not go back, even if it has to continue elsewhere before the next segment."""
+        assert event.info is not None
+        session.progress.info(event.info)
+        frames = worker.ready.frames_per_segment if worker.ready is not None else 0
+        if event.segment >= 0:
+            after = event.segment + 1, event.frame + frames
+            session.progress.claimed(*after, event.media_90k, self._sessions.now_s())
+
+    def fenced(self, worker: Supervisor, event: Fenced) -> None:
+        """Another gateway holds the session in this worker, or it has been closed for good. If there is
+        another copy here, the older one ends."""
+        self._answered(worker, event.session, event.epoch)
+        session, endings = self._sessions.get(event.session), self._fleet.ending.known
+        if event.epoch >= CLOSED:
+            endings.add(event.session, CLOSED)
+        elif endings.epoch(event.session) >= CLOSED:  # if it ended here for another reason, it goes on there
+            worker.try_send(EndCopy(event.session, CLOSED))
+        if session is None:
+            for other in self._claims.get(event.session, {}).values():
+                other.beaten = max(other.beaten, _rank(worker, event.epoch))
+        elif event.epoch < CLOSED and session.worker == worker.name:
+            self._fenced_here(session, worker, event.epoch)
+        elif self._is_newer(worker, event.epoch, session):
+            if (own := self._fleet.get(session.worker)) is not None:
+                own.try_send(EndCopy(session.id, max(event.epoch, claimed(session.lease_epoch))))
+            self._give_way(session, event.epoch)
+        else:
+            worker.try_send(EndCopy(session.id, max(session.lease_epoch, claimed(event.epoch))))
+
+    def _fenced_here(self, session: GatewaySession, worker: Supervisor, epoch: int) -> None:
+        """The worker that runs, or ran, the session, says that with this epoch it is not ours."""
+        if epoch == session.lease_epoch and session.orphaned:  # it has not noticed our last connection's end
+            with contextlib.suppress(Unavailable):
+                self._failover.resume(session, worker, claimed(epoch))
+        elif epoch >= session.lease_epoch:
+            self._give_way(session, epoch)
+
+    def _give_way(self, session: GatewaySession, epoch: int) -> None:
+        """End the copy of this gateway, since there is another one with this epoch, or none is to be."""
+        if not session.opened.done():
+            session.declined(HeldElsewhere())
+            return
+        if session.closing:
+            self._fleet.ending.closed(session)
+        if session.closing or epoch >= CLOSED:
+            self._sessions.end(session, "closed", "the session was closed")
+        else:
+            self._sessions.end(session, "fenced", FENCED)
+
+    def closed(self, worker: Supervisor, event: SessionClosed) -> None:
+        """The worker doesn't run it any more."""
+        self._answered(worker, event.session, event.epoch)
+
+    def worker_lost(self, worker: Supervisor) -> None:
+        """It answers nothing any more."""
+        for session in list(self._claims):
+            self._answered(worker, session)
+
+    def _answered(self, worker: Supervisor, session: str, epoch: int = 0) -> _Claim | None:
+        """A claim was granted, or refused. Returns it, if there was one. A later claim than the one that was
+        answered with this epoch still waits; 0: whichever it was."""
+        claims = self._claims.get(session, {})
+        claim = claims.get(worker.name)
+        if claim is None or 0 < epoch < claim.epoch:
+            return None
+        del claims[worker.name]
+        claim.answered.set()
+        if not claims:
+            del self._claims[session]
+        return claim
 
     def _adopt(self, worker: Supervisor, event: Claimed) -> None:
         assert event.info is not None
-        known, client = read_record(event.record), None
-        with contextlib.suppress(Full):  # its client may have used up its share: then nobody is charged
-            client = known.get("client")
-            self._budgets.enter(client)
+        known, wall_s = read_record(event.record), self._wall_clock()
+        known.charge(self._budgets, wall_s)
         origin = OpenSession(event.session, event.info.prompt, event.info.seed)
-        session = self._opener.enter(origin, client, known.get("token"), known.get("view_token"))
+        guest = self._guests.take(event.session)
+        session = self._opener.enter(origin, known.client, known.hashes, guest.session if guest else None)
         session.lease_epoch = event.epoch
-        session.assigned(worker.name, self._sessions.now_s())
-        for receipt in known.get("receipts", []):
-            session.remember(replace(receipt, session=session.id))
-        session.progress.info(event.info)
+        self._sessions.assign(session, worker.name)
+        if guest is not None:  # it has heard all receipts
+            known = replace(known, receipts=())
+        known.apply(session, wall_s, self._sessions.now_s())
+        self._come_so_far(session, worker, event)
         session.changed(event.info, self._sessions.now_s())
         worker.try_send(session.audience())
-        self._sessions.count()
+        for control in guest.pending.values() if guest is not None else ():
+            session.recovery.submitted(control)
+            worker.try_send(SubmitControl(session.id, control))
         log.warning("session %s: taken over from another gateway", session.id)
-
-    def record(self, session: GatewaySession, worker: Supervisor) -> None:
-        """Let the worker keep what the next gateway must know: to be called when that may have changed."""
-        if not worker.outlives_gateway or session.orphaned or not session.opened.done():
-            self._records.pop(session.id, None)
-            return
-        record = record_of(session)
-        if self._records.get(session.id) != record:
-            self._records[session.id] = record
-            worker.try_send(KeepRecord(session.id, record))
-
-    def forget(self) -> None:
-        """Sessions that have ended need no record: to be called now and then."""
-        self._records = {name: record for name, record in self._records.items() if name in self._sessions}
+        self.on_adopted()
 
 
-def record_of(session: GatewaySession) -> bytes:
-    """Its tokens, whom it is charged to, and its last receipts. Bounded: see RECEIPTS, MAX_TEXT."""
-    answers = list(session.answers.values())[-RECEIPTS:]
-    receipts = [[r.id, r.status, r.segment, r.frame, r.code, (r.message or "")[:MAX_TEXT]] for r in answers]
-    about = {"token": session.token, "view_token": session.view_token, "client": session.client}
-    return json.dumps({**about, "receipts": receipts}).encode()
-
-
-def read_record(record: bytes) -> dict[str, Any]:
-    """The fields that are as `record_of` writes them; a worker is not trusted with more."""
-    try:
-        found = json.loads(record)
-    except (ValueError, RecursionError):
-        return {}
-    if not isinstance(found, dict):
-        return {}
-    known: dict[str, Any] = {}
-    for name in ("token", "view_token", "client"):
-        if isinstance(value := found.get(name), str) and 0 < len(value) <= MAX_TEXT:
-            known[name] = value
-    rows = found.get("receipts")
-    known["receipts"] = [
-        receipt for row in (rows if isinstance(rows, list) else [])[:RECEIPTS] if (receipt := _receipt(row))
-    ]
-    return known
-
-
-def _receipt(row: Any) -> Receipt | None:
-    match row:
-        case [str(name), ("received" | "applied" | "rejected") as status, segment, frame, code, message]:
-            first = [n if isinstance(n, int) else None for n in (segment, frame)]
-            why = [t if isinstance(t, str) and t else None for t in (code, message)]
-            return Receipt("", name, status, first[0], first[1], why[0], why[1])
-    return None
+def _rank(worker: Supervisor, epoch: int) -> tuple[int, str]:
+    """Of two copies of a session the one with the higher rank is right."""
+    return epoch, worker.ready.instance if worker.ready is not None else ""

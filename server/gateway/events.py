@@ -11,27 +11,18 @@ import contextlib
 from engine.errors import Full, Unavailable
 from engine.types import Capacity, Receipt, SessionClosed, SessionInfo
 from server.gateway.adoption import Adoption
-from server.gateway.exports import Exports
+from server.gateway.exporting.exports import Exports
+from server.gateway.exporting.snapshots import Snapshots
 from server.gateway.failover import Failover
+from server.gateway.fleet.encoders import Encoders
 from server.gateway.fleet.supervisor import Supervisor
 from server.gateway.registry import Sessions
 from server.gateway.session import GatewaySession
-from server.gateway.snapshots import Snapshots
 from server.gateway.throttle import Throttle
 from server.metrics import Metrics
 from server.worker.base import Applied, Event, as_error
-from server.worker.messages import (
-    Claimed,
-    Exported,
-    Fenced,
-    Hung,
-    Orphaned,
-    Packet,
-    SegmentStats,
-    Stalled,
-)
-
-FENCED = "another gateway runs this session now"
+from server.worker.messages.events import CodecMeasured, Exported, Hung, Packet, SegmentStats, Stalled
+from server.worker.messages.holding import Claimed, Fenced, Orphaned
 
 
 class Events:
@@ -43,11 +34,12 @@ class Events:
         throttle: Throttle,
         failover: Failover,
         adoption: Adoption,
+        encoders: Encoders,
         metrics: Metrics,
     ) -> None:
         self._sessions, self._exports = sessions, exports
         self._snapshots, self._throttle, self._failover = snapshots, throttle, failover
-        self._adoption, self._metrics = adoption, metrics
+        self._adoption, self._encoders, self._metrics = adoption, encoders, metrics
 
     def __call__(self, worker: Supervisor, event: Event) -> None:
         match event:
@@ -72,9 +64,13 @@ class Events:
             case Claimed():
                 self._adoption.claimed(worker, event)
             case Fenced():
-                self._fenced(worker, event)
+                self._adoption.fenced(worker, event)
+            case CodecMeasured():
+                self._encoders.measured(worker, event)
             case Capacity():
                 worker.capacity = event
+                if worker.outlives_gateway:
+                    worker.others = max(0, event.open - self._sessions.count(worker.name))
                 self._metrics.capacity_is(worker.name, event)
             case Hung():
                 if worker.health.hang(event, self._sessions.now_s()):
@@ -98,9 +94,8 @@ class Events:
         self._sessions.answer(session, receipt)
 
     def _closed(self, worker: Supervisor, event: SessionClosed) -> None:
-        self._adoption.answered(worker, event.session)
         session = self._session(worker, event.session)
-        if session is None:
+        if session is None or 0 < event.epoch < session.lease_epoch:  # an older copy
             return
         if session.resuming:  # it has ended there meanwhile
             session.resuming = False
@@ -116,17 +111,6 @@ class Events:
             return
         self._sessions.end(session, event.code, event.message)
 
-    def _fenced(self, worker: Supervisor, event: Fenced) -> None:
-        """Another gateway holds the session in this worker."""
-        self._adoption.answered(worker, event.session)
-        session = self._session(worker, event.session)
-        if session is None or event.epoch < session.lease_epoch:
-            return
-        if session.opened.done():
-            self._sessions.end(session, "fenced", FENCED)
-        else:
-            session.declined(Unavailable(FENCED))
-
     def _changed(self, worker: Supervisor, info: SessionInfo) -> None:
         if session := self._session(worker, info.id):
             session.progress.info(info)
@@ -138,7 +122,8 @@ class Events:
         if session is None:
             return
         plays_s = ready.frames_per_segment / ready.fps if ready else 0.0
-        session.progress.stats(stats, ready.frames_per_segment if ready else 0)
+        session.progress.stats(stats, ready.frames_per_segment if ready else 0, self._sessions.now_s())
+        session.arrived()
         late, dropped = session.played(stats, self._sessions.now_s(), plays_s)
         self._metrics.segment(stats, late, dropped)
         self._sessions.publish(stats)
@@ -150,12 +135,12 @@ class Events:
         self._metrics.encoded.labels(packet.codec).inc()
         if (session := self._sessions.get(packet.session)) is None:
             return
-        if session.shows(worker.name, packet, self._sessions.now_s()):
+        frames = worker.ready.frames_per_segment if worker.ready is not None else 0
+        if session.shows(worker.name, packet, frames, self._sessions.now_s()):
             self._metrics.sent.inc(session.fanout.push(packet))
 
     def _stalled(self, worker: Supervisor, event: Stalled) -> None:
         session = self._session(worker, event.session)
         if session is not None and not session.throttled:  # Throttle announces these stalls itself
             session.stall(event.stall, self._sessions.now_s())
-            self._sessions.count()
             self._sessions.announce(session)

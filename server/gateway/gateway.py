@@ -15,29 +15,25 @@ from types import TracebackType
 from typing import Literal, Self
 
 from engine.errors import Forbidden, Full, Unavailable
-from engine.types import Action, ByteArray, Capacity, Control, Receipt, SessionInfo
+from engine.types import Action, ByteArray, Capacity, Control, Receipt, SessionClosed, SessionInfo
 from engine.wire.controls import check_action
+from server.access.tokens import unguessable
+from server.cluster.peers import MOVED
 from server.config import ServerConfig
 from server.control.base import Listener
-from server.gateway.adoption import Adoption
-from server.gateway.budget import Budgets
-from server.gateway.events import Events
-from server.gateway.exports import Exports
-from server.gateway.failover import Failover
-from server.gateway.fleet.fleet import Fleet, WorkerStatus
+from server.gateway.cluster.joined import RELEASED
+from server.gateway.fleet.fleet import WorkerStatus
 from server.gateway.fleet.spare import Spare
 from server.gateway.fleet.supervisor import STOPPING, Supervisor
-from server.gateway.migration import Migration
-from server.gateway.opening import Opener, PromptText, opening
-from server.gateway.registry import Sessions
+from server.gateway.guests.shown import ShownSessions
+from server.gateway.opening import PromptText, opening
+from server.gateway.parts import Parts
 from server.gateway.session import MAIN, GatewaySession
-from server.gateway.snapshots import Snapshots
-from server.gateway.throttle import Throttle
-from server.gateway.upkeep import Upkeep
 from server.metrics import Metrics
 from server.tasks import Tasks
 from server.worker.base import Event, MakeWorker
-from server.worker.messages import CloseSession, SubmitControl, WorkerReady
+from server.worker.messages.commands import CloseSession, SubmitControl
+from server.worker.messages.events import WorkerReady
 
 CLOSE_TIMEOUT_S = 5.0
 
@@ -51,53 +47,34 @@ class Gateway:
         make_worker: MakeWorker | Sequence[MakeWorker],
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self.config, self.metrics = config, metrics
-        budgets = Budgets(config.client_sessions, config.client_device_s, clock)
-        self.sessions = Sessions(budgets, metrics, clock)
+        self.config, self.metrics, self._clock = config, metrics, clock
         makers = [make_worker] * config.workers if callable(make_worker) else make_worker
-        remote = config.placement == "remote"
-        limit = (
-            sys.maxsize if remote else config.restart_limit
-        )  # a worker elsewhere may come back at any time
-        workers = [
-            Supervisor(f"w{n}", make, self, Spare(make, config.keeps_spare), metrics, limit, clock)
-            for n, make in enumerate(makers, 1)
-        ]
-        self.fleet = Fleet(workers, self.sessions, patient=remote)
-        self.exports = Exports(self.sessions, self.fleet)
-        self._failover = Failover(self.sessions, self.fleet, metrics, config.worker.runtime.idle_grace_s)
-        throttle = Throttle(self.sessions, self.fleet, budgets)
-        self._snapshots = Snapshots(self.sessions, self.exports, metrics, config.snapshot_every_s)
-        self._opener = Opener(config, self.sessions, self.fleet, self.exports, budgets, metrics)
-        self._adoption = Adoption(self.sessions, self._opener, self._failover, budgets)
-        self._events = Events(
-            self.sessions,
-            self.exports,
-            self._snapshots,
-            throttle,
-            self._failover,
-            self._adoption,
-            metrics,
-        )
-        self._upkeep = Upkeep(
-            config,
-            self.sessions,
-            self.fleet,
-            self.exports,
-            self._snapshots,
-            throttle,
-            self._failover,
-            self._adoption,
-            self._opener,
-        )
-        self._migration = Migration(self.sessions, self.fleet, self.exports, self._failover, metrics)
+        workers = [self.supervise(f"w{n}", make) for n, make in enumerate(makers, 1)]
+        self.parts = parts = Parts(config, workers, metrics, clock, wall_clock, self, self.supervise)
+        self.sessions, self.fleet, self.encoders = parts.sessions, parts.fleet, parts.encoders
+        self.guests, self.peers, self.joined = parts.guests, parts.peers, parts.joined
+        self.exports, self.shown = parts.exports, ShownSessions(self, parts.sessions, parts.guests)
         self._tasks = Tasks()
+        if self.peers:
+            self.sessions.listen(self.peers.heard)
+
+    def supervise(self, name: str, make: MakeWorker) -> Supervisor:
+        """Who is to keep a worker running."""
+        # a worker elsewhere may come back at any time
+        limit = sys.maxsize if self.config.placement == "remote" else self.config.restart_limit
+        spare = Spare(make, self.config.keeps_spare)
+        return Supervisor(name, make, self, spare, self.metrics, limit, self._clock)
 
     async def __aenter__(self) -> Self:
         try:
-            await self.fleet.start()
-            self._tasks.spawn(self._upkeep.run(), "upkeep")
+            await self.parts.outside.start()
+            await (self.fleet if self.joined is None else self.joined).start()
+            await self._open_main()
+            parts = self.parts
+            for name, part in (("upkeep", parts.upkeep), ("guests", self.guests), ("save", parts.outside)):
+                self._tasks.spawn(part.run(), name)
         except BaseException:
             await self.close()
             raise
@@ -109,16 +86,21 @@ class Gateway:
         await self.close()
 
     async def end_all(self) -> None:
-        """End all sessions while the channels that tell viewers are still open. Afterwards no session can be
-        opened."""
+        """End all sessions while the channels that tell viewers are still open, or leave them to other
+        gateways. Afterwards no session can be opened."""
         await self._tasks.close()
-        await self._migration.close()
-        await self._snapshots.close()
+        await self.parts.migration.close()
+        await self.parts.snapshots.close()
+        await self.parts.outside.close()
+        if self.joined is not None:
+            await self.joined.release()
         for session in self.sessions:
-            if self.fleet.of(session).outlives_gateway:
+            worker = self.fleet.get(session.worker)  # a session that is being opened may have none
+            if worker is not None and worker.outlives_gateway:
                 self.fleet.try_send(session, CloseSession(session.id))
             self.sessions.end(session, "closed", STOPPING)
         self.exports.fail(Unavailable(STOPPING))
+        await self.guests.close(MOVED, RELEASED)  # they go on at their owners
 
     async def close(self) -> None:
         """Idempotent."""
@@ -148,16 +130,16 @@ class Gateway:
     # ---- workers ----
 
     def drain(self, worker: str) -> WorkerStatus:
-        """Move this worker's sessions to other workers and open no new ones on it. Raises UnknownWorker,
-        LastWorker."""
+        """Move this worker's sessions to other workers and open no new ones on it, in the whole cluster.
+        Raises UnknownWorker, LastWorker, Unavailable."""
         found = self.fleet.named(worker)
-        self._migration.drain(found)
+        (self.joined or self.parts.migration).drain(found)
         return self.fleet.status(found)
 
     def take_back(self, worker: str) -> WorkerStatus:
-        """End a drain. Raises UnknownWorker."""
+        """End a drain. Raises UnknownWorker, HostDrained, Unavailable."""
         found = self.fleet.named(worker)
-        self._migration.resume(found)
+        (self.joined or self.parts.migration).resume(found)
         return self.fleet.status(found)
 
     # ---- sessions ----
@@ -179,12 +161,18 @@ class Gateway:
         UnknownSession."""
         if fork_of is not None:
             self.session(fork_of)
+        name = self.peers.new_id(unguessable(9))
         command = opening(
-            prompt, seed, image, video=video, snapshot=snapshot, fork_of=fork_of, rewind_s=rewind_s
+            prompt, seed, image, video=video, snapshot=snapshot, fork_of=fork_of, rewind_s=rewind_s, name=name
         )
-        session = await self._opener.open(command, client)
-        self._adoption.record(session, self.fleet.of(session))
+        session = await self.parts.opener.open(command, client)
+        self.tokens_changed(session)
         return session
+
+    def tokens_changed(self, session: GatewaySession) -> None:
+        """Tell the session's worker now, so that its tokens and links count at the other gateways at once."""
+        if (worker := self.fleet.get(session.worker)) is not None:
+            self.parts.records.keep(session, worker)
 
     async def close_session(self, session_id: str) -> None:
         """Return once the session's place is free again. Raises UnknownSession, and Forbidden for `main`."""
@@ -192,13 +180,15 @@ class Gateway:
         if session.id == MAIN:
             raise Forbidden("main is shared and cannot be closed: reset it, or open a session of your own")
         session.closing = True
-        self.fleet.try_send(session, CloseSession(session_id))
+        if (worker := self.fleet.get(session.worker)) is not None:
+            self.fleet.ending.close(session, worker)
         answers = not session.orphaned and self.fleet.of(session).health.unresponsive is None
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_S if answers else 0):
                 await session.closed.wait()
-        except TimeoutError:
-            self.sessions.end(session, "closed", "the session was closed")
+        except TimeoutError:  # perhaps it has moved to another worker meanwhile
+            self.fleet.ending.closed(session)
+            self.parts.opener.drop(session, "closed", "the session was closed")
 
     async def export(self, session_id: str, what: Literal["snapshot", "log"]) -> bytes:
         """See Exports.ask."""
@@ -208,9 +198,13 @@ class Gateway:
         """Raises UnknownSession."""
         return self.sessions.find(session_id)
 
+    def owner_of(self, session_id: str) -> str | None:
+        """The other gateway that has this session; None if it is here, or nowhere. See Peers.owner_of."""
+        return None if session_id in self.sessions else self.peers.owner_of(session_id)
+
     def overdue(self) -> list[str]:
         """Ids of sessions that are watched and not paused, but have shown nothing new for too long."""
-        return self._upkeep.overdue()
+        return self.parts.worker_care.overdue()
 
     # ---- Steering ----
 
@@ -239,27 +233,43 @@ class Gateway:
             return Receipt(session_id, control.id, "rejected", code=error.code, message=error.message)
         return session.received(control, self.sessions.now_s())
 
-    def listen(self, listener: Listener) -> Callable[[], None]:
-        return self.sessions.listen(listener)
+    def listen(self, listener: Listener, session: str | None = None) -> Callable[[], None]:
+        return self.sessions.listen(listener, session)
 
     # ---- WorkerOwner ----
 
     def worker_event(self, worker: Supervisor, event: Event) -> None:
-        self._events(worker, event)
+        if not self.parts.guest_news(worker, event):
+            self.parts.events(worker, event)
+        if isinstance(event, SessionClosed):
+            self.parts.adoption.closed(worker, event)
 
     async def worker_up(self, worker: Supervisor) -> None:
         self.fleet.check_model(worker)
-        await self._adoption.worker_up(worker)
+        self.encoders.check(worker)
+        told: tuple[Event, ...] = (*worker.held, *worker.orphans)
+        for event in told:
+            self.worker_event(worker, event)
+        await self.parts.adoption.answers_of(worker)
         self.sessions.places = self.fleet.places
-        self._failover.restore_all()
+        self.parts.failover.restore_all()
+        if self.joined is not None:
+            self.joined.serves()
+        await self.parts.outside.worker_up()
+        if not self.fleet.patient:  # otherwise another worker may still run it
+            await self._open_main()
+
+    async def _open_main(self) -> None:
         with suppress(Full):  # restored sessions go first; upkeep tries again
-            await self._opener.open_main()
+            await self.parts.opener.open_main()
 
     def worker_lost(self, worker: Supervisor) -> None:
         self.sessions.places = self.fleet.places
-        for session in self.sessions.of(worker.name):
-            self.exports.fail(Unavailable("the worker is being replaced; try again in a moment"), session.id)
-        self._failover.worker_lost(worker)
+        error = Unavailable("the worker is being replaced; try again in a moment")
+        self.exports.fail(error, {session.id for session in self.sessions.of(worker.name)})
+        self.parts.adoption.worker_lost(worker)
+        self.parts.failover.worker_lost(worker)
+        self.parts.guest_news.worker_lost(worker)
 
     def worker_given_up(self, worker: Supervisor) -> None:
-        self._failover.give_up(worker)
+        self.parts.failover.give_up(worker)

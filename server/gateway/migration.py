@@ -1,4 +1,5 @@
-"""Migration: moves running sessions to other workers while people watch. A drain moves all of them.
+"""Migration: moves running sessions to other workers while people watch. A drain moves all of them, and the
+balancer those that don't play in real time.
 
 A session moves when a segment starts to play. Its snapshot is the end of that segment. From there the target
 generates the next segment while the source plays this one. Controls that the snapshot does not contain are
@@ -12,23 +13,28 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import replace
+from typing import Literal
 
 from engine.errors import PsistreamError, Unavailable
-from server.gateway.exports import Exports
+from server.gateway.exporting.exports import Exports
 from server.gateway.failover import Failover
 from server.gateway.fleet.fleet import Fleet, LastWorker
 from server.gateway.fleet.supervisor import Supervisor
 from server.gateway.registry import Sessions
 from server.gateway.session import GatewaySession, Handover
+from server.logs import about
 from server.metrics import Metrics
 from server.tasks import Tasks
-from server.worker.messages import CloseSession, Exported
+from server.worker.messages.commands import CloseSession
+from server.worker.messages.events import Exported
+from server.worker.messages.holding import Moved
 
 log = logging.getLogger(__name__)
 
 AT_ONCE = 2  # concurrent migrations: each one makes the target generate a segment immediately
 WAIT_S = 2.0  # how long to wait for a segment to start, and for the target's first packet
 RETRY_S, BUSY_S = 1.0, 0.1
+Reason = Literal["drain", "balance"]
 
 
 class Migration:
@@ -64,7 +70,8 @@ class Migration:
 
     def _set(self, worker: Supervisor, *, draining: bool) -> None:
         if worker.draining != draining:
-            log.warning("%s: %s", worker.name, "draining" if draining else "accepts sessions again")
+            now = "draining" if draining else "accepts sessions again"
+            log.warning("%s: %s", worker.name, now, extra=about(worker.name))
         worker.draining = draining
         self._metrics.draining.labels(worker.name).set(draining)
 
@@ -73,7 +80,7 @@ class Migration:
 
         async def leave(session: GatewaySession) -> None:
             async with turns:
-                target = self._fleet.other_worker(session)
+                target = self._fleet.other_worker(session.worker)
                 if worker.draining and session.worker == worker.name and target is not None:
                     await self.move(session, target)
 
@@ -82,7 +89,7 @@ class Migration:
             await asyncio.gather(*map(leave, sessions))
             await asyncio.sleep(RETRY_S)
 
-    async def move(self, session: GatewaySession, target: Supervisor) -> bool:
+    async def move(self, session: GatewaySession, target: Supervisor, reason: Reason = "drain") -> bool:
         """Move the session to `target`. Returns False if that failed; the session then stays where it is."""
         source = self._fleet.of(session)
         session.moving = True
@@ -90,9 +97,10 @@ class Migration:
             await self._wait_for_segment(session, source)
             taken = await self._taken(session, source)
             gone = session.worker != source.name or session.orphaned or session.closed.is_set()
-            if gone or not target.accepts:
+            if gone or session.closing or not target.accepts:
                 return False
             self._hand_over(session, source, target, taken)
+            self._metrics.moved.labels(reason).inc()
         except PsistreamError as error:
             log.info("%s: session %s was not moved: %s", source.name, session.id, error.message)
             return False
@@ -139,15 +147,18 @@ class Migration:
         if taken is not None:
             last, remaining_s = taken.segment, taken.remaining_s
             after = numbers.segment, numbers.frame
-            if stats is not None and stats.segment == last and ready is not None:
+            if stats is not None and stats.segment == last == session.progress.begun and ready is not None:
                 after = last + 1, stats.frame + ready.frames_per_segment
                 here_s = session.fine_until_s - now_s  # the smaller of the two contains less delay
                 remaining_s = max(0.0, min(remaining_s, here_s))
             session.recovery.moved(taken.data or b"", last, now_s)
-            numbers = replace(numbers, segment=after[0], frame=after[1], media_90k=taken.end_90k)
+            media_90k = taken.end_90k
+            if session.progress.begun > last:  # the next segment has begun to be shown meanwhile
+                media_90k = max(media_90k, numbers.media_90k)
+            numbers = replace(numbers, segment=after[0], frame=after[1], media_90k=media_90k)
         self._failover.reopen_in(session, target, numbers, remaining_s)
         session.handover = Handover(source.name, last)
-        self._metrics.moved.inc()
+        source.try_send(Moved(session.id, last, session.lease_epoch))
         if session.buffering is not None and not session.throttled:
             session.stall(None, now_s)
             self._sessions.announce(session)

@@ -1,8 +1,9 @@
 """Recovery records: what the gateway keeps to restore a session in another worker.
 
 A record holds a snapshot and the controls since. A snapshot contains what was on the screen when it was
-requested. So a control is kept until a snapshot is requested after the control's first segment was shown:
-that snapshot contains its effect. It knows neither workers nor clocks. Everything stored here is bounded.
+requested, or shortly after: it says which segment. So a control is kept until there is a snapshot that
+contains the control's first segment, at the latest one that is requested after that was shown. It knows
+neither workers nor clocks. Everything stored here is bounded.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from engine.types import Action, Control, OpenSession, Pause, Receipt, Resume
-from server.worker.messages import SegmentStats
+from server.worker.messages.events import SegmentStats
 
 MAX_CONTROLS = 64
 SNAPSHOT_AFTER = 16  # after this many shown controls the next snapshot is taken early
@@ -23,6 +24,10 @@ class _Kept:
     segment: int | None = None  # the first segment that shows it, once known
     shown: bool = False
     asked: bool = False  # shown before the latest snapshot was requested
+
+    def is_in(self, segment: int) -> bool:
+        """Whether what contains this segment contains its effect."""
+        return self.segment is not None and self.segment <= segment
 
 
 class RecoveryRecord:
@@ -81,18 +86,19 @@ class RecoveryRecord:
         for kept in self._kept.values():
             kept.asked = kept.shown
 
-    def taken(self, snapshot: bytes | None, now_s: float) -> None:
-        """Store the requested snapshot; None if there was none."""
+    def taken(self, snapshot: bytes | None, now_s: float, segment: int = -1) -> None:
+        """Store the requested snapshot; None if there was none. It contains all segments up to `segment`, as
+        far as the worker says so."""
         self.asked_s, self.taken_s = None, now_s
         if snapshot is not None:
             self._snapshot = snapshot
-            self._kept = {name: kept for name, kept in self._kept.items() if not kept.asked}
+            self._kept = {n: k for n, k in self._kept.items() if not (k.asked or k.is_in(segment))}
 
     def moved(self, snapshot: bytes, segment: int, now_s: float) -> None:
         """The session continues in another worker from this snapshot, which contains all segments up to
         `segment`."""
         self._snapshot, self.taken_s = snapshot, now_s
-        self._kept = {n: k for n, k in self._kept.items() if k.segment is None or k.segment > segment}
+        self._kept = {n: k for n, k in self._kept.items() if not k.is_in(segment)}
 
     # ---- restoring ----
 

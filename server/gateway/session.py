@@ -1,4 +1,4 @@
-"""What the gateway knows of one session: its tokens, its viewers and the receipts it has answered with.
+"""What the gateway knows of one session: who may use it, its viewers and the receipts it has answered with.
 
 The video, its prompt and its state belong to the worker. Everything stored here is bounded.
 """
@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from engine.errors import PsistreamError
 from engine.types import Control, ControlBody, Image, OpenSession, Receipt, SessionInfo, Stall
+from server.access.links import Links
+from server.access.tokens import Role, hash_of, same_hash, unguessable
 from server.gateway.numbering import SessionProgress
 from server.gateway.recovery import RecoveryRecord
-from server.links import Links
 from server.webrtc.fanout import Fanout
-from server.worker.messages import Packet, SegmentStats, SetViewers
+from server.worker.messages.commands import SetViewers
+from server.worker.messages.events import Packet, SegmentStats
 
 MAIN = "main"  # the shared session
+INTERNAL = "resume-"  # prefix of the ids of controls that no client sent
 REMEMBERED_ANSWERS = 1024
 REMEMBERED_TIMES = 256
 # a session is overdue after this many segment periods without news, but not before this many seconds
@@ -39,13 +41,14 @@ class Handover:
 
 @dataclass
 class GatewaySession:
-    """`token` allows steering and `view_token` allows watching. None means that no token is needed, which
-    only a server on loopback allows. Device time is charged to the budget of `client`; None is not
-    charged."""
+    """The token with `token_hash` allows steering, and the one with `view_token_hash` allows watching. None
+    means that no token is needed, which only a server on loopback allows. The tokens themselves are known
+    until whoever opened the session has been told, and not at all in a gateway that has taken it over. Device
+    time is charged to the budget of `client`; None is not charged."""
 
     id: str
-    token: str | None
-    view_token: str | None
+    token_hash: str | None
+    view_token_hash: str | None
     client: str | None
     fanout: Fanout
     worker: str  # the worker that runs it, or will run it again after a restart
@@ -74,18 +77,56 @@ class GatewaySession:
     orphaned: bool = False  # its worker is lost and it has not been assigned to another one yet
     closing: bool = False  # a client asked to close it, so failover does not restore it
     lost_s: float | None = None  # when its worker was lost; None once its picture moves again
-    failovers: int = 0  # consecutive ones
+    seen_more: bool = False  # viewers at other gateways may have seen more of the worker that was lost
+    failovers: int = 0  # consecutive ones, while it was being generated
+    held: bool = False  # a suspect that is not restored before others have proved themselves (see probation)
+    blame: int = 0  # how often its worker died while it alone was on trial
     internal: set[str] = field(default_factory=set)  # ids of controls that no client sent
     throttled: bool = False  # its client has used up its share of the device
+    elsewhere: int = 0  # viewers at other gateways
+    lost_frames: tuple[int, ...] = ()  # see SessionInfo
+    dormant: bool = False  # resumed from outside and not watched since, so it generates nothing at all
+    token: str | None = field(default=None, repr=False)
+    view_token: str | None = field(default=None, repr=False)
 
     @property
-    def tokens(self) -> list[str]:
-        return [token for token in (self.token, self.view_token) if token is not None]
+    def token_hashes(self) -> list[str]:
+        """Without those of links."""
+        return [each for each in (self.token_hash, self.view_token_hash) if each is not None]
+
+    def accepts(self, token: str, now_s: float) -> Role | None:
+        """What the holder of this token may do; an empty one means none. None: nothing."""
+        if self.token_hash is None:
+            return "owner"
+        given = hash_of(token)
+        if same_hash(given, self.token_hash):
+            return "owner"
+        if same_hash(given, self.view_token_hash):
+            return "viewer"
+        link = self.links.find(given, now_s)
+        return link.role if link is not None else None
+
+    def learn(self, hashes: tuple[str, str] | None) -> None:
+        """Its owner says who may use it, with other links. None: not said."""
+        self.links.clear()
+        if hashes is not None and self.token_hash is not None:
+            self.token_hash, self.view_token_hash = hashes
+
+    def tell_tokens(self) -> tuple[str | None, str | None]:
+        """The tokens for steering and watching, for whoever opened it. They are forgotten here."""
+        told = self.token, self.view_token
+        self.token = self.view_token = None
+        return told
+
+    @property
+    def viewers(self) -> int:
+        """The number of its viewers, at all gateways."""
+        return self.fanout.count + self.elsewhere
 
     @property
     def asleep(self) -> bool:
         """Paused or unwatched, so it uses no device time after the grace period."""
-        return self.info.paused or not self.fanout.count
+        return self.info.paused or not self.viewers
 
     def overdue(self, now_s: float, period_s: float) -> bool:
         """Whether it is watched and not paused, but has shown nothing new for too long. On a fast device a
@@ -97,12 +138,13 @@ class GatewaySession:
 
     def audience(self) -> SetViewers:
         """The viewers that the worker is told about: none while the session is throttled."""
-        return SetViewers(self.id, {} if self.throttled else self.fanout.viewers, self.throttled)
+        stops = self.throttled or (self.dormant and not self.viewers)
+        return SetViewers(self.id, {} if stops else self.fanout.viewers, stops, self.fanout.count)
 
     def watched(self, now_s: float) -> None:
         """A viewer has joined or left."""
-        self.used_s = now_s
-        if self.fanout.count == 1:  # the first viewer: generation starts again
+        self.used_s, self.dormant = now_s, self.dormant and not self.viewers
+        if self.viewers == 1:  # the first viewer: generation starts again
             self.fine_until_s = max(self.fine_until_s, now_s)
 
     def answer_to(self, control: Control) -> Receipt | None:
@@ -123,17 +165,22 @@ class GatewaySession:
         self.received_s[control.id] = self.used_s = now_s
         return receipt
 
-    def shows(self, worker: str, packet: Packet, now_s: float) -> bool:
-        """Whether the packet is shown to viewers: each frame is shown once, by one worker."""
+    def shows(self, worker: str, packet: Packet, frames: int, now_s: float) -> bool:
+        """Whether the packet is shown to viewers: each frame is shown once, by one worker. Its segment has
+        `frames` frames."""
         left = self.handover
         if worker == self.worker:
-            if left is not None:
-                left.arrived.set()
-                self.handover = None
+            self.arrived()
         elif left is None or worker != left.worker or packet.segment > left.segment:
             return False
-        self.progress.packet(packet, now_s)
+        self.progress.packet(packet, frames, now_s)
         return True
+
+    def arrived(self) -> None:
+        """Its worker shows it now."""
+        if self.handover is not None:
+            self.handover.arrived.set()
+            self.handover = None
 
     def refuse(self, error: PsistreamError) -> None:
         """The session will not be opened. Ignored once it is open."""
@@ -172,7 +219,7 @@ class GatewaySession:
 
     def current(self, now_s: float) -> SessionInfo:
         """Its information as of the segment on the screen."""
-        info = replace(self.info, viewers=self.fanout.count)
+        info = replace(self.info, viewers=self.viewers, lost_frames=self.lost_frames)
         if self.stats is not None and self.stats.segment > info.segment:
             info = replace(info, segment=self.stats.segment, frame=self.stats.frame, epoch=self.stats.epoch)
         if self.buffering is not None:
@@ -210,14 +257,6 @@ def digest(body: ControlBody) -> bytes:
     return hashlib.sha256(repr(body).encode()).digest()
 
 
-def unguessable(size: int) -> str:
-    """A name or token of `size` random bytes, URL-safe. It starts with a letter or a digit, so that a command
-    line does not take it for an option."""
-    while not (name := secrets.token_urlsafe(size))[0].isalnum():
-        pass
-    return name
-
-
 def new_session(
     info: SessionInfo,
     origin: OpenSession,
@@ -227,15 +266,20 @@ def new_session(
     now_s: float,
     on_viewers: Callable[[dict[str, int]], None],
     on_keyframe: Callable[[str], None],
-    tokens: tuple[str | None, str | None] = (None, None),
+    hashes: tuple[str, str] | None = None,
 ) -> GatewaySession:
-    """`shared` makes a session without tokens; `tokens` are those that it has already. The callbacks are
-    passed to the session's Fanout."""
+    """`shared` makes a session without tokens; `hashes` are those of the tokens that it has already. The
+    callbacks are passed to the session's Fanout."""
     loop = asyncio.get_running_loop()
+    tokens = None if shared or hashes else (unguessable(24), unguessable(24))
+    if tokens:
+        hashes = hash_of(tokens[0]), hash_of(tokens[1])
     return GatewaySession(
         id=info.id,
-        token=None if shared else tokens[0] or unguessable(24),
-        view_token=None if shared else tokens[1] or unguessable(24),
+        token_hash=hashes[0] if hashes and not shared else None,
+        view_token_hash=hashes[1] if hashes and not shared else None,
+        token=tokens[0] if tokens else None,
+        view_token=tokens[1] if tokens else None,
         client=client,
         fanout=Fanout(on_viewers, on_keyframe),
         worker="",

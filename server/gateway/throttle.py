@@ -7,7 +7,7 @@ from server.gateway.budget import Budgets, device_s
 from server.gateway.fleet.fleet import Fleet
 from server.gateway.registry import Sessions
 from server.gateway.session import GatewaySession
-from server.worker.messages import SegmentStats
+from server.worker.messages.events import SegmentStats, Stalled
 
 
 class Throttle:
@@ -32,7 +32,8 @@ class Throttle:
         stalls = over and not session.info.paused
         buffering = Stall(speed, 1.0, self._budgets.back_in_s(client)) if stalls else None
         session.stall(buffering, self._sessions.now_s())
+        if session.elsewhere:  # other gateways' viewers cannot know why
+            self._fleet.try_send(session, Stalled(session.id, buffering))
         if changed:
             self._fleet.try_send(session, session.audience())
-            self._sessions.count()
             self._sessions.announce(session)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from engine.errors import PsistreamError
 from server.tasks import Tasks
 from server.worker.base import Event, MakeWorker, Worker, WorkerLost
-from server.worker.messages import WorkerReady
+from server.worker.messages.events import WorkerReady
 
 log = logging.getLogger(__name__)
 

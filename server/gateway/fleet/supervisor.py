@@ -18,15 +18,19 @@ from engine.errors import PsistreamError, Unavailable
 from engine.types import Capacity
 from server.gateway.fleet.spare import Spare
 from server.gateway.fleet.worker_health import Health
+from server.logs import about
 from server.metrics import Metrics
 from server.tasks import Tasks
 from server.worker.base import NOT_RUNNING, Alive, Event, MakeWorker, Order, Worker, WorkerLost
-from server.worker.messages import WorkerReady
+from server.worker.messages.events import WorkerReady
+from server.worker.messages.holding import Fenced, Orphaned
 
 log = logging.getLogger(__name__)
 
 STOPPING = "the server is stopping"
+LEFT = "the worker has left the cluster"
 FIRST_DELAY_S, MAX_DELAY_S = 0.1, 5.0
+LATER_S = 2.0  # until a successor that nobody waits for is started: the others need the processor more
 RESTORE_S = 1.0  # time of a restart besides loading the model
 HEALTHY_S = 30.0  # after this uptime, a death no longer counts as a consecutive one
 
@@ -72,6 +76,8 @@ class Supervisor:
         self.ready: WorkerReady | None = None
         self.capacity: Capacity | None = None
         self.given_up = self.draining = False
+        self.left = False  # it is not part of the cluster any more, and not waited for
+        self.others = 0  # sessions that other gateways have there
         self.start_took_s = 0.0
         self.health = Health(clock())
         self._make_worker, self._owner, self._spare = make_worker, owner, spare
@@ -80,6 +86,7 @@ class Supervisor:
         self._number = 0  # identifies the current worker: events of others are ignored
         self._tasks = Tasks()
         self._attempts, self._restarting, self._closing = 0, False, False
+        self._later_s = 0.0
         self._started_s = 0.0
         self._fault: str | None = "the model is being loaded"  # why no worker is running
         metrics.worker_expected(name)
@@ -95,9 +102,14 @@ class Supervisor:
         return self._worker
 
     @property
-    def orphans(self) -> dict[str, int]:
-        """Sessions that it ran for a gateway that is gone, with their epochs, as of its start."""
-        return getattr(self._worker, "orphans", {})
+    def orphans(self) -> tuple[Orphaned, ...]:
+        """Sessions that it ran for a gateway that is gone, as of its start."""
+        return getattr(self._worker, "orphans", ())
+
+    @property
+    def held(self) -> tuple[Fenced, ...]:
+        """Sessions that it ran for other gateways, as of its start."""
+        return getattr(self._worker, "held", ())
 
     @property
     def outlives_gateway(self) -> bool:
@@ -154,11 +166,15 @@ class Supervisor:
     async def close(self) -> None:
         """Idempotent."""
         self._closing = True
-        self._fault = STOPPING
+        self._fault = LEFT if self.left else STOPPING
         await self._tasks.close()
         await self._spare.close()
         if self._worker is not None:
             await self._worker.close()
+
+    def forget(self) -> None:
+        """It has left, and no figures of it are of use."""
+        self._metrics.worker_gone(self.name)
 
     def send(self, command: Order) -> None:
         """Raises Unavailable."""
@@ -176,6 +192,26 @@ class Supervisor:
         log.error("%s: %s; trying again", self.name, why)
         self._fault = why
         self._begin_restart()
+
+    def begin(self) -> None:
+        """Start it in the background, and keep trying."""
+        self._tasks.spawn(self._begin(), "start-worker")
+
+    async def _begin(self) -> None:
+        try:
+            await self.start()
+        except PsistreamError as error:
+            self._number += 1
+            self.ready = None
+            self.try_again(error.message)
+
+    def may_wait(self) -> None:
+        """Its sessions have gone on elsewhere, so its successor need not start while they are restored."""
+        self._later_s = LATER_S
+
+    def excuse(self) -> None:
+        """The latest death was not its own fault: it does not count towards giving up."""
+        self._attempts = max(0, self._attempts - 1)
 
     def replace(self, why: str) -> None:
         """Replace a worker that runs but is unusable. Its events are ignored from now on."""
@@ -197,12 +233,19 @@ class Supervisor:
         if self.uptime_s > HEALTHY_S:
             self._attempts = 0
         another = self._attempts < self._limit and not self._closing
-        log.error("%s: %s%s", self.name, why, "; starting another worker" if another else "")
+        then = "; connecting again" if self.outlives_gateway else "; starting another worker"
+        self._log("%s: %s%s", self.name, why, then if another else "", extra=about(self.name))
         self.ready, self.capacity, self._fault = None, None, why
+        self.others = 0
         self._metrics.worker_up.labels(self.name).set(0)
-        self.health.started(self._clock())
         self._owner.worker_lost(self)
+        self.health.started(self._clock())
         self._begin_restart()
+
+    @property
+    def _log(self) -> Callable[..., None]:
+        """A worker that is drained is about to be stopped: that is no error."""
+        return log.warning if self.draining else log.error
 
     def _begin_restart(self) -> None:
         if not self._closing and not self._restarting:
@@ -210,6 +253,7 @@ class Supervisor:
             self._tasks.spawn(self._restart(), "restart-worker")
 
     async def _restart(self) -> None:
+        told: str | None = None  # a worker elsewhere is tried for ever, and may have the same fault for ever
         try:
             if self._attempts < self._limit and self._spare.coming:
                 self._attempts += 1
@@ -219,20 +263,27 @@ class Supervisor:
                 if self.ready is not None:
                     return
             while self._attempts < self._limit:
-                await asyncio.sleep(restart_delay_s(self._attempts))
+                later_s, self._later_s = self._later_s, 0.0
+                await asyncio.sleep(restart_delay_s(self._attempts) + later_s)
                 self._attempts += 1
-                self._metrics.restarts.labels(self.name).inc()
+                if not self.outlives_gateway:
+                    self._metrics.restarts.labels(self.name).inc()
                 if self._worker is not None:
                     await self._worker.close()
                 try:
                     await self.start()
                 except PsistreamError as error:
                     self._number += 1
-                    self.ready, self._fault = None, f"the worker could not be restarted: {error.message}"
+                    how = "used" if self.outlives_gateway else "restarted"
+                    self.ready, self._fault = None, f"the worker could not be {how}: {error.message}"
                     self._owner.worker_lost(self)
-                    log.error("%s: %s", self.name, self._fault)
+                    if self._fault != told:
+                        self._log("%s: %s", self.name, self._fault, extra=about(self.name))
+                    told = self._fault
                 if self.ready is not None:  # it may have died while its sessions were being opened
-                    log.warning("%s: a worker is running again", self.name)
+                    if self.outlives_gateway:  # many tries to connect may have replaced nothing
+                        self._metrics.restarts.labels(self.name).inc()
+                    log.warning("%s: a worker is running again", self.name, extra=about(self.name))
                     return
             self._fault = f"{self._fault}; gave up after {self._attempts} restarts: start psistream again"
             self.given_up = True

@@ -6,7 +6,7 @@ frozen worker sends nothing, whether or not anybody is watching. It has no clock
 
 from __future__ import annotations
 
-from server.worker.messages import Hung
+from server.worker.messages.events import Hung
 
 UNRESPONSIVE_S = 3.0  # six missed heartbeats; a busy machine may delay a process for a second or two
 ATTENTIVE_S = 2.0  # a check that is later than this was itself delayed

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from server.gateway.gateway import Gateway
-from server.worker.messages import Command, ExportSession
+from server.worker.base import Order
+from server.worker.messages.commands import ExportSession
 from tests.rigs.server.server_rig import (
     FakeWorker,
     until,
 )
 
 
-def told(worker: FakeWorker, session: str = "main") -> list[Command]:
+def told(worker: FakeWorker, session: str = "main") -> list[Order]:
     """The commands about a session that a worker received, without requests for snapshots."""
     return [
         c

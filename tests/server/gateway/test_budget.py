@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import httpx
 import pytest
 
 from engine.types import SessionClosed, Stall
+from server.cluster.messages import ClientUse
 from server.config import ServerConfig
 from server.gateway.budget import MAX_NAMES, Budgets, OverBudget, device_s
 from server.http.auth import client_name
-from server.worker.messages import SegmentStats, SetViewers, Stalled
+from server.worker.messages.commands import SetViewers
+from server.worker.messages.events import SegmentStats, Stalled
 from tests.rigs.engine.fakes import ManualClock
 from tests.rigs.server.server_rig import FakeWorker, config, gateway, join, live, until
 
@@ -37,6 +41,65 @@ def test_no_client_and_0_mean_no_limit() -> None:
         limited.enter(None)
         limited.spend(None, 9.0)
     assert not limited.over(None)
+
+
+def test_sessions_at_other_gateways_count() -> None:
+    budgets = Budgets(3, 0.0, ManualClock())
+    budgets.enter("a")
+    budgets.elsewhere({"a": ClientUse(2, 0.0), "b": ClientUse(1, 0.0)})
+    with pytest.raises(OverBudget, match="3 sessions open"):
+        budgets.enter("a")
+    budgets.enter("b")
+    budgets.elsewhere({"a": ClientUse(1, 0.0)})
+    budgets.enter("a")
+    assert budgets.report() == ({}, {"a": 2, "b": 1})
+
+
+def test_device_time_at_other_gateways_is_charged_once() -> None:
+    clock = ManualClock()
+    budgets = Budgets(0, 30.0, clock)
+    budgets.spend("a", 10.0)
+    budgets.spend("a", 2.0)
+    assert budgets.report()[0] == {"a": 12.0}
+    budgets.elsewhere({"a": ClientUse(1, 17.0)})
+    assert not budgets.over("a")
+    budgets.elsewhere({"a": ClientUse(1, 2.0), "new": ClientUse(1, 31.0)})
+    assert budgets.over("a")
+    assert budgets.over("new")
+    assert budgets.report()[0] == {}  # the others know what was used there
+    with pytest.raises(OverBudget):
+        budgets.enter("new")
+
+
+def test_one_share_is_counted_the_same_at_every_gateway() -> None:
+    """Three gateways that tell each other what their clients use, as the directory does."""
+    clock = ManualClock()
+    gateways = [Budgets(4, 60.0, clock) for _ in range(3)]
+    random = Random(0)
+    spent = 0.0
+    for _ in range(40):
+        for each in gateways:
+            seconds = random.uniform(0.0, 0.9)
+            each.spend("a", seconds)
+            spent += seconds
+        reports = [each.report() for each in gateways]
+        for n, each in enumerate(gateways):
+            others = [report for m, report in enumerate(reports) if m != n]
+            used = sum(used.get("a", 0.0) for used, _ in others)
+            each.elsewhere({"a": ClientUse(sum(open_.get("a", 0) for _, open_ in others), used)})
+        assert len({each.over("a") for each in gateways}) == 1
+        clock.advance(0.1)
+    assert spent > 50
+    assert len({round(each.back_in_s("a"), 6) for each in gateways}) == 1
+
+
+def test_a_session_that_is_taken_over_counts_even_beyond_the_share() -> None:
+    budgets = Budgets(1, 1.0, ManualClock())
+    budgets.spend("a", 9.0)
+    budgets.elsewhere({"a": ClientUse(1, 0.0)})  # the gateway that died is still counted
+    budgets.continued("a", 0.0)
+    budgets.continued(None, 0.0)
+    assert budgets.report()[1] == {"a": 1}
 
 
 def test_device_time_refills_evenly_and_half_of_it_releases_a_client() -> None:
@@ -133,13 +196,13 @@ async def test_a_client_that_has_used_up_its_share_is_throttled_until_half_of_it
             stats = SegmentStats(mine.id, 0, segment, 0, {"total": 3500.0}, 0.0, 0, 0, 1000, 0.5)
             workers[0].tell(stats)
         await until(lambda: mine.throttled, "hold")
-        assert SetViewers(mine.id, {}, throttled=True) in workers[0].commands
+        assert SetViewers(mine.id, {}, throttled=True, count=1) in workers[0].commands
         assert gate.info(mine.id).buffering == Stall(1.0, 1.0, 40.0)
         join(mine.fanout)  # a viewer that joins now waits too
-        assert SetViewers(mine.id, {"vp8": 2}) not in workers[0].commands
+        assert SetViewers(mine.id, {"vp8": 2}, count=2) not in workers[0].commands
         clock.advance(40.0)
         await until(lambda: not mine.throttled, "end of the hold")
-        assert SetViewers(mine.id, {"vp8": 2}) in workers[0].commands
+        assert SetViewers(mine.id, {"vp8": 2}, count=2) in workers[0].commands
         assert gate.info(mine.id).buffering is None
         assert gate.overdue() == []
 
@@ -179,4 +242,4 @@ async def test_a_session_is_throttled_with_the_segment_that_used_up_the_rest() -
         join(mine.fanout)
         workers[0].tell(spent(mine.id, 0, 6.0))
         assert mine.throttled
-        assert workers[0].commands[-1] == SetViewers(mine.id, {}, throttled=True)
+        assert workers[0].commands[-1] == SetViewers(mine.id, {}, throttled=True, count=1)

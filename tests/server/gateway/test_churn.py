@@ -14,7 +14,7 @@ import pytest
 
 from engine.types import OpenSession
 from server.webrtc.adapter.addresses import ice_connection
-from server.worker.messages import CloseSession, Command
+from server.worker.messages.commands import CloseSession, Command
 from tests.rigs.server.server_rig import (
     SDP,
     FakeWorker,

@@ -20,7 +20,7 @@ from engine.types import (
     Stall,
 )
 from server.worker.base import Applied, Numbers
-from server.worker.messages import SetViewers
+from server.worker.messages.commands import SetViewers
 from tests.rigs.engine.fakes import ManualClock
 from tests.rigs.server.server_rig import (
     applied,
@@ -152,7 +152,7 @@ async def test_media_time_follows_the_wall_clock_and_numbers_continue() -> None:
         second = await replaced(gate, workers)
         clock.advance(2.0)
         second.deaf = False
-        gate._failover.restore_all()
+        gate.parts.failover.restore_all()
         assert second.restored[0].numbers == Numbers(1, 11, 88, 450_000 + 5 * 90_000)
         second.tell(packet(88))
         gate.submit("main", PAUSE)

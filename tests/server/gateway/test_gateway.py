@@ -13,7 +13,8 @@ from server.gateway.fleet.supervisor import restart_delay_s
 from server.gateway.gateway import Gateway
 from server.metrics import Metrics
 from server.worker.base import Applied, Event
-from server.worker.messages import Command, SegmentStats, Stalled, WorkerReady
+from server.worker.messages.commands import Command
+from server.worker.messages.events import SegmentStats, Stalled, WorkerReady
 from tests.rigs.engine.fakes import ManualClock
 from tests.rigs.server.server_rig import FakeWorker, applied, config, gateway, join, until
 

@@ -9,7 +9,7 @@ import pytest
 
 from engine.types import OpenSession, SessionInfo, Stall
 from server.gateway.gateway import Gateway
-from server.worker.messages import Hung, Stalled
+from server.worker.messages.events import Hung, Stalled
 from tests.rigs.engine.fakes import ManualClock
 from tests.rigs.server.server_rig import gateway, join, opened, stats, until
 

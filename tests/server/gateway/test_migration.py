@@ -19,7 +19,8 @@ from server.gateway.gateway import Gateway
 from server.http.services import worker_makers
 from server.metrics import Metrics
 from server.worker.base import Numbers, Order
-from server.worker.messages import CloseSession, Exported, ExportSession
+from server.worker.messages.commands import CloseSession, ExportSession
+from server.worker.messages.events import Exported
 from server.worker.playout import Playout
 from tests.rigs.server.server_rig import (
     FakeWorker,
@@ -118,7 +119,8 @@ async def test_the_old_worker_plays_its_segment_to_the_end_and_nothing_after_it(
         assert all(a.pts_90k < b.pts_90k for a, b in pairwise(sent))
         await until(lambda: CloseSession("main") in old.commands, "end in the old worker")
         assert not [event for event in heard if isinstance(event, SessionClosed)]
-        assert gate.metrics.registry.get_sample_value("psistream_sessions_moved_total") == 1
+        moved = gate.metrics.registry.get_sample_value
+        assert moved("psistream_sessions_moved_total", {"reason": "drain"}) == 1
 
 
 async def test_controls_that_arrive_during_a_move_are_applied_once() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from engine.types import (
@@ -12,7 +10,8 @@ from engine.types import (
     Pause,
     SessionClosed,
 )
-from server.worker.messages import Exported, ExportSession, Hung, SetViewers, SubmitControl
+from server.worker.messages.commands import ExportSession, SetViewers, SubmitControl
+from server.worker.messages.events import Exported, Hung
 from tests.rigs.engine.fakes import ManualClock
 from tests.rigs.server.server_rig import (
     FakeWorker,
@@ -27,38 +26,6 @@ from tests.rigs.server.server_rig import (
 from tests.server.gateway.replacement import replaced, told
 
 PAUSE = Control("c1", Pause())
-
-
-async def test_a_session_that_keeps_killing_workers_is_ended() -> None:
-    async with gateway() as (gate, workers, heard):
-        mine = await gate.open("poison")
-        for number in (2, 3, 4):
-            workers[-1].die()
-            await replaced(gate, workers, number)
-        await until(lambda: mine.closed.is_set(), "end of the culprit")
-        assert SessionClosed(mine.id, "worker_lost", "") in [
-            replace(e, message="") for e in heard if isinstance(e, SessionClosed)
-        ]
-        await until(lambda: gate.session_ids() == ["main"], "a fresh shared session")
-
-
-async def test_a_sleeping_session_is_never_a_suspect() -> None:
-    clock = ManualClock()
-    async with gateway(clock) as (gate, workers, heard):
-        asleep, paused, watched = gate.session("main"), await gate.open("b"), await gate.open("c")
-        for session in (paused, watched):
-            join(session.fanout)
-        workers[0].tell(replace(paused.info, paused=True))
-        clock.advance(10.0)  # the grace period of unwatched sessions
-        for number in (2, 3, 4):
-            assert gate.session_ids() == ["main", paused.id, watched.id]
-            workers[-1].die()
-            await replaced(gate, workers, number)
-            clock.advance(1.0)
-        await until(watched.closed.is_set, "end of the one that was generated each time")
-        assert gate.session_ids() == ["main", paused.id]
-        assert gate.session("main") is asleep
-        assert [e.session for e in heard if isinstance(e, SessionClosed)] == [watched.id]
 
 
 async def test_a_session_that_the_next_worker_refuses_ends_with_the_reason() -> None:

@@ -13,6 +13,7 @@ import pytest
 from tests.rigs.control.mosquitto import Mosquitto, need_mosquitto
 from tests.rigs.control.onlooker import onlooker
 from tests.rigs.server.server_rig import SDP, config, live, until, watcher
+from tests.rigs.waiting import LONG_S
 
 GOODBYE = {"type": "closed", "session": "main", "code": "closed", "message": "the server is stopping"}
 
@@ -33,13 +34,13 @@ async def test_mqtt_publishes_that_sessions_end_and_clears_them(tmp_path: Path) 
         async with onlooker(broker.url) as looker:
             async with live(config(mqtt=broker.url)) as server:
                 mine = (await server.http.post("/v1/sessions", json={"prompt": "a dog"})).json()["id"]
-                await until(lambda: looker.heard(f"{mine}/state"), "a state")
-                await until(lambda: looker.heard("main/state"), "a state of the shared session")
-            await until(lambda: looker.heard("/status")[-1]["status"] == "offline", "offline")
+                await until(lambda: looker.received(f"{mine}/state"), "a state")
+                await until(lambda: looker.received("main/state"), "a state of the shared session")
+            await until(lambda: looker.received("/status")[-1]["status"] == "offline", "offline")
             for name in ("main", mine):
-                told = [m for m in looker.heard(f"{name}/event") if m["type"] == "closed"]
+                told = [m for m in looker.received(f"{name}/event") if m["type"] == "closed"]
                 assert told == [{**GOODBYE, "session": name}]
-                await until(lambda name=name: looker.heard(f"{name}/state")[-1] == {}, name)  # type: ignore[misc]
+                await until(lambda name=name: looker.received(f"{name}/state")[-1] == {}, name)  # type: ignore[misc]
 
 
 async def all_of_a_stop(heard: list[aiomqtt.Message]) -> None:
@@ -49,8 +50,8 @@ async def all_of_a_stop(heard: list[aiomqtt.Message]) -> None:
             assert server.services.mqtt is not None
             looker = await stack.enter_async_context(onlooker(server.services.mqtt.url))
             looker.messages = heard
-            await until(lambda: looker.heard("main/state"), "a state")
-        await asyncio.sleep(5)
+            await until(lambda: looker.received("main/state"), "a state")
+        await asyncio.sleep(LONG_S)
 
 
 async def test_the_embedded_broker_delivers_it_before_it_ends() -> None:

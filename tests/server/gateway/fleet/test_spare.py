@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from engine.errors import ModelFilesError
-from server.worker.messages import WorkerReady
+from server.worker.messages.events import WorkerReady
 from server.worker.process import ProcessWorker
 from tests.rigs.server.server_rig import FakeWorker, config, gateway, live, stats, until, watching
 

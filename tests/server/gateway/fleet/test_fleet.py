@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 
-from engine.errors import Full
+from engine.errors import Full, InvalidInput
 from engine.types import Capacity, Control, OpenSession, Prompt, SessionClosed
 from server.gateway.gateway import Gateway
-from server.worker.base import Numbers
-from server.worker.messages import SetViewers
+from server.worker.base import Alive, Numbers
+from server.worker.messages.commands import SetViewers
 from tests.rigs.engine.fakes import ManualClock
-from tests.rigs.server.server_rig import FakeWorker, gateway, join, packet, stats, until
+from tests.rigs.server.port_rig import listening
+from tests.rigs.server.server_rig import READY, FakeWorker, gateway, join, packet, stats, until
+from tests.server.gateway.guests.gateways import connected, maker
 from tests.server.gateway.replacement import told
 
 
@@ -104,14 +109,35 @@ async def test_sessions_of_an_abandoned_worker_move_even_beyond_capacity() -> No
         assert gate.fault is None
 
 
+@pytest.mark.parametrize("room", [True, False])
+async def test_a_successor_starts_at_once_only_if_sessions_wait_for_it(
+    room: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Starting a worker takes a second of processor time, which restored sessions need."""
+    monkeypatch.setattr("server.gateway.fleet.supervisor.LATER_S", 1000.0)
+    async with gateway(workers=2) as (gate, workers, _):
+        main = gate.session("main")
+        join(main.fanout)
+        if not room:
+            workers[1].tell(Capacity(0, 0, 1.0))
+        workers[0].die()
+        if not room:
+            await until(lambda: len(workers) == 3 and not main.orphaned, "successor")
+            return
+        assert main.worker == "w2"
+        await asyncio.sleep(0.3)  # its successor would have started by now
+        assert len(workers) == 2
+
+
 async def test_a_session_that_kills_every_worker_is_ended() -> None:
     """This holds even for workers that had been running for long."""
     clock = ManualClock()
-    async with gateway(clock, workers=4) as (gate, _, _):
+    async with gateway(clock, workers=6) as (gate, _, _):
         clock.advance(1000.0)
         poison = await gate.open("poison")
         join(poison.fanout)
-        for _ in range(3):
+        for _ in range(5):
+            assert not poison.closed.is_set()
             clock.advance(1.0)
             victim = gate.fleet.of(poison).worker
             assert isinstance(victim, FakeWorker)
@@ -129,6 +155,22 @@ async def test_events_of_the_old_worker_about_a_moved_session_are_ignored() -> N
         assert gate.session("main").worker == "w2"
 
 
+async def test_upkeep_goes_on_while_a_fork_waits_for_its_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that has no worker yet ended the upkeep of all others, for good."""
+    monkeypatch.setattr("server.gateway.upkeep.EVERY_S", 0.01)
+    async with gateway(workers=2) as (gate, workers, _):
+        await gate.open(fork_of="main")
+        await gate.open(fork_of="main")
+        workers[0].export_answer = lambda command: Alive()  # not yet
+        forking = asyncio.create_task(gate.open(fork_of="main"))
+        await until(lambda: any(not s.worker for s in gate.sessions), "a session without a worker")
+        await asyncio.sleep(0.1)  # some rounds of upkeep
+        assert any(task.get_name() == "upkeep" for task in asyncio.all_tasks())
+        forking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await forking
+
+
 async def test_a_fork_opens_beside_its_source_and_elsewhere_from_a_snapshot() -> None:
     async with gateway(workers=2) as (gate, workers, _):
         near = await gate.open(fork_of="main")
@@ -137,3 +179,52 @@ async def test_a_fork_opens_beside_its_source_and_elsewhere_from_a_snapshot() ->
         far = await gate.open(None, 9, fork_of="main", rewind_s=2.0)
         assert (near.worker, far.worker) == ("w1", "w2")
         assert told(workers[1], far.id)[0] == OpenSession(far.id, None, 9, snapshot=b"snapshot of main")
+
+
+async def test_a_new_session_is_not_sent_to_a_worker_whose_places_are_reserved_for_sleepers() -> None:
+    """The gateway used to count only what plays, so it asked in vain."""
+    async with gateway(workers=2) as (gate, workers, _):
+        workers[0].tell(Capacity(4, 1, 0.1, taken=1))
+        workers[1].tell(Capacity(9, 40, 0.1, taken=9))  # of other gateways
+        assert [worker.name for worker in gate.fleet.to_ask()] == ["w1"]
+        assert [worker.name for worker in gate.fleet.to_ask("w2")] == ["w2", "w1"]  # for a fork
+        assert gate.fleet.capacity_left(gate.fleet.named("w2")) == 0
+        assert gate.fleet.other_worker("w1") is gate.fleet.named("w2")  # those who play come first
+        gate.fleet.named("w2").others = 40
+        assert gate.fleet.other_worker("w1") is None
+        assert gate.fleet.capacity == Capacity(13, 41, 0.1, taken=10)
+
+
+async def test_sessions_that_a_worker_has_not_reported_yet_count_as_it_will_count_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ready = replace(READY, max_sessions=20, idle_share=0.25)
+    monkeypatch.setattr("tests.rigs.server.fake_worker.READY", ready)
+    async with gateway(workers=2) as (gate, workers, _):
+        workers[1].tell(Capacity(4, 0, 0.0))
+        for _ in range(8):
+            session = await gate.open("a dog")
+            gate.sessions.assign(session, "w2")
+        assert gate.fleet.capacity_left(gate.fleet.named("w2")) == 4 - 2
+        for session in list(gate.sessions.of("w2"))[:2]:
+            join(session.fanout)
+        assert gate.fleet.capacity_left(gate.fleet.named("w2")) == 4 - 2 - 1
+
+
+async def test_if_no_worker_has_capacity_one_of_them_is_asked() -> None:
+    """Its report may be out of date. The others would only answer the same."""
+    async with gateway(workers=3) as (gate, workers, _):
+        for worker in workers:
+            worker.tell(Capacity(2, 2, 0.9, taken=2))
+            worker.open_answer = lambda c: SessionClosed(c.session, "full", "the device is full")
+        before = sum(len(worker.commands) for worker in workers)
+        with pytest.raises(Full):
+            await gate.open("a dog")
+        assert sum(len(worker.commands) for worker in workers) == before + 1
+
+
+async def test_a_worker_under_two_addresses_is_not_taken_for_two() -> None:
+    """Its places counted twice, and a drain of one of them waited for the other for ever."""
+    async with listening() as (_, port), AsyncExitStack() as stack:
+        with pytest.raises(InvalidInput, match="is the same worker as"):
+            await stack.enter_async_context(connected([maker(port), maker(port)], 1))

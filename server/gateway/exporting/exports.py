@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Collection
 from typing import Literal
 
 from engine.errors import PsistreamError, Unavailable, UnknownSession
@@ -15,7 +16,8 @@ from server.control.base import SessionEvent
 from server.gateway.fleet.fleet import Fleet
 from server.gateway.registry import Sessions
 from server.worker.base import NOT_RUNNING, as_error
-from server.worker.messages import Exported, ExportSession
+from server.worker.messages.commands import ExportSession
+from server.worker.messages.events import Exported
 
 EXPORT_TIMEOUT_S = 10.0
 
@@ -68,12 +70,12 @@ class Exports:
         else:
             answer.set_result(event)
 
-    def fail(self, error: PsistreamError, session: str | None = None) -> None:
-        """Fail the pending requests about this session, or all of them (None)."""
+    def fail(self, error: PsistreamError, sessions: Collection[str] | None = None) -> None:
+        """Fail the pending requests about these sessions, or all of them (None)."""
         for about, answer in self._pending.values():
-            if session in (None, about) and not answer.done():
+            if (sessions is None or about in sessions) and not answer.done():
                 answer.set_exception(error)
 
     def _session_ended(self, event: SessionEvent) -> None:
         if isinstance(event, SessionClosed):
-            self.fail(UnknownSession("the session has ended", field="session"), event.session)
+            self.fail(UnknownSession("the session has ended", field="session"), [event.session])

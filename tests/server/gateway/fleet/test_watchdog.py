@@ -12,7 +12,7 @@ import pytest
 
 from server.gateway.fleet.worker_health import UNRESPONSIVE_S, Health
 from server.worker.base import Alive, Event
-from server.worker.messages import Hung
+from server.worker.messages.events import Hung
 from server.worker.process import ProcessWorker
 from server.worker.watchdog import Watchdog
 from tests.rigs.server.server_rig import config, join, live, until, watching

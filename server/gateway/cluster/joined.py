@@ -1,0 +1,265 @@
+"""A gateway that has joined a directory: its workers are those of the roster, and it shares the sessions with
+other gateways.
+
+A roster adds workers and drains them, but never takes away one that is connected: the connection is what
+counts, so a fault of the directory ends no session. It knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from functools import partial
+from itertools import islice
+from typing import TypeVar
+
+from engine.errors import InvalidInput, PsistreamError, Unavailable
+from server.cluster.checks import FAULT_CHARS, MAX_FAULTS
+from server.cluster.membership import Membership, new_instance
+from server.cluster.messages import (
+    DrainWorker,
+    GatewayReport,
+    JoinGateway,
+    Roster,
+    TakeBackWorker,
+    WorkerEntry,
+)
+from server.cluster.peers import MOVED, Peers, gateway_in
+from server.config import ServerConfig
+from server.gateway.adoption import Adoption
+from server.gateway.budget import Budgets
+from server.gateway.fleet.fleet import NO_WORKER, Fleet, LastWorker
+from server.gateway.fleet.supervisor import Supervisor
+from server.gateway.migration import Migration
+from server.gateway.opening import Opener
+from server.gateway.records.records import Records
+from server.gateway.registry import Sessions
+from server.gateway.session import MAIN
+from server.log_format import escaped
+from server.logs import about
+from server.metrics import Metrics
+from server.worker.base import MakeWorker, OnEvent
+from server.worker.messages.commands import CloseSession
+from server.worker.remote import RemoteWorker, WorkerAddress
+from server.worker.wire.codec import MAX_ITEMS
+
+log = logging.getLogger(__name__)
+
+STALE_S = 4.0  # the last roster is this old: it doesn't tell any more who lives
+MAIN_S = 5.0  # a directory that has just started names the gateway of `main` after 3 s
+RELEASED = "this gateway is stopping: join again, at another one"
+
+Count = TypeVar("Count", int, float)
+
+
+class HostDrained(InvalidInput):
+    """The worker cannot be taken back, since its whole host is drained."""
+
+    code = "host_drained"
+
+
+class Joined:
+    """`supervise` makes a worker's supervisor. `start` returns once a worker runs, and `main` is open if this
+    gateway is to have it; `close` is idempotent."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        sessions: Sessions,
+        fleet: Fleet,
+        migration: Migration,
+        opener: Opener,
+        adoption: Adoption,
+        records: Records,
+        peers: Peers,
+        budgets: Budgets,
+        supervise: Callable[[str, MakeWorker], Supervisor],
+        metrics: Metrics,
+    ) -> None:
+        assert config.join is not None
+        self.name = config.name
+        self._config, self._sessions, self._fleet = config, sessions, fleet
+        self._migration, self._opener, self._adoption = migration, opener, adoption
+        self._records = records
+        self._peers, self._budgets = peers, budgets
+        self._supervise, self._metrics = supervise, metrics
+        self._address = WorkerAddress.parse(config.join, "--join")
+        self._membership: Membership | None = None
+        self._urls: dict[str, WorkerAddress] = {}
+        self._drained: set[str] = set()  # workers of which the roster said so
+        self._heard_s = 0.0  # when the last roster came
+        self._served, self._main_known = asyncio.Event(), asyncio.Event()
+
+    async def start(self) -> None:
+        """Raises a PsistreamError that another try would not mend."""
+        config, instance = self._config, new_instance()
+        self._membership = Membership(
+            self._address,
+            config.worker_key,
+            config.worker_ca,
+            partial(self._join, instance),
+            self.follow,
+            self.report,
+            self._sessions.now_s,
+        )
+        self._membership.start()
+        self._adoption.on_adopted = self._membership.report_now
+        self._adoption.may_claim = self._may_claim
+        self._metrics.directory.set_function(lambda: float(self._reached))
+        roster = await self._membership.joined()
+        if not roster.workers:
+            log.warning("%s; waiting for one", NO_WORKER)
+        await self._served.wait()
+        with contextlib.suppress(TimeoutError, PsistreamError):  # upkeep goes on trying
+            async with asyncio.timeout(MAIN_S):
+                await self._main_known.wait()
+                await self._opener.open_main()
+
+    def _join(self, instance: str) -> JoinGateway:
+        told, config = self.roster, self._config
+        return JoinGateway(config.name, config.advertise, instance, told.drained, told.drained_workers)
+
+    def serves(self) -> None:
+        """A worker runs."""
+        self._served.set()
+
+    async def close(self) -> None:
+        if self._membership is not None:
+            await self._membership.close()
+
+    @property
+    def _reached(self) -> bool:
+        """Whether the directory answers now."""
+        return self._membership is not None and self._membership.fault is None
+
+    @property
+    def roster(self) -> Roster:
+        """The last one; empty before the first."""
+        return Roster(settled=False) if self._membership is None else self._membership.roster
+
+    def report(self) -> GatewayReport:
+        own = f"{self.name}-"
+        sessions = [session.id for session in self._sessions if session.opened.done()]
+        adopted = [name for name in sessions if not name.startswith(own)]
+        used, opened = self._budgets.report()
+        faults = {w.name: escaped(w.fault)[:FAULT_CHARS] for w in self._fleet if w.fault and not w.left}
+        told = dict(islice(faults.items(), MAX_FAULTS))
+        return GatewayReport(len(sessions), tuple(adopted[:MAX_ITEMS]), _most(used), _most(opened), told)
+
+    # ---- rosters ----
+
+    def follow(self, roster: Roster) -> None:
+        """Do what the roster says."""
+        self._heard_s = self._sessions.now_s()
+        self._peers.update(roster)
+        self._budgets.elsewhere(roster.elsewhere)
+        for entry in roster.workers:
+            try:
+                self._hear_of(entry)
+            except InvalidInput as error:
+                log.error("worker %s is ignored: %s", entry.name[:80], error.message)
+        if roster.settled:
+            there = {entry.name for entry in roster.workers}
+            for worker in self._fleet:
+                if worker.name not in there and worker.ready is None and not worker.left:
+                    log.warning("%s has left the cluster", worker.name, extra=about(worker.name))
+                    self._fleet.leave(worker)
+        self._fleet.forget_left()
+        self._adoption.claim_deferred()
+        if roster.main:
+            self._main_known.set()
+
+    def _hear_of(self, entry: WorkerEntry) -> None:
+        """Raises InvalidInput."""
+        self._urls[entry.name] = WorkerAddress.parse(entry.url, "url")
+        worker = self._fleet.get(entry.name)
+        if worker is None or worker.left:
+            worker = self._supervise(entry.name, partial(self._make, entry.name))
+            self._fleet.add(worker)
+            worker.begin()
+            self._drained.discard(entry.name)
+        if not entry.draining:
+            if entry.name in self._drained:
+                self._drained.remove(entry.name)
+                self._migration.resume(worker)
+        elif entry.name not in self._drained:
+            try:
+                self._migration.drain(worker)
+                self._drained.add(entry.name)
+            except LastWorker:  # with the next roster another one may accept its sessions
+                log.info("%s is not drained yet: no other worker accepts sessions", entry.name)
+
+    def _make(self, name: str, on_event: OnEvent) -> RemoteWorker:
+        """A connection to where the worker is now."""
+        config = self._config
+        return RemoteWorker(
+            self._urls[name], config.worker_key, config.worker_ca, on_event, self._sessions.now_s
+        )
+
+    def _may_claim(self, session: str) -> bool:
+        """Not while its gateway lives: that has only lost a connection, and resumes the session or continues
+        it elsewhere."""
+        roster = self.roster
+        owner = roster.main if session == MAIN else roster.moved.get(session) or gateway_in(session)
+        known = {gateway.name: gateway.ready for gateway in roster.gateways}
+        if owner in (None, "", self.name) or self._sessions.now_s() - self._heard_s > STALE_S:
+            return True
+        return not known.get(owner or "", not roster.settled)
+
+    # ---- what operators say ----
+
+    def drain(self, worker: Supervisor) -> None:
+        """Drain this worker, here and at all other gateways. Raises LastWorker, and Unavailable while the
+        directory is away."""
+        self._require_directory()
+        self._migration.drain(worker)
+        self._send(DrainWorker(worker.name))
+
+    def resume(self, worker: Supervisor) -> None:
+        """End that. Raises HostDrained, and Unavailable while the directory is away."""
+        self._require_directory()
+        host = next((entry.host for entry in self.roster.workers if entry.name == worker.name), "")
+        if host in self.roster.drained:
+            raise HostDrained(
+                f"{worker.name} is on host {host}, which is drained: psistream cluster take-back {host}",
+                field="worker",
+            )
+        self._migration.resume(worker)
+        self._send(TakeBackWorker(worker.name))
+
+    def _require_directory(self) -> None:
+        """Raises Unavailable."""
+        if not self._reached:
+            raise Unavailable("the other gateways cannot be told, since the directory does not answer now")
+
+    def _send(self, order: DrainWorker | TakeBackWorker) -> None:
+        assert self._membership is not None
+        self._membership.send(order)
+
+    # ---- the end ----
+
+    async def release(self) -> None:
+        """Let the sessions live on in their workers, where other gateways claim them at once."""
+        await self.close()
+        released = []
+        for session in self._sessions:
+            worker = self._fleet.get(session.worker)
+            if session.opened.done() and not session.closing and worker is not None:
+                self._records.keep(session, worker)
+                released.append(session)
+            elif session.closing and worker is not None:
+                self._fleet.ending.close(session, worker)
+            elif worker is not None:
+                worker.try_send(CloseSession(session.id))
+        await self._fleet.close()
+        for session in released:
+            self._sessions.end(session, MOVED, RELEASED)
+
+
+def _most(counts: dict[str, Count]) -> dict[str, Count]:
+    """As many as a report may have, the largest ones."""
+    if len(counts) <= MAX_ITEMS:
+        return counts
+    return dict(sorted(counts.items(), key=lambda item: -item[1])[:MAX_ITEMS])

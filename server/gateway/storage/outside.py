@@ -1,0 +1,182 @@
+"""Keeps sessions outside of gateway and workers (`--snapshots`), so that they outlive both."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from engine.errors import Unavailable
+from server.cluster.peers import Peers
+from server.config import ServerConfig
+from server.gateway.budget import Budgets
+from server.gateway.failover import Failover
+from server.gateway.fleet.fleet import Fleet
+from server.gateway.opening import Opener
+from server.gateway.registry import Sessions
+from server.gateway.session import MAIN
+from server.gateway.storage.ownership import BEAT_S, Ownership
+from server.gateway.storage.resuming import Resumer
+from server.gateway.storage.saving import Saver
+from server.gateway.storage.stores.base import SessionStore, StoreFailed
+from server.gateway.storage.stores.open import open_store
+from server.gateway.storage.takeover import Takeover
+from server.metrics import Metrics
+from server.tasks import first_of
+
+log = logging.getLogger(__name__)
+
+ALONE = "gateway"  # the name of one that has joined no directory
+EVERY_S, RETRY_S, EXPIRE_S = 1.0, 5.0, 3600.0
+SETTLE_S = (
+    10.0  # workers that outlive gateways may still have the sessions; another one may have claimed them
+)
+
+
+class Outside:
+    """Nothing is done without --snapshots. `close` is idempotent."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        sessions: Sessions,
+        fleet: Fleet,
+        failover: Failover,
+        opener: Opener,
+        budgets: Budgets,
+        metrics: Metrics,
+        peers: Peers,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._config, self._sessions, self._fleet, self._peers = config, sessions, fleet, peers
+        self._failover, self._opener = failover, opener
+        self._budgets, self._metrics, self._wall_clock = budgets, metrics, wall_clock
+        self._store: SessionStore | None = None
+        self._ownership: Ownership | None = None
+        self._saver: Saver | None = None
+        self._resumer: Resumer | None = None
+        self._takeover: Takeover | None = None
+        self._ours = True  # the name in the store
+
+    async def start(self) -> None:
+        """Find out what there is to resume. Raises Unavailable if the store is away, or another gateway uses
+        it."""
+        if (config := self._config.storage) is None:
+            return
+        name = self._config.name or ALONE
+        self._store = store = open_store(config)
+        ownership = Ownership(store, name)
+        parts = self._sessions, self._fleet
+        resumer = Resumer(store, name, *parts, self._failover, self._opener, self._budgets, self._wall_clock)
+        try:
+            await ownership.take()
+            self._ownership = ownership
+            await store.expire(config.keep_h * 3600)
+            await resumer.look()
+        except StoreFailed as error:
+            raise Unavailable(f"--snapshots cannot be used: {error.message}") from None
+        keep_s = config.keep_h * 3600
+        self._saver = Saver(
+            store, name, config.every_s, keep_s, *parts, self._budgets, self._metrics, self._wall_clock
+        )
+        self._resumer = resumer
+        if self._peers:
+            self._sessions.main_saved = MAIN in self._sessions.waiting
+            self._sessions.waiting.discard(MAIN)
+            self._takeover = Takeover(store, name, self._sessions, self._peers, self._sessions.now_s)
+
+    async def worker_up(self) -> None:
+        """Resume `main` before a new one is opened."""
+        if self._resumer is not None and not self._settles:
+            with suppress(StoreFailed):  # `run` tries again
+                await self._resumer.resume(MAIN)
+
+    async def run(self) -> None:
+        """Save and resume sessions until cancelled."""
+        saver, resumer = self._saver, self._resumer
+        if saver is None or resumer is None or self._ownership is None or self._store is None:
+            return
+        save = self._save(saver, self._ownership, self._store)
+        await first_of(save=save, resume=self._resume(saver, resumer))
+
+    async def _save(self, saver: Saver, ownership: Ownership, store: SessionStore) -> None:
+        """Until cancelled, while this gateway has its name in the store."""
+        loop = asyncio.get_running_loop()
+        beat_s = expire_s = loop.time()
+        while True:
+            now_s = loop.time()
+            try:
+                if now_s >= beat_s:
+                    self._beaten(await ownership.beat())
+                    beat_s = now_s + BEAT_S
+                if now_s >= expire_s + EXPIRE_S:
+                    expire_s = now_s
+                    await store.expire(self._config.storage.keep_h * 3600)  # type: ignore[union-attr]
+                if self._ours:
+                    await saver.save()
+            except StoreFailed as error:
+                saver.failed(error)
+            await asyncio.sleep(EVERY_S)
+
+    async def _resume(self, saver: Saver, resumer: Resumer) -> None:
+        """Until cancelled: what is in the store, and what gateways that are gone have left there."""
+        loop = asyncio.get_running_loop()
+        resume_s = settled_s = loop.time() + (SETTLE_S if self._settles else 0.0)
+        while True:
+            vacant, now_s = self._main_is_vacant(), loop.time()
+            due = now_s >= resume_s or (vacant and now_s >= settled_s)
+            if due and self._ours and self._fleet.ready is not None:
+                resume_s = loop.time() + RETRY_S
+                try:
+                    await self._look(resumer, vacant)
+                except StoreFailed as error:
+                    saver.failed(error)
+                    if vacant:  # then a new one is opened
+                        self._sessions.waiting.discard(MAIN)
+            self._metrics.waiting.set(len(self._sessions.waiting))
+            await asyncio.sleep(EVERY_S)
+
+    async def _look(self, resumer: Resumer, vacant: bool) -> None:
+        """Raises StoreFailed."""
+        if self._takeover is not None and not vacant and self._fleet.to_ask():
+            await self._takeover.look()
+        await resumer.resume(MAIN if vacant else None)
+
+    def _main_is_vacant(self) -> bool:
+        """Whether this gateway is to open session `main`, which another one of the cluster had before."""
+        sessions = self._sessions
+        if not self._peers:
+            return False
+        if MAIN in sessions or not self._ours:
+            sessions.main_saved = False
+            sessions.waiting.discard(MAIN)
+        elif not self._peers.opens_main:
+            sessions.main_saved = sessions.main_saved or bool(self._peers.main)
+            sessions.waiting.discard(MAIN)
+        elif sessions.main_saved:
+            sessions.main_saved = False
+            sessions.waiting.add(MAIN)
+        return MAIN in sessions.waiting
+
+    def _beaten(self, ours: bool) -> None:
+        if ours != self._ours:
+            self._ours = ours
+            text = "is free again: sessions are saved" if ours else "is another one's now: nothing is saved"
+            log.error("the name of this gateway in --snapshots %s", text)
+
+    async def close(self) -> None:
+        """Save everything. What ends from now on, ends here and not in the store."""
+        saver, ownership, store = self._saver, self._ownership, self._store
+        self._saver = self._ownership = self._store = None
+        if saver is not None and self._ours:
+            await saver.save_last()
+        if ownership is not None:
+            with suppress(StoreFailed):
+                await ownership.release()
+        if store is not None:
+            await store.close()
+
+    @property
+    def _settles(self) -> bool:
+        return self._config.placement == "remote"
