@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from engine.types import Control, Receipt, SessionClosed, SessionInfo
-from server.worker.messages import SegmentStats
+from server.worker.messages.events import SegmentStats
 
 SessionEvent = Receipt | SegmentStats | SessionInfo | SessionClosed
 Listener = Callable[[SessionEvent], None]  # called on the event loop; must not block
@@ -27,7 +27,7 @@ class Steering(Protocol):
         UnknownSession, and InvalidInput for an action that the session's model does not have."""
         ...
 
-    def listen(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with the events of all sessions; each event names its session. Call the result to
-        stop."""
+    def listen(self, listener: Listener, session: str | None = None) -> Callable[[], None]:
+        """Call `listener` with the events of this session, or of all (None); each event names its session.
+        Call the result to stop."""
         ...

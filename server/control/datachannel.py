@@ -19,7 +19,7 @@ from engine.wire.strict_json import dump, load_object
 from server.control.base import SessionEvent, Steering
 from server.control.protocol import error_json, event_json, receipt_json
 from server.ratelimit import TokenBucket
-from server.worker.messages import SegmentStats
+from server.worker.messages.events import SegmentStats
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class DataChannelControl:
         self._bucket = TokenBucket(RATE_HZ, BURST, clock())
         self._refusals = TokenBucket(REFUSALS_HZ, REFUSALS_BURST, clock())
         self._holds_action = False  # this viewer's last action is still held
-        self._stop_listening: Callable[[], None] | None = steering.listen(self._on_event)
+        self._stop_listening: Callable[[], None] | None = steering.listen(self._on_event, session)
         channel.on("message", self._on_message)
         channel.on("close", self.close)
         try:
@@ -158,9 +158,6 @@ class DataChannelControl:
             log.exception("session %s: an event could not be sent", self._session)
 
     def _forward(self, event: SessionEvent) -> None:
-        session = event.id if not isinstance(event, Receipt | SegmentStats | SessionClosed) else event.session
-        if session != self._session:
-            return
         if isinstance(event, Receipt):
             if event.status != "received":  # those go only to their sender
                 self._send(self._with_pts(event))

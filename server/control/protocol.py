@@ -11,7 +11,7 @@ from typing import Any
 from engine.types import Receipt, SessionClosed, SessionInfo
 from engine.wire.strict_json import finite
 from server.control.base import SessionEvent
-from server.worker.messages import SegmentStats
+from server.worker.messages.events import SegmentStats
 
 
 def receipt_json(receipt: Receipt, *, field: str | None = None, pts_90k: int | None = None) -> dict[str, Any]:

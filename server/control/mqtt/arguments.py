@@ -8,12 +8,16 @@ import os
 import ssl
 from pathlib import Path
 
+from engine.commandline.parser import check_unused
 from engine.errors import InvalidInput
 from server.config import MqttListen, MqttOptions
 from server.control.mqtt.topics import NODE_RULE, Topics, is_node
+from server.keys import load_certificate
 
 URL_VARIABLE = "PSISTREAM_MQTT"
 USER_VARIABLE = "PSISTREAM_MQTT_USER"
+OF_TOPICS = ("mqtt_prefix", "mqtt_access", "mqtt_discovery")
+OF_EMBEDDED = ("mqtt_listen", "mqtt_websockets", "mqtt_tls", "mqtt_user")
 defaults = MqttOptions()
 
 
@@ -26,7 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WHERE",
         help=f"embedded, off, or mqtt://user:pass@host:1883 (${URL_VARIABLE})",
     )
-    add("--node", metavar="NAME", help="this server's name in topics (default: the host's name and an id)")
+    add(
+        "--node",
+        metavar="NAME",
+        help="this server's name in topics (default: --name, or the host's name and an id)",
+    )
     add("--mqtt-prefix", default=defaults.prefix, metavar="TOPIC", help="of topics (default: %(default)s)")
     add(
         "--mqtt-access",
@@ -54,6 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def options_of(args: argparse.Namespace) -> MqttOptions:
     """Raises InvalidInput."""
+    if args.mqtt == "off":
+        check_unused(args, "--mqtt off", "node", *OF_TOPICS, *OF_EMBEDDED)
+    elif not args.mqtt.startswith("embedded"):
+        check_unused(args, "a broker of your own", *OF_EMBEDDED, instead="set {it} at the broker")
     if args.node is not None and not is_node(args.node):
         raise InvalidInput(f"--node must be {NODE_RULE}", field="node")
     Topics(args.mqtt_prefix)
@@ -92,16 +104,7 @@ def _listen_of(args: argparse.Namespace) -> MqttListen:
 
 
 def _check_tls(certificate: Path, key: Path) -> None:
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
-    except OSError as error:
-        for path in (certificate, key):
-            if not path.is_file():
-                raise InvalidInput(f"--mqtt-tls: there is no file {path}", field="mqtt_tls") from None
-        raise InvalidInput(
-            f"--mqtt-tls: {certificate} and {key} are no certificate and its key in PEM form ({error})",
-            field="mqtt_tls",
-        ) from None
+    load_certificate(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate, key, "--mqtt-tls", "mqtt_tls")
 
 
 def _is_port(text: str) -> bool:

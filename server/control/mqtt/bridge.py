@@ -18,33 +18,45 @@ from typing import Self
 
 import aiomqtt
 
+from engine.commandline.broker_url import BrokerUrl, parse_url
 from engine.errors import InvalidInput
 from server.control.base import SessionEvent, Steering
-from server.control.mqtt.client import MqttClient, backoff_s, is_wrong_protocol, properties_of, why
 from server.control.mqtt.commands import Commands, Rights
+from server.control.mqtt.connection.client import (
+    MqttClient,
+    backoff_s,
+    is_wrong_protocol,
+    properties_of,
+    why,
+)
+from server.control.mqtt.connection.outbox import Outbox
+from server.control.mqtt.connection.patience import PATIENCE, Patience
+from server.control.mqtt.connection.sender import Sender
+from server.control.mqtt.connection.subscriptions import Subscriptions
+from server.control.mqtt.connection.url import Reach
 from server.control.mqtt.discovery import HomeAssistant
 from server.control.mqtt.dispatch import Dispatcher
 from server.control.mqtt.node import host_name
-from server.control.mqtt.outbox import Outbox, Outgoing
-from server.control.mqtt.peers import Peers
 from server.control.mqtt.publisher import RENEW_S, Publisher, status_message
+from server.control.mqtt.servers import Servers
 from server.control.mqtt.status import BridgeStatus, IncomingDrops, State
+from server.control.mqtt.strays import Strays
 from server.control.mqtt.topics import MAIN, MAX_NODE, NODE_RULE, PREFIX, Topics, is_node
-from server.control.mqtt.url import BrokerUrl, Reach, parse_url
+from server.tasks import first_error
 
 log = logging.getLogger(__name__)
 
 MAX_INCOMING = 1024
-WINDOW = 16  # concurrent publishes
 STEADY_S = 5.0  # a connection of at least this length resets the back-off
 FAREWELL_S = 1.0
+SUBSCRIBE_S = 2.0
 
 
 class MqttBridge:
     """`async with MqttBridge(steering, "mqtt://…") as bridge`. Entering doesn't wait for the broker.
 
-    `reach` is where clients connect, if that is not `url`. Raises InvalidInput for a URL, node or prefix that
-    cannot be one."""
+    `reach` is where clients connect, if that is not `url`. A gateway of a cluster says by `owner_of` which
+    other one has a session (see Strays). Raises InvalidInput for a URL, node or prefix that cannot be one."""
 
     MQTT_5 = True  # tried first; where the broker refuses it, MQTT 3.1.1
 
@@ -58,6 +70,8 @@ class MqttBridge:
         reach: Reach | None = None,
         discovery: HomeAssistant | None = None,
         rights: Rights | None = None,
+        owner_of: Callable[[str], str | None] | None = None,
+        patience: Patience = PATIENCE,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
@@ -67,23 +81,25 @@ class MqttBridge:
         if not is_node(self.node):
             raise InvalidInput(f"--node must be {NODE_RULE}", field="node")
         self.topics = Topics(prefix)
-        self._clock = clock
+        self._clock, self._patience = clock, patience
         self._outbox = Outbox()
-        self._wake = asyncio.Event()
-        self._peers = Peers(self.node, secrets.token_hex(4))
+        self._sender = Sender(self._outbox)
+        self._servers = Servers(self.node, secrets.token_hex(4), member=owner_of is not None)
+        topics, servers = self.topics, self._servers
+        self._subscriptions = Subscriptions(steering, topics, servers)
         self._publisher = Publisher(
-            steering, self._outbox, self.topics, self._peers, self._wake.set, discovery
-        )
-        self._commands = Commands(
             steering,
-            self._publisher,
-            self.topics,
-            self._peers,
-            clock=clock,
-            wall_clock=wall_clock,
-            rights=rights,
+            self._outbox,
+            topics,
+            servers,
+            self._sender.wake,
+            discovery,
+            lambda session: owner_of is not None and owner_of(session) is not None,
         )
-        self._dispatcher = Dispatcher(self.topics, self._peers, self._publisher, self._commands)
+        clocks = {"clock": clock, "wall_clock": wall_clock}
+        self._commands = Commands(steering, self._publisher, topics, servers, **clocks, rights=rights)
+        self._strays = Strays(self._commands, topics, servers, owner_of, clock)
+        self._dispatcher = Dispatcher(topics, servers, self._publisher, self._commands, self._strays)
         self._steering = steering
         self._v5 = self.MQTT_5
         self._state: State = "connecting"
@@ -115,7 +131,7 @@ class MqttBridge:
     @property
     def greeting(self) -> str:
         """One line about where to publish what."""
-        name = self._peers.names_of(MAIN)[-1]
+        name = self._servers.names_of(MAIN)[-1]
         return f"MQTT at {self._reach.shown}, topic {self.topics.command(name, 'prompt')}"
 
     def addresses(self, session: str) -> dict[str, str | None]:
@@ -124,7 +140,7 @@ class MqttBridge:
         return {
             "url": self.url,
             "websocket_url": self._reach.websocket_url,
-            "topic": self.topics.session(self._peers.names_of(session)[0]),
+            "topic": self.topics.session(self._servers.names_of(session)[0]),
         }
 
     def put_picture(self, session: str, picture: bytes) -> None:
@@ -142,6 +158,11 @@ class MqttBridge:
         except TimeoutError:
             return False
         return True
+
+    async def subscribed(self) -> None:
+        """Wait until commands for a session that was just opened arrive, if the broker is there."""
+        if self._connected.is_set():
+            await self._subscriptions.settled(SUBSCRIBE_S)
 
     async def __aenter__(self) -> Self:
         self._stop_listening = self._steering.listen(self._on_event)
@@ -165,6 +186,7 @@ class MqttBridge:
     def _on_event(self, event: SessionEvent) -> None:
         try:
             self._commands.on_event(event)
+            self._subscriptions.on_event(event)
             self._publisher.on_event(event, connected=self._connected.is_set())
         except Exception:  # outermost: a listener must not hurt the gateway
             log.exception("an event could not be published by MQTT")
@@ -178,7 +200,7 @@ class MqttBridge:
             try:
                 await self._connect_once()
             except* (aiomqtt.MqttError, OSError) as group:
-                error = _first(group)
+                error = first_error(group)
                 if self._v5 and is_wrong_protocol(error):
                     self._v5 = False  # amqtt and others speak 3.1.1 only
                     attempt = -1
@@ -186,7 +208,7 @@ class MqttBridge:
                     self._lost(error)
             except* Exception as group:  # outermost: whatever it was, the bridge must come back
                 log.exception("MQTT bridge failed, it will reconnect")
-                self._lost(_first(group))
+                self._lost(first_error(group))
             lasted_s = self._clock() - since_s
             attempt = 0 if lasted_s > STEADY_S or attempt < 0 else attempt + 1
             if attempt > 0 or self._state == "degraded":
@@ -206,14 +228,16 @@ class MqttBridge:
         self._state = "degraded"
 
     async def _connect_once(self) -> None:
-        offline = status_message(self.node, "offline", instance=self._peers.instance)
+        offline = status_message(
+            self.node, "offline", instance=self._servers.instance, cluster=self._servers.member
+        )
         will = aiomqtt.Will(self.topics.status(self.node), offline, qos=1, retain=True)
-        self._peers.forget()
-        async with MqttClient(self._url, v5=self._v5, queue=MAX_INCOMING, will=will) as client:
+        self._servers.forget()
+        async with self._client(will) as client:
             client.on_refused = self._refused
             await client.listen_to(self.topics.statuses, retained=True)
-            await client.listen_to(self.topics.sessions(self.node), retained=True)
-            await client.listen_to(self.topics.commands)
+            await client.listen_to(self.topics.sessions("+"), retained=True)
+            await self._subscriptions.begin(client)
             self._connects_total += 1
             self._state, self._detail = "connected", ""
             log.info("MQTT: connected to %s as node %s", self.url, self.node)
@@ -224,15 +248,20 @@ class MqttBridge:
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(self._receive(client), name="mqtt-receive"),
-                    group.create_task(self._send(client), name="mqtt-send"),
+                    group.create_task(self._sender.run(client), name="mqtt-send"),
                     group.create_task(self._drops.watch(client), name="mqtt-drops"),
                     group.create_task(self._renew(), name="mqtt-renew"),
+                    group.create_task(self._subscriptions.follow(client), name="mqtt-subscribe"),
+                    group.create_task(self._strays.run(self._client), name="mqtt-strays"),
                 ]
                 await self._closing.wait()
                 for task in tasks:
                     task.cancel()
             self._connected.clear()
             await self._farewell(client)
+
+    def _client(self, will: aiomqtt.Will | None = None) -> MqttClient:
+        return MqttClient(self._url, v5=self._v5, queue=MAX_INCOMING, will=will, patience=self._patience)
 
     # ---- in ----
 
@@ -249,52 +278,20 @@ class MqttBridge:
 
     # ---- out ----
 
-    async def _send(self, client: MqttClient) -> None:
-        window = asyncio.Semaphore(WINDOW)
-        async with asyncio.TaskGroup() as group:
-            while True:
-                await self._wake.wait()
-                self._wake.clear()
-                while (message := self._outbox.take()) is not None:
-                    await window.acquire()
-                    group.create_task(self._publish(client, message, window), name="mqtt-publish")
-
-    async def _publish(
-        self, client: MqttClient, message: Outgoing, window: asyncio.Semaphore | None = None
-    ) -> None:
-        try:
-            await client.send(message)
-        except aiomqtt.MqttError:
-            self._outbox.put_back(message)
-            raise
-        except ValueError as error:
-            log.warning("MQTT: not published on %s: %s", message.topic, error)
-        finally:
-            if window is not None:
-                window.release()
-
     def _refused(self, reason: str) -> None:
         if not self._detail:
             self._detail = f"the broker refuses some of what we publish ({reason}): check its ACL"
             log.warning("MQTT: %s", self._detail)
 
     async def _renew(self) -> None:
-        """Publish retained messages again: in MQTT 5 they expire, so that a vanished server's disappear."""
         while True:
             await asyncio.sleep(RENEW_S)
-            self._publisher.put_everything_retained()
+            self._publisher.renew()
 
     async def _farewell(self, client: MqttClient) -> None:
         try:
             async with asyncio.timeout(FAREWELL_S):
                 self._publisher.put_farewell()
-                while (message := self._outbox.take()) is not None:
-                    await self._publish(client, message)
+                await self._sender.finish(client)
         except (TimeoutError, aiomqtt.MqttError) as error:
             log.debug("MQTT: no farewell: %s", error)
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -15,8 +15,8 @@ from engine.errors import PsistreamError
 from engine.types import Control, Receipt, SessionClosed
 from server.control.base import SessionEvent, Steering
 from server.control.mqtt.message import NO_PROPERTIES, Command, Properties, Route, read_command
-from server.control.mqtt.peers import Peers
 from server.control.mqtt.publisher import Publisher
+from server.control.mqtt.servers import Servers
 from server.control.mqtt.topics import CommandTopic, Topics, main_of
 from server.control.protocol import error_json, receipt_json
 from server.ratelimit import TokenBucket
@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 RATE_HZ, BURST = 60.0, 120  # per session: MQTT 3.1.1 doesn't say who publishes
 ERRORS_HZ, ERRORS_BURST = 5.0, 10  # on error topics, about commands beyond the rate
 MAX_ROUTES = 1024  # controls that wait for `applied`; beyond it the oldest is answered as an event only
-MAX_ENDED = 256  # sessions that are remembered after their end
 RETAINED = (
     "a command must not be retained, or the broker would deliver it again at every reconnect: publish it "
     "without the retain flag (mosquitto_pub without -r)"
@@ -48,14 +47,14 @@ class Rights:
 
 
 class Commands:
-    """Commands for sessions of other servers on the same broker are ignored."""
+    """Commands for sessions of other servers on the same broker are left to them."""
 
     def __init__(
         self,
         steering: Steering,
         publisher: Publisher,
         topics: Topics,
-        peers: Peers,
+        servers: Servers,
         *,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
@@ -67,31 +66,36 @@ class Commands:
         self._steering = steering
         self._publisher = publisher
         self._topics = topics
-        self._peers = peers
+        self._servers = servers
         self._clock = clock
         self._wall_clock = wall_clock
         self._routes: OrderedDict[tuple[str, str], Route] = OrderedDict()
         self._buckets: dict[str, TokenBucket] = {}
         self._errors = TokenBucket(ERRORS_HZ, ERRORS_BURST, clock())
-        self._ended: OrderedDict[str, None] = OrderedDict()
 
     def on_message(
         self, topic: str, payload: bytes, properties: Properties = NO_PROPERTIES, *, retain: bool = False
-    ) -> None:
+    ) -> bool:
+        """Handle a command, unless it is for another server, or for none. Returns whether it is ours."""
         named = self._topics.parse_command(topic)
         if named is None:
             self.received_total += 1
             self.rejected_total += 1
             log.debug("MQTT: topic %.100r cannot name a session", topic)
-            return
-        session = self._peers.session_of(named.name)
-        if not self._is_ours(named.name, session):
-            return
-        if retain and not payload:
-            return  # somebody clears a retained command
+            return True
+        if not self.is_ours(named.name):
+            return False
+        if not retain or payload:  # otherwise somebody clears a retained command
+            self._handle(topic, named, payload, properties, retain=retain)
+        return True
+
+    def _handle(
+        self, topic: str, named: CommandTopic, payload: bytes, properties: Properties, *, retain: bool
+    ) -> None:
+        session = self._servers.session_of(named.name)
         self.received_total += 1
         command = read_command(self._topics, named.name, named.verb, payload, properties)
-        ambiguous = self._peers.is_ambiguous(named.name)
+        ambiguous = self._servers.is_ambiguous(named.name)
         if not self._bucket("" if ambiguous else session).allow(self._clock()):
             self._refuse_flood(named.name, command)
         elif ambiguous:
@@ -121,9 +125,6 @@ class Commands:
                 self._buckets.pop(session, None)
                 for key in [key for key in self._routes if key[0] == session]:
                     del self._routes[key]
-                self._ended[session] = None
-                while len(self._ended) > MAX_ENDED:
-                    self._ended.popitem(last=False)
             case Receipt(session, id_, status) if status != "received":  # `received` is told by `_submit`
                 route = self._routes.pop((session, id_), None)
                 if route is not None:
@@ -131,14 +132,15 @@ class Commands:
 
     # ---- whose ----
 
-    def _is_ours(self, name: str, session: str) -> bool:
-        """Whether this server must answer. If it is the only one, no other server will."""
-        if self._peers.is_ambiguous(name):
-            return self._peers.speaks_for_all
-        return self._peers.alone or session in self._ended or session in self._steering.session_ids()
+    def is_ours(self, name: str) -> bool:
+        """Whether this server must answer at once. If it is the only one, no other server will."""
+        if self._servers.is_ambiguous(name):
+            return self._servers.speaks_for_all
+        alone = self._servers.alone and not self._servers.member
+        return alone or self._servers.session_of(name) in self._steering.session_ids()
 
     def _which_main(self, named: CommandTopic) -> str:
-        nodes = self._peers.nodes
+        nodes = self._servers.nodes
         first = ", ".join(self._topics.command(main_of(node), named.verb) for node in nodes[:3])
         more = f" or {len(nodes) - 3} more" if len(nodes) > 3 else ""
         return f"{len(nodes)} servers share this broker, each with a session main: publish to {first}{more}"
@@ -188,6 +190,22 @@ class Commands:
 
     # ---- refusals ----
 
+    def refuse(
+        self, topic: str, payload: bytes, properties: Properties, code: str, text: str, *, retain: bool
+    ) -> None:
+        """Answer a command that is for no session."""
+        named = self._topics.parse_command(topic)
+        assert named is not None  # heard as a command
+        self.received_total += 1
+        command = read_command(self._topics, named.name, named.verb, payload, properties)
+        if not self._bucket("").allow(self._clock()):
+            self._refuse_flood(named.name, command)
+        elif retain:
+            self._reject(named.name, command, "retained", RETAINED)
+            self._publisher.clear(topic)
+        else:
+            self._reject(named.name, command, code, text, "session")
+
     def _reject(self, name: str, command: Command, code: str, text: str, field: str | None = None) -> None:
         """Send an error to the sender, and to the session's error topic for monitoring."""
         self._answer_no(name, command, code, text, field)
@@ -195,7 +213,7 @@ class Commands:
 
     def _answer_no(self, name: str, command: Command, code: str, text: str, field: str | None = None) -> None:
         self.rejected_total += 1
-        session = self._peers.session_of(name)
+        session = self._servers.session_of(name)
         receipt = Receipt(session=session, id=command.id, status="rejected", code=code, message=text)
         self._publisher.put_answer(command.route, receipt_json(receipt, field=field))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from engine.wire.strict_json import dump
-from server.control.mqtt.outbox import Outgoing
+from server.control.mqtt.connection.outbox import Outgoing
 from server.control.mqtt.topics import Topics, main_of
 from server.version import VERSION
 

@@ -14,11 +14,11 @@ from server.config import MqttListen, MqttOptions
 from server.control.base import Steering
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.commands import Rights
+from server.control.mqtt.connection.url import Reach
 from server.control.mqtt.discovery import HomeAssistant
 from server.control.mqtt.embedded.mosquitto import MosquittoBroker, find_mosquitto, version_of
 from server.control.mqtt.node import default_node
 from server.control.mqtt.topics import Topics
-from server.control.mqtt.url import Reach
 
 WHERE = "--mqtt must be embedded, embedded:PORT, off or an mqtt(s)://host:port URL"
 AMQTT = "built in, MQTT 3.1.1; with mosquitto installed also MQTT 5 and WebSockets"
@@ -41,9 +41,12 @@ async def open_mqtt(
     *,
     model: ModelFacts = UNKNOWN,
     authorize: Callable[[str, str], None] | None = None,
+    member: str = "",
+    owner_of: Callable[[str], str | None] | None = None,
 ) -> AsyncIterator[MqttBridge | None]:
     """`setting` is "off", "embedded", "embedded:PORT" or an mqtt(s):// URL; otherwise InvalidInput is raised.
-    `model` is for Home Assistant; `authorize` checks the tokens in commands."""
+    `model` is for Home Assistant; `authorize` checks the tokens in commands. A gateway of a cluster gives its
+    name (`member`), which is its node, and says which other one has a session (`owner_of`)."""
     options = options or MqttOptions()
     kind, _, port = setting.partition(":")
     if setting == "off":
@@ -54,7 +57,7 @@ async def open_mqtt(
     if kind == "embedded" and port:
         options = replace(options, listen=replace(options.listen, port=port_of(port, "embedded:PORT")))
     async with AsyncExitStack() as stack:
-        node = options.node or stack.enter_context(default_node())
+        node = member or options.node or stack.enter_context(default_node())
         finds_us = options.discovery == "homeassistant"
         discovery = HomeAssistant(Topics(options.prefix), node, *model) if finds_us else None
         make = partial(
@@ -66,7 +69,7 @@ async def open_mqtt(
             rights=Rights(authorize, options.access == "token") if authorize else None,
         )
         if kind != "embedded":
-            yield await stack.enter_async_context(make(setting))
+            yield await stack.enter_async_context(make(setting, owner_of=owner_of if member else None))
             return
         private = Topics(options.prefix) if options.access == "token" else None
         bridge = await _embedded(stack, make, options.listen, private)

@@ -88,10 +88,13 @@ class Topics:
             return None
         return CommandTopic(parts[0], parts[2]) if is_name(parts[0]) and is_name(parts[2]) else None
 
+    def parse_sessions(self, topic: str) -> str | None:
+        """The node of a topic with the names of its sessions."""
+        return self._node_in(topic, "sessions")
+
     def parse_status(self, topic: str) -> str | None:
         """The node of a status topic."""
-        parts = self._below(topic, "engine")
-        return parts[0] if len(parts) == 2 and parts[1] == "status" and is_node(parts[0]) else None
+        return self._node_in(topic, "status")
 
     def may_reply_to(self, topic: object, name: str) -> bool:
         """Answers may go to any topic except the broker's own, and ours other than this session's acks.
@@ -104,6 +107,10 @@ class Topics:
             return True
         return not topic.startswith(("$", "psistream/", f"{self.prefix}/"))
 
+    def _node_in(self, topic: str, kind: str) -> str | None:
+        parts = self._below(topic, "engine")
+        return parts[0] if len(parts) == 2 and parts[1] == kind and is_node(parts[0]) else None
+
     def _below(self, topic: str, branch: str) -> list[str]:
         root = f"{self.prefix}/{branch}/"
         return topic.removeprefix(root).split("/") if topic.startswith(root) else []
@@ -112,3 +119,9 @@ class Topics:
 def main_of(node: str) -> str:
     """The topic name of a server's session `main`."""
     return f"{MAIN}.{node}"
+
+
+def node_of_main(name: str) -> str | None:
+    """The node in such a name."""
+    head, dot, node = name.partition(".")
+    return node if head == MAIN and dot else None

@@ -9,7 +9,7 @@ from dataclasses import replace
 from engine.errors import UnknownSession
 from engine.types import Action, Control, Pause, Prompt, Receipt, Resume, SessionClosed, SessionInfo, Stall
 from server.control.base import Listener, SessionEvent
-from server.worker.messages import SegmentStats
+from server.worker.messages.events import SegmentStats
 
 
 def session_info(
@@ -56,7 +56,7 @@ class FakeSteering:
         self.applies = applies
         self.error: Exception | None = None
         self._receipts: dict[tuple[str, str], Receipt] = {}
-        self._listeners: list[Listener] = []
+        self._listeners: list[tuple[Listener, str | None]] = []
 
     def session_ids(self) -> list[str]:
         return list(self.infos)
@@ -97,14 +97,17 @@ class FakeSteering:
         del self.infos[session]
         self.emit(SessionClosed(session, "closed", "the session was closed"))
 
-    def listen(self, listener: Listener) -> Callable[[], None]:
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+    def listen(self, listener: Listener, session: str | None = None) -> Callable[[], None]:
+        entry = listener, session
+        self._listeners.append(entry)
+        return lambda: self._listeners.remove(entry)
 
     @property
     def listeners(self) -> int:
         return len(self._listeners)
 
     def emit(self, event: SessionEvent) -> None:
-        for listener in list(self._listeners):
-            listener(event)
+        about = event.id if isinstance(event, SessionInfo) else event.session
+        for listener, session in list(self._listeners):
+            if session in (None, about):
+                listener(event)

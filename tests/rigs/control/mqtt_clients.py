@@ -10,6 +10,7 @@ import aiomqtt
 from server.config import MqttListen
 from server.control.mqtt.embedded.mosquitto import MosquittoBroker, find_mosquitto
 from tests.rigs.control.mosquitto import need_mosquitto
+from tests.rigs.waiting import LONG_S
 
 V3, V5 = aiomqtt.ProtocolVersion.V311, aiomqtt.ProtocolVersion.V5
 ANYWHERE = MqttListen(port=0, websocket_port=0)
@@ -27,9 +28,9 @@ def port_of(url: str) -> int:
 
 
 def client(port: int, **options: object) -> aiomqtt.Client:
-    return aiomqtt.Client("127.0.0.1", port, **{"protocol": V3, "timeout": 5, **options})  # type: ignore[arg-type]
+    return aiomqtt.Client("127.0.0.1", port, **{"protocol": V3, "timeout": LONG_S, **options})  # type: ignore[arg-type]
 
 
-async def first(subscriber: aiomqtt.Client, within_s: float = 5) -> aiomqtt.Message:
+async def first(subscriber: aiomqtt.Client, within_s: float = LONG_S) -> aiomqtt.Message:
     async with asyncio.timeout(within_s):
         return await anext(subscriber.messages)

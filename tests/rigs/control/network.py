@@ -1,11 +1,10 @@
-"""A free port, a certificate, and a TCP relay that can be cut."""
+"""A certificate, and a TCP relay that can be cut."""
 
 from __future__ import annotations
 
 import asyncio
 import datetime
 import ipaddress
-import socket
 from pathlib import Path
 from typing import Self
 
@@ -13,12 +12,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def self_signed(folder: Path) -> tuple[Path, Path]:
@@ -68,9 +61,13 @@ class Relay:
         self._moving.set()
 
     @property
-    def url(self) -> str:
+    def port(self) -> int:
         assert self._server is not None
-        return f"mqtt://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return int(self._server.sockets[0].getsockname()[1])
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://127.0.0.1:{self.port}"
 
     def cut(self) -> None:
         self._open = False

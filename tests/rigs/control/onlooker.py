@@ -11,7 +11,7 @@ from typing import Any
 import aiomqtt
 from paho.mqtt.properties import Properties
 
-from tests.rigs.waiting import until
+from tests.rigs.waiting import LONG_S, until
 
 
 class Onlooker:
@@ -22,7 +22,7 @@ class Onlooker:
         self.client = client
         self.messages: list[aiomqtt.Message] = []
 
-    def heard(self, suffix: str) -> list[dict[str, Any]]:
+    def received(self, suffix: str) -> list[dict[str, Any]]:
         """The JSON messages so far whose topic ends with this suffix; {} for an empty payload."""
         return [json.loads(bytes(m.payload) or b"{}") for m in self.messages if str(m.topic).endswith(suffix)]
 
@@ -44,7 +44,7 @@ class Onlooker:
         found: list[dict[str, Any]] = []
 
         def there() -> bool:
-            found[:] = [m for m in self.heard(suffix) if m.get("status") == status]
+            found[:] = [m for m in self.received(suffix) if m.get("status") == status]
             return bool(found)
 
         await until(there, f"{status} on {suffix}")
@@ -57,7 +57,7 @@ async def onlooker(
 ) -> AsyncIterator[Onlooker]:
     protocol = aiomqtt.ProtocolVersion.V5 if v5 else aiomqtt.ProtocolVersion.V311
     port = int(url.rsplit(":", 1)[1])
-    async with aiomqtt.Client("127.0.0.1", port, protocol=protocol, timeout=5, **options) as client:
+    async with aiomqtt.Client("127.0.0.1", port, protocol=protocol, timeout=LONG_S, **options) as client:
         looker = Onlooker(client)
         await client.subscribe(hears, qos=1)
 

@@ -148,8 +148,8 @@ def test_every_code_of_an_error_is_explained() -> None:
     kinds, codes = [PsistreamError], set()
     while kinds:
         kind = kinds.pop()
-        # those of the wire between gateway and worker reach no client
-        inner = ("benchmarks", "server.worker.wire")
+        # those between gateways, workers, the directory and a store reach no client
+        inner = ("benchmarks", "server.worker.wire", "server.cluster", "server.gateway.storage")
         kinds += [each for each in kind.__subclasses__() if not each.__module__.startswith(inner)]
         codes.add(kind.code)
     sources = Path(topics.__file__).parent.glob("*.py")

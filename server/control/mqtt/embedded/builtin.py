@@ -21,6 +21,7 @@ from amqtt.broker import Broker  # type: ignore[import-untyped]
 from amqtt.plugins.base import BaseAuthPlugin  # type: ignore[import-untyped]
 
 from engine.errors import Unavailable
+from server.control.mqtt.embedded.limits import LIMITS, BrokerLimits
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +29,7 @@ HOST = "127.0.0.1"
 PORT = 1883
 MAX_CONNECTIONS = 64
 MAX_PACKET_BYTES = 4 * 2**20  # a prompt of 1 MB still gets its answer; 256 MB (the protocol's limit) doesn't
-MAX_RETAINED, MAX_RETAINED_BYTES = 1024, 16 * 2**20  # of all clients together; what comes later isn't kept
 CONNECT_TIMEOUT_S = 5.0
-WRITE_TIMEOUT_S = 10.0
-MAX_WAITING = 1000  # messages for a client that is away
-MAX_AWAY = 64  # clients with a persistent session that are away; beyond it the first to leave is forgotten
 MQTT_3_1_1 = 4
 REFUSED_V5 = bytes((0x20, 3, 0, 0x84, 0))  # CONNACK of MQTT 5: unsupported protocol version, no properties
 REFUSED = bytes((0x20, 2, 0, 1))  # CONNACK of MQTT 3: unacceptable protocol version
@@ -76,13 +73,13 @@ class _Reader(StreamReaderAdapter):  # type: ignore[misc]
 class _Writer(StreamWriterAdapter):  # type: ignore[misc]
     """Disconnects a client that does not read, instead of queueing for it without a limit."""
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, writer: asyncio.StreamWriter, limit_s: float) -> None:
         super().__init__(writer)
-        self._transport = writer.transport
+        self._transport, self._limit_s = writer.transport, limit_s
 
     async def drain(self) -> None:
         try:
-            async with asyncio.timeout(WRITE_TIMEOUT_S):
+            async with asyncio.timeout(self._limit_s):
                 await super().drain()
         except TimeoutError:
             self._transport.abort()
@@ -102,9 +99,9 @@ class _Broker(Broker):  # type: ignore[misc]
     """amqtt 0.12.1 without the bugs that affect clients. `takes_retained` is offered each message that is to
     be retained, and takes those that must not be passed on."""
 
-    def __init__(self, takes_retained: TakesRetained) -> None:
+    def __init__(self, takes_retained: TakesRetained, limits: BrokerLimits) -> None:
         super().__init__(_CONFIG)
-        self._takes_retained = takes_retained
+        self._takes_retained, self._limits = takes_retained, limits
         self._qos_of_message: ContextVar[int | None] = ContextVar("qos", default=None)
 
     async def _handle_message_delivery(
@@ -132,7 +129,8 @@ class _Broker(Broker):  # type: ignore[misc]
         """amqtt stores every retained message. Here existing ones stay, so that no client can displace the
         server's own."""
         others = [len(m.data or b"") for name, m in self._retained_messages.items() if name != topic]
-        if data and (len(others) >= MAX_RETAINED or sum(others) + len(data) > MAX_RETAINED_BYTES):
+        most = self._limits
+        if data and (len(others) >= most.retained or sum(others) + len(data) > most.retained_bytes):
             log.warning("a retained MQTT message was not kept: there are %d, the limit", len(others))
             data = b""  # an earlier one of this topic is no longer true
         await super().retain_message(source, topic, data, qos)
@@ -141,7 +139,7 @@ class _Broker(Broker):  # type: ignore[misc]
         """Queue a message for an offline client. amqtt's queue has no limit; here the oldest message is
         dropped."""
         waiting = target_session.retained_messages
-        while waiting.qsize() >= MAX_WAITING:
+        while waiting.qsize() >= self._limits.waiting:
             waiting.get_nowait()
         await super()._retain_broadcast_message(broadcast, qos, target_session)
 
@@ -189,9 +187,9 @@ class EmbeddedBroker:
     `takes_retained(topic, payload)` is called for a message that is to be retained. If it returns True,
     nobody gets the message, now or later."""
 
-    def __init__(self, port: int = PORT) -> None:
+    def __init__(self, port: int = PORT, limits: BrokerLimits = LIMITS) -> None:
         self.port = port
-        self._wanted = port
+        self._wanted, self._limits = port, limits
         self._broker: Any = None
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
@@ -209,7 +207,7 @@ class EmbeddedBroker:
     async def __aenter__(self) -> Self:
         self._quiet.__enter__()
         try:
-            self._broker = _Broker(lambda topic, payload: self.takes_retained(topic, payload))
+            self._broker = _Broker(lambda topic, payload: self.takes_retained(topic, payload), self._limits)
             await self._broker.start()
             self._server = await self._listen()
         except BaseException:
@@ -249,7 +247,8 @@ class EmbeddedBroker:
                 writer.write(REFUSED_V5 if level == 5 else REFUSED)
                 await writer.drain()
                 return
-            await self._broker.external_connected(_Reader(reader, first), _Writer(writer), "default")
+            writing = _Writer(writer, self._limits.write_s)
+            await self._broker.external_connected(_Reader(reader, first), writing, "default")
         except Exception as error:  # outermost: amqtt lets client errors through
             log.debug("MQTT client dropped: %r", error)
         finally:
@@ -264,7 +263,7 @@ class EmbeddedBroker:
             for name, (session, _) in sessions.items()
             if session.transitions.state == "disconnected" and not session.clean_session
         ]
-        for name in away[: max(0, len(away) - MAX_AWAY)]:
+        for name in away[: max(0, len(away) - self._limits.away)]:
             with suppress(Exception):
                 await self._broker._cleanup_session(name)
 

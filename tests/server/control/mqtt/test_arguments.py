@@ -47,8 +47,8 @@ def test_the_password_may_come_from_the_environment(monkeypatch: pytest.MonkeyPa
         ("--mqtt-websockets on", "--mqtt-websockets must be"),
         ("--mqtt-user game", "--mqtt-user must look like"),
         ("--mqtt-listen 0.0.0.0:1883", "lets others in: give --mqtt-user"),
-        ("--mqtt-tls no-file no-file", "--mqtt-tls: there is no file no-file"),
-        (f"--mqtt-tls {__file__} {__file__}", "are no certificate and its key"),
+        ("--mqtt-tls no-file no-file", "--mqtt-tls: cannot read no-file: No such file"),
+        (f"--mqtt-tls {__file__} {__file__}", "must be a certificate and its key in PEM form"),
     ],
 )
 def test_an_invalid_option_is_reported(words: str, says: str) -> None:

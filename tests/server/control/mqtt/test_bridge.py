@@ -51,7 +51,7 @@ async def test_a_prompt_is_received_and_applied(bridged: Bridged) -> None:
     assert received["id"] == applied["id"] == "p1"
     assert (applied["segment"], applied["frame"]) == (4, 32)
     assert [(s, c.body) for s, c in steering.controls] == [("main", Prompt("a blue robot", "cut"))]
-    order = [m["status"] for m in looker.heard("/ack/all")]
+    order = [m["status"] for m in looker.received("/ack/all")]
     assert order == ["received", "applied"]
 
 
@@ -73,10 +73,10 @@ async def test_mosquitto_pub_habits_work(bridged: Bridged) -> None:
         Pause(),
         Reset(42),
     ]
-    await until(lambda: len(looker.heard("/ack/all")) == 12, "twelve answers")
+    await until(lambda: len(looker.received("/ack/all")) == 12, "twelve answers")
     ids = {control.id for _, control in steering.controls}
     assert len(ids) == 6
-    assert {answer["id"] for answer in looker.heard("/ack/all")} == ids  # made by the server
+    assert {answer["id"] for answer in looker.received("/ack/all")} == ids  # made by the server
 
 
 async def test_mosquitto_pub_itself_works_while_others_listen(bridged: Bridged) -> None:
@@ -85,7 +85,7 @@ async def test_mosquitto_pub_itself_works_while_others_listen(bridged: Bridged) 
     was lost."""
     need_mosquitto_pub()
     steering, bridge, looker = bridged
-    await until(lambda: looker.heard("main/state"), "the onlooker has retained states")
+    await until(lambda: looker.received("main/state"), "the onlooker has retained states")
     for number in range(5):
         pub = await asyncio.create_subprocess_exec(
             "mosquitto_pub",
@@ -99,7 +99,7 @@ async def test_mosquitto_pub_itself_works_while_others_listen(bridged: Bridged) 
 
 async def test_clients_get_only_what_they_subscribed_to(bridged: Bridged) -> None:
     _, bridge, looker = bridged
-    await until(lambda: looker.heard("main/state"), "the onlooker has retained states")
+    await until(lambda: looker.received("main/state"), "the onlooker has retained states")
     async with aiomqtt.Client("127.0.0.1", int(bridge.url.rsplit(":", 1)[1])) as stranger:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
@@ -110,18 +110,18 @@ async def test_state_is_retained_for_late_clients(bridged: Bridged) -> None:
     steering, bridge, looker = bridged
     await looker.command("prompt", "a yellow robot")
     await looker.answer("applied")
-    await until(lambda: looker.heard("main/state")[-1]["prompt"] == "a yellow robot", "the new state")
+    await until(lambda: looker.received("main/state")[-1]["prompt"] == "a yellow robot", "the new state")
     async with onlooker(bridge.url) as late:
         for topic in ("main/state", "other/state", "engine/here/status"):
-            await until(partial(late.heard, topic), topic)
-        assert late.heard("main/state")[-1]["prompt"] == "a yellow robot"
-        assert late.heard("other/state")[-1]["id"] == "other"
-        assert late.heard("engine/here/status")[-1]["status"] == "online"
+            await until(partial(late.received, topic), topic)
+        assert late.received("main/state")[-1]["prompt"] == "a yellow robot"
+        assert late.received("other/state")[-1]["id"] == "other"
+        assert late.received("engine/here/status")[-1]["status"] == "online"
         assert all(message.retain for message in late.messages)
     steering.close("other")
-    await until(lambda: looker.heard("other/state")[-1] == {}, "the state is cleared")
-    await until(lambda: any(e["type"] == "closed" for e in looker.heard("other/event")), "the closed event")
-    await until(lambda: looker.heard("engine/here/status")[-1]["sessions"] == 1, "one session less")
+    await until(lambda: looker.received("other/state")[-1] == {}, "the state is cleared")
+    await until(lambda: any(e["type"] == "closed" for e in looker.received("other/event")), "its end")
+    await until(lambda: looker.received("engine/here/status")[-1]["sessions"] == 1, "one session less")
 
 
 async def test_bad_messages_are_answered_and_the_listener_lives_on(bridged: Bridged) -> None:
@@ -138,8 +138,8 @@ async def test_bad_messages_are_answered_and_the_listener_lives_on(bridged: Brid
         answer = await looker.answer("rejected")
         assert (answer["code"], answer["field"]) == ("invalid", field)
         assert answer["id"]
-        await until(lambda: looker.heard("main/error"), "the error topic")
-        assert looker.heard("main/error")[-1]["field"] == field
+        await until(lambda: looker.received("main/error"), "the error topic")
+        assert looker.received("main/error")[-1]["field"] == field
     await looker.command("pause", "", session="other")
     await looker.answer("applied", "other/ack/all")
     assert [session for session, _ in steering.controls] == ["other"]
@@ -173,9 +173,9 @@ async def test_clients_receive_their_own_answers(bridged: Bridged) -> None:
     await looker.command("prompt", '{"id": "a", "text": "x", "client": "game-1"}')
     await looker.command("prompt", '{"id": "b", "text": "x", "reply_to": "game/2/inbox"}')
     assert (await looker.answer("applied", "ack/game-1"))["id"] == "a"
-    await until(lambda: len(looker.heard("main/event")) >= 2, "the events of both")
-    assert looker.heard("ack/all") == []
-    assert looker.heard("game/2/inbox") == []  # the onlooker hears psistream/# only
+    await until(lambda: len(looker.received("main/event")) >= 2, "the events of both")
+    assert looker.received("ack/all") == []
+    assert looker.received("game/2/inbox") == []  # the onlooker hears psistream/# only
 
 
 async def test_the_same_id_has_no_second_effect(bridged: Bridged) -> None:
@@ -183,8 +183,8 @@ async def test_the_same_id_has_no_second_effect(bridged: Bridged) -> None:
     await looker.command("prompt", '{"id": "once", "text": "x"}')
     await looker.answer("applied")
     await looker.command("prompt", '{"id": "once", "text": "x"}')
-    await until(lambda: len(looker.heard("ack/all")) == 3, "the earlier answer again")
-    assert [m["status"] for m in looker.heard("ack/all")] == ["received", "applied", "applied"]
+    await until(lambda: len(looker.received("ack/all")) == 3, "the earlier answer again")
+    assert [m["status"] for m in looker.received("ack/all")] == ["received", "applied", "applied"]
     assert len(steering.controls) == 1
 
 
@@ -192,7 +192,7 @@ async def test_a_retained_command_is_refused_when_delivered_again(bridged: Bridg
     """Otherwise an old pause would stop the video at every restart of the server."""
     steering, bridge, looker = bridged
     await looker.say("psistream/v1/session/main/cmd/pause", b"{}", retain=True)
-    await until(lambda: looker.heard("ack/all"), "an answer")
+    await until(lambda: looker.received("ack/all"), "an answer")
     before = len(steering.controls)
     async with MqttBridge(steering, bridge.url, node="again") as second:
         assert await second.wait_connected(30)
@@ -211,21 +211,21 @@ async def test_a_retained_command_is_refused_when_it_is_published() -> None:
             await looker.say("psistream/v1/session/main/cmd/pause", '{"id": "p"}', retain=True)
             refused = await looker.answer("rejected")
             assert (refused["id"], refused["code"]) == ("p", "retained")
-            await until(lambda: looker.heard("main/error"), "the error topic")
-            assert [m["code"] for m in looker.heard("main/error")] == ["retained"]
+            await until(lambda: looker.received("main/error"), "the error topic")
+            assert [m["code"] for m in looker.received("main/error")] == ["retained"]
             await looker.command("resume")
             await looker.answer("applied")
             assert [c.body for _, c in steering.controls] == [Resume()]
         async with onlooker(bridge.url) as late:
-            await until(lambda: late.heard("main/state"), "what is retained")
-            assert not late.heard("cmd/pause")
+            await until(lambda: late.received("main/state"), "what is retained")
+            assert not late.received("cmd/pause")
 
 
 async def test_figures_and_changes_are_sent_as_events(bridged: Bridged) -> None:
     steering, _, looker = bridged
     steering.emit(segment_stats(segment=9))
-    await until(lambda: looker.heard("main/event"), "an event")
-    event = looker.heard("main/event")[0]
+    await until(lambda: looker.received("main/event"), "an event")
+    event = looker.received("main/event")[0]
     assert (event["type"], event["segment"], event["timings_ms"]["total"]) == ("segment", 9, 200.0)
 
 
@@ -237,7 +237,7 @@ async def test_a_flood_is_limited_and_passes(bridged: Bridged) -> None:
         await looker.client.publish("psistream/v1/session/main/cmd/action", "left", qos=0)
     await until(lambda: bridge.status.received_total + bridge.status.dropped_total >= 400, "all messages")
     assert 120 <= len(steering.controls) <= BURST + RATE_HZ * (time.monotonic() - began_s)
-    limited = [m for m in looker.heard("main/error") if m["code"] == "rate_limited"]
+    limited = [m for m in looker.received("main/error") if m["code"] == "rate_limited"]
     assert len(limited) <= 20 + (time.monotonic() - began_s) * 5
     await asyncio.sleep(0.1)
     await looker.command("pause", "", session="other")

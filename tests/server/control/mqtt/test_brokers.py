@@ -12,8 +12,8 @@ from contextlib import AsyncExitStack
 import aiomqtt
 import pytest
 
-from server.control.mqtt.embedded import builtin
 from server.control.mqtt.embedded.builtin import EmbeddedBroker
+from server.control.mqtt.embedded.limits import BrokerLimits
 from tests.rigs.control.mqtt_clients import V5, client, first, mosquitto, port_of
 from tests.rigs.waiting import until
 
@@ -67,9 +67,10 @@ async def test_retained_messages_and_the_last_will(port: int) -> None:
     async with client(port) as witness:
         await witness.subscribe("status", qos=1)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        del reader
         writer.write(_connect_with_will(will))
-        await asyncio.sleep(0.1)
+        assert (await reader.readexactly(4))[
+            3
+        ] == 0  # accepted: what it has not read, a reset would take away
         writer.transport.abort()
         assert bytes((await first(witness)).payload) == b"offline"
     async with client(port) as late:
@@ -108,12 +109,8 @@ async def test_amqtt_refuses_other_protocols_in_their_own_form(version: int) -> 
         writer.close()
 
 
-async def test_amqtt_keeps_so_many_messages_and_clients_that_are_away(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(builtin, "MAX_WAITING", 2)
-    monkeypatch.setattr(builtin, "MAX_AWAY", 1)
-    async with EmbeddedBroker(0) as broker:
+async def test_amqtt_keeps_so_many_messages_and_clients_that_are_away() -> None:
+    async with EmbeddedBroker(0, BrokerLimits(waiting=2, away=1)) as broker:
         for name in ("first", "second"):
             async with client(broker.port, identifier=name, clean_session=False) as game:
                 await game.subscribe("t", qos=1)
@@ -128,11 +125,10 @@ async def test_amqtt_keeps_so_many_messages_and_clients_that_are_away(
                 await first(game, 0.3)
 
 
-async def test_amqtt_keeps_so_much_that_is_retained(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_amqtt_keeps_so_much_that_is_retained() -> None:
     """200 messages of 1 MB used to take 196 MB."""
-    monkeypatch.setattr(builtin, "MAX_RETAINED", 3)
-    monkeypatch.setattr(builtin, "MAX_RETAINED_BYTES", 100)
-    async with EmbeddedBroker(0) as broker, client(broker.port) as game:
+    limits = BrokerLimits(retained=3, retained_bytes=100)
+    async with EmbeddedBroker(0, limits) as broker, client(broker.port) as game:
         await game.publish("own", b"here", qos=1, retain=True)
         for number in range(5):
             await game.publish(f"large/{number}", bytes(60), qos=1, retain=True)

@@ -6,7 +6,7 @@ import pytest
 
 from engine.types import Prompt, Receipt, Reset, Stall
 from server.control.mqtt.commands import BURST, MAX_ROUTES
-from server.control.mqtt.outbox import Outbox, Outgoing
+from server.control.mqtt.connection.outbox import Outbox, Outgoing
 from server.ratelimit import TokenBucket
 from tests.rigs.control.gateway import segment_stats, session_info
 from tests.rigs.control.mqtt_desk import NOW, Desk

@@ -134,19 +134,22 @@ async def test_home_assistant_steers_with_the_discovered_entities(
 ) -> None:
     steering, looker = home
 
-    def told(component: str, name: str) -> dict[str, Any]:
-        found = looker.heard(f"{component}/psistream_here/{name}/config")
+    def configured(component: str, name: str) -> dict[str, Any]:
+        found = looker.received(f"{component}/psistream_here/{name}/config")
         return found[-1] if found else {}
 
-    await until(lambda: told("sensor", "viewers"), "the discovery messages are retained")
+    await until(lambda: configured("sensor", "viewers"), "the discovery messages are retained")
     for component, name, payload in (
         ("text", "prompt", "a fox in the snow"),
         ("select", "action", "left"),
         ("select", "action", "none"),
-        *(("button", name, told("button", name)["payload_press"]) for name in ("pause", "resume", "reset")),
-        ("button", "rewind", told("button", "rewind")["payload_press"]),
+        *(
+            ("button", name, configured("button", name)["payload_press"])
+            for name in ("pause", "resume", "reset")
+        ),
+        ("button", "rewind", configured("button", "rewind")["payload_press"]),
     ):
-        await looker.say(told(component, name)["command_topic"], payload)
+        await looker.say(configured(component, name)["command_topic"], payload)
     await until(lambda: len(steering.controls) == 7, "seven controls")
     bodies = [control.body for _, control in steering.controls]
     assert bodies == [
@@ -158,9 +161,11 @@ async def test_home_assistant_steers_with_the_discovered_entities(
         Reset(),
         Rewind(5.0),
     ]
-    topic = told("text", "prompt")["state_topic"]
-    await until(lambda: looker.heard(topic)[-1]["prompt"] == "a fox in the snow", "the state is on its topic")
-    assert looker.heard(told("sensor", "viewers")["availability_topic"])[-1]["status"] == "online"
+    topic = configured("text", "prompt")["state_topic"]
+    await until(
+        lambda: looker.received(topic)[-1]["prompt"] == "a fox in the snow", "the state is on its topic"
+    )
+    assert looker.received(configured("sensor", "viewers")["availability_topic"])[-1]["status"] == "online"
 
 
 async def test_home_assistant_finds_the_picture_of_main_and_loses_it_with_the_server(
@@ -196,5 +201,5 @@ async def test_without_the_option_nothing_is_discovered(tmp_path: Path) -> None:
             assert await bridge.wait_connected(30)
             async with onlooker(broker.url) as looker:
                 await looker.client.subscribe("homeassistant/#", qos=1)
-                await until(lambda: looker.heard("here/status"), "what is retained")
+                await until(lambda: looker.received("here/status"), "what is retained")
                 assert not [m for m in looker.messages if str(m.topic).startswith("homeassistant")]

@@ -10,8 +10,8 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from server.control.mqtt import client as mqttclient
 from server.control.mqtt.bridge import MqttBridge
+from server.control.mqtt.connection.patience import Patience
 from tests.rigs.control.gateway import FakeSteering, segment_stats, session_info
 from tests.rigs.control.mosquitto import Mosquitto, mosquitto_hash, need_mosquitto
 from tests.rigs.control.network import Relay, self_signed
@@ -44,8 +44,8 @@ async def test_mqtt_5_properties_count_as_well(mosquitto: Mosquitto) -> None:
                 await looker.say(topic, "", retain=True)  # clearing it is fine, and silent
                 properties.ResponseTopic = "$SYS/mine"
                 await looker.say(topic, properties=properties)
-                await until(lambda: len(looker.heard("main/error")) == 2, "an error")
-                assert looker.heard("main/error")[-1]["field"] == "reply_to"
+                await until(lambda: len(looker.received("main/error")) == 2, "an error")
+                assert looker.received("main/error")[-1]["field"] == "reply_to"
 
 
 async def test_the_broker_dies_and_returns(mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture) -> None:
@@ -63,10 +63,10 @@ async def test_the_broker_dies_and_returns(mosquitto: Mosquitto, caplog: pytest.
             mosquitto.start()
             assert await bridge.wait_connected(30)
             async with onlooker(mosquitto.url) as looker:
-                await until(lambda: looker.heard("main/state"), "the state is retained again")
+                await until(lambda: looker.received("main/state"), "the state is retained again")
                 await looker.command("prompt", "and on it goes")
                 await looker.answer("applied")
-                assert not [m for m in looker.heard("main/event") if m.get("type") == "segment"]  # stale
+                assert not [m for m in looker.received("main/event") if m.get("type") == "segment"]  # stale
             assert bridge.status.connects_total == 2
             assert bridge.status.state == "connected"
     bridge_log = "server.control.mqtt.bridge"
@@ -76,14 +76,15 @@ async def test_the_broker_dies_and_returns(mosquitto: Mosquitto, caplog: pytest.
 
 
 async def test_a_broker_that_hangs_is_noticed_and_found_again(
-    mosquitto: Mosquitto, monkeypatch: pytest.MonkeyPatch
+    mosquitto: Mosquitto,
 ) -> None:
     """The socket stays open but carries nothing; only the timeout of a publish reveals it."""
-    monkeypatch.setattr(mqttclient, "PUBLISH_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(mqttclient, "CONNECT_TIMEOUT_S", 1.0)
-    steering = FakeSteering()
+    steering, patience = FakeSteering(), Patience(connect_s=1.0, answer_s=0.2)
     with mosquitto:
-        async with Relay(mosquitto.port) as relay, MqttBridge(steering, relay.url) as bridge:
+        async with (
+            Relay(mosquitto.port) as relay,
+            MqttBridge(steering, relay.url, patience=patience) as bridge,
+        ):
             assert await bridge.wait_connected(30)
             relay.freeze()
             steering.emit(session_info(prompt="into the void"))
@@ -112,9 +113,9 @@ async def test_the_last_will_tells_of_a_server_that_is_cut_off(mosquitto: Mosqui
         ):
             for action, status in [(relay.heal, "online"), (relay.cut, "offline"), (relay.heal, "online")]:
                 action()
-                said = len(looker.heard("far/status"))
-                await until(lambda said=said: len(looker.heard("far/status")) > said, status)  # type: ignore[misc]
-                assert looker.heard("far/status")[said]["status"] == status
+                said = len(looker.received("far/status"))
+                await until(lambda said=said: len(looker.received("far/status")) > said, status)  # type: ignore[misc]
+                assert looker.received("far/status")[said]["status"] == status
 
 
 async def test_leaving_clears_retained_states(mosquitto: Mosquitto) -> None:
@@ -122,9 +123,9 @@ async def test_leaving_clears_retained_states(mosquitto: Mosquitto) -> None:
         async with onlooker(mosquitto.url) as looker:
             async with MqttBridge(FakeSteering(), mosquitto.url, node="here") as bridge:
                 assert await bridge.wait_connected(30)
-                await until(lambda: looker.heard("main/state"), "a state")
-            await until(lambda: looker.heard("here/status")[-1]["status"] == "offline", "offline")
-            await until(lambda: looker.heard("main/state")[-1] == {}, "the end of the session")
+                await until(lambda: looker.received("main/state"), "a state")
+            await until(lambda: looker.received("here/status")[-1]["status"] == "offline", "offline")
+            await until(lambda: looker.received("main/state")[-1] == {}, "the end of the session")
 
 
 async def test_a_wrong_password_is_reported_and_not_shown(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ async def test_a_prompt_is_received_and_applied_on_either_broker(port: int) -> N
     async with onlooker(f"mqtt://127.0.0.1:{port}") as looker:
         await looker.command("prompt", json.dumps({"id": "p1", "client": "me", "text": "a fox"}))
         assert (await looker.answer("applied", "/ack/me"))["id"] == "p1"
-        await until(lambda: looker.heard("/main/state")[-1]["prompt"] == "a fox", "the retained state")
+        await until(lambda: looker.received("/main/state")[-1]["prompt"] == "a fox", "the retained state")
 
 
 async def test_each_of_many_commands_at_once_gets_a_receipt_on_either_broker(port: int) -> None:

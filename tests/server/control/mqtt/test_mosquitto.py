@@ -15,16 +15,17 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from benchmarks.network.ports import free_port
 from engine.errors import InvalidInput, Unavailable
 from server.config import MqttListen, MqttOptions
 from server.control.mqtt import service
 from server.control.mqtt.bridge import MqttBridge
+from server.control.mqtt.connection.url import Reach
 from server.control.mqtt.service import embedded_broker, open_mqtt
-from server.control.mqtt.url import Reach
 from tests.rigs.control.gateway import FakeSteering
 from tests.rigs.control.mosquitto import need_mosquitto
 from tests.rigs.control.mqtt_clients import ANYWHERE, V3, V5, client, first, mosquitto, port_of
-from tests.rigs.control.network import free_port, self_signed
+from tests.rigs.control.network import self_signed
 from tests.rigs.control.onlooker import onlooker
 from tests.rigs.waiting import until
 
@@ -88,7 +89,7 @@ async def test_mosquitto_is_restarted_on_the_same_ports_and_the_bridge_reconnect
         shown, pid = broker.shown, broker.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        await until(lambda: bridge.status.connects_total == 2, "connected again", 15)
+        await until(lambda: bridge.status.connects_total == 2, "connected again")
         assert broker.shown == shown
         async with onlooker(shown) as looker:
             await looker.command("pause")

@@ -60,12 +60,12 @@ async def test_a_token_in_a_command_is_checked(tmp_path: Path, access: Any) -> N
                 code = "forbidden" if token == mine["view_token"] else "unauthorized"
                 expected[f"c{i}"] = None if fine else code
 
-            def told() -> dict[str, Any]:
-                found = looker.heard(f"{mine['id']}/ack/me")
+            def answers() -> dict[str, Any]:
+                found = looker.received(f"{mine['id']}/ack/me")
                 return {m["id"]: m["code"] for m in found}
 
-            await until(lambda: told().keys() == expected.keys(), "an answer to each")
-            assert told() == expected
+            await until(lambda: answers().keys() == expected.keys(), "an answer to each")
+            assert answers() == expected
             topics = [str(m.topic) for m in looker.messages if b"nonsense" in bytes(m.payload)]
             assert topics == [f"psistream/v1/session/{mine['id']}/cmd/pause"], "no answer repeats a token"
 
@@ -109,8 +109,8 @@ async def test_the_server_receives_commands_on_the_private_broker() -> None:
         async with onlooker(bridge.url) as looker:
             await looker.command("prompt", json.dumps({"text": "a fox", "token": "t", "client": "me"}))
             assert (await looker.answer("applied", "/ack/me"))["session"] == "main"
-            await until(lambda: looker.heard("here/status"), "its status")
-            assert looker.heard("here/status")[-1]["status"] == "online"
+            await until(lambda: looker.received("here/status"), "its status")
+            assert looker.received("here/status")[-1]["status"] == "online"
     assert allowed == [("main", "t")]
 
 
@@ -169,5 +169,5 @@ async def test_each_account_steers_its_own_session_only(tmp_path: Path) -> None:
                 await alice.client.subscribe("psistream/v1/session/alices/state", qos=1)
                 await until(lambda: bool(alice.messages), "her own state")
                 await alice.command("prompt", "a dog", session="alices")
-                await until(lambda: alice.heard("/state")[-1]["prompt"] == "a dog", "she is obeyed")
+                await until(lambda: alice.received("/state")[-1]["prompt"] == "a dog", "she is obeyed")
                 assert {str(m.topic) for m in alice.messages} == {"psistream/v1/session/alices/state"}

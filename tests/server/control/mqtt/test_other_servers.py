@@ -8,6 +8,7 @@ import json
 import pytest
 
 from engine.types import SessionClosed
+from server.control.mqtt.strays import WAIT_S
 from tests.rigs.control.gateway import segment_stats, session_info
 from tests.rigs.control.mqtt_desk import Desk
 
@@ -25,14 +26,75 @@ def test_a_server_is_silent_about_sessions_of_others() -> None:
     assert [session for session, _ in desk.steering.controls] == ["mine", "main"]
 
 
-def test_a_session_that_ended_here_is_answered_for() -> None:
-    desk = Desk("main", "mine")
-    desk.hear_node("zoe", "online")
-    del desk.steering.infos["mine"]
-    desk.on_event(SessionClosed("mine", "closed", "the session was closed"))
+def strays_of(desk: Desk, *names: str) -> list[str]:
+    """The codes of what is answered to a command for each of these, after a while."""
     desk.sent()
-    desk.command("pause", session="mine")
-    assert desk.answers()[0][1]["code"] == "unknown_session"
+    for name in names:
+        desk.command("pause", '{"id": "p", "client": "c"}', session=name)
+    desk.strays.answer_due()
+    assert desk.sent() == []  # it may have been opened just now
+    desk.clock.advance(WAIT_S)
+    desk.strays.answer_due()
+    return [message["code"] for topic, message in desk.answers() if topic.endswith("/ack/c")]
+
+
+@pytest.mark.parametrize(("node", "answers"), [("anna", 2), ("zora", 0)])
+def test_one_server_of_several_answers_for_sessions_that_nobody_has(node: str, answers: int) -> None:
+    """Nobody did, and clients waited for ever."""
+    desk = Desk("main", "mine", node=node)
+    desk.hear_node("zoe", "online")
+    desk.hear_names("zoe", "hers", "main.zoe")
+    desk.on_event(SessionClosed("mine", "closed", "the session was closed"))
+    del desk.steering.infos["mine"]
+    codes = strays_of(desk, "hers", "mine", "main.zoe", "nobody")
+    assert codes == ["unknown_session"] * answers
+    assert desk.commands.received_total == answers
+
+
+def test_a_session_that_is_opened_meanwhile_is_answered_by_its_server_alone() -> None:
+    desk = Desk(node="anna")
+    desk.hear_node("zoe", "online")
+    desk.command("pause", session="new")
+    desk.hear_names("zoe", "new")
+    desk.clock.advance(WAIT_S)
+    desk.strays.answer_due()
+    assert not [topic for topic in desk.topics_sent() if "/ack/" in topic or "/error" in topic]
+
+
+def test_another_server_answers_once_the_first_one_is_gone() -> None:
+    desk = Desk(node="zora")
+    desk.hear_node("anna", "online")
+    desk.hear_node("zoe", "online")
+    assert strays_of(desk, "nobody") == []
+    desk.hear_node("anna", "offline")
+    desk.hear_node("zoe", "offline")
+    desk.hear_node("zulu", "online")
+    assert strays_of(desk, "nobody") == ["unknown_session"]
+
+
+def test_a_retained_stray_is_cleared() -> None:
+    desk = Desk(node="anna")
+    desk.hear_node("zoe", "online")
+    desk.command("pause", '{"id": "p"}', session="nobody", retain=True)
+    desk.clock.advance(WAIT_S)
+    desk.sent()
+    desk.strays.answer_due()
+    sent = desk.sent()
+    assert json.loads(sent[0].payload)["code"] == "retained"
+    assert [m.topic for m in sent if not m.payload] == ["psistream/v1/session/nobody/cmd/pause"]
+
+
+def test_a_gateway_says_where_main_is_and_that_a_session_may_come_back() -> None:
+    owners = {"g2-a": "g2", "g3-a": "g3", "main": "g2", "lost": ""}
+    desk = Desk("g1-x", node="g1", member=True, owner_of=owners.get)
+    desk.hear_node("g2", "online", cluster=True)
+    desk.hear_node("g4", "online", cluster=True)
+    desk.hear_names("g2", "main", "main.g2", "g2-b")
+    codes = strays_of(desk, "g2-a", "g3-a", "main.g4", "lost", "g2-b", "main", "main.g2", "nobody")
+    assert codes == ["unknown_session", "unavailable", "unknown_session", "unavailable", "unknown_session"]
+    second = Desk("main", node="g2", member=True, owner_of=owners.get)
+    second.hear_node("g1", "online", cluster=True)
+    assert strays_of(second, "nobody", "main.g1") == []
 
 
 def test_an_unknown_session_is_named_by_the_only_server() -> None:

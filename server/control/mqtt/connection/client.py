@@ -23,13 +23,13 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties as PahoProperties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from engine.commandline.broker_url import BrokerUrl
+from server.control.mqtt.connection.outbox import Outgoing
+from server.control.mqtt.connection.patience import PATIENCE, Patience
 from server.control.mqtt.message import JSON_TYPE, Properties
-from server.control.mqtt.outbox import Outgoing
-from server.control.mqtt.url import BrokerUrl
 
-CONNECT_TIMEOUT_S = 3.0
-PUBLISH_TIMEOUT_S = 5.0
 KEEPALIVE_S = 10  # a broker that hangs is noticed within twice this time, or by a publish
+AT_ONCE = 64  # topic filters in one message
 _WRONG_PROTOCOL = (1, 132)  # CONNACK codes of 3.1.1 and 5
 _NOT_ALLOWED = (4, 5, 134, 135)
 _PLAIN = {  # message of aiomqtt → ours
@@ -83,7 +83,15 @@ class MqttClient(aiomqtt.Client):
     hangs up before CONNACK is noticed by timeout only; a socket that closes early makes add_writer log an
     OSError; a disconnect error is reported as never retrieved; warnings flood above 10 calls in flight."""
 
-    def __init__(self, url: BrokerUrl, *, v5: bool, queue: int, will: aiomqtt.Will | None = None) -> None:
+    def __init__(
+        self,
+        url: BrokerUrl,
+        *,
+        v5: bool,
+        queue: int,
+        will: aiomqtt.Will | None = None,
+        patience: Patience = PATIENCE,
+    ) -> None:
         quiet = logging.getLogger("psistream.paho")
         quiet.setLevel(logging.CRITICAL)
         super().__init__(
@@ -96,37 +104,47 @@ class MqttClient(aiomqtt.Client):
             will=will,
             clean_session=None if v5 else True,
             clean_start=v5 or MQTT_CLEAN_START_FIRST_ONLY,
-            timeout=CONNECT_TIMEOUT_S,
+            timeout=patience.connect_s,
             keepalive=KEEPALIVE_S,
             queue_type=LatestQueue,
             max_queued_incoming_messages=queue,
             tls_context=_tls_context() if url.tls else None,
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
-        self.v5 = v5
+        self.v5, self._patience = v5, patience
         self.pending_calls_threshold = 10_000
         self.on_refused: Callable[[str], None] = lambda reason: None  # a publish acknowledged with an error
         self._abandoned = False
 
     @property
+    def lost(self) -> bool:
+        """Whether the connection has ended."""
+        return self._disconnected.done()
+
+    @property
     def incoming_dropped_total(self) -> int:
         return self._queue.dropped_total if isinstance(self._queue, LatestQueue) else 0
 
-    async def listen_to(self, topic_filter: str, *, retained: bool = False) -> None:
-        """Subscribe with QoS 1. Raises MqttError also if the broker refuses.
+    async def listen_to(self, *filters: str, retained: bool = False) -> None:
+        """Subscribe to these topic filters with QoS 1. Raises MqttError also if the broker refuses.
 
         With `retained`, messages that were retained before are sent as well. Without it MQTT 5 does not send
         them, and keeps the retain flag of new ones."""
-        if self.v5:
-            options = SubscribeOptions(qos=1)
-            if not retained:
-                never = SubscribeOptions.RETAIN_DO_NOT_SEND
-                options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=never)
-            granted = await self.subscribe(topic_filter, options=options, timeout=PUBLISH_TIMEOUT_S)
-        else:
-            granted = await self.subscribe(topic_filter, qos=1, timeout=PUBLISH_TIMEOUT_S)
-        if any((code if isinstance(code, int) else code.value) >= 128 for code in granted):
-            raise aiomqtt.MqttError(f"the broker doesn't let us subscribe to {topic_filter}: check its ACL")
+        options = SubscribeOptions(qos=1)
+        if not retained:
+            never = SubscribeOptions.RETAIN_DO_NOT_SEND
+            options = SubscribeOptions(qos=1, retainAsPublished=True, retainHandling=never)
+        for some in _few(filters):
+            wanted: Any = [(each, options if self.v5 else 1) for each in some]
+            granted = await self.subscribe(wanted, timeout=self._patience.answer_s)
+            codes = [code if isinstance(code, int) else code.value for code in granted]
+            if refused := [each for each, code in zip(some, codes, strict=False) if code >= 128]:
+                raise aiomqtt.MqttError(f"the broker doesn't let us subscribe to {refused[0]}: check its ACL")
+
+    async def ignore(self, *filters: str) -> None:
+        """Unsubscribe. Raises MqttError."""
+        for some in _few(filters):
+            await self.unsubscribe(list(some), timeout=self._patience.answer_s)
 
     async def received(self) -> AsyncIterator[aiomqtt.Message]:
         """All messages. aiomqtt's own iterator takes one message per two turns of the event loop, while the
@@ -150,7 +168,7 @@ class MqttClient(aiomqtt.Client):
             qos=message.qos,
             retain=message.retain,
             properties=_properties_of(message) if self.v5 else None,
-            timeout=PUBLISH_TIMEOUT_S,
+            timeout=self._patience.answer_s,
         )
 
     async def __aenter__(self) -> Self:
@@ -227,6 +245,12 @@ class MqttClient(aiomqtt.Client):
                 self._loop.add_writer(sock.fileno(), write)
 
         self._loop.call_soon_threadsafe(register)
+
+
+def _few(filters: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """As many at a time as fit into one message."""
+    for start in range(0, len(filters), AT_ONCE):
+        yield filters[start : start + AT_ONCE]
 
 
 def properties_of(message: aiomqtt.Message) -> Properties:

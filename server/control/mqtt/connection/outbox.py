@@ -54,6 +54,10 @@ class Outbox:
                 del self._states[next(iter(self._states))]
                 self.dropped_total += 1
 
+    def forget_state(self, topic: str) -> None:
+        """Drop what waits for this topic."""
+        self._states.pop(topic, None)
+
     def put_back(self, message: Outgoing) -> None:
         """Put an answer that could not be published back at the front, unless the queue is full."""
         if message.qos > 0 and not message.retain and len(self._answers) < self._most_answers:
