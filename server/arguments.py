@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from pathlib import Path
 from typing import cast
 
-from engine.commands.model_options import add_model
-from engine.commands.runner import Parser
-from engine.config import RuntimeConfig
+from engine.commandline.parser import Parser, check_belongs, check_unused, given
 from engine.errors import InvalidInput
 from engine.wire.parse import parse_new_session
-from server.codecs import CODECS
+from server.cluster import gateway as joining
 from server.config import (
     MAX_WORKERS,
     IceServer,
-    LogConfig,
-    MediaConfig,
     Placement,
     ServerConfig,
-    WorkerConfig,
-    parse_codecs,
     parse_ports,
 )
 from server.control.mqtt import arguments as mqtt
 from server.gpus import gpus
 from server.http.edge.prefix import checked_prefix
-from server.keys import read_secret
+from server.keys import checked_authorities, read_secret
+from server.storage import add_snapshots, storage_of
+from server.worker.hosting.options import OF_A_WORKER, add_worker_options, worker_config
 from server.worker.remote import WorkerAddress
 
 KEY_VARIABLE = "PSISTREAM_API_KEY"
@@ -47,9 +44,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="path under which a proxy publishes it, such as /video",
     )
-    add_model(p)
-    add("--image", type=Path, metavar="FILE", help="start image of sessions (default: prompt only)")
-    add("--video", type=Path, metavar="FILE", help="clip that sessions continue, instead of --image")
+    add_worker_options(p)
     add("--prompt", default=defaults.prompt, help="prompt of the shared session")
     add("--seed", type=int, help="seed of the shared session (default: random)")
     add(
@@ -67,27 +62,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="who signed their certificates (default: the system's)",
     )
+    joining.add_join(add)
+    add_snapshots(add)
     add(
         "--workers",
         type=_workers,
         default=defaults.workers,
         metavar="N",
         help="workers, each with its own copy of the model; auto: one per GPU (default: %(default)s)",
-    )
-    add(
-        "--max-sessions",
-        type=int,
-        default=RuntimeConfig().max_sessions,
-        metavar="N",
-        help="limit of sessions per worker, even if its device could serve more (default: %(default)s)",
-    )
-    add(
-        "--max-load",
-        type=float,
-        default=RuntimeConfig().max_load,
-        metavar="SHARE",
-        help="share of device time that sessions may use; above 1 they play in slow motion instead of being "
-        "refused (default: %(default)s)",
     )
     add(
         "--client-sessions",
@@ -109,19 +91,6 @@ def parser() -> argparse.ArgumentParser:
         default=defaults.max_viewers,
         metavar="N",
         help="limit of viewers of all sessions together (default: %(default)s)",
-    )
-    add("--bitrate", type=int, metavar="KBPS", help="bitrate of the video (default: depends on its size)")
-    add(
-        "--codecs",
-        default=",".join(CODECS),
-        metavar="NAMES",
-        help="what viewers may be sent; each one in use is another encoder of its session (default: all)",
-    )
-    add(
-        "--h264",
-        choices=("auto", "software"),
-        default="auto",
-        help="auto: encode H.264 in hardware where there is an encoder that works (default)",
     )
     add(
         "--ice-server", action="append", default=[], metavar="URL", help="stun:host:port, turn:user:pass@host"
@@ -157,50 +126,30 @@ def parser() -> argparse.ArgumentParser:
         metavar="[HOST:]PORT",
         help="serve health and metrics on a port of their own (default host: 127.0.0.1)",
     )
-    add("--log-format", choices=("text", "json"), default="text", help="format of the log, on standard error")
-    add("--log-level", choices=("debug", "info", "warning", "error"), default="warning")
     return p
 
 
 def settings(args: argparse.Namespace) -> ServerConfig:
     """Raises InvalidInput."""
-    if args.image is not None and args.video is not None:
-        raise InvalidInput("give --image or --video, not both", field="video")
     ops_host, ops_port = _ops_address(args.ops_port)
     on_gpu = args.backend in ON_GPU or args.weights is not None
     devices = gpus() if args.workers != 1 and on_gpu else ()
     workers = args.workers or max(1, len(devices))
     placement, remotes = _placement(args.worker)
-    if remotes and args.workers != 1:
-        raise InvalidInput(
-            "--workers counts local workers: leave it out with --worker tcp://", field="workers"
-        )
+    _check_combination(args, remotes)
     if workers > 1 and placement == "thread":
         raise InvalidInput("--workers above 1 needs --worker process", field="workers")
-    return ServerConfig(
-        host=args.host,
+    config = ServerConfig(
+        host=re.sub(r"^\[(.*)\]$", r"\1", args.host),  # as in --listen [::1]:7070
         port=args.port,
         ops_host=ops_host,
         ops_port=ops_port,
-        worker=WorkerConfig(
-            backend=args.backend,
-            model=args.model,
-            weights=args.weights,
-            image=args.image,
-            video=args.video,
-            runtime=RuntimeConfig(max_sessions=args.max_sessions, max_load=args.max_load),
-            log=LogConfig(args.log_format, args.log_level.upper()),
-            media=MediaConfig(
-                bitrate_bps=None if args.bitrate is None else 1000 * args.bitrate,
-                codecs=parse_codecs(args.codecs),
-                hardware=args.h264 == "auto",
-            ),
-        ),
+        worker=worker_config(args),
         placement=placement,
         workers=len(remotes) or workers,
         remotes=remotes,
         worker_key=_worker_key(args.worker_key_file, remotes),
-        worker_ca=args.worker_ca,
+        worker_ca=checked_authorities(args.worker_ca if remotes else None, "--worker-ca"),
         devices=devices,
         mqtt=args.mqtt,
         mqtt_options=mqtt.options_of(args),
@@ -217,15 +166,41 @@ def settings(args: argparse.Namespace) -> ServerConfig:
         whip_token=args.whip_token or None,
         max_viewers=args.max_viewers,
         spare=args.spare,
+        storage=storage_of(args),
         client_sessions=args.client_sessions,
         client_device_s=args.client_device_s,
     )
+    return joining.with_join(config, args)
+
+
+def _check_combination(args: argparse.Namespace, remotes: tuple[str, ...]) -> None:
+    """Raises InvalidInput for options that have no effect together with others."""
+    if args.join is not None and (args.worker or given(args, "workers")):
+        raise InvalidInput(
+            "--join finds workers through the directory: leave out --worker and --workers", field="join"
+        )
+    if remotes or args.join is not None:
+        beside = "--join" if args.join is not None else "--worker tcp://"
+        check_unused(args, beside, "workers", "spare")
+        check_unused(args, beside, *OF_A_WORKER, instead="give {it} to `psistream worker`")
+    elif args.join is None:
+        check_belongs(args, "--worker tcp://HOST:PORT", "worker_key_file", "worker_ca")
+    if remotes and not any(each.startswith("tls://") for each in remotes):
+        check_belongs(args, "--worker tls://HOST:PORT", "worker_ca")
+    if not args.whip:
+        check_belongs(args, "--whip", "whip_token")
 
 
 def _placement(where: list[str]) -> tuple[Placement, tuple[str, ...]]:
     """And the workers that listen, if the model runs there. Raises InvalidInput."""
-    if all(each in ("process", "thread") for each in where):
-        return cast(Placement, where[-1]) if where else defaults.placement, ()
+    if local := [each for each in where if each in ("process", "thread")]:
+        if len(set(where)) > 1:
+            raise InvalidInput(
+                f"--worker {local[0]} is for all workers: leave out the other --worker", field="worker"
+            )
+        return cast(Placement, local[0]), ()
+    if not where:
+        return defaults.placement, ()
     remotes = tuple(dict.fromkeys(str(WorkerAddress.parse(each)) for each in where))
     return "remote", remotes
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
-from engine.commands.runner import BAD_INPUT, OK, run
+from engine.commandline.runner import BAD_INPUT, OK, run
 
 
 class Subcommand(NamedTuple):
@@ -22,8 +22,12 @@ COMMANDS = {
         "clients.play.command:main", "steer from the terminal: arrow keys, / to type a prompt"
     ),
     "view": Subcommand("clients.view.command:main", "watch or record a running session"),
-    "worker": Subcommand("server.worker.hosting.command:main", "run a model for servers that connect to it"),
+    "worker": Subcommand("server.cluster.worker:main", "run a model for servers that connect to it"),
+    "cluster": Subcommand(
+        "server.cluster.command:main", "let several servers and many workers find each other"
+    ),
     "workers": Subcommand("clients.workers:main", "list a server's workers, or drain one of them"),
+    "saved": Subcommand("server.gateway.storage.command:main", "list what --snapshots keeps, or remove it"),
     "generate": Subcommand("engine.commands.generate:main", "make a video file without a server"),
     "replay": Subcommand("engine.commands.replay:main", "make a session's video again from its control log"),
     "doctor": Subcommand("server.doctor.command:main", "check this machine and its network for serve"),

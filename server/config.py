@@ -18,6 +18,7 @@ from engine.wire.fields import MAX_SEED
 from server.codecs import CODECS, Codec
 from server.keys import check_key
 from server.ladder import Rung, ladder
+from server.storage import StorageConfig
 
 Placement = Literal["process", "thread", "remote"]
 SMALL_PIXELS = 200 * 200  # a smaller picture is doubled before it is encoded
@@ -138,7 +139,7 @@ class MqttOptions:
     listen: MqttListen = field(default_factory=MqttListen)
 
 
-def check_whip(url: str) -> None:
+def check_whip(url: str, name: str = "whip") -> None:
     """Raises InvalidInput for a URL that the video cannot be pushed to."""
     try:
         parts = urlsplit(url)
@@ -146,18 +147,11 @@ def check_whip(url: str) -> None:
     except ValueError:
         known = False
     if not known:
-        raise InvalidInput(f"whip must be an http or https URL, not {url[:80]!r}", field="whip")
+        raise InvalidInput(f"{name} must be an http or https URL, not {url[:80]!r}", field="whip")
     if parts.username or parts.password:
-        raise InvalidInput("whip must not contain a user name or a password: use --whip-token", field="whip")
-
-
-def parse_codecs(text: str) -> tuple[Codec, ...]:
-    """Parse the value of --codecs, such as vp8,h264. Raises InvalidInput."""
-    names = [name.strip().lower() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in CODECS:
-            raise InvalidInput(f"--codecs has {name!r:.40}; known are {', '.join(CODECS)}", field="codecs")
-    return tuple(codec for codec in CODECS if codec in names)
+        raise InvalidInput(
+            f"{name} must not contain a user name or a password: use --whip-token", field="whip"
+        )
 
 
 def parse_ports(text: str) -> tuple[int, int]:
@@ -192,8 +186,11 @@ class ServerConfig:
     placement: Placement = "process"
     workers: int = 1
     remotes: tuple[str, ...] = ()  # addresses of workers, as tcp://HOST:PORT; then there are no others
-    worker_key: bytes = field(default=b"", repr=False)  # of workers that listen
-    worker_ca: Path | None = None  # the authority that signed their certificates; None: the system's
+    worker_key: bytes = field(default=b"", repr=False)  # of workers that listen, and of the directory
+    worker_ca: Path | None = None  # who signed their certificates; None: the system knows
+    join: str | None = None  # the directory that says where workers are, as tcp://HOST:PORT
+    name: str = ""  # this gateway's name there, which starts the ids of its sessions
+    advertise: str = ""  # where other gateways reach it, as http://HOST:PORT
     devices: tuple[str, ...] = ()  # GPUs, assigned to workers in turn; empty: each worker sees all
     mqtt: str = "embedded"  # embedded | off | mqtt://user:password@host:1883
     mqtt_options: MqttOptions = field(default_factory=MqttOptions)
@@ -218,6 +215,7 @@ class ServerConfig:
     client_device_s: float = 0.0  # seconds of device time per minute and client; 0: no limit
     # minimum seconds between two snapshots of a session, which are used for failover; 0: no snapshots
     snapshot_every_s: float = 0.4
+    storage: StorageConfig | None = None  # where sessions are kept beyond gateway and workers
     spare: Literal["auto", "on", "off"] = "auto"  # keep a second worker loaded; auto: if memory allows
     hang_limit_s: float = 30.0  # a worker whose device call takes longer is replaced
     restart_limit: int = 5  # consecutive restarts of a worker before the server gives up
@@ -251,7 +249,7 @@ class ServerConfig:
                 raise InvalidInput(f"--{name.replace('_', '-')} must be 0 or a positive number", field=name)
 
         if self.whip is not None:
-            check_whip(self.whip)
+            check_whip(self.whip, "--whip")
         for address in self.public_addresses:
             if not _is_address(address):
                 raise InvalidInput(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import re
+import ssl
 import string
 import time
 from collections.abc import Callable
@@ -13,11 +13,14 @@ from pathlib import Path
 
 from engine.errors import InvalidInput
 from engine.text_files import read_text
+from server.access.tokens import hash_of
 
 log = logging.getLogger(__name__)
 
 MIN_BITS = 128
-REPEAT = 6  # a repeated substring of this length counts as one character; random keys contain none
+REPEAT = (
+    10  # a repeated substring of this length counts as one character; one random key in a billion has any
+)
 MAKE_ONE = "make one with: openssl rand -hex 16"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 SINGLE = "api-key"  # the name of the key that --api-key sets
@@ -75,7 +78,7 @@ def read_keys(path: Path) -> dict[str, str]:
     """Read a key file. Each line has a name and a key; lines that start with # are comments. Returns the
     names by key. Raises InvalidInput."""
     found: dict[str, str] = {}
-    for number, line in enumerate(read_text(path, "api_keys", most=MAX_FILE_BYTES).split("\n"), 1):
+    for number, line in enumerate(read_text(path, "--api-keys", most=MAX_FILE_BYTES).split("\n"), 1):
         words = line.split()
         if not words or words[0].startswith("#"):
             continue
@@ -115,7 +118,7 @@ class KeyRing:
         self, single: str | None, file: Path | None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._single, self._file, self._clock = single, file, clock
-        self._names: dict[bytes, str] = {}  # by digest, so that the look-up's timing reveals nothing of a key
+        self._names: dict[str, str] = {}  # by hash, so that the look-up's timing reveals nothing of a key
         self._state: tuple[int, ...] = ()
         self._checked_s = clock()
         if file is not None:
@@ -137,7 +140,7 @@ class KeyRing:
         """The key's name. None if the key is unknown."""
         if self._file is not None and self._clock() - self._checked_s >= CHECK_EVERY_S:
             self.refresh()
-        return self._names.get(_digest(key)) if key else None
+        return self._names.get(hash_of(key)) if key else None
 
     def refresh(self) -> None:
         """Read the file again if it has changed."""
@@ -154,11 +157,7 @@ class KeyRing:
 
     def _take(self, keys: dict[str, str]) -> None:
         named = {**keys, **({self._single: SINGLE} if self._single else {})}
-        self._names = {_digest(key): name for key, name in named.items()}
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()
+        self._names = {hash_of(key): name for key, name in named.items()}
 
 
 def _state_of(file: Path) -> tuple[int, ...]:
@@ -168,3 +167,33 @@ def _state_of(file: Path) -> tuple[int, ...]:
     except OSError:
         return ()
     return about.st_mode, about.st_mtime_ns, about.st_size, about.st_ino
+
+
+def load_certificate(context: ssl.SSLContext, certificate: Path, key: Path, options: str, field: str) -> None:
+    """Give a certificate with its chain and its key to this context. `options` names both in messages.
+    Raises InvalidInput."""
+    for path in (certificate, key):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise InvalidInput(f"{options}: cannot read {path}: {error.strerror}", field=field) from None
+    try:
+        context.load_cert_chain(certificate, key, password=b"")  # never ask at the terminal
+    except OSError as error:  # ssl.SSLError too
+        if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
+            why = f"the key in {key} does not belong to the certificate in {certificate}"
+        else:
+            why = f"{certificate} and {key} must be a certificate and its key in PEM form, without a password"
+        raise InvalidInput(f"{options}: {why}", field=field) from None
+
+
+def checked_authorities(file: Path | None, option: str) -> Path | None:
+    """The file, if it has certificates of authorities; None for the system's. Raises InvalidInput."""
+    if file is not None:
+        try:
+            ssl.create_default_context(cafile=str(file))
+        except ssl.SSLError:
+            raise InvalidInput(f"{option}: {file} has no certificate in PEM form", field="ca") from None
+        except OSError as error:
+            raise InvalidInput(f"{option}: cannot read {file}: {error.strerror}", field="ca") from None
+    return file

@@ -79,13 +79,16 @@ class JsonFormatter(logging.Formatter):
 
 
 def set_up(kind: str, level: str) -> None:
-    """Log everything of this process to standard error, including warnings of Python and of libraries."""
-    logging.basicConfig(level=level)
+    """Log everything of this process to standard error, including warnings of Python and of libraries. In a
+    process that has a log already, as tests have, nothing changes."""
+    if logging.getLogger().handlers:
+        return
+    handler = logging.StreamHandler()
+    handler.addFilter(FloodFilter())
+    handler.setFormatter(formatter(kind))
+    logging.basicConfig(level=level, handlers=[handler])
     logging.captureWarnings(True)
     logging.raiseExceptions = False  # a log on a full disk must not stop the server
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(FloodFilter())
-        handler.setFormatter(formatter(kind))
     if level not in ("DEBUG", "INFO"):
         for name in QUIET:
             logging.getLogger(name).setLevel("ERROR")

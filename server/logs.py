@@ -9,12 +9,19 @@ from collections.abc import Callable
 
 PERIOD_S = 60.0
 FULL = 5  # entries of one kind written per period
-MAX_KINDS = 256
+MAX_KINDS = 4096
+MEMBER = "member"
+
+
+def about(member: str) -> dict[str, object]:
+    """For `extra` of an entry about this worker, gateway or host: others' entries don't suppress it."""
+    return {MEMBER: member}
 
 
 class FloodFilter(logging.Filter):
     """Writes the first FULL entries of each kind per period and suppresses the rest; the first entry of the
-    next period says how many. A kind is one logging call and the type of its exception. A traceback is
+    next period says how many. A kind is one logging call, the type of its exception, and the member of the
+    cluster that it is about (`extra=about(name)`), since there are only so many of them. A traceback is
     written only once per period."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -24,7 +31,7 @@ class FloodFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[0] if record.exc_info else None
-        kind = (record.name, record.pathname, record.lineno, error)
+        kind = (record.name, record.pathname, record.lineno, error, getattr(record, MEMBER, None))
         now_s = self._clock()
         since_s, count = self._seen.pop(kind, (now_s, 0))
         left_out = 0

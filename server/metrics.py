@@ -5,13 +5,15 @@ This module only counts. Each server has its own registry, since tests run many 
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from engine.types import Capacity, Receipt
 from server.control.mqtt.bridge import MqttBridge
 from server.version import VERSION
-from server.worker.messages import SegmentStats, WorkerReady
+from server.worker.messages.events import SegmentStats, WorkerReady
 
 SECONDS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 SPEED = (0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.97, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
@@ -73,14 +75,26 @@ class Metrics:
             "hangs_total", "Device calls that took far longer than any before", "worker"
         )
         self.resumed = self._counter("sessions_resumed_total", "Sessions restored in another worker")
-        self.moved = self._counter("sessions_moved_total", "Sessions moved off a draining worker")
+        self.moved = self._counter(
+            "sessions_moved_total", "Sessions moved to another worker while they ran", "reason"
+        )
+        for reason in ("drain", "balance"):
+            self.moved.labels(reason)
         self.failover_s = self._histogram(
             "failover_seconds", "Time from the loss of a worker to the next new picture", FAILOVER
         )
         self.snapshot_bytes = self._gauge("snapshot_bytes", "Size of the latest snapshot")
+        self.saves = self._counter("saved_sessions_total", "Sessions put into --snapshots", "result")
+        self.saved_bytes = self._counter("saved_bytes_total", "Bytes put into --snapshots")
+        self.waiting = self._gauge("sessions_waiting", "Saved sessions that wait for a place")
         self.mqtt_connected = self._gauge("mqtt_connected", "1 if connected to the broker; -1 without MQTT")
         self.mqtt_connected.set(-1)
         self.mqtt_messages = self._gauge("mqtt_messages", "MQTT messages since the start", "result")
+        self.passed_on = self._counter(
+            "requests_passed_on_total", "Requests about sessions of other gateways", "result"
+        )
+        self.directory = self._gauge("directory_connected", "1 if the directory answers; -1 without --join")
+        self.directory.set(-1)
         self.loop_lag_s = self._gauge("event_loop_lag_seconds", "How late the event loop last ran")
         self.build = self._gauge("build_info", "Versions; always 1", "version", "model", "backend")
 
@@ -122,6 +136,13 @@ class Metrics:
         an increase."""
         for figure in (self.worker_up, self.worker_sessions, self.draining, self.restarts, self.hangs):
             figure.labels(worker)
+
+    def worker_gone(self, worker: str) -> None:
+        """Forget a worker that will not come back."""
+        all_of_it = (self.worker_up, self.worker_sessions, self.draining, self.restarts, self.hangs)
+        for figure in (*all_of_it, self.capacity, self.load):
+            with suppress(KeyError):
+                figure.remove(worker)
 
     def worker(self, worker: str, ready: WorkerReady) -> None:
         self.worker_up.labels(worker).set(1)

@@ -17,14 +17,16 @@ import signal
 import socket
 from collections.abc import Iterator, Sequence
 
-from engine.commands.runner import OK, run
-from engine.errors import Unavailable
+from engine.commandline.runner import OK, run
+from engine.errors import InvalidInput, Unavailable
 from server.arguments import parser, settings
+from server.cluster.gateway import advertised
 from server.config import ServerConfig
-from server.greeting import announcement, greeting
+from server.http.greeting import announcement, greeting
 from server.keys import KeyRing
 from server.log_format import set_up
 from server.tasks import Tasks
+from server.worker.hosting.listen import wrong_address
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,8 @@ def bound(host: str, port: int, flag: str = "--port") -> Iterator[socket.socket]
             listener.bind((host, port))
             listener.listen(128)  # otherwise a second server could still bind the port
         except OSError as error:
-            raise Unavailable(_why_not(error, host, port, flag), field="port") from None
+            kind = InvalidInput if wrong_address(error) else Unavailable
+            raise kind(_why_not(error, host, port, flag), field="port") from None
         yield listener
 
 
@@ -85,6 +88,7 @@ async def serve(
     from server.http.limited_protocol import ConnectionLimits
     from server.http.listener import http_server
 
+    config = advertised(config, listener.getsockname()[1])
     app = create_app(config)
     server, connections = http_server(app, log_level, ConnectionLimits())
     tasks = Tasks()

@@ -34,7 +34,7 @@ class Tasks:
     """One failing task does not end the others. `close` is idempotent."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # a set that keeps the order
         self._closed = False
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -42,11 +42,11 @@ class Tasks:
             work.close()
             return
         task = asyncio.get_running_loop().create_task(work, name=name)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         log_failure(task)
 
     async def drain(self, within_s: float) -> None:
@@ -60,3 +60,10 @@ class Tasks:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def first_error(error: BaseException) -> BaseException:
+    """The first error in a group, at any depth."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -14,8 +14,9 @@ from engine.errors import InvalidInput
 from server.arguments import parser as serve_parser
 from server.arguments import settings
 from server.config import ServerConfig
-from server.doctor import machine, network
+from server.doctor import cluster, machine, network
 from server.doctor.findings import Finding, as_json, bad, in_colour, lines
+from server.log_format import set_up
 
 
 async def checks(config: ServerConfig) -> AsyncIterator[Finding]:
@@ -24,8 +25,11 @@ async def checks(config: ServerConfig) -> AsyncIterator[Finding]:
         yield finding
     yield machine.clock()
     yield machine.gpu()
-    yield await asyncio.to_thread(machine.model, config)
-    for finding in await asyncio.to_thread(lambda: list(machine.encoders(config.worker.media))):
+    if config.placement != "remote":  # otherwise the workers' machines have them
+        yield await asyncio.to_thread(machine.model, config)
+        for finding in await asyncio.to_thread(lambda: list(machine.encoders(config.worker.media))):
+            yield finding
+    async for finding in cluster.others(config):
         yield finding
     for finding in network.ports(config):
         yield finding
@@ -52,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InvalidInput as error:
         print("\n".join(lines([bad("options", error.message, "correct the option")], colour=in_colour())))
         return 2
+    set_up("text", "CRITICAL")  # what is wrong is a finding
     findings = asyncio.run(examine(config))
     shown = as_json(findings)
     print(json.dumps(shown, indent=1) if args.json else "\n".join(lines(findings, colour=in_colour())))

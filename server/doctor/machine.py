@@ -16,12 +16,12 @@ import av
 
 from engine.backends.registry import load_backend
 from engine.errors import PsistreamError
-from server.codecs import ALWAYS_FAST, NAMES
+from server.codecs import ALWAYS_FAST, NAMES, SHARE_MAX
 from server.config import MediaConfig, ServerConfig
 from server.doctor.findings import Finding, bad, good, note
 from server.worker.contexts import PictureFormat
 from server.worker.hardware import chosen
-from server.worker.speed import SHARE_MAX, share
+from server.worker.speed import share
 
 LIBRARIES = ("aiortc", "aioice", "av", "onnxruntime", "fastapi", "uvicorn", "aiomqtt", "numpy")
 PINNED = {"aiortc": "1.16", "aioice": "0.13"}  # server/webrtc/adapter uses private members of these

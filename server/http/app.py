@@ -5,27 +5,31 @@ Importing it has no effect, and nothing starts before the lifespan.
 
 from __future__ import annotations
 
-import importlib.resources
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.staticfiles import StaticFiles
 
 from engine.errors import PsistreamError
+from server.access.tokens import hash_of
 from server.config import ServerConfig
+from server.gateway.gateway import Gateway
 from server.http.auth import Access
+from server.http.edge.forwarding import Forwarding
 from server.http.edge.methods import Methods
+from server.http.edge.passing import PassOn
 from server.http.edge.prefix import Prefix
 from server.http.fairness import Fairness
 from server.http.guard import Guard
+from server.http.page import Page, web_folder
 from server.http.problems import on_disconnect, on_error
 from server.http.routes.contracts import contract_routes
 from server.http.routes.health import health_routes
 from server.http.routes.links import link_routes
+from server.http.routes.listing import listing_routes
 from server.http.routes.push import push_routes
 from server.http.routes.recording import recording_routes
 from server.http.routes.sessions import session_routes
@@ -37,17 +41,20 @@ from server.version import VERSION
 from server.worker.base import MakeWorker
 
 
-def create_app(config: ServerConfig, make_worker: MakeWorker | None = None) -> FastAPI:
+def create_app(config: ServerConfig, make_worker: MakeWorker | Sequence[MakeWorker] | None = None) -> FastAPI:
     """Its lifespan loads the model, opens the session `main` and sets `app.state.services`."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(config, access, make_worker or worker_makers(config)) as services:
+        async with (
+            contextlib.aclosing(forwarding),
+            running(config, access, make_worker or worker_makers(config), forwarding) as services,
+        ):
             app.state.services = services
             add_routes(app, services)
             yield
 
-    access = Access(config)
+    access, forwarding = Access(config), Forwarding()
     app = FastAPI(title="psistream", version=VERSION, lifespan=lifespan, openapi_url=None)
     app.state.access = access
 
@@ -57,14 +64,15 @@ def create_app(config: ServerConfig, make_worker: MakeWorker | None = None) -> F
             return f"key {name}"
         services: Services | None = getattr(app.state, "services", None)
         session = services.gateway.sessions.by_token(token) if services else None
-        if session is None:
-            return None
-        if token not in session.tokens:
-            return f"{session.id} {token}"  # a link
-        return f"{session.id} {token == session.token}"
+        return f"{session.id} {hash_of(token)}" if session is not None else None
+
+    def gateway() -> Gateway | None:
+        services: Services | None = getattr(app.state, "services", None)
+        return services.gateway if services else None
 
     app.add_middleware(Methods)  # the innermost
     app.add_middleware(Fairness, known=known)
+    app.add_middleware(PassOn, gateway=gateway, forwarding=forwarding)
     app.add_middleware(Guard, access=access)
     app.add_middleware(Prefix, root=config.root_path)  # the outermost
     app.add_exception_handler(PsistreamError, on_error)
@@ -76,26 +84,28 @@ def create_app(config: ServerConfig, make_worker: MakeWorker | None = None) -> F
 def create_ops_app(services: Services) -> FastAPI:
     """Health and metrics only, for a separate listener (`--ops-port`)."""
     app = FastAPI(title="psistream ops", version=VERSION, openapi_url=None)
-    app.include_router(health_routes(services))
+    app.router.routes.extend(health_routes(services).routes)
     app.add_middleware(Methods)
     app.add_exception_handler(HTTPException, on_error)
     return app
 
 
 def add_routes(app: FastAPI, services: Services) -> None:
+    """The routes themselves: `include_router` would analyse each function again, at its first request, and
+    match each path twice, to add prefixes and dependencies that there are not."""
     routers = routers_of(services)
-    for router in routers:
-        app.include_router(router)
-    app.include_router(contract_routes(routers))
+    for router in (*routers, contract_routes(routers)):
+        app.router.routes.extend(router.routes)
     page = web_folder()
     if page.is_dir():
-        app.mount("/", StaticFiles(directory=page, html=True), name="page")
+        app.mount("/", Page(page), name="page")
 
 
 def routers_of(services: Services) -> list[APIRouter]:
     """Everything that docs/openapi.json tells of."""
     kinds = (
         session_routes,
+        listing_routes,
         link_routes,
         snapshot_routes,
         whep_routes,
@@ -105,8 +115,3 @@ def routers_of(services: Services) -> list[APIRouter]:
     )
     health = health_routes(services, metrics=services.config.ops_port is None)
     return [*(routes(services) for routes in kinds), health]
-
-
-def web_folder() -> Path:
-    """The page of the clients package. The server treats it as data, not code."""
-    return Path(str(importlib.resources.files("clients"))) / "web"

@@ -6,19 +6,17 @@ this machine: no key is needed, and everybody may steer its session `main`.
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 import time
 from collections.abc import Callable
-from typing import Literal
 from urllib.parse import urlsplit
 
 from engine.errors import Forbidden
+from server.access.tokens import Role, unguessable
 from server.config import ServerConfig
-from server.gateway.session import GatewaySession, unguessable
+from server.gateway.session import GatewaySession
 from server.keys import KeyRing
 
-Role = Literal["owner", "driver", "viewer"]  # may copy, share and close as well; may steer; may only watch
 LOCAL_NAMES: frozenset[str | None] = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -48,14 +46,10 @@ class Access:
 
     def role_of(self, session: GatewaySession, token: str) -> Role:
         """The same for a bare token; an empty one means none. Raises Unauthorized."""
-        if session.token is None or _same(token, session.token):
-            return "owner"
-        if session.view_token is not None and _same(token, session.view_token):
-            return "viewer"
+        if (role := session.accepts(token, self._clock())) is not None:
+            return role
         if self.key_name(token) is not None:
             return "owner"
-        if (link := session.links.find(token, self._clock())) is not None:
-            return link.role
         if token:
             raise Unauthorized("this token is not of this session, or it has ended: ask for another one")
         raise Unauthorized("this session needs its token: send Authorization: Bearer <token>")
@@ -122,10 +116,6 @@ def client_name(host: str | None) -> str:
             return str(address.ipv4_mapped)
         return str(ipaddress.ip_network((address, 64), strict=False))
     return str(address)
-
-
-def _same(given: str, wanted: str) -> bool:
-    return bool(given) and hmac.compare_digest(given.encode(), wanted.encode())
 
 
 def valid_host(host: str) -> bool:

@@ -21,6 +21,7 @@ from engine.errors import (
     UnknownSession,
 )
 from server.gateway.budget import OverBudget
+from server.gateway.cluster.joined import HostDrained
 from server.gateway.fleet.fleet import LastWorker, UnknownWorker
 from server.http.auth import Unauthorized
 from server.webrtc.shares import OverShare
@@ -32,6 +33,10 @@ RETRY_UNAVAILABLE_S = 2
 
 class TooLarge(InvalidInput):
     code = "too_large"
+
+
+def too_large(what: str, limit: int) -> TooLarge:
+    return TooLarge(f"the {what} may have at most {limit} bytes", field="body")
 
 
 class TooSlow(InvalidInput):
@@ -73,6 +78,7 @@ STATUS: tuple[tuple[type[PsistreamError], int], ...] = (  # the first match appl
     (NotAcceptable, 406),
     (UnknownWorker, 404),
     (LastWorker, 409),
+    (HostDrained, 409),
     (InvalidInput, 400),
     (Unauthorized, 401),
     (Forbidden, 403),

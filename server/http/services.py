@@ -12,28 +12,28 @@ from functools import partial
 
 from starlette.requests import Request
 
-from engine.errors import Unavailable, UnknownSession
+from engine.errors import Full, Unavailable, UnknownSession
 from engine.types import ByteArray
 from server.config import MIN_BITRATE_BPS, ServerConfig
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.service import UNKNOWN, ModelFacts, open_mqtt
 from server.gateway.gateway import Gateway
 from server.gateway.session import MAIN, GatewaySession
-from server.http.auth import Access, bearer, client_name
-from server.http.pictures import Pictures, clips_of_strangers
+from server.http.auth import Access, Unauthorized, bearer, client_name
+from server.http.edge.forwarding import Forwarding
+from server.http.pictures.pool import Pictures, clips_of_strangers
 from server.http.previews import Previews
-from server.http.problems import RateLimited, TooLarge, TooSlow
+from server.http.problems import RateLimited, TooSlow, too_large
 from server.http.snapshot_header import check_header
 from server.metrics import Metrics
 from server.ratelimit import LayeredLimit
 from server.recording.hls import Hls
 from server.tasks import Tasks
 from server.webrtc.pushes import Pushes
-from server.webrtc.signalling.choice import CodecChoice
 from server.webrtc.viewers import FAREWELL_S, Viewers
 from server.worker.base import NOT_RUNNING, MakeWorker
 from server.worker.contexts import PictureFormat
-from server.worker.messages import WorkerReady
+from server.worker.messages.events import WorkerReady
 
 LAG_EVERY_S = 0.5
 PUSH_EVERY_S = 1.0
@@ -41,11 +41,13 @@ PUSH_EVERY_S = 1.0
 OPENINGS = (1, 20), (1, 20), (1, 20), (5, 60)
 JOININGS = (4, 24), (6, 32), (16, 96), (40, 192)  # each viewer costs a certificate and sockets
 EXPORTS = (1, 8), (1, 8), (4, 24), (10, 48)  # snapshots and logs
+LISTINGS = (2, 24), (2, 24), (4, 48), (10, 96)  # that ask all gateways
 TRICKLES = (4, 24), (40, 240), (40, 240), (80, 480)  # the first: for each viewer
 LARGE_BODIES_AT_ONCE = 4  # requests that wait in threads for their picture
 MAX_BODY_BYTES = 64 * 1024
 SNAPSHOT_EXTRA_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 20.0
+NEWS_S = 0.1, 1.2  # owners leave a record with their worker each second
 
 
 @dataclass
@@ -56,6 +58,7 @@ class Services:
     gateway: Gateway
     viewers: Viewers
     pushes: Pushes
+    forwarding: Forwarding
     mqtt: MqttBridge | None = None
     hls: dict[str, Hls] = field(default_factory=dict)  # by session, while somebody requests its playlist
     pictures: Pictures = field(default_factory=Pictures)
@@ -64,16 +67,15 @@ class Services:
     openings: LayeredLimit = field(default_factory=lambda: LayeredLimit(*OPENINGS))
     joinings: LayeredLimit = field(default_factory=lambda: LayeredLimit(*JOININGS))
     exports: LayeredLimit = field(default_factory=lambda: LayeredLimit(*EXPORTS))
+    listings: LayeredLimit = field(default_factory=lambda: LayeredLimit(*LISTINGS))
     trickles: LayeredLimit = field(default_factory=lambda: LayeredLimit(*TRICKLES))
     controls: LayeredLimit = field(init=False)
-    choice: CodecChoice = field(init=False)
 
     def __post_init__(self) -> None:
         rate = self.config.controls_per_s
         own = (rate, int(2 * rate))
         self.controls = LayeredLimit(own, own, (4 * rate, int(8 * rate)), (40 * rate, int(80 * rate)))
         self._media: tuple[list[int], PictureFormat | None] = [MIN_BITRATE_BPS], None
-        self.choice = CodecChoice(self.config.worker.media.codecs)
 
     def driven(self, request: Request, session_id: str) -> GatewaySession:
         """The session, if this caller may steer it. Raises UnknownSession, Unauthorized, Forbidden."""
@@ -97,6 +99,26 @@ class Services:
         session = self.gateway.session(session_id)
         self.access.role(session, request.headers.get("authorization"))
         return session
+
+    async def joined(self, request: Request, session_id: str) -> GatewaySession:
+        """The session, if this caller may watch it here: one of another gateway too, if a worker of this one
+        runs it. Raises UnknownSession, Unauthorized, Full."""
+        session = await self.gateway.guests.find(session_id)
+        if session is None:
+            return self.watched(request, session_id)
+        token = bearer(request.headers.get("authorization"))
+        for wait_s in NEWS_S if token else ():  # a link may be so new that its owner has not told of it yet
+            with contextlib.suppress(Unauthorized):
+                self.access.role_of(session, token)
+                return session
+            await asyncio.sleep(wait_s)
+            await self.gateway.guests.renew(session_id)
+        self.access.role_of(session, token)
+        return session
+
+    def shown(self, session_id: str) -> GatewaySession:
+        """The session that viewers of this gateway watch. Raises UnknownSession."""
+        return self.gateway.guests.get(session_id) or self.gateway.session(session_id)
 
     def client(self, request: Request) -> str:
         """The client whose budget a new session is charged to."""
@@ -171,7 +193,7 @@ async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
     """The body, of at most `limit` bytes. Raises TooLarge, TooSlow."""
     declared = request.headers.get("content-length", "0")
     if not (declared.isascii() and declared.isdigit()) or int(declared) > limit:
-        raise _too_large("body", limit)
+        raise too_large("body", limit)
     return await streamed(request, limit, "body", lambda body: None)
 
 
@@ -185,35 +207,40 @@ async def streamed(request: Request, limit: int, what: str, look: Callable[[byte
                 body += chunk
                 look(body)
                 if len(body) > limit:
-                    raise _too_large(what, limit)
+                    raise too_large(what, limit)
     except TimeoutError:
         raise TooSlow(f"the body did not come within {BODY_TIMEOUT_S:.0f} s", field="body") from None
     return bytes(body)
 
 
-def _too_large(what: str, limit: int) -> TooLarge:
-    return TooLarge(f"the {what} may have at most {limit} bytes", field="body")
-
-
 @asynccontextmanager
 async def running(
-    config: ServerConfig, access: Access, make_worker: MakeWorker | Sequence[MakeWorker]
+    config: ServerConfig,
+    access: Access,
+    make_worker: MakeWorker | Sequence[MakeWorker],
+    forwarding: Forwarding,
 ) -> AsyncIterator[Services]:
     """Everything behind the routes, from loading the model to the last message to viewers."""
     metrics = Metrics()
     tasks = Tasks()
     async with (
         Gateway(config, make_worker, metrics) as gateway,
-        Viewers(config, gateway, metrics) as viewers,
+        Viewers(config, gateway.shown, metrics, new_id=gateway.peers.new_id) as viewers,
         Pushes(config, gateway) as pushes,
     ):
-        services = Services(config, access, metrics, gateway, viewers, pushes)
+        services = Services(config, access, metrics, gateway, viewers, pushes, forwarding)
         if config.whip is not None:
             tasks.spawn(_push_main(services, config.whip), "push-main")
         ready = gateway.ready
         model = ModelFacts(ready.fps, tuple(ready.actions)) if ready else UNKNOWN
         async with open_mqtt(
-            config.mqtt, gateway, config.mqtt_options, model=model, authorize=services.authorize
+            config.mqtt,
+            gateway,
+            config.mqtt_options,
+            model=model,
+            authorize=services.authorize,
+            member=gateway.peers.name,
+            owner_of=gateway.owner_of,
         ) as services.mqtt:
             if services.mqtt is not None:
                 metrics.mqtt(services.mqtt)
@@ -235,7 +262,7 @@ async def running(
 async def _push_main(services: Services, url: str) -> None:
     """Push the session `main` whenever it exists and is not pushed yet; it is reopened after a loss."""
     while True:
-        with contextlib.suppress(UnknownSession):
+        with contextlib.suppress(UnknownSession, Full):  # Full: it is saved and waits for a place
             main = services.gateway.session(MAIN)
             if not services.pushes.of(main.id):
                 rates, _ = services.media()
@@ -261,6 +288,8 @@ def worker_makers(config: ServerConfig) -> list[MakeWorker]:
         from server.worker.thread import InProcessWorker
 
         return [partial(InProcessWorker, each) for each in settings]
+    if config.join is not None:
+        return []  # they come and go: see server.gateway.cluster
     if config.placement == "remote":
         from server.worker.remote import RemoteWorker, WorkerAddress
 

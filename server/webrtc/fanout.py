@@ -14,7 +14,7 @@ from collections.abc import Callable
 from server.ladder import parts, rendition
 from server.webrtc.recent import Frame, Recent
 from server.webrtc.rtp.packetize import Payloads, packetize
-from server.worker.messages import Packet
+from server.worker.messages.events import Packet
 
 AT_ONCE = 12  # viewers that are served before other work on the event loop gets a turn
 QUEUE = 8  # frames that may wait while others are served; overflow drops the oldest

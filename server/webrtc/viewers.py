@@ -40,8 +40,8 @@ GRAVES = 512
 
 
 class Viewers:
-    """`async with Viewers(…)`. A closed viewer is remembered for a while, so leaving twice is not an
-    error."""
+    """`async with Viewers(…)`. A closed viewer is remembered for a while, so leaving twice is not an error.
+    `new_id` makes a viewer's id of a random text."""
 
     def __init__(
         self,
@@ -49,8 +49,9 @@ class Viewers:
         steering: Steering,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
+        new_id: Callable[[str], str] = str,
     ) -> None:
-        self._config, self._metrics, self._clock = config, metrics, clock
+        self._config, self._metrics, self._clock, self._new_id = config, metrics, clock, new_id
         self._viewers: dict[str, Viewer] = {}
         self._graves: OrderedDict[str, None] = OrderedDict()
         self._leaving: set[str] = set()
@@ -92,7 +93,7 @@ class Viewers:
         if len(mine) >= MAX_CONNECTING:  # offers that are never completed must not fill all places
             await self.close(min(mine, key=lambda v: v.opened_s).id)
         viewer = Viewer(
-            secrets.token_urlsafe(18),
+            self._new_id(secrets.token_urlsafe(18)),
             seat,
             self._config.ice_servers,
             self._gatherer,

@@ -25,6 +25,7 @@ mount -t tmpfs -o size=4g tmpfs {work}
 mkdir {work}/upper {work}/work {work}/view
 mount -t overlay overlay -o lowerdir=/,upperdir={work}/upper,workdir={work}/work {work}/view
 for each in proc sys dev; do mount --rbind /$each {work}/view/$each; done
+mount -t tmpfs -o mode=1777 tmpfs {work}/view/tmp
 for each in etc/resolv.conf etc/hosts; do
   if mountpoint -q /$each; then mount --bind /$each {work}/view/$each; fi
 done
@@ -53,25 +54,28 @@ class Step(NamedTuple):
 
 
 def steps(dockerfile: Path, stage: str) -> list[Step]:
-    """The instructions of one stage, with continued lines joined."""
+    """The instructions of one stage after those of the stages that it builds on, with continued lines
+    joined."""
     text = re.sub(r"\\\n\s*", " ", re.sub(r"^#.*\n", "", dockerfile.read_text("utf-8"), flags=re.M))
-    found: list[Step] = []
-    here = False
+    found: dict[str, list[Step]] = {}
+    here: list[Step] = []
     for line in filter(None, map(str.strip, text.splitlines())):
         word, _, rest = line.partition(" ")
         if word == "FROM":
-            here = rest.endswith(f" AS {stage}")
-        elif here:
-            found.append(Step(word, rest.strip()))
-    return found
+            base, _, name = rest.partition(" AS ")
+            here = found[name or base] = list(found.get(base, []))
+        else:
+            here.append(Step(word, rest.strip()))
+    return found[stage]
 
 
-def program(todo: list[Step], context: Path, work: Path) -> str:
-    """A shell program that carries out the steps and starts what the image starts. It needs root and a mount
-    namespace of its own."""
+def program(todo: list[Step], context: Path, work: Path, check: str = "") -> str:
+    """A shell program that carries out the steps and starts what the image starts, or runs the shell commands
+    of `check` as its user. It needs root and a mount namespace of its own."""
     root, folder, user = f"{work}/view", "/", "root"
     environment = {"PATH": f"{PYTHON}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-    start: list[str] = []
+    entry: list[str] = []
+    told: list[str] = []
     health = ""
     python = shlex.quote(str(Path(sys.base_prefix) / "bin" / "python3"))
     lines = [PREPARE.format(work=work, home=Path.home(), python=python, image=PYTHON)]
@@ -101,14 +105,19 @@ def program(todo: list[Step], context: Path, work: Path) -> str:
                 environment["HOME"] = f"/home/{user}"
             case "HEALTHCHECK":
                 health = rest.partition("CMD ")[2]
-            case "ENTRYPOINT" | "CMD":
-                start += json.loads(rest)
+            case "ENTRYPOINT":
+                entry = json.loads(rest)
+            case "CMD":
+                told = json.loads(rest)
             case "EXPOSE":
                 pass
             case _:
                 raise ValueError(f"the rig does not know {word}")
-    check = inside(f"sh -c {shlex.quote(health)}")
-    script = START.format(start=inside(shlex.join(start)), health=f"({check})")
+    if check:
+        script = "ip link set lo up\nexec " + inside(f"sh -ec {shlex.quote(check)}")
+    else:
+        healthy = inside(f"sh -c {shlex.quote(health)}")
+        script = START.format(start=inside(shlex.join(entry + told)), health=f"({healthy})")
     lines.append(f"exec unshare --net sh -c {shlex.quote(script)}")
     return "\n".join(lines)
 

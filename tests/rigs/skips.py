@@ -1,10 +1,13 @@
-"""System programs that tests need."""
+"""Programs and devices that tests need."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
+
+from engine.backends.gpu.driver import cuda_device
+from engine.errors import Unavailable
 
 
 def need(found: bool, package: str) -> None:
@@ -13,3 +16,11 @@ def need(found: bool, package: str) -> None:
         if os.environ.get("CI"):
             pytest.fail(f"{package} is not installed: apt-get install {package}")
         pytest.skip(f"{package} is not installed: apt-get install {package}")
+
+
+def has_device() -> bool:
+    try:
+        cuda_device()
+    except Unavailable:
+        return False
+    return True

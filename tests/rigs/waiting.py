@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-LONG_S = 30.0  # only a failure takes so long
+LONG_S = 90.0  # only a failure takes so long
 
 
 async def until(true: Callable[[], Any], what: str, within_s: float = LONG_S) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,15 +26,17 @@ def config(*options: str) -> ServerConfig:
 
 
 @pytest.fixture(autouse=True)
-def no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+def programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The only folder where programs are found; it has no nvidia-smi."""
     monkeypatch.delenv(VISIBLE, raising=False)
-    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return tmp_path
 
 
-def test_one_per_gpu_that_nvidia_smi_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/nvidia-smi")
-    done = partial(subprocess.CompletedProcess[str], ["nvidia-smi"], 0, LISTED)
-    monkeypatch.setattr(subprocess, "run", lambda *given, **options: done())
+def test_one_per_gpu_that_nvidia_smi_lists(programs: Path) -> None:
+    tool = programs / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n[ \"$*\" = -L ] && printf '%s' '{LISTED}'\n")
+    tool.chmod(0o755)
     found = config("--workers", "auto", "--backend", "tensorrt")
     assert found.workers == 2
     seen = [maker.args[0].gpu for maker in worker_makers(found) if isinstance(maker, partial)]
@@ -50,13 +50,13 @@ def test_one_per_gpu_that_nvidia_smi_lists(monkeypatch: pytest.MonkeyPatch) -> N
 def test_gpus_named_in_the_environment_count(
     visible: str, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(os.environ, VISIBLE, visible)
+    monkeypatch.setenv(VISIBLE, visible)
     assert gpus() == expected
     assert config("--workers", "auto", "--backend", "cuda").workers == max(1, len(expected))
 
 
 def test_more_workers_than_gpus_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(os.environ, VISIBLE, "4,5")
+    monkeypatch.setenv(VISIBLE, "4,5")
     makers: list[Any] = worker_makers(config("--workers", "3", "--backend", "cuda"))
     assert [maker.args[0].gpu for maker in makers] == ["4", "5", "4"]
 
@@ -64,7 +64,7 @@ def test_more_workers_than_gpus_take_turns(monkeypatch: pytest.MonkeyPatch) -> N
 def test_without_a_gpu_there_is_one_worker_unless_more_are_requested(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config().workers == config("--workers", "auto").workers == 1
     assert config("--workers", "2").workers == 2
-    monkeypatch.setitem(os.environ, VISIBLE, "0,1")
+    monkeypatch.setenv(VISIBLE, "0,1")
     assert config("--workers", "auto").workers == 1, "the built-in model runs on the processor"
     makers: list[Any] = worker_makers(config("--backend", "cuda"))
     assert [maker.args[0].gpu for maker in makers] == [None]

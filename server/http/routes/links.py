@@ -9,11 +9,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from engine.wire.parse import parse_new_link
+from server.access.links import ShareLink
 from server.gateway.session import GatewaySession
 from server.http.edge.prefix import public_path
 from server.http.routes.sessions import page_link, read_json
 from server.http.services import Services
-from server.links import ShareLink
 
 
 def link_routes(services: Services) -> APIRouter:
@@ -26,12 +26,11 @@ def link_routes(services: Services) -> APIRouter:
         session = services.owned(request, session_id)
         services.enter(services.openings, request)
         wanted = parse_new_link(await read_json(request) or b"{}")
-        link = session.links.make(wanted.role, wanted.expires_in_s, services.gateway.sessions.now_s())
-        page = page_link(request, session.id, link.token, watch=link.role == "viewer")
+        link, token = session.links.make(wanted.role, wanted.expires_in_s, services.gateway.sessions.now_s())
+        services.gateway.tokens_changed(session)
+        page = page_link(request, session.id, token, watch=link.role == "viewer")
         where = public_path(request, f"/v1/sessions/{session.id}/links/{link.id}")
-        return JSONResponse(
-            {**told(services, link), "token": link.token, "page": page}, 201, {"Location": where}
-        )
+        return JSONResponse({**told(services, link), "token": token, "page": page}, 201, {"Location": where})
 
     @router.get("")
     async def links(request: Request, session_id: str) -> Response:
@@ -44,6 +43,7 @@ def link_routes(services: Services) -> APIRouter:
         """End a link now. Clients that use it are disconnected within two seconds."""
         session = services.owned(request, session_id)
         session.links.end(link_id, services.gateway.sessions.now_s())
+        services.gateway.tokens_changed(session)
         return Response(status_code=204)
 
     return router

@@ -53,13 +53,6 @@ def session_routes(services: Services) -> APIRouter:
         )
         return await opened(services, request, session)
 
-    @router.get("")
-    async def list_sessions(request: Request) -> Response:
-        """All sessions of this server."""
-        services.access.admit(request.headers.get("authorization"))
-        ids = services.gateway.session_ids()
-        return JSONResponse({"sessions": [finite(asdict(services.gateway.info(i))) for i in ids]})
-
     @router.get("/{session_id}")
     async def look(request: Request, session_id: str) -> Response:
         """A session as it is now."""
@@ -189,6 +182,8 @@ async def opened(services: Services, request: Request, session: GatewaySession) 
     answer = {**described(services, request, session), **secrets_of(request, session)}
     if await request.is_disconnected():
         await services.gateway.close_session(session.id)
+    elif services.mqtt is not None:
+        await services.mqtt.subscribed()
     return JSONResponse(answer, 201, {"Location": public_path(request, f"/v1/sessions/{session.id}")})
 
 
@@ -231,8 +226,9 @@ def described(services: Services, request: Request, session: GatewaySession) -> 
 
 def secrets_of(request: Request, session: GatewaySession) -> dict[str, Any]:
     """The session's tokens, returned once to the client that opened it."""
-    page = page_link(request, session.id, session.token)
-    return {"token": session.token, "view_token": session.view_token, "page": page}
+    token, view_token = session.tell_tokens()
+    page = page_link(request, session.id, token)
+    return {"token": token, "view_token": view_token, "page": page}
 
 
 def page_link(request: Request, session_id: str, token: str | None, *, watch: bool = False) -> str:

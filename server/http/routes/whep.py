@@ -21,6 +21,7 @@ from server.http.edge.prefix import public_path
 from server.http.problems import WrongType, WrongVersion
 from server.http.services import Services, read_body
 from server.webrtc.adapter.restart import Credentials
+from server.webrtc.signalling.choice import choose
 from server.webrtc.signalling.offer import MAX_SDP_BYTES, read_candidates, read_offer
 from server.webrtc.viewer import Seat, Viewer
 
@@ -39,18 +40,18 @@ def whep_routes(services: Services) -> APIRouter:
     @router.post("/")
     async def watch(request: Request, session_id: str) -> Response:
         """Watch a session: an SDP offer comes in, the answer goes out."""
-        session = services.watched(request, session_id)
+        session = await services.joined(request, session_id)
         services.enter(services.joinings, request, session)
         expect(request, SDP)
         offer = read_offer(await read_body(request, MAX_SDP_BYTES))
         rates, picture = services.media()
-        codec = await services.choice.choose(offer, request.query_params.get("codec"), picture)
+        codec = await choose(services.gateway.encoders, offer, request.query_params.get("codec"), picture)
         token = bearer(request.headers.get("authorization"))
         role = services.access.role_of(session, token)
         seat = Seat(
             session=session.id,
             fanout=session.fanout,
-            steering=services.gateway,
+            steering=services.gateway.shown,
             pts_of=session.pts_of,
             may_steer=role != "viewer",
             rates=rates,
@@ -81,11 +82,12 @@ def whep_routes(services: Services) -> APIRouter:
     async def endpoint(request: Request, session_id: str) -> Response:
         """Whether the session is there."""
         services.gateway.session(session_id)
-        return Response(status_code=204)
+        return Response(status_code=204, headers={"Accept-Post": SDP})
 
     @router.head("")
     @router.head("/")
     async def endpoint_head(request: Request, session_id: str) -> Response:
+        """The same, as newer drafts of WHEP want it answered: 200 with the media type."""
         services.gateway.session(session_id)
         return Response(headers={"Content-Type": SDP, "Accept-Post": SDP})
 
@@ -93,7 +95,7 @@ def whep_routes(services: Services) -> APIRouter:
     async def trickle(request: Request, session_id: str, viewer_id: str) -> Response:
         """Add ICE candidates."""
         viewer = services.viewers.get(viewer_id, session_id)
-        services.enter(services.trickles, request, services.gateway.session(session_id), name=viewer_id)
+        services.enter(services.trickles, request, services.shown(session_id), name=viewer_id)
         expect(request, FRAGMENT)
         match = request.headers.get("if-match", "*")
         if match != "*" and etag(viewer) not in [each.strip() for each in match.split(",")]:
@@ -123,7 +125,6 @@ def whep_routes(services: Services) -> APIRouter:
         return Response(status_code=200)
 
     @router.get("/{viewer_id}")
-    @router.head("/{viewer_id}")
     async def resource(session_id: str, viewer_id: str) -> Response:
         """Whether this viewer is there."""
         services.viewers.get(viewer_id, session_id)

@@ -16,7 +16,7 @@ from engine.model.helios.pyramid import block_noise
 from engine.types import FloatArray
 from tests.rigs.models.helios import scheduler_of_the_checkpoint
 
-Noise = Callable[[int, int, int, tuple[int, ...]], FloatArray]  # row, chunk, stream, shape
+Noise = Callable[[int, int, int, tuple[int, ...]], FloatArray]  # row, segment, stream, shape
 
 
 class OurNoise:
@@ -24,18 +24,18 @@ class OurNoise:
     CPU: the covariance is singular."""
 
     def __init__(self, noise: Noise, batch: int, c: HeliosConfig) -> None:
-        self.chunk, self.stage, self.noise, self.batch, self.c = -1, 0, noise, batch, c
+        self.segment, self.stage, self.noise, self.batch, self.c = -1, 0, noise, batch, c
 
     def into(self, pipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(pipe, "prepare_latents", self._latents)
         monkeypatch.setattr(pipe, "sample_block_noise", self._blocks)
 
     def _rows(self, shape: tuple[int, ...]) -> Tensor:
-        rows = [self.noise(row, self.chunk, self.stage, shape) for row in range(self.batch)]
+        rows = [self.noise(row, self.segment, self.stage, shape) for row in range(self.batch)]
         return torch.from_numpy(np.stack(rows)).transpose(1, 2)
 
     def _latents(self, *_: Any, **__: Any) -> Tensor:
-        self.chunk, self.stage = self.chunk + 1, 0
+        self.segment, self.stage = self.segment + 1, 0
         c = self.c
         return self._rows((c.segment, c.channels, c.latent_height, c.latent_width))
 
@@ -53,10 +53,10 @@ def their_video(
     text: Tensor,
     noise: Noise,
     *,
-    chunks: int,
+    segments: int,
     **start: Any,
 ) -> Tensor:
-    """Latents (B, chunks W, C, h, w). `start`: their arguments for a start picture."""
+    """Latents (B, segments W, C, h, w). `start`: their arguments for a start picture."""
     diffusers = library("diffusers")
     vae = diffusers.AutoencoderKLWan(base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1)
     pipe = diffusers.HeliosPyramidPipeline(
@@ -73,7 +73,7 @@ def their_video(
         prompt_embeds=text,
         height=8 * c.latent_height,
         width=8 * c.latent_width,
-        num_frames=chunks * c.frames,
+        num_frames=segments * c.frames,
         guidance_scale=1.0,
         num_latent_frames_per_chunk=c.segment,
         history_sizes=list(c.history),

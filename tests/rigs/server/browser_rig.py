@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Error, Page, async_playwright
 
 from benchmarks.server.subject import Subject, own_server
 from tests.rigs.server.fake_device import FAKE_OPTIONS
@@ -97,7 +97,12 @@ async def until(
     deadline_s = time.monotonic() + timeout_s
     value = None
     while time.monotonic() < deadline_s:
-        value = await page.evaluate(f"() => {expression}")
+        try:
+            value = await page.evaluate(f"() => {expression}")
+        except Error as error:
+            if "navigation" not in str(error):  # the page is not loading again
+                raise
+            continue
         if good(value):
             return value
         await asyncio.sleep(0.05)
@@ -170,3 +175,11 @@ async def moved(page: Page, start: float, timeout_s: float = 40) -> None:
 def distance(a: float, b: float) -> float:
     """The distance between two phases."""
     return min((a - b) % 1, (b - a) % 1)
+
+
+async def private(page: Page) -> None:
+    """A private session, playing."""
+    await live(page)
+    await page.click("#new-private")
+    await until(page, "location.search", lambda s: "session=" in s, "a link of its own")
+    await live(page)

@@ -8,14 +8,9 @@ from collections.abc import Callable
 from engine.errors import Unavailable
 from engine.types import Control, OpenSession, SessionClosed, SessionInfo
 from server.worker.base import Alive, Event, OnEvent, Order, RestoreSession, WorkerLost
-from server.worker.messages import (
-    CloseSession,
-    Command,
-    Exported,
-    ExportSession,
-    SubmitControl,
-    WorkerReady,
-)
+from server.worker.messages.commands import CloseSession, ExportSession, SubmitControl
+from server.worker.messages.events import Exported, WorkerReady
+from server.worker.messages.holding import Fenced, Orphaned
 
 READY = WorkerReady("fake", "fake", 96, 160, 16, 8, 80, ("idle", "left", "right", "jump"), 1000, 3, 5.0)
 
@@ -23,11 +18,14 @@ READY = WorkerReady("fake", "fake", 96, 160, 16, 8, 80, ("idle", "left", "right"
 class FakeWorker:
     """A fake worker that answers at once and records commands; `tell` emits any event."""
 
+    outlives_gateway = False
+
     def __init__(self, on_event: OnEvent, log: list[FakeWorker] | None = None) -> None:
         self.tell: Callable[[Event], None] = on_event
-        self.commands: list[Command] = []
+        self.commands: list[Order] = []
         self.restored: list[RestoreSession] = []
-        self.orphans: dict[str, int] = log[-1].orphans if log else {}  # what the next one still runs
+        self.orphans: tuple[Orphaned, ...] = log[-1].orphans if log else ()  # what the next one still runs
+        self.held: tuple[Fenced, ...] = log[-1].held if log else ()
         self.closed = self.mute = False  # sends nothing by itself
         self.deaf: bool = bool(log and log[-1].deaf)  # refuses to restore sessions, and so does its successor
         self.open_answer: Callable[[OpenSession], Event] = opened

@@ -33,15 +33,13 @@ from server.metrics import Metrics
 from server.webrtc.adapter.addresses import Gatherer, ice_connection
 from server.webrtc.fanout import Fanout, Subscription
 from server.worker.base import MakeWorker
-from server.worker.messages import (
-    Packet,
-    SegmentStats,
-)
+from server.worker.messages.events import Packet, SegmentStats
 from tests.rigs.server.fake_device import FAKE
 from tests.rigs.server.fake_worker import READY as READY
 from tests.rigs.server.fake_worker import FakeWorker as FakeWorker
 from tests.rigs.server.fake_worker import exported as exported
 from tests.rigs.server.fake_worker import opened as opened
+from tests.rigs.waiting import LONG_S
 from tests.rigs.waiting import until as until
 
 SDP = {"Content-Type": "application/sdp"}
@@ -112,7 +110,7 @@ class Watcher:
         self.location, self.etag = response.headers["Location"], response.headers["ETag"]
         await self.pc.setRemoteDescription(RTCSessionDescription(response.text, "answer"))
 
-    async def frame(self, within_s: float = 20.0) -> VideoFrame:
+    async def frame(self, within_s: float = LONG_S) -> VideoFrame:
         assert self.track is not None
         frame = await asyncio.wait_for(self.track.recv(), within_s)
         assert isinstance(frame, VideoFrame)

@@ -16,6 +16,7 @@ from server.http.services import Services
 from server.serve import bound
 from server.tasks import Tasks
 from tests.rigs.server.server_rig import config, until
+from tests.rigs.waiting import LONG_S
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Port:
         """Status and complete response of one request on its own connection."""
         reader, writer = await self.connect()
         writer.write(request.encode())
-        text = (await asyncio.wait_for(reader.read(), 20)).decode()
+        text = (await asyncio.wait_for(reader.read(), LONG_S)).decode()
         writer.close()
         return int(text.split(" ", 2)[1]), text
 
@@ -54,5 +55,5 @@ async def serving(limits: ConnectionLimits, settings: ServerConfig | None = None
                 yield Port(listener.getsockname()[1], connections, app.state.services)
             finally:
                 server.should_exit = server.force_exit = True
-                await asyncio.wait_for(running, 5.0)
+                await asyncio.wait_for(running, LONG_S)
                 await tasks.close()

@@ -19,6 +19,7 @@ from schemathesis.specs.openapi.checks import (
 
 from benchmarks.server.subject import own_server
 from tests.rigs.server.fake_device import FAKE_OPTIONS
+from tests.rigs.waiting import LONG_S
 
 EXAMPLES = 10  # of each operation
 schemathesis.serializer.alias(["application/sdp", "application/trickle-ice-sdpfrag"], "text/plain")
@@ -33,7 +34,7 @@ def base() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def api(base: str) -> schemathesis.BaseSchema:
-    document = httpx.get(f"{base}openapi.json", trust_env=False).json()
+    document = httpx.get(f"{base}openapi.json", trust_env=False, timeout=LONG_S).json()
     schema = schemathesis.openapi.from_dict(document)
     schema.config.update(base_url=base.rstrip("/"))
     return schema

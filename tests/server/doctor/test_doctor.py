@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.network.ports import free_port
 from server.config import IceServer, MediaConfig, ServerConfig, WorkerConfig
 from server.doctor import command, machine, network
 from server.doctor.command import main
@@ -18,12 +19,6 @@ from server.doctor.findings import Finding, bad, good, lines, note
 from server.worker.hardware import chosen
 
 FAKE = ["--backend", "fake", "--mqtt", "off"]
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def test_a_healthy_machine_passes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import httpx
 PROBLEM = "application/problem+json"
 
 
-def told(response: httpx.Response) -> tuple[int, str, str | None]:
+def problem(response: httpx.Response) -> tuple[int, str, str | None]:
     """Status, code and field of a problem response. Asserts that it is one."""
     assert response.headers["content-type"] == PROBLEM, response.text
     body = response.json()

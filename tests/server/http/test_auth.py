@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from engine.errors import InvalidInput
+from server.access.links import MOST, Links
+from server.access.tokens import hash_of
 from server.http.auth import Access, bearer
-from server.links import MOST, Links
 from tests.rigs.server.rights_rig import KEY
 from tests.rigs.server.server_rig import Live, config, live, until, watching
 
@@ -157,9 +158,9 @@ async def test_clients_of_a_link_are_disconnected_when_it_ends() -> None:
 
 async def test_a_link_ends_by_itself_and_their_number_is_bounded() -> None:
     links = Links()
-    link = links.make("viewer", 10.0, 100.0)
-    assert links.find(link.token, 109.9) is link
-    assert links.find(link.token, 110.0) is None
+    link, token = links.make("viewer", 10.0, 100.0)
+    assert links.find(hash_of(token), 109.9) is link
+    assert links.find(hash_of(token), 110.0) is None
     for _ in range(MOST):
         links.make("viewer", 10.0, 200.0)
     with pytest.raises(InvalidInput, match="64 links"):

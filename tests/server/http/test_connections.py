@@ -15,6 +15,7 @@ import pytest
 from server.http.limited_protocol import ConnectionLimits
 from tests.rigs.server.server_rig import until
 from tests.rigs.server.tcp_rig import Port, get, serving
+from tests.rigs.waiting import LONG_S
 
 PATIENT = ConnectionLimits(most=8, reserve=2, headers_s=60, body_s=60, unread_s=60)
 UPLOAD = "POST /v1/sessions/main/controls HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{"
@@ -107,7 +108,7 @@ async def test_one_address_has_a_share_unless_it_is_a_proxy() -> None:
 
 async def test_a_request_on_a_kept_connection_does_not_wait_for_the_other_sides_receipt() -> None:
     """Nagle's algorithm delayed each request by 44 ms."""
-    async with serving(ConnectionLimits()) as port, httpx.AsyncClient() as http:
+    async with serving(ConnectionLimits()) as port, httpx.AsyncClient(timeout=LONG_S) as http:
         for _ in range(3):
             assert (await http.get(f"http://127.0.0.1:{port.number}/livez")).status_code == 200
         (connection,) = port.connections

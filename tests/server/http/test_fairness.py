@@ -74,6 +74,7 @@ async def test_a_flood_to_one_session_does_not_affect_another(limit: str, role: 
 
 async def test_guessing_tokens_is_slowed_and_valid_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.http.fairness.DELAY_S", 0.0)
+    monkeypatch.setattr("server.http.fairness.GUESSES_PER_S", 0.001)
     async with live(EXPOSED, host="video.example") as server:
         statuses = [
             (await server.http.get("/v1/sessions", headers=auth(f"guess-{i}"))).status_code for i in range(15)

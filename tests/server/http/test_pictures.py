@@ -13,7 +13,7 @@ from PIL import Image
 
 from engine.errors import InvalidInput
 from engine.images import check_size, size_of
-from server.http.pictures import DECODE_S, Pictures
+from server.http.pictures.pool import DECODE_S, Pictures
 from server.http.problems import Busy
 from tests.rigs.server.hanging_decoder import HANGS, decode_or_hang
 from tests.rigs.server.server_rig import live
@@ -96,6 +96,14 @@ def test_a_decoder_that_takes_too_long_is_replaced() -> None:
         pictures.decode("a", HANGS, HANGS, encoded(9, 9))
     pictures.decode_s = DECODE_S
     assert pictures.decode("a", 8, 8, encoded(9, 9)).shape == (3, 8, 8)
+    pictures.close()
+
+
+def test_a_picture_that_has_to_wait_too_long_is_not_called_too_large() -> None:
+    """The process takes seconds to start while others need the processor."""
+    pictures = Pictures(wait_s=0.0)
+    with pytest.raises(Busy, match="try again"):
+        pictures.decode("a", 8, 8, encoded(9, 9))
     pictures.close()
 
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 from engine.types import OpenSession, Receipt
 from engine.video import Mp4Writer
-from server.worker.messages import SubmitControl
+from server.worker.messages.commands import SubmitControl
 from tests.rigs.server.server_rig import FakeWorker, Live, live, until
-from tests.server.http.problem import told
+from tests.server.http.problem import problem
 
 PROBLEM = "application/problem+json"
 
@@ -51,7 +51,7 @@ async def test_a_session_is_opened_looked_at_steered_and_closed() -> None:
         assert (answer.status_code, answer.json()["status"], answer.json()["id"]) == (202, "received", "p")
         assert (await server.http.delete(f"/v1/sessions/{new['id']}", headers=own)).status_code == 204
         gone = await server.http.get(f"/v1/sessions/{new['id']}", headers=own)
-        assert told(gone) == (404, "unknown_session", "session")
+        assert problem(gone) == (404, "unknown_session", "session")
 
 
 async def test_sessions_are_listed_with_their_state() -> None:
@@ -144,7 +144,7 @@ async def test_a_bad_control_is_refused_with_its_field(
 ) -> None:
     async with live() as server:
         answer = await server.http.post("/v1/sessions/main/controls", content=body)
-        assert told(answer) == (status, code, field)
+        assert problem(answer) == (status, code, field)
         await fine(server)
 
 
@@ -162,14 +162,14 @@ async def test_a_bad_control_is_refused_with_its_field(
 )
 async def test_a_bad_session_is_refused_with_its_field(body: dict[str, Any], field: str) -> None:
     async with live() as server:
-        assert told(await server.http.post("/v1/sessions", json=body)) == (400, "invalid", field)
+        assert problem(await server.http.post("/v1/sessions", json=body)) == (400, "invalid", field)
         await fine(server)
 
 
 async def test_a_picture_with_too_many_pixels_is_refused_before_it_is_unpacked() -> None:
     async with live() as server:
         bomb = {"type": "image", "data": picture("PNG", (8000, 8000), 0, "1")}
-        assert told(await server.control(bomb)) == (400, "invalid", "data")
+        assert problem(await server.control(bomb)) == (400, "invalid", "data")
         await fine(server)
 
 
@@ -187,7 +187,7 @@ async def test_a_picture_with_too_many_pixels_is_refused_before_it_is_unpacked()
 )
 async def test_a_bad_patch_is_refused_with_its_field(body: dict[str, Any], field: str) -> None:
     async with live() as server:
-        assert told(await server.http.patch("/v1/sessions/main", json=body)) == (400, "invalid", field)
+        assert problem(await server.http.patch("/v1/sessions/main", json=body)) == (400, "invalid", field)
 
 
 def clip(seconds: float, tmp: Path) -> str:

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
 import pytest
 
 from engine.types import OpenSession, SessionClosed
-from server.worker.messages import CloseSession, Exported, ExportSession
+from server.worker.messages.commands import CloseSession, ExportSession
+from server.worker.messages.events import Exported
 from server.worker.numbering import numbered_log
 from tests.rigs.server.rights_rig import KEY
 from tests.rigs.server.server_rig import (
@@ -26,6 +26,7 @@ from tests.rigs.server.server_rig import (
     stats,
     until,
 )
+from tests.server.http.problem import problem
 
 FILE = {"Content-Type": "application/octet-stream"}
 SNAPSHOT = snapshot_file()
@@ -36,11 +37,6 @@ async def server(**changes: Any) -> AsyncIterator[tuple[Live, list[FakeWorker]]]
     workers: list[FakeWorker] = []
     async with live(config(**changes), lambda on_event: FakeWorker(on_event, workers)) as running:
         yield running, workers
-
-
-def told(response: httpx.Response) -> tuple[int, str, str | None]:
-    body = response.json()
-    return response.status_code, body["code"], body["field"]
 
 
 async def test_a_session_is_downloaded_and_continues_elsewhere() -> None:
@@ -83,7 +79,7 @@ async def test_a_bad_upload_is_refused_with_its_field(
 ) -> None:
     async with server() as (here, _):
         answer = await here.http.post(f"/v1/sessions?{query}", content=b"x" * size, headers=FILE)
-        assert told(answer) == expected
+        assert problem(answer) == expected
 
 
 @pytest.mark.parametrize("declared", [True, False])
@@ -106,7 +102,7 @@ async def test_of_another_model_says_more_than_too_large(
 
     async with server() as (here, _):
         answer = await here.http.post("/v1/sessions", content=data if declared else pieces(), headers=FILE)
-        assert told(answer) == expected
+        assert problem(answer) == expected
 
 
 @pytest.mark.parametrize("kind", [None, "application/x-www-form-urlencoded", "application/json"])
@@ -114,7 +110,7 @@ async def test_a_file_without_its_content_type_is_refused_with_the_fix(kind: str
     async with server() as (here, _):
         headers = {"Content-Type": kind} if kind else {}
         answer = await here.http.post("/v1/sessions", content=SNAPSHOT, headers=headers)
-        assert told(answer) == (415, "unsupported_type", "Content-Type")
+        assert problem(answer) == (415, "unsupported_type", "Content-Type")
         assert "application/octet-stream" in answer.json()["message"]
 
 
@@ -137,13 +133,13 @@ async def test_an_invalid_file_is_reported_even_if_the_server_is_full(data: byte
             await here.services.gateway.open("one more")
         told_before = len(workers[0].commands)
         answer = await here.http.post("/v1/sessions", content=data, headers=FILE)
-        assert told(answer) == (400, "invalid", "snapshot")
+        assert problem(answer) == (400, "invalid", "snapshot")
         assert says in answer.json()["message"]
         answer = await here.http.post("/v1/sessions", json={"snapshot": base64.b64encode(data).decode()})
-        assert told(answer) == (400, "invalid", "snapshot")
+        assert problem(answer) == (400, "invalid", "snapshot")
         assert len(workers[0].commands) == told_before
         answer = await here.http.post("/v1/sessions", content=SNAPSHOT, headers=FILE)
-        assert told(answer)[:2] == (503, "full")
+        assert problem(answer)[:2] == (503, "full")
 
 
 async def test_errors_in_a_snapshot_name_the_field() -> None:
@@ -152,7 +148,7 @@ async def test_errors_in_a_snapshot_name_the_field() -> None:
             c.session, "invalid", "snapshot: it is of a cat", "snapshot"
         )
         answer = await here.http.post("/v1/sessions", content=SNAPSHOT, headers=FILE)
-        assert told(answer) == (400, "invalid", "snapshot")
+        assert problem(answer) == (400, "invalid", "snapshot")
         assert "of a cat" in answer.json()["message"]
 
 
@@ -208,13 +204,13 @@ async def test_copying_needs_the_right_to_steer() -> None:
         main = here.services.gateway.session("main")
         for method, path in (("GET", "snapshot"), ("GET", "log"), ("POST", "fork")):
             url = f"/v1/sessions/main/{path}"
-            assert told(await here.http.request(method, url))[:2] == (401, "unauthorized")
+            assert problem(await here.http.request(method, url))[:2] == (401, "unauthorized")
             viewer = {"Authorization": f"Bearer {main.view_token}"}
-            assert told(await here.http.request(method, url, headers=viewer))[:2] == (403, "forbidden")
+            assert problem(await here.http.request(method, url, headers=viewer))[:2] == (403, "forbidden")
             driver = {"Authorization": f"Bearer {main.token}"}
             assert (await here.http.request(method, url, headers=driver)).is_success
             gone = f"/v1/sessions/nobody/{path}"
-            assert told(await here.http.request(method, gone, headers=driver))[0] == 404
+            assert problem(await here.http.request(method, gone, headers=driver))[0] == 404
 
 
 async def test_a_failed_export_is_reported_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,11 +218,11 @@ async def test_a_failed_export_is_reported_with_the_reason(monkeypatch: pytest.M
         get = here.http.get
         workers[0].export_answer = lambda c: Exported(c.session, c.request, None, "unavailable", "not now")
         answer = await get("/v1/sessions/main/snapshot")
-        assert told(answer)[:2] == (503, "unavailable")
+        assert problem(answer)[:2] == (503, "unavailable")
         assert answer.headers["retry-after"]
-        monkeypatch.setattr("server.gateway.exports.EXPORT_TIMEOUT_S", 0.01)
+        monkeypatch.setattr("server.gateway.exporting.exports.EXPORT_TIMEOUT_S", 0.01)
         workers[0].mute = True
-        assert told(await get("/v1/sessions/main/log"))[:2] == (503, "unavailable")
+        assert problem(await get("/v1/sessions/main/log"))[:2] == (503, "unavailable")
         assert len(here.services.gateway.exports) == 0
 
 
@@ -243,7 +239,7 @@ async def test_an_export_does_not_outlive_its_session_or_its_worker(end: str) ->
         else:
             workers[0].die()
         expected = (404, "unknown_session") if end == "session" else (503, "unavailable")
-        assert told(await asked)[:2] == expected
+        assert problem(await asked)[:2] == expected
 
 
 async def test_ids_and_tokens_can_stand_on_a_command_line(monkeypatch: pytest.MonkeyPatch) -> None:

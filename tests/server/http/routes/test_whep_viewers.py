@@ -12,6 +12,7 @@ from server.webrtc.adapter.addresses import ice_connection
 from server.webrtc.adapter.restart import Credentials, IceRestart
 from server.webrtc.signalling.offer import read_candidates
 from tests.rigs.server.server_rig import SDP, config, live, until, watcher, watching
+from tests.rigs.server.settings import change
 from tests.server.http.routes.whep import post
 
 WHEP = "/v1/sessions/main/whep"
@@ -104,9 +105,11 @@ async def test_a_viewers_address_is_of_its_session_only() -> None:
 
 async def test_get_head_and_options_answer_as_the_draft_says() -> None:
     async with live() as server, watching(server) as viewer:
-        assert (await server.http.get(WHEP)).status_code == 204
-        head = await server.http.head(WHEP)
-        assert (head.status_code, head.headers["content-type"]) == (200, "application/sdp")
+        got, head = await server.http.get(WHEP), await server.http.head(WHEP)
+        assert (got.status_code, got.headers["accept-post"]) == (204, "application/sdp")
+        assert (head.status_code, head.headers["accept-post"]) == (200, "application/sdp")
+        assert head.headers["content-type"] == "application/sdp"
+        assert (await server.http.head(viewer.location)).status_code == 204
         options = await server.http.options(WHEP)
         assert (options.status_code, options.headers["accept-post"]) == (200, "application/sdp")
         assert (await server.http.get(viewer.location)).status_code == 204
@@ -163,8 +166,9 @@ async def test_a_viewer_that_closes_is_detected_at_once() -> None:
 async def test_a_viewer_that_falls_silent_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pulled cable: the viewer does not leave. aiortc itself needs half a minute to notice."""
     monkeypatch.setattr("server.webrtc.viewers.CHECK_S", 0.05)
-    async with live(config(viewer_timeout_s=1.0)) as server, watching(server) as viewer:
+    async with live() as server, watching(server) as viewer:
         await viewer.frame()
+        change(server.services.config, viewer_timeout_s=1.0)
         for protocol in viewer.pc.getTransceivers()[0].receiver.transport.transport._connection._protocols:
             monkeypatch.setattr(protocol.transport, "sendto", lambda *args: None)
         await until(lambda: len(server.services.viewers) == 0, "end of a silent viewer")

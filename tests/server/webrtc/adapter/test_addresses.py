@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 from collections.abc import AsyncIterator
@@ -42,6 +43,16 @@ def silent_server() -> tuple[socket.socket, tuple[str, int]]:
     return sock, sock.getsockname()
 
 
+def below_a_free_one() -> tuple[socket.socket, int]:
+    """A UDP port that is taken, and whose successor was free a moment ago."""
+    while True:
+        sock, (_, port) = silent_server()
+        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as next_:
+            next_.bind((HOST, port + 1))
+            return sock, port
+        sock.close()
+
+
 async def test_a_machine_with_loopback_only_uses_it() -> None:
     async with gathered() as (_, _, candidates):
         assert {c.host for c in candidates} <= {"127.0.0.1", "::1"}
@@ -64,7 +75,7 @@ async def test_a_missing_address_is_skipped() -> None:
 
 
 async def test_ports_come_from_the_range_and_one_that_is_taken_is_passed_over() -> None:
-    taken, (_, first) = silent_server()
+    taken, first = below_a_free_one()
     gatherer = Gatherer(ports=(first, first + 1))
     try:
         async with gathered("127.0.0.1", gatherer=gatherer) as (_, _, candidates):
@@ -156,7 +167,7 @@ async def test_an_address_without_a_route_to_the_stun_server_does_not_lose_the_a
     asked: list[str] = []
     transport, _ = await loop.create_datagram_endpoint(Stun, local_addr=("0.0.0.0", 0))
     server = (HOST, transport.get_extra_info("sockname")[1])
-    gatherer = Gatherer(wait_s=0.3)
+    gatherer = Gatherer(wait_s=1.0)
     for _ in range(2):
         addresses = ("127.0.0.1", "127.0.0.2")
         async with gathered(*addresses, gatherer=gatherer, stun_server=server) as (_, _, candidates):

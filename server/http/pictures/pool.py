@@ -9,25 +9,24 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import multiprocessing
-import os
-import resource
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
 from pebble import ProcessExpired, ProcessPool
 
-from engine.clips import CLIPS_OF_STRANGERS, FrameFormat, check_clip, read_clip
+from engine.clips import check_clip
 from engine.errors import InvalidInput, Unavailable
 from engine.images import check_size, decode_image
 from engine.types import ByteArray
+from server.http.pictures.child import decode_clip, limit
 from server.http.problems import Busy
 
 DECODE_S = 3.0  # one picture; the largest that is allowed takes a few tenths of a second
-WAIT_S = 10.0  # for the pictures before it and its own decoding
+WAIT_S = 60.0  # for the process to start, which takes long on a busy machine, and the pictures before it
 MOST_WAITING = 8  # pictures of all sessions, including the one being decoded
 MEMORY_BYTES = 512 * 2**20  # in addition to what the process has at its start
-NICENESS = 5  # the video has priority
 
 
 class Pictures:
@@ -40,13 +39,15 @@ class Pictures:
         *,
         check: Callable[[bytes], None] = check_size,
         decode_s: float = DECODE_S,
+        wait_s: float = WAIT_S,
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
-        self.decode_s = decode_s
+        self.decode_s, self._wait_s = decode_s, wait_s
         self._decode, self._check = decode, check
         self._memory_bytes = memory_bytes
         self._pool: ProcessPool | None = None
         self._sessions: set[str] = set()
+        self._one = threading.Lock()  # looks at these two and changes them
         self._closed = False
 
     def decode(self, session: str, width: int, height: int, data: bytes, *more: int) -> ByteArray:
@@ -58,11 +59,13 @@ class Pictures:
                 self._decode, args=(data, width, height, *more), timeout=self.decode_s
             )
             try:
-                pixels = future.result(timeout=WAIT_S)
+                pixels = future.result(timeout=self._wait_s)
             except InvalidInput:
                 raise
             except (concurrent.futures.TimeoutError, ProcessExpired, MemoryError):
-                future.cancel()  # type: ignore[no-untyped-call]
+                if not future.done():
+                    future.cancel()  # type: ignore[no-untyped-call]
+                    raise Busy("no picture can be decoded now: try again in a moment") from None
                 raise InvalidInput("the picture takes too long to decode: send a smaller one") from None
             except (concurrent.futures.CancelledError, RuntimeError):  # the pool itself was shut down
                 if self._closed:
@@ -79,35 +82,28 @@ class Pictures:
 
     @contextlib.contextmanager
     def _place(self, session: str) -> Iterator[None]:
-        if session in self._sessions:
-            raise Busy("another picture of this session is being decoded: send the next one after that")
-        if len(self._sessions) >= MOST_WAITING:
-            raise Busy("many pictures are being decoded: try again in a moment")
-        self._sessions.add(session)
+        with self._one:
+            if session in self._sessions:
+                raise Busy("another picture of this session is being decoded: send the next one after that")
+            if len(self._sessions) >= MOST_WAITING:
+                raise Busy("many pictures are being decoded: try again in a moment")
+            self._sessions.add(session)
         try:
             yield
         finally:
             self._sessions.discard(session)
 
     def _running(self) -> ProcessPool:
-        if self._pool is None or not self._pool.active:  # the pool is broken if its process cannot even start
-            self._pool = ProcessPool(
-                max_workers=1,
-                max_tasks=100,
-                initializer=partial(_limit, self._memory_bytes),
-                context=multiprocessing.get_context("spawn"),
-            )
-        return self._pool
-
-
-def _limit(memory_bytes: int) -> None:
-    """In the child process: limit memory, and lower the scheduling priority."""
-    with contextlib.suppress(OSError, ValueError):  # without /proc, only the time limits apply
-        with open("/proc/self/statm", encoding="utf-8") as file:
-            used = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        resource.setrlimit(resource.RLIMIT_AS, (used + memory_bytes, used + memory_bytes))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(NICENESS)
+        with self._one:
+            # the pool is broken if its process cannot even start
+            if self._pool is None or not self._pool.active:
+                self._pool = ProcessPool(
+                    max_workers=1,
+                    max_tasks=100,
+                    initializer=partial(limit, self._memory_bytes),
+                    context=multiprocessing.get_context("spawn"),
+                )
+            return self._pool
 
 
 CLIP_S = 10.0  # to decode a clip
@@ -115,10 +111,4 @@ CLIP_S = 10.0  # to decode a clip
 
 def clips_of_strangers() -> Pictures:
     """The same for short clips, of which the frames that a video can start from are taken."""
-    return Pictures(_decode_clip, check=check_clip, decode_s=CLIP_S, memory_bytes=2 * MEMORY_BYTES)
-
-
-def _decode_clip(data: bytes, width: int, height: int, fps: int, least: int, most: int) -> ByteArray:
-    """(1 + T, 3, height, width) uint8."""
-    screen = FrameFormat(width, height, fps)
-    return read_clip(data, screen, least=least, most=most, limits=CLIPS_OF_STRANGERS)
+    return Pictures(decode_clip, check=check_clip, decode_s=CLIP_S, memory_bytes=2 * MEMORY_BYTES)

@@ -23,11 +23,16 @@ def announcement(services: Services, port: int) -> str:
 def greeting(services: Services, port: int) -> str:
     """The link to click, and at most two lines about other ways to connect."""
     config, access = services.config, services.access
-    host = "localhost" if config.loopback or config.host in ("0.0.0.0", "::") else config.host
-    main = services.gateway.session("main")
+    # not for ::1, which this name is not on every machine
+    host = "localhost" if config.host in ("127.0.0.1", "0.0.0.0", "::") else config.host
+    main = services.gateway.sessions.get("main")  # with --join it may be another gateway's
     host = f"[{host}]" if ":" in host else host
-    where = f"http://{host}:{port}" + (f"/#token={main.token}" if main.token else "")
+    where = f"http://{host}:{port}" + (f"/#token={main.token}" if main and main.token else "")
     lines = [f"psistream is live at {where}"]
+    if main and main.token_hash and not main.token:
+        lines.append("  main goes on from before, with the token that it had; an API key works too")
+    if main is None and services.gateway.peers and not config.trusts_machine:
+        lines.append("  main is at another gateway, which has printed its link; an API key works too")
     if access.made_key is not None:
         lines.append(f"  to open your own sessions: Authorization: Bearer {access.made_key}")
     if services.mqtt is not None:

@@ -1,0 +1,142 @@
+"""A cluster of real processes on loopback: a directory, workers with the fake backend, and gateways."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks.network.ports import free_port
+from tests.rigs.paths import ROOT
+from tests.rigs.waiting import LONG_S
+
+API_KEY = "0123456789abcdeffedcba9876543210"
+STARTS_S = 120.0
+
+
+class Cluster:
+    """Processes by name. `urls` has the HTTP addresses of the gateways."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.key = folder, folder / "cluster.key"
+        self.key.write_text("fedcba98765432100123456789abcdef\n")
+        self.key.chmod(0o600)
+        self.port = free_port()
+        self.directory = f"tcp://127.0.0.1:{self.port}"
+        self.urls: dict[str, str] = {}
+        self.processes: dict[str, Process] = {}
+
+    async def up(self) -> None:
+        await self._start(
+            "directory", "cluster", "up", "--listen", f"127.0.0.1:{self.port}", "--key-file", str(self.key)
+        )
+
+    async def worker(self, name: str, *more: str) -> None:
+        join = [
+            "--join",
+            self.directory,
+            "--name",
+            name,
+            "--key-file",
+            str(self.key),
+            "--on-host",
+            f"h-{name}",
+        ]
+        await self._start(name, "worker", "--backend", "fake", "--listen", "127.0.0.1:0", *join, *more)
+
+    async def gateway(self, name: str, *more: str) -> None:
+        port = free_port()
+        self.urls[name] = f"http://127.0.0.1:{port}"
+        join = ["--join", self.directory, "--name", name, "--join-key-file", str(self.key)]
+        own = ["--port", str(port), "--mqtt", "off", "--api-key", API_KEY]
+        await self._start(name, "serve", *own, *join, *more)
+
+    async def _start(self, name: str, *command: str) -> None:
+        """Return once the process says that it is there."""
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "server.cli", *command),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                start_new_session=True,
+            )
+        self.processes[name] = process
+        assert process.stdout is not None
+        async with asyncio.timeout(STARTS_S):
+            said = await process.stdout.readline()
+        assert said, (self.folder / f"{name}.log").read_text()
+
+    async def end(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        process = self.processes.pop(name)
+        process.send_signal(number)
+        await process.wait()
+
+    async def ask(self, gateway: str, method: str, path: str, **given: Any) -> Any:
+        key = {"Authorization": f"Bearer {API_KEY}"}
+        url = self.urls[gateway]
+        async with httpx.AsyncClient(base_url=url, timeout=LONG_S, trust_env=False, verify=False) as http:
+            answer = await http.request(method, path, headers=key, **given)
+            answer.raise_for_status()
+            return answer.json()
+
+    async def open(self, gateway: str) -> str:
+        made = await self.ask(gateway, "POST", "/v1/sessions", json={"prompt": "a dog"})
+        return str(made["id"])
+
+    async def sessions(self, gateway: str) -> set[str]:
+        listed = await self.ask(gateway, "GET", "/v1/sessions")
+        return {each["id"] for each in listed["sessions"]}
+
+    async def until_sessions(self, gateway: str, wanted: set[str], within_s: float = LONG_S) -> None:
+        found: set[str] = set()
+        try:
+            async with asyncio.timeout(within_s):
+                while not wanted <= (found := await self.sessions(gateway)):  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            raise AssertionError(f"{gateway} has {found}, not {wanted}") from None
+
+    async def until_placed(self, gateway: str, wanted: dict[str, int]) -> None:
+        """Until the workers have so many sessions. They tell a moment later which are other gateways'."""
+        found: dict[str, int] = {}
+        try:
+            async with asyncio.timeout(LONG_S):
+                while found != wanted:
+                    await asyncio.sleep(0.1)
+                    workers = (await self.ask(gateway, "GET", "/v1/workers"))["workers"]
+                    found = {worker["id"]: worker["sessions"] for worker in workers if worker["sessions"]}
+        except TimeoutError:
+            raise AssertionError(f"{gateway} sees {found}, not {wanted}") from None
+
+    async def command(self, *words: str) -> str:
+        """What a `psistream cluster` command prints."""
+        asks = ["--directory", self.directory, "--key-file", str(self.key)]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "server.cli", "cluster", *words, *asks),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        said, _ = await process.communicate()
+        return said.decode()
+
+
+@contextlib.asynccontextmanager
+async def cluster(folder: Path) -> AsyncIterator[Cluster]:
+    made = Cluster(folder)
+    try:
+        yield made
+    finally:
+        for name in list(made.processes):
+            with contextlib.suppress(ProcessLookupError):
+                await made.end(name)
