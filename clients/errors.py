@@ -1,7 +1,11 @@
 """Errors of the clients. Each message is one line for the user, without control characters.
 
+The exit status is 2 if the command was called wrongly: with a wrong argument, or with one that the server
+refuses for good, such as a session that it does not have (`called_wrongly`). Otherwise it is 1.
+
+Wrong arguments, and files that cannot be used, are an InvalidInput (engine.errors).
+
 ClientError
-├── BadInput       an argument is wrong, or a file cannot be used; exit status 2
 ├── ViewError      there is no video, or the connection is lost
 │   └── ViewRefused    the server refuses this viewer, and would refuse it again
 ├── RecordError    the video cannot be recorded
@@ -10,17 +14,14 @@ ClientError
 """
 
 from clients.text import printable
+from engine.errors import ReportedError
 
 
-class ClientError(Exception):
+class ClientError(ReportedError):
     """Base of all errors of the clients."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(printable(message))
-
-
-class BadInput(ClientError):
-    pass
 
 
 class ViewError(ClientError):

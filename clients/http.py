@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
+
+from clients.errors import ViewError, ViewRefused
 
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 
@@ -19,14 +23,31 @@ class ProxyUnusable(Exception):
 def http_client(url: str, timeout_s: float) -> httpx.AsyncClient:
     """A client for the server at `url`, to which paths are relative. Raises ProxyUnusable,
     httpx.InvalidURL."""
-    # a proxy would connect to its own machine; certificates still come from the environment
+    # a proxy would connect to its own machine; certificates still come from the environment, where TLS is
+    # used: to load them takes longer than many requests
     if is_loopback(url):
-        return httpx.AsyncClient(base_url=url, timeout=timeout_s, transport=httpx.AsyncHTTPTransport())
+        direct = httpx.AsyncHTTPTransport(verify=not url.startswith("http:"))
+        return httpx.AsyncClient(base_url=url, timeout=timeout_s, transport=direct)
     base = httpx.URL(url)
     try:
         return httpx.AsyncClient(base_url=base, timeout=timeout_s)
     except (ImportError, ValueError, httpx.InvalidURL) as error:
         raise ProxyUnusable(_why(url, error)) from None
+
+
+@contextmanager
+def as_view_errors(base: str, timeout_s: float) -> Iterator[None]:
+    """Raise ViewError for a request inside that gets no answer, ViewRefused if no later one would get one."""
+    try:
+        yield
+    except ProxyUnusable as error:
+        raise ViewRefused(str(error)) from None
+    except httpx.TimeoutException as error:
+        raise ViewError(f"{base} did not answer in {timeout_s:g} s") from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise ViewError(
+            f"cannot reach {base}: is `psistream serve` running there? ({cause(base, error)})"
+        ) from error
 
 
 def is_loopback(url: str) -> bool:

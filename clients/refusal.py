@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import httpx
+
+from clients.errors import ClientError
+
+OPTIONS = {  # what the server asks of HTTP clients, for users of commands
+    "send Authorization: Bearer <api key>": "give an API key (--api-key; of view and play: --token)",
+    "send Authorization: Bearer <token>": "give --token, or a link with it",
+}
+FINAL = (400, 401, 403, 404, 406, 415)  # retrying would change nothing
+
+AnyError = TypeVar("AnyError", bound=ClientError)
+
+
+def judged(error: AnyError, response: httpx.Response) -> AnyError:
+    """The error of a command whose first request the server refused: see clients.errors."""
+    error.called_wrongly = response.status_code in FINAL
+    return error
 
 
 def refusal(response: httpx.Response, base: str, session: str) -> str:
@@ -19,6 +37,8 @@ def refusal(response: httpx.Response, base: str, session: str) -> str:
     if response.status_code == 401 and not said:
         return f"session {session!r} needs a token: --token …"
     words = str(said or f"{base} answered {response.status_code}")
+    for header, option in OPTIONS.items():
+        words = words.replace(header, option)
     named = f"{field}: " if field and said and not words.startswith(str(field)) else ""
     after = response.headers.get("retry-after", "")
     later = f"; try again in {after} s" if after.isdigit() and "again" not in words else ""

@@ -8,11 +8,11 @@ from urllib.parse import urljoin
 import httpx
 
 from clients.errors import ViewError, ViewRefused
-from clients.http import ProxyUnusable, cause, http_client
-from clients.refusal import refusal
+from clients.http import as_view_errors, http_client
+from clients.refusal import FINAL, judged, refusal
 from clients.target import Target
 
-FINAL = (400, 401, 403, 404, 406, 415)  # retrying would change nothing
+MOVED = ("moved", "fenced")  # codes of sessions that end at one gateway and go on at another one
 LEAVE_TIMEOUT_S = 2.0
 
 
@@ -20,20 +20,12 @@ async def post_offer(target: Target, offer: str, timeout_s: float) -> tuple[str,
     """The SDP answer, and the viewer's own address on the server. Raises ViewError, ViewRefused."""
     base = target.base
     headers = {"Content-Type": "application/sdp", **target.headers}
-    try:
+    with as_view_errors(base, timeout_s):
         async with http_client(base, timeout_s) as http:
             response = await http.post(f"{target.path}/whep", content=offer, headers=headers)
-    except ProxyUnusable as error:
-        raise ViewRefused(str(error)) from None
-    except httpx.TimeoutException as error:
-        raise ViewError(f"{base} did not answer in {timeout_s:g} s") from error
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ViewError(
-            f"cannot reach {base}: is `psistream serve` running there? ({cause(base, error)})"
-        ) from error
     if response.status_code != 201:
         kind = ViewRefused if response.status_code in FINAL else ViewError
-        raise kind(refusal(response, target.base, target.session))
+        raise judged(kind(refusal(response, target.base, target.session)), response)
     location = response.headers.get("location")
     return response.text, urljoin(str(response.url), location) if location else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import parse_qs, quote, urljoin, urlsplit, urlunsplit
 
-from clients.errors import BadInput
+from engine.errors import InvalidInput
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,14 @@ class Target:
 
     @classmethod
     def parse(cls, url: str, session: str | None = None, token: str | None = None) -> Target:
-        """Parse a server's address or a link to its page; explicit arguments win. Raises BadInput."""
+        """Parse a server's address or a link to its page; explicit arguments win. Raises InvalidInput."""
         parts = urlsplit(url if "//" in url else f"http://{url}")
         try:
             known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         except ValueError:  # a port that is no number
             known = False
         if not known:
-            raise BadInput(f"URL: {url!r} is not an address like http://localhost:8080")
+            raise InvalidInput(f"URL: {url!r} is not an address like http://localhost:8080")
         query, secret = parse_qs(parts.query), parse_qs(parts.fragment)
         named = session or (query.get("session") or ["main"])[0]
         found = token or (secret.get("token") or query.get("token") or [None])[0]  # type: ignore[list-item]

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import av
 from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessionDescription
@@ -25,7 +25,7 @@ from clients.adapter.receiver import EncodedFrame, Picture, allow_loopback, pref
 from clients.errors import ViewError, ViewRefused
 from clients.pace import stalled
 from clients.reach import reachable
-from clients.signalling import leave, payload_names, post_offer
+from clients.signalling import MOVED, leave, payload_names, post_offer
 from clients.target import Target
 
 HTTP_TIMEOUT_S = 15.0
@@ -45,7 +45,7 @@ class WhepViewer:
         self.target = target
         self.codecs = codecs
         self.on_picture: Callable[[Picture], None] = _ignore
-        self.on_encoded: Callable[[str, EncodedFrame], None] = _ignore  # codec name, frame
+        self.on_encoded: Callable[[str, EncodedFrame], object] = _ignore  # codec name, frame
         self.on_message: Callable[[dict[str, Any]], None] = _ignore
         self.started_s = 0.0
         self.first_picture_s: float | None = None
@@ -70,7 +70,7 @@ class WhepViewer:
         self._pc: RTCPeerConnection | None = None
         self._channel: RTCDataChannel | None = None
 
-    async def __aenter__(self) -> WhepViewer:
+    async def __aenter__(self) -> Self:
         try:
             await self._connect(HTTP_TIMEOUT_S)
         except BaseException:
@@ -86,8 +86,7 @@ class WhepViewer:
         await self.close()
 
     async def close(self) -> None:
-        """Leave the session and free everything. Idempotent. Raises whatever a task or callback failed
-        with."""
+        """Leave the session and free everything. Idempotent. Raises the error of a task or callback."""
         if self._watching is not None:
             watching, self._watching = self._watching, None
             watching.cancel()
@@ -127,8 +126,7 @@ class WhepViewer:
             raise ViewError(f"no control channel to {self.target.session!r} opened in {timeout_s:g} s")
 
     def send(self, control: dict[str, Any]) -> str:
-        """Send a control over the data channel and return its id. Raises ViewError if the channel is
-        closed."""
+        """Send a control over the data channel and return its id. Raises ViewError if that is closed."""
         if self._channel is None or self._channel.readyState != "open":
             raise ViewError("the control channel is not open")
         id_ = str(control.get("id") or f"py-{uuid.uuid4().hex[:12]}")
@@ -232,7 +230,7 @@ class WhepViewer:
         self._names = payload_names(answer)
         await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
 
-    def _encoded(self, encoded: EncodedFrame) -> None:
+    def _encoded(self, encoded: EncodedFrame) -> object:
         self.heard_s = now_s = time.perf_counter()
         if self._origin is None:
             self._origin = encoded.rtp_timestamp
@@ -242,7 +240,7 @@ class WhepViewer:
         rtp = (encoded.rtp_timestamp + self._shift) % _CLOCK_RANGE
         self._latest = rtp, now_s
         encoded = replace(encoded, rtp_timestamp=rtp)
-        self.on_encoded(self._names.get(encoded.payload_type, "?"), encoded)
+        return self.on_encoded(self._names.get(encoded.payload_type, "?"), encoded)
 
     async def _play(self, pc: RTCPeerConnection, track: MediaStreamTrack) -> None:
         try:
@@ -272,10 +270,9 @@ class WhepViewer:
 
     def hear(self, raw: str | bytes) -> None:
         """Take a message of the data channel."""
-        try:
+        message = None
+        with contextlib.suppress(ValueError):
             message = json.loads(raw)
-        except ValueError:
-            return
         if not isinstance(message, dict):
             return
         self.heard_s = time.perf_counter()
@@ -286,6 +283,9 @@ class WhepViewer:
             self._clock_offset = o if isinstance(o := message.get("rtp_offset"), int) else None
         elif kind == "session":
             self.stalled = stalled(message)
+        elif kind == "closed" and message.get("code") in MOVED and self._pc is not None:
+            self._lose(self._pc, "another gateway has the session")
+            return
         elif kind == "closed":
             self._end(f"the session ended: {message.get('message') or message.get('code')}")
         self.on_message(message)

@@ -16,24 +16,28 @@ from urllib.parse import quote
 import httpx
 from rich.table import Table
 
-from clients.command import OK, ClientParser, OutputConsole, run
-from clients.errors import BadInput, OperateError
+from clients.errors import OperateError
 from clients.http import ProxyUnusable, cause, http_client
-from clients.refusal import refusal
+from clients.refusal import judged, refusal
 from clients.target import Target
+from engine.commandline.console import OutputConsole
+from engine.commandline.parser import Parser, check_belongs
+from engine.commandline.runner import OK, run
+from engine.errors import InvalidInput
 
 SERVER = "http://localhost:8080"
 KEY_VARIABLE = "PSISTREAM_API_KEY"
 TIMEOUT_S, ASK_EVERY_S = 10.0, 0.5
+DOES = ("list", "drain", "take-back")
 
 
 def parser() -> argparse.ArgumentParser:
-    made = ClientParser(
+    made = Parser(
         prog="psistream workers",
         description="List a server's workers. `drain ID` moves a worker's sessions to other workers while "
         "people watch, and `take-back ID` ends the drain.",
     )
-    made.add_argument("what", nargs="?", choices=("list", "drain", "take-back"), default="list")
+    made.add_argument("what", nargs="?", choices=DOES, default="list", metavar="|".join(DOES))
     made.add_argument("id", nargs="?", metavar="ID", help="the worker, such as w1")
     made.add_argument("--url", default=SERVER, help="the server (default: %(default)s)")
     made.add_argument("--api-key", default=os.environ.get(KEY_VARIABLE), help=f"API key (${KEY_VARIABLE})")
@@ -53,9 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(args: argparse.Namespace) -> int:
     if (args.what == "list") == (args.id is not None):
-        raise BadInput(f"{args.what} takes {'no ID' if args.id else 'the ID of a worker, such as w1'}")
+        raise InvalidInput(f"{args.what} takes {'no ID' if args.id else 'the ID of a worker, such as w1'}")
+    if args.what != "drain":
+        check_belongs(args, "drain", "timeout")
     if not 0 <= args.timeout < float("inf"):
-        raise BadInput("--timeout must be 0 or a positive number of seconds")
+        raise InvalidInput("--timeout must be 0 or a positive number of seconds")
     try:
         return asyncio.run(_ask(args, Target.parse(args.url, token=args.api_key)))
     except (httpx.HTTPError, httpx.InvalidURL, ProxyUnusable) as error:
@@ -91,7 +97,7 @@ async def _told(client: httpx.AsyncClient, server: Target, method: str, path: st
     """Raises OperateError, httpx.HTTPError."""
     answer = await client.request(method, f"v1/workers{path}")
     if not answer.is_success:
-        raise OperateError(refusal(answer, server.base, "main"))
+        raise judged(OperateError(refusal(answer, server.base, "main")), answer)
     told: dict[str, Any] = answer.json()
     return told
 

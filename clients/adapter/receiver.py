@@ -23,7 +23,8 @@ _CAPACITY = 512  # packets; what aiortc takes for video
 GAP_S = 0.7  # a packet that is missing for this long is lost
 ASK_S = 0.5  # seconds between requests for a keyframe to continue at
 _SEQUENCES = 1 << 16
-_get_host_addresses = aioice.ice.get_host_addresses
+DECODE_NOT = object()  # what `on_frame` returns for a frame that need not be decoded
+HostAddresses = Callable[[bool, bool], list[str]]  # with IPv4, with IPv6
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Picture:
 
 class TappedBuffer(JitterBuffer):
     def __init__(
-        self, on_frame: Callable[[EncodedFrame], None], clock: Callable[[], float] = time.perf_counter
+        self, on_frame: Callable[[EncodedFrame], object], clock: Callable[[], float] = time.perf_counter
     ) -> None:
         super().__init__(capacity=_CAPACITY, is_video=True)
         self._on_frame, self._clock = on_frame, clock
@@ -97,8 +98,9 @@ class TappedBuffer(JitterBuffer):
             if first.timestamp == self._partial or not begins(data):
                 return None
             self._skipping = False
-        if data:
-            self._on_frame(EncodedFrame(first.payload_type, first.timestamp, data))
+        if data and self._on_frame(EncodedFrame(first.payload_type, first.timestamp, data)) is DECODE_NOT:
+            self._moved_s = self._clock()
+            return None
         return JitterFrame(data=data, timestamp=first.timestamp)
 
 
@@ -109,8 +111,9 @@ def begins(data: bytes) -> bool:
     return data[3:6] == b"\x9d\x01\x2a" and not data[0] & 1
 
 
-def tap(receiver: RTCRtpReceiver, on_frame: Callable[[EncodedFrame], None]) -> None:
-    """Call `on_frame` on the event loop for every complete frame, before it is decoded."""
+def tap(receiver: RTCRtpReceiver, on_frame: Callable[[EncodedFrame], object]) -> None:
+    """Call `on_frame` on the event loop for every complete frame, before it is decoded, or instead of that if
+    it returns DECODE_NOT."""
     name = "_RTCRtpReceiver__jitter_buffer"
     if not isinstance(getattr(receiver, name, None), JitterBuffer):
         raise RuntimeError("this aiortc has no jitter buffer where 1.16 has it; install aiortc 1.16")
@@ -136,12 +139,12 @@ def prefer(transceiver: RTCRtpTransceiver, codecs: tuple[str, ...]) -> None:
     transceiver.setCodecPreferences(chosen + [c for found, c in by_name if found == "rtx"])
 
 
-def allow_loopback() -> None:
+def allow_loopback(own: HostAddresses = aioice.ice.get_host_addresses) -> None:
     """Use 127.0.0.1 if this machine has no other IPv4 address, and ::1 if it has no other IPv6 address: a
     server may be on either. Idempotent."""
 
     def addresses(use_ipv4: bool, use_ipv6: bool) -> list[str]:
-        found = _get_host_addresses(use_ipv4, use_ipv6)
+        found = own(use_ipv4, use_ipv6)
         if use_ipv4 and all(":" in address for address in found):
             found.append("127.0.0.1")
         if use_ipv6 and not any(":" in address for address in found):

@@ -21,8 +21,6 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
-from clients.command import OK, ClientParser, run
-from clients.errors import BadInput
 from clients.mix import mixed
 from clients.play.keys import HeldAction, Keys, actions_of_keys
 from clients.play.screen import HOWS, WHENS, TerminalScreen
@@ -32,6 +30,9 @@ from clients.steer.transport import Kind, check_session
 from clients.steer.ways import broker_of
 from clients.target import Target
 from clients.text import printable
+from engine.commandline.parser import Parser
+from engine.commandline.runner import OK, run
+from engine.errors import InvalidInput
 
 SERVER = "http://127.0.0.1:8080"
 BROKER = "mqtt://127.0.0.1:1883"
@@ -189,7 +190,7 @@ def raw_terminal(terminal: int) -> Iterator[None]:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = ClientParser(
+    made = Parser(
         prog="psistream play",
         description="Steer a session from the terminal: arrow keys, and / to type a prompt.",
     )
@@ -219,14 +220,16 @@ def _main(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Raises BadInput that starts with the option."""
+    """Raises InvalidInput that starts with the option."""
+    if args.mqtt is not None and args.server is not None:
+        raise InvalidInput("give the server's URL or --mqtt, not both: a server says where its broker is")
     try:
         if args.session is not None:
             check_session(args.session)
         if args.mqtt is not None:
             Broker.parse(args.mqtt)
     except SteerError as error:
-        raise BadInput(f"--{error}") from None
+        raise InvalidInput(f"--{error}") from None
 
 
 async def play(args: argparse.Namespace) -> None:
@@ -236,7 +239,7 @@ async def play(args: argparse.Namespace) -> None:
 
 async def _way_to(args: argparse.Namespace) -> tuple[MqttTransport, str]:
     """A connection to the broker that the arguments name, or that the server names, or the default one; and
-    the session's id. Raises BadInput, SteerError."""
+    the session's id. Raises InvalidInput, SteerError."""
     if args.mqtt is not None:
         session = args.session or "main"
         return MqttTransport(Broker.parse(args.mqtt), session, token=args.token), session

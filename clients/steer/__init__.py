@@ -6,8 +6,9 @@
         await session.prompt("a red fox in the snow").applied()
 
 `connect` takes an HTTP or an MQTT address, or uses a WebRTC data channel. It reconnects by itself, and
-resends controls that got no receipt; this never causes a second effect. docs/game.md has a whole game. It
-imports nothing of the engine or the server, and speaks the wire protocol of docs/protocol.md.
+resends controls that got no receipt, or that a restored server has lost; this never causes a second effect.
+docs/game.md has a whole game. It imports nothing of the engine or the server, and speaks the wire protocol of
+docs/protocol.md.
 """
 
 from __future__ import annotations

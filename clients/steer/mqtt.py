@@ -7,9 +7,7 @@ import json
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import aiomqtt
 
@@ -23,39 +21,25 @@ from clients.steer.transport import (
     check_session,
     first_of,
 )
+from engine.commandline.broker_url import BrokerUrl, parse_url
+from engine.errors import InvalidInput
 
 PREFIX = "psistream/v1"
 STATE_TIMEOUT_S = 1.0
 EXAMPLE = "mqtt://127.0.0.1:1883 or mqtts://user:password@host:8883"
 
 
-@dataclass(frozen=True)
-class Broker:
-    host: str
-    port: int
-    tls: bool = False
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-
-    @property
-    def shown(self) -> str:
-        """Without the password."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
+class Broker(BrokerUrl):
+    """How commands reach a broker."""
 
     @classmethod
     def parse(cls, url: str) -> Broker:
         """Raises SteerError."""
         try:
-            parts = urlsplit(url)
-            scheme, host, port = parts.scheme, parts.hostname, parts.port
-        except ValueError:
-            scheme, host, port = "", None, None
-        if scheme not in ("mqtt", "mqtts") or not host:
-            raise SteerError(f"mqtt must look like {EXAMPLE}")
-        username = unquote(parts.username) if parts.username else None
-        password = unquote(parts.password) if parts.password else None
-        return cls(host, port or (8883 if scheme == "mqtts" else 1883), scheme == "mqtts", username, password)
+            found = parse_url(url)
+        except InvalidInput:
+            raise SteerError(f"mqtt must look like {EXAMPLE}") from None
+        return cls(found.host, found.port, found.tls, found.username, found.password)
 
     def client(self) -> aiomqtt.Client:
         return aiomqtt.Client(

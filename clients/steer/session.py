@@ -11,12 +11,13 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 from clients.steer.errors import Refused, SteerError, SteerTimeout
+from clients.steer.lost import Losses, to_send_again
 from clients.steer.messages import ControlReceipt, How, State, When
 from clients.steer.transport import Kind, Transport, end, stay_connected
 
 TIMEOUT_S = 30.0
 TICK_S = 0.1
-MOST_WAITING = 256  # controls whose receipts are awaited; beyond it the oldest is given up
+MOST_KEPT = 1024  # controls that may have to be sent again, as many as a server remembers
 Listener = Callable[[Kind, dict[str, Any]], None]
 By = Literal["auto", "mqtt", "http", "datachannel"]
 
@@ -27,7 +28,8 @@ class Sent:
     def __init__(self, control: dict[str, Any], now_s: float) -> None:
         self.control = control
         self.receipt: ControlReceipt | None = None  # the latest one
-        self.asked_s = now_s
+        self.sent_s = self.asked_s = now_s
+        self.lost = False  # a restored server may not have it: it waits for an answer again
         self.replaced = False  # by a newer action, which must not arrive before it
         self._changed = asyncio.Event()
 
@@ -37,12 +39,22 @@ class Sent:
 
     @property
     def settled(self) -> bool:
-        """Whether no further receipt will arrive."""
-        return self.receipt is not None and self.receipt.status != "received"
+        """Whether no further receipt will arrive, unless the server loses what it has done."""
+        return self.answered and self.receipt is not None and self.receipt.status != "received"
+
+    @property
+    def answered(self) -> bool:
+        """Whether the server is known to have it."""
+        return self.receipt is not None and not self.lost
+
+    @property
+    def frame(self) -> int | None:
+        """The first frame that shows it, once that is known."""
+        return self.receipt.frame if self.receipt is not None else None
 
     async def received(self, timeout_s: float = TIMEOUT_S) -> ControlReceipt:
         """Wait for the first receipt. Raises Refused, SteerTimeout."""
-        return await self._wait(lambda: self.receipt is not None, "received", timeout_s)
+        return await self._wait(lambda: self.answered, "received", timeout_s)
 
     async def applied(self, timeout_s: float = TIMEOUT_S) -> ControlReceipt:
         """Wait until the video shows it; the receipt says from which segment and frame. Raises Refused,
@@ -51,7 +63,7 @@ class Sent:
 
     def hear(self, receipt: ControlReceipt) -> None:
         if not self.settled:
-            self.receipt = receipt
+            self.receipt, self.lost = receipt, False
             self._changed.set()
 
     async def _wait(self, true: Callable[[], bool], what: str, timeout_s: float) -> ControlReceipt:
@@ -81,6 +93,7 @@ class SteeredSession:
         self.ended: str | None = None  # why the session ended
         self._transport = transport
         self._sent: OrderedDict[str, Sent] = OrderedDict()
+        self._losses = Losses()
         self._listeners: list[Listener] = []
         self._there = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -133,7 +146,7 @@ class SteeredSession:
                 older.replaced |= older.control["type"] == "action"
         sent = Sent(control, self._now())
         self._sent[sent.id] = sent
-        while len(self._sent) > MOST_WAITING:
+        while len(self._sent) > MOST_KEPT:
             self._sent.popitem(last=False)
         self._transport.post(control)
         return sent
@@ -178,19 +191,19 @@ class SteeredSession:
 
     async def _flush(self) -> None:
         """Give controls that were just sent time to be transmitted."""
-        with_receipt = [sent for sent in self._sent.values() if sent.receipt is None]
-        for sent in with_receipt[-8:]:
+        unanswered = [sent for sent in self._sent.values() if not sent.answered]
+        for sent in unanswered[-8:]:
             try:
                 await sent.received(0.5 if self.online else 0)
             except SteerError:
                 continue
 
     async def _ask_again(self) -> None:
-        """Resend controls without a receipt, with the same id, so there is no second effect."""
+        """Resend controls that are not answered, with the same id, so there is no second effect."""
         while True:
             await asyncio.sleep(TICK_S)
             for sent in self._open():
-                waits = sent.receipt is None or self._transport.ask_again_s < 1.0
+                waits = not sent.answered or self._transport.ask_again_s < 1.0
                 if waits and self.online and self._now() - sent.asked_s > self._transport.ask_again_s:
                     self._repeat(sent)
 
@@ -198,7 +211,7 @@ class SteeredSession:
         """Controls that may be resent: those that the server already has, and those without a newer
         replacement."""
         waiting = [sent for sent in self._sent.values() if not sent.settled]
-        return [sent for sent in waiting if sent.receipt is not None or not sent.replaced]
+        return [sent for sent in waiting if sent.answered or not sent.replaced]
 
     def _repeat(self, sent: Sent) -> None:
         sent.asked_s = self._now()
@@ -217,13 +230,22 @@ class SteeredSession:
         if kind == "state":
             self.state = State.read(message)
             self._there.set()
+            if (lost := self._losses.news(message)) is not None:
+                self._restored(lost)
         elif message.get("type") == "closed":
             self.ended = str(message.get("message") or message.get("code") or "the session ended")
         elif (receipt := ControlReceipt.read(message)) is not None and (sent := self._sent.get(receipt.id)):
             sent.hear(receipt)
-            if sent.settled:
-                del self._sent[sent.id]
         self._tell(kind, message)
+
+    def _restored(self, lost: range) -> None:
+        """The server has lost these frames, and with them perhaps what they were to show."""
+        again = to_send_again(self._sent.values(), lost, self._now())
+        for sent in self._sent.values():
+            sent.lost |= not sent.settled
+        for sent in again:
+            sent.lost = True
+            self._repeat(sent)
 
     def _tell(self, kind: Kind, message: dict[str, Any]) -> None:
         for listener in list(self._listeners):

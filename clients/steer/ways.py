@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import httpx
 
-from clients.errors import BadInput
 from clients.http import ProxyUnusable, http_client
-from clients.refusal import refusal
+from clients.refusal import judged, refusal
 from clients.steer.errors import SteerError
 from clients.steer.mqtt import Broker, MqttTransport
 from clients.steer.transport import CONNECT_TIMEOUT_S, Control, Hear, Queue, Transport, check_session
 from clients.target import Target
+from engine.errors import InvalidInput
 
 KNOWN = ("auto", "mqtt", "http", "datachannel")
 
@@ -27,7 +27,7 @@ def transport_to(url: str, session: str | None, token: str | None, by: str) -> T
         return MqttTransport(Broker.parse(url), session or "main", token=token)
     try:
         target = Target.parse(url, session, token)
-    except BadInput as error:
+    except InvalidInput as error:
         raise SteerError(str(error)) from None
     check_session(target.session)
     if by == "mqtt":
@@ -53,9 +53,9 @@ async def broker_of(target: Target) -> tuple[str, str | None]:
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise SteerError(f"no psistream server at {server} ({error or type(error).__name__})") from None
     if answer.status_code == 404:
-        raise SteerError(f"no session {target.session} at {server}")
+        raise judged(SteerError(f"no session {target.session} at {server}"), answer)
     if answer.status_code in (401, 403):
-        raise SteerError(refusal(answer, server, target.session))
+        raise judged(SteerError(refusal(answer, server, target.session)), answer)
     if answer.status_code != 200 or not isinstance(content, dict) or "mqtt" not in content:
         raise SteerError(f"{server} does not tell its broker (HTTP {answer.status_code}): say it with --mqtt")
     if not isinstance(content["mqtt"], dict):

@@ -23,8 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clients.adapter.receiver import Picture
-from clients.command import OK, ClientParser, OutputConsole, run
-from clients.errors import BadInput, ClientError, RecordError, ViewError
+from clients.errors import ClientError, RecordError, ViewError
 from clients.pace import pace, stalled
 from clients.target import Target
 from clients.text import number, printable
@@ -32,6 +31,11 @@ from clients.view import moments
 from clients.view.record import Recorder, preferred_codecs
 from clients.view.steering import SentControls, add_arguments, asked
 from clients.whep import CODECS, WhepViewer
+from engine.commandline.console import OutputConsole
+from engine.commandline.outputs import check_output
+from engine.commandline.parser import Parser, check_belongs
+from engine.commandline.runner import OK, run
+from engine.errors import InvalidInput
 
 EVERY_S = 0.25
 WINDOW_S = 5.0
@@ -159,6 +163,8 @@ async def watch(
         figures.message(message)
         try:
             steering.hear(message)
+            for control in steering.lost(message):
+                viewer.send(control)
         except ViewError as error:
             fault = error
         if not waiting and not figures.frames and stalled(figures.session):
@@ -215,7 +221,7 @@ async def watch(
 
 
 def parser() -> argparse.ArgumentParser:
-    p = ClientParser(prog="psistream view", description="Watch, steer or record a running session.")
+    p = Parser(prog="psistream view", description="Watch, steer or record a running session.")
     p.add_argument("url", metavar="URL", help="http://localhost:8080, or a link to a session's page")
     p.add_argument("--session", help="the session (default: main, or the one in the link)")
     p.add_argument("--token", help="its token (default: the one in the link)")
@@ -271,15 +277,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(args: argparse.Namespace) -> int:
     console = OutputConsole()
     if args.seconds is not None and not (0 < args.seconds < math.inf):
-        raise BadInput("--seconds must be a number above 0")
+        raise InvalidInput("--seconds must be a number above 0")
     if args.fork is not None and not 0 <= args.fork <= 3600:
-        raise BadInput("--fork must be a number of seconds from 0 to 3600")
-    if args.keep and args.file is None and args.fork is None:
-        raise BadInput("--keep needs a session opened by --from or --fork")
+        raise InvalidInput("--fork must be a number of seconds from 0 to 3600")
+    if args.file is None and args.fork is None:
+        check_belongs(args, "--from or --fork", "keep")
     steering = SentControls(asked(args))
     target = Target.parse(args.url, args.session, args.token)
-    if args.save is not None:
-        moments.check_file(args.save)
+    check_output(args.save, "--save")
     recorder = None if args.record is None else Recorder(args.record, args.seconds)
     asyncio.run(view(args, target, recorder, steering, console))
     if recorder is None:

@@ -11,27 +11,22 @@ from pathlib import Path
 
 import httpx
 
-from clients.command import check_output
-from clients.errors import BadInput, ViewError
-from clients.http import ProxyUnusable, cause, http_client
-from clients.refusal import refusal
+from clients.errors import ViewError
+from clients.http import as_view_errors, http_client
+from clients.refusal import judged, refusal
 from clients.target import Target
 from clients.whep import HTTP_TIMEOUT_S
+from engine.errors import InvalidInput
 
 FILE = "application/octet-stream"
 
 
-def check_file(path: Path) -> Path:
-    """Check, before the video starts, that a moment can be saved here. Raises BadInput."""
-    return check_output(path, "--save")
-
-
 async def restored(target: Target, path: Path) -> Target:
-    """Open a session that continues from this file. Raises BadInput, ViewError."""
+    """Open a session that continues from this file. Raises InvalidInput, ViewError."""
     try:
         content = await asyncio.to_thread(path.read_bytes)
     except OSError as error:
-        raise BadInput(f"--from: cannot read {path}: {error.strerror}") from None
+        raise InvalidInput(f"--from: cannot read {path}: {error.strerror}") from None
     return await _opened(target, "v1/sessions", content=content, headers={"Content-Type": FILE})
 
 
@@ -66,17 +61,10 @@ async def _opened(target: Target, path: str, **request: object) -> Target:
 
 async def _ask(target: Target, method: str, path: str, **request: object) -> httpx.Response:
     headers = {**target.headers, **(request.pop("headers", None) or {})}  # type: ignore[dict-item]
-    try:
+    with as_view_errors(target.base, HTTP_TIMEOUT_S):
         async with http_client(target.base, HTTP_TIMEOUT_S) as http:
             answer = await http.request(method, path, headers=headers, **request)  # type: ignore[arg-type]
-    except ProxyUnusable as error:
-        raise ViewError(str(error)) from None
-    except httpx.TimeoutException as error:
-        raise ViewError(f"{target.base} did not answer in {HTTP_TIMEOUT_S:g} s") from error
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ViewError(
-            f"cannot reach {target.base}: is `psistream serve` running there? ({cause(target.base, error)})"
-        ) from error
     if not answer.is_success:
-        raise ViewError(refusal(answer, target.base, target.session))
+        refused = ViewError(refusal(answer, target.base, target.session))
+        raise judged(refused, answer) if method == "POST" else refused  # the others come at the end
     return answer

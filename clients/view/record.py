@@ -13,8 +13,9 @@ from typing import Any, Literal
 import av
 from av.video.stream import VideoStream
 
-from clients.command import check_output
-from clients.errors import BadInput, RecordError
+from clients.errors import RecordError
+from engine.commandline.outputs import check_output
+from engine.errors import InvalidInput
 from engine.videofile.copied import CLOCK, copied_packet, copied_stream
 from engine.videofile.decode import decoder, first_frame
 from engine.videofile.fragmented import FragmentedFile
@@ -34,10 +35,10 @@ Mode = Literal["copied", "encoded again"]
 
 
 def preferred_codecs(path: Path) -> tuple[str, ...]:
-    """The codecs to request from the server, so that frames can be stored unchanged. Raises BadInput."""
+    """The codecs to request from the server, so that frames can be stored unchanged. Raises InvalidInput."""
     suffix = path.suffix.lower()
     if suffix not in CONTAINERS:
-        raise BadInput(f"--record: {path.name!r} must end in one of {', '.join(CONTAINERS)}")
+        raise InvalidInput(f"--record: {path.name!r} must end in one of {', '.join(CONTAINERS)}")
     check_output(path, "--record")
     first = CONTAINERS[suffix]
     return first + tuple(name for name in ("H264", "VP8") if name not in first)

@@ -11,8 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from clients.errors import BadInput, ViewError
+from clients.errors import ViewError
 from clients.mix import mixed
+from clients.steer.lost import Losses, to_send_again
+from engine.commandline.parser import check_belongs
+from engine.errors import InvalidInput
 
 HOWS = ("recondition", "soft", "cut")
 WHENS = ("next", "now")
@@ -33,22 +36,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def asked(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """The controls of these arguments, in order. Raises BadInput."""
+    """The controls of these arguments, in order. Raises InvalidInput."""
     controls: list[dict[str, Any]] = []
     if args.rewind is not None:
         if not 0 < args.rewind <= 3600:
-            raise BadInput("--rewind must be a number of seconds above 0, at most 3600")
+            raise InvalidInput("--rewind must be a number of seconds above 0, at most 3600")
         controls.append({"type": "rewind", "seconds": args.rewind})
     if args.prompt is not None:
         if not args.prompt.strip():
-            raise BadInput("--prompt must not be empty")
+            raise InvalidInput("--prompt must not be empty")
         try:
             fields = mixed(args.prompt)
         except ValueError as error:
-            raise BadInput(f"--prompt: {error}") from None
+            raise InvalidInput(f"--prompt: {error}") from None
         controls.append({"type": "prompt", **fields, "how": args.how, "when": args.when})
-    elif (args.how, args.when) != (HOWS[0], WHENS[0]):
-        raise BadInput("--how and --when say how a prompt takes effect: use them with --prompt")
+    else:
+        check_belongs(args, "--prompt", "how", "when")
     return controls
 
 
@@ -57,7 +60,8 @@ class ControlProgress:
     control: dict[str, Any]
     sent_s: float
     status: str = "sent"
-    done: bool = False
+    frame: int | None = None  # the first one that shows it
+    settled: bool = False
 
 
 class SentControls:
@@ -67,12 +71,22 @@ class SentControls:
         self, controls: list[dict[str, Any]], clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self._controls, self._clock = controls, clock
+        self._losses = Losses()
         self.sent: dict[str, ControlProgress] = {}  # by id
 
     def send(self, send: Callable[[dict[str, Any]], str]) -> None:
         """Send all controls with `send`, which returns the id of each."""
         for control in self._controls:
-            self.sent[send(control)] = ControlProgress(control, self._clock())
+            name = send(control)
+            self.sent[name] = ControlProgress({**control, "id": name}, self._clock())
+
+    def lost(self, message: dict[str, Any]) -> list[dict[str, Any]]:
+        """The controls that have to be sent again after this message of the session, with the same ids."""
+        frames = self._losses.news(message) if message.get("type") == "session" else None
+        lost = [] if frames is None else to_send_again(self.sent.values(), frames, self._clock())
+        for progress in lost:
+            progress.status, progress.settled = "sent again", False
+        return [progress.control for progress in lost]
 
     def hear(self, message: dict[str, Any]) -> None:
         """Handle a message of the session. Raises ViewError if it rejects one of our controls."""
@@ -84,12 +98,13 @@ class SentControls:
             case "rejected":
                 field = message.get("field")
                 raise ViewError(f"{kind}: {f'{field}: ' if field else ''}{message.get('message')}")
-            case "received" if not progress.done:
+            case "received" if not progress.settled:
                 progress.status = f"received after {since_ms:.0f} ms"
             case "applied":
                 where = f"segment {message.get('segment')}, frame {message.get('frame')}"
                 note = f" ({message['message']})" if message.get("message") else ""
-                progress.status, progress.done = f"applied after {since_ms:.0f} ms, {where}{note}", True
+                progress.status, progress.settled = f"applied after {since_ms:.0f} ms, {where}{note}", True
+                progress.frame = frame if isinstance(frame := message.get("frame"), int) else None
 
     def rows(self) -> list[tuple[str, str]]:
         return [(each.control["type"], each.status) for each in self.sent.values()]

@@ -17,6 +17,7 @@ from playwright.async_api import Browser
 
 from tests.rigs.server import browser_rig
 from tests.rigs.server.browser_rig import FAKE, live, opened, until
+from tests.rigs.waiting import LONG_S
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 browser = browser_rig.browser
@@ -32,7 +33,7 @@ def swimmer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
 
 async def test_the_page_steers_a_model_with_other_actions(browser: Browser, swimmer: Subject) -> None:
     def held() -> object:
-        return httpx.get(f"{swimmer.target.base}v1/sessions/main").json()["action"]
+        return httpx.get(f"{swimmer.target.base}v1/sessions/main", timeout=LONG_S).json()["action"]
 
     async with opened(browser, swimmer.target.base) as page:
         await live(page)

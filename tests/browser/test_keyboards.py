@@ -14,6 +14,7 @@ from playwright.async_api import Browser, Page
 
 from tests.rigs.server import browser_rig
 from tests.rigs.server.browser_rig import live, opened, say
+from tests.rigs.waiting import LONG_S
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 server, browser = browser_rig.server, browser_rig.browser
@@ -28,9 +29,9 @@ async def press(page: Page, target: str, **event: object) -> None:
     )
 
 
-async def told(server: Subject, paused: bool) -> None:
+async def until_reported(server: Subject, paused: bool) -> None:
     """Wait until the server reports this about the session."""
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, timeout=LONG_S) as http:
         while (await http.get(server.target.path)).json()["paused"] != paused:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
@@ -74,7 +75,7 @@ async def test_shortcuts_work_with_caps_lock_and_in_every_script(
         await live(page)
         for paused in (True, False):
             await press(page, "body", key=key, code=code)
-            await told(server, paused)
+            await until_reported(server, paused)
 
 
 async def test_a_prompt_in_arabic_or_hebrew_is_typed_from_the_right(

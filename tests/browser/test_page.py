@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.server.subject import Subject, free_port, own_server
+from benchmarks.network.ports import free_port
+from benchmarks.server.subject import Subject, own_server
 from engine.world.attributes import HEROES, VALUES
 from engine.world.words import names as words
 from engine.world.words import verbs

@@ -7,7 +7,7 @@ from playwright.async_api import Browser
 
 from benchmarks.server.subject import Subject
 from tests.rigs.server import browser_rig
-from tests.rigs.server.browser_rig import live, opened, reads, say, until
+from tests.rigs.server.browser_rig import live, opened, private, reads, say, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 server, browser = browser_rig.server, browser_rig.browser
@@ -15,10 +15,7 @@ server, browser = browser_rig.server, browser_rig.browser
 
 async def test_a_private_session_its_watch_link_and_its_end(browser: Browser, server: Subject) -> None:
     async with opened(browser, server.target.base) as page:
-        await live(page)
-        await page.click("#new-private")
-        await until(page, "location.search", lambda s: "session=" in s, "a link of its own")
-        await live(page)
+        await private(page)
         await say(page, "a yellow cube")
         await page.click("#share")
         link = await page.input_value("#share-link")
@@ -37,10 +34,7 @@ async def test_a_private_session_its_watch_link_and_its_end(browser: Browser, se
 
 async def test_a_link_that_ends_lets_somebody_steer_but_not_share(browser: Browser, server: Subject) -> None:
     async with opened(browser, server.target.base) as page:
-        await live(page)
-        await page.click("#new-private")
-        await until(page, "location.search", lambda s: "session=" in s, "a link of its own")
-        await live(page)
+        await private(page)
         await page.click("#share")
         lasting = await page.input_value("#share-link")
         await page.select_option("#share-kind", "driver 3600")

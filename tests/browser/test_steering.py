@@ -11,14 +11,16 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.server.subject import Subject, free_port, own_server
+from benchmarks.network.ports import free_port
+from benchmarks.server.subject import Subject, own_server
 from clients.mix import mixed
 
 pytest.importorskip("playwright", reason="pip install playwright")
 from playwright.async_api import Browser, Page, Route
 
 from tests.rigs.server import browser_rig
-from tests.rigs.server.browser_rig import FAKE, live, opened, reads, say, shown, until
+from tests.rigs.server.browser_rig import FAKE, live, opened, private, reads, say, shown, until
+from tests.rigs.waiting import LONG_S
 from tests.rigs.waiting import until as wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
@@ -38,20 +40,12 @@ LINES = [
 ]
 
 
-async def private(page: Page) -> None:
-    """A private session, playing."""
-    await live(page)
-    await page.click("#new-private")
-    await until(page, "location.search", lambda s: "session=" in s, "a link of its own")
-    await live(page)
-
-
 async def both(page: Page) -> None:
     await until(page, "psistream.states", lambda s: s == ["live", "live"], "two futures live")
 
 
 def sessions(server: Subject) -> set[str]:
-    told = httpx.get(f"{server.target.base}v1/sessions").json()["sessions"]
+    told = httpx.get(f"{server.target.base}v1/sessions", timeout=LONG_S).json()["sessions"]
     return {session["id"] for session in told}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from benchmarks.server.subject import Subject
@@ -45,6 +47,28 @@ async def test_blocked_video_is_shown_and_retried(browser: Browser, server: Subj
         await page.evaluate("() => { window.through = true; }")
         await page.click("[data-part=actions] >> text=Try now")
         await live(page)
+
+
+@pytest.mark.parametrize("part", ["js/main.js", "js/steering/keys.js", "css/stage.css"])
+async def test_a_page_of_which_a_part_did_not_arrive_is_loaded_again(
+    browser: Browser, server: Subject, part: str
+) -> None:
+    async with opened(browser, "about:blank") as page:
+        asked, again = [], asyncio.Event()
+
+        async def drop_the_first(route: Route) -> None:
+            asked.append(route.request.url)
+            if len(asked) == 1:
+                await route.abort("internetdisconnected")
+                return
+            again.set()
+            await route.continue_()
+
+        await page.route(f"**/{part}", drop_the_first)
+        await page.goto(server.target.base)
+        await asyncio.wait_for(again.wait(), 40)
+        await live(page)
+        assert len(asked) == 2
 
 
 async def test_disabled_webrtc_is_reported(browser: Browser, server: Subject) -> None:

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.embedded.builtin import EmbeddedBroker
 from tests.rigs.control.gateway import FakeSteering
-from tests.rigs.waiting import until
+from tests.rigs.waiting import LONG_S, until
 
 
 class Terminal:
@@ -67,7 +67,7 @@ class Terminal:
 
     async def ends(self) -> int:
         assert self.process.stderr is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(LONG_S):
             self.errors += await self.process.stderr.read()
             status = await self.process.wait()
         self._read_rest()

@@ -8,6 +8,7 @@ import signal
 
 import pytest
 
+from benchmarks.network.ports import free_port
 from clients.play.command import main
 from clients.steer import SteerError
 from clients.steer.transport import end
@@ -16,7 +17,6 @@ from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.embedded.builtin import EmbeddedBroker
 from tests.clients.terminal import Terminal, playing
 from tests.rigs.control.gateway import FakeSteering, segment_stats
-from tests.rigs.control.network import free_port
 from tests.rigs.waiting import until
 
 LEFT, RIGHT, UP = b"\x1b[D", b"\x1b[C", b"\x1bOA"
@@ -25,9 +25,7 @@ LEFT, RIGHT, UP = b"\x1b[D", b"\x1b[C", b"\x1bOA"
 async def test_keys_and_prompts_steer_the_session() -> None:
     async with playing() as (steering, _, terminal):
         await terminal.shows("a red robot walks")
-        for _ in range(3):
-            terminal.type(RIGHT)
-            await asyncio.sleep(0.03)  # a key that repeats
+        terminal.type(RIGHT * 3)  # a key that repeats; later than HOLD_S it would be let go in between
         await until(lambda: len(steering.controls) == 2, "let go after the last repeat")
         terminal.type("/a bl\x7f\x7fgreen [fox] é\t")
         await terminal.shows("fade / a green [fox] é")
@@ -196,7 +194,7 @@ async def test_the_server_names_its_broker() -> None:
             terminal.type("q")
             assert await terminal.ends() == 0
         async with Terminal(address, "--session", "nobody") as terminal:
-            assert await terminal.ends() == 1
+            assert await terminal.ends() == 2
             assert terminal.errors.decode() == f"psistream play: no session nobody at {address}\n"
     assert told == ["/v1/sessions/main", "/v1/sessions/nobody"]
     async with Terminal(address) as terminal:

@@ -19,6 +19,7 @@ from clients.target import Target
 from clients.view.command import main
 from clients.view.steering import SentControls
 from tests.rigs.server.fake_device import FAKE_OPTIONS
+from tests.rigs.waiting import LONG_S
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def server() -> Iterator[Subject]:
 
 
 def sessions(server: Subject) -> set[str]:
-    told = httpx.get(f"{server.target.base}v1/sessions").json()["sessions"]
+    told = httpx.get(f"{server.target.base}v1/sessions", timeout=LONG_S).json()["sessions"]
     return {session["id"] for session in told}
 
 
@@ -66,7 +67,7 @@ def test_another_future_is_watched_and_kept_if_that_is_wished(
     (new,) = sessions(server) - before
     target = Target.parse(link)
     assert target.session == new
-    assert httpx.delete(target.path, headers=target.headers).status_code == 204
+    assert httpx.delete(target.path, headers=target.headers, timeout=LONG_S).status_code == 204
 
 
 @pytest.mark.parametrize(
@@ -76,9 +77,9 @@ def test_another_future_is_watched_and_kept_if_that_is_wished(
         (["--rewind", "nan"], "--rewind must be a number of seconds"),
         (["--prompt", " "], "--prompt must not be empty"),
         (["--prompt", "a 0% | b"], "--prompt: 'a' has a share of 0 %"),
-        (["--how", "cut"], "use them with --prompt"),
+        (["--how", "cut"], "belongs to --prompt: give that too"),
         (["--fork", "-1"], "--fork must be a number of seconds"),
-        (["--keep"], "--keep needs a session opened by --from or --fork"),
+        (["--keep"], "--keep belongs to --from or --fork: give"),
         (["--from", "nowhere"], "--from: cannot read nowhere: No such file"),
         (["--from", __file__], "snapshot: this is not a snapshot"),
         (["--save", "/nowhere/x"], "--save: cannot write /nowhere/x: No such file"),
@@ -87,9 +88,7 @@ def test_another_future_is_watched_and_kept_if_that_is_wished(
 def test_wrong_arguments_are_one_line_that_names_them(
     server: Subject, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([server.target.base, "--seconds", "1", *arguments]) == (
-        1 if arguments[0:2] == ["--from", __file__] else 2
-    )
+    assert main([server.target.base, "--seconds", "1", *arguments]) == 2
     errors = capsys.readouterr().err
     assert said in errors
     assert errors.count("\n") == 1
@@ -143,6 +142,12 @@ def test_an_invalid_mix_is_reported(line: str, said: str) -> None:
         (400, {"message": "must be a number", "field": "seed"}, {}, "seed: must be a number"),
         (404, {}, {}, "http://h has no session 'main'"),
         (401, {}, {}, "session 'main' needs a token: --token …"),
+        (
+            401,
+            {"message": "this session needs its token: send Authorization: Bearer <token>"},
+            {},
+            "this session needs its token: give --token, or a link with it",
+        ),
         (500, [], {}, "http://h answered 500"),
     ],
 )

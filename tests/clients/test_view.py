@@ -17,14 +17,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks.server.subject import Subject, free_port, own_server
+from benchmarks.network.ports import free_port
+from benchmarks.server.subject import Subject, own_server
 from clients.adapter.receiver import EncodedFrame, tap
-from clients.errors import BadInput, ViewError
+from clients.errors import ViewError
 from clients.target import Target
 from clients.view.command import SILENCE_S, Figures, main, table
 from clients.view.record import CONTAINERS, Recorder, is_keyframe, preferred_codecs
 from clients.view.steering import SentControls
 from clients.whep import WhepViewer
+from engine.errors import InvalidInput
 from tests.rigs.server.fake_device import FAKE_OPTIONS
 
 STEP = 90_000 // 16
@@ -118,7 +120,7 @@ def test_mp4_has_its_parameter_sets_where_players_look_for_them(tmp_path: Path) 
 )
 def test_a_bad_file_name_is_refused_before_anything_is_opened(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "folder.mp4").mkdir()
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(InvalidInput, match=said):
         preferred_codecs(tmp_path / name)
 
 
@@ -137,7 +139,7 @@ def test_urls_and_page_links_say_what_to_watch(url: str, expected: Target) -> No
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://", "", "http://h:port"])
 def test_an_invalid_address_is_reported(url: str) -> None:
-    with pytest.raises(BadInput, match="is not an address"):
+    with pytest.raises(InvalidInput, match="is not an address"):
         Target.parse(url)
 
 
@@ -185,7 +187,7 @@ def test_bad_input_is_reported_in_one_line(server: Subject, tmp_path: Path) -> N
     closed = f"http://127.0.0.1:{free_port()}"
     for arguments, said, status in (
         ([closed], "cannot reach", 1),
-        ([server.target.base, "--session", "nobody"], "no session", 1),
+        ([server.target.base, "--session", "nobody"], "no session", 2),
         ([server.target.base, "--seconds", "0"], "--seconds", 2),
         ([server.target.base, "--record", str(tmp_path / "a.gif")], ".mp4", 2),
     ):

@@ -7,7 +7,7 @@ import pytest
 from aiortc.rtp import RtpPacket
 
 from clients.adapter import receiver
-from clients.adapter.receiver import EncodedFrame, TappedBuffer, begins
+from clients.adapter.receiver import DECODE_NOT, EncodedFrame, TappedBuffer, begins
 
 KEY, DELTA = b"\x10\x02\x00\x9d\x01\x2a" + b"k" * 20, b"\x11" + b"d" * 20
 
@@ -59,6 +59,21 @@ def test_after_a_lost_packet_playback_continues_at_a_keyframe() -> None:
     assert 1 <= len(stage.asked) <= 4
 
 
+def test_a_frame_that_need_not_be_decoded_goes_no_further() -> None:
+    seen: list[EncodedFrame] = []
+
+    def keep(frame: EncodedFrame) -> object:
+        seen.append(frame)
+        return DECODE_NOT
+
+    buffer = TappedBuffer(keep)
+    for number in range(3):
+        packet = RtpPacket(97, 1, number, number * 5625)
+        packet._data = KEY if number == 0 else DELTA  # type: ignore[attr-defined]
+        assert buffer.add(packet) == (False, None)
+    assert [frame.rtp_timestamp // 5625 for frame in seen] == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("data", "whether"),
     [
@@ -87,7 +102,6 @@ def test_a_server_on_loopback_is_reached_from_a_machine_without_that_kind_of_add
     own: list[str], all_: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`--host ::1` could not be watched from the same machine."""
-    monkeypatch.setattr(receiver, "_get_host_addresses", lambda use_ipv4, use_ipv6: list(own))
-    monkeypatch.setattr("aioice.ice.get_host_addresses", None)
-    receiver.allow_loopback()
+    monkeypatch.setattr("aioice.ice.get_host_addresses", None)  # so that it is put back
+    receiver.allow_loopback(lambda use_ipv4, use_ipv6: list(own))
     assert aioice.ice.get_host_addresses(use_ipv4=True, use_ipv6=True) == all_

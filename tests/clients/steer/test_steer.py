@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.network.ports import free_port
 from benchmarks.server.subject import Subject, own_server
 from clients.steer import ControlReceipt, Refused, State, SteerError, connect
 from clients.steer.mqtt import Broker, MqttTransport
@@ -20,10 +21,10 @@ from clients.whep import WhepViewer
 from server.control.mqtt.bridge import MqttBridge
 from server.control.mqtt.embedded.builtin import EmbeddedBroker
 from tests.rigs.control.gateway import FakeSteering
-from tests.rigs.control.network import Relay, free_port
+from tests.rigs.control.network import Relay
 from tests.rigs.paths import ROOT
 from tests.rigs.server.fake_device import FAKE_OPTIONS
-from tests.rigs.waiting import until
+from tests.rigs.waiting import LONG_S, until
 
 GAME = ROOT / "docs" / "game.md"
 WAYS: tuple[By, ...] = ("http", "mqtt", "datachannel")
@@ -44,7 +45,7 @@ async def test_each_way_steers_and_tells_both_receipts(server: Subject, by: By) 
         applied = await sent.applied()
         assert applied.segment is not None
         assert applied.frame is not None
-        await until(lambda: session.state.prompt == "a green hill", "the new state", 10)
+        await until(lambda: session.state.prompt == "a green hill", "the new state")
         for other in (session.action("left"), session.pause(), session.resume(), session.action(None)):
             await other.applied()
         mixed = session.prompt([("a fox", 0.7), ("a cube", 0.3)], how="soft", transition_segments=2)
@@ -122,7 +123,7 @@ async def test_the_example_game_can_be_won(server: Subject, by: str, tmp_path: P
     if by == "mqtt":
         import httpx
 
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=LONG_S) as http:
             url = json.loads((await http.get(f"{url}v1/sessions/main")).text)["mqtt"]["url"]
     async with WhepViewer(server.target):  # an unwatched session sleeps
         await play_to_the_end(tmp_path / "game.py", url)

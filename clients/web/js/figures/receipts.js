@@ -35,17 +35,32 @@ export class Receipts extends EventTarget {
     return this.recent(kind).map((entry) => entry.onScreenMs).filter((ms) => ms !== null);
   }
 
-  /** `text` is shown to the user. */
+  /** `text` is shown to the user. The latest picture is kept with its control, older ones are too large for that. */
   sent(id, control, text = "") {
     const entry = {
-      id, kind: control.type, text, how: control.how ?? null, when: control.when ?? null, sentAt: performance.now(), status: "sent",
+      id, control, kind: control.type, text, how: control.how ?? null, when: control.when ?? null, sentAt: performance.now(), status: "sent",
       receivedMs: null, appliedMs: null, onScreenMs: null, segment: null, frame: null, due: null, message: null,
     };
+    const before = this.last("image");
+    if (before && entry.kind === "image") before.control = null;
     this.entries.set(id, entry);
     const same = this.recent(entry.kind);
     if (same.length > KEEP) this.entries.delete(same.at(-1).id);
     this.#tell(entry);
     return entry;
+  }
+
+  /** An entry is sent again, and followed from the start. */
+  again(entry) {
+    Object.assign(entry, {
+      sentAt: performance.now(), status: "sent", receivedMs: null, appliedMs: null, onScreenMs: null, segment: null, frame: null, due: null,
+    });
+    this.#tell(entry);
+  }
+
+  /** Another session is steered from now on, which must not be sent what was meant for this one. */
+  keepNone() {
+    for (const entry of this.entries.values()) entry.control = null;
   }
 
   receipt({ id, status, segment, frame, pts_90k: pts, code, message }) {

@@ -12,6 +12,7 @@ import { Overlay } from "../ui/overlay.js";
 import { Figures } from "../figures/figures.js";
 import { prepare } from "./files.js";
 import { attachPads, Walker } from "../steering/keys.js";
+import { Losses, toSendAgain } from "../steering/lost.js";
 import { Receipts } from "../figures/receipts.js";
 import { Pace } from "../figures/pace.js";
 import { Screen } from "../media/screen.js";
@@ -50,6 +51,8 @@ export class Pane extends EventTarget {
     this.#letGo();
     this.session = session;
     this.unsent = this.info = null;
+    this.losses = new Losses();
+    this.receipts.keepNone();
     this.figures.reset();
     this.pace.reset();
     this.walker.enabled = !session.watch;
@@ -96,12 +99,31 @@ export class Pane extends EventTarget {
   async sendImage(file) {
     const id = newId();
     try {
-      const control = { id, type: "image", data: await prepare(file) };
-      this.receipts.sent(id, { type: "image" });
-      this.receipts.receipt(await this.session.control(control));
+      const control = { type: "image", data: await prepare(file) };
+      this.receipts.sent(id, control);
+      await this.#post(id, control);
+    } catch (error) {
+      this.#note(error.message);
+    }
+  }
+
+  /** Send a control that is too large for the channel. */
+  async #post(id, control) {
+    try {
+      this.receipts.receipt(await this.session.control({ ...control, id }));
     } catch (error) {
       this.#note(error.message);
       this.receipts.receipt({ id, status: "rejected", code: error.code, message: error.message });
+    }
+  }
+
+  /** Send again what the server may not have, with the same ids, so that nothing is done twice. It has lost these frames. */
+  #sendAgain(lost) {
+    for (const entry of toSendAgain([...this.receipts.entries.values()], lost, performance.now())) {
+      const { id, control } = entry;
+      this.receipts.again(entry);
+      if (entry.kind === "image") this.#post(id, control);
+      else this.connection.control?.send({ ...control, id });
     }
   }
 
@@ -172,6 +194,7 @@ export class Pane extends EventTarget {
       if (entry && receipt.status === "rejected" && receipt.code === "forbidden") this.#tell("forbidden");
     });
     on("error", ({ message }) => this.#note(message));
+    this.joined = true; // what was on its way when the last connection broke is sent with the session's first message
     this.walker.resync();
     const { unsent } = this;
     this.unsent = null;
@@ -189,6 +212,9 @@ export class Pane extends EventTarget {
     part("pause").querySelector("use").setAttribute("href", info.paused ? "#i-play" : "#i-pause");
     part("caption").textContent = info.prompt;
     if (info.paused && screen.waiting) this.overlay.note("The session is paused", "Press play to resume.");
+    const lost = this.losses.news(info);
+    if (lost || this.joined) this.#sendAgain(lost ?? [0, 0]);
+    this.joined = false;
     if (info.buffering && screen.waiting) this.overlay.making(info.buffering.resumes_in_s);
     this.#tell("info", info);
   }
