@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from engine.commandline.parser import check_belongs, check_unused
+
+OF_A_MODEL = ("backend", "model", "weights")
 HOW = ("eager", "compiled", "graphs")
 
 
@@ -27,7 +30,7 @@ def counts(text: str) -> tuple[int, ...]:
     return found
 
 
-def seconds_of_a_chunk(text: str) -> float:
+def seconds_of_a_segment(text: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
@@ -45,3 +48,27 @@ def milliseconds(text: str) -> tuple[float, float]:
     if not (0 <= call_ms <= 1e5 and 0 <= row_ms <= 1e5):
         raise argparse.ArgumentTypeError(f"{text!r} must be two numbers of milliseconds, such as 10,1")
     return call_ms, row_ms
+
+
+def check_combination(args: argparse.Namespace) -> None:
+    """Raises InvalidInput for options that have no effect together with others."""
+    match args.what:
+        case "latency" | "soak":
+            if args.url is None:
+                check_belongs(args, "--url", "session", "token")
+            else:
+                check_unused(args, "--url", *OF_A_MODEL, "segments", "pretend")
+            if args.what == "latency" and args.pretend is not None:
+                check_unused(args, "--pretend", *OF_A_MODEL)
+            if args.what == "soak" and args.segments is None:
+                check_belongs(args, "--segments", "sessions")
+            elif args.what == "soak":
+                check_unused(args, "--segments", "minutes", "warm_up")
+        case "failover" if args.workers > 1:
+            check_unused(args, "--workers above 1", "spare")
+        case "step" if args.random is None:
+            check_belongs(args, "--random", "height", "width", "attention", "linears", "how")
+        case "step":
+            check_unused(args, "--random", "backend", "weights")
+        case "load" if args.workers is not None:
+            check_unused(args, "--workers", *OF_A_MODEL, "sessions", "max_batch")

@@ -11,19 +11,23 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.arguments import add_speed, counts, milliseconds, seconds_of_a_chunk
+from benchmarks.arguments import add_speed, check_combination, counts, milliseconds, seconds_of_a_segment
+from benchmarks.chaos.bench import add_chaos
 from benchmarks.fleet.bench import add_arguments, check_fleet, measure_fleet
+from benchmarks.gateways.bench import add_gateways
 from benchmarks.report import BenchError, BenchReport
 from benchmarks.server.subject import Subject, own_server, running_server
-from clients.errors import BadInput, ClientError
+from clients.errors import ClientError
 from engine.backends.base import Backend
 from engine.backends.registry import DEFAULT_BACKEND, load_backend
+from engine.commandline.outputs import check_output
+from engine.commandline.parser import Parser
+from engine.commandline.runner import OK, run
 from engine.commands.model_options import add_model
-from engine.commands.runner import OK, Parser, check_output, run
 from engine.errors import InvalidInput
 
 QUIET = ("aiortc", "aioice", "httpx")
-ALONE = ("step", "load", "export", "fleet")  # need no server
+ALONE = ("step", "load", "export", "fleet", "chaos", "gateways")  # need no server, or start more than one
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     latency.add_argument("--n", type=int, default=20, help="controls of each kind (default: %(default)s)")
     latency.add_argument(
         "--pretend",
-        type=seconds_of_a_chunk,
+        type=seconds_of_a_segment,
         metavar="S",
         help="no model: Helios' shape on the fake device, S seconds per chunk; also soft changes",
     )
@@ -92,6 +96,10 @@ def parser() -> argparse.ArgumentParser:
     load.add_argument("--max-batch", type=int, default=8, metavar="N", help="rows of a batch (%(default)s)")
     fleet = what.add_parser("fleet", help="a large fleet, simulated: placement, failover, snapshots")
     add_arguments(fleet, load)
+    chaos = what.add_parser("chaos", help="sessions that are steered, while workers and gateways fail")
+    add_chaos(chaos)
+    gateways = what.add_parser("gateways", help="what the gateways of a cluster cost a worker")
+    add_gateways(gateways)
     for each in (load, fleet):
         each.add_argument(
             "--pretend",
@@ -99,7 +107,7 @@ def parser() -> argparse.ArgumentParser:
             metavar="CALL,ROW",
             help="simulate a device: milliseconds per call of denoise, decode and memorize, and per row",
         )
-    for each in (latency, soak, step, load, failover, hostile):
+    for each in (latency, soak, step, load, failover, hostile, chaos):
         add_model(each)
         each.set_defaults(backend=None)  # so that --url can tell whether one was named
     export = what.add_parser(
@@ -110,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--rounds", type=int, default=20, help="calls of each (default: %(default)s)")
     export.add_argument("--batch", type=int, nargs="+", default=[1, 4], help="batch sizes (default: 1 4)")
     export.add_argument("--compiled", action="store_true", help="also torch.compile: minutes, needs C++")
-    for each in (latency, soak, step, load, failover, hostile, export, fleet):
+    for each in (latency, soak, step, load, failover, hostile, export, fleet, chaos, gateways):
         each.add_argument("--json", type=Path, metavar="FILE", help="also write the figures into this file")
     return p
 
@@ -126,10 +134,9 @@ def check(args: argparse.Namespace) -> None:
         raise InvalidInput("--n must be at least 1", field="n")
     if what == "step" and args.random is not None and str(args.model) != "helios":
         raise InvalidInput("--random needs --model helios", field="random")
+    check_combination(args)
     if what == "load" and not (0.5 <= args.seconds <= 3600 and args.max_batch >= 1):
         raise InvalidInput("--seconds must be 0.5 to 3600, --max-batch at least 1", field="seconds")
-    if what == "failover" and args.n < 1:
-        raise InvalidInput("--n must be at least 1", field="n")
     if what == "hostile":
         from benchmarks.server.attackers import ATTACKS
 
@@ -151,32 +158,22 @@ def check(args: argparse.Namespace) -> None:
         if (args.segments is not None and args.segments < 100) or args.sessions < 1:
             raise InvalidInput("--segments must be at least 100, --sessions at least 1", field="segments")
     check_fleet(args)
+    if "check" in args:
+        args.check(args)
     for name in ("json", "plot"):
         check_output(getattr(args, name, None), f"--{name}")
     if what in ALONE:
         return
     if not 0 <= args.warm_up <= 600:
         raise InvalidInput("--warm-up must be 0 to 600 seconds", field="warm_up")
-    pretends = args.what == "latency" and args.pretend is not None
-    if pretends and (args.backend or args.model or args.weights):
-        raise InvalidInput(
-            "--pretend has no model: leave out --backend, --model and --weights", field="pretend"
-        )
-    own = args.backend or args.model or args.weights or getattr(args, "segments", None) or pretends
-    if args.url is not None and own:
-        raise InvalidInput(
-            "--backend, --model, --weights, --segments and --pretend are not for a running server; "
-            "leave out --url",
-            field="url",
-        )
 
 
 @contextlib.contextmanager
-def pretending_server(chunk_s: float) -> Iterator[Subject]:
+def pretending_server(segment_s: float) -> Iterator[Subject]:
     from benchmarks.server.pretend import pretended
 
     with (
-        pretended(chunk_s) as folder,
+        pretended(segment_s) as folder,
         own_server(["--backend", "fake", "--model", str(folder), "--max-load", "4"]) as subject,
     ):
         yield subject
@@ -200,7 +197,9 @@ def subject_of(args: argparse.Namespace) -> contextlib.AbstractContextManager[Su
 
 
 def measure_alone(args: argparse.Namespace) -> BenchReport:
-    """Benchmarks without a server. Raises BenchError, PsistreamError."""
+    """Benchmarks without a server, or with servers of their own. Raises BenchError, PsistreamError."""
+    if "measure" in args:
+        return args.measure(args)  # type: ignore[no-any-return]
     if args.what == "fleet" or (args.what == "load" and args.workers is not None):
         return measure_fleet(args)
     if args.what == "export":
@@ -284,8 +283,6 @@ def _main(args: argparse.Namespace) -> int:
         else:
             with subject_of(args) as subject:
                 report = asyncio.run(measure_served(args, subject))
-    except BadInput as error:
-        raise InvalidInput(str(error)) from None
     except ClientError as error:
         raise BenchError(str(error)) from None
     report.show(args.json)

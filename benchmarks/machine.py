@@ -5,6 +5,7 @@ Memory and processor time come from /proc; on systems without it they are None.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -45,11 +46,17 @@ def tree(pid: int) -> list[int]:
     while todo:
         current = todo.pop()
         found.append(current)
-        for path in Path(f"/proc/{current}/task").glob("*/children"):
-            try:
-                todo += [int(child) for child in path.read_text().split()]
-            except OSError:
-                continue
+        todo += children(current)
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """Of all its threads. Those that end meanwhile may be missing."""
+    found: list[int] = []
+    for thread in _names(f"/proc/{pid}/task"):
+        with contextlib.suppress(OSError):
+            text = Path(f"/proc/{pid}/task/{thread}/children").read_text(encoding="utf-8")
+            found += [int(child) for child in text.split()]
     return found
 
 
@@ -67,19 +74,20 @@ def resident_bytes(pid: int) -> int | None:
 
 def open_files(pid: int) -> int:
     """Open files of the process and all its descendants."""
-    return sum(_entries(each, "fd") for each in tree(pid))
+    return sum(len(_names(f"/proc/{each}/fd")) for each in tree(pid))
 
 
 def thread_count(pid: int) -> int:
     """Threads of the process and all its descendants."""
-    return sum(_entries(each, "task") for each in tree(pid))
+    return sum(len(_names(f"/proc/{each}/task")) for each in tree(pid))
 
 
-def _entries(pid: int, what: str) -> int:
+def _names(folder: str) -> list[str]:
+    """Empty once the process has ended."""
     try:
-        return len(os.listdir(f"/proc/{pid}/{what}"))
+        return os.listdir(folder)
     except OSError:
-        return 0
+        return []
 
 
 def cpu_seconds(pid: int) -> float | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.report import BenchError
-from engine.commands.runner import naming
+from engine.commandline.outputs import naming
 
 
 def curves(path: Path, xs: Sequence[float], series: Mapping[str, Sequence[float]], along: str) -> None:

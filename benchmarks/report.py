@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.machine import one_line
-from clients.command import OutputConsole
-from engine.commands.runner import naming
+from engine.commandline.console import OutputConsole
+from engine.commandline.outputs import naming
 from engine.errors import PsistreamError
 
 
@@ -119,3 +120,8 @@ def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
 def _number(value: float) -> str:
     whole = isinstance(value, int) or abs(value) >= 1000
     return f"{value:,.0f}".replace(",", " ") if whole else f"{value:.1f}"
+
+
+def progress(line: str) -> None:
+    """Tell people how far a long benchmark is; stdout is for its report."""
+    print(line, file=sys.stderr, flush=True)

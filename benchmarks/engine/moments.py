@@ -29,7 +29,7 @@ class RunningSession:
         self._make(round(WALKED_S / backend.spec.segment_s))
 
     def snapshot(self) -> bytes:
-        return self.engine.export("walk", "snapshot")
+        return self.engine.take("walk", "snapshot").data
 
     def restore(self, snapshot: bytes) -> None:
         self._open(OpenSession("other", None, None, snapshot=snapshot))

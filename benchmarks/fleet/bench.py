@@ -64,11 +64,8 @@ def check_fleet(args: argparse.Namespace) -> None:
     """Raises InvalidInput."""
     if args.what == "fleet":
         choice_of(args)
-    if args.what == "load" and args.workers is not None:
-        if args.workers[-1] > MAX_WORKERS:
-            raise InvalidInput(f"--workers must be at most {MAX_WORKERS}", field="workers")
-        if args.model or args.weights or args.backend not in (None, "fake"):
-            raise InvalidInput("--workers pretends its devices: leave out the model", field="workers")
+    if args.what == "load" and args.workers is not None and args.workers[-1] > MAX_WORKERS:
+        raise InvalidInput(f"--workers must be at most {MAX_WORKERS}", field="workers")
 
 
 def measure_fleet(args: argparse.Namespace) -> BenchReport:

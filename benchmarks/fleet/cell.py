@@ -53,7 +53,8 @@ class SimulatedGateway:
         f, self.now_s = self.figures, now_s
         takes_s = max(0.0, self.busy_until_s - now_s) + f.open_cpu_s + self._search_s
         self.busy_until_s = now_s + takes_s
-        workers = cast(list[SimulatedWorker], self.fleet.accepting())
+        self._reports(now_s)
+        workers = cast(list[SimulatedWorker], self.fleet.to_ask())
         refusal: Full | None = None
         for worker in workers:
             self.asked += 1
@@ -96,7 +97,14 @@ class SimulatedGateway:
     def restore(self, now_s: float) -> None:
         """Restore orphaned sessions as far as workers accept them."""
         self.now_s = now_s
+        self._reports(now_s)
         self._failover.restore_all()
+
+    def _reports(self, now_s: float) -> None:
+        """What has changed was reported within milliseconds, except by the dead."""
+        for worker in self.workers:
+            if not worker.dead:
+                worker.report(self.sessions.of(worker.name), now_s)
 
     def restored(self, session: SimulatedSession, worker: SimulatedWorker) -> None:
         """Failover has chosen a worker. The gateway sends one snapshot after another; the worker opens them
@@ -115,8 +123,8 @@ class SimulatedGateway:
 
     @property
     def _search_s(self) -> float:
-        """Processor time of choosing a worker: for each of them, all sessions are searched."""
-        return self.figures.search_s * len(self.workers) * len(self.sessions)
+        """Processor time of choosing a worker: each of them is looked at."""
+        return self.figures.search_s * len(self.workers)
 
     @property
     def playing(self) -> int:
@@ -124,11 +132,13 @@ class SimulatedGateway:
 
     @property
     def snapshot_age_s(self) -> float:
-        """The longest time between two snapshots of a session, by the rule of `server.gateway.snapshots`."""
+        """The longest time between two snapshots of a session, by the rule of
+        `server.gateway.exporting.snapshots`."""
         f = self.figures
         period_s = self.device.spec.segment_s
-        fair_s = len(self.sessions) * f.state_bytes / f.snapshot_bytes_per_s
-        return max(f.snapshot_every_s, fair_s, period_s)
+        of_one = max(self.sessions.awake(worker.name) for worker in self.workers)
+        shares_s = of_one / f.worker_snapshot_bytes_per_s, self.playing / f.snapshot_bytes_per_s
+        return max(f.snapshot_every_s, f.state_bytes * max(shares_s), period_s)
 
     @property
     def snapshot_bytes_per_s(self) -> float:
@@ -150,7 +160,9 @@ class _SimulatedFailover(Failover):
     """The product's order and choice; only the act of restoring is simulated."""
 
     def __init__(self, gateway: SimulatedGateway) -> None:
-        super().__init__(cast(Sessions, gateway.sessions), gateway.fleet, cast(Any, None), 10.0)
+        super().__init__(
+            cast(Sessions, gateway.sessions), gateway.fleet, cast(Any, None), cast(Any, None), 10.0
+        )
         self._gateway = gateway
 
     def restore(self, session: GatewaySession, worker: Supervisor) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields
 
 from engine.errors import InvalidInput
 from server.config import ServerConfig
+from server.gateway.exporting.snapshots import BYTES_PER_S, WORKER_BYTES_PER_S
 from server.gateway.fleet.worker_health import UNRESPONSIVE_S
-from server.gateway.snapshots import BYTES_PER_S
 from server.worker.base import BEAT_S
 
 ONCE = "measured once on two busy cores with the built-in model, by a throwaway program"
@@ -29,13 +29,14 @@ class FleetFigures:
     worker_start_s: float = 1.7
     packet_cpu_s: float = 40e-6
     viewer_cpu: float = 0.0033
-    search_s: float = 57e-9
+    search_s: float = 1.2e-6
     open_cpu_s: float = 0.001
     restore_cpu_s: float = 0.001
     link_bytes_per_s: float = 1.25e9
     unresponsive_s: float = UNRESPONSIVE_S
     beat_s: float = BEAT_S
     snapshot_every_s: float = ServerConfig.snapshot_every_s
+    worker_snapshot_bytes_per_s: float = WORKER_BYTES_PER_S
     snapshot_bytes_per_s: float = BYTES_PER_S
 
 
@@ -48,13 +49,14 @@ SOURCES = {
     "worker_start_s": ONCE + "; loading a large model comes on top",
     "packet_cpu_s": ONCE + ", 3200 packets per second",
     "viewer_cpu": "measured: LOG, cores per viewer at 60 viewers and a load of 20; 0.0012 to 0.0026 alone",
-    "search_s": "measured: by this benchmark, choosing a worker, per worker and session of a gateway",
+    "search_s": "measured: by this benchmark, choosing one, per worker of a gateway",
     "open_cpu_s": "assumed: HTTP and commands",
     "restore_cpu_s": "assumed: sending a snapshot",
     "link_bytes_per_s": "assumed: 10 Gb/s between a gateway and its workers",
     "unresponsive_s": PRODUCT,
     "beat_s": PRODUCT,
     "snapshot_every_s": PRODUCT,
+    "worker_snapshot_bytes_per_s": PRODUCT,
     "snapshot_bytes_per_s": PRODUCT,
 }
 

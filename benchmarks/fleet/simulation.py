@@ -145,6 +145,7 @@ class Simulation:
 
         def turn(at_s: float) -> None:
             session.watch(not session.watched, at_s)
+            gateway.sessions.noted(session)
             self._wakes(gateway, session, at_s)
 
         self.at(now_s + self._dice.expovariate(1 / stays_s), turn)

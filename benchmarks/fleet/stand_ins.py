@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, cast
 
 from engine.config import RuntimeConfig
 from engine.model.signature import ModelSpec
@@ -10,7 +11,9 @@ from engine.runtime.device.admission import Admission, row_s, worthwhile
 from engine.runtime.device.costs import Costs
 from engine.runtime.device.scheduler import SegmentStage
 from engine.types import Capacity
-from server.worker.messages import WorkerReady
+from server.gateway.assignment import Assignments
+from server.gateway.session import GatewaySession
+from server.worker.messages.events import WorkerReady
 
 TIMED = (SegmentStage.DENOISE, SegmentStage.DECODE, SegmentStage.REMEMBER)
 
@@ -44,6 +47,7 @@ class SimulatedDevice:
             state_bytes=0,
             max_sessions=config.max_sessions,
             segment_ms=1000 * self.segment_s,
+            idle_share=config.idle_share,
         )
 
     def admission(self) -> Admission:
@@ -67,14 +71,16 @@ class _Health:
 
 
 class SimulatedSession:
-    """Stands for a session in the gateway and in the worker. `fanout` and `timeline` are what both ask for
-    viewers and pauses."""
+    """Stands for a session in the gateway and in the worker. `timeline` is what the worker asks for
+    pauses."""
 
-    __slots__ = ("asleep", "count", "id", "lost_s", "orphaned", "unwatched_since_s", "watched", "worker")
+    __slots__ = ("asleep", "id", "lost_s", "orphaned", "unwatched_since_s", "viewers", "watched", "worker")
 
     timeline = _Timeline()
     tokens = ()
     buffering = None
+    failovers, held = 0, False  # none is suspected of killing workers
+    closing = False
 
     def __init__(self, name: str, *, watched: bool) -> None:
         self.id, self.worker, self.orphaned = name, "", False
@@ -84,19 +90,21 @@ class SimulatedSession:
 
     def watch(self, watched: bool, now_s: float) -> None:
         """A viewer joins or leaves."""
-        self.watched, self.count, self.asleep = watched, int(watched), not watched
+        self.watched, self.viewers, self.asleep = watched, int(watched), not watched
         self.unwatched_since_s = now_s
 
-    @property
-    def fanout(self) -> SimulatedSession:
-        return self
+    def assigned(self, worker: str, now_s: float) -> None:
+        self.worker = worker
 
 
 class SimulatedWorker:
     """Stands for a supervisor and its worker."""
 
+    back_in_s, outlives_gateway = 1.0, True
+    others, left = 0, False  # sessions of other gateways; whether it has left its directory
+
     def __init__(self, name: str, rack: int, device: SimulatedDevice) -> None:
-        self.name, self.rack = name, rack
+        self.name, self.rack, self.device = name, rack, device
         self.ready: WorkerReady | None = device.ready
         self.capacity: Capacity | None = Capacity(device.capacity, 0, 0.0)
         self.admission = device.admission()
@@ -105,31 +113,50 @@ class SimulatedWorker:
         self.health = _Health()
         self.busy_until_s = 0.0
 
+    def report(self, sessions: list[SimulatedSession], now_s: float) -> None:
+        """Report its capacity, as a worker does at once when its sessions have changed."""
+        if self.capacity is not None:
+            new = self.admission.report(cast(Any, sessions), self.device.limits, now_s)
+            self.capacity = new or self.capacity
+
     @property
     def accepts(self) -> bool:
         return self.ready is not None and not self.draining and self.health.unresponsive is None
 
 
 class SimulatedSessions:
-    """A registry with an index by worker. The product's own searches all sessions, which `cost` measures."""
+    """The product's index by worker, without tokens, budgets and listeners."""
 
     def __init__(self) -> None:
-        self.workers: tuple[str, ...] = ()
-        self._by_worker: dict[str, dict[str, SimulatedSession]] = {}
+        self._assignments = Assignments()
+        self._by_id: dict[str, SimulatedSession] = {}
+        self.now_s = 0.0
 
     def __iter__(self) -> Iterator[SimulatedSession]:
-        return (s for sessions in list(self._by_worker.values()) for s in list(sessions.values()))
+        return iter(list(self._by_id.values()))
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_worker.values()))
+        return len(self._by_id)
+
+    def show_worker(self, worker: str) -> None:
+        """There are no gauges."""
 
     def of(self, worker: str) -> list[SimulatedSession]:
-        return list(self._by_worker.get(worker, {}).values())
+        return cast(list[SimulatedSession], self._assignments.of(worker))
+
+    def count(self, worker: str) -> int:
+        return self._assignments.count(worker)
+
+    def awake(self, worker: str) -> int:
+        return self._assignments.awake(worker)
 
     def assign(self, session: SimulatedSession, worker: str) -> None:
-        self.remove(session)
-        session.worker = worker
-        self._by_worker.setdefault(worker, {})[session.id] = session
+        self._by_id[session.id] = session
+        self._assignments.assign(cast(GatewaySession, session), worker, self.now_s)
+
+    def noted(self, session: SimulatedSession) -> None:
+        self._assignments.noted(cast(GatewaySession, session))
 
     def remove(self, session: SimulatedSession) -> None:
-        self._by_worker.get(session.worker, {}).pop(session.id, None)
+        self._by_id.pop(session.id, None)
+        self._assignments.remove(cast(GatewaySession, session))

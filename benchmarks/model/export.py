@@ -74,7 +74,7 @@ def runners(artifact: Artifact, threads: int, work: Path, *, compiled: bool) -> 
 
     torch.set_num_threads(threads)
     reference = pytorch(artifact, "fp32")
-    names = [t.name for t in signature(artifact.spec)["denoise"].inputs]
+    names = signature(artifact.spec)["denoise"].input_names
 
     def in_torch(module: Callable[..., Any]) -> Run:
         @torch.inference_mode()

@@ -23,12 +23,12 @@ from benchmarks.machine import description
 from benchmarks.model.random_weights import TorchDevice, here, random_module
 from benchmarks.report import BenchReport
 from engine.backends.gpu.graphs import WARM_UP
-from engine.companions.helios.taew import ChunkDecoder
+from engine.companions.helios.taew import SegmentDecoder
 from engine.companions.helios.vae import WanVae
 from engine.companions.taehv import TinyDecoder
 from engine.errors import Unavailable
 from engine.model.helios.config import CELL, STAGES, HeliosConfig, PyramidConfig
-from engine.model.helios.cost import call_flop, chunk_flop, tokens_of
+from engine.model.helios.cost import call_flop, segment_flop, tokens_of
 from engine.model.helios.kernels import attention_kernel, use_attention
 from engine.model.helios.quantisation import quantise
 from engine.model.helios.transformer import HeliosTransformer, is_exact
@@ -116,7 +116,7 @@ def run(
         {"decoder": name, "rows": batch, "ms": round(ms, 2)} for (name, batch), ms in decoders.items()
     ]
     report.tables["a chunk"] = [
-        chunk_row(c, plan, batch, calls, decoders, ceiling) for batch in batches for plan in PLANS
+        segment_row(c, plan, batch, calls, decoders, ceiling) for batch in batches for plan in PLANS
     ]
     if on.device.type == "cuda":
         report.singles["memory at most"] = (torch.cuda.max_memory_allocated() / 2**30, "GiB")
@@ -213,7 +213,7 @@ def decoders_of(on: TorchDevice, mode: Mode) -> Iterator[tuple[str, nn.Module]]:
     public code."""
     half = torch.float16 if on.device.type == "cuda" else torch.float32
     widths = TAEW_WIDTHS if mode != "tiny" else (16, 12, 8, 8)
-    yield TAEW, random_module(lambda: ChunkDecoder(TinyDecoder(widths)), on, lambda name: half)
+    yield TAEW, random_module(lambda: SegmentDecoder(TinyDecoder(widths)), on, lambda name: half)
     diffusers: Any = importlib.import_module("diffusers")
     sizes = {"base_dim": 4, "num_res_blocks": 1} if mode == "tiny" else {}
     yield (
@@ -242,7 +242,7 @@ def call_row(c: HeliosConfig, stage: int, ms: float, batch: int, ceiling: float)
     }
 
 
-def chunk_row(
+def segment_row(
     c: HeliosConfig,
     plan: tuple[int, int, int],
     batch: int,
@@ -252,7 +252,7 @@ def chunk_row(
 ) -> dict[str, Any]:
     """The time of a segment, and the frames per second of all rows together if nothing else runs."""
     denoise_ms = sum(plan[row["stage"]] * float(row["ms"]) for row in calls if row["rows"] == batch)
-    tflop = batch * chunk_flop(c, PyramidConfig(steps=plan)) / 1e12
+    tflop = batch * segment_flop(c, PyramidConfig(steps=plan)) / 1e12
     return {
         "calls": ",".join(map(str, plan)),
         "rows": batch,

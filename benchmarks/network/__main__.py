@@ -24,6 +24,7 @@ from typing import Any
 from benchmarks.network.emulator import SERVER_ADDRESS, Namespaces, linked
 from benchmarks.network.scenarios import SCENARIOS, Scenario
 from benchmarks.report import BenchError
+from benchmarks.server.subject import stop
 
 PORT, KEY = 8080, "5d0c7e9ab13f4826ce570d9b8a2f1634"
 START_S = 60.0
@@ -45,7 +46,7 @@ def server(spaces: Namespaces, arguments: list[str]) -> Iterator[str]:
     serve = [sys.executable, "-m", "server.cli", "serve", "--host", SERVER_ADDRESS, "--port", str(PORT)]
     command = spaces.command(spaces.server, *serve, "--mqtt", "off", "--api-key", KEY, *arguments)
     base = f"http://{SERVER_ADDRESS}:{PORT}/"
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
+    with tempfile.TemporaryFile("a+", encoding="utf-8") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         try:
             ready = f"import httpx; raise SystemExit(httpx.get('{base}readyz', timeout=2).status_code != 200)"
@@ -57,8 +58,7 @@ def server(spaces: Namespaces, arguments: list[str]) -> Iterator[str]:
                     raise BenchError(f"the server did not start: {log.read()[-500:]}")
             yield base
         finally:
-            process.terminate()
-            process.wait(20)
+            stop(process)
 
 
 def play(spaces: Namespaces, base: str, player: str, scenario: Scenario) -> dict[str, Any]:

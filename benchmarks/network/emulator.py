@@ -12,14 +12,15 @@ import heapq
 import itertools
 import os
 import random
+import secrets
 import select
 import struct
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from benchmarks.network.namespaces import entered, ip, namespace
 from benchmarks.report import BenchError
 
 TUNSETIFF = 0x400454CA
@@ -28,7 +29,6 @@ SERVER_ADDRESS, VIEWER_ADDRESS = "10.77.0.1", "10.77.0.2"
 MTU = 1500
 UDP = 17
 QUEUE_BYTES = 48_000  # of packets that wait for a capped link; more are dropped
-_numbers = itertools.count(os.getpid() % 1000)
 
 
 @dataclass(frozen=True)
@@ -120,22 +120,16 @@ def linked() -> Iterator[Namespaces]:
     """Create the namespaces and the link. Raises BenchError if this user or machine cannot."""
     if os.geteuid() != 0 or not os.path.exists("/dev/net/tun"):
         raise BenchError("the link emulator needs root and /dev/net/tun: try sudo, on Linux")
-    number = next(_numbers)
-    names = (f"psi-server-{number}", f"psi-viewer-{number}")
+    mark = secrets.token_hex(4)  # others may have links on this machine too
+    names = (f"psi-server-{mark}", f"psi-viewer-{mark}")
     with contextlib.ExitStack() as stack:
         ends = []
         for name, address in zip(names, (SERVER_ADDRESS, VIEWER_ADDRESS), strict=True):
-            _ip("netns", "add", name)
-            stack.callback(_ip, "netns", "del", name)
-            device = f"psi{number}{name[4]}"
-            ends.append(_tun(device))
-            _ip("link", "set", device, "netns", name)
-            for arguments in (
-                ("addr", "add", f"{address}/24", "dev", device),
-                ("link", "set", device, "mtu", str(MTU), "up"),
-                ("link", "set", "lo", "up"),
-            ):
-                _ip("-n", name, *arguments)
+            stack.enter_context(namespace(name))
+            with entered(name):
+                ends.append(_tun("psi"))
+                ip("addr", "add", f"{address}/24", "dev", "psi")
+                ip("link", "set", "psi", "mtu", str(MTU), "up")
         link = EmulatedLink(*ends)
         stack.callback(link.close)
         yield Namespaces(*names, link)
@@ -145,9 +139,3 @@ def _tun(name: str) -> int:
     tun = os.open("/dev/net/tun", os.O_RDWR)
     fcntl.ioctl(tun, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TUN | IFF_NO_PI))
     return tun
-
-
-def _ip(*arguments: str) -> None:
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise BenchError(f"ip {' '.join(arguments)}: {done.stderr.strip()}")

@@ -237,6 +237,7 @@ def main(name: str, base: str, session: str, seconds: str, cores: str = "") -> N
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
     else:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    print("begins", flush=True)
     began_s = time.monotonic()
     asyncio.run(run())
     if time.monotonic() - began_s < float(seconds) / 2:

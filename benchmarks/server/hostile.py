@@ -27,7 +27,7 @@ from clients.target import Target
 from clients.whep import WhepViewer
 
 LIVEZ_EVERY_S = 0.1
-START_S = 5.0  # until an attacker is running
+WARM_S = 2.0  # of an attack, before it is measured
 REST_S = 3.0  # between two attackers
 LOST_MS = 10_000.0  # counted for a request without an answer
 GOAL_RATIO, GOAL_GAP_MS, GOAL_LIVEZ_MS = 1.3, 250.0, 50.0
@@ -109,11 +109,15 @@ async def _measured(
             attack,
             base,
             json.dumps(session),
-            str(seconds + START_S),
+            str(2 * (WARM_S + seconds)),
             cores,
         )
-        attacker = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
-        await asyncio.sleep(START_S)
+        attacker = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        )
+        assert attacker.stdout is not None
+        await attacker.stdout.readline()
+        await asyncio.sleep(WARM_S)
         used_s = -(cpu_seconds(attacker.pid) or 0.0)
     probe.forget()
     answers: list[float] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import socket
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,9 +17,10 @@ import httpx
 from benchmarks.report import BenchError
 from clients.http import is_loopback
 from clients.target import Target
-from engine.commands.runner import BAD_INPUT
+from engine.commandline.runner import BAD_INPUT
 from engine.errors import InvalidInput
 
+LIVE = re.compile(r"psistream is live at http://localhost:(\d+)")
 START_S = 120.0
 STOP_S = 15.0
 
@@ -33,44 +34,53 @@ class Subject:
     start_s: float | None = None
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
 @contextlib.contextmanager
-def own_server(arguments: Sequence[str] = (), port: int | None = None) -> Iterator[Subject]:
-    """`psistream serve` on this or a free port, stopped at the end. Raises BenchError, InvalidInput."""
-    port = free_port() if port is None else port
+def own_server(arguments: Sequence[str] = (), port: int = 0) -> Iterator[Subject]:
+    """`psistream serve` on this port, or on a free one if it is 0; stopped at the end. Raises BenchError,
+    InvalidInput."""
     command = [sys.executable, "-m", "server.cli", "serve", "--port", str(port), "--mqtt", "off", *arguments]
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
+    with tempfile.TemporaryFile("a+", encoding="utf-8") as log:  # reading moves where "w+" would write
         begun_s = time.perf_counter()
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
         try:
-            base = f"http://127.0.0.1:{port}"
-            _wait_ready(process, base, log)
+            base = _wait_ready(process, log)
             yield Subject(Target.parse(base), process.pid, time.perf_counter() - begun_s)
         finally:
-            process.terminate()
-            try:
-                process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            stop(process)
 
 
-def _wait_ready(process: subprocess.Popen[bytes], base: str, log: IO[str]) -> None:
+def is_ready(base: str) -> bool:
+    """Raises httpx.HTTPError."""
+    # without TLS no certificates are loaded, which takes 20 ms each time
+    return httpx.get(f"{base}/readyz", timeout=2.0, trust_env=False, verify=False).status_code == 200
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """In an orderly way if it can be, and return once it is gone."""
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _wait_ready(process: subprocess.Popen[bytes], log: IO[str]) -> str:
+    """Where it listens."""
     until_s = time.perf_counter() + START_S
     while time.perf_counter() < until_s:
-        if process.poll() is not None:
-            log.seek(0)
-            lines = log.read().strip().splitlines()
+        ended = process.poll() is not None
+        log.seek(0)
+        told = log.read()
+        if ended:
+            lines = told.strip().splitlines()
             kind = InvalidInput if process.returncode == BAD_INPUT else BenchError
             raise kind(f"the server did not start: {lines[-1] if lines else process.returncode}")
         with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"{base}/readyz", timeout=2.0, trust_env=False).status_code == 200:
-                return
+            if live := LIVE.search(told):
+                base = f"http://127.0.0.1:{live[1]}"
+                if is_ready(base):
+                    return base
         time.sleep(0.05)
     raise BenchError(f"the server was not ready after {START_S:g} s")
 

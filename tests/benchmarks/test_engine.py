@@ -194,7 +194,7 @@ def test_a_soak_of_the_engine_draws_its_curves(tmp_path: Path) -> None:
         ("step --n 0", "--n must be at least 1"),
         ("load --seconds 0", "--seconds must be 0.5 to 3600"),
         ("soak --segments 5", "--segments must be at least 100"),
-        ("soak --segments 500 --url http://127.0.0.1:1", "and --pretend are not for a running server"),
+        ("soak --segments 500 --url http://127.0.0.1:1", "--segments has no effect with --url"),
         ("soak --segments 500 --plot /no/such/folder/x.png", "--plot: cannot write /no/such/folder/x.png"),
         ("step --backend nonsense", "backend"),
     ],

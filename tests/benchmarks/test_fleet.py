@@ -30,15 +30,15 @@ def simulated(choice: FleetChoice) -> Simulation:
     return simulation
 
 
-def told(choice: FleetChoice) -> dict[str, Any]:
+def reported(choice: FleetChoice) -> dict[str, Any]:
     """The report, without what was measured."""
     made = measure(choice, costs=()).to_json()
     return {key: made[key] for key in ("settings", "ms", "figures")}
 
 
 def test_the_same_seed_gives_the_same_life() -> None:
-    assert told(SMALL) == told(SMALL)
-    assert told(SMALL) != told(replace(SMALL, seed=1))
+    assert reported(SMALL) == reported(SMALL)
+    assert reported(SMALL) != reported(replace(SMALL, seed=1))
 
 
 def test_the_sessions_of_a_lost_rack_continue_in_the_other_racks() -> None:
@@ -138,4 +138,4 @@ def test_too_many_workers_and_models_are_refused(capsys: pytest.CaptureFixture[s
     assert main(["load", "--workers", "1,2", "--backend", "onnxruntime"]) == 2
     told = capsys.readouterr().err
     assert "--workers must be at most 64" in told
-    assert "pretends its devices" in told
+    assert "--backend has no effect with --workers: leave it out" in told

@@ -28,11 +28,11 @@ def test_a_tiny_helios_is_timed_stage_by_stage_and_segment_by_segment(
 ) -> None:
     assert cli.main([*WORDS, "tiny", "--batches", "1,2", "--n", "1"]) == 0
     tables = last_line(capsys)["tables"]
-    calls, chunks = tables["one call"], tables["a chunk"]
+    calls, segments = tables["one call"], tables["a chunk"]
     assert [(row["stage"], row["rows"]) for row in calls] == [(s, b) for b in (1, 2) for s in (0, 1, 2)]
     assert [row["tokens"] for row in calls[:3]] == [98, 152, 368]
-    assert [row["calls"] for row in chunks] == 2 * ["1,1,1", "2,2,1", "2,2,2"]
-    for row in chunks[:3]:
+    assert [row["calls"] for row in segments] == 2 * ["1,1,1", "2,2,1", "2,2,2"]
+    for row in segments[:3]:
         plan = [int(n) for n in str(row["calls"]).split(",")]
         expected = sum(n * call["ms"] for n, call in zip(plan, calls[:3], strict=True))
         assert row["denoise ms"] == pytest.approx(expected, abs=0.02)
@@ -98,7 +98,7 @@ def test_what_this_device_lacks_is_told(
     assert message in capsys.readouterr().err
 
 
-def test_a_pretended_chunk_takes_its_seconds() -> None:
+def test_a_pretended_segment_takes_its_seconds() -> None:
     found = costs(2.4)
     calls = 2 * sum(found[f"denoise_{k}"][0] for k in range(3))
     assert calls + found["decode"][0] == pytest.approx(2.4)

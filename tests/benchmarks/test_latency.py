@@ -12,10 +12,12 @@ import pytest
 
 from benchmarks.cli import main
 from benchmarks.machine import cpu_seconds, description, resident_bytes, tree
+from benchmarks.network.ports import free_port
 from benchmarks.report import percentile, summary
-from benchmarks.server.subject import free_port, own_server
+from benchmarks.server.subject import own_server
 from benchmarks.slopes import WARM_UP
 from tests.rigs.server.fake_device import FAKE_OPTIONS
+from tests.rigs.waiting import LONG_S
 
 
 def test_percentiles_lie_between_neighbours() -> None:
@@ -78,7 +80,7 @@ def test_latency_starts_a_server_and_ends_it(tmp_path: Path, capsys: pytest.Capt
 def test_a_soak_of_a_running_server_does_not_change_it(capsys: pytest.CaptureFixture[str]) -> None:
     with own_server(FAKE_OPTIONS) as subject:
         assert main(["soak", "--minutes", "0.02", "--warm-up", "0", "--url", subject.target.base]) == 0
-        left = httpx.get(f"{subject.target.base}v1/sessions").json()["sessions"]
+        left = httpx.get(f"{subject.target.base}v1/sessions", timeout=LONG_S).json()["sessions"]
     assert [session["id"] for session in left] == ["main"], "its own session is closed again"
     report = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     figures = report["figures"]

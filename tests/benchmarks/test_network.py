@@ -13,6 +13,7 @@ import pytest
 from benchmarks.network.__main__ import busy, figures, play, server
 from benchmarks.network.emulator import SERVER_ADDRESS, NetworkCondition, linked
 from benchmarks.network.scenarios import SCENARIOS, Scenario, steady
+from tests.rigs.waiting import LONG_S
 
 pytestmark = pytest.mark.root
 
@@ -28,11 +29,11 @@ while True:
 ASK = """
 import json, socket, sys, time
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-s.settimeout(1.0)
-sizes, back = [int(n) for n in sys.argv[2:]], []
-for size in sizes:
+back = []
+for size, within_s in zip(sys.argv[2::2], sys.argv[3::2]):
+    s.settimeout(float(within_s))
     sent = time.monotonic()
-    s.sendto(bytes(size), (sys.argv[1], 9000))
+    s.sendto(bytes(int(size)), (sys.argv[1], 9000))
     try:
         s.recv(2048)
         back.append(time.monotonic() - sent)
@@ -50,21 +51,22 @@ def test_the_emulated_link_has_the_delay_the_size_and_the_outage_that_are_set() 
         assert echo.stdout is not None
         echo.stdout.readline()
 
-        def ask(*sizes: int) -> list[float | None]:
+        def ask(*asked: float) -> list[float | None]:
+            """Of each size, and the seconds to wait for it: how long it took."""
             command = spaces.command(
-                spaces.viewer, sys.executable, "-c", ASK, SERVER_ADDRESS, *map(str, sizes)
+                spaces.viewer, sys.executable, "-c", ASK, SERVER_ADDRESS, *map(str, asked)
             )
             done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
             return list(json.loads(done.stdout))
 
         try:
             spaces.link.condition = NetworkCondition(delay_s=0.05, mtu=1280)
-            small, large = ask(1000, 1400)
+            small, large = ask(1000, LONG_S, 1400, 1.0)
             assert small is not None
             assert small >= 0.1
             assert large is None
             spaces.link.condition = NetworkCondition(up=False)
-            assert ask(100) == [None]
+            assert ask(100, 1.0) == [None]
         finally:
             echo.kill()
             echo.wait()
