@@ -13,10 +13,12 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 run: $(VENV)/.serve
 	@$(BIN)/psistream serve $(ARGS)
 
-# A process per core, four at most; each takes whole files, the longest first (tests/conftest.py).
-# `make test ARGS="-n0 -k prompt"` runs in one.
+# A process per core and two more, six at most; each takes whole files, the longest first (tests/conftest.py).
+# `make test ARGS="-n0 -k prompt"` runs in one. Hundreds of processes are started, so Python may store what it
+# compiled even where the environment says no.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile \
+	@$(BIN)/python -m pytest -n auto --dist loadfile \
 	  --no-loadscope-reorder -m "not gpu and not slow" $(ARGS)
 
 check: $(VENV)/.dev

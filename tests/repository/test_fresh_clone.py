@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rigs.control.network import free_port
+from benchmarks.network.ports import free_port
 from tests.rigs.paths import ROOT
 
 INSTALL_S = 900

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,39 @@ from tests.rigs import image
 from tests.rigs.paths import ROOT
 
 BUILD_S = 900
+# A cluster in one place, as the image's user: Ray's head, the directory, a worker that Ray places.
+CLUSTER = """
+cd
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$HOME/ray.token
+python -c 'import secrets; print(secrets.token_hex(32))' > ray.token
+python -c 'import secrets; print(secrets.token_hex(16))' > cluster.key
+chmod 600 ray.token cluster.key
+psistream cluster ray --address 127.0.0.1 --gpus 0 > ray.log 2>&1 & ray=$!
+for _ in $(seq 120); do ray health-check --address 127.0.0.1:6379 2> health.log && break; sleep 1; done
+ray health-check --address 127.0.0.1:6379 || { cat ray.log health.log; exit 3; }
+grep -qsx raylet /proc/[0-9]*/comm
+psistream cluster up --listen 127.0.0.1:7700 --key-file cluster.key --workers 1 --gpus-per-worker 0 \
+  --ray 127.0.0.1:6379 --backend fake > up.log 2>&1 & up=$!
+status() { psistream cluster status --directory tcp://127.0.0.1:7700 --key-file cluster.key; }
+for _ in $(seq 120); do status 2>&1 | grep -q " ready " && break; sleep 1; done
+status
+cat up.log
+psistream cluster down --directory tcp://127.0.0.1:7700 --key-file cluster.key
+wait $up
+kill -TERM $ray
+wait $ray || true
+id -u
+"""
+
+
+def carried_out(stage: str, folder: Path, check: str = "") -> subprocess.CompletedProcess[str]:
+    """The steps of a stage, and then `check` as the image's user."""
+    context, work = folder / "context", folder / "work"
+    context.mkdir()
+    work.mkdir()
+    image.context(context)
+    script = image.program(image.steps(ROOT / "Dockerfile", stage), context, work, check)
+    return image.carry_out(script, BUILD_S)
 
 
 def test_the_steps_of_a_stage_are_read_with_their_continued_lines() -> None:
@@ -18,16 +53,39 @@ def test_the_steps_of_a_stage_are_read_with_their_continued_lines() -> None:
     assert any("apt-get update" in step.rest and "rm -rf" in step.rest for step in found)
 
 
+def test_a_stage_has_the_steps_of_the_one_it_builds_on() -> None:
+    below, above = (image.steps(ROOT / "Dockerfile", name) for name in ("cpu", "cluster"))
+    assert above[: len(below)] == below
+    assert any("[cluster]" in step.rest for step in above[len(below) :])
+
+
+def test_the_images_of_the_manifests_are_stages_of_the_dockerfile() -> None:
+    text = (ROOT / "Dockerfile").read_text("utf-8")
+    built = dict(re.findall(r"^# docker build -t (\S+) --target (\S+) \.", text, re.M))
+    stages = set(re.findall(r"^FROM \S+ AS (\S+)$", text, re.M))
+    assert set(built.values()) == stages
+    folder = ROOT / "docs" / "kubernetes"
+    used = {name for path in folder.rglob("*.yaml") for name in re.findall(r"image: (\S+)", path.read_text())}
+    assert used <= set(built)
+    assert {name for name in used if "ray" in name} <= {n for n, s in built.items() if "cluster" in s}
+
+
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.timeout(BUILD_S + 60)
+def test_a_cluster_runs_in_the_image_for_it_as_its_user(tmp_path: Path) -> None:
+    done = carried_out("cluster", tmp_path, CLUSTER)
+    told = done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.returncode == 0, told
+    assert " ready " in done.stdout, told
+    assert int(done.stdout.splitlines()[-1]) >= 1000, "the user that it ran as"
+
+
 @pytest.mark.root
 @pytest.mark.slow
 @pytest.mark.timeout(BUILD_S + 60)
 def test_the_image_builds_starts_is_healthy_as_its_user_and_stops(tmp_path: Path) -> None:
-    context, work = tmp_path / "context", tmp_path / "work"
-    context.mkdir()
-    work.mkdir()
-    image.context(context)
-    script = image.program(image.steps(ROOT / "Dockerfile", "cpu"), context, work)
-    done = image.carry_out(script, BUILD_S)
+    done = carried_out("cpu", tmp_path)
     told = done.stdout[-1500:] + done.stderr[-3000:]
     assert done.returncode == 0, told
     assert "HTTP/1.1 200 OK" in done.stdout, told

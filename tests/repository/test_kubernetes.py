@@ -16,10 +16,15 @@ import yaml  # type: ignore[import-untyped]
 from clients.workers import parser as workers_parser
 from server.arguments import parser as serve_parser
 from server.arguments import settings
-from server.worker.hosting.command import parser as worker_parser
+from server.cluster.command import parser as cluster_parser
+from server.cluster.placement.on_ray.settings import environment
+from server.cluster.placing import placing_of
+from server.cluster.worker import parser as worker_parser
+from server.worker.hosting.listen import listen_of
 from tests.rigs.paths import ROOT
 
 FOLDERS = sorted(path for path in (ROOT / "docs" / "kubernetes").iterdir() if path.is_dir())
+RAY = ROOT / "docs" / "kubernetes" / "ray"
 
 
 def objects(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
@@ -38,21 +43,33 @@ def workloads(folder: Path) -> list[dict[str, Any]]:
     return [each for (kind, _), each in objects(folder).items() if kind in ("Deployment", "StatefulSet")]
 
 
+def ray_pods() -> dict[str, dict[str, Any]]:
+    """The templates of Ray's pods, by their label."""
+    spec = objects(RAY)["RayCluster", "psistream"]["spec"]
+    templates = [group["template"] for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"])]
+    return {each["metadata"]["labels"]["app"]: each for each in templates}
+
+
 def container(workload: dict[str, Any]) -> dict[str, Any]:
     (only,) = workload["spec"]["template"]["spec"]["containers"]
     assert isinstance(only, dict)
     return only
 
 
-def test_both_ways_are_there() -> None:
-    assert [folder.name for folder in FOLDERS] == ["hosts", "one-pod"]
+def test_all_ways_are_there() -> None:
+    assert [folder.name for folder in FOLDERS] == ["hosts", "one-pod", "ray"]
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_the_objects_fit_the_schemas_of_kubernetes(folder: Path) -> None:
     validate = pytest.importorskip("kubernetes_validate")
     for each in objects(folder).values():
-        validate.validate(each, "1.37", strict=True)
+        if each["kind"] == "RayCluster":  # KubeRay's schema is not here; that of its pods is
+            for pod in ray_pods().values():
+                named = {"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "pod", **pod["metadata"]}}
+                validate.validate({**named, "spec": pod["spec"]}, "1.37", strict=True)
+        else:
+            validate.validate(each, "1.37", strict=True)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -61,6 +78,8 @@ def test_selectors_ports_and_secrets_meet(folder: Path) -> None:
     pods = {
         each["spec"]["template"]["metadata"]["labels"]["app"]: container(each) for each in workloads(folder)
     }
+    if folder == RAY:
+        pods |= {app: pod["spec"]["containers"][-1] for app, pod in ray_pods().items()}
     for (kind, name), each in found.items():
         if kind == "Service":
             ports = {port["name"] for port in pods[each["spec"]["selector"]["app"]]["ports"]}
@@ -130,3 +149,47 @@ def test_workers_have_the_names_that_the_gateway_calls_and_that_their_hooks_drai
         assert (args.what, args.id, args.url) == (what, "w3", "http://psistream")
         if what == "drain":
             assert args.timeout < workers["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+
+
+def test_rays_pods_have_probes_that_need_no_dashboard() -> None:
+    """KubeRay gives a pod without probes some that ask Ray's dashboard, which does not run there."""
+    for pod in ray_pods().values():
+        ray = next(each for each in pod["spec"]["containers"] if each["name"].startswith("ray-"))
+        for kind in ("readinessProbe", "livenessProbe"):
+            command = ray[kind]["exec"]["command"]
+            # tests/repository/test_image.py runs both in the image
+            assert command in (
+                ["ray", "health-check", "--address=127.0.0.1:6379"],
+                ["sh", "-c", "grep -qsx raylet /proc/[0-9]*/comm"],
+            )
+
+
+def test_ray_is_started_as_placement_needs_it_and_its_workers_join_the_directory(tmp_path: Path) -> None:
+    settings_of = yaml.safe_load((RAY / "kustomization.yaml").read_text("utf-8"))["configMapGenerator"]
+    (literals,) = (each["literals"] for each in settings_of if each["name"] == "psistream-ray")
+    assert dict(each.split("=") for each in literals) == environment()
+    cluster = objects(RAY)["RayCluster", "psistream"]["spec"]
+    pins = dict(
+        line.split("==")
+        for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
+        if "==" in line
+    )
+    assert cluster["rayVersion"] == pins["ray"]
+    _, directory = ray_pods()["psistream-directory"]["spec"]["containers"]
+    key = tmp_path / "worker.key"
+    key.write_text(secrets.token_hex(16), "utf-8")
+    command, *told = [word.replace("/keys/worker.key", str(key)) for word in directory["args"]]
+    assert command == "cluster"
+    args, others = cluster_parser().parse_known_args(told)
+    placing = placing_of(args, listen_of(args), others)
+    assert placing is not None
+    assert placing.workers == sum(group["replicas"] for group in cluster["workerGroupSpecs"])
+    (gateway,) = (
+        each for each in container(objects(RAY)["Deployment", "psistream"])["args"] if "--join=" in each
+    )
+    assert gateway == f"--join=tcp://{placing.advertise}"
+    (worker,) = ray_pods()["psistream-worker"]["spec"]["containers"]
+    (line,) = re.findall("psistream cluster (.*)", worker["lifecycle"]["preStop"]["exec"]["command"][-1])
+    drain = cluster_parser().parse_args(line.split())
+    assert (drain.what, drain.directory) == ("drain", f"tcp://{placing.advertise}")
+    assert drain.timeout < ray_pods()["psistream-worker"]["spec"]["terminationGracePeriodSeconds"]

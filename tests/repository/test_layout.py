@@ -21,7 +21,8 @@ TOO_LONG: set[str] = set()
 TOO_FULL: set[str] = set()
 SAME_NAME: set[str] = set()
 
-NOUNS = {"engine/types.py"}  # the shared nouns of the whole product: data, no behaviour
+# the shared nouns of the product, and what passes between gateway and worker: data, no behaviour
+NOUNS = {"engine/types.py"}
 FAMILY = "engine/model/"  # each family of models has its own Denoise, Decode, …: one part of one contract
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from server.arguments import parser
+from server.arguments import parser as serve_parser
+from server.cluster.command import parser as cluster_parser
+from server.cluster.worker import parser as worker_parser
 from server.metrics import Metrics
 from tests.rigs.paths import ROOT
 from tests.rigs.skips import need
@@ -83,13 +86,23 @@ def options_in(words: list[str]) -> set[str]:
 
 
 def known_options() -> set[str]:
-    return {option for action in parser()._actions for option in action.option_strings}
+    return {option for action in serve_parser()._actions for option in action.option_strings}
 
 
-def test_the_units_start_the_server_with_options_that_it_has() -> None:
-    unit = (DOCS / "psistream.service").read_text("utf-8")
-    (start,) = re.findall(r"^ExecStart=(.+)$", unit, re.M)
-    assert options_in(start.split()) <= known_options()
+UNITS = {
+    "psistream.service": serve_parser(),
+    "psistream-worker@.service": worker_parser(),
+    "psistream-directory.service": cluster_parser(),
+}
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_the_units_start_programs_with_options_that_they_have(name: str) -> None:
+    (start,) = re.findall(r"^ExecStart=(.+)$", (DOCS / name).read_text("utf-8"), re.M)
+    UNITS[name].parse_args(shlex.split(start)[2:])
+
+
+def test_compose_starts_the_server_with_options_that_it_has() -> None:
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))
     assert set(compose["services"]) == {"psistream", "mosquitto", "coturn", "prometheus", "grafana"}
     assert options_in(compose["services"]["psistream"]["command"]) <= known_options()
@@ -102,13 +115,14 @@ def test_the_units_start_the_server_with_options_that_it_has() -> None:
             assert config["source"] in compose["configs"]
 
 
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_takes_the_unit(name: str, tmp_path: Path) -> None:
     """As `systemd-analyze verify` sees it, with a program that is there."""
     analyze = shutil.which("systemd-analyze") or ""
     need(bool(analyze), "systemd")
-    unit = (DOCS / "psistream.service").read_text("utf-8")
+    unit = (DOCS / name).read_text("utf-8")
     (program,) = re.findall(r"^ExecStart=(\S+)", unit, re.M)
-    file = tmp_path / "psistream.service"
+    file = tmp_path / name.replace("@", "@0")
     file.write_text(unit.replace(program, "/bin/true"), "utf-8")
     done = subprocess.run([analyze, "verify", str(file)], capture_output=True, text=True, check=False)
     told = [line for line in done.stderr.splitlines() if "psistream" in line]

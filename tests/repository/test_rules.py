@@ -85,7 +85,7 @@ def test_known_good_versions_lie_in_the_ranges_that_we_promise(project: dict[str
     data = project["project"]
     assert isinstance(data, dict)
     extras = data["optional-dependencies"]
-    names = ("torch", "export", "train", "full", "dev")
+    names = ("torch", "export", "train", "full", "cluster", "dev")
     wanted = [*data["dependencies"], *(text for name in names for text in extras[name])]
     for text in wanted:
         requirement = Requirement(text)
