@@ -80,8 +80,9 @@ class Adoption:
     def orphaned(self, worker: Supervisor, event: Orphaned) -> None:
         """Nobody holds this session."""
         session, ended = self._sessions.get(event.session), self._fleet.ending.known.epoch(event.session)
-        if event.epoch < ended:
-            worker.try_send(EndCopy(event.session, ended))
+        newer = max(ended, self._shown_elsewhere(worker, event.session, event.epoch))
+        if event.epoch < newer:
+            worker.try_send(EndCopy(event.session, newer))
         elif session is None or (not session.opened.done() and event.epoch >= session.lease_epoch):
             self._claim(worker, event)
         elif session.worker == worker.name:
@@ -92,6 +93,15 @@ class Adoption:
             self._follow(session, worker, event.epoch)
         else:
             worker.try_send(EndCopy(event.session, max(session.lease_epoch, claimed(event.epoch))))
+
+    def _shown_elsewhere(self, worker: Supervisor, session: str, epoch: int) -> int:
+        """The epoch below which this worker's copy is not needed, since viewers of this gateway see a newer
+        one that another gateway holds; 0: they do not."""
+        guest = self._guests.of(session)
+        if guest is None or guest.worker is None or guest.worker is worker:
+            return 0
+        shown = guest.session.lease_epoch
+        return max(shown, claimed(epoch)) if _rank(guest.worker, shown) > _rank(worker, epoch) else 0
 
     def _is_newer(self, worker: Supervisor, epoch: int, session: GatewaySession) -> bool:
         """Whether the copy in this worker is right, and not the one of this gateway."""
@@ -109,17 +119,23 @@ class Adoption:
 
     def _claim(self, worker: Supervisor, event: Orphaned) -> None:
         """Claim a session that is not known here, now or once that may be done."""
-        if self.may_claim(event.session):
-            claims = self._claims.setdefault(event.session, {})
-            if worker.name in claims and claims[worker.name].epoch > event.epoch:
-                return  # it was told twice
-            beaten = max((claim.beaten for claim in claims.values()), default=(0, ""))
-            claims[worker.name] = claim = _Claim(claimed(event.epoch), beaten)
-            worker.try_send(ClaimSession(event.session, claim.epoch))
-        else:
+        if not (self.may_claim(event.session) and self._ask(worker, event)):
             if len(self._deferred) >= MAX_DEFERRED:
                 self._deferred.pop(next(iter(self._deferred)))
             self._deferred[worker.name, event.session] = worker, event
+
+    def _ask(self, worker: Supervisor, event: Orphaned) -> bool:
+        """Whether the worker was asked for it."""
+        claims = self._claims.get(event.session, {})
+        if worker.name in claims and claims[worker.name].epoch > event.epoch:
+            return True  # it was told twice
+        claim = _Claim(claimed(event.epoch), max((c.beaten for c in claims.values()), default=(0, "")))
+        try:
+            worker.send(ClaimSession(event.session, claim.epoch))
+        except Unavailable:  # it may have been lost since it told
+            return False
+        self._claims.setdefault(event.session, {})[worker.name] = claim
+        return True
 
     def claim_deferred(self) -> None:
         """Claim what may be claimed by now. If its gateway has resumed it meanwhile, the claim is refused."""
@@ -150,6 +166,7 @@ class Adoption:
             worker.try_send(CloseSession(event.session))
         elif claim is not None:
             ended = self._fleet.ending.known.epoch(event.session)
+            ended = max(ended, self._shown_elsewhere(worker, event.session, event.epoch))
             fits = session is None or (session.opened.done() and self._is_newer(worker, event.epoch, session))
             if not fits or claim.beaten > _rank(worker, event.epoch) or event.epoch < ended:
                 worker.try_send(EndCopy(event.session, max(ended, claim.beaten[0], claimed(event.epoch))))
