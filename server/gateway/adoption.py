@@ -22,6 +22,7 @@ from engine.types import OpenSession, SessionClosed
 from server.gateway.budget import Budgets
 from server.gateway.failover import Failover
 from server.gateway.fleet.fleet import Fleet
+from server.gateway.fleet.offers import Offers
 from server.gateway.fleet.supervisor import Supervisor
 from server.gateway.guests.guests import Guests
 from server.gateway.opening import FENCED, HeldElsewhere, Opener
@@ -35,7 +36,6 @@ from server.worker.messages.holding import Claimed, ClaimSession, EndCopy, Fence
 log = logging.getLogger(__name__)
 
 CLAIM_S = 5.0
-MAX_DEFERRED = 4096  # beyond, the oldest are forgotten
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Adoption:
         self._sessions, self._fleet, self._opener, self._failover = sessions, fleet, opener, failover
         self._budgets, self._guests, self._wall_clock = budgets, guests, wall_clock
         self._claims: dict[str, dict[str, _Claim]] = {}  # session → worker → what was asked of it
-        self._deferred: dict[tuple[str, str], tuple[Supervisor, Orphaned]] = {}  # by worker and session
+        self._offers = Offers()
         self.may_claim: Callable[[str], bool] = lambda session: True
         self.on_adopted: Callable[[], None] = lambda: None
 
@@ -120,9 +120,7 @@ class Adoption:
     def _claim(self, worker: Supervisor, event: Orphaned) -> None:
         """Claim a session that is not known here, now or once that may be done."""
         if not (self.may_claim(event.session) and self._ask(worker, event)):
-            if len(self._deferred) >= MAX_DEFERRED:
-                self._deferred.pop(next(iter(self._deferred)))
-            self._deferred[worker.name, event.session] = worker, event
+            self._offers.defer(worker, event)
 
     def _ask(self, worker: Supervisor, event: Orphaned) -> bool:
         """Whether the worker was asked for it."""
@@ -139,8 +137,7 @@ class Adoption:
 
     def claim_deferred(self) -> None:
         """Claim what may be claimed by now. If its gateway has resumed it meanwhile, the claim is refused."""
-        waiting, self._deferred = self._deferred, {}
-        for worker, event in waiting.values():
+        for worker, event in self._offers.take():
             if worker.ready is not None:  # otherwise it tells again what nobody holds, when it is back
                 self.orphaned(worker, event)
 
@@ -202,6 +199,7 @@ class Adoption:
         elif endings.epoch(event.session) >= CLOSED:  # if it ended here for another reason, it goes on there
             worker.try_send(EndCopy(event.session, CLOSED))
         if session is None:
+            self._offers.held(worker, event)
             for other in self._claims.get(event.session, {}).values():
                 other.beaten = max(other.beaten, _rank(worker, event.epoch))
         elif event.epoch < CLOSED and session.worker == worker.name:
@@ -241,6 +239,7 @@ class Adoption:
         """It answers nothing any more."""
         for session in list(self._claims):
             self._answered(worker, session)
+        self._offers.worker_lost(worker)
 
     def _answered(self, worker: Supervisor, session: str, epoch: int = 0) -> _Claim | None:
         """A claim was granted, or refused. Returns it, if there was one. A later claim than the one that was

@@ -19,11 +19,13 @@ from server.gateway.registry import Sessions
 from server.gateway.session import INTERNAL, Handover
 from server.metrics import Metrics
 from server.worker.base import Applied, Event, session_of
+from server.worker.epochs import CLOSED
 from server.worker.messages.commands import SubmitControl
 from server.worker.messages.events import Packet, SegmentStats, Stalled
 from server.worker.messages.holding import (
     Answered,
     EndCopy,
+    Fenced,
     LeaveSession,
     Moved,
     Orphaned,
@@ -77,6 +79,9 @@ class GuestNews:
                 self._closed(worker, guest, event)
             case Orphaned():
                 self._orphaned(worker, guest, event)
+            case Fenced():
+                self._held(worker, guest, event)
+                return False
             case _ if guest.worker is worker:
                 return self._told(worker, guest, event)
             case _:
@@ -141,7 +146,7 @@ class GuestNews:
         self._sessions.publish(receipt, guest=True)
 
     def _watched(self, worker: Supervisor, guest: Guest, event: Watched) -> None:
-        session = guest.session
+        session, before = guest.session, guest.worker
         here, elsewhere = guest.worker is worker, guest.worker not in (None, worker)
         least = max(guest.least_epoch, session.lease_epoch + elsewhere)
         if not here and guest.known and event.epoch < least:
@@ -155,6 +160,8 @@ class GuestNews:
             session.lease_epoch = event.epoch
             if not here:
                 self._follow(worker, guest, event.info.buffering)
+                if guest.abandoned and before is not None:
+                    before.try_send(EndCopy(session.id, event.epoch))
             if not again:
                 guest.abandoned = False
                 for control in guest.pending.values():  # what the owner has had, it doesn't do again
@@ -197,6 +204,14 @@ class GuestNews:
         else:
             guest.abandoned = guest.abandoned or guest.worker is worker
             self._guests.search.newer(guest, event.epoch, lambda: self._unless_held(worker, event))
+
+    def _held(self, worker: Supervisor, guest: Guest, event: Fenced) -> None:
+        """Another gateway holds it in this worker: again, or in place of one that is out of its reach."""
+        if guest.worker is worker:
+            guest.abandoned = False
+        elif guest.abandoned and guest.session.lease_epoch < event.epoch < CLOSED:
+            guest.least_epoch = max(guest.least_epoch, event.epoch)
+            self._guests.search.begin(guest, LOST_S)
 
     def _unless_held(self, worker: Supervisor, event: Orphaned) -> None:
         if event.session not in self._sessions:

@@ -88,6 +88,8 @@ class Custody:
         self._guests.look(now_s)
         for lease in back:
             self._guests.changed(lease)
+            if isinstance(lease.owner, Connection):
+                self.tell(lease.owner, lease.session, lease.epoch)
         self._silenced([lease for lease in changed if lease.stage is LeaseStage.SILENT])
         for lease in changed:
             if lease.stage is LeaseStage.STOPPED:

@@ -7,11 +7,14 @@ SIGSTOP, or killed. The order of events depends on nothing but the seed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
+import logging
+import random
 from asyncio import events
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 from weakref import WeakValueDictionary
@@ -172,3 +175,23 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             process.hold(handle)
         else:
             handle._run()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Whoever rolls the module's dice, too."""
+    before = random.getstate()
+    random.seed(f"{seed} dice")
+    try:
+        yield
+    finally:
+        random.setstate(before)

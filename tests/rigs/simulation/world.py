@@ -7,8 +7,9 @@ import contextlib
 import gc
 import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from unittest.mock import patch
 
 from server.gateway.session import MAIN
@@ -18,7 +19,7 @@ from tests.rigs.simulation.clients import CLOSED, OPEN, PERHAPS, Clients
 from tests.rigs.simulation.cluster import Node, SimulatedCluster
 from tests.rigs.simulation.device import SimulatedOrders
 from tests.rigs.simulation.history import MORE, Step, draw
-from tests.rigs.simulation.loop import PROCESS, VirtualLoop
+from tests.rigs.simulation.loop import PROCESS, VirtualLoop, quiet, seeded
 from tests.rigs.simulation.operators import Operators
 from tests.rigs.simulation.sizes import TIGHT
 from tests.rigs.simulation.stores import Stores
@@ -54,11 +55,14 @@ class World:
     def note(self, text: str) -> None:
         self.outcome.notes.append(f"{self.loop.time() - 1000:8.3f} {text}")
 
-    async def play(self, steps: Sequence[Step]) -> None:
+    async def start(self) -> None:
         for node in reversed(self.cluster.nodes):
             self.cluster.start(node)
         while not all(node.gateway for node in self.cluster.gateways):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
+
+    async def play(self, steps: Sequence[Step]) -> None:
+        await self.start()
         for step in steps:
             await asyncio.sleep(step.after_s)
             self._do(step)
@@ -222,26 +226,6 @@ class World:
         self.cluster.network.heal(one, other)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-@contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Whoever rolls the module's dice, too."""
-    before = random.getstate()
-    random.seed(f"{seed} dice")
-    try:
-        yield
-    finally:
-        random.setstate(before)
-
-
 def simulate(
     seed: int,
     steps: Sequence[Step] | None = None,
@@ -250,8 +234,10 @@ def simulate(
     workers: int = 2,
     joined: bool = False,
     more: Sequence[str] = (),
+    script: Callable[[World], Coroutine[Any, Any, None]] | None = None,
 ) -> Outcome:
-    """Play the history of this seed, or these steps. `more` names what else happens: see history."""
+    """Play the history of this seed, or these steps, or a script. `more` names what else happens: see
+    history."""
     loop = VirtualLoop()  # type: ignore[abstract]
     played = draw(seed, more) if steps is None else list(steps)
     chance = random.Random(f"{seed} secrets")
@@ -264,9 +250,10 @@ def simulate(
     world = World(loop, seed, gateways, workers, joined=joined)
     if "limits" in more:
         world.cluster.limits = TIGHT
+    world.outcome.steps += played
     with (
-        _quiet(),
-        _seeded(seed),
+        quiet(),
+        seeded(seed),
         world.cluster.effects.watched(),
         world.stores.used() if "stores" in more else contextlib.nullcontext(),
         patch("server.gateway.cluster.joined.RemoteWorker", world.cluster.remote),
@@ -276,14 +263,13 @@ def simulate(
         patch("secrets.token_bytes", chance.randbytes),
         patch("secrets.randbits", chance.getrandbits),
     ):
-        loop.run(_play(world, played))
+        loop.run(_play(world, world.play(played) if script is None else script(world)))
     return world.outcome
 
 
-async def _play(world: World, steps: Sequence[Step]) -> None:
-    world.outcome.steps += steps
+async def _play(world: World, history: Coroutine[Any, Any, None]) -> None:
     try:
-        await world.play(steps)
+        await history
     finally:
         world.cluster.network.closed = True
         for process in world.cluster.processes:
