@@ -285,7 +285,6 @@ class WhepViewer:
             self.stalled = stalled(message)
         elif kind == "closed" and message.get("code") in MOVED and self._pc is not None:
             self._lose(self._pc, "another gateway has the session")
-            return
         elif kind == "closed":
             self._end(f"the session ended: {message.get('message') or message.get('code')}")
         self.on_message(message)

@@ -212,7 +212,8 @@ class SessionInfo:
 class SessionClosed:
     """The session has ended; `code` is 'closed' or the reason. If its opening was refused, `field` is the
     field at fault and `retry_after_s` says when to try again, if they are known. `epoch` is the lease epoch
-    of the copy that has ended (see server.worker.hosting.leases); 0: not known."""
+    of the copy that has ended (see server.worker.hosting.leases); 0: not known. `lost_frames`: the session
+    goes on, without these frames and what was steered in them: the first one, and the first one after."""
 
     session: str
     code: str
@@ -220,6 +221,7 @@ class SessionClosed:
     field: str | None = None
     retry_after_s: int | None = None
     epoch: int = 0
+    lost_frames: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -34,17 +34,31 @@ class Losses:
 
     def __init__(self) -> None:
         self._known: object = None
+        self._ended: range | None = None
+
+    def ended(self, closed: Mapping[str, Any]) -> None:
+        """The session goes on elsewhere, without some frames if this `closed` event says so: what they showed
+        is lost as of the next `session` event."""
+        self._ended = _frames(closed.get("lost_frames")) or self._ended
 
     def news(self, state: Mapping[str, Any]) -> range | None:
         """The frames that were lost, if this `session` event is the first that tells of them."""
+        ended, self._ended = self._ended, None
         told = state.get("lost_frames")
         if not told or told == self._known:
-            return None
+            return ended
         self._known = told
-        match told:
-            case [int(first), int(after)]:
-                return range(first, after)
-        return None
+        lost = _frames(told)
+        if lost is None or ended is None:
+            return lost or ended
+        return range(min(lost.start, ended.start), max(lost.stop, ended.stop))
+
+
+def _frames(told: object) -> range | None:
+    match told:
+        case [int(first), int(after)]:
+            return range(first, after)
+    return None
 
 
 def to_send_again(sent: Iterable[R], lost: range, now_s: float) -> list[R]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from clients.signalling import MOVED
 from clients.steer.errors import Refused, SteerError, SteerTimeout
 from clients.steer.lost import Losses, to_send_again
 from clients.steer.messages import ControlReceipt, How, State, When
@@ -232,6 +233,9 @@ class SteeredSession:
             self._there.set()
             if (lost := self._losses.news(message)) is not None:
                 self._restored(lost)
+        elif message.get("type") == "closed" and message.get("code") in MOVED:
+            self._losses.ended(message)
+            return
         elif message.get("type") == "closed":
             self.ended = str(message.get("message") or message.get("code") or "the session ended")
         elif (receipt := ControlReceipt.read(message)) is not None and (sent := self._sent.get(receipt.id)):

@@ -82,6 +82,8 @@ class SentControls:
 
     def lost(self, message: dict[str, Any]) -> list[dict[str, Any]]:
         """The controls that have to be sent again after this message of the session, with the same ids."""
+        if message.get("type") == "closed":
+            self._losses.ended(message)
         frames = self._losses.news(message) if message.get("type") == "session" else None
         lost = [] if frames is None else to_send_again(self.sent.values(), frames, self._clock())
         for progress in lost:

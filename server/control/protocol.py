@@ -39,4 +39,5 @@ def event_json(event: SessionEvent, *, pts_90k: int | None = None) -> dict[str, 
         case SessionInfo():
             return {"type": "session", **finite(asdict(event))}
         case SessionClosed(session, code, message):
-            return {"type": "closed", "session": session, "code": code, "message": message}
+            lost = {"lost_frames": event.lost_frames} if event.lost_frames else {}
+            return {"type": "closed", "session": session, "code": code, "message": message, **lost}

@@ -24,12 +24,13 @@ from server.gateway.failover import Failover
 from server.gateway.fleet.fleet import Fleet
 from server.gateway.fleet.offers import Offers
 from server.gateway.fleet.supervisor import Supervisor
+from server.gateway.guests.guest import go_on_without
 from server.gateway.guests.guests import Guests
 from server.gateway.opening import FENCED, HeldElsewhere, Opener
 from server.gateway.records.record import read_record
 from server.gateway.registry import Sessions
 from server.gateway.session import GatewaySession
-from server.worker.epochs import CLOSED, claimed
+from server.worker.epochs import CLOSED, claimed, same_copy
 from server.worker.messages.commands import CloseSession, SubmitControl
 from server.worker.messages.holding import Claimed, ClaimSession, EndCopy, Fenced, Orphaned
 
@@ -112,6 +113,7 @@ class Adoption:
     def _follow(self, session: GatewaySession, worker: Supervisor, epoch: int) -> None:
         """This worker runs a newer copy, with this epoch. The other one will not be needed."""
         other = self._fleet.of(session)
+        go_on_without(session, session.apart)
         with contextlib.suppress(Unavailable):
             self._failover.resume(session, worker, claimed(epoch))
             self._sessions.assign(session, worker.name)
@@ -207,7 +209,7 @@ class Adoption:
         elif self._is_newer(worker, event.epoch, session):
             if (own := self._fleet.get(session.worker)) is not None:
                 own.try_send(EndCopy(session.id, max(event.epoch, claimed(session.lease_epoch))))
-            self._give_way(session, event.epoch)
+            self._give_way(session, event.epoch, session.apart)
         else:
             worker.try_send(EndCopy(session.id, max(session.lease_epoch, claimed(event.epoch))))
 
@@ -217,10 +219,11 @@ class Adoption:
             with contextlib.suppress(Unavailable):
                 self._failover.resume(session, worker, claimed(epoch))
         elif epoch >= session.lease_epoch:
-            self._give_way(session, epoch)
+            self._give_way(session, epoch, () if same_copy(epoch, session.lease_epoch) else session.apart)
 
-    def _give_way(self, session: GatewaySession, epoch: int) -> None:
-        """End the copy of this gateway, since there is another one with this epoch, or none is to be."""
+    def _give_way(self, session: GatewaySession, epoch: int, lost_frames: tuple[int, ...]) -> None:
+        """End the session here, since another gateway has it with this epoch, or none is to have it. These
+        frames are not part of it there."""
         if not session.opened.done():
             session.declined(HeldElsewhere())
             return
@@ -229,7 +232,7 @@ class Adoption:
         if session.closing or epoch >= CLOSED:
             self._sessions.end(session, "closed", "the session was closed")
         else:
-            self._sessions.end(session, "fenced", FENCED)
+            self._sessions.end(session, "fenced", FENCED, lost_frames)
 
     def closed(self, worker: Supervisor, event: SessionClosed) -> None:
         """The worker doesn't run it any more."""
@@ -267,6 +270,7 @@ class Adoption:
             known = replace(known, receipts=())
         known.apply(session, wall_s, self._sessions.now_s())
         self._come_so_far(session, worker, event)
+        session.progress.parted(self._sessions.now_s())
         session.changed(event.info, self._sessions.now_s())
         worker.try_send(session.audience())
         for control in guest.pending.values() if guest is not None else ():

@@ -180,6 +180,7 @@ class Failover:
             plays = ready.frames_per_segment, ready.fps
             numbers = session.progress.beyond(now_s, session.placed_s, *plays)
         self.reopen_in(session, worker, numbers)
+        session.progress.parted(now_s, numbers.frame)
         self._metrics.resumed.inc()
 
     def resume(self, session: GatewaySession, worker: Supervisor, epoch: int) -> None:

@@ -7,6 +7,7 @@ come. Workers count as clients do; this remembers what they said. It has no cloc
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 from engine.types import SessionInfo
@@ -16,6 +17,7 @@ from server.worker.messages.events import Packet, SegmentStats
 
 RATE = 90_000
 AHEAD_90K = RATE // 2  # more than a network delays a packet
+RECENT_S = 300.0  # what was steered before is not steered again, see clients.steer.lost
 MOST_S = SILENT_S + STOP_S + 2.0  # a worker generates nothing after that time without its gateway
 
 
@@ -26,6 +28,7 @@ class SessionProgress:
         self.begun = -1  # the latest segment of which viewers have been shown something
         self._next = (0, 0, 0)  # the lowest epoch, segment and frame that no client has seen
         self._last_90k, self._last_s = 0, 0.0  # the last packet, and when it left
+        self._apart, self._apart_s = -1, 0.0  # the first frame that only this copy may have, and as of when
 
     def info(self, info: SessionInfo) -> None:
         self._reached(info.epoch, info.segment, info.frame)  # an info names the next segment
@@ -57,6 +60,19 @@ class SessionProgress:
         """It continues with these, and not below."""
         self._next = numbers.epoch, numbers.segment, numbers.frame
         self._last_90k, self._last_s = numbers.media_90k, now_s
+
+    def parted(self, now_s: float, frame: int | None = None) -> None:
+        """As of this frame (None: the next one) it goes on here, claimed or from a snapshot: another gateway
+        may go on with another copy."""
+        if self._apart < 0 or now_s - self._apart_s > RECENT_S:
+            self._apart = self._next[2] if frame is None else frame
+        self._apart_s = now_s
+
+    def apart(self, frames: Iterable[int | None]) -> tuple[int, ...]:
+        """The first frame that another copy does not have, and the first one after all that this one has;
+        `frames` are named by its receipts. Empty: there is none."""
+        after = max(self._next[2], *(frame + 1 for frame in frames if frame is not None), 0)
+        return (self._apart, after) if 0 <= self._apart < after else ()
 
     def interrupted(self, now_s: float) -> Numbers:
         """For a worker that shows its first picture as soon as it can: the numbers that follow. Media time

@@ -107,7 +107,9 @@ class Sessions:
         elif self._by_hash.get(token_hash) is session:
             del self._by_hash[token_hash]
 
-    def end(self, session: GatewaySession, code: str, message: str) -> None:
+    def end(
+        self, session: GatewaySession, code: str, message: str, lost_frames: tuple[int, ...] = ()
+    ) -> None:
         """End a session. Its viewers are told the reason through the listeners. Idempotent."""
         if self._by_id.get(session.id) is not session:
             return
@@ -121,7 +123,7 @@ class Sessions:
         self.budgets.leave(session.client)
         session.refuse(as_error(code, message))
         session.closed.set()
-        self.publish(SessionClosed(session.id, code, message))
+        self.publish(SessionClosed(session.id, code, message, lost_frames=lost_frames))
         session.fanout.close()
 
     def _show(self) -> None:

@@ -235,6 +235,11 @@ class GatewaySession:
             self.received_s.pop(forgotten, None)
             self.contents.pop(forgotten, None)
 
+    @property
+    def apart(self) -> tuple[int, ...]:
+        """What only this copy has: see SessionProgress."""
+        return self.progress.apart(answer.frame for answer in self.answers.values())
+
     def remember_time(self, frame: int, pts_90k: int) -> None:
         self.times[frame] = pts_90k
         if len(self.times) > REMEMBERED_TIMES:

@@ -18,6 +18,11 @@ def claimed(epoch: int) -> int:
     return epoch + 1
 
 
+def same_copy(one: int, other: int) -> bool:
+    """Whether these are epochs of one copy, which was claimed between them, if one worker has both."""
+    return one // CLAIMS == other // CLAIMS
+
+
 def copied(epoch: int) -> int:
     """The epoch of a session's next copy, in whichever worker."""
     return (epoch // CLAIMS + 1) * CLAIMS

@@ -41,6 +41,9 @@ CHOSEN = """async ([entries, lost, now]) => {
   const losses = new Losses();
   const told = [[], [8, 16], [8, 16], [20, 30]].map((frames) => losses.news({lost_frames: frames}));
   const full = entries.map((entry) => ({control: {}, frame: null, sentAt: 0, status: 'applied', ...entry}));
+  losses.ended({code: 'moved'});
+  losses.ended({lost_frames: [5, 9]});
+  for (const frames of [[20, 30], [20, 30]]) told.push(losses.news({lost_frames: frames}));
   return {told, ids: toSendAgain(full, lost, now).map(({id}) => id)};
 }"""
 ENTRIES: list[dict[str, Any]] = [
@@ -63,7 +66,7 @@ ENTRIES: list[dict[str, Any]] = [
 async def test_what_may_be_lost_is_chosen_as_by_other_clients(browser: Browser, server: Subject) -> None:
     async with opened(browser, server.target.base) as page:
         chosen = await page.evaluate(CHOSEN, [ENTRIES, [100, 200], 1000])
-        assert chosen["told"] == [None, [8, 16], None, [20, 30]]
+        assert chosen["told"] == [None, [8, 16], None, [20, 30], [5, 9], None]
         assert chosen["ids"] == ["first", "back", "resume", "released", "sent", "last"]
         old = await page.evaluate(CHOSEN, [ENTRIES, [100, 200], 300_001])
         assert old["ids"] == []

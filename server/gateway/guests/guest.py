@@ -35,6 +35,7 @@ class Guest:
     abandoned: bool = False  # its worker has said that nobody holds it, and of no new owner since
     renewed_s: float = 0.0  # when its worker last told how it is
     shown: tuple[str, int] = ("", -1)  # the last frame, and which worker had it
+    dropped: bool = False  # its copy was ended, perhaps since another one goes on
 
     def goes_back(self, worker: str, frame: int) -> bool:
         """Whether this frame of a worker comes before what was shown. A worker may repeat its last one."""
@@ -44,3 +45,12 @@ class Guest:
     @property
     def found(self) -> bool:
         return self.worker is not None and self.session.lease_epoch >= self.least_epoch
+
+
+def go_on_without(session: GatewaySession, frames: tuple[int, ...]) -> None:
+    """Another copy goes on, which does not have these: clients are told, and may send again what was answered
+    with one of them."""
+    session.lost_frames = frames or session.lost_frames
+    for answer in list(session.answers.values()):
+        if frames and answer.frame in range(*frames):
+            del session.answers[answer.id]

@@ -181,7 +181,7 @@ class Guests:
             guest.settled.set()
         return guest
 
-    def end(self, guest: Guest, code: str, message: str) -> None:
+    def end(self, guest: Guest, code: str, message: str, lost_frames: tuple[int, ...] = ()) -> None:
         """Its viewers are told. Idempotent."""
         session = guest.session
         if self._guests.get(session.id) is not guest:
@@ -191,7 +191,7 @@ class Guests:
         guest.over = True
         guest.settled.set()
         session.closed.set()
-        self._sessions.publish(SessionClosed(session.id, code, message), guest=True)
+        self._sessions.publish(SessionClosed(session.id, code, message, lost_frames=lost_frames), guest=True)
         session.fanout.close()
 
     async def run(self) -> None:

@@ -13,7 +13,7 @@ from server.cluster.peers import MOVED
 from server.control.base import Steering
 from server.gateway.fleet.supervisor import Supervisor
 from server.gateway.guests.desk import GuestDesk
-from server.gateway.guests.guest import Guest
+from server.gateway.guests.guest import Guest, go_on_without
 from server.gateway.guests.guests import Guests
 from server.gateway.registry import Sessions
 from server.gateway.session import INTERNAL, Handover
@@ -65,7 +65,7 @@ class GuestNews:
         if isinstance(event, Packet):
             left = guest.moved is not None and guest.worker is worker and event.segment > guest.moved.segment
             if not left and guest.worker is worker and guest.goes_back(worker.name, event.frame):
-                self._guests.end(guest, MOVED, BACK)
+                self._guests.end(guest, MOVED, BACK, guest.session.lost_frames)
                 return True
             frames = worker.ready.frames_per_segment if worker.ready is not None else 0
             if not left and guest.session.shows(worker.name, event, frames, self._sessions.now_s()):
@@ -155,6 +155,8 @@ class GuestNews:
             again = here and event.epoch == session.lease_epoch
             if here and event.epoch >= guest.least_epoch:  # it has moved back, or not at all
                 guest.moved = None
+            if here and not again:  # another gateway has claimed it
+                session.progress.parted(self._sessions.now_s())
             for receipt in self._guests.learn(guest, event.info, event.record):
                 self._receipt(guest, receipt, None)
             session.lease_epoch = event.epoch
@@ -179,6 +181,9 @@ class GuestNews:
                 self._guests.leave(guest)
         session.assigned(worker.name, now_s)
         session.stats, guest.moved = None, None
+        if guest.dropped:
+            go_on_without(session, session.apart)
+            guest.dropped = False
         session.stall(stall, now_s)
         guest.worker, guest.known = worker, True
         guest.settled.set()
@@ -193,6 +198,7 @@ class GuestNews:
             session.handover = None
         elif guest.worker is worker and not 0 < event.epoch < session.lease_epoch:
             # whoever holds it may have dropped an old copy of it here
+            guest.dropped = True
             self._guests.lost(guest, 0.0, event.code, event.message)
         guest.news.set()
 

@@ -75,6 +75,17 @@ def test_each_loss_is_told_once() -> None:
     assert told == [range(8, 16), None, range(40, 80), None]
 
 
+def test_what_another_copy_does_not_have_is_lost_once_it_is_heard_of() -> None:
+    losses = Losses()
+    losses.ended({"code": "moved"})
+    assert losses.news({}) is None
+    losses.ended({"code": "fenced", "lost_frames": [8, 16]})
+    assert [losses.news({"lost_frames": []}) for _ in range(2)] == [range(8, 16), None]
+    losses.ended({"code": "fenced", "lost_frames": [90, 99]})
+    losses.ended({"code": "moved"})
+    assert losses.news({"lost_frames": [40, 80]}) == range(40, 99)
+
+
 class Restored:
     """A transport to a server that applies controls at the frames that it is told, and remembers ids."""
 
@@ -128,6 +139,22 @@ async def test_each_control_is_sent_again_once_and_its_new_receipt_counts() -> N
         assert [control["id"] for control in way.posted] == [lost.id, released.id]
 
 
+async def test_what_was_steered_in_a_copy_that_has_ended_is_sent_again_to_the_other_one() -> None:
+    way = Restored()
+    async with SteeredSession(way) as session:
+        kept = session.prompt("a dog")
+        way.next_frame = 104
+        lost = session.prompt("a fox")
+        way.restart(kept.id)
+        way.hear("event", {"type": "closed", "code": "fenced", "message": "…", "lost_frames": [100, 110]})
+        assert session.ended is None
+        assert way.posted == [], "it is not there yet"
+        for _ in range(3):
+            way.say([])
+        assert [control["id"] for control in way.posted] == [lost.id]
+        assert (await lost.applied(5)).frame == 200
+
+
 async def test_an_action_that_waits_is_not_sent_after_a_newer_one() -> None:
     way = Restored()
     async with SteeredSession(way) as session:
@@ -163,3 +190,5 @@ def test_the_controls_of_view_are_sent_again() -> None:
     assert hear(type="session", id="main", lost_frames=[104, 200]) == []
     assert hear(type="receipt", id="py-1", status="applied", segment=25, frame=200) == []
     assert "frame 200" in steering.rows()[0][1]
+    assert hear(type="closed", code="fenced", lost_frames=[200, 240]) == []
+    assert len(hear(type="session", id="main", lost_frames=[104, 200])) == 1

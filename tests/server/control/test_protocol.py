@@ -149,6 +149,8 @@ def test_outgoing_messages() -> None:
         "code": "closed",
         "message": "over",
     }
+    fenced = event_json(SessionClosed("main", "fenced", "over", lost_frames=(8, 16)))
+    assert fenced["lost_frames"] == (8, 16)
     stats = segment_stats()
     stats.timings_ms["denoise"] = float("nan")
     assert event_json(stats)["timings_ms"] == {"denoise": None, "total": 200.0}

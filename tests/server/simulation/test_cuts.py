@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.types import Prompt, SessionClosed
+from engine.types import Control, Prompt, Receipt, SessionClosed
 from server.gateway.gateway import Gateway
 from tests.rigs.simulation.cluster import Node
 from tests.rigs.simulation.verdict import copies_of
@@ -23,10 +23,10 @@ SOON_S = 0.5
 class Cut:
     """g1 owns the session, which `worker` runs. g2 shows it too, if `guest`."""
 
-    def __init__(self, world: World, *, guest: bool = True) -> None:
-        self.world, self.guest = world, guest
+    def __init__(self, world: World, *, guest: bool, steer: bool) -> None:
+        self.world, self.guest, self.steer = world, guest, steer
         self.cluster, self.clients = world.cluster, world.clients
-        self.g1, self.g2 = world.cluster.gateways
+        self.g1, self.g2, *self.more = world.cluster.gateways
 
     async def begin(self) -> None:
         await self.world.start()
@@ -35,8 +35,10 @@ class Cut:
         (self.name,) = self.clients.fates
         self.session = gateway_of(self.g1).session(self.name)
         self.worker = self.cluster.node(self.session.worker)
-        for node in (self.g1, self.g2)[: 2 if self.guest else 1]:
+        for node in (self.g1, *[self.g2][: self.guest], *self.more):
             await self.at(node, self.clients.watch(node, self.name))
+        if self.steer:
+            await self.at(self.g2, self.clients.send(self.g2, self.name, Prompt("a fox")))
         await asyncio.sleep(3.0)
         self.cluster.network.cut("g1", self.worker.name, seen=False, one_way=False)
 
@@ -66,16 +68,23 @@ def gateway_of(node: Node) -> Gateway:
     return node.gateway
 
 
-def played(script: Callable[[Cut], Awaitable[None]], *, joined: bool, guest: bool = True) -> None:
+def played(
+    script: Callable[[Cut], Awaitable[None]],
+    *,
+    joined: bool,
+    guest: bool = True,
+    steer: bool = False,
+    gateways: int = 2,
+) -> None:
     """Play it; nobody may be shown anything twice, or something older than before."""
 
     async def play(world: World) -> None:
-        cut = Cut(world, guest=guest)
+        cut = Cut(world, guest=guest, steer=steer)
         await cut.begin()
         await script(cut)
         world.outcome.wrong += world.clients.wrong
 
-    assert simulate(SEED, [], joined=joined, script=play).wrong == []
+    assert simulate(SEED, [], gateways=gateways, joined=joined, script=play).wrong == []
 
 
 @pytest.mark.parametrize("joined", [True, False])
@@ -139,3 +148,59 @@ def test_of_a_cut_that_heals_in_time_nothing_is_remembered() -> None:
         assert cut.session.worker == cut.worker.name
 
     played(script, joined=True)
+
+
+def answer_to(node: Node, control: str) -> Receipt:
+    """The latest that its client was told."""
+    return next(e for e in reversed(node.heard) if isinstance(e, Receipt) and e.id == control)
+
+
+def test_what_was_steered_in_the_copy_that_is_ended_is_steered_again_once() -> None:
+    """Its client had been told that it was applied, and did not learn that it was lost."""
+
+    async def script(cut: Cut) -> None:
+        g2, clients = gateway_of(cut.g2), cut.clients
+        await cut.until(lambda: cut.name in g2.sessions and not cut.session.orphaned, 5.0)
+        await cut.at(cut.g2, clients.send(cut.g2, cut.name, Prompt("a cat")))
+        await cut.until(lambda: cut.name not in g2.sessions, FAILOVER_S)
+        early, late = (sent.control for sent in clients.sent)
+        first, after = next(
+            e.lost_frames for e in cut.g2.heard if isinstance(e, SessionClosed) and e.session == cut.name
+        )
+        frames = [answer_to(cut.g2, control).frame or 0 for control in (early, late)]
+        assert frames[0] < first <= frames[1] < after
+        await cut.at(cut.g2, clients.watch(cut.g2, cut.name))
+        for control in (early, late):  # the first one need not be sent again, and does no harm
+            g2.shown.submit(cut.name, Control(control, Prompt("a cat")))
+        await asyncio.sleep(4.0)
+        device = cut.copies[0].device
+        assert device is not None
+        assert device.copies[cut.name].effects == [early, late]
+        assert (answer_to(cut.g2, late).frame or 0) > frames[1]
+        assert cut.session.answers[late].status == "applied"
+
+    played(script, joined=False, steer=True)
+
+
+def test_who_followed_to_another_worker_as_a_guest_is_told_so_too() -> None:
+    """g2 claims the session and g3's viewers see that copy, until g1 goes on in another worker."""
+
+    async def script(cut: Cut) -> None:
+        g3 = cut.cluster.gateways[2]
+        guests = gateway_of(g3).guests
+        await cut.until(lambda: cut.name in gateway_of(cut.g2).sessions, 5.0)
+        await cut.at(g3, cut.clients.send(g3, cut.name, Prompt("a cat")))
+        (sent,) = cut.clients.sent
+        await cut.failover()
+        guest = guests.of(cut.name)
+        assert guest is not None
+        await cut.until(lambda: guest.worker is not None and guest.worker.name != cut.worker.name, 3.0)
+        frame = answer_to(g3, sent.control).frame
+        assert frame in range(*guest.session.lost_frames)
+        guests.submit(cut.name, Control(sent.control, Prompt("a cat")))
+        await asyncio.sleep(4.0)
+        device = cut.copies[0].device
+        assert device is not None
+        assert device.copies[cut.name].effects == [sent.control]
+
+    played(script, joined=False, guest=False, gateways=3)

@@ -188,6 +188,7 @@ export class Pane extends EventTarget {
       this.walker.pace((this.figures.playbackMs ?? 0) / (message.speed || 1));
     });
     on("session", (info) => this.#follow(info));
+    on("closed", (message) => this.losses.ended(message));
     on("receipt", (receipt) => {
       this.walker.receipt(receipt);
       const entry = this.receipts.receipt(receipt);

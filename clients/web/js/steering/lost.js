@@ -8,13 +8,22 @@ const LATEST_COUNTS = [["action"], ["pause", "resume"]]; // of each group only t
 
 /** Tells each loss of one session once. */
 export class Losses {
+  /** The session goes on elsewhere, without some frames if this `closed` event says so: they are lost as of the next `session` event. */
+  ended({ lost_frames: told }) {
+    if (isRange(told)) this.left = told;
+  }
+
   /** The lost frames, [first, after], if this `session` event is the first that tells of them; otherwise null. */
   news({ lost_frames: told }) {
-    if (!Array.isArray(told) || told.length !== 2 || String(told) === this.known) return null;
+    const left = this.left ?? null;
+    this.left = null;
+    if (!isRange(told) || String(told) === this.known) return left;
     this.known = String(told);
-    return told;
+    return left ? [Math.min(left[0], told[0]), Math.max(left[1], told[1])] : told;
   }
 }
+
+const isRange = (told) => Array.isArray(told) && told.length === 2;
 
 /**
  * Of the entries of Receipts, oldest first, those that the server may not have. A rewind that was done is left out: the
