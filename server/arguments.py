@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
         help="where the model runs: process, thread, or tcp://HOST:PORT of a `psistream worker`, several "
         f"times for several of them; tls:// for one with a certificate (default: {defaults.placement})",
     )
-    add("--worker-key-file", type=Path, metavar="FILE", help="the key of workers that listen")
+    add("--worker-key-file", type=Path, metavar="FILE", help="the key of workers that listen, or several")
     add(
         "--worker-ca",
         type=Path,

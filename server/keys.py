@@ -25,6 +25,7 @@ MAKE_ONE = "make one with: openssl rand -hex 16"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 SINGLE = "api-key"  # the name of the key that --api-key sets
 MAX_FILE_BYTES = 1 << 20
+MAX_SECRETS = 8  # in a file of the cluster: each proof may be tried with all of them
 CHECK_EVERY_S = 1.0
 CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits)
 BASE64 = 64
@@ -99,14 +100,34 @@ def read_keys(path: Path) -> dict[str, str]:
 
 
 def read_secret(path: Path, what: str) -> bytes:
-    """The one key in a file, such as a worker's. `what` is the option that names it. Raises InvalidInput."""
-    lines = [line.strip() for line in read_text(path, what, most=MAX_FILE_BYTES).split("\n")]
-    keys = [line for line in lines if line and not line.startswith("#")]
-    if len(keys) != 1:
-        raise InvalidInput(f"{what}: {path} must have one key, on a line; {MAKE_ONE}", field="key_file")
+    """The keys in a file that the parts of a cluster share, one a line, as `keys_of` takes them apart. `what`
+    is the option that names the file. Raises InvalidInput, which names lines and never shows a key."""
+    found: dict[str, int] = {}  # the line of each key
+    for number, line in enumerate(read_text(path, what, most=MAX_FILE_BYTES).split("\n"), 1):
+        key = line.strip()
+        if not key or key.startswith("#"):
+            continue
+        where = f"{what}: {path}, line {number}"
+        try:
+            check_key(key, f"{where}: the key")
+        except InvalidInput as error:
+            raise InvalidInput(error.message, field="key_file") from None
+        if key in found:
+            raise InvalidInput(f"{where}: this is the key of line {found[key]} again", field="key_file")
+        found[key] = number
+    if not found:
+        raise InvalidInput(f"{what}: {path} contains no key: write one a line; {MAKE_ONE}", field="key_file")
+    if len(found) > MAX_SECRETS:
+        raise InvalidInput(f"{what}: {path} may have {MAX_SECRETS} keys, not {len(found)}", field="key_file")
     if (mode := _state_of(path)) and mode[0] & 0o077:
         log.warning("%s can be read by other users of this machine: chmod 600 it", path)
-    return check_key(keys[0], f"{what}: the key in {path}").encode()
+    return "\n".join(found).encode()
+
+
+def keys_of(secret: bytes) -> list[bytes]:
+    """The keys that `read_secret` has found: one proves with the first and accepts all. A cluster without a
+    key, which only loopback allows, has the empty one."""
+    return secret.split(b"\n")
 
 
 class KeyRing:

@@ -89,7 +89,7 @@ def _asks(p: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="where it listens (default: %(default)s)",
     )
-    p.add_argument("--key-file", type=Path, metavar="FILE", help="the cluster's key")
+    p.add_argument("--key-file", type=Path, metavar="FILE", help="the cluster's key, or several")
     p.add_argument("--ca", type=Path, metavar="FILE", help="who signed its certificate (default: system)")
 
 

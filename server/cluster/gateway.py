@@ -25,7 +25,7 @@ def add_join(add: Callable[..., object]) -> None:
         metavar="URL",
         help="find workers and other gateways through this directory, tcp://HOST:PORT (psistream cluster up)",
     )
-    add("--join-key-file", type=Path, metavar="FILE", help="the key of the directory and of its workers")
+    add("--join-key-file", type=Path, metavar="FILE", help="the key of the cluster, or several, one a line")
     add(
         "--join-ca",
         type=Path,

@@ -41,7 +41,8 @@ def add_listen(add: Callable[..., object], default: str | None, who: str) -> Non
         help="where to listen, such as 10.0.0.7:7070"
         + ("" if default is None else " (default: %(default)s)"),
     )
-    add("--key-file", type=Path, metavar="FILE", help=f"its {who} have the same key; optional on loopback")
+    shared = f"the key, or several, one a line, that its {who} have too; optional on loopback"
+    add("--key-file", type=Path, metavar="FILE", help=shared)
     add("--tls-cert", type=Path, metavar="FILE", help="certificate with its chain (PEM), for tls://")
     add("--tls-key", type=Path, metavar="FILE", help="the certificate's key (PEM)")
 

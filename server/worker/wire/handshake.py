@@ -5,6 +5,9 @@
     visitor → Proof      proof
     host    → what it says first, such as a worker's Welcome
 
+Each side may have several keys (`keys_of`), so that one can be replaced while everything runs: it proves the
+first and accepts them all. So two sides meet if each has the other's first key.
+
 A proof is an HMAC (SHA-256) of both nonces under the key, other for each side and each kind of door, so none
 can be sent back, used again or used elsewhere. It does not encrypt or sign what follows: TLS does. Pure: no
 sockets and no clocks.
@@ -15,9 +18,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from engine.errors import Forbidden, Unavailable
+from server.keys import keys_of
 from server.version import VERSION
 from server.worker.wire.schema import WIRE, Challenge, Hello, Proof
 
@@ -47,14 +52,16 @@ def hello(gateway: str = "", door: Door = WORKER_DOOR) -> Hello:
     return Hello(door.wire, VERSION, secrets.token_bytes(NONCE_BYTES), gateway)
 
 
-def challenge(key: bytes, heard: object, door: Door = WORKER_DOOR) -> tuple[Challenge, bytes]:
-    """The host's answer to the first message, and the proof that must come next. Raises PsistreamError."""
+def challenge(key: bytes, heard: object, door: Door = WORKER_DOOR) -> tuple[Challenge, tuple[bytes, ...]]:
+    """The host's answer to the first message, and the proofs of which one must come next. Raises
+    PsistreamError."""
     if not isinstance(heard, Hello) or len(heard.nonce) != NONCE_BYTES:
         raise WrongPeer(f"this port is for psistream's {door.visitor}s")
     _check_wire(door, heard.wire, heard.program, door.visitor)
     nonce = secrets.token_bytes(NONCE_BYTES)
-    answer = Challenge(door.wire, VERSION, nonce, _proof(key, door, door.host, heard.nonce, nonce))
-    return answer, _proof(key, door, door.visitor, heard.nonce, nonce)
+    keys = keys_of(key)
+    answer = Challenge(door.wire, VERSION, nonce, _proof(keys[0], door, door.host, heard.nonce, nonce))
+    return answer, tuple(_proof(each, door, door.visitor, heard.nonce, nonce) for each in keys)
 
 
 def prove(key: bytes, said: Hello, heard: object, door: Door = WORKER_DOOR) -> Proof:
@@ -62,16 +69,17 @@ def prove(key: bytes, said: Hello, heard: object, door: Door = WORKER_DOOR) -> P
     if not isinstance(heard, Challenge) or len(heard.nonce) != NONCE_BYTES:
         raise WrongPeer(f"what answered is no {door.host} of psistream")
     _check_wire(door, heard.wire, heard.program, door.host)
-    if not hmac.compare_digest(heard.proof, _proof(key, door, door.host, said.nonce, heard.nonce)):
+    keys, proof = keys_of(key), heard.proof
+    if not _is_one(proof, [_proof(each, door, door.host, said.nonce, heard.nonce) for each in keys]):
         raise Forbidden(
             f"the {door.host} has another key, or it is no {door.host}: give both the same {door.key_option}"
         )
-    return Proof(_proof(key, door, door.visitor, said.nonce, heard.nonce))
+    return Proof(_proof(keys[0], door, door.visitor, said.nonce, heard.nonce))
 
 
-def check(expected: bytes, heard: object, door: Door = WORKER_DOOR) -> None:
-    """Raises Forbidden unless it is the proof that was expected."""
-    if not isinstance(heard, Proof) or not hmac.compare_digest(heard.proof, expected):
+def check(expected: Iterable[bytes], heard: object, door: Door = WORKER_DOOR) -> None:
+    """Raises Forbidden unless it is one of the proofs that were expected."""
+    if not isinstance(heard, Proof) or not _is_one(heard.proof, expected):
         raise Forbidden(f"the {door.visitor} has another key: give both the same {door.key_option}")
 
 
@@ -83,6 +91,10 @@ def _check_wire(door: Door, wire: int, program: str, who: str) -> None:
             f"the {who} (psistream {text}) speaks version {wire} of the wire, the {other} "
             f"version {door.wire}: install the same psistream for both"
         )
+
+
+def _is_one(proof: bytes, expected: Iterable[bytes]) -> bool:
+    return any(hmac.compare_digest(proof, each) for each in expected)
 
 
 def _proof(key: bytes, door: Door, who: str, first: bytes, second: bytes) -> bytes:

@@ -53,7 +53,7 @@ class Cluster:
         await self._start(name, "worker", "--backend", "fake", "--listen", "127.0.0.1:0", *join, *more)
 
     async def gateway(self, name: str, *more: str) -> None:
-        port = free_port()
+        port = free_port() if name not in self.urls else httpx.URL(self.urls[name]).port
         self.urls[name] = f"http://127.0.0.1:{port}"
         join = ["--join", self.directory, "--name", name, "--join-key-file", str(self.key)]
         own = ["--port", str(port), "--mqtt", "off", "--api-key", API_KEY]
@@ -88,6 +88,16 @@ class Cluster:
             answer = await http.request(method, path, headers=key, **given)
             answer.raise_for_status()
             return answer.json()
+
+    async def answered(self, gateway: str, method: str, path: str, **given: Any) -> Any:
+        """Ask again as long as the session's gateway is away."""
+        while True:
+            try:
+                return await self.ask(gateway, method, path, **given)
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code != 503:
+                    raise
+            await asyncio.sleep(0.2)
 
     async def open(self, gateway: str) -> str:
         made = await self.ask(gateway, "POST", "/v1/sessions", json={"prompt": "a dog"})

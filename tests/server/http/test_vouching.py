@@ -17,6 +17,22 @@ def test_who_has_the_key_is_believed(client: str) -> None:
         assert vouched(KEY, header, "POST", TARGET, NOW_S + later_s) == (client, "https")
 
 
+def test_while_the_key_is_replaced_all_of_a_file_are_believed() -> None:
+    """The first key of a file is the one that it vouches with."""
+    old, new = KEY, b"another key of some length"
+    both, after = old + b"\n" + new, new + b"\n" + old
+    believed = {(old, old), (old, both), (old, after), (both, old), (both, both), (both, after)}
+    believed |= {(after, both), (after, after), (after, new), (new, both), (new, after), (new, new)}
+    for one in (old, both, after, new):
+        header = vouch(one, Passed("192.0.2.7", "http"), "GET", TARGET, NOW_S)
+        for other in (old, both, after, new):
+            if (one, other) in believed:
+                assert vouched(other, header, "GET", TARGET, NOW_S).client == "192.0.2.7"
+            else:
+                with pytest.raises(Forbidden, match="the same --join-key-file"):
+                    vouched(other, header, "GET", TARGET, NOW_S)
+
+
 def test_a_proof_counts_for_one_request_and_not_for_long() -> None:
     header = vouch(KEY, Passed("192.0.2.7", "http"), "POST", TARGET, NOW_S)
     for key, method, target, now_s in (
