@@ -27,9 +27,11 @@ class ReportedError(Exception):
 
 
 class PsistreamError(ReportedError):
-    """Base of all errors here. `code` is stable; `field` names the field at fault, if any."""
+    """Base of all errors here. `code` is stable; `field` names the field at fault, if any. With
+    `retry_after_s` nothing was done or remembered, and the same may be tried again after this time."""
 
     code = "error"
+    retry_after_s: int | None = None
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
@@ -72,3 +74,4 @@ class OutOfMemory(BackendError):
 
 class Unavailable(PsistreamError):
     code = "unavailable"
+    retry_after_s = 2

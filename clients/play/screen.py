@@ -37,6 +37,7 @@ class SentControl:
     segment: int | None = None
     frame: int | None = None
     fault: str | None = None
+    waits: str | None = None  # why it is to be sent again
 
 
 @dataclass
@@ -63,13 +64,15 @@ class TerminalScreen:
         sent = self.sent.get(str(receipt.get("id")))
         if sent is None:
             return
-        elapsed_ms = (now_s - sent.sent_s) * 1000
+        elapsed_ms, sent.waits = (now_s - sent.sent_s) * 1000, None
         match receipt.get("status"):
             case "received":
                 sent.received_ms = elapsed_ms
             case "applied":
                 sent.applied_ms = elapsed_ms
                 sent.segment, sent.frame = receipt.get("segment"), receipt.get("frame")
+            case "rejected" if receipt.get("retry_after_s") is not None:
+                sent.waits = printable(receipt.get("message"))
             case "rejected":
                 sent.fault = printable(f"{receipt.get('code')}: {receipt.get('message')}")
 
@@ -119,8 +122,8 @@ class TerminalScreen:
         for name in ("received", "applied", "segment", "frame"):
             table.add_column(name, justify="right", no_wrap=True, min_width=8)
         for sent in list(self.sent.values()):
-            if sent.fault is not None:
-                table.add_row(Text(f"{sent.label}: {sent.fault}", style="red"))
+            if (told := sent.fault or sent.waits) is not None:
+                table.add_row(Text(f"{sent.label}: {told}", style="red" if sent.fault else "yellow"))
                 continue
             table.add_row(
                 Text(sent.label),

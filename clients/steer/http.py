@@ -73,7 +73,8 @@ class HttpTransport:
     async def _send(self, client: httpx.AsyncClient, control: Control, hear: Hear) -> None:
         answer = await client.post(f"{self._target.path}/controls", json=control)
         told = _object(answer)
-        if answer.status_code == 429 or "retry-after" in answer.headers:  # such as before it is restored
+        limited = answer.status_code == 429 and told.get("type") != "receipt"  # such a receipt is final
+        if limited or "retry-after" in answer.headers:  # such as before it is restored
             await asyncio.sleep(_seconds(answer.headers.get("retry-after")))
             self._queue.put_back(control)
         elif answer.is_success:

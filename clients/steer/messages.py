@@ -13,7 +13,8 @@ When = Literal["next", "now"]
 
 @dataclass(frozen=True)
 class ControlReceipt:
-    """An answer to one control. `segment` and `frame` are the first that show it, once it is applied."""
+    """An answer to one control. `segment` and `frame` are the first that show it, once it is applied. With
+    `retry_after_s` it was refused for now, and the same control may be sent again after this time."""
 
     id: str
     status: Status
@@ -23,6 +24,7 @@ class ControlReceipt:
     message: str | None = None
     field: str | None = None
     pts_90k: int | None = None  # data channel: media time of that frame in 1/90000 s
+    retry_after_s: int | None = None
 
     @classmethod
     def read(cls, message: Mapping[str, Any]) -> ControlReceipt | None:
@@ -39,6 +41,7 @@ class ControlReceipt:
             message=_text(message.get("message")),
             field=_text(message.get("field")),
             pts_90k=_whole(message.get("pts_90k")),
+            retry_after_s=_whole(message.get("retry_after_s")),
         )
 
 

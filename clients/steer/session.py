@@ -4,6 +4,7 @@ Transport."""
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from typing import Any, Literal, Self
 
 from clients.signalling import MOVED
 from clients.steer.errors import Refused, SteerError, SteerTimeout
-from clients.steer.lost import Losses, to_send_again
+from clients.steer.lost import WITHIN_S, Losses, to_send_again
 from clients.steer.messages import ControlReceipt, How, State, When
 from clients.steer.transport import Kind, Transport, end, stay_connected
 
@@ -95,6 +96,7 @@ class SteeredSession:
         self._transport = transport
         self._sent: OrderedDict[str, Sent] = OrderedDict()
         self._losses = Losses()
+        self._holds_until_s = -math.inf  # the server takes nothing until then
         self._listeners: list[Listener] = []
         self._there = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -149,7 +151,10 @@ class SteeredSession:
         self._sent[sent.id] = sent
         while len(self._sent) > MOST_KEPT:
             self._sent.popitem(last=False)
-        self._transport.post(control)
+        if self._now() < self._holds_until_s:
+            sent.asked_s = -math.inf  # it must not overtake what was refused before
+        else:
+            self._transport.post(control)
         return sent
 
     def listen(self, listener: Listener) -> Callable[[], None]:
@@ -203,6 +208,8 @@ class SteeredSession:
         """Resend controls that are not answered, with the same id, so there is no second effect."""
         while True:
             await asyncio.sleep(TICK_S)
+            if self._now() < self._holds_until_s:
+                continue
             for sent in self._open():
                 waits = not sent.answered or self._transport.ask_again_s < 1.0
                 if waits and self.online and self._now() - sent.asked_s > self._transport.ask_again_s:
@@ -221,6 +228,7 @@ class SteeredSession:
     def _set_online(self, online: bool) -> None:
         back = online and not self.online
         self.online = online
+        self._holds_until_s = -math.inf  # of another connection
         if back:
             for sent in self._open():
                 if self._now() - sent.asked_s > TICK_S:
@@ -231,6 +239,7 @@ class SteeredSession:
         if kind == "state":
             self.state = State.read(message)
             self._there.set()
+            self._holds_until_s = -math.inf
             if (lost := self._losses.news(message)) is not None:
                 self._restored(lost)
         elif message.get("type") == "closed" and message.get("code") in MOVED:
@@ -239,8 +248,18 @@ class SteeredSession:
         elif message.get("type") == "closed":
             self.ended = str(message.get("message") or message.get("code") or "the session ended")
         elif (receipt := ControlReceipt.read(message)) is not None and (sent := self._sent.get(receipt.id)):
-            sent.hear(receipt)
+            self._take(sent, receipt)
         self._tell(kind, message)
+
+    def _take(self, sent: Sent, receipt: ControlReceipt) -> None:
+        """A control that is refused for now is kept, to be sent again: such as while the session waits for a
+        place. The others wait with it, so that none overtakes an older one."""
+        again_s, now_s = receipt.retry_after_s, self._now()
+        if again_s is None or receipt.status != "rejected" or now_s - sent.sent_s > WITHIN_S:
+            sent.hear(receipt)
+        else:
+            sent.asked_s = -math.inf
+            self._holds_until_s = max(self._holds_until_s, now_s + again_s)
 
     def _restored(self, lost: range) -> None:
         """The server has lost these frames, and with them perhaps what they were to show."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from clients.errors import ViewError
 from clients.mix import mixed
-from clients.steer.lost import Losses, to_send_again
+from clients.steer.lost import WITHIN_S, Losses, to_send_again
 from engine.commandline.parser import check_belongs
 from engine.errors import InvalidInput
 
@@ -62,6 +62,7 @@ class ControlProgress:
     status: str = "sent"
     frame: int | None = None  # the first one that shows it
     settled: bool = False
+    due_s: float | None = None  # it was refused for now, and is to be sent again then
 
 
 class SentControls:
@@ -90,13 +91,27 @@ class SentControls:
             progress.status, progress.settled = "sent again", False
         return [progress.control for progress in lost]
 
+    def due(self) -> list[dict[str, Any]]:
+        """The controls that have to be sent again now, since they were refused for a while; once the first
+        one's time has come, all of them, in order."""
+        waiting = [each for each in self.sent.values() if each.due_s is not None]
+        if not waiting or self._clock() < min(each.due_s or 0.0 for each in waiting):
+            return []
+        for progress in waiting:
+            progress.due_s, progress.status = None, "sent again"
+        return [progress.control for progress in waiting]
+
     def hear(self, message: dict[str, Any]) -> None:
         """Handle a message of the session. Raises ViewError if it rejects one of our controls."""
         progress = self.sent.get(str(message.get("id")))
         if progress is None or message.get("type") != "receipt":
             return
         kind, since_ms = progress.control["type"], 1000 * (self._clock() - progress.sent_s)
+        again_s = message.get("retry_after_s")
         match message.get("status"):
+            case "rejected" if isinstance(again_s, int) and since_ms < 1000 * WITHIN_S:
+                progress.due_s = self._clock() + again_s
+                progress.status = f"waits: {message.get('message')}"
             case "rejected":
                 field = message.get("field")
                 raise ViewError(f"{kind}: {f'{field}: ' if field else ''}{message.get('message')}")

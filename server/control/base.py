@@ -17,14 +17,20 @@ class Steering(Protocol):
 
     def session_ids(self) -> list[str]: ...
 
+    def waiting_ids(self) -> list[str]:
+        """Saved sessions that wait for a place: until they have one, `submit` raises Full."""
+        ...
+
     def info(self, session_id: str) -> SessionInfo:
         """Raises UnknownSession."""
         ...
 
     def submit(self, session_id: str, control: Control) -> Receipt:
-        """Queue a valid control; the receipt says `received` or `rejected`. `applied` follows through the
-        listeners. Repeating an id returns the earlier receipt and has no second effect. Raises
-        UnknownSession, and InvalidInput for an action that the session's model does not have."""
+        """Queue a valid control; the receipt says `received`, or how an earlier one with this id ended.
+        `applied` follows through the listeners. Repeating an id has no second effect. Raises UnknownSession,
+        InvalidInput for an action that the session's model does not have, and errors with `retry_after_s`,
+        after which the same control may be sent again: Full while a saved session waits for a place, and
+        Unavailable."""
         ...
 
     def listen(self, listener: Listener, session: str | None = None) -> Callable[[], None]:

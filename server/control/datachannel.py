@@ -24,6 +24,7 @@ from server.worker.messages.events import SegmentStats
 log = logging.getLogger(__name__)
 
 RATE_HZ, BURST = 60.0, 120
+RETRY_S = 1  # after a refusal for being too fast
 REFUSALS_HZ, REFUSALS_BURST = 5.0, 10  # a client that sends too fast doesn't get an answer to every message
 FIGURES_BUFFER_BYTES = 64 * 1024  # above this, segment figures are dropped
 BUFFER_BYTES = 1024 * 1024  # above this, nothing is sent: the viewer doesn't read
@@ -79,6 +80,8 @@ class DataChannelControl:
         except UnknownSession as error:
             self._send({"type": "closed", "session": session, "code": error.code, "message": error.message})
             self.close()
+        except PsistreamError as error:  # it waits for a place, and tells its state once it has one
+            self._send(error_json(error.code, error.message, retry_after_s=error.retry_after_s))
 
     def send_clock(self, rtp_offset: int, clock_rate: int = 90_000) -> None:
         """Send how this viewer's RTP timestamps relate to pts_90k."""
@@ -100,7 +103,7 @@ class DataChannelControl:
         self._stop_listening()
         self._stop_listening = None
         if self._holds_action:
-            with suppress(UnknownSession):  # perhaps because the session ended
+            with suppress(PsistreamError):  # perhaps because the session ended
                 self._steering.submit(self._session, Control(make_id(), Action(None)))
 
     # ---- in ----
@@ -116,7 +119,8 @@ class DataChannelControl:
         now_s = self._clock()
         if not self._bucket.allow(now_s):
             if self._refusals.allow(now_s):
-                self._refuse(raw, "rate_limited", f"too many messages: send at most {RATE_HZ:.0f} per second")
+                text = f"too many messages: send at most {RATE_HZ:.0f} per second"
+                self._refuse(raw, "rate_limited", text, retry_after_s=RETRY_S)
             return
         if not isinstance(raw, str):
             self._refuse(None, "invalid", "send JSON as a text message, not as bytes", field="message")
@@ -138,16 +142,18 @@ class DataChannelControl:
         except InvalidInput as error:
             self._refuse(raw, error.code, error.message, field=error.field)
         except PsistreamError as error:
-            self._refuse(raw, error.code, error.message)
+            self._refuse(raw, error.code, error.message, retry_after_s=error.retry_after_s)
 
-    def _refuse(self, raw: Any, code: str, text: str, *, field: str | None = None) -> None:
+    def _refuse(
+        self, raw: Any, code: str, text: str, *, field: str | None = None, retry_after_s: int | None = None
+    ) -> None:
         """Send a rejected receipt if the message has an id, otherwise an error."""
         id_ = salvage_id(raw) if isinstance(raw, str) else None
         if id_ is None:
-            self._send(error_json(code, text, field=field))
+            self._send(error_json(code, text, field=field, retry_after_s=retry_after_s))
         else:
             receipt = Receipt(session=self._session, id=id_, status="rejected", code=code, message=text)
-            self._send(receipt_json(receipt, field=field))
+            self._send(receipt_json(receipt, field=field, retry_after_s=retry_after_s))
 
     # ---- out ----
 

@@ -14,19 +14,30 @@ from server.control.base import SessionEvent
 from server.worker.messages.events import SegmentStats
 
 
-def receipt_json(receipt: Receipt, *, field: str | None = None, pts_90k: int | None = None) -> dict[str, Any]:
+def receipt_json(
+    receipt: Receipt,
+    *,
+    field: str | None = None,
+    pts_90k: int | None = None,
+    retry_after_s: int | None = None,
+) -> dict[str, Any]:
     """`field` is the invalid field of a rejected control, `pts_90k` the time of the first frame that shows
-    the control's effect."""
+    the control's effect. With `retry_after_s` a rejected control may be sent again, with the same id."""
     message: dict[str, Any] = {"type": "receipt", **asdict(receipt)}
     if field is not None:
         message["field"] = field
     if pts_90k is not None:
         message["pts_90k"] = pts_90k
+    if retry_after_s is not None:
+        message["retry_after_s"] = retry_after_s
     return message
 
 
-def error_json(code: str, text: str, *, field: str | None = None) -> dict[str, Any]:
-    return {"type": "error", "code": code, "message": text, "field": field}
+def error_json(
+    code: str, text: str, *, field: str | None = None, retry_after_s: int | None = None
+) -> dict[str, Any]:
+    message: dict[str, Any] = {"type": "error", "code": code, "message": text, "field": field}
+    return message if retry_after_s is None else {**message, "retry_after_s": retry_after_s}
 
 
 def event_json(event: SessionEvent, *, pts_90k: int | None = None) -> dict[str, Any]:

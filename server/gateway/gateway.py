@@ -211,6 +211,9 @@ class Gateway:
     def session_ids(self) -> list[str]:
         return [session.id for session in self.sessions if session.opened.done()]
 
+    def waiting_ids(self) -> list[str]:
+        return sorted(self.sessions.waiting)
+
     def info(self, session_id: str) -> SessionInfo:
         return self.session(session_id).current(self.sessions.now_s())
 
@@ -226,11 +229,8 @@ class Gateway:
         if known is not None:
             return known
         self.check(session_id, control)
-        try:
-            if not session.orphaned:  # the next worker receives it together with the session
-                self.fleet.send(session, SubmitControl(session_id, control))
-        except Unavailable as error:  # not remembered: the same id may be tried again
-            return Receipt(session_id, control.id, "rejected", code=error.code, message=error.message)
+        if not session.orphaned:  # the next worker receives it together with the session
+            self.fleet.send(session, SubmitControl(session_id, control))
         return session.received(control, self.sessions.now_s())
 
     def listen(self, listener: Listener, session: str | None = None) -> Callable[[], None]:

@@ -28,7 +28,7 @@ from server.webrtc.shares import OverShare
 from server.webrtc.signalling.offer import NotAcceptable
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_UNAVAILABLE_S = 2
+RETRY_UNAVAILABLE_S = Unavailable.retry_after_s
 
 
 class TooLarge(InvalidInput):
@@ -128,10 +128,8 @@ def problem(
 def of_error(error: PsistreamError) -> Response:
     status = status_of(error)
     headers = {}
-    if isinstance(error, Full | RateLimited):
+    if status in (429, 503) and error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
-    elif status == 503:
-        headers["Retry-After"] = str(RETRY_UNAVAILABLE_S)
     elif status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="psistream"'
     return problem(status, error.code, error.message, error.field, headers)

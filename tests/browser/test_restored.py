@@ -72,6 +72,41 @@ async def test_what_may_be_lost_is_chosen_as_by_other_clients(browser: Browser, 
         assert old["ids"] == []
 
 
+REFUSING = """(() => {
+  window.refused = [];
+  const send = RTCDataChannel.prototype.send;
+  RTCDataChannel.prototype.send = function (text) {
+    const {id, type} = JSON.parse(text);
+    if (type === 'ping' || !window.full) return send.call(this, text);
+    window.refused.push(id);
+    const why = {code: 'full', message: 'it waits', retry_after_s: 1};
+    const data = JSON.stringify({type: 'receipt', id, status: 'rejected', ...why});
+    setTimeout(() => this.onmessage({data}));
+  };
+})()"""
+
+
+async def test_what_is_refused_for_now_is_sent_again(browser: Browser, server: Subject) -> None:
+    async with opened(browser, "about:blank") as page:
+        await page.add_init_script(REFUSING)
+        await page.goto(server.target.base)
+        await live(page)
+        await page.evaluate("window.full = true")
+        for text in ("a blue ball stands still", "a green ball stands still"):
+            await page.fill("#prompt", text)
+            await page.press("#prompt", "Enter")
+        await until(page, "window.refused", lambda ids: len(ids) > 2, "a second try", LONG_S)
+        assert (await page.evaluate("psistream.lastReceipt"))["status"] == "sent"
+        await page.evaluate("window.full = false")
+        last = await until(
+            page, "psistream.lastReceipt", lambda r: r["status"] == "applied", "its effect", LONG_S
+        )
+        assert last["text"] == "a green ball stands still", "the older one came before it"
+        await shown(page, 18)
+        green = await sky(page)
+        assert green[1] > 1.2 * green[2], green
+
+
 @pytest.mark.slow
 async def test_the_page_sends_again_what_a_restored_server_has_lost(tmp_path: Path) -> None:
     """A prompt, and the release of a key that was held at the moment to which the server went back."""

@@ -105,6 +105,28 @@ def test_a_rejected_control_ends_view_with_the_servers_message() -> None:
         steering.hear({"type": "receipt", **told})
 
 
+def test_what_is_refused_for_now_is_sent_again() -> None:
+    now_s, sent = 1.0, iter(["r1", "p1"])
+    steering = SentControls([{"type": "rewind", "seconds": 5}, {"type": "prompt"}], clock=lambda: now_s)
+    steering.send(lambda control: next(sent))
+    for name, after_s in (("r1", 5), ("p1", 6)):
+        waits = {
+            "id": name,
+            "status": "rejected",
+            "message": "it waits for a place",
+            "retry_after_s": after_s,
+        }
+        steering.hear({"type": "receipt", **waits})
+    assert steering.rows() == [(kind, "waits: it waits for a place") for kind in ("rewind", "prompt")]
+    assert steering.due() == []
+    now_s = 6.0
+    assert [control["id"] for control in steering.due()] == ["r1", "p1"], "in order"
+    assert steering.due() == []
+    now_s = 400.0
+    with pytest.raises(ViewError, match="it waits for a place"):
+        steering.hear({"type": "receipt", **waits})
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [

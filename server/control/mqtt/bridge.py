@@ -86,7 +86,6 @@ class MqttBridge:
         self._sender = Sender(self._outbox)
         self._servers = Servers(self.node, secrets.token_hex(4), member=owner_of is not None)
         topics, servers = self.topics, self._servers
-        self._subscriptions = Subscriptions(steering, topics, servers)
         self._publisher = Publisher(
             steering,
             self._outbox,
@@ -96,6 +95,7 @@ class MqttBridge:
             discovery,
             lambda session: owner_of is not None and owner_of(session) is not None,
         )
+        self._subscriptions = Subscriptions(steering, topics, servers, self._publisher.put_names)
         clocks = {"clock": clock, "wall_clock": wall_clock}
         self._commands = Commands(steering, self._publisher, topics, servers, **clocks, rights=rights)
         self._strays = Strays(self._commands, topics, servers, owner_of, clock)

@@ -24,6 +24,7 @@ from server.ratelimit import TokenBucket
 log = logging.getLogger(__name__)
 
 RATE_HZ, BURST = 60.0, 120  # per session: MQTT 3.1.1 doesn't say who publishes
+RETRY_S = 1  # after a refusal for more than that
 ERRORS_HZ, ERRORS_BURST = 5.0, 10  # on error topics, about commands beyond the rate
 MAX_ROUTES = 1024  # controls that wait for `applied`; beyond it the oldest is answered as an event only
 RETAINED = (
@@ -136,8 +137,8 @@ class Commands:
         """Whether this server must answer at once. If it is the only one, no other server will."""
         if self._servers.is_ambiguous(name):
             return self._servers.speaks_for_all
-        alone = self._servers.alone and not self._servers.member
-        return alone or self._servers.session_of(name) in self._steering.session_ids()
+        alone, session = self._servers.alone and not self._servers.member, self._servers.session_of(name)
+        return alone or session in self._steering.session_ids() or session in self._steering.waiting_ids()
 
     def _which_main(self, named: CommandTopic) -> str:
         nodes = self._servers.nodes
@@ -174,7 +175,7 @@ class Commands:
             receipt = self._steering.submit(session, control)
         except PsistreamError as error:
             self._routes.pop(key, None)
-            self._reject(name, command, error.code, error.message, error.field)
+            self._reject(name, command, error.code, error.message, error.field, error.retry_after_s)
             return
         except Exception:  # outermost: the sender gets an answer even to a fault of ours
             log.exception("session %s: control %s failed", session, command.id)
@@ -191,9 +192,17 @@ class Commands:
     # ---- refusals ----
 
     def refuse(
-        self, topic: str, payload: bytes, properties: Properties, code: str, text: str, *, retain: bool
+        self,
+        topic: str,
+        payload: bytes,
+        properties: Properties,
+        code: str,
+        text: str,
+        *,
+        retain: bool,
+        retry_after_s: int | None = None,
     ) -> None:
-        """Answer a command that is for no session."""
+        """Answer a command that is for no session of this server."""
         named = self._topics.parse_command(topic)
         assert named is not None  # heard as a command
         self.received_total += 1
@@ -204,29 +213,48 @@ class Commands:
             self._reject(named.name, command, "retained", RETAINED)
             self._publisher.clear(topic)
         else:
-            self._reject(named.name, command, code, text, "session")
+            self._reject(named.name, command, code, text, "session", retry_after_s)
 
-    def _reject(self, name: str, command: Command, code: str, text: str, field: str | None = None) -> None:
+    def _reject(
+        self,
+        name: str,
+        command: Command,
+        code: str,
+        text: str,
+        field: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
         """Send an error to the sender, and to the session's error topic for monitoring."""
-        self._answer_no(name, command, code, text, field)
-        self._publisher.put_error(name, {**error_json(code, text, field=field), "id": command.id})
+        self._answer_no(name, command, code, text, field, retry_after_s)
+        error = error_json(code, text, field=field, retry_after_s=retry_after_s)
+        self._publisher.put_error(name, {**error, "id": command.id})
 
-    def _answer_no(self, name: str, command: Command, code: str, text: str, field: str | None = None) -> None:
+    def _answer_no(
+        self,
+        name: str,
+        command: Command,
+        code: str,
+        text: str,
+        field: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
         self.rejected_total += 1
         session = self._servers.session_of(name)
         receipt = Receipt(session=session, id=command.id, status="rejected", code=code, message=text)
-        self._publisher.put_answer(command.route, receipt_json(receipt, field=field))
+        answer = receipt_json(receipt, field=field, retry_after_s=retry_after_s)
+        self._publisher.put_answer(command.route, answer)
 
     def _refuse_flood(self, name: str, command: Command) -> None:
         """Answer every sender that can recognise its answer, and publish on the error topic at a limited
         rate."""
         text = f"too many commands for this session: send at most {RATE_HZ:.0f} per second"
         if command.awaited:
-            self._answer_no(name, command, "rate_limited", text)
+            self._answer_no(name, command, "rate_limited", text, retry_after_s=RETRY_S)
         else:
             self.rejected_total += 1
         if self._errors.allow(self._clock()):
-            self._publisher.put_error(name, {**error_json("rate_limited", text), "id": None})
+            error = error_json("rate_limited", text, retry_after_s=RETRY_S)
+            self._publisher.put_error(name, {**error, "id": None})
 
     def _bucket(self, session: str) -> TokenBucket:
         """Unknown sessions share one bucket, so that invented names do not fill memory."""

@@ -210,8 +210,13 @@ class Publisher:
         if names:
             self._put_names()
 
+    def put_names(self) -> None:
+        """Tell other servers which sessions are here, so that they leave those to this one."""
+        self._put_names()
+        self._on_put()
+
     def _put_names(self) -> None:
-        names = sorted(self._named | self._ghosts)
+        names = sorted({*self._named, *self._ghosts, *self._steering.waiting_ids()})
         message = {"type": "sessions", "node": self._servers.node, "sessions": names}
         self._retain(self._topics.sessions(self._servers.node), dump(message).encode())
 

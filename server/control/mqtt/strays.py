@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import aiomqtt
 
+from engine.errors import Unavailable
 from server.control.mqtt.commands import Commands
 from server.control.mqtt.connection.client import MqttClient, properties_of, why
 from server.control.mqtt.message import Properties
@@ -69,8 +70,11 @@ class Strays:
             stray = self._waiting.popleft()
             if self._servers.answers_strays and not self._has_owner(stray.named):
                 code, why = self._reason(stray.named)
+                again_s = Unavailable.retry_after_s if code == Unavailable.code else None
                 self._commands.refuse(
-                    stray.topic, stray.payload, stray.properties, code, why, retain=stray.retain
+                    *(stray.topic, stray.payload, stray.properties, code, why),
+                    retain=stray.retain,
+                    retry_after_s=again_s,
                 )
 
     async def run(self, connect: Callable[[], MqttClient]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.errors import InvalidInput, UnknownSession
+from engine.errors import Full, PsistreamError, UnknownSession
 from engine.types import Receipt
 from server.control.base import Steering
 from server.gateway.fleet.supervisor import Supervisor
@@ -33,9 +33,9 @@ class GuestDesk:
         control = event.control
         try:
             answer = self._steering.submit(event.session, control)
-        except UnknownSession:  # it moves to another gateway, which gets the control then
+        except (UnknownSession, Full):  # it moves, or waits for a place: it gets the control then
             return
-        except InvalidInput as error:
+        except PsistreamError as error:
             answer = Receipt(event.session, control.id, "rejected", code=error.code, message=error.message)
         if answer.status != "received":
             worker.try_send(Answered(event.session, answer))

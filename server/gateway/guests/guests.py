@@ -118,7 +118,7 @@ class Guests:
 
     def submit(self, session_id: str, control: Control) -> Receipt:
         """See Steering. The owner carries it out; it is sent again if the owner may not have got it. Raises
-        UnknownSession, InvalidInput."""
+        UnknownSession, InvalidInput, Unavailable."""
         guest = self._guests.get(session_id)
         if guest is None:
             raise UnknownSession("no session has this id; it may have ended", field="session")
@@ -129,7 +129,7 @@ class Guests:
         if isinstance(control.body, Action) and session.info.actions:
             check_action(control.body.action, session.info.actions)
         if len(guest.pending) >= MOST_PENDING:
-            return Receipt(session_id, control.id, "rejected", code=Unavailable.code, message=TOO_MUCH)
+            raise Unavailable(TOO_MUCH)
         guest.pending[control.id] = control
         if guest.worker is not None:  # whoever holds it next must have them in order
             for each in list(guest.pending.values()) if guest.abandoned else [control]:

@@ -19,6 +19,9 @@ class ShownSessions:
     def session_ids(self) -> list[str]:
         return self._own.session_ids()
 
+    def waiting_ids(self) -> list[str]:
+        return self._own.waiting_ids()
+
     def info(self, session_id: str) -> SessionInfo:
         guest = self._guests.get(session_id)
         return self._own.info(session_id) if guest is None else guest.current(self._sessions.now_s())

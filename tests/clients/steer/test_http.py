@@ -27,6 +27,9 @@ class Restoring(BaseHTTPRequestHandler):
         if len(self.asked) == 1:
             waits = {"code": "unavailable", "message": "this session could not be resumed yet"}
             self.answer(503, waits, {"Retry-After": "0"})
+        elif control["text"] == "a bird":
+            told = {"type": "receipt", "id": control["id"], "status": "rejected", "code": "busy"}
+            self.answer(429, {**told, "message": "too many controls wait"})
         elif control["text"] == "a cat":
             self.answer(503, {"code": "worker_lost", "message": "open another session"})
         else:
@@ -63,5 +66,7 @@ async def test_a_server_that_asks_to_try_again_is_asked_again(restoring: tuple[s
         sent = session.prompt("a fox")
         assert (await sent.applied()).frame == 8
         assert asked == [sent.id, sent.id]
+        with pytest.raises(Refused, match="too many controls wait"):  # the id was answered: it is final
+            await session.prompt("a bird").applied()
         with pytest.raises(Refused, match="open another session"):
             await session.prompt("a cat").applied()

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from clients.steer import SteeredSession, SteerError, SteerTimeout
+from clients.steer import Refused, SteeredSession, SteerError, SteerTimeout
 from clients.steer.transport import Control, Disconnected, Hear, Queue, end, first_of
+from tests.rigs.waiting import LONG_S, until
 
 
 class Scripted:
@@ -142,3 +143,59 @@ async def test_a_listeners_error_outlives_a_cancellation() -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert [repr(error) for error in await end(task)] == ["KeyError('listener')"]
+
+
+class Waiting:
+    """A session that waits for a place, until `there`: controls are refused for now, as over MQTT."""
+
+    shown, ask_again_s = "nowhere", 60.0
+
+    def __init__(self, retry_after_s: int = 0) -> None:
+        self.taken: list[Control] = []
+        self.refused: list[Control] = []
+        self.there, self._retry_after_s = False, retry_after_s
+
+    def post(self, control: Control) -> None:
+        (self.taken if self.there else self.refused).append(control)
+        answer = {"id": control["id"], "status": "applied", "segment": 1, "frame": 8}
+        if not self.there:
+            answer |= {"status": "rejected", "code": "full", "retry_after_s": self._retry_after_s}
+        asyncio.get_running_loop().call_soon(self.hear, "receipt", answer)
+
+    async def converse(self, hear: Hear, connected: Callable[[], None]) -> None:
+        self.hear = hear
+        connected()
+        hear("state", {"prompt": "a fox"})
+        await asyncio.Event().wait()
+
+
+async def test_what_is_refused_for_now_is_kept_and_sent_again_in_order() -> None:
+    way = Waiting()
+    async with SteeredSession(way) as session:
+        sent = [session.prompt("a dog"), session.action("left"), session.action(None)]
+        await until(lambda: len(way.refused) > 6, "more tries")
+        way.there = True
+        for each in (sent[0], sent[2]):
+            assert (await each.applied(LONG_S)).status == "applied"
+    assert [control["id"] for control in way.taken] == [sent[0].id, sent[2].id], "an older action is left out"
+
+
+async def test_nothing_overtakes_what_waits_and_a_state_ends_the_wait() -> None:
+    way = Waiting(retry_after_s=1000)
+    async with SteeredSession(way) as session:
+        first = session.prompt("a dog")
+        await until(lambda: way.refused, "the refusal")
+        await asyncio.sleep(0)
+        second = session.prompt("a cat")
+        assert [control["id"] for control in way.refused] == [first.id]
+        way.there = True
+        way.hear("state", {"prompt": "a fox"})  # the session has its place
+        await second.applied(LONG_S)
+    assert [control["id"] for control in way.taken] == [first.id, second.id]
+
+
+async def test_a_control_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clients.steer.session.WITHIN_S", -1.0)
+    async with SteeredSession(Waiting()) as session:
+        with pytest.raises(Refused, match="full"):
+            await session.pause().applied(LONG_S)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
-from engine.errors import UnknownSession
+from engine.errors import Full, UnknownSession
 from engine.types import Action, Control, Pause, Prompt, Receipt, Resume, SessionClosed, SessionInfo, Stall
 from server.control.base import Listener, SessionEvent
 from server.worker.messages.events import SegmentStats
@@ -55,13 +55,19 @@ class FakeSteering:
         self.controls: list[tuple[str, Control]] = []
         self.applies = applies
         self.error: Exception | None = None
+        self.waiting: set[str] = set()
         self._receipts: dict[tuple[str, str], Receipt] = {}
         self._listeners: list[tuple[Listener, str | None]] = []
 
     def session_ids(self) -> list[str]:
         return list(self.infos)
 
+    def waiting_ids(self) -> list[str]:
+        return sorted(self.waiting)
+
     def info(self, session_id: str) -> SessionInfo:
+        if session_id in self.waiting:
+            raise Full("this session is saved and waits for a free place: try again in a moment")
         if session_id not in self.infos:
             raise UnknownSession(f"no session is called {session_id}: see GET /v1/sessions")
         return self.infos[session_id]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiortc import RTCDataChannel, RTCPeerConnection
 
+from engine.errors import Unavailable, UnknownSession
 from engine.types import Action, Pause, Prompt, Receipt
 from server.control.datachannel import BUFFER_BYTES, BURST, Channel, DataChannelControl
 from tests.rigs.control.gateway import FakeSteering, segment_stats, session_info
@@ -234,3 +235,41 @@ async def test_a_viewer_without_a_held_action_releases_nothing() -> None:
     seat.channel.say({"id": "2", "type": "action", "action": None})
     seat.channel.end()
     assert len(seat.steering.controls) == 2
+
+
+def test_a_control_for_a_session_that_waits_for_a_place_is_refused_for_now() -> None:
+    """The refusal says when to retry, and the same id counts then. HTTP said so alone."""
+    seat = Seat()
+    seat.channel.take()
+    seat.steering.waiting.add("main")
+    seat.channel.say({"id": "p", "type": "prompt", "text": "a fox"})
+    seat.channel.say({"type": "pause"})
+    refused, error = seat.channel.take()
+    assert (refused["status"], refused["code"], refused["retry_after_s"]) == ("rejected", "full", 5)
+    assert (error["type"], error["code"], error["retry_after_s"]) == ("error", "full", 5)
+    seat.steering.waiting.clear()
+    seat.channel.say({"id": "p", "type": "prompt", "text": "a fox"})
+    assert seat.channel.take()[0]["status"] == "received"
+
+
+def test_a_channel_of_a_session_that_waits_opens_and_closes() -> None:
+    seat = Seat()
+    seat.channel.say({"id": "left", "type": "action", "action": "left"})
+    seat.steering.waiting.add("main")
+    seat.channel.end()  # the release cannot be sent
+    other = FakeChannel()
+    DataChannelControl(other, seat.steering, "main", may_steer=True)
+    assert [(m["type"], m["retry_after_s"]) for m in other.take()] == [("error", 5)]
+    seat.steering.waiting.clear()
+    seat.steering.emit(session_info("main"))
+    assert [m["type"] for m in other.take()] == ["session"]
+
+
+@pytest.mark.parametrize("error", [Unavailable("the worker is overloaded"), UnknownSession("gone")])
+def test_only_what_may_be_sent_again_says_when(error: Exception) -> None:
+    seat = Seat()
+    seat.channel.take()
+    seat.steering.error = error
+    seat.channel.say({"id": "p", "type": "pause"})
+    (refused,) = seat.channel.take()
+    assert ("retry_after_s" in refused) == isinstance(error, Unavailable)

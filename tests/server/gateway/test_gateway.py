@@ -63,7 +63,9 @@ async def test_a_control_for_an_overloaded_worker_may_be_retried(
     async with gateway() as (gate, workers, _):
         with monkeypatch.context() as patch:
             patch.setattr(workers[0], "send", busy)
-            assert gate.submit("main", PAUSE).code == "unavailable"
+            with pytest.raises(Unavailable) as refused:
+                gate.submit("main", PAUSE)
+            assert refused.value.retry_after_s is not None
         assert gate.submit("main", PAUSE).status == "received"
 
 

@@ -37,8 +37,9 @@ export class Receipts extends EventTarget {
 
   /** `text` is shown to the user. The latest picture is kept with its control, older ones are too large for that. */
   sent(id, control, text = "") {
+    const now = performance.now();
     const entry = {
-      id, control, kind: control.type, text, how: control.how ?? null, when: control.when ?? null, sentAt: performance.now(), status: "sent",
+      id, control, kind: control.type, text, how: control.how ?? null, when: control.when ?? null, since: now, sentAt: now, status: "sent",
       receivedMs: null, appliedMs: null, onScreenMs: null, segment: null, frame: null, due: null, message: null,
     };
     const before = this.last("image");

@@ -12,7 +12,7 @@ import { Overlay } from "../ui/overlay.js";
 import { Figures } from "../figures/figures.js";
 import { prepare } from "./files.js";
 import { attachPads, Walker } from "../steering/keys.js";
-import { Losses, toSendAgain } from "../steering/lost.js";
+import { Losses, toSendAgain, WITHIN_MS } from "../steering/lost.js";
 import { Receipts } from "../figures/receipts.js";
 import { Pace } from "../figures/pace.js";
 import { Screen } from "../media/screen.js";
@@ -28,6 +28,7 @@ export class Pane extends EventTarget {
     this.session = null;
     this.info = null; // the latest session message
     this.unsent = null; // the latest prompt typed before there was a connection
+    this.later = null; // the timer after which what was refused for now is sent again
     this.overlay = new Overlay({ title: part("title"), text: part("text"), actions: part("actions") });
     this.screen = new Screen({ root, video: part("video"), canvas: part("canvas"), glow: part("glow"), mode });
     this.connection = new Connection();
@@ -82,7 +83,7 @@ export class Pane extends EventTarget {
   /** Send a control and return its id, or null if it was not sent. `text` is shown to the user. */
   send(control, text = control.text) {
     if (this.session.watch) return null;
-    const id = this.connection.control?.send(control) ?? null;
+    const id = this.later ? newId() : (this.connection.control?.send(control) ?? null); // nothing overtakes what waits
     if (id !== null) this.receipts.sent(id, control, text);
     else if (control.type === "prompt" && !FINAL.has(this.phase)) this.unsent = { control, text };
     if (id === null && control.type !== "action") {
@@ -112,19 +113,33 @@ export class Pane extends EventTarget {
     try {
       this.receipts.receipt(await this.session.control({ ...control, id }));
     } catch (error) {
+      const refusal = { id, status: "rejected", code: error.code, message: error.message, retry_after_s: error.retryAfterS };
+      if (this.#waits(refusal)) return;
       this.#note(error.message);
-      this.receipts.receipt({ id, status: "rejected", code: error.code, message: error.message });
+      this.receipts.receipt(refusal);
     }
   }
 
   /** Send again what the server may not have, with the same ids, so that nothing is done twice. It has lost these frames. */
   #sendAgain(lost) {
+    clearTimeout(this.later);
+    this.later = null;
     for (const entry of toSendAgain([...this.receipts.entries.values()], lost, performance.now())) {
       const { id, control } = entry;
       this.receipts.again(entry);
       if (entry.kind === "image") this.#post(id, control);
       else this.connection.control?.send({ ...control, id });
     }
+  }
+
+  /** Whether a control is refused for now only, as while its session waits for a place: it will be sent again. */
+  #waits({ id, status, message, retry_after_s: afterS }) {
+    const entry = this.receipts.entries.get(id);
+    if (status !== "rejected" || !Number.isFinite(afterS) || !entry?.control || entry.status === "applied") return false;
+    if (performance.now() - entry.since > WITHIN_MS) return false;
+    if (this.later === null) this.#note(message);
+    this.later ??= setTimeout(() => this.#sendAgain([0, 0]), Math.max(1, afterS) * 1000);
+    return true;
   }
 
   togglePause() {
@@ -148,6 +163,8 @@ export class Pane extends EventTarget {
 
   /** Release the held action, since this pane can no longer do so later. The connection may close before the server answers. */
   #letGo() {
+    clearTimeout(this.later);
+    this.later = null;
     if (this.walker.leave()) this.session.control({ type: "action", action: null }, { keepalive: true }).catch(() => {});
   }
 
@@ -190,6 +207,7 @@ export class Pane extends EventTarget {
     on("session", (info) => this.#follow(info));
     on("closed", (message) => this.losses.ended(message));
     on("receipt", (receipt) => {
+      if (this.#waits(receipt)) return;
       this.walker.receipt(receipt);
       const entry = this.receipts.receipt(receipt);
       if (entry && receipt.status === "rejected" && receipt.code === "forbidden") this.#tell("forbidden");
@@ -214,7 +232,7 @@ export class Pane extends EventTarget {
     part("caption").textContent = info.prompt;
     if (info.paused && screen.waiting) this.overlay.note("The session is paused", "Press play to resume.");
     const lost = this.losses.news(info);
-    if (lost || this.joined) this.#sendAgain(lost ?? [0, 0]);
+    if (lost || this.joined || this.later) this.#sendAgain(lost ?? [0, 0]);
     this.joined = false;
     if (info.buffering && screen.waiting) this.overlay.making(info.buffering.resumes_in_s);
     this.#tell("info", info);

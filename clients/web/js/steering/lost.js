@@ -3,7 +3,7 @@
  * and gateway die together"). Sends nothing; independent of the page.
  */
 
-const WITHIN_MS = 300_000; // what is older is left alone: the video has gone on without it, and others steer
+export const WITHIN_MS = 300_000; // what is older is left alone: the video has gone on without it, and others steer
 const LATEST_COUNTS = [["action"], ["pause", "resume"]]; // of each group only the latest control
 
 /** Tells each loss of one session once. */

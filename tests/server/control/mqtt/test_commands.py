@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from engine.types import Prompt, Receipt, Reset, Stall
@@ -215,3 +217,34 @@ def test_a_token_bucket_refills_and_never_runs_over() -> None:
     assert [bucket.allow(0.1), bucket.allow(0.1)] == [True, False]
     assert [bucket.allow(99.0) for _ in range(4)] == [True, True, True, False]
     assert not bucket.allow(1.0)  # a clock that goes back adds nothing
+
+
+def test_a_command_for_a_session_that_waits_for_a_place_is_refused_for_now() -> None:
+    """The refusal says when to retry, and the same id counts then."""
+    desk = Desk("main")
+    desk.steering.waiting.add("main")
+    desk.command("prompt", '{"id": "p1", "client": "a", "text": "a fox"}')
+    (ack_topic, ack), (_, error) = desk.answers()
+    assert (ack_topic, ack["code"], ack["retry_after_s"]) == ("main/ack/a", "full", 5)
+    assert (error["id"], error["retry_after_s"]) == ("p1", 5)
+    desk.steering.waiting.clear()
+    desk.command("prompt", '{"id": "p1", "client": "a", "text": "a fox"}')
+    assert desk.answers()[0][1]["status"] == "received"
+
+
+def test_a_gateway_answers_for_its_sessions_that_wait() -> None:
+    """Another one took them for sessions that have ended, since nobody seemed to have them."""
+    first = Desk("main", node="g1", member=True, owner_of=lambda session: "g2")
+    second = Desk(node="g2", member=True)
+    first.hear_node("g2", "online", cluster=True)
+    second.steering.waiting.add("g2-abc")
+    second.publisher.put_names()
+    (names,) = [json.loads(message.payload) for message in second.sent()]
+    assert "g2-abc" in names["sessions"]
+    first.hear_names("g2", "g2-abc")
+    for desk in (first, second):
+        desk.command("pause", '{"id": "p1", "client": "a"}', "g2-abc")
+        desk.clock.now_s += 10.0
+        desk.strays.answer_due()
+    assert first.answers() == []
+    assert [answer["code"] for _, answer in second.answers()] == ["full", "full"]
