@@ -115,6 +115,7 @@ def test_receipts_and_events_have_exactly_these_fields() -> None:
         set(receipt_json(Receipt("s", "i", "received"))),
         set(receipt_json(Receipt("s", "i", "applied", 1, 8), pts_90k=0)),
         set(receipt_json(Receipt("s", "i", "rejected", code="invalid", message="m"), field="f")),
+        set(receipt_json(Receipt("s", "i", "rejected", code="full", message="m"), retry_after_s=5)),
     ]
     assert [set(message) for message in examples("receipt")] == shapes
     events: list[SessionEvent] = [session_info(), segment_stats(), SessionClosed("s", "closed", "m")]
@@ -133,7 +134,7 @@ def test_receipts_and_events_have_exactly_these_fields() -> None:
 
 
 def test_the_refusal_is_what_the_schema_says() -> None:
-    (shown,) = (m for m in examples("receipt") if m["status"] == "rejected")
+    (shown,) = (m for m in examples("receipt") if m["code"] == "invalid")
     with pytest.raises(InvalidInput) as caught:
         parse_control({"id": shown["id"], "type": "prompt", "text": "a fox", "how": "fast"})
     assert (caught.value.code, caught.value.message, caught.value.field) == (
