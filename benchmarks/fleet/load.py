@@ -20,9 +20,9 @@ from engine.backends.fake import FAKE_SPEC
 from engine.config import RuntimeConfig
 from engine.errors import Full
 from server.config import MediaConfig, ServerConfig, WorkerConfig
+from server.gateway.fleet.makers import worker_makers
 from server.gateway.gateway import Gateway
 from server.gateway.session import GatewaySession
-from server.http.services import worker_makers
 from server.metrics import Metrics
 from server.webrtc.fanout import Subscription
 from server.worker.process import ProcessWorker

@@ -20,6 +20,8 @@ MAIN = "main"  # the shared session, one for the whole cluster
 REPORT_S = 1.0  # between two reports of a member, and at most between two rosters of the directory
 
 # it starts the ids of the gateway's sessions, and `main` is one by itself
+GATEWAY_FAULT = "gateway "  # before its name: a fault that is no worker's, see server.http.edge.reach
+GATEWAY_MEND = "give it an --advertise where the other gateways reach it, and nobody else is"
 GATEWAY_NAME = re.compile("(?!main$)[a-z][a-z0-9]{0,15}")
 WORKER_NAME = re.compile("[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 
@@ -75,7 +77,8 @@ class WorkerReport:
 class GatewayReport:
     """Each second, from a gateway: the number of its sessions, and by name only those whose ids don't start
     with its name (`main`, and sessions of gateways that are gone). For each client the device seconds used
-    since the last report, and its open sessions. `faults` says of workers why it cannot use them now."""
+    since the last report, and its open sessions. `faults` says of workers why it cannot use them now,
+    and of gateways (see GATEWAY_FAULT) why it cannot reach them."""
 
     wire_name: ClassVar[str] = "gateway_report"
     sessions: int = 0
@@ -170,7 +173,8 @@ class WorkerEntry:
 
 @dataclass(frozen=True)
 class GatewayEntry:
-    """As WorkerEntry. `sessions` and `faults`, as it reports them, are for those who watch only."""
+    """As WorkerEntry. `sessions` and `faults`, as it reports them, are for those who watch only; members are
+    told of faults of gateways, too."""
 
     wire_name: ClassVar[str] = "gateway_entry"
     name: str

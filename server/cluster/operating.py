@@ -10,6 +10,8 @@ from pathlib import Path
 from engine.errors import InvalidInput, Unavailable
 from server.cluster.membership import Membership
 from server.cluster.messages import (
+    GATEWAY_FAULT,
+    GATEWAY_MEND,
     DrainHost,
     LeaveHost,
     PlacementReport,
@@ -152,7 +154,10 @@ def status(roster: Roster) -> Iterator[str]:
         rows.append([g.name, "ready" if g.ready else "silent", str(g.sessions), main, g.url])
     yield from _columns(rows)
     for (worker, fault), gateways in _faults(roster).items():
-        yield f"{', '.join(gateways)} cannot use {worker}: {fault}"
+        if worker.startswith(GATEWAY_FAULT):
+            yield f"{', '.join(gateways)} cannot reach {worker}: {fault}; {GATEWAY_MEND}"
+        else:
+            yield f"{', '.join(gateways)} cannot use {worker}: {fault}"
     if empty := sorted({*roster.drained} - {w.host for w in roster.workers}):
         yield ""
         yield f"drained hosts without a worker: {', '.join(empty)}"
@@ -165,7 +170,7 @@ def status(roster: Roster) -> Iterator[str]:
 
 
 def _faults(roster: Roster) -> dict[tuple[str, str], list[str]]:
-    """Which gateways cannot use a worker, and why."""
+    """Which gateways cannot use a worker, or reach another gateway or themselves, and why."""
     found: dict[tuple[str, str], list[str]] = {}
     for gateway in roster.gateways:
         for worker, fault in gateway.faults.items():

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from engine.types import SessionClosed
-from server.cluster.messages import GATEWAY_NAME, MAIN, Roster
+from server.cluster.messages import GATEWAY_FAULT, GATEWAY_NAME, MAIN, Roster
 
 MOVED, FENCED = TAKEN = "moved", "fenced"  # codes of sessions that end here and go on in another gateway
 UNKNOWN = ""  # another gateway, and the roster will soon say which one
@@ -28,6 +28,8 @@ class Peers:
     def __init__(self, name: str = "", key: bytes = b"", clock: Callable[[], float] = time.monotonic) -> None:
         self.name, self.key, self._clock = name, key, clock
         self.main = UNKNOWN
+        self.complaints: dict[str, str] = {}  # gateways that cannot reach this one, and why
+        self.silent: frozenset[str] = frozenset()  # gateways that may be gone
         self._urls: dict[str, str] = {}
         self._moved: dict[str, str] = {}  # session → its owner, if that isn't the one in its id
         self._started_s = clock()
@@ -54,7 +56,13 @@ class Peers:
         urls = before | {gateway.name: gateway.url for gateway in roster.gateways}
         away = {name: s for name, s in self._seen_s.items() if now_s - s < GONE_S and name not in urls}
         self._seen_s = away | {name: now_s for name in self._urls if name not in urls}
-        self._urls = urls
+        self._urls, about = urls, f"{GATEWAY_FAULT}{self.name}"
+        self.silent = frozenset(each.name for each in roster.gateways if not each.ready)
+        self.complaints = {
+            each.name: each.faults[about]
+            for each in roster.gateways
+            if about in each.faults and each.name != self.name
+        }
         self.main = roster.main if roster.settled else roster.main or self.main
         self._moved = roster.moved if roster.settled else self._moved | roster.moved
         for session in roster.moved:

@@ -13,6 +13,7 @@ from engine.errors import Unavailable
 from server.cluster.checks import check_host, check_join, check_report, check_worker_name
 from server.cluster.drains import Drains
 from server.cluster.messages import (
+    GATEWAY_FAULT,
     ClientUse,
     GatewayEntry,
     GatewayReport,
@@ -243,10 +244,17 @@ class Tables:
         return {name: ClientUse(sessions.get(name, 0), used.get(name, 0.0)) for name in names[:MAX_CLIENTS]}
 
 
+def _of_gateways(faults: dict[str, str]) -> dict[str, str]:
+    """Which gateways cannot be reached, so that these learn of it."""
+    return {name: why for name, why in faults.items() if name.startswith(GATEWAY_FAULT)}
+
+
 def for_members(roster: Roster) -> Roster:
     """Without what only those who watch are told."""
     return replace(
         roster,
         workers=tuple(replace(worker, sessions=0, capacity=None) for worker in roster.workers),
-        gateways=tuple(replace(gateway, sessions=0, faults={}) for gateway in roster.gateways),
+        gateways=tuple(
+            replace(gateway, sessions=0, faults=_of_gateways(gateway.faults)) for gateway in roster.gateways
+        ),
     )

@@ -16,12 +16,14 @@ from starlette.requests import ClientDisconnect
 from engine.errors import PsistreamError
 from server.access.tokens import hash_of
 from server.config import ServerConfig
+from server.gateway.fleet.makers import worker_makers
 from server.gateway.gateway import Gateway
 from server.http.auth import Access
 from server.http.edge.forwarding import Forwarding
 from server.http.edge.methods import Methods
 from server.http.edge.passing import PassOn
 from server.http.edge.prefix import Prefix
+from server.http.edge.reach import Identity
 from server.http.fairness import Fairness
 from server.http.guard import Guard
 from server.http.page import Page, web_folder
@@ -36,7 +38,7 @@ from server.http.routes.sessions import session_routes
 from server.http.routes.snapshots import snapshot_routes
 from server.http.routes.whep import whep_routes
 from server.http.routes.workers import worker_routes
-from server.http.services import Services, running, worker_makers
+from server.http.services import Services, running
 from server.version import VERSION
 from server.worker.base import MakeWorker
 
@@ -48,15 +50,15 @@ def create_app(config: ServerConfig, make_worker: MakeWorker | Sequence[MakeWork
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with (
             contextlib.aclosing(forwarding),
-            running(config, access, make_worker or worker_makers(config), forwarding) as services,
+            running(config, access, make_worker or worker_makers(config), forwarding, identity) as services,
         ):
             app.state.services = services
             add_routes(app, services)
             yield
 
-    access, forwarding = Access(config), Forwarding()
+    access, forwarding, identity = Access(config), Forwarding(), Identity(config.name, config.worker_key)
     app = FastAPI(title="psistream", version=VERSION, lifespan=lifespan, openapi_url=None)
-    app.state.access = access
+    app.state.access, app.state.identity = access, identity
 
     def known(token: str) -> str | None:
         """The owner of a token."""
@@ -72,7 +74,7 @@ def create_app(config: ServerConfig, make_worker: MakeWorker | Sequence[MakeWork
 
     app.add_middleware(Methods)  # the innermost
     app.add_middleware(Fairness, known=known)
-    app.add_middleware(PassOn, gateway=gateway, forwarding=forwarding)
+    app.add_middleware(PassOn, gateway=gateway, forwarding=forwarding, identity=identity)
     app.add_middleware(Guard, access=access)
     app.add_middleware(Prefix, root=config.root_path)  # the outermost
     app.add_exception_handler(PsistreamError, on_error)

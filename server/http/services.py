@@ -21,6 +21,7 @@ from server.gateway.gateway import Gateway
 from server.gateway.session import MAIN, GatewaySession
 from server.http.auth import Access, Unauthorized, bearer, client_name
 from server.http.edge.forwarding import Forwarding
+from server.http.edge.reach import GatewayReach, Identity
 from server.http.pictures.pool import Pictures, clips_of_strangers
 from server.http.previews import Previews
 from server.http.problems import RateLimited, TooSlow, too_large
@@ -60,6 +61,7 @@ class Services:
     pushes: Pushes
     forwarding: Forwarding
     mqtt: MqttBridge | None = None
+    reach: GatewayReach | None = None  # of a gateway that has joined a directory
     hls: dict[str, Hls] = field(default_factory=dict)  # by session, while somebody requests its playlist
     pictures: Pictures = field(default_factory=Pictures)
     clips: Pictures = field(default_factory=clips_of_strangers)
@@ -219,6 +221,7 @@ async def running(
     access: Access,
     make_worker: MakeWorker | Sequence[MakeWorker],
     forwarding: Forwarding,
+    identity: Identity,
 ) -> AsyncIterator[Services]:
     """Everything behind the routes, from loading the model to the last message to viewers."""
     metrics = Metrics()
@@ -231,6 +234,10 @@ async def running(
         services = Services(config, access, metrics, gateway, viewers, pushes, forwarding)
         if config.whip is not None:
             tasks.spawn(_push_main(services, config.whip), "push-main")
+        if gateway.joined is not None:
+            services.reach = reach = GatewayReach(gateway.peers, config.advertise, identity, forwarding)
+            gateway.joined.unreached = lambda: reach.faults
+            tasks.spawn(reach.run(), "reach")
         ready = gateway.ready
         model = ModelFacts(ready.fps, tuple(ready.actions)) if ready else UNKNOWN
         async with open_mqtt(
@@ -278,23 +285,3 @@ async def _look_after(services: Services) -> None:
         due_s = clock() + LAG_EVERY_S
         await asyncio.sleep(LAG_EVERY_S)
         services.metrics.loop_lag_s.set(max(0.0, clock() - due_s))
-
-
-def worker_makers(config: ServerConfig) -> list[MakeWorker]:
-    """One factory per worker, in the configured placement, with its own GPU if GPUs are configured."""
-    gpus = config.devices or (None,)
-    settings = [replace(config.worker, gpu=gpus[n % len(gpus)]) for n in range(config.workers)]
-    if config.placement == "thread":
-        from server.worker.thread import InProcessWorker
-
-        return [partial(InProcessWorker, each) for each in settings]
-    if config.join is not None:
-        return []  # they come and go: see server.gateway.cluster
-    if config.placement == "remote":
-        from server.worker.remote import RemoteWorker, WorkerAddress
-
-        where = [WorkerAddress.parse(each) for each in config.remotes]
-        return [partial(RemoteWorker, each, config.worker_key, config.worker_ca) for each in where]
-    from server.worker.process import ProcessWorker
-
-    return [partial(ProcessWorker, each) for each in settings]

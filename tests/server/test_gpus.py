@@ -11,8 +11,8 @@ import pytest
 from engine.errors import InvalidInput
 from server.arguments import parser, settings
 from server.config import ServerConfig
+from server.gateway.fleet.makers import worker_makers
 from server.gpus import VISIBLE, gpus
-from server.http.services import worker_makers
 
 LISTED = """\
 GPU 0: NVIDIA H200 (UUID: GPU-11111111-2222-3333-4444-555555555555)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import islice
 from typing import TypeVar
@@ -19,6 +19,7 @@ from engine.errors import InvalidInput, PsistreamError, Unavailable
 from server.cluster.checks import FAULT_CHARS, MAX_FAULTS
 from server.cluster.membership import Membership, new_instance
 from server.cluster.messages import (
+    GATEWAY_FAULT,
     DrainWorker,
     GatewayReport,
     JoinGateway,
@@ -80,6 +81,7 @@ class Joined:
     ) -> None:
         assert config.join is not None
         self.name = config.name
+        self.unreached: Callable[[], Mapping[str, str]] = dict  # gateways, and why
         self._config, self._sessions, self._fleet = config, sessions, fleet
         self._migration, self._opener, self._adoption = migration, opener, adoption
         self._records = records
@@ -144,7 +146,9 @@ class Joined:
         sessions = [session.id for session in self._sessions if session.opened.done()]
         adopted = [name for name in sessions if not name.startswith(own)]
         used, opened = self._budgets.report()
-        faults = {w.name: escaped(w.fault)[:FAULT_CHARS] for w in self._fleet if w.fault and not w.left}
+        faults = {w.name: escaped(w.fault) for w in self._fleet if w.fault and not w.left}
+        gateways = {f"{GATEWAY_FAULT}{name}": escaped(why) for name, why in self.unreached().items()}
+        faults = {name: why[:FAULT_CHARS] for name, why in (gateways | faults).items()}
         told = dict(islice(faults.items(), MAX_FAULTS))
         return GatewayReport(len(sessions), tuple(adopted[:MAX_ITEMS]), _most(used), _most(opened), told)
 

@@ -16,7 +16,7 @@ from functools import partial
 from urllib.parse import quote
 
 from starlette.datastructures import Headers
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.errors import Forbidden, Full
@@ -26,6 +26,7 @@ from server.gateway.gateway import Gateway
 from server.http.auth import client_name
 from server.http.edge.forwarding import Forwarding, Unanswered
 from server.http.edge.prefix import KEY
+from server.http.edge.reach import PATH, Identity
 from server.http.edge.vouching import HEADER, PASSED, ClocksDiffer, Passed, vouch, vouched
 from server.http.problems import RateLimited, TooLarge, of_error, problem
 from server.ratelimit import TokenBuckets
@@ -48,9 +49,11 @@ class PassOn:
         app: ASGIApp,
         gateway: Callable[[], Gateway | None],
         forwarding: Forwarding,
+        identity: Identity,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._app, self._gateway, self._forwarding, self._clock = app, gateway, forwarding, clock
+        self._identity = identity
         self._rates = TokenBuckets(PASSED_PER_S, PASSED_BURST)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,6 +70,9 @@ class PassOn:
                     who = scope["client"][0] if scope["client"] else "unknown"
                     log.error("a request that the gateway at %s passed on is refused: %s", who, error.message)
                 await of_error(error)(scope, receive, send)
+                return
+            if scope["path"] == PATH:
+                await JSONResponse(self._identity.answer(scope["query_string"]))(scope, receive, send)
                 return
             scope = {**scope, "client": (passed.client, 0), "scheme": passed.scheme, PASSED: True}
         owner = owner_of(gateway, scope["path"])

@@ -31,10 +31,14 @@ def health_routes(services: Services, *, metrics: bool = True) -> APIRouter:
         gateway, mqtt, capacity = services.gateway, services.mqtt, services.gateway.capacity
         reasons = [gateway.fault] if gateway.fault else []
         reasons += [f"session {name}: no segment for a while" for name in gateway.overdue()]
+        reach = services.reach
+        if reach is not None and reach.unready is not None:
+            reasons.append(f"other gateways do not reach this one: {reach.unready}")
         status = mqtt.status if mqtt else None
         answer = {
             "ready": not reasons,
             "reasons": reasons,
+            "warnings": [reach.fault] if reach is not None and reach.fault is not None else [],
             "model": gateway.ready.model if gateway.ready else None,
             "backend": gateway.ready.backend if gateway.ready else None,
             "sessions": len(gateway.session_ids()),

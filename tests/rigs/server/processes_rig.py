@@ -128,11 +128,29 @@ class Cluster:
         except TimeoutError:
             raise AssertionError(f"{gateway} sees {found}, not {wanted}") from None
 
+    async def until_unready(self, gateway: str, reason: str) -> None:
+        """Until its /readyz answers 503 with this among the reasons."""
+        async with asyncio.timeout(LONG_S), httpx.AsyncClient(trust_env=False) as http:
+            while True:
+                told = await http.get(f"{self.urls[gateway]}/readyz")
+                if told.status_code == 503 and reason in str(told.json()["reasons"]):
+                    return
+                await asyncio.sleep(0.2)
+
     async def command(self, *words: str) -> str:
         """What a `psistream cluster` command prints."""
         asks = ["--directory", self.directory, "--key-file", str(self.key)]
+        return await self._said("cluster", *words, *asks)
+
+    async def doctor(self) -> str:
+        """What it prints for a gateway that would join."""
+        return await self._said(
+            *("doctor", "--join", self.directory, "--join-key-file", str(self.key), "--mqtt", "off")
+        )
+
+    async def _said(self, *command: str) -> str:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "server.cli", "cluster", *words, *asks),
+            *(sys.executable, "-m", "server.cli", *command),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},

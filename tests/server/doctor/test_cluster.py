@@ -1,4 +1,4 @@
-"""The doctor of a gateway in a cluster: is there a directory, and can the workers be reached?"""
+"""The doctor of a gateway in a cluster: is there a directory, and can gateways and workers be reached?"""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ async def found(config: ServerConfig) -> list[tuple[str, str, str]]:
 
 
 async def test_directory_and_workers_are_tried() -> None:
-    away = free_port()
+    away, nowhere = free_port(), f"http://127.0.0.1:{free_port()}"
     async with directing() as (_, port), listening() as (_, there):
         one = JoinWorker("w1", f"tcp://127.0.0.1:{there}", "a", instance="1")
         other = JoinWorker("w2", f"tcp://127.0.0.1:{away}", "b", instance="2")
-        gateway = JoinGateway("g1", "http://127.0.0.1:8080", "3")
+        gateway = JoinGateway("g1", nowhere, "3")
         async with (
             member(port, one, WorkerReport()),
             member(port, other, WorkerReport()),
@@ -33,6 +33,7 @@ async def test_directory_and_workers_are_tried() -> None:
             told = await found(ServerConfig(join=url, worker_key=KEY, placement="remote", name="g2"))
     assert told[0] == ("directory", "good", f"{url} answers; other gateways: g1")
     assert sorted(told[1:]) == [
+        ("gateway", "bad", f"g1 cannot be reached from here: {nowhere} leads nowhere"),
         ("worker", "bad", f"tcp://127.0.0.1:{away}: Connection refused"),
         ("worker", "good", f"tcp://127.0.0.1:{there} can be reached"),
     ]

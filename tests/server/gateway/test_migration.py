@@ -15,8 +15,8 @@ from engine.errors import Unavailable
 from engine.types import Control, OpenSession, Prompt, Receipt, SegmentReady, SessionClosed
 from server.config import WorkerConfig
 from server.gateway.fleet.fleet import LastWorker, UnknownWorker
+from server.gateway.fleet.makers import worker_makers
 from server.gateway.gateway import Gateway
-from server.http.services import worker_makers
 from server.metrics import Metrics
 from server.worker.base import Numbers, Order
 from server.worker.messages.commands import CloseSession, ExportSession

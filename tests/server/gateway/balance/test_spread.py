@@ -15,8 +15,8 @@ import pytest
 from engine.backends.fake import FAKE_SPEC
 from engine.config import RuntimeConfig
 from server.config import MediaConfig, WorkerConfig
+from server.gateway.fleet.makers import worker_makers
 from server.gateway.gateway import Gateway
-from server.http.services import worker_makers
 from server.metrics import Metrics
 from server.worker.messages.events import Packet
 from server.worker.process import ProcessWorker
