@@ -171,11 +171,6 @@ async def watch(
             waiting = pace(figures.session, {}) or "the session is paused"
             console.print(f"no picture yet: {waiting}")
 
-    def send_due() -> None:
-        with contextlib.suppress(ViewError):  # there is no channel now
-            for control in steering.due():
-                viewer.send(control)
-
     viewer.on_picture, viewer.on_message = figures.picture, hear
     stop = asyncio.Event()
     try:
@@ -203,7 +198,7 @@ async def watch(
                     now_s = time.perf_counter()
                     if fault is not None:
                         raise fault
-                    send_due()
+                    steering.send_due(viewer.send)
                     if viewer.ended.is_set():
                         raise ViewError(viewer.end_reason)
                     if gone := figures.silence(now_s, viewer.heard_s):

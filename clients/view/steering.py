@@ -6,6 +6,7 @@ Knows the wire protocol's controls and receipts; the caller sends them.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,15 +92,16 @@ class SentControls:
             progress.status, progress.settled = "sent again", False
         return [progress.control for progress in lost]
 
-    def due(self) -> list[dict[str, Any]]:
-        """The controls that have to be sent again now, since they were refused for a while; once the first
-        one's time has come, all of them, in order."""
+    def send_due(self, send: Callable[[dict[str, Any]], object]) -> None:
+        """Send again what was refused for a while: once the first one's time has come, all of them, in order.
+        What cannot be sent now waits."""
         waiting = [each for each in self.sent.values() if each.due_s is not None]
         if not waiting or self._clock() < min(each.due_s or 0.0 for each in waiting):
-            return []
-        for progress in waiting:
-            progress.due_s, progress.status = None, "sent again"
-        return [progress.control for progress in waiting]
+            return
+        with contextlib.suppress(ViewError):  # there is no channel now
+            for progress in waiting:
+                send(progress.control)
+                progress.due_s, progress.status = None, "sent again"
 
     def hear(self, message: dict[str, Any]) -> None:
         """Handle a message of the session. Raises ViewError if it rejects one of our controls."""

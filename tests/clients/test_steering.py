@@ -105,6 +105,10 @@ def test_a_rejected_control_ends_view_with_the_servers_message() -> None:
         steering.hear({"type": "receipt", **told})
 
 
+def no_channel(control: dict[str, Any]) -> None:
+    raise ViewError("the control channel is not open")
+
+
 def test_what_is_refused_for_now_is_sent_again() -> None:
     now_s, sent = 1.0, iter(["r1", "p1"])
     steering = SentControls([{"type": "rewind", "seconds": 5}, {"type": "prompt"}], clock=lambda: now_s)
@@ -118,10 +122,14 @@ def test_what_is_refused_for_now_is_sent_again() -> None:
         }
         steering.hear({"type": "receipt", **waits})
     assert steering.rows() == [(kind, "waits: it waits for a place") for kind in ("rewind", "prompt")]
-    assert steering.due() == []
+    again: list[dict[str, Any]] = []
+    steering.send_due(again.append)
+    assert again == []
     now_s = 6.0
-    assert [control["id"] for control in steering.due()] == ["r1", "p1"], "in order"
-    assert steering.due() == []
+    steering.send_due(no_channel)
+    steering.send_due(again.append)
+    steering.send_due(again.append)
+    assert [control["id"] for control in again] == ["r1", "p1"], "in order, and once"
     now_s = 400.0
     with pytest.raises(ViewError, match="it waits for a place"):
         steering.hear({"type": "receipt", **waits})

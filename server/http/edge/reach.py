@@ -67,8 +67,8 @@ async def tried(
         told = json.loads(body)
     except TimeoutError:
         return Wrong(f"{url} leads nowhere: no answer within {WITHIN_S:g} s", False)
-    except Unanswered:
-        return Wrong(f"{url} leads nowhere", False)
+    except Unanswered as error:
+        return Wrong(f"{url} leads nowhere: {error.__cause__ or error}", False)
     except (ValueError, RecursionError):
         status, told = 0, None
     if not isinstance(told, dict) or status != 200:

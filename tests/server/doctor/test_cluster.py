@@ -33,7 +33,11 @@ async def test_directory_and_workers_are_tried() -> None:
             told = await found(ServerConfig(join=url, worker_key=KEY, placement="remote", name="g2"))
     assert told[0] == ("directory", "good", f"{url} answers; other gateways: g1")
     assert sorted(told[1:]) == [
-        ("gateway", "bad", f"g1 cannot be reached from here: {nowhere} leads nowhere"),
+        (
+            "gateway",
+            "bad",
+            f"g1 cannot be reached from here: {nowhere} leads nowhere: All connection attempts failed",
+        ),
         ("worker", "bad", f"tcp://127.0.0.1:{away}: Connection refused"),
         ("worker", "good", f"tcp://127.0.0.1:{there} can be reached"),
     ]

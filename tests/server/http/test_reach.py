@@ -22,6 +22,7 @@ from tests.rigs.server.port_rig import KEY, listening
 from tests.rigs.server.processes_rig import cluster
 from tests.rigs.waiting import LONG_S, until
 
+NOWHERE = "leads nowhere: All connection attempts failed"
 OTHER_KEY = b"fedcba98765432100123456789abcdef"
 
 
@@ -91,12 +92,12 @@ async def test_an_address_that_only_others_reach_is_a_warning(caplog: pytest.Log
         own.peers.update(roster(away, g2.url))
         assert (await own.look(TRIES - 1)).fault is None, "one try is nothing"
         reach = await own.look(1)
-        assert (reach.fault, reach.unready, reach.faults) == (f"{away} leads nowhere", None, {})
+        assert (reach.fault, reach.unready, reach.faults) == (f"{away} {NOWHERE}", None, {})
         g1.services.reach = reach
         told = await g1.http.get("/readyz")
-        assert (told.status_code, told.json()["warnings"]) == (200, [f"{away} leads nowhere"])
-        own.peers.update(roster(away, g2.url, {f"{GATEWAY_FAULT}g1": f"{away} leads nowhere"}))
-        assert (await own.look(1)).unready == f"g2 says: {away} leads nowhere"
+        assert (told.status_code, told.json()["warnings"]) == (200, [f"{away} {NOWHERE}"])
+        own.peers.update(roster(away, g2.url, {f"{GATEWAY_FAULT}g1": f"{away} {NOWHERE}"}))
+        assert (await own.look(1)).unready == f"g2 says: {away} {NOWHERE}"
         assert (await g1.http.get("/readyz")).status_code == 503
         own.peers.update(roster(away, g2.url))
         assert (await own.look(1)).unready is None
@@ -126,9 +127,9 @@ async def test_another_gateway_is_tried_unless_it_may_be_gone(caplog: pytest.Log
     async with gateways() as (g1, _, _), looking(g1, g1.url) as own:
         own.peers.update(roster(g1.url, away))
         reach = await own.look()
-        assert reach.faults == {"g2": f"{away} leads nowhere"}
+        assert reach.faults == {"g2": f"{away} {NOWHERE}"}
         assert (reach.fault, reach.unready) == (None, None)
-        assert f"gateway g2 cannot be reached: {away} leads nowhere; give it an --advertise" in caplog.text
+        assert f"gateway g2 cannot be reached: {away} {NOWHERE}; give it an --advertise" in caplog.text
         gone = GatewayEntry("g2", away, ready=False)
         own.peers.update(Roster(gateways=(GatewayEntry("g1", g1.url), gone)))
         assert (await own.look()).faults == {}
@@ -185,10 +186,10 @@ async def test_a_cluster_says_which_gateway_is_not_where_it_says(tmp_path: Path)
         await there.gateway("g2", "--advertise", away)
         await until(lambda: away in (tmp_path / "g2.log").read_text(), "its own log", LONG_S)
         await until(lambda: away in (tmp_path / "g1.log").read_text(), "the other's log", LONG_S)
-        while f"g1 cannot reach gateway g2: {away} leads nowhere; give it" not in (
+        while f"g1 cannot reach gateway g2: {away} {NOWHERE}; give it" not in (
             told := await there.command("status")
         ):
             assert "g1" in told
         await there.answered("g1", "GET", "/readyz")
-        await there.until_unready("g2", f"g1 says: {away} leads nowhere")
-        assert f"g2 cannot be reached from here: {away} leads nowhere" in await there.doctor()
+        await there.until_unready("g2", f"g1 says: {away} {NOWHERE}")
+        assert f"g2 cannot be reached from here: {away} {NOWHERE}" in await there.doctor()
