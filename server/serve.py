@@ -17,6 +17,7 @@ import signal
 import socket
 from collections.abc import Iterator, Sequence
 
+from engine.commandline.outputs import tell
 from engine.commandline.runner import OK, run
 from engine.errors import InvalidInput, Unavailable
 from server.arguments import parser, settings
@@ -118,12 +119,6 @@ def rarely_scanned() -> None:
     stops the event loop meanwhile; clients that hang up make garbage fast, and would cause many."""
     gc.collect()
     gc.freeze()
-
-
-def tell(text: str) -> None:
-    """Print the text if possible: standard output may be closed or on a full disk."""
-    with contextlib.suppress(OSError, ValueError):
-        print(text, flush=True)
 
 
 @contextlib.contextmanager

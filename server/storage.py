@@ -7,10 +7,11 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from engine.commandline.parser import check_belongs
+from engine.commandline.parser import check_belongs, given
 from engine.errors import InvalidInput
 
 Scheme = Literal["file", "redis", "rediss", "s3"]
@@ -44,6 +45,8 @@ class StorageConfig:
             port_fine = parts.port != 0
         except ValueError:
             raise _invalid(f"has no valid port; write {EXAMPLES}") from None
+        if parts.fragment or (parts.query and parts.scheme not in ("redis", "rediss")):
+            raise _invalid("may have no ? and # (in the name of a folder write %3F and %23)")
         match parts.scheme:
             case "file" if parts.netloc or not parts.path.startswith("/") or parts.path == "/":
                 raise _invalid("needs an absolute folder after file://, such as file:///var/lib/psistream")
@@ -56,6 +59,11 @@ class StorageConfig:
             case "file" | "redis" | "rediss" | "s3":
                 return parts.scheme
         raise _invalid(f"does not know {parts.scheme[:20] or 'a URL without a scheme'}: write {EXAMPLES}")
+
+    @property
+    def folder(self) -> Path | None:
+        """Of file://."""
+        return Path(unquote(urlsplit(self.url).path)) if self.scheme == "file" else None
 
     @property
     def shown(self) -> str:
@@ -87,6 +95,8 @@ def add_snapshots(add: Callable[..., object]) -> None:
 
 def storage_of(args: argparse.Namespace) -> StorageConfig | None:
     """Raises InvalidInput."""
+    if given(args, "snapshots") and not args.snapshots:
+        raise _invalid(f"is empty: write {EXAMPLES}, or leave it out")
     if not args.snapshots:
         check_belongs(args, "--snapshots", "snapshots_every", "snapshots_keep")
         return None

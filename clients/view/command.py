@@ -210,11 +210,11 @@ async def watch(
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(stop.wait(), EVERY_S)
                 live.update(table(figures, viewer, recorder, steering))
+            if not console.is_terminal:  # otherwise the last table lacks a newline
+                console.print()
             if save is not None:
                 size = await moments.save(target, save)
                 console.print(f"{save}: this moment, {size} bytes")
-            if not console.is_terminal:  # otherwise the last table lacks a newline
-                console.print()
     finally:
         if recorder is not None:
             recorder.close()

@@ -55,7 +55,7 @@ async def _opened(target: Target, path: str, **request: object) -> Target:
     try:
         told = answer.json()
         return Target(target.base, str(told["id"]), told.get("token"))
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ViewError(f"{target.base} answered without a session: is it a psistream server?") from None
 
 

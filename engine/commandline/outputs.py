@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.errors import InvalidInput
 from engine.videofile.writable import check_writable
+
+
+def tell(text: str) -> None:
+    """Print the text if possible, for what runs on without it: standard output may be closed or on a full
+    disk."""
+    with suppress(OSError, ValueError):
+        print(text, flush=True)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+from engine.commandline.outputs import tell
 from engine.commandline.parser import Parser, check_belongs
 from engine.commandline.runner import OK, run
 from engine.errors import InvalidInput
@@ -138,7 +139,7 @@ async def up(where: Listen, placing: Placing | None = None) -> None:
         loop.add_signal_handler(number, directory.end)
     async with server:
         url = where.url(server.sockets[0].getsockname()[1])
-        print(f"psistream cluster: the directory is at {url}", flush=True)
+        tell(f"psistream cluster: the directory is at {url}")
         if placing is None:
             await directory.run()
             return

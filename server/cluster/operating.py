@@ -53,6 +53,8 @@ async def ask(
             case "status":
                 print("\n".join(status(directory.roster)))
             case "drain":
+                if leave:
+                    _placement(directory.roster)
                 await _drain(directory, changed, host, within_s)
                 if leave:
                     directory.send(LeaveHost(host))

@@ -166,11 +166,13 @@ def placing_of(args: argparse.Namespace, where: Listen, others: Sequence[str]) -
             "as 10.0.0.5:7700",
             field="advertise",
         )
+    if args.ray not in (None, "auto"):
+        host_and_port(args.ray, "--ray")
     made = Placing(
         args.workers,
         tuple(_options(args, where, others)),
         args.advertise,
-        args.ray if args.ray in (None, "auto") else ":".join(map(str, host_and_port(args.ray, "--ray"))),
+        args.ray,
         args.namespace,
         args.gpus_per_worker,
         args.cpus_per_worker,
@@ -201,12 +203,20 @@ def _options(args: argparse.Namespace, where: Listen, others: Sequence[str]) -> 
         if (given := getattr(args, name)) is not None:
             options += [option, str(given)]
     options += ["--log-format", args.log_format, "--log-level", args.log_level]
-    if args.ray is not None:
-        checked_config(worker_parser().parse_args(["--listen", "127.0.0.1:0", *options]))
-    elif args.workers:
+    if args.ray is not None or not args.workers:
+        checked_config(_parsed(["--listen", "127.0.0.1:0", *options]))
+    else:
         url = _reached_at(where.url(1), args.advertise)
-        check_before_start(worker_parser().parse_args([*_starts(url, host_of(url), "w"), *options]))
+        check_before_start(_parsed([*_starts(url, host_of(url), "w"), *options]))
     return list(_absolute(options))
+
+
+def _parsed(words: Sequence[str]) -> argparse.Namespace:
+    """As `psistream worker` does, but without abbreviations: --nam could not be told from others' --name, nor
+    --key from the directory's own --key-file."""
+    parser = worker_parser()
+    parser.allow_abbrev = False
+    return parser.parse_args(words)
 
 
 def _starts(directory: str, host: str, name: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engine.commandline.outputs import tell
 from engine.commandline.parser import Parser, check_belongs
 from engine.commandline.runner import FAILED, OK, run
 from engine.errors import InvalidInput, PsistreamError
@@ -179,7 +180,7 @@ async def serve(
     def load(emit: Emit) -> WorkerCore:
         cores.append(WorkerCore(config, emit))
         about = f"{cores[0].ready.model} on {cores[0].ready.backend}, at {where.url(port)}"
-        print(f"psistream worker: {about}", flush=True)
+        tell(f"psistream worker: {about}")
         loop.call_soon_threadsafe(loaded.set)
         return cores[0]
 

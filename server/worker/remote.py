@@ -38,7 +38,8 @@ from server.worker.wire.schema import EVENTS, GreetingRefused, Welcome
 WELCOME_BYTES = 1 << 20
 OUTBOX = 512  # orders that wait for the connection; when full, `send` refuses
 CONNECT_S = 5.0
-ADDRESS = re.compile(r"(tcp|tls)://(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+HOST_AND_PORT = r"(\[[0-9a-fA-F:.]+(?:%[A-Za-z0-9._-]+)?\]|[A-Za-z0-9._-]+):([0-9]{1,5})"
+ADDRESS = re.compile("(tcp|tls)://" + HOST_AND_PORT)
 
 Connect = Callable[[Callable[[], Connection]], Awaitable[Any]]
 

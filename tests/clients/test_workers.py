@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
 import pytest
 
 from benchmarks.server.subject import own_server
@@ -37,3 +42,69 @@ def test_bad_input_is_one_line(argv: list[str], capsys: pytest.CaptureFixture[st
 def test_no_server_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--url", "http://127.0.0.1:9"]) == 1
     assert "cannot reach http://127.0.0.1:9" in capsys.readouterr().err
+
+
+class Odd(BaseHTTPRequestHandler):
+    """Answers every request with the next of these; the last one again and again."""
+
+    said: list[str]
+
+    def do_GET(self) -> None:
+        body = (self.said.pop(0) if len(self.said) > 1 else self.said[0]).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_DELETE = do_GET
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+@contextlib.contextmanager
+def answering(*said: str) -> Iterator[str]:
+    handler = type("Answering", (Odd,), {"said": list(said)})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+W1 = '{"id": "w1", "state": "[red]up\\u001b[2J", "sessions": 1, "places": 2, "capacity": null, "fault": null}'
+
+
+@pytest.mark.parametrize(
+    "said", ["<html>", "[]", "{}", '"x"', "3", '{"workers": 3}', '{"workers": [{}]}', '{"workers": ["x"]}']
+)
+@pytest.mark.parametrize("what", [["list"], ["drain", "w1"], ["take-back", "w1"]])
+def test_what_is_no_psistream_server_is_one_line(
+    said: str, what: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering(said) as url:
+        assert main([*what, "--url", url]) == 1
+    shown = capsys.readouterr().err
+    assert "answered without workers: is it a psistream server?" in shown
+    assert shown.count("\n") == 1
+
+
+def test_a_servers_text_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
+    with answering(f'{{"workers": [{W1}]}}') as url:
+        assert main(["--url", url]) == 0
+    assert "[red]up" in (shown := capsys.readouterr().out)
+    assert "\x1b" not in shown
+
+
+def test_a_worker_that_leaves_during_its_drain_is_drained(capsys: pytest.CaptureFixture[str]) -> None:
+    """It was a traceback. A worker of a cluster leaves the list once it has ended and has no session."""
+    with answering(W1, f'{{"workers": [{W1}]}}', '{"workers": []}') as url:
+        assert main(["drain", "w1", "--url", url]) == 0
+    assert capsys.readouterr().out == "w1 is drained\n"
+
+
+def test_an_empty_id_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["drain", ""]) == 2
+    assert "drain takes the ID of a worker" in capsys.readouterr().err

@@ -63,7 +63,10 @@ def _main(args: argparse.Namespace) -> int:
         raise InvalidInput(f"{args.what} takes {'no ID' if args.ids else 'the IDs of sessions'}", field="ids")
     if not args.snapshots:
         raise InvalidInput(f"--snapshots says where to look: {EXAMPLES}", field="snapshots")
-    return asyncio.run(_ask(args, StorageConfig(args.snapshots)))
+    config = StorageConfig(args.snapshots)
+    if (folder := config.folder) is not None and not folder.is_dir():
+        raise InvalidInput(f"--snapshots: there is no folder {folder}", field="snapshots")
+    return asyncio.run(_ask(args, config))
 
 
 async def _ask(args: argparse.Namespace, config: StorageConfig) -> int:
@@ -105,7 +108,7 @@ async def _remove(store: SessionStore, ids: list[str]) -> None:
     for name in ids:
         if name not in there or not NAME.fullmatch(f"sessions/{name}"):
             raise InvalidInput(f"no session {name[:64]!r} is saved there", field="ids")
-    for name in ids:
+    for name in dict.fromkeys(ids):
         await store.delete(f"sessions/{name}")
         sys.stdout.write(f"{name} is removed\n")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import errno
 import ipaddress
+import os
+import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from pathlib import Path
 
 from engine.errors import InvalidInput, PsistreamError, Unavailable
 from server.keys import MAKE_ONE, load_certificate, read_secret
-from server.worker.remote import WorkerAddress
+from server.worker.remote import HOST_AND_PORT, WorkerAddress
 
 
 @dataclass(frozen=True)
@@ -63,19 +65,22 @@ def listen_of(args: argparse.Namespace) -> Listen:
 
 def host_and_port(text: str, option: str, least: int = 1) -> tuple[str, int]:
     """Raises InvalidInput."""
-    host, _, port = text.rpartition(":")
-    host = host.strip("[]")
-    if not host or not (port.isascii() and port.isdigit()) or not least <= int(port) <= 65535:
+    found = re.fullmatch(HOST_AND_PORT, text)
+    if found is None or not least <= int(found[2]) <= 65535:
         field = option.strip("-").replace("-", "_")
-        raise InvalidInput(f"{option} must look like 10.0.0.7:7070, not {text!r:.40}", field=field)
-    return host, int(port)
+        raise InvalidInput(
+            f"{option} must look like 10.0.0.7:7070 or [::1]:7070, not {text!r:.40}", field=field
+        )
+    return found[1].strip("[]"), int(found[2])
 
 
 def cannot_listen(error: OSError, where: Listen) -> PsistreamError:
     """InvalidInput if its address is none of this machine's, otherwise Unavailable."""
     kind = InvalidInput if wrong_address(error) else Unavailable
+    known = error.errno is not None and error.errno > 0  # asyncio adds the address, which is told here
+    why = os.strerror(error.errno or 0) if known else error.strerror or error
     return kind(
-        f"cannot listen on {where.host}, port {where.port}: {error.strerror or error}; check --listen",
+        f"cannot listen on {where.host}, port {where.port}: {why}; check --listen",
         field="listen",
     )
 

@@ -153,7 +153,7 @@ class Connection(asyncio.Protocol):
         if self._aborted:  # before it was connected
             transport.abort()
             return
-        transport.set_write_buffer_limits(high=0)
+        transport.set_write_buffer_limits(high=1)  # with 0, TLS would pause it with nothing to write
         peer = transport.get_extra_info("socket")
         if peer is not None and peer.family != socket.AF_UNIX:
             peer.setsockopt(socket.IPPROTO_TCP, NOTSENT_LOWAT, UNSENT_BYTES)

@@ -64,6 +64,16 @@ async def test_a_drain_returns_when_the_last_session_has_left(capsys: pytest.Cap
     assert capsys.readouterr().out == "host-a is drained\nhost-a accepts sessions again\n"
 
 
+async def test_a_host_leaves_ray_only_where_workers_are_placed(capsys: pytest.CaptureFixture[str]) -> None:
+    """It was drained, and said to be taken from a Ray that there was not."""
+    async with directing() as (directory, port), member(port, W1, WorkerReport()):
+        await until(lambda: directory.tables.roster().workers, "the worker")
+        with pytest.raises(InvalidInput, match="this directory places no workers"):
+            await ask("drain", WorkerAddress("127.0.0.1", port), KEY, None, "host-a", 60.0, leave=True)
+        assert not directory.tables.drained
+    assert not capsys.readouterr().out
+
+
 async def test_a_drained_host_without_a_worker_is_shown_and_taken_back(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from engine.errors import InvalidInput
+from benchmarks.network.ports import free_port
+from engine.errors import InvalidInput, Unavailable
 from server import arguments, cli
 from server.cluster import gateway
 from server.cluster import worker as command
 from server.cluster.checks import check_gateway_name
+from server.cluster.operating import ask
 from server.worker.hosting.options import worker_config
+from server.worker.remote import WorkerAddress
+from tests.rigs.server.port_rig import remote
 
 
 def test_mistakes_about_a_worker_that_listens_are_one_line(
@@ -132,3 +139,38 @@ def test_a_worker_takes_the_options_of_its_model_and_video_that_serve_takes(tmp_
         False,
         tmp_path / "clip.mp4",
     )
+
+
+@pytest.mark.parametrize("command", ["worker --backend fake", "cluster up"])
+async def test_what_serves_runs_on_if_nobody_reads_what_it_prints(command: str) -> None:
+    """A worker ended silently with status 1."""
+    port = free_port()
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = ["-m", "server.cli", *command.split(), "--listen", f"127.0.0.1:{port}"]
+    process = await asyncio.create_subprocess_exec(sys.executable, *words, stdout=writing)
+    os.close(writing)
+    ended = asyncio.create_task(process.wait())
+    try:
+        while not await answers(command, port):
+            assert not ended.done(), process.returncode
+            await asyncio.sleep(0.1)
+    finally:
+        if not ended.done():
+            process.terminate()
+    assert await ended == 0
+
+
+async def answers(command: str, port: int) -> bool:
+    """Whether it has started."""
+    worker = remote(port, lambda event: None, key=b"")
+    try:
+        if command == "cluster up":
+            await ask("status", WorkerAddress("127.0.0.1", port), b"", None)
+        else:
+            await worker.start()
+    except Unavailable:
+        return False
+    finally:
+        await worker.close()
+    return True

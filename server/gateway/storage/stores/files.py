@@ -35,13 +35,11 @@ class FileStore:
         await self._run(lambda: self._path(name).unlink(missing_ok=True))
 
     async def names(self, folder: str) -> list[str]:
-        def look() -> list[str]:
-            self._make()
-            return sorted(
-                path.name
-                for path in (self._folder / folder).iterdir()
-                if NAME.fullmatch(f"{folder}/{path.name}")
-            )
+        def look() -> list[str]:  # who only looks makes no folders
+            with contextlib.suppress(FileNotFoundError):
+                names = [path.name for path in (self._folder / folder).iterdir()]
+                return sorted(name for name in names if NAME.fullmatch(f"{folder}/{name}"))
+            return []
 
         return await self._run(look)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
-
 from server.gateway.storage.stores.base import SessionStore
 from server.gateway.storage.stores.files import FileStore
 from server.gateway.storage.stores.objects import s3_store
@@ -13,11 +10,8 @@ from server.storage import StorageConfig
 
 
 def open_store(config: StorageConfig) -> SessionStore:
-    """It isn't asked anything yet. Raises Unavailable if its client is not installed."""
-    match config.scheme:
-        case "file":
-            return FileStore(Path(unquote(urlsplit(config.url).path)))
-        case "s3":
-            return s3_store(config)
-        case _:
-            return RedisStore(config)
+    """It isn't asked anything yet. Raises Unavailable if its client is not installed, and InvalidInput for
+    what that client does not understand."""
+    if config.folder is not None:
+        return FileStore(config.folder)
+    return s3_store(config) if config.scheme == "s3" else RedisStore(config)

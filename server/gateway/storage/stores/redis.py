@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Awaitable
 from typing import Any, TypeVar, cast
 
-from engine.errors import Unavailable
+from engine.errors import InvalidInput, Unavailable
 from server.gateway.storage.stores.base import NAME, TIMEOUT_S, StoreFailed
 from server.storage import StorageConfig
 
@@ -22,7 +22,7 @@ return 1
 
 
 class RedisStore:
-    """Raises Unavailable if the client is not installed."""
+    """Raises Unavailable if the client is not installed, InvalidInput for options that it doesn't have."""
 
     def __init__(self, config: StorageConfig) -> None:
         try:
@@ -33,9 +33,16 @@ class RedisStore:
                 "--snapshots redis:// needs the Redis client: pip install 'psistream[snapshots]'"
             ) from None
         self._shown, self._keep_s, self._errors = config.shown, round(config.keep_h * 3600), RedisError
-        self._redis: Any = redis.from_url(
-            config.url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, max_connections=16
-        )
+        limits = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S, "max_connections": 16}
+        try:
+            client: Any = redis.from_url(config.url, **limits)
+            client.connection_pool.make_connection()
+        except (ValueError, TypeError):  # it would be found with the first request, as a bug
+            raise InvalidInput(
+                f"--snapshots {config.shown}: what follows the ? is no option of the Redis client",
+                field="snapshots",
+            ) from None
+        self._redis = client
 
     async def get(self, name: str) -> bytes | None:
         found = await self._run(self._redis.get(_key(name)))

@@ -16,6 +16,7 @@ from engine.types import OpenSession, SessionInfo
 from server.worker.base import session_of
 from server.worker.core import WorkerCore
 from server.worker.hosting.host import MAX_GATEWAYS, MAX_STRANGERS, Host
+from server.worker.remote import WorkerAddress, connect
 from server.worker.wire import handshake
 from server.worker.wire.codec import decode, encode
 from server.worker.wire.connection import Connection
@@ -118,6 +119,29 @@ async def test_tls_where_it_is_asked_for(tmp_path: Path) -> None:
     async with listening() as (_, port):
         with pytest.raises(Unavailable, match="if it listens without a certificate, write tcp://"):
             await remote(port, Heard().hear, tls=True, ca=certificate).start()
+
+
+async def test_messages_leave_at_once_under_tls(tmp_path: Path) -> None:
+    """Every second one waited until something came from the other side, so often no greeting was answered."""
+    context, certificate = await asyncio.to_thread(own_certificate, tmp_path)
+    ends: list[Connection] = []
+
+    def end() -> Connection:
+        ends.append(Connection(lambda why: None))
+        return ends[-1]
+
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(end, "127.0.0.1", 0, ssl=context)
+    async with server:
+        address = WorkerAddress("localhost", server.sockets[0].getsockname()[1], True)
+        await connect(address, certificate, end)
+        await until(lambda: len(ends) == 2, "both ends")
+        for sender, receiver in (ends, ends[::-1]):
+            for _ in range(4):
+                sender.send(handshake.hello())
+                assert isinstance(await receiver.receive(LONG_S), Hello)
+        for each in ends:
+            each.abort()
 
 
 async def sent(port: int, data: bytes) -> None:
