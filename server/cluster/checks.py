@@ -15,6 +15,7 @@ from server.cluster.messages import (
     Report,
     WorkerReport,
 )
+from server.worker.epochs import CLOSED
 from server.worker.remote import WorkerAddress
 
 URL_CHARS, HOST_CHARS, SESSION_CHARS, CLIENT_CHARS = 128, 64, 64, 96
@@ -96,6 +97,9 @@ def check_report(report: Report) -> None:
         return
     for session in report.adopted:
         _text(session, SESSION_CHARS, "adopted")
+    for session, copy in report.copies.items():
+        _text(session, SESSION_CHARS, "copies")
+        _require(0 <= copy.epoch <= CLOSED and len(copy.instance) <= SESSION_CHARS, "copies")
     _require(len(report.faults) <= MAX_FAULTS, "faults")
     for text in (*report.faults, *report.faults.values()):
         _text(text, FAULT_CHARS, "faults")

@@ -74,11 +74,24 @@ class WorkerReport:
 
 
 @dataclass(frozen=True)
+class CopyEntry:
+    """A gateway's copy of a session: its epoch, and the instance of its worker, which decide between two. Or
+    with the highest epoch that the session was closed (server.worker.epochs). Who reports it leaves out the
+    gateway."""
+
+    wire_name: ClassVar[str] = "copy_entry"
+    epoch: int
+    instance: str = ""
+    gateway: str = ""
+
+
+@dataclass(frozen=True)
 class GatewayReport:
     """Each second, from a gateway: the number of its sessions, and by name only those whose ids don't start
     with its name (`main`, and sessions of gateways that are gone). For each client the device seconds used
     since the last report, and its open sessions. `faults` says of workers why it cannot use them now,
-    and of gateways (see GATEWAY_FAULT) why it cannot reach them."""
+    and of gateways (see GATEWAY_FAULT) why it cannot reach them. `copies` has the sessions of which there may
+    be more than one."""
 
     wire_name: ClassVar[str] = "gateway_report"
     sessions: int = 0
@@ -86,6 +99,7 @@ class GatewayReport:
     used: dict[str, float] = field(default_factory=dict)
     open: dict[str, int] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
+    copies: dict[str, CopyEntry] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -222,7 +236,8 @@ class Roster:
     gateway that has the session `main` or shall open it; empty while that is not known. `elsewhere` is for
     gateways. A worker is told of itself only. Until `settled`, a directory that has just started may not have
     heard of everybody. `drained` are hosts, with workers or without, and `drained_workers` single workers;
-    workers are not told. `placement` is for those who watch, None if workers are not placed."""
+    workers are not told. `placement` is for those who watch, None if workers are not placed. `copies` has, of
+    each session that more than one gateway reports, the right copy."""
 
     wire_name: ClassVar[str] = "roster"
     workers: tuple[WorkerEntry, ...] = ()
@@ -234,6 +249,7 @@ class Roster:
     placement: PlacementReport | None = None
     drained: tuple[str, ...] = ()
     drained_workers: tuple[str, ...] = ()
+    copies: dict[str, CopyEntry] = field(default_factory=dict)
 
 
 JoinMessage = JoinWorker | JoinGateway | Watch

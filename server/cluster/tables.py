@@ -15,6 +15,7 @@ from server.cluster.drains import Drains
 from server.cluster.messages import (
     GATEWAY_FAULT,
     ClientUse,
+    CopyEntry,
     GatewayEntry,
     GatewayReport,
     JoinGateway,
@@ -24,7 +25,7 @@ from server.cluster.messages import (
     WorkerEntry,
     WorkerReport,
 )
-from server.cluster.owners import Owners
+from server.cluster.owners import MAX_MOVED, Owners
 
 SILENT_S, LOST_S = 3.0, 6.0  # without a report: not ready, dropped
 BACK_S = 2.0  # how long a member whose connection is closed may take to come back
@@ -61,6 +62,7 @@ class _Worker(_Member):
 class _Gateway(_Member):
     entry: GatewayEntry
     open: dict[str, int] = field(default_factory=dict)
+    copies: dict[str, CopyEntry] = field(default_factory=dict)
     elsewhere: dict[str, float] = field(default_factory=dict)  # device seconds it has not been told of yet
 
 
@@ -132,6 +134,8 @@ class Tables:
     def _reported(self, gateway: _Gateway, report: GatewayReport) -> None:
         gateway.entry = replace(gateway.entry, sessions=report.sessions, faults=report.faults)
         gateway.open = dict(report.open)
+        name = gateway.entry.name
+        gateway.copies = {session: replace(copy, gateway=name) for session, copy in report.copies.items()}
         self._owners.told(gateway.entry.name, report.adopted, self._clock())
         for other in self._gateways.values():
             if other is not gateway:
@@ -221,7 +225,20 @@ class Tables:
             settled=now_s - self._since_s >= SETTLE_S,
             drained=tuple(self._drained),
             drained_workers=tuple(self._drained_workers),
+            copies=self._contested(now_s),
         )
+
+    def _contested(self, now_s: float) -> dict[str, CopyEntry]:
+        """Of sessions that more than one gateway has the right copy, of gateways that live."""
+        found: dict[str, CopyEntry] = {}
+        contested = set[str]()
+        for gateway in self._gateways.values():
+            for session, copy in {} if gateway.silent(now_s) else gateway.copies.items():
+                known = found.setdefault(session, copy)
+                if known is not copy:
+                    contested.add(session)
+                    found[session] = max(known, copy, key=lambda each: (each.epoch, each.instance))
+        return {session: found[session] for session in sorted(contested)[:MAX_MOVED]}
 
     def _shown(self, name: str, worker: _Worker, now_s: float) -> WorkerEntry:
         host, alone = worker.entry.host in self._drained, name in self._retired | set(self._drained_workers)

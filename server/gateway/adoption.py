@@ -106,9 +106,13 @@ class Adoption:
 
     def _is_newer(self, worker: Supervisor, epoch: int, session: GatewaySession) -> bool:
         """Whether the copy in this worker is right, and not the one of this gateway."""
+        return _rank(worker, epoch) > self.rank(session)
+
+    def rank(self, session: GatewaySession) -> tuple[int, str]:
+        """That of this gateway's copy. Of two copies the one with the higher rank is right."""
         own = self._fleet.get(session.worker)
-        ours = _rank(own, session.lease_epoch) if own is not None and not session.orphaned else None
-        return _rank(worker, epoch) > (ours or (session.lease_epoch, ""))
+        runs = own is not None and not session.orphaned
+        return _rank(own, session.lease_epoch) if own and runs else (session.lease_epoch, "")
 
     def _follow(self, session: GatewaySession, worker: Supervisor, epoch: int) -> None:
         """This worker runs a newer copy, with this epoch. The other one will not be needed."""
@@ -207,11 +211,21 @@ class Adoption:
         elif event.epoch < CLOSED and session.worker == worker.name:
             self._fenced_here(session, worker, event.epoch)
         elif self._is_newer(worker, event.epoch, session):
-            if (own := self._fleet.get(session.worker)) is not None:
-                own.try_send(EndCopy(session.id, max(event.epoch, claimed(session.lease_epoch))))
-            self._give_way(session, event.epoch, session.apart)
+            self._end_own(session, event.epoch)
         else:
             worker.try_send(EndCopy(session.id, max(session.lease_epoch, claimed(event.epoch))))
+
+    def other_copy(self, session_id: str, rank: tuple[int, str]) -> None:
+        """The directory knows of a copy with this rank at another gateway. That one hears of ours, too."""
+        session = self._sessions.get(session_id)
+        if session is not None and session.opened.done() and rank > self.rank(session):
+            self._end_own(session, rank[0])
+
+    def _end_own(self, session: GatewaySession, epoch: int) -> None:
+        """The copy of this gateway is the older one."""
+        if (own := self._fleet.get(session.worker)) is not None:
+            own.try_send(EndCopy(session.id, max(epoch, claimed(session.lease_epoch))))
+        self._give_way(session, epoch, session.apart)
 
     def _fenced_here(self, session: GatewaySession, worker: Supervisor, epoch: int) -> None:
         """The worker that runs, or ran, the session, says that with this epoch it is not ours."""

@@ -20,6 +20,7 @@ from server.cluster.checks import FAULT_CHARS, MAX_FAULTS
 from server.cluster.membership import Membership, new_instance
 from server.cluster.messages import (
     GATEWAY_FAULT,
+    CopyEntry,
     DrainWorker,
     GatewayReport,
     JoinGateway,
@@ -42,6 +43,7 @@ from server.log_format import escaped
 from server.logs import about
 from server.metrics import Metrics
 from server.worker.base import MakeWorker, OnEvent
+from server.worker.epochs import CLOSED
 from server.worker.messages.commands import CloseSession
 from server.worker.remote import RemoteWorker, WorkerAddress
 from server.worker.wire.codec import MAX_ITEMS
@@ -150,7 +152,19 @@ class Joined:
         gateways = {f"{GATEWAY_FAULT}{name}": escaped(why) for name, why in self.unreached().items()}
         faults = {name: why[:FAULT_CHARS] for name, why in (gateways | faults).items()}
         told = dict(islice(faults.items(), MAX_FAULTS))
-        return GatewayReport(len(sessions), tuple(adopted[:MAX_ITEMS]), _most(used), _most(opened), told)
+        adopted = adopted[:MAX_ITEMS]
+        copies = self._copies(adopted)
+        return GatewayReport(len(sessions), tuple(adopted), _most(used), _most(opened), told, copies)
+
+    def _copies(self, adopted: list[str]) -> dict[str, CopyEntry]:
+        """What another gateway may have too: sessions with the name of one, and those that one has reported,
+        of which some may have been closed here."""
+        also = {session for session, owner in self.roster.moved.items() if owner != self.name}
+        found = [session for name in {*adopted, *also} if (session := self._sessions.get(name)) is not None]
+        copies = {s.id: CopyEntry(*self._adoption.rank(s)) for s in found if s.opened.done()}
+        ended = self._fleet.ending.known
+        copies |= {session: CopyEntry(CLOSED) for session in also if ended.epoch(session) >= CLOSED}
+        return dict(islice(sorted(copies.items()), MAX_ITEMS))
 
     # ---- rosters ----
 
@@ -172,6 +186,9 @@ class Joined:
                     self._fleet.leave(worker)
         self._fleet.forget_left()
         self._adoption.claim_deferred()
+        for session, copy in roster.copies.items():
+            if copy.gateway != self.name:
+                self._adoption.other_copy(session, (copy.epoch, copy.instance))
         if roster.main:
             self._main_known.set()
 

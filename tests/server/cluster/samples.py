@@ -6,6 +6,7 @@ from engine.types import Capacity
 from server.cluster.messages import (
     Admitted,
     ClientUse,
+    CopyEntry,
     DrainHost,
     DrainWorker,
     GatewayEntry,
@@ -32,7 +33,14 @@ TO_DIRECTORY = (
     Watch(),
     WorkerReport(Capacity(6, 2, 0.25), 2),
     WorkerReport(),
-    GatewayReport(3, ("main", "g2-abc"), {"10.1.1.1": 0.5}, {"10.1.1.1": 2}, {"w1": "no connection"}),
+    GatewayReport(
+        3,
+        ("main", "g2-abc"),
+        {"10.1.1.1": 0.5},
+        {"10.1.1.1": 2},
+        {"w1": "no connection"},
+        {"g2-abc": CopyEntry(1 << 16, "1f")},
+    ),
     DrainHost("host-a"),
     TakeBackHost("host-a"),
     DrainWorker("w1"),
@@ -58,5 +66,6 @@ TO_MEMBERS = (
         placement=PlacementReport(2, (PlacedEntry("w1", "running", "a"),), ("no GPU free",), ("w2 on b",)),
         drained=("host-a", "host-b"),
         drained_workers=("w1",),
+        copies={"g2-abc": CopyEntry(1 << 16, "1f", "g2")},
     ),
 )

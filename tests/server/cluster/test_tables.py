@@ -11,6 +11,7 @@ from engine.types import Capacity
 from server.cluster import drains, owners, tables
 from server.cluster.messages import (
     ClientUse,
+    CopyEntry,
     GatewayReport,
     JoinGateway,
     JoinWorker,
@@ -106,6 +107,22 @@ def test_sessions_that_moved_are_named_with_their_gateway(there: Directory) -> N
     del there.reports["g2"]
     there.passes(6.5)
     assert there.tables.roster().moved == {}
+
+
+def test_of_sessions_that_two_gateways_have_the_right_copy_is_named(there: Directory) -> None:
+    there.reports["g1"] = GatewayReport(2, copies={"g1-abc": CopyEntry(5, "b"), "g2-x": CopyEntry(1)})
+    there.reports["g2"] = GatewayReport(1, copies={"g1-abc": CopyEntry(5, "a"), "main": CopyEntry(1)})
+    there.passes(0.25)
+    assert for_members(there.tables.roster()).copies == {"g1-abc": CopyEntry(5, "b", "g1")}
+    there.reports["g2"] = GatewayReport(1, copies={"g1-abc": CopyEntry(6, "a", "g9")})
+    there.passes(0.25)
+    assert there.tables.roster().copies == {"g1-abc": CopyEntry(6, "a", "g2")}
+    del there.reports["g1"]
+    there.passes(3.5)  # nothing is heard of it
+    assert there.tables.roster().copies == {}
+    for wrong in (CopyEntry(-1), CopyEntry(1 << 60), CopyEntry(1, "x" * 65)):
+        with pytest.raises(InvalidInput, match="copies"):
+            there.tables.report("g2", GatewayReport(copies={"g1-abc": wrong}))
 
 
 def test_the_gateway_that_has_main_is_named_and_kept(there: Directory) -> None:
