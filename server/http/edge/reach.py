@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 PATH = "/v1/gateway"  # for gateways only, and so in no contract
 TICK_S, EVERY_S = 1.0, 10.0  # until an address was right, and afterwards
 WITHIN_S, MOST_BYTES = 2.0, 4096
+NOWHERE = "leads nowhere"
 TRIES = 2  # an address that doesn't answer so often in a row is wrong
 SETTLED_S = 20.0  # a fault that comes later makes a gateway unready no more: it has sessions by then
 
@@ -66,9 +67,9 @@ async def tried(
         status, body = await forwarding.ask(url, target, headers, MOST_BYTES, WITHIN_S)
         told = json.loads(body)
     except TimeoutError:
-        return Wrong(f"{url} leads nowhere: no answer within {WITHIN_S:g} s", False)
+        return Wrong(f"{url} {NOWHERE}: no answer within {WITHIN_S:g} s", False)
     except Unanswered as error:
-        return Wrong(f"{url} leads nowhere: {error.__cause__ or error}", False)
+        return Wrong(f"{url} {NOWHERE}: {error.__cause__ or error}", False)
     except (ValueError, RecursionError):
         status, told = 0, None
     if not isinstance(told, dict) or status != 200:
@@ -176,20 +177,27 @@ class GatewayReach:
 
     @property
     def _certain(self) -> str | None:
-        """Why this gateway is not reached, as somebody else has answered, or another gateway says."""
+        """Why this gateway is not reached, if somebody else has answered: here, or at another gateway."""
         own = self._addresses.get(self._peers.name)
         if own is not None and own.wrong is not None and own.wrong.certain:
             return own.wrong.why
-        return next((f"{name} says: {why}" for name, why in self._peers.complaints.items()), None)
+        return next((each for each in self._complaints if NOWHERE not in each), None)
+
+    @property
+    def _complaints(self) -> list[str]:
+        return [f"{name} says: {why}" for name, why in self._peers.complaints.items()]
 
     @property
     def fault(self) -> str | None:
         """Why others may not reach this gateway; None if nothing is known."""
         own = self._addresses.get(self._peers.name)
-        return self._certain or (own.wrong.why if own is not None and own.wrong is not None else None)
+        mine = [own.wrong.why] if own is not None and own.wrong is not None else []
+        return self._certain or next(iter([*self._complaints, *mine]), None)
 
     @property
     def unready(self) -> str | None:
         """The same, if it is reason enough to send this gateway no clients: there are other gateways, it is
-        certain, and has been so since the start. Later nobody at all would reach the sessions that it has."""
+        certain, and has been so since the start. Later nobody at all would reach the sessions that it has. An
+        address that leads nowhere may do so just because this gateway is not ready, as behind a service of
+        Kubernetes."""
         return self._certain if self._peers.others and not self._settled else None

@@ -85,8 +85,9 @@ async def test_an_address_that_leads_to_another_gateway_makes_unready(
         assert f"do not reach this one: {reach.fault}" in told.json()["reasons"][0]
 
 
-async def test_an_address_that_only_others_reach_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    """Until another gateway says that it does not reach it either."""
+async def test_an_address_that_leads_nowhere_is_a_warning() -> None:
+    """It may be one that only others reach, or one that leads here as soon as this gateway is ready. Unless
+    another gateway has found somebody else there."""
     away = f"http://127.0.0.1:{free_port()}"
     async with gateways() as (g1, g2, _), looking(g1, away) as own:
         own.peers.update(roster(away, g2.url))
@@ -97,7 +98,10 @@ async def test_an_address_that_only_others_reach_is_a_warning(caplog: pytest.Log
         told = await g1.http.get("/readyz")
         assert (told.status_code, told.json()["warnings"]) == (200, [f"{away} {NOWHERE}"])
         own.peers.update(roster(away, g2.url, {f"{GATEWAY_FAULT}g1": f"{away} {NOWHERE}"}))
-        assert (await own.look(1)).unready == f"g2 says: {away} {NOWHERE}"
+        assert (await own.look(1)).unready is None
+        assert reach.fault == f"g2 says: {away} {NOWHERE}"
+        own.peers.update(roster(away, g2.url, {f"{GATEWAY_FAULT}g1": f"{away} leads to gateway g3"}))
+        assert (await own.look(1)).unready == f"g2 says: {away} leads to gateway g3"
         assert (await g1.http.get("/readyz")).status_code == 503
         own.peers.update(roster(away, g2.url))
         assert (await own.look(1)).unready is None
@@ -109,9 +113,9 @@ async def test_a_gateway_that_was_reached_stays_ready_since_it_has_sessions() ->
         await own.look()
         own.clock.now_s += SETTLED_S
         await own.look(1)
-        own.peers.update(roster(g1.url, g2.url, {f"{GATEWAY_FAULT}g1": "no answer"}))
+        own.peers.update(roster(g1.url, g2.url, {f"{GATEWAY_FAULT}g1": "it leads to gateway g3"}))
         reach = await own.look(1)
-        assert (reach.fault, reach.unready) == ("g2 says: no answer", None)
+        assert (reach.fault, reach.unready) == ("g2 says: it leads to gateway g3", None)
 
 
 async def test_a_gateway_alone_is_only_warned() -> None:
@@ -190,6 +194,11 @@ async def test_a_cluster_says_which_gateway_is_not_where_it_says(tmp_path: Path)
             told := await there.command("status")
         ):
             assert "g1" in told
-        await there.answered("g1", "GET", "/readyz")
-        await there.until_unready("g2", f"g1 says: {away} {NOWHERE}")
+        assert (await there.ask("g1", "GET", "/readyz"))["warnings"] == []
+        assert away in str((await there.ask("g2", "GET", "/readyz"))["warnings"])
+        await there.end("g2")
+        await there.gateway("g2", "--advertise", there.urls["g1"])
+        await there.until_unready("g2", f"{there.urls['g1']} leads to gateway g1")
+        await there.end("g2")
+        await there.gateway("g2", "--advertise", away)
         assert f"g2 cannot be reached from here: {away} {NOWHERE}" in await there.doctor()
