@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from engine.backends.registry import load_backend
 from engine.commandline.outputs import check_output
-from engine.commandline.parser import Parser
+from engine.commandline.parser import Parser, check_unused
 from engine.commandline.runner import INTERRUPTED, OK, run
 from engine.commands.interrupt import stop_on_signals
 from engine.commands.model_options import add_model
@@ -39,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _generate(args: argparse.Namespace, console: Console) -> int:
     check_output(args.out, "--out")
+    if args.scale == 1:
+        check_unused(args, "--scale 1", "filter")
     if args.image is not None and args.video is not None:
         raise InvalidInput("give --image or --video, not both", field="video")
     seed = secrets.randbelow(MAX_SEED + 1) if args.seed is None else args.seed

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.commandline.outputs import check_folder, naming
-from engine.commandline.parser import Parser, check_unused, threads
+from engine.commandline.parser import Parser, check_belongs, check_unused, threads
 from engine.commandline.runner import INTERRUPTED, OK, run
 from engine.errors import InvalidInput, ModelFilesError
 
@@ -67,13 +67,15 @@ def train(recipe: Recipe, what: str, args: argparse.Namespace) -> None:
         train_dit(folder, recipe, until=until, device=device, latents=args.latents, material=material)
 
 
-def _check_stage(args: argparse.Namespace) -> None:
+def _check_stage(args: argparse.Namespace, recipe: Recipe) -> None:
     """Raises InvalidInput for options that have no effect on the stage `args.what`."""
     stage = f"the stage {args.what}"
     if args.what in ("text", "probe"):
         check_unused(args, stage, "videos", "latents", "device")
     if args.what in STAGES and args.what != "dit":
         check_unused(args, stage, "init")
+    if args.what in ("autoencoder", "decoder") and not recipe.data.videos:
+        check_belongs(args, "--videos", "latents")  # the built-in world is drawn anew in every step
 
 
 def find_footage(recipe: Recipe, args: argparse.Namespace) -> Footage | None:
@@ -250,9 +252,10 @@ def train_all(args: argparse.Namespace) -> None:
     recipe = load(args.recipe)
     phases = [p.name for p in recipe.dit.phases]
     if args.what in (*STAGES, *phases):
-        _check_stage(args)
+        adapted = adapt(recipe, args.what, args)
+        _check_stage(args, adapted)
         check_folder(args.run, "--run")
-        train(adapt(recipe, args.what, args), args.what, args)
+        train(adapted, args.what, args)
         return
     try:
         recipe = load(args.what)

@@ -63,7 +63,7 @@ def test_the_same_seed_gives_the_same_file_and_another_seed_another(tmp_path: Pa
 def test_the_script_steers_at_its_times(tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     script = "0.5s:prompt=a green, wide city,1s:cut=blue,1.5s:right"
-    assert run(out, "--seconds", "2", "--script", script, "--filter", "nearest") == 0
+    assert run(out, "--seconds", "2", "--script", script) == 0
     frames = read(out)
     assert [sky(frames[i]) for i in (6, 10, 14, 18, 30)] == [0, 1, 1, 2, 2]
 
@@ -102,6 +102,10 @@ def test_a_picture_can_start_the_video(tmp_path: Path) -> None:
         (["--prompt", "x", "--out", "x.mp4", "--seconds", "long"], "--seconds"),
         (["--prompt", "x", "--out", "x.mp4", "--seed", "-1"], "--seed: must be a whole number"),
         (["--prompt", "x", "--out", "x.mp4", "--scale", "99"], "--scale: must be a whole number"),
+        (
+            ["--prompt", "x", "--out", "x.mp4", "--scale", "1", "--filter", "nearest"],
+            "--filter has no effect with --scale 1: leave it out",
+        ),
         (["--prompt", "x", "--out", "x.mp4", "--frames", "3"], "unrecognized arguments: --frames"),
         (["--prompt", "x", "--out", "x.mp4", "--backend", "tpu"], "choose from"),
         (["--prompt", "x", "--out", "x.mp4", "--model", "nowhere"], "--model: nowhere is neither a folder"),

@@ -36,6 +36,11 @@ def test_a_stage_says_which_stage_comes_first(tmp_path: Path, capsys: pytest.Cap
         (["dit", "--device", "toaster"], "--device: 'toaster' is no device of this machine; leave it out"),
         (["variants", "--run", ".", "--seconds", "nan"], "--seconds must be above 0"),
         (["dit", "--minutes", "1", "--steps", "1"], "give --minutes or --steps, not both"),
+        (
+            ["autoencoder", "--latents", "cache"],
+            "--latents belongs to --videos: give that too, or leave it out",
+        ),
+        (["decoder", "--latents", "cache"], "--latents belongs to --videos"),
         (["vae"], "no recipe vae; packaged are videos, wander, or name a .toml file; stages are"),
         (["wander", "--minutes", "5"], "are for a single stage, not for a whole recipe"),
         (["dit", "--recipe", "none.toml"], "no recipe none.toml; packaged are videos, wander"),
