@@ -36,7 +36,7 @@ def seconds_of_a_segment(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0.01 <= seconds <= 60:
-        raise argparse.ArgumentTypeError(f"{text!r} must be seconds per chunk, 0.01 to 60")
+        raise argparse.ArgumentTypeError(f"{text!r} must be seconds per segment, 0.01 to 60")
     return seconds
 
 

@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
         "--pretend",
         type=seconds_of_a_segment,
         metavar="S",
-        help="no model: Helios' shape on the fake device, S seconds per chunk; also soft changes",
+        help="no model: Helios' shape on the fake device, S seconds per segment; also soft changes",
     )
     latency.add_argument("--joins", type=int, default=8, help="timed joins (default: %(default)s)")
     soak = what.add_parser("soak", help="a long run: does anything grow, slow down or fail?")

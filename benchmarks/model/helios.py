@@ -115,7 +115,7 @@ def run(
     report.tables["decode"] = [
         {"decoder": name, "rows": batch, "ms": round(ms, 2)} for (name, batch), ms in decoders.items()
     ]
-    report.tables["a chunk"] = [
+    report.tables["a segment"] = [
         segment_row(c, plan, batch, calls, decoders, ceiling) for batch in batches for plan in PLANS
     ]
     if on.device.type == "cuda":

@@ -1,4 +1,4 @@
-"""`psistream bench latency --pretend S`: the fake device with Helios' shape, at S seconds per chunk.
+"""`psistream bench latency --pretend S`: the fake device with Helios' shape, at S seconds per segment.
 
 Steering at a segment of 1.4 s of video can be felt and measured so, on any machine. The seconds are shared
 out as the arithmetic is: a sixth for decoding, the rest among the calls of the three stages.

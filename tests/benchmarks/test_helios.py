@@ -28,7 +28,7 @@ def test_a_tiny_helios_is_timed_stage_by_stage_and_segment_by_segment(
 ) -> None:
     assert cli.main([*WORDS, "tiny", "--batches", "1,2", "--n", "1"]) == 0
     tables = last_line(capsys)["tables"]
-    calls, segments = tables["one call"], tables["a chunk"]
+    calls, segments = tables["one call"], tables["a segment"]
     assert [(row["stage"], row["rows"]) for row in calls] == [(s, b) for b in (1, 2) for s in (0, 1, 2)]
     assert [row["tokens"] for row in calls[:3]] == [98, 152, 368]
     assert [row["calls"] for row in segments] == 2 * ["1,1,1", "2,2,1", "2,2,2"]
