@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from typing import Any
 
 import httpx
 import pytest
@@ -14,7 +14,7 @@ from playwright.async_api import Browser, Page
 
 from tests.rigs.server import browser_rig
 from tests.rigs.server.browser_rig import live, opened, say
-from tests.rigs.waiting import LONG_S
+from tests.rigs.waiting import LONG_S, until_found
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 server, browser = browser_rig.server, browser_rig.browser
@@ -32,8 +32,11 @@ async def press(page: Page, target: str, **event: object) -> None:
 async def until_reported(server: Subject, paused: bool) -> None:
     """Wait until the server reports this about the session."""
     async with httpx.AsyncClient(trust_env=False, timeout=LONG_S) as http:
-        while (await http.get(server.target.path)).json()["paused"] != paused:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+
+        async def reported() -> Any:
+            return (await http.get(server.target.path)).json()["paused"]
+
+        await until_found(reported, paused.__eq__, f"session that is paused: {paused}")
 
 
 async def test_the_enter_that_ends_a_composition_sends_nothing(browser: Browser, server: Subject) -> None:

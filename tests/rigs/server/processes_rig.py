@@ -16,7 +16,7 @@ import httpx
 
 from benchmarks.network.ports import free_port
 from tests.rigs.paths import ROOT
-from tests.rigs.waiting import LONG_S
+from tests.rigs.waiting import LONG_S, until_found
 
 API_KEY = "0123456789abcdeffedcba9876543210"
 STARTS_S = 120.0
@@ -108,25 +108,17 @@ class Cluster:
         return {each["id"] for each in listed["sessions"]}
 
     async def until_sessions(self, gateway: str, wanted: set[str], within_s: float = LONG_S) -> None:
-        found: set[str] = set()
-        try:
-            async with asyncio.timeout(within_s):
-                while not wanted <= (found := await self.sessions(gateway)):  # noqa: ASYNC110
-                    await asyncio.sleep(0.1)
-        except TimeoutError:
-            raise AssertionError(f"{gateway} has {found}, not {wanted}") from None
+        what = f"{wanted} at {gateway}"
+        await until_found(lambda: self.sessions(gateway), wanted.issubset, what, within_s)
 
     async def until_placed(self, gateway: str, wanted: dict[str, int]) -> None:
         """Until the workers have so many sessions. They tell a moment later which are other gateways'."""
-        found: dict[str, int] = {}
-        try:
-            async with asyncio.timeout(LONG_S):
-                while found != wanted:
-                    await asyncio.sleep(0.1)
-                    workers = (await self.ask(gateway, "GET", "/v1/workers"))["workers"]
-                    found = {worker["id"]: worker["sessions"] for worker in workers if worker["sessions"]}
-        except TimeoutError:
-            raise AssertionError(f"{gateway} sees {found}, not {wanted}") from None
+
+        async def placed() -> dict[str, int]:
+            workers = (await self.ask(gateway, "GET", "/v1/workers"))["workers"]
+            return {worker["id"]: worker["sessions"] for worker in workers if worker["sessions"]}
+
+        await until_found(placed, wanted.__eq__, f"{wanted} at {gateway}")
 
     async def until_unready(self, gateway: str, reason: str) -> None:
         """Until its /readyz answers 503 with this among the reasons."""

@@ -17,7 +17,7 @@ import pytest
 
 from server.config import WorkerConfig
 from tests.rigs.server.server_rig import config, live, recorded, until, watching
-from tests.rigs.waiting import LONG_S
+from tests.rigs.waiting import until_found
 from tests.server.webrtc.watching import colour, connected, media_time, shows
 
 PROCESS = config(placement="process")
@@ -116,9 +116,7 @@ async def test_a_viewer_that_lost_the_picture_gets_a_keyframe() -> None:
         for _ in range(3):
             await receiver._send_rtcp_pli(ssrc)
         await until(lambda: any(p.keyframe for p in sent), "keyframe")
-        async with asyncio.timeout(LONG_S):
-            while await server.figure("psistream_webrtc_pli_total") < 3:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until_found(lambda: server.figure("psistream_webrtc_pli_total"), lambda n: n >= 3, "three PLIs")
         keys = [p.pts_90k for p in sent if p.keyframe]
         assert all(b - a >= 0.35 * 90_000 for a, b in pairwise(keys)), "they share a keyframe"
 

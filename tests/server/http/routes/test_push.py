@@ -13,7 +13,7 @@ from av import VideoFrame
 from server.webrtc.adapter.addresses import Gatherer, ice_connection
 from tests.rigs.server.rights_rig import KEY
 from tests.rigs.server.server_rig import Live, config, live, until
-from tests.rigs.waiting import LONG_S
+from tests.rigs.waiting import until_found
 
 PUSH = "/v1/sessions/main/push"
 
@@ -82,9 +82,7 @@ async def states(server: Live) -> list[str]:
 
 
 async def wait_for(server: Live, wanted: list[str]) -> None:
-    async with asyncio.timeout(LONG_S):
-        while await states(server) != wanted:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    await until_found(lambda: states(server), wanted.__eq__, f"pushes in the states {wanted}")
 
 
 async def test_a_session_is_pushed_listed_and_ended() -> None:
