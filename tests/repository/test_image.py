@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -37,14 +36,23 @@ id -u
 """
 
 
-def carried_out(stage: str, folder: Path, check: str = "") -> subprocess.CompletedProcess[str]:
-    """The steps of a stage, and then `check` as the image's user."""
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> dict[str, subprocess.CompletedProcess[str]]:
+    """What came of trying the image by stage: of the server in `cpu`, and of a cluster in `cluster`, which
+    builds on it."""
+    folder = tmp_path_factory.mktemp("image")
     context, work = folder / "context", folder / "work"
     context.mkdir()
     work.mkdir()
     image.context(context)
-    script = image.program(image.steps(ROOT / "Dockerfile", stage), context, work, check)
-    return image.carry_out(script, BUILD_S)
+    server, cluster = (image.steps(ROOT / "Dockerfile", stage) for stage in ("cpu", "cluster"))
+    trials = [
+        image.Trial(server, folder / "cpu"),
+        image.Trial(cluster[len(server) :], folder / "cluster", CLUSTER),
+    ]
+    built = image.carry_out(image.program(trials, context, work), BUILD_S)
+    assert built.returncode == 0, built.stdout[-1500:] + built.stderr[-3000:]
+    return {trial.told.name: trial.outcome() for trial in trials}
 
 
 def test_the_steps_of_a_stage_are_read_with_their_continued_lines() -> None:
@@ -73,20 +81,16 @@ def test_the_images_of_the_manifests_are_stages_of_the_dockerfile() -> None:
 @pytest.mark.root
 @pytest.mark.slow
 @pytest.mark.timeout(BUILD_S + 60)
-def test_a_cluster_runs_in_the_image_for_it_as_its_user(tmp_path: Path) -> None:
-    done = carried_out("cluster", tmp_path, CLUSTER)
-    told = done.stdout[-3000:] + done.stderr[-3000:]
-    assert done.returncode == 0, told
-    assert " ready " in done.stdout, told
-    assert int(done.stdout.splitlines()[-1]) >= 1000, "the user that it ran as"
-
-
-@pytest.mark.root
-@pytest.mark.slow
-@pytest.mark.timeout(BUILD_S + 60)
-def test_the_image_builds_starts_is_healthy_as_its_user_and_stops(tmp_path: Path) -> None:
-    done = carried_out("cpu", tmp_path)
-    told = done.stdout[-1500:] + done.stderr[-3000:]
-    assert done.returncode == 0, told
-    assert "HTTP/1.1 200 OK" in done.stdout, told
-    assert int(done.stdout.splitlines()[-1]) >= 1000, "the user that the server ran as"
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [("cpu", "HTTP/1.1 200 OK"), ("cluster", " ready ")],
+    ids=["starts, is healthy and stops", "runs a cluster"],
+)
+def test_the_image_works_as_its_user(
+    done: dict[str, subprocess.CompletedProcess[str]], stage: str, said: str
+) -> None:
+    tried = done[stage]
+    told = tried.stdout[-3000:] + tried.stderr[-3000:]
+    assert tried.returncode == 0, told
+    assert said in tried.stdout, told
+    assert int(tried.stdout.splitlines()[-1]) >= 1000, "the user that it ran as"

@@ -53,6 +53,21 @@ class Step(NamedTuple):
     rest: str
 
 
+class Trial(NamedTuple):
+    """Steps to carry out after those of the trials before, and what is tried then: that the image starts, is
+    healthy and stops, or the shell commands of `check` as its user. What it prints goes to files in the
+    folder `told`."""
+
+    todo: list[Step]
+    told: Path
+    check: str = ""
+
+    def outcome(self) -> subprocess.CompletedProcess[str]:
+        """Once it has been carried out."""
+        out, err, status = ((self.told / name).read_text("utf-8") for name in ("out", "err", "status"))
+        return subprocess.CompletedProcess([], int(status), out, err)
+
+
 def steps(dockerfile: Path, stage: str) -> list[Step]:
     """The instructions of one stage after those of the stages that it builds on, with continued lines
     joined."""
@@ -69,57 +84,76 @@ def steps(dockerfile: Path, stage: str) -> list[Step]:
     return found[stage]
 
 
-def program(todo: list[Step], context: Path, work: Path, check: str = "") -> str:
-    """A shell program that carries out the steps and starts what the image starts, or runs the shell commands
-    of `check` as its user. It needs root and a mount namespace of its own."""
-    root, folder, user = f"{work}/view", "/", "root"
-    environment = {"PATH": f"{PYTHON}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-    entry: list[str] = []
-    told: list[str] = []
-    health = ""
+def program(trials: list[Trial], context: Path, work: Path) -> str:
+    """A shell program that carries out the trials. It needs root and a mount namespace of its own, and fails
+    where a step does."""
     python = shlex.quote(str(Path(sys.base_prefix) / "bin" / "python3"))
     lines = [PREPARE.format(work=work, home=Path.home(), python=python, image=PYTHON)]
-
-    def inside(shell: str) -> str:
-        given = " ".join(f"{k}={shlex.quote(v)}" for k, v in environment.items())
-        there = shlex.quote(f"cd {folder} && exec {shell}")
-        return f"env {given} chroot --userspec={user}:{user} {root} sh -c {there}"
-
-    for word, rest in todo:
-        match word:
-            case "RUN":
-                lines.append(inside(f"sh -ec {shlex.quote(rest)}"))
-            case "COPY":
-                *names, target = rest.split()
-                into = f"{root}{folder}/{target}"
-                sources = " ".join(str(context / name) for name in names)
-                tree = len(names) == 1 and (context / names[0]).is_dir()
-                lines.append(f"mkdir -p {into} && cp -r {sources}{'/.' if tree else ''} {into}")
-            case "WORKDIR":
-                folder = rest
-                lines.append(f"mkdir -p {root}{folder}")
-            case "ENV":
-                environment |= dict(each.split("=", 1) for each in shlex.split(rest))
-            case "USER":
-                user = rest
-                environment["HOME"] = f"/home/{user}"
-            case "HEALTHCHECK":
-                health = rest.partition("CMD ")[2]
-            case "ENTRYPOINT":
-                entry = json.loads(rest)
-            case "CMD":
-                told = json.loads(rest)
-            case "EXPOSE":
-                pass
-            case _:
-                raise ValueError(f"the rig does not know {word}")
-    if check:
-        script = "ip link set lo up\nexec " + inside(f"sh -ec {shlex.quote(check)}")
-    else:
-        healthy = inside(f"sh -c {shlex.quote(health)}")
-        script = START.format(start=inside(shlex.join(entry + told)), health=f"({healthy})")
-    lines.append(f"exec unshare --net sh -c {shlex.quote(script)}")
+    image = Image(f"{work}/view", context)
+    for trial in trials:
+        lines += filter(None, map(image.step, trial.todo))
+        if trial.check:
+            script = "ip link set lo up\nexec " + image.inside(f"sh -ec {shlex.quote(trial.check)}")
+        else:
+            script = image.start()
+        trial.told.mkdir()
+        out, err, status = (trial.told / name for name in ("out", "err", "status"))
+        tried = f"unshare --net sh -c {shlex.quote(script)} > {out} 2> {err}"
+        lines.append(f"code=0; {tried} || code=$?; echo $code > {status}")
     return "\n".join(lines)
+
+
+class Image:
+    """What the steps so far have set, and the shell commands that carry out the next ones below `root`."""
+
+    def __init__(self, root: str, context: Path) -> None:
+        self._root, self._context = root, context
+        self._folder, self._user = "/", "root"
+        path = f"{PYTHON}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        self._environment = {"PATH": path}
+        self._entry: list[str] = []
+        self._arguments: list[str] = []
+        self._health = ""
+
+    def inside(self, shell: str) -> str:
+        given = " ".join(f"{k}={shlex.quote(v)}" for k, v in self._environment.items())
+        there = shlex.quote(f"cd {self._folder} && exec {shell}")
+        return f"env {given} chroot --userspec={self._user}:{self._user} {self._root} sh -c {there}"
+
+    def start(self) -> str:
+        health = f"({self.inside(f'sh -c {shlex.quote(self._health)}')})"
+        return START.format(start=self.inside(shlex.join(self._entry + self._arguments)), health=health)
+
+    def step(self, step: Step) -> str:
+        """Empty if there is nothing to carry out."""
+        match step:
+            case "RUN", rest:
+                return self.inside(f"sh -ec {shlex.quote(rest)}")
+            case "COPY", rest:
+                *names, target = rest.split()
+                into = f"{self._root}{self._folder}/{target}"
+                sources = " ".join(str(self._context / name) for name in names)
+                tree = len(names) == 1 and (self._context / names[0]).is_dir()
+                return f"mkdir -p {into} && cp -r {sources}{'/.' if tree else ''} {into}"
+            case "WORKDIR", folder:
+                self._folder = folder
+                return f"mkdir -p {self._root}{folder}"
+            case "ENV", rest:
+                self._environment |= dict(each.split("=", 1) for each in shlex.split(rest))
+            case "USER", user:
+                self._user = user
+                self._environment["HOME"] = f"/home/{user}"
+            case "HEALTHCHECK", rest:
+                self._health = rest.partition("CMD ")[2]
+            case "ENTRYPOINT", rest:
+                self._entry = json.loads(rest)
+            case "CMD", rest:
+                self._arguments = json.loads(rest)
+            case "EXPOSE", _:
+                pass
+            case word, _:
+                raise ValueError(f"the rig does not know {word}")
+        return ""
 
 
 def context(into: Path) -> None:
