@@ -66,6 +66,7 @@ def play(spaces: Namespaces, base: str, player: str, scenario: Scenario) -> dict
     spaces.link.condition = scenario.steps[0][1]
     spaces.link.lateness_ms()
     arguments = [sys.executable, "-m", "benchmarks.network.player", player, base, KEY, str(scenario.seconds)]
+    arguments += ["picture"] if scenario.from_picture else []
     command = spaces.command(spaces.viewer, *arguments)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -11,14 +11,15 @@ MS = 0.001
 
 @dataclass(frozen=True)
 class Scenario:
-    """A link over time. `steps` are seconds and the condition from then on; figures count from
-    `settled_s`."""
+    """A link over time. `steps` are seconds and the condition from then on; figures count from `settled_s`.
+    Times begin with the page's first picture if `from_picture`, otherwise when the player starts."""
 
     name: str
     about: str
     seconds: float
     steps: tuple[tuple[float, NetworkCondition], ...]
     settled_s: float = 5.0
+    from_picture: bool = False
 
 
 def steady(name: str, about: str, condition: NetworkCondition, seconds: float = 30.0) -> Scenario:

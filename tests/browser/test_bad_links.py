@@ -48,9 +48,9 @@ def test_the_page_goes_on_after_an_outage(away_s: float) -> None:
     """After a short one on the same connection; after a long one, which browsers give up, on a new one."""
     up, start_s, rest_s = NetworkCondition(delay_s=0.02), 8.0, 12.0
     steps = ((0.0, up), (start_s, NetworkCondition(up=False)), (start_s + away_s, up))
-    away = Scenario("away", "away", start_s + away_s + rest_s, steps)
+    away = Scenario("away", "away", start_s + away_s + rest_s, steps, from_picture=True)
     with linked() as spaces, server(spaces, ["--backend", "fake"]) as base:
         shown = play(spaces, base, "page", away)["shown"]
-    assert min(shown) < start_s
+    assert len([at_s for at_s in shown if at_s < start_s]) > 10
     assert not [at_s for at_s in shown if start_s + 2 < at_s < start_s + away_s]
     assert len([at_s for at_s in shown if at_s > start_s + away_s]) > 10

@@ -30,8 +30,8 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("outside.EVERY_S", "outside.RETRY_S", "outside.BEAT_S", "ownership.LOOK_S"):
         monkeypatch.setattr(f"server.gateway.storage.{name}", 0.02)
     monkeypatch.setattr("server.gateway.storage.outside.SETTLE_S", 0.1)
-    monkeypatch.setattr("server.gateway.storage.ownership.STALE_S", 0.5)
-    monkeypatch.setattr("server.gateway.storage.takeover.STALE_S", 0.5)
+    for name in ("ownership.STALE_S", "takeover.STALE_S"):  # a hundred beats: who lives is not that slow
+        monkeypatch.setattr(f"server.gateway.storage.{name}", 2.0)
     monkeypatch.setattr("server.gateway.storage.takeover.AWAY_S", 1.0)
     monkeypatch.setattr("server.cluster.owners.VACANT_S", 0.5)
 
