@@ -43,7 +43,6 @@ class SimulatedGateway:
         self.sessions, self._dice = SimulatedSessions(), dice
         self.fleet = Fleet(cast(Sequence[Supervisor], self.workers), cast(Sessions, self.sessions))
         self._failover = _SimulatedFailover(self)
-        self._by_name = {worker.name: worker for worker in self.workers}
         self.now_s = self.busy_until_s = 0.0
         self.asked = 0  # workers that were asked to open a session
         self.pictures: list[tuple[SimulatedSession, float]] = []

@@ -138,6 +138,23 @@ def placing_of(args: argparse.Namespace, where: Listen, others: Sequence[str]) -
                 "psistream cluster up --help)"
             )
         return None
+    _check(args, where)
+    return Placing(
+        workers=args.workers,
+        options=tuple(_options(args, where, others)),
+        advertise=args.advertise,
+        ray=args.ray,
+        namespace=args.namespace,
+        gpus=args.gpus_per_worker,
+        cpus=args.cpus_per_worker,
+        labels=dict(map(_label, args.host_label)),
+        start_s=args.start_limit,
+        devices=gpus() if args.ray is None and args.gpus_per_worker else (),
+    )
+
+
+def _check(args: argparse.Namespace, where: Listen) -> None:
+    """Raises InvalidInput."""
     if args.ray is None:
         check_belongs(args, "--ray", "host_label", "namespace", "cpus_per_worker")
     if (args.worker_tls_cert is None) != (args.worker_tls_key is None):
@@ -168,24 +185,11 @@ def placing_of(args: argparse.Namespace, where: Listen, others: Sequence[str]) -
         )
     if args.ray not in (None, "auto"):
         host_and_port(args.ray, "--ray")
-    made = Placing(
-        args.workers,
-        tuple(_options(args, where, others)),
-        args.advertise,
-        args.ray,
-        args.namespace,
-        args.gpus_per_worker,
-        args.cpus_per_worker,
-        dict(map(_label, args.host_label)),
-        args.start_limit,
-        gpus() if args.ray is None and args.gpus_per_worker else (),
-    )
-    if made.ray is not None and not where.key:
+    if args.ray is not None and not where.key:
         raise InvalidInput(
             f"workers on Ray listen on their hosts' addresses: give --key-file; {MAKE_ONE} > cluster.key",
             field="key_file",
         )
-    return made
 
 
 def _options(args: argparse.Namespace, where: Listen, others: Sequence[str]) -> list[str]:

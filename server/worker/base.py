@@ -22,7 +22,7 @@ from engine.errors import (
 )
 from engine.types import OpenSession, Receipt, RuntimeEvent, SessionInfo
 from server.worker.messages.commands import Command
-from server.worker.messages.events import Stalled, WorkerEvent, WorkerFailed, WorkerReady
+from server.worker.messages.events import Stalled, WorkerEvent, WorkerReady
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,3 @@ _BY_CODE["worker_lost"] = Unavailable
 def as_error(code: str, message: str) -> PsistreamError:
     """The exception for an error code that came across the boundary."""
     return _BY_CODE.get(code, BackendError)(message)
-
-
-def as_failure(error: PsistreamError) -> WorkerFailed:
-    return WorkerFailed(code=error.code, message=error.message)

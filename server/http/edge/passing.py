@@ -25,7 +25,7 @@ from server.cluster.peers import Peers
 from server.gateway.gateway import Gateway
 from server.http.auth import client_name
 from server.http.edge.forwarding import Forwarding, Unanswered
-from server.http.edge.prefix import KEY
+from server.http.edge.prefix import SCOPE_KEY
 from server.http.edge.reach import PATH, Identity
 from server.http.edge.vouching import HEADER, PASSED, ClocksDiffer, Passed, vouch, vouched
 from server.http.problems import RateLimited, TooLarge, of_error, problem
@@ -97,7 +97,7 @@ class PassOn:
         target = target_of(scope)
         passed = Passed(scope["client"][0] if scope["client"] else "unknown", scope["scheme"])
         extra = {HEADER: vouch(peers.key, passed, scope["method"], target, self._clock())}
-        if prefix := scope.get(KEY):
+        if prefix := scope.get(SCOPE_KEY):
             extra["x-forwarded-prefix"] = prefix
         try:
             await self._forwarding.aclose(but=peers.urls)

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from engine.errors import InvalidInput
 
 PREFIX = re.compile(r"(/[A-Za-z0-9_~.-]{1,64}){1,8}")
-KEY = "psistream.prefix"
+SCOPE_KEY = "psistream.prefix"
 
 
 def checked_prefix(text: str) -> str:
@@ -29,7 +29,7 @@ def checked_prefix(text: str) -> str:
 
 def public_path(request: Request, path: str) -> str:
     """A path of this server as seen by the client."""
-    return f"{request.scope.get(KEY, '')}{path}"
+    return f"{request.scope.get(SCOPE_KEY, '')}{path}"
 
 
 class Prefix:
@@ -50,7 +50,7 @@ class Prefix:
             return
         if prefix and path.startswith(f"{prefix}/"):
             path = path[len(prefix) :]
-        await self._app({**scope, "path": path, "raw_path": path.encode(), KEY: prefix}, receive, send)
+        await self._app({**scope, "path": path, "raw_path": path.encode(), SCOPE_KEY: prefix}, receive, send)
 
 
 def _is_prefix(text: str) -> bool:

@@ -55,6 +55,16 @@ class WorkerReady:
     codecs: tuple[str, ...] = ()  # that it may encode; empty: it does not say
     instance: str = ""  # of a worker that listens: another one for each process; empty: it does not say
 
+    @property
+    def segment_s(self) -> float:
+        """How long a segment plays at natural speed."""
+        return self.frames_per_segment / self.fps
+
+    @property
+    def period_s(self) -> float:
+        """Time between two segments of a session that has the device for itself."""
+        return max(self.segment_s, self.segment_ms / 1000)
+
 
 @dataclass(frozen=True)
 class CodecMeasured:
@@ -64,12 +74,6 @@ class CodecMeasured:
     codec: str
     share: float | None
     message: str = ""
-
-
-@dataclass(frozen=True)
-class WorkerFailed:
-    code: str
-    message: str
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,6 @@ class Hung:
 
 WorkerEvent = (
     WorkerReady
-    | WorkerFailed
     | Packet
     | SegmentStats
     | Stalled
