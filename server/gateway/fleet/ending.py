@@ -24,10 +24,11 @@ class Ending:
         self.known = Endings(MOST)
 
     def close(self, session: GatewaySession, worker: Supervisor) -> None:
-        """Let its worker close it for good."""
+        """Let its worker close it for good. One that outlives this gateway remembers that."""
         if worker.outlives_gateway:
             worker.try_send(EndCopy(session.id, CLOSED))
-        worker.try_send(CloseSession(session.id))
+        else:
+            worker.try_send(CloseSession(session.id))
 
     def closed(self, session: GatewaySession) -> None:
         """A client has closed it, and its worker has not said so: perhaps another one runs it. Workers that

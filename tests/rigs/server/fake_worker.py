@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 from engine.errors import Unavailable
 from engine.types import Control, OpenSession, SessionClosed, SessionInfo
+from server.worker import epochs
 from server.worker.base import Alive, Event, OnEvent, Order, RestoreSession, WorkerLost
 from server.worker.messages.commands import CloseSession, ExportSession, SubmitControl
 from server.worker.messages.events import Exported, WorkerReady
-from server.worker.messages.holding import Fenced, Orphaned
+from server.worker.messages.holding import EndCopy, Fenced, Orphaned
 
 READY = WorkerReady("fake", "fake", 96, 160, 16, 8, 80, ("idle", "left", "right", "jump"), 1000, 3, 5.0)
 
@@ -64,7 +65,7 @@ class FakeWorker:
                 loop.call_soon(self.tell, self.open_answer(command))
             case ExportSession():
                 loop.call_soon(self.tell, self.export_answer(command))
-            case CloseSession(session):
+            case CloseSession(session) | EndCopy(session, epoch=epochs.CLOSED):
                 loop.call_soon(self.tell, SessionClosed(session, "closed", "the session was closed"))
 
     async def close(self) -> None:

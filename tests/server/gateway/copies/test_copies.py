@@ -12,9 +12,11 @@ from engine.types import OpenSession, SessionClosed
 from server.gateway.gateway import Gateway
 from server.worker.base import Event, Order
 from server.worker.epochs import CLAIMS, CLOSED, claimed, copied
+from server.worker.messages.commands import CloseSession
 from server.worker.messages.holding import Claimed, ClaimSession, EndCopy, Fenced, Orphaned
+from tests.rigs.server.port_rig import vanish
 from tests.rigs.server.server_rig import FakeWorker, gateway, opened, until
-from tests.server.gateway.guests.gateways import gateways, vanish
+from tests.server.gateway.guests.gateways import gateways
 from tests.server.gateway.replacement import told
 
 OLD, NEW = 1, copied(1)
@@ -86,6 +88,17 @@ async def test_another_gateway_has_the_newer_copy(first: str) -> None:
         assert not ended(two)
         ends = [(e.session, e.code) for e in heard if isinstance(e, SessionClosed)]
         assert ends == ([("s", "fenced")] if first == "claimed" else [])
+
+
+@pytest.mark.parametrize("outlives", [True, False])
+async def test_a_worker_is_told_once_that_a_session_is_closed(outlives: bool) -> None:
+    """One that outlives its gateways is told to remember that. It was told twice."""
+    async with gateway() as (gate, (worker,), _):
+        worker.outlives_gateway = outlives
+        mine = await gate.open("a dog")
+        await gate.close_session(mine.id)
+        orders = [order for order in told(worker, mine.id) if isinstance(order, EndCopy | CloseSession)]
+        assert orders == [EndCopy(mine.id, CLOSED) if outlives else CloseSession(mine.id)]
 
 
 async def closed_while_away(gate: Gateway, workers: list[FakeWorker]) -> str:
