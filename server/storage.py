@@ -38,6 +38,10 @@ class StorageConfig:
         _ = self.scheme
 
     @property
+    def keep_s(self) -> float:
+        return self.keep_h * 3600
+
+    @property
     def scheme(self) -> Scheme:
         """Raises InvalidInput."""
         try:

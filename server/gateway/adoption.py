@@ -13,13 +13,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from engine.errors import Unavailable
 from engine.types import OpenSession, SessionClosed
-from server.gateway.budget import Budgets
 from server.gateway.failover import Failover
 from server.gateway.fleet.fleet import Fleet
 from server.gateway.fleet.offers import Offers
@@ -28,6 +26,7 @@ from server.gateway.guests.guest import go_on_without
 from server.gateway.guests.guests import Guests
 from server.gateway.opening import FENCED, HeldElsewhere, Opener
 from server.gateway.records.record import read_record
+from server.gateway.records.records import Records
 from server.gateway.registry import Sessions
 from server.gateway.session import GatewaySession
 from server.worker.epochs import CLOSED, claimed, same_copy
@@ -50,8 +49,8 @@ class _Claim:
 
 
 class Adoption:
-    """Everything here runs on the event loop. `wall_clock` tells the Unix time. `may_claim` says whether a
-    session may be claimed from its last gateway now; `on_adopted` is called when one has been."""
+    """Everything here runs on the event loop. `may_claim` says whether a session may be claimed from its last
+    gateway now; `on_adopted` is called when one has been."""
 
     def __init__(
         self,
@@ -59,12 +58,11 @@ class Adoption:
         fleet: Fleet,
         opener: Opener,
         failover: Failover,
-        budgets: Budgets,
+        records: Records,
         guests: Guests,
-        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._sessions, self._fleet, self._opener, self._failover = sessions, fleet, opener, failover
-        self._budgets, self._guests, self._wall_clock = budgets, guests, wall_clock
+        self._records, self._guests = records, guests
         self._claims: dict[str, dict[str, _Claim]] = {}  # session → worker → what was asked of it
         self._offers = Offers()
         self.may_claim: Callable[[str], bool] = lambda session: True
@@ -190,9 +188,8 @@ class Adoption:
         """Its numbers must not go back, even if it has to continue elsewhere before the next segment."""
         assert event.info is not None
         session.progress.info(event.info)
-        frames = worker.ready.frames_per_segment if worker.ready is not None else 0
         if event.segment >= 0:
-            after = event.segment + 1, event.frame + frames
+            after = event.segment + 1, event.frame + worker.frames_per_segment
             session.progress.claimed(*after, event.media_90k, self._sessions.now_s())
 
     def fenced(self, worker: Supervisor, event: Fenced) -> None:
@@ -273,8 +270,8 @@ class Adoption:
 
     def _adopt(self, worker: Supervisor, event: Claimed) -> None:
         assert event.info is not None
-        known, wall_s = read_record(event.record), self._wall_clock()
-        known.charge(self._budgets, wall_s)
+        known = read_record(event.record)
+        self._records.charge(known)
         origin = OpenSession(event.session, event.info.prompt, event.info.seed)
         guest = self._guests.take(event.session)
         session = self._opener.enter(origin, known.client, known.hashes, guest.session if guest else None)
@@ -282,7 +279,7 @@ class Adoption:
         self._sessions.assign(session, worker.name)
         if guest is not None:  # it has heard all receipts
             known = replace(known, receipts=())
-        known.apply(session, wall_s, self._sessions.now_s())
+        self._records.apply(known, session)
         self._come_so_far(session, worker, event)
         session.progress.parted(self._sessions.now_s())
         session.changed(event.info, self._sessions.now_s())

@@ -47,8 +47,7 @@ class WorkerCare:
 
     def _is_overdue(self, session: GatewaySession) -> bool:
         ready = self._fleet.ready
-        period_s = max(ready.frames_per_segment / ready.fps, ready.segment_ms / 1000) if ready else 0.0
-        return session.overdue(self._sessions.now_s(), period_s)
+        return session.overdue(self._sessions.now_s(), ready.period_s if ready else 0.0)
 
     def check(self, worker: Supervisor) -> None:
         ready = worker.ready

@@ -118,13 +118,12 @@ class Events:
             self._sessions.announce(session)
 
     def _played(self, worker: Supervisor, stats: SegmentStats) -> None:
-        session, ready = self._session(worker, stats.session), worker.ready
+        session, now_s = self._session(worker, stats.session), self._sessions.now_s()
         if session is None:
             return
-        plays_s = ready.frames_per_segment / ready.fps if ready else 0.0
-        session.progress.stats(stats, ready.frames_per_segment if ready else 0, self._sessions.now_s())
+        session.progress.stats(stats, worker.frames_per_segment, now_s)
         session.arrived()
-        late, dropped = session.played(stats, self._sessions.now_s(), plays_s)
+        late, dropped = session.played(stats, now_s, worker.ready.segment_s if worker.ready else 0.0)
         self._metrics.segment(stats, late, dropped)
         self._sessions.publish(stats)
         self._throttle.charge(session, stats)
@@ -135,8 +134,7 @@ class Events:
         self._metrics.encoded.labels(packet.codec).inc()
         if (session := self._sessions.get(packet.session)) is None:
             return
-        frames = worker.ready.frames_per_segment if worker.ready is not None else 0
-        if session.shows(worker.name, packet, frames, self._sessions.now_s()):
+        if session.shows(worker.name, packet, worker.frames_per_segment, self._sessions.now_s()):
             self._metrics.sent.inc(session.fanout.push(packet))
 
     def _stalled(self, worker: Supervisor, event: Stalled) -> None:

@@ -125,7 +125,7 @@ class Migration:
         one. For a session that shows nothing new, any moment will do. A snapshot that is already pending is
         awaited first."""
         ready = source.ready
-        usual_s = max(ready.frames_per_segment / ready.fps, ready.segment_ms / 1000) if ready else 0.0
+        usual_s = ready.period_s if ready else 0.0
         while True:
             session.segment_shown.clear()
             if not (session.asleep or session.throttled):

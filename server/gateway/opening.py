@@ -16,7 +16,6 @@ from engine.errors import Full, PsistreamError, Unavailable
 from engine.types import ByteArray, OpenSession, SessionInfo, Weighted
 from server.cluster.peers import Peers
 from server.config import ServerConfig
-from server.gateway.budget import Budgets
 from server.gateway.exporting.exports import Exports
 from server.gateway.fleet.fleet import Fleet
 from server.gateway.fleet.supervisor import Supervisor
@@ -53,12 +52,11 @@ class Opener:
         sessions: Sessions,
         fleet: Fleet,
         exports: Exports,
-        budgets: Budgets,
         metrics: Metrics,
         peers: Peers,
     ) -> None:
         self._config, self._sessions, self._fleet, self._exports = config, sessions, fleet, exports
-        self._budgets, self._metrics, self._peers = budgets, metrics, peers
+        self._metrics, self._peers = metrics, peers
         self.main_elsewhere: Callable[[], Awaitable[bool]] = _nowhere
 
     async def open(self, command: OpenSession, client: str | None) -> GatewaySession:
@@ -139,7 +137,7 @@ class Opener:
             self._metrics.refused.labels("sessions").inc()
             raise Full(f"all {self._fleet.places} sessions are taken: try again later, or close one")
         try:
-            self._budgets.enter(client)
+            self._sessions.budgets.enter(client)
         except Full:
             self._metrics.refused.labels("client").inc()
             raise

@@ -12,6 +12,7 @@ from server.gateway.balance.balancer import Balancer
 from server.gateway.budget import Budgets
 from server.gateway.care import SessionCare, WorkerCare
 from server.gateway.cluster.joined import Joined
+from server.gateway.cluster.roster_workers import RosterWorkers
 from server.gateway.events import Events
 from server.gateway.exporting.exports import Exports
 from server.gateway.exporting.snapshots import Snapshots
@@ -53,21 +54,21 @@ class Parts:
         self.sessions.on_end = self.fleet.ending.session_ended
         self.encoders = Encoders(self.fleet, config.worker.media.codecs)
         self.exports = Exports(self.sessions, self.fleet)
-        self.records = Records(self.sessions, budgets, wall_clock)
+        self.records = Records(self.sessions, wall_clock)
         self.failover = Failover(
             self.sessions, self.fleet, self.records, metrics, config.worker.runtime.idle_grace_s
         )
-        throttle = Throttle(self.sessions, self.fleet, budgets)
+        throttle = Throttle(self.sessions, self.fleet)
         self.snapshots = Snapshots(self.sessions, self.exports, metrics, config.snapshot_every_s)
         self.migration = Migration(self.sessions, self.fleet, self.exports, self.failover, metrics)
-        self.opener = Opener(config, self.sessions, self.fleet, self.exports, budgets, metrics, self.peers)
+        self.opener = Opener(config, self.sessions, self.fleet, self.exports, metrics, self.peers)
         self.guests = Guests(
-            self.sessions, self.fleet, self.opener, shared=config.trusts_machine, wall_clock=wall_clock
+            self.sessions, self.fleet, self.opener, self.records, shared=config.trusts_machine
         )
         if not self.peers:  # with a directory the roster says who has it
             self.opener.main_elsewhere = self.guests.shows_main
         self.adoption = Adoption(
-            self.sessions, self.fleet, self.opener, self.failover, budgets, self.guests, wall_clock
+            self.sessions, self.fleet, self.opener, self.failover, self.records, self.guests
         )
         self.guest_news = GuestNews(self.guests, self.sessions, steering, metrics, self.adoption.orphaned)
         self.events = Events(
@@ -98,23 +99,24 @@ class Parts:
             self.fleet,
             self.failover,
             self.opener,
-            budgets,
+            self.records,
             metrics,
             self.peers,
-            wall_clock,
         )
         self.joined: Joined | None = None
         if config.join is not None:
-            self.joined = Joined(
+            workers_of_roster = RosterWorkers(
+                config, self.fleet, self.migration, supervise, self.sessions.now_s
+            )
+            joined = self.joined = Joined(
                 config,
                 self.sessions,
                 self.fleet,
+                workers_of_roster,
                 self.migration,
                 self.opener,
                 self.adoption,
                 self.records,
                 self.peers,
-                budgets,
-                supervise,
-                metrics,
             )
+            metrics.directory.set_function(lambda: float(joined.reached))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.types import Stall
-from server.gateway.budget import Budgets, device_s
+from server.gateway.budget import device_s
 from server.gateway.fleet.fleet import Fleet
 from server.gateway.registry import Sessions
 from server.gateway.session import GatewaySession
@@ -11,8 +11,8 @@ from server.worker.messages.events import SegmentStats, Stalled
 
 
 class Throttle:
-    def __init__(self, sessions: Sessions, fleet: Fleet, budgets: Budgets) -> None:
-        self._sessions, self._fleet, self._budgets = sessions, fleet, budgets
+    def __init__(self, sessions: Sessions, fleet: Fleet) -> None:
+        self._sessions, self._fleet, self._budgets = sessions, fleet, sessions.budgets
 
     def charge(self, session: GatewaySession, stats: SegmentStats) -> None:
         """Charge a segment to this session's client."""

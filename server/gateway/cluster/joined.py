@@ -1,8 +1,5 @@
-"""A gateway that has joined a directory: its workers are those of the roster, and it shares the sessions with
-other gateways.
-
-A roster adds workers and drains them, but never takes away one that is connected: the connection is what
-counts, so a fault of the directory ends no session. It knows no HTTP.
+"""A gateway that has joined a directory: its workers are those of the roster (see roster_workers), and it
+shares the sessions with other gateways. It knows no HTTP.
 """
 
 from __future__ import annotations
@@ -26,13 +23,12 @@ from server.cluster.messages import (
     JoinGateway,
     Roster,
     TakeBackWorker,
-    WorkerEntry,
 )
 from server.cluster.peers import MOVED, Peers, gateway_in
 from server.config import ServerConfig
 from server.gateway.adoption import Adoption
-from server.gateway.budget import Budgets
-from server.gateway.fleet.fleet import NO_WORKER, Fleet, LastWorker
+from server.gateway.cluster.roster_workers import RosterWorkers
+from server.gateway.fleet.fleet import NO_WORKER, Fleet
 from server.gateway.fleet.supervisor import Supervisor
 from server.gateway.migration import Migration
 from server.gateway.opening import Opener
@@ -40,12 +36,9 @@ from server.gateway.records.records import Records
 from server.gateway.registry import Sessions
 from server.gateway.session import MAIN
 from server.log_format import escaped
-from server.logs import about
-from server.metrics import Metrics
-from server.worker.base import MakeWorker, OnEvent
 from server.worker.epochs import CLOSED
 from server.worker.messages.commands import CloseSession
-from server.worker.remote import RemoteWorker, WorkerAddress
+from server.worker.remote import WorkerAddress
 from server.worker.wire.codec import MAX_ITEMS
 
 log = logging.getLogger(__name__)
@@ -64,35 +57,29 @@ class HostDrained(InvalidInput):
 
 
 class Joined:
-    """`supervise` makes a worker's supervisor. `start` returns once a worker runs, and `main` is open if this
-    gateway is to have it; `close` is idempotent."""
+    """`start` returns once a worker runs, and `main` is open if this gateway is to have it; `close` is
+    idempotent."""
 
     def __init__(
         self,
         config: ServerConfig,
         sessions: Sessions,
         fleet: Fleet,
+        workers: RosterWorkers,
         migration: Migration,
         opener: Opener,
         adoption: Adoption,
         records: Records,
         peers: Peers,
-        budgets: Budgets,
-        supervise: Callable[[str, MakeWorker], Supervisor],
-        metrics: Metrics,
     ) -> None:
         assert config.join is not None
         self.name = config.name
         self.unreached: Callable[[], Mapping[str, str]] = dict  # gateways, and why
-        self._config, self._sessions, self._fleet = config, sessions, fleet
+        self._config, self._sessions, self._fleet, self._workers = config, sessions, fleet, workers
         self._migration, self._opener, self._adoption = migration, opener, adoption
-        self._records = records
-        self._peers, self._budgets = peers, budgets
-        self._supervise, self._metrics = supervise, metrics
+        self._records, self._peers = records, peers
         self._address = WorkerAddress.parse(config.join, "--join")
         self._membership: Membership | None = None
-        self._urls: dict[str, WorkerAddress] = {}
-        self._drained: set[str] = set()  # workers of which the roster said so
         self._heard_s = 0.0  # when the last roster came
         self._served, self._main_known = asyncio.Event(), asyncio.Event()
 
@@ -111,7 +98,6 @@ class Joined:
         self._membership.start()
         self._adoption.on_adopted = self._membership.report_now
         self._adoption.may_claim = self._may_claim
-        self._metrics.directory.set_function(lambda: float(self._reached))
         roster = await self._membership.joined()
         if not roster.workers:
             log.warning("%s; waiting for one", NO_WORKER)
@@ -134,7 +120,7 @@ class Joined:
             await self._membership.close()
 
     @property
-    def _reached(self) -> bool:
+    def reached(self) -> bool:
         """Whether the directory answers now."""
         return self._membership is not None and self._membership.fault is None
 
@@ -147,7 +133,7 @@ class Joined:
         own = f"{self.name}-"
         sessions = [session.id for session in self._sessions if session.opened.done()]
         adopted = [name for name in sessions if not name.startswith(own)]
-        used, opened = self._budgets.report()
+        used, opened = self._sessions.budgets.report()
         faults = {w.name: escaped(w.fault) for w in self._fleet if w.fault and not w.left}
         gateways = {f"{GATEWAY_FAULT}{name}": escaped(why) for name, why in self.unreached().items()}
         faults = {name: why[:FAULT_CHARS] for name, why in (gateways | faults).items()}
@@ -172,52 +158,14 @@ class Joined:
         """Do what the roster says."""
         self._heard_s = self._sessions.now_s()
         self._peers.update(roster)
-        self._budgets.elsewhere(roster.elsewhere)
-        for entry in roster.workers:
-            try:
-                self._hear_of(entry)
-            except InvalidInput as error:
-                log.error("worker %s is ignored: %s", entry.name[:80], error.message)
-        if roster.settled:
-            there = {entry.name for entry in roster.workers}
-            for worker in self._fleet:
-                if worker.name not in there and worker.ready is None and not worker.left:
-                    log.warning("%s has left the cluster", worker.name, extra=about(worker.name))
-                    self._fleet.leave(worker)
-        self._fleet.forget_left()
+        self._sessions.budgets.elsewhere(roster.elsewhere)
+        self._workers.follow(roster)
         self._adoption.claim_deferred()
         for session, copy in roster.copies.items():
             if copy.gateway != self.name:
                 self._adoption.other_copy(session, (copy.epoch, copy.instance))
         if roster.main:
             self._main_known.set()
-
-    def _hear_of(self, entry: WorkerEntry) -> None:
-        """Raises InvalidInput."""
-        self._urls[entry.name] = WorkerAddress.parse(entry.url, "url")
-        worker = self._fleet.get(entry.name)
-        if worker is None or worker.left:
-            worker = self._supervise(entry.name, partial(self._make, entry.name))
-            self._fleet.add(worker)
-            worker.begin()
-            self._drained.discard(entry.name)
-        if not entry.draining:
-            if entry.name in self._drained:
-                self._drained.remove(entry.name)
-                self._migration.resume(worker)
-        elif entry.name not in self._drained:
-            try:
-                self._migration.drain(worker)
-                self._drained.add(entry.name)
-            except LastWorker:  # with the next roster another one may accept its sessions
-                log.info("%s is not drained yet: no other worker accepts sessions", entry.name)
-
-    def _make(self, name: str, on_event: OnEvent) -> RemoteWorker:
-        """A connection to where the worker is now."""
-        config = self._config
-        return RemoteWorker(
-            self._urls[name], config.worker_key, config.worker_ca, on_event, self._sessions.now_s
-        )
 
     def _may_claim(self, session: str) -> bool:
         """Not while its gateway lives: that has only lost a connection, and resumes the session or continues
@@ -252,7 +200,7 @@ class Joined:
 
     def _require_directory(self) -> None:
         """Raises Unavailable."""
-        if not self._reached:
+        if not self.reached:
             raise Unavailable("the other gateways cannot be told, since the directory does not answer now")
 
     def _send(self, order: DrainWorker | TakeBackWorker) -> None:

@@ -102,6 +102,11 @@ class Supervisor:
         return self._worker
 
     @property
+    def frames_per_segment(self) -> int:
+        """0 while no worker runs."""
+        return self.ready.frames_per_segment if self.ready is not None else 0
+
+    @property
     def orphans(self) -> tuple[Orphaned, ...]:
         """Sessions that it ran for a gateway that is gone, as of its start."""
         return getattr(self._worker, "orphans", ())

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections.abc import Callable
 from dataclasses import replace
 
 from engine.errors import Full, Unavailable, UnknownSession
@@ -22,6 +20,7 @@ from server.gateway.guests.guest import MOST_PENDING, Guest
 from server.gateway.guests.search import ANSWER_S, Search
 from server.gateway.opening import Opener
 from server.gateway.records.record import read_record
+from server.gateway.records.records import Records
 from server.gateway.registry import Sessions
 from server.gateway.session import MAIN, GatewaySession, new_session
 from server.worker.base import TOO_MUCH
@@ -42,16 +41,10 @@ class Guests:
     gateway holds now, and that was a guest's."""
 
     def __init__(
-        self,
-        sessions: Sessions,
-        fleet: Fleet,
-        opener: Opener,
-        *,
-        shared: bool,
-        wall_clock: Callable[[], float] = time.time,
+        self, sessions: Sessions, fleet: Fleet, opener: Opener, records: Records, *, shared: bool
     ) -> None:
         self._sessions, self._fleet, self._shared = sessions, fleet, shared
-        self._opener, self._wall_clock = opener, wall_clock
+        self._opener, self._records = opener, records
         self._guests: dict[str, Guest] = {}
         self._closed = False
         self.search = Search(fleet, sessions.now_s, lambda guest: self.end(guest, *guest.why))
@@ -151,7 +144,7 @@ class Guests:
             receipts = tuple(replace(receipt, session=session.id) for receipt in known.receipts)
             known = replace(known, receipts=())
         session.learn(known.hashes)
-        known.apply(session, self._wall_clock(), now_s)
+        self._records.apply(known, session)
         session.progress.info(info)
         session.changed(replace(info, buffering=None), now_s)
         guest.renewed_s = now_s

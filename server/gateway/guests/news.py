@@ -67,8 +67,8 @@ class GuestNews:
             if not left and guest.worker is worker and guest.goes_back(worker.name, event.frame):
                 self._guests.end(guest, MOVED, BACK, guest.session.lost_frames)
                 return True
-            frames = worker.ready.frames_per_segment if worker.ready is not None else 0
-            if not left and guest.session.shows(worker.name, event, frames, self._sessions.now_s()):
+            frames, now_s = worker.frames_per_segment, self._sessions.now_s()
+            if not left and guest.session.shows(worker.name, event, frames, now_s):
                 guest.shown = worker.name, event.frame
                 self._metrics.sent.inc(guest.session.fanout.push(event))
             return True
@@ -113,10 +113,8 @@ class GuestNews:
                 session.changed(event, now_s)
                 self._guests.announce(guest)
             case SegmentStats():
-                ready = worker.ready
-                frames, fps = (ready.frames_per_segment, ready.fps) if ready else (0, 1)
-                session.progress.stats(event, frames, now_s)
-                session.played(event, now_s, frames / fps)
+                session.progress.stats(event, worker.frames_per_segment, now_s)
+                session.played(event, now_s, worker.ready.segment_s if worker.ready else 0.0)
                 self._sessions.publish(event, guest=True)
             case Stalled(stall=stall):
                 session.stall(stall, now_s)

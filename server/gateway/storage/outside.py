@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 
 from engine.errors import Unavailable
 from server.cluster.peers import Peers
 from server.config import ServerConfig
-from server.gateway.budget import Budgets
 from server.gateway.failover import Failover
 from server.gateway.fleet.fleet import Fleet
 from server.gateway.opening import Opener
+from server.gateway.records.records import Records
 from server.gateway.registry import Sessions
 from server.gateway.session import MAIN
 from server.gateway.storage.ownership import BEAT_S, Ownership
@@ -44,14 +43,12 @@ class Outside:
         fleet: Fleet,
         failover: Failover,
         opener: Opener,
-        budgets: Budgets,
+        records: Records,
         metrics: Metrics,
         peers: Peers,
-        wall_clock: Callable[[], float],
     ) -> None:
         self._config, self._sessions, self._fleet, self._peers = config, sessions, fleet, peers
-        self._failover, self._opener = failover, opener
-        self._budgets, self._metrics, self._wall_clock = budgets, metrics, wall_clock
+        self._failover, self._opener, self._records, self._metrics = failover, opener, records, metrics
         self._store: SessionStore | None = None
         self._ownership: Ownership | None = None
         self._saver: Saver | None = None
@@ -67,24 +64,21 @@ class Outside:
         name = self._config.name or ALONE
         self._store = store = open_store(config)
         ownership = Ownership(store, name)
-        parts = self._sessions, self._fleet
-        resumer = Resumer(store, name, *parts, self._failover, self._opener, self._budgets, self._wall_clock)
+        sessions, fleet, records = self._sessions, self._fleet, self._records
+        resumer = Resumer(store, name, sessions, fleet, self._failover, self._opener, records)
         try:
             await ownership.take()
             self._ownership = ownership
-            await store.expire(config.keep_h * 3600)
+            await store.expire(config.keep_s)
             await resumer.look()
         except StoreFailed as error:
             raise Unavailable(f"--snapshots cannot be used: {error.message}") from None
-        keep_s = config.keep_h * 3600
-        self._saver = Saver(
-            store, name, config.every_s, keep_s, *parts, self._budgets, self._metrics, self._wall_clock
-        )
+        self._saver = Saver(store, name, config, sessions, fleet, records, self._metrics)
         self._resumer = resumer
         if self._peers:
-            self._sessions.main_saved = MAIN in self._sessions.waiting
-            self._sessions.waiting.discard(MAIN)
-            self._takeover = Takeover(store, name, self._sessions, self._peers, self._sessions.now_s)
+            sessions.main_saved = MAIN in sessions.waiting
+            sessions.waiting.discard(MAIN)
+            self._takeover = Takeover(store, name, sessions, self._peers, sessions.now_s)
 
     async def worker_up(self) -> None:
         """Resume `main` before a new one is opened."""
@@ -112,7 +106,7 @@ class Outside:
                     beat_s = now_s + BEAT_S
                 if now_s >= expire_s + EXPIRE_S:
                     expire_s = now_s
-                    await store.expire(self._config.storage.keep_h * 3600)  # type: ignore[union-attr]
+                    await store.expire(self._config.storage.keep_s)  # type: ignore[union-attr]
                 if self._ours:
                     await saver.save()
             except StoreFailed as error:

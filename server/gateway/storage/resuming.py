@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 from engine.errors import Full, PsistreamError, Unavailable
 from engine.types import OpenSession
-from server.gateway.budget import Budgets
 from server.gateway.failover import Failover
 from server.gateway.fleet.fleet import Fleet
 from server.gateway.fleet.supervisor import Supervisor
 from server.gateway.opening import OPEN_TIMEOUT_S, Opener
 from server.gateway.records.record import read_record
+from server.gateway.records.records import Records
 from server.gateway.registry import Sessions
 from server.gateway.session import MAIN, GatewaySession
 from server.gateway.storage.saved import Damaged, SavedSession, unpack
@@ -44,12 +42,11 @@ class Resumer:
         fleet: Fleet,
         failover: Failover,
         opener: Opener,
-        budgets: Budgets,
-        wall_clock: Callable[[], float] = time.time,
+        records: Records,
     ) -> None:
         self._store, self._owner = store, owner
         self._sessions, self._fleet, self._failover = sessions, fleet, failover
-        self._opener, self._budgets, self._wall_clock = opener, budgets, wall_clock
+        self._opener, self._records = opener, records
         self._resumed = 0
         self._told = False  # that some wait
         self._one = asyncio.Lock()  # at a time
@@ -133,16 +130,16 @@ class Resumer:
     async def _reopen(self, saved: SavedSession, worker: Supervisor) -> None:
         """Raises Full, Unavailable, TimeoutError, PsistreamError; then the session is as it was before."""
         assert worker.ready is not None
-        name, wall_s, now_s = saved.info.id, self._wall_clock(), self._sessions.now_s()
-        record, numbers = read_record(saved.record), saved.numbers_at(wall_s, worker.ready)
-        record.charge(self._budgets, wall_s)
+        name, record = saved.info.id, read_record(saved.record)
+        numbers = saved.numbers_at(self._records.wall_s(), worker.ready)
+        self._records.charge(record)
         origin = OpenSession(name, saved.info.prompt, saved.info.seed)
         session = self._opener.enter(origin, record.client, record.hashes)
         try:
-            record.apply(session, wall_s, now_s)
+            self._records.apply(record, session)
             self._prepare(session, saved, numbers)
             session.lost_frames = _lost(record.lost_frames, saved.numbers.frame, numbers.frame)
-            session.progress.continued(numbers, now_s)
+            session.progress.continued(numbers, self._sessions.now_s())
             self._failover.reopen_in(session, worker, numbers)
             async with asyncio.timeout(OPEN_TIMEOUT_S + worker.ready.segment_ms / 1000):
                 await session.verdict

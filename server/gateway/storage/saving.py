@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from engine.types import SessionClosed
 from server.control.base import SessionEvent
-from server.gateway.budget import Budgets
 from server.gateway.fleet.fleet import Fleet
-from server.gateway.records.record import record_of
+from server.gateway.records.records import Records
 from server.gateway.registry import Sessions
 from server.gateway.session import GatewaySession
 from server.gateway.storage.saved import SavedSession, pack
 from server.gateway.storage.stores.base import TIMEOUT_S, SessionStore, StoreFailed, patience_s
 from server.metrics import Metrics
+from server.storage import StorageConfig
 
 log = logging.getLogger(__name__)
 
@@ -54,17 +52,14 @@ class Saver:
         self,
         store: SessionStore,
         owner: str,
-        every_s: float,
-        keep_s: float,
+        config: StorageConfig,
         sessions: Sessions,
         fleet: Fleet,
-        budgets: Budgets,
+        records: Records,
         metrics: Metrics,
-        wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._store, self._owner, self._every_s, self._keep_s = store, owner, every_s, keep_s
-        self._sessions, self._fleet, self._budgets, self._metrics = sessions, fleet, budgets, metrics
-        self._wall_clock = wall_clock
+        self._store, self._owner, self._config = store, owner, config
+        self._sessions, self._fleet, self._records, self._metrics = sessions, fleet, records, metrics
         self._last: dict[str, _Last] = {}
         self._gone: set[str] = set()  # ended, and not yet deleted
         self._away = False
@@ -105,15 +100,14 @@ class Saver:
         if last is None:
             return True
         age_s = self._sessions.now_s() - last.at_s
-        if age_s < self._every_s and not everything:
+        if age_s < self._config.every_s and not everything:
             return False
-        return age_s >= self._keep_s / 4 or last.what != self._what(session)
+        return age_s >= self._config.keep_s / 4 or last.what != self._what(session)
 
     def _what(self, session: GatewaySession) -> tuple[object, ...]:
         """Differs if there is something new to save."""
-        record = record_of(session, self._budgets, self._wall_clock(), self._sessions.now_s())
         controls = tuple(control.id for control in session.recovery.since())
-        taken_s = session.recovery.taken_s
+        taken_s, record = session.recovery.taken_s, self._records.of(session)
         return taken_s, controls, record, session.info.paused, session.info.action
 
     async def _save(self, session: GatewaySession) -> None:
@@ -121,15 +115,15 @@ class Saver:
             ready, opening = self._fleet.ready, session.recovery.reopening(session.id)
             if ready is None or opening is None or session.closed.is_set():
                 return
-            now_s, wall_s, what = self._sessions.now_s(), self._wall_clock(), self._what(session)
+            now_s, what = self._sessions.now_s(), self._what(session)
             saved = SavedSession(
                 owner=self._owner,
                 model=ready.model,
                 fingerprint=ready.fingerprint,
-                saved_at=wall_s,
+                saved_at=self._records.wall_s(),
                 lease_epoch=session.lease_epoch,
                 numbers=session.progress.interrupted(now_s),
-                record=record_of(session, self._budgets, wall_s, now_s),
+                record=self._records.of(session),
                 info=session.current(now_s),
                 opening=opening,
                 controls=tuple(session.recovery.since()),

@@ -21,9 +21,8 @@ from server.http.app import create_app
 from server.http.limited_protocol import ConnectionLimits
 from server.http.listener import HttpServer, http_server
 from server.serve import bound
-from server.worker.remote import RemoteWorker
 from tests.rigs.engine.fakes import ManualClock
-from tests.rigs.server.port_rig import KEY, listening, remote
+from tests.rigs.server.port_rig import KEY, listening, remote, vanish
 from tests.rigs.server.server_rig import Live, config, until
 
 API_KEY = "0123456789abcdeffedcba9876543210"
@@ -48,11 +47,7 @@ class Member(Live):
 
     async def vanish(self) -> None:
         """As if its process had been killed: its connections end, and nothing is said to anybody."""
-        for worker in self.gateway.fleet:
-            assert isinstance(worker.worker, RemoteWorker)
-            worker.worker._link._closing = True
-            assert worker.worker._link._connection is not None
-            worker.worker._link._connection.abort()
+        vanish(self.gateway)
         for listener in self._server.servers:
             listener.close()
         for connection in list(self._server.server_state.connections):

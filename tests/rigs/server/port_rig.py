@@ -12,6 +12,7 @@ from pathlib import Path
 
 from engine.config import RuntimeConfig
 from server.config import WorkerConfig
+from server.gateway.gateway import Gateway
 from server.worker.base import OnEvent
 from server.worker.core import Emit, WorkerCore
 from server.worker.hosting.host import MAX_GATEWAYS, Host
@@ -52,6 +53,16 @@ def remote(
     port: int, hear: OnEvent, key: bytes = KEY, *, tls: bool = False, ca: Path | None = None
 ) -> RemoteWorker:
     return RemoteWorker(WorkerAddress("localhost" if tls else "127.0.0.1", port, tls), key, ca, hear)
+
+
+def vanish(gate: Gateway) -> None:
+    """As if its process had been killed: it neither says anything to its workers nor hears of them."""
+    for supervisor in gate.fleet:
+        if isinstance(supervisor.worker, RemoteWorker):
+            link = supervisor.worker._link
+            link._closing = True
+            if link._connection is not None:
+                link._connection.abort()
 
 
 def own_certificate(folder: Path) -> tuple[ssl.SSLContext, Path]:

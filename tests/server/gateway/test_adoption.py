@@ -16,9 +16,8 @@ from server.worker.base import MakeWorker
 from server.worker.epochs import copied
 from server.worker.messages.events import Hung
 from server.worker.messages.holding import ClaimSession, EndCopy, Fenced, Orphaned
-from server.worker.remote import RemoteWorker
 from tests.rigs.engine.fakes import ManualClock
-from tests.rigs.server.port_rig import listening, remote
+from tests.rigs.server.port_rig import listening, remote, vanish
 from tests.rigs.server.server_rig import config, gateway, join, recorded, stats, until
 from tests.server.gateway.replacement import told
 
@@ -35,16 +34,6 @@ async def connected(*ports: int) -> AsyncIterator[Gateway]:
     makers: list[MakeWorker] = [lambda on_event, port=port: remote(port, on_event) for port in ports]  # type: ignore[misc]
     async with Gateway(settings, makers, Metrics()) as gate:
         yield gate
-
-
-def vanish(gate: Gateway) -> None:
-    """As if its process had been killed: it neither says anything nor hears of it."""
-    for each in gate.fleet:
-        worker = each.worker
-        assert isinstance(worker, RemoteWorker)
-        worker._link._closing = True
-        assert worker._link._connection is not None
-        worker._link._connection.abort()
 
 
 async def test_the_next_gateway_goes_on_with_the_sessions_of_one_that_was_killed() -> None:

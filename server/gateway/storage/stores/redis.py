@@ -32,7 +32,7 @@ class RedisStore:
             raise Unavailable(
                 "--snapshots redis:// needs the Redis client: pip install 'psistream[snapshots]'"
             ) from None
-        self._shown, self._keep_s, self._errors = config.shown, round(config.keep_h * 3600), RedisError
+        self._shown, self._keep_s, self._errors = config.shown, round(config.keep_s), RedisError
         limits = {"socket_timeout": TIMEOUT_S, "socket_connect_timeout": TIMEOUT_S, "max_connections": 16}
         try:
             client: Any = redis.from_url(config.url, **limits)

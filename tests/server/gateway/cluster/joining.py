@@ -10,9 +10,8 @@ from server.cluster.messages import JoinWorker, WorkerReport
 from server.gateway.gateway import Gateway
 from server.metrics import Metrics
 from server.worker.hosting.host import MAX_GATEWAYS, Host
-from server.worker.remote import RemoteWorker
 from tests.rigs.server.directory_rig import member
-from tests.rigs.server.port_rig import KEY, listening
+from tests.rigs.server.port_rig import KEY, listening, vanish
 from tests.rigs.server.server_rig import config
 
 API_KEY = "0123456789abcdeffedcba9876543210"
@@ -51,12 +50,7 @@ async def joined_gateway(port: int, name: str, **changes: Any) -> AsyncIterator[
 
 def kill(gate: Gateway) -> None:
     """As if its process had been killed: it neither says anything nor hears of it."""
-    for supervisor in gate.fleet:
-        worker = supervisor.worker
-        if isinstance(worker, RemoteWorker):
-            worker._link._closing = True
-            if worker._link._connection is not None:
-                worker._link._connection.abort()
+    vanish(gate)
     assert gate.joined is not None
     membership = gate.joined._membership
     assert membership is not None

@@ -151,7 +151,7 @@ async def test_drains_outlive_the_directory_with_the_gateways(monkeypatch: pytes
             directory.tables.drain("host-z")
             one.drain("b")
             await until(lambda: one.joined and one.joined.roster.drained_workers == ("b",), "the roster")
-        await until(lambda: one.joined and not one.joined._reached, "loss")
+        await until(lambda: one.joined and not one.joined.reached, "loss")
         with pytest.raises(Unavailable, match="the directory does not answer"):
             one.take_back("b")
         assert one.fleet.named("b").draining

@@ -18,9 +18,9 @@ from server.worker.hosting.host import Host
 from server.worker.messages.holding import ClaimSession, EndCopy, Fenced, Orphaned, Watched
 from server.worker.remote import RemoteWorker
 from tests.rigs.server.port_rig import KEY as WORKER_KEY
-from tests.rigs.server.port_rig import listening, remote
+from tests.rigs.server.port_rig import listening, remote, vanish
 from tests.rigs.server.server_rig import config, gateway, opened, packet, recorded, until
-from tests.server.gateway.guests.gateways import KEY, connected, vanish
+from tests.server.gateway.guests.gateways import KEY, connected
 from tests.server.gateway.replacement import told
 
 

@@ -12,7 +12,6 @@ from server.gateway.session import GatewaySession
 from server.metrics import Metrics
 from server.worker.base import MakeWorker
 from server.worker.hosting.host import Host
-from server.worker.remote import RemoteWorker
 from tests.rigs.server.port_rig import KEY as WORKER_KEY
 from tests.rigs.server.port_rig import listening, remote
 from tests.rigs.server.server_rig import config
@@ -40,16 +39,6 @@ async def connected(makers: list[MakeWorker], number: int = 2) -> AsyncIterator[
     async with AsyncExitStack() as stack:
         named = [replace(settings, name=f"g{n}") for n in range(1, number + 1)]
         yield [await stack.enter_async_context(Gateway(each, makers, Metrics())) for each in named]
-
-
-def vanish(gate: Gateway) -> None:
-    """As if its process had been killed: it neither says anything nor hears of it."""
-    for each in gate.fleet:
-        worker = each.worker
-        assert isinstance(worker, RemoteWorker)
-        worker._link._closing = True
-        assert worker._link._connection is not None
-        worker._link._connection.abort()
 
 
 async def shown(gate: Gateway, owner: GatewaySession) -> GatewaySession:

@@ -10,8 +10,9 @@ from engine.types import Control, Prompt
 from server.gateway.gateway import Gateway
 from server.gateway.session import GatewaySession
 from server.worker.messages.events import Packet
+from tests.rigs.server.port_rig import vanish
 from tests.rigs.server.server_rig import join, recorded, until
-from tests.server.gateway.guests.gateways import gateways, vanish
+from tests.server.gateway.guests.gateways import gateways
 
 STEPS = 30
 

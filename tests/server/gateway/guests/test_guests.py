@@ -11,9 +11,9 @@ from engine.types import Action, Control, Pause, Prompt, Receipt, SessionClosed,
 from server.control.base import SessionEvent
 from server.worker.messages.events import Packet
 from tests.rigs.control.network import Relay
-from tests.rigs.server.port_rig import listening
+from tests.rigs.server.port_rig import listening, vanish
 from tests.rigs.server.server_rig import join, recorded, until
-from tests.server.gateway.guests.gateways import connected, gateways, maker, renewed, shown, vanish
+from tests.server.gateway.guests.gateways import connected, gateways, maker, renewed, shown
 
 
 @pytest.fixture(autouse=True)

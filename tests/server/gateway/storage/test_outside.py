@@ -25,9 +25,8 @@ from server.storage import StorageConfig
 from server.worker.messages.events import SegmentStats
 from server.worker.thread import InProcessWorker
 from tests.rigs.server.fake_device import FAKE
-from tests.rigs.server.port_rig import listening, remote
+from tests.rigs.server.port_rig import listening, remote, vanish
 from tests.rigs.server.server_rig import config, join, live, recorded, until
-from tests.server.gateway.test_adoption import vanish
 
 KEY = "0123456789abcdeffedcba9876543210"
 
