@@ -36,12 +36,13 @@ async def directing(
 def member(
     port: int,
     join: JoinMessage,
-    report: Report | None = None,
+    report: Report | Callable[[], Report] | None = None,
     key: bytes = KEY,
     on_roster: Callable[[Roster], None] = lambda roster: None,
     *,
     tls: bool = False,
     ca: Path | None = None,
 ) -> Membership:
+    tell = report if report is None or callable(report) else lambda: report
     address = WorkerAddress("localhost" if tls else "127.0.0.1", port, tls)
-    return Membership(address, key, ca, lambda: join, on_roster, None if report is None else lambda: report)
+    return Membership(address, key, ca, lambda: join, on_roster, tell)

@@ -256,7 +256,7 @@ def simulate(
         seeded(seed),
         world.cluster.effects.watched(),
         world.stores.used() if "stores" in more else contextlib.nullcontext(),
-        patch("server.gateway.cluster.joined.RemoteWorker", world.cluster.remote),
+        patch("server.gateway.cluster.roster_workers.RemoteWorker", world.cluster.remote),
         patch("server.worker.hosting.host.Orders", SimulatedOrders),
         patch("secrets.token_urlsafe", new_id),
         patch("secrets.token_hex", lambda size: f"{chance.getrandbits(32):08x}"),

@@ -24,9 +24,11 @@ async def joined_worker(
     """A worker in this process that has joined the directory at `port`, for this number of gateways."""
     async with listening(most=most) as (device, own):
         join = JoinWorker(name, f"tcp://127.0.0.1:{own}", host or f"host-{name}", instance=name)
-        membership = member(port, join, WorkerReport())
-        membership._report = lambda: WorkerReport(device.mail.capacity, sum(1 for _ in device.mail.leases))
-        async with membership:
+
+        def report() -> WorkerReport:
+            return WorkerReport(device.mail.capacity, sum(1 for _ in device.mail.leases))
+
+        async with member(port, join, report) as membership:
             await membership.joined()
             yield device
 

@@ -134,12 +134,12 @@ async def test_what_a_gateway_that_lives_has_saved_is_left_alone(
 
 
 async def test_a_gateway_that_has_lost_its_name_saves_nothing_until_it_is_free(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("server.gateway.storage.saving.Saver._due", lambda *_: True)
     path, store = tmp_path / "sessions" / "main", FileStore(tmp_path)
     taken = b"by another gateway"
-    async with gateway(tmp_path.as_uri()):
+    async with gateway(tmp_path.as_uri()) as gate:
+        join(gate.session("main").fanout)  # so there is always something new to save
         await until(path.exists, "main in the store", WAIT_S)
         other = Ownership(store, "gateway", by="g9")
         await taken_by(other, store)
