@@ -149,7 +149,7 @@ def test_files_of_the_workers_are_checked_before_one_is_started(
         "--backend fake --worker-tls-cert c.pem --worker-tls-key k.pem": "cannot read c.pem",
         "--backend fake --max-gateways 0": "--max-gateways must be 1 to 256",
         "--backend fake --codecs nonsense": "--codecs",
-        f"--backend fake --key-file {tmp_path / 'text'}": "--key-file: the key in",
+        f"--backend fake --key-file {tmp_path / 'text'}": "line 1: the key may contain only ASCII",
     }.items():
         assert cli.main(["cluster", "up", "--workers", "1", *told.split()]) == 2, told
         shown = capsys.readouterr()
