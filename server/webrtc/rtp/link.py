@@ -10,13 +10,14 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from server.webrtc.rtp.rtcp import Heard
+from server.webrtc.rtp.rtcp import TICK_S, Heard
 
 WINDOW_S = 0.5  # window of the throughput
 LOSS_WINDOW_S, LOSS_LEAST = 3.0, 20  # the loss of fewer packets is not significant
 STANDING_S = 0.2  # the minimum delay within this time is a standing queue
 BASE_S = 30.0  # the minimum delay of two such spans is that of an empty queue
 UNACKNOWLEDGED = 2048
+LATE_S, TRAIN = 0.1, 5  # packets that waited for so long, and how many in a row tell how fast a queue leaves
 REPORT_DOUBT = 0.1  # by how much the loss in a single report may be off by chance
 REPORT_S = 1.0  # covered by the loss in a receiver's report
 REMB_S = 2.5  # a REMB is valid for this long
@@ -25,7 +26,8 @@ REMB_S = 2.5  # a REMB is valid for this long
 @dataclass
 class Link:
     """`queue_s` is the standing queue, `acked_bps` the rate that arrives, `sent_bps` the rate that is sent;
-    None while unknown."""
+    None while unknown. `burst_bps` is the highest rate at which packets that had waited arrived, within the
+    last WINDOW_S: the link's own rate if they waited for that, and far more if everything stood still."""
 
     precise: bool = False  # TWCC is received
     rtt_s: float | None = None
@@ -35,6 +37,7 @@ class Link:
     loss: float = 0.0
     sure_loss: float = 0.0  # at least this loss, whatever the number of packets
     heard_s: float = 0.0  # of the latest feedback
+    burst_bps: float = 0.0
 
     def __post_init__(self) -> None:
         self._sent_bytes = self._acked_bytes = self._lost = self._arrived_count = 0  # sums of the windows
@@ -45,6 +48,8 @@ class Link:
         self._fates: deque[tuple[float, int, int]] = deque()  # time of the report, packets lost and arrived
         self._delays: deque[tuple[float, float]] = deque()
         self._base = _Least(BASE_S)
+        self._train: deque[tuple[float, int]] = deque(maxlen=TRAIN)  # the latest packets, if all were late
+        self._bursts: deque[tuple[float, float]] = deque()
         self._base_rtt = _Least(BASE_S)
         self._remb_s = 0.0
         self._reported: deque[float] = deque(maxlen=3)
@@ -120,11 +125,24 @@ class Link:
             self._delays.append((now_s, at_s - left[0]))
             self._acked.append((at_s, left[1]))
             self._acked_bytes += left[1]
+            self._follow(at_s, left[1], at_s - left[0], now_s)
         self._fates.append((now_s, lost, arrived))
         self._lost, self._arrived_count = self._lost + lost, self._arrived_count + arrived
         self._settle(now_s)
 
+    def _follow(self, at_s: float, size: int, delay_s: float, now_s: float) -> None:
+        if delay_s - self._base.value < LATE_S:
+            self._train.clear()
+            return
+        self._train.append((at_s, size))
+        if len(self._train) == TRAIN:
+            size = sum(each for _, each in self._train) - self._train[0][1]  # the first starts the span
+            self._bursts.append((now_s, 8 * size / max(TICK_S, at_s - self._train[0][0])))
+
     def _settle(self, now_s: float) -> None:
+        while self._bursts and now_s - self._bursts[0][0] > WINDOW_S:
+            self._bursts.popleft()
+        self.burst_bps = max((bps for _, bps in self._bursts), default=0.0)
         while self._delays and now_s - self._delays[0][0] > STANDING_S:
             self._delays.popleft()
         if self._delays:
@@ -154,8 +172,12 @@ class _Least:
         self._since_s = float("-inf")
         self._now = self._before = float("inf")
 
+    @property
+    def value(self) -> float:
+        return min(self._now, self._before)
+
     def add(self, value: float, now_s: float) -> float:
         if now_s - self._since_s > self._span_s:
             self._before, self._now, self._since_s = self._now, float("inf"), now_s
         self._now = min(self._now, value)
-        return min(self._now, self._before)
+        return self.value

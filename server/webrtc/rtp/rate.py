@@ -32,7 +32,10 @@ KEYFRAME_S, KEYFRAME_QUEUE_S = (
 )  # a step starts with a keyframe of about four frames' size: how long its queue may be
 JUDGE_S = 2.5  # until it is known whether a step down reduced loss
 HOLD_S, HOLD_MAX_S = 2.0, 8.0  # wait before a probe; doubled after each failed probe of the same rung
+RELAPSE_S = 5.0  # a rung that is lost again within this time was more than the link carries
 PROBE_S, SLOW_PROBE_S, PROBE_SHARE = 1.5, 3.0, 1.15  # slow: reports come once a second
+STOOD_SHARE = 1.3  # what had waited and arrives at this multiple of its rate did not wait for a slow link
+REGAIN_HOLD_S, REGAIN_PROBE_S, REGAIN_S = 0.3, 0.6, 8.0  # then: wait before the probe, probe, until when
 FAR_S = 0.06  # round trip above which retransmissions arrive too late to be shown
 COPIES = ((0.075, 2), (0.04, 1))  # from this loss on, this many additional copies of each packet are sent
 LOSSY_S, LOSSY_SURE_S = 1.0, 0.4  # duration of loss before packets are copied; sure: not by chance
@@ -64,6 +67,7 @@ class RateControl:
     _queue_s: float = 0.0
     _lowered_queue_s: float = 0.0
     _drained_s: float = float("-inf")
+    _regain: tuple[int, float] | None = None  # the rung before a standstill, until when it may be regained
 
     def update(self, link: Link, sent_bps: float, now_s: float) -> None:
         if self._too_much(link, sent_bps, now_s):
@@ -73,8 +77,9 @@ class RateControl:
         elif not self.probe_bps:
             self._judge_loss(link, now_s)
             if self._may_probe(link, sent_bps, now_s):
-                target = self.rates[self.rung - 1] * (1 + self.copies)
+                target = self.rates[self._next_rung(now_s)] * (1 + self.copies)
                 probe_s = PROBE_S if link.precise else SLOW_PROBE_S
+                probe_s = REGAIN_PROBE_S if self._regains(now_s) else probe_s
                 self.probe_bps, self._probe_until_s = PROBE_SHARE * target, now_s + probe_s
 
     def without_probe(self, link: Link, now_s: float) -> None:
@@ -126,13 +131,17 @@ class RateControl:
         self._lowered_s = now_s
         queue_s = link.queue_s or 0.0
         self._lowered_queue_s = queue_s + self._unseen_s(link, sent_bps)
+        stood = queue_s > QUEUE_S and link.burst_bps > STOOD_SHARE * self.rates[self.rung]
         if self.probe_bps:  # only the probe was too much
+            self._regain = None
             self._back_off(self.rung - 1)
             self._change(link, now_s)
             self._drain(link, now_s)
             return
-        if now_s - self._raised_s < 5.0:
+        if now_s - self._raised_s < RELAPSE_S:
             self._back_off(self.rung)
+        elif stood and (self._regain is None or now_s > self._regain[1]):
+            self._regain = self.rung, now_s + REGAIN_S
         carried = link.acked_bps if link.precise and link.acked_bps else link.remb_bps
         if carried is None:
             carried = min(sent_bps, self.rates[self.rung]) * (1 - link.loss)
@@ -223,12 +232,19 @@ class RateControl:
 
     # ---- up ----
 
+    def _regains(self, now_s: float) -> bool:
+        """Whether a rung was lost because everything stood still for a moment, link or machine, and not to a
+        link that is too slow for it: then it is probed at once, and directly."""
+        return self._regain is not None and self._regain[0] < self.rung and now_s < self._regain[1]
+
+    def _next_rung(self, now_s: float) -> int:
+        if self._regain is not None and self._regains(now_s):
+            return max(self._regain[0], self._best_rung)
+        return self.rung - 1
+
     def _may_probe(self, link: Link, sent_bps: float, now_s: float) -> bool:
-        if (
-            self.rung <= self._best_rung
-            or now_s - self._changed_s < self._hold_s.get(self.rung - 1, HOLD_S)
-            or now_s - link.heard_s > 1.5
-        ):
+        hold_s = REGAIN_HOLD_S if self._regains(now_s) else self._hold_s.get(self.rung - 1, HOLD_S)
+        if self.rung <= self._best_rung or now_s - self._changed_s < hold_s or now_s - link.heard_s > 1.5:
             return False
         if not self._kept_up(link, (1 - link.loss) * sent_bps):
             return False
@@ -236,6 +252,6 @@ class RateControl:
         return (link.queue_s or 0.0) < QUEUE_CLEAR_S and link.loss <= known
 
     def _up(self, link: Link, now_s: float) -> None:
-        self.rung -= 1
+        self.rung, self._regain = self._next_rung(now_s), None
         self.why, self._raised_s = "free", now_s
         self._change(link, now_s)

@@ -56,6 +56,7 @@ class Road:
         self._dice = random.Random(4)
         self._told_s = 0.0
         self._lost = self._sent = 0
+        self.later_s: Callable[[float], float] = lambda now_s: 0.0  # delay that the rate does not cause
 
     def play(self, until_s: float) -> None:
         while self.now_s < until_s:
@@ -92,7 +93,9 @@ class Road:
             return
         self.free_s = max(self.free_s, self.now_s) + 8 * PACKET / rate
         self.worst_queue_s = max(self.worst_queue_s, self.free_s - self.now_s)
-        self.arrived.append((self.free_s + self.delay_s, number, self.free_s + self.delay_s))
+        at_s = self.free_s + self.delay_s + self.later_s(self.now_s)
+        at_s = max([at_s, *(before for *_, before in self.arrived if before is not None)])  # in order
+        self.arrived.append((at_s, number, at_s))
 
     def _tell(self) -> None:
         every_s = FEEDBACK_S if self.precise else 1.0
@@ -146,6 +149,29 @@ def test_a_link_that_narrows_steps_down_within_a_second_and_up_again_within_fift
     assert up_s < 15.0
     assert road.worst_queue_s < 1.0
     assert {rung for at_s, rung in road.rungs if 23 < at_s < 40} == {2}
+
+
+@pytest.mark.parametrize("since_s", [0.2, 5.0], ids=["as it joins", "later"])
+@pytest.mark.parametrize(("late_s", "for_s"), [(0.2, 0.5), (0.35, 0.3), (0.35, 1.0), (0.5, 0.5), (0.5, 2.0)])
+def test_what_stood_still_for_a_moment_is_at_its_rung_again_a_second_later(
+    late_s: float, for_s: float, since_s: float
+) -> None:
+    """A busy machine, or a radio link that pauses, looks like a queue. It cost four seconds for each rung."""
+    road = Road(lambda now_s: 50e6, delay_s=0.005)
+    road.later_s = lambda now_s: late_s if since_s <= now_s < since_s + for_s else 0.0
+    road.play(20)
+    assert max(rung for _, rung in road.rungs) > 0  # it might be a queue
+    back_s = next(at_s for at_s, rung in reversed(road.rungs) if rung) + 1 / FPS
+    assert back_s - (since_s + for_s) < 1.4
+
+
+def test_a_link_that_stands_still_and_is_narrow_too_is_probed_once_and_then_left() -> None:
+    """Wireless links deliver what had waited in bursts, even if there is too much for them."""
+    road = Road(lambda now_s: 50e6 if now_s < 5 else 500e3, delay_s=0.005)
+    road.later_s = lambda now_s: 0.35 if 5 <= now_s < 5.3 else 0.0
+    road.play(60)
+    assert road.share_on(1, 10) > 0.9
+    assert road.share_on(0, 10) < 0.05
 
 
 @pytest.mark.parametrize("spend", [1.0, 0.6])
