@@ -16,13 +16,17 @@ MOVED = ("moved", "fenced")  # codes of sessions that end at one gateway and go 
 LEAVE_TIMEOUT_S = 2.0
 
 
-async def post_offer(target: Target, offer: str, timeout_s: float) -> tuple[str, str | None]:
-    """The SDP answer, and the viewer's own address on the server. Raises ViewError, ViewRefused."""
+async def post_offer(
+    target: Target, offer: str, timeout_s: float, start_kbps: int | None = None
+) -> tuple[str, str | None]:
+    """The SDP answer, and the viewer's own address on the server. `start_kbps`: what the last connection
+    carried. Raises ViewError, ViewRefused."""
     base = target.base
     headers = {"Content-Type": "application/sdp", **target.headers}
     with as_view_errors(base, timeout_s):
         async with http_client(base, timeout_s) as http:
-            response = await http.post(f"{target.path}/whep", content=offer, headers=headers)
+            query = {} if start_kbps is None else {"start_kbps": start_kbps}
+            response = await http.post(f"{target.path}/whep", content=offer, headers=headers, params=query)
     if response.status_code != 201:
         kind = ViewRefused if response.status_code in FINAL else ViewError
         raise judged(kind(refusal(response, target.base, target.session)), response)

@@ -64,6 +64,7 @@ class WhepViewer:
         self._opened = asyncio.Event()
         self._pings: dict[str, float] = {}
         self._names: dict[int, str] = {}
+        self._kbps: int | None = None  # of the rung that the server showed last
         self._resource: str | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._fault: BaseException | None = None  # a bug in a task or in one of its callbacks
@@ -226,7 +227,7 @@ class WhepViewer:
         pc.on("track", lambda track: self._start(self._play(pc, track), "play"))
         await pc.setLocalDescription(await pc.createOffer())
         offer = with_feedback(pc.localDescription.sdp)
-        answer, self._resource = await post_offer(self.target, offer, timeout_s)
+        answer, self._resource = await post_offer(self.target, offer, timeout_s, self._kbps)
         self._names = payload_names(answer)
         await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
 
@@ -281,6 +282,8 @@ class WhepViewer:
             self.rtt_s = time.perf_counter() - sent_s
         elif kind == "clock":
             self._clock_offset = o if isinstance(o := message.get("rtp_offset"), int) else None
+        elif kind == "link":
+            self._kbps = kbps if isinstance(kbps := message.get("kbps"), int) and kbps > 0 else None
         elif kind == "session":
             self.stalled = stalled(message)
         elif kind == "closed" and message.get("code") in MOVED and self._pc is not None:

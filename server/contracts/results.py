@@ -118,7 +118,10 @@ QUERIES: dict[Operation, dict[str, tuple[dict[str, Any], str]]] = {
         "gateway": (TEXT, "only the sessions of this gateway of the cluster"),
         "limit": ({"type": "integer", "minimum": 1, "maximum": 1000}, "default: 1000"),
     },
-    ("post", WHEP): {"codec": ({"enum": list(CODECS)}, "default: the first of the offer that fits")},
+    ("post", WHEP): {
+        "codec": ({"enum": list(CODECS)}, "default: the first of the offer that fits"),
+        "start_kbps": (WHOLE, "kbps of the last link message that this viewer got: where its rung starts"),
+    },
     ("get", f"{ONE}/clip"): {
         "seconds": ({"type": "number", "minimum": 1, "maximum": 60}, "how much of the last minute"),
         **TOKEN,

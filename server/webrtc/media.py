@@ -66,6 +66,7 @@ class MediaStream:
         rates: Sequence[int],
         transport: PacketTransport,
         clock: Callable[[], float] = time.monotonic,
+        start_bps: int = START_BPS,
     ) -> None:
         self._fanout, self._transport, self._clock, self._cname = fanout, transport, clock, cname
         loop = asyncio.get_running_loop()
@@ -80,7 +81,7 @@ class MediaStream:
         )
         self.link = Link()
         self.rtp.on_sent, self.rtp.on_burst = self.link.sent, transport.flush
-        first = next((i for i, rate in enumerate(rates) if rate <= START_BPS), len(rates) - 1)
+        first = next((i for i, rate in enumerate(rates) if rate <= start_bps), len(rates) - 1)
         self.control = RateControl(rates, rung=first)
         self.subscription = Subscription(codec.codec, self._deliver, first)
         self.on_keyframe: Callable[[], None] = lambda: None

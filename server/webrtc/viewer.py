@@ -32,7 +32,7 @@ from server.webrtc.adapter.negotiation import accept_rsa, one_fingerprint
 from server.webrtc.adapter.restart import Credentials, IceRestart
 from server.webrtc.adapter.transport import MediaTransport
 from server.webrtc.fanout import Fanout
-from server.webrtc.media import Condition, MediaStream
+from server.webrtc.media import START_BPS, Condition, MediaStream
 from server.webrtc.signalling.answer import MediaSource, extensions, inner_offer, outer_answer, restart_answer
 from server.webrtc.signalling.codecs import Sendable
 from server.webrtc.signalling.offer import Offer
@@ -56,6 +56,7 @@ class Seat:
     client: str = ""  # its address; empty: unknown
     allowed: Callable[[], bool] = lambda: True  # whether that token still counts
     rates: Sequence[int] = (MIN_BITRATE_BPS,)  # bitrates of the session's rungs, the highest first
+    start_bps: int = START_BPS  # it starts on the best rung that needs no more
 
 
 class Viewer:
@@ -147,6 +148,7 @@ class Viewer:
             self.seat.rates,
             transport,
             self._clock,
+            self.seat.start_bps,
         )
         self.media.on_keyframe = lambda: self.on_keyframe()
         self.media.on_picture = self._first_frame_left

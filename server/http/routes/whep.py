@@ -21,6 +21,7 @@ from server.http.edge.prefix import public_path
 from server.http.problems import WrongType, WrongVersion
 from server.http.services import Services, read_body
 from server.webrtc.adapter.restart import Credentials
+from server.webrtc.media import START_BPS
 from server.webrtc.signalling.choice import choose
 from server.webrtc.signalling.offer import MAX_SDP_BYTES, read_candidates, read_offer
 from server.webrtc.viewer import Seat, Viewer
@@ -28,6 +29,7 @@ from server.webrtc.viewer import Seat, Viewer
 SDP, FRAGMENT = "application/sdp", "application/trickle-ice-sdpfrag"
 MAX_FRAGMENT_BYTES = 16 * 1024
 ICE_CHARS = re.compile(r"[A-Za-z0-9+/]+")
+MAX_KBPS = 1_000_000
 SDP_LINE = re.compile(r"[a-z]=\S")
 AT_ENDPOINT, AT_VIEWER = "OPTIONS, GET, HEAD, POST", "OPTIONS, GET, HEAD, PATCH, DELETE"
 
@@ -43,6 +45,7 @@ def whep_routes(services: Services) -> APIRouter:
         session = await services.joined(request, session_id)
         services.enter(services.joinings, request, session)
         expect(request, SDP)
+        start_bps = start_of(request.query_params.get("start_kbps"))
         offer = read_offer(await read_body(request, MAX_SDP_BYTES))
         rates, picture = services.media()
         codec = await choose(services.gateway.encoders, offer, request.query_params.get("codec"), picture)
@@ -55,6 +58,7 @@ def whep_routes(services: Services) -> APIRouter:
             pts_of=session.pts_of,
             may_steer=role != "viewer",
             rates=rates,
+            start_bps=start_bps,
             token=token,
             allowed=partial(services.access.still, session, token, role),
             client=services.client(request),
@@ -153,6 +157,19 @@ def expect(request: Request, kind: str) -> None:
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if given != kind:
         raise WrongType(f"send Content-Type: {kind}, not {given[:60] or 'none'}", field="Content-Type")
+
+
+def start_of(kbps: str | None) -> int:
+    """The rate to start with: what the viewer's last connection carried, since its link is probably the
+    same. A link that carries less is noticed within a second, as ever. Raises InvalidInput."""
+    if kbps is None:
+        return START_BPS
+    if not (kbps.isascii() and kbps.isdigit() and len(kbps) < 10 and 0 < int(kbps) <= MAX_KBPS):
+        raise InvalidInput(
+            f"start_kbps must be a whole number from 1 to {MAX_KBPS}: kbps of the last link message",
+            field="start_kbps",
+        )
+    return 1000 * int(kbps)
 
 
 def fragment_lines(body: bytes) -> list[str]:

@@ -54,6 +54,7 @@ export class Connection extends EventTarget {
     this.phase = "connecting";
     this.hadPicture = false;
     this.attempt = 0;
+    this.kbps = null; // of the rung that the server showed last
     this.iceServers = []; // empty until a direct connection has failed
     this.checks = setInterval(() => this.#check(), CHECK_MS);
   }
@@ -132,7 +133,7 @@ export class Connection extends EventTarget {
       return this.#enter("unsupported", { message: error.message });
     }
     try {
-      await client.open({ timeoutMs: this.attempt ? TIMEOUT_MS / 2 : TIMEOUT_MS });
+      await client.open({ timeoutMs: this.attempt ? TIMEOUT_MS / 2 : TIMEOUT_MS, startKbps: this.kbps });
       this.startedAt = performance.now();
       if (this.client === client && this.phase !== "blocked") this.#enter("waiting"); // once blocked, only a picture changes the message
     } catch (error) {
@@ -142,6 +143,7 @@ export class Connection extends EventTarget {
 
   #listen(channel) {
     this.control = new ControlChannel(channel);
+    this.control.addEventListener("link", ({ detail }) => { this.kbps = detail.kbps; });
     this.control.addEventListener("closed", ({ detail }) => {
       if (detail.code === "idle" || (detail.code === "closed" && !this.session.shared)) this.ended(detail.message);
       else this.#again(new HttpError(0, detail.code, detail.message));

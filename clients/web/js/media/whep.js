@@ -91,12 +91,15 @@ export class WhepClient {
 
   /**
    * Negotiate. The offer is sent without waiting for ICE candidates: the server learns our address from our connectivity
-   * checks. With ICE servers it waits: a server that is itself behind a relay must know our address.
+   * checks. With ICE servers it waits: a server that is itself behind a relay must know our address. `startKbps` is what
+   * the last connection carried; the video starts with that.
    */
-  async open({ timeoutMs = 10_000 } = {}) {
+  async open({ timeoutMs = 10_000, startKbps = null } = {}) {
     await this.pc.setLocalDescription(await this.pc.createOffer());
     if (this.relayed) await this.#gathered();
-    const response = await request(this.url, {
+    const url = new URL(this.url, window.location.href);
+    if (startKbps) url.searchParams.set("start_kbps", startKbps);
+    const response = await request(url, {
       method: "POST",
       token: this.token,
       headers: { "Content-Type": "application/sdp" },

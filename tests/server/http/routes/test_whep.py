@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from urllib.parse import quote
+
 import pytest
 
 from server.config import IceServer
@@ -47,6 +50,27 @@ async def test_the_codec_is_vp8_unless_the_offer_or_the_url_wants_another(
     async with live() as server, watching(server, codecs=codecs, query=query) as viewer:
         assert viewer.codec == chosen
         assert (await viewer.frame()).width == 320
+
+
+@pytest.mark.parametrize(
+    ("query", "rung"), [("", 1), ("?start_kbps=4000", 0), ("?start_kbps=1800", 1), ("?start_kbps=20", 3)]
+)
+async def test_a_viewer_that_joins_again_starts_with_the_rate_that_it_had(query: str, rung: int) -> None:
+    settings = config()
+    media = replace(settings.worker.media, bitrate_bps=3_000_000)
+    settings = replace(settings, worker=replace(settings.worker, media=media))
+    async with live(settings) as server, watching(server, query=query) as viewer:
+        await viewer.frame()
+        (seen,) = server.services.viewers
+        assert seen.media is not None
+        assert (seen.media.control.rung, seen.media.control.why) == (rung, "start")
+
+
+@pytest.mark.parametrize("kbps", ["", "0", "-900", "9e2", "1000001", "9" * 5000, "\u0669"])
+async def test_a_start_rate_that_is_no_rate_is_refused(kbps: str) -> None:
+    async with live() as server, watcher(codecs=("vp8",)) as viewer:
+        answer = await post(server, await viewer.offer(), f"?start_kbps={quote(kbps)}")
+        assert (answer.status_code, answer.json()["field"]) == (400, "start_kbps")
 
 
 @pytest.mark.parametrize(
