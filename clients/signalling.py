@@ -14,6 +14,10 @@ from clients.target import Target
 
 MOVED = ("moved", "fenced")  # codes of sessions that end at one gateway and go on at another one
 LEAVE_TIMEOUT_S = 2.0
+VANISHED = (404, 503)
+VANISHED_TIMEOUT_S = (
+    1.0  # other gateways say 503 at once if nobody listens at a viewer's, and later if it is slow
+)
 
 
 async def post_offer(
@@ -32,6 +36,14 @@ async def post_offer(
         raise judged(kind(refusal(response, target.base, target.session)), response)
     location = response.headers.get("location")
     return response.text, urljoin(str(response.url), location) if location else None
+
+
+async def vanished(target: Target, resource: str) -> bool:
+    """Whether a server says that this viewer is gone, or that its gateway is. No answer says nothing."""
+    with contextlib.suppress(httpx.HTTPError):
+        async with http_client(resource, VANISHED_TIMEOUT_S) as http:
+            return (await http.get(resource, headers=target.headers)).status_code in VANISHED
+    return False
 
 
 async def leave(target: Target, resource: str) -> None:

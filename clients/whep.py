@@ -25,14 +25,15 @@ from clients.adapter.receiver import EncodedFrame, Picture, allow_loopback, pref
 from clients.errors import ViewError, ViewRefused
 from clients.pace import stalled
 from clients.reach import reachable
-from clients.signalling import MOVED, leave, payload_names, post_offer
+from clients.signalling import MOVED, leave, payload_names, post_offer, vanished
 from clients.target import Target
+from clients.timeline import Timeline
 
 HTTP_TIMEOUT_S = 15.0
 CODECS = ("H264", "VP8")
 LOST_S = 3.0  # without a word from the server, which answers a ping a second
+DOUBT_S = 1.2  # then it is asked whether this viewer is still there
 PATIENT_S, PAUSE_S, GIVE_UP_S = 5.0, 0.25, 60.0  # of an attempt to join again, between two, of all
-_CLOCK_RANGE = 1 << 32
 
 
 def _ignore(*_: Any) -> None: ...
@@ -54,10 +55,7 @@ class WhepViewer:
         self.heard_s = 0.0  # when the server last sent anything; it answers one ping per second
         self.ended = asyncio.Event()
         self.end_reason = ""
-        self._clock_offset: int | None = None
-        self._origin: int | None = None
-        self._shift = 0  # of RTP timestamps, so that they go on after joining again
-        self._latest: tuple[int, float] | None = None  # RTP timestamp of the last frame, and when it came
+        self._timeline = Timeline()
         self._broken = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
         self._first = asyncio.Event()
@@ -136,14 +134,12 @@ class WhepViewer:
 
     def shows(self, picture: Picture, pts_90k: int) -> bool:
         """Whether this picture is the frame at `pts_90k`, or a later one."""
-        if self.rtp_offset is None:
-            return False
-        return (picture.rtp_timestamp - self.rtp_offset - pts_90k) % _CLOCK_RANGE < _CLOCK_RANGE // 2
+        return self._timeline.reached(picture.rtp_timestamp, pts_90k)
 
     @property
     def rtp_offset(self) -> int | None:
         """A frame's RTP timestamp is this plus its pts_90k. None until the server has told."""
-        return None if self._clock_offset is None else (self._clock_offset + self._shift) % _CLOCK_RANGE
+        return self._timeline.media_zero
 
     # ---- joining again ----
 
@@ -151,9 +147,18 @@ class WhepViewer:
         while not self.ended.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._broken.wait(), PAUSE_S)
-            silent = self._opened.is_set() and time.perf_counter() - self.heard_s > LOST_S
-            if self._broken.is_set() or (silent and self._first.is_set()):
+            was_live = self._opened.is_set() and self._first.is_set()
+            if self._broken.is_set() or (was_live and (self._silent(LOST_S) or await self._vanished())):
                 await self._join_again()
+
+    def _silent(self, for_s: float) -> bool:
+        return time.perf_counter() - self.heard_s > for_s
+
+    async def _vanished(self) -> bool:
+        """Whether the gateway is gone, as another one says that the load balancer asks."""
+        if self._resource is None or not self._silent(DOUBT_S):
+            return False
+        return await vanished(self.target, self._resource) and self._silent(DOUBT_S)
 
     async def _join_again(self) -> None:
         until_s = time.perf_counter() + GIVE_UP_S
@@ -163,7 +168,7 @@ class WhepViewer:
             await self._drop()
             self._broken.clear()
             self._opened.clear()
-            self._origin, self._clock_offset = None, None
+            self._timeline.begin()
             await reachable(self.target.base, PATIENT_S)  # where it can't be told, as behind a proxy, try
             try:
                 await self._connect(PATIENT_S)
@@ -233,14 +238,7 @@ class WhepViewer:
 
     def _encoded(self, encoded: EncodedFrame) -> object:
         self.heard_s = now_s = time.perf_counter()
-        if self._origin is None:
-            self._origin = encoded.rtp_timestamp
-            if self._latest is not None:  # joined again: time went on meanwhile
-                rtp, at_s = self._latest
-                self._shift = rtp + round((now_s - at_s) * 90_000) - encoded.rtp_timestamp
-        rtp = (encoded.rtp_timestamp + self._shift) % _CLOCK_RANGE
-        self._latest = rtp, now_s
-        encoded = replace(encoded, rtp_timestamp=rtp)
+        encoded = replace(encoded, rtp_timestamp=self._timeline.place(encoded.rtp_timestamp, now_s))
         return self.on_encoded(self._names.get(encoded.payload_type, "?"), encoded)
 
     async def _play(self, pc: RTCPeerConnection, track: MediaStreamTrack) -> None:
@@ -253,8 +251,7 @@ class WhepViewer:
                 if self.first_picture_s is None:
                     self.first_picture_s = now_s
                     self._first.set()
-                rtp = ((self._origin or 0) + self._shift + (frame.pts or 0)) % _CLOCK_RANGE
-                self.on_picture(Picture(frame, rtp, now_s))
+                self.on_picture(Picture(frame, self._timeline.decoded(frame.pts or 0), now_s))
         except MediaStreamError:
             self._lose(pc, "the video ended")
 
@@ -281,7 +278,7 @@ class WhepViewer:
         if kind == "pong" and (sent_s := self._pings.pop(str(message.get("id")), None)) is not None:
             self.rtt_s = time.perf_counter() - sent_s
         elif kind == "clock":
-            self._clock_offset = o if isinstance(o := message.get("rtp_offset"), int) else None
+            self._timeline.offset = o if isinstance(o := message.get("rtp_offset"), int) else None
         elif kind == "link":
             self._kbps = kbps if isinstance(kbps := message.get("kbps"), int) and kbps > 0 else None
         elif kind == "session":

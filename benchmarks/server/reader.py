@@ -56,7 +56,7 @@ class Reader(WhepViewer):
         if self.first_picture_s is None:
             self.first_picture_s = now_s
             self._first.set()
-        rtp = (encoded.rtp_timestamp + self._shift) % WRAP
+        rtp = self._timeline.latest
         offset = self.rtp_offset
         self.seen.frames.append((now_s, None if offset is None else (rtp - offset) % WRAP))
         return DECODE_NOT

@@ -7,9 +7,10 @@
  */
 
 import { ControlChannel } from "./control.js";
-import { HttpError, WhepClient, reachable } from "./whep.js";
+import { HttpError, WhepClient, reachable, vanished } from "./whep.js";
 
 const SILENT_MS = 4000; // the server counts as gone after this long without a message, even a pong
+const DOUBT_MS = 1500; // then the server is asked whether this viewer is still there
 const OPENING_MS = 10_000; // WebRTC counts as blocked if no control channel opens within this time of the answer
 const RELAY_MS = 2500; // the same if the server names ICE servers that were not used yet
 const CHECK_MS = 500;
@@ -49,6 +50,7 @@ export class Connection extends EventTarget {
     super();
     this.session = null;
     this.client = null;
+    this.doubted = null; // the client whose server is being asked about it
     this.former = null; // the previous connection; its last picture stays until a new one arrives
     this.control = null;
     this.phase = "connecting";
@@ -190,7 +192,22 @@ export class Connection extends EventTarget {
         this.iceServers = iceServers;
         this.#connect();
       } else if (waited > OPENING_MS) this.#again(BLOCKED);
-    } else if (now - this.control.heardAt > SILENT_MS) this.#again(new HttpError(0, "silent", "The server went silent."));
+    } else if (this.#silent(SILENT_MS)) this.#again(new HttpError(0, "silent", "The server went silent."));
+    else if (this.#silent(DOUBT_MS)) this.#doubt();
+  }
+
+  #silent(forMs) {
+    return this.control !== null && performance.now() - this.control.heardAt > forMs;
+  }
+
+  /** Connect again if the gateway is gone, as another one says that the load balancer asks: not if it is only busy, or the link is away. */
+  async #doubt() {
+    const { client } = this;
+    if (this.doubted === client || !client.resource) return;
+    this.doubted = client; // one request at a time
+    const gone = await vanished(client.resource);
+    this.doubted = null;
+    if (gone && this.client === client && this.#silent(DOUBT_MS)) this.#again(new HttpError(0, "lost", "The connection was lost."));
   }
 
   #enter(phase, { message = "", retryAtMs = null } = {}) {

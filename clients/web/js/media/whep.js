@@ -49,11 +49,25 @@ export async function reachable(url, withinMs, everyMs = REACH_EVERY_MS) {
   const until = performance.now() + withinMs;
   let answered = false;
   while (!answered && performance.now() < until) {
-    fetch(url, { method: "HEAD", cache: "no-store", signal: gone.signal }).then(() => (answered = true), () => {});
-    await new Promise((resolve) => setTimeout(resolve, everyMs));
+    await new Promise((resolve) => {
+      setTimeout(resolve, everyMs);
+      fetch(url, { method: "HEAD", cache: "no-store", signal: gone.signal }).then(() => resolve((answered = true)), () => {});
+    });
   }
   gone.abort();
   return answered;
+}
+
+const VANISHED_MS = 1000; // other gateways say 503 at once if nobody listens at a viewer's, and later if it is slow
+
+/** Whether a server says that this viewer is gone, or that its gateway is. No answer says nothing. */
+export async function vanished(resource) {
+  try {
+    const { status } = await fetch(resource, { cache: "no-store", signal: AbortSignal.timeout(VANISHED_MS) });
+    return status === 404 || status === 503;
+  } catch {
+    return false;
+  }
 }
 
 const GATHER_MS = 2000; // how long an offer waits for a relay's address
