@@ -15,19 +15,26 @@ import logging
 import resource
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from engine.commandline.outputs import tell
 from engine.commandline.runner import OK, run
 from engine.errors import InvalidInput, Unavailable
 from server.arguments import parser, settings
 from server.cluster.gateway import advertised
+from server.cluster.peers import MOVED
 from server.config import ServerConfig
 from server.http.greeting import announcement, greeting
 from server.keys import KeyRing
 from server.log_format import set_up
 from server.tasks import Tasks
 from server.worker.hosting.listen import wrong_address
+
+if TYPE_CHECKING:  # imported only after the options are checked
+    import uvicorn
+
+    from server.http.services import Services
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +100,7 @@ async def serve(
     app = create_app(config)
     server, connections = http_server(app, log_level, ConnectionLimits())
     tasks = Tasks()
-    with stopping(server, app.state.access.keys):
+    with stopping(server, app.state.access.keys, lambda: _send_on(app.state.services)):
         try:
             async with app.router.lifespan_context(app):
                 tasks.spawn(connections.run(), "limit-connections")
@@ -121,19 +128,39 @@ def rarely_scanned() -> None:
     gc.freeze()
 
 
+async def _send_on(services: Services) -> None:
+    """Viewers join other gateways while this one still shows them the video."""
+    from server.gateway.cluster.joined import RELEASED
+
+    if services.gateway.peers.others:
+        services.gateway.leaving = True
+        await services.viewers.send_on(MOVED, RELEASED)
+
+
 @contextlib.contextmanager
-def stopping(server: object, keys: KeyRing) -> Iterator[None]:
-    """Handle signals. The first SIGINT or SIGTERM stops the server in order, the second one at once. SIGHUP
-    reloads the file of API keys; without a file it stops the server, since a terminal was closed."""
+def stopping(server: object, keys: KeyRing, leave: Callable[[], Awaitable[None]]) -> Iterator[None]:
+    """Handle signals. The first SIGINT or SIGTERM stops the server in order, after `leave`; the second one at
+    once. SIGHUP reloads the file of API keys; without a file it stops the server, since a terminal was
+    closed."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    leaving: list[asyncio.Task[None]] = []
+
+    async def stop_in_order(server: uvicorn.Server) -> None:
+        try:
+            await leave()
+        finally:
+            server.should_exit = True
 
     def stop() -> None:
         import uvicorn
 
         assert isinstance(server, uvicorn.Server)
+        if server.started and not leaving:
+            leaving.append(asyncio.create_task(stop_in_order(server), name="stop"))
+            return
         if not server.started and task is not None:
             task.cancel()
-        server.force_exit = server.should_exit
+        server.force_exit = server.should_exit or bool(leaving)
         server.should_exit = True
 
     def hang_up() -> None:

@@ -91,6 +91,10 @@ class DataChannelControl:
         """Send this viewer a warning that does not answer a message."""
         self._send(error_json(code, text))
 
+    def send_on(self, code: str, text: str) -> None:
+        """Tell this viewer to join again elsewhere. Until it leaves, everything goes on."""
+        self._send({"type": "closed", "session": self._session, "code": code, "message": text})
+
     def send_link(self, link: dict[str, Any]) -> None:
         """Tell this viewer how it is served: its rung, and the state of its link."""
         self._send({"type": "link", **link}, room=FIGURES_BUFFER_BYTES)

@@ -56,6 +56,7 @@ class Gateway:
         self.sessions, self.fleet, self.encoders = parts.sessions, parts.fleet, parts.encoders
         self.guests, self.peers, self.joined = parts.guests, parts.peers, parts.joined
         self.exports, self.shown = parts.exports, ShownSessions(self, parts.sessions, parts.guests)
+        self.leaving = False  # it is about to stop: whoever wants to watch is passed on to another gateway
         self._tasks = Tasks()
         if self.peers:
             self.sessions.listen(self.peers.heard)

@@ -194,6 +194,12 @@ class Viewer:
         if self.condition is not None:
             self._send_condition()
 
+    def send_on(self, code: str, text: str) -> bool:
+        """Tell the viewer to join again elsewhere; the video goes on. False if it cannot be told."""
+        if self._control is not None:
+            self._control.send_on(code, text)
+        return self._control is not None
+
     def expel(self) -> None:
         """Tell the viewer that its token has ended, and go. Nothing that it sends counts any more."""
         if self._control is not None:

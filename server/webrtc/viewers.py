@@ -35,6 +35,7 @@ CONNECT_TIMEOUT_S = 15.0
 CONNECTING_S = 3.0  # a viewer that takes longer to connect is closed when all places are taken
 MAX_CONNECTING = 8  # viewers of one address that are not connected yet
 CLOSE_TIMEOUT_S = 1.0
+SEND_ON_S, SEND_ON_CHECK_S = 3.0, 0.05  # how long viewers may take to join elsewhere
 FAREWELL_S = 0.3  # for the last message on the data channel
 GRAVES = 512
 
@@ -110,6 +111,14 @@ class Viewers:
             await self.close(viewer.id)
             raise
         return viewer, answer
+
+    async def send_on(self, code: str, text: str) -> None:
+        """Have all viewers join again elsewhere, and show them the video until they have. Returns when they
+        have left, or after SEND_ON_S."""
+        told = [viewer.id for viewer in self if viewer.connected and viewer.send_on(code, text)]
+        until_s = self._clock() + SEND_ON_S
+        while any(viewer in self._viewers for viewer in told) and self._clock() < until_s:  # noqa: ASYNC110
+            await asyncio.sleep(SEND_ON_CHECK_S)
 
     async def _displace(self, seat: Seat) -> bool:
         """Close a viewer that has not connected for a while, to make room for this one. False if there is

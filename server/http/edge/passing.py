@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 import re
 import time
 from collections.abc import Callable
@@ -54,6 +55,7 @@ class PassOn:
     ) -> None:
         self._app, self._gateway, self._forwarding, self._clock = app, gateway, forwarding, clock
         self._identity = identity
+        self._dice = random.Random()
         self._rates = TokenBuckets(PASSED_PER_S, PASSED_BURST)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,7 +78,12 @@ class PassOn:
                 return
             scope = {**scope, "client": (passed.client, 0), "scheme": passed.scheme, PASSED: True}
         owner = owner_of(gateway, scope["path"])
-        if owner is None or await _watches(gateway, scope):
+        if gateway.leaving and header is None and _wants_to_watch(scope):
+            if others := list(gateway.peers.others.items()):
+                await self._pass(gateway, *self._dice.choice(others), scope, receive, send)
+            else:
+                await _away(gateway.peers.name)(scope, receive, send)
+        elif owner is None or await _watches(gateway, scope):
             await self._app(scope, receive, send)
         elif header is None and (url := gateway.peers.url_of(owner)) is not None:
             await self._pass(gateway, owner, url, scope, receive, send)
@@ -120,10 +127,14 @@ def owner_of(gateway: Gateway, path: str) -> str | None:
     return gateway.owner_of(session[1]) if session else None
 
 
+def _wants_to_watch(scope: Scope) -> re.Match[str] | None:
+    return WATCH.fullmatch(scope["path"]) if scope["method"] == "POST" else None
+
+
 async def _watches(gateway: Gateway, scope: Scope) -> bool:
     """Whether this is somebody who wants to watch another gateway's session that a worker of this gateway
     runs: then there is no need to go further."""
-    watch = WATCH.fullmatch(scope["path"]) if scope["method"] == "POST" else None
+    watch = _wants_to_watch(scope)
     with contextlib.suppress(Full):
         return watch is not None and await gateway.guests.find(watch[1]) is not None
     return False

@@ -43,7 +43,7 @@ async def test_every_request_about_a_session_works_at_the_wrong_gateway() -> Non
         assert (await http.delete(shared.headers["location"], headers=own)).status_code == 204
         await http.patch(at, json={"paused": False}, headers=own)
         snapshot = await http.get(f"{at}/snapshot", headers=own)
-        assert snapshot.status_code == 200
+        assert snapshot.status_code == 200, snapshot.text
         assert f'filename="{session}.safetensors"' in snapshot.headers["content-disposition"]
         assert len(snapshot.content) == int(snapshot.headers["content-length"])
         assert (await http.get(f"{at}/log", headers=own)).text.startswith("{")

@@ -124,6 +124,7 @@ export class Connection extends EventTarget {
         url: this.session.whep,
         token: this.session.token,
         iceServers: this.iceServers,
+        patient: this.former?.resource != null, // it still plays
         onTrack: (stream) => {
           this.dispatchEvent(new CustomEvent("stream", { detail: stream }));
           this.#forget();
@@ -154,7 +155,7 @@ export class Connection extends EventTarget {
   }
 
   #again(error) {
-    this.#drop();
+    this.#drop(error.code === "moved");
     const phase = phaseOf(error, this.hadPicture, this.attempt);
     if (FINAL.has(phase)) return this.#enter(phase, { message: error.message });
     const quick = this.hadPicture && error instanceof HttpError && error.status === 0 && this.attempt < QUICK_ATTEMPTS;
@@ -165,14 +166,16 @@ export class Connection extends EventTarget {
     this.timer = setTimeout(() => this.#connect(), pauseMs);
   }
 
-  #drop() {
+  /** With `plays`, its video plays until the next one does: the gateway goes on until its viewers have joined another one. */
+  #drop(plays = false) {
     this.turn = null;
     this.control?.close();
     this.control = null;
     const { client } = this;
     this.client = null;
     if (!client?.shown) return client?.close();
-    client.leave();
+    if (plays) client.detach();
+    else client.leave();
     this.#forget();
     this.former = client;
   }

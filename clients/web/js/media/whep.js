@@ -70,6 +70,7 @@ export async function vanished(resource) {
   }
 }
 
+const PATIENT_MS = 2000;
 const GATHER_MS = 2000; // how long an offer waits for a relay's address
 
 /** The ICE servers in a Link header, as RTCPeerConnection takes them: `<turn:host?transport=tcp>; rel="ice-server"; …`. */
@@ -82,8 +83,11 @@ export function iceServersOf(header) {
 }
 
 export class WhepClient {
-  /** `onTrack(stream)`, `onChannel(channel)` and `onLost(why)` are optional; none is called after close(). */
-  constructor({ url, token = null, iceServers = [], onTrack, onChannel, onLost }) {
+  /**
+   * `onTrack(stream)`, `onChannel(channel)` and `onLost(why)` are optional; none is called after close(). With `patient`,
+   * onTrack waits for the first packet.
+   */
+  constructor({ url, token = null, iceServers = [], patient = false, onTrack, onChannel, onLost }) {
     this.url = url;
     this.token = token;
     this.relayed = iceServers.length > 0;
@@ -95,7 +99,12 @@ export class WhepClient {
     this.pc.addTransceiver("video", { direction: "recvonly" });
     const channel = this.pc.createDataChannel("control");
     const tell = (handler, ...args) => { if (!this.closed) handler?.(...args); };
-    this.pc.ontrack = ({ track, streams }) => tell(onTrack, streams[0] ?? new MediaStream([track]));
+    this.pc.ontrack = ({ track, streams }) => {
+      const show = () => tell(onTrack, streams[0] ?? new MediaStream([track]));
+      if (!patient || !track.muted) return show();
+      track.addEventListener("unmute", show, { once: true });
+      setTimeout(show, PATIENT_MS);
+    };
     channel.onopen = () => tell(onChannel, channel);
     channel.onclose = () => tell(onLost, "channel");
     this.pc.onconnectionstatechange = () => {
@@ -133,6 +142,11 @@ export class WhepClient {
       setTimeout(resolve, GATHER_MS);
       this.pc.onicegatheringstatechange = () => this.pc.iceGatheringState === "complete" && resolve();
     });
+  }
+
+  /** Stop all callbacks; the video plays on. */
+  detach() {
+    this.closed = true;
   }
 
   /** Delete the resource on the server (this works while the page unloads) and stop all callbacks, but keep the last picture. */
