@@ -5,7 +5,7 @@ from __future__ import annotations
 RANGE = 1 << 32
 
 
-class Timeline:
+class ViewerTimeline:
     """Timestamps are of 1/90000 s; those that it returns go on over all connections."""
 
     def __init__(self) -> None:

@@ -27,7 +27,7 @@ from clients.pace import stalled
 from clients.reach import reachable
 from clients.signalling import MOVED, leave, payload_names, post_offer, vanished
 from clients.target import Target
-from clients.timeline import Timeline
+from clients.timeline import ViewerTimeline
 
 HTTP_TIMEOUT_S = 15.0
 CODECS = ("H264", "VP8")
@@ -55,7 +55,7 @@ class WhepViewer:
         self.heard_s = 0.0  # when the server last sent anything; it answers one ping per second
         self.ended = asyncio.Event()
         self.end_reason = ""
-        self._timeline = Timeline()
+        self._timeline = ViewerTimeline()
         self._broken = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
         self._first = asyncio.Event()
