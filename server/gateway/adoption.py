@@ -201,6 +201,8 @@ class Adoption:
             endings.add(event.session, CLOSED)
         elif endings.epoch(event.session) >= CLOSED:  # if it ended here for another reason, it goes on there
             worker.try_send(EndCopy(event.session, CLOSED))
+        if event.elsewhere and (session is None or session.worker != worker.name):
+            return  # it has left that worker
         if session is None:
             self._offers.held(worker, event)
             for other in self._claims.get(event.session, {}).values():

@@ -126,7 +126,7 @@ class Guests:
         guest.pending[control.id] = control
         if guest.worker is not None:  # whoever holds it next must have them in order
             for each in list(guest.pending.values()) if guest.abandoned else [control]:
-                guest.worker.try_send(SubmitControl(session_id, each))
+                guest.worker.try_send(SubmitControl(session_id, each, session.lease_epoch))
         return session.received(control, self._sessions.now_s())
 
     def announce(self, guest: Guest) -> None:

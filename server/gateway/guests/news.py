@@ -165,7 +165,7 @@ class GuestNews:
             if not again:
                 guest.abandoned = False
                 for control in guest.pending.values():  # what the owner has had, it doesn't do again
-                    worker.try_send(SubmitControl(session.id, control))
+                    worker.try_send(SubmitControl(session.id, control, event.epoch))
         guest.asked.discard(worker.name)
         guest.news.set()
 

@@ -75,7 +75,7 @@ class Custody:
             lease.closing = True
             if isinstance(lease.owner, Connection) and not own:
                 if order.epoch < CLOSED:
-                    lease.owner.send(Fenced(order.session, order.epoch))
+                    lease.owner.send(Fenced(order.session, order.epoch, elsewhere=True))
                 lease.owner = None
         self._guests.changed(lease)
         return True

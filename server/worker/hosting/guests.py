@@ -108,10 +108,12 @@ class GuestGateways:
         for lease in self._mail.leases:
             changed = False
             for gateway in connections(lease.guests):
-                silent = now_s - gateway.heard_s >= SILENT_S
-                changed = changed or silent != lease.guests[gateway].silent
+                was, silent = lease.guests[gateway].silent, now_s - gateway.heard_s >= SILENT_S
+                changed = changed or silent != was
                 with self._mail.lock:
                     lease.guests[gateway].silent = silent
+                if was and not silent and (watched := self._mail.watched(lease)) is not None:
+                    gateway.send(watched, lease.session)  # another gateway may have claimed it meanwhile
             if changed:
                 self.changed(lease)
 

@@ -29,7 +29,7 @@ from server.worker.hosting.guests import NO_SESSION, GuestGateways
 from server.worker.hosting.leases import RECORD_BYTES
 from server.worker.hosting.mail import Mail
 from server.worker.hosting.orders import Orders, refusal
-from server.worker.messages.commands import CloseSession, MeasureCodec, SetViewers, Stop
+from server.worker.messages.commands import CloseSession, MeasureCodec, SetViewers, Stop, SubmitControl
 from server.worker.messages.events import Stalled, WorkerReady
 from server.worker.messages.holding import (
     Answered,
@@ -155,11 +155,28 @@ class Host:
 
     def _heard(self, connection: Connection, order: Any) -> None:
         try:
+            if isinstance(order, RestoreSession):
+                order = replace(order, then=tuple(filter(partial(self._fits, connection), order.then)))
             self._take(connection, order)
         except InvalidInput as error:
-            log.warning("%s sent an order that is refused: %s", connection.peer, error.message)
-            if answer := refusal(order, error):
-                connection.send(answer)
+            self._refuse(connection, order, error)
+
+    def _fits(self, connection: Connection, order: Any) -> bool:
+        """Whether what is to follow a restored session may be carried out. A control of one client that may
+        not is refused alone: the session goes on without it."""
+        assert self._core is not None
+        try:
+            if isinstance(order, SubmitControl):
+                check(order, self._core.ready)
+        except InvalidInput as error:
+            self._refuse(connection, order, error)
+            return False
+        return True
+
+    def _refuse(self, connection: Connection, order: Any, error: InvalidInput) -> None:
+        log.warning("%s sent an order that is refused: %s", connection.peer, error.message)
+        if answer := refusal(order, error):
+            connection.send(answer)
 
     def _take(self, connection: Connection, order: Any) -> None:
         assert self._core is not None
@@ -217,6 +234,8 @@ class Host:
                 self.mail.leases.get(order.session),
                 self.mail.leases.owned(order.session, connection),
             )
+        if known is not None and isinstance(order, SubmitControl) and order.epoch not in (0, known.epoch):
+            return  # those before it may not have come to who holds it now
         if lease is None:
             if self._guests.take(connection, order):
                 return

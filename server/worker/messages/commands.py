@@ -34,8 +34,12 @@ class ExportSession:
 
 @dataclass(frozen=True)
 class SubmitControl:
+    """`epoch`: with which the session is held as far as a guest knows. If that is over, the worker drops the
+    control: the guest sends all again that it keeps once it is told. 0: from the owner, or not said."""
+
     session: str
     control: Control
+    epoch: int = 0
 
 
 @dataclass(frozen=True)

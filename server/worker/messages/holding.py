@@ -103,10 +103,12 @@ class Claimed:
 class Fenced:
     """Another gateway holds this session, with this epoch, or it has been closed for good (see epochs). To
     whoever ordered something: it was not carried out. To whoever held it: nothing more is sent about it. To
-    the other gateways: one of them may hold another copy, of which the older one is to end."""
+    the other gateways: one of them may hold another copy, of which the older one is to end. `elsewhere`: it
+    is in another worker with this epoch, and has been ended here."""
 
     session: str
     epoch: int
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,8 @@ def check(order: Order, ready: WorkerReady) -> None:
             _require(0 <= epoch < CLOSED, "epoch")
         case EndCopy(epoch=epoch):
             _require(0 <= epoch <= CLOSED, "epoch")
-        case SubmitControl(control=control):
+        case SubmitControl(control=control, epoch=epoch):
+            _require(0 <= epoch < CLOSED, "epoch")
             _control(control, ready)
         case ExportSession():
             _name(order.request, "request")

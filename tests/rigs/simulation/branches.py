@@ -31,7 +31,7 @@ class Branches:
         elif what == "save" and source is not None:
             clients.at(node, self._save(node, source))
         elif what == "rewind" and source is not None:
-            clients.at(node, clients.send(node, source, Rewind(seconds or 1.0)))
+            clients.at(node, clients.send(node, source, Rewind(seconds)))  # workers refuse 0
 
     async def _save(self, node: Node, session: str) -> None:
         assert node.gateway is not None

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 from engine.types import OpenSession
 from server.gateway.gateway import Gateway
 from server.gateway.session import GatewaySession
+from server.worker.base import Numbers
 from server.worker.epochs import claimed, copied
-from server.worker.messages.holding import Claimed, ClaimSession, EndCopy, Orphaned, Watched
-from tests.rigs.server.server_rig import FakeWorker, gateway, opened, until
+from server.worker.messages.holding import Claimed, ClaimSession, EndCopy, Fenced, Orphaned, Watched
+from tests.rigs.server.server_rig import READY, FakeWorker, gateway, opened, until
 from tests.server.gateway.replacement import told
 
 OLD, NEW = 1, copied(1)
@@ -69,3 +71,32 @@ async def test_a_claim_that_cannot_be_sent_is_not_waited_for() -> None:
         one.die()
         gate.parts.adoption.orphaned(gate.fleet.named("w1"), Orphaned("s", OLD))
         assert gate.parts.adoption._claims == {}
+
+
+async def test_what_somebody_holds_again_is_not_claimed_later() -> None:
+    """A guest ended its owner's copy half a minute later, in the middle of a move, and both gave way."""
+    async with AsyncExitStack() as stack:
+        gate, one, two = await two_workers(stack)
+        gate.parts.adoption.may_claim = lambda session: False
+        one.tell(Orphaned("s", OLD))
+        one.tell(Fenced("s", claimed(OLD)))
+        await shown(gate, two)
+        before = told(one, "s")
+        gate.parts.adoption.may_claim = lambda session: True
+        gate.parts.adoption.claim_deferred()
+        assert told(one, "s") == before
+
+
+async def test_a_session_that_has_moved_stays_though_its_last_worker_ends_what_it_left_for_that_epoch() -> None:
+    """It took that worker for one with a copy that is equally new, and gave way; its guests were left alone."""
+    async with AsyncExitStack() as stack:
+        gate, *_ = await two_workers(stack)
+        mine = await gate.open("a dog", 5)
+        source = gate.fleet.of(mine)
+        target = next(worker for worker in gate.fleet if worker is not source)
+        gate.parts.failover.reopen_in(mine, target, Numbers())
+        for name in ("a", "z"):  # of two equally new ones the instance decides
+            source.ready = replace(READY, instance=name)
+            target.ready = replace(READY, instance="m")
+            gate.worker_event(source, Fenced(mine.id, mine.lease_epoch, elsewhere=True))
+            assert gate.sessions.get(mine.id) is mine

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 
-from engine.types import OpenSession, SessionClosed
-from server.worker.base import RestoreSession
+from engine.types import Control, OpenSession, Prompt, Receipt, Rewind, SessionClosed
+from server.worker.base import Applied, RestoreSession
 from server.worker.epochs import CLOSED, copied
 from server.worker.hosting.host import Host
+from server.worker.messages.commands import Command, SetViewers, SubmitControl
 from server.worker.messages.holding import Claimed, ClaimSession, EndCopy, Fenced
 from server.worker.remote import RemoteWorker
 from tests.rigs.server.port_rig import listening, remote
@@ -56,7 +57,7 @@ async def test_an_older_copy_is_ended_whoever_holds_it_and_a_newer_one_is_not() 
         await until(lambda: Fenced("s", 1) in others, "the answer to what was sent later")
         assert host.mail.leases.get("s") is not None
         second.send(EndCopy("s", copied(1)))
-        await until(lambda: Fenced("s", copied(1)) in heard, "word of it")
+        await until(lambda: Fenced("s", copied(1), elsewhere=True) in heard, "word of it")
         await until(lambda: host.mail.leases.get("s") is None, "its end")
         second.send(RestoreSession(OPENING, (), epoch=copied(1)))  # only what is closed is remembered
         await until(lambda: host.mail.leases.get("s") is not None, "another copy")
@@ -126,3 +127,20 @@ async def test_a_worker_with_many_sessions_that_nobody_holds_can_be_reached() ->
         await worker.close()
         for lease in host.mail.leases:
             host.mail.leases.end(lease.session)
+
+
+async def test_a_control_that_is_refused_does_not_end_the_session_that_is_restored_with_it() -> None:
+    """Its gateway had not been told yet when the session's last worker was lost."""
+    controls = [Control("c1", Rewind(0.0)), Control("c2", Prompt("a blue dog"))]
+    heard = Heard()
+    async with listening() as (_, port):
+        worker = remote(port, heard.hear)
+        await worker.start()
+        then: list[Command] = [SetViewers("s", {"vp8": 1})]
+        then += [SubmitControl("s", control) for control in controls]
+        worker.send(RestoreSession(OPENING, tuple(then), epoch=copied(1)))
+        await until(lambda: any(isinstance(e, Applied) and e.receipt.id == "c2" for e in heard), "c2")
+        refused = [e for e in heard if isinstance(e, Receipt) and e.status == "rejected"]
+        assert [(e.session, e.id, e.code) for e in refused] == [("s", "c1", "invalid")]
+        assert not [e for e in heard if isinstance(e, SessionClosed)]
+        await worker.close()
