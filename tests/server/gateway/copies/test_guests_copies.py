@@ -87,8 +87,8 @@ async def test_what_somebody_holds_again_is_not_claimed_later() -> None:
         assert told(one, "s") == before
 
 
-async def test_a_session_that_has_moved_stays_though_its_last_worker_ends_what_it_left_for_that_epoch() -> None:
-    """It took that worker for one with a copy that is equally new, and gave way; its guests were left alone."""
+async def test_a_session_that_has_moved_stays_though_its_last_worker_ends_what_it_left() -> None:
+    """It took that worker for one with an equally new copy, and gave way."""
     async with AsyncExitStack() as stack:
         gate, *_ = await two_workers(stack)
         mine = await gate.open("a dog", 5)
