@@ -24,7 +24,8 @@ def judged(error: AnyError, response: httpx.Response) -> AnyError:
 
 
 def refusal(response: httpx.Response, base: str, session: str) -> str:
-    """The invalid field, the server's message, and when to try again, as far as the server says."""
+    """The invalid field, the server's message, and when to try again, as far as the server says. `session` is
+    empty if it was asked for something else."""
     try:
         body = response.json()
     except ValueError:
@@ -32,9 +33,11 @@ def refusal(response: httpx.Response, base: str, session: str) -> str:
     body = body.get("error", body) if isinstance(body, dict) else {}
     told = body if isinstance(body, dict) else {}
     said, field = told.get("message") or told.get("detail"), told.get("field")
+    if response.status_code == 404 and not said and not session:
+        return f"{base} answered 404: is it a psistream server?"
     if response.status_code == 404 and not said:
         return f"{base} has no session {session!r}"
-    if response.status_code == 401 and not said:
+    if response.status_code == 401 and not said and session:
         return f"session {session!r} needs a token: --token …"
     words = str(said or f"{base} answered {response.status_code}")
     for header, option in OPTIONS.items():

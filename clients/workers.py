@@ -134,7 +134,7 @@ async def _told(client: httpx.AsyncClient, server: Target, method: str, path: st
     """What the server answers as JSON. Raises OperateError, httpx.HTTPError."""
     answer = await client.request(method, f"v1/workers{path}")
     if not answer.is_success:
-        raise judged(OperateError(refusal(answer, server.base, "main")), answer)
+        raise judged(OperateError(refusal(answer, server.base, "")), answer)
     try:
         return answer.json()
     except ValueError:

@@ -15,6 +15,7 @@ import signal
 import socket
 from collections.abc import Callable
 from functools import partial
+from multiprocessing import resource_tracker
 
 from engine.errors import PsistreamError, Unavailable
 from server.config import WorkerConfig
@@ -88,7 +89,13 @@ class ProcessWorker:
         process = multiprocessing.get_context("spawn").Process(
             target=child_main, args=(theirs, self._config), name="psistream-worker", daemon=True
         )
-        process.start()
+        resource_tracker.ensure_running()  # which `start` would do, and then unblock the signal again
+        # Ctrl-C reaches the whole process group: until the child ignores it, it would end with a traceback
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return process
 
     def _ended(self, why: str | None) -> None:

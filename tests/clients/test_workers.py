@@ -48,10 +48,11 @@ class Odd(BaseHTTPRequestHandler):
     """Answers every request with the next of these; the last one again and again."""
 
     said: list[str]
+    status: int
 
     def do_GET(self) -> None:
         body = (self.said.pop(0) if len(self.said) > 1 else self.said[0]).encode()
-        self.send_response(200)
+        self.send_response(self.status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -62,8 +63,8 @@ class Odd(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def answering(*said: str) -> Iterator[str]:
-    handler = type("Answering", (Odd,), {"said": list(said)})
+def answering(*said: str, status: int = 200) -> Iterator[str]:
+    handler = type("Answering", (Odd,), {"said": list(said), "status": status})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
@@ -89,6 +90,12 @@ def test_what_is_no_psistream_server_is_one_line(
     shown = capsys.readouterr().err
     assert "answered without workers: is it a psistream server?" in shown
     assert shown.count("\n") == 1
+
+
+def test_another_server_is_not_said_to_have_no_session(capsys: pytest.CaptureFixture[str]) -> None:
+    with answering("<html>", status=404) as url:
+        assert main(["--url", url]) == 2
+    assert capsys.readouterr().err.endswith("/ answered 404: is it a psistream server?\n")
 
 
 def test_a_servers_text_is_plain(capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,6 +103,9 @@ class Outside:
             try:
                 if now_s >= beat_s:
                     self._beaten(await ownership.beat())
+                    if ownership.store_lost_it:  # such as Redis after a restart
+                        saver.again()
+                    saver.answers()
                     beat_s = now_s + BEAT_S
                 if now_s >= expire_s + EXPIRE_S:
                     expire_s = now_s

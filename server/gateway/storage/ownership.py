@@ -27,6 +27,7 @@ class Ownership:
         self._store, self._gateway, self._key = store, gateway, f"gateways/{gateway}"
         self._mine = b""
         self._beats = 0
+        self.store_lost_it = False  # found by the latest beat: the store has lost what was put there
         self._about = {**this_process(), "id": secrets.token_hex(8), **({"by": by} if by else {})}
 
     async def take(self) -> None:
@@ -54,9 +55,11 @@ class Ownership:
 
     async def beat(self) -> bool:
         """Whether the name is this gateway's. Call it every BEAT_S. Raises StoreFailed."""
+        self.store_lost_it = False
         if await self._swap(self._mine):
             return True
         found = await self._store.get(self._key)
+        self.store_lost_it = found is None
         if found is None or has_ended(found):  # the store has lost it, or who had taken it has released it
             return await self._swap(found)
         return False

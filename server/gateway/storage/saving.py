@@ -80,6 +80,17 @@ class Saver:
         await asyncio.gather(*work)
         self._last = {name: last for name, last in self._last.items() if name in self._sessions}
 
+    def again(self) -> None:
+        """The store has lost what was saved: save all sessions again."""
+        if self._last:
+            log.warning("the store has lost the saved sessions: they are saved again")
+        self._last.clear()
+
+    def answers(self) -> None:
+        """The store does. If everything is saved, no save will come soon to say so."""
+        if not self._gone and all(last.what for last in self._last.values()):
+            self._back()
+
     async def save_last(self) -> None:
         """As much as can be saved in a few seconds: the gateway stops."""
         self.close()
@@ -171,6 +182,9 @@ class Saver:
     def _worked(self, size: int) -> None:
         self._metrics.saves.labels("saved").inc()
         self._metrics.saved_bytes.inc(size)
+        self._back()
+
+    def _back(self) -> None:
         if self._away:
             log.warning("sessions are saved again")
         self._away = False

@@ -177,3 +177,17 @@ async def test_a_child_may_take_longer_to_start_than_a_stranger_to_answer() -> N
         with pytest.raises(Unavailable, match=r"did not answer within 0\.01 s"):
             await link.meet(connect, b"", 0.01)
         await link.finish()
+
+
+async def test_ctrl_c_does_not_end_a_child_that_starts(capfd: pytest.CaptureFixture[str]) -> None:
+    """It reaches the whole process group. The child printed a traceback while it imported."""
+    worker = ProcessWorker(FAKE, lambda event: None)
+    starting = asyncio.create_task(worker.start())
+    await until(lambda: worker.pid, "the child")
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGINT)
+    try:
+        assert (await starting).model == "fake"
+    finally:
+        await worker.close()
+    assert "Traceback" not in capfd.readouterr().err

@@ -76,7 +76,10 @@ class RedisStore:
         try:
             return await work
         except (self._errors, OSError, UnicodeError) as error:
-            raise StoreFailed(f"{self._shown}: {str(error)[:200] or type(error).__name__}") from None
+            text = str(error)[:200] or type(error).__name__
+            if "NOAUTH" in text or "already authenticated" in text:  # it says that of its HELLO
+                text = "it asks for a password: write redis://:password@host:6379/0"
+            raise StoreFailed(f"{self._shown}: {text}") from None
 
 
 def _key(name: str) -> str:

@@ -51,6 +51,38 @@ async def test_a_store_that_fails_hurts_no_session(
     assert "sessions are saved again" in caplog.text
 
 
+async def test_what_a_store_has_lost_is_saved_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis may come back empty. Sessions that had not changed were saved six hours later."""
+    monkeypatch.setattr("server.gateway.storage.outside.BEAT_S", 0.05)
+    store = tmp_path / "store"
+    async with gateway(store.as_uri(), every_s=3600.0) as gate:
+        saved = store / "sessions" / "main"
+        await until(saved.exists, "a save", 30.0)
+        shutil.rmtree(store)
+        await until(saved.exists, "another save", 30.0)
+        assert "the store has lost the saved sessions" in caplog.text
+        assert gate.sessions
+
+
+async def test_a_store_that_is_back_is_said_so_without_a_save(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.gateway.storage.outside.BEAT_S", 0.05)
+    async with gateway(tmp_path.as_uri(), every_s=3600.0) as gate:
+        saved = gate.metrics.saves.labels("saved")._value
+        await until(saved.get, "a save", 30.0)
+        mark = tmp_path / "gateways" / "gateway"
+        away = mark.parent.rename(tmp_path / "away")
+        mark.parent.touch()
+        await until(lambda: "sessions are not saved" in caplog.text, "a failure")
+        mark.parent.unlink()
+        away.rename(mark.parent)
+        await until(lambda: "sessions are saved again" in caplog.text, "the end of it")
+        assert saved.get() == 1
+
+
 async def test_what_is_not_saved_before_the_end_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -40,8 +40,8 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def gateway(url: str, **changes: Any) -> AsyncIterator[Gateway]:
-    settings = config(host="192.0.2.1", api_key=KEY, storage=StorageConfig(url, every_s=1.0), **changes)
+async def gateway(url: str, every_s: float = 1.0, **changes: Any) -> AsyncIterator[Gateway]:
+    settings = config(host="192.0.2.1", api_key=KEY, storage=StorageConfig(url, every_s=every_s), **changes)
 
     async with Gateway(settings, partial(InProcessWorker, settings.worker), Metrics()) as gate:
         yield gate

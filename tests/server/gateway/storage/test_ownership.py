@@ -58,6 +58,9 @@ async def test_a_name_whose_mark_stands_still_is_taken_over_and_its_owner_learns
     assert await second.beat()
     await store.delete("gateways/g1")  # the store has been emptied
     assert await second.beat()
+    assert second.store_lost_it
+    assert await second.beat()
+    assert not second.store_lost_it
     await second.release()
     assert await store.get("gateways/g1") == NOBODY
 
