@@ -1,4 +1,4 @@
-"""The RTP timestamps of a viewer that joins again: each connection begins anywhere, and the video goes on."""
+"""RTP timestamps of a viewer that joins again: each connection begins anywhere, and the video goes on."""
 
 from __future__ import annotations
 
@@ -8,23 +8,21 @@ RANGE = 1 << 32
 class ViewerTimeline:
     """Timestamps are of 1/90000 s; those that it returns go on over all connections."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: ViewerTimeline | None = None) -> None:
         self.offset: int | None = None  # what the server says of this connection's timestamps
         self._origin: int | None = None  # the first timestamp of this connection
         self._shift = 0
         self.latest = 0  # of the last frame
         self._latest_s: float | None = None
-
-    def begin(self) -> None:
-        """Another connection."""
-        self.offset = self._origin = None
+        self._before = before  # that of the last connection, until this one has brought a frame
 
     def place(self, rtp: int, now_s: float) -> int:
         """The timestamp of a frame that this connection has brought now."""
         if self._origin is None:
             self._origin = rtp
-            if self._latest_s is not None:  # time went on meanwhile
-                self._shift = self.latest + round((now_s - self._latest_s) * 90_000) - rtp
+            before, self._before = self._before, None
+            if before is not None and before._latest_s is not None:  # time went on meanwhile
+                self._shift = before.latest + round((now_s - before._latest_s) * 90_000) - rtp
         self.latest, self._latest_s = (rtp + self._shift) % RANGE, now_s
         return self.latest
 

@@ -11,17 +11,17 @@ import contextlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 import av
-from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
-from clients.adapter.feedback import Feedback, with_feedback
-from clients.adapter.receiver import EncodedFrame, Picture, allow_loopback, prefer, tap
+from clients.adapter.receiver import DECODE_NOT, EncodedFrame, Picture
+from clients.connection import Connection
 from clients.errors import ViewError, ViewRefused
 from clients.pace import stalled
 from clients.reach import reachable
@@ -55,19 +55,19 @@ class WhepViewer:
         self.heard_s = 0.0  # when the server last sent anything; it answers one ping per second
         self.ended = asyncio.Event()
         self.end_reason = ""
-        self._timeline = ViewerTimeline()
+        self._timeline = ViewerTimeline()  # of the connection that is shown
         self._broken = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
         self._first = asyncio.Event()
         self._opened = asyncio.Event()
-        self._pings: dict[str, float] = {}
         self._names: dict[int, str] = {}
         self._kbps: int | None = None  # of the rung that the server showed last
         self._resource: str | None = None
-        self._tasks: list[asyncio.Task[None]] = []
         self._fault: BaseException | None = None  # a bug in a task or in one of its callbacks
-        self._pc: RTCPeerConnection | None = None
-        self._channel: RTCDataChannel | None = None
+        self._now: Connection | None = None
+        self._former: Connection | None = None  # shows its video until the next one does
+        self._moved = False  # the gateway has told to join another one, and goes on until then
+        self._switched = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         try:
@@ -90,22 +90,24 @@ class WhepViewer:
             watching, self._watching = self._watching, None
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
+        await self._drop_former()
         await self._drop()
         if self._fault is not None:
             fault, self._fault = self._fault, None
             raise fault
 
     async def _drop(self) -> None:
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         if self._resource is not None:
             resource, self._resource = self._resource, None
             await leave(self.target, resource)
-        if self._pc is not None:
-            pc, self._pc = self._pc, None
-            await pc.close()
+        if self._now is not None:
+            now, self._now = self._now, None
+            await now.close()
+
+    async def _drop_former(self) -> None:
+        if self._former is not None:
+            former, self._former = self._former, None
+            await former.close()
 
     # ---- out ----
 
@@ -126,10 +128,10 @@ class WhepViewer:
 
     def send(self, control: dict[str, Any]) -> str:
         """Send a control over the data channel and return its id. Raises ViewError if that is closed."""
-        if self._channel is None or self._channel.readyState != "open":
+        if self._now is None or self._now.channel.readyState != "open":
             raise ViewError("the control channel is not open")
         id_ = str(control.get("id") or f"py-{uuid.uuid4().hex[:12]}")
-        self._channel.send(json.dumps({**control, "id": id_}))
+        self._now.channel.send(json.dumps({**control, "id": id_}))
         return id_
 
     def shows(self, picture: Picture, pts_90k: int) -> bool:
@@ -163,12 +165,14 @@ class WhepViewer:
     async def _join_again(self) -> None:
         until_s = time.perf_counter() + GIVE_UP_S
         left = self._resource
+        if self._moved:
+            self._former, self._now, self._moved = self._now, None, False
         while time.perf_counter() < until_s and not self.ended.is_set():
             self._resource = None  # it cannot be reached now; left below
             await self._drop()
             self._broken.clear()
             self._opened.clear()
-            self._timeline.begin()
+            self._switched.clear()
             await reachable(self.target.base, PATIENT_S)  # where it can't be told, as behind a proxy, try
             try:
                 await self._connect(PATIENT_S)
@@ -178,14 +182,17 @@ class WhepViewer:
             except (ViewError, TimeoutError):
                 await asyncio.sleep(PAUSE_S)
             else:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._switched.wait(), PATIENT_S if self._former else 0)
+                await self._drop_former()
                 if left is not None:
                     await leave(self.target, left)
                 return
         self._end(f"the connection was lost, and {self.target.base} did not answer for {GIVE_UP_S:g} s")
 
-    def _lose(self, pc: RTCPeerConnection, reason: str) -> None:
+    def _lose(self, connection: Connection | None, reason: str) -> None:
         """This connection is over: join again where there was a picture, else end."""
-        if pc is not self._pc:
+        if connection is None or connection is not self._now:
             return
         if self._first.is_set():
             self._broken.set()
@@ -193,11 +200,6 @@ class WhepViewer:
             self._end(reason)
 
     # ---- in ----
-
-    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(work, name=f"viewer {name}")
-        task.add_done_callback(self._finished)
-        self._tasks.append(task)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         """A task that fails ends the viewer; `close` raises its error."""
@@ -218,30 +220,33 @@ class WhepViewer:
 
     async def _connect(self, timeout_s: float) -> None:
         self.started_s = self.started_s or time.perf_counter()
-        allow_loopback()
-        pc = self._pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        transceiver = pc.addTransceiver("video", direction="recvonly")
-        prefer(transceiver, self.codecs)
-        tap(transceiver.receiver, self._encoded)
-        self._start(Feedback(transceiver.receiver).run(), "feedback")
-        self._channel = channel = pc.createDataChannel("control")
-        channel.on("open", self._open)
-        channel.on("message", self.hear)
-        channel.on("close", lambda: self._lose(pc, "the server closed the connection"))
-        pc.on("connectionstatechange", lambda: self._state(pc))
-        pc.on("track", lambda track: self._start(self._play(pc, track), "play"))
-        await pc.setLocalDescription(await pc.createOffer())
-        offer = with_feedback(pc.localDescription.sdp)
+        now = self._now = Connection(self.codecs, self._timeline, self._take, self._finished)
+        pc, channel = now.pc, now.channel
+        channel.on("open", lambda: self._open(now))
+        channel.on("message", lambda raw: self.hear(raw) if now is self._now else None)
+        channel.on("close", lambda: self._lose(now, "the server closed the connection"))
+        pc.on("connectionstatechange", lambda: self._state(now))
+        pc.on("track", lambda track: now.start(self._play(now, track), "play"))
+        offer = await now.offer()
         answer, self._resource = await post_offer(self.target, offer, timeout_s, self._kbps)
-        self._names = payload_names(answer)
+        self._names |= payload_names(answer)
         await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+
+    def _take(self, connection: Connection, encoded: EncodedFrame) -> object:
+        """A frame. Those of the former connection are shown until the next one brings its first."""
+        if connection is self._now:
+            self._timeline = connection.timeline
+            self._switched.set()
+        elif connection.timeline is not self._timeline:
+            return DECODE_NOT
+        return self._encoded(encoded)
 
     def _encoded(self, encoded: EncodedFrame) -> object:
         self.heard_s = now_s = time.perf_counter()
         encoded = replace(encoded, rtp_timestamp=self._timeline.place(encoded.rtp_timestamp, now_s))
         return self.on_encoded(self._names.get(encoded.payload_type, "?"), encoded)
 
-    async def _play(self, pc: RTCPeerConnection, track: MediaStreamTrack) -> None:
+    async def _play(self, connection: Connection, track: MediaStreamTrack) -> None:
         try:
             while True:
                 frame = await track.recv()
@@ -251,20 +256,15 @@ class WhepViewer:
                 if self.first_picture_s is None:
                     self.first_picture_s = now_s
                     self._first.set()
-                self.on_picture(Picture(frame, self._timeline.decoded(frame.pts or 0), now_s))
+                if connection.timeline is self._timeline:
+                    self.on_picture(Picture(frame, self._timeline.decoded(frame.pts or 0), now_s))
         except MediaStreamError:
-            self._lose(pc, "the video ended")
+            self._lose(connection, "the video ended")
 
-    def _open(self) -> None:
-        self._opened.set()
-        self._start(self._ping(), "ping")
-
-    async def _ping(self) -> None:
-        while self._channel is not None and self._channel.readyState == "open":
-            id_ = uuid.uuid4().hex[:8]
-            self._pings = {id_: time.perf_counter()}
-            self._channel.send(json.dumps({"type": "ping", "id": id_}))
-            await asyncio.sleep(1.0)
+    def _open(self, connection: Connection) -> None:
+        if connection is self._now:
+            self._opened.set()
+            connection.start(connection.ping(), "ping")
 
     def hear(self, raw: str | bytes) -> None:
         """Take a message of the data channel."""
@@ -275,23 +275,24 @@ class WhepViewer:
             return
         self.heard_s = time.perf_counter()
         kind = message.get("type")
-        if kind == "pong" and (sent_s := self._pings.pop(str(message.get("id")), None)) is not None:
-            self.rtt_s = time.perf_counter() - sent_s
-        elif kind == "clock":
-            self._timeline.offset = o if isinstance(o := message.get("rtp_offset"), int) else None
+        if kind == "pong" and self._now is not None:
+            self.rtt_s = self._now.round_trip_s(str(message.get("id"))) or self.rtt_s
+        elif kind == "clock" and self._now is not None:
+            self._now.timeline.offset = o if isinstance(o := message.get("rtp_offset"), int) else None
         elif kind == "link":
             self._kbps = kbps if isinstance(kbps := message.get("kbps"), int) and kbps > 0 else None
         elif kind == "session":
             self.stalled = stalled(message)
-        elif kind == "closed" and message.get("code") in MOVED and self._pc is not None:
-            self._lose(self._pc, "another gateway has the session")
+        elif kind == "closed" and message.get("code") in MOVED and self._now is not None:
+            self._moved = message["code"] == "moved"
+            self._lose(self._now, "another gateway has the session")
         elif kind == "closed":
             self._end(f"the session ended: {message.get('message') or message.get('code')}")
         self.on_message(message)
 
-    def _state(self, pc: RTCPeerConnection) -> None:
-        if pc.connectionState in ("failed", "closed"):
-            self._lose(pc, "the connection was lost")
+    def _state(self, connection: Connection) -> None:
+        if connection.pc.connectionState in ("failed", "closed"):
+            self._lose(connection, "the connection was lost")
 
     def _end(self, reason: str) -> None:
         if not self.ended.is_set():

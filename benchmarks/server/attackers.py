@@ -162,7 +162,7 @@ async def gaps(base: str, session: dict[str, Any]) -> None:
         with contextlib.suppress(ConnectionError, Exception):
             async with WhepViewer(_target(base, session)) as viewer:
                 await viewer.ready(30.0)
-                sctp = viewer._pc.sctp if viewer._pc else None
+                sctp = viewer._now.pc.sctp if viewer._now else None
                 assert sctp is not None
                 tsn = sctp._local_tsn
                 while True:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from benchmarks.server.reader import Reader
+from clients.signalling import post_offer
+from clients.target import Target
 from server.serve import _send_on
 from server.webrtc import viewers
 from tests.rigs.server.cluster_rig import OWNER, opened, two
@@ -40,6 +44,28 @@ async def test_viewers_join_another_gateway_while_they_still_see_the_video(
             assert not leaving.done()
             assert (await g1.http.delete(before.location)).status_code == 200
             await asyncio.wait_for(leaving, LONG_S)
+
+
+async def test_our_viewer_shows_one_video_until_it_has_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(viewers, "SEND_ON_S", float("inf"))
+    async with two() as (g1, g2):
+        session, own = await opened(g1)
+        target = Target(f"{g1.url}/", session, own["Authorization"].partition(" ")[2])
+        async with Reader(target) as reader:
+            await reader.ready(LONG_S)
+            frames = reader.seen.frames
+
+            async def late(*args: Any) -> tuple[str, str | None]:
+                seen = len(frames)
+                await until(lambda: len(frames) > seen + 10, "frames of the first connection")
+                return await post_offer(*args)
+
+            monkeypatch.setattr("clients.whep.post_offer", late)
+            await asyncio.wait_for(_send_on(g1.services), LONG_S)
+            assert (len(g1.services.viewers), len(g2.services.viewers)) == (0, 1)
+            seen = len(frames)
+            await until(lambda: len(frames) > seen + 10, "frames of the second connection")
+            assert not reader.ended.is_set()
 
 
 async def test_a_gateway_that_is_alone_stops_at_once() -> None:
