@@ -16,7 +16,7 @@ from clients.adapter.receiver import EncodedFrame, allow_loopback, prefer, tap
 from clients.timeline import ViewerTimeline
 
 
-class Connection:
+class ViewerConnection:
     """`before` is the timeline that the video goes on from. `on_frame` gets each encoded frame with this
     connection, `on_done` each task that has ended."""
 
@@ -24,7 +24,7 @@ class Connection:
         self,
         codecs: tuple[str, ...],
         before: ViewerTimeline,
-        on_frame: Callable[[Connection, EncodedFrame], object],
+        on_frame: Callable[[ViewerConnection, EncodedFrame], object],
         on_done: Callable[[asyncio.Task[None]], None],
     ) -> None:
         allow_loopback()

@@ -21,7 +21,7 @@ from aiortc import RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
 from clients.adapter.receiver import DECODE_NOT, EncodedFrame, Picture
-from clients.connection import Connection
+from clients.connection import ViewerConnection
 from clients.errors import ViewError, ViewRefused
 from clients.pace import stalled
 from clients.reach import reachable
@@ -64,8 +64,8 @@ class WhepViewer:
         self._kbps: int | None = None  # of the rung that the server showed last
         self._resource: str | None = None
         self._fault: BaseException | None = None  # a bug in a task or in one of its callbacks
-        self._now: Connection | None = None
-        self._former: Connection | None = None  # shows its video until the next one does
+        self._now: ViewerConnection | None = None
+        self._former: ViewerConnection | None = None  # shows its video until the next one does
         self._moved = False  # the gateway has told to join another one, and goes on until then
         self._switched = asyncio.Event()
 
@@ -190,7 +190,7 @@ class WhepViewer:
                 return
         self._end(f"the connection was lost, and {self.target.base} did not answer for {GIVE_UP_S:g} s")
 
-    def _lose(self, connection: Connection | None, reason: str) -> None:
+    def _lose(self, connection: ViewerConnection | None, reason: str) -> None:
         """This connection is over: join again where there was a picture, else end."""
         if connection is None or connection is not self._now:
             return
@@ -220,7 +220,7 @@ class WhepViewer:
 
     async def _connect(self, timeout_s: float) -> None:
         self.started_s = self.started_s or time.perf_counter()
-        now = self._now = Connection(self.codecs, self._timeline, self._take, self._finished)
+        now = self._now = ViewerConnection(self.codecs, self._timeline, self._take, self._finished)
         pc, channel = now.pc, now.channel
         channel.on("open", lambda: self._open(now))
         channel.on("message", lambda raw: self.hear(raw) if now is self._now else None)
@@ -232,7 +232,7 @@ class WhepViewer:
         self._names |= payload_names(answer)
         await pc.setRemoteDescription(RTCSessionDescription(answer, "answer"))
 
-    def _take(self, connection: Connection, encoded: EncodedFrame) -> object:
+    def _take(self, connection: ViewerConnection, encoded: EncodedFrame) -> object:
         """A frame. Those of the former connection are shown until the next one brings its first."""
         if connection is self._now:
             self._timeline = connection.timeline
@@ -246,7 +246,7 @@ class WhepViewer:
         encoded = replace(encoded, rtp_timestamp=self._timeline.place(encoded.rtp_timestamp, now_s))
         return self.on_encoded(self._names.get(encoded.payload_type, "?"), encoded)
 
-    async def _play(self, connection: Connection, track: MediaStreamTrack) -> None:
+    async def _play(self, connection: ViewerConnection, track: MediaStreamTrack) -> None:
         try:
             while True:
                 frame = await track.recv()
@@ -261,7 +261,7 @@ class WhepViewer:
         except MediaStreamError:
             self._lose(connection, "the video ended")
 
-    def _open(self, connection: Connection) -> None:
+    def _open(self, connection: ViewerConnection) -> None:
         if connection is self._now:
             self._opened.set()
             connection.start(connection.ping(), "ping")
@@ -290,7 +290,7 @@ class WhepViewer:
             self._end(f"the session ended: {message.get('message') or message.get('code')}")
         self.on_message(message)
 
-    def _state(self, connection: Connection) -> None:
+    def _state(self, connection: ViewerConnection) -> None:
         if connection.pc.connectionState in ("failed", "closed"):
             self._lose(connection, "the connection was lost")
 
