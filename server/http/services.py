@@ -235,7 +235,7 @@ async def running(
         if config.whip is not None:
             tasks.spawn(_push_main(services, config.whip), "push-main")
         if gateway.joined is not None:
-            services.reach = reach = GatewayReach(gateway.peers, config.advertise, identity, forwarding)
+            services.reach = reach = GatewayReach(gateway.peers, config.advertise, identity)
             gateway.joined.unreached = lambda: reach.faults
             tasks.spawn(reach.run(), "reach")
         ready = gateway.ready

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
 import httpx
 from starlette.datastructures import Headers
@@ -26,6 +26,7 @@ HOP = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
     b"transfer-encoding upgrade".split()
 )
+FAILURES = httpx.HTTPError, httpx.InvalidURL, UnicodeError  # the last: no host can have such a name
 # about the way from the client to this gateway, which has judged them already
 OURS = frozenset(
     b"forwarded x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto x-forwarded-prefix "
@@ -63,12 +64,8 @@ class Forwarding:
         parts: asyncio.Queue[bytes | None] = asyncio.Queue(1)
         headers = [(k, v) for k, v in scope["headers"] if k.lower() not in HOP | OURS]
         headers += [(k.encode(), v.encode()) for k, v in extra.items()]
-        request = self._client(url).build_request(
-            scope["method"],
-            _at(url, target),
-            headers=headers,
-            content=_all(parts) if _has_body(Headers(scope=scope)) else None,
-        )
+        body = _all(parts) if _has_body(Headers(scope=scope)) else None
+        request = self._request(scope["method"], url, target, headers, body)
         exchange = asyncio.create_task(self._exchange(url, request, send), name="pass-on")
         client = asyncio.create_task(_read(receive, parts, most), name="read-client")
         try:
@@ -90,8 +87,8 @@ class Forwarding:
     ) -> tuple[int, bytes]:
         """The status and body that the gateway at `url` answers to GET `target`. Raises TimeoutError, and
         Unanswered with the reason, such as more than `most` bytes."""
-        client, body = self._client(url), bytearray()
-        request = client.build_request("GET", _at(url, target), headers=headers)
+        body, request = bytearray(), self._request("GET", url, target, [*headers.items()])
+        client = self._client(url)
         try:
             async with asyncio.timeout(within_s):
                 response = await client.send(request, stream=True)
@@ -102,9 +99,23 @@ class Forwarding:
                             raise Unanswered("its answer is too large")
                 finally:
                     await response.aclose()
-        except httpx.HTTPError as error:
+        except FAILURES as error:
             raise Unanswered("it does not answer") from error
         return response.status_code, bytes(body)
+
+    def _request(
+        self,
+        method: str,
+        url: str,
+        target: bytes,
+        headers: Sequence[tuple[bytes, bytes]] | Sequence[tuple[str, str]],
+        body: AsyncIterator[bytes] | None = None,
+    ) -> httpx.Request:
+        """Raises Unanswered for an address that none can have."""
+        try:
+            return self._client(url).build_request(method, _at(url, target), headers=headers, content=body)
+        except FAILURES as error:
+            raise Unanswered("it cannot be asked") from error
 
     async def aclose(self, but: Collection[str] = ()) -> None:
         """Close the connections to all gateways but those at these URLs. Idempotent."""
@@ -125,7 +136,7 @@ class Forwarding:
                 await send({"type": "http.response.body"})
             finally:
                 await response.aclose()
-        except (httpx.HTTPError, TimeoutError) as error:
+        except (*FAILURES, TimeoutError) as error:
             if not started:
                 raise Unanswered from error
             log.warning(

@@ -10,6 +10,7 @@ for certain only if somebody else has answered.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
@@ -101,28 +102,28 @@ class _Address:
 
 
 class GatewayReach:
-    """Tries addresses as long as `run` does. `faults` are those of this gateway's tries, by gateway; a name
-    in it is in the roster, or is this gateway's own."""
+    """Tries addresses as long as `run` does, over connections of its own. `faults` has what is wrong, by the
+    names of the gateways: of another one, or of this one."""
 
     def __init__(
         self,
         peers: Peers,
         own_url: str,
         identity: Identity,
-        forwarding: Forwarding,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._peers, self._own_url, self._identity = peers, own_url, identity
-        self._forwarding, self._clock = forwarding, clock
+        self._forwarding, self._clock = Forwarding(), clock
         self._addresses: dict[str, _Address] = {}
         self._since_s, self._settled = clock(), False
         self._told: str | None = None
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            await self.look()
-            await asyncio.sleep(TICK_S)
+        async with contextlib.aclosing(self._forwarding):
+            while True:
+                await self.look()
+                await asyncio.sleep(TICK_S)
 
     async def look(self) -> None:
         """Try what is due."""
@@ -136,6 +137,7 @@ class GatewayReach:
             name: known if (known := self._addresses.get(name)) and known.url == url else _Address(url)
             for name, url in wanted.items()
         }
+        await self._forwarding.aclose(but=wanted.values())
         await asyncio.gather(*(self._try(name, each) for name, each in self._addresses.items()))
         fault = self.fault
         if fault != self._told:

@@ -42,10 +42,10 @@ def roster(g1: str, g2: str = "", faults: dict[str, str] | None = None) -> Roste
 class Looking:
     """g1 looks, at any time that a test wants; `url` is what it advertises."""
 
-    def __init__(self, g1: Member, url: str, forwarding: Forwarding) -> None:
+    def __init__(self, g1: Member, url: str) -> None:
         self.clock = ManualClock()
         self.peers = g1.gateway.peers
-        self.reach = GatewayReach(self.peers, url, g1.app.state.identity, forwarding, self.clock)
+        self.reach = GatewayReach(self.peers, url, g1.app.state.identity, self.clock)
 
     async def look(self, times: int = TRIES) -> GatewayReach:
         for _ in range(times):
@@ -56,8 +56,9 @@ class Looking:
 
 @contextlib.asynccontextmanager
 async def looking(g1: Member, url: str) -> AsyncIterator[Looking]:
-    async with contextlib.aclosing(Forwarding()) as forwarding:
-        yield Looking(g1, url, forwarding)
+    made = Looking(g1, url)
+    async with contextlib.aclosing(made.reach._forwarding):
+        yield made
 
 
 async def test_gateways_that_are_where_they_say_have_no_fault() -> None:
@@ -158,6 +159,15 @@ async def test_who_answers_must_prove_the_name_and_the_instance() -> None:
             assert wrong is not None
             assert wrong.certain
             assert "no gateway of this cluster" in wrong.why
+
+
+@pytest.mark.parametrize("host", ["a" * 70, "a b", "xn--a", "1.2.3.4.5"])
+async def test_an_address_that_none_can_have_leads_nowhere(host: str) -> None:
+    """The name lookup raised an error of its own, which ended the search."""
+    async with contextlib.aclosing(Forwarding()) as forwarding:
+        wrong = await tried(forwarding, f"http://{host}.invalid:80", "g1", KEY)
+        assert wrong is not None
+        assert f"{host}.invalid:80 leads nowhere: " in wrong.why
 
 
 async def test_nobody_else_is_told_who_a_gateway_is() -> None:
