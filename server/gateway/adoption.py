@@ -204,6 +204,7 @@ class Adoption:
         if event.elsewhere and (session is None or session.worker != worker.name):
             return  # it has left that worker
         if session is None:
+            self._sessions.not_to_resume(event.session, closed=event.epoch >= CLOSED)
             self._offers.held(worker, event)
             for other in self._claims.get(event.session, {}).values():
                 other.beaten = max(other.beaten, _rank(worker, event.epoch))

@@ -17,7 +17,7 @@ from server.access.tokens import hash_of
 from server.control.base import Listener, SessionEvent
 from server.gateway.assignment import Assignments
 from server.gateway.budget import Budgets
-from server.gateway.session import GatewaySession
+from server.gateway.session import MAIN, GatewaySession
 from server.metrics import Metrics
 from server.worker.base import as_error
 
@@ -125,6 +125,15 @@ class Sessions:
         session.closed.set()
         self.publish(SessionClosed(session.id, code, message, lost_frames=lost_frames))
         session.fanout.close()
+
+    def not_to_resume(self, session_id: str, *, closed: bool) -> None:
+        """Another gateway has claimed it since it was saved, and saves it now; or it was `closed`, and its
+        gateway was lost before it had deleted it: listeners hear that. `main` is always wanted."""
+        if session_id not in self.waiting or session_id == MAIN:
+            return
+        self.waiting.discard(session_id)
+        if closed:
+            self.publish(SessionClosed(session_id, "closed", "the session was closed"))
 
     def _show(self) -> None:
         """The gauges count when somebody reads them."""

@@ -139,7 +139,7 @@ class Clients:
 
     def unanswered_controls(self) -> list[Sent]:
         """Controls without a final receipt, of gateways that live and were not told that the
-        session has ended. A paused session applies none."""
+        session has ended. A paused session applies none, nor does one that was resumed and not watched."""
         found = []
         for sent in self.sent:
             if sent.at.runs != sent.run or sent.at.gateway is None:
@@ -150,6 +150,7 @@ class Clients:
                 for e in sent.at.heard
             )
             shown = sent.at.gateway.sessions.get(sent.session) or sent.at.gateway.guests.get(sent.session)
-            if not final and (shown is None or not shown.info.paused):
+            still = shown is not None and (shown.info.paused or (shown.dormant and not shown.viewers))
+            if not final and not still:
                 found.append(sent)
         return found

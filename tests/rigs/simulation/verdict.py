@@ -30,7 +30,8 @@ def epoch_of(cluster: SimulatedCluster, name: str) -> int:
 
 
 def faults(cluster: SimulatedCluster, clients: Clients) -> list[str]:
-    found = _session(cluster, MAIN, OPEN)  # if it is lost, another one is opened
+    places = any(node.device is not None and node.device.has_place for node in cluster.workers)
+    found = _session(cluster, MAIN, OPEN if places else PERHAPS)  # if it is lost, another one is opened
     for name, fate in clients.fates.items():
         found += _session(cluster, name, PERHAPS if _may_end(cluster, name) and fate == OPEN else fate)
     found += _effects(cluster, clients)
