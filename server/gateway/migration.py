@@ -47,6 +47,7 @@ class Migration:
         self._sessions, self._fleet, self._exports = sessions, fleet, exports
         self._failover, self._metrics = failover, metrics
         self._tasks = Tasks()
+        self._emptied: set[Supervisor] = set()  # that are drained; each by one task
 
     async def close(self) -> None:
         await self._tasks.close()
@@ -62,7 +63,9 @@ class Migration:
                 field="worker",
             )
         self._set(worker, draining=True)
-        self._tasks.spawn(self._drain(worker), f"drain-{worker.name}")
+        if worker not in self._emptied:  # a drain that was ended a moment ago goes on
+            self._emptied.add(worker)
+            self._tasks.spawn(self._drain(worker), f"drain-{worker.name}")
 
     def resume(self, worker: Supervisor) -> None:
         """End the drain: the worker accepts sessions again. Idempotent."""
@@ -84,10 +87,13 @@ class Migration:
                 if worker.draining and session.worker == worker.name and target is not None:
                     await self.move(session, target)
 
-        while worker.draining:
-            sessions = [s for s in self._sessions.of(worker.name) if s.opened.done() and not s.orphaned]
-            await asyncio.gather(*map(leave, sessions))
-            await asyncio.sleep(RETRY_S)
+        try:
+            while worker.draining:
+                sessions = [s for s in self._sessions.of(worker.name) if s.opened.done() and not s.orphaned]
+                await asyncio.gather(*map(leave, sessions))
+                await asyncio.sleep(RETRY_S)
+        finally:
+            self._emptied.discard(worker)
 
     async def move(self, session: GatewaySession, target: Supervisor, reason: Reason = "drain") -> bool:
         """Move the session to `target`. Returns False if that failed; the session then stays where it is."""

@@ -119,7 +119,9 @@ class Connection(asyncio.Protocol):
     @property
     def peer(self) -> str:
         """The peer's name for the log."""
-        name = self._transport.get_extra_info("peername") if self._transport else None
+        if self._transport is None:  # it is known once TLS has begun
+            return "a visitor whose TLS failed"
+        name = self._transport.get_extra_info("peername")
         return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "this machine"
 
     def _put(self, data: bytes, session: str, after: tuple[str, ...]) -> None:

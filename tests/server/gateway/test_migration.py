@@ -205,6 +205,16 @@ async def test_a_drained_worker_accepts_no_sessions_until_it_is_taken_back() -> 
         assert (await gate.open("a dog")).worker == "w2"
 
 
+async def test_a_drain_that_is_ended_and_begun_again_moves_no_more_sessions_at_once() -> None:
+    """Each one moved two at a time beside the one before."""
+    async with gateway(workers=2) as (gate, _, _):
+        for _ in range(3):
+            gate.drain("w2")
+            gate.take_back("w2")
+        gate.drain("w2")
+        assert [task.get_name() for task in asyncio.all_tasks()].count("drain-w2") == 1
+
+
 async def test_operators_drain_over_http() -> None:
     async with live(config(workers=2, api_key="0123456789abcdeffedcba9876543210")) as server:
         key = {"Authorization": "Bearer 0123456789abcdeffedcba9876543210"}

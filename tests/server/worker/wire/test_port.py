@@ -144,6 +144,10 @@ async def test_messages_leave_at_once_under_tls(tmp_path: Path) -> None:
             each.abort()
 
 
+async def test_who_did_not_get_through_tls_is_not_said_to_be_this_machine() -> None:
+    assert Connection(lambda why: None).peer == "a visitor whose TLS failed"
+
+
 async def sent(port: int, data: bytes) -> None:
     """Whatever becomes of it."""
     with contextlib.suppress(OSError):
