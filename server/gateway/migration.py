@@ -57,9 +57,9 @@ class Migration:
         if worker.draining:
             return
         if not any(other.accepts for other in self._fleet if other is not worker):
+            only = f"{worker.name} is the only worker that accepts" if worker.accepts else "no worker accepts"
             raise LastWorker(
-                f"{worker.name} is the only worker that accepts sessions now: wait until another one "
-                "does, or start the server with more --workers",
+                f"{only} sessions now: wait until another one does, or start the server with more --workers",
                 field="worker",
             )
         self._set(worker, draining=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -103,6 +104,17 @@ def test_a_servers_text_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["--url", url]) == 0
     assert "[red]up" in (shown := capsys.readouterr().out)
     assert "\x1b" not in shown
+
+
+def test_a_row_in_a_pipe_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long faults were folded, and `grep` found half of them."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    fault = "the worker could not be used: " + "no connection, " * 20
+    with answering(json.dumps({"workers": [{**json.loads(W1), "fault": fault}]})) as url:
+        assert main(["--url", url]) == 0
+    assert fault.strip() in capsys.readouterr().out.splitlines()[1]
 
 
 def test_a_worker_that_leaves_during_its_drain_is_drained(capsys: pytest.CaptureFixture[str]) -> None:

@@ -203,6 +203,10 @@ async def test_a_drained_worker_accepts_no_sessions_until_it_is_taken_back() -> 
             gate.drain("w9")
         gate.take_back("w2")
         assert (await gate.open("a dog")).worker == "w2"
+        for worker in gate.fleet:
+            worker._fault = "it is silent"
+        with pytest.raises(LastWorker, match="no worker accepts sessions now"):
+            gate.drain("w1")
 
 
 async def test_a_drain_that_is_ended_and_begun_again_moves_no_more_sessions_at_once() -> None:

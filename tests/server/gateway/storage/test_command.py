@@ -28,7 +28,7 @@ def place(tmp_path: Path) -> str:
 def test_sessions_are_listed_with_gateway_and_age(
     place: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("COLUMNS", raising=False)
     assert main(["--snapshots", place]) == 0
     said = capsys.readouterr().out
     good, broken = sorted(line for line in said.splitlines() if line.lstrip().startswith("g"))
