@@ -130,9 +130,7 @@ async def up(where: Listen, placing: Placing | None = None) -> None:
     loop = asyncio.get_running_loop()
     directory = Directory(where.key)
     try:
-        server = await loop.create_server(
-            directory.entrance.connection, where.host, where.port, ssl=where.tls
-        )
+        server = await loop.create_server(directory.entrance.door(where.tls), where.host, where.port)
     except OSError as error:
         raise cannot_listen(error, where) from None
     for number in (signal.SIGINT, signal.SIGTERM):

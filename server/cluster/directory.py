@@ -64,7 +64,7 @@ class WorkerPlaces(Protocol):
 
 
 class Directory:
-    """`key` is the cluster's. Give `entrance.connection` to `create_server`; `run` returns when it was told
+    """`key` is the cluster's. Give `entrance.door()` to `create_server`; `run` returns when it was told
     to end. `places` may be set before `run`."""
 
     def __init__(self, key: bytes, clock: Callable[[], float] = time.monotonic) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from engine.types import SessionClosed
 from server.cluster.messages import GATEWAY_FAULT, GATEWAY_NAME, MAIN, Roster
+from server.worker.base import SESSION_ID
 
 MOVED, FENCED = TAKEN = "moved", "fenced"  # codes of sessions that end here and go on in another gateway
 UNKNOWN = ""  # another gateway, and the roster will soon say which one
@@ -131,4 +132,5 @@ def is_taken(event: SessionClosed) -> bool:
 def gateway_in(name: str) -> str | None:
     """The gateway that an id of a session or a viewer begins with, if it does."""
     gateway, dash, _ = name.partition("-")
-    return gateway if dash and GATEWAY_NAME.fullmatch(gateway) else None
+    fits = dash and GATEWAY_NAME.fullmatch(gateway) and SESSION_ID.fullmatch(name)
+    return gateway if fits else None

@@ -170,7 +170,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     host = Host(where.key, private=False, most=max_gateways)
     try:
-        server = await loop.create_server(host.entrance.connection, where.host, where.port, ssl=where.tls)
+        server = await loop.create_server(host.entrance.door(where.tls), where.host, where.port)
     except OSError as error:
         raise cannot_listen(error, where) from None
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -6,6 +6,7 @@ viewers or tokens.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -71,6 +72,7 @@ class Alive:
 
 
 BEAT_S = 0.5
+SESSION_ID = re.compile("[A-Za-z0-9_-]{1,64}")  # it becomes part of addresses, topics, files and keys
 
 
 NOT_RUNNING = "the worker is not running; try again in a moment"

@@ -118,9 +118,9 @@ class WorkerCore:
             case SetViewers(session, viewers, throttled):
                 watched = any(viewers.values())
                 own = {name: n for name, n in viewers.items() if parts(name)[0] in self.ready.codecs}
-                self._playout.set_viewers(session, own)
-                self._engine.set_watched(session, watched, throttled=throttled)
-                self._tell(self._timing.set_running(session, watched=watched))
+                if self._playout.set_viewers(session, own):  # it may have just ended
+                    self._engine.set_watched(session, watched, throttled=throttled)
+                    self._tell(self._timing.set_running(session, watched=watched))
             case RequestKeyframe(session, rendition):
                 self._playout.request_keyframe(session, rendition)
             case CloseSession(session):

@@ -103,11 +103,13 @@ class Playout:
             if stream := self._streams.get(session):
                 stream.state_bytes = size
 
-    def set_viewers(self, session: str, viewers: dict[str, int]) -> None:
+    def set_viewers(self, session: str, viewers: dict[str, int]) -> bool:
+        """Returns whether there is such a session."""
         with self._changed:
             if stream := self._streams.get(session):
                 stream.viewers = {name: n for name, n in viewers.items() if n > 0}
                 self._changed.notify()
+            return stream is not None
 
     def request_keyframe(self, session: str, name: str) -> None:
         with self._changed:

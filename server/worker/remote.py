@@ -7,6 +7,7 @@ may find the worker and its sessions as they were.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import ssl
@@ -33,7 +34,10 @@ from server.worker.messages.events import WorkerReady
 from server.worker.messages.holding import Fenced, Orphaned
 from server.worker.wire import handshake
 from server.worker.wire.connection import CLOSED, GREETING_S, Connection
+from server.worker.wire.event_checks import check_event, check_ready
 from server.worker.wire.schema import EVENTS, GreetingRefused, Welcome
+
+log = logging.getLogger(__name__)
 
 WELCOME_BYTES = 1 << 20
 OUTBOX = 512  # orders that wait for the connection; when full, `send` refuses
@@ -97,6 +101,7 @@ class WorkerLink:
         welcome = _not_refused(await connection.receive(None))
         if not isinstance(welcome, Welcome):
             raise handshake.WrongPeer("what answered is no worker of psistream")
+        _check_welcome(welcome)
         self._open = True
         self._tasks.spawn(self._beat(connection), "beat")
         return welcome
@@ -129,8 +134,16 @@ class WorkerLink:
             await asyncio.sleep(BEAT_S)
 
     def _heard(self, event: Event) -> None:
-        if not self._closing:
-            self._on_event(event)
+        if self._closing:
+            return
+        try:
+            check_event(event)
+        except InvalidInput as error:
+            peer = self._connection.peer if self._connection is not None else "a worker"
+            kind = type(event).__name__
+            log.warning("%s reported something that is ignored: %s: %s", peer, kind, error.message)
+            return
+        self._on_event(event)
 
     def _ended(self, why: str | None) -> None:
         self._open, was = False, self._open
@@ -164,6 +177,17 @@ def explained(error: PsistreamError, address: WorkerAddress) -> str:
     """What went wrong in a greeting, with the address and perhaps the fix."""
     closed = error.message == CLOSED and not address.tls
     return f"{address}: {error.message}{'; if it has a certificate, write tls://' if closed else ''}"
+
+
+def _check_welcome(welcome: Welcome) -> None:
+    """Raises WrongPeer."""
+    try:
+        check_ready(welcome.ready)
+        told: tuple[Event, ...] = (*welcome.orphans, *welcome.held)
+        for event in told:
+            check_event(event)
+    except InvalidInput as error:
+        raise handshake.WrongPeer(f"the worker has a fault: {error.message}") from None
 
 
 def _not_refused(heard: Any) -> Any:

@@ -58,9 +58,9 @@ class Engine:
         self._turns = TurnRunner(self._generator, self._costs, config.max_batch, clock)
         self._admission = Admission(backend.spec, config, self._costs)
         self._remeasurement = Remeasurement(self._generator, self._costs, self._admission, clock)
-        self._videos = VideoOpenings(self._generator, backend.fingerprint)  # guarded like sessions
         # it guards everything below, and inboxes and timelines of sessions
         self._changed = threading.Condition()
+        self._videos = VideoOpenings(self._generator, backend.fingerprint, self._changed)
         self._sessions: dict[str, Session] = {}
         self._outbox: deque[RuntimeEvent] = deque()  # to be emitted on the device thread
         self._woken = self._stopping = False
@@ -82,8 +82,7 @@ class Engine:
         self._thread.start()
 
     def close(self) -> None:
-        """End all sessions and the thread, even in the middle of a segment. Idempotent. Not callable from the
-        sink."""
+        """End all sessions and the thread, even in a segment. Idempotent. Not callable from the sink."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -105,6 +104,8 @@ class Engine:
         about = self.backend.fingerprint, self.backend.name
         opening = opened(command, spec, about[0]) if command.is_new else None
         with self._changed:
+            if not self._videos.still(command):
+                return
             if self._stopping:
                 raise Unavailable("the engine is closing")
             if command.session in self._sessions or command.session in self._videos:
@@ -182,8 +183,7 @@ class Engine:
     # ---- the device thread ----
 
     def step(self) -> float | None:
-        """One turn: schedule → run → publish. Returns when to take the next one; None: when something
-        changes."""
+        """One turn: schedule → run → publish. Returns when to take the next one; None: at a change."""
         self._videos.open_next(self.open, self._emit)
         now_s, busy_s = self._clock(), self.busy_s
         sessions = self._apply_controls()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from engine.errors import BackendError, Full, InvalidInput, PsistreamError
@@ -23,11 +24,13 @@ MOST = 2  # videos at once: one of a full-size model has 74 MB
 
 
 class VideoOpenings:
-    """`add` and `drop` with the engine's lock held, `open_next` on the device thread without it."""
+    """`open_next` on the device thread, the others with the engine's `lock` held. A session waits until it is
+    open, so that it can be closed at any moment."""
 
-    def __init__(self, generator: Generator, fingerprint: str) -> None:
-        self._generator, self._fingerprint = generator, fingerprint
+    def __init__(self, generator: Generator, fingerprint: str, lock: AbstractContextManager[object]) -> None:
+        self._generator, self._fingerprint, self._lock = generator, fingerprint, lock
         self._waiting: deque[OpenSession] = deque()
+        self._made: tuple[OpenSession, OpenSession] | None = None  # what waits, and opens
         self._work: Iterator[SessionState] | None = None
 
     def __len__(self) -> int:
@@ -52,32 +55,52 @@ class VideoOpenings:
         self._waiting = deque(c for c in self._waiting if c.session != session)
         return found
 
+    def still(self, command: OpenSession) -> bool:
+        """Whether a session may be opened: not one that has waited here and was closed. If it has waited, it
+        does no more."""
+        if self._made is None or command is not self._made[1]:
+            return True
+        command, self._made = self._made[0], None
+        return self._take(command)
+
     def open_next(self, open_session: Callable[..., None], emit: Callable[[SessionClosed], None]) -> None:
         """A segment's work, and the opening after the last one, or why there is none."""
         if (done := self._step()) is None:
             return
-        command, error = done
+        command, opening, error = done
+        self._made = command, opening
         try:
             if error is not None:
                 raise error
-            open_session(command, promised=True)
+            open_session(opening, promised=True)
         except PsistreamError as e:
-            emit(SessionClosed(command.session, e.code, e.message, e.field))
+            with self._lock:
+                ended = self._made is None or self._take(command)
+            if ended:
+                emit(SessionClosed(command.session, e.code, e.message, e.field))
+        self._made = None
 
-    def _step(self) -> tuple[OpenSession, InvalidInput | BackendError | None] | None:
-        """A segment's work on the first video. Returns its opening once it is finished, with a snapshot in
-        place of the video, or with the error that ended it."""
-        if not self._waiting:
+    def _take(self, command: OpenSession) -> bool:
+        """Whether it was waiting. It does no more."""
+        found = any(each is command for each in self._waiting)
+        self._waiting = deque(each for each in self._waiting if each is not command)
+        return found
+
+    def _step(self) -> tuple[OpenSession, OpenSession, InvalidInput | BackendError | None] | None:
+        """A segment's work on the first video. Returns its command once it is finished, the same with a
+        snapshot in place of the video, and the error that ended it."""
+        with self._lock:
+            command = self._waiting[0] if self._waiting else None
+        if command is None:
             self._work = None
             return None
-        command = self._waiting[0]
         assert command.video is not None
         assert command.seed is not None
         prompts = as_prompts(command.prompt or "")
         if self._work is None:
             self._work = after_video(self._generator, command.video, prompts, command.seed)
-            self._of, self._latest = command.session, SessionState.zeros(self._generator.spec)
-        if self._of != command.session:  # the one before was dropped
+            self._of, self._latest = command, SessionState.zeros(self._generator.spec)
+        if self._of is not command:  # the one before was dropped
             self._work = None
             return None
         try:
@@ -88,7 +111,6 @@ class VideoOpenings:
         except (InvalidInput, BackendError) as found:
             error = found
         self._work = None
-        self.drop(command.session)
         saved = Saved(self._latest, prompts, None)
         data = snapshot.save(self._generator.spec, self._fingerprint, saved)
-        return replace(command, prompt=None, seed=None, video=None, snapshot=data), error
+        return command, replace(command, prompt=None, seed=None, video=None, snapshot=data), error

@@ -18,6 +18,7 @@ from engine.wire.requests import MAX_LINK_S
 from engine.wire.strict_json import load_object
 from server.access.links import MOST, ShareLink
 from server.access.tokens import HASH
+from server.cluster.checks import CLIENT_CHARS
 from server.gateway.budget import Budgets
 from server.gateway.session import GatewaySession
 from server.worker.hosting.leases import RECORD_BYTES
@@ -95,7 +96,7 @@ def read_record(record: bytes) -> Record:
     hashes = _hash(found.get("token_hash")), _hash(found.get("view_token_hash"))
     return Record(
         (hashes[0], hashes[1]) if hashes[0] and hashes[1] and hashes[0] != hashes[1] else None,
-        _text(found.get("client")),
+        _client(found.get("client")),
         _number(found.get("share_back_at")) or 0.0,
         tuple(link for row in _rows(found.get("links"), MOST) if (link := _link(row))),
         tuple(receipt for row in _rows(found.get("receipts"), RECEIPTS) if (receipt := _receipt(row))),
@@ -139,6 +140,12 @@ def _hash(value: Any) -> str | None:
 def _text(value: Any) -> str | None:
     fine = isinstance(value, str) and 0 < len(value) <= MAX_TEXT and not SURROGATE.search(value)
     return value if fine else None
+
+
+def _client(value: Any) -> str | None:
+    """One whose name the directory takes, or every report of this gateway would be refused."""
+    name = _text(value)
+    return name if name and len(name) <= CLIENT_CHARS and name.isprintable() else None
 
 
 def _number(value: Any) -> float | None:

@@ -114,6 +114,8 @@ class Outside:
                     await saver.save()
             except StoreFailed as error:
                 saver.failed(error)
+            except Exception:  # outermost loop: the next time may go well
+                log.exception("sessions could not be saved")
             await asyncio.sleep(EVERY_S)
 
     async def _resume(self, saver: Saver, resumer: Resumer) -> None:
@@ -131,6 +133,8 @@ class Outside:
                     saver.failed(error)
                     if vacant:  # then a new one is opened
                         self._sessions.waiting.discard(MAIN)
+                except Exception:  # outermost loop: the next time may go well
+                    log.exception("saved sessions could not be resumed")
             self._metrics.waiting.set(len(self._sessions.waiting))
             await asyncio.sleep(EVERY_S)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -22,7 +23,7 @@ from server.gateway.records.records import Records
 from server.gateway.registry import Sessions
 from server.gateway.session import MAIN, GatewaySession
 from server.gateway.storage.saved import Damaged, SavedSession, unpack
-from server.gateway.storage.stores.base import SessionStore
+from server.gateway.storage.stores.base import SessionStore, StoreFailed
 from server.worker.base import Numbers
 from server.worker.messages.events import WorkerReady
 
@@ -50,6 +51,7 @@ class Resumer:
         self._resumed = 0
         self._told = False  # that some wait
         self._one = asyncio.Lock()  # at a time
+        self._unread: set[str] = set()  # which the store could not give: they come after the others
 
     async def look(self) -> None:
         """Which sessions there are. Raises StoreFailed."""
@@ -60,7 +62,7 @@ class Resumer:
         StoreFailed."""
         async with self._one:
             waiting = self._sessions.waiting
-            names = sorted(waiting, key=lambda name: (name != MAIN, name))
+            names = sorted(waiting, key=lambda name: (name in self._unread, name != MAIN, name))
             for name in names if only is None else waiting & {only}:
                 if name == MAIN and not self._opener.opens_main:
                     continue
@@ -80,7 +82,12 @@ class Resumer:
 
     async def _take(self, name: str, worker: Supervisor, ready: WorkerReady) -> bool:
         """Resume this session if it can be. Returns False if there is no place for it now."""
-        data = None if name in self._sessions else await self._store.get(f"sessions/{name}")
+        try:
+            data = None if name in self._sessions else await self._store.get(f"sessions/{name}")
+        except StoreFailed:
+            self._unread.add(name)
+            raise
+        self._unread.discard(name)
         if data is None or name in self._sessions:  # taken over from a worker meanwhile, or too old
             self._sessions.waiting.discard(name)
             return True
@@ -107,6 +114,8 @@ class Resumer:
             return False
         except PsistreamError as error:
             log.error("saved session %s is not resumed: %s", name, error.message)
+        except Exception:  # outermost loop: the others are resumed
+            log.exception("saved session %s is not resumed", name)
         else:
             self._resumed += 1
         self._sessions.waiting.discard(name)
@@ -116,7 +125,8 @@ class Resumer:
         """Of another model: kept, in case that one is started again."""
         kept = name
         if name == MAIN:  # the new model's `main` will be saved in its place
-            kept = f"{MAIN}-{saved.fingerprint[:8] or 'other'}"
+            mark = re.sub("[^A-Za-z0-9]", "", saved.fingerprint)[:8]  # anybody may have written it
+            kept = f"{MAIN}-{mark or 'other'}"
             await self._store.put(f"sessions/{kept}", data)
         log.warning(
             "saved session %s is of model %s (%s) and not resumed; it is kept as %s",

@@ -11,10 +11,12 @@ from engine.errors import InvalidInput
 from engine.types import Control, OpenSession, SessionInfo
 from server.gateway.recovery import RecoveryRecord
 from server.worker.base import Numbers, RestoreSession
+from server.worker.epochs import CLOSED
 from server.worker.messages.commands import SubmitControl
 from server.worker.messages.events import WorkerReady
 from server.worker.wire.checks import check
 from server.worker.wire.codec import decode, encode
+from server.worker.wire.event_checks import check_event
 from server.worker.wire.values import Malformed
 
 MARK = b"psistream session 1\n"
@@ -52,11 +54,12 @@ class SavedSession:
         """Raises Damaged for what no gateway would save."""
         then = tuple(SubmitControl(session, control) for control in self.controls)
         try:
-            if not (session == self.info.id == self.opening.session) or self.lease_epoch < 1:
+            if not (session == self.info.id == self.opening.session) or not 1 <= self.lease_epoch < CLOSED:
                 raise Damaged("it is of another session")
             if not 0 <= self.saved_at < 1 << 40:
                 raise Damaged("it has no date")
             check(RestoreSession(self.opening, then, numbers=self.numbers), ready)
+            check_event(self.info)
         except Damaged:
             raise
         except InvalidInput as error:

@@ -76,7 +76,7 @@ class Saver:
         work = [self._delete(name) for name in sorted(self._gone)]
         for session in self._sessions:
             if self._due(session, everything):
-                work.append(self._save(session))
+                work.append(self._try(session))
         await asyncio.gather(*work)
         self._last = {name: last for name, last in self._last.items() if name in self._sessions}
 
@@ -120,6 +120,13 @@ class Saver:
         controls = tuple(control.id for control in session.recovery.since())
         taken_s, record = session.recovery.taken_s, self._records.of(session)
         return taken_s, controls, record, session.info.paused, session.info.action
+
+    async def _try(self, session: GatewaySession) -> None:
+        try:
+            await self._save(session)
+        except Exception:  # outermost loop: the other sessions are saved
+            log.exception("session %s could not be saved", session.id)
+            self._last[session.id] = _Last((), self._sessions.now_s())
 
     async def _save(self, session: GatewaySession) -> None:
         async with self._places:  # what ends meanwhile is deleted by the next call of `save`

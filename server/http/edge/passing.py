@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 SESSION = re.compile(r"/v1/sessions/([^/]+)(?:/.*)?", re.DOTALL)
 VIEWER = re.compile(r"/v1/sessions/[^/]+/whep/([^/]+)", re.DOTALL)
 WATCH = re.compile(r"/v1/sessions/([^/]+)/whep/?", re.DOTALL)
+PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 RETRY_S = 1
 PASSED_PER_S, PASSED_BURST = 100.0, 300  # of one address: to pass a request on costs more than to answer it
 MAX_BODY_BYTES = 64 * 1024  # of all requests but controls, which may have a picture
@@ -141,8 +142,8 @@ async def _watches(gateway: Gateway, scope: Scope) -> bool:
 
 
 def target_of(scope: Scope) -> bytes:
-    """Path and query of a request to another gateway."""
-    path, query = quote(scope["path"]).encode(), scope["query_string"]
+    """Path and query of a request to another gateway, the same at both."""
+    path, query = quote(scope["path"]).encode(), quote(scope["query_string"], PRINTABLE).encode()
     return path + b"?" + query if query else path
 
 

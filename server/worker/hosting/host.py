@@ -215,6 +215,7 @@ class Host:
             if fits and known is not None:
                 begun = self.mail.waiting.setdefault(session, [])
                 begun[:] = [order]  # once the old one has ended
+                self._put(CloseSession(session), connection)  # now: it may have just ended by itself
         if opening.fork_of is not None and source is None:
             connection.send(SessionClosed(session, "unknown_session", NO_SESSION, "fork_of"))
         elif not fits:
@@ -224,7 +225,8 @@ class Host:
             if lease is not None and isinstance(order, RestoreSession):
                 lease.viewers = next((each for each in order.then if isinstance(each, SetViewers)), None)
                 lease.told = None
-            self._put(order if known is None else CloseSession(session), connection)
+            if known is None:
+                self._put(order, connection)
             if lease is not None and lease.told is None:
                 self._guests.changed(lease)
 

@@ -14,7 +14,7 @@ from engine.wire.controls import check_action, control_json
 from engine.wire.fields import MAX_PROMPTS, MAX_REWIND_S, MAX_SEED, MAX_TEXT_BYTES
 from engine.wire.parse import stored_control
 from server.codecs import CODECS
-from server.worker.base import Order, RestoreSession
+from server.worker.base import SESSION_ID, Order, RestoreSession
 from server.worker.epochs import CLOSED
 from server.worker.messages.commands import ExportSession, SetViewers, SubmitControl
 from server.worker.messages.events import WorkerReady
@@ -33,7 +33,7 @@ def check(order: Order, ready: WorkerReady) -> None:
     """Raises InvalidInput."""
     session = getattr(order, "session", None)
     if session is not None:
-        _name(session, "session")
+        _require(SESSION_ID.fullmatch(session) is not None, "session")
     match order:
         case OpenSession():
             _opening(order)

@@ -1,8 +1,8 @@
 """One connection, such as between a gateway and a worker, the same class at both ends: messages in and out.
 
 It knows frames, lanes and the codec, but not what messages mean. A malformed message is logged in one line
-and ignored; a malformed frame ends the connection. Everything but `post` and `post_video` must be called on
-the event loop.
+and ignored; a malformed frame ends the connection. A message that cannot be handled costs itself, and not
+what else the peer says. Everything but `post` and `post_video` must be called on the event loop.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Connection(asyncio.Protocol):
         self._greetings: asyncio.Queue[Any] = asyncio.Queue(MAX_GREETINGS)
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
+        self._raw: asyncio.Transport | None = None  # below TLS
         self._joiner, self.outbox = Joiner(), WireOutbox(clock)
         self._paused = self._woken = self._aborted = self.ended = False
         self._fault: str | None = None
@@ -101,12 +102,21 @@ class Connection(asyncio.Protocol):
         """Close after everything in the transport has been sent. Idempotent."""
         if self._transport is not None:
             self._transport.close()
+        else:  # there is nobody yet who could be told anything
+            self.abort()
 
     def abort(self, why: str | None = None) -> None:
         """Close at once. Idempotent."""
         self._fault, self._aborted = self._fault or why, True
-        if self._transport is not None:
-            self._transport.abort()
+        if (transport := self._transport or self._raw) is not None:
+            transport.abort()
+
+    def arrives_by(self, transport: asyncio.Transport) -> bool:
+        """TLS is about to begin on this. Returns False if the connection is not wanted any more."""
+        self._raw = transport
+        if self._aborted:
+            transport.abort()
+        return not self._aborted
 
     def pause_reading(self) -> None:
         if self._transport is not None and not self.ended:
@@ -119,9 +129,8 @@ class Connection(asyncio.Protocol):
     @property
     def peer(self) -> str:
         """The peer's name for the log."""
-        if self._transport is None:  # it is known once TLS has begun
-            return "a visitor whose TLS failed"
-        name = self._transport.get_extra_info("peername")
+        transport = self._transport or self._raw
+        name = transport.get_extra_info("peername") if transport else None
         return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "this machine"
 
     def _put(self, data: bytes, session: str, after: tuple[str, ...]) -> None:
@@ -198,13 +207,19 @@ class Connection(asyncio.Protocol):
         if message is None:
             return
         if self._on_message is not None:
-            self._on_message(message)
+            self._handle(message, self._on_message)
         elif self._greetings.full():
             self.abort("it sent too many greetings")
         else:
             self._greetings.put_nowait(message)
             if isinstance(message, Welcome) and self._when_welcome is not None:
                 self.open(*self._when_welcome, largest(message.ready))
+
+    def _handle(self, message: Any, on_message: Callable[[Any], None]) -> None:
+        try:
+            on_message(message)
+        except Exception:  # outermost loop: asyncio would end the connection, with all sessions on it
+            log.exception("a message of %s (%s) could not be handled", self.peer, type(message).__name__)
 
 
 def largest(ready: WorkerReady) -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 
@@ -13,6 +14,7 @@ from engine.errors import PsistreamError
 from server.tasks import Tasks
 from server.worker.wire import handshake
 from server.worker.wire.connection import Connection
+from server.worker.wire.doorstep import Doorstep
 from server.worker.wire.handshake import WORKER_DOOR, Door
 from server.worker.wire.schema import GreetingRefused
 
@@ -40,6 +42,10 @@ class Entrance:
         self._key, self._most, self._door, self._clock = key, most, door, clock
         self._admit, self._on_end, self._tasks = admit, on_end, tasks
         self.strangers = 0
+
+    def door(self, tls: ssl.SSLContext | None = None) -> Callable[[], asyncio.Protocol]:
+        """What makes the protocol of each visitor of a port; give TLS to this, and not to `create_server`."""
+        return self.connection if tls is None else lambda: Doorstep(self.connection(), tls, self._tasks)
 
     def connection(self) -> Connection:
         """For a visitor that has just connected."""

@@ -21,9 +21,7 @@ async def directing(
 ) -> AsyncIterator[tuple[Directory, int]]:
     """A directory in this process, and its port."""
     directory = Directory(key)
-    server = await asyncio.get_running_loop().create_server(
-        directory.entrance.connection, "127.0.0.1", port, ssl=tls
-    )
+    server = await asyncio.get_running_loop().create_server(directory.entrance.door(tls), "127.0.0.1", port)
     running = asyncio.create_task(directory.run())
     try:
         yield directory, server.sockets[0].getsockname()[1]

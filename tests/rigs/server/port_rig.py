@@ -31,7 +31,7 @@ async def listening(
 ) -> AsyncIterator[tuple[Host, int]]:
     """A worker in this process, and its port on loopback."""
     host = Host(key, private=False, most=most, clock=clock)
-    server = await asyncio.get_running_loop().create_server(host.entrance.connection, "127.0.0.1", 0, ssl=tls)
+    server = await asyncio.get_running_loop().create_server(host.entrance.door(tls), "127.0.0.1", 0)
     cores: list[WorkerCore] = []
 
     def load(emit: Emit) -> WorkerCore:

@@ -128,3 +128,13 @@ def test_a_directory_that_has_just_started_makes_nobody_forgotten() -> None:
     assert (peers.owner_of("g1-abc"), peers.owner_of("main"), peers.url_of("g2")) == ("g2", "g2", "http://g2")
     peers.update(roster("g1", main=""))
     assert (peers.owner_of("g1-abc"), peers.owner_of("main"), peers.url_of("g2")) == (None, UNKNOWN, None)
+
+
+def test_an_id_that_no_gateway_makes_is_nobodys() -> None:
+    """Workers were asked about it, which answer nothing to that, so it kept a place for two seconds."""
+    peers, _ = settled()
+    peers.update(roster("g1", "g2"))
+    assert peers.owner_of("g2-abc") == peers.gateway_of("g2-abc") == "g2"
+    for odd in ("g2-\n", "g2-a/../b", "g2-a b", "g2-é", "g2-" + "x" * 62, "g2-+", "G2-a"):
+        assert peers.owner_of(odd) is None
+        assert peers.gateway_of(odd) is None

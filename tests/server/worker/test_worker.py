@@ -27,6 +27,7 @@ from engine.types import (
 )
 from server.config import WorkerConfig
 from server.worker.base import Applied, Numbers, RestoreSession
+from server.worker.core import WorkerCore
 from server.worker.messages.commands import (
     CloseSession,
     ExportSession,
@@ -227,3 +228,13 @@ async def test_a_paused_session_answers_its_controls() -> None:
 def answered(heard: Heard) -> set[str]:
     receipts = [e.receipt if isinstance(e, Applied) else e for e in heard]
     return {r.id for r in receipts if isinstance(r, Receipt) and r.status == "applied"}
+
+
+async def test_what_is_said_of_a_session_that_has_ended_is_not_kept() -> None:
+    core = WorkerCore(FAKE, lambda event: None)
+    for number in range(20):
+        core.handle(SetViewers(f"s{number}", {"vp8": 1}))
+        core.handle(RequestKeyframe(f"s{number}", "vp8"))
+        core.handle(CloseSession(f"s{number}"))
+    assert not core._timing._sessions
+    core.close()

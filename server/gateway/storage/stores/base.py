@@ -6,8 +6,9 @@ import re
 from typing import Protocol
 
 from engine.errors import Unavailable
+from server.worker.base import SESSION_ID
 
-NAME = re.compile(r"(sessions|gateways)/[A-Za-z0-9_-]{1,64}")
+NAME = re.compile(f"(sessions|gateways)/{SESSION_ID.pattern}")
 TIMEOUT_S = 10.0  # of one operation, and more for large ones: see patience_s
 SLOW_BYTES_PER_S = 5e6
 MAX_BYTES = 512 << 20  # larger ones are not read

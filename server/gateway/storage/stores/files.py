@@ -37,8 +37,7 @@ class FileStore:
     async def names(self, folder: str) -> list[str]:
         def look() -> list[str]:  # who only looks makes no folders
             with contextlib.suppress(FileNotFoundError):
-                names = [path.name for path in (self._folder / folder).iterdir()]
-                return sorted(name for name in names if NAME.fullmatch(f"{folder}/{name}"))
+                return sorted(path.name for path in self._files(folder) if not path.name.endswith(TEMPORARY))
             return []
 
         return await self._run(look)
@@ -57,7 +56,7 @@ class FileStore:
         def sweep() -> None:
             self._make()
             oldest = time.time() - keep_s
-            for path in (self._folder / "sessions").iterdir():
+            for path in self._files("sessions"):
                 with contextlib.suppress(FileNotFoundError):
                     if path.stat().st_mtime < oldest:
                         path.unlink()
@@ -79,6 +78,12 @@ class FileStore:
     def _path(self, name: str) -> Path:
         assert NAME.fullmatch(name), name
         return self._folder / name
+
+    def _files(self, folder: str) -> Iterator[Path]:
+        """What psistream wrote here, complete or not. What else there is in the folder is left alone."""
+        for path in (self._folder / folder).iterdir():
+            if NAME.fullmatch(f"{folder}/{path.name.removesuffix(TEMPORARY)}") and path.is_file():
+                yield path
 
     def _make(self) -> None:
         for folder in (self._folder, self._folder / "sessions", self._folder / "gateways"):

@@ -56,8 +56,8 @@ class RedisStore:
 
     async def names(self, folder: str) -> list[str]:
         async def look() -> list[str]:
-            found = [key.decode() async for key in self._redis.scan_iter(_key(folder) + "/*", count=1000)]
-            names = {key.removeprefix(PREFIX) for key in found}
+            keys = self._redis.scan_iter(_key(folder) + "/*", count=1000)
+            names = {key.decode(errors="replace").removeprefix(PREFIX) async for key in keys}
             return sorted(name.partition("/")[2] for name in names if NAME.fullmatch(name))
 
         return await self._run(look())

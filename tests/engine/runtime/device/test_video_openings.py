@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from engine.backends.fake_pyramid import FakePyramid
 from engine.config import RuntimeConfig
 from engine.errors import Full, InvalidInput
 from engine.runtime.device.engine import Engine
+from engine.runtime.state import snapshot
 from engine.types import ByteArray, OpenSession, RuntimeEvent, SegmentReady, SessionClosed, SessionInfo
 
 VIDEO: ByteArray = np.full((100, 3, 96, 160), 90, np.uint8)
@@ -58,6 +61,30 @@ def test_while_it_waits_it_can_be_closed_and_others_must_wait() -> None:
         engine.step()
     assert [e.session for e in events if isinstance(e, SessionClosed)] == ["a"]
     assert [e.id for e in events if isinstance(e, SessionInfo)] == ["b"]
+    engine.close()
+
+
+def test_it_can_be_closed_at_the_moment_when_it_would_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knew it then: it was opened, and nothing could close it any more."""
+    events: list[RuntimeEvent] = []
+    engine = Engine(FakePyramid(), RuntimeConfig(), events.append)
+    save = snapshot.save
+
+    def saved(*given: Any) -> bytes:
+        engine.close_session("a")
+        engine.open(command("a"))  # and there is another one of that name
+        monkeypatch.undo()
+        return save(*given)
+
+    monkeypatch.setattr(snapshot, "save", saved)
+    engine.open(command("a"))
+    for _ in range(6):
+        engine.step()
+    assert [type(e) for e in events if isinstance(e, SessionClosed | SessionInfo)] == [SessionClosed]
+    for _ in range(12):
+        engine.step()
+    assert [e.id for e in events if isinstance(e, SessionInfo)] == ["a"]
+    assert len([e for e in events if isinstance(e, SessionClosed)]) == 1
     engine.close()
 
 

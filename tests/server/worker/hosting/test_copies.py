@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from engine.types import Control, OpenSession, Prompt, Receipt, Rewind, SessionClosed
-from server.worker.base import Applied, RestoreSession
+from server.worker.base import Applied, Order, RestoreSession
 from server.worker.epochs import CLOSED, copied
 from server.worker.hosting.host import Host
 from server.worker.messages.commands import Command, SetViewers, SubmitControl
@@ -143,4 +143,35 @@ async def test_a_control_that_is_refused_does_not_end_the_session_that_is_restor
         refused = [e for e in heard if isinstance(e, Receipt) and e.status == "rejected"]
         assert [(e.session, e.id, e.code) for e in refused] == [("s", "c1", "invalid")]
         assert not [e for e in heard if isinstance(e, SessionClosed)]
+        await worker.close()
+
+
+async def test_a_copy_that_ends_by_itself_at_that_moment_does_not_end_the_next_one() -> None:
+    """Its end let the next copy begin before the order that closes the older one was given."""
+    async with listening() as (host, port):
+        worker, _ = await opened(host, port)
+        given, orders, lock = list[str](), host._orders, host.mail.lock
+        assert orders is not None
+        put = orders.put
+
+        def record(order: Order) -> bool:
+            given.append(type(order).__name__)
+            return put(order)
+
+        class Lock:
+            """When it is free, somebody else has the next turn."""
+
+            def __enter__(self) -> None:
+                lock.acquire()
+
+            def __exit__(self, *exc: object) -> None:
+                lock.release()
+                if "s" in host.mail.waiting and "RestoreSession" not in given:
+                    host.mail.emit(SessionClosed("s", "backend", "it failed"))
+
+        orders.put = record  # type: ignore[method-assign]
+        host.mail.lock = Lock()  # type: ignore[assignment]
+        worker.send(RestoreSession(OpenSession("s", "a blue dog", 2), (), epoch=5))
+        await until(lambda: "RestoreSession" in given, "the next copy")
+        assert given[:2] == ["CloseSession", "RestoreSession"]
         await worker.close()

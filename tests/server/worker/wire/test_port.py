@@ -16,6 +16,7 @@ from engine.types import OpenSession, SessionInfo
 from server.worker.base import session_of
 from server.worker.core import WorkerCore
 from server.worker.hosting.host import MAX_GATEWAYS, MAX_STRANGERS, Host
+from server.worker.messages.events import Hung
 from server.worker.remote import WorkerAddress, connect
 from server.worker.wire import handshake
 from server.worker.wire.codec import decode, encode
@@ -167,6 +168,45 @@ async def test_who_finds_no_place_is_not_kept_waiting() -> None:
             assert await reader.read() == b""
         for _, each in [(reader, writer), *idle]:
             each.close()
+
+
+async def test_with_tls_nothing_waits_for_what_the_other_side_says(tmp_path: Path) -> None:
+    """After each write nothing was written until something came in: video waited for the next heartbeat."""
+    context, certificate = await asyncio.to_thread(own_certificate, tmp_path)
+    heard = Heard()
+    async with listening(tls=context) as (host, port):
+        worker = remote(port, heard.hear, tls=True, ca=certificate)
+        await worker.start()
+        await worker._link._tasks.close()  # the heartbeat
+        for number in range(20):
+            host.mail.emit(Hung(float(number)))
+            await until(lambda n=float(number): Hung(n) in heard, "it")  # type: ignore[misc]
+        await worker.close()
+
+
+async def test_with_tls_strangers_are_counted_and_hung_up_on_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before TLS has begun they were neither; and if it began late, the connection was never closed."""
+    monkeypatch.setattr("server.worker.wire.connection.Connection.receive.__defaults__", (1.0,))
+    context, certificate = await asyncio.to_thread(own_certificate, tmp_path)
+    async with listening(tls=context) as (host, port):
+        most = MAX_GATEWAYS + MAX_STRANGERS
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(most)]
+        await until(lambda: host.entrance.strangers == most, "all of them")
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for waiting in (reader, *(each for each, _ in idle)):
+            with contextlib.suppress(ConnectionError):
+                async with asyncio.timeout(LONG_S / 2):  # asyncio itself hangs up after a minute
+                    assert await waiting.read() == b""
+        await until(lambda: not host.entrance.strangers, "free places")
+        for _, each in [(reader, writer), *idle]:
+            each.close()
+        await sent(port, b"GET / HTTP/1.1\r\n\r\n")
+        worker = remote(port, Heard().hear, tls=True, ca=certificate)
+        await worker.start()
+        await worker.close()
+        await until(lambda: not host.entrance.strangers and not host.mail.gateways, "the end")
 
 
 def framed(data: bytes, flags: int = 0) -> bytes:
