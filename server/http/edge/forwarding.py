@@ -59,12 +59,15 @@ class Forwarding:
         """Pass the request on to `target`, the path and the query, of the gateway at `url`, with `extra`
         headers, unless that gateway is `gone`. The body may have at most `most` bytes. Raises TooLarge, and
         Unanswered if no answer has begun."""
-        if int(Headers(scope=scope).get("content-length", "0")) > most:
+        given = Headers(scope=scope)
+        if int(given.get("content-length", "0")) > most:
             raise too_large("body", most)
         parts: asyncio.Queue[bytes | None] = asyncio.Queue(1)
-        headers = [(k, v) for k, v in scope["headers"] if k.lower() not in HOP | OURS]
+        chunked = "transfer-encoding" in given  # then a length does not count
+        without = HOP | OURS | ({b"content-length"} if chunked else set())
+        headers = [(k, v) for k, v in scope["headers"] if k.lower() not in without]
         headers += [(k.encode(), v.encode()) for k, v in extra.items()]
-        body = _all(parts) if _has_body(Headers(scope=scope)) else None
+        body = _all(parts) if _has_body(given) else None
         request = self._request(scope["method"], url, target, headers, body)
         exchange = asyncio.create_task(self._exchange(url, request, send), name="pass-on")
         client = asyncio.create_task(_read(receive, parts, most), name="read-client")
