@@ -4,6 +4,7 @@ and what a member says reaches all the others."""
 from __future__ import annotations
 
 import math
+import re
 from urllib.parse import urlsplit
 
 from engine.errors import InvalidInput
@@ -22,6 +23,7 @@ URL_CHARS, HOST_CHARS, SESSION_CHARS, CLIENT_CHARS = 128, 64, 64, 96
 MAX_LABELS, LABEL_CHARS = 8, 32
 MAX_SESSIONS = 1_000_000
 MAX_FAULTS, FAULT_CHARS = 8, 300
+PLAIN = re.compile("[!-~]+")  # what each part of a URL may have
 
 
 def check_join(message: JoinWorker | JoinGateway) -> None:
@@ -69,7 +71,7 @@ def check_worker_name(name: str) -> None:
 def check_gateway_url(url: str) -> None:
     """Raises InvalidInput."""
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(url if PLAIN.fullmatch(url) else "")
         known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         known = False

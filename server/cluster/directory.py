@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.25  # so rosters are sent at most four times a second
 MAX_STRANGERS, MAX_MEMBERS = 64, 1400
 REPORT_BYTES = 1 << 20
+MOST_UNREAD = 8  # rosters that wait for a member
 
 
 class WorkerPlaces(Protocol):
@@ -192,6 +193,8 @@ class Directory:
         if self.places is not None:
             full = replace(full, placement=self.places.report())
         for connection, joined in members.items():
+            if len(connection.outbox) >= MOST_UNREAD:  # it gets the next one, once it reads again
+                continue
             match joined:
                 case Watch():
                     connection.send(full)

@@ -120,6 +120,7 @@ class Membership:
                 error = fault
             if not self._first.done() and _final(error):
                 self._first.set_exception(error)
+                self._first.exception()  # perhaps nobody asks
                 return
             if self.fault != error.message:
                 log.error("%s; trying again", error.message)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import Forbidden, PsistreamError
-from server.cluster.directory import MAX_STRANGERS
+from engine.errors import Forbidden, InvalidInput, PsistreamError
+from server.cluster.checks import check_gateway_url
+from server.cluster.directory import MAX_STRANGERS, MOST_UNREAD
 from server.cluster.messages import (
     CLUSTER_WIRE,
     DIRECTORY_DOOR,
@@ -242,3 +243,27 @@ async def test_a_member_that_talks_nonsense_does_no_harm(caplog: pytest.LogCaptu
         await until(lambda: len(directory._members) == 1, "the end of the others")
         assert [w.name for w in directory.tables.roster().workers] == ["w1"]
     assert not [r for r in caplog.records if r.exc_info]
+
+
+async def test_what_a_member_does_not_read_is_not_piled_up() -> None:
+    """An operator's terminal may be stopped for hours."""
+    async with directing() as (directory, port), member(port, Watch()) as watcher:
+        await watcher.joined()
+        ((connection, joined),) = directory._members.items()
+        assert joined is not None
+        connection.pause_writing()  # its buffers are full
+        for _ in range(1000):
+            directory._tell({connection: joined})
+        assert len(connection.outbox) <= MOST_UNREAD
+        directory.tables.drain("host-x")
+        connection.resume_writing()
+        await until(lambda: watcher.roster.drained == ("host-x",), "the latest roster")
+        assert watcher.fault is None
+
+
+@pytest.mark.parametrize(
+    "url", ["http://a b:80", "http://\u00e4:80", "http://a\t:80", "http://[::1", "http://", "x"]
+)
+def test_gateways_are_at_addresses_that_others_can_use(url: str) -> None:
+    with pytest.raises(InvalidInput, match="must be where other gateways reach this one"):
+        check_gateway_url(url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 
@@ -146,3 +147,17 @@ async def test_an_address_that_is_none_costs_that_gateway_only(
         assert list(listed["unanswered"]) == ["g3"]
         assert (await g2.http.get("/v1/sessions/g3-abc", headers=OWNER)).status_code == 503
     assert not [r for r in caplog.records if r.exc_info]
+
+
+async def test_the_log_has_no_token_of_a_request_that_is_passed_on(caplog: pytest.LogCaptureFixture) -> None:
+    """The HTTP client logs URLs, at --log-level info, and players of HLS have their tokens there."""
+    caplog.set_level(logging.DEBUG)
+    async with two() as (g1, g2):
+        session, own = await opened(g1)
+        token = own["Authorization"].removeprefix("Bearer ")
+        target = f"/v1/sessions/{session}/hls/index.m3u8?token={token}".encode()
+        assert (await raw(g2, target))[0] == (await raw(g1, target))[0]
+        auth = f"Authorization: Bearer {token}".encode()
+        assert (await raw(g2, f"/v1/sessions/{session}".encode(), auth))[0] == 200
+    assert "HTTP Request" in caplog.text
+    assert token not in caplog.text
