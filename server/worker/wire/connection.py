@@ -130,7 +130,9 @@ class Connection(asyncio.Protocol):
     def peer(self) -> str:
         """The peer's name for the log."""
         transport = self._transport or self._raw
-        name = transport.get_extra_info("peername") if transport else None
+        if transport is None:
+            return "a visitor whose TLS failed"
+        name = transport.get_extra_info("peername")
         return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "this machine"
 
     def _put(self, data: bytes, session: str, after: tuple[str, ...]) -> None:
