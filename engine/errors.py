@@ -49,6 +49,7 @@ class UnknownSession(PsistreamError):
 
 class Full(PsistreamError):
     code = "full"
+    retry_after_s: int
 
     def __init__(self, message: str, *, retry_after_s: int = 5) -> None:
         super().__init__(message)
