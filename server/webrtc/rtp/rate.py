@@ -67,9 +67,13 @@ class RateControl:
     _queue_s: float = 0.0
     _lowered_queue_s: float = 0.0
     _drained_s: float = float("-inf")
-    _regain: tuple[int, float] | None = None  # the rung before a standstill, until when it may be regained
+    _regain: tuple[int, float] | None = None  # the rung before a queue, until when it may be regained fast
+    _regain_hold_s: float = REGAIN_HOLD_S  # longer each time that the rung is soon lost again
+    _stood: bool = False  # that queue was a standstill
 
     def update(self, link: Link, sent_bps: float, now_s: float) -> None:
+        if self._regain is not None and link.burst_bps > STOOD_SHARE * self.rates[self._regain[0]]:
+            self._stood = True  # the first report of a queue has too few packets to tell
         if self._too_much(link, sent_bps, now_s):
             self._down(link, sent_bps, now_s)
         elif self.probe_bps and now_s >= self._probe_until_s:
@@ -131,7 +135,6 @@ class RateControl:
         self._lowered_s = now_s
         queue_s = link.queue_s or 0.0
         self._lowered_queue_s = queue_s + self._unseen_s(link, sent_bps)
-        stood = queue_s > QUEUE_S and link.burst_bps > STOOD_SHARE * self.rates[self.rung]
         if self.probe_bps:  # only the probe was too much
             self._regain = None
             self._back_off(self.rung - 1)
@@ -140,8 +143,12 @@ class RateControl:
             return
         if now_s - self._raised_s < RELAPSE_S:
             self._back_off(self.rung)
-        elif stood and (self._regain is None or now_s > self._regain[1]):
+            self._regain_hold_s = min(HOLD_MAX_S, 3 * self._regain_hold_s)
+        else:
+            self._regain_hold_s = REGAIN_HOLD_S
+        if queue_s > QUEUE_S and (self._regain is None or now_s > self._regain[1]):
             self._regain = self.rung, now_s + REGAIN_S
+            self._stood = link.burst_bps > STOOD_SHARE * self.rates[self.rung]
         carried = link.acked_bps if link.precise and link.acked_bps else link.remb_bps
         if carried is None:
             carried = min(sent_bps, self.rates[self.rung]) * (1 - link.loss)
@@ -235,7 +242,8 @@ class RateControl:
     def _regains(self, now_s: float) -> bool:
         """Whether a rung was lost because everything stood still for a moment, link or machine, and not to a
         link that is too slow for it: then it is probed at once, and directly."""
-        return self._regain is not None and self._regain[0] < self.rung and now_s < self._regain[1]
+        regain = self._regain
+        return regain is not None and self._stood and regain[0] < self.rung and now_s < regain[1]
 
     def _next_rung(self, now_s: float) -> int:
         if self._regain is not None and self._regains(now_s):
@@ -243,7 +251,7 @@ class RateControl:
         return self.rung - 1
 
     def _may_probe(self, link: Link, sent_bps: float, now_s: float) -> bool:
-        hold_s = REGAIN_HOLD_S if self._regains(now_s) else self._hold_s.get(self.rung - 1, HOLD_S)
+        hold_s = self._regain_hold_s if self._regains(now_s) else self._hold_s.get(self.rung - 1, HOLD_S)
         if self.rung <= self._best_rung or now_s - self._changed_s < hold_s or now_s - link.heard_s > 1.5:
             return False
         if not self._kept_up(link, (1 - link.loss) * sent_bps):

@@ -165,6 +165,19 @@ def test_what_stood_still_for_a_moment_is_at_its_rung_again_a_second_later(
     assert back_s - (since_s + for_s) < 1.4
 
 
+@pytest.mark.parametrize(("burst_bps", "rung"), [(20e6, 0), (300e3, 3)])
+def test_that_it_stood_still_may_show_only_after_the_step_down(burst_bps: float, rung: int) -> None:
+    """An easy picture has a packet per frame, and the first report of a queue has only a few of them."""
+    link, control = Link(precise=True, acked_bps=40e3), RateControl(RATES)
+    for now_s, queue_s, bps in ((10.0, 0.0, 0.0), (10.1, 0.7, 0.0), (10.2, 0.7, burst_bps), (12.0, 0.0, 0.0)):
+        link.heard_s, link.queue_s, link.burst_bps = now_s, queue_s, bps
+        control.update(link, 40e3, now_s)
+    assert control.rung == 3
+    link.heard_s = 12.7
+    control.update(link, 40e3, 12.7)
+    assert control.rung == rung
+
+
 def test_a_link_that_stands_still_and_is_narrow_too_is_probed_once_and_then_left() -> None:
     """Wireless links deliver what had waited in bursts, even if there is too much for them."""
     road = Road(lambda now_s: 50e6 if now_s < 5 else 500e3, delay_s=0.005)
