@@ -24,6 +24,8 @@ from server.worker.base import Applied, Event, as_error
 from server.worker.messages.events import CodecMeasured, Exported, Hung, Packet, SegmentStats, Stalled
 from server.worker.messages.holding import Claimed, Fenced, Orphaned
 
+GUEST_CODES = ("unknown_session", "full")  # of a worker that refuses to show a session to a guest
+
 
 class Events:
     def __init__(
@@ -109,6 +111,8 @@ class Events:
                 error.retry_after_s = event.retry_after_s
             session.declined(error)  # the opener may try another worker
             return
+        if worker.outlives_gateway and not event.epoch and event.code in GUEST_CODES:
+            return  # asked as a guest, before it came here: an end has the copy's epoch
         self._sessions.end(session, event.code, event.message)
 
     def _changed(self, worker: Supervisor, info: SessionInfo) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from engine.types import Control
 from server.gateway.fleet.supervisor import Supervisor
 from server.gateway.session import GatewaySession
+from server.worker.messages.events import Packet
 from server.worker.messages.holding import Moved
 
 MOST_PENDING = 64
@@ -34,13 +35,15 @@ class Guest:
     pending: dict[str, Control] = field(default_factory=dict)  # controls without a final receipt
     abandoned: bool = False  # its worker has said that nobody holds it, and of no new owner since
     renewed_s: float = 0.0  # when its worker last told how it is
-    shown: tuple[str, int] = ("", -1)  # the last frame, and which worker had it
+    shown: tuple[str, int, int] = ("", -1, -1)  # the last frame, its media time, and which worker had it
     dropped: bool = False  # its copy was ended, perhaps since another one goes on
 
-    def goes_back(self, worker: str, frame: int) -> bool:
-        """Whether this frame of a worker comes before what was shown. A worker may repeat its last one."""
-        last_worker, last = self.shown
-        return frame < last or (frame == last and worker != last_worker)
+    def goes_back(self, worker: str, packet: Packet) -> bool:
+        """Whether a worker's packet comes before what was shown, by its frame or its media time: a copy that
+        began late may have skipped frames and still be behind. A worker may repeat its last frame."""
+        last_worker, last, last_90k = self.shown
+        again = packet.frame == last and worker != last_worker
+        return packet.frame < last or packet.pts_90k < last_90k or again
 
     @property
     def found(self) -> bool:

@@ -64,12 +64,12 @@ class GuestNews:
             return self._desk(worker, event)
         if isinstance(event, Packet):
             left = guest.moved is not None and guest.worker is worker and event.segment > guest.moved.segment
-            if not left and guest.worker is worker and guest.goes_back(worker.name, event.frame):
+            if not left and guest.worker is worker and guest.goes_back(worker.name, event):
                 self._guests.end(guest, MOVED, BACK, guest.session.lost_frames)
                 return True
             frames, now_s = worker.frames_per_segment, self._sessions.now_s()
             if not left and guest.session.shows(worker.name, event, frames, now_s):
-                guest.shown = worker.name, event.frame
+                guest.shown = worker.name, event.frame, event.pts_90k
                 self._metrics.sent.inc(guest.session.fanout.push(event))
             return True
         match event:

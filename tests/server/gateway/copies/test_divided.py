@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +16,7 @@ from server.metrics import Metrics
 from server.worker.base import MakeWorker, OnEvent
 from server.worker.epochs import CLOSED, claimed, copied
 from server.worker.hosting.host import Host
+from server.worker.messages.events import Packet
 from server.worker.messages.holding import ClaimSession, EndCopy, Fenced, Orphaned, Watched
 from server.worker.remote import RemoteWorker
 from tests.rigs.server.port_rig import KEY as WORKER_KEY
@@ -208,7 +210,8 @@ async def test_gateways_without_a_directory_have_one_main() -> None:
         assert len(holders([one, other], "main")) == 1
 
 
-async def test_a_guest_ends_before_an_older_copy_turns_its_frames_back() -> None:
+@pytest.mark.parametrize("back", [packet(12, session="s"), replace(packet(16, session="s"), pts_90k=80_000)])
+async def test_a_guest_ends_before_an_older_copy_turns_its_frames_or_time_back(back: Packet) -> None:
     """Its worker's copy was ended, since another gateway had gone on with the session from an older one."""
     async with gateway(workers=2) as (gate, workers, _):
         heard: list[SessionEvent] = []
@@ -227,7 +230,7 @@ async def test_a_guest_ends_before_an_older_copy_turns_its_frames_back() -> None
         for frame in (8, 15, 15):  # a picture that stands still is repeated
             one.tell(packet(frame, session="s"))
         two.tell(Watched("s", copied(1), info, b""))
-        two.tell(packet(12, session="s"))
+        two.tell(back)
         assert [each.frame for each in sent] == [8, 15, 15]
         assert guest.fanout.closed
         assert [e.code for e in heard if isinstance(e, SessionClosed) and e.session == "s"] == ["moved"]

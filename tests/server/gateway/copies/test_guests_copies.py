@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
-from engine.types import OpenSession
+from engine.types import OpenSession, SessionClosed
 from server.gateway.gateway import Gateway
 from server.gateway.session import GatewaySession
 from server.worker.base import Numbers
@@ -100,3 +100,16 @@ async def test_a_session_that_has_moved_stays_though_its_last_worker_ends_what_i
             target.ready = replace(READY, instance="m")
             gate.worker_event(source, Fenced(mine.id, mine.lease_epoch, elsewhere=True))
             assert gate.sessions.get(mine.id) is mine
+
+
+async def test_a_late_answer_to_a_guest_does_not_end_the_session_that_has_come_there_since() -> None:
+    """The gateway had looked for it in all workers, claimed it in one, lost that and restored it in
+    the other: there the session ran on, and nobody had it."""
+    async with AsyncExitStack() as stack:
+        gate, *_ = await two_workers(stack)
+        mine = await gate.open("a dog", 5)
+        worker = gate.fleet.of(mine)
+        gate.worker_event(worker, SessionClosed(mine.id, "unknown_session", "no session has this id"))
+        assert gate.sessions.get(mine.id) is mine
+        gate.worker_event(worker, SessionClosed(mine.id, "closed", "the session was closed", epoch=1))
+        assert mine.id not in gate.sessions
