@@ -177,7 +177,9 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        self._flush()
+        if not self._woken:  # not now: asyncio loses count of the end of a connection whose write fails here
+            self._woken = True
+            self._loop.call_soon(self._flush)
 
     def data_received(self, data: bytes) -> None:
         self.heard_s = self._clock()

@@ -149,6 +149,33 @@ async def test_who_did_not_get_through_tls_is_not_said_to_be_this_machine() -> N
     assert Connection(lambda why: None).peer == "a visitor whose TLS failed"
 
 
+class Noting(asyncio.Transport):
+    """Notes what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written.append(bytes(data))
+
+
+async def test_nothing_is_written_while_asyncio_says_that_it_may() -> None:
+    """If that write failed, since the peer had just gone, asyncio logged two tracebacks."""
+    connection, transport = Connection(lambda why: None), Noting()
+    connection.connection_made(transport)
+    connection.pause_writing()
+    connection.send(handshake.hello())
+    connection.resume_writing()
+    assert not transport.written
+    await until(lambda: transport.written, "the message")
+
+
 async def sent(port: int, data: bytes) -> None:
     """Whatever becomes of it."""
     with contextlib.suppress(OSError):
