@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.types import Receipt, SessionClosed
+from engine.types import Receipt, SessionClosed, SessionInfo
 from server.gateway.failover import CULPRIT, GAVE_UP
 from server.gateway.session import MAIN, GatewaySession
 from tests.rigs.simulation import limits
@@ -95,8 +95,21 @@ def _effects(cluster: SimulatedCluster, clients: Clients) -> list[str]:
         for node in cluster.gateways:
             told = [e for e in node.heard if getattr(e, "session", None) == name]
             if node.gateway is not None and not any(isinstance(e, SessionClosed) for e in told):
-                heard.append([e for e in told if isinstance(e, Receipt) and e.status != "received"])
+                heard.append(_answers(node, name))
         found += cluster.effects.faults(name, copy.line, copy.effects, heard)
+    return found
+
+
+def _answers(node: Node, session: str) -> list[Receipt]:
+    """The final receipts, but those of frames that were lost since: such controls may be sent again."""
+    found: list[Receipt] = []
+    lost: tuple[int, ...] = ()
+    for event in node.heard:
+        if isinstance(event, Receipt) and event.session == session and event.status != "received":
+            found.append(event)
+        elif isinstance(event, SessionInfo) and event.id == session and event.lost_frames != lost:
+            lost = event.lost_frames
+            found = [each for each in found if not lost or each.frame not in range(*lost)]
     return found
 
 
