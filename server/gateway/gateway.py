@@ -71,6 +71,7 @@ class Gateway:
     async def __aenter__(self) -> Self:
         try:
             await self.parts.outside.start()
+            self._tasks.spawn(self.parts.outside.keep_name(), "keep name")
             await (self.fleet if self.joined is None else self.joined).start()
             await self._open_main()
             parts = self.parts

@@ -80,33 +80,42 @@ class Outside:
             sessions.waiting.discard(MAIN)
             self._takeover = Takeover(store, name, sessions, self._peers, sessions.now_s)
 
+    async def keep_name(self) -> None:
+        """Until cancelled, from the start on: a model may take minutes to load, and meanwhile another gateway
+        could take the name."""
+        while (ownership := self._ownership) is not None and (saver := self._saver) is not None:
+            try:
+                self._beaten(await ownership.beat())
+                if ownership.store_lost_it:  # such as Redis after a restart
+                    saver.again()
+                saver.answers()
+            except StoreFailed as error:
+                saver.failed(error)
+            except Exception:  # outermost loop: the next time may go well
+                log.exception("the name of this gateway in --snapshots could not be kept")
+            await asyncio.sleep(BEAT_S)
+
     async def worker_up(self) -> None:
         """Resume `main` before a new one is opened."""
-        if self._resumer is not None and not self._settles:
+        if self._resumer is not None and not self._settles and self._ours:
             with suppress(StoreFailed):  # `run` tries again
                 await self._resumer.resume(MAIN)
 
     async def run(self) -> None:
         """Save and resume sessions until cancelled."""
         saver, resumer = self._saver, self._resumer
-        if saver is None or resumer is None or self._ownership is None or self._store is None:
+        if saver is None or resumer is None or self._store is None:
             return
-        save = self._save(saver, self._ownership, self._store)
+        save = self._save(saver, self._store)
         await first_of(save=save, resume=self._resume(saver, resumer))
 
-    async def _save(self, saver: Saver, ownership: Ownership, store: SessionStore) -> None:
+    async def _save(self, saver: Saver, store: SessionStore) -> None:
         """Until cancelled, while this gateway has its name in the store."""
         loop = asyncio.get_running_loop()
-        beat_s = expire_s = loop.time()
+        expire_s = loop.time()
         while True:
             now_s = loop.time()
             try:
-                if now_s >= beat_s:
-                    self._beaten(await ownership.beat())
-                    if ownership.store_lost_it:  # such as Redis after a restart
-                        saver.again()
-                    saver.answers()
-                    beat_s = now_s + BEAT_S
                 if now_s >= expire_s + EXPIRE_S:
                     expire_s = now_s
                     await store.expire(self._config.storage.keep_s)  # type: ignore[union-attr]

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from engine.errors import Unavailable
 from engine.types import Control, Prompt
+from server.gateway.gateway import Gateway
 from server.gateway.session import GatewaySession
+from server.gateway.storage.ownership import Ownership
 from server.gateway.storage.stores.files import FileStore
+from server.metrics import Metrics
 from server.storage import StorageConfig
-from tests.rigs.server.server_rig import join, recorded, until
+from server.worker.messages.events import WorkerReady
+from server.worker.thread import InProcessWorker
+from tests.rigs.server.server_rig import config, join, recorded, until
 from tests.server.gateway.storage.test_outside import contents, gateway, saved_by
 
 
@@ -87,3 +94,34 @@ async def test_a_save_that_the_end_cuts_short_is_made_up_for(
         await until(store.begun.is_set, "the next save")
         store.slow = False
     assert contents(tmp_path, mine.id).info.prompt == "a cat"
+
+
+class Loading(InProcessWorker):
+    """Its model takes until `loaded`."""
+
+    loaded: asyncio.Event
+
+    async def start(self) -> WorkerReady:
+        await self.loaded.wait()
+        return await super().start()
+
+
+async def test_a_gateway_keeps_its_name_while_its_model_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its mark stood still until a worker served, so another gateway could take the name."""
+    monkeypatch.setattr("server.gateway.storage.outside.BEAT_S", 0.001)
+    monkeypatch.setattr("server.gateway.storage.ownership.LOOK_S", 0.1)
+    Loading.loaded = asyncio.Event()
+    settings = config(host="192.0.2.1", storage=StorageConfig(tmp_path.as_uri()))
+    gate = Gateway(settings, partial(Loading, settings.worker), Metrics())
+    starting = asyncio.create_task(gate.__aenter__())
+    try:
+        store = FileStore(tmp_path)
+        await until(lambda: (tmp_path / "gateways" / "gateway").exists(), "its mark")
+        with pytest.raises(Unavailable, match="another gateway"):
+            await Ownership(store, "gateway").take()
+    finally:
+        Loading.loaded.set()
+        await starting
+        await gate.close()
