@@ -42,7 +42,11 @@ async def test_every_request_about_a_session_works_at_the_wrong_gateway() -> Non
         assert len((await http.get(f"{at}/links", headers=own)).json()["links"]) == 1
         assert (await http.delete(shared.headers["location"], headers=own)).status_code == 204
         await http.patch(at, json={"paused": False}, headers=own)
+        end_s = time.monotonic() + 60
         snapshot = await http.get(f"{at}/snapshot", headers=own)
+        while snapshot.status_code == 503 and time.monotonic() < end_s:  # nothing has been shown yet
+            await asyncio.sleep(0.02)
+            snapshot = await http.get(f"{at}/snapshot", headers=own)
         assert snapshot.status_code == 200, snapshot.text
         assert f'filename="{session}.safetensors"' in snapshot.headers["content-disposition"]
         assert len(snapshot.content) == int(snapshot.headers["content-length"])
