@@ -138,6 +138,7 @@ def placing_of(args: argparse.Namespace, where: Listen, others: Sequence[str]) -
                 "psistream cluster up --help)"
             )
         return None
+    labels = dict(map(_label, args.host_label))
     _check(args, where)
     return Placing(
         workers=args.workers,
@@ -147,7 +148,7 @@ def placing_of(args: argparse.Namespace, where: Listen, others: Sequence[str]) -
         namespace=args.namespace,
         gpus=args.gpus_per_worker,
         cpus=args.cpus_per_worker,
-        labels=dict(map(_label, args.host_label)),
+        labels=labels,
         start_s=args.start_limit,
         devices=gpus() if args.ray is None and args.gpus_per_worker else (),
     )

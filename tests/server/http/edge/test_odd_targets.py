@@ -152,6 +152,7 @@ async def test_an_address_that_is_none_costs_that_gateway_only(
 async def test_the_log_has_no_token_of_a_request_that_is_passed_on(caplog: pytest.LogCaptureFixture) -> None:
     """The HTTP client logs URLs, at --log-level info, and players of HLS have their tokens there."""
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="httpx")  # commands that ran in this process may have quieted it
     async with two() as (g1, g2):
         session, own = await opened(g1)
         token = own["Authorization"].removeprefix("Bearer ")
