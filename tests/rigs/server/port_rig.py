@@ -39,12 +39,12 @@ async def listening(
         return cores[0]
 
     running = asyncio.create_task(host.run(load))
+    running.add_done_callback(lambda _: server.close())  # as its process does
     try:
         yield host, server.sockets[0].getsockname()[1]
     finally:
         host.end()
         await asyncio.wait([running])
-        server.close()
         for core in cores:
             await asyncio.to_thread(core.close)
 

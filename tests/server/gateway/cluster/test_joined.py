@@ -218,9 +218,10 @@ async def test_a_directory_that_is_away_changes_nothing() -> None:
 
 
 async def test_a_gateway_that_a_worker_has_no_room_for_says_so_everywhere(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In its log, once; in its list of workers; and in `psistream cluster status`. It gets in when it can."""
+    monkeypatch.setattr("server.gateway.fleet.supervisor.MAX_DELAY_S", 0.5)
     told = "the worker has 1 gateways, which is the most: start it with a larger --max-gateways"
     async with (
         directing() as (directory, port),
