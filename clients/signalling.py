@@ -15,9 +15,8 @@ from clients.target import Target
 MOVED = ("moved", "fenced")  # codes of sessions that end at one gateway and go on at another one
 LEAVE_TIMEOUT_S = 2.0
 VANISHED = (404, 503)
-VANISHED_TIMEOUT_S = (
-    1.0  # other gateways say 503 at once if nobody listens at a viewer's, and later if it is slow
-)
+# Other gateways say 503 at once if nobody listens at the viewer's gateway, and later if that one is slow.
+VANISHED_TIMEOUT_S = 1.0
 
 
 async def post_offer(

@@ -18,12 +18,16 @@ from server.cluster.messages import (
 )
 from server.worker.epochs import CLOSED
 from server.worker.remote import WorkerAddress
+from server.worker.wire.expected import Expected
 
 URL_CHARS, HOST_CHARS, SESSION_CHARS, CLIENT_CHARS = 128, 64, 64, 96
 MAX_LABELS, LABEL_CHARS = 8, 32
 MAX_SESSIONS = 1_000_000
 MAX_FAULTS, FAULT_CHARS = 8, 300
 PLAIN = re.compile("[!-~]+")  # what each part of a URL may have
+
+_EXPECTED = Expected("member sends")
+_require, _text = _EXPECTED.require, _EXPECTED.text
 
 
 def check_join(message: JoinWorker | JoinGateway) -> None:
@@ -109,12 +113,3 @@ def check_report(report: Report) -> None:
         _text(client, CLIENT_CHARS, "client")
     _require(all(math.isfinite(used_s) and 0 <= used_s < 1e6 for used_s in report.used.values()), "used")
     _require(all(0 <= count <= MAX_SESSIONS for count in report.open.values()), "open")
-
-
-def _text(text: str, most: int, field: str) -> None:
-    _require(0 < len(text) <= most and text.isprintable(), field)
-
-
-def _require(ok: bool, field: str) -> None:
-    if not ok:
-        raise InvalidInput(f"{field} has a value that no member sends", field=field)

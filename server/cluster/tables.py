@@ -26,6 +26,7 @@ from server.cluster.messages import (
     WorkerReport,
 )
 from server.cluster.owners import MAX_MOVED, Owners
+from server.worker.epochs import rank
 
 SILENT_S, LOST_S = 3.0, 6.0  # without a report: not ready, dropped
 BACK_S = 2.0  # how long a member whose connection is closed may take to come back
@@ -237,7 +238,7 @@ class Tables:
                 known = found.setdefault(session, copy)
                 if known is not copy:
                     contested.add(session)
-                    found[session] = max(known, copy, key=lambda each: (each.epoch, each.instance))
+                    found[session] = max(known, copy, key=lambda each: rank(each.epoch, each.instance))
         return {session: found[session] for session in sorted(contested)[:MAX_MOVED]}
 
     def _shown(self, name: str, worker: _Worker, now_s: float) -> WorkerEntry:

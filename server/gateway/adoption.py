@@ -29,7 +29,7 @@ from server.gateway.records.record import read_record
 from server.gateway.records.records import Records
 from server.gateway.registry import Sessions
 from server.gateway.session import GatewaySession
-from server.worker.epochs import CLOSED, claimed, same_copy
+from server.worker.epochs import CLOSED, claimed, rank, same_copy
 from server.worker.messages.commands import CloseSession, SubmitControl
 from server.worker.messages.holding import Claimed, ClaimSession, EndCopy, Fenced, Orphaned
 
@@ -110,7 +110,7 @@ class Adoption:
         """That of this gateway's copy. Of two copies the one with the higher rank is right."""
         own = self._fleet.get(session.worker)
         runs = own is not None and not session.orphaned
-        return _rank(own, session.lease_epoch) if own and runs else (session.lease_epoch, "")
+        return _rank(own, session.lease_epoch) if own and runs else rank(session.lease_epoch, "")
 
     def _follow(self, session: GatewaySession, worker: Supervisor, epoch: int) -> None:
         """This worker runs a newer copy, with this epoch. The other one will not be needed."""
@@ -215,11 +215,11 @@ class Adoption:
         else:
             worker.try_send(EndCopy(session.id, max(session.lease_epoch, claimed(event.epoch))))
 
-    def other_copy(self, session_id: str, rank: tuple[int, str]) -> None:
+    def other_copy(self, session_id: str, theirs: tuple[int, str]) -> None:
         """The directory knows of a copy with this rank at another gateway. That one hears of ours, too."""
         session = self._sessions.get(session_id)
-        if session is not None and session.opened.done() and rank > self.rank(session):
-            self._end_own(session, rank[0])
+        if session is not None and session.opened.done() and theirs > self.rank(session):
+            self._end_own(session, theirs[0])
 
     def _end_own(self, session: GatewaySession, epoch: int) -> None:
         """The copy of this gateway is the older one."""
@@ -295,5 +295,5 @@ class Adoption:
 
 
 def _rank(worker: Supervisor, epoch: int) -> tuple[int, str]:
-    """Of two copies of a session the one with the higher rank is right."""
-    return epoch, worker.ready.instance if worker.ready is not None else ""
+    """That of the copy in this worker."""
+    return rank(epoch, worker.ready.instance if worker.ready is not None else "")

@@ -28,9 +28,8 @@ log = logging.getLogger(__name__)
 
 ALONE = "gateway"  # the name of one that has joined no directory
 EVERY_S, RETRY_S, EXPIRE_S = 1.0, 5.0, 3600.0
-SETTLE_S = (
-    10.0  # workers that outlive gateways may still have the sessions; another one may have claimed them
-)
+# Workers that outlive gateways may still have the sessions, and other gateways may have claimed them.
+SETTLE_S = 10.0
 
 
 class Outside:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 
-from engine.errors import InvalidInput
 from engine.types import Action, Control, Image, OpenSession, Weighted
 from engine.wire.controls import check_action, control_json
 from engine.wire.fields import MAX_PROMPTS, MAX_REWIND_S, MAX_SEED, MAX_TEXT_BYTES
@@ -19,6 +18,7 @@ from server.worker.epochs import CLOSED
 from server.worker.messages.commands import ExportSession, SetViewers, SubmitControl
 from server.worker.messages.events import WorkerReady
 from server.worker.messages.holding import Answered, ClaimSession, EndCopy, WatchSession
+from server.worker.wire.expected import Expected
 
 NAME_CHARS = 64
 RENDITION = re.compile(f"({'|'.join(CODECS)})(/[0-9])?")
@@ -27,6 +27,9 @@ MAX_RENDITIONS = 16
 MAX_ORDERS = 256
 MAX_START_S = 3600.0
 MAX_NUMBER = 2**53
+
+_EXPECTED = Expected("gateway sends")
+_require = _EXPECTED.require
 
 
 def check(order: Order, ready: WorkerReady) -> None:
@@ -89,9 +92,4 @@ def _control(control: Control, ready: WorkerReady) -> None:
 
 
 def _name(text: str, field: str) -> None:
-    _require(0 < len(text) <= NAME_CHARS and text.isprintable(), field)
-
-
-def _require(ok: bool, field: str) -> None:
-    if not ok:
-        raise InvalidInput(f"{field} has a value that no gateway sends", field=field)
+    _EXPECTED.text(text, NAME_CHARS, field)

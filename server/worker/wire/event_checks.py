@@ -6,7 +6,6 @@ and travel on to viewers, the directory and other gateways. `checks` is the same
 
 from __future__ import annotations
 
-from engine.errors import InvalidInput
 from engine.types import Capacity, Receipt, SessionClosed, SessionInfo, Stall
 from server.codecs import CODECS
 from server.worker.base import SESSION_ID, Applied, Event, WorkerLost, session_of
@@ -31,12 +30,16 @@ from server.worker.messages.holding import (
     Watched,
 )
 from server.worker.wire.checks import MAX_NUMBER, MAX_VIEWERS, NAME_CHARS
+from server.worker.wire.expected import Expected
 
 TEXT_CHARS = 1 << 16
 MAX_SIDE, MAX_FPS, MAX_FRAMES, MAX_STATE_BYTES = 1 << 14, 1000, 1 << 16, 1 << 34
 MAX_TIMINGS = 64
 MAX_RUNG = 9
 MAX_S = 1e9
+
+_EXPECTED = Expected("worker reports")
+_require = _EXPECTED.require
 
 
 def check_ready(ready: WorkerReady) -> None:
@@ -169,13 +172,8 @@ def _numbers(event: object, *names: str) -> None:
 
 
 def _short(text: str, field: str) -> None:
-    _require(0 < len(text) <= NAME_CHARS and text.isprintable(), field)
+    _EXPECTED.text(text, NAME_CHARS, field)
 
 
 def _text(text: str, field: str) -> None:
     _require(len(text) <= TEXT_CHARS, field)
-
-
-def _require(ok: bool, field: str) -> None:
-    if not ok:
-        raise InvalidInput(f"{field} has a value that no worker reports", field=field)
