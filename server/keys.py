@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import logging
 import math
 import re
@@ -128,6 +130,21 @@ def keys_of(secret: bytes) -> list[bytes]:
     """The keys that `read_secret` has found: one proves with the first and accepts all. A cluster without a
     key, which only loopback allows, has the empty one."""
     return secret.split(b"\n")
+
+
+def proof(secret: bytes, text: bytes) -> str:
+    """That who has written this text has the first of these keys."""
+    return _proof(keys_of(secret)[0], text)
+
+
+def is_proof(secret: bytes, text: bytes, given: str) -> bool:
+    """Whether who has written this text has any of these keys."""
+    told = given.encode(errors="replace")
+    return any(hmac.compare_digest(told, _proof(key, text).encode()) for key in keys_of(secret))
+
+
+def _proof(key: bytes, text: bytes) -> str:
+    return hmac.new(key, text, hashlib.sha256).hexdigest()
 
 
 class KeyRing:

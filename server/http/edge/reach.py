@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
 import json
 import logging
 import secrets
@@ -25,7 +23,8 @@ from server.cluster.messages import GATEWAY_MEND
 from server.cluster.peers import Peers
 from server.http.edge.forwarding import Forwarding, Unanswered
 from server.http.edge.vouching import HEADER, Passed, vouch
-from server.keys import keys_of
+from server.keys import is_proof, proof
+from server.log_format import escaped
 from server.logs import about
 
 log = logging.getLogger(__name__)
@@ -53,8 +52,8 @@ class Identity:
 
     def answer(self, query: bytes) -> dict[str, str]:
         """To a request for PATH with this query, which is random."""
-        proof = _proof(keys_of(self._key)[0], self.name, self.instance, query)
-        return {"gateway": self.name, "instance": self.instance, "proof": proof}
+        said = _text(self.name, self.instance, query)
+        return {"gateway": self.name, "instance": self.instance, "proof": proof(self._key, said)}
 
 
 async def tried(
@@ -75,11 +74,10 @@ async def tried(
         status, told = 0, None
     if not isinstance(told, dict) or status != 200:
         why = told.get("message") if isinstance(told, dict) and status in (403, 503) else None
-        fault = why if isinstance(why, str) else "it is no gateway of this cluster"
+        fault = escaped(why) if isinstance(why, str) else "it is no gateway of this cluster"
         return Wrong(f"what answers at {url} is somebody else: {fault}", True)
     who, which = str(told.get("gateway"))[:16], str(told.get("instance"))[:32]
-    proofs = [_proof(each, who, which, query) for each in keys_of(key)]
-    if not any(hmac.compare_digest(str(told.get("proof")).encode(), each.encode()) for each in proofs):
+    if not is_proof(key, _text(who, which, query), str(told.get("proof"))):
         return Wrong(f"what answers at {url} is somebody else: it is no gateway of this cluster", True)
     if who != name:
         return Wrong(f"{url} leads to gateway {who}", True)
@@ -88,9 +86,8 @@ async def tried(
     return None
 
 
-def _proof(key: bytes, name: str, instance: str, query: bytes) -> str:
-    text = f"psistream gateway\0{name}\0{instance}\0".encode() + query
-    return hmac.new(key, text, hashlib.sha256).hexdigest()
+def _text(name: str, instance: str, query: bytes) -> bytes:
+    return f"psistream gateway\0{name}\0{instance}\0".encode(errors="replace") + query
 
 
 @dataclass

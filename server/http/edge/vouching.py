@@ -1,19 +1,17 @@
 """How a gateway vouches for the client of a request that it passes on to another gateway.
 
 The header names the client's address and the scheme it used, with an HMAC under the cluster's key over these,
-the method, the path and the time. While the key is being replaced there are several (`keys_of`): a gateway
-vouches with the first and believes all. A request that has the header is passed on no further. A cluster
+the method, the path and the time. While the key is being replaced there are several: a gateway vouches with
+the first and believes all. A request that has the header is passed on no further. A cluster
 without a key, which only loopback allows, believes every program of the machine. Pure: no clocks.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from typing import NamedTuple
 
 from engine.errors import Forbidden, Unavailable
-from server.keys import keys_of
+from server.keys import is_proof, proof
 
 HEADER = "x-psistream-passed"
 PASSED = "psistream.passed"  # key of the scope of a request that another gateway has vouched for
@@ -35,15 +33,14 @@ class ClocksDiffer(Unavailable):
 def vouch(key: bytes, passed: Passed, method: str, target: bytes, now_s: float) -> str:
     """The header's value. `target` is the path with its query, `now_s` the time of day in seconds."""
     said = f"{int(now_s)} {passed.scheme} {passed.client.replace(' ', '')}"
-    return f"{said} {_proof(keys_of(key)[0], said, method, target)}"
+    return f"{said} {proof(key, _text(said, method, target))}"
 
 
 def vouched(key: bytes, header: str, method: str, target: bytes, now_s: float) -> Passed:
     """Raises Forbidden unless a gateway of the same cluster has said so, and ClocksDiffer if that wasn't just
     now."""
-    said, _, proof = header[:LIMIT].rpartition(" ")
-    parts, expected = said.split(" "), [_proof(each, said, method, target) for each in keys_of(key)]
-    known = any(hmac.compare_digest(proof.encode(), each.encode()) for each in expected)
+    said, _, given = header[:LIMIT].rpartition(" ")
+    parts, known = said.split(" "), is_proof(key, _text(said, method, target), given)
     if not (len(parts) == 3 and known):
         raise Forbidden(f"{HEADER} is for the gateways of one cluster: give them the same --join-key-file")
     apart_s = abs(now_s - int(parts[0])) if parts[0].isdecimal() else float("inf")
@@ -55,6 +52,5 @@ def vouched(key: bytes, header: str, method: str, target: bytes, now_s: float) -
     return Passed(parts[2], parts[1])
 
 
-def _proof(key: bytes, said: str, method: str, target: bytes) -> str:
-    text = b"psistream passed request\0" + f"{said}\0{method}\0".encode() + target
-    return hmac.new(key, text, hashlib.sha256).hexdigest()
+def _text(said: str, method: str, target: bytes) -> bytes:
+    return b"psistream passed request\0" + f"{said}\0{method}\0".encode() + target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -212,3 +212,36 @@ async def test_a_cluster_says_which_gateway_is_not_where_it_says(tmp_path: Path)
         await there.end("g2")
         await there.gateway("g2", "--advertise", away)
         assert f"g2 cannot be reached from here: {away} {NOWHERE}" in await there.doctor()
+
+
+class Stranger(Forwarding):
+    """Who answers is not of this cluster."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__()
+        self._answer = status, body
+
+    async def ask(
+        self, url: str, target: bytes, headers: Mapping[str, str], most: int, within_s: float
+    ) -> tuple[int, bytes]:
+        return self._answer
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, rb'{"gateway": "g1", "instance": "i", "proof": "\ud800"}'),
+        (200, rb'{"gateway": "\ud800", "instance": "\ud800", "proof": "0"}'),
+        (403, rb'{"message": "\ud800"}'),
+        (200, b"\xff"),
+        (200, b"[]"),
+    ],
+)
+async def test_an_odd_answer_is_somebody_elses(status: int, body: bytes) -> None:
+    """Half a surrogate pair raised an error, which ended the search for good."""
+    async with contextlib.aclosing(Stranger(status, body)) as stranger:
+        wrong = await tried(stranger, "http://192.0.2.1", "g1", KEY)
+    assert wrong is not None
+    assert wrong.certain
+    assert "is somebody else: " in wrong.why
+    wrong.why.encode()
