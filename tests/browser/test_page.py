@@ -259,6 +259,20 @@ async def test_chips_use_the_words_that_the_model_was_trained_on(browser: Browse
     assert surprise["how"] == "cut"
 
 
+async def test_a_chip_that_is_pressed_while_the_prompt_changes_is_not_lost(
+    browser: Browser, server: Subject
+) -> None:
+    async with opened(browser, server.target.base) as page:
+        await live(page)
+        await page.evaluate("() => { document.querySelector('#chips .chip:nth-child(2)').id = 'old'; }")
+        await page.hover("#chips .chip:first-child")
+        await page.mouse.down()
+        await say(page, "a red cube jumps")
+        await until(page, "document.querySelector('#old')", lambda chip: chip is None, "other suggestions")
+        await page.mouse.up()
+        await until(page, "psistream.lastReceipt", lambda r: r["how"] == "cut", "surprise me")
+
+
 async def test_a_prompt_typed_before_the_connection_is_there_is_not_lost(
     browser: Browser, server: Subject
 ) -> None:

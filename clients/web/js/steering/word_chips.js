@@ -23,6 +23,17 @@ export class WordChips {
     this.choose = choose;
     this.prompt = null;
     this.scene = {};
+    // These two stay: a click on what is replaced between press and release would be lost.
+    this.dice = chip("Surprise me", { kind: "chip chip-bright" });
+    this.dice.prepend(icon("i-dice"));
+    this.dice.title = "A random scene";
+    this.dice.addEventListener("click", () => this.choose(say(surprise()), "cut"));
+    this.more = chip("All words", { kind: "chip chip-quiet" });
+    this.more.prepend(icon("i-words"));
+    this.more.setAttribute("aria-expanded", String(!this.card.hidden));
+    this.more.setAttribute("aria-controls", this.card.id);
+    this.more.addEventListener("click", () => this.#open(this.card.hidden));
+    row.replaceChildren(this.dice, this.more);
     card.addEventListener("keydown", (event) => {
       if (event.key !== "Escape") return;
       event.stopPropagation();
@@ -43,22 +54,14 @@ export class WordChips {
 
   #suggest() {
     const focused = [...this.row.children].indexOf(document.activeElement);
-    const dice = chip("Surprise me", { kind: "chip chip-bright" });
-    dice.prepend(icon("i-dice"));
-    dice.title = "A random scene";
-    dice.addEventListener("click", () => this.choose(say(surprise()), "cut"));
+    for (const old of [...this.row.children].slice(1, -1)) old.remove();
     const chips = suggestions(this.scene).map(({ field, word, label, scene }) => {
       const button = chip(label, { field, word });
       button.addEventListener("click", () => this.choose(say(scene), null));
       return button;
     });
-    this.more = chip("All words", { kind: "chip chip-quiet" });
-    this.more.prepend(icon("i-words"));
-    this.more.setAttribute("aria-expanded", String(!this.card.hidden));
-    this.more.setAttribute("aria-controls", this.card.id);
-    this.more.addEventListener("click", () => this.#open(this.card.hidden));
-    this.row.replaceChildren(dice, ...chips, this.more);
-    if (focused >= 0) this.row.children[focused]?.focus();
+    this.dice.after(...chips);
+    if (focused >= 0 && !this.row.contains(document.activeElement)) this.row.children[focused]?.focus();
   }
 
   #open(open) {
